@@ -1,0 +1,20 @@
+/**
+ * The kernels, as one WebAssembly module: pure functions of (pointer, size) over imported memory, no allocation.
+ * Built twice from this source, with and without SIMD (`ASC_FEATURE_SIMD`), under the same export names;
+ * `src/kernel/exports.ts` is their typed face. Arguments are not checked here: `src/kernel/kernel.ts` does it.
+ */
+export { ZERO_SCAN_STEP, zeroScan, zeroScanGather } from './zero-scan';
+export {
+  XBZRLE_BAD_ULEB,
+  XBZRLE_EMPTY_RUN,
+  XBZRLE_LITERAL_BEYOND_INPUT,
+  XBZRLE_RUN_BEYOND_PAGE,
+  XBZRLE_TRUNCATED,
+  xbzrleCheck,
+  xbzrleCheckBatch,
+  xbzrleDecode,
+  xbzrleDecodeBatch,
+} from './xbzrle-decode';
+
+/** The first address that holds none of the module's own data. */
+export const HEAP_BASE: usize = __heap_base;

@@ -1,0 +1,175 @@
+/** `vmferry extract`: RAM blocks as raw images. */
+import { closeSync, mkdirSync, openSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { openRamContent, readContent } from '../file/ram-content.ts';
+import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { formatBytes } from './format.ts';
+import { UsageError, withFile, writeOut } from './run.ts';
+import { scratchOption } from './scratch.ts';
+
+interface ExtractOptions {
+  block?: string;
+  output?: string;
+  all?: string;
+  scratch: string;
+  json?: boolean;
+}
+
+export function addExtract(program: Command): void {
+  program
+    .command('extract')
+    .description('Write RAM blocks as raw images; pages never sent and zero pages are holes.')
+    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
+    .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
+    .option('-o, --output <OUT>', 'where to write the block; - for standard output')
+    .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)')
+    .addOption(scratchOption('where `-o -` keeps the RAM of a stream while it is read'))
+    .option('--json', 'print what was written as JSON')
+    .addHelpText(
+      'after',
+      `
+The output appears whole or not at all. Files are made readable for their owner only, as QEMU makes them.
+
+Examples:
+  vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry extract guest.migration --all ram/
+  vmferry extract guest.migration --block pc.ram -o - | strings | less
+  vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw`,
+    )
+    .action(async (location: string, options: ExtractOptions) => {
+      requireOneTarget(options);
+      await withFile('extract', location, async (file) => {
+        if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
+        const idstr = options.block as string;
+        const output = options.output as string;
+        if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+        if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
+        return extractToExisting(file, idstr, output, options.scratch);
+      });
+    });
+}
+
+function requireOneTarget({ block, output, all }: ExtractOptions): void {
+  if (all !== undefined && (block !== undefined || output !== undefined)) {
+    throw new UsageError('expected either --all DIR or --block IDSTR -o OUT, got both');
+  }
+  if (all === undefined && block === undefined) throw new UsageError('expected --block IDSTR -o OUT, or --all DIR');
+  if (all === undefined && output === undefined) throw new UsageError('expected -o OUT: where to write the block');
+}
+
+interface Written extends ExtractedBlock {
+  path: string;
+}
+
+function printResult(options: ExtractOptions, written: Written[]): void {
+  if (options.json === true) {
+    process.stdout.write(`${JSON.stringify({ blocks: written }, null, 2)}\n`);
+    return;
+  }
+  for (const { idstr, path, length, dataBytes } of written) {
+    process.stdout.write(`${path}: ${idstr}, ${formatBytes(length)}, ${formatBytes(dataBytes)} of it data\n`);
+  }
+}
+
+async function extractOne(file: MigrationFile, idstr: string, path: string): Promise<Written[]> {
+  // Opened first, so that a place that cannot be written to is known before a long read.
+  const output = new OutputFile(path);
+  const names: string[] = [];
+  try {
+    const [block] = await extractBlocks(file, ({ idstr: name }) => {
+      names.push(name);
+      return name === idstr ? output.file : undefined;
+    });
+    if (block === undefined) throw missingBlock(idstr, names);
+    await output.commit();
+    return [{ ...block, path }];
+  } catch (error) {
+    await output.abandon();
+    throw error;
+  }
+}
+
+function missingBlock(idstr: string, names: string[]): UsageError {
+  return new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
+}
+
+/** A block's file name: its idstr, with what a file name cannot have escaped as in a URL. */
+export function blockFileName(idstr: string): string {
+  const toHex = (char: string) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  return `${idstr.replace(/[/%\p{Cc}\u0080-\u00ff]/gu, toHex).replace(/^\./, '%2E')}.raw`;
+}
+
+async function extractAll(file: MigrationFile, directory: string): Promise<Written[]> {
+  const made = makeDirectory(directory);
+  const outputs: { idstr: string; output: OutputFile }[] = [];
+  try {
+    const blocks = await extractBlocks(file, ({ idstr }) => {
+      const output = new OutputFile(join(directory, blockFileName(idstr)));
+      outputs.push({ idstr, output });
+      return output.file;
+    });
+    for (const { output } of outputs) await output.commit();
+    made?.keep();
+    return blocks.map((block, i) => ({ ...block, path: (outputs[i] as { output: OutputFile }).output.path }));
+  } catch (error) {
+    for (const { output } of outputs) await output.abandon();
+    if (made !== undefined && readdirSync(directory).length === 0) rmdirSync(directory);
+    made?.keep();
+    throw error;
+  }
+}
+
+/** Makes the directory unless it is there; says whether it was made. */
+function makeDirectory(path: string): { keep(): void } | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) return undefined;
+  mkdirSync(path);
+  return watchDirectory(path);
+}
+
+/** Writes a block to a pipe, in address order. */
+async function extractToPipe(
+  file: MigrationFile,
+  idstr: string,
+  write: (bytes: Uint8Array) => Promise<void>,
+  scratch: string,
+): Promise<void> {
+  const only = (block: RamBlock) => block.idstr === idstr;
+  const ram = await openRamContent(file, { makeScratch: () => openScratch(realpathSync(scratch)), only });
+  try {
+    const block = ram.blocks.find(only);
+    if (block === undefined)
+      throw missingBlock(
+        idstr,
+        ram.blocks.map(({ idstr: name }) => name),
+      );
+    const zeros = new Uint8Array(1 << 20);
+    for await (const { length, bytes } of readContent(ram, block)) {
+      if (bytes !== undefined) await write(bytes);
+      else
+        for (let left = length; left > 0; left -= zeros.length)
+          await write(zeros.subarray(0, Math.min(left, zeros.length)));
+    }
+  } finally {
+    await ram.close();
+  }
+}
+
+/** Writes a block into something that cannot be replaced: a pipe, a device. It is not undone if it fails midway. */
+async function extractToExisting(file: MigrationFile, idstr: string, path: string, scratch: string): Promise<void> {
+  const { writeSync } = await import('node:fs');
+  process.stderr.write(`vmferry: ${path} is no regular file: it is written in place\n`);
+  const fd = openSync(path, 'w');
+  try {
+    const write = async (bytes: Uint8Array) => {
+      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+    };
+    await extractToPipe(file, idstr, write, scratch);
+  } finally {
+    closeSync(fd);
+  }
+}

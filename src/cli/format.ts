@@ -1,0 +1,56 @@
+/** How the command line shows numbers, tables and colours. */
+import { styleText } from 'node:util';
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+/** Bytes in binary units, with at most three digits that matter: `4 KiB`, `1.37 GiB`. */
+export function formatBytes(bytes: number): string {
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${Number(value.toPrecision(value >= 1000 ? 4 : 3))} ${units[unit]}`;
+}
+
+/** An integer with thousands separated. */
+export function formatCount(count: number): string {
+  return count.toLocaleString('en-US');
+}
+
+export function formatHex(offset: number): string {
+  return `0x${offset.toString(16)}`;
+}
+
+/** `1 page`, `2 pages`. */
+export function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** Rows as aligned columns, two spaces apart; a column is `left` or `right`. The first row is the head. */
+export function formatTable(rows: string[][], columns: ('left' | 'right')[], indent = '  '): string {
+  const widths = columns.map((_, i) => Math.max(...rows.map((row) => (row[i] ?? '').length)));
+  return rows
+    .map((row) => {
+      const cells = columns.map((side, i) => {
+        const width = widths[i] as number;
+        return side === 'left' ? (row[i] ?? '').padEnd(width) : (row[i] ?? '').padStart(width);
+      });
+      return indent + cells.join('  ').trimEnd();
+    })
+    .join('\n');
+}
+
+type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan' | 'blue';
+
+/** Styles text if the stream is a terminal that wants colours. */
+export function painter(stream: { isTTY?: boolean }): (style: Style, text: string) => string {
+  const plain = stream.isTTY !== true || (process.env.NO_COLOR ?? '') !== '' || process.env.TERM === 'dumb';
+  return plain ? (_, text) => text : (style, text) => styleText(style, text);
+}
+
+/** Text from a file, safe for a terminal: control characters become escapes. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}

@@ -1,0 +1,251 @@
+/** `vmferry inspect`: what is in this file? */
+import { createHash } from 'node:crypto';
+import { realpathSync } from 'node:fs';
+import type { Command } from 'commander';
+import { type InspectedBlock, type InspectedSection, type Inspection, inspect, mapPages } from '../file/inspect.ts';
+import { MappedRamStore } from '../file/mapped-ram-store.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { digestContent, openRamContent } from '../file/ram-content.ts';
+import { openScratch } from '../io/node/output-file.ts';
+import { PageKind } from '../kernel/page-batch.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import { formatPlace } from '../wire/migration-error.ts';
+import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
+import { ExitCode, withFile } from './run.ts';
+import { scratchOption } from './scratch.ts';
+import { describeFinding } from './verify.ts';
+
+interface InspectOptions {
+  sections?: boolean;
+  pages?: boolean;
+  hash?: boolean;
+  scratch: string;
+  json?: boolean;
+}
+
+/** sha256 of each block's final content, by idstr. */
+type Hashes = Map<string, string>;
+
+export function addInspect(program: Command): void {
+  program
+    .command('inspect')
+    .description('Show what is in a file: machine, RAM blocks, passes, sections, and what is unknown.')
+    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
+    .option('--sections', 'list every section with its offset and size')
+    .option('--pages', 'draw a map of each RAM block')
+    .option('--hash', "sha256 of each RAM block's final content")
+    .addOption(scratchOption('where --hash keeps the RAM of a stream while it is read'))
+    .option('--json', 'print everything as JSON')
+    .addHelpText(
+      'after',
+      `
+Counts are of the final content: what each page's last record was. A file that breaks off is shown as far as it
+can be read; the exit code is then 1.
+
+Examples:
+  vmferry inspect guest.migration
+  vmferry inspect --sections --pages guest.migration
+  vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'
+  vmferry inspect save.img,offset=4096`,
+    )
+    .action(async (location: string, options: InspectOptions) => {
+      await withFile('inspect', location, (file) => run(file, options));
+    });
+}
+
+async function run(file: MigrationFile, options: InspectOptions): Promise<void> {
+  const makeScratch = () => openScratch(realpathSync(options.scratch));
+  // A pipe passes by once: its pages are kept on the way.
+  const store =
+    options.hash === true && !file.isSeekable ? await MappedRamStore.create(makeScratch(), file.staging) : undefined;
+  try {
+    const pages = options.pages === true;
+    const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
+    const sound = inspection.error === null && !inspection.findings.some(({ severity }) => severity === 'error');
+    const hashes = options.hash === true && sound ? await hashAll(file, store, makeScratch) : new Map();
+    if (options.json === true) {
+      printJson(inspection, hashes);
+    } else {
+      const maps = pages
+        ? states.map(({ block, states }) => ({ block, cells: mapPages(block, states, mapCells) }))
+        : [];
+      const drawn = maps.map(({ block, cells }) => `\n${printable(block.idstr)}\n${drawMap(cells, inspection.format)}`);
+      process.stdout.write(`${[describe(inspection, options, hashes), ...drawn].join('\n')}\n`);
+    }
+    process.exitCode = inspection.complete && sound ? ExitCode.ok : ExitCode.badInput;
+  } finally {
+    await store?.close();
+  }
+}
+
+async function hashAll(
+  file: MigrationFile,
+  store: RamReader | undefined,
+  makeScratch: () => ReturnType<typeof openScratch>,
+): Promise<Hashes> {
+  const ram = store ?? (await openRamContent(file, { makeScratch }));
+  try {
+    const hashes: Hashes = new Map();
+    for (const block of ram.blocks) {
+      const hash = createHash('sha256');
+      await digestContent(ram, block, hash);
+      hashes.set(block.idstr, hash.digest('hex'));
+    }
+    return hashes;
+  } finally {
+    if (store === undefined) await ram.close();
+  }
+}
+
+function printJson(inspection: Inspection, hashes: Hashes): void {
+  const blocks = inspection.ram.blocks.map((block) => {
+    const sha256 = hashes.get(block.idstr);
+    return sha256 === undefined ? block : { ...block, sha256 };
+  });
+  process.stdout.write(`${JSON.stringify({ ...inspection, ram: { ...inspection.ram, blocks } }, null, 2)}\n`);
+}
+
+function describe(inspection: Inspection, options: InspectOptions, hashes: Hashes): string {
+  const paint = painter(process.stdout);
+  const { format, version, machine, capabilities, uuid, ram, length, description } = inspection;
+  const kind = format === 'stream' ? 'migration stream' : 'mapped-ram file';
+  const state = inspection.complete ? paint('green', 'complete') : paint('red', 'not complete');
+  const facts: [string, string][] = [
+    ['format', [`QEMU ${kind}`, version === null ? 'no version' : `version ${version}`, state].join(', ')],
+    [
+      'length',
+      length === null ? 'unknown: the end was not reached' : `${formatBytes(length)} (${formatCount(length)} bytes)`,
+    ],
+    ['machine', machine === null ? 'not stated' : printable(machine)],
+    ['capabilities', capabilities.length === 0 ? 'none that change the format' : printable(capabilities.join(', '))],
+  ];
+  if (uuid !== null) facts.push(['uuid', uuid]);
+  const pageSize = ram.blocks[0]?.pageSize;
+  facts.push([
+    'RAM',
+    [
+      `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}`,
+      pageSize === undefined ? '' : `, pages of ${formatBytes(pageSize)}`,
+      ram.passes === 0 ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
+    ].join(''),
+  ]);
+  const records = Object.entries(ram.records).filter(([, { records }]) => records > 0);
+  if (records.length > 0) {
+    facts.push([
+      'records',
+      records.map(([name, { records, bytes }]) => `${formatCount(records)} ${name} (${formatBytes(bytes)})`).join(', '),
+    ]);
+  }
+  if (ram.multifdSyncs > 0) facts.push(['multifd', plural(ram.multifdSyncs, 'sync')]);
+  facts.push(['sections', describeSections(inspection)]);
+  if (inspection.commands.length > 0) facts.push(['commands', describeCommands(inspection)]);
+  facts.push([
+    'description',
+    description === null
+      ? 'none'
+      : `${formatBytes(description.length)} of JSON, ${plural(description.devices, 'device')}`,
+  ]);
+  const width = Math.max(...facts.map(([name]) => name.length));
+  const lines = [paint('bold', printable(inspection.source))];
+  for (const [name, text] of facts) lines.push(`  ${paint('dim', name.padEnd(width))}  ${text}`);
+  lines.push('', blockTable(ram.blocks, format), ...hashLines(ram.blocks, hashes));
+  if (options.sections === true) lines.push('', sectionTable(inspection.sections));
+  if (inspection.findings.length > 0)
+    lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, paint)));
+  if (inspection.error !== null) {
+    const { code, message, place } = inspection.error;
+    lines.push('', `${paint('red', 'error')} ${code}: ${printable(message)} in ${printable(formatPlace(place))}`);
+  }
+  return lines.join('\n');
+}
+
+function describeSections({ sections, sectionsOmitted }: Inspection): string {
+  const devices = sections.filter(({ kind }) => kind === 'full');
+  const bytes = devices.reduce((sum, { length }) => sum + length, 0);
+  const iterables = [...new Set(sections.filter(({ kind }) => kind !== 'full').map(({ name }) => name))];
+  const omitted = sectionsOmitted > 0 ? ` (and ${formatCount(sectionsOmitted)} not listed)` : '';
+  return `${plural(devices.length, 'device')} (${formatBytes(bytes)}), iterable: ${printable(iterables.join(', ')) || 'none'}${omitted}`;
+}
+
+function describeCommands({ commands }: Inspection): string {
+  const shown = commands.slice(0, 8).map(({ name }) => name);
+  return shown.join(', ') + (commands.length > shown.length ? `, … (${formatCount(commands.length)})` : '');
+}
+
+function blockTable(blocks: InspectedBlock[], format: Inspection['format']): string {
+  const hasCompressed = blocks.some(({ pages }) => pages.compressed > 0);
+  const rows = [['block', 'size', 'zero', 'normal', 'xbzrle', ...(hasCompressed ? ['compressed'] : []), 'absent']];
+  for (const { idstr, usedLength, pages } of blocks) {
+    rows.push([
+      printable(idstr),
+      formatBytes(usedLength),
+      formatCount(pages.zero),
+      formatCount(pages.normal),
+      formatCount(pages.xbzrle),
+      ...(hasCompressed ? [formatCount(pages.compressed)] : []),
+      // The bitmap of a mapped-ram file has one bit: a page without data is zero or was never there.
+      format === 'mapped-ram' ? '-' : formatCount(pages.absent),
+    ]);
+  }
+  return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);
+}
+
+function hashLines(blocks: InspectedBlock[], hashes: Hashes): string[] {
+  if (hashes.size === 0) return [];
+  const rows = blocks.map(({ idstr }) => [printable(idstr), hashes.get(idstr) ?? '']);
+  return ['', formatTable([['block', 'sha256'], ...rows], ['left', 'left'])];
+}
+
+/** Every section; runs of parts of the same iterable as one row. */
+function sectionTable(sections: InspectedSection[]): string {
+  const rows = [['offset', 'length', 'kind', 'id', 'name', 'instance', 'version']];
+  for (let i = 0; i < sections.length; ) {
+    const first = sections[i] as InspectedSection;
+    let end = i + 1;
+    let length = first.length;
+    while (first.kind === 'part' && sections[end]?.kind === 'part' && sections[end]?.id === first.id) {
+      length += (sections[end++] as InspectedSection).length;
+    }
+    const kind = end - i > 1 ? `${formatCount(end - i)} parts` : first.kind;
+    rows.push([
+      formatHex(first.offset),
+      formatCount(length),
+      first.boundary === 'guess' ? `${kind}?` : kind,
+      String(first.id),
+      printable(first.name),
+      String(first.instanceId),
+      String(first.versionId),
+    ]);
+    i = end;
+  }
+  return formatTable(rows, ['right', 'right', 'left', 'right', 'left', 'right', 'right']);
+}
+
+const mapColumns = 64;
+const mapCells = mapColumns * 16;
+
+/** A map of memory: each character is a range of pages, drawn as what most of them are. */
+function drawMap(cells: number[][], format: Inspection['format']): string {
+  const paint = painter(process.stdout);
+  const pagesPerCell = (cells[0] ?? []).reduce((sum, n) => sum + n, 0);
+  const empty = format === 'mapped-ram' ? '·' : ' ';
+  const draw = (kinds: number[]) => {
+    const sum = kinds.reduce((total, n) => total + n, 0);
+    const delta = kinds[PageKind.delta] ?? 0;
+    const data = (kinds[PageKind.data] ?? 0) + (kinds[PageKind.compressed] ?? 0) + delta;
+    if (delta > 0 && delta * 2 >= data) return paint('yellow', 'x');
+    if (data * 2 >= sum && data > 0) return paint('blue', '█');
+    if (data > 0) return paint('blue', '▒');
+    return (kinds[PageKind.absent] ?? 0) * 2 > sum ? empty : paint('dim', '·');
+  };
+  const rows: string[] = [];
+  for (let i = 0; i < cells.length; i += mapColumns)
+    rows.push(
+      `  |${cells
+        .slice(i, i + mapColumns)
+        .map(draw)
+        .join('')}|`,
+    );
+  const blank = format === 'mapped-ram' ? '' : ', blank absent';
+  return `${rows.join('\n')}\n  about ${plural(pagesPerCell, 'page')} a character: · zero, █ data, ▒ some data, x XBZRLE${blank}`;
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command line: reads the arguments and hands over to one file per command. */
+import { Command, CommanderError } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
+import { addExtract } from './extract.ts';
+import { addInspect } from './inspect.ts';
+import { ExitCode, handleSignals, reportError } from './run.ts';
+import { addVerify } from './verify.ts';
+
+const program = new Command('vmferry')
+  .description('Reads, verifies and extracts QEMU migration streams and mapped-ram files.')
+  .version(packageJson.version)
+  .exitOverride()
+  .showSuggestionAfterError()
+  .addHelpText(
+    'after',
+    `
+FILE is a path, - for standard input, or PATH,offset=N for a stream inside a file.
+Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
+
+Examples:
+  vmferry inspect guest.migration
+  vmferry verify guest.migration
+  vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  ssh host cat guest.migration | vmferry verify -`,
+  );
+
+addInspect(program);
+addVerify(program);
+addExtract(program);
+
+handleSignals();
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has printed its own message; help and version are no errors.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.trouble;
+  else process.exitCode = reportError(error);
+}

@@ -1,0 +1,37 @@
+/** A progress line on standard error, for as long as a file is read; only on a terminal. */
+import type { MigrationFile } from '../file/open.ts';
+import { formatBytes } from './format.ts';
+
+const intervalMs = 100;
+/** Short work shows no progress. */
+const delayMs = 400;
+
+export function showProgress(verb: string, file: MigrationFile): { stop(): void } {
+  const { stderr } = process;
+  if (stderr.isTTY !== true) return { stop() {} };
+  const started = Date.now();
+  let shown = false;
+  const timer = setInterval(() => {
+    const elapsed = Date.now() - started;
+    if (elapsed < delayMs) return;
+    shown = true;
+    stderr.write(`\r\x1b[K${line(verb, file, elapsed).slice(0, (stderr.columns ?? 80) - 1)}`);
+  }, intervalMs);
+  return {
+    stop() {
+      clearInterval(timer);
+      if (shown) stderr.write('\r\x1b[K');
+    },
+  };
+}
+
+function line(verb: string, file: MigrationFile, elapsedMs: number): string {
+  const done = file.reached - file.offset;
+  const rate = (done / elapsedMs) * 1000;
+  const text = `${verb} ${file.source.name}: ${formatBytes(done)}`;
+  if (file.source.size === undefined) return `${text}, ${formatBytes(rate)}/s`;
+  const total = Math.max(1, file.source.size - file.offset);
+  const left = rate > 0 ? Math.ceil((total - done) / rate) : 0;
+  const percent = Math.floor((done / total) * 100);
+  return `${text} of ${formatBytes(total)}, ${percent} %, ${formatBytes(rate)}/s, ${left} s left`;
+}

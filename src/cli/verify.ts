@@ -1,0 +1,65 @@
+/** `vmferry verify`: is this file sound? */
+import type { Command } from 'commander';
+import type { CountedFinding } from '../file/finding-log.ts';
+import { type Verification, verify } from '../file/verify.ts';
+import type { Severity } from '../wire/migration-error.ts';
+import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
+import { ExitCode, withFile } from './run.ts';
+
+export function addVerify(program: Command): void {
+  program
+    .command('verify')
+    .description('Read all of a file and check it: structure, footers, ids, bounds, every delta, completeness.')
+    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
+    .option('--json', 'print the findings as JSON')
+    .addHelpText(
+      'after',
+      `
+Prints findings (worst first, like ones counted together) and a verdict in one line.
+Exit code 0: no errors; 1: the file is bad.
+
+Examples:
+  vmferry verify guest.migration
+  vmferry verify --json guest.migration | jq '.findings[].code'
+  zcat guest.migration.gz | vmferry verify -`,
+    )
+    .action(async (location: string, options: { json?: boolean }) => {
+      const verification = await withFile('verify', location, verify);
+      const text = options.json === true ? JSON.stringify(verification, null, 2) : describe(verification);
+      process.stdout.write(`${text}\n`);
+      process.exitCode = verification.ok ? ExitCode.ok : ExitCode.badInput;
+    });
+}
+
+const colours = { error: 'red', warning: 'yellow', info: 'cyan' } as const;
+
+/** A finding in a line or two, for a terminal. */
+export function describeFinding(finding: CountedFinding, paint = painter(process.stdout)): string {
+  const { severity, code, message, place, last, count } = finding;
+  let where = `at ${formatHex(place.offset)}`;
+  if (place.section !== undefined) where += `, section ${place.section}`;
+  if (place.block !== undefined) where += `, block ${place.block}`;
+  if (place.page !== undefined) where += `, page ${formatCount(place.page)}`;
+  const times = count > 1 ? ` (${formatCount(count)} times` : '';
+  const until = times === '' ? '' : last === undefined ? ')' : `, last at ${formatHex(last.offset)})`;
+  return `${paint(colours[severity], severity)} ${code}: ${printable(message)} ${printable(where)}${times}${until}`;
+}
+
+function describe(verification: Verification): string {
+  const paint = painter(process.stdout);
+  const lines = verification.findings.map((finding) => describeFinding(finding, paint));
+  const count = (severity: Severity) =>
+    verification.findings.filter((finding) => finding.severity === severity).reduce((sum, { count }) => sum + count, 0);
+  const { format, machine, ramBytes, pageRecords, sections, length } = verification;
+  const what = [
+    `${format === 'stream' ? 'stream' : 'mapped-ram file'}${machine === null ? '' : ` of ${printable(machine)}`}`,
+    length === null ? undefined : formatBytes(length),
+    `${formatBytes(ramBytes)} RAM`,
+    plural(pageRecords, 'page record'),
+    plural(sections, 'section'),
+    count('warning') > 0 ? plural(count('warning'), 'warning') : undefined,
+  ].filter((part) => part !== undefined);
+  const verdict = verification.ok ? paint('green', 'OK') : paint('red', `BAD: ${plural(count('error'), 'error')}`);
+  lines.push(`${printable(verification.source)}: ${verdict} (${what.join(', ')})`);
+  return lines.join('\n');
+}

@@ -1,0 +1,50 @@
+/**
+ * extract: RAM blocks as raw images, each page at its own offset. The Flow is settled right into the outputs: pages
+ * never sent, and zero pages, are left as holes.
+ */
+import type { ByteStore } from '../io/byte-source.ts';
+import { PageKind } from '../kernel/page-batch.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { MigrationFile } from './open.ts';
+import { PageArea } from './page-area.ts';
+import { settle } from './settle.ts';
+
+/** A block that was extracted. */
+export interface ExtractedBlock {
+  idstr: string;
+  /** Bytes of the image. */
+  length: number;
+  /** Bytes of it that are pages with data; the rest are holes. */
+  dataBytes: number;
+}
+
+/**
+ * Writes raw images of the blocks for which `output` gives a store; others are skipped.
+ * The stores are complete when this resolves; closing and syncing them is the caller's.
+ * @throws MigrationError if the file is bad: then the outputs are not to be kept.
+ */
+export async function extractBlocks(
+  file: MigrationFile,
+  output: (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>,
+): Promise<ExtractedBlock[]> {
+  const areas = new Map<number, PageArea>();
+  const stores = new Map<number, ByteStore>();
+  await settle(file, {
+    async addBlock(block) {
+      const store = await output(block);
+      if (store === undefined) return;
+      stores.set(block.index, store);
+      const options = { origin: 0, erase: true, source: file.source.name };
+      areas.set(block.index, new PageArea(store, block, file.staging, options));
+    },
+    apply: (block, batch) => areas.get(block.index)?.apply(batch),
+  });
+  const extracted: ExtractedBlock[] = [];
+  for (const [index, area] of areas) {
+    const { block, states } = area;
+    await stores.get(index)?.truncate(block.usedLength);
+    const pages = states.count(pageCount(block) === 0 ? 0 : Object.keys(PageKind).length)[PageKind.data] ?? 0;
+    extracted.push({ idstr: block.idstr, length: block.usedLength, dataBytes: pages * block.pageSize });
+  }
+  return extracted;
+}

@@ -1,0 +1,187 @@
+/** inspect: what is in a file, as far as it can be read. */
+import { PageKind } from '../kernel/page-batch.ts';
+import type { Boundary, SectionKind } from '../vm/flow.ts';
+import type { PageStates } from '../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { type Finding, MigrationError } from '../wire/migration-error.ts';
+import type { CountedFinding } from './finding-log.ts';
+import type { MigrationFile } from './open.ts';
+import type { RamSink } from './settle.ts';
+import { type PageCounts, type RecordCount, Survey } from './survey.ts';
+
+export interface InspectedBlock {
+  idstr: string;
+  /** Bytes. */
+  usedLength: number;
+  /** Target page size, bytes. */
+  pageSize: number;
+  /** Pages by what their last record was: the final content. */
+  pages: PageCounts;
+  /** Host page size in bytes, where the stream states it. */
+  hostPageSize?: number;
+  /** Guest-physical address in hex, where the stream states it. */
+  guestAddress?: string;
+  /** Absolute file offsets, in a mapped-ram file. */
+  bitmapOffset?: number;
+  pagesOffset?: number;
+}
+
+export interface InspectedSection {
+  name: string;
+  instanceId: number;
+  versionId: number;
+  kind: SectionKind;
+  id: number;
+  /** Byte offset of the section in the file, and bytes up to the end of its footer. */
+  offset: number;
+  length: number;
+  packaged: boolean;
+  /** How the end of a device section was found. */
+  boundary?: Boundary;
+}
+
+/** What a file holds. All sizes and offsets in bytes. */
+export interface Inspection {
+  source: string;
+  format: 'stream' | 'mapped-ram';
+  /** Version of the stream format; null if the header was not readable. */
+  version: number | null;
+  machine: string | null;
+  /** Guest UUID, 32 hex digits. */
+  uuid: string | null;
+  capabilities: string[];
+  /** The stream was read to its end and its RAM can be trusted. */
+  complete: boolean;
+  ram: {
+    totalBytes: number;
+    /** Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). */
+    passes: number;
+    blocks: InspectedBlock[];
+    /** Page records in all passes, and the bytes they take in the file. */
+    records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
+    multifdSyncs: number;
+  };
+  sections: InspectedSection[];
+  /** Sections beyond the first 100,000. */
+  sectionsOmitted: number;
+  commands: { name: string; offset: number }[];
+  description: { offset: number; length: number; pageSize: number | null; devices: number } | null;
+  /** Bytes of the stream, from its header to its end; null if the end was not reached. */
+  length: number | null;
+  findings: CountedFinding[];
+  /** What stopped the reading, if something did. */
+  error: Finding | null;
+}
+
+export interface InspectOptions {
+  /** Remember each page's state, for {@link InspectResult.states}. */
+  pages?: boolean;
+  /** Takes the pages in while they pass by: for sources that can be read only once. Errors in them are `error`. */
+  sink?: RamSink;
+}
+
+export interface InspectResult {
+  inspection: Inspection;
+  /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */
+  states: { block: RamBlock; states: PageStates }[];
+}
+
+/**
+ * Reads a file through (of a mapped-ram file all but the pages). A file that breaks off gives what was read, and
+ * `error`.
+ */
+export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
+  const survey = new Survey(options.pages === true);
+  let error: Finding | null = null;
+  try {
+    for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
+      survey.take(item);
+      if (item.kind === 'block') await options.sink?.addBlock(item.block);
+      else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
+    }
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    error = caught.toFinding();
+  }
+  return { inspection: report(file, survey, error), states: survey.blocks };
+}
+
+function report(file: MigrationFile, survey: Survey, error: Finding | null): Inspection {
+  const { configuration, description } = survey;
+  const records = (kind: PageKind) => survey.records[kind] as RecordCount;
+  return {
+    source: file.source.name,
+    format: survey.format,
+    version: survey.version ?? null,
+    machine: configuration?.machine ?? null,
+    uuid: configuration?.uuid ?? null,
+    capabilities: configuration?.capabilities ?? [],
+    complete: error === null && survey.eof && !survey.findings.has('untrusted-bitmap'),
+    ram: {
+      totalBytes: survey.totalBytes,
+      passes: survey.passes,
+      blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block))),
+      records: {
+        zero: records(PageKind.zero),
+        normal: records(PageKind.data),
+        xbzrle: records(PageKind.delta),
+        compressed: records(PageKind.compressed),
+      },
+      multifdSyncs: survey.syncs,
+    },
+    sections: survey.sections.map(({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary }) => ({
+      name,
+      instanceId,
+      versionId,
+      kind,
+      id,
+      offset,
+      length,
+      packaged,
+      ...(boundary === undefined ? {} : { boundary }),
+    })),
+    sectionsOmitted: survey.sectionsOmitted,
+    commands: survey.commands.map(({ name, offset }) => ({ name, offset })),
+    description:
+      description === undefined ? null : reportDescription(description.offset, description.length, description.value),
+    length: survey.end === undefined ? null : survey.end - file.offset,
+    findings: survey.findings.list(),
+    error,
+  };
+}
+
+function reportBlock(block: RamBlock, pages: PageCounts): InspectedBlock {
+  const { idstr, usedLength, pageSize, hostPageSize, guestAddress, mapped } = block;
+  return {
+    idstr,
+    usedLength,
+    pageSize,
+    pages,
+    ...(hostPageSize === undefined ? {} : { hostPageSize }),
+    ...(guestAddress === undefined ? {} : { guestAddress: `0x${guestAddress.toString(16)}` }),
+    ...(mapped === undefined ? {} : { bitmapOffset: mapped.bitmapOffset, pagesOffset: mapped.pagesOffset }),
+  };
+}
+
+function reportDescription(offset: number, length: number, value: unknown): NonNullable<Inspection['description']> {
+  const root = value as { page_size?: unknown; devices?: unknown } | null;
+  const pageSize = typeof root?.page_size === 'number' ? root.page_size : null;
+  return { offset, length, pageSize, devices: Array.isArray(root?.devices) ? root.devices.length : 0 };
+}
+
+/** Pages of a block that fall into each of `cells` equal ranges, by `PageKind`: what a map of memory is drawn from. */
+export function mapPages(block: RamBlock, states: PageStates, cells: number): number[][] {
+  const pages = pageCount(block);
+  const count = Math.min(cells, pages);
+  return Array.from({ length: count }, (_, cell) => {
+    const from = Math.floor((cell * pages) / count);
+    const end = Math.floor(((cell + 1) * pages) / count);
+    const kinds = new Array<number>(Object.keys(PageKind).length).fill(0);
+    for (let page = states.nextSet(from, end); page < end; page = states.nextSet(page + 1, end)) {
+      const kind = states.get(page);
+      kinds[kind] = (kinds[kind] as number) + 1;
+    }
+    kinds[PageKind.absent] = end - from - kinds.reduce((sum, n) => sum + n, 0);
+    return kinds;
+  });
+}

@@ -1,0 +1,238 @@
+/**
+ * The mapped-ram file as a page store (docs/formats/mapped-ram.md): every page has its place, so pages may arrive in
+ * any order and any number of times, and a guest of any size is received in constant memory.
+ *
+ * {@link MappedRamStore} writes one, from the header to the last byte; {@link MappedRamReader} reads what QEMU or
+ * vmferry wrote. What deltas need, the page as it was, is read back from the file.
+ */
+
+import type { ByteSource, ByteStore } from '../io/byte-source.ts';
+import { readFully } from '../io/byte-source.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
+import { ByteWriter } from '../wire/byte-writer.ts';
+import { encodeConfiguration } from '../wire/configuration.ts';
+import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
+import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
+import { encodeFooter, encodeSectionHead, SectionType } from '../wire/section.ts';
+import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeDescription } from '../wire/vm-description.ts';
+import { PageArea } from './page-area.ts';
+import type { Staging } from './staging.ts';
+
+/** Section id of `ram` in the files written here. Any will do, if no device has the same. */
+const ramSectionId = 0x7265_7272;
+
+/** Bytes of bitmap handled at a time: a multiple of 8. */
+const bitmapPiece = 64 * 1024;
+const piecePages = bitmapPiece * 8;
+
+const stateNames: Record<number, PageState> = { [PageKind.zero]: 'zero', [PageKind.data]: 'data' };
+
+export interface MappedRamOptions {
+  /** Where the stream begins in the file, in bytes. */
+  offset?: number;
+  /** The machine's configuration; `mapped-ram` is added to its capabilities. */
+  configuration?: Configuration | undefined;
+}
+
+export class MappedRamStore implements RamStore {
+  readonly blocks: RamBlock[] = [];
+  readonly #file: ByteStore;
+  readonly #staging: Staging;
+  readonly #areas: PageArea[] = [];
+  /** Where the word with the size of RAM stands. */
+  readonly #memSizeOffset: number;
+  /** Where the next block entry goes. */
+  #end: number;
+
+  private constructor(file: ByteStore, staging: Staging, memSizeOffset: number) {
+    this.#file = file;
+    this.#staging = staging;
+    this.#memSizeOffset = memSizeOffset;
+    this.#end = memSizeOffset + 8;
+  }
+
+  /** Begins a file. Blocks are added next, then pages in any order, then {@link finish}. */
+  static async create(file: ByteStore, staging: Staging, options: MappedRamOptions = {}): Promise<MappedRamStore> {
+    const { offset = 0, configuration = { machine: 'none', capabilities: [] } } = options;
+    const out = new ByteWriter().u32(streamMagic).u32(streamVersion).u8(SectionType.configuration);
+    const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram'])].filter(
+      (name) => name !== 'x-ignore-shared',
+    );
+    encodeConfiguration(out, { ...configuration, capabilities });
+    encodeSectionHead(out, { kind: 'start', id: ramSectionId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    await file.write(out.bytes(), offset);
+    return new MappedRamStore(file, staging, offset + out.length);
+  }
+
+  /** Lays out a block; its pages are absent. Returns it with its place. */
+  async addBlock(block: RamBlock): Promise<RamBlock> {
+    const { idstr, usedLength, pageSize } = block;
+    const entry = new ByteWriter();
+    encodeBlockEntry(entry, idstr, usedLength);
+    const place = placeMapped(this.#end + entry.length, usedLength / pageSize);
+    encodeMappedHeader(entry, pageSize, place);
+    await this.#file.write(entry.bytes(), this.#end);
+    const added: RamBlock = { index: this.blocks.length, idstr, usedLength, pageSize, mapped: place };
+    this.blocks.push(added);
+    const { name: source } = this.#file;
+    this.#areas.push(
+      new PageArea(this.#file, added, this.#staging, { origin: place.pagesOffset, erase: false, source }),
+    );
+    this.#end = place.pagesOffset + usedLength;
+    return added;
+  }
+
+  apply(block: RamBlock, batch: PageBatch): Promise<void> {
+    return this.#area(block).apply(batch);
+  }
+
+  state(block: RamBlock, page: number): PageState {
+    return stateNames[this.#area(block).states.get(page)] ?? 'absent';
+  }
+
+  read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    return this.#area(block).read(page, target);
+  }
+
+  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
+    return this.#area(block).nextData(page, limit);
+  }
+
+  /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */
+  async finish(devices: readonly DeviceSection[], description: Description | undefined): Promise<void> {
+    const total = new ByteWriter();
+    const totalBytes = this.blocks.reduce((sum, block) => sum + block.usedLength, 0);
+    encodeMemSize(total, totalBytes);
+    await this.#file.write(total.bytes(), this.#memSizeOffset);
+    for (const area of this.#areas) await this.#writeBitmap(area);
+
+    const out = new ByteWriter();
+    encodeEos(out);
+    encodeFooter(out, ramSectionId);
+    encodeSectionHead(out, { kind: 'end', id: ramSectionId });
+    encodeEos(out);
+    encodeFooter(out, ramSectionId);
+    for (const device of devices) {
+      encodeSectionHead(out, device);
+      out.raw(device.data);
+      encodeFooter(out, device.id);
+    }
+    out.u8(SectionType.eof);
+    if (description !== undefined) encodeDescription(out, description.text);
+    await this.#file.write(out.bytes(), this.#end);
+    await this.#file.truncate(this.#end + out.length);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  #area(block: RamBlock): PageArea {
+    const area = this.#areas[block.index];
+    if (area !== undefined) return area;
+    throw new RangeError(`expected a block of this store, got "${block.idstr}"`);
+  }
+
+  async #writeBitmap(area: PageArea): Promise<void> {
+    const { block } = area;
+    const { mapped } = block;
+    if (mapped === undefined) return;
+    for (let done = 0; done < mapped.bitmapLength; done += bitmapPiece) {
+      const bits = new Uint8Array(Math.min(bitmapPiece, mapped.bitmapLength - done));
+      const firstPage = done * 8;
+      const end = Math.min(pageCount(block), firstPage + bits.length * 8);
+      for (let page = area.states.nextSet(firstPage, end); page < end; page = area.states.nextSet(page + 1, end)) {
+        if (area.states.get(page) !== PageKind.data) continue;
+        const bit = page - firstPage;
+        bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
+      }
+      await this.#file.write(bits, mapped.bitmapOffset + done);
+    }
+  }
+}
+
+/** Reads the pages of a mapped-ram file. A page whose bit is clear is zero; that it was absent cannot be told. */
+export class MappedRamReader implements RamReader {
+  readonly blocks: readonly RamBlock[];
+  readonly #source: ByteSource;
+  /** The latest piece of a bitmap. */
+  #piece = { block: -1, index: -1, bits: new Uint8Array() };
+
+  /** `blocks` are those of the file's Flow. */
+  constructor(source: ByteSource, blocks: readonly RamBlock[]) {
+    this.#source = source;
+    this.blocks = blocks;
+  }
+
+  async state(block: RamBlock, page: number): Promise<PageState> {
+    return (await this.#find(block, page, page + 1, 1)) === page ? 'data' : 'zero';
+  }
+
+  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    const { pageSize } = block;
+    const end = page + target.length / pageSize;
+    for (let at = page; at < end; ) {
+      const run = await this.nextData(block, at, end - at);
+      const first = Math.min(run.first, end);
+      const stop = Math.max(first, Math.min(run.end, end));
+      target.fill(0, (at - page) * pageSize, (first - page) * pageSize);
+      if (block.mapped !== undefined && stop > first) {
+        const piece = target.subarray((first - page) * pageSize, (stop - page) * pageSize);
+        await readFully(this.#source, piece, block.mapped.pagesOffset + first * pageSize);
+      }
+      at = stop;
+    }
+  }
+
+  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
+    const pages = pageCount(block);
+    const first = await this.#find(block, page, pages, 1);
+    const end = await this.#find(block, first, Math.min(pages, first + limit), 0);
+    return { first, end };
+  }
+
+  async close(): Promise<void> {
+    await this.#source.close();
+  }
+
+  /** The first page in `[page, end)` whose bit is `value`; `end` if there is none. */
+  async #find(block: RamBlock, page: number, end: number, value: 0 | 1): Promise<number> {
+    let at = page;
+    while (at < end) {
+      const bits = await this.#load(block, at);
+      const base = at - (at % piecePages);
+      const stop = Math.min(end, base + piecePages);
+      at = base + findBit(bits, at - base, stop - base, value);
+      if (at < stop) return at;
+    }
+    return end;
+  }
+
+  /** The piece of the block's bitmap that has the bit of `page`; all clear for a block that has none. */
+  async #load(block: RamBlock, page: number): Promise<Uint8Array> {
+    const index = Math.floor(page / piecePages);
+    if (this.#piece.block !== block.index || this.#piece.index !== index) {
+      const at = index * bitmapPiece;
+      const bits = new Uint8Array(Math.min(bitmapPiece, bitmapLength(pageCount(block)) - at));
+      if (block.mapped !== undefined) await readFully(this.#source, bits, block.mapped.bitmapOffset + at);
+      this.#piece = { block: block.index, index, bits };
+    }
+    return this.#piece.bits;
+  }
+}
+
+/** Index of the first bit in `[from, end)` that is `value`; `end` if there is none. */
+function findBit(bits: Uint8Array, from: number, end: number, value: 0 | 1): number {
+  const none = value === 1 ? 0x00 : 0xff;
+  for (let i = from; i < end; ) {
+    const byte = bits[i >> 3] as number;
+    if ((i & 7) === 0 && byte === none) i += 8;
+    else if (((byte >> (i & 7)) & 1) === value) return i;
+    else i++;
+  }
+  return end;
+}

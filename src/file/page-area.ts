@@ -1,0 +1,238 @@
+/**
+ * One RAM block's pages at a place in a file, page i at `origin + i * page size`: the part that a mapped-ram file and
+ * a raw image have in common. Zero and absent pages take no space. What state each page has is kept in memory.
+ *
+ * A batch is taken in by few large operations: data that lies together in the arena is written from there; scattered
+ * data and deltas are gathered in page slots first, and runs of neighbouring slots written at once.
+ */
+
+import type { ByteStore } from '../io/byte-source.ts';
+import { readFully } from '../io/byte-source.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageStates } from '../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { MigrationError } from '../wire/migration-error.ts';
+import type { Staging } from './staging.ts';
+
+export interface PageAreaOptions {
+  /** Where page 0 stands in the file, in bytes. */
+  origin: number;
+  /** Whether data that became zero must be overwritten: yes where nothing else says that it is stale. */
+  erase: boolean;
+  /** Name of the source of the pages, for errors. */
+  source: string;
+}
+
+/** A page waiting in a slot. */
+interface Slot {
+  page: number;
+  kind: PageKind;
+  /** Record in the batch. */
+  record: number;
+}
+
+export class PageArea {
+  readonly block: RamBlock;
+  /** `PageKind.absent`, `.zero` or `.data` of each page. */
+  readonly states = new PageStates();
+  readonly #file: ByteStore;
+  readonly #staging: Staging;
+  readonly #options: PageAreaOptions;
+  #slots: Slot[] = [];
+
+  constructor(file: ByteStore, block: RamBlock, staging: Staging, options: PageAreaOptions) {
+    this.#file = file;
+    this.block = block;
+    this.#staging = staging;
+    this.#options = options;
+  }
+
+  /** Reads whole pages; absent and zero ones read as zeros. */
+  async read(page: number, target: Uint8Array): Promise<void> {
+    const { pageSize } = this.block;
+    const end = page + target.length / pageSize;
+    for (let at = page; at < end; ) {
+      const run = this.nextData(at, end - at);
+      const first = Math.min(run.first, end);
+      const stop = Math.min(run.end, end);
+      target.fill(0, (at - page) * pageSize, (first - page) * pageSize);
+      const piece = target.subarray((first - page) * pageSize, (Math.max(first, stop) - page) * pageSize);
+      await readFully(this.#file, piece, this.#options.origin + first * pageSize);
+      at = Math.max(first, stop);
+    }
+  }
+
+  /** The next run of data pages, see `RamReader.nextData`. */
+  nextData(page: number, limit: number): { first: number; end: number } {
+    const pages = pageCount(this.block);
+    let first = this.states.nextSet(page, pages);
+    while (first < pages && this.states.get(first) !== PageKind.data) first = this.states.nextSet(first + 1, pages);
+    let end = first;
+    while (end < Math.min(pages, first + limit) && this.states.get(end) === PageKind.data) end++;
+    return { first, end };
+  }
+
+  async apply(batch: PageBatch): Promise<void> {
+    const { pageSize } = this.block;
+    const isZero = this.#findZeroPages(batch);
+    const capacity = this.#staging.slots(pageSize);
+    for (let i = 0; i < batch.count; ) {
+      const kind = batch.kind[i] as PageKind;
+      const page = batch.page[i] as number;
+      if (kind === PageKind.compressed) {
+        throw this.#error('unsupported', batch, i, 'compressed pages (capability compress) are not decoded yet');
+      }
+      if (kind === PageKind.zero || (kind === PageKind.data && isZero(i))) {
+        if (this.#options.erase && this.states.get(page) === PageKind.data) this.#queue(page, PageKind.zero, i);
+        else this.states.set(page, PageKind.zero);
+        i++;
+      } else {
+        const run = kind === PageKind.data ? this.#contiguousRun(batch, i, isZero) : 1;
+        if (run > 1) await this.#writeRun(batch, i, run);
+        else this.#queue(page, kind, i);
+        i += run;
+      }
+      if (this.#slots.length === capacity) await this.#flush(batch);
+    }
+    await this.#flush(batch);
+  }
+
+  #queue(page: number, kind: PageKind, record: number): void {
+    this.#slots.push({ page, kind, record });
+  }
+
+  /** One kernel call over the batch's data pages; returns the test for record i. */
+  #findZeroPages(batch: PageBatch): (record: number) => boolean {
+    const { kernel, sources, bitmap, bitmapAddress } = this.#staging;
+    let count = 0;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] === PageKind.data) sources[count++] = batch.data[i] as number;
+    }
+    if (count === 0 || kernel.zeroScanGather(sources.byteOffset, this.block.pageSize, count, bitmapAddress) === 0) {
+      return () => false;
+    }
+    const zero = new Uint8Array(batch.count);
+    for (let i = 0, bit = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.data) continue;
+      zero[i] = ((bitmap[bit >> 3] as number) >> (bit & 7)) & 1;
+      bit++;
+    }
+    return (record) => zero[record] === 1;
+  }
+
+  /** How many records from `first` on are data of neighbouring pages that also lie side by side in the arena. */
+  #contiguousRun(batch: PageBatch, first: number, isZero: (record: number) => boolean): number {
+    const { pageSize } = this.block;
+    let i = first + 1;
+    while (
+      i < batch.count &&
+      batch.kind[i] === PageKind.data &&
+      batch.page[i] === (batch.page[i - 1] as number) + 1 &&
+      batch.data[i] === (batch.data[i - 1] as number) + pageSize &&
+      !isZero(i)
+    ) {
+      i++;
+    }
+    return i - first;
+  }
+
+  async #writeRun(batch: PageBatch, first: number, count: number): Promise<void> {
+    const { pageSize } = this.block;
+    const page = batch.page[first] as number;
+    const address = batch.data[first] as number;
+    const bytes = this.#staging.kernel.bytes.subarray(address, address + count * pageSize);
+    await this.#file.write(bytes, this.#options.origin + page * pageSize);
+    for (let i = 0; i < count; i++) this.states.set(page + i, PageKind.data);
+  }
+
+  /** Fills the slots, decodes the deltas among them in one call, and writes runs of neighbours. */
+  async #flush(batch: PageBatch): Promise<void> {
+    const slots = this.#slots;
+    if (slots.length === 0) return;
+    await this.#fillSlots(batch, slots);
+    this.#decodeDeltas(batch, slots);
+    const { pageSize } = this.block;
+    for (let first = 0; first < slots.length; ) {
+      const end = neighbours(slots, first, () => true);
+      const { page } = slots[first] as Slot;
+      const bytes = this.#staging.bytes.subarray(first * pageSize, end * pageSize);
+      await this.#file.write(bytes, this.#options.origin + page * pageSize);
+      first = end;
+    }
+    for (const { page, kind } of slots) this.states.set(page, kind === PageKind.zero ? PageKind.zero : PageKind.data);
+    this.#slots = [];
+  }
+
+  async #fillSlots(batch: PageBatch, slots: Slot[]): Promise<void> {
+    const { pageSize } = this.block;
+    const { bytes, address, kernel } = this.#staging;
+    const hasBase = ({ page, kind }: Slot) => kind === PageKind.delta && this.states.get(page) === PageKind.data;
+    for (let i = 0; i < slots.length; ) {
+      const slot = slots[i] as Slot;
+      if (hasBase(slot)) {
+        const end = neighbours(slots, i, hasBase);
+        const bases = bytes.subarray(i * pageSize, end * pageSize);
+        await readFully(this.#file, bases, this.#options.origin + slot.page * pageSize);
+        i = end;
+        continue;
+      }
+      if (slot.kind === PageKind.data) {
+        const from = batch.data[slot.record] as number;
+        kernel.bytes.copyWithin(address + i * pageSize, from, from + pageSize);
+      } else {
+        bytes.fill(0, i * pageSize, (i + 1) * pageSize);
+      }
+      i++;
+    }
+  }
+
+  #decodeDeltas(batch: PageBatch, slots: Slot[]): void {
+    const { kernel, sources, lengths, pages, results, address } = this.#staging;
+    const { pageSize } = this.block;
+    const deltas: Slot[] = [];
+    slots.forEach((slot, i) => {
+      if (slot.kind !== PageKind.delta) return;
+      sources[deltas.length] = batch.data[slot.record] as number;
+      lengths[deltas.length] = batch.length[slot.record] as number;
+      pages[deltas.length] = address + i * pageSize;
+      deltas.push(slot);
+    });
+    if (deltas.length === 0) return;
+    const failures = kernel.xbzrleDecodeBatch(
+      sources.byteOffset,
+      lengths.byteOffset,
+      pages.byteOffset,
+      deltas.length,
+      pageSize,
+      results.byteOffset,
+    );
+    if (failures === 0) return;
+    const failed = deltas.findIndex((_, i) => kernel.xbzrleFault(results[i] as number) !== undefined);
+    const fault = kernel.xbzrleFault(results[failed] as number);
+    throw this.#error('bad-delta', batch, (deltas[failed] as Slot).record, `an XBZRLE delta does not decode: ${fault}`);
+  }
+
+  #error(code: 'bad-delta' | 'unsupported', batch: PageBatch, record: number, message: string): MigrationError {
+    return new MigrationError(code, message, {
+      source: this.#options.source,
+      offset: batch.offset[record] as number,
+      coordinate: 'file',
+      section: 'ram',
+      block: this.block.idstr,
+      page: batch.page[record] as number,
+    });
+  }
+}
+
+/** The end of the run of slots from `first` on that are neighbouring pages and pass the test. */
+function neighbours(slots: Slot[], first: number, test: (slot: Slot) => boolean): number {
+  let end = first + 1;
+  while (
+    end < slots.length &&
+    (slots[end] as Slot).page === (slots[end - 1] as Slot).page + 1 &&
+    test(slots[end] as Slot)
+  ) {
+    end++;
+  }
+  return end;
+}

@@ -1,0 +1,129 @@
+/**
+ * The final content of a file's RAM, for what reads it in address order: a mapped-ram file is read where it lies, a
+ * stream is settled into a scratch file first, since its passes overwrite each other.
+ */
+import type { ByteStore } from '../io/byte-source.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import { MigrationError } from '../wire/migration-error.ts';
+import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
+import type { MigrationFile } from './open.ts';
+import { settle } from './settle.ts';
+
+/** Bytes handed on at a time. */
+const pieceBytes = 1 << 20;
+
+export interface RamContentOptions {
+  /** Makes the scratch file, if one is needed. It is closed when the content is. */
+  makeScratch: () => ByteStore | Promise<ByteStore>;
+  /** Blocks that are wanted; default all. The content of others is not kept. */
+  only?: (block: RamBlock) => boolean;
+}
+
+/**
+ * Opens the final content. The whole file is read and checked first.
+ * Closing what is returned closes the scratch file, not `file`.
+ * @throws MigrationError if the file is bad.
+ */
+export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<RamReader> {
+  if (file.isSeekable) {
+    const mapped = await openMapped(file);
+    if (mapped !== undefined) return mapped;
+  }
+  const only = options.only ?? (() => true);
+  const scratch = await options.makeScratch();
+  try {
+    const store = await MappedRamStore.create(scratch, file.staging);
+    await settle(file, {
+      addBlock: (block) => store.addBlock(block),
+      apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
+    });
+    return store;
+  } catch (error) {
+    await scratch.close();
+    throw error;
+  }
+}
+
+/** Opens a mapped-ram file as what it is; undefined if the file is another kind of stream. */
+async function openMapped(file: MigrationFile): Promise<RamReader | undefined> {
+  const blocks: RamBlock[] = [];
+  for await (const item of file.flow({ read: 'bitmaps' })) {
+    if (item.kind === 'configuration' && !item.configuration.capabilities.includes('mapped-ram')) return undefined;
+    if (item.kind === 'block') {
+      if (item.block.mapped === undefined && blocks.length === 0) return undefined;
+      blocks.push(item.block);
+    }
+    if (item.kind === 'bitmap') requirePages(file, item.block, item.firstPage, item.bits);
+    if (item.kind === 'finding' && item.finding.severity === 'error') throw MigrationError.from(item.finding);
+  }
+  return new MappedRamReader(nonClosing(file), blocks);
+}
+
+/** Every page that a bitmap promises must lie within the file. */
+function requirePages(file: MigrationFile, block: RamBlock, firstPage: number, bits: Uint8Array): void {
+  let last = bits.length - 1;
+  while (last >= 0 && bits[last] === 0) last--;
+  if (last < 0 || block.mapped === undefined) return;
+  const page = firstPage + last * 8 + 31 - Math.clz32(bits[last] as number);
+  const end = block.mapped.pagesOffset + (page + 1) * block.pageSize;
+  const size = file.source.size as number;
+  if (end <= size) return;
+  throw new MigrationError('truncated', `expected page ${page} to end at ${end}, got a file of ${size} bytes`, {
+    source: file.source.name,
+    offset: size,
+    coordinate: 'file',
+    section: 'ram',
+    block: block.idstr,
+    page,
+  });
+}
+
+function nonClosing({ source }: MigrationFile): MigrationFile['source'] {
+  return {
+    name: source.name,
+    size: source.size,
+    read: (target, position) => source.read(target, position),
+    close: async () => {},
+  };
+}
+
+/** A piece of a block's content, in address order: `bytes` undefined means zeros. Valid until the next is asked for. */
+export interface ContentPiece {
+  length: number;
+  bytes: Uint8Array | undefined;
+}
+
+/** Reads a block from its first byte to its last. */
+export async function* readContent(ram: RamReader, block: RamBlock): AsyncGenerator<ContentPiece, void> {
+  const { pageSize, usedLength } = block;
+  const buffer = new Uint8Array(Math.max(pieceBytes, pageSize));
+  const pages = usedLength / pageSize;
+  for (let page = 0; page < pages; ) {
+    const { first, end } = await ram.nextData(block, page, buffer.length / pageSize);
+    if (first > page) yield { length: (first - page) * pageSize, bytes: undefined };
+    if (end > first) {
+      const bytes = buffer.subarray(0, (end - first) * pageSize);
+      await ram.read(block, first, bytes);
+      yield { length: bytes.length, bytes };
+    }
+    page = end;
+  }
+}
+
+/** An incremental digest, such as one of node:crypto or noble-hashes. */
+export interface Digest {
+  update(bytes: Uint8Array): unknown;
+}
+
+const zeros = new Uint8Array(pieceBytes);
+
+/** Feeds a block's whole content, zeros included, to a digest. */
+export async function digestContent(ram: RamReader, block: RamBlock, digest: Digest): Promise<void> {
+  for await (const { length, bytes } of readContent(ram, block)) {
+    if (bytes !== undefined) digest.update(bytes);
+    else
+      for (let left = length; left > 0; left -= zeros.length)
+        digest.update(zeros.subarray(0, Math.min(left, zeros.length)));
+  }
+}

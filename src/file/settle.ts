@@ -1,0 +1,75 @@
+/**
+ * settle(file, sink): takes a file's Flow to its end and leaves what is there when everything has arrived.
+ * The strict reader: anything that makes content doubtful is thrown, not collected (`verify.ts` collects).
+ */
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { MigrationError } from '../wire/migration-error.ts';
+import type { MigrationFile } from './open.ts';
+
+/** Takes RAM in: a store, or a set of raw images. */
+export interface RamSink {
+  /** A block, before its first pages. */
+  addBlock(block: RamBlock): Promise<unknown> | undefined;
+  apply(block: RamBlock, batch: PageBatch): Promise<void> | void;
+  /** What the machine said, before its blocks. */
+  configure?(configuration: Configuration): Promise<void> | void;
+}
+
+export interface Settled {
+  configuration: Configuration | undefined;
+  /** Device sections in stream order, with their bodies; empty unless they were asked for. */
+  devices: DeviceSection[];
+  description: Description | undefined;
+}
+
+export interface SettleOptions {
+  /** Keep the device sections' bodies: at most 128 MiB in all. Default false. */
+  devices?: boolean;
+}
+
+const maxDeviceBytes = 128 << 20;
+
+/** @throws MigrationError for the first finding of severity `error`, and where the Flow itself breaks off. */
+export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
+  const settled: Settled = { configuration: undefined, devices: [], description: undefined };
+  let deviceBytes = 0;
+  for await (const item of file.flow()) {
+    switch (item.kind) {
+      case 'configuration':
+        settled.configuration = item.configuration;
+        await sink.configure?.(item.configuration);
+        break;
+      case 'block':
+        await sink.addBlock(item.block);
+        break;
+      case 'pages':
+        await sink.apply(item.block, item.batch);
+        break;
+      case 'device':
+        if (options.devices !== true) break;
+        deviceBytes += item.device.data.length;
+        if (deviceBytes > maxDeviceBytes) throw tooMuchState(file, item.device, deviceBytes);
+        settled.devices.push(item.device);
+        break;
+      case 'description':
+        settled.description = item.description;
+        break;
+      case 'finding':
+        if (item.finding.severity === 'error') throw MigrationError.from(item.finding);
+        break;
+      default:
+    }
+  }
+  return settled;
+}
+
+function tooMuchState(file: MigrationFile, device: DeviceSection, bytes: number): MigrationError {
+  return new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
+    source: file.source.name,
+    offset: device.offset,
+    coordinate: 'file',
+    section: device.name,
+  });
+}

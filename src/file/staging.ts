@@ -1,0 +1,44 @@
+/**
+ * The room in the arena that stores work in: page slots in which runs are gathered and deltas decoded before they are
+ * written, and the tables that batched kernel calls take. One per kernel, shared by all stores on it.
+ */
+import type { Kernel } from '../kernel/kernel.ts';
+
+/** Bytes of page slots: 256 pages of 4 KiB. */
+const slotBytes = 1 << 20;
+const maxSlots = 1024;
+
+export class Staging {
+  readonly kernel: Kernel;
+  /** Arena address of slot 0; slots follow each other, one page each. */
+  readonly address: number;
+  /** The slots' bytes. */
+  readonly bytes: Uint8Array;
+  /** Tables for kernel calls, `tableLength` entries each. */
+  readonly tableLength: number;
+  readonly sources: Uint32Array;
+  readonly lengths: Uint32Array;
+  readonly pages: Uint32Array;
+  readonly results: Int32Array;
+  readonly bitmap: Uint8Array;
+  readonly bitmapAddress: number;
+
+  constructor(kernel: Kernel, batchCapacity: number) {
+    this.kernel = kernel;
+    this.address = kernel.allocate(slotBytes);
+    this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);
+    this.tableLength = Math.max(maxSlots, batchCapacity);
+    const table = () => kernel.u32(kernel.allocate(this.tableLength * 4), this.tableLength);
+    this.sources = table();
+    this.lengths = table();
+    this.pages = table();
+    this.results = kernel.i32(kernel.allocate(this.tableLength * 4), this.tableLength);
+    this.bitmapAddress = kernel.allocate(this.tableLength / 8);
+    this.bitmap = kernel.bytes.subarray(this.bitmapAddress, this.bitmapAddress + this.tableLength / 8);
+  }
+
+  /** How many pages fit. */
+  slots(pageSize: number): number {
+    return Math.min(maxSlots, slotBytes / pageSize);
+  }
+}

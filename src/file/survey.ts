@@ -1,0 +1,183 @@
+/**
+ * Surveys a Flow: counts and remembers what is in it, without its content. What `inspect` shows, and what `verify`
+ * starts from.
+ */
+import { PageKind } from '../kernel/page-batch.ts';
+import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
+import { PageStates } from '../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { FindingLog } from './finding-log.ts';
+
+/** Sections and commands remembered one by one; what is beyond is only counted. */
+const maxListed = 100_000;
+const kindCount = Object.keys(PageKind).length;
+
+/** A section as listed. */
+export interface ListedSection extends Section {
+  /** How the end of a device section was found. */
+  boundary?: Boundary;
+}
+
+/** What was seen of a block. */
+export interface BlockSurvey {
+  block: RamBlock;
+  /** `PageKind` of each page's last record. Empty for blocks seen through their bitmap. */
+  states: PageStates;
+  /** Pages whose bit is set, of a block seen through its bitmap. */
+  bitmapPages: number | undefined;
+}
+
+/** Records of a kind, in all passes, and the bytes they take. */
+export interface RecordCount {
+  records: number;
+  bytes: number;
+}
+
+export class Survey {
+  version: number | undefined;
+  configuration: Configuration | undefined;
+  configurationLength = 0;
+  totalBytes = 0;
+  readonly blocks: BlockSurvey[] = [];
+  /** Indexed by `PageKind`. */
+  readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
+  /** Times the page scan went through the blocks. */
+  passes = 0;
+  syncs = 0;
+  readonly sections: ListedSection[] = [];
+  sectionsOmitted = 0;
+  readonly commands: Omit<Command, 'payload'>[] = [];
+  readonly findings = new FindingLog();
+  description: Description | undefined;
+  /** The EOF byte was read. */
+  eof = false;
+  /** Offset of the first byte after the stream, if it ended. */
+  end: number | undefined;
+  #lastBoundary: Boundary | undefined;
+  readonly #keepBitmaps: boolean;
+
+  /** `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how many there are. */
+  constructor(keepBitmaps = false) {
+    this.#keepBitmaps = keepBitmaps;
+  }
+
+  get format(): 'stream' | 'mapped-ram' {
+    return this.configuration?.capabilities.includes('mapped-ram') === true ? 'mapped-ram' : 'stream';
+  }
+
+  take(item: FlowItem): void {
+    switch (item.kind) {
+      case 'header':
+        this.version = item.version;
+        break;
+      case 'configuration':
+        this.configuration = item.configuration;
+        this.configurationLength = item.length;
+        break;
+      case 'block':
+        this.blocks.push({ block: item.block, states: new PageStates(), bitmapPages: undefined });
+        break;
+      case 'blocks-end':
+        this.totalBytes = item.totalBytes;
+        break;
+      case 'pages':
+        this.#takePages(item);
+        break;
+      case 'bitmap':
+        this.#takeBitmap(item);
+        break;
+      case 'pass-end':
+        this.passes++;
+        break;
+      case 'sync':
+        this.syncs++;
+        break;
+      case 'command':
+        this.#takeCommand(item.command);
+        break;
+      case 'device':
+        this.#lastBoundary = item.device.boundary;
+        break;
+      case 'section-end':
+        this.#takeSection(item.section);
+        break;
+      case 'finding':
+        this.findings.add(item.finding);
+        break;
+      case 'description':
+        this.description = item.description;
+        break;
+      case 'eof':
+        this.eof = true;
+        break;
+      case 'end':
+        this.end = item.offset;
+        break;
+      case 'section':
+    }
+  }
+
+  #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
+    if (this.passes === 0) this.passes = 1;
+    const { states } = this.blocks[block.index] as BlockSurvey;
+    for (let i = 0; i < batch.count; i++) {
+      const kind = batch.kind[i] as number;
+      const count = this.records[kind] as RecordCount;
+      count.records++;
+      count.bytes += batch.size[i] as number;
+      states.set(batch.page[i] as number, kind);
+    }
+  }
+
+  #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {
+    const survey = this.blocks[block.index] as BlockSurvey;
+    let pages = 0;
+    for (const byte of bits) pages += bitCounts[byte] as number;
+    survey.bitmapPages = (survey.bitmapPages ?? 0) + pages;
+    const data = this.records[PageKind.data] as RecordCount;
+    data.records += pages;
+    data.bytes += pages * block.pageSize;
+    if (!this.#keepBitmaps || pages === 0) return;
+    for (let i = 0; i < bits.length * 8; i++) {
+      if (((bits[i >> 3] as number) >> (i & 7)) & 1) survey.states.set(firstPage + i, PageKind.data);
+    }
+  }
+
+  #takeSection(section: Section): void {
+    if (this.sections.length >= maxListed) {
+      this.sectionsOmitted++;
+      return;
+    }
+    const isDevice = section.kind === 'full' && this.#lastBoundary !== undefined;
+    this.sections.push(isDevice ? { ...section, boundary: this.#lastBoundary as Boundary } : section);
+    this.#lastBoundary = undefined;
+  }
+
+  #takeCommand({ code, name, offset }: Command): void {
+    if (this.commands.length < maxListed) this.commands.push({ code, name, offset });
+  }
+
+  /** Pages of a block by what their last record was. */
+  countPages({ block, states, bitmapPages }: BlockSurvey): PageCounts {
+    const pages = pageCount(block);
+    if (bitmapPages !== undefined) {
+      return { zero: pages - bitmapPages, normal: bitmapPages, xbzrle: 0, compressed: 0, absent: 0 };
+    }
+    const counts = states.count(kindCount);
+    const zero = counts[PageKind.zero] ?? 0;
+    const normal = counts[PageKind.data] ?? 0;
+    const xbzrle = counts[PageKind.delta] ?? 0;
+    const compressed = counts[PageKind.compressed] ?? 0;
+    return { zero, normal, xbzrle, compressed, absent: pages - zero - normal - xbzrle - compressed };
+  }
+}
+
+export interface PageCounts {
+  zero: number;
+  normal: number;
+  xbzrle: number;
+  compressed: number;
+  absent: number;
+}
+
+const bitCounts = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);

@@ -1,0 +1,206 @@
+/**
+ * verify: reads all of a file and checks it: structure, footers, ids, bounds, every delta, reserved fields, order,
+ * completeness. Findings are collected; only what makes the rest unreadable ends the reading.
+ *
+ * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
+ */
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { DeviceSection, FlowItem } from '../vm/flow.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { CommandCode } from '../wire/command.ts';
+import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../wire/migration-error.ts';
+import { type DeviceSizes, readDeviceSizes } from '../wire/vm-description.ts';
+import type { CountedFinding } from './finding-log.ts';
+import type { MigrationFile } from './open.ts';
+import { type BlockSurvey, Survey } from './survey.ts';
+
+export interface Verification {
+  source: string;
+  format: 'stream' | 'mapped-ram';
+  /** No finding of severity `error`: the file can be loaded and its RAM trusted. */
+  ok: boolean;
+  machine: string | null;
+  /** Bytes of RAM, of all blocks. */
+  ramBytes: number;
+  /** Page records read, in all passes. */
+  pageRecords: number;
+  sections: number;
+  /** Bytes of the stream; null if its end was not reached. */
+  length: number | null;
+  findings: CountedFinding[];
+}
+
+export async function verify(file: MigrationFile): Promise<Verification> {
+  const checks = new Checks(file);
+  try {
+    for await (const item of file.flow()) checks.take(item);
+    checks.finish();
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    checks.survey.findings.add(caught.toFinding());
+  }
+  const { survey } = checks;
+  return {
+    source: file.source.name,
+    format: survey.format,
+    ok: !survey.findings.hasErrors,
+    machine: survey.configuration?.machine ?? null,
+    ramBytes: survey.totalBytes,
+    pageRecords: survey.records.reduce((sum, { records }) => sum + records, 0),
+    sections: survey.sections.length + survey.sectionsOmitted,
+    length: survey.end === undefined ? null : survey.end - file.offset,
+    findings: survey.findings.list(),
+  };
+}
+
+/** A device section without its body. */
+type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & { size: number };
+
+/** Device sections held against the description; beyond, only counted. */
+const maxDevices = 100_000;
+
+/** What a survey does not notice. */
+class Checks {
+  readonly survey = new Survey();
+  readonly #file: MigrationFile;
+  readonly #devices: SeenDevice[] = [];
+  #ended = false;
+  #postcopy = false;
+
+  constructor(file: MigrationFile) {
+    this.#file = file;
+  }
+
+  take(item: FlowItem): void {
+    if (item.kind === 'pages') this.#checkPages(item.block, item.batch);
+    else if (item.kind === 'section') this.#checkOrder(item.section);
+    else if (item.kind === 'command') this.#postcopy ||= item.command.code === CommandCode.postcopyListen;
+    else if (item.kind === 'device') this.#takeDevice(item.device);
+    this.survey.take(item);
+  }
+
+  /** What can be said only at the end. */
+  finish(): void {
+    const { survey } = this;
+    if (survey.description !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
+    else if (!this.#postcopy) this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
+    for (const block of survey.blocks) {
+      const { absent } = survey.countPages(block);
+      if (absent === 0 || survey.format === 'mapped-ram') continue;
+      const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
+      this.survey.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
+    }
+  }
+
+  #place(offset: number): Place {
+    return { source: this.#file.source.name, offset, coordinate: 'file' };
+  }
+
+  #add(code: FindingCode, message: string, place: Place): void {
+    this.survey.findings.add(makeFinding(code, message, place));
+  }
+
+  #checkPages(block: RamBlock, batch: PageBatch): void {
+    const { kernel, sources, lengths, results, bitmap, bitmapAddress } = this.#file.staging;
+    const { states } = this.survey.blocks[block.index] as BlockSurvey;
+    let data = 0;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] === PageKind.data) sources[data++] = batch.data[i] as number;
+    }
+    if (data > 0 && kernel.zeroScanGather(sources.byteOffset, block.pageSize, data, bitmapAddress) > 0) {
+      this.#reportZeroPages(block, batch, bitmap);
+    }
+    const deltas: number[] = [];
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.delta) continue;
+      sources[deltas.length] = batch.data[i] as number;
+      lengths[deltas.length] = batch.length[i] as number;
+      deltas.push(i);
+      if (states.get(batch.page[i] as number) !== PageKind.absent) continue;
+      const message = 'an XBZRLE delta for a page that was never sent';
+      this.survey.findings.add(this.#pageFinding('delta-without-base', message, block, batch, i));
+    }
+    if (deltas.length === 0) return;
+    const { pageSize } = block;
+    const failures = kernel.xbzrleCheckBatch(
+      sources.byteOffset,
+      lengths.byteOffset,
+      deltas.length,
+      pageSize,
+      results.byteOffset,
+    );
+    if (failures === 0) return;
+    deltas.forEach((record, i) => {
+      const fault = kernel.xbzrleFault(results[i] as number);
+      if (fault === undefined) return;
+      const message = `an XBZRLE delta does not decode: ${fault}`;
+      this.survey.findings.add(this.#pageFinding('bad-delta', message, block, batch, record));
+    });
+  }
+
+  #reportZeroPages(block: RamBlock, batch: PageBatch, bitmap: Uint8Array): void {
+    for (let i = 0, bit = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.data) continue;
+      if (((bitmap[bit >> 3] as number) >> (bit & 7)) & 1) {
+        const message = 'pages sent in full although they are zero';
+        this.survey.findings.add(this.#pageFinding('zero-data-page', message, block, batch, i));
+      }
+      bit++;
+    }
+  }
+
+  #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
+    const place = this.#place(batch.offset[record] as number);
+    return makeFinding(code, message, {
+      ...place,
+      section: 'ram',
+      block: block.idstr,
+      page: batch.page[record] as number,
+    });
+  }
+
+  /** All iterables end together: no START or PART comes after an END, but in postcopy. */
+  #checkOrder(section: { kind: string; name: string; offset: number }): void {
+    if (section.kind === 'end') this.#ended = true;
+    else if (this.#ended && !this.#postcopy && (section.kind === 'start' || section.kind === 'part')) {
+      const place = { ...this.#place(section.offset), section: section.name };
+      this.#add('order-violation', `a ${section.kind} of ${section.name} after sections have ended`, place);
+    }
+  }
+
+  #takeDevice({ name, instanceId, versionId, offset, boundary, data }: DeviceSection): void {
+    if (this.#devices.length < maxDevices) {
+      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length });
+    }
+    const place = { ...this.#place(offset), section: name };
+    if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} is a guess`, place);
+  }
+
+  /** Names, versions and sizes of all devices, one by one. */
+  #checkDescription(described: DeviceSizes): void {
+    const count = Math.max(this.#devices.length, described.devices.length);
+    for (let i = 0; i < count; i++) {
+      const seen = this.#devices[i];
+      const expected = described.devices[i];
+      if (seen === undefined || expected === undefined) {
+        const message = `${this.#devices.length} device sections, ${described.devices.length} in the description`;
+        this.#add('description-mismatch', message, this.#place(seen?.offset ?? this.survey.description?.offset ?? 0));
+        return;
+      }
+      const place = { ...this.#place(seen.offset), section: seen.name };
+      if (seen.name !== expected.name || seen.instanceId !== expected.instanceId) {
+        const message = `${seen.name} #${seen.instanceId} where the description has ${expected.name} #${expected.instanceId}`;
+        this.#add('description-mismatch', message, place);
+        return;
+      }
+      if (expected.version !== undefined && expected.version !== seen.versionId) {
+        const message = `version ${seen.versionId}, in the description ${expected.version}`;
+        this.#add('description-mismatch', message, place);
+      }
+      // Where the decoder was given the size, it has said so already.
+      if (expected.size !== undefined && expected.size !== seen.size && !this.#file.isSeekable) {
+        this.#add('description-mismatch', `${seen.size} bytes, in the description ${expected.size}`, place);
+      }
+    }
+  }
+}

@@ -1,0 +1,22 @@
+/** A Blob or File (browsers, Node, Deno, Bun) as a ByteSource. */
+import type { ByteSource } from './byte-source.ts';
+
+export class BlobSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #blob: Blob;
+
+  constructor(blob: Blob, name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob') {
+    this.#blob = blob;
+    this.name = name;
+    this.size = blob.size;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    const slice = await this.#blob.slice(position, position + target.length).arrayBuffer();
+    target.set(new Uint8Array(slice));
+    return slice.byteLength;
+  }
+
+  async close(): Promise<void> {}
+}

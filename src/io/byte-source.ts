@@ -1,0 +1,42 @@
+/**
+ * Where bytes come from and go to: the whole contract between the formats and a platform. A file, a pipe, a Blob and
+ * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
+ */
+
+/** Bytes that can be read. */
+export interface ByteSource {
+  /** What to call it in messages. */
+  readonly name: string;
+  /** Total bytes; undefined for a source that can only be read forward. */
+  readonly size: number | undefined;
+  /**
+   * Reads up to `target.length` bytes at `position` into `target`. Returns how many; 0 only at the end.
+   * A source without a size takes positions at or after the end of the last read, and passes over what is between.
+   */
+  read(target: Uint8Array, position: number): Promise<number> | number;
+  close(): Promise<void>;
+}
+
+/** Bytes that can be read and written anywhere; unwritten ranges read as zeros and, where possible, take no space. */
+export interface ByteStore extends ByteSource {
+  readonly size: number;
+  /** Writes all of `bytes` at `position`. */
+  write(bytes: Uint8Array, position: number): Promise<void> | void;
+  /** Sets the size; a larger one adds a hole. */
+  truncate(size: number): Promise<void> | void;
+  /** Waits until everything written would survive a crash. */
+  sync(): Promise<void>;
+}
+
+/** Fills all of `target` from `position` on; what lies beyond the end of the source becomes zeros. */
+export async function readFully(source: ByteSource, target: Uint8Array, position: number): Promise<void> {
+  let done = 0;
+  while (done < target.length) {
+    const count = await source.read(target.subarray(done), position + done);
+    if (count === 0) {
+      target.fill(0, done);
+      return;
+    }
+    done += count;
+  }
+}

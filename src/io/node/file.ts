@@ -1,0 +1,104 @@
+/**
+ * Files of Node's fs. Reads go through the thread pool, straight into the caller's view of WASM memory, so that they
+ * overlap with decoding; writes are synchronous, since a page run per call would otherwise mean an await per page run.
+ */
+import { close, constants, createReadStream, fstatSync, fsync, ftruncateSync, open, read, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { isatty, ReadStream } from 'node:tty';
+import { promisify } from 'node:util';
+import type { ByteSource, ByteStore } from '../byte-source.ts';
+import { StreamSource } from '../stream-source.ts';
+
+const openAsync = promisify(open);
+const readAsync = promisify(read);
+const fsyncAsync = promisify(fsync);
+const closeAsync = promisify(close);
+
+/** The kernel takes at most 2^31 - 1 bytes per write. */
+const maxWrite = 1 << 30;
+
+/** An open regular file or block device. */
+export class NodeFile implements ByteStore {
+  readonly name: string;
+  readonly fd: number;
+  #size: number;
+  #open = true;
+
+  constructor(fd: number, name: string, size: number) {
+    this.fd = fd;
+    this.name = name;
+    this.#size = size;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    return (await readAsync(this.fd, target, 0, target.length, position)).bytesRead;
+  }
+
+  write(bytes: Uint8Array, position: number): void {
+    for (let done = 0; done < bytes.length; ) {
+      done += writeSync(this.fd, bytes, done, Math.min(maxWrite, bytes.length - done), position + done);
+    }
+    this.#size = Math.max(this.#size, position + bytes.length);
+  }
+
+  truncate(size: number): void {
+    ftruncateSync(this.fd, size);
+    this.#size = size;
+  }
+
+  sync(): Promise<void> {
+    return fsyncAsync(this.fd);
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    await closeAsync(this.fd);
+  }
+}
+
+/**
+ * Opens a path, or standard input for `-`, for reading: files and block devices with random access, pipes, FIFOs and
+ * terminals as forward-only streams. The open itself is asynchronous, since that of a FIFO waits for a writer.
+ */
+export async function openSource(path: string): Promise<ByteSource> {
+  if (path === '-') return sourceOf(0, 'standard input');
+  const fd = await openAsync(path, constants.O_RDONLY);
+  try {
+    return await sourceOf(fd, path);
+  } catch (error) {
+    await closeAsync(fd);
+    throw error;
+  }
+}
+
+async function sourceOf(fd: number, name: string): Promise<ByteSource> {
+  const stat = fstatSync(fd);
+  if (stat.isFile()) return new NodeFile(fd, name, stat.size);
+  if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(fd));
+  if (stat.isDirectory()) throw Object.assign(new Error(`${name} is a directory`), { code: 'EISDIR' });
+  if (isatty(fd)) return new StreamSource(new ReadStream(fd), name);
+  if (stat.isFIFO() || stat.isSocket()) {
+    return new StreamSource(new Socket({ fd, readable: true, writable: false }), name);
+  }
+  return new StreamSource(createReadStream('', { fd, highWaterMark: 1 << 20 }), name);
+}
+
+/** The size of a block device: stat says 0, so search for the last readable byte. */
+async function deviceSize(fd: number): Promise<number> {
+  const byte = new Uint8Array(1);
+  const readable = async (at: number) => (await readAsync(fd, byte, 0, 1, at)).bytesRead === 1;
+  let beyond = 1;
+  while (await readable(beyond)) beyond *= 2;
+  let low = Math.floor(beyond / 2);
+  while (low + 1 < beyond) {
+    const middle = Math.floor((low + beyond) / 2);
+    if (await readable(middle)) low = middle;
+    else beyond = middle;
+  }
+  return beyond;
+}

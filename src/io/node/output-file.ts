@@ -1,0 +1,95 @@
+/**
+ * Output that appears whole or not at all: written beside its final name, synced, then renamed. What is unfinished
+ * when the process is interrupted is removed (see {@link removeUnfinished}).
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants, fsyncSync, openSync, renameSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { NodeFile } from './file.ts';
+
+/** Paths and directories that are not finished yet. */
+const unfinished = new Set<string>();
+const unfinishedDirectories = new Set<string>();
+
+/** Removes everything unfinished; for signal handlers. */
+export function removeUnfinished(): void {
+  for (const path of unfinished) ignoreMissing(() => unlinkSync(path));
+  for (const path of unfinishedDirectories) ignoreMissing(() => rmdirSync(path));
+  unfinished.clear();
+  unfinishedDirectories.clear();
+}
+
+function ignoreMissing(action: () => void): void {
+  try {
+    action();
+  } catch {
+    // Already gone, or not empty: nothing that is ours is left.
+  }
+}
+
+const suffix = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
+
+/** A file in the making. */
+export class OutputFile {
+  readonly path: string;
+  readonly file: NodeFile;
+  readonly #temporary: string;
+
+  constructor(path: string) {
+    this.path = path;
+    this.#temporary = join(dirname(path), `.${basename(path)}${suffix()}`);
+    unfinished.add(this.#temporary);
+    try {
+      const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+      this.file = new NodeFile(fd, path, 0);
+    } catch (error) {
+      unfinished.delete(this.#temporary);
+      throw error;
+    }
+  }
+
+  /** Makes everything durable, then visible under the final name. */
+  async commit(): Promise<void> {
+    await this.file.sync();
+    await this.file.close();
+    renameSync(this.#temporary, this.path);
+    unfinished.delete(this.#temporary);
+    syncDirectory(dirname(this.path));
+  }
+
+  /** Removes what there is. */
+  async abandon(): Promise<void> {
+    await this.file.close();
+    if (!unfinished.delete(this.#temporary)) return;
+    ignoreMissing(() => unlinkSync(this.#temporary));
+  }
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Remembers a directory made for output, so that an interruption removes it if it is empty. */
+export function watchDirectory(path: string): { keep(): void } {
+  unfinishedDirectories.add(path);
+  return { keep: () => void unfinishedDirectories.delete(path) };
+}
+
+/** A scratch file without a name: gone when closed, whatever happens. */
+export function openScratch(directory: string): NodeFile {
+  const path = join(directory, suffix());
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  unlinkSync(path);
+  return new NodeFile(fd, `scratch file in ${directory}`, 0);
+}
+
+/** Whether a path can be replaced by renaming: it is absent or a regular file. */
+export function isReplaceable(path: string): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat === undefined || stat.isFile();
+}

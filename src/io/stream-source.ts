@@ -1,0 +1,40 @@
+/** An async sequence of byte chunks (a pipe, a socket, a ReadableStream) as a forward-only ByteSource. */
+import type { ByteSource } from './byte-source.ts';
+
+export class StreamSource implements ByteSource {
+  readonly name: string;
+  readonly size = undefined;
+  readonly #chunks: AsyncIterator<Uint8Array>;
+  #chunk: Uint8Array = new Uint8Array();
+  /** Position of the chunk's first byte not handed out. */
+  #position = 0;
+
+  constructor(chunks: AsyncIterable<Uint8Array>, name: string) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+    this.name = name;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    if (position < this.#position) {
+      throw new RangeError(`${this.name}: expected a position from ${this.#position} on, got ${position}`);
+    }
+    for (;;) {
+      const passed = Math.min(position - this.#position, this.#chunk.length);
+      this.#chunk = this.#chunk.subarray(passed);
+      this.#position += passed;
+      if (this.#chunk.length > 0) break;
+      const next = await this.#chunks.next();
+      if (next.done) return 0;
+      this.#chunk = next.value;
+    }
+    const count = Math.min(target.length, this.#chunk.length);
+    target.set(this.#chunk.subarray(0, count));
+    this.#chunk = this.#chunk.subarray(count);
+    this.#position += count;
+    return count;
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Drives a decoder: answers its wants from a ByteSource, through two buffers in the arena. While one is decoded the
+ * next is being read, so that reading and decoding overlap and the decoder waits only where a buffer ends.
+ *
+ *     buffer   |.....head.....|..............body..............|
+ *                        ^tail of the buffer before, copied here so that no record is cut
+ */
+import type { Kernel } from '../kernel/kernel.ts';
+import { ByteWindow, maxWant, type Want } from '../wire/byte-window.ts';
+import type { ByteSource } from './byte-source.ts';
+
+/** Bytes read at a time. */
+const bodyBytes = 1 << 20;
+
+/** Arena addresses where the bodies of the two buffers begin. */
+export type WindowBuffers = readonly [number, number];
+
+/** Takes room for both buffers from the arena. */
+export function allocateWindow(kernel: Kernel): WindowBuffers {
+  const buffer = () => kernel.allocate(maxWant + bodyBytes) + maxWant;
+  return [buffer(), buffer()];
+}
+
+interface PendingRead {
+  buffer: number;
+  offset: number;
+  count: Promise<number>;
+}
+
+export class WindowReader {
+  readonly window: ByteWindow;
+  readonly #source: ByteSource;
+  readonly #bodies: WindowBuffers;
+  /** The buffer that the window is in: 0 or 1. */
+  #current = 0;
+  /** Index of the first byte of the current buffer that belongs to the window. */
+  #firstValid = 0;
+  /** Read-ahead into the other buffer. */
+  #pending: PendingRead | undefined;
+  /** Source offset after the window's limit. */
+  #next: number;
+  /** No more than this is wanted from here on: no reading beyond. */
+  #horizon = Number.POSITIVE_INFINITY;
+
+  constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number) {
+    this.#source = source;
+    this.#bodies = buffers;
+    this.window = new ByteWindow(kernel.bytes, source.name);
+    this.#next = offset;
+    this.#place(offset, this.#bodies[0], this.#bodies[0]);
+  }
+
+  /** Source offset up to which bytes have been asked for. */
+  get reached(): number {
+    return this.#next;
+  }
+
+  async satisfy(want: Want): Promise<void> {
+    if (want.kind === 'seek') await this.#seek(want.offset, want.length);
+    else await this.#fill(want.bytes);
+  }
+
+  /** Waits for reads under way: after this the arena is not written to. */
+  async settle(): Promise<void> {
+    await this.#pending?.count.catch(() => 0);
+    this.#pending = undefined;
+  }
+
+  #place(offset: number, position: number, limit: number): void {
+    const { window } = this;
+    window.position = position;
+    window.limit = limit;
+    window.base = offset - position;
+  }
+
+  async #seek(offset: number, length: number | undefined): Promise<void> {
+    const { window } = this;
+    this.#horizon = length === undefined ? Number.POSITIVE_INFINITY : offset + length;
+    const position = offset - window.base;
+    // Bytes before the position are still there, back to the start of the buffer's valid part.
+    if (position >= this.#firstValid && position <= window.limit) {
+      window.position = position;
+      return;
+    }
+    await this.settle();
+    window.ended = false;
+    this.#next = offset;
+    const body = this.#bodies[this.#current] as number;
+    this.#place(offset, body, body);
+    this.#firstValid = body;
+  }
+
+  async #fill(bytes: number): Promise<void> {
+    if (bytes > maxWant) throw new RangeError(`expected a want of at most ${maxWant} bytes, got ${bytes}`);
+    const { window } = this;
+    // The horizon was a hint; a decoder that wants more gets it.
+    if (window.offset + bytes > this.#horizon) this.#horizon = Number.POSITIVE_INFINITY;
+    while (window.available < bytes && !window.ended) {
+      const pending = this.#pending ?? this.#read(this.#next);
+      this.#pending = undefined;
+      const count = await pending.count;
+      if (count === 0) {
+        window.ended = true;
+        return;
+      }
+      this.#adopt(pending, count);
+      if (this.#next < this.#horizon) this.#pending = this.#read(this.#next);
+    }
+  }
+
+  /** Moves the window into the buffer that was read, its unread tail in front. */
+  #adopt(read: PendingRead, count: number): void {
+    const { window } = this;
+    const body = this.#bodies[read.buffer] as number;
+    const tail = window.available;
+    const offset = window.offset;
+    window.bytes.copyWithin(body - tail, window.position, window.limit);
+    this.#current = read.buffer;
+    this.#next = read.offset + count;
+    this.#firstValid = body - tail;
+    this.#place(offset, body - tail, body + count);
+  }
+
+  /** Starts a read into the buffer that the window is not in. */
+  #read(offset: number): PendingRead {
+    const buffer = 1 - this.#current;
+    const body = this.#bodies[buffer] as number;
+    const room = Math.min(bodyBytes, Math.max(this.#horizon - offset, 4096));
+    const count = Promise.resolve(this.#source.read(this.window.bytes.subarray(body, body + room), offset));
+    // A failure is reported where the bytes are wanted, not as an unhandled rejection.
+    count.catch(() => {});
+    return { buffer, offset, count };
+  }
+}
+
+/** Runs a decoder over a source from `offset` on, and yields its items. */
+export async function* drive<Item>(
+  reader: WindowReader,
+  decoder: Generator<Want | Item, void>,
+): AsyncGenerator<Item, void> {
+  try {
+    for (const step of decoder) {
+      if (isWant(step)) await reader.satisfy(step);
+      else yield step;
+    }
+  } finally {
+    await reader.settle();
+  }
+}
+
+function isWant(step: unknown): step is Want {
+  const { kind } = step as { kind: string };
+  return kind === 'more' || kind === 'seek';
+}

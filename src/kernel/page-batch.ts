@@ -1,0 +1,65 @@
+/**
+ * A batch of page records, as tables: what travels between decoders, kernels and stores instead of one object per page.
+ *
+ * A record says which page it is about and what it holds; the bytes stay in the arena. Payload addresses and lengths
+ * lie in the arena too, so a kernel can take them as they are. Which RAM block a batch is about, and what to do with
+ * it, is the business of others; nothing here is checked when it is written.
+ */
+import type { Kernel } from './kernel.ts';
+
+/** What a record says about its page. */
+export const PageKind = {
+  /** Nothing is known: the source sent no content. */
+  absent: 0,
+  /** All bytes are zero; no payload. */
+  zero: 1,
+  /** The payload is the page. */
+  data: 2,
+  /** The payload is an XBZRLE encoding against the content before (`docs/formats/xbzrle.md`). */
+  delta: 3,
+  /** The payload is the page, compressed. */
+  compressed: 4,
+} as const;
+export type PageKind = (typeof PageKind)[keyof typeof PageKind];
+
+export class PageBatch {
+  /** Records there is room for. */
+  readonly capacity: number;
+  /** Records there are: only the first `count` entries of the tables mean anything. */
+  count = 0;
+  /** `PageKind` of each record. */
+  readonly kind: Uint8Array<ArrayBuffer>;
+  /** Index of the page within its RAM block. */
+  readonly page: Float64Array<ArrayBuffer>;
+  /** Where the record begins in its source, in bytes. */
+  readonly offset: Float64Array<ArrayBuffer>;
+  /** Bytes that the record takes in its source, headers included; 0 if it takes none. */
+  readonly size: Uint32Array<ArrayBuffer>;
+  /** Arena address of the payload; a view of the arena at `dataAddress`. */
+  readonly data: Uint32Array<ArrayBuffer>;
+  /** Bytes of payload; a view of the arena at `lengthAddress`. */
+  readonly length: Uint32Array<ArrayBuffer>;
+  readonly dataAddress: number;
+  readonly lengthAddress: number;
+
+  /**
+   * Takes room for the tables from the kernel's arena, for good: 8 bytes per record.
+   * @throws RangeError if the arena has no room left.
+   */
+  constructor(kernel: Kernel, capacity: number) {
+    this.dataAddress = kernel.allocate(capacity * 4);
+    this.lengthAddress = kernel.allocate(capacity * 4);
+    this.data = kernel.u32(this.dataAddress, capacity);
+    this.length = kernel.u32(this.lengthAddress, capacity);
+    this.capacity = capacity;
+    this.kind = new Uint8Array(capacity);
+    this.page = new Float64Array(capacity);
+    this.offset = new Float64Array(capacity);
+    this.size = new Uint32Array(capacity);
+  }
+
+  /** Forgets all records; the tables keep their bytes. */
+  clear(): void {
+    this.count = 0;
+  }
+}

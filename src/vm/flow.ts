@@ -1,0 +1,92 @@
+/**
+ * A Flow: a migration in motion, as an ordered sequence of items. Every input decodes to one; everything that needs
+ * order (verify, relay, settling into a store) reads one.
+ *
+ * Items are views: a `pages` batch and a `bitmap` are valid only until the next item is asked for.
+ * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
+ */
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { Finding } from '../wire/migration-error.ts';
+import type { RamBlock } from './ram-block.ts';
+
+/** What the source machine said about itself. Facts: docs/formats/stream.md, "Configuration". */
+export interface Configuration {
+  /** Machine type, such as `pc-i440fx-10.0`. */
+  machine: string;
+  /** log2 of the target page size, if stated. */
+  targetPageBits?: number;
+  /** Capabilities that change the format, if any are on. */
+  capabilities: string[];
+  /** Guest UUID as 32 hex digits, if stated. */
+  uuid?: string;
+}
+
+export type SectionKind = 'start' | 'part' | 'end' | 'full';
+
+/** A section as it stands in the stream; all numbers in bytes. */
+export interface Section {
+  kind: SectionKind;
+  id: number;
+  /** idstr of the device or iterable, such as `ram` or `0000:00:02.0/vga`. */
+  name: string;
+  instanceId: number;
+  versionId: number;
+  /** Offset of the section's type byte in the source. */
+  offset: number;
+  /** From the type byte to the end of the footer. */
+  length: number;
+  /** Inside an embedded (packaged) stream. */
+  packaged: boolean;
+}
+
+/** How the end of a device section was found. */
+export type Boundary = 'description' | 'footer' | 'guess';
+
+/** A device's state: a SECTION_FULL. */
+export interface DeviceSection extends Section {
+  /** The body: description fields and subsections, as written by QEMU. */
+  data: Uint8Array;
+  boundary: Boundary;
+}
+
+/** A migration command. Facts: docs/formats/stream.md, "Commands". */
+export interface Command {
+  code: number;
+  name: string;
+  offset: number;
+  payload: Uint8Array;
+}
+
+/** The JSON description of the device sections that QEMU appends. */
+export interface Description {
+  offset: number;
+  length: number;
+  text: string;
+  /** The parsed JSON; undefined if the text is beyond the limits for parsing. */
+  value: unknown;
+}
+
+export type FlowItem =
+  | { kind: 'header'; version: number; offset: number }
+  | { kind: 'configuration'; configuration: Configuration; offset: number; length: number }
+  | { kind: 'section'; section: Readonly<Omit<Section, 'length'>> }
+  | { kind: 'section-end'; section: Section }
+  | { kind: 'block'; block: RamBlock }
+  /** All RAM blocks are known. */
+  | { kind: 'blocks-end'; totalBytes: number }
+  /** Pages of one block, ascending, each at most once. */
+  | { kind: 'pages'; block: RamBlock; batch: PageBatch }
+  /** Present bits (LSB first) of mapped-ram pages, when only the bitmaps are read. `firstPage` is a multiple of 64. */
+  | { kind: 'bitmap'; block: RamBlock; firstPage: number; bits: Uint8Array }
+  /** The page scan began again from lower addresses: what follows overwrites. */
+  | { kind: 'pass-end'; offset: number }
+  /** Wait here for every multifd channel's SYNC. */
+  | { kind: 'sync'; offset: number }
+  | { kind: 'command'; command: Command }
+  | { kind: 'device'; device: DeviceSection }
+  | { kind: 'finding'; finding: Finding }
+  /** The EOF byte. */
+  | { kind: 'eof'; offset: number }
+  | { kind: 'description'; description: Description }
+  /** The stream is over; `offset` is the first byte after it. */
+  | { kind: 'end'; offset: number };

@@ -1,0 +1,33 @@
+/**
+ * A RAM block: one named, contiguous piece of a guest's memory. Facts: docs/formats/ram.md, "The block list".
+ */
+export interface RamBlock {
+  /** Position in the stream's block list, from 0. */
+  readonly index: number;
+  /** QEMU's name of the block, such as `pc.ram`. */
+  readonly idstr: string;
+  /** Bytes in use; a multiple of `pageSize`. */
+  readonly usedLength: number;
+  /** Target page size in bytes: the unit in which pages travel. */
+  readonly pageSize: number;
+  /** Size in bytes of the host pages behind the block, where the stream states it (huge pages with postcopy). */
+  readonly hostPageSize?: number;
+  /** Guest-physical address, where the stream states it (capability x-ignore-shared). */
+  readonly guestAddress?: bigint;
+  /** Place in a mapped-ram file. */
+  readonly mapped?: MappedPlace;
+}
+
+/** Where a mapped-ram file keeps a block: absolute byte offsets in the file. */
+export interface MappedPlace {
+  readonly bitmapOffset: number;
+  readonly bitmapLength: number;
+  readonly pagesOffset: number;
+}
+
+export function pageCount(block: RamBlock): number {
+  return block.usedLength / block.pageSize;
+}
+
+/** The largest guest accepted, in bytes of RAM: 64 TiB. */
+export const maxRamBytes = 2 ** 46;

@@ -1,0 +1,27 @@
+/**
+ * RamStore: random access to pages by (block, page). The stores differ in where bytes are kept
+ * (`file/mapped-ram-store.ts` keeps them in a mapped-ram file, on disk or in memory).
+ */
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { RamBlock } from './ram-block.ts';
+
+/** Whether a store has a page. `zero` may stand for `absent` where a format cannot tell (mapped-ram files). */
+export type PageState = 'absent' | 'zero' | 'data';
+
+export interface RamReader {
+  readonly blocks: readonly RamBlock[];
+  state(block: RamBlock, page: number): PageState | Promise<PageState>;
+  /** Reads whole pages into `target`, whose length is a multiple of the page size. Absent pages read as zeros. */
+  read(block: RamBlock, page: number, target: Uint8Array): Promise<void>;
+  /**
+   * The next run of data pages at or after `page`: `[first, end)`, at most `limit` pages long.
+   * `first` is the block's page count when there is none.
+   */
+  nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
+  close(): Promise<void>;
+}
+
+export interface RamStore extends RamReader {
+  /** Takes a batch in: zero pages, data, deltas on what is there. @throws MigrationError for a bad delta. */
+  apply(block: RamBlock, batch: PageBatch): Promise<void>;
+}

@@ -1,0 +1,165 @@
+/**
+ * A window onto a source of bytes: what the decoders read from, whatever fills it.
+ *
+ * A decoder is a generator. It takes bytes from the window, yields what it found, and yields a {@link Want} when it
+ * cannot go on: more bytes, or bytes from elsewhere. The driver (`io/window-reader.ts`) answers a want by changing
+ * the window. So the same decoder serves a 100 GB file, a pipe, a socket and a Blob, and its hot loops never await.
+ *
+ *     bytes   |....consumed....|######unread######|....stale....|
+ *                              ^ position         ^ limit
+ */
+import { MigrationError, type Place } from './migration-error.ts';
+
+/** What a decoder asks of its driver. */
+export type Want =
+  /** Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxWant}. */
+  | { kind: 'more'; bytes: number }
+  /** Go on at this offset of the source. `length` says how many bytes will be wanted there, if that is known. */
+  | { kind: 'seek'; offset: number; length?: number };
+
+/** The most bytes a decoder may want at once: a 64 KiB page with its header, and room to look ahead. */
+export const maxWant = 72 * 1024;
+
+export class ByteWindow {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Name of the source, for places. */
+  readonly source: string;
+  /** Index of the next unread byte. */
+  position = 0;
+  /** Index one past the last unread byte. */
+  limit = 0;
+  /** Offset in the source of `bytes[0]`; negative when the window holds a later part. */
+  base = 0;
+  /** No bytes follow `limit`. */
+  ended = false;
+
+  constructor(bytes: Uint8Array, source: string) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.source = source;
+  }
+
+  /** Offset in the source of the next unread byte. */
+  get offset(): number {
+    return this.base + this.position;
+  }
+
+  get available(): number {
+    return this.limit - this.position;
+  }
+
+  place(offset = this.offset): Place {
+    return { source: this.source, offset, coordinate: 'file' };
+  }
+}
+
+/** Waits until `count` bytes are there. @throws MigrationError `truncated` when the source ends before. */
+export function* need(window: ByteWindow, count: number, what: string): Generator<Want, void> {
+  if (window.available >= count) return;
+  yield { kind: 'more', bytes: count };
+  if (window.available < count) throw truncated(window, count, what);
+}
+
+export function truncated(window: ByteWindow, count: number, what: string): MigrationError {
+  return new MigrationError(
+    'truncated',
+    `expected ${count} bytes of ${what}, got ${window.available} before the end`,
+    window.place(window.base + window.limit),
+  );
+}
+
+/** True when `count` bytes are there; false when the source ends before. */
+export function* has(window: ByteWindow, count: number): Generator<Want, boolean> {
+  if (window.available < count) yield { kind: 'more', bytes: count };
+  return window.available >= count;
+}
+
+export function* takeU8(window: ByteWindow, what: string): Generator<Want, number> {
+  yield* need(window, 1, what);
+  return window.bytes[window.position++] as number;
+}
+
+export function* takeU16(window: ByteWindow, what: string): Generator<Want, number> {
+  yield* need(window, 2, what);
+  const value = window.view.getUint16(window.position);
+  window.position += 2;
+  return value;
+}
+
+export function* takeU32(window: ByteWindow, what: string): Generator<Want, number> {
+  yield* need(window, 4, what);
+  const value = window.view.getUint32(window.position);
+  window.position += 4;
+  return value;
+}
+
+export function* takeU64(window: ByteWindow, what: string): Generator<Want, bigint> {
+  yield* need(window, 8, what);
+  const value = window.view.getBigUint64(window.position);
+  window.position += 8;
+  return value;
+}
+
+/** A 64-bit size or offset as a number. @throws MigrationError `limit-exceeded` beyond 2^53 - 1. */
+export function* takeSize(window: ByteWindow, what: string): Generator<Want, number> {
+  const value = yield* takeU64(window, what);
+  if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
+  throw new MigrationError(
+    'limit-exceeded',
+    `expected ${what} below 2^53, got ${value}`,
+    window.place(window.offset - 8),
+  );
+}
+
+/** A u8 length and that many bytes, as latin1 text so that every byte survives. */
+export function* takeString(window: ByteWindow, what: string): Generator<Want, string> {
+  const length = yield* takeU8(window, what);
+  yield* need(window, length, what);
+  const text = latin1(window.bytes, window.position, length);
+  window.position += length;
+  return text;
+}
+
+/** Passes over `count` bytes of any number, by reading them. */
+export function* skip(window: ByteWindow, count: number, what: string): Generator<Want, void> {
+  let left = count;
+  while (left > 0) {
+    if (window.available === 0) yield* need(window, 1, what);
+    const step = Math.min(left, window.available);
+    window.position += step;
+    left -= step;
+  }
+}
+
+/** Copies out `count` bytes of any number; memory grows only as they arrive. */
+export function* takeBytes(window: ByteWindow, count: number, what: string): Generator<Want, Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let left = count;
+  while (left > 0) {
+    if (window.available === 0) yield* need(window, 1, what);
+    const step = Math.min(left, window.available);
+    parts.push(window.bytes.slice(window.position, window.position + step));
+    window.position += step;
+    left -= step;
+  }
+  return concat(parts);
+}
+
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0] as Uint8Array;
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Bytes as text, one char per byte. */
+export function latin1(bytes: Uint8Array, at: number, length: number): string {
+  let text = '';
+  for (let i = at; i < at + length; i++) text += String.fromCharCode(bytes[i] as number);
+  return text;
+}

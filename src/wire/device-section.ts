@@ -1,0 +1,158 @@
+/**
+ * The body of a device section (docs/formats/stream.md, "Where a device's state ends"). It has no length. In order of
+ * trust: the size that the VM description gives, if a footer is right there; the first footer of the section that is
+ * followed by something that can be an item; without footers, the first thing that can be an item: a guess.
+ */
+import type { Boundary } from '../vm/flow.ts';
+import { type ByteWindow, concat, has, type Want } from './byte-window.ts';
+import { canBeCommand } from './command.ts';
+import { MigrationError } from './migration-error.ts';
+import {
+  canBeHead,
+  canBeItem,
+  footerLength,
+  isFooter,
+  itemLookahead,
+  type KnownSection,
+  type SectionHead,
+  SectionType,
+} from './section.ts';
+import { canBeDescription } from './vm-description.ts';
+
+/** The largest device body accepted, in bytes. */
+export const maxDeviceBody = 64 * 1024 * 1024;
+
+/** What is known about the bodies of the stream. */
+export interface BodyContext {
+  known: Map<number, KnownSection>;
+  /** Whether sections end with footers; undefined before the first one ended. */
+  footers: boolean | undefined;
+  /** Where the embedded stream ends that the section is in. */
+  end: number | undefined;
+}
+
+export interface DeviceBody {
+  data: Uint8Array;
+  boundary: Boundary;
+  footers: boolean;
+}
+
+/** Takes the body and its footer. `size` is what the description says, if there is one. */
+export function* decodeDeviceBody(
+  window: ByteWindow,
+  section: SectionHead,
+  context: BodyContext,
+  size: number | undefined,
+): Generator<Want, DeviceBody> {
+  const start = window.offset;
+  if (size !== undefined && size <= maxDeviceBody) {
+    const data = yield* takeDescribed(window, size, context);
+    const footers = data === undefined ? undefined : yield* endsHere(window, section, context);
+    if (data !== undefined && footers !== undefined) {
+      if (footers) window.position += footerLength;
+      return { data, boundary: 'description', footers };
+    }
+    // The description is wrong about this one: read it again, by its footer.
+    yield { kind: 'seek', offset: start };
+  }
+  const footers = context.footers ?? true;
+  const data = yield* scanBody(window, section, context, footers);
+  if (footers) window.position += footerLength;
+  return { data, boundary: footers ? 'footer' : 'guess', footers };
+}
+
+function* takeDescribed(
+  window: ByteWindow,
+  size: number,
+  context: BodyContext,
+): Generator<Want, Uint8Array | undefined> {
+  if (context.end !== undefined && window.offset + size > context.end) return undefined;
+  const parts: Uint8Array[] = [];
+  let left = size;
+  while (left > 0) {
+    if (window.available === 0 && !(yield* has(window, 1))) return undefined;
+    const step = Math.min(left, window.available);
+    parts.push(window.bytes.slice(window.position, window.position + step));
+    window.position += step;
+    left -= step;
+  }
+  return concat(parts);
+}
+
+/** Whether the section ends at the position: true with a footer, false without one, undefined if it does not. */
+function* endsHere(
+  window: ByteWindow,
+  section: SectionHead,
+  context: BodyContext,
+): Generator<Want, boolean | undefined> {
+  yield* has(window, footerLength + itemLookahead);
+  if (context.footers !== false && window.available >= footerLength && isFooter(window, window.position, section.id)) {
+    return true;
+  }
+  return context.footers !== true && canBeItem(window, window.position, context.known) ? false : undefined;
+}
+
+/** Copies bytes until the section ends; the position is left at its footer, or at the next item. */
+function* scanBody(
+  window: ByteWindow,
+  section: SectionHead,
+  context: BodyContext,
+  footers: boolean,
+): Generator<Want, Uint8Array> {
+  const start = window.offset;
+  const parts: Uint8Array[] = [];
+  let taken = 0;
+  for (;;) {
+    const complete = !(yield* has(window, footerLength + itemLookahead + 1));
+    // Where the look-ahead would leave the window, wait for more, unless there is no more.
+    const stop = complete ? window.limit : window.limit - footerLength - itemLookahead;
+    const end = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
+    const until = end ?? stop;
+    parts.push(window.bytes.slice(window.position, until));
+    taken += until - window.position;
+    window.position = until;
+    if (end !== undefined) return concat(parts);
+    const overrun = context.end !== undefined && window.offset > context.end;
+    if (complete || overrun || taken > maxDeviceBody) {
+      const code = taken > maxDeviceBody ? 'limit-exceeded' : complete ? 'truncated' : 'bad-device-section';
+      const message = `expected the end of section ${section.id} (${section.name}), got ${taken} bytes without it`;
+      throw new MigrationError(code, message, {
+        ...window.place(code === 'truncated' ? window.offset : start),
+        section: section.name,
+      });
+    }
+  }
+}
+
+/** Index of the section's footer, if one begins before `stop` and what follows it can be an item. */
+function findFooter(window: ByteWindow, section: SectionHead, context: BodyContext, stop: number): number | undefined {
+  const { bytes } = window;
+  for (let at = window.position; ; at++) {
+    at = bytes.indexOf(SectionType.footer, at);
+    if (at === -1 || at >= stop) return undefined;
+    if (at + footerLength > window.limit || !isFooter(window, at, section.id)) continue;
+    const after = at + footerLength;
+    if (context.end !== undefined && window.base + after >= context.end) {
+      if (window.base + after === context.end) return at;
+      continue;
+    }
+    if (canBeItem(window, after, context.known)) return at;
+  }
+}
+
+/**
+ * Index of the first thing before `stop` that can follow a body without a footer: a head with an id not in use, the
+ * end of the stream with or without a description, or, in a package, a command.
+ */
+function findItem(window: ByteWindow, context: BodyContext, stop: number, ended: boolean): number | undefined {
+  const { bytes, view, limit } = window;
+  for (let at = window.position; at < stop; at++) {
+    if (canBeHead(window, at) && !context.known.has(view.getUint32(at + 1))) return at;
+    if (context.end !== undefined) {
+      if (canBeCommand(window, at)) return at;
+    } else if (bytes[at] === SectionType.eof) {
+      if (at + 1 === limit ? ended : canBeDescription(window, at + 1)) return at;
+    }
+  }
+  return undefined;
+}

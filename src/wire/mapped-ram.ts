@@ -1,0 +1,185 @@
+/**
+ * mapped-ram (docs/formats/mapped-ram.md): a block's header, and the way to its pages. All integers big-endian:
+ *
+ *     0   be32  version            1
+ *     4   be64  page size          that of the target
+ *     12  be64  bitmap offset      the byte after this header
+ *     20  be64  pages offset       bitmap end, rounded up to 1 MiB
+ *
+ * Offsets count from the start of the file. Bit i of the bitmap (LSB first in the bytes of a little-endian host):
+ * 1 = the page is at pages offset + i * page size; 0 = the page is zero, and whatever stands there is stale.
+ */
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { FlowItem } from '../vm/flow.ts';
+import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { type ByteWindow, has, need, takeSize, takeU32, type Want } from './byte-window.ts';
+import type { ByteWriter } from './byte-writer.ts';
+import { MigrationError } from './migration-error.ts';
+
+export const mappedHeaderLength = 28;
+/** Where QEMU aligns page areas, in bytes. */
+export const mappedAlignment = 0x100000;
+
+/** Bytes of a bitmap: whole 64-bit words. */
+export function bitmapLength(pages: number): number {
+  return Math.ceil(pages / 64) * 8;
+}
+
+/** The places of a block whose header begins at file offset `header`. */
+export function placeMapped(header: number, pages: number): MappedPlace {
+  const bitmapOffset = header + mappedHeaderLength;
+  const length = bitmapLength(pages);
+  const pagesOffset = Math.ceil((bitmapOffset + length) / mappedAlignment) * mappedAlignment;
+  return { bitmapOffset, bitmapLength: length, pagesOffset };
+}
+
+export function encodeMappedHeader(out: ByteWriter, pageSize: number, place: MappedPlace): void {
+  out.u32(1).u64(pageSize).u64(place.bitmapOffset).u64(place.pagesOffset);
+}
+
+/**
+ * Whether a header comes next. Without x-ignore-shared it always does; with it, an ignored block may have none:
+ * then the bytes at +12 are not the offset right after the header.
+ */
+export function* atMappedHeader(window: ByteWindow): Generator<Want, boolean> {
+  if (!(yield* has(window, mappedHeaderLength))) return false;
+  const { view, position } = window;
+  return (
+    view.getUint32(position) === 1 && view.getBigUint64(position + 12) === BigInt(window.offset + mappedHeaderLength)
+  );
+}
+
+/**
+ * Decodes the header of a block of `usedLength` bytes. `pageSize` undefined: take the header's.
+ * @throws MigrationError `bad-mapped-ram-header` for what QEMU's loader refuses and for overlapping regions.
+ */
+export function* decodeMappedHeader(
+  window: ByteWindow,
+  idstr: string,
+  usedLength: number,
+  pageSize: number | undefined,
+): Generator<Want, { place: MappedPlace; pageSize: number }> {
+  const offset = window.offset;
+  const bad = (message: string) =>
+    new MigrationError('bad-mapped-ram-header', message, { ...window.place(offset), section: 'ram', block: idstr });
+  const version = yield* takeU32(window, 'a mapped-ram version');
+  if (version !== 1) throw bad(`expected mapped-ram version 1, got ${version}`);
+  const size = yield* takeSize(window, 'a page size');
+  const expected = pageSize ?? size;
+  if (size !== expected || size < 1024 || size > 65536 || !Number.isInteger(Math.log2(size))) {
+    throw bad(`expected page size ${pageSize ?? 'a power of two from 1024 to 65536'}, got ${size}`);
+  }
+  const bitmapOffset = yield* takeSize(window, 'a bitmap offset');
+  const pagesOffset = yield* takeSize(window, 'a pages offset');
+  const place = { bitmapOffset, bitmapLength: bitmapLength(usedLength / size), pagesOffset };
+  if (bitmapOffset < window.offset) throw bad(`expected a bitmap after its header, got offset ${bitmapOffset}`);
+  if (bitmapOffset + place.bitmapLength > pagesOffset) {
+    throw bad(`expected pages after the bitmap's end ${bitmapOffset + place.bitmapLength}, got offset ${pagesOffset}`);
+  }
+  if (pagesOffset % size !== 0) throw bad(`expected a pages offset that is a multiple of ${size}, got ${pagesOffset}`);
+  if (pagesOffset + usedLength > Number.MAX_SAFE_INTEGER) throw bad(`expected pages below 2^53, got ${pagesOffset}`);
+  return { place, pageSize: size };
+}
+
+/** Bytes of bitmap handed on at a time: 512 Ki pages. */
+const bitmapStep = 64 * 1024;
+
+/** Yields the bitmap of a block piece by piece; the window must be driven to its place already. */
+export function* decodeBitmap(
+  window: ByteWindow,
+  block: RamBlock,
+  place: MappedPlace,
+): Generator<Want | (FlowItem & { kind: 'bitmap' }), void> {
+  const pages = pageCount(block);
+  for (let done = 0; done < place.bitmapLength; ) {
+    yield* need(window, Math.min(8, place.bitmapLength - done), 'a mapped-ram bitmap');
+    const step = Math.min(bitmapStep, place.bitmapLength - done, window.available & ~7);
+    const bits = window.bytes.subarray(window.position, window.position + step);
+    const firstPage = done * 8;
+    if (done + step === place.bitmapLength) requireClearPadding(window, block, bits, pages - firstPage);
+    yield { kind: 'bitmap', block, firstPage, bits };
+    window.position += step;
+    done += step;
+  }
+}
+
+function requireClearPadding(window: ByteWindow, block: RamBlock, bits: Uint8Array, pages: number): void {
+  for (let i = pages; i < bits.length * 8; i++) {
+    if (((bits[i >> 3] as number) >> (i & 7)) & 1) {
+      const message = `expected no bits from page ${pageCount(block)} on`;
+      const place = { ...window.place(window.offset + (i >> 3)), section: 'ram', block: block.idstr };
+      throw new MigrationError('bad-bitmap', message, place);
+    }
+  }
+}
+
+/** Data pages with at most this many zero pages between them are read in one go. */
+const mergeGap = 8;
+/** The most pages read in one go, so that they fit the window's next fill. */
+const extentBytes = 1 << 20;
+
+/**
+ * Yields batches of a block's pages, in order: zero where the bit is clear, data from the page area where it is set.
+ * `bits` is the whole bitmap. Seeks over what is not needed.
+ */
+export function* decodeMappedPages(
+  window: ByteWindow,
+  block: RamBlock,
+  place: MappedPlace,
+  bits: Uint8Array,
+  batch: PageBatch,
+): Generator<Want | (FlowItem & { kind: 'pages' }), void> {
+  const pages = pageCount(block);
+  const { pageSize } = block;
+  const isSet = (page: number) => (((bits[page >>> 3] as number) >> (page & 7)) & 1) === 1;
+  const flush = { kind: 'pages', block, batch } as const;
+  batch.clear();
+  let page = 0;
+  while (page < pages) {
+    if (!isSet(page)) {
+      if (batch.count === batch.capacity) {
+        yield flush;
+        batch.clear();
+      }
+      push(batch, PageKind.zero, page, place.pagesOffset + page * pageSize, 0, 0);
+      page++;
+      continue;
+    }
+    const end = extentEnd(isSet, page, Math.min(pages, page + Math.max(1, extentBytes / pageSize)));
+    const offset = place.pagesOffset + page * pageSize;
+    if (window.offset !== offset) {
+      if (batch.count > 0) yield flush;
+      batch.clear();
+      yield { kind: 'seek', offset, length: (end - page) * pageSize };
+    }
+    for (; page < end; page++) {
+      if (batch.count === batch.capacity || window.available < pageSize) {
+        if (batch.count > 0) yield flush;
+        batch.clear();
+        yield* need(window, pageSize, `page ${page} of RAM block "${block.idstr}"`);
+      }
+      if (isSet(page)) push(batch, PageKind.data, page, window.offset, window.position, pageSize);
+      else push(batch, PageKind.zero, page, window.offset, 0, 0);
+      window.position += pageSize;
+    }
+  }
+  if (batch.count > 0) yield flush;
+  batch.clear();
+}
+
+/** The end of the run of set bits that begins at `first`, small gaps included, at most `limit`. */
+function extentEnd(isSet: (page: number) => boolean, first: number, limit: number): number {
+  let end = first + 1;
+  for (let page = end; page < limit && page - end < mergeGap; page++) if (isSet(page)) end = page + 1;
+  return end;
+}
+
+function push(batch: PageBatch, kind: PageKind, page: number, offset: number, data: number, length: number): void {
+  const i = batch.count++;
+  batch.kind[i] = kind;
+  batch.page[i] = page;
+  batch.offset[i] = offset;
+  batch.data[i] = data;
+  batch.length[i] = length;
+  batch.size[i] = length;
+}

@@ -1,0 +1,209 @@
+/**
+ * The body of the `ram` section (docs/formats/ram.md): in START the block list, in every body page records, and EOS.
+ *
+ *     be64 total | MEM_SIZE, then until the lengths add up to total:
+ *       counted idstr | be64 used length | [be64 host page size] | [be64 guest address] | [mapped-ram header]
+ *
+ * Which of the optional words are there is nowhere said: it follows from POSTCOPY_ADVISE and the capabilities.
+ */
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { FlowItem } from '../vm/flow.ts';
+import { type MappedPlace, maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
+import { type ByteWindow, concat, has, need, takeSize, takeString, takeU64, type Want } from './byte-window.ts';
+import type { ByteWriter } from './byte-writer.ts';
+import { atMappedHeader, decodeBitmap, decodeMappedHeader, decodeMappedPages, mappedAlignment } from './mapped-ram.ts';
+import { MigrationError, makeFinding } from './migration-error.ts';
+import { decodePageRecords, RamFlag, type RamState, recordError, Stop } from './ram-record.ts';
+import type { SectionHead } from './section.ts';
+
+/** The version of the `ram` section that every QEMU since 2009 writes. */
+export const ramVersion = 4;
+
+/** What the stream said before that decides the layout of the block list. */
+export interface RamFormat {
+  mappedRam: boolean;
+  ignoreShared: boolean;
+  /** Word 0 of POSTCOPY_ADVISE: the OR of all RAM page sizes. Undefined: no advice, so no host page sizes. */
+  advisedPageSizes: bigint | undefined;
+  /** The target page size is only assumed: a mapped-ram header may correct it. */
+  pageSizeAssumed: boolean;
+  /** `pages`: the content of mapped-ram files too. `bitmaps`: only what is there, without reading pages. */
+  read: 'pages' | 'bitmaps';
+}
+
+/** Decodes the body of a START, PART or END up to and with its EOS. */
+export function* decodeRamBody(
+  window: ByteWindow,
+  ram: RamState,
+  format: RamFormat,
+  section: SectionHead,
+  batch: PageBatch,
+): Generator<Want | FlowItem, void> {
+  if (section.kind === 'start') yield* decodeBlockList(window, ram, format, batch);
+  for (;;) {
+    if (!format.mappedRam) yield* decodePages(window, ram, batch);
+    yield* need(window, 8, 'a RAM record');
+    const address = window.view.getBigUint64(window.position);
+    const flags = Number(address & BigInt(ram.pageSize - 1));
+    if (address !== BigInt(flags))
+      throw recordError(window, 'bad-ram-record', describeFlags(flags, ' with an address'));
+    if (flags === RamFlag.eos) break;
+    if (flags !== RamFlag.multifdFlush || format.mappedRam) {
+      throw recordError(
+        window,
+        'bad-ram-record',
+        describeFlags(flags, format.mappedRam ? ' in a mapped-ram file' : ''),
+      );
+    }
+    yield { kind: 'sync', offset: window.offset };
+    window.position += 8;
+  }
+  window.position += 8;
+}
+
+function describeFlags(flags: number, where: string): string {
+  const names = Object.entries(RamFlag).filter(([, flag]) => (flags & flag) !== 0);
+  const text = names.length > 0 ? ` (${names.map(([name]) => name).join(', ')})` : '';
+  return `expected a RAM record of a known kind, got flags 0x${flags.toString(16)}${text}${where}`;
+}
+
+/** Yields batches of page records until another kind of record comes. */
+function* decodePages(window: ByteWindow, ram: RamState, batch: PageBatch): Generator<Want | FlowItem, void> {
+  batch.clear();
+  for (;;) {
+    const stop = decodePageRecords(window, ram, batch);
+    if (batch.count > 0) {
+      yield { kind: 'pages', block: ram.current as RamBlock, batch };
+      batch.clear();
+    }
+    if (stop === Stop.more) yield* need(window, ram.wanted, 'a RAM record');
+    else if (stop === Stop.wrap) yield { kind: 'pass-end', offset: window.offset };
+    else if (stop === Stop.finding && ram.finding !== undefined) yield { kind: 'finding', finding: ram.finding };
+    else if (stop === Stop.other) return;
+  }
+}
+
+function* decodeBlockList(
+  window: ByteWindow,
+  ram: RamState,
+  format: RamFormat,
+  batch: PageBatch,
+): Generator<Want | FlowItem, void> {
+  const listOffset = window.offset;
+  yield* need(window, 8, 'the size of RAM');
+  const bad = (message: string) =>
+    new MigrationError('bad-block-list', message, { ...window.place(listOffset), section: 'ram' });
+  const word = yield* takeU64(window, 'the size of RAM');
+  if (ram.byName.size > 0) throw bad('a second RAM block list');
+  const mask = BigInt(ram.pageSize - 1);
+  if ((word & mask) !== BigInt(RamFlag.memSize))
+    throw bad(`expected a RAM block list, got word 0x${word.toString(16)}`);
+  const total = word & ~mask;
+  if (total > BigInt(maxRamBytes)) {
+    throw new MigrationError('limit-exceeded', `expected at most ${maxRamBytes} bytes of RAM, got ${total}`, {
+      ...window.place(listOffset),
+      section: 'ram',
+    });
+  }
+  let left = Number(total);
+  while (left > 0) {
+    const offset = window.offset;
+    const idstr = yield* takeString(window, 'a RAM block name');
+    const usedLength = yield* takeSize(window, 'the length of a RAM block');
+    if (idstr === '' || ram.byName.has(idstr)) throw bad(`expected a new RAM block name, got "${idstr}"`);
+    if (usedLength > left || usedLength % ram.pageSize !== 0) {
+      const expected = `a multiple of ${ram.pageSize} bytes, at most ${left}`;
+      throw new MigrationError('bad-block-list', `expected ${expected}, got ${usedLength}`, {
+        ...window.place(offset),
+        section: 'ram',
+        block: idstr,
+      });
+    }
+    left -= usedLength;
+    const block = yield* decodeBlockEntry(window, ram, format, idstr, usedLength);
+    if (ram.byName.size >= maxBlocks) throw bad(`expected at most ${maxBlocks} RAM blocks`);
+    ram.blocks.push(block);
+    ram.byName.set(idstr, block);
+    yield { kind: 'block', block };
+    if (block.mapped !== undefined) yield* decodeMappedBlock(window, block, block.mapped, format, batch);
+  }
+  yield { kind: 'blocks-end', totalBytes: Number(total) };
+}
+
+/** QEMU guests have tens of blocks. */
+const maxBlocks = 65536;
+
+/** The optional words of a block list entry. */
+function* decodeBlockEntry(
+  window: ByteWindow,
+  ram: RamState,
+  format: RamFormat,
+  idstr: string,
+  usedLength: number,
+): Generator<Want, RamBlock> {
+  const base = { index: ram.blocks.length, idstr, usedLength };
+  const optional: { hostPageSize?: number; guestAddress?: bigint; mapped?: MappedPlace } = {};
+  if (yield* atHostPageSize(window, format)) {
+    optional.hostPageSize = yield* takeSize(window, 'a host page size');
+  }
+  if (format.ignoreShared) optional.guestAddress = yield* takeU64(window, 'a guest address');
+  if (format.mappedRam && (!format.ignoreShared || (yield* atMappedHeader(window)))) {
+    const expected = format.pageSizeAssumed && ram.blocks.length === 0 ? undefined : ram.pageSize;
+    const { place, pageSize } = yield* decodeMappedHeader(window, idstr, usedLength, expected);
+    ram.pageSize = pageSize;
+    optional.mapped = place;
+  }
+  return { ...base, pageSize: ram.pageSize, ...optional };
+}
+
+/**
+ * Whether the next word is a host page size: only with advice of more than 4 KiB pages, and if it is a power of two
+ * above 4096 that the advice contains. Neither a name nor a record word looks like that.
+ */
+function* atHostPageSize(window: ByteWindow, format: RamFormat): Generator<Want, boolean> {
+  const advised = format.advisedPageSizes;
+  if (advised === undefined || advised === 4096n || format.mappedRam) return false;
+  if (!(yield* has(window, 8))) return false;
+  const word = window.view.getBigUint64(window.position);
+  return word > 4096n && (word & (word - 1n)) === 0n && (advised & word) === word;
+}
+
+/** What lies between a mapped-ram entry and the next: the bitmap and the pages. */
+function* decodeMappedBlock(
+  window: ByteWindow,
+  block: RamBlock,
+  place: MappedPlace,
+  format: RamFormat,
+  batch: PageBatch,
+): Generator<Want | FlowItem, void> {
+  if (place.pagesOffset % mappedAlignment !== 0) {
+    const where = { ...window.place(place.pagesOffset), section: 'ram', block: block.idstr };
+    yield { kind: 'finding', finding: makeFinding('unaligned-pages', 'pages are not aligned to 1 MiB', where) };
+  }
+  yield { kind: 'seek', offset: place.bitmapOffset, length: place.bitmapLength };
+  if (format.read === 'bitmaps') {
+    yield* decodeBitmap(window, block, place);
+  } else {
+    const parts: Uint8Array[] = [];
+    for (const item of decodeBitmap(window, block, place)) {
+      if (item.kind === 'bitmap') parts.push(item.bits.slice());
+      else yield item;
+    }
+    yield* decodeMappedPages(window, block, place, concat(parts), batch);
+  }
+  yield { kind: 'seek', offset: place.pagesOffset + block.usedLength };
+}
+
+/** Writes the first word of the block list. */
+export function encodeMemSize(out: ByteWriter, totalBytes: number): void {
+  out.u64(BigInt(totalBytes) | BigInt(RamFlag.memSize));
+}
+
+/** Writes the name and length of a block list entry. */
+export function encodeBlockEntry(out: ByteWriter, idstr: string, usedLength: number): void {
+  out.string(idstr).u64(usedLength);
+}
+
+export function encodeEos(out: ByteWriter): void {
+  out.u64(RamFlag.eos);
+}

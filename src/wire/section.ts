@@ -1,0 +1,163 @@
+/**
+ * Sections (docs/formats/stream.md, "Sections"):
+ *
+ *     u8 type | be32 id | START, FULL only: counted idstr, be32 instance id, be32 version | body | u8 0x7e, be32 id
+ *
+ * Bodies have no length, so this file also says what can follow one: the search for a body's end relies on it.
+ */
+import type { Section, SectionKind } from '../vm/flow.ts';
+import { type ByteWindow, has, need, takeString, takeU32, type Want } from './byte-window.ts';
+import type { ByteWriter } from './byte-writer.ts';
+import { maxCommand } from './command.ts';
+import { MigrationError, type Place } from './migration-error.ts';
+
+export const SectionType = {
+  eof: 0x00,
+  start: 0x01,
+  part: 0x02,
+  end: 0x03,
+  full: 0x04,
+  subsection: 0x05,
+  description: 0x06,
+  configuration: 0x07,
+  command: 0x08,
+  footer: 0x7e,
+} as const;
+
+const kinds: Record<number, SectionKind> = { 1: 'start', 2: 'part', 3: 'end', 4: 'full' };
+const types: Record<SectionKind, number> = { start: 1, part: 2, end: 3, full: 4 };
+
+/** A section that START or FULL introduced. */
+export interface KnownSection {
+  name: string;
+  instanceId: number;
+  versionId: number;
+  /** FULL for devices; START, PART or END for the latest part of an iterable. */
+  latest: SectionKind;
+}
+
+export type SectionHead = Omit<Section, 'length'>;
+
+/**
+ * Decodes a section head, type byte included, and keeps `known` up to date.
+ * @throws MigrationError `bad-section` for an id that is unknown, ended, or taken by another section.
+ */
+export function* decodeSectionHead(
+  window: ByteWindow,
+  known: Map<number, KnownSection>,
+  packaged: boolean,
+): Generator<Want, SectionHead> {
+  const offset = window.offset;
+  yield* need(window, 5, 'a section head');
+  const kind = kinds[window.bytes[window.position] as number] as SectionKind;
+  const id = window.view.getUint32(window.position + 1);
+  window.position += 5;
+  const place = (): Place => window.place(offset);
+  if (kind === 'part' || kind === 'end') {
+    const section = known.get(id);
+    if (section === undefined)
+      throw new MigrationError('bad-section', `a ${kind} of section ${id}, never started`, place());
+    if (section.latest === 'end' || section.latest === 'full') {
+      throw new MigrationError('bad-section', `a ${kind} of section ${id} (${section.name}), which has ended`, place());
+    }
+    section.latest = kind;
+    const { name, instanceId, versionId } = section;
+    return { kind, id, name, instanceId, versionId, offset, packaged };
+  }
+  const name = yield* takeString(window, 'a section name');
+  const instanceId = yield* takeU32(window, 'an instance id');
+  const versionId = yield* takeU32(window, 'a section version');
+  const other = known.get(id);
+  if (other !== undefined && (other.name !== name || other.instanceId !== instanceId)) {
+    throw new MigrationError('bad-section', `section id ${id} of "${name}" is taken by "${other.name}"`, place());
+  }
+  known.set(id, { name, instanceId, versionId, latest: kind });
+  return { kind, id, name, instanceId, versionId, offset, packaged };
+}
+
+export function encodeSectionHead(out: ByteWriter, section: Pick<Section, 'kind' | 'id'> & Partial<Section>): void {
+  out.u8(types[section.kind]).u32(section.id);
+  if (section.kind === 'part' || section.kind === 'end') return;
+  out
+    .string(section.name ?? '')
+    .u32(section.instanceId ?? 0)
+    .u32(section.versionId ?? 0);
+}
+
+/** Bytes of a footer. */
+export const footerLength = 5;
+
+export function encodeFooter(out: ByteWriter, id: number): void {
+  out.u8(SectionType.footer).u32(id);
+}
+
+/** Whether the footer of section `id` begins at index `at`; there must be 5 bytes. */
+export function isFooter(window: ByteWindow, at: number, id: number): boolean {
+  return window.bytes[at] === SectionType.footer && window.view.getUint32(at + 1) === id;
+}
+
+/** Bytes that {@link canBeItem} looks at, at most: a section head with a name of 255 bytes. */
+export const itemLookahead = 1 + 4 + 1 + 255 + 8;
+
+/** Whether what begins at index `at` can be an item of a stream; bytes beyond the limit say no. */
+export function canBeItem(window: ByteWindow, at: number, known: Map<number, KnownSection>): boolean {
+  const { bytes, view, limit } = window;
+  if (at >= limit) return false;
+  switch (bytes[at]) {
+    case SectionType.eof:
+      return true;
+    case SectionType.part:
+    case SectionType.end:
+      return at + 5 <= limit && known.has(view.getUint32(at + 1));
+    case SectionType.command:
+      return at + 3 <= limit && view.getUint16(at + 1) >= 1 && view.getUint16(at + 1) <= maxCommand;
+    default:
+      return canBeHead(window, at);
+  }
+}
+
+/** Whether a START or FULL head can begin at index `at`: printable name, and room for what follows it. */
+export function canBeHead(window: ByteWindow, at: number): boolean {
+  const { bytes, limit } = window;
+  if (bytes[at] !== SectionType.start && bytes[at] !== SectionType.full) return false;
+  if (at + 6 > limit) return false;
+  const length = bytes[at + 5] as number;
+  if (length === 0 || at + 6 + length + 8 > limit) return false;
+  for (let i = at + 6; i < at + 6 + length; i++) {
+    if ((bytes[i] as number) < 0x20 || (bytes[i] as number) > 0x7e) return false;
+  }
+  return true;
+}
+
+/**
+ * Passes over the footer of an iterable's part, whose end is known exactly.
+ * Returns whether this stream has footers; `footers` is what earlier sections showed.
+ */
+export function* decodeFooter(
+  window: ByteWindow,
+  section: SectionHead,
+  footers: boolean | undefined,
+  known: Map<number, KnownSection>,
+): Generator<Want, boolean> {
+  if (footers === false) return false;
+  const enough = yield* has(window, footerLength);
+  if (enough && isFooter(window, window.position, section.id)) {
+    window.position += footerLength;
+    return true;
+  }
+  const first = window.available > 0 ? window.bytes[window.position] : undefined;
+  if (first === SectionType.footer && enough) {
+    const id = window.view.getUint32(window.position + 1);
+    throw new MigrationError('bad-footer', `expected the footer of section ${section.id}, got that of ${id}`, {
+      ...window.place(),
+      section: section.name,
+    });
+  }
+  if (first === SectionType.footer || first === undefined) yield* need(window, footerLength, 'a section footer');
+  yield* has(window, itemLookahead);
+  if (footers === undefined && canBeItem(window, window.position, known)) return false;
+  throw new MigrationError('bad-footer', `expected the footer of section ${section.id} (${section.name})`, {
+    ...window.place(),
+    section: section.name,
+  });
+}

@@ -1,0 +1,255 @@
+/**
+ * The framing of a migration stream (docs/formats/stream.md): header, configuration, sections, commands, EOF and the
+ * VM description, as one generator of Flow items. It reads plain streams and mapped-ram files; what goes through its
+ * `Want`s is all it knows of where the bytes come from.
+ */
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { Configuration, FlowItem } from '../vm/flow.ts';
+import { type ByteWindow, has, need, type Want } from './byte-window.ts';
+import { CommandCode, decodeCommand, readAdvise } from './command.ts';
+import { decodeConfiguration } from './configuration.ts';
+import { decodeDeviceBody } from './device-section.ts';
+import { iterableBodies } from './iterable-sections.ts';
+import { MigrationError, makeFinding } from './migration-error.ts';
+import { makeRamState, type RamState } from './ram-record.ts';
+import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
+import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead, SectionType } from './section.ts';
+import { type DeviceSizes, decodeDescription } from './vm-description.ts';
+
+export const streamMagic = 0x5145564d;
+export const streamVersion = 3;
+const defaultPageSize = 4096;
+/** Capabilities that change the format in a way this decoder knows. */
+const knownCapabilities = ['x-ignore-shared', 'mapped-ram'];
+
+export interface StreamOptions {
+  /** What the description says, where it could be read first. */
+  sizes?: DeviceSizes | undefined;
+  /** Whether mapped-ram pages are read, or only their bitmaps. Default `pages`. */
+  read?: 'pages' | 'bitmaps';
+}
+
+/** What decoding remembers of a stream. */
+interface StreamState {
+  known: Map<number, KnownSection>;
+  footers: boolean | undefined;
+  configuration: Configuration | undefined;
+  ram: RamState;
+  format: RamFormat;
+  /** Sizes not used yet, by "name instance": one entry per section of that identity, in stream order. */
+  sizes: Map<string, (number | undefined)[]>;
+  postcopy: boolean;
+  batch: PageBatch;
+}
+
+/** Decodes a whole stream from the window's position on, to the first byte after it. */
+export function* decodeStream(
+  window: ByteWindow,
+  batch: PageBatch,
+  options: StreamOptions = {},
+): Generator<Want | FlowItem, void> {
+  const state = makeState(batch, options);
+  yield* decodeHeader(window);
+  if ((yield* has(window, 1)) && window.bytes[window.position] === SectionType.configuration) {
+    yield* decodeConfigurationItem(window, state, options);
+  }
+  yield* decodeItems(window, state, undefined);
+  if (!state.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
+    window.position += 1;
+    yield { kind: 'description', description: yield* decodeDescription(window) };
+  }
+  yield { kind: 'end', offset: window.offset };
+}
+
+function makeState(batch: PageBatch, options: StreamOptions): StreamState {
+  const sizes = new Map<string, (number | undefined)[]>();
+  for (const device of options.sizes?.devices ?? []) {
+    const key = `${device.name} ${device.instanceId}`;
+    sizes.set(key, [...(sizes.get(key) ?? []), device.size]);
+  }
+  return {
+    known: new Map(),
+    footers: undefined,
+    configuration: undefined,
+    ram: makeRamState(options.sizes?.pageSize ?? defaultPageSize),
+    format: {
+      mappedRam: false,
+      ignoreShared: false,
+      advisedPageSizes: undefined,
+      pageSizeAssumed: options.sizes?.pageSize === undefined,
+      read: options.read ?? 'pages',
+    },
+    sizes,
+    postcopy: false,
+    batch,
+  };
+}
+
+function* decodeHeader(window: ByteWindow): Generator<Want | FlowItem, void> {
+  const offset = window.offset;
+  yield* need(window, 8, 'the stream header');
+  const magic = window.view.getUint32(window.position);
+  const version = window.view.getUint32(window.position + 4);
+  if (magic !== streamMagic) {
+    const got = `0x${magic.toString(16).padStart(8, '0')}`;
+    throw new MigrationError('not-a-migration-stream', `expected the magic bytes "QEVM", got ${got}`, window.place());
+  }
+  if (version !== streamVersion) {
+    throw new MigrationError(
+      'unsupported-version',
+      `expected stream version ${streamVersion}, got ${version}`,
+      window.place(offset + 4),
+    );
+  }
+  window.position += 8;
+  yield { kind: 'header', version, offset };
+}
+
+function* decodeConfigurationItem(
+  window: ByteWindow,
+  state: StreamState,
+  options: StreamOptions,
+): Generator<Want | FlowItem, void> {
+  const offset = window.offset;
+  window.position += 1;
+  const configuration = yield* decodeConfiguration(window);
+  state.configuration = configuration;
+  yield { kind: 'configuration', configuration, offset, length: window.offset - offset };
+  for (const name of configuration.capabilities) {
+    if (knownCapabilities.includes(name)) continue;
+    const message = `capability "${name}" is not known to change the format`;
+    yield { kind: 'finding', finding: makeFinding('unknown-capability', message, window.place(offset)) };
+  }
+  state.format.mappedRam = configuration.capabilities.includes('mapped-ram');
+  state.format.ignoreShared = configuration.capabilities.includes('x-ignore-shared');
+  if (configuration.targetPageBits === undefined) return;
+  const pageSize = 2 ** configuration.targetPageBits;
+  state.ram.pageSize = pageSize;
+  state.format.pageSizeAssumed = false;
+  if (options.sizes?.pageSize === undefined || options.sizes.pageSize === pageSize) return;
+  const message = `the description says ${options.sizes.pageSize} byte pages, the configuration ${pageSize}`;
+  yield { kind: 'finding', finding: makeFinding('description-mismatch', message, window.place(offset)) };
+}
+
+/** Decodes items up to and with the EOF byte, or, in an embedded stream, up to its end. */
+function* decodeItems(
+  window: ByteWindow,
+  state: StreamState,
+  end: number | undefined,
+): Generator<Want | FlowItem, void> {
+  while (end === undefined || window.offset < end) {
+    const offset = window.offset;
+    yield* need(window, 1, 'a section');
+    const type = window.bytes[window.position] as number;
+    if (type === SectionType.eof && end === undefined) {
+      window.position += 1;
+      yield* checkRamEnd(window, state, offset);
+      yield { kind: 'eof', offset };
+      return;
+    }
+    if (type >= SectionType.start && type <= SectionType.full) yield* decodeSection(window, state, end);
+    else if (type === SectionType.command) yield* decodeCommandItem(window, state, end);
+    else {
+      const expected = end === undefined ? 'a section, a command or EOF' : 'a section or a command';
+      const message = `expected ${expected}, got type 0x${type.toString(16).padStart(2, '0')}`;
+      throw new MigrationError('unknown-section-type', message, window.place());
+    }
+    if (end !== undefined && window.offset > end) {
+      const message = `expected the embedded stream to end at ${end}, got an item up to ${window.offset}`;
+      throw new MigrationError('bad-package', message, window.place(offset));
+    }
+  }
+}
+
+/** Says so if the RAM section never ended: QEMU writes the bitmaps of a mapped-ram file only then. */
+function* checkRamEnd(window: ByteWindow, state: StreamState, offset: number): Generator<FlowItem, void> {
+  for (const section of state.known.values()) {
+    if (section.name !== 'ram' || section.latest === 'end') continue;
+    const place = { ...window.place(offset), section: 'ram' };
+    const finding = state.format.mappedRam
+      ? makeFinding('untrusted-bitmap', 'the RAM section never ended, so its bitmaps were never written', place)
+      : makeFinding('no-ram-end', 'the RAM section has no end part', place);
+    yield { kind: 'finding', finding };
+  }
+}
+
+function* decodeSection(
+  window: ByteWindow,
+  state: StreamState,
+  end: number | undefined,
+): Generator<Want | FlowItem, void> {
+  const section = yield* decodeSectionHead(window, state.known, end !== undefined);
+  yield { kind: 'section', section };
+  const length = () => window.offset - section.offset;
+  const passBody = iterableBodies.get(section.name);
+  if (section.name === 'ram' && section.kind !== 'full') {
+    requireRam(window, section);
+    yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
+  } else if (passBody !== undefined && section.kind !== 'full') {
+    yield* passBody(window, section);
+  } else {
+    const hint =
+      section.kind === 'full' ? state.sizes.get(`${section.name} ${section.instanceId}`)?.shift() : undefined;
+    const context = { known: state.known, footers: state.footers, end };
+    const { data, boundary, footers } = yield* decodeDeviceBody(window, section, context, hint);
+    state.footers = footers;
+    if (hint !== undefined && boundary !== 'description') {
+      const message = `the description says ${hint} bytes, the section has ${data.length}`;
+      const place = { ...window.place(section.offset), section: section.name };
+      yield { kind: 'finding', finding: makeFinding('description-mismatch', message, place) };
+    }
+    if (section.kind === 'full') yield { kind: 'device', device: { ...section, length: length(), data, boundary } };
+    yield { kind: 'section-end', section: { ...section, length: length() } };
+    return;
+  }
+  const hadFooters = state.footers;
+  state.footers = yield* decodeFooter(window, section, state.footers, state.known);
+  if (hadFooters === undefined && !state.footers) {
+    const place = window.place(section.offset);
+    yield { kind: 'finding', finding: makeFinding('no-footers', 'sections have no footers', place) };
+  }
+  yield { kind: 'section-end', section: { ...section, length: length() } };
+}
+
+function requireRam(window: ByteWindow, section: SectionHead): void {
+  if (section.versionId === ramVersion && section.instanceId === 0) return;
+  const got = `instance ${section.instanceId} version ${section.versionId}`;
+  throw new MigrationError('bad-section', `expected "ram" instance 0 version ${ramVersion}, got ${got}`, {
+    ...window.place(section.offset),
+    section: 'ram',
+  });
+}
+
+function* decodeCommandItem(
+  window: ByteWindow,
+  state: StreamState,
+  end: number | undefined,
+): Generator<Want | FlowItem, void> {
+  window.position += 1;
+  const command = yield* decodeCommand(window);
+  yield { kind: 'command', command };
+  switch (command.code) {
+    case CommandCode.postcopyAdvise: {
+      const advise = readAdvise(command.payload);
+      if (advise !== undefined) state.format.advisedPageSizes = advise.pageSizes;
+      break;
+    }
+    case CommandCode.postcopyListen:
+      state.postcopy = true;
+      break;
+    case CommandCode.postcopyRun:
+      // Pages restart with their block's name, and come as the guest asks for them.
+      state.ram.current = undefined;
+      break;
+    case CommandCode.packaged: {
+      const { payload, offset } = command;
+      const length = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+      if (end !== undefined) {
+        throw new MigrationError('bad-package', 'expected no package inside a package', window.place(offset));
+      }
+      yield* decodeItems(window, state, window.offset + length);
+      break;
+    }
+    default:
+  }
+}

@@ -1,0 +1,147 @@
+import { commandLengths } from './commands.ts';
+import type { Cursor } from './cursor.ts';
+
+/**
+ * Where the body of a device's section ends. Bodies have no length, so there are two ways to know:
+ * the VMDESCRIPTION at the end of the file, and a footer with something sensible behind it.
+ */
+
+const FOOTER = 0x7e;
+const FOOTER_BYTES = 5;
+
+/** Finds the VMDESCRIPTION from the end of the file; trailing zeros are padding of what the file came from. */
+export function findVmDescription(bytes: Uint8Array, from: number): unknown {
+  let end = bytes.length;
+  while (end > from && bytes[end - 1] === 0) end--;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = end - 6; at >= from; at--) {
+    if (bytes[at] !== 0x06 || view.getUint32(at + 1) !== end - (at + 5) || bytes[at + 5] !== 0x7b) continue;
+    try {
+      return JSON.parse(Buffer.from(bytes.subarray(at + 5, end)).toString('utf8'));
+    } catch {
+      // An accident of the bytes; look further.
+    }
+  }
+  return undefined;
+}
+
+/** The bytes a device takes by its description, or undefined if there is none. */
+export function describedSize(vmdescription: unknown, name: string, instanceId: number): number | undefined {
+  const devices = arrayOf(vmdescription, 'devices');
+  const device = devices.find(
+    (each) => property(each, 'name') === name && property(each, 'instance_id') === instanceId,
+  );
+  if (device === undefined) return undefined;
+
+  let size = 0;
+  const descriptions: unknown[] = [device];
+  for (let next = descriptions.pop(); next !== undefined; next = descriptions.pop()) {
+    for (const field of arrayOf(next, 'fields')) {
+      // The size of a struct includes all that is nested in it, its subsections too.
+      size += Number(property(field, 'size')) * Number(property(field, 'array_len') ?? 1);
+    }
+    for (const subsection of arrayOf(next, 'subsections')) {
+      const subsectionName = String(property(subsection, 'vmsd_name'));
+      size += 1 + 1 + subsectionName.length + 4; // 0x05, counted name, be32 version
+      descriptions.push(subsection);
+    }
+  }
+  return Number.isSafeInteger(size) && size >= 0 ? size : undefined;
+}
+
+function property(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+}
+
+function arrayOf(value: unknown, key: string): unknown[] {
+  const array = property(value, key);
+  return Array.isArray(array) ? array : [];
+}
+
+/** Looks at items without reading them: is this the start of one? */
+export class ItemFinder {
+  private readonly cursor: Cursor;
+  private readonly isKnownId: (id: number) => boolean;
+
+  constructor(cursor: Cursor, isKnownId: (id: number) => boolean) {
+    this.cursor = cursor;
+    this.isKnownId = isKnownId;
+  }
+
+  isFooterAt(at: number, sectionId: number): boolean {
+    return at + FOOTER_BYTES <= this.cursor.limit && this.cursor.bytes[at] === FOOTER && this.u32(at + 1) === sectionId;
+  }
+
+  /** The first footer of the section at or behind `start` that is followed by an item. */
+  footerAfter(start: number, sectionId: number, isPackage: boolean): number | undefined {
+    for (let at = start; at < this.cursor.limit; at++) {
+      if (this.isFooterAt(at, sectionId) && this.isItemAt(at + FOOTER_BYTES, isPackage)) return at;
+    }
+    return undefined;
+  }
+
+  /** Without footers: the first place at or behind `start` that looks like the next item. A guess. */
+  nextItemAfter(start: number, isPackage: boolean): number | undefined {
+    const { bytes, limit } = this.cursor;
+    for (let at = start; at < limit; at++) {
+      // An id in use would be an error there, and small numbers are everywhere in devices.
+      if (this.isNewSectionAt(at) && !this.isKnownId(this.u32(at + 1))) return at;
+      if (bytes[at] === 0x00 && (at + 1 === limit || this.isVmDescriptionAt(at + 1))) return at;
+      // In a package, commands follow the devices.
+      if (isPackage && this.isCommandAt(at)) return at;
+    }
+    return undefined;
+  }
+
+  /** 0x08, be16 command, and the be16 length that this command has. */
+  private isCommandAt(at: number): boolean {
+    if (at + 5 > this.cursor.limit || this.cursor.bytes[at] !== 0x08) return false;
+    const commandAndLength = this.u32(at + 1);
+    const lengths = commandLengths.get(commandAndLength >>> 16) ?? [];
+    return lengths.includes(commandAndLength & 0xffff);
+  }
+
+  /** 0x06, be32 length that the file has, and a brace: 0x00 0x06 alone is common inside devices. */
+  private isVmDescriptionAt(at: number): boolean {
+    const { bytes, limit } = this.cursor;
+    return at + 6 <= limit && bytes[at] === 0x06 && at + 5 + this.u32(at + 1) <= limit && bytes[at + 5] === 0x7b;
+  }
+
+  private isItemAt(at: number, isPackage: boolean): boolean {
+    const { bytes, limit } = this.cursor;
+    if (at === limit) return isPackage;
+    switch (bytes[at]) {
+      case 0x00:
+        return true;
+      case 0x01:
+      case 0x04:
+        return this.isNewSectionAt(at);
+      case 0x02:
+      case 0x03:
+        return at + 5 <= limit && this.isKnownId(this.u32(at + 1));
+      case 0x08: {
+        if (at + 3 > limit) return false;
+        const command = bytes[at + 1]! * 256 + bytes[at + 2]!;
+        return command >= 1 && command <= 11;
+      }
+      default:
+        return false;
+    }
+  }
+
+  /** 0x01 or 0x04, be32 id, a counted name that can be printed, be32 instance, be32 version. */
+  private isNewSectionAt(at: number): boolean {
+    const { bytes, limit } = this.cursor;
+    if (bytes[at] !== 0x01 && bytes[at] !== 0x04) return false;
+    const nameAt = at + 6;
+    if (nameAt > limit) return false;
+    const nameLength = bytes[nameAt - 1]!;
+    if (nameLength === 0 || nameAt + nameLength + 8 > limit) return false;
+    return bytes.subarray(nameAt, nameAt + nameLength).every((byte) => byte >= 0x20 && byte <= 0x7e);
+  }
+
+  private u32(at: number): number {
+    const { bytes } = this.cursor;
+    return new DataView(bytes.buffer, bytes.byteOffset + at, 4).getUint32(0);
+  }
+}

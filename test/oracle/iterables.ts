@@ -1,0 +1,99 @@
+import type { Cursor } from './cursor.ts';
+
+/** Bodies of the iterable sections other than "ram". All end by themselves; none touches RAM. */
+
+export type ReadIterable = (cursor: Cursor, isStart: boolean) => void;
+
+export const iterables: ReadonlyMap<string, ReadIterable> = new Map([
+  ['dirty-bitmap', readDirtyBitmap],
+  ['spapr/htab', readHashTable],
+  ['s390-storage_attributes', readStorageAttributes],
+  ['block', readBlockMigration],
+]);
+
+function readDirtyBitmap(cursor: Cursor): void {
+  for (;;) {
+    cursor.mark();
+    const at = cursor.at;
+    const flags = cursor.u8('a dirty-bitmap chunk');
+    // Bit 7 would announce more flag bytes, which nobody has sent so far.
+    if (flags & 0x80) throw cursor.error('a dirty-bitmap chunk with long flags', at);
+    if (flags & 0x08) cursor.counted('a node alias');
+    if (flags & 0x04) cursor.counted('a bitmap alias');
+    const isZeroes = (flags & 0x02) !== 0;
+    const kind = flags & ~0x0e;
+    if (isZeroes && kind !== 0x40) throw cursor.error(`dirty-bitmap flags 0x${flags.toString(16)}`, at);
+    switch (kind) {
+      case 0x01: // EOS
+        return;
+      case 0x10: // START: granularity, flags
+        cursor.skip(5, 'the start of a dirty bitmap');
+        break;
+      case 0x20: // COMPLETE
+        break;
+      case 0x40: // BITS: first sector, sectors, bytes
+        cursor.skip(12, 'the range of dirty bits');
+        if (!isZeroes) cursor.skip(cursor.size64('the length of dirty bits'), 'dirty bits');
+        break;
+      default:
+        throw cursor.error(`dirty-bitmap flags 0x${flags.toString(16)}`, at);
+    }
+  }
+}
+
+function readHashTable(cursor: Cursor, isStart: boolean): void {
+  const at = cursor.at;
+  const header = cursor.u32('an htab section'); // in a start: the table's size, which is not needed here
+  if (isStart || header === 0xffffffff) return;
+  if (header !== 0) throw cursor.error(`htab header ${header}`, at);
+  for (;;) {
+    cursor.mark();
+    const index = cursor.u32('an htab chunk');
+    const valid = cursor.u16('an htab chunk');
+    const invalid = cursor.u16('an htab chunk');
+    cursor.skip(valid * 16, 'htab entries');
+    if (index === 0 && valid === 0 && invalid === 0) return;
+  }
+}
+
+function readStorageAttributes(cursor: Cursor): void {
+  for (;;) {
+    cursor.mark();
+    const at = cursor.at;
+    const flags = Number(cursor.u64('a storage-attributes word') & 0xfffn);
+    switch (flags) {
+      case 0x01: // EOS
+        return;
+      case 0x02: // MORE, at the address in the upper bits of the word
+        cursor.skip(cursor.size64('the length of storage attributes'), 'storage attributes');
+        break;
+      case 0x08: // DONE; EOS follows
+        break;
+      default: // 0x04 is ERROR
+        throw cursor.error(`storage-attributes flags 0x${flags.toString(16)}`, at);
+    }
+  }
+}
+
+function readBlockMigration(cursor: Cursor): void {
+  for (;;) {
+    cursor.mark();
+    const at = cursor.at;
+    const flags = Number(cursor.u64('a block-migration word') & 0x1ffn);
+    switch (flags) {
+      case 0x01: // a block with its data
+        cursor.counted('a device name');
+        cursor.skip(1 << 20, 'a block of a disk');
+        break;
+      case 0x02: // EOS
+        return;
+      case 0x04: // progress, in the upper bits of the word
+        break;
+      case 0x09: // a block of zeros
+        cursor.counted('a device name');
+        break;
+      default:
+        throw cursor.error(`block-migration flags 0x${flags.toString(16)}`, at);
+    }
+  }
+}

@@ -1,0 +1,386 @@
+/**
+ * A second, independent reader of migration streams and mapped-ram files: slow, whole files in memory, obvious.
+ * The tests hold the fast reader against it, so it shares no code with `src/`.
+ *
+ * Where the format leaves a choice, it takes the simplest:
+ * - A SECTION_FULL with the name of an iterable is read like its SECTION_START.
+ * - A PART or END of a section that began as FULL is allowed; its body ends at its footer.
+ * - A START that repeats an id for the same name and instance re-opens the section.
+ * - An EOF byte, or another package, inside a package is an error.
+ * - RAM_DISCARD and RECV_BITMAP are stepped over by their length: what is discarded is sent again.
+ * - A configuration subsection of a version other than 1 is an error, as its length is unknown.
+ * - If the first section is a device and no footer for it is found, the stream has no footers.
+ * - Without footers and description, a body ends at the first thing that looks like a new section of a new id, like
+ *   EOF and then nothing or a VMDESCRIPTION of a length that fits, or inside a package like a command of the right
+ *   length.
+ * - A cleared bit of a mapped-ram bitmap makes a zero page (1), not an absent one.
+ * - A COMPRESS_PAGE counts as a normal page (2).
+ */
+import { commandLengths, PACKAGED, POSTCOPY_ADVISE, POSTCOPY_RUN } from './commands.ts';
+import { Cursor, SlowReaderError } from './cursor.ts';
+import { describedSize, findVmDescription, ItemFinder } from './device-body.ts';
+import { iterables } from './iterables.ts';
+import { Ram, type RamBlock, type RamContext } from './ram.ts';
+
+export { SlowReaderError };
+
+export interface SlowBlock {
+  idstr: string;
+  usedLength: number;
+  pageSize: number;
+  /** `usedLength` bytes; zero where a page is zero or absent. Made when first asked for. */
+  readonly content: Uint8Array;
+  /** Per page, what its last record was: 0 absent, 1 zero, 2 normal, 3 xbzrle. */
+  readonly last: Uint8Array;
+}
+
+export interface SlowSection {
+  kind: 'start' | 'part' | 'end' | 'full';
+  name: string;
+  sectionId: number;
+  instanceId: number;
+  versionId: number;
+  /** Where the type byte is. */
+  offset: number;
+  /** From the type byte to the end of the footer. */
+  length: number;
+}
+
+export interface SlowResult {
+  format: 'stream' | 'mapped-ram';
+  machine: string | undefined;
+  capabilities: string[];
+  blocks: SlowBlock[];
+  sections: SlowSection[];
+  vmdescription: unknown | undefined;
+  complete: boolean;
+  /** The first offset after the stream. */
+  end: number;
+}
+
+/**
+ * Reads the stream that begins at `offset` of the file `bytes`.
+ * @throws {SlowReaderError} for anything that cannot be read.
+ */
+export function slowRead(bytes: Uint8Array, offset = 0): SlowResult {
+  return new StreamReader(bytes, offset).read();
+}
+
+/**
+ * The offsets, ascending, where the items of the stream begin and end, from `offset` to the end of the stream:
+ * header, configuration, sections, RAM records, footers, commands, EOF, VMDESCRIPTION, and in a mapped-ram file
+ * headers, bitmaps and page areas.
+ * @throws {SlowReaderError} as slowRead does.
+ */
+export function recordBoundaries(bytes: Uint8Array, offset = 0): number[] {
+  const reader = new StreamReader(bytes, offset);
+  reader.read();
+  return [...reader.cursor.boundaries].sort((a, b) => a - b);
+}
+
+const EOF = 0x00;
+const SECTION_START = 0x01;
+const SECTION_PART = 0x02;
+const SECTION_END = 0x03;
+const SECTION_FULL = 0x04;
+const SUBSECTION = 0x05;
+const VMDESCRIPTION = 0x06;
+const CONFIGURATION = 0x07;
+const COMMAND = 0x08;
+const FOOTER = 0x7e;
+
+/** What a START or FULL said about its section id. */
+interface Registered {
+  name: string;
+  instanceId: number;
+  versionId: number;
+  hasEnded: boolean;
+}
+
+class StreamReader {
+  readonly cursor: Cursor;
+  private machine: string | undefined;
+  private readonly capabilities: string[] = [];
+  private readonly registered = new Map<number, Registered>();
+  private readonly sections: SlowSection[] = [];
+  /** Whether sections have footers; undefined before the first section shows it. */
+  private hasFooters: boolean | undefined;
+  private hasRam = false;
+  private hasRamEnded = false;
+  private isPostcopyRunning = false;
+  private readonly ramContext: RamContext;
+  private readonly ram: Ram;
+  private readonly finder: ItemFinder;
+  /** The VMDESCRIPTION found from the end of the file, before the stream has been read. */
+  private readonly foretold: unknown;
+
+  constructor(bytes: Uint8Array, offset: number) {
+    this.cursor = new Cursor(bytes, offset);
+    this.foretold = findVmDescription(bytes, offset);
+    this.ramContext = {
+      pageSize: foretoldPageSize(this.foretold) ?? 4096,
+      mappedRam: false,
+      ignoreShared: false,
+      advisedPageSizes: undefined,
+    };
+    this.ram = new Ram(this.cursor, this.ramContext);
+    this.finder = new ItemFinder(this.cursor, (id) => this.registered.has(id));
+  }
+
+  read(): SlowResult {
+    const { cursor } = this;
+    this.readHeader();
+    cursor.mark();
+    if (cursor.peek() === CONFIGURATION) this.readConfiguration();
+    this.ramContext.mappedRam = this.capabilities.includes('mapped-ram');
+    this.ramContext.ignoreShared = this.capabilities.includes('x-ignore-shared');
+
+    while (this.readItem(false) !== EOF);
+    const vmdescription = this.readVmDescription();
+    cursor.mark();
+
+    return {
+      format: this.ramContext.mappedRam ? 'mapped-ram' : 'stream',
+      machine: this.machine,
+      capabilities: this.capabilities,
+      blocks: this.ram.blocks.map(slowBlock),
+      sections: this.sections,
+      vmdescription,
+      // Without ram's END (a background snapshot), the bitmaps of a mapped-ram file were never written.
+      complete: this.hasRamEnded || !this.hasRam || !this.ramContext.mappedRam,
+      end: cursor.at,
+    };
+  }
+
+  private readHeader(): void {
+    const { cursor } = this;
+    cursor.mark();
+    const at = cursor.at;
+    if (cursor.u32('the magic') !== 0x5145564d) throw cursor.error('not a migration stream: no QEVM', at);
+    cursor.mark();
+    const version = cursor.u32('the version');
+    if (version !== 3) throw cursor.error(`stream version ${version}`, at + 4);
+  }
+
+  private readConfiguration(): void {
+    const { cursor } = this;
+    cursor.skip(1, 'CONFIGURATION');
+    this.machine = cursor.text(cursor.u32('the machine name'), 'the machine name');
+    cursor.mark();
+    while (cursor.peek() === SUBSECTION) {
+      const at = cursor.at;
+      cursor.skip(1, 'a subsection');
+      const name = cursor.counted('the name of a subsection');
+      const version = cursor.u32('the version of a subsection');
+      if (version !== 1) throw cursor.error(`version ${version} of ${name}`, at);
+      switch (name) {
+        case 'configuration/target-page-bits': {
+          const bits = cursor.u32('the target page bits');
+          if (bits < 10 || bits > 16) throw cursor.error(`${bits} target page bits`, at);
+          this.ramContext.pageSize = 1 << bits;
+          break;
+        }
+        case 'configuration/capabilities': {
+          const count = cursor.u32('the number of capabilities');
+          for (let i = 0; i < count; i++) this.capabilities.push(cursor.counted('a capability'));
+          break;
+        }
+        case 'configuration/uuid':
+          cursor.skip(16, 'the UUID');
+          break;
+        default:
+          throw cursor.error(`subsection "${name}" of the configuration, of unknown length`, at);
+      }
+      cursor.mark();
+    }
+  }
+
+  /** Reads one section, command or EOF and returns its type. */
+  private readItem(isPackage: boolean): number {
+    const { cursor } = this;
+    cursor.mark();
+    const at = cursor.at;
+    const type = cursor.u8('the type of the next item');
+    switch (type) {
+      case SECTION_START:
+      case SECTION_FULL:
+      case SECTION_PART:
+      case SECTION_END:
+        this.readSection(type, at, isPackage);
+        break;
+      case COMMAND:
+        this.readCommand(at, isPackage);
+        break;
+      case EOF:
+        if (isPackage) throw cursor.error('EOF inside a package', at);
+        break;
+      default:
+        throw cursor.error(`nothing has type 0x${type.toString(16)}`, at);
+    }
+    cursor.mark();
+    return type;
+  }
+
+  private readSection(type: number, offset: number, isPackage: boolean): void {
+    const { cursor } = this;
+    const isNew = type === SECTION_START || type === SECTION_FULL;
+    const sectionId = cursor.u32('a section id');
+    const registered = isNew ? this.register(sectionId, offset) : this.lookUp(sectionId, offset);
+    const { name, instanceId, versionId } = registered;
+    cursor.mark();
+
+    const readIterable = iterables.get(name);
+    if (name === 'ram') {
+      this.ram.readBody(isNew);
+      this.hasRam = true;
+      if (type === SECTION_END) this.hasRamEnded = true;
+      this.readFooter(sectionId);
+    } else if (readIterable !== undefined) {
+      readIterable(cursor, isNew);
+      this.readFooter(sectionId);
+    } else {
+      // A description is of a FULL section; an iterable has none.
+      const size = type === SECTION_FULL ? describedSize(this.foretold, name, instanceId) : undefined;
+      this.skipDeviceBody(sectionId, size, isPackage);
+      if (this.hasFooters) this.readFooter(sectionId);
+    }
+
+    if (type === SECTION_END) registered.hasEnded = true;
+    const kinds = { 1: 'start', 2: 'part', 3: 'end', 4: 'full' } as const;
+    const kind = kinds[type as keyof typeof kinds];
+    this.sections.push({ kind, name, sectionId, instanceId, versionId, offset, length: cursor.at - offset });
+  }
+
+  private register(sectionId: number, offset: number): Registered {
+    const { cursor } = this;
+    const name = cursor.counted('the name of a section');
+    const instanceId = cursor.u32('the instance of a section');
+    const versionId = cursor.u32('the version of a section');
+    if (name === 'ram' && versionId !== 4) throw cursor.error(`version ${versionId} of ram`, offset);
+    if (name === 'ram' && instanceId !== 0) throw cursor.error(`instance ${instanceId} of ram`, offset);
+    const known = this.registered.get(sectionId);
+    if (known !== undefined && (known.name !== name || known.instanceId !== instanceId)) {
+      throw cursor.error(`section id ${sectionId} of "${name}" is that of "${known.name}"`, offset);
+    }
+    const registered = { name, instanceId, versionId, hasEnded: false };
+    this.registered.set(sectionId, registered);
+    return registered;
+  }
+
+  private lookUp(sectionId: number, offset: number): Registered {
+    const registered = this.registered.get(sectionId);
+    if (registered === undefined) throw this.cursor.error(`section id ${sectionId} has not started`, offset);
+    if (registered.hasEnded) throw this.cursor.error(`section id ${sectionId} has already ended`, offset);
+    return registered;
+  }
+
+  /** Reads the footer behind a body that ended by itself. The first one decides for the whole stream. */
+  private readFooter(sectionId: number): void {
+    const { cursor } = this;
+    this.hasFooters ??= cursor.peek() === FOOTER;
+    if (!this.hasFooters) return;
+    cursor.mark();
+    const at = cursor.at;
+    if (cursor.u8('a footer') !== FOOTER) throw cursor.error(`section ${sectionId} has no footer`, at);
+    const id = cursor.u32('a footer');
+    if (id !== sectionId) throw cursor.error(`the footer of section ${sectionId} says ${id}`, at);
+  }
+
+  /** Goes to the end of a body without length: to its footer, if sections have one. */
+  private skipDeviceBody(sectionId: number, size: number | undefined, isPackage: boolean): void {
+    const { cursor, finder } = this;
+    const start = cursor.at;
+    const described = size === undefined ? undefined : start + size;
+
+    if (this.hasFooters !== false) {
+      const isFooterDescribed = described !== undefined && finder.isFooterAt(described, sectionId);
+      const footer = isFooterDescribed ? described : finder.footerAfter(start, sectionId, isPackage);
+      if (footer !== undefined) {
+        this.hasFooters = true;
+        cursor.at = footer;
+        return;
+      }
+      if (this.hasFooters) throw cursor.error(`section ${sectionId} has no footer`, start);
+      this.hasFooters = false;
+    }
+
+    const end = described ?? finder.nextItemAfter(start, isPackage);
+    if (end === undefined) throw cursor.error(`nothing follows section ${sectionId}`, start);
+    cursor.skip(end - start, `the body of section ${sectionId}`);
+  }
+
+  private readCommand(offset: number, isPackage: boolean): void {
+    const { cursor } = this;
+    const command = cursor.u16('a command');
+    const length = cursor.u16('the length of a command');
+    if (!commandLengths.has(command)) throw cursor.error(`command ${command}`, offset);
+    const lengths = commandLengths.get(command);
+    if (lengths !== undefined && !lengths.includes(length)) {
+      throw cursor.error(`command ${command} with a payload of ${length} bytes`, offset);
+    }
+    switch (command) {
+      case POSTCOPY_ADVISE:
+        if (length === 0) break;
+        this.ramContext.advisedPageSizes = cursor.u64('POSTCOPY_ADVISE');
+        cursor.skip(8, 'POSTCOPY_ADVISE');
+        break;
+      case POSTCOPY_RUN:
+        this.isPostcopyRunning = true;
+        break;
+      case PACKAGED:
+        if (isPackage) throw cursor.error('a package inside a package', offset);
+        this.readPackage(cursor.u32('the length of a package'));
+        break;
+      default:
+        cursor.skip(length, `the payload of command ${command}`);
+    }
+  }
+
+  private readPackage(length: number): void {
+    const { cursor } = this;
+    const start = cursor.skip(length, 'a package');
+    const outerLimit = cursor.limit;
+    cursor.limit = cursor.at;
+    cursor.at = start;
+    while (cursor.at < cursor.limit) this.readItem(true);
+    cursor.limit = outerLimit;
+  }
+
+  private readVmDescription(): unknown {
+    const { cursor } = this;
+    if (this.isPostcopyRunning || cursor.peek() !== VMDESCRIPTION) return undefined;
+    cursor.mark();
+    cursor.skip(1, 'the VMDESCRIPTION');
+    const json = cursor.take(cursor.u32('the length of the VMDESCRIPTION'), 'the VMDESCRIPTION');
+    try {
+      return JSON.parse(Buffer.from(json).toString('utf8'));
+    } catch {
+      throw cursor.error('the VMDESCRIPTION is not JSON', cursor.at - json.length);
+    }
+  }
+}
+
+function foretoldPageSize(vmdescription: unknown): number | undefined {
+  const size = (vmdescription as { page_size?: unknown } | undefined)?.page_size;
+  return [10, 11, 12, 13, 14, 15, 16].map((bits) => 1 << bits).find((each) => each === size);
+}
+
+/** The block as the tests see it; the large arrays are made only for who looks at them. */
+function slowBlock(block: RamBlock): SlowBlock {
+  const { idstr, usedLength, pageSize } = block;
+  let content: Uint8Array | undefined;
+  let last: Uint8Array | undefined;
+  return {
+    idstr,
+    usedLength,
+    pageSize,
+    get content() {
+      content ??= block.content();
+      return content;
+    },
+    get last() {
+      last ??= block.last();
+      return last;
+    },
+  };
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Unpacks QEMU 7.2 (Debian bookworm) and 10.0 (bookworm-backports) side by side below DIR,
+# without installing either: the package lists and downloads are private, the system is untouched.
+#
+#   test/qemu/install.sh [DIR]        DIR defaults to $VMFERRY_QEMU_DIR, else ~/.cache/vmferry-qemu
+#
+# Needs Debian 12 and its ordinary apt sources. Each version gets DIR/<version>/run, a wrapper that
+# starts that qemu-system-x86_64 with its own libraries and firmware.
+set -euo pipefail
+dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
+mkdir -p "$dir"
+
+# One lists directory serves both suites. The backports suite is the same archive under another name.
+apt_dir=$dir/apt
+mkdir -p "$apt_dir"/{lists/partial,cache}
+if [ -f /etc/apt/sources.list.d/debian.sources ]; then
+  awk 'BEGIN { RS = ""; ORS = "\n\n" } /Suites:.*bookworm/' /etc/apt/sources.list.d/debian.sources > "$apt_dir/debian.sources"
+  awk 'BEGIN { RS = ""; ORS = "\n\n" } /Suites:.*bookworm-updates/ || (/Suites: *bookworm *(\n|$)/)' "$apt_dir/debian.sources" |
+    sed 's/^Suites:.*/Suites: bookworm-backports/' > "$apt_dir/backports.sources"
+  cat "$apt_dir/backports.sources" >> "$apt_dir/debian.sources"
+  list=$apt_dir/debian.sources
+else
+  grep -hE '^deb .*bookworm' /etc/apt/sources.list > "$apt_dir/debian.list"
+  grep -E '^deb .* bookworm main' "$apt_dir/debian.list" | head -n 1 | sed 's/ bookworm / bookworm-backports /' >> "$apt_dir/debian.list"
+  list=$apt_dir/debian.list
+fi
+apt=(apt-get -q -o "Dir::Etc::sourcelist=$list" -o Dir::Etc::sourceparts=/dev/null
+  -o "Dir::State::lists=$apt_dir/lists" -o "Dir::Cache=$apt_dir/cache" -o Debug::NoLocking=1 -o Acquire::Retries=3)
+
+updated=
+unpack() { # version, suite
+  local root=$dir/$1
+  if [ -x "$root/run" ] && "$root/run" --version 2>/dev/null | grep -q "version $1"; then
+    echo "QEMU $1: $root/run"
+    return
+  fi
+  if [ -z "$updated" ]; then "${apt[@]}" update >&2; updated=1; fi
+  local debs=$apt_dir/debs-$1
+  rm -rf "$root" "$debs"
+  mkdir -p "$root" "$debs/partial"
+  "${apt[@]}" -o "Dir::Cache::archives=$debs" install -y --no-install-recommends --download-only --reinstall \
+    -t "$2" qemu-system-x86 qemu-system-common qemu-system-data seabios ipxe-qemu >&2
+  local deb
+  for deb in "$debs"/*.deb; do dpkg -x "$deb" "$root"; done
+  rm -rf "$debs"
+  cat > "$root/run" <<RUN
+#!/bin/sh
+export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export QEMU_MODULE_DIR="$root/usr/lib/x86_64-linux-gnu/qemu"
+exec "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -L "$root/usr/lib/ipxe/qemu" "\$@"
+RUN
+  chmod +x "$root/run"
+  "$root/run" --version | grep -q "version $1" || { echo "QEMU $1 does not start from $root" >&2; exit 1; }
+  echo "QEMU $1: $root/run"
+}
+unpack 7.2 bookworm
+unpack 10.0 bookworm-backports
