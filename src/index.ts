@@ -71,6 +71,7 @@ export {
   readContent,
 } from './file/ram-content.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
+export { Staging } from './file/staging.ts';
 export { type Verification, verify } from './file/verify.ts';
 export { BlobSource } from './io/blob-source.ts';
 export type { ByteSource, ByteStore } from './io/byte-source.ts';

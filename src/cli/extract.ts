@@ -7,7 +7,7 @@ import type { MigrationFile } from '../file/open.ts';
 import { openRamContent, readContent } from '../file/ram-content.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { formatBytes } from './format.ts';
+import { formatBytes, plural } from './format.ts';
 import { UsageError, withFile, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
@@ -70,8 +70,9 @@ function printResult(options: ExtractOptions, written: Written[]): void {
     process.stdout.write(`${JSON.stringify({ blocks: written }, null, 2)}\n`);
     return;
   }
-  for (const { idstr, path, length, dataBytes } of written) {
-    process.stdout.write(`${path}: ${idstr}, ${formatBytes(length)}, ${formatBytes(dataBytes)} of it data\n`);
+  for (const { idstr, path, length, dataBytes, absentPages } of written) {
+    const absent = absentPages > 0 ? `, ${plural(absentPages, 'page')} never sent` : '';
+    process.stdout.write(`${path}: ${idstr}, ${formatBytes(length)}, ${formatBytes(dataBytes)} of it data${absent}\n`);
   }
 }
 

@@ -56,8 +56,7 @@ Examples:
 async function run(file: MigrationFile, options: InspectOptions): Promise<void> {
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   // A pipe passes by once: its pages are kept on the way.
-  const store =
-    options.hash === true && !file.isSeekable ? await MappedRamStore.create(makeScratch(), file.staging) : undefined;
+  const store = options.hash === true && !file.isSeekable ? new MappedRamStore(makeScratch(), file.staging) : undefined;
   try {
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
@@ -126,7 +125,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     [
       `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}`,
       pageSize === undefined ? '' : `, pages of ${formatBytes(pageSize)}`,
-      ram.passes === 0 ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
+      ram.passes === 0 || ram.passes === null ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
     ].join(''),
   ]);
   const records = Object.entries(ram.records).filter(([, { records }]) => records > 0);

@@ -1,7 +1,7 @@
 /**
  * What all commands share: opening their file, exit codes, and leaving nothing behind when interrupted.
  *
- *     0 fine · 1 the input is bad · 2 usage or tool error · 3 the peer failed · 130 interrupted
+ *     0 fine · 1 the input is bad · 2 usage or tool error · 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP
  */
 import type { MigrationFile } from '../file/open.ts';
 import { removeUnfinished } from '../io/node/output-file.ts';

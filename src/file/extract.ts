@@ -16,6 +16,8 @@ export interface ExtractedBlock {
   length: number;
   /** Bytes of it that are pages with data; the rest are holes. */
   dataBytes: number;
+  /** Pages that were never sent; in a mapped-ram file they cannot be told from zero pages. */
+  absentPages: number;
 }
 
 /**
@@ -34,8 +36,7 @@ export async function extractBlocks(
       const store = await output(block);
       if (store === undefined) return;
       stores.set(block.index, store);
-      const options = { origin: 0, erase: true, source: file.source.name };
-      areas.set(block.index, new PageArea(store, block, file.staging, options));
+      areas.set(block.index, new PageArea(store, block, file.staging, { origin: 0, erase: true }));
     },
     apply: (block, batch) => areas.get(block.index)?.apply(batch),
   });
@@ -43,8 +44,10 @@ export async function extractBlocks(
   for (const [index, area] of areas) {
     const { block, states } = area;
     await stores.get(index)?.truncate(block.usedLength);
-    const pages = states.count(pageCount(block) === 0 ? 0 : Object.keys(PageKind).length)[PageKind.data] ?? 0;
-    extracted.push({ idstr: block.idstr, length: block.usedLength, dataBytes: pages * block.pageSize });
+    const counts = states.count(Object.keys(PageKind).length);
+    const data = counts[PageKind.data] ?? 0;
+    const absentPages = pageCount(block) - data - (counts[PageKind.zero] ?? 0);
+    extracted.push({ idstr: block.idstr, length: block.usedLength, dataBytes: data * block.pageSize, absentPages });
   }
   return extracted;
 }

@@ -54,8 +54,11 @@ export interface Inspection {
   complete: boolean;
   ram: {
     totalBytes: number;
-    /** Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). */
-    passes: number;
+    /**
+     * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null with compressed
+     * pages, whose order says nothing.
+     */
+    passes: number | null;
     blocks: InspectedBlock[];
     /** Page records in all passes, and the bytes they take in the file. */
     records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
@@ -119,7 +122,7 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Ins
     complete: error === null && survey.eof && !survey.findings.has('untrusted-bitmap'),
     ram: {
       totalBytes: survey.totalBytes,
-      passes: survey.passes,
+      passes: records(PageKind.compressed).records > 0 ? null : survey.passes,
       blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block))),
       records: {
         zero: records(PageKind.zero),

@@ -16,13 +16,14 @@ import { ByteWriter } from '../wire/byte-writer.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
-import { encodeFooter, encodeSectionHead, SectionType } from '../wire/section.ts';
+import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
+import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { PageArea } from './page-area.ts';
 import type { Staging } from './staging.ts';
 
-/** Section id of `ram` in the files written here. Any will do, if no device has the same. */
+/** Section id of `ram` in the files written here: any will do that no device has, and QEMU numbers from 0. */
 const ramSectionId = 0x7265_7272;
 
 /** Bytes of bitmap handled at a time: a multiple of 8. */
@@ -43,33 +44,46 @@ export class MappedRamStore implements RamStore {
   readonly #file: ByteStore;
   readonly #staging: Staging;
   readonly #areas: PageArea[] = [];
-  /** Where the word with the size of RAM stands. */
-  readonly #memSizeOffset: number;
+  readonly #offset: number;
+  #configuration: Configuration;
+  /** Where the word with the size of RAM stands, when the header has been written. */
+  #memSizeOffset: number | undefined;
   /** Where the next block entry goes. */
-  #end: number;
-
-  private constructor(file: ByteStore, staging: Staging, memSizeOffset: number) {
-    this.#file = file;
-    this.#staging = staging;
-    this.#memSizeOffset = memSizeOffset;
-    this.#end = memSizeOffset + 8;
-  }
+  #end = 0;
 
   /** Begins a file. Blocks are added next, then pages in any order, then {@link finish}. */
-  static async create(file: ByteStore, staging: Staging, options: MappedRamOptions = {}): Promise<MappedRamStore> {
-    const { offset = 0, configuration = { machine: 'none', capabilities: [] } } = options;
+  constructor(file: ByteStore, staging: Staging, options: MappedRamOptions = {}) {
+    this.#file = file;
+    this.#staging = staging;
+    this.#offset = options.offset ?? 0;
+    this.#configuration = options.configuration ?? { machine: 'none', capabilities: [] };
+  }
+
+  /** Takes the machine's configuration, before the first block. `mapped-ram` is added to its capabilities. */
+  configure(configuration: Configuration): void {
+    if (this.#memSizeOffset !== undefined) throw new Error('expected the configuration before the first block');
+    this.#configuration = configuration;
+  }
+
+  /** Writes what comes before the first block, once. Returns where the size of RAM stands. */
+  async #begin(): Promise<number> {
+    if (this.#memSizeOffset !== undefined) return this.#memSizeOffset;
+    const configuration = this.#configuration;
     const out = new ByteWriter().u32(streamMagic).u32(streamVersion).u8(SectionType.configuration);
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram'])].filter(
       (name) => name !== 'x-ignore-shared',
     );
     encodeConfiguration(out, { ...configuration, capabilities });
     encodeSectionHead(out, { kind: 'start', id: ramSectionId, name: 'ram', instanceId: 0, versionId: ramVersion });
-    await file.write(out.bytes(), offset);
-    return new MappedRamStore(file, staging, offset + out.length);
+    await this.#file.write(out.bytes(), this.#offset);
+    this.#memSizeOffset = this.#offset + out.length;
+    this.#end = this.#memSizeOffset + 8;
+    return this.#memSizeOffset;
   }
 
   /** Lays out a block; its pages are absent. Returns it with its place. */
   async addBlock(block: RamBlock): Promise<RamBlock> {
+    await this.#begin();
     const { idstr, usedLength, pageSize } = block;
     const entry = new ByteWriter();
     encodeBlockEntry(entry, idstr, usedLength);
@@ -78,10 +92,7 @@ export class MappedRamStore implements RamStore {
     await this.#file.write(entry.bytes(), this.#end);
     const added: RamBlock = { index: this.blocks.length, idstr, usedLength, pageSize, mapped: place };
     this.blocks.push(added);
-    const { name: source } = this.#file;
-    this.#areas.push(
-      new PageArea(this.#file, added, this.#staging, { origin: place.pagesOffset, erase: false, source }),
-    );
+    this.#areas.push(new PageArea(this.#file, added, this.#staging, { origin: place.pagesOffset, erase: false }));
     this.#end = place.pagesOffset + usedLength;
     return added;
   }
@@ -107,7 +118,7 @@ export class MappedRamStore implements RamStore {
     const total = new ByteWriter();
     const totalBytes = this.blocks.reduce((sum, block) => sum + block.usedLength, 0);
     encodeMemSize(total, totalBytes);
-    await this.#file.write(total.bytes(), this.#memSizeOffset);
+    await this.#file.write(total.bytes(), await this.#begin());
     for (const area of this.#areas) await this.#writeBitmap(area);
 
     const out = new ByteWriter();

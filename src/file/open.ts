@@ -46,6 +46,7 @@ export class MigrationFile {
   readonly #buffers: WindowBuffers;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
+  #isReading = false;
 
   constructor(source: ByteSource, offset: number, kernel: Kernel) {
     this.source = source;
@@ -53,7 +54,7 @@ export class MigrationFile {
     this.kernel = kernel;
     this.#buffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity);
+    this.staging = new Staging(kernel, batchCapacity, source.name);
   }
 
   /** Whether the Flow can be read more than once. */
@@ -72,14 +73,24 @@ export class MigrationFile {
    *   read before from a source that cannot seek.
    */
   async *flow(options: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
+    if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
     if (this.#reader !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
+    this.#isReading = true;
+    try {
+      yield* this.#read(options);
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
     if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
     const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
     this.#reader = reader;
     const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read: options.read ?? 'pages' });
     for await (const item of drive<FlowItem>(reader, decoder)) {
       if (item.kind === 'end') {
-        const finding = await examineTrailing(this.source, item.offset);
+        const finding = await examineTrailing(reader, item.offset);
         if (finding !== undefined) yield { kind: 'finding', finding };
       }
       yield item;
@@ -107,28 +118,39 @@ async function readSizes(source: ByteSource, offset: number): Promise<DeviceSize
     if (i > 0 && length <= (tailLengths[i - 1] as number)) break;
     const tail = new Uint8Array(Math.min(tailLength, length));
     await readFully(source, tail, offset + length - tail.length);
-    const found = findDescription(tail);
+    const found = findDescription(trimZeros(tail));
     if (found !== undefined) return readDeviceSizes(found.value);
   }
   return undefined;
 }
 
-/** Says what follows the end of the stream, if anything does. */
-async function examineTrailing(source: ByteSource, end: number): Promise<Finding | undefined> {
-  const buffer = new Uint8Array(256 * 1024);
+/** The bytes without zeros at the end: padding of what the stream was stored in. */
+function trimZeros(bytes: Uint8Array): Uint8Array {
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end--;
+  return bytes.subarray(0, end);
+}
+
+/** Says what follows the end of the stream, if anything does; the reader has just reached it. */
+async function examineTrailing(reader: WindowReader, end: number): Promise<Finding | undefined> {
+  const { window } = reader;
   let seen = 0;
-  let firstByte = -1;
-  while (seen < trailingLimit && firstByte === -1) {
-    const count = await source.read(buffer, end + seen);
-    if (count === 0) break;
-    const index = buffer.subarray(0, count).findIndex((byte) => byte !== 0);
-    if (index !== -1) firstByte = seen + index;
-    seen += count;
+  let isZero = true;
+  while (isZero && seen < trailingLimit) {
+    if (window.available === 0) await reader.satisfy({ kind: 'more', bytes: 1 });
+    const bytes = window.bytes.subarray(window.position, window.limit);
+    if (bytes.length === 0) break;
+    isZero = bytes.every((byte) => byte === 0);
+    seen += bytes.length;
+    window.position = window.limit;
   }
   if (seen === 0) return undefined;
-  const left = source.size === undefined ? `at least ${seen}` : `${source.size - end}`;
-  const place = { source: source.name, offset: end, coordinate: 'file' } as const;
-  return firstByte === -1
-    ? makeFinding('trailing-zeros', `${left} bytes follow the end of the stream, all zero as far as read`, place)
-    : makeFinding('trailing-data', `${left} bytes follow the end of the stream`, place);
+  const count = Number.isFinite(window.size) ? `${window.size - end}` : `at least ${seen}`;
+  return isZero
+    ? makeFinding(
+        'trailing-zeros',
+        `${count} bytes follow the end of the stream, zero as far as read`,
+        window.place(end),
+      )
+    : makeFinding('trailing-data', `${count} bytes follow the end of the stream`, window.place(end));
 }

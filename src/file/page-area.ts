@@ -19,8 +19,6 @@ export interface PageAreaOptions {
   origin: number;
   /** Whether data that became zero must be overwritten: yes where nothing else says that it is stale. */
   erase: boolean;
-  /** Name of the source of the pages, for errors. */
-  source: string;
 }
 
 /** A page waiting in a slot. */
@@ -214,7 +212,7 @@ export class PageArea {
 
   #error(code: 'bad-delta' | 'unsupported', batch: PageBatch, record: number, message: string): MigrationError {
     return new MigrationError(code, message, {
-      source: this.#options.source,
+      source: this.#staging.source,
       offset: batch.offset[record] as number,
       coordinate: 'file',
       section: 'ram',

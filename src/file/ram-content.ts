@@ -33,7 +33,7 @@ export async function openRamContent(file: MigrationFile, options: RamContentOpt
   const only = options.only ?? (() => true);
   const scratch = await options.makeScratch();
   try {
-    const store = await MappedRamStore.create(scratch, file.staging);
+    const store = new MappedRamStore(scratch, file.staging);
     await settle(file, {
       addBlock: (block) => store.addBlock(block),
       apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),

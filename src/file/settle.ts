@@ -47,6 +47,17 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
       case 'pages':
         await sink.apply(item.block, item.batch);
         break;
+      case 'sync':
+        throw new MigrationError(
+          'unsupported',
+          'the pages of a multifd migration are in its channels, which are not read',
+          {
+            source: file.source.name,
+            offset: item.offset,
+            coordinate: 'file',
+            section: 'ram',
+          },
+        );
       case 'device':
         if (options.devices !== true) break;
         deviceBytes += item.device.data.length;

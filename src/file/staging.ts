@@ -10,6 +10,8 @@ const maxSlots = 1024;
 
 export class Staging {
   readonly kernel: Kernel;
+  /** Name of the source of the pages, for errors. */
+  readonly source: string;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;
   /** The slots' bytes. */
@@ -23,7 +25,8 @@ export class Staging {
   readonly bitmap: Uint8Array;
   readonly bitmapAddress: number;
 
-  constructor(kernel: Kernel, batchCapacity: number) {
+  constructor(kernel: Kernel, batchCapacity: number, source: string) {
+    this.source = source;
     this.kernel = kernel;
     this.address = kernel.allocate(slotBytes);
     this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);

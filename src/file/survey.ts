@@ -21,7 +21,7 @@ export interface ListedSection extends Section {
 /** What was seen of a block. */
 export interface BlockSurvey {
   block: RamBlock;
-  /** `PageKind` of each page's last record. Empty for blocks seen through their bitmap. */
+  /** `PageKind` of each page's last record. In a mapped-ram file zero pages are not set, and without need no others. */
   states: PageStates;
   /** Pages whose bit is set, of a block seen through its bitmap. */
   bitmapPages: number | undefined;
@@ -41,7 +41,7 @@ export class Survey {
   readonly blocks: BlockSurvey[] = [];
   /** Indexed by `PageKind`. */
   readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
-  /** Times the page scan went through the blocks. */
+  /** Times the page scan went through the blocks; means nothing with compressed pages, which threads send unordered. */
   passes = 0;
   syncs = 0;
   readonly sections: ListedSection[] = [];
@@ -118,14 +118,14 @@ export class Survey {
   }
 
   #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
-    if (this.passes === 0) this.passes = 1;
+    if (this.passes === 0 && block.mapped === undefined) this.passes = 1;
     const { states } = this.blocks[block.index] as BlockSurvey;
     for (let i = 0; i < batch.count; i++) {
       const kind = batch.kind[i] as number;
       const count = this.records[kind] as RecordCount;
       count.records++;
       count.bytes += batch.size[i] as number;
-      states.set(batch.page[i] as number, kind);
+      if (kind !== PageKind.zero || block.mapped === undefined) states.set(batch.page[i] as number, kind);
     }
   }
 
@@ -168,6 +168,7 @@ export class Survey {
     const normal = counts[PageKind.data] ?? 0;
     const xbzrle = counts[PageKind.delta] ?? 0;
     const compressed = counts[PageKind.compressed] ?? 0;
+    if (block.mapped !== undefined) return { zero: pages - normal, normal, xbzrle, compressed, absent: 0 };
     return { zero, normal, xbzrle, compressed, absent: pages - zero - normal - xbzrle - compressed };
   }
 }

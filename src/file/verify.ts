@@ -84,6 +84,11 @@ class Checks {
     const { survey } = this;
     if (survey.description !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
     else if (!this.#postcopy) this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
+    if (survey.syncs > 0) {
+      const message = 'the pages of a multifd migration are in its channels, which are not read';
+      const place = { ...this.#place(survey.end ?? 0), section: 'ram' };
+      survey.findings.add({ ...makeFinding('unsupported', message, place), severity: 'warning' });
+    }
     for (const block of survey.blocks) {
       const { absent } = survey.countPages(block);
       if (absent === 0 || survey.format === 'mapped-ram') continue;
@@ -101,8 +106,7 @@ class Checks {
   }
 
   #checkPages(block: RamBlock, batch: PageBatch): void {
-    const { kernel, sources, lengths, results, bitmap, bitmapAddress } = this.#file.staging;
-    const { states } = this.survey.blocks[block.index] as BlockSurvey;
+    const { kernel, sources, bitmap, bitmapAddress } = this.#file.staging;
     let data = 0;
     for (let i = 0; i < batch.count; i++) {
       if (batch.kind[i] === PageKind.data) sources[data++] = batch.data[i] as number;
@@ -110,6 +114,17 @@ class Checks {
     if (data > 0 && kernel.zeroScanGather(sources.byteOffset, block.pageSize, data, bitmapAddress) > 0) {
       this.#reportZeroPages(block, batch, bitmap);
     }
+    this.#checkDeltas(block, batch);
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.compressed) continue;
+      const message = 'compressed pages (capability compress) are not decoded, so not checked';
+      this.survey.findings.add({ ...this.#pageFinding('unsupported', message, block, batch, i), severity: 'warning' });
+    }
+  }
+
+  #checkDeltas(block: RamBlock, batch: PageBatch): void {
+    const { kernel, sources, lengths, results } = this.#file.staging;
+    const { states } = this.survey.blocks[block.index] as BlockSurvey;
     const deltas: number[] = [];
     for (let i = 0; i < batch.count; i++) {
       if (batch.kind[i] !== PageKind.delta) continue;

@@ -46,6 +46,7 @@ export class WindowReader {
     this.#source = source;
     this.#bodies = buffers;
     this.window = new ByteWindow(kernel.bytes, source.name);
+    if (source.size !== undefined) this.window.size = source.size;
     this.#next = offset;
     this.#place(offset, this.#bodies[0], this.#bodies[0]);
   }

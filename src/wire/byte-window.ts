@@ -33,6 +33,10 @@ export class ByteWindow {
   base = 0;
   /** No bytes follow `limit`. */
   ended = false;
+  /** Idstr of the section that is being read, for places. */
+  section: string | undefined;
+  /** Bytes of the whole source, if known. */
+  size = Number.POSITIVE_INFINITY;
 
   constructor(bytes: Uint8Array, source: string) {
     this.bytes = bytes;
@@ -50,7 +54,8 @@ export class ByteWindow {
   }
 
   place(offset = this.offset): Place {
-    return { source: this.source, offset, coordinate: 'file' };
+    const place: Place = { source: this.source, offset, coordinate: 'file' };
+    return this.section === undefined ? place : { ...place, section: this.section };
   }
 }
 
@@ -65,7 +70,7 @@ export function truncated(window: ByteWindow, count: number, what: string): Migr
   return new MigrationError(
     'truncated',
     `expected ${count} bytes of ${what}, got ${window.available} before the end`,
-    window.place(window.base + window.limit),
+    window.place(Math.min(window.base + window.limit, window.size)),
   );
 }
 

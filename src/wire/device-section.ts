@@ -15,8 +15,8 @@ import {
   itemLookahead,
   type KnownSection,
   type SectionHead,
-  SectionType,
 } from './section.ts';
+import { SectionType } from './section-type.ts';
 import { canBeDescription } from './vm-description.ts';
 
 /** The largest device body accepted, in bytes. */
@@ -104,17 +104,18 @@ function* scanBody(
   let taken = 0;
   for (;;) {
     const complete = !(yield* has(window, footerLength + itemLookahead + 1));
-    // Where the look-ahead would leave the window, wait for more, unless there is no more.
-    const stop = complete ? window.limit : window.limit - footerLength - itemLookahead;
+    // Where the look-ahead would leave the window, wait for more, unless there is no more. A package ends it too.
+    const readable = complete ? window.limit : window.limit - footerLength - itemLookahead;
+    const stop = Math.min(readable, (context.end ?? Number.POSITIVE_INFINITY) - window.base);
     const end = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
     const until = end ?? stop;
     parts.push(window.bytes.slice(window.position, until));
     taken += until - window.position;
     window.position = until;
     if (end !== undefined) return concat(parts);
-    const overrun = context.end !== undefined && window.offset > context.end;
+    const overrun = window.offset === context.end;
     if (complete || overrun || taken > maxDeviceBody) {
-      const code = taken > maxDeviceBody ? 'limit-exceeded' : complete ? 'truncated' : 'bad-device-section';
+      const code = taken > maxDeviceBody ? 'limit-exceeded' : overrun ? 'bad-device-section' : 'truncated';
       const message = `expected the end of section ${section.id} (${section.name}), got ${taken} bytes without it`;
       throw new MigrationError(code, message, {
         ...window.place(code === 'truncated' ? window.offset : start),
@@ -126,10 +127,10 @@ function* scanBody(
 
 /** Index of the section's footer, if one begins before `stop` and what follows it can be an item. */
 function findFooter(window: ByteWindow, section: SectionHead, context: BodyContext, stop: number): number | undefined {
-  const { bytes } = window;
+  const bytes = window.bytes.subarray(0, stop);
   for (let at = window.position; ; at++) {
     at = bytes.indexOf(SectionType.footer, at);
-    if (at === -1 || at >= stop) return undefined;
+    if (at === -1) return undefined;
     if (at + footerLength > window.limit || !isFooter(window, at, section.id)) continue;
     const after = at + footerLength;
     if (context.end !== undefined && window.base + after >= context.end) {

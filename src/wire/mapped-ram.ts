@@ -51,7 +51,7 @@ export function* atMappedHeader(window: ByteWindow): Generator<Want, boolean> {
 
 /**
  * Decodes the header of a block of `usedLength` bytes. `pageSize` undefined: take the header's.
- * @throws MigrationError `bad-mapped-ram-header` for what QEMU's loader refuses and for overlapping regions.
+ * @throws MigrationError `bad-mapped-ram-header` for another version or page size, and for regions that overlap.
  */
 export function* decodeMappedHeader(
   window: ByteWindow,
@@ -69,6 +69,7 @@ export function* decodeMappedHeader(
   if (size !== expected || size < 1024 || size > 65536 || !Number.isInteger(Math.log2(size))) {
     throw bad(`expected page size ${pageSize ?? 'a power of two from 1024 to 65536'}, got ${size}`);
   }
+  if (usedLength % size !== 0) throw bad(`expected a page size that divides ${usedLength} bytes, got ${size}`);
   const bitmapOffset = yield* takeSize(window, 'a bitmap offset');
   const pagesOffset = yield* takeSize(window, 'a pages offset');
   const place = { bitmapOffset, bitmapLength: bitmapLength(usedLength / size), pagesOffset };

@@ -180,7 +180,14 @@ function* decodeMappedBlock(
     const where = { ...window.place(place.pagesOffset), section: 'ram', block: block.idstr };
     yield { kind: 'finding', finding: makeFinding('unaligned-pages', 'pages are not aligned to 1 MiB', where) };
   }
+  const pagesEnd = place.pagesOffset + block.usedLength;
   yield { kind: 'seek', offset: place.bitmapOffset, length: place.bitmapLength };
+  // Where the pages cannot all be there, none is read: a claimed size must not cost more than the file has.
+  if (format.read === 'pages' && pagesEnd > window.size) {
+    const message = `expected the pages of RAM block "${block.idstr}" to end at ${pagesEnd}, got ${window.size} bytes`;
+    const where = { ...window.place(window.size), block: block.idstr };
+    throw new MigrationError('truncated', message, where);
+  }
   if (format.read === 'bitmaps') {
     yield* decodeBitmap(window, block, place);
   } else {
@@ -191,7 +198,7 @@ function* decodeMappedBlock(
     }
     yield* decodeMappedPages(window, block, place, concat(parts), batch);
   }
-  yield { kind: 'seek', offset: place.pagesOffset + block.usedLength };
+  yield { kind: 'seek', offset: pagesEnd };
 }
 
 /** Writes the first word of the block list. */

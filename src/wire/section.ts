@@ -10,19 +10,8 @@ import { type ByteWindow, has, need, takeString, takeU32, type Want } from './by
 import type { ByteWriter } from './byte-writer.ts';
 import { maxCommand } from './command.ts';
 import { MigrationError, type Place } from './migration-error.ts';
-
-export const SectionType = {
-  eof: 0x00,
-  start: 0x01,
-  part: 0x02,
-  end: 0x03,
-  full: 0x04,
-  subsection: 0x05,
-  description: 0x06,
-  configuration: 0x07,
-  command: 0x08,
-  footer: 0x7e,
-} as const;
+import { SectionType } from './section-type.ts';
+import { canBeDescription } from './vm-description.ts';
 
 const kinds: Record<number, SectionKind> = { 1: 'start', 2: 'part', 3: 'end', 4: 'full' };
 const types: Record<SectionKind, number> = { start: 1, part: 2, end: 3, full: 4 };
@@ -57,7 +46,7 @@ export function* decodeSectionHead(
     const section = known.get(id);
     if (section === undefined)
       throw new MigrationError('bad-section', `a ${kind} of section ${id}, never started`, place());
-    if (section.latest === 'end' || section.latest === 'full') {
+    if (section.latest === 'end') {
       throw new MigrationError('bad-section', `a ${kind} of section ${id} (${section.name}), which has ended`, place());
     }
     section.latest = kind;
@@ -99,13 +88,26 @@ export function isFooter(window: ByteWindow, at: number, id: number): boolean {
 /** Bytes that {@link canBeItem} looks at, at most: a section head with a name of 255 bytes. */
 export const itemLookahead = 1 + 4 + 1 + 255 + 8;
 
+/** Zeros after EOF that count as padding of what the stream was stored in. */
+const paddingZeros = 64;
+
+/**
+ * Whether the stream can end at index `at`: EOF, and then nothing, a description, or padding. EOF alone says little: a
+ * small number followed by zeros, as timers have them, looks like the footer of section 0 and an EOF.
+ */
+function canBeEnd(window: ByteWindow, at: number): boolean {
+  const { bytes, limit } = window;
+  if (at + 1 === limit || canBeDescription(window, at + 1)) return true;
+  return bytes.subarray(at + 1, Math.min(limit, at + 1 + paddingZeros)).every((byte) => byte === 0);
+}
+
 /** Whether what begins at index `at` can be an item of a stream; bytes beyond the limit say no. */
 export function canBeItem(window: ByteWindow, at: number, known: Map<number, KnownSection>): boolean {
   const { bytes, view, limit } = window;
   if (at >= limit) return false;
   switch (bytes[at]) {
     case SectionType.eof:
-      return true;
+      return canBeEnd(window, at);
     case SectionType.part:
     case SectionType.end:
       return at + 5 <= limit && known.has(view.getUint32(at + 1));

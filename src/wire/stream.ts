@@ -13,7 +13,8 @@ import { iterableBodies } from './iterable-sections.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
-import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead, SectionType } from './section.ts';
+import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead } from './section.ts';
+import { SectionType } from './section-type.ts';
 import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 
 export const streamMagic = 0x5145564d;
@@ -36,8 +37,8 @@ interface StreamState {
   configuration: Configuration | undefined;
   ram: RamState;
   format: RamFormat;
-  /** Sizes not used yet, by "name instance": one entry per section of that identity, in stream order. */
-  sizes: Map<string, (number | undefined)[]>;
+  /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
+  sizes: Map<string, { next: number; list: (number | undefined)[] }>;
   postcopy: boolean;
   batch: PageBatch;
 }
@@ -62,10 +63,12 @@ export function* decodeStream(
 }
 
 function makeState(batch: PageBatch, options: StreamOptions): StreamState {
-  const sizes = new Map<string, (number | undefined)[]>();
+  const sizes: StreamState['sizes'] = new Map();
   for (const device of options.sizes?.devices ?? []) {
     const key = `${device.name} ${device.instanceId}`;
-    sizes.set(key, [...(sizes.get(key) ?? []), device.size]);
+    const known = sizes.get(key);
+    if (known === undefined) sizes.set(key, { next: 0, list: [device.size] });
+    else known.list.push(device.size);
   }
   return {
     known: new Map(),
@@ -179,6 +182,17 @@ function* decodeSection(
   end: number | undefined,
 ): Generator<Want | FlowItem, void> {
   const section = yield* decodeSectionHead(window, state.known, end !== undefined);
+  window.section = section.name;
+  yield* decodeSectionBody(window, state, section, end);
+  window.section = undefined;
+}
+
+function* decodeSectionBody(
+  window: ByteWindow,
+  state: StreamState,
+  section: SectionHead,
+  end: number | undefined,
+): Generator<Want | FlowItem, void> {
   yield { kind: 'section', section };
   const length = () => window.offset - section.offset;
   const passBody = iterableBodies.get(section.name);
@@ -188,8 +202,7 @@ function* decodeSection(
   } else if (passBody !== undefined && section.kind !== 'full') {
     yield* passBody(window, section);
   } else {
-    const hint =
-      section.kind === 'full' ? state.sizes.get(`${section.name} ${section.instanceId}`)?.shift() : undefined;
+    const hint = section.kind === 'full' ? takeSize(state, section) : undefined;
     const context = { known: state.known, footers: state.footers, end };
     const { data, boundary, footers } = yield* decodeDeviceBody(window, section, context, hint);
     state.footers = footers;
@@ -200,6 +213,11 @@ function* decodeSection(
     }
     if (section.kind === 'full') yield { kind: 'device', device: { ...section, length: length(), data, boundary } };
     yield { kind: 'section-end', section: { ...section, length: length() } };
+    if (section.kind === 'start') {
+      const place = { ...window.place(section.offset), section: section.name };
+      const message = `the format of section ${section.name} is not known`;
+      yield { kind: 'finding', finding: makeFinding('unknown-section', message, place) };
+    }
     return;
   }
   const hadFooters = state.footers;
@@ -209,6 +227,12 @@ function* decodeSection(
     yield { kind: 'finding', finding: makeFinding('no-footers', 'sections have no footers', place) };
   }
   yield { kind: 'section-end', section: { ...section, length: length() } };
+}
+
+/** What the description says of the body of the next section with this identity. */
+function takeSize(state: StreamState, section: SectionHead): number | undefined {
+  const known = state.sizes.get(`${section.name} ${section.instanceId}`);
+  return known?.list[known.next++];
 }
 
 function requireRam(window: ByteWindow, section: SectionHead): void {

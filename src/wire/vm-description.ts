@@ -7,7 +7,7 @@ import type { Description } from '../vm/flow.ts';
 import { type ByteWindow, takeBytes, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
-import { SectionType } from './section.ts';
+import { SectionType } from './section-type.ts';
 
 /** The largest description accepted, in bytes. QEMU's are from 0.5 kB to 100 kB. */
 export const maxDescription = 32 * 1024 * 1024;
@@ -33,7 +33,7 @@ export function* decodeDescription(window: ByteWindow): Generator<Want, Descript
 
 /** Parses the JSON; undefined if it is not JSON or nested too deeply to be a description. */
 export function parseDescription(text: string): { value: unknown } | undefined {
-  if (nestingDepth(text) > maxDepth) return undefined;
+  if (!isNestedWithin(text, maxDepth)) return undefined;
   try {
     return { value: JSON.parse(text) };
   } catch {
@@ -41,10 +41,9 @@ export function parseDescription(text: string): { value: unknown } | undefined {
   }
 }
 
-/** The deepest nesting of brackets outside strings: checked first, since a parser may recurse. */
-function nestingDepth(text: string): number {
+/** Whether brackets outside strings nest at most `limit` deep: checked first, since a parser may recurse. */
+function isNestedWithin(text: string, limit: number): boolean {
   let depth = 0;
-  let deepest = 0;
   let inString = false;
   for (let i = 0; i < text.length; i++) {
     const char = text.charCodeAt(i);
@@ -52,10 +51,11 @@ function nestingDepth(text: string): number {
       if (char === 0x5c) i++;
       else if (char === 0x22) inString = false;
     } else if (char === 0x22) inString = true;
-    else if (char === 0x7b || char === 0x5b) deepest = Math.max(deepest, ++depth);
-    else if (char === 0x7d || char === 0x5d) depth--;
+    else if (char === 0x7b || char === 0x5b) {
+      if (++depth > limit) return false;
+    } else if (char === 0x7d || char === 0x5d) depth--;
   }
-  return deepest;
+  return true;
 }
 
 /** Whether a description can begin at index `at` of the window: its type byte, a length, and JSON. */
@@ -69,15 +69,23 @@ export function encodeDescription(out: ByteWriter, text: string): void {
   out.u8(SectionType.description).u32(bytes.length).raw(bytes);
 }
 
+/** Places tried at the end of a file. Bytes that look like the head of a description are rare, unless someone made them. */
+const maxCandidates = 16;
+
 /**
  * Finds the description in the last bytes of a source: the latest index of a 0x06 whose length reaches exactly the
  * end and which is followed by JSON. Undefined if there is none in `tail`.
  */
 export function findDescription(tail: Uint8Array): { index: number; value: unknown } | undefined {
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
-  for (let index = tail.length - 7; index >= 0; index--) {
-    if (tail[index] !== SectionType.description || tail[index + 5] !== 0x7b) continue;
+  let candidates = 0;
+  let index = tail.length - 6;
+  for (; candidates < maxCandidates; index--) {
+    if (index >= 0) index = tail.lastIndexOf(SectionType.description, index);
+    if (index < 0) return undefined;
+    if (tail[index + 5] !== 0x7b) continue;
     if (index + 5 + view.getUint32(index + 1) !== tail.length) continue;
+    candidates++;
     const parsed = parseDescription(new TextDecoder().decode(tail.subarray(index + 5)));
     if (parsed !== undefined) return { index, value: parsed.value };
   }
@@ -106,7 +114,7 @@ export function readDeviceSizes(value: unknown): DeviceSizes {
   return {
     pageSize: plausible ? pageSize : undefined,
     devices: devices.filter(isObject).map((device) => ({
-      name: String(device.name),
+      name: typeof device.name === 'string' ? device.name : '',
       instanceId: isCount(device.instance_id) ? device.instance_id : 0,
       version: isCount(device.version) ? device.version : undefined,
       size: bodySize(device),

@@ -107,12 +107,22 @@ export class ItemFinder {
     return at + 6 <= limit && bytes[at] === 0x06 && at + 5 + this.u32(at + 1) <= limit && bytes[at + 5] === 0x7b;
   }
 
+  /**
+   * 0x00, and behind it nothing, a description, or padding of 64 zeros or more: a small number, as in a timer, followed by
+   * zeros looks like a footer of section 0 and an EOF.
+   */
+  private isEndOfStreamAt(at: number): boolean {
+    const { bytes, limit } = this.cursor;
+    if (at + 1 === limit || this.isVmDescriptionAt(at + 1)) return true;
+    return bytes.subarray(at + 1, Math.min(limit, at + 65)).every((byte) => byte === 0);
+  }
+
   private isItemAt(at: number, isPackage: boolean): boolean {
     const { bytes, limit } = this.cursor;
     if (at === limit) return isPackage;
     switch (bytes[at]) {
       case 0x00:
-        return true;
+        return !isPackage && this.isEndOfStreamAt(at);
       case 0x01:
       case 0x04:
         return this.isNewSectionAt(at);

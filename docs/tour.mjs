@@ -1,0 +1,66 @@
+/**
+ * The tour that `npm start` gives after the build: the three commands on a migration that a real QEMU wrote, and the
+ * proof that what was extracted is what the guest had in its memory.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const cli = join(root, 'dist/cli.js');
+const fixture = 'test/fixtures/pc-xbzrle-10.0.bin';
+const blockName = 'pc.ram';
+
+/** Runs a command as if it was typed at the root of the repository, and shows it. */
+function vmferry(...args) {
+  console.log(`\n$ vmferry ${args.join(' ')}`);
+  const { status, error } = spawnSync(process.execPath, [cli, ...args], { cwd: root, stdio: 'inherit' });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`vmferry ${args[0]} ended with exit code ${status}`);
+}
+
+/** What QEMU said of the capture, and of the guest's memory when it had stopped. */
+function readFacts() {
+  const facts = JSON.parse(readFileSync(join(root, fixture.replace(/\.bin$/, '.json')), 'utf8'));
+  const truth = facts.truth.find(({ idstr }) => idstr === blockName);
+  if (truth === undefined) throw new Error(`expected the truth of ${blockName} beside ${fixture}`);
+  return { qemu: facts.qemu, truth };
+}
+
+function tour(directory) {
+  const { qemu, truth } = readFacts();
+  console.log(`A migration to a file, with XBZRLE, written by QEMU ${qemu.split(' ')[0]}.`);
+
+  console.log('\nWhat is in it?');
+  vmferry('inspect', fixture);
+
+  console.log('\nIs it sound? All of it is read: every record, delta, footer and device section.');
+  vmferry('verify', fixture);
+
+  console.log("\nThe guest's memory, all passes and deltas applied:");
+  const image = join(directory, `${blockName}.raw`);
+  vmferry('extract', fixture, '--block', blockName, '-o', image);
+
+  const content = readFileSync(image);
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  const label = `sha256 of ${blockName} in the stopped QEMU`;
+  console.log(`\n${'sha256 of the image'.padEnd(label.length)}  ${sha256}`);
+  console.log(`${label}  ${truth.sha256}`);
+  if (content.length !== truth.length || sha256 !== truth.sha256) throw new Error('they differ');
+  console.log('They are equal.');
+
+  console.log(`\nMore: node ${relative(process.cwd(), cli)} --help, README.md, docs/.`);
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'vmferry-tour-'));
+try {
+  tour(directory);
+} catch (error) {
+  console.error(`\nThe tour failed: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}

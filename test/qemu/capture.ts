@@ -1,0 +1,165 @@
+/**
+ * Captures: a real QEMU, filled and dirtied in known ways, saved by one route, with the truth of its RAM beside it.
+ */
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PageRange } from './guest.ts';
+import {
+  fillStripes,
+  type Machine,
+  type MachineKind,
+  pagesOfOurs,
+  type Running,
+  startDestination,
+  startMachine,
+} from './machine.ts';
+import type { MigrationInfo, Qemu, QemuVersion } from './qemu.ts';
+import { type Channel, Recorder } from './record.ts';
+import { findAddresses, readTruth, type Truth } from './truth.ts';
+import { dirtyMixed, migrateInPasses, type Workload } from './workload.ts';
+
+/**
+ * exec        a plain stream through `cat`
+ * file        a plain stream that QEMU writes itself (10.0)
+ * mapped-ram  pages at fixed offsets (10.0)
+ * socket      to a real destination, recorded on the way: one file per connection and direction
+ */
+export type Route = 'exec' | 'file' | 'mapped-ram' | 'socket';
+
+export type CaptureOptions = Machine & {
+  route: Route;
+  /** Where in the file it starts (file, mapped-ram). */
+  offset?: number;
+  capabilities?: readonly string[];
+  parameters?: Record<string, unknown>;
+  /** Fills RAM; default: {@link fillStripes}. */
+  fill?: (running: Running, ours: PageRange) => Promise<void>;
+  /** What the guest does meanwhile; default: nothing. In a background snapshot it begins when the guest runs again. */
+  workload?: Workload;
+};
+
+export type Capture = {
+  version: QemuVersion;
+  /** Version and package, as QEMU says them. */
+  qemu: string;
+  machine: MachineKind;
+  route: Route;
+  /** What QEMU wrote; with sockets, the main channel. */
+  file: string;
+  offset?: number;
+  /** With sockets, every connection in the order it was made. */
+  channels?: readonly Channel[];
+  /** By idstr, the bytes of each RAM block. */
+  truth: Truth;
+  /** With sockets, the same of the destination, which has to be equal. */
+  destinationTruth?: Truth;
+  usedCapabilities: readonly string[];
+  parameters: Record<string, unknown>;
+  /** The last query-migrate of the source. */
+  info: MigrationInfo;
+  /** The arguments of the source, without its private directory. */
+  args: readonly string[];
+  options: CaptureOptions;
+  /** Removes the files. */
+  dispose: () => void;
+};
+
+/** Saves a QEMU as the options say and takes the truth of it. */
+export async function capture(options: CaptureOptions): Promise<Capture> {
+  const ours = pagesOfOurs(options);
+  const { route, offset, workload, fill = fillStripes, parameters = {} } = options;
+  const capabilities = [...(route === 'mapped-ram' ? ['mapped-ram'] : []), ...(options.capabilities ?? [])];
+  const running = await startMachine(options);
+  const { qemu, guest } = running;
+  const { dir } = qemu;
+  let destination: Qemu | undefined;
+  let recorder: Recorder | undefined;
+  try {
+    await fill(running, ours);
+    const said = await versionOf(qemu);
+    const addresses = await findAddresses(qemu);
+    // A background snapshot is of the moment it begins; the guest does nothing yet then.
+    const snapshot = capabilities.includes('background-snapshot');
+    let truth: Truth | undefined;
+    if (snapshot) {
+      await qemu.execute('stop');
+      truth = await readTruth(qemu, dir, addresses);
+      await qemu.execute('cont');
+    }
+
+    const file = join(dir, 'capture');
+    let uri = `file:${file}${offset ? `,offset=${offset}` : ''}`;
+    if (route === 'exec') uri = `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`;
+    if (route === 'socket') {
+      const path = join(dir, 'destination');
+      destination = await startDestination(options);
+      await destination.setCapabilities(capabilities);
+      await destination.setParameters(parameters);
+      await destination.execute('migrate-incoming', { uri: `unix:${path}` });
+      recorder = await Recorder.start(dir, path);
+      uri = recorder.uri;
+    }
+
+    await qemu.setCapabilities(capabilities);
+    let info: MigrationInfo;
+    if (workload && guest && !snapshot) info = await migrateInPasses(qemu, guest, uri, workload, ours, parameters);
+    else {
+      await qemu.setParameters({ 'max-bandwidth': 0, ...parameters });
+      const from = qemu.events.length;
+      await qemu.execute('migrate', { uri });
+      if (snapshot && workload && guest) {
+        await qemu.event('RESUME', { from });
+        for (let pass = 1; pass <= workload.passes; pass++) await (workload.dirty ?? dirtyMixed)(guest, pass, ours);
+      }
+      info = await qemu.waitForMigration();
+    }
+    await destination?.waitForMigration();
+    await recorder?.stop();
+    for (let wait = 0; route === 'exec' && !existsSync(file); wait++) {
+      if (wait > 1000) throw new Error('the stream did not end');
+      await sleep(10);
+    }
+
+    truth ??= await readTruth(qemu, dir, addresses);
+    let destinationTruth: Truth | undefined;
+    if (destination) {
+      const there = join(dir, 'there');
+      mkdirSync(there);
+      destinationTruth = await readTruth(destination, there, await findAddresses(destination));
+    }
+    await qemu.quit();
+    for (const name of ['ram', 'boot.img', 'bios.bin', 'trace', 'qmp', 'guest'])
+      rmSync(join(dir, name), { force: true });
+    return {
+      version: options.version,
+      qemu: said,
+      machine: options.machine,
+      route,
+      file: recorder ? recorder.channels[0]!.file : file,
+      ...(offset === undefined ? {} : { offset }),
+      ...(recorder ? { channels: recorder.channels } : {}),
+      truth,
+      ...(destinationTruth ? { destinationTruth } : {}),
+      usedCapabilities: capabilities,
+      parameters,
+      info,
+      args: running.args.map((arg) => arg.replaceAll(`${dir}/`, '')),
+      options,
+      dispose: () => rmSync(dir, { recursive: true, force: true }),
+    };
+  } catch (error) {
+    await recorder?.stop().catch(() => {});
+    await qemu[Symbol.asyncDispose]();
+    throw error;
+  } finally {
+    guest?.close();
+    await destination?.[Symbol.asyncDispose]();
+  }
+}
+
+async function versionOf(qemu: Qemu): Promise<string> {
+  type Version = { qemu: { major: number; minor: number; micro: number }; package: string };
+  const { qemu: number, package: name } = await qemu.execute<Version>('query-version');
+  return `${number.major}.${number.minor}.${number.micro} (${name})`;
+}

@@ -1,0 +1,126 @@
+/**
+ * The machines that captures are made of. Source and destination of one capture are made by the same words.
+ */
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { Guest, guestPage, guestSerial, type PageRange, writeBios, writeBootDisk } from './guest.ts';
+import { Qemu, type QemuVersion } from './qemu.ts';
+import { truthArgs } from './truth.ts';
+
+/**
+ * none     no machine at all: one RAM block `ram`, filled through its backing file
+ * bare     a pc with our own BIOS and nothing else, so that no firmware of others is in its RAM
+ * pc, q35  with ordinary firmware and many devices; our guest is booted from a disk
+ */
+export type MachineKind = 'none' | 'bare' | 'pc' | 'q35';
+
+export type Machine = {
+  version: QemuVersion;
+  machine: MachineKind;
+  /** Default 8 (none), 2 (bare), 32 (pc, q35). */
+  ramMiB?: number;
+  /** In place of the newest machine type, e.g. `pc-i440fx-2.12`. */
+  type?: string;
+  /** Machine properties, e.g. `suppress-vmdesc=on`. */
+  properties?: readonly string[];
+  /** Further arguments, after all others. */
+  args?: readonly string[];
+};
+
+export const MiB = 1 << 20;
+export const PAGE = 4096;
+
+const defaultRam: Record<MachineKind, number> = { none: 8, bare: 2, pc: 32, q35: 32 };
+const ramMiBOf = (machine: Machine): number => machine.ramMiB ?? defaultRam[machine.machine];
+
+/** The pages that tests may write: above 1 MiB, and below the last MiB where firmware keeps virtio rings. */
+export function pagesOfOurs(machine: Machine): PageRange {
+  const pages = (ramMiBOf(machine) * MiB) / PAGE;
+  if (machine.machine === 'none') return { first: 0, count: pages };
+  return { first: 256, count: pages - (machine.machine === 'bare' ? 256 : 512) };
+}
+
+const devices: readonly string[] = [
+  'VGA',
+  'virtio-net-pci',
+  'e1000e',
+  'virtio-blk-pci,drive=null0',
+  'virtio-scsi-pci,id=scsi',
+  'scsi-hd,bus=scsi.0,drive=null1',
+  'virtio-serial-pci',
+  'virtserialport,chardev=nowhere',
+  'virtio-rng-pci',
+  'virtio-balloon-pci',
+  'qemu-xhci,id=xhci',
+  'usb-tablet,bus=xhci.0',
+  'pvpanic',
+];
+
+/** QEMU's arguments for the machine. Writes the images it needs to `dir`. */
+export function machineArgs(machine: Machine, dir: string): string[] {
+  const ram = ramMiBOf(machine);
+  const { machine: kind, properties = [], version } = machine;
+  const type = [machine.type ?? (kind === 'bare' ? 'pc' : kind), ...properties];
+  const args = ['-accel', 'tcg', '-nodefaults', '-no-user-config', '-vga', 'none', '-m', String(ram)];
+  if (kind === 'none') {
+    const path = join(dir, 'ram');
+    const file = openSync(path, 'w');
+    ftruncateSync(file, ram * MiB);
+    closeSync(file);
+    args.push('-object', `memory-backend-file,id=ram,mem-path=${path},size=${ram}M,share=on`);
+    args.push('-M', [...type, 'memory-backend=ram'].join());
+  } else if (kind === 'bare') {
+    args.push('-M', [...type, 'acpi=off'].join(), '-bios', writeBios(dir), ...guestSerial(dir));
+  } else {
+    args.push('-M', type.join(), ...guestSerial(dir), '-chardev', 'null,id=nowhere');
+    args.push('-blockdev', `raw,node-name=boot,file.driver=file,file.filename=${writeBootDisk(dir)}`);
+    args.push('-device', 'ide-hd,bus=ide.0,drive=boot,bootindex=0');
+    for (const node of ['null0', 'null1']) {
+      args.push('-blockdev', `null-co,node-name=${node},size=16777216,read-zeroes=on`);
+    }
+    for (const device of devices) args.push('-device', device);
+  }
+  return [...args, ...truthArgs(version), ...(machine.args ?? [])];
+}
+
+/** A machine that runs, its guest waiting for commands; `none` has no guest. */
+export type Running = { qemu: Qemu; guest?: Guest; args: readonly string[] };
+
+/** Starts the machine; a guest is booted, and waits. */
+export async function startMachine(machine: Machine): Promise<Running> {
+  const dir = Qemu.makeDir();
+  const args = machineArgs(machine, dir);
+  if (machine.machine === 'none') return { qemu: await Qemu.start({ version: machine.version, args, dir }), args };
+  const qemu = await Qemu.start({ version: machine.version, args: [...args, '-S'], dir });
+  try {
+    return { qemu, guest: await Guest.boot(qemu), args };
+  } catch (error) {
+    await qemu[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded. */
+export async function startDestination(machine: Machine): Promise<Qemu> {
+  const dir = Qemu.makeDir();
+  const args = [...machineArgs(machine, dir), '-incoming', 'defer', '-S'];
+  return Qemu.start({ version: machine.version, args, dir });
+}
+
+/** Fills the pages of ours with stripes of 16 zero, same-byte, text and pseudo-random pages. */
+export async function fillStripes({ qemu, guest }: Running, ours: PageRange, seed = 7): Promise<void> {
+  if (guest) return guest.fill(ours, 'stripes', seed);
+  for (let page = ours.first; page < ours.first + ours.count; page++) {
+    if ((page >> 4) & 3) writePage(qemu, page, guestPage('stripes', page, seed));
+  }
+}
+
+/** Writes a page of a machine `none`, whose RAM is a file. */
+export function writePage(qemu: Qemu, page: number, bytes: Uint8Array): void {
+  const file = openSync(join(qemu.dir, 'ram'), 'r+');
+  try {
+    writeSync(file, bytes, 0, bytes.length, page * PAGE);
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * Makes test/fixtures: small captures of real QEMU, so that most tests need none. Runs only when asked to:
+ *
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-fixtures.test.ts
+ *
+ * Every capture is loaded by the QEMU that made it. RAM holds nothing but what our guest and our BIOS put there; that is
+ * checked. Beside each NAME.bin is a NAME.json that says how it was made and what every RAM block must be. Sparse files
+ * are gzipped; `offset`, `length` and `sha256` are those of the file before that.
+ */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { type FillKind, guestPage } from './guest.ts';
+import { loadCapture } from './load.ts';
+import { writePage } from './machine.ts';
+import { lacksQemu } from './require.ts';
+import { differences } from './truth.ts';
+import type { Workload } from './workload.ts';
+
+const fixtures = fileURLToPath(new URL('../fixtures/', import.meta.url));
+
+/** Mostly zero; twelve pages of text, twelve of one byte each, eight random ones, and the last page. */
+const fill: NonNullable<CaptureOptions['fill']> = async ({ qemu, guest }, ours) => {
+  const runs: [number, number, FillKind][] = [
+    [0, 12, 'text'],
+    [16, 12, 'same'],
+    [32, 8, 'random'],
+    [ours.count - 1, 1, 'random'],
+  ];
+  for (const [offset, count, kind] of runs) {
+    const first = ours.first + offset;
+    if (guest) await guest.fill({ first, count }, kind, 7);
+    else for (let page = first; page < first + count; page++) writePage(qemu, page, guestPage(kind, page, 7));
+  }
+};
+
+const workload: Workload = {
+  passes: 5,
+  ballast: 4,
+  dirty: (guest, _pass, ours) => guest.dirty({ first: ours.first, count: 32 }, 'mixed', 1),
+};
+
+const none = { machine: 'none', ramMiB: 4, fill } as const;
+const bare = { machine: 'bare', ramMiB: 2, fill } as const;
+
+const wanted: Record<string, CaptureOptions> = {
+  'none-plain-7.2': { ...none, version: '7.2', route: 'exec' },
+  'none-plain-10.0': { ...none, version: '10.0', route: 'file' },
+  'pc-plain-10.0': { ...bare, version: '10.0', route: 'file', workload: { ...workload, passes: 3 } },
+  'pc-no-vmdesc-10.0': { ...bare, version: '10.0', route: 'exec', properties: ['suppress-vmdesc=on'] },
+  'pc-xbzrle-7.2': { ...bare, version: '7.2', route: 'exec', capabilities: ['xbzrle'], workload },
+  'pc-xbzrle-10.0': { ...bare, version: '10.0', route: 'exec', capabilities: ['xbzrle'], workload },
+  'pc-compress-7.2': {
+    ...bare,
+    version: '7.2',
+    route: 'exec',
+    capabilities: ['compress'],
+    workload: { ...workload, passes: 3 },
+  },
+  'pc-background-snapshot-10.0': {
+    ...bare,
+    version: '10.0',
+    route: 'exec',
+    capabilities: ['background-snapshot'],
+    workload: { ...workload, passes: 1 },
+  },
+  'pc-postcopy-10.0': {
+    ...bare,
+    version: '10.0',
+    route: 'socket',
+    capabilities: ['postcopy-ram'],
+    workload: { ...workload, passes: 2, postcopy: true },
+  },
+  'none-mapped-ram-10.0': { ...none, version: '10.0', route: 'mapped-ram' },
+  'none-mapped-ram-offset-10.0': { ...none, version: '10.0', route: 'mapped-ram', offset: 12345 },
+  'pc-mapped-ram-multifd-10.0': {
+    ...bare,
+    version: '10.0',
+    route: 'mapped-ram',
+    capabilities: ['multifd'],
+    parameters: { 'multifd-channels': 3 },
+    workload: { ...workload, passes: 3 },
+  },
+};
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+describe.skipIf(!process.env.VMFERRY_MAKE_FIXTURES || lacksQemu('7.2', '10.0'))('fixtures', () => {
+  test.each(Object.entries(wanted))('%s', async (name, options) => {
+    const made = await capture(options);
+    try {
+      expectOnlyOurs(made);
+      if (made.destinationTruth) expect(differences(made.destinationTruth, made.truth)).toEqual([]);
+      else await expectLoads(made);
+      if (made.usedCapabilities.includes('xbzrle')) expect(made.info['xbzrle-cache']!.bytes).toBeGreaterThan(0);
+      writeFixture(name, made);
+    } finally {
+      made.dispose();
+    }
+  });
+});
+
+function writeFixture(name: string, made: Capture): void {
+  mkdirSync(fixtures, { recursive: true });
+  const sparse = made.route === 'mapped-ram';
+  const write = (file: string, bytes: Uint8Array) => {
+    expect(bytes.length, file).toBeLessThan(1 << 20);
+    writeFileSync(`${fixtures}${file}`, bytes);
+    return file;
+  };
+  const bytes = readFileSync(made.file);
+  const file = write(`${name}.bin${sparse ? '.gz' : ''}`, sparse ? gzipSync(bytes, { level: 9 }) : bytes);
+  const about = {
+    qemu: made.qemu,
+    arguments: made.args.join(' '),
+    route: made.route,
+    capabilities: made.usedCapabilities,
+    parameters: made.parameters,
+    ...(made.offset === undefined ? {} : { offset: made.offset }),
+    passes: made.info.ram!['dirty-sync-count'],
+    ...(made.info['xbzrle-cache'] ? { 'xbzrle-cache': made.info['xbzrle-cache'] } : {}),
+    file,
+    length: bytes.length,
+    sha256: sha256(bytes),
+    ...(made.channels ? { returnFile: write(`${name}.return.bin`, readFileSync(made.channels[0]!.returnFile)) } : {}),
+    truth: [...made.truth].map(([idstr, { path, length }]) => ({ idstr, length, sha256: sha256(readFileSync(path)) })),
+  };
+  write(`${name}.json`, Buffer.from(`${JSON.stringify(about, null, 2)}\n`));
+}
+
+/** What our guest writes is in ours; else there is only its program, and our BIOS. */
+function expectOnlyOurs({ machine, truth }: Capture): void {
+  if (machine === 'none') {
+    expect([...truth.keys()]).toEqual(['ram']);
+    return;
+  }
+  expect([...truth.keys()].sort()).toEqual(['pc.bios', 'pc.ram', 'pc.rom']);
+  const bytes = (idstr: string) => readFileSync(truth.get(idstr)!.path);
+  const image = readFileSync(new URL('./guest/guest.bin', import.meta.url));
+  expect(bytes('pc.rom').every((byte) => byte === 0)).toBe(true);
+  expect(bytes('pc.bios').equals(Buffer.concat([Buffer.alloc(0xf000), image]))).toBe(true);
+  const low = Buffer.alloc(0x100000);
+  image.copy(low, 0x8000, 512, 512 + 3328);
+  expect(bytes('pc.ram').subarray(0, low.length).equals(low)).toBe(true);
+}
+
+async function expectLoads(made: Capture): Promise<void> {
+  const loaded = await loadCapture(made);
+  try {
+    expect(differences(loaded.truth, made.truth)).toEqual([]);
+  } finally {
+    loaded.dispose();
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * Starts a real QEMU, drives it over QMP and makes sure it ends.
+ *
+ * Each QEMU lives in a private directory with its sockets and traces. It is ended by its own pid, when it is
+ * disposed of, when the test process exits, and (through setpriv, where there is one) when the test process is killed.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Qmp, type QmpEvent } from './qmp.ts';
+
+export type QemuVersion = '7.2' | '10.0';
+export const qemuVersions: readonly QemuVersion[] = ['7.2', '10.0'];
+
+/** Path of the wrapper that install.sh made for that version, if it is there. */
+export function findQemu(version: QemuVersion): string | undefined {
+  const run = join(process.env.VMFERRY_QEMU_DIR || join(homedir(), '.cache/vmferry-qemu'), version, 'run');
+  return existsSync(run) ? run : undefined;
+}
+
+/** The members of query-migrate that tests look at. */
+export type MigrationInfo = {
+  status?: string;
+  'error-desc'?: string;
+  ram?: Record<string, number>;
+  'xbzrle-cache'?: Record<string, number>;
+  compression?: Record<string, number>;
+  [member: string]: unknown;
+};
+
+export type MigrateOptions = {
+  /** Turned on before the migration starts. */
+  capabilities?: readonly string[];
+  parameters?: Record<string, unknown>;
+  /** Called with each answer of query-migrate while the migration runs. */
+  onIteration?: (info: MigrationInfo) => void | Promise<void>;
+  /** Given up, with an error, after so many ms. Default 120 s. */
+  timeout?: number;
+};
+
+const running = new Set<ChildProcess>();
+const dirs = new Set<string>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+  for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
+});
+
+const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
+
+export class Qemu {
+  /** Private directory; goes when the QEMU is disposed of. */
+  readonly dir: string;
+  #stderr = '';
+  #exit: string | undefined;
+  #gone: Promise<void>;
+  #qmp!: Qmp;
+
+  private constructor(
+    readonly version: QemuVersion,
+    readonly args: readonly string[],
+    readonly child: ChildProcess,
+    dir: string,
+  ) {
+    this.dir = dir;
+    child.stderr!.setEncoding('utf8');
+    child.stderr!.on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-65536);
+    });
+    this.#gone = new Promise((resolve) => {
+      const end = (how: string) => {
+        running.delete(child);
+        this.#exit ??= how;
+        resolve();
+      };
+      child.once('error', (error) => end(error.message));
+      const how = (code: number | null, signal: string | null) =>
+        signal ? `killed by ${signal}` : `exit status ${code}`;
+      child.once('close', (code, signal) => end(how(code, signal)));
+      // A child of QEMU's own (exec:) may hold stderr open for longer.
+      child.once('exit', (code, signal) => setTimeout(() => end(how(code, signal)), 300).unref());
+    });
+  }
+
+  /** A new private directory, for {@link Qemu.start} when files have to be there first. Goes when the process exits. */
+  static makeDir(): string {
+    const dir = mkdtempSync(join(tmpdir(), 'vmferry-'));
+    dirs.add(dir);
+    return dir;
+  }
+
+  /**
+   * Starts `version` with `args` (display and QMP are seen to) and waits until it answers.
+   * @throws when that QEMU is not installed or ends at once; the message holds what it said on stderr
+   */
+  static async start(options: {
+    version: QemuVersion;
+    args: readonly string[];
+    dir?: string;
+    timeout?: number;
+  }): Promise<Qemu> {
+    const dir = options.dir ?? Qemu.makeDir();
+    const run = findQemu(options.version);
+    if (!run) {
+      rmSync(dir, { recursive: true, force: true });
+      throw new Error(`QEMU ${options.version} is not installed; see test/qemu/install.sh`);
+    }
+    const socket = join(dir, 'qmp');
+    const args = [
+      ...options.args,
+      '-display',
+      'none',
+      '-qmp',
+      `unix:${socket},server=on,wait=off`,
+      '-D',
+      join(dir, 'trace'),
+    ];
+    const command = setpriv ? [setpriv, '--pdeathsig', 'KILL', run, ...args] : [run, ...args];
+    const child = spawn(command[0]!, command.slice(1), { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });
+    running.add(child);
+    const qemu = new Qemu(options.version, args, child, dir);
+    try {
+      qemu.#qmp = await Qmp.connect(socket, options.timeout ?? 20_000, () => {
+        if (qemu.#exit) throw new Error(qemu.#exit);
+      });
+    } catch (error) {
+      await qemu.kill();
+      const message = qemu.#explain(error as Error).message;
+      rmSync(dir, { recursive: true, force: true });
+      throw new Error(message);
+    }
+    return qemu;
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** What QEMU said on stderr so far. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  get events(): readonly QmpEvent[] {
+    return this.#qmp.events;
+  }
+
+  async execute<T = unknown>(command: string, args: object = {}, timeout?: number): Promise<T> {
+    try {
+      return await this.#qmp.execute<T>(command, args, timeout);
+    } catch (error) {
+      throw await this.#explainLater(error as Error);
+    }
+  }
+
+  /** Runs a line of the human monitor and returns what it printed. */
+  async hmp(line: string): Promise<string> {
+    return this.execute<string>('human-monitor-command', { 'command-line': line });
+  }
+
+  /** The first event of that name (and those data, if a test for them is given) from index `from` on. */
+  async event(
+    name: string,
+    options: { timeout?: number; from?: number; where?: (data: Record<string, unknown>) => boolean } = {},
+  ): Promise<QmpEvent> {
+    const { timeout = 30_000, from = 0, where = () => true } = options;
+    try {
+      return await this.#qmp.event((e) => e.event === name && where(e.data ?? {}), timeout, from);
+    } catch (error) {
+      throw await this.#explainLater(new Error(`waiting for ${name}: ${(error as Error).message}`));
+    }
+  }
+
+  async setCapabilities(on: readonly string[]): Promise<void> {
+    if (on.length === 0) return;
+    await this.execute('migrate-set-capabilities', {
+      capabilities: on.map((capability) => ({ capability, state: true })),
+    });
+  }
+
+  async clearCapabilities(off: readonly string[]): Promise<void> {
+    if (off.length === 0) return;
+    await this.execute('migrate-set-capabilities', {
+      capabilities: off.map((capability) => ({ capability, state: false })),
+    });
+  }
+
+  async setParameters(parameters: Record<string, unknown>): Promise<void> {
+    if (Object.keys(parameters).length > 0) await this.execute('migrate-set-parameters', parameters);
+  }
+
+  async queryMigrate(): Promise<MigrationInfo> {
+    return this.execute<MigrationInfo>('query-migrate');
+  }
+
+  /** Migrates to `uri` and waits until that is completed. @throws with QEMU's own reason when it fails */
+  async migrate(uri: string, options: MigrateOptions = {}): Promise<MigrationInfo> {
+    await this.setCapabilities(options.capabilities ?? []);
+    await this.setParameters(options.parameters ?? {});
+    await this.execute('migrate', { uri });
+    return this.waitForMigration(options);
+  }
+
+  /** Waits until the migration (outgoing or incoming) that was started is completed. */
+  async waitForMigration(options: Pick<MigrateOptions, 'onIteration' | 'timeout'> = {}): Promise<MigrationInfo> {
+    return this.waitForStatus('completed', options);
+  }
+
+  /** Waits until query-migrate says `status`. @throws with QEMU's own reason when the migration ends otherwise */
+  async waitForStatus(
+    status: string,
+    options: Pick<MigrateOptions, 'onIteration' | 'timeout'> = {},
+  ): Promise<MigrationInfo> {
+    const { timeout = 120_000, onIteration } = options;
+    const until = performance.now() + timeout;
+    for (;;) {
+      const info = await this.queryMigrate();
+      if (info.status === status) return info;
+      if (['completed', 'failed', 'cancelled'].includes(info.status ?? '')) {
+        throw this.#explain(new Error(`migration ${info.status}: ${info['error-desc'] ?? 'no reason given'}`));
+      }
+      if (performance.now() > until) {
+        throw this.#explain(new Error(`migration still ${info.status} after ${timeout} ms: ${JSON.stringify(info)}`));
+      }
+      if (onIteration && info.ram) await onIteration(info);
+      await sleep(10);
+    }
+  }
+
+  /** Asks QEMU to quit, and ends it if it does not within 5 s. */
+  async quit(): Promise<void> {
+    if (!this.#exit) {
+      await this.#qmp.execute('quit', {}, 5000).catch(() => {});
+      await Promise.race([this.#gone, sleep(5000, undefined, { ref: false })]);
+    }
+    await this.kill();
+  }
+
+  /** Ends this QEMU now. */
+  async kill(): Promise<void> {
+    this.#qmp?.close();
+    if (!this.#exit) this.child.kill('SIGKILL');
+    await this.#gone;
+  }
+
+  /** Ends QEMU and removes its directory. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** An error of the connection often comes just before the exit status and the last words. */
+  async #explainLater(error: Error): Promise<Error> {
+    if (!('desc' in error)) await Promise.race([this.#gone, sleep(500, undefined, { ref: false })]);
+    return this.#explain(error);
+  }
+
+  #explain(error: Error): Error {
+    const said = this.#stderr.trim();
+    if ('desc' in error || (!said && !this.#exit)) return error;
+    const exit = this.#exit && this.#exit !== error.message ? ` (${this.#exit})` : '';
+    return new Error(`QEMU ${this.version}: ${error.message}${exit}${said ? `\n${said}` : ''}`, { cause: error });
+  }
+}

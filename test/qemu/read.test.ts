@@ -1,0 +1,202 @@
+/**
+ * What real QEMU wrote, vmferry reads to its last byte, every RAM block equal to the stopped source's; and a
+ * mapped-ram file that vmferry wrote, real QEMU loads.
+ *
+ * The built command line does the reading. The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ */
+import { execFile } from 'node:child_process';
+import { constants, createReadStream, openSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { MappedRamStore, NodeFile, open, settle } from '../../src/node.ts';
+import { runCli } from '../run-cli.ts';
+import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { loadInto } from './load.ts';
+import type { MachineKind } from './machine.ts';
+import { lacksQemu } from './require.ts';
+
+interface Case {
+  name: string;
+  options: CaptureOptions;
+  /** Part of the subset that `npm test` runs. */
+  telling?: boolean;
+  /** What the file must contain beyond equal RAM. */
+  expected?: { format?: string; passes?: number; hasDeltas?: boolean };
+}
+
+const workload = { passes: 5 };
+const machines: MachineKind[] = ['none', 'bare', 'pc', 'q35'];
+
+/** Every machine by every route, of both versions. */
+function allCases(): Case[] {
+  const cases: Case[] = [];
+  for (const version of ['7.2', '10.0'] as const) {
+    for (const machine of machines) {
+      const telling = machine === 'none' || machine === 'q35';
+      cases.push({ name: `${machine} plain ${version}`, options: { version, machine, route: 'exec' }, telling });
+      if (machine === 'none') continue;
+      cases.push({
+        name: `${machine} multi-pass ${version}`,
+        options: { version, machine, route: 'exec', workload },
+        expected: { passes: 4 },
+      });
+      cases.push({
+        name: `${machine} XBZRLE ${version}`,
+        options: { version, machine, route: 'exec', workload, capabilities: ['xbzrle'] },
+        telling: machine === 'pc',
+        expected: { passes: 4, hasDeltas: true },
+      });
+    }
+    cases.push({
+      name: `pc without vmdesc ${version}`,
+      options: { version, machine: 'pc', route: 'exec', properties: ['suppress-vmdesc=on'] },
+    });
+    cases.push({
+      name: `bare postcopy ${version}`,
+      options: {
+        version,
+        machine: 'bare',
+        route: 'socket',
+        workload: { passes: 3, postcopy: true },
+        capabilities: ['postcopy-ram'],
+      },
+    });
+  }
+  const version = '10.0';
+  const expected = { format: 'mapped-ram' };
+  const multifd = { capabilities: ['multifd'], parameters: { 'multifd-channels': 3 } };
+  for (const machine of machines) {
+    const base = { version, machine, route: 'mapped-ram' } as const;
+    cases.push({ name: `${machine} mapped-ram`, options: base, expected, telling: machine === 'pc' });
+    cases.push({
+      name: `${machine} mapped-ram multifd`,
+      options: { ...base, ...multifd },
+      expected,
+      telling: machine === 'q35',
+    });
+    cases.push({
+      name: `${machine} mapped-ram at an offset`,
+      options: { ...base, offset: 12345 },
+      expected,
+      telling: machine === 'none',
+    });
+  }
+  cases.push({
+    name: 'pc mapped-ram of a dirtying guest',
+    options: { version, machine: 'pc', route: 'mapped-ram', workload },
+    expected,
+  });
+  cases.push({
+    name: 'q35 mapped-ram without zero page detection',
+    options: { version, machine: 'q35', route: 'mapped-ram', parameters: { 'zero-page-detection': 'none' } },
+    expected,
+  });
+  cases.push({
+    name: 'pc background snapshot 10.0',
+    options: { version, machine: 'pc', route: 'exec', capabilities: ['background-snapshot'], workload: { passes: 2 } },
+  });
+  cases.push({ name: 'pc file: at an offset', options: { version, machine: 'pc', route: 'file', offset: 4096 } });
+  return cases;
+}
+
+const isFull = process.env['VMFERRY_QEMU'] === 'full';
+const cases = allCases().filter(({ telling }) => isFull || telling === true);
+
+async function equalFiles(a: string, b: string): Promise<boolean> {
+  return promisify(execFile)('cmp', ['-s', a, b]).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Extracts every block and compares it with the truth, byte for byte. */
+async function expectEqualRam(made: Capture, location: string, directory: string): Promise<void> {
+  const extracted = await runCli(['extract', location, '--all', directory, '--json']);
+  expect(extracted.stderr).toBe('');
+  expect(extracted.code).toBe(0);
+  const blocks: { idstr: string; path: string; length: number }[] = JSON.parse(extracted.stdout).blocks;
+  expect(blocks.map(({ idstr }) => idstr).sort()).toEqual([...made.truth.keys()].sort());
+  for (const { idstr, path, length } of blocks) {
+    const truth = made.truth.get(idstr);
+    expect({ idstr, length }).toEqual({ idstr, length: truth?.length });
+    expect(await equalFiles(path, truth?.path ?? ''), `${idstr} equals the source's`).toBe(true);
+  }
+}
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote', () => {
+  test.each(cases)('$name', async ({ options, expected = {} }) => {
+    const made = await capture(options);
+    const directory = join(made.file, '..', 'extracted');
+    try {
+      const location = made.offset === undefined ? made.file : `${made.file},offset=${made.offset}`;
+      const inspected = await runCli(['inspect', '--json', location]);
+      const inspection = JSON.parse(inspected.stdout);
+      expect(inspection.error).toBeNull();
+      expect(inspection.complete).toBe(true);
+      // To the last byte.
+      expect(inspection.length + (made.offset ?? 0)).toBe(statSync(made.file).size);
+      expect(inspection.format).toBe(expected.format ?? 'stream');
+      if (expected.passes !== undefined) expect(inspection.ram.passes).toBeGreaterThanOrEqual(expected.passes);
+      if (expected.hasDeltas === true) expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
+
+      const verified = await runCli(['verify', '--json', location]);
+      const { ok, findings } = JSON.parse(verified.stdout);
+      expect(findings.filter(({ severity }: { severity: string }) => severity !== 'info')).toEqual([]);
+      expect(ok).toBe(true);
+      expect(verified.code).toBe(0);
+
+      await expectEqualRam(made, location, directory);
+
+      if (made.offset === undefined) {
+        // The same through a pipe, where nothing can be looked up at the end first.
+        const piped = await runCli(['inspect', '--json', '-'], createReadStream(made.file));
+        const boundaryless = ({ boundary: _, ...section }: { boundary?: string }) => section;
+        expect(JSON.parse(piped.stdout).sections.map(boundaryless)).toEqual(inspection.sections.map(boundaryless));
+      }
+    } finally {
+      made.dispose();
+    }
+  });
+});
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry wrote', () => {
+  test.each(['none', 'q35'] as const)(
+    'a mapped-ram file from an XBZRLE or plain stream of %s, QEMU 10.0 loads',
+    async (machine) => {
+      const isNone = machine === 'none';
+      const made = await capture({
+        version: '10.0',
+        machine,
+        route: 'exec',
+        ...(isNone ? {} : { workload, capabilities: ['xbzrle'] }),
+      });
+      try {
+        const path = `${made.file}.mapped-ram`;
+        const output = new NodeFile(openSync(path, constants.O_RDWR | constants.O_CREAT), path, 0);
+        const file = await open(made.file);
+        const store = new MappedRamStore(output, file.staging);
+        const { devices, description } = await settle(file, store, { devices: true });
+        await store.finish(devices, description);
+        await output.close();
+        await file.close();
+        const { version: _, route: __, workload: ___, capabilities: ____, ...options } = made.options;
+        const loaded = await loadInto({ ...options, version: '10.0', route: 'mapped-ram', file: path });
+        try {
+          expect([...loaded.truth.keys()].sort()).toEqual([...made.truth.keys()].sort());
+          for (const [idstr, { path: there }] of loaded.truth) {
+            expect(await equalFiles(there, made.truth.get(idstr)?.path ?? ''), `${idstr} equals the source's`).toBe(
+              true,
+            );
+          }
+        } finally {
+          loaded.dispose();
+        }
+        const verified = await runCli(['verify', '--json', path]);
+        expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, format: 'mapped-ram' });
+      } finally {
+        made.dispose();
+      }
+    },
+  );
+});

@@ -1,0 +1,61 @@
+/**
+ * A relay between a source and a destination, over unix sockets, that records every byte of both directions.
+ */
+import { createWriteStream } from 'node:fs';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+
+/** One connection: what the source sent, and what the destination answered (the return path). */
+export type Channel = { file: string; returnFile: string };
+
+export class Recorder {
+  /** In the order the source connected. */
+  readonly channels: Channel[] = [];
+  readonly #sockets: Socket[] = [];
+  readonly #files: Writable[] = [];
+
+  private constructor(
+    readonly server: Server,
+    /** What the source migrates to. */
+    readonly uri: string,
+  ) {}
+
+  /** Listens in `dir`, and connects to the destination at `path` whenever the source connects. */
+  static async start(dir: string, path: string): Promise<Recorder> {
+    const listen = join(dir, 'recorder');
+    const server = createServer({ allowHalfOpen: true });
+    const recorder = new Recorder(server, `unix:${listen}`);
+    server.on('connection', (source) => {
+      const number = recorder.channels.length;
+      const channel = { file: join(dir, `channel-${number}`), returnFile: join(dir, `channel-${number}.return`) };
+      recorder.channels.push(channel);
+      const destination = createConnection({ path, allowHalfOpen: true });
+      recorder.#relay(source, destination, channel.file);
+      recorder.#relay(destination, source, channel.returnFile);
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(listen, resolve);
+    });
+    return recorder;
+  }
+
+  #relay(from: Socket, to: Socket, file: string): void {
+    const record = createWriteStream(file);
+    this.#sockets.push(from);
+    this.#files.push(record);
+    from.on('error', () => {});
+    from.pipe(to);
+    from.pipe(record);
+    from.once('close', () => record.end());
+  }
+
+  /** Ends the connections that are left and waits until every byte is in its file. */
+  async stop(): Promise<void> {
+    this.server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await Promise.all(this.#files.map((file) => finished(file)));
+  }
+}
