@@ -11,6 +11,8 @@ export default defineConfig({
   // The kernels are small (a few kB): inlined, so that no bundler has to find them.
   loader: { '.wasm': 'binary' },
   splitting: true,
+  // Deno and bundlers know Node's modules by their prefix.
+  removeNodeProtocol: false,
   sourcemap: true,
   clean: ['!*.wasm'],
 });

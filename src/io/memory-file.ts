@@ -37,7 +37,7 @@ export class MemoryFile implements ByteStore {
       }
       chunk.set(bytes.subarray(at, at + to - from), from);
     });
-    this.#size = Math.max(this.#size, position + bytes.length);
+    if (bytes.length > 0) this.#size = Math.max(this.#size, position + bytes.length);
   }
 
   truncate(size: number): void {

@@ -127,7 +127,8 @@ export class WindowReader {
     const buffer = 1 - this.#current;
     const body = this.#bodies[buffer] as number;
     const room = Math.min(bodyBytes, Math.max(this.#horizon - offset, 4096));
-    const count = Promise.resolve(this.#source.read(this.window.bytes.subarray(body, body + room), offset));
+    const target = this.window.bytes.subarray(body, body + room);
+    const count = (async () => this.#source.read(target, offset))();
     // A failure is reported where the bytes are wanted, not as an unhandled rejection.
     count.catch(() => {});
     return { buffer, offset, count };

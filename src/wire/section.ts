@@ -16,6 +16,9 @@ import { canBeDescription } from './vm-description.ts';
 const kinds: Record<number, SectionKind> = { 1: 'start', 2: 'part', 3: 'end', 4: 'full' };
 const types: Record<SectionKind, number> = { start: 1, part: 2, end: 3, full: 4 };
 
+/** Sections told apart by their ids. QEMU guests have tens to hundreds. */
+const maxSections = 65_536;
+
 /** A section that START or FULL introduced. */
 export interface KnownSection {
   name: string;
@@ -59,6 +62,9 @@ export function* decodeSectionHead(
   const other = known.get(id);
   if (other !== undefined && (other.name !== name || other.instanceId !== instanceId)) {
     throw new MigrationError('bad-section', `section id ${id} of "${name}" is taken by "${other.name}"`, place());
+  }
+  if (other === undefined && known.size >= maxSections) {
+    throw new MigrationError('limit-exceeded', `expected at most ${maxSections} sections with ids of their own`, place());
   }
   known.set(id, { name, instanceId, versionId, latest: kind });
   return { kind, id, name, instanceId, versionId, offset, packaged };

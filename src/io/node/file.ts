@@ -2,7 +2,18 @@
  * Files of Node's fs. Reads go through the thread pool, straight into the caller's view of WASM memory, so that they
  * overlap with decoding; writes are synchronous, since a page run per call would otherwise mean an await per page run.
  */
-import { close, constants, createReadStream, fstatSync, fsync, ftruncateSync, open, read, writeSync } from 'node:fs';
+import {
+  close,
+  constants,
+  createReadStream,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  open,
+  read,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty, ReadStream } from 'node:tty';
 import { promisify } from 'node:util';
@@ -42,7 +53,7 @@ export class NodeFile implements ByteStore {
     for (let done = 0; done < bytes.length; ) {
       done += writeSync(this.fd, bytes, done, Math.min(maxWrite, bytes.length - done), position + done);
     }
-    this.#size = Math.max(this.#size, position + bytes.length);
+    if (bytes.length > 0) this.#size = Math.max(this.#size, position + bytes.length);
   }
 
   truncate(size: number): void {
@@ -63,11 +74,13 @@ export class NodeFile implements ByteStore {
 
 /**
  * Opens a path, or standard input for `-`, for reading: files and block devices with random access, pipes, FIFOs and
- * terminals as forward-only streams. The open itself is asynchronous, since that of a FIFO waits for a writer.
+ * terminals as forward-only streams. A FIFO is opened without waiting for its writer: its first read does that, and can
+ * be interrupted.
  */
 export async function openSource(path: string): Promise<ByteSource> {
   if (path === '-') return sourceOf(0, 'standard input');
-  const fd = await openAsync(path, constants.O_RDONLY);
+  const isFifo = statSync(path).isFIFO();
+  const fd = await openAsync(path, constants.O_RDONLY | (isFifo ? constants.O_NONBLOCK : 0));
   try {
     return await sourceOf(fd, path);
   } catch (error) {

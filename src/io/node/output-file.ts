@@ -3,7 +3,18 @@
  * when the process is interrupted is removed (see {@link removeUnfinished}).
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fsyncSync, openSync, renameSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { NodeFile } from './file.ts';
 
@@ -33,11 +44,14 @@ const suffix = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`
 export class OutputFile {
   readonly path: string;
   readonly file: NodeFile;
+  readonly #target: string;
   readonly #temporary: string;
 
   constructor(path: string) {
     this.path = path;
-    this.#temporary = join(dirname(path), `.${basename(path)}${suffix()}`);
+    // Through a link the file it leads to is replaced, not the link.
+    this.#target = existsSync(path) ? realpathSync(path) : path;
+    this.#temporary = join(dirname(this.#target), `.${basename(this.#target)}${suffix()}`);
     unfinished.add(this.#temporary);
     try {
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
@@ -52,9 +66,9 @@ export class OutputFile {
   async commit(): Promise<void> {
     await this.file.sync();
     await this.file.close();
-    renameSync(this.#temporary, this.path);
+    renameSync(this.#temporary, this.#target);
     unfinished.delete(this.#temporary);
-    syncDirectory(dirname(this.path));
+    syncDirectory(dirname(this.#target));
   }
 
   /** Removes what there is. */

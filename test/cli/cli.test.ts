@@ -1,0 +1,494 @@
+/** The command line as a user meets it: output, exit codes, wrong arguments, pipes, interruptions, nothing left behind. */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
+import { runCli } from '../run-cli.ts';
+
+const fixtures = loadFixtures();
+const named = (name: string): Fixture => {
+  const fixture = fixtures.find((each) => each.name === name);
+  if (fixture === undefined) throw new Error(`there is no fixture ${name}`);
+  return fixture;
+};
+const xbzrle = named('pc-xbzrle-10.0');
+const readable = fixtures.filter(({ name }) => !name.includes('compress'));
+
+let directory = '';
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vmferry-cli-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+/** The fixture as an ordinary file; location as the command line takes it. */
+function placeFixture({ name, bytes, offset }: Fixture): string {
+  const path = join(directory, `${name}.bin`);
+  if (!existsSync(path)) writeFileSync(path, bytes);
+  return offset === 0 ? path : `${path},offset=${offset}`;
+}
+
+let emptyCount = 0;
+/** A fresh, empty directory. */
+function emptyDirectory(): string {
+  const path = join(directory, `empty-${emptyCount++}`);
+  mkdirSync(path);
+  return path;
+}
+
+describe('inspect', () => {
+  it('shows what is in a file', async () => {
+    const { stdout, stderr, code } = await runCli([
+      'inspect',
+      '--sections',
+      '--pages',
+      fixturePath('pc-xbzrle-10.0.bin'),
+    ]);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/format +QEMU migration stream, version 3, complete/);
+    expect(stdout).toMatch(/machine +pc-i440fx-10\.0/);
+    expect(stdout).toMatch(/pc\.ram +2 MiB/);
+    expect(stdout).toMatch(/full +\d+ +globalstate/);
+    expect(stdout).toMatch(/\|[·█▒x ]{64}\|/);
+    // Not a terminal: no colours, no progress.
+    expect(stdout).not.toContain('\x1b');
+  });
+
+  it('--json has the documented facts, with counts of the final content', async () => {
+    const { stdout, code } = await runCli(['inspect', '--json', fixturePath('pc-xbzrle-10.0.bin')]);
+    expect(code).toBe(0);
+    const inspection = JSON.parse(stdout);
+    expect(inspection).toMatchObject({ format: 'stream', version: 3, machine: 'pc-i440fx-10.0', complete: true });
+    expect(inspection.ram.totalBytes).toBe(xbzrle.truth.reduce((sum, { length }) => sum + length, 0));
+    for (const { idstr, usedLength, pageSize, pages } of inspection.ram.blocks) {
+      expect(usedLength).toBe(xbzrle.truth.find((block) => block.idstr === idstr)?.length);
+      const { zero, normal, xbzrle: deltas, absent } = pages;
+      expect(zero + normal + deltas + absent).toBe(usedLength / pageSize);
+    }
+    expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
+    // Sections, commands and the rest follow each other without a gap.
+    for (const section of inspection.sections) {
+      expect(section).toMatchObject({
+        name: expect.any(String),
+        instanceId: expect.any(Number),
+        versionId: expect.any(Number),
+      });
+      expect(xbzrle.bytes[section.offset]).toBe({ start: 1, part: 2, end: 3, full: 4 }[section.kind as string]);
+      expect(xbzrle.bytes[section.offset + section.length - 5]).toBe(0x7e);
+    }
+    expect(inspection.length).toBe(xbzrle.bytes.length);
+  });
+
+  it.each(readable)('--hash gives the sha256 of each block of $name, from a file and from a pipe', async (fixture) => {
+    const location = placeFixture(fixture);
+    const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
+    const hashes = (stdout: string) =>
+      JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
+    expect(hashes((await runCli(['inspect', '--hash', '--json', location])).stdout)).toEqual(expected);
+    if (fixture.offset !== 0) return;
+    const piped = await runCli(['inspect', '--hash', '--json', '-'], createReadStream(location));
+    expect(hashes(piped.stdout)).toEqual(expected);
+  });
+
+  it('shows what can be read of a file that breaks off, and exits with 1', async () => {
+    const path = join(directory, 'cut.bin');
+    writeFileSync(path, xbzrle.bytes.subarray(0, 100_000));
+    const { stdout, code } = await runCli(['inspect', path]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/not complete/);
+    expect(stdout).toMatch(/pc\.ram +2 MiB/);
+    expect(stdout).toMatch(/error truncated: .*0x186a0 \(100000\), section ram/);
+  });
+
+  it('reads a file at an offset, decimal, hex or with a suffix', async () => {
+    const path = join(directory, 'shifted.bin');
+    writeFileSync(path, Buffer.concat([Buffer.alloc(4096, 0xaa), xbzrle.bytes]));
+    for (const offset of ['4096', '0x1000', '4K']) {
+      const { stdout, code } = await runCli(['inspect', '--json', `${path},offset=${offset}`]);
+      expect(code).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ complete: true, length: xbzrle.bytes.length });
+    }
+  });
+
+  it('makes control characters in names harmless', async () => {
+    const path = join(directory, 'escape.bin');
+    const bytes = Buffer.from(xbzrle.bytes);
+    bytes.write('\x1b[31mevil', bytes.indexOf('pc-i440fx'), 'latin1');
+    writeFileSync(path, bytes);
+    const { stdout } = await runCli(['inspect', path]);
+    expect(stdout).not.toContain('\x1b');
+    expect(stdout).toContain('\\x1b[31mevil');
+  });
+
+  it('ends quietly when its reader has seen enough', () => {
+    const command = `node ${JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'))} inspect --json ${fixturePath('pc-xbzrle-10.0.bin')} | head -n 1`;
+    expect(execFileSync('bash', ['-o', 'pipefail', '-c', command], { stdio: 'pipe' }).toString()).toBe('{\n');
+  });
+});
+
+describe('verify', () => {
+  it.each(fixtures)('finds $name sound', async (fixture) => {
+    const { stdout, stderr, code } = await runCli(['verify', placeFixture(fixture)]);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    expect(stdout.trimEnd().split('\n').at(-1)).toMatch(/: OK \(/);
+  });
+
+  it('finds a broken delta, says where, and exits with 1', async () => {
+    const inspection = JSON.parse((await runCli(['inspect', '--json', fixturePath('pc-xbzrle-10.0.bin')])).stdout);
+    expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
+    const bytes = Buffer.from(xbzrle.bytes);
+    // An XBZRLE record that continues its block: flags 0x60 in the low byte, header byte 1, a length below the page size.
+    let at = bytes.length;
+    for (let i = 0; i < bytes.length - 11; i++) {
+      const isRecord =
+        bytes.readUInt32BE(i) === 0 && (bytes.readUInt32BE(i + 4) & 0xfff) === 0x60 && bytes[i + 8] === 1;
+      if (isRecord && bytes.readUInt16BE(i + 9) < 4096 && bytes.readUInt32BE(i + 4) < 0x20_0000) {
+        at = i;
+        break;
+      }
+    }
+    expect(at).toBeLessThan(bytes.length);
+    bytes.set([5, 0], at + 11); // Five equal bytes, then an empty run of new ones.
+    const path = join(directory, 'delta.bin');
+    writeFileSync(path, bytes);
+    const { stdout, code } = await runCli(['verify', '--json', path]);
+    expect(code).toBe(1);
+    const { ok, findings } = JSON.parse(stdout);
+    expect(ok).toBe(false);
+    expect(findings[0]).toMatchObject({ severity: 'error', code: 'bad-delta', place: { offset: at, block: 'pc.ram' } });
+    const text = await runCli(['verify', path]);
+    expect(text.stdout).toMatch(/^error bad-delta: .* block pc\.ram, page/);
+    expect(text.stdout).toMatch(/: BAD: 1 error \(/);
+  });
+
+  it('reads a pipe', async () => {
+    const { stdout, code } = await runCli(['verify', '-'], xbzrle.bytes);
+    expect(stdout).toMatch(/^standard input: OK/m);
+    expect(code).toBe(0);
+  });
+
+  it('reads a FIFO', async () => {
+    const path = join(directory, 'fifo');
+    execFileSync('mkfifo', [path]);
+    const writer = execFileSync.bind(null, 'bash', ['-c', `cat ${fixturePath('pc-xbzrle-10.0.bin')} > ${path} &`], {
+      stdio: 'ignore',
+    });
+    writer();
+    const { stdout, code } = await runCli(['verify', path], undefined, { timeoutMs: 20_000 });
+    expect(stdout).toMatch(/OK/);
+    expect(code).toBe(0);
+  });
+
+  it('says that a file is something else', async () => {
+    const path = join(directory, 'other.txt');
+    writeFileSync(path, 'Once upon a time there was a file that was no migration stream.\n');
+    const { stdout, code } = await runCli(['verify', path]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/error not-a-migration-stream: expected the magic bytes "QEVM", got 0x4f6e6365 at 0x0/);
+    const empty = join(directory, 'empty.bin');
+    writeFileSync(empty, '');
+    expect((await runCli(['verify', empty])).stdout).toMatch(/error truncated/);
+  });
+});
+
+describe('extract', () => {
+  it.each(readable)('writes every block of $name, equal to the truth', async (fixture) => {
+    const target = join(emptyDirectory(), 'all');
+    const { stdout, stderr, code } = await runCli(['extract', placeFixture(fixture), '--all', target, '--json']);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    const { blocks } = JSON.parse(stdout);
+    expect(blocks).toHaveLength(fixture.truth.length);
+    for (const { idstr, path } of blocks) {
+      expect(sha256(readFileSync(path))).toBe(fixture.truth.find((block) => block.idstr === idstr)?.sha256);
+    }
+    expect(readdirSync(target)).toHaveLength(fixture.truth.length);
+  });
+
+  it('writes one block to a file, with holes for zero pages', async () => {
+    const target = join(emptyDirectory(), 'pc.ram.raw');
+    const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', target];
+    const { stdout, code } = await runCli(args);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/pc\.ram\.raw: pc\.ram, 2 MiB, .* of it data/);
+    expect(sha256(readFileSync(target))).toBe(xbzrle.truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256);
+    const { size, blocks, mode } = statSync(target);
+    expect(blocks * 512).toBeLessThan(size / 2);
+    expect(mode & 0o777).toBe(0o600);
+  });
+
+  it.each(['pc-xbzrle-10.0', 'pc-mapped-ram-multifd-10.0'])(
+    'writes a block of %s to a pipe, from a file and from a pipe',
+    async (name) => {
+      const fixture = named(name);
+      const location = placeFixture(fixture);
+      const expected = fixture.truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256;
+      expect(sha256((await runCli(['extract', location, '--block', 'pc.ram', '-o', '-'])).bytes)).toBe(expected);
+      const piped = await runCli(['extract', '-', '--block', 'pc.ram', '-o', '-'], createReadStream(location));
+      expect(sha256(piped.bytes)).toBe(expected);
+      expect(piped.code).toBe(0);
+    },
+  );
+
+  it('writes into a pipe that is named, and says that it is written in place', async () => {
+    const path = join(emptyDirectory(), 'fifo');
+    execFileSync('mkfifo', [path]);
+    const reading = runReader(path);
+    const { stderr, code } = await runCli([
+      'extract',
+      fixturePath('pc-xbzrle-10.0.bin'),
+      '--block',
+      'pc.ram',
+      '-o',
+      path,
+    ]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/is written in place/);
+    expect(sha256(await reading)).toBe(xbzrle.truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256);
+  });
+
+  it('keeps names of blocks apart as file names', async () => {
+    const { blockFileName } = await import('../../src/cli/extract.ts');
+    expect(blockFileName('pc.ram')).toBe('pc.ram.raw');
+    expect(blockFileName('/rom@etc/acpi/tables')).toBe('%2From@etc%2Facpi%2Ftables.raw');
+    expect(blockFileName('..')).toBe('%2E..raw');
+    expect(blockFileName('a%2Fb')).not.toBe(blockFileName('a/b'));
+  });
+
+  it('replaces an old file only when the new one is whole, and follows a link to it', async () => {
+    const folder = emptyDirectory();
+    const target = join(folder, 'real.raw');
+    writeFileSync(target, 'old');
+    const link = join(folder, 'link.raw');
+    symlinkSync('real.raw', link);
+    const cut = join(directory, 'cut-2.bin');
+    writeFileSync(cut, xbzrle.bytes.subarray(0, xbzrle.bytes.length - 100));
+    expect((await runCli(['extract', cut, '--block', 'pc.ram', '-o', link])).code).toBe(1);
+    expect(readFileSync(target, 'utf8')).toBe('old');
+    const location = fixturePath('pc-xbzrle-10.0.bin');
+    expect((await runCli(['extract', location, '--block', 'pc.ram', '-o', link])).code).toBe(0);
+    expect(statSync(target).size).toBe(2 << 20);
+    expect(readdirSync(folder).sort()).toEqual(['link.raw', 'real.raw']);
+  });
+
+  it.each([
+    ['a truncated file', (bytes: Uint8Array) => bytes.subarray(0, bytes.length >> 1), 'truncated'],
+    ['junk', () => new TextEncoder().encode('this is no stream at all'), 'not-a-migration-stream'],
+  ] as const)('leaves nothing behind for %s', async (_, damage, code) => {
+    const folder = emptyDirectory();
+    const input = join(directory, `${code}.bin`);
+    writeFileSync(input, damage(xbzrle.bytes));
+    const one = await runCli(['extract', input, '--block', 'pc.ram', '-o', join(folder, 'out.raw')]);
+    expect(one.code).toBe(1);
+    expect(one.stderr).toContain(`[${code}] in ${input} at 0x`);
+    const all = await runCli(['extract', input, '--all', join(folder, 'all')]);
+    expect(all.code).toBe(1);
+    expect(readdirSync(folder)).toEqual([]);
+    const pipe = await runCli(['extract', input, '--block', 'pc.ram', '-o', '-']);
+    expect(pipe.code).toBe(1);
+    expect(pipe.bytes).toHaveLength(0);
+  });
+
+  it('names the blocks that there are when asked for another', async () => {
+    const folder = emptyDirectory();
+    const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'ram', '-o', join(folder, 'x')];
+    const { stderr, code } = await runCli(args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/expected a RAM block of the file \(pc\.ram, .*\), got "ram"/);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('says what it cannot decode yet, rather than write something wrong', async () => {
+    const folder = emptyDirectory();
+    const args = ['extract', placeFixture(named('pc-compress-7.2')), '--all', join(folder, 'all')];
+    const { stderr, code } = await runCli(args);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/compressed pages .* \[unsupported\]/);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+/** Reads a FIFO to its end. */
+async function runReader(path: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of createReadStream(path)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+describe('wrong use', () => {
+  const cases: [string, string[], RegExp][] = [
+    ['no command', [], /Usage: vmferry/],
+    ['an unknown command', ['inspekt', 'x'], /unknown command 'inspekt'.*Did you mean inspect/s],
+    ['an unknown option', ['inspect', '--page', 'x'], /unknown option '--page'.*Did you mean --pages/s],
+    ['no file', ['verify'], /missing required argument 'FILE'/],
+    ['two files', ['verify', 'a', 'b'], /too many arguments/],
+    ['a file that is not there', ['verify', '/nonexistent/x'], /vmferry: ENOENT.*\/nonexistent\/x/],
+    ['a directory', ['verify', '/'], /\/ is a directory/],
+    ['no block', ['extract', 'x'], /expected --block IDSTR -o OUT, or --all DIR/],
+    ['no output', ['extract', 'x', '--block', 'pc.ram'], /expected -o OUT/],
+    ['both forms', ['extract', 'x', '--block', 'pc.ram', '--all', 'd'], /got both/],
+    ['an offset beyond all files', ['verify', 'x,offset=99999999999999999999'], /expected an offset below 2\^53/],
+  ];
+  it.each(cases)('%s exits with 2 and says what is wrong', async (_, args, message) => {
+    const { stdout, stderr, code } = await runCli(args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n +at /);
+    expect(stdout).toBe('');
+  });
+
+  it('says when the output cannot be written, before reading', async () => {
+    const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', '/nonexistent/out'];
+    const { stderr, code } = await runCli(args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/ENOENT/);
+  });
+
+  it.each(['inspect', 'verify', 'extract'])('%s --help has examples', async (command) => {
+    const { stdout, code } = await runCli([command, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Examples:\n {2}vmferry /);
+  });
+
+  it('--version says the version of the package', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect((await runCli(['--version'])).stdout).toBe(`${version}\n`);
+  });
+
+  it('a full disk leaves the old file and no scratch behind', async () => {
+    if (process.getuid?.() !== 0 || process.platform !== 'linux') {
+      console.warn('skipped: a small file system can be mounted only by root on Linux');
+      return;
+    }
+    const mount = emptyDirectory();
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', mount], { stdio: 'pipe' });
+    } catch {
+      console.warn('skipped: mounting a tmpfs is not allowed here');
+      return;
+    }
+    try {
+      writeFileSync(join(mount, 'out.raw'), 'old');
+      const args = ['extract', fixturePath('pc-plain-10.0.bin'), '--block', 'pc.ram', '-o', join(mount, 'out.raw')];
+      const { stderr, code } = await runCli(args);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/ENOSPC/);
+      expect(readFileSync(join(mount, 'out.raw'), 'utf8')).toBe('old');
+      expect(readdirSync(mount)).toEqual(['out.raw']);
+    } finally {
+      execFileSync('umount', [mount]);
+    }
+  });
+});
+
+describe('interruption', () => {
+  /** A stream that begins and then waits for ever. */
+  const stalled = () =>
+    new Readable({
+      read() {
+        if (this.listenerCount('error') < 0) return;
+        if (!this.readableEnded && this.readableLength === 0 && !(this as { sent?: boolean }).sent) {
+          (this as { sent?: boolean }).sent = true;
+          this.push(xbzrle.bytes.subarray(0, 200_000));
+        }
+      },
+    });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s while reading a pipe removes what was written and exits with %i', async (signal, expected) => {
+    const folder = emptyDirectory();
+    const args = ['extract', '-', '--block', 'pc.ram', '-o', join(folder, 'out.raw')];
+    const { code } = await runCli(args, stalled(), { interrupt: { signal, afterMs: 1500 }, timeoutMs: 20_000 });
+    expect(code).toBe(expected);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('SIGINT removes a directory that was made, and its files', async () => {
+    const folder = emptyDirectory();
+    const args = ['extract', '-', '--all', join(folder, 'all')];
+    const { code } = await runCli(args, stalled(), {
+      interrupt: { signal: 'SIGINT', afterMs: 1500 },
+      timeoutMs: 20_000,
+    });
+    expect(code).toBe(130);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('SIGINT while waiting for the writer of a FIFO ends it', async () => {
+    const path = join(emptyDirectory(), 'fifo');
+    execFileSync('mkfifo', [path]);
+    const { code } = await runCli(['verify', path], undefined, {
+      interrupt: { signal: 'SIGINT', afterMs: 1500 },
+      timeoutMs: 20_000,
+    });
+    expect(code).toBe(130);
+  });
+});
+
+describe('a terminal', () => {
+  it('gets progress and colours, others do not', async () => {
+    // `script` runs a command on a pseudo-terminal.
+    try {
+      execFileSync('script', ['--version'], { stdio: 'pipe' });
+    } catch {
+      console.warn('skipped: `script` (util-linux) is not installed');
+      return;
+    }
+    const server = createServer((socket) => {
+      // Long enough for the progress line to appear.
+      socket.on('error', () => {});
+      socket.write(xbzrle.bytes.subarray(0, 200_000));
+      setTimeout(() => socket.end(xbzrle.bytes.subarray(200_000)), 1500);
+    });
+    const path = join(emptyDirectory(), 'socket');
+    server.listen(path);
+    await once(server, 'listening');
+    const cli = join(import.meta.dirname, '../../dist/cli.js');
+    const feed = `require('net').connect(process.argv[1]).pipe(process.stdout)`;
+    const command = `node -e "${feed}" ${path} | env -u NO_COLOR -u FORCE_COLOR TERM=xterm node ${cli} verify -`;
+    const { spawn } = await import('node:child_process');
+    const child = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    await once(child, 'close');
+    server.close();
+    expect(out).toMatch(/verify standard input: [\d.]+ KiB, /);
+    expect(out).toContain('\x1b[32mOK');
+  });
+});
+
+it('an unreadable file is a tool error', async () => {
+  if (process.getuid?.() === 0) {
+    console.warn('skipped: root can read every file');
+    return;
+  }
+  const path = join(directory, 'secret.bin');
+  writeFileSync(path, xbzrle.bytes);
+  chmodSync(path, 0);
+  expect((await runCli(['verify', path])).code).toBe(2);
+});

@@ -1,0 +1,277 @@
+/**
+ * Files made to hurt: through the built command line, each ends soon, with exit code 1 or 0, within the design's
+ * memory, and leaves no output behind unless it is whole.
+ */
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ByteWriter } from '../../src/wire/byte-writer.ts';
+import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
+import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
+import { loadFixtures } from '../fixture-files.ts';
+import { recordBoundaries } from '../oracle/slow-reader.ts';
+import { runCli } from '../run-cli.ts';
+import { mutate } from './mutate.ts';
+import { hangMs, seededRandom } from './read-fast.ts';
+
+const MiB = 2 ** 20;
+const TiB = 2 ** 40;
+const maxRss = 200 * MiB;
+/** Starting Node takes its own time, more on a busy machine. */
+const startMs = 5000;
+
+let directory = '';
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vmferry-hostile-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** The beginning of a stream, up to the head of the `ram` START. */
+function begin(capability?: string): ByteWriter {
+  const out = new ByteWriter().u32(0x5145564d).u32(3).u8(7).u32(4).text('none');
+  if (capability !== undefined) out.u8(5).string('configuration/capabilities').u32(1).u32(1).string(capability);
+  encodeSectionHead(out, { kind: 'start', id: 1, name: 'ram', instanceId: 0, versionId: 4 });
+  return out;
+}
+
+/** A stream with one RAM block, up to the head of the first PART. */
+function beginPages(usedLength: number): ByteWriter {
+  const out = begin();
+  encodeMemSize(out, usedLength);
+  encodeBlockEntry(out, 'ram', usedLength);
+  encodeEos(out);
+  encodeFooter(out, 1);
+  encodeSectionHead(out, { kind: 'part', id: 1 });
+  return out;
+}
+
+function endRam(out: ByteWriter): ByteWriter {
+  encodeEos(out);
+  encodeFooter(out, 1);
+  encodeSectionHead(out, { kind: 'end', id: 1 });
+  encodeEos(out);
+  encodeFooter(out, 1);
+  return out;
+}
+
+function device(out: ByteWriter, id: number, name: string, body: Uint8Array): void {
+  encodeSectionHead(out, { kind: 'full', id, name, instanceId: 0, versionId: 1 });
+  out.raw(body);
+  encodeFooter(out, id);
+}
+
+const repeat = (text: string, times: number) => new TextEncoder().encode(text.repeat(times));
+
+interface Hostile {
+  name: string;
+  write: (path: string) => void;
+  /** The finding that verify must report; undefined: the file is sound. */
+  code?: string;
+}
+
+const plain = (make: () => ByteWriter) => (path: string) => writeFileSync(path, make().bytes());
+
+const hostile: Hostile[] = [
+  {
+    name: 'a guest of 2^63 bytes',
+    write: plain(() =>
+      begin()
+        .u64((2n ** 63n) | 4n)
+        .string('ram')
+        .u64(2n ** 63n),
+    ),
+    code: 'limit-exceeded',
+  },
+  {
+    name: 'a page in every corner of a guest of 64 TiB',
+    write: plain(() => {
+      const out = beginPages(64 * TiB);
+      for (let i = 0; i < 20_000; i++) {
+        out.u64((BigInt(i) * BigInt((64 * TiB) / 32768)) | (i === 0 ? 2n : 0x22n));
+        if (i === 0) out.string('ram');
+        out.u8(0);
+      }
+      return endRam(out).u8(0);
+    }),
+  },
+  {
+    name: 'pages in descending order, a pass each',
+    write: plain(() => {
+      const out = beginPages(4096 * 100_000);
+      for (let i = 100_000 - 1; i >= 0; i--) {
+        out.u64((BigInt(i) << 12n) | (i === 99_999 ? 2n : 0x22n));
+        if (i === 99_999) out.string('ram');
+        out.u8(0);
+      }
+      return endRam(out).u8(0);
+    }),
+  },
+  {
+    name: '65,537 RAM blocks',
+    write: plain(() => {
+      const out = begin();
+      encodeMemSize(out, 65_537 * 4096);
+      for (let i = 0; i < 65_537; i++) encodeBlockEntry(out, `block${i}`, 4096);
+      return out;
+    }),
+    code: 'bad-block-list',
+  },
+  {
+    name: 'RAM blocks of no length, without end',
+    write: plain(() => {
+      const out = begin();
+      encodeMemSize(out, 4096);
+      for (let i = 0; i < 200_000; i++) encodeBlockEntry(out, `b${i}`, 0);
+      return out;
+    }),
+    code: 'bad-block-list',
+  },
+  {
+    name: 'a mapped-ram block of 32 TiB in a small file',
+    write: plain(() => {
+      const out = begin('mapped-ram');
+      encodeMemSize(out, 32 * TiB);
+      encodeBlockEntry(out, 'ram', 32 * TiB);
+      const header = out.length;
+      return out
+        .u32(1)
+        .u64(4096)
+        .u64(header + 28)
+        .u64(2 ** 30 * 8);
+    }),
+    code: 'truncated',
+  },
+  {
+    name: 'a device of 96 MiB without end',
+    write: (path) => {
+      const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0));
+      encodeSectionHead(out, { kind: 'full', id: 5, name: 'endless', instanceId: 0, versionId: 1 });
+      const fd = openSync(path, 'w');
+      writeSync(fd, out.bytes());
+      ftruncateSync(fd, 96 * MiB);
+      closeSync(fd);
+    },
+    code: 'limit-exceeded',
+  },
+  {
+    name: '32 MiB of bytes that may all begin a footer',
+    write: plain(() => {
+      const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0));
+      encodeSectionHead(out, { kind: 'full', id: 0x7e7e7e7e, name: 'tilde', instanceId: 0, versionId: 1 });
+      return out.raw(repeat('~', 32 * MiB));
+    }),
+    code: 'truncated',
+  },
+  {
+    name: '200,000 devices',
+    write: plain(() => {
+      const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0));
+      for (let i = 0; i < 200_000; i++) device(out, 2 + i, `d${i}`, new Uint8Array(1));
+      return out.u8(0);
+    }),
+    code: 'limit-exceeded',
+  },
+  {
+    name: 'a description of 4 GiB',
+    write: plain(() => endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0).u8(6).u32(0xffff_ffff).text('{')),
+    code: 'limit-exceeded',
+  },
+  {
+    name: 'a description nested a million deep',
+    write: plain(() => {
+      const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0).u8(6);
+      return out.u32(2_000_000).raw(repeat('[', 1_000_000)).raw(repeat(']', 1_000_000));
+    }),
+    code: 'bad-description',
+  },
+  {
+    name: 'a file of descriptions inside each other',
+    write: plain(() => {
+      const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0);
+      const count = 40_000;
+      for (let i = count; i > 0; i--)
+        out
+          .u8(6)
+          .u32(i * 6 - 5)
+          .u8(0x7b);
+      return out;
+    }),
+    code: 'bad-description',
+  },
+  {
+    name: 'a million findings',
+    write: plain(() => {
+      const out = beginPages(4096);
+      out.u64(2n).string('ram').u8(1);
+      for (let i = 0; i < 1_000_000; i++) out.u64(0x22n).u8(1);
+      return endRam(out).u8(0);
+    }),
+    code: 'bad-zero-page',
+  },
+];
+
+describe.each(hostile)('$name', ({ write, code }) => {
+  it('is refused or read, in bounded time and memory, from a file and from a pipe', async () => {
+    const path = join(directory, 'hostile.bin');
+    write(path);
+    const { createReadStream } = await import('node:fs');
+    for (const args of [
+      ['verify', '--json', path],
+      ['verify', '--json', '-'],
+      ['inspect', '--json', '--pages', path],
+    ]) {
+      const started = performance.now();
+      const input = args.includes('-') ? createReadStream(path) : undefined;
+      const result = await runCli(args, input, { timeoutMs: 60_000 });
+      expect(performance.now() - started).toBeLessThan(hangMs + startMs);
+      expect(result.stderr).toBe('');
+      expect(result.maxRss).toBeLessThan(maxRss);
+      const { findings, ok } = JSON.parse(result.stdout);
+      expect(result.code).toBe(code === undefined ? 0 : 1);
+      if (args[0] !== 'verify') continue;
+      expect(ok).toBe(code === undefined);
+      if (code !== undefined) expect(findings[0].code).toBe(code);
+    }
+  });
+});
+
+describe('mutated fixtures', () => {
+  const fixtures = loadFixtures();
+  it('leave whole output or none, within memory', async () => {
+    const random = seededRandom(4711);
+    for (const [i, { bytes, offset }] of [...fixtures, ...fixtures, ...fixtures].entries()) {
+      const mutated = mutate(bytes, recordBoundaries(bytes, offset), random);
+      const path = join(directory, 'mutated.bin');
+      writeFileSync(path, mutated.bytes);
+      const folder = join(directory, `out-${i}`);
+      mkdirSync(folder);
+      const location = offset === 0 ? path : `${path},offset=${offset}`;
+      const {
+        code,
+        maxRss: rss,
+        stdout,
+        stderr,
+      } = await runCli(['extract', location, '--all', join(folder, 'all'), '--json']);
+      expect(rss, mutated.what).toBeLessThan(maxRss);
+      if (code === 0) {
+        const { blocks } = JSON.parse(stdout);
+        expect(readdirSync(join(folder, 'all')), mutated.what).toHaveLength(blocks.length);
+      } else {
+        expect(code, mutated.what).toBe(1);
+        expect(stderr, mutated.what).toMatch(/\[[a-z-]+\] in .* at 0x/);
+        expect(readdirSync(folder), mutated.what).toEqual([]);
+      }
+    }
+  });
+});
