@@ -30,23 +30,22 @@ export async function open(input: Openable, options: OpenOptions = {}): Promise<
 function toSource(input: Openable): ByteSource {
   if (input instanceof Uint8Array) return new MemoryFile('memory', input);
   if (typeof Blob !== 'undefined' && input instanceof Blob) return new BlobSource(input);
-  if (input instanceof ReadableStream) return new StreamSource(readChunks(input), 'stream');
+  if (input instanceof ReadableStream) return openReadable(input);
   if (typeof (input as ByteSource)?.read === 'function') return input as ByteSource;
   throw new TypeError(`expected a Blob, a Uint8Array, a ReadableStream or a ByteSource, got ${typeof input}`);
 }
 
-/** A ReadableStream as an async iterable: not every browser makes it one. */
-async function* readChunks(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+/** A ReadableStream as a source: not in every browser it is an async iterable. */
+function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   const reader = stream.getReader();
-  try {
+  const read = async function* (): AsyncGenerator<Uint8Array, void> {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
       yield value;
     }
-  } finally {
-    await reader.cancel();
-  }
+  };
+  return new StreamSource(read(), 'stream', () => void reader.cancel());
 }
 
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
@@ -67,8 +66,10 @@ export {
   type Digest,
   digestContent,
   openRamContent,
+  openSavedVm,
   type RamContentOptions,
   readContent,
+  type SavedVmOptions,
 } from './file/ram-content.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';

@@ -5,6 +5,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import type { SavedVm } from '../vm/saved-vm.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
@@ -20,44 +21,61 @@ export interface RamContentOptions {
   only?: (block: RamBlock) => boolean;
 }
 
+/** Opens the final content of RAM alone, see {@link openSavedVm}. */
+export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<RamReader> {
+  return (await openSavedVm(file, options)).ram;
+}
+
+export interface SavedVmOptions extends RamContentOptions {
+  /** Keep the device sections, with their bodies. Default false. */
+  devices?: boolean;
+}
+
 /**
- * Opens the final content. The whole file is read and checked first.
- * Closing what is returned closes the scratch file, not `file`.
+ * Opens a file as the SavedVm that it holds. The whole file is read and checked first (of a mapped-ram file all but
+ * the pages). Closing its `ram` closes the scratch file, not `file`.
  * @throws MigrationError if the file is bad.
  */
-export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<RamReader> {
-  if (file.isSeekable) {
-    const mapped = await openMapped(file);
-    if (mapped !== undefined) return mapped;
+export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<SavedVm> {
+  const { devices = false, only = () => true } = options;
+  if (file.isSeekable && (await isMappedRam(file))) {
+    const blocks: RamBlock[] = [];
+    const settled = await settle(
+      file,
+      {
+        addBlock: (block) => void blocks.push(block),
+        apply() {},
+        takeBitmap: (block, firstPage, bits) => requirePages(file, block, firstPage, bits),
+      },
+      { devices, read: 'bitmaps' },
+    );
+    return { ...settled, ram: new MappedRamReader(nonClosing(file), blocks) };
   }
-  const only = options.only ?? (() => true);
   const scratch = await options.makeScratch();
   try {
     const store = new MappedRamStore(scratch, file.staging);
-    await settle(file, {
-      addBlock: (block) => store.addBlock(block),
-      apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
-    });
-    return store;
+    const settled = await settle(
+      file,
+      {
+        addBlock: (block) => store.addBlock(block),
+        apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
+      },
+      { devices },
+    );
+    return { ...settled, ram: store };
   } catch (error) {
     await scratch.close();
     throw error;
   }
 }
 
-/** Opens a mapped-ram file as what it is; undefined if the file is another kind of stream. */
-async function openMapped(file: MigrationFile): Promise<RamReader | undefined> {
-  const blocks: RamBlock[] = [];
+/** Whether the configuration says so; it comes before all sections. */
+async function isMappedRam(file: MigrationFile): Promise<boolean> {
   for await (const item of file.flow({ read: 'bitmaps' })) {
-    if (item.kind === 'configuration' && !item.configuration.capabilities.includes('mapped-ram')) return undefined;
-    if (item.kind === 'block') {
-      if (item.block.mapped === undefined && blocks.length === 0) return undefined;
-      blocks.push(item.block);
-    }
-    if (item.kind === 'bitmap') requirePages(file, item.block, item.firstPage, item.bits);
-    if (item.kind === 'finding' && item.finding.severity === 'error') throw MigrationError.from(item.finding);
+    if (item.kind === 'configuration') return item.configuration.capabilities.includes('mapped-ram');
+    if (item.kind === 'section') break;
   }
-  return new MappedRamReader(nonClosing(file), blocks);
+  return false;
 }
 
 /** Every page that a bitmap promises must lie within the file. */

@@ -3,10 +3,11 @@
  * The strict reader: anything that makes content doubtful is thrown, not collected (`verify.ts` collects).
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
+import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { SavedVm } from '../vm/saved-vm.ts';
 import { MigrationError } from '../wire/migration-error.ts';
-import type { MigrationFile } from './open.ts';
+import type { FlowOptions, MigrationFile } from './open.ts';
 
 /** Takes RAM in: a store, or a set of raw images. */
 export interface RamSink {
@@ -15,16 +16,14 @@ export interface RamSink {
   apply(block: RamBlock, batch: PageBatch): Promise<void> | void;
   /** What the machine said, before its blocks. */
   configure?(configuration: Configuration): Promise<void> | void;
+  /** Present bits of a mapped-ram block, where only those are read; `firstPage` as in the Flow. */
+  takeBitmap?(block: RamBlock, firstPage: number, bits: Uint8Array): Promise<void> | void;
 }
 
-export interface Settled {
-  configuration: Configuration | undefined;
-  /** Device sections in stream order, with their bodies; empty unless they were asked for. */
-  devices: DeviceSection[];
-  description: Description | undefined;
-}
+/** A SavedVm but for its RAM, which the sink has. */
+export type Settled = Omit<SavedVm, 'ram'>;
 
-export interface SettleOptions {
+export interface SettleOptions extends FlowOptions {
   /** Keep the device sections' bodies: at most 128 MiB in all. Default false. */
   devices?: boolean;
 }
@@ -35,7 +34,7 @@ const maxDeviceBytes = 128 << 20;
 export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
   const settled: Settled = { configuration: undefined, devices: [], description: undefined };
   let deviceBytes = 0;
-  for await (const item of file.flow()) {
+  for await (const item of file.flow(options)) {
     switch (item.kind) {
       case 'configuration':
         settled.configuration = item.configuration;
@@ -58,6 +57,9 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
             section: 'ram',
           },
         );
+      case 'bitmap':
+        await sink.takeBitmap?.(item.block, item.firstPage, item.bits);
+        break;
       case 'device':
         if (options.devices !== true) break;
         deviceBytes += item.device.data.length;

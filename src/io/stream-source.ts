@@ -9,9 +9,13 @@ export class StreamSource implements ByteSource {
   /** Position of the chunk's first byte not handed out. */
   #position = 0;
 
-  constructor(chunks: AsyncIterable<Uint8Array>, name: string) {
+  readonly #cancel: (() => void) | undefined;
+
+  /** `cancel` tells the other side that no more is wanted; without it, closing waits for the chunk under way. */
+  constructor(chunks: AsyncIterable<Uint8Array>, name: string, cancel?: () => void) {
     this.#chunks = chunks[Symbol.asyncIterator]();
     this.name = name;
+    this.#cancel = cancel;
   }
 
   async read(target: Uint8Array, position: number): Promise<number> {
@@ -35,6 +39,7 @@ export class StreamSource implements ByteSource {
   }
 
   async close(): Promise<void> {
-    await this.#chunks.return?.();
+    if (this.#cancel === undefined) await this.#chunks.return?.();
+    else this.#cancel();
   }
 }

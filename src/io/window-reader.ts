@@ -61,10 +61,14 @@ export class WindowReader {
     else await this.#fill(want.bytes);
   }
 
-  /** Waits for reads under way: after this the arena is not written to. */
+  /**
+   * Waits for a read under way: after this the arena is not written to. Not so with a source that can only be read
+   * forward: it may stay silent for ever, and nothing else reads it, or uses its buffers, after this.
+   */
   async settle(): Promise<void> {
-    await this.#pending?.count.catch(() => 0);
+    const pending = this.#pending;
     this.#pending = undefined;
+    if (this.#source.size !== undefined) await pending?.count.catch(() => 0);
   }
 
   #place(offset: number, position: number, limit: number): void {
@@ -83,12 +87,28 @@ export class WindowReader {
       window.position = position;
       return;
     }
+    if (this.#source.size === undefined) {
+      await this.#passTo(offset);
+      return;
+    }
     await this.settle();
     window.ended = false;
     this.#next = offset;
     const body = this.#bodies[this.#current] as number;
     this.#place(offset, body, body);
     this.#firstValid = body;
+  }
+
+  /** Goes forward by reading, since what was read ahead cannot be read again. */
+  async #passTo(offset: number): Promise<void> {
+    const { window } = this;
+    if (offset < window.offset)
+      throw new RangeError(`${window.source}: expected no offset below ${window.offset}, got ${offset}`);
+    while (window.base + window.limit < offset && !window.ended) {
+      window.position = window.limit;
+      await this.#fill(1);
+    }
+    window.position = Math.min(window.limit, offset - window.base);
   }
 
   async #fill(bytes: number): Promise<void> {

@@ -1,11 +1,12 @@
-/** A SavedVm: a migration at rest. Every output starts from one. */
+/** A SavedVm: a migration at rest, what is left when everything has arrived. Every output starts from one. */
 import type { Configuration, Description, DeviceSection } from './flow.ts';
-import type { RamStore } from './ram-store.ts';
+import type { RamReader } from './ram-store.ts';
 
 export interface SavedVm {
   /** Undefined for machine types before 2.4, which send none. */
   configuration: Configuration | undefined;
-  ram: RamStore;
+  ram: RamReader;
+  /** Device sections in stream order; empty unless they were asked for. */
   devices: DeviceSection[];
   description: Description | undefined;
 }

@@ -64,7 +64,11 @@ export function* decodeSectionHead(
     throw new MigrationError('bad-section', `section id ${id} of "${name}" is taken by "${other.name}"`, place());
   }
   if (other === undefined && known.size >= maxSections) {
-    throw new MigrationError('limit-exceeded', `expected at most ${maxSections} sections with ids of their own`, place());
+    throw new MigrationError(
+      'limit-exceeded',
+      `expected at most ${maxSections} sections with ids of their own`,
+      place(),
+    );
   }
   known.set(id, { name, instanceId, versionId, latest: kind });
   return { kind, id, name, instanceId, versionId, offset, packaged };

@@ -94,11 +94,12 @@ async function sourceOf(fd: number, name: string): Promise<ByteSource> {
   if (stat.isFile()) return new NodeFile(fd, name, stat.size);
   if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(fd));
   if (stat.isDirectory()) throw Object.assign(new Error(`${name} is a directory`), { code: 'EISDIR' });
-  if (isatty(fd)) return new StreamSource(new ReadStream(fd), name);
-  if (stat.isFIFO() || stat.isSocket()) {
-    return new StreamSource(new Socket({ fd, readable: true, writable: false }), name);
-  }
-  return new StreamSource(createReadStream('', { fd, highWaterMark: 1 << 20 }), name);
+  const stream = isatty(fd)
+    ? new ReadStream(fd)
+    : stat.isFIFO() || stat.isSocket()
+      ? new Socket({ fd, readable: true, writable: false })
+      : createReadStream('', { fd, highWaterMark: 1 << 20 });
+  return new StreamSource(stream, name, () => void stream.destroy());
 }
 
 /** The size of a block device: stat says 0, so search for the last readable byte. */
