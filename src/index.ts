@@ -45,7 +45,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
       yield value;
     }
   };
-  return new StreamSource(read(), 'stream', () => void reader.cancel());
+  return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';

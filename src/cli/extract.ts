@@ -1,13 +1,15 @@
 /** `vmferry extract`: RAM blocks as raw images. */
-import { closeSync, mkdirSync, openSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
+import { fstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { openRamContent, readContent } from '../file/ram-content.ts';
+import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
+import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { formatBytes, plural } from './format.ts';
+import { formatBytes, plural, printable } from './format.ts';
 import { UsageError, withFile, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
@@ -48,7 +50,7 @@ Examples:
         const output = options.output as string;
         if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
         if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
-        return extractToExisting(file, idstr, output, options.scratch);
+        return extractInPlace(file, idstr, output, options.scratch);
       });
     });
 }
@@ -66,17 +68,23 @@ interface Written extends ExtractedBlock {
 }
 
 function printResult(options: ExtractOptions, written: Written[]): void {
+  for (const { idstr, absentPages } of written) {
+    if (absentPages === 0) continue;
+    const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;
+    process.stderr.write(`vmferry: warning: ${what} were never sent, so they read as zeros\n`);
+  }
   if (options.json === true) {
     process.stdout.write(`${JSON.stringify({ blocks: written }, null, 2)}\n`);
     return;
   }
-  for (const { idstr, path, length, dataBytes, absentPages } of written) {
-    const absent = absentPages > 0 ? `, ${plural(absentPages, 'page')} never sent` : '';
-    process.stdout.write(`${path}: ${idstr}, ${formatBytes(length)}, ${formatBytes(dataBytes)} of it data${absent}\n`);
+  for (const { idstr, path, length, dataBytes } of written) {
+    const what = `${printable(idstr)}, ${formatBytes(length)}, ${formatBytes(dataBytes)} of it data`;
+    process.stdout.write(`${printable(path)}: ${what}\n`);
   }
 }
 
 async function extractOne(file: MigrationFile, idstr: string, path: string): Promise<Written[]> {
+  refuseInput(file, path);
   // Opened first, so that a place that cannot be written to is known before a long read.
   const output = new OutputFile(path);
   const names: string[] = [];
@@ -109,7 +117,9 @@ async function extractAll(file: MigrationFile, directory: string): Promise<Writt
   const outputs: { idstr: string; output: OutputFile }[] = [];
   try {
     const blocks = await extractBlocks(file, ({ idstr }) => {
-      const output = new OutputFile(join(directory, blockFileName(idstr)));
+      const path = join(directory, blockFileName(idstr));
+      refuseInput(file, path);
+      const output = new OutputFile(path);
       outputs.push({ idstr, output });
       return output.file;
     });
@@ -160,17 +170,28 @@ async function extractToPipe(
   }
 }
 
-/** Writes a block into something that cannot be replaced: a pipe, a device. It is not undone if it fails midway. */
-async function extractToExisting(file: MigrationFile, idstr: string, path: string, scratch: string): Promise<void> {
-  const { writeSync } = await import('node:fs');
+/** Writes a block into something that cannot be replaced: a FIFO, a device. It is not undone if it fails midway. */
+async function extractInPlace(file: MigrationFile, idstr: string, path: string, scratch: string): Promise<void> {
   process.stderr.write(`vmferry: ${path} is no regular file: it is written in place\n`);
-  const fd = openSync(path, 'w');
+  let output: SequentialOutput | undefined;
   try {
+    // Opened when there is something to write: bad input is found first.
     const write = async (bytes: Uint8Array) => {
-      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+      output ??= await openInPlace(path);
+      await output.write(bytes);
     };
     await extractToPipe(file, idstr, write, scratch);
   } finally {
-    closeSync(fd);
+    await output?.close();
+  }
+}
+
+/** The input must not be replaced by what is extracted from it. */
+function refuseInput({ source }: MigrationFile, path: string): void {
+  const target = statSync(path, { throwIfNoEntry: false });
+  if (!(source instanceof NodeFile) || target === undefined) return;
+  const input = fstatSync(source.fd);
+  if (input.dev === target.dev && input.ino === target.ino) {
+    throw new UsageError(`expected another output than the input, got ${path}`);
   }
 }

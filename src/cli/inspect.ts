@@ -61,7 +61,10 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
     const sound = inspection.error === null && !inspection.findings.some(({ severity }) => severity === 'error');
-    const hashes = options.hash === true && sound ? await hashAll(file, store, makeScratch) : new Map();
+    const readable = sound && !inspection.findings.some(({ code }) => code === 'unsupported');
+    const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch) : new Map();
+    if (options.hash === true && !readable)
+      process.stderr.write('vmferry: no hashes, since not all content can be read\n');
     if (options.json === true) {
       printJson(inspection, hashes);
     } else {
@@ -71,7 +74,8 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
       const drawn = maps.map(({ block, cells }) => `\n${printable(block.idstr)}\n${drawMap(cells, inspection.format)}`);
       process.stdout.write(`${[describe(inspection, options, hashes), ...drawn].join('\n')}\n`);
     }
-    process.exitCode = inspection.complete && sound ? ExitCode.ok : ExitCode.badInput;
+    process.exitCode =
+      inspection.complete && sound && (readable || options.hash !== true) ? ExitCode.ok : ExitCode.badInput;
   } finally {
     await store?.close();
   }

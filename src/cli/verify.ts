@@ -48,8 +48,7 @@ export function describeFinding(finding: CountedFinding, paint = painter(process
 function describe(verification: Verification): string {
   const paint = painter(process.stdout);
   const lines = verification.findings.map((finding) => describeFinding(finding, paint));
-  const count = (severity: Severity) =>
-    verification.findings.filter((finding) => finding.severity === severity).reduce((sum, { count }) => sum + count, 0);
+  const kinds = (severity: Severity) => verification.findings.filter((finding) => finding.severity === severity).length;
   const { format, machine, ramBytes, pageRecords, sections, length } = verification;
   const what = [
     `${format === 'stream' ? 'stream' : 'mapped-ram file'}${machine === null ? '' : ` of ${printable(machine)}`}`,
@@ -57,9 +56,9 @@ function describe(verification: Verification): string {
     `${formatBytes(ramBytes)} RAM`,
     plural(pageRecords, 'page record'),
     plural(sections, 'section'),
-    count('warning') > 0 ? plural(count('warning'), 'warning') : undefined,
+    kinds('warning') > 0 ? plural(kinds('warning'), 'warning') : undefined,
   ].filter((part) => part !== undefined);
-  const verdict = verification.ok ? paint('green', 'OK') : paint('red', `BAD: ${plural(count('error'), 'error')}`);
+  const verdict = verification.ok ? paint('green', 'OK') : paint('red', `BAD: ${plural(kinds('error'), 'error')}`);
   lines.push(`${printable(verification.source)}: ${verdict} (${what.join(', ')})`);
   return lines.join('\n');
 }

@@ -50,7 +50,7 @@ export interface Inspection {
   /** Guest UUID, 32 hex digits. */
   uuid: string | null;
   capabilities: string[];
-  /** The stream was read to its end and its RAM can be trusted. */
+  /** The stream was read to its end, and no bitmap in it is unfinished. */
   complete: boolean;
   ram: {
     totalBytes: number;
@@ -94,7 +94,7 @@ export interface InspectResult {
  * `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
-  const survey = new Survey(options.pages === true);
+  const survey = new Survey(file.source.name, options.pages === true);
   let error: Finding | null = null;
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {

@@ -6,6 +6,7 @@ import { PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
 import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { Place } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
@@ -54,10 +55,15 @@ export class Survey {
   /** Offset of the first byte after the stream, if it ended. */
   end: number | undefined;
   #lastBoundary: Boundary | undefined;
+  readonly #source: string;
   readonly #keepBitmaps: boolean;
 
-  /** `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how many there are. */
-  constructor(keepBitmaps = false) {
+  /**
+   * `source` is the name for places. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
+   * many there are.
+   */
+  constructor(source: string, keepBitmaps = false) {
+    this.#source = source;
     this.#keepBitmaps = keepBitmaps;
   }
 
@@ -91,6 +97,7 @@ export class Survey {
         break;
       case 'sync':
         this.syncs++;
+        this.#addUnsupported('the pages of a multifd migration are in its channels, which are not read', item.offset);
         break;
       case 'command':
         this.#takeCommand(item.command);
@@ -126,7 +133,21 @@ export class Survey {
       count.records++;
       count.bytes += batch.size[i] as number;
       if (kind !== PageKind.zero || block.mapped === undefined) states.set(batch.page[i] as number, kind);
+      if (kind === PageKind.compressed) {
+        this.#addUnsupported(
+          'compressed pages (capability compress) are not decoded',
+          batch.offset[i] as number,
+          block,
+        );
+      }
     }
+  }
+
+  /** Valid, but its content is not read: RAM is not all there. */
+  #addUnsupported(message: string, offset: number, block?: RamBlock): void {
+    const place: Place = { source: this.#source, offset, coordinate: 'file', section: 'ram' };
+    if (block !== undefined) place.block = block.idstr;
+    this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
   }
 
   #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {

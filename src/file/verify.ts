@@ -61,7 +61,7 @@ const maxDevices = 100_000;
 
 /** What a survey does not notice. */
 class Checks {
-  readonly survey = new Survey();
+  readonly survey: Survey;
   readonly #file: MigrationFile;
   readonly #devices: SeenDevice[] = [];
   #ended = false;
@@ -69,6 +69,7 @@ class Checks {
 
   constructor(file: MigrationFile) {
     this.#file = file;
+    this.survey = new Survey(file.source.name);
   }
 
   take(item: FlowItem): void {
@@ -84,11 +85,6 @@ class Checks {
     const { survey } = this;
     if (survey.description !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
     else if (!this.#postcopy) this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
-    if (survey.syncs > 0) {
-      const message = 'the pages of a multifd migration are in its channels, which are not read';
-      const place = { ...this.#place(survey.end ?? 0), section: 'ram' };
-      survey.findings.add({ ...makeFinding('unsupported', message, place), severity: 'warning' });
-    }
     for (const block of survey.blocks) {
       const { absent } = survey.countPages(block);
       if (absent === 0 || survey.format === 'mapped-ram') continue;
@@ -115,11 +111,6 @@ class Checks {
       this.#reportZeroPages(block, batch, bitmap);
     }
     this.#checkDeltas(block, batch);
-    for (let i = 0; i < batch.count; i++) {
-      if (batch.kind[i] !== PageKind.compressed) continue;
-      const message = 'compressed pages (capability compress) are not decoded, so not checked';
-      this.survey.findings.add({ ...this.#pageFinding('unsupported', message, block, batch, i), severity: 'warning' });
-    }
   }
 
   #checkDeltas(block: RamBlock, batch: PageBatch): void {

@@ -56,7 +56,7 @@ export const findingCodes = {
   'no-footers': ['info', 'a stream without section footers (machine types before 2.4)'],
   'guessed-boundary': ['warning', 'a device section whose end is a guess: neither footer nor description'],
   'no-ram-end': ['info', 'the RAM section has no end part (as in a background snapshot)'],
-  'pages-absent': ['info', 'pages that were never sent: their content reads as zero'],
+  'pages-absent': ['warning', 'pages that were never sent: their content reads as zero'],
   'zero-data-page': ['info', 'pages sent in full although all their bytes are zero'],
   'unknown-capability': ['warning', 'a capability in the configuration that is not known to change the format'],
   'unaligned-pages': ['info', 'mapped-ram pages not on a 1 MiB boundary, as QEMU would place them'],
