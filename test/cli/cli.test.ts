@@ -329,6 +329,69 @@ describe('extract', () => {
   });
 });
 
+describe('extract, where it would do harm', () => {
+  it('does not replace its input', async () => {
+    const folder = emptyDirectory();
+    const input = join(folder, 'pc.ram.raw');
+    writeFileSync(input, xbzrle.bytes);
+    symlinkSync('pc.ram.raw', join(folder, 'link'));
+    for (const target of [
+      ['--block', 'pc.ram', '-o', input],
+      ['--block', 'pc.ram', '-o', join(folder, 'link')],
+      ['--all', folder],
+    ]) {
+      const { stderr, code } = await runCli(['extract', input, ...target]);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/expected another output than the input/);
+      expect(sha256(readFileSync(input))).toBe(sha256(xbzrle.bytes));
+      expect(readdirSync(folder).sort()).toEqual(['link', 'pc.ram.raw']);
+    }
+  });
+
+  it('refuses the main channel of a multifd migration, and does not hash it', async () => {
+    const path = join(directory, 'multifd.bin');
+    // The pages went through the channels; the main channel has only marks where to wait for them.
+    writeFileSync(path, Buffer.from(`${multifdHex.replace(/[^0-9a-f]/g, '')}`, 'hex'));
+    const folder = emptyDirectory();
+    const extracted = await runCli(['extract', path, '--all', join(folder, 'all')]);
+    expect(extracted.code).toBe(1);
+    expect(extracted.stderr).toMatch(/the pages of a multifd migration are in its channels.*\[unsupported\]/);
+    expect(readdirSync(folder)).toEqual([]);
+    const verified = await runCli(['verify', '--json', path]);
+    const codes = JSON.parse(verified.stdout).findings.map(({ code }: { code: string }) => code);
+    expect(codes).toEqual(expect.arrayContaining(['unsupported', 'pages-absent']));
+    for (const input of [undefined, readFileSync(path)]) {
+      const hashed = await runCli(['inspect', '--hash', '--json', input === undefined ? path : '-'], input);
+      expect(hashed.code).toBe(1);
+      expect(JSON.parse(hashed.stdout).ram.blocks[0].sha256).toBeUndefined();
+    }
+  });
+
+  it('warns of pages that were never sent', async () => {
+    const path = join(directory, 'absent.bin');
+    writeFileSync(path, Buffer.from(multifdHex.replaceAll('0000000000000200', '').replace(/[^0-9a-f]/g, ''), 'hex'));
+    const target = join(emptyDirectory(), 'ram.raw');
+    const { stderr, code } = await runCli(['extract', path, '--block', 'ram', '-o', target]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/warning: 2 pages of ram were never sent, so they read as zeros/);
+    expect(readFileSync(target)).toEqual(Buffer.alloc(8192));
+  });
+
+  it('to a full device says so and exits with 2', async () => {
+    const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', '/dev/full'];
+    const { stderr, code } = await runCli(args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/ENOSPC/);
+  });
+});
+
+/** Header, configuration, START with one block of two pages, PART, END and EOF, with multifd's marks. */
+const multifdHex = `5145564d00000003 07 00000004 6e6f6e65
+  01 00000001 0372616d 00000000 00000004 0000000000002004 0372616d 0000000000002000
+  0000000000000200 0000000000000010 7e00000001
+  02 00000001 0000000000000200 0000000000000010 7e00000001
+  03 00000001 0000000000000010 7e00000001 00`;
+
 /** Reads a FIFO to its end. */
 async function runReader(path: string): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -404,16 +467,11 @@ describe('wrong use', () => {
 
 describe('interruption', () => {
   /** A stream that begins and then waits for ever. */
-  const stalled = () =>
-    new Readable({
-      read() {
-        if (this.listenerCount('error') < 0) return;
-        if (!this.readableEnded && this.readableLength === 0 && !(this as { sent?: boolean }).sent) {
-          (this as { sent?: boolean }).sent = true;
-          this.push(xbzrle.bytes.subarray(0, 200_000));
-        }
-      },
-    });
+  const stalled = () => {
+    const readable = new Readable({ read() {} });
+    readable.push(xbzrle.bytes.subarray(0, 200_000));
+    return readable;
+  };
 
   it.each([
     ['SIGINT', 130],
@@ -435,6 +493,23 @@ describe('interruption', () => {
     });
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('SIGINT while waiting for the reader of a FIFO ends it', async () => {
+    const path = join(emptyDirectory(), 'fifo');
+    execFileSync('mkfifo', [path]);
+    const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', path];
+    const interrupt = { signal: 'SIGINT', afterMs: 1500 } as const;
+    const { code } = await runCli(args, undefined, { interrupt, timeoutMs: 20_000 });
+    expect(code).toBe(130);
+  });
+
+  it('bad input on a pipe is reported at once, though its writer stays', async () => {
+    const silent = new Readable({ read() {} });
+    silent.push('this is no stream, and its writer says no more');
+    const { code, stdout } = await runCli(['verify', '-'], silent, { timeoutMs: 20_000 });
+    expect(stdout).toMatch(/not-a-migration-stream/);
+    expect(code).toBe(1);
   });
 
   it('SIGINT while waiting for the writer of a FIFO ends it', async () => {
