@@ -24,6 +24,8 @@ export default defineConfig({
       project('unit', ['test/{kernel,oracle,vm,wire,io,file}/**/*.test.ts'], 120_000),
       // The built package and command line, on the fixtures that ship with the repo.
       project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 300_000),
+      // The built package in real Chromium.
+      project('browser', ['test/browser/**/*.test.ts'], 120_000),
       project('qemu', ['test/qemu/**/*.test.ts'], 300_000),
     ],
   },

@@ -26,6 +26,9 @@ import type { Staging } from './staging.ts';
 /** Section id of `ram` in the files written here: any will do that no device has, and QEMU numbers from 0. */
 const ramSectionId = 0x7265_7272;
 
+/** The page size that readers assume until something states another. */
+const assumedPageSize = 4096;
+
 /** Bytes of bitmap handled at a time: a multiple of 8. */
 const bitmapPiece = 64 * 1024;
 const piecePages = bitmapPiece * 8;
@@ -66,9 +69,11 @@ export class MappedRamStore implements RamStore {
   }
 
   /** Writes what comes before the first block, once. Returns where the size of RAM stands. */
-  async #begin(): Promise<number> {
+  async #begin(pageSize = assumedPageSize): Promise<number> {
     if (this.#memSizeOffset !== undefined) return this.#memSizeOffset;
-    const configuration = this.#configuration;
+    const configuration = { ...this.#configuration };
+    // A reader that assumes larger pages would take part of the size of RAM for flags.
+    if (pageSize < assumedPageSize) configuration.targetPageBits ??= Math.log2(pageSize);
     const out = new ByteWriter().u32(streamMagic).u32(streamVersion).u8(SectionType.configuration);
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram'])].filter(
       (name) => name !== 'x-ignore-shared',
@@ -83,8 +88,8 @@ export class MappedRamStore implements RamStore {
 
   /** Lays out a block; its pages are absent. Returns it with its place. */
   async addBlock(block: RamBlock): Promise<RamBlock> {
-    await this.#begin();
     const { idstr, usedLength, pageSize } = block;
+    await this.#begin(pageSize);
     const entry = new ByteWriter();
     encodeBlockEntry(entry, idstr, usedLength);
     const place = placeMapped(this.#end + entry.length, usedLength / pageSize);

@@ -40,6 +40,8 @@ export interface RamState {
   current: RamBlock | undefined;
   /** Where the page scan is: within a pass it only moves forward. */
   scan: { block: number; page: number };
+  /** The guest runs at the destination: pages come as it asks for them, and no longer in passes. */
+  postcopy: boolean;
   /** What the hot loop noticed and passed over; set when it returns `finding`. */
   finding: Finding | undefined;
   /** Bytes wanted; set when it returns `more`. */
@@ -53,6 +55,7 @@ export function makeRamState(pageSize: number): RamState {
     byName: new Map(),
     current: undefined,
     scan: { block: -1, page: -1 },
+    postcopy: false,
     finding: undefined,
     wanted: 0,
   };

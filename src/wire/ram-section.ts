@@ -77,7 +77,7 @@ function* decodePages(window: ByteWindow, ram: RamState, batch: PageBatch): Gene
       batch.clear();
     }
     if (stop === Stop.more) yield* need(window, ram.wanted, 'a RAM record');
-    else if (stop === Stop.wrap) yield { kind: 'pass-end', offset: window.offset };
+    else if (stop === Stop.wrap && !ram.postcopy) yield { kind: 'pass-end', offset: window.offset };
     else if (stop === Stop.finding && ram.finding !== undefined) yield { kind: 'finding', finding: ram.finding };
     else if (stop === Stop.other) return;
   }

@@ -39,7 +39,6 @@ interface StreamState {
   format: RamFormat;
   /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
   sizes: Map<string, { next: number; list: (number | undefined)[] }>;
-  postcopy: boolean;
   batch: PageBatch;
 }
 
@@ -55,7 +54,7 @@ export function* decodeStream(
     yield* decodeConfigurationItem(window, state, options);
   }
   yield* decodeItems(window, state, undefined);
-  if (!state.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
+  if (!state.ram.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
     yield { kind: 'description', description: yield* decodeDescription(window) };
   }
@@ -83,7 +82,6 @@ function makeState(batch: PageBatch, options: StreamOptions): StreamState {
       read: options.read ?? 'pages',
     },
     sizes,
-    postcopy: false,
     batch,
   };
 }
@@ -259,7 +257,7 @@ function* decodeCommandItem(
       break;
     }
     case CommandCode.postcopyListen:
-      state.postcopy = true;
+      state.ram.postcopy = true;
       break;
     case CommandCode.postcopyRun:
       // Pages restart with their block's name, and come as the guest asks for them.

@@ -1,6 +1,7 @@
 /**
- * Files of Node's fs. Reads go through the thread pool, straight into the caller's view of WASM memory, so that they
- * overlap with decoding; writes are synchronous, since a page run per call would otherwise mean an await per page run.
+ * Files of Node's fs. Large reads go through the thread pool, straight into the caller's view of WASM memory, so that
+ * they overlap with decoding. Small reads and all writes are synchronous: they come one per run of pages, and a trip
+ * through the thread pool takes longer than most of them.
  */
 import {
   close,
@@ -11,6 +12,7 @@ import {
   ftruncateSync,
   open,
   read,
+  readSync,
   statSync,
   writeSync,
 } from 'node:fs';
@@ -25,6 +27,11 @@ const readAsync = promisify(read);
 const fsyncAsync = promisify(fsync);
 const closeAsync = promisify(close);
 
+/** Reads up to this many bytes are synchronous, */
+const maxSyncRead = 256 * 1024;
+/** but for one in so many, so that the event loop turns and signals are heard. */
+const asyncShare = 64;
+
 /** The kernel takes at most 2^31 - 1 bytes per write. */
 const maxWrite = 1 << 30;
 
@@ -34,6 +41,7 @@ export class NodeFile implements ByteStore {
   readonly fd: number;
   #size: number;
   #open = true;
+  #smallReads = 0;
 
   constructor(fd: number, name: string, size: number) {
     this.fd = fd;
@@ -45,7 +53,14 @@ export class NodeFile implements ByteStore {
     return this.#size;
   }
 
-  async read(target: Uint8Array, position: number): Promise<number> {
+  read(target: Uint8Array, position: number): Promise<number> | number {
+    if (target.length <= maxSyncRead && ++this.#smallReads % asyncShare !== 0) {
+      return readSync(this.fd, target, 0, target.length, position);
+    }
+    return this.#readAsync(target, position);
+  }
+
+  async #readAsync(target: Uint8Array, position: number): Promise<number> {
     return (await readAsync(this.fd, target, 0, target.length, position)).bytesRead;
   }
 

@@ -1,0 +1,106 @@
+/** The built package in a real Chromium gives what it gives in Node. */
+import { createHash } from 'node:crypto';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { extractBlocks, inspect, MemoryFile, type OpenOptions, open, verify } from '../../src/index.ts';
+import { loadFixtures } from '../fixture-files.ts';
+import { findChromium, launchFlags } from './chromium.ts';
+import { type PageServer, servePage } from './server.ts';
+
+const fixtures = loadFixtures();
+const executablePath = findChromium();
+
+/** What `page.mjs` gives, found out in Node. */
+async function examine(bytes: Uint8Array, options: OpenOptions) {
+  const file = await open(new Blob([bytes.slice()]), options);
+  const { inspection } = await inspect(file);
+  const verification = await verify(file);
+  const files = new Map<string, MemoryFile>();
+  const extracted = await extractBlocks(file, ({ idstr }) => {
+    const image = new MemoryFile(idstr);
+    files.set(idstr, image);
+    return image;
+  });
+  const digests = Object.fromEntries(
+    [...files].map(([idstr, image]) => {
+      const content = new Uint8Array(image.size);
+      image.read(content, 0);
+      return [idstr, createHash('sha256').update(content).digest('hex')];
+    }),
+  );
+  const { variant } = file.kernel;
+  return { inspection, verification, extracted, digests, variant };
+}
+
+describe.skipIf(executablePath === undefined)('in Chromium', () => {
+  let server: PageServer;
+  let browser: Browser;
+  let page: Page;
+  const complaints: string[] = [];
+  const strangers: string[] = [];
+
+  beforeAll(async () => {
+    server = await servePage(new Map(fixtures.map(({ name, bytes }) => [name, bytes])));
+    browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
+    page = await browser.newPage();
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('request', (request) => {
+      if (!request.url().startsWith(server.origin)) strangers.push(request.url());
+    });
+    await page.goto(server.origin);
+    await page.waitForFunction('globalThis.vmferryPage !== undefined');
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  /** Calls a function of `page.mjs`. */
+  const inPage = (name: string, ...args: unknown[]): Promise<unknown> =>
+    page.evaluate(`globalThis.vmferryPage.${name}(...${JSON.stringify(args)})`);
+
+  /** Compressed pages are not decoded, here or there. */
+  const readable = fixtures.filter(({ name }) => !name.includes('compress'));
+
+  it.each(readable)('$name is inspected, verified and extracted as in Node', async ({ name, bytes, offset, truth }) => {
+    const found = await inPage('examine', name, { offset });
+    // What travels from the page is JSON: no undefined.
+    const expected = JSON.parse(JSON.stringify(await examine(bytes, { offset })));
+    expect(found).toEqual(expected);
+    const { digests } = found as { digests: Record<string, string> };
+    expect(digests).toEqual(Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])));
+  });
+
+  it('runs on either build of the kernels', async () => {
+    const { name, offset } =
+      readable.find((fixture) => fixture.name.includes('xbzrle')) ?? (readable[0] as (typeof readable)[0]);
+    const [simd, scalar] = (await Promise.all([
+      inPage('examine', name, { offset, variant: 'simd' }),
+      inPage('examine', name, { offset, variant: 'scalar' }),
+    ])) as { variant: string }[];
+    expect([simd?.variant, scalar?.variant]).toEqual(['simd', 'scalar']);
+    expect({ ...simd, variant: '' }).toEqual({ ...scalar, variant: '' });
+  });
+
+  it.each(fixtures)('$name is verified while it is being fetched', async ({ name, bytes, offset }) => {
+    const file = await open(new Blob([bytes.slice()]).stream(), { offset });
+    expect(await inPage('verifyStream', name, { offset })).toEqual(JSON.parse(JSON.stringify(await verify(file))));
+  });
+
+  it('refuses what is no migration stream with the same error', async () => {
+    expect(await inPage('refusal', [...new TextEncoder().encode('no migration stream')])).toEqual({
+      name: 'MigrationError',
+      code: 'not-a-migration-stream',
+      message: expect.stringContaining('expected the magic bytes "QEVM"'),
+    });
+  });
+
+  it('wants nothing from elsewhere and says nothing on the console', () => {
+    expect(strangers).toEqual([]);
+    expect(complaints).toEqual([]);
+  });
+});

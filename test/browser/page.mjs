@@ -1,0 +1,49 @@
+/** Runs in the page: reads a capture with the built package and gives plain values, to be compared with Node's. */
+import { extractBlocks, inspect, MemoryFile, open, verify } from '/dist/index.js';
+
+async function sha256(file) {
+  const bytes = new Uint8Array(file.size);
+  file.read(bytes, 0);
+  const digest = await crypto.subtle.digest('SHA-256', bytes);
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Everything the package says of a source that can be read again. */
+async function examine(name, options) {
+  const blob = await (await fetch(`/captures/${name}`)).blob();
+  const file = await open(blob, options);
+  const { inspection } = await inspect(file);
+  const verification = await verify(file);
+  const files = new Map();
+  const extracted = await extractBlocks(file, ({ idstr }) => {
+    files.set(idstr, new MemoryFile(idstr));
+    return files.get(idstr);
+  });
+  const digests = {};
+  for (const [idstr, image] of files) digests[idstr] = await sha256(image);
+  const { variant } = file.kernel;
+  await file.close();
+  return { inspection, verification, extracted, digests, variant };
+}
+
+/** Verifies a capture while it is being fetched. */
+async function verifyStream(name, options) {
+  const { body } = await fetch(`/captures/${name}`);
+  const file = await open(body, options);
+  const verification = await verify(file);
+  await file.close();
+  return verification;
+}
+
+/** The name and code of the error for bytes that are no capture. */
+async function refusal(bytes) {
+  try {
+    const file = await open(new Blob([new Uint8Array(bytes)]));
+    for await (const _ of file.flow());
+    return undefined;
+  } catch ({ name, code, message }) {
+    return { name, code, message };
+  }
+}
+
+globalThis.vmferryPage = { examine, verifyStream, refusal };

@@ -1,0 +1,282 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { MappedRamReader, MappedRamStore } from '../../src/file/mapped-ram-store.ts';
+import { open } from '../../src/index.ts';
+import { MemoryFile } from '../../src/io/memory-file.ts';
+import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
+import type { RamBlock } from '../../src/vm/ram-block.ts';
+import type { RamReader } from '../../src/vm/ram-store.ts';
+import { slowRead } from '../oracle/slow-reader.ts';
+import { BlockModel, Feeder, type Pass, passes } from './pages.ts';
+import { RecordingFile } from './recording-file.ts';
+
+const feeder = await Feeder.make();
+
+interface Shape {
+  pageSize: number;
+  offset: number;
+  blocks: { idstr: string; pages: number; passes: Pass[] }[];
+}
+
+const shapes: fc.Arbitrary<Shape> = fc.constantFrom(1024, 2048, 4096, 8192, 16384, 65536).chain((pageSize) => {
+  const block = fc.integer({ min: 1, max: pageSize > 8192 ? 20 : 150 }).chain((pages) =>
+    fc.record({
+      idstr: fc.oneof(
+        fc.constantFrom('pc.ram', '/rom@etc/acpi/tables'),
+        fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' }),
+        fc.constant('\u00e9'.repeat(255)),
+      ),
+      pages: fc.constant(pages),
+      passes: passes(pages),
+    }),
+  );
+  return fc.record({
+    pageSize: fc.constant(pageSize),
+    offset: fc.constantFrom(0, 0, 1, 12345, 4096),
+    blocks: fc.uniqueArray(block, { minLength: 1, maxLength: 3, selector: ({ idstr }) => idstr }),
+  });
+});
+
+const timer: DeviceSection = {
+  kind: 'full',
+  id: 3,
+  name: 'timer',
+  instanceId: 2,
+  versionId: 5,
+  offset: 0,
+  length: 0,
+  packaged: false,
+  data: new TextEncoder().encode('state of the timer'),
+  boundary: 'footer',
+};
+const descriptionOf = (pageSize: number): Description => {
+  const fields = [{ name: 'data', size: 18, type: 'buffer' }];
+  const value = { page_size: pageSize, devices: [{ name: 'timer', instance_id: 2, version: 5, fields }] };
+  return { offset: 0, length: 0, text: JSON.stringify(value), value };
+};
+
+async function build(shape: Shape, file: MemoryFile): Promise<{ store: MappedRamStore; models: BlockModel[] }> {
+  const configuration: Configuration = {
+    machine: 'pc-q35-10.0',
+    capabilities: ['x-ignore-shared'],
+    targetPageBits: Math.log2(shape.pageSize),
+    uuid: '0123456789abcdef0123456789abcdef',
+  };
+  const store = new MappedRamStore(file, feeder.staging, { offset: shape.offset, configuration });
+  const models: BlockModel[] = [];
+  for (const [index, { idstr, pages, passes: list }] of shape.blocks.entries()) {
+    const { pageSize } = shape;
+    const block = await store.addBlock({ index, idstr, usedLength: pages * pageSize, pageSize });
+    const model = new BlockModel(block);
+    for (const { wishes, gap } of list)
+      await store.apply(
+        block,
+        feeder.batch(
+          wishes.map((wish) => model.change(wish)),
+          gap,
+        ),
+      );
+    models.push(model);
+  }
+  return { store, models };
+}
+
+/** Requires that a reader has the content of the models, read in pieces of several sizes. */
+async function expectContent(ram: RamReader, models: readonly BlockModel[]): Promise<void> {
+  expect(ram.blocks.map(({ idstr, usedLength }) => [idstr, usedLength])).toEqual(
+    models.map(({ block }) => [block.idstr, block.usedLength]),
+  );
+  for (const [i, model] of models.entries()) {
+    const block = ram.blocks[i] as RamBlock;
+    const pages = model.states.length;
+    for (const step of [1, 7, pages]) {
+      for (let page = 0; page < pages; page += step) {
+        const count = Math.min(step, pages - page);
+        const target = new Uint8Array(count * block.pageSize).fill(0xee);
+        await ram.read(block, page, target);
+        const expected = model.content.subarray(page * block.pageSize, (page + count) * block.pageSize);
+        if (Buffer.compare(target, expected) !== 0) expect.fail(`pages ${page}..${page + count} of ${block.idstr}`);
+      }
+    }
+    for (const limit of [1, 5, pages]) {
+      for (const page of [0, Math.floor(pages / 2), pages - 1]) {
+        expect(await ram.nextData(block, page, limit)).toEqual(model.nextData(page, limit));
+      }
+    }
+  }
+}
+
+describe('a mapped-ram store', () => {
+  it('has the content and the states of a plain model after any passes, before and after it is finished', async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, async (shape) => {
+        const { store, models } = await build(shape, new MemoryFile());
+        await expectContent(store, models);
+        for (const { block, states } of models) {
+          expect(states.map((_, page) => store.state(block, page))).toEqual(states);
+        }
+        await store.finish([timer], descriptionOf(shape.pageSize));
+        await expectContent(store, models);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('writes a file that the slow reader reads to the same content', async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, async (shape) => {
+        const file = new RecordingFile();
+        const { store, models } = await build(shape, file);
+        await store.finish([timer], descriptionOf(shape.pageSize));
+        const bytes = file.content();
+        const result = slowRead(bytes, shape.offset);
+        expect(result).toMatchObject({
+          format: 'mapped-ram',
+          machine: 'pc-q35-10.0',
+          capabilities: ['mapped-ram'],
+          complete: true,
+          end: bytes.length,
+        });
+        expect(result.sections.map(({ kind, name }) => `${kind} ${name}`)).toEqual([
+          'start ram',
+          'end ram',
+          'full timer',
+        ]);
+        expect(result.sections[2]).toMatchObject({ instanceId: 2, versionId: 5 });
+        expect(result.vmdescription).toEqual(descriptionOf(shape.pageSize).value);
+        expect(result.blocks).toHaveLength(models.length);
+        for (const [i, model] of models.entries()) {
+          const slow = result.blocks[i];
+          expect([slow?.idstr, slow?.pageSize]).toEqual([model.block.idstr, shape.pageSize]);
+          expect(Buffer.compare(slow?.content ?? new Uint8Array(), model.content)).toBe(0);
+          expect([...(slow?.last ?? [])]).toEqual(model.states.map((state) => (state === 'data' ? 2 : 1)));
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('writes a file that a mapped-ram reader reads to the same content', async () => {
+    await fc.assert(
+      fc.asyncProperty(shapes, async (shape) => {
+        const file = new MemoryFile();
+        const { store, models } = await build(shape, file);
+        await store.finish([], undefined);
+        const blocks: RamBlock[] = [];
+        const opened = await open(file, { offset: shape.offset });
+        for await (const item of opened.flow({ read: 'bitmaps' })) {
+          if (item.kind === 'block') blocks.push(item.block);
+          if (item.kind === 'finding') expect.fail(item.finding.message);
+        }
+        const ram = new MappedRamReader(file, blocks);
+        await expectContent(ram, models);
+        for (const [i, { states }] of models.entries()) {
+          const known = await Promise.all(states.map((_, page) => ram.state(blocks[i] as RamBlock, page)));
+          expect(known).toEqual(states.map((state) => (state === 'data' ? 'data' : 'zero')));
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('places page areas at MiB boundaries of the file, and the next entry right after them', async () => {
+    const file = new MemoryFile();
+    const { models } = await build(
+      { pageSize: 4096, offset: 12345, blocks: ['a', 'b'].map((idstr) => ({ idstr, pages: 3, passes: [] })) },
+      file,
+    );
+    const [first, second] = models.map(({ block }) => block.mapped);
+    expect(first?.pagesOffset).toBe(0x100000);
+    expect(second).toMatchObject({ bitmapOffset: 0x100000 + 3 * 4096 + 2 + 8 + 28, pagesOffset: 0x200000 });
+  });
+
+  it('does not look complete before it is finished', async () => {
+    const file = new RecordingFile();
+    await build({ pageSize: 4096, offset: 0, blocks: [{ idstr: 'ram', pages: 3, passes: [] }] }, file);
+    expect(() => slowRead(file.content())).toThrow();
+  });
+
+  it('cuts off what an older, longer file had behind its end', async () => {
+    const file = new RecordingFile('old', new Uint8Array(3 << 20).fill(0xff));
+    file.truncate(0);
+    file.truncate(3 << 20);
+    const { store } = await build(
+      { pageSize: 4096, offset: 0, blocks: [{ idstr: 'ram', pages: 3, passes: [] }] },
+      file,
+    );
+    await store.finish([], undefined);
+    expect(slowRead(file.content()).end).toBe(file.size);
+  });
+
+  it('takes a guest without RAM', async () => {
+    const file = new RecordingFile();
+    const store = new MappedRamStore(file, feeder.staging);
+    await store.finish([timer], undefined);
+    expect(slowRead(file.content())).toMatchObject({ blocks: [], machine: 'none', complete: true });
+  });
+
+  it('takes the configuration before the first block, not after', async () => {
+    const file = new RecordingFile();
+    const store = new MappedRamStore(file, feeder.staging);
+    store.configure({ machine: 'virt-7.2', capabilities: ['mapped-ram'] });
+    await store.addBlock({ index: 0, idstr: 'ram', usedLength: 4096, pageSize: 4096 });
+    expect(() => store.configure({ machine: 'none', capabilities: [] })).toThrow(/before the first block/);
+    await store.finish([], undefined);
+    expect(slowRead(file.content())).toMatchObject({ machine: 'virt-7.2', capabilities: ['mapped-ram'] });
+  });
+
+  it('refuses a block that is not its own', async () => {
+    const store = new MappedRamStore(new MemoryFile(), feeder.staging);
+    expect(() => store.state({ index: 0, idstr: 'other', usedLength: 4096, pageSize: 4096 }, 0)).toThrow(RangeError);
+  });
+
+  it('refuses a name over 255 bytes', async () => {
+    const store = new MappedRamStore(new MemoryFile(), feeder.staging);
+    const block = { index: 0, idstr: 'x'.repeat(256), usedLength: 4096, pageSize: 4096 };
+    await expect(store.addBlock(block)).rejects.toThrow(RangeError);
+  });
+
+  it('closes its file', async () => {
+    const file = new RecordingFile();
+    await new MappedRamStore(file, feeder.staging).close();
+    expect(file.closed).toBe(1);
+  });
+});
+
+describe('a mapped-ram reader', () => {
+  it('reads a block that has no place in the file as zeros', async () => {
+    const block: RamBlock = { index: 0, idstr: 'shared', usedLength: 8192, pageSize: 4096, guestAddress: 0n };
+    const ram = new MappedRamReader(new MemoryFile('f', new Uint8Array(10_000).fill(9)), [block]);
+    const target = new Uint8Array(8192).fill(0xee);
+    await ram.read(block, 0, target);
+    expect(target.every((byte) => byte === 0)).toBe(true);
+    expect(await ram.nextData(block, 0, 9)).toEqual({ first: 2, end: 2 });
+    expect(await ram.state(block, 1)).toBe('zero');
+  });
+
+  it('searches bitmaps of many pieces', async () => {
+    const pages = 2_000_000;
+    const file = new MemoryFile();
+    const mapped = { bitmapOffset: 100, bitmapLength: pages / 8, pagesOffset: 1 << 20 };
+    const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * 4096, pageSize: 4096, mapped };
+    const set = [0, 524_287, 524_288, 524_289, 1_048_576, 1_999_999];
+    for (const page of set) {
+      const byte = new Uint8Array(1);
+      file.read(byte, 100 + (page >> 3));
+      file.write(Uint8Array.of((byte[0] ?? 0) | (1 << (page & 7))), 100 + (page >> 3));
+    }
+    const ram = new MappedRamReader(file, [block]);
+    const runs: number[][] = [];
+    for (let page = 0; page < pages; ) {
+      const { first, end } = await ram.nextData(block, page, 1 << 20);
+      if (first < pages) runs.push([first, end]);
+      page = Math.max(end, first);
+    }
+    expect(runs).toEqual([
+      [0, 1],
+      [524_287, 524_290],
+      [1_048_576, 1_048_577],
+      [1_999_999, 2_000_000],
+    ]);
+  });
+});

@@ -1,0 +1,144 @@
+/** Batches of pages made by hand, and a plain model of what they leave behind. */
+import * as fc from 'fast-check';
+import { Staging } from '../../src/file/staging.ts';
+import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
+import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
+import { xbzrleDecode, xbzrleEncode } from '../kernel/oracle.ts';
+
+export interface PlainPage {
+  page: number;
+  kind: PageKind;
+  payload: Uint8Array;
+}
+
+const capacity = 256;
+const roomBytes = 2 << 20;
+
+/** Puts pages into the arena as a decoder would leave them there. */
+export class Feeder {
+  readonly kernel: Kernel;
+  readonly staging: Staging;
+  readonly #batch: PageBatch;
+  readonly #room: number;
+
+  private constructor(kernel: Kernel) {
+    this.kernel = kernel;
+    this.staging = new Staging(kernel, capacity, 'test.bin');
+    this.#batch = new PageBatch(kernel, capacity);
+    this.#room = kernel.allocate(roomBytes);
+  }
+
+  static async make(): Promise<Feeder> {
+    return new Feeder(await loadKernel({ arenaBytes: 4 << 20 }));
+  }
+
+  /** A batch of these pages. Payloads lie `gap` bytes apart; 0 puts neighbouring pages side by side. */
+  batch(pages: readonly PlainPage[], gap: number): PageBatch {
+    const batch = this.#batch;
+    batch.clear();
+    let at = this.#room;
+    this.kernel.bytes.fill(0xcc, at, at + roomBytes);
+    for (const { page, kind, payload } of pages) {
+      const i = batch.count++;
+      this.kernel.bytes.set(payload, at);
+      batch.page[i] = page;
+      batch.kind[i] = kind;
+      batch.data[i] = at;
+      batch.length[i] = payload.length;
+      batch.offset[i] = 1000 + i;
+      batch.size[i] = 8 + payload.length;
+      at += payload.length + gap;
+    }
+    return batch;
+  }
+}
+
+/** A block's content and what is known of each page, kept in the most obvious way. */
+export class BlockModel {
+  readonly block: RamBlock;
+  readonly content: Uint8Array;
+  readonly states: ('absent' | 'zero' | 'data')[];
+
+  constructor(block: RamBlock) {
+    this.block = block;
+    this.content = new Uint8Array(block.usedLength);
+    this.states = new Array(pageCount(block)).fill('absent');
+  }
+
+  page(page: number): Uint8Array {
+    const { pageSize } = this.block;
+    return this.content.subarray(page * pageSize, (page + 1) * pageSize);
+  }
+
+  /** Takes a wish in and gives the record that carries it. */
+  change({ page, as, seed }: PageWish): PlainPage {
+    const old = this.page(page);
+    const next = old.slice();
+    if (as === 'zero') next.fill(0);
+    else if (as === 'zeros in full') next.fill(0);
+    else if (as === 'data') for (let i = 0; i < next.length; i++) next[i] = (seed + i * 7) & 0xff;
+    else for (let i = 0; i < seed % 5; i++) next[(seed * 977 * (i + 1)) % next.length] = (seed + i) & 0xff;
+    // Counts are of 14 bits, so large pages have deltas only for some changes.
+    const encoding = as === 'delta' ? xbzrleEncode(old, next) : undefined;
+    const decoded = encoding === undefined ? 'truncated' : xbzrleDecode(encoding, old);
+    const delta = typeof decoded === 'object' && Buffer.compare(decoded.page, next) === 0 ? encoding : undefined;
+    const record: PlainPage =
+      as === 'zero'
+        ? { page, kind: PageKind.zero, payload: new Uint8Array() }
+        : delta === undefined
+          ? { page, kind: PageKind.data, payload: next }
+          : { page, kind: PageKind.delta, payload: delta };
+    this.states[page] = as === 'zero' || as === 'zeros in full' ? 'zero' : 'data';
+    old.set(next);
+    return record;
+  }
+
+  /** The next run of data pages, as stores say it. */
+  nextData(page: number, limit: number): { first: number; end: number } {
+    const found = this.states.findIndex((state, i) => i >= page && state === 'data');
+    const first = found === -1 ? this.states.length : found;
+    let end = first;
+    while (end < this.states.length && end < first + limit && this.states[end] === 'data') end++;
+    return { first, end };
+  }
+}
+
+/** What is to happen to a page. */
+export interface PageWish {
+  page: number;
+  as: 'zero' | 'zeros in full' | 'data' | 'delta';
+  seed: number;
+}
+
+export interface Pass {
+  wishes: PageWish[];
+  gap: number;
+}
+
+/** Passes over a block of `pages` pages: each touches some of them, ascending. */
+export function passes(pages: number): fc.Arbitrary<Pass[]> {
+  const as = fc.constantFrom('zero', 'zeros in full', 'data', 'data', 'delta', 'delta');
+  const wish = fc.record({ page: fc.nat(pages - 1), as, seed: fc.integer({ min: 1, max: 250 }) });
+  // Runs of neighbours are what stores treat specially, so they must be common.
+  const run = fc
+    .record({
+      from: fc.nat(pages - 1),
+      length: fc.integer({ min: 1, max: 12 }),
+      as,
+      seed: fc.integer({ min: 1, max: 200 }),
+    })
+    .map(({ from, length, as: kind, seed }) =>
+      Array.from({ length: Math.min(length, pages - from) }, (_, i) => ({ page: from + i, as: kind, seed: seed + i })),
+    );
+  const wishes = fc
+    .array(
+      fc.oneof(
+        wish.map((one) => [one]),
+        run,
+      ),
+      { minLength: 1, maxLength: 8 },
+    )
+    .map((lists) => [...new Map(lists.flat().map((one) => [one.page, one])).values()].sort((a, b) => a.page - b.page));
+  return fc.array(fc.record({ wishes, gap: fc.constantFrom(0, 0, 1, 64) }), { minLength: 1, maxLength: 5 });
+}

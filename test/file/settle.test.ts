@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest';
+import { type RamSink, settle } from '../../src/file/settle.ts';
+import {
+  compressedPage,
+  EOF,
+  EOS,
+  end,
+  FLUSH,
+  filled,
+  full,
+  hex,
+  join,
+  KIB4,
+  none,
+  normalPage,
+  part,
+  ramEnd,
+  ramStart,
+  vmdescription,
+  zeroPage,
+} from '../oracle/build.ts';
+import { mappedRamFile } from '../wire/mapped-ram-file.ts';
+import { kindsOfSource, opened } from './opened.ts';
+
+/** A sink that writes down what it is given. */
+class Notes implements RamSink {
+  readonly lines: string[] = [];
+
+  configure({ machine }: { machine: string }): void {
+    this.lines.push(`machine ${machine}`);
+  }
+
+  async addBlock({ idstr }: { idstr: string }): Promise<void> {
+    this.lines.push(`block ${idstr}`);
+  }
+
+  async apply(block: { idstr: string }, batch: { count: number; page: Float64Array }): Promise<void> {
+    for (const page of batch.page.slice(0, batch.count)) this.lines.push(`${block.idstr}:${page}`);
+  }
+}
+
+const pages = (...records: Uint8Array[]) =>
+  join(none, ramStart, part(7, ...records, EOS), ramEnd, full(1, 'timer', 'body'), EOF);
+
+describe.each(kindsOfSource)('settling a %s', (kind) => {
+  it('gives a sink the configuration, the blocks and the pages in order', async () => {
+    const notes = new Notes();
+    const stream = join(
+      pages(zeroPage(0, 'ram'), normalPage(KIB4, filled(1)), zeroPage(0)),
+      vmdescription({ devices: [] }),
+    );
+    const settled = await settle(await opened(stream, kind), notes);
+    expect(notes.lines).toEqual(['machine none', 'block ram', 'ram:0', 'ram:1', 'ram:0']);
+    expect(settled).toMatchObject({
+      configuration: { machine: 'none' },
+      devices: [],
+      description: { value: { devices: [] } },
+    });
+  });
+
+  it('gives the pages of a mapped-ram file', async () => {
+    const notes = new Notes();
+    await settle(await opened(mappedRamFile(), kind), notes);
+    expect(notes.lines).toEqual(['machine none', 'block a', 'a:0', 'a:1', 'a:2', 'block b', 'b:0', 'b:1', 'b:2']);
+  });
+
+  it('keeps the devices if they are asked for', async () => {
+    const { devices } = await settle(await opened(pages(), kind), new Notes(), { devices: true });
+    expect(devices.map(({ name, data }) => [name, Buffer.from(data).toString()])).toEqual([['timer', 'body']]);
+  });
+
+  it.each([
+    ['a page beyond its block', pages(zeroPage(0, 'ram'), zeroPage(99 * KIB4)), 'page-out-of-range'],
+    ['a zero page that is not', pages(zeroPage(0, 'ram'), hex('0000000000001022 01')), 'bad-zero-page'],
+    ['a cut', join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS)), 'truncated'],
+    ['a mapped-ram file without an end', mappedRamFile({ hasEnd: false }), 'untrusted-bitmap'],
+    ['a multifd stream', join(none, ramStart, part(7, FLUSH, EOS), end(7, EOS), EOF), 'unsupported'],
+  ])('refuses %s', async (_, stream, code) => {
+    await expect(settle(await opened(stream, kind), new Notes())).rejects.toMatchObject({
+      name: 'MigrationError',
+      code,
+    });
+  });
+
+  it('tolerates what is only a warning', async () => {
+    const notes = new Notes();
+    await settle(await opened(join(pages(), vmdescription({ devices: [] }), 'junk'), kind), notes);
+    expect(notes.lines).toEqual(['machine none', 'block ram']);
+  });
+
+  it('passes errors of the sink on', async () => {
+    const sink = {
+      addBlock: async () => {},
+      apply: () => {
+        throw new Error('no space left');
+      },
+    };
+    await expect(settle(await opened(pages(zeroPage(0, 'ram')), kind), sink)).rejects.toThrow('no space left');
+  });
+});
+
+describe('settling', () => {
+  it('gives the bitmaps of a mapped-ram file instead of its pages, if asked', async () => {
+    const lines: string[] = [];
+    const sink = {
+      addBlock: async () => {},
+      apply: () => expect.fail('pages were not asked for'),
+      takeBitmap: (block: { idstr: string }, firstPage: number, bits: Uint8Array) =>
+        void lines.push(`${block.idstr} ${firstPage} ${bits[0]?.toString(2)}`),
+    };
+    await settle(await opened(mappedRamFile()), sink, { read: 'bitmaps' });
+    expect(lines).toEqual(['a 0 101', 'b 0 10']);
+  });
+
+  it('keeps at most 128 MiB of devices', { timeout: 60_000 }, async () => {
+    const large = new Uint8Array(45 << 20);
+    const devices = [1, 2, 3].map((id) => full(id, `device ${id}`, large));
+    const file = await opened(join(none, ...devices, EOF));
+    await expect(settle(file, new Notes(), { devices: true })).rejects.toMatchObject({
+      code: 'limit-exceeded',
+      place: { section: 'device 3' },
+    });
+    await settle(file, new Notes());
+  });
+
+  it('does not decode compressed pages: the sink says so', async () => {
+    const notes = new Notes();
+    await settle(await opened(pages(compressedPage(0, hex('789c'), 'ram'))), notes);
+    expect(notes.lines).toContain('ram:0');
+  });
+});

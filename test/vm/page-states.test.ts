@@ -1,0 +1,50 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { PageStates } from '../../src/vm/page-states.ts';
+import { pageCount } from '../../src/vm/ram-block.ts';
+
+describe('page states', () => {
+  it('are what was set last, like those of a plain map', () => {
+    // Around the borders of chunks of 4096, and far away.
+    const page = fc.oneof(fc.nat(20), fc.integer({ min: 4090, max: 4100 }), fc.nat(20_000), fc.nat(2 ** 40));
+    const sets = fc.array(fc.tuple(page, fc.nat(4)), { maxLength: 60 });
+    fc.assert(
+      fc.property(sets, page, page, (list, from, length) => {
+        const states = new PageStates();
+        const model = new Map<number, number>();
+        for (const [at, state] of list) {
+          states.set(at, state);
+          model.set(at, state);
+          expect(states.get(at)).toBe(state);
+        }
+        for (const [at, state] of model) expect(states.get(at)).toBe(state);
+        for (const [at] of model) expect(states.get(at + 1)).toBe(model.get(at + 1) ?? 0);
+        const counts = [0, 0, 0, 0, 0];
+        for (const state of model.values()) if (state !== 0) counts[state]!++;
+        expect(states.count(5)).toEqual(counts);
+        const end = from + Math.min(length, 30_000);
+        const next = [...model].filter(([at, state]) => state !== 0 && at >= from && at < end).map(([at]) => at);
+        expect(states.nextSet(from, end)).toBe(Math.min(end, ...next));
+      }),
+    );
+  });
+
+  it('of nothing are 0', () => {
+    const states = new PageStates();
+    expect([states.get(0), states.get(2 ** 52), states.nextSet(3, 9), states.nextSet(9, 9)]).toEqual([0, 0, 9, 9]);
+    expect(states.count(3)).toEqual([0, 0, 0]);
+  });
+
+  it('of a guest of 64 TiB are searched without walking through what was never touched, chunk by chunk', () => {
+    const states = new PageStates();
+    states.set(10_000_000, 1);
+    expect(states.nextSet(0, 2 ** 34)).toBe(10_000_000);
+  });
+});
+
+describe('a RAM block', () => {
+  it('has as many pages as fit its length', () => {
+    expect(pageCount({ index: 0, idstr: 'ram', usedLength: 12288, pageSize: 4096 })).toBe(3);
+    expect(pageCount({ index: 0, idstr: 'ram', usedLength: 0, pageSize: 4096 })).toBe(0);
+  });
+});
