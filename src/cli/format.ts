@@ -1,6 +1,4 @@
 /** How the command line shows numbers, tables and colours. */
-import { styleText } from 'node:util';
-
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 /** Bytes in binary units, with at most three digits that matter: `4 KiB`, `1.37 GiB`. */
@@ -42,12 +40,27 @@ export function formatTable(rows: string[][], columns: ('left' | 'right')[], ind
     .join('\n');
 }
 
-type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan' | 'blue';
+/** SGR codes that turn a style on and off. */
+const styles = {
+  bold: [1, 22],
+  dim: [2, 22],
+  red: [31, 39],
+  green: [32, 39],
+  yellow: [33, 39],
+  blue: [34, 39],
+  cyan: [36, 39],
+} as const;
 
-/** Styles text if the stream is a terminal that wants colours. */
+type Style = keyof typeof styles;
+
+/**
+ * Styles text if the stream is a terminal that wants colours: `NO_COLOR` and `TERM=dumb` say no. Not `util.styleText`,
+ * which judges by standard output, and differently from version to version of Node.
+ */
 export function painter(stream: { isTTY?: boolean }): (style: Style, text: string) => string {
   const plain = stream.isTTY !== true || (process.env.NO_COLOR ?? '') !== '' || process.env.TERM === 'dumb';
-  return plain ? (_, text) => text : (style, text) => styleText(style, text);
+  if (plain) return (_, text) => text;
+  return (style, text) => `\x1b[${styles[style][0]}m${text}\x1b[${styles[style][1]}m`;
 }
 
 /** Text from a file, safe for a terminal: control characters become escapes. */
