@@ -68,11 +68,13 @@ export {
   openRamContent,
   openSavedVm,
   type RamContentOptions,
+  readBytes,
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
+export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, verify } from './file/verify.ts';
 export { BlobSource } from './io/blob-source.ts';
 export type { ByteSource, ByteStore } from './io/byte-source.ts';
@@ -80,6 +82,7 @@ export { MemoryFile } from './io/memory-file.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
 export type * from './vm/flow.ts';
+export { PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';

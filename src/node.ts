@@ -20,7 +20,13 @@ export { OutputFile, openScratch } from './io/node/output-file.ts';
 export async function open(input: string | Openable, options: OpenOptions = {}): Promise<MigrationFile> {
   if (typeof input !== 'string') return openAnywhere(input, options);
   const { path, offset } = parseLocation(input);
-  return openFile(await openSource(path), offset === undefined ? options : { offset, ...options });
+  const source = await openSource(path);
+  try {
+    return await openFile(source, offset === undefined ? options : { offset, ...options });
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
 }
 
 const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
 import type { MigrationFile } from '../file/open.ts';
-import { openRamContent, readContent } from '../file/ram-content.ts';
+import { openRamContent, readBytes } from '../file/ram-content.ts';
 import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
@@ -49,6 +49,9 @@ Examples:
         const idstr = options.block as string;
         const output = options.output as string;
         if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+        if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
+          throw new UsageError(`expected a file to write to, got the directory ${output}`);
+        }
         if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
         return extractInPlace(file, idstr, output, options.scratch);
       });
@@ -87,23 +90,24 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
   refuseInput(file, path);
   // Opened first, so that a place that cannot be written to is known before a long read.
   const output = new OutputFile(path);
-  const names: string[] = [];
   try {
-    const [block] = await extractBlocks(file, ({ idstr: name }) => {
-      names.push(name);
-      return name === idstr ? output.file : undefined;
-    });
-    if (block === undefined) throw missingBlock(idstr, names);
+    const blocks = await extractBlocks(
+      file,
+      ({ idstr: name }) => (name === idstr ? output.file : undefined),
+      (all) => requireBlock(idstr, all),
+    );
     await output.commit();
-    return [{ ...block, path }];
+    return blocks.map((block) => ({ ...block, path }));
   } catch (error) {
     await output.abandon();
     throw error;
   }
 }
 
-function missingBlock(idstr: string, names: string[]): UsageError {
-  return new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
+function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
+  const names = blocks.map((block) => block.idstr);
+  if (names.includes(idstr)) return;
+  throw new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
 }
 
 /** A block's file name: its idstr, with what a file name cannot have escaped as in a URL. */
@@ -149,22 +153,16 @@ async function extractToPipe(
   write: (bytes: Uint8Array) => Promise<void>,
   scratch: string,
 ): Promise<void> {
-  const only = (block: RamBlock) => block.idstr === idstr;
-  const ram = await openRamContent(file, { makeScratch: () => openScratch(realpathSync(scratch)), only });
+  const isWanted = ({ idstr: name }: RamBlock) => name === idstr;
+  const makeScratch = () => openScratch(realpathSync(scratch));
+  const ram = await openRamContent(file, {
+    makeScratch,
+    only: isWanted,
+    endBlocks: (blocks) => requireBlock(idstr, blocks),
+  });
   try {
-    const block = ram.blocks.find(only);
-    if (block === undefined)
-      throw missingBlock(
-        idstr,
-        ram.blocks.map(({ idstr: name }) => name),
-      );
-    const zeros = new Uint8Array(1 << 20);
-    for await (const { length, bytes } of readContent(ram, block)) {
-      if (bytes !== undefined) await write(bytes);
-      else
-        for (let left = length; left > 0; left -= zeros.length)
-          await write(zeros.subarray(0, Math.min(left, zeros.length)));
-    }
+    const block = ram.blocks.find(isWanted) as RamBlock;
+    for await (const bytes of readBytes(ram, block)) await write(bytes);
   } finally {
     await ram.close();
   }

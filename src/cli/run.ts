@@ -10,7 +10,7 @@ import { MigrationError } from '../wire/migration-error.ts';
 import { painter, printable } from './format.ts';
 import { showProgress } from './progress.ts';
 
-export const ExitCode = { ok: 0, badInput: 1, trouble: 2, interrupted: 130 } as const;
+export const ExitCode = { ok: 0, badInput: 1, trouble: 2 } as const;
 
 /** The command line asks for something that cannot be. */
 export class UsageError extends Error {}

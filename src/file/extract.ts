@@ -23,11 +23,13 @@ export interface ExtractedBlock {
 /**
  * Writes raw images of the blocks for which `output` gives a store; others are skipped.
  * The stores are complete when this resolves; closing and syncing them is the caller's.
+ * `endBlocks` is called when all blocks are known, before the work on their pages: it may throw to end it.
  * @throws MigrationError if the file is bad: then the outputs are not to be kept.
  */
 export async function extractBlocks(
   file: MigrationFile,
   output: (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>,
+  endBlocks?: (blocks: readonly RamBlock[]) => void,
 ): Promise<ExtractedBlock[]> {
   const areas = new Map<number, PageArea>();
   const stores = new Map<number, ByteStore>();
@@ -38,6 +40,7 @@ export async function extractBlocks(
       stores.set(block.index, store);
       areas.set(block.index, new PageArea(store, block, file.staging, { origin: 0, erase: true }));
     },
+    ...(endBlocks === undefined ? {} : { endBlocks }),
     apply: (block, batch) => areas.get(block.index)?.apply(batch),
   });
   const extracted: ExtractedBlock[] = [];

@@ -1,4 +1,4 @@
-/** Collects findings; like ones (same code and block) are squashed into one with a count. */
+/** Collects findings; like ones (same code, section and block) are squashed into one with a count. */
 import type { Finding, FindingCode, Place, Severity } from '../wire/migration-error.ts';
 
 export interface CountedFinding extends Finding {
@@ -8,22 +8,27 @@ export interface CountedFinding extends Finding {
   last?: Place;
 }
 
+/** Findings that follow from what the stream is: they are squashed whichever section they are about. */
+const ofTheStream: ReadonlySet<FindingCode> = new Set(['guessed-boundary']);
+
 /** Kinds of findings kept apart; a hostile file cannot make this grow. */
 const maxKinds = 1000;
 
 export class FindingLog {
   readonly #byKey = new Map<string, CountedFinding>();
 
-  add(finding: Finding, count = 1): void {
+  /** Adds `count` like findings: `finding` is the first, and `last` the place of the last. */
+  add(finding: Finding, count = 1, last?: Place): void {
     const { severity, code, place } = finding;
-    let key = `${severity} ${code} ${place.block ?? ''}`;
+    const about = ofTheStream.has(code) ? '' : `${place.section ?? ''} ${place.block ?? ''}`;
+    let key = `${severity} ${code} ${about}`;
     if (this.#byKey.size >= maxKinds && !this.#byKey.has(key)) key = `${severity} ${code}`;
     const known = this.#byKey.get(key);
     if (known === undefined) {
-      this.#byKey.set(key, { ...finding, count });
+      this.#byKey.set(key, last === undefined ? { ...finding, count } : { ...finding, count, last });
     } else {
       known.count += count;
-      known.last = place;
+      known.last = last ?? place;
     }
   }
 

@@ -55,8 +55,8 @@ export interface Inspection {
   ram: {
     totalBytes: number;
     /**
-     * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null with compressed
-     * pages, whose order says nothing.
+     * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null where the order of
+     * pages says nothing: with compressed pages, and in a background snapshot.
      */
     passes: number | null;
     blocks: InspectedBlock[];
@@ -111,6 +111,7 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
 
 function report(file: MigrationFile, survey: Survey, error: Finding | null): Inspection {
   const { configuration, description } = survey;
+  const isUnordered = survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
   const records = (kind: PageKind) => survey.records[kind] as RecordCount;
   return {
     source: file.source.name,
@@ -122,7 +123,7 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Ins
     complete: error === null && survey.eof && !survey.findings.has('untrusted-bitmap'),
     ram: {
       totalBytes: survey.totalBytes,
-      passes: records(PageKind.compressed).records > 0 ? null : survey.passes,
+      passes: isUnordered ? null : survey.passes,
       blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block))),
       records: {
         zero: records(PageKind.zero),

@@ -21,6 +21,7 @@ import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { PageArea } from './page-area.ts';
+import { readPages } from './read-pages.ts';
 import type { Staging } from './staging.ts';
 
 /** Section id of `ram` in the files written here: any will do that no device has, and QEMU numbers from 0. */
@@ -188,20 +189,10 @@ export class MappedRamReader implements RamReader {
     return (await this.#find(block, page, page + 1, 1)) === page ? 'data' : 'zero';
   }
 
-  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
-    const { pageSize } = block;
-    const end = page + target.length / pageSize;
-    for (let at = page; at < end; ) {
-      const run = await this.nextData(block, at, end - at);
-      const first = Math.min(run.first, end);
-      const stop = Math.max(first, Math.min(run.end, end));
-      target.fill(0, (at - page) * pageSize, (first - page) * pageSize);
-      if (block.mapped !== undefined && stop > first) {
-        const piece = target.subarray((first - page) * pageSize, (stop - page) * pageSize);
-        await readFully(this.#source, piece, block.mapped.pagesOffset + first * pageSize);
-      }
-      at = stop;
-    }
+  read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    const map = { block, nextData: (from: number, limit: number) => this.nextData(block, from, limit) };
+    // A block without a place has no data pages, so the origin does not matter.
+    return readPages(this.#source, block.mapped?.pagesOffset ?? 0, map, page, target);
   }
 
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {

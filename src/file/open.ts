@@ -145,7 +145,7 @@ async function examineTrailing(reader: WindowReader, end: number): Promise<Findi
     window.position = window.limit;
   }
   if (seen === 0) return undefined;
-  const count = Number.isFinite(window.size) ? `${window.size - end}` : `at least ${seen}`;
+  const count = Number.isFinite(window.size) ? `${Math.max(window.size - end, seen)}` : `at least ${seen}`;
   return isZero
     ? makeFinding(
         'trailing-zeros',

@@ -12,7 +12,9 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { MigrationError } from '../wire/migration-error.ts';
+import { readPages } from './read-pages.ts';
 import type { Staging } from './staging.ts';
+import { pagePlace } from './survey.ts';
 
 export interface PageAreaOptions {
   /** Where page 0 stands in the file, in bytes. */
@@ -46,18 +48,8 @@ export class PageArea {
   }
 
   /** Reads whole pages; absent and zero ones read as zeros. */
-  async read(page: number, target: Uint8Array): Promise<void> {
-    const { pageSize } = this.block;
-    const end = page + target.length / pageSize;
-    for (let at = page; at < end; ) {
-      const run = this.nextData(at, end - at);
-      const first = Math.min(run.first, end);
-      const stop = Math.min(run.end, end);
-      target.fill(0, (at - page) * pageSize, (first - page) * pageSize);
-      const piece = target.subarray((first - page) * pageSize, (Math.max(first, stop) - page) * pageSize);
-      await readFully(this.#file, piece, this.#options.origin + first * pageSize);
-      at = Math.max(first, stop);
-    }
+  read(page: number, target: Uint8Array): Promise<void> {
+    return readPages(this.#file, this.#options.origin, this, page, target);
   }
 
   /** The next run of data pages, see `RamReader.nextData`. */
@@ -72,7 +64,7 @@ export class PageArea {
 
   async apply(batch: PageBatch): Promise<void> {
     const { pageSize } = this.block;
-    const isZero = this.#findZeroPages(batch);
+    const zeroPages = this.#staging.markZeroPages(batch, pageSize);
     const capacity = this.#staging.slots(pageSize);
     for (let i = 0; i < batch.count; ) {
       const kind = batch.kind[i] as PageKind;
@@ -80,12 +72,12 @@ export class PageArea {
       if (kind === PageKind.compressed) {
         throw this.#error('unsupported', batch, i, 'compressed pages (capability compress) are not decoded yet');
       }
-      if (kind === PageKind.zero || (kind === PageKind.data && isZero(i))) {
+      if (kind === PageKind.zero || (kind === PageKind.data && zeroPages?.[i] === 1)) {
         if (this.#options.erase && this.states.get(page) === PageKind.data) this.#queue(page, PageKind.zero, i);
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
-        const run = kind === PageKind.data ? this.#contiguousRun(batch, i, isZero) : 1;
+        const run = kind === PageKind.data ? this.#contiguousRun(batch, i, zeroPages) : 1;
         if (run > 1) await this.#writeRun(batch, i, run);
         else this.#queue(page, kind, i);
         i += run;
@@ -99,27 +91,8 @@ export class PageArea {
     this.#slots.push({ page, kind, record });
   }
 
-  /** One kernel call over the batch's data pages; returns the test for record i. */
-  #findZeroPages(batch: PageBatch): (record: number) => boolean {
-    const { kernel, sources, bitmap, bitmapAddress } = this.#staging;
-    let count = 0;
-    for (let i = 0; i < batch.count; i++) {
-      if (batch.kind[i] === PageKind.data) sources[count++] = batch.data[i] as number;
-    }
-    if (count === 0 || kernel.zeroScanGather(sources.byteOffset, this.block.pageSize, count, bitmapAddress) === 0) {
-      return () => false;
-    }
-    const zero = new Uint8Array(batch.count);
-    for (let i = 0, bit = 0; i < batch.count; i++) {
-      if (batch.kind[i] !== PageKind.data) continue;
-      zero[i] = ((bitmap[bit >> 3] as number) >> (bit & 7)) & 1;
-      bit++;
-    }
-    return (record) => zero[record] === 1;
-  }
-
   /** How many records from `first` on are data of neighbouring pages that also lie side by side in the arena. */
-  #contiguousRun(batch: PageBatch, first: number, isZero: (record: number) => boolean): number {
+  #contiguousRun(batch: PageBatch, first: number, zeroPages: Uint8Array | undefined): number {
     const { pageSize } = this.block;
     let i = first + 1;
     while (
@@ -127,7 +100,7 @@ export class PageArea {
       batch.kind[i] === PageKind.data &&
       batch.page[i] === (batch.page[i - 1] as number) + 1 &&
       batch.data[i] === (batch.data[i - 1] as number) + pageSize &&
-      !isZero(i)
+      zeroPages?.[i] !== 1
     ) {
       i++;
     }
@@ -211,14 +184,7 @@ export class PageArea {
   }
 
   #error(code: 'bad-delta' | 'unsupported', batch: PageBatch, record: number, message: string): MigrationError {
-    return new MigrationError(code, message, {
-      source: this.#staging.source,
-      offset: batch.offset[record] as number,
-      coordinate: 'file',
-      section: 'ram',
-      block: this.block.idstr,
-      page: batch.page[record] as number,
-    });
+    return new MigrationError(code, message, pagePlace(this.#staging.source, this.block, batch, record));
   }
 }
 

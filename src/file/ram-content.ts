@@ -19,6 +19,8 @@ export interface RamContentOptions {
   makeScratch: () => ByteStore | Promise<ByteStore>;
   /** Blocks that are wanted; default all. The content of others is not kept. */
   only?: (block: RamBlock) => boolean;
+  /** Called when all blocks are known, before the work on their pages: it may throw to end it. */
+  endBlocks?: (blocks: readonly RamBlock[]) => void;
 }
 
 /** Opens the final content of RAM alone, see {@link openSavedVm}. */
@@ -38,12 +40,14 @@ export interface SavedVmOptions extends RamContentOptions {
  */
 export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<SavedVm> {
   const { devices = false, only = () => true } = options;
+  const endBlocks = options.endBlocks === undefined ? {} : { endBlocks: options.endBlocks };
   if (file.isSeekable && (await isMappedRam(file))) {
     const blocks: RamBlock[] = [];
     const settled = await settle(
       file,
       {
         addBlock: (block) => void blocks.push(block),
+        ...endBlocks,
         apply() {},
         takeBitmap: (block, firstPage, bits) => requirePages(file, block, firstPage, bits),
       },
@@ -58,6 +62,7 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
       file,
       {
         addBlock: (block) => store.addBlock(block),
+        ...endBlocks,
         apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
       },
       { devices },
@@ -129,19 +134,22 @@ export async function* readContent(ram: RamReader, block: RamBlock): AsyncGenera
   }
 }
 
-/** An incremental digest, such as one of node:crypto or noble-hashes. */
+const zeros = new Uint8Array(pieceBytes);
+
+/** Reads a block from its first byte to its last, zeros included. What it yields is valid until the next is asked for. */
+export async function* readBytes(ram: RamReader, block: RamBlock): AsyncGenerator<Uint8Array, void> {
+  for await (const { length, bytes } of readContent(ram, block)) {
+    if (bytes !== undefined) yield bytes;
+    else for (let left = length; left > 0; left -= pieceBytes) yield zeros.subarray(0, Math.min(left, pieceBytes));
+  }
+}
+
+/** An incremental digest, such as one of node:crypto. */
 export interface Digest {
   update(bytes: Uint8Array): unknown;
 }
 
-const zeros = new Uint8Array(pieceBytes);
-
 /** Feeds a block's whole content, zeros included, to a digest. */
 export async function digestContent(ram: RamReader, block: RamBlock, digest: Digest): Promise<void> {
-  for await (const { length, bytes } of readContent(ram, block)) {
-    if (bytes !== undefined) digest.update(bytes);
-    else
-      for (let left = length; left > 0; left -= zeros.length)
-        digest.update(zeros.subarray(0, Math.min(left, zeros.length)));
-  }
+  for await (const bytes of readBytes(ram, block)) digest.update(bytes);
 }

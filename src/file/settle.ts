@@ -14,6 +14,8 @@ export interface RamSink {
   /** A block, before its first pages. */
   addBlock(block: RamBlock): Promise<unknown> | undefined;
   apply(block: RamBlock, batch: PageBatch): Promise<void> | void;
+  /** All blocks are known. */
+  endBlocks?(blocks: readonly RamBlock[]): void;
   /** What the machine said, before its blocks. */
   configure?(configuration: Configuration): Promise<void> | void;
   /** Present bits of a mapped-ram block, where only those are read; `firstPage` as in the Flow. */
@@ -33,6 +35,7 @@ const maxDeviceBytes = 128 << 20;
 /** @throws MigrationError for the first finding of severity `error`, and where the Flow itself breaks off. */
 export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
   const settled: Settled = { configuration: undefined, devices: [], description: undefined };
+  const blocks: RamBlock[] = [];
   let deviceBytes = 0;
   for await (const item of file.flow(options)) {
     switch (item.kind) {
@@ -41,7 +44,11 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         await sink.configure?.(item.configuration);
         break;
       case 'block':
+        blocks.push(item.block);
         await sink.addBlock(item.block);
+        break;
+      case 'blocks-end':
+        sink.endBlocks?.(blocks);
         break;
       case 'pages':
         await sink.apply(item.block, item.batch);

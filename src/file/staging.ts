@@ -3,6 +3,7 @@
  * written, and the tables that batched kernel calls take. One per kernel, shared by all stores on it.
  */
 import type { Kernel } from '../kernel/kernel.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
@@ -38,6 +39,24 @@ export class Staging {
     this.results = kernel.i32(kernel.allocate(this.tableLength * 4), this.tableLength);
     this.bitmapAddress = kernel.allocate(this.tableLength / 8);
     this.bitmap = kernel.bytes.subarray(this.bitmapAddress, this.bitmapAddress + this.tableLength / 8);
+  }
+
+  /** Marks the records of a batch whose payload is a whole page of zeros, in one kernel call; undefined if none is. */
+  markZeroPages(batch: PageBatch, pageSize: number): Uint8Array | undefined {
+    const { kernel, sources, bitmap, bitmapAddress } = this;
+    let count = 0;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] === PageKind.data) sources[count++] = batch.data[i] as number;
+    }
+    if (count === 0 || kernel.zeroScanGather(sources.byteOffset, pageSize, count, bitmapAddress) === 0)
+      return undefined;
+    const marks = new Uint8Array(batch.count);
+    for (let i = 0, bit = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.data) continue;
+      marks[i] = ((bitmap[bit >> 3] as number) >> (bit & 7)) & 1;
+      bit++;
+    }
+    return marks;
   }
 
   /** How many pages fit. */

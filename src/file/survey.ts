@@ -2,11 +2,11 @@
  * Surveys a Flow: counts and remembers what is in it, without its content. What `inspect` shows, and what `verify`
  * starts from.
  */
-import { PageKind } from '../kernel/page-batch.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
 import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { Place } from '../wire/migration-error.ts';
+import { makeFinding, type Place } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
@@ -37,7 +37,6 @@ export interface RecordCount {
 export class Survey {
   version: number | undefined;
   configuration: Configuration | undefined;
-  configurationLength = 0;
   totalBytes = 0;
   readonly blocks: BlockSurvey[] = [];
   /** Indexed by `PageKind`. */
@@ -78,7 +77,6 @@ export class Survey {
         break;
       case 'configuration':
         this.configuration = item.configuration;
-        this.configurationLength = item.length;
         break;
       case 'block':
         this.blocks.push({ block: item.block, states: new PageStates(), bitmapPages: undefined });
@@ -97,7 +95,7 @@ export class Survey {
         break;
       case 'sync':
         this.syncs++;
-        this.#addUnsupported('the pages of a multifd migration are in its channels, which are not read', item.offset);
+        this.#noteMultifd(item.offset);
         break;
       case 'command':
         this.#takeCommand(item.command);
@@ -127,26 +125,31 @@ export class Survey {
   #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
     if (this.passes === 0 && block.mapped === undefined) this.passes = 1;
     const { states } = this.blocks[block.index] as BlockSurvey;
+    let compressed = 0;
+    let firstCompressed = -1;
+    let lastCompressed = -1;
     for (let i = 0; i < batch.count; i++) {
       const kind = batch.kind[i] as number;
       const count = this.records[kind] as RecordCount;
       count.records++;
       count.bytes += batch.size[i] as number;
       if (kind !== PageKind.zero || block.mapped === undefined) states.set(batch.page[i] as number, kind);
-      if (kind === PageKind.compressed) {
-        this.#addUnsupported(
-          'compressed pages (capability compress) are not decoded',
-          batch.offset[i] as number,
-          block,
-        );
-      }
+      if (kind !== PageKind.compressed) continue;
+      if (firstCompressed === -1) firstCompressed = i;
+      lastCompressed = i;
+      compressed++;
     }
+    if (compressed === 0) return;
+    const message = 'compressed pages (capability compress) are not decoded';
+    const place = (record: number) => pagePlace(this.#source, block, batch, record);
+    const finding = { ...makeFinding('unsupported', message, place(firstCompressed)), severity: 'warning' } as const;
+    this.findings.add(finding, compressed, place(lastCompressed));
   }
 
-  /** Valid, but its content is not read: RAM is not all there. */
-  #addUnsupported(message: string, offset: number, block?: RamBlock): void {
-    const place: Place = { source: this.#source, offset, coordinate: 'file', section: 'ram' };
-    if (block !== undefined) place.block = block.idstr;
+  /** Valid, but RAM is not all there. */
+  #noteMultifd(offset: number): void {
+    const message = 'the pages of a multifd migration are in its channels, which are not read';
+    const place = { source: this.#source, offset, coordinate: 'file', section: 'ram' } as const;
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
   }
 
@@ -178,6 +181,11 @@ export class Survey {
     if (this.commands.length < maxListed) this.commands.push({ code, name, offset });
   }
 
+  /** Records of a kind, in all passes. */
+  countRecords(kind: PageKind): number {
+    return this.records[kind]?.records ?? 0;
+  }
+
   /** Pages of a block by what their last record was. */
   countPages({ block, states, bitmapPages }: BlockSurvey): PageCounts {
     const pages = pageCount(block);
@@ -192,6 +200,18 @@ export class Survey {
     if (block.mapped !== undefined) return { zero: pages - normal, normal, xbzrle, compressed, absent: 0 };
     return { zero, normal, xbzrle, compressed, absent: pages - zero - normal - xbzrle - compressed };
   }
+}
+
+/** Where a record of a batch stands. */
+export function pagePlace(source: string, block: RamBlock, batch: PageBatch, record: number): Place {
+  return {
+    source,
+    offset: batch.offset[record] as number,
+    coordinate: 'file',
+    section: 'ram',
+    block: block.idstr,
+    page: batch.page[record] as number,
+  };
 }
 
 export interface PageCounts {

@@ -12,7 +12,7 @@ import { type Finding, type FindingCode, MigrationError, makeFinding, type Place
 import { type DeviceSizes, readDeviceSizes } from '../wire/vm-description.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
-import { type BlockSurvey, Survey } from './survey.ts';
+import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
 
 export interface Verification {
   source: string;
@@ -102,14 +102,8 @@ class Checks {
   }
 
   #checkPages(block: RamBlock, batch: PageBatch): void {
-    const { kernel, sources, bitmap, bitmapAddress } = this.#file.staging;
-    let data = 0;
-    for (let i = 0; i < batch.count; i++) {
-      if (batch.kind[i] === PageKind.data) sources[data++] = batch.data[i] as number;
-    }
-    if (data > 0 && kernel.zeroScanGather(sources.byteOffset, block.pageSize, data, bitmapAddress) > 0) {
-      this.#reportZeroPages(block, batch, bitmap);
-    }
+    const zeroPages = this.#file.staging.markZeroPages(batch, block.pageSize);
+    if (zeroPages !== undefined) this.#reportZeroPages(block, batch, zeroPages);
     this.#checkDeltas(block, batch);
   }
 
@@ -144,25 +138,16 @@ class Checks {
     });
   }
 
-  #reportZeroPages(block: RamBlock, batch: PageBatch, bitmap: Uint8Array): void {
-    for (let i = 0, bit = 0; i < batch.count; i++) {
-      if (batch.kind[i] !== PageKind.data) continue;
-      if (((bitmap[bit >> 3] as number) >> (bit & 7)) & 1) {
-        const message = 'pages sent in full although they are zero';
-        this.survey.findings.add(this.#pageFinding('zero-data-page', message, block, batch, i));
-      }
-      bit++;
-    }
+  #reportZeroPages(block: RamBlock, batch: PageBatch, zeroPages: Uint8Array): void {
+    const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
+    const message = 'pages sent in full although they are zero';
+    const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
+    const last = pagePlace(this.#file.source.name, block, batch, zeroPages.lastIndexOf(1));
+    this.survey.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
-    const place = this.#place(batch.offset[record] as number);
-    return makeFinding(code, message, {
-      ...place,
-      section: 'ram',
-      block: block.idstr,
-      page: batch.page[record] as number,
-    });
+    return makeFinding(code, message, pagePlace(this.#file.source.name, block, batch, record));
   }
 
   /** All iterables end together: no START or PART comes after an END, but in postcopy. */

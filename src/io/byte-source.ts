@@ -3,6 +3,8 @@
  * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
  */
 
+import { MigrationError } from '../wire/migration-error.ts';
+
 /** Bytes that can be read. */
 export interface ByteSource {
   /** What to call it in messages. */
@@ -28,14 +30,14 @@ export interface ByteStore extends ByteSource {
   sync(): Promise<void>;
 }
 
-/** Fills all of `target` from `position` on; what lies beyond the end of the source becomes zeros. */
+/** Fills all of `target` from `position` on. @throws MigrationError `truncated` if the source ends before. */
 export async function readFully(source: ByteSource, target: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < target.length) {
     const count = await source.read(target.subarray(done), position + done);
     if (count === 0) {
-      target.fill(0, done);
-      return;
+      const place = { source: source.name, offset: position + done, coordinate: 'file' } as const;
+      throw new MigrationError('truncated', `expected ${target.length} bytes at ${position}, got ${done}`, place);
     }
     done += count;
   }

@@ -10,7 +10,7 @@
  *     MEM_SIZE, EOS, MULTIFD_FLUSH               see ram-section.ts
  *
  * {@link decodePageRecords} is the hot loop of reading a stream: it gathers page records into a batch that refers to
- * the window's bytes, without copying, awaiting or allocating.
+ * the window's bytes, without copying them, and without awaiting.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -168,7 +168,7 @@ export function decodePageRecords(window: ByteWindow, ram: RamState, batch: Page
           ? note(
               window,
               'page-out-of-range',
-              `expected an offset below ${block.usedLength}, got ${address}`,
+              `expected an offset below ${block.usedLength}, got ${view.getBigUint64(start) - BigInt(flags)}`,
               block,
               page,
             )

@@ -39,7 +39,7 @@ export function* decodeRamBody(
   section: SectionHead,
   batch: PageBatch,
 ): Generator<Want | FlowItem, void> {
-  if (section.kind === 'start') yield* decodeBlockList(window, ram, format, batch);
+  if (section.kind === 'start' || section.kind === 'full') yield* decodeBlockList(window, ram, format, batch);
   for (;;) {
     if (!format.mappedRam) yield* decodePages(window, ram, batch);
     yield* need(window, 8, 'a RAM record');

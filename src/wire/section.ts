@@ -48,9 +48,13 @@ export function* decodeSectionHead(
   if (kind === 'part' || kind === 'end') {
     const section = known.get(id);
     if (section === undefined)
-      throw new MigrationError('bad-section', `a ${kind} of section ${id}, never started`, place());
+      throw new MigrationError('bad-section', `section ${id} goes on (${kind}), but was never started`, place());
     if (section.latest === 'end') {
-      throw new MigrationError('bad-section', `a ${kind} of section ${id} (${section.name}), which has ended`, place());
+      throw new MigrationError(
+        'bad-section',
+        `section ${id} (${section.name}) goes on (${kind}), but has ended`,
+        place(),
+      );
     }
     section.latest = kind;
     const { name, instanceId, versionId } = section;

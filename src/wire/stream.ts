@@ -194,7 +194,8 @@ function* decodeSectionBody(
   yield { kind: 'section', section };
   const length = () => window.offset - section.offset;
   const passBody = iterableBodies.get(section.name);
-  if (section.name === 'ram' && section.kind !== 'full') {
+  // QEMU loads a FULL of RAM as it does its START.
+  if (section.name === 'ram') {
     requireRam(window, section);
     yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
   } else if (passBody !== undefined && section.kind !== 'full') {

@@ -189,11 +189,10 @@ describe('reading fully', () => {
     expect(target).toEqual(sample.subarray(50, 950));
   });
 
-  it('fills up with zeros beyond the end', async () => {
+  it('refuses what lies beyond the end, and says where that is', async () => {
     for (const chunk of [7, 5000]) {
-      const target = new Uint8Array(100).fill(0xee);
-      await readFully(new ScriptedSource(sample, { chunk }), target, 990);
-      expect(target).toEqual(Uint8Array.from({ length: 100 }, (_, i) => (i < 10 ? (sample[990 + i] as number) : 0)));
+      const reading = readFully(new ScriptedSource(sample, { chunk }), new Uint8Array(100), 990);
+      await expect(reading).rejects.toMatchObject({ code: 'truncated', place: { offset: 1000 } });
     }
   });
 });

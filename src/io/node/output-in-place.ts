@@ -2,7 +2,7 @@
  * Output that cannot be written beside and renamed: FIFOs, devices, sockets. It is written in order, where it is, and
  * the event loop stays free meanwhile, so that a reader that stalls can be interrupted.
  */
-import { close, constants, open, statSync, write } from 'node:fs';
+import { close, constants, fsync, open, statSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 const openAsync = promisify(open);
 const writeAsync = promisify(write);
 const closeAsync = promisify(close);
+const fsyncAsync = promisify(fsync);
 
 /** How often a FIFO is tried that has no reader yet. */
 const retryMs = 50;
@@ -57,6 +58,10 @@ async function openDevice(path: string): Promise<SequentialOutput> {
     async write(bytes) {
       for (let done = 0; done < bytes.length; ) done += (await writeAsync(fd, bytes, done)).bytesWritten;
     },
-    close: () => closeAsync(fd),
+    async close() {
+      // Late write errors of a disk show here; what cannot be synced, such as /dev/null, says so at once.
+      if (statSync(path).isBlockDevice()) await fsyncAsync(fd);
+      await closeAsync(fd);
+    },
   };
 }
