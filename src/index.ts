@@ -65,6 +65,7 @@ export {
   type ContentPiece,
   type Digest,
   digestContent,
+  isMappedRam,
   openRamContent,
   openSavedVm,
   type RamContentOptions,

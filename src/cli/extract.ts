@@ -96,6 +96,8 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
       ({ idstr: name }) => (name === idstr ? output.file : undefined),
       (all) => requireBlock(idstr, all),
     );
+    // A stream without a RAM section has not even a list of blocks.
+    if (blocks.length === 0) requireBlock(idstr, []);
     await output.commit();
     return blocks.map((block) => ({ ...block, path }));
   } catch (error) {
@@ -161,6 +163,7 @@ async function extractToPipe(
     endBlocks: (blocks) => requireBlock(idstr, blocks),
   });
   try {
+    requireBlock(idstr, ram.blocks);
     const block = ram.blocks.find(isWanted) as RamBlock;
     for await (const bytes of readBytes(ram, block)) await write(bytes);
   } finally {

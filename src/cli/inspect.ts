@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { type InspectedBlock, type InspectedSection, type Inspection, inspect, mapPages } from '../file/inspect.ts';
 import { MappedRamStore } from '../file/mapped-ram-store.ts';
 import type { MigrationFile } from '../file/open.ts';
-import { digestContent, openRamContent } from '../file/ram-content.ts';
+import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -55,14 +55,16 @@ Examples:
 
 async function run(file: MigrationFile, options: InspectOptions): Promise<void> {
   const makeScratch = () => openScratch(realpathSync(options.scratch));
-  // A pipe passes by once: its pages are kept on the way.
-  const store = options.hash === true && !file.isSeekable ? new MappedRamStore(makeScratch(), file.staging) : undefined;
+  // What is no page store itself becomes one on the way.
+  const needsStore = options.hash === true && !(file.isSeekable && (await isMappedRam(file)));
+  const store = needsStore ? new MappedRamStore(makeScratch(), file.staging) : undefined;
   try {
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
     const sound = inspection.error === null && !inspection.findings.some(({ severity }) => severity === 'error');
     const readable = sound && !inspection.findings.some(({ code }) => code === 'unsupported');
     const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch) : new Map();
+    if (hashes.size > 0) warnOfAbsentPages(inspection.ram.blocks);
     if (options.hash === true && !readable)
       process.stderr.write('vmferry: no hashes, since not all content can be read\n');
     if (options.json === true) {
@@ -78,6 +80,14 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
       inspection.complete && sound && (readable || options.hash !== true) ? ExitCode.ok : ExitCode.badInput;
   } finally {
     await store?.close();
+  }
+}
+
+function warnOfAbsentPages(blocks: InspectedBlock[]): void {
+  for (const { idstr, pages } of blocks) {
+    if (pages.absent === 0) continue;
+    const what = `${plural(pages.absent, 'page')} of ${printable(idstr)}`;
+    process.stderr.write(`vmferry: warning: ${what} were never sent, so they are hashed as zeros\n`);
   }
 }
 

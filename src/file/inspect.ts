@@ -168,7 +168,7 @@ function reportBlock(block: RamBlock, pages: PageCounts): InspectedBlock {
 }
 
 function reportDescription(offset: number, length: number, value: unknown): NonNullable<Inspection['description']> {
-  const root = value as { page_size?: unknown; devices?: unknown } | null;
+  const root = value as { page_size?: unknown; devices?: unknown } | null | undefined;
   const pageSize = typeof root?.page_size === 'number' ? root.page_size : null;
   return { offset, length, pageSize, devices: Array.isArray(root?.devices) ? root.devices.length : 0 };
 }

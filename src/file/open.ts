@@ -31,6 +31,8 @@ const batchCapacity = 4096;
 const arenaBytes = 4 << 20;
 /** How far from the end the description is looked for: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];
+/** How long is waited for something to follow the stream. */
+const trailingWaitMs = 1000;
 /** How much of what follows the stream is looked at. */
 const trailingLimit = 64 << 20;
 
@@ -137,7 +139,8 @@ async function examineTrailing(reader: WindowReader, end: number): Promise<Findi
   let seen = 0;
   let isZero = true;
   while (isZero && seen < trailingLimit) {
-    if (window.available === 0) await reader.satisfy({ kind: 'more', bytes: 1 });
+    // The writer of a pipe may stay silent after the end.
+    if (window.available === 0) await reader.satisfyWithin({ kind: 'more', bytes: 1 }, trailingWaitMs);
     const bytes = window.bytes.subarray(window.position, window.limit);
     if (bytes.length === 0) break;
     isZero = bytes.every((byte) => byte === 0);

@@ -74,8 +74,8 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
   }
 }
 
-/** Whether the configuration says so; it comes before all sections. */
-async function isMappedRam(file: MigrationFile): Promise<boolean> {
+/** Whether a seekable file is a mapped-ram file: its configuration says so, before all sections. */
+export async function isMappedRam(file: MigrationFile): Promise<boolean> {
   for await (const item of file.flow({ read: 'bitmaps' })) {
     if (item.kind === 'configuration') return item.configuration.capabilities.includes('mapped-ram');
     if (item.kind === 'section') break;

@@ -83,8 +83,9 @@ class Checks {
   /** What can be said only at the end. */
   finish(): void {
     const { survey } = this;
-    if (survey.description !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
-    else if (!this.#postcopy) this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
+    if (survey.description?.value !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
+    else if (survey.description === undefined && !this.#postcopy)
+      this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
     for (const block of survey.blocks) {
       const { absent } = survey.countPages(block);
       if (absent === 0 || survey.format === 'mapped-ram') continue;

@@ -56,6 +56,16 @@ export class WindowReader {
     return this.#next;
   }
 
+  /** As {@link satisfy}, but gives up waiting after so many milliseconds; then nothing more can be read. */
+  async satisfyWithin(want: Want, ms: number): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+    });
+    await Promise.race([this.satisfy(want), late]);
+    clearTimeout(timer);
+  }
+
   async satisfy(want: Want): Promise<void> {
     if (want.kind === 'seek') await this.#seek(want.offset, want.length);
     else await this.#fill(want.bytes);

@@ -62,7 +62,7 @@ export interface Description {
   offset: number;
   length: number;
   text: string;
-  /** The parsed JSON; undefined if the text is beyond the limits for parsing. */
+  /** The parsed JSON; undefined if it is none, or nested too deep. */
   value: unknown;
 }
 

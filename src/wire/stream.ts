@@ -56,7 +56,13 @@ export function* decodeStream(
   yield* decodeItems(window, state, undefined);
   if (!state.ram.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
-    yield { kind: 'description', description: yield* decodeDescription(window) };
+    const description = yield* decodeDescription(window);
+    if (description.value === undefined) {
+      const place = window.place(description.offset);
+      const message = 'expected JSON in the VM description';
+      yield { kind: 'finding', finding: makeFinding('bad-description', message, place) };
+    }
+    yield { kind: 'description', description };
   }
   yield { kind: 'end', offset: window.offset };
 }

@@ -14,7 +14,7 @@ export const maxDescription = 32 * 1024 * 1024;
 /** The deepest nesting parsed. QEMU's is below 20. */
 const maxDepth = 64;
 
-/** Decodes a description; its type byte has been read. @throws MigrationError `bad-description` for invalid JSON. */
+/** Decodes a description; its type byte has been read. What is no JSON, or too deep, has no `value`. */
 export function* decodeDescription(window: ByteWindow): Generator<Want, Description> {
   const offset = window.offset - 1;
   const length = yield* takeU32(window, 'the length of the VM description');
@@ -24,11 +24,7 @@ export function* decodeDescription(window: ByteWindow): Generator<Want, Descript
   }
   const bytes = yield* takeBytes(window, length, 'the VM description');
   const text = new TextDecoder().decode(bytes);
-  const parsed = parseDescription(text);
-  if (parsed === undefined) {
-    throw new MigrationError('bad-description', 'expected JSON in the VM description', window.place(offset + 5));
-  }
-  return { offset, length, text, value: parsed.value };
+  return { offset, length, text, value: parseDescription(text)?.value };
 }
 
 /** Parses the JSON; undefined if it is not JSON or nested too deeply to be a description. */

@@ -355,7 +355,7 @@ class StreamReader {
     try {
       return JSON.parse(Buffer.from(json).toString('utf8'));
     } catch {
-      throw cursor.error('the VMDESCRIPTION is not JSON', cursor.at - json.length);
+      return undefined; // QEMU passes over it without a look.
     }
   }
 }

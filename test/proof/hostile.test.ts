@@ -193,7 +193,6 @@ const hostile: Hostile[] = [
       const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0).u8(6);
       return out.u32(2_000_000).raw(repeat('[', 1_000_000)).raw(repeat(']', 1_000_000));
     }),
-    code: 'bad-description',
   },
   {
     name: 'a file of descriptions inside each other',
@@ -207,7 +206,6 @@ const hostile: Hostile[] = [
           .u8(0x7b);
       return out;
     }),
-    code: 'bad-description',
   },
   {
     name: 'a million findings',

@@ -39,10 +39,14 @@ describe('the VM description in the stream', () => {
     ['a NUL after the JSON', '{}\0'],
     ['nesting that would hurt a parser', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
     ['nesting of arrays and objects in turn', `${'[{"a":'.repeat(40)}1${'}]'.repeat(40)}`],
-  ])('that is %s is refused', (_, text) => {
+  ])('that is %s has no value, and is warned of', (_, text) => {
     const bytes = join(stream, [6], u32(text.length), text);
-    const { error } = decodeChunked(bytes, 4096);
-    expect(error).toMatchObject({ code: 'bad-description', place: { offset: stream.length + 5 } });
+    const { error, items } = decodeChunked(bytes, 4096);
+    expect(error).toBeUndefined();
+    expect(ofKind(items, 'finding').map(({ finding }) => finding)).toMatchObject([
+      { code: 'bad-description', severity: 'warning', place: { offset: stream.length } },
+    ]);
+    expect(ofKind(items, 'description')[0]?.description).toMatchObject({ length: text.length, value: undefined });
   });
 
   it('beyond the limit is refused before it is read', () => {

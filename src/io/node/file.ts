@@ -55,18 +55,36 @@ export class NodeFile implements ByteStore {
 
   read(target: Uint8Array, position: number): Promise<number> | number {
     if (target.length <= maxSyncRead && ++this.#smallReads % asyncShare !== 0) {
-      return readSync(this.fd, target, 0, target.length, position);
+      try {
+        return readSync(this.fd, target, 0, target.length, position);
+      } catch (error) {
+        throw this.#explain(error, position);
+      }
     }
     return this.#readAsync(target, position);
   }
 
   async #readAsync(target: Uint8Array, position: number): Promise<number> {
-    return (await readAsync(this.fd, target, 0, target.length, position)).bytesRead;
+    try {
+      return (await readAsync(this.fd, target, 0, target.length, position)).bytesRead;
+    } catch (error) {
+      throw this.#explain(error, position);
+    }
+  }
+
+  /** Says of an error of the system which file it was, and where; the `code` stays. */
+  #explain(error: unknown, position: number): unknown {
+    if (error instanceof Error) error.message += ` (${this.name} at 0x${position.toString(16)})`;
+    return error;
   }
 
   write(bytes: Uint8Array, position: number): void {
-    for (let done = 0; done < bytes.length; ) {
-      done += writeSync(this.fd, bytes, done, Math.min(maxWrite, bytes.length - done), position + done);
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += writeSync(this.fd, bytes, done, Math.min(maxWrite, bytes.length - done), position + done);
+      }
+    } catch (error) {
+      throw this.#explain(error, position);
     }
     if (bytes.length > 0) this.#size = Math.max(this.#size, position + bytes.length);
   }

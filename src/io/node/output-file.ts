@@ -15,7 +15,7 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { NodeFile } from './file.ts';
 
 /** Paths and directories that are not finished yet. */
@@ -38,7 +38,8 @@ function ignoreMissing(action: () => void): void {
   }
 }
 
-const suffix = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
+/** A short name: that of the target may be as long as names can be. */
+const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
 
 /** A file in the making. */
 export class OutputFile {
@@ -51,7 +52,7 @@ export class OutputFile {
     this.path = path;
     // Through a link the file it leads to is replaced, not the link.
     this.#target = existsSync(path) ? realpathSync(path) : path;
-    this.#temporary = join(dirname(this.#target), `.${basename(this.#target)}${suffix()}`);
+    this.#temporary = join(dirname(this.#target), temporaryName());
     unfinished.add(this.#temporary);
     try {
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
@@ -96,7 +97,7 @@ export function watchDirectory(path: string): { keep(): void } {
 
 /** A scratch file without a name: gone when closed, whatever happens. */
 export function openScratch(directory: string): NodeFile {
-  const path = join(directory, suffix());
+  const path = join(directory, temporaryName());
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   unlinkSync(path);
   return new NodeFile(fd, `scratch file in ${directory}`, 0);
