@@ -495,6 +495,14 @@ describe('interruption', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('a whole stream on a pipe is judged, though its writer stays', async () => {
+    const silent = new Readable({ read() {} });
+    silent.push(xbzrle.bytes);
+    const { code, stdout } = await runCli(['verify', '-'], silent, { timeoutMs: 20_000 });
+    expect(stdout).toMatch(/^standard input: OK/);
+    expect(code).toBe(0);
+  });
+
   it('SIGINT while waiting for the reader of a FIFO ends it', async () => {
     const path = join(emptyDirectory(), 'fifo');
     execFileSync('mkfifo', [path]);
