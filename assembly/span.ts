@@ -1,4 +1,6 @@
-/** Whether 128 bytes at two addresses are equal: all differences gathered, one test (the scalar build: two). */
+/** 128 bytes at two addresses, as the comparison and the XBZRLE encoder go through pages. */
+
+/** Whether all 128 bytes are equal: all differences gathered, one test (the scalar build: two). */
 // @ts-ignore: decorator
 @inline
 export function isSpanEqual(a: usize, b: usize): bool {
@@ -19,4 +21,36 @@ export function isSpanEqual(a: usize, b: usize): bool {
   const v = (load<u64>(a, 96) ^ load<u64>(b, 96)) | (load<u64>(a, 104) ^ load<u64>(b, 104));
   const w = (load<u64>(a, 112) ^ load<u64>(b, 112)) | (load<u64>(a, 120) ^ load<u64>(b, 120));
   return (t | u | v | w) == 0;
+}
+
+/** Whether all 128 bytes differ. */
+// @ts-ignore: decorator
+@inline
+export function isSpanUnlike(a: usize, b: usize): bool {
+  if (ASC_FEATURE_SIMD) {
+    const p = v128.or(equal16(a, b, 0), equal16(a, b, 16));
+    const q = v128.or(equal16(a, b, 32), equal16(a, b, 48));
+    const r = v128.or(equal16(a, b, 64), equal16(a, b, 80));
+    const s = v128.or(equal16(a, b, 96), equal16(a, b, 112));
+    return !v128.any_true(v128.or(v128.or(p, q), v128.or(r, s)));
+  }
+  let zeroes: u64 = 0;
+  for (let at: usize = 0; at < 128; at += 32) {
+    zeroes |= zeroBytes(a, b, at) | zeroBytes(a, b, at + 8) | zeroBytes(a, b, at + 16) | zeroBytes(a, b, at + 24);
+  }
+  return zeroes == 0;
+}
+
+// @ts-ignore: decorator
+@inline
+function equal16(a: usize, b: usize, at: usize): v128 {
+  return i8x16.eq(v128.load(a + at), v128.load(b + at));
+}
+
+/** Not 0 if a byte of the two words is equal (the lowest such byte has its highest bit set). */
+// @ts-ignore: decorator
+@inline
+function zeroBytes(a: usize, b: usize, at: usize): u64 {
+  const x = load<u64>(a + at) ^ load<u64>(b + at);
+  return (x - 0x0101010101010101) & ~x & 0x8080808080808080;
 }

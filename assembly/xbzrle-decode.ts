@@ -26,27 +26,37 @@ function walk(source: usize, length: u32, page: usize, pageSize: u32, writes: bo
   const end = source + length;
   let at = source;
   let done: u32 = 0;
+  let run: u32 = 0;
   while (at < end) {
     if (end - at < 2) return XBZRLE_TRUNCATED;
-    const first = at == source;
-    let run: u32 = load<u8>(at++);
-    if (run & 0x80) {
-      const high: u32 = load<u8>(at++);
-      if (high & 0x80) return XBZRLE_BAD_ULEB;
-      run = (run & 0x7f) | (high << 7);
-    }
-    if (!run && !first) return XBZRLE_EMPTY_RUN;
-    done += run;
-    if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
+    const counts: u32 = load<u16>(at);
+    // Nearly always: two counts of one byte each, neither 0, and a byte of literal. What is unusual goes the slow way.
+    if (!(counts & 0x8080) && end - at > 2 && counts & 0xff && counts >> 8) {
+      done += counts & 0xff;
+      if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
+      run = counts >> 8;
+      at += 2;
+    } else {
+      const first = at == source;
+      run = load<u8>(at++);
+      if (run & 0x80) {
+        const high: u32 = load<u8>(at++);
+        if (high & 0x80) return XBZRLE_BAD_ULEB;
+        run = (run & 0x7f) | (high << 7);
+      }
+      if (!run && !first) return XBZRLE_EMPTY_RUN;
+      done += run;
+      if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
 
-    if (end - at < 2) return XBZRLE_TRUNCATED;
-    run = load<u8>(at++);
-    if (run & 0x80) {
-      const high: u32 = load<u8>(at++);
-      if (high & 0x80) return XBZRLE_BAD_ULEB;
-      run = (run & 0x7f) | (high << 7);
+      if (end - at < 2) return XBZRLE_TRUNCATED;
+      run = load<u8>(at++);
+      if (run & 0x80) {
+        const high: u32 = load<u8>(at++);
+        if (high & 0x80) return XBZRLE_BAD_ULEB;
+        run = (run & 0x7f) | (high << 7);
+      }
+      if (!run) return XBZRLE_EMPTY_RUN;
     }
-    if (!run) return XBZRLE_EMPTY_RUN;
     if (run > pageSize - done) return XBZRLE_RUN_BEYOND_PAGE;
     if (run > <u32>(end - at)) return XBZRLE_LITERAL_BEYOND_INPUT;
     if (writes) copyLiteral(page + done, at, run);

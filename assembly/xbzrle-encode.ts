@@ -7,7 +7,7 @@
  *     differs     0 0 0 1 1 1 0 0 0 1 0 ...      (bit 0 first; the neighbour of the first is the last of the block before)
  *     edges       0 0 0 1 0 0 1 0 0 1 1 ...      differs ^ (differs << 1 | carry)
  *
- * Clean spans are skipped 128 B at a time. The pass also bounds the encoding from both sides: a run of n bytes takes
+ * Spans of 128 B that go on as they began, equal or different, are skipped. The pass also bounds the encoding from both sides: a run of n bytes takes
  * n + 2 to n + 4. So most pages that do not fit are given up before a byte is written, and those that surely fit are
  * written without a check. The second pass walks the edges with ctz and copies each literal.
  *
@@ -17,7 +17,7 @@
  * `XBZRLE_MAX_PAGE`.
  */
 import { copy16, copyLiteral } from './literal';
-import { isSpanEqual } from './span';
+import { isSpanEqual, isSpanUnlike } from './span';
 
 /** The encoding would exceed the limit: the page is sent as it is. */
 export const XBZRLE_OVERFLOW: i32 = -1;
@@ -170,11 +170,14 @@ export function xbzrleEncode(old: usize, next: usize, pageSize: u32, out: usize,
   let least: u32 = 0;
   let runs: u32 = 0;
   for (let at: u32 = 0; at < pageSize; at += 128) {
-    if (isSpanEqual(old + at, next + at)) {
-      store<u64>(entry, 1);
-      store<u32>(entry, at, 8);
-      entry += <usize>carry << 4;
-      carry = 0;
+    // Within a run more of it is likely, between runs more that is equal.
+    if (carry) {
+      if (isSpanUnlike(old + at, next + at)) {
+        least += 128;
+        if (least > limit) return XBZRLE_OVERFLOW;
+        continue;
+      }
+    } else if (isSpanEqual(old + at, next + at)) {
       continue;
     }
     for (let block = at, end = at + 128; block < end; block += 64) {

@@ -313,8 +313,11 @@ export class Kernel {
     this.#checkEncodings(sources, lengths, count, pageSize, results);
     this.#checkTable('pages', pages, count);
     this.#checkApart('results', results, count * 4, ['pages', pages, count]);
-    this.#checkPages('pages', pages, count, pageSize);
-    this.#checkPagesApart(pages, count, pageSize, [sources, lengths, pages]);
+    const [lowest, highest] = this.#checkPages('pages', pages, count, pageSize);
+    for (const table of [sources, lengths, pages]) {
+      const isApart = table >= highest + pageSize || table + count * 4 <= lowest;
+      if (!isApart) this.#checkPagesApart(pages, count, pageSize, table);
+    }
     return this.#exports.xbzrleDecodeBatch(sources, lengths, pages, count, pageSize, results) >>> 0;
   }
 
@@ -354,38 +357,44 @@ export class Kernel {
     this.#checkApart('results', results, count * 4, ['sources', sources, count], ['lengths', lengths, count]);
     const { size, base } = this;
     const words = this.#words;
-    const lengthsAhead = (lengths - sources) / 4;
-    for (let i = sources / 4, end = i + count; i < end; i++) {
-      const source = words[i]!;
-      const length = words[i + lengthsAhead]!;
+    const first = sources >>> 2;
+    const firstLength = lengths >>> 2;
+    for (let i = 0; i < count; i++) {
+      const source = words[first + i]!;
+      const length = words[firstLength + i]!;
       if (source >= base && source + length <= size) continue;
-      throw outside(`sources[${i - sources / 4}]`, source, length, base, size);
+      throw outside(`sources[${i}]`, source, length, base, size);
     }
   }
 
-  #checkPages(name: string, table: number, count: number, pageSize: number): void {
+  /** Checks that every page lies in the arena; returns the lowest and the highest address. */
+  #checkPages(name: string, table: number, count: number, pageSize: number): [lowest: number, highest: number] {
     const { size, base } = this;
     const words = this.#words;
-    const last = size - pageSize;
-    for (let i = table / 4, end = i + count; i < end; i++) {
+    const first = table >>> 2;
+    let lowest = size;
+    let highest = 0;
+    for (let i = first, end = first + count; i < end; i++) {
       const page = words[i]!;
-      if (page >= base && page <= last) continue;
-      throw outside(`${name}[${i - table / 4}]`, page, pageSize, base, size);
+      if (page < lowest) lowest = page;
+      if (page > highest) highest = page;
+    }
+    if (count === 0 || (lowest >= base && highest + pageSize <= size)) return [lowest, highest];
+    for (let i = first; ; i++) {
+      const page = words[i]!;
+      if (page < base || page + pageSize > size) throw outside(`${name}[${i - first}]`, page, pageSize, base, size);
     }
   }
 
-  /** As `#checkApart`, for pages that are written: none may cover a part of the tables. */
-  #checkPagesApart(pages: number, count: number, pageSize: number, tables: number[]): void {
+  /** As `#checkApart`, for pages that are written: none may cover a part of the table. */
+  #checkPagesApart(pages: number, count: number, pageSize: number, table: number): void {
     const words = this.#words;
-    for (const table of tables) {
-      const end = table + count * 4;
-      for (let i = pages / 4, last = i + count; i < last; i++) {
-        const page = words[i]!;
-        if (page >= end || page + pageSize <= table) continue;
-        throw new RangeError(
-          `pages[${i - pages / 4}]: expected bytes apart from the tables, got ${pageSize} at ${page}`,
-        );
-      }
+    const end = table + count * 4;
+    const first = pages >>> 2;
+    for (let i = 0; i < count; i++) {
+      const page = words[first + i]!;
+      if (page >= end || page + pageSize <= table) continue;
+      throw new RangeError(`pages[${i}]: expected bytes apart from the tables, got ${pageSize} at ${page}`);
     }
   }
 
