@@ -19,6 +19,9 @@ export interface KernelExports {
   hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void;
   crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void;
   crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void;
+  firstOutside(table: number, count: number, byteLength: number, base: number, end: number): number;
+  firstOutsideOf(table: number, lengths: number, count: number, base: number, end: number): number;
+  firstWithin(table: number, count: number, byteLength: number, from: number, to: number): number;
   countBits(bitmap: number, byteLength: number): number;
 
   readonly XBZRLE_OVERFLOW: WebAssembly.Global<'i32'>;

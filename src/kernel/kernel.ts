@@ -313,10 +313,12 @@ export class Kernel {
     this.#checkEncodings(sources, lengths, count, pageSize, results);
     this.#checkTable('pages', pages, count);
     this.#checkApart('results', results, count * 4, ['pages', pages, count]);
-    const [lowest, highest] = this.#checkPages('pages', pages, count, pageSize);
-    for (const table of [sources, lengths, pages]) {
-      const isApart = table >= highest + pageSize || table + count * 4 <= lowest;
-      if (!isApart) this.#checkPagesApart(pages, count, pageSize, table);
+    this.#checkPages('pages', pages, count, pageSize);
+    // The tables usually lie together: one look at all of them, and one at each only if that does not settle it.
+    const from = Math.min(sources, lengths, pages);
+    const to = Math.max(sources, lengths, pages) + count * 4;
+    if (this.#exports.firstWithin(pages, count, pageSize, from, to) >>> 0 < count) {
+      for (const table of [sources, lengths, pages]) this.#checkPagesApart(pages, count, pageSize, table);
     }
     return this.#exports.xbzrleDecodeBatch(sources, lengths, pages, count, pageSize, results) >>> 0;
   }
@@ -356,46 +358,27 @@ export class Kernel {
     this.#checkTable('results', results, count);
     this.#checkApart('results', results, count * 4, ['sources', sources, count], ['lengths', lengths, count]);
     const { size, base } = this;
-    const words = this.#words;
-    const first = sources >>> 2;
-    const firstLength = lengths >>> 2;
-    for (let i = 0; i < count; i++) {
-      const source = words[first + i]!;
-      const length = words[firstLength + i]!;
-      if (source >= base && source + length <= size) continue;
-      throw outside(`sources[${i}]`, source, length, base, size);
-    }
+    const bad = this.#exports.firstOutsideOf(sources, lengths, count, base, size) >>> 0;
+    if (bad === count) return;
+    throw outside(`sources[${bad}]`, this.#word(sources, bad), this.#word(lengths, bad), base, size);
   }
 
-  /** Checks that every page lies in the arena; returns the lowest and the highest address. */
-  #checkPages(name: string, table: number, count: number, pageSize: number): [lowest: number, highest: number] {
+  #checkPages(name: string, table: number, count: number, pageSize: number): void {
     const { size, base } = this;
-    const words = this.#words;
-    const first = table >>> 2;
-    let lowest = size;
-    let highest = 0;
-    for (let i = first, end = first + count; i < end; i++) {
-      const page = words[i]!;
-      if (page < lowest) lowest = page;
-      if (page > highest) highest = page;
-    }
-    if (count === 0 || (lowest >= base && highest + pageSize <= size)) return [lowest, highest];
-    for (let i = first; ; i++) {
-      const page = words[i]!;
-      if (page < base || page + pageSize > size) throw outside(`${name}[${i - first}]`, page, pageSize, base, size);
-    }
+    const bad = this.#exports.firstOutside(table, count, pageSize, base, size) >>> 0;
+    if (bad < count) throw outside(`${name}[${bad}]`, this.#word(table, bad), pageSize, base, size);
   }
 
   /** As `#checkApart`, for pages that are written: none may cover a part of the table. */
   #checkPagesApart(pages: number, count: number, pageSize: number, table: number): void {
-    const words = this.#words;
-    const end = table + count * 4;
-    const first = pages >>> 2;
-    for (let i = 0; i < count; i++) {
-      const page = words[first + i]!;
-      if (page >= end || page + pageSize <= table) continue;
-      throw new RangeError(`pages[${i}]: expected bytes apart from the tables, got ${pageSize} at ${page}`);
-    }
+    const bad = this.#exports.firstWithin(pages, count, pageSize, table, table + count * 4) >>> 0;
+    if (bad === count) return;
+    const page = this.#word(pages, bad);
+    throw new RangeError(`pages[${bad}]: expected bytes apart from the tables, got ${pageSize} at ${page}`);
+  }
+
+  #word(table: number, index: number): number {
+    return this.#words[table / 4 + index]!;
   }
 
   /**
