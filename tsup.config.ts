@@ -1,13 +1,16 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { index: 'src/index.ts', node: 'src/node.ts', cli: 'src/cli/main.ts' },
+  entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts', cli: 'src/cli/main.ts' },
   format: 'esm',
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
-  dts: { entry: { index: 'src/index.ts', node: 'src/node.ts' }, compilerOptions: { ignoreDeprecations: '6.0' } },
+  dts: {
+    entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },
+    compilerOptions: { ignoreDeprecations: '6.0' },
+  },
   // The kernels are small (a few kB): inlined, so that no bundler has to find them.
   loader: { '.wasm': 'binary' },
   splitting: true,

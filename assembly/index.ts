@@ -3,6 +3,11 @@
  * Built twice from this source, with and without SIMD (`ASC_FEATURE_SIMD`), under the same export names;
  * `src/kernel/exports.ts` is their typed face. Arguments are not checked here: `src/kernel/kernel.ts` does it.
  */
+export { countBits } from './bitmap';
+export { comparePages, comparePagesGather } from './compare';
+export { crc32Pages, crc32PagesGather } from './page-crc32';
+export { hashPages, hashPagesGather } from './page-hash';
+export { firstOutside, firstOutsideOf, firstWithin } from './table';
 export { ZERO_SCAN_STEP, zeroScan, zeroScanGather } from './zero-scan';
 export {
   XBZRLE_BAD_ULEB,
@@ -15,6 +20,13 @@ export {
   xbzrleDecode,
   xbzrleDecodeBatch,
 } from './xbzrle-decode';
+export {
+  XBZRLE_ENCODE_SLACK,
+  XBZRLE_MAX_PAGE,
+  XBZRLE_OVERFLOW,
+  xbzrleEncode,
+  xbzrleEncodeBatch,
+} from './xbzrle-encode';
 
 /** The first address that holds none of the module's own data. */
 export const HEAP_BASE: usize = __heap_base;

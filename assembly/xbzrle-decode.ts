@@ -6,6 +6,7 @@
  * been written, so the page is then neither old nor new. Reads stay inside the source and writes inside the page; the
  * source and the page must not overlap. Nothing else is checked here: the caller vouches for the ranges.
  */
+import { copyLiteral } from './literal';
 
 /** Fewer than two bytes where a run has to begin. */
 export const XBZRLE_TRUNCATED: i32 = -1;
@@ -18,73 +19,6 @@ export const XBZRLE_RUN_BEYOND_PAGE: i32 = -4;
 /** A literal that ends after the input. */
 export const XBZRLE_LITERAL_BEYOND_INPUT: i32 = -5;
 
-/**
- * Copies a literal with stores that overlap but never leave it, so nothing needs room to spare:
- *
- *     1..3      first, middle and last byte           17..32    first and last 16 B
- *     4..8      first and last 4 B                    33..64    first and last 32 B
- *     9..16     first and last 8 B                    65..      64 B steps, then the last 64 B
- *
- * Literals are short and their lengths random: what costs is a mispredicted branch, not a byte stored twice. A masked
- * word for all of 1..8 would save a branch, but it reads the page back, which stalls on the store just before it.
- */
-// @ts-ignore: decorator
-@inline
-function copyLiteral(to: usize, from: usize, length: u32): void {
-  if (length < 4) {
-    const middle = length >> 1;
-    const last = length - 1;
-    store<u8>(to, load<u8>(from));
-    store<u8>(to + middle, load<u8>(from + middle));
-    store<u8>(to + last, load<u8>(from + last));
-  } else if (length <= 8) {
-    const last = length - 4;
-    store<u32>(to, load<u32>(from));
-    store<u32>(to + last, load<u32>(from + last));
-  } else if (length <= 16) {
-    const last = length - 8;
-    store<u64>(to, load<u64>(from));
-    store<u64>(to + last, load<u64>(from + last));
-  } else if (length <= 32) {
-    const last = length - 16;
-    copy16(to, from);
-    copy16(to + last, from + last);
-  } else if (length <= 64) {
-    const last = length - 32;
-    copy32(to, from);
-    copy32(to + last, from + last);
-  } else {
-    const last = length - 64;
-    for (let at: u32 = 0; at < last; at += 64) copy64(to + at, from + at);
-    copy64(to + last, from + last);
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function copy64(to: usize, from: usize): void {
-  copy32(to, from);
-  copy32(to + 32, from + 32);
-}
-
-// @ts-ignore: decorator
-@inline
-function copy32(to: usize, from: usize): void {
-  copy16(to, from);
-  copy16(to + 16, from + 16);
-}
-
-// @ts-ignore: decorator
-@inline
-function copy16(to: usize, from: usize): void {
-  if (ASC_FEATURE_SIMD) {
-    v128.store(to, v128.load(from));
-  } else {
-    store<u64>(to, load<u64>(from));
-    store<u64>(to, load<u64>(from, 8), 8);
-  }
-}
-
 /** The walk over all runs; `writes` is a compile-time constant and says whether there is a page. */
 // @ts-ignore: decorator
 @inline
@@ -92,27 +26,37 @@ function walk(source: usize, length: u32, page: usize, pageSize: u32, writes: bo
   const end = source + length;
   let at = source;
   let done: u32 = 0;
+  let run: u32 = 0;
   while (at < end) {
     if (end - at < 2) return XBZRLE_TRUNCATED;
-    const first = at == source;
-    let run: u32 = load<u8>(at++);
-    if (run & 0x80) {
-      const high: u32 = load<u8>(at++);
-      if (high & 0x80) return XBZRLE_BAD_ULEB;
-      run = (run & 0x7f) | (high << 7);
-    }
-    if (!run && !first) return XBZRLE_EMPTY_RUN;
-    done += run;
-    if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
+    const counts: u32 = load<u16>(at);
+    // Nearly always: two counts of one byte each, neither 0, and a byte of literal. What is unusual goes the slow way.
+    if (!(counts & 0x8080) && end - at > 2 && counts & 0xff && counts >> 8) {
+      done += counts & 0xff;
+      if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
+      run = counts >> 8;
+      at += 2;
+    } else {
+      const first = at == source;
+      run = load<u8>(at++);
+      if (run & 0x80) {
+        const high: u32 = load<u8>(at++);
+        if (high & 0x80) return XBZRLE_BAD_ULEB;
+        run = (run & 0x7f) | (high << 7);
+      }
+      if (!run && !first) return XBZRLE_EMPTY_RUN;
+      done += run;
+      if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
 
-    if (end - at < 2) return XBZRLE_TRUNCATED;
-    run = load<u8>(at++);
-    if (run & 0x80) {
-      const high: u32 = load<u8>(at++);
-      if (high & 0x80) return XBZRLE_BAD_ULEB;
-      run = (run & 0x7f) | (high << 7);
+      if (end - at < 2) return XBZRLE_TRUNCATED;
+      run = load<u8>(at++);
+      if (run & 0x80) {
+        const high: u32 = load<u8>(at++);
+        if (high & 0x80) return XBZRLE_BAD_ULEB;
+        run = (run & 0x7f) | (high << 7);
+      }
+      if (!run) return XBZRLE_EMPTY_RUN;
     }
-    if (!run) return XBZRLE_EMPTY_RUN;
     if (run > pageSize - done) return XBZRLE_RUN_BEYOND_PAGE;
     if (run > <u32>(end - at)) return XBZRLE_LITERAL_BEYOND_INPUT;
     if (writes) copyLiteral(page + done, at, run);

@@ -8,10 +8,37 @@ export interface KernelExports {
   /** The first address that holds none of the module's own data. */
   readonly HEAP_BASE: WebAssembly.Global<'i32'>;
 
-  /** Page sizes of the zero scan are multiples of this. */
+  /** Page sizes are multiples of this; XBZRLE is decoded onto pages of any size. */
   readonly ZERO_SCAN_STEP: WebAssembly.Global<'i32'>;
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number;
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number;
+
+  comparePages(as: number, bs: number, pageSize: number, count: number, bitmap: number): number;
+  comparePagesGather(as: number, bs: number, pageSize: number, count: number, bitmap: number): number;
+  hashPages(pages: number, pageSize: number, count: number, hashes: number): void;
+  hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void;
+  crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void;
+  crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void;
+  firstOutside(table: number, count: number, byteLength: number, base: number, end: number): number;
+  firstOutsideOf(table: number, lengths: number, count: number, base: number, end: number): number;
+  firstWithin(table: number, count: number, byteLength: number, from: number, to: number): number;
+  countBits(bitmap: number, byteLength: number): number;
+
+  readonly XBZRLE_OVERFLOW: WebAssembly.Global<'i32'>;
+  /** Largest page the encoder takes. */
+  readonly XBZRLE_MAX_PAGE: WebAssembly.Global<'i32'>;
+  /** Bytes behind its output that the encoder overwrites. */
+  readonly XBZRLE_ENCODE_SLACK: WebAssembly.Global<'i32'>;
+  xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number;
+  xbzrleEncodeBatch(
+    olds: number,
+    news: number,
+    count: number,
+    pageSize: number,
+    limit: number,
+    out: number,
+    results: number,
+  ): number;
 
   readonly XBZRLE_TRUNCATED: WebAssembly.Global<'i32'>;
   readonly XBZRLE_BAD_ULEB: WebAssembly.Global<'i32'>;

@@ -1,4 +1,7 @@
-/** The kernel room's face: the module loader with its arena, and batches of pages that live in it. */
+/**
+ * The kernel room's face, also as `vmferry/kernel`: the kernels for pages in buffers of one's own, the module loader
+ * with its arena, and batches of pages that live in it.
+ */
 export {
   Kernel,
   type KernelOptions,
@@ -7,3 +10,4 @@ export {
   type XbzrleFault,
 } from './kernel.ts';
 export { PageBatch, PageKind } from './page-batch.ts';
+export { loadPageKernels, PageKernels, type PageKernelsOptions } from './page-kernels.ts';

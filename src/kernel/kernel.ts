@@ -2,9 +2,9 @@
  * The kernels and the arena they work in: one WebAssembly instance with its own memory of fixed size.
  *
  * The memory never grows, so views of it stay valid for good. Arguments are checked here, once per call, and the
- * kernels (`assembly/`) trust them: a `TypeError` is a wrong type, a `RangeError` bytes outside the arena. That a
- * kernel's input and output do not overlap is left to the caller: if they do, the result is unspecified, but nothing
- * outside the ranges is touched.
+ * kernels (`assembly/`) trust them: a `TypeError` is a wrong type, a `RangeError` bytes outside the arena, or an
+ * output over a table of addresses. That pages and outputs do not overlap is left to the caller otherwise: if they do,
+ * the result is unspecified, but nothing outside the ranges is touched.
  */
 import scalarBytes from '../../dist/kernel.scalar.wasm';
 import simdBytes from '../../dist/kernel.simd.wasm';
@@ -26,6 +26,10 @@ const WASM_PAGE = 65536;
 const DEFAULT_ARENA_BYTES = 32 << 20;
 /** One WASM page short of 4 GiB, so that the end of a range is always a 32-bit address. */
 const MAX_ARENA_BYTES = 2 ** 32 - WASM_PAGE;
+/** More bits than this would not fit the result of a count. */
+const MAX_BITMAP_BYTES = 2 ** 29 - 1;
+const MIN_PAGE = 1024;
+const MAX_PAGE = 65536;
 /** Largest page whose end still fits the signed result of an XBZRLE kernel. */
 const MAX_XBZRLE_PAGE = 2 ** 31 - 1;
 
@@ -75,8 +79,14 @@ export class Kernel {
   readonly size: number;
   /** The first usable address; what lies before it belongs to the module, and no range may touch it. */
   readonly base: number;
-  /** Page sizes of the zero scan are multiples of this. */
+  /** Page sizes are multiples of this, from 1 KiB to 64 KiB; only the XBZRLE decoder takes others. */
   readonly zeroScanStep: number;
+  /** The result (negative) by which the XBZRLE encoder says that the encoding would exceed its limit. */
+  readonly xbzrleOverflow: number;
+  /** Largest page the XBZRLE encoder takes, in bytes: its counts have 14 bits. */
+  readonly xbzrleMaxPage: number;
+  /** Bytes behind its output that the XBZRLE encoder overwrites. */
+  readonly xbzrleEncodeSlack: number;
   /** The result (negative) by which the XBZRLE kernels report each fault. */
   readonly xbzrleCode: Readonly<Record<XbzrleFault, number>>;
 
@@ -92,6 +102,9 @@ export class Kernel {
     this.size = buffer.byteLength;
     this.base = exports.HEAP_BASE.value;
     this.zeroScanStep = exports.ZERO_SCAN_STEP.value;
+    this.xbzrleOverflow = exports.XBZRLE_OVERFLOW.value;
+    this.xbzrleMaxPage = exports.XBZRLE_MAX_PAGE.value;
+    this.xbzrleEncodeSlack = exports.XBZRLE_ENCODE_SLACK.value;
     this.xbzrleCode = Object.freeze({
       truncated: exports.XBZRLE_TRUNCATED.value,
       badUleb: exports.XBZRLE_BAD_ULEB.value,
@@ -141,17 +154,129 @@ export class Kernel {
    * (page i is bit `i & 7` of byte `i >> 3`; unused bits of its last byte become 0). Returns how many there are.
    */
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkZeroScan(pageSize, count, bitmap);
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
     this.#checkRange('pages', pages, count * pageSize);
     return this.#exports.zeroScan(pages, pageSize, count, bitmap) >>> 0;
   }
 
   /** As `zeroScan`, with page i at the address in word i of the u32 table, wherever that is. */
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkZeroScan(pageSize, count, bitmap);
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
     this.#checkTable('table', table, count);
+    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), ['table', table, count]);
     this.#checkPages('table', table, count, pageSize);
     return this.#exports.zeroScanGather(table, pageSize, count, bitmap) >>> 0;
+  }
+
+  /**
+   * Compares `count` contiguous pages at `as` with as many at `bs` and sets the bits of those that differ in the bitmap,
+   * laid out as by `zeroScan`. Returns how many differ.
+   */
+  comparePages(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('as', as, count * pageSize);
+    this.#checkRange('bs', bs, count * pageSize);
+    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
+    return this.#exports.comparePages(as, bs, pageSize, count, bitmap) >>> 0;
+  }
+
+  /** As `comparePages`, with pages i at the addresses in word i of two u32 tables. */
+  comparePagesGather(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
+    this.#checkBatch(pageSize, count);
+    this.#checkTable('as', as, count);
+    this.#checkTable('bs', bs, count);
+    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
+    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), ['as', as, count], ['bs', bs, count]);
+    this.#checkPages('as', as, count, pageSize);
+    this.#checkPages('bs', bs, count, pageSize);
+    return this.#exports.comparePagesGather(as, bs, pageSize, count, bitmap) >>> 0;
+  }
+
+  /** Writes the dirty-sampling hash of each of `count` contiguous pages to the u32 table at `hashes` (QEMU 8.1 and later). */
+  hashPages(pages: number, pageSize: number, count: number, hashes: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('pages', pages, count * pageSize);
+    this.#checkTable('hashes', hashes, count);
+    this.#exports.hashPages(pages, pageSize, count, hashes);
+  }
+
+  /** As `hashPages`, with page i at the address in word i of the u32 table. */
+  hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkTable('table', table, count);
+    this.#checkTable('hashes', hashes, count);
+    this.#checkApart('hashes', hashes, count * 4, ['table', table, count]);
+    this.#checkPages('table', table, count, pageSize);
+    this.#exports.hashPagesGather(table, pageSize, count, hashes);
+  }
+
+  /** Writes the CRC-32 of each of `count` contiguous pages to the u32 table at `crcs`: the hash of QEMU before 8.1. */
+  crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('pages', pages, count * pageSize);
+    this.#checkTable('crcs', crcs, count);
+    this.#exports.crc32Pages(pages, pageSize, count, crcs);
+  }
+
+  /** As `crc32Pages`, with page i at the address in word i of the u32 table. */
+  crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkTable('table', table, count);
+    this.#checkTable('crcs', crcs, count);
+    this.#checkApart('crcs', crcs, count * 4, ['table', table, count]);
+    this.#checkPages('table', table, count, pageSize);
+    this.#exports.crc32PagesGather(table, pageSize, count, crcs);
+  }
+
+  /** How many bits of `byteLength` bytes are set; at most 2^32 - 1 can be. */
+  countBits(bitmap: number, byteLength: number): number {
+    this.#checkRange('bitmap', bitmap, byteLength);
+    checkInteger('byteLength', byteLength, 0, MAX_BITMAP_BYTES);
+    return this.#exports.countBits(bitmap, byteLength) >>> 0;
+  }
+
+  /**
+   * Encodes the page at `next` against its old content, byte for byte as QEMU does, into at most `limit` bytes at `out`;
+   * the `xbzrleEncodeSlack` bytes behind them are overwritten. QEMU's limit is the page size. Returns the length, 0 if
+   * the pages are equal, or `xbzrleOverflow`.
+   * @throws RangeError for a page beyond `xbzrleMaxPage` bytes.
+   */
+  xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number {
+    this.#checkEncoder(pageSize, limit);
+    this.#checkRange('old', old, pageSize);
+    this.#checkRange('next', next, pageSize);
+    this.#checkRange('out', out, limit + this.xbzrleEncodeSlack);
+    return this.#exports.xbzrleEncode(old, next, pageSize, out, limit);
+  }
+
+  /**
+   * Encodes `count` pages, the one at `news[i]` against the one at `olds[i]`, each within `limit` bytes; its result goes
+   * to `results[i]`. The first two are u32 tables, `results` is an i32 table. The encodings lie one behind the other from
+   * `out`, where `count * limit + xbzrleEncodeSlack` bytes may be overwritten. Returns how many bytes there are in all.
+   * @throws RangeError for pages beyond `xbzrleMaxPage` bytes.
+   */
+  xbzrleEncodeBatch(
+    olds: number,
+    news: number,
+    count: number,
+    pageSize: number,
+    limit: number,
+    out: number,
+    results: number,
+  ): number {
+    this.#checkEncoder(pageSize, limit);
+    this.#checkTable('olds', olds, count);
+    this.#checkTable('news', news, count);
+    this.#checkTable('results', results, count);
+    const outBytes = count * limit + this.xbzrleEncodeSlack;
+    this.#checkRange('out', out, outBytes);
+    this.#checkApart('out', out, outBytes, ['olds', olds, count], ['news', news, count]);
+    this.#checkApart('results', results, count * 4, ['olds', olds, count], ['news', news, count]);
+    this.#checkPages('olds', olds, count, pageSize);
+    this.#checkPages('news', news, count, pageSize);
+    return this.#exports.xbzrleEncodeBatch(olds, news, count, pageSize, limit, out, results) >>> 0;
   }
 
   /**
@@ -187,7 +312,14 @@ export class Kernel {
   ): number {
     this.#checkEncodings(sources, lengths, count, pageSize, results);
     this.#checkTable('pages', pages, count);
+    this.#checkApart('results', results, count * 4, ['pages', pages, count]);
     this.#checkPages('pages', pages, count, pageSize);
+    // The tables usually lie together: one look at all of them, and one at each only if that does not settle it.
+    const from = Math.min(sources, lengths, pages);
+    const to = Math.max(sources, lengths, pages) + count * 4;
+    if (this.#exports.firstWithin(pages, count, pageSize, from, to) >>> 0 < count) {
+      for (const table of [sources, lengths, pages]) this.#checkPagesApart(pages, count, pageSize, table);
+    }
     return this.#exports.xbzrleDecodeBatch(sources, lengths, pages, count, pageSize, results) >>> 0;
   }
 
@@ -203,13 +335,20 @@ export class Kernel {
     return (Object.keys(this.xbzrleCode) as XbzrleFault[]).find((fault) => this.xbzrleCode[fault] === result);
   }
 
-  #checkZeroScan(pageSize: number, count: number, bitmap: number): void {
-    checkInteger('pageSize', pageSize, this.zeroScanStep, this.size);
-    if (pageSize % this.zeroScanStep !== 0) {
-      throw new RangeError(`pageSize: expected a multiple of ${this.zeroScanStep}, got ${pageSize}`);
-    }
+  #checkPageSize(pageSize: number, max: number): void {
+    checkInteger('pageSize', pageSize, MIN_PAGE, max);
+    if (pageSize % this.zeroScanStep === 0) return;
+    throw new RangeError(`pageSize: expected a multiple of ${this.zeroScanStep}, got ${pageSize}`);
+  }
+
+  #checkBatch(pageSize: number, count: number): void {
+    this.#checkPageSize(pageSize, MAX_PAGE);
     checkInteger('count', count, 0, this.size);
-    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
+  }
+
+  #checkEncoder(pageSize: number, limit: number): void {
+    this.#checkPageSize(pageSize, this.xbzrleMaxPage);
+    checkInteger('limit', limit, 0, MAX_PAGE);
   }
 
   #checkEncodings(sources: number, lengths: number, count: number, pageSize: number, results: number): void {
@@ -217,25 +356,44 @@ export class Kernel {
     this.#checkTable('sources', sources, count);
     this.#checkTable('lengths', lengths, count);
     this.#checkTable('results', results, count);
+    this.#checkApart('results', results, count * 4, ['sources', sources, count], ['lengths', lengths, count]);
     const { size, base } = this;
-    const words = this.#words;
-    const lengthsAhead = (lengths - sources) / 4;
-    for (let i = sources / 4, end = i + count; i < end; i++) {
-      const source = words[i]!;
-      const length = words[i + lengthsAhead]!;
-      if (source >= base && source + length <= size) continue;
-      throw outside(`sources[${i - sources / 4}]`, source, length, base, size);
-    }
+    const bad = this.#exports.firstOutsideOf(sources, lengths, count, base, size) >>> 0;
+    if (bad === count) return;
+    throw outside(`sources[${bad}]`, this.#word(sources, bad), this.#word(lengths, bad), base, size);
   }
 
   #checkPages(name: string, table: number, count: number, pageSize: number): void {
     const { size, base } = this;
-    const words = this.#words;
-    const last = size - pageSize;
-    for (let i = table / 4, end = i + count; i < end; i++) {
-      const page = words[i]!;
-      if (page >= base && page <= last) continue;
-      throw outside(`${name}[${i - table / 4}]`, page, pageSize, base, size);
+    const bad = this.#exports.firstOutside(table, count, pageSize, base, size) >>> 0;
+    if (bad < count) throw outside(`${name}[${bad}]`, this.#word(table, bad), pageSize, base, size);
+  }
+
+  /** As `#checkApart`, for pages that are written: none may cover a part of the table. */
+  #checkPagesApart(pages: number, count: number, pageSize: number, table: number): void {
+    const bad = this.#exports.firstWithin(pages, count, pageSize, table, table + count * 4) >>> 0;
+    if (bad === count) return;
+    const page = this.#word(pages, bad);
+    throw new RangeError(`pages[${bad}]: expected bytes apart from the tables, got ${pageSize} at ${page}`);
+  }
+
+  #word(table: number, index: number): number {
+    return this.#words[table / 4 + index]!;
+  }
+
+  /**
+   * Tables of addresses are judged before the kernel runs, so it must not write to them: whoever names the same bytes
+   * as a table and as an output could otherwise lead it anywhere.
+   */
+  #checkApart(
+    name: string,
+    address: number,
+    byteLength: number,
+    ...tables: [name: string, at: number, count: number][]
+  ) {
+    for (const [table, at, count] of tables) {
+      if (address + byteLength <= at || at + count * 4 <= address || byteLength === 0 || count === 0) continue;
+      throw new RangeError(`${name}: expected bytes apart from ${table}, got ${byteLength} at ${address}`);
     }
   }
 

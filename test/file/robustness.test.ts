@@ -62,10 +62,10 @@ it('tells which blocks there are before it reads their pages', async () => {
   expect(names).toEqual(['ram']);
 });
 
-const mapped = loadFixtures().find(({ name }) => name === 'pc-mapped-ram-multifd-10.0');
+const mappedBytes = loadFixtures().find(({ name }) => name === 'pc-mapped-ram-multifd-10.0')?.bytes ?? new Uint8Array();
 
 it('refuses pages that are not in the block', async () => {
-  for (const bytes of [mapped?.bytes as Uint8Array, streamWith('full')]) {
+  for (const bytes of [mappedBytes, streamWith('full')]) {
     const ram = await openRamContent(await open(bytes), { makeScratch: () => new MemoryFile() });
     const [block] = ram.blocks;
     if (block === undefined) throw new Error('there is no block');
@@ -85,9 +85,9 @@ it('refuses pages that are not in the block', async () => {
 
 it('says that a file has become shorter, rather than give zeros', async () => {
   const path = join(directory, 'shrinks');
-  writeFileSync(path, mapped?.bytes as Uint8Array);
+  writeFileSync(path, mappedBytes);
   const fd = openSync(path, 'r+');
-  const source = new NodeFile(fd, path, (mapped?.bytes as Uint8Array).length);
+  const source = new NodeFile(fd, path, mappedBytes.length);
   const ram = await openRamContent(await open(source), { makeScratch: () => new MemoryFile() });
   ftruncateSync(fd, 1 << 20);
   const reading = (async () => {

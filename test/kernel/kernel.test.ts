@@ -14,8 +14,8 @@ describe('loading a kernel', () => {
 
   it('gives each kernel an arena of its own', async () => {
     const [one, other] = await Promise.all([loadSmall('simd'), loadSmall('simd')]);
-    one.bytes[2000] = 1;
-    expect(other.bytes[2000]).toBe(0);
+    one.bytes[one.base] = 1;
+    expect(other.bytes[other.base]).toBe(0);
   });
 
   it('makes an arena that cannot grow', async () => {
@@ -91,17 +91,19 @@ describe.each(variants)('the arena (%s)', (variant) => {
 
   it('refuses views outside it or off the word', () => {
     expect(() => kernel.u32(kernel.size - 4, 2)).toThrow(RangeError);
-    expect(() => kernel.i32(kernel.base + 2, 1)).toThrow('i32: expected a multiple of 4, got 1026');
+    expect(() => kernel.i32(kernel.base + 2, 1)).toThrow(`i32: expected a multiple of 4, got ${kernel.base + 2}`);
     expect(() => kernel.u32(kernel.base - 4, 1)).toThrow(RangeError);
   });
 });
 
 describe.each(variants)('a kernel call (%s)', (variant) => {
   let kernel: Kernel;
-  let calls: Record<string, { good: number[]; call: (...args: number[]) => number }>;
+  let calls: Record<string, { good: number[]; call: (...args: number[]) => unknown }>;
   /** An address of 4096 zero bytes, and of a table of 8 words that all hold that address. */
   let room: number;
   let table: number;
+  let out: number;
+  let wide: number;
 
   beforeAll(async () => {
     kernel = await loadSmall(variant);
@@ -110,7 +112,37 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     kernel.u32(table, 8).fill(room);
     const lengths = kernel.allocate(32);
     const results = kernel.allocate(32);
+    out = kernel.allocate(8192 + kernel.xbzrleEncodeSlack);
+    wide = kernel.allocate(65536);
     calls = {
+      comparePages: {
+        good: [room, room, 1024, 8, results],
+        call: (a, b, c, d, e) => kernel.comparePages(a!, b!, c!, d!, e!),
+      },
+      comparePagesGather: {
+        good: [table, table, 1024, 8, results],
+        call: (a, b, c, d, e) => kernel.comparePagesGather(a!, b!, c!, d!, e!),
+      },
+      hashPages: { good: [room, 1024, 8, results], call: (a, b, c, d) => kernel.hashPages(a!, b!, c!, d!) },
+      hashPagesGather: {
+        good: [table, 1024, 8, results],
+        call: (a, b, c, d) => kernel.hashPagesGather(a!, b!, c!, d!),
+      },
+      crc32Pages: { good: [room, 1024, 8, results], call: (a, b, c, d) => kernel.crc32Pages(a!, b!, c!, d!) },
+      crc32PagesGather: {
+        good: [table, 1024, 8, results],
+        call: (a, b, c, d) => kernel.crc32PagesGather(a!, b!, c!, d!),
+      },
+      countBits: { good: [room, 32], call: (a, b) => kernel.countBits(a!, b!) },
+      xbzrleEncode: {
+        good: [room, room, 1024, out, 1024],
+        call: (...args) => kernel.xbzrleEncode(...(args as [number, number, number, number, number])),
+      },
+      xbzrleEncodeBatch: {
+        good: [table, table, 8, 1024, 1024, out, results],
+        call: (...args) =>
+          kernel.xbzrleEncodeBatch(...(args as [number, number, number, number, number, number, number])),
+      },
       zeroScan: { good: [room, 1024, 8, results], call: (a, b, c, d) => kernel.zeroScan(a!, b!, c!, d!) },
       zeroScanGather: { good: [table, 1024, 8, results], call: (a, b, c, d) => kernel.zeroScanGather(a!, b!, c!, d!) },
       xbzrleDecode: { good: [room, 0, room, 4096], call: (a, b, c, d) => kernel.xbzrleDecode(a!, b!, c!, d!) },
@@ -127,6 +159,15 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
   });
 
   const arguments_: [string, number[]][] = [
+    ['comparePages', [0, 1, 4]],
+    ['comparePagesGather', [0, 1, 4]],
+    ['hashPages', [0, 3]],
+    ['hashPagesGather', [0, 3]],
+    ['crc32Pages', [0, 3]],
+    ['crc32PagesGather', [0, 3]],
+    ['countBits', [0]],
+    ['xbzrleEncode', [0, 1, 3]],
+    ['xbzrleEncodeBatch', [0, 1, 5, 6]],
     ['zeroScan', [0, 3]],
     ['zeroScanGather', [0, 3]],
     ['xbzrleDecode', [0, 2]],
@@ -164,7 +205,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
   it('refuses ranges that begin inside and end outside', () => {
     const end = kernel.size;
     expect(() => kernel.zeroScan(end - 8191, 1024, 8, room)).toThrow(
-      `pages: expected bytes within 1024..${end}, got 8192 at ${end - 8191}`,
+      `pages: expected bytes within ${kernel.base}..${end}, got 8192 at ${end - 8191}`,
     );
     expect(() => kernel.zeroScan(room, 1024, 9, end - 1)).toThrow(RangeError);
     expect(() => kernel.zeroScanGather(end - 28, 1024, 8, room)).toThrow(RangeError);
@@ -179,10 +220,50 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
   });
 
   it('refuses page sizes it cannot scan', () => {
-    expect(() => kernel.zeroScan(room, 1000, 1, room)).toThrow('pageSize: expected a multiple of 128, got 1000');
-    expect(() => kernel.zeroScan(room, 0, 1, room)).toThrow(RangeError);
+    expect(() => kernel.zeroScan(room, 1100, 1, room)).toThrow('pageSize: expected a multiple of 128, got 1100');
+    expect(() => kernel.zeroScan(room, 896, 1, room)).toThrow('pageSize: expected an integer in 1024..65536, got 896');
+    expect(() => kernel.hashPages(room, 65536 + 128, 1, room)).toThrow(RangeError);
+    expect(() => kernel.comparePages(room, room, 0, 1, room)).toThrow(RangeError);
     expect(() => kernel.xbzrleCheck(room, 0, 0)).toThrow(RangeError);
     expect(() => kernel.xbzrleCheck(room, 0, 2 ** 31)).toThrow(RangeError);
+  });
+
+  it('refuses to encode pages whose runs 14 bits cannot count', () => {
+    expect(() => kernel.xbzrleEncode(wide, wide + 16384, 16384, out, 8192)).not.toThrow();
+    expect(() => kernel.xbzrleEncode(wide, wide + 32768, 32768, out, 8192)).toThrow(
+      'pageSize: expected an integer in 1024..16384, got 32768',
+    );
+    expect(() => kernel.xbzrleEncodeBatch(table, table, 1, 65536, 65536, out, out)).toThrow(RangeError);
+  });
+
+  it('counts the slack to the output of an encoder', () => {
+    const end = kernel.size - kernel.xbzrleEncodeSlack - 4096;
+    expect(() => kernel.xbzrleEncode(room, room, 4096, end, 4096)).not.toThrow();
+    expect(() => kernel.xbzrleEncode(room, room, 4096, end + 1, 4096)).toThrow(RangeError);
+    expect(() => kernel.xbzrleEncodeBatch(table, table, 8, 1024, 512, end, out)).not.toThrow();
+    expect(() => kernel.xbzrleEncodeBatch(table, table, 8, 1024, 512, end + 1, out)).toThrow(RangeError);
+  });
+
+  it('refuses outputs that would write to a table of addresses', () => {
+    const slack = kernel.xbzrleEncodeSlack;
+    const pages = kernel.allocate(32);
+    const other = kernel.allocate(32);
+    const onPages = `expected bytes apart from`;
+    kernel.u32(pages, 8).fill(room);
+    expect(() => kernel.zeroScanGather(pages, 1024, 8, pages + 31)).toThrow(`bitmap: ${onPages} table`);
+    expect(() => kernel.comparePagesGather(pages, other, 1024, 8, pages + 31)).toThrow(`bitmap: ${onPages} as`);
+    expect(() => kernel.comparePagesGather(other, pages, 1024, 8, pages)).toThrow(`bitmap: ${onPages} bs`);
+    expect(() => kernel.hashPagesGather(pages, 1024, 8, pages + 28)).toThrow(`hashes: ${onPages} table`);
+    expect(() => kernel.crc32PagesGather(pages, 1024, 8, pages - 28)).toThrow(`crcs: ${onPages} table`);
+    expect(() => kernel.xbzrleEncodeBatch(pages, pages, 8, 1024, 0, pages - slack + 1, other)).toThrow(
+      `out: ${onPages} olds`,
+    );
+    expect(() => kernel.xbzrleEncodeBatch(table, pages, 8, 1024, 0, out, pages)).toThrow(`results: ${onPages} news`);
+    expect(() => kernel.xbzrleCheckBatch(table, pages, 8, 1024, pages)).toThrow(`results: ${onPages} lengths`);
+    kernel.u32(other, 8).fill(0);
+    expect(() => kernel.xbzrleDecodeBatch(table, other, pages, 8, 1024, pages)).toThrow(`results: ${onPages} pages`);
+    kernel.u32(pages, 8)[7] = pages - 1023;
+    expect(() => kernel.xbzrleDecodeBatch(table, other, pages, 8, 1024, out)).toThrow('pages[7]: expected bytes apart');
   });
 
   it('refuses every pointer in a table that leads outside, and names it', () => {
@@ -196,6 +277,12 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
         expect(() => kernel.zeroScanGather(pointers, 1024, 8, results)).toThrow(`table[${i}]: expected bytes within`);
         expect(() => kernel.xbzrleCheckBatch(pointers, lengths, 8, 1024, results)).toThrow(`sources[${i}]: expected`);
         expect(() => kernel.xbzrleDecodeBatch(pointers, lengths, table, 8, 1024, results)).toThrow(`sources[${i}]:`);
+        expect(() => kernel.hashPagesGather(pointers, 1024, 8, results)).toThrow(`table[${i}]: expected bytes within`);
+        expect(() => kernel.crc32PagesGather(pointers, 1024, 8, results)).toThrow(`table[${i}]: expected bytes within`);
+        expect(() => kernel.comparePagesGather(pointers, table, 1024, 8, results)).toThrow(`as[${i}]: expected`);
+        expect(() => kernel.comparePagesGather(table, pointers, 1024, 8, results)).toThrow(`bs[${i}]: expected`);
+        expect(() => kernel.xbzrleEncodeBatch(pointers, table, 8, 1024, 9, out, results)).toThrow(`olds[${i}]:`);
+        expect(() => kernel.xbzrleEncodeBatch(table, pointers, 8, 1024, 9, out, results)).toThrow(`news[${i}]:`);
         expect(() => kernel.xbzrleDecodeBatch(table, lengths, pointers, 8, 1024, results)).toThrow(`pages[${i}]:`);
       }
       kernel.u32(lengths, 8).fill(0)[i] = 0xffffffff;

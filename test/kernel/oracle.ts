@@ -11,22 +11,23 @@ export function uleb(count: number, wide = false): number[] {
   return count < 0x80 && !wide ? [count] : [(count & 0x7f) | 0x80, count >> 7];
 }
 
-/** The encoding of `next` against `old`: empty if they are equal, undefined if it would exceed the page (overflow). */
-export function xbzrleEncode(old: Uint8Array, next: Uint8Array): Uint8Array | undefined {
+/** The encoding of `next` against `old`: empty if they are equal, undefined if it would exceed the limit (overflow). */
+export function xbzrleEncode(old: Uint8Array, next: Uint8Array, limit = old.length): Uint8Array | undefined {
   const pageSize = old.length;
   const out: number[] = [];
   let i = 0;
   while (i < pageSize) {
-    if (out.length + 2 > pageSize) return undefined;
+    if (out.length + 2 > limit) return undefined;
     const equalFrom = i;
     while (i < pageSize && old[i] === next[i]) i++;
+    if (i - equalFrom === pageSize) return new Uint8Array(0);
     if (i === pageSize) break;
     out.push(...uleb(i - equalFrom));
-    if (out.length + 2 > pageSize) return undefined;
+    if (out.length + 2 > limit) return undefined;
     const differentFrom = i;
     while (i < pageSize && old[i] !== next[i]) i++;
     out.push(...uleb(i - differentFrom));
-    if (out.length + (i - differentFrom) > pageSize) return undefined;
+    if (out.length + (i - differentFrom) > limit) return undefined;
     for (let k = differentFrom; k < i; k++) out.push(next[k]!);
   }
   return Uint8Array.from(out);
@@ -72,4 +73,54 @@ export function zeroScan(pages: Uint8Array[]): { bitmap: Uint8Array; zeroes: num
     zeroes++;
   });
   return { bitmap, zeroes };
+}
+
+/** The bitmap of pages that differ, and how many there are. */
+export function comparePages(as: Uint8Array[], bs: Uint8Array[]): { bitmap: Uint8Array; differing: number } {
+  const bitmap = new Uint8Array(Math.ceil(as.length / 8));
+  let differing = 0;
+  as.forEach((a, i) => {
+    if (a.every((byte, at) => byte === bs[i]![at])) return;
+    bitmap[i >> 3]! |= 1 << (i & 7);
+    differing++;
+  });
+  return { bitmap, differing };
+}
+
+const mask64 = (1n << 64n) - 1n;
+const [p1, p2, p3, p4] = [0x9e3779b185ebca87n, 0xc2b2ae3d27d4eb4fn, 0x165667b19e3779f9n, 0x85ebca77c2b2ae63n];
+const rotl = (value: bigint, by: bigint) => ((value << by) | ((value & mask64) >> (64n - by))) & mask64;
+const round = (lane: bigint, word: bigint) => (rotl((lane + word * p2) & mask64, 31n) * p1) & mask64;
+
+/** The dirty-sampling hash of a page, as docs/formats/dirty-rate.md has it: all of its 64 bits. */
+export function pageHash(page: Uint8Array): bigint {
+  const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+  const lanes = [1n + p1 + p2, 1n + p2, 1n, 1n - p1].map((lane) => lane & mask64);
+  for (let at = 0; at < page.length; at += 8) {
+    const lane = (at / 8) % 4;
+    lanes[lane] = round(lanes[lane]!, view.getBigUint64(at, true));
+  }
+  const [a, b, c, d] = lanes as [bigint, bigint, bigint, bigint];
+  let hash = rotl(a, 1n) + rotl(b, 7n) + rotl(c, 12n) + rotl(d, 18n);
+  for (const lane of lanes) hash = ((hash ^ round(0n, lane)) * p1 + p4) & mask64;
+  hash = (hash + BigInt(page.length)) & mask64;
+  hash = ((hash ^ (hash >> 33n)) * p2) & mask64;
+  hash = ((hash ^ (hash >> 29n)) * p3) & mask64;
+  return hash ^ (hash >> 32n);
+}
+
+/** CRC-32 as gzip has it, bit by bit. */
+export function crc32(page: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of page) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
+
+export function countBits(bitmap: Uint8Array): number {
+  let count = 0;
+  for (const byte of bitmap) for (let bit = 0; bit < 8; bit++) count += (byte >> bit) & 1;
+  return count;
 }

@@ -61,6 +61,13 @@ export class RamBlock {
   }
 }
 
+/** An XBZRLE record as it came, and the page before and after it. */
+export interface RecordedDelta {
+  before: Uint8Array;
+  after: Uint8Array;
+  delta: Uint8Array;
+}
+
 /** What the rest of the stream has said that changes how RAM is read. */
 export interface RamContext {
   pageSize: number;
@@ -72,6 +79,8 @@ export interface RamContext {
 
 export class Ram {
   readonly blocks: RamBlock[] = [];
+  /** Told of every XBZRLE record. */
+  onDelta: ((recorded: RecordedDelta) => void) | undefined;
   private readonly cursor: Cursor;
   private readonly context: RamContext;
   private hasList = false;
@@ -161,6 +170,7 @@ export class Ram {
         const before = block.pages.get(page)?.data;
         if (before !== undefined) data.set(before);
         applyDelta(data, delta, cursor.at - length);
+        this.onDelta?.({ before: before ?? new Uint8Array(pageSize), after: data, delta });
         block.pages.set(page, { last: LAST_XBZRLE, data });
       }
     }

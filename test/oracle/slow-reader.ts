@@ -20,7 +20,7 @@ import { commandLengths, PACKAGED, POSTCOPY_ADVISE, POSTCOPY_RUN } from './comma
 import { Cursor, SlowReaderError } from './cursor.ts';
 import { describedSize, findVmDescription, ItemFinder } from './device-body.ts';
 import { iterables } from './iterables.ts';
-import { Ram, type RamBlock, type RamContext } from './ram.ts';
+import { Ram, type RamBlock, type RamContext, type RecordedDelta } from './ram.ts';
 
 export { SlowReaderError };
 
@@ -78,6 +78,18 @@ export function recordBoundaries(bytes: Uint8Array, offset = 0): number[] {
   return [...reader.cursor.boundaries].sort((a, b) => a - b);
 }
 
+/**
+ * Every XBZRLE record of the stream, in order, with its page before and after.
+ * @throws {SlowReaderError} as slowRead does.
+ */
+export function recordedDeltas(bytes: Uint8Array, offset = 0): RecordedDelta[] {
+  const reader = new StreamReader(bytes, offset);
+  const deltas: RecordedDelta[] = [];
+  reader.ram.onDelta = (recorded) => deltas.push(recorded);
+  reader.read();
+  return deltas;
+}
+
 const EOF = 0x00;
 const SECTION_START = 0x01;
 const SECTION_PART = 0x02;
@@ -109,7 +121,7 @@ class StreamReader {
   private hasRamEnded = false;
   private isPostcopyRunning = false;
   private readonly ramContext: RamContext;
-  private readonly ram: Ram;
+  readonly ram: Ram;
   private readonly finder: ItemFinder;
   /** The VMDESCRIPTION found from the end of the file, before the stream has been read. */
   private readonly foretold: unknown;

@@ -9,7 +9,7 @@ import { mutate } from './mutate.ts';
 import { compareReaders, seededRandom } from './read-fast.ts';
 
 const fixtures = loadFixtures();
-const mutations = Number(process.env['VMFERRY_MUTATIONS'] ?? 2000);
+const mutations = Number(process.env.VMFERRY_MUTATIONS ?? 2000);
 const randomCuts = 500;
 
 it('has fixtures to damage', () => {

@@ -100,7 +100,7 @@ function allCases(): Case[] {
   return cases;
 }
 
-const isFull = process.env['VMFERRY_QEMU'] === 'full';
+const isFull = process.env.VMFERRY_QEMU === 'full';
 const cases = allCases().filter(({ telling }) => isFull || telling === true);
 
 async function equalFiles(a: string, b: string): Promise<boolean> {

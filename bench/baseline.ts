@@ -1,0 +1,28 @@
+/** The native baselines (bench/native), which work on the memory of the WASM kernels. */
+import { createRequire } from 'node:module';
+import type { Way } from './measure.ts';
+
+interface Addon {
+  /** Nanoseconds, and a sum of the results. */
+  run(baseline: number, job: number, memory: Uint8Array, args: Uint32Array, times: number): [number, number];
+}
+
+const addon = createRequire(import.meta.url)('./addon.node') as Addon;
+
+const jobs = ['zeroScan', 'compare', 'encode', 'decode', 'hash', 'crc', 'read', 'copy', 'pipeline'] as const;
+export type Job = (typeof jobs)[number];
+export type Baseline = 'scalar C' | 'AVX2 C';
+
+/** A job of a baseline as a way to measure. What the arguments are: `do_job` in bench/native/addon.c. */
+export function nativeWay(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): Way {
+  const words = Uint32Array.from(args);
+  return {
+    name: baseline,
+    run: (times) => addon.run(baseline === 'scalar C' ? 0 : 1, jobs.indexOf(job), memory, words, times)[0],
+  };
+}
+
+/** Runs a job once and gives the sum of its results. */
+export function nativeResult(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): number {
+  return addon.run(baseline === 'scalar C' ? 0 : 1, jobs.indexOf(job), memory, Uint32Array.from(args), 1)[1];
+}

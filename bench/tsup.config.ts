@@ -1,0 +1,10 @@
+import { defineConfig } from 'tsup';
+
+export default defineConfig({
+  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts' },
+  outDir: 'bench/build',
+  format: 'esm',
+  target: 'node20',
+  loader: { '.wasm': 'binary' },
+  removeNodeProtocol: false,
+});

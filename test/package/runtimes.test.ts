@@ -1,0 +1,76 @@
+/**
+ * The built package in Deno and Bun: the kernels over a caller's buffers, and a fixture read through. The runtimes are
+ * npm packages; without them this is skipped and says so, or fails with VMFERRY_REQUIRE_RUNTIMES=1.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fixturePath } from '../fixture-files.ts';
+
+const dist = new URL('../../dist/', import.meta.url);
+const script = `
+import { inspect, loadPageKernels as fromIndex, open } from ${JSON.stringify(new URL('index.js', dist).href)};
+import { loadPageKernels } from ${JSON.stringify(new URL('kernel.js', dist).href)};
+import { readFileSync } from 'node:fs';
+
+const results = [fromIndex === loadPageKernels];
+for (const variant of ['simd', 'scalar']) {
+  const kernels = await loadPageKernels({ variant });
+  const old = new Uint8Array(4096);
+  const next = old.slice();
+  next[4095] = 1;
+  const out = new Uint8Array(4096);
+  const length = kernels.encodePage(old, next, out);
+  const end = kernels.decodePage(out.subarray(0, length), old);
+  const bitmap = new Uint8Array(1);
+  const hashes = new Uint32Array(1);
+  kernels.hashPages(new Uint8Array(4096), hashes);
+  const zeroes = kernels.findZeroPages(new Uint8Array(8192), bitmap);
+  results.push([kernels.variant, [...out.subarray(0, length)], end, old[4095], hashes[0], zeroes, bitmap[0]]);
+}
+const file = await open(new Uint8Array(readFileSync(${JSON.stringify(fixturePath('pc-xbzrle-10.0.bin'))})));
+const { inspection } = await inspect(file);
+results.push([inspection.machine, inspection.complete]);
+console.log(JSON.stringify(results));
+`;
+const each = (variant: string) => [variant, [0xff, 0x1f, 1, 1], 4096, 1, 0x8266bfde, 2, 3];
+const wanted = [true, each('simd'), each('scalar'), ['pc-i440fx-10.0', true]];
+
+/** Where the command is: in PATH, or where VMFERRY_RUNTIMES says that the npm packages were installed. */
+function find(command: string): string | undefined {
+  const installed = process.env.VMFERRY_RUNTIMES;
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  if (installed !== undefined) folders.unshift(join(installed, 'node_modules/.bin'));
+  return folders.map((folder) => join(folder, command)).find((path) => existsSync(path));
+}
+
+describe('the built package', () => {
+  let directory: string;
+  let path: string;
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'vmferry-runtimes-'));
+    path = join(directory, 'script.mjs');
+    writeFileSync(path, script);
+  });
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+  it.for<[command: string, args: string[]]>([
+    ['node', []],
+    ['deno', ['run', '--allow-read']],
+    ['bun', ['run']],
+  ])('works in %s', ([command, args], { skip }) => {
+    const executable = command === 'node' ? process.execPath : find(command);
+    if (executable === undefined) {
+      const message = `${command} is not here: npm install --prefix DIR deno bun, and VMFERRY_RUNTIMES=DIR`;
+      if (process.env.VMFERRY_REQUIRE_RUNTIMES === '1') throw new Error(message);
+      console.warn(`skipped: ${message}`);
+      skip(message);
+      return;
+    }
+    const { stdout, stderr, status } = spawnSync(executable, [...args, path], { encoding: 'utf8', cwd: directory });
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toEqual(wanted);
+  });
+});
