@@ -21,7 +21,7 @@ export interface Row {
 }
 
 const ROUND_NS = 2_000_000;
-const WARM_NS = 30_000_000;
+const WARM_NS = 60_000_000;
 
 export function timed(job: () => void): Way['run'] {
   return (times) => {

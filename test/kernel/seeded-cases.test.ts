@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { loadSmall, variants } from './arena.ts';
 import { type Answers, answersOf, Bench } from './seeded-cases.ts';
 
-const total = Number(process.env.VMFERRY_KERNEL_CASES ?? 20_000);
+const total = Number(process.env.VMFERRY_KERNEL_CASES ?? 10_000);
 const shares = 10;
 
 describe(`${total.toLocaleString('en')} seeded cases`, () => {
