@@ -131,7 +131,7 @@ function* decodeBlockList(
 }
 
 /** QEMU guests have tens of blocks. */
-const maxBlocks = 65536;
+const maxBlocks = 8192;
 
 /** The optional words of a block list entry. */
 function* decodeBlockEntry(

@@ -17,7 +17,7 @@ const kinds: Record<number, SectionKind> = { 1: 'start', 2: 'part', 3: 'end', 4:
 const types: Record<SectionKind, number> = { start: 1, part: 2, end: 3, full: 4 };
 
 /** Sections told apart by their ids. QEMU guests have tens to hundreds. */
-const maxSections = 65_536;
+const maxSections = 16_384;
 
 /** A section that START or FULL introduced. */
 export interface KnownSection {
