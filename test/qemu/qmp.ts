@@ -69,7 +69,7 @@ export class Qmp {
   }
 
   /** @throws {QmpError} when QEMU refuses, {@link Error} when there is no answer in `timeout` ms. */
-  async execute<T = unknown>(command: string, args: object = {}, timeout = 30_000): Promise<T> {
+  async execute<T = unknown>(command: string, args: object = {}, timeout = 120_000): Promise<T> {
     if (this.#ended) throw this.#ended;
     const id = this.#next++;
     let timer: NodeJS.Timeout | undefined;
