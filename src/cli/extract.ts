@@ -10,10 +10,11 @@ import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/no
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { formatBytes, plural, printable } from './format.ts';
-import { UsageError, withFile, writeOut } from './run.ts';
+import { addInput, type InputOptions, withFile } from './input.ts';
+import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-interface ExtractOptions {
+interface ExtractOptions extends InputOptions {
   block?: string;
   output?: string;
   all?: string;
@@ -22,10 +23,8 @@ interface ExtractOptions {
 }
 
 export function addExtract(program: Command): void {
-  program
-    .command('extract')
+  addInput(program.command('extract'))
     .description('Write RAM blocks as raw images; pages never sent and zero pages are holes.')
-    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
     .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
     .option('-o, --output <OUT>', 'where to write the block; - for standard output')
     .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)')
@@ -44,7 +43,7 @@ Examples:
     )
     .action(async (location: string, options: ExtractOptions) => {
       requireOneTarget(options);
-      await withFile('extract', location, async (file) => {
+      await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
         const idstr = options.block as string;
         const output = options.output as string;

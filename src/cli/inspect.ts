@@ -11,11 +11,12 @@ import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import { formatPlace } from '../wire/migration-error.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
-import { ExitCode, withFile } from './run.ts';
+import { addInput, type InputOptions, withFile } from './input.ts';
+import { ExitCode } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { describeFinding } from './verify.ts';
 
-interface InspectOptions {
+interface InspectOptions extends InputOptions {
   sections?: boolean;
   pages?: boolean;
   hash?: boolean;
@@ -27,10 +28,8 @@ interface InspectOptions {
 type Hashes = Map<string, string>;
 
 export function addInspect(program: Command): void {
-  program
-    .command('inspect')
+  addInput(program.command('inspect'))
     .description('Show what is in a file: machine, RAM blocks, passes, sections, and what is unknown.')
-    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
     .option('--sections', 'list every section with its offset and size')
     .option('--pages', 'draw a map of each RAM block')
     .option('--hash', "sha256 of each RAM block's final content")
@@ -49,7 +48,7 @@ Examples:
   vmferry inspect save.img,offset=4096`,
     )
     .action(async (location: string, options: InspectOptions) => {
-      await withFile('inspect', location, (file) => run(file, options));
+      await withFile('inspect', location, options, (file) => run(file, options));
     });
 }
 

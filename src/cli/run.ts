@@ -1,38 +1,16 @@
 /**
- * What all commands share: opening their file, exit codes, and leaving nothing behind when interrupted.
+ * What all commands share: exit codes, and leaving nothing behind when interrupted.
  *
  *     0 fine · 1 the input is bad · 2 usage or tool error · 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP
  */
-import type { MigrationFile } from '../file/open.ts';
 import { removeUnfinished } from '../io/node/output-file.ts';
-import { open } from '../node.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { painter, printable } from './format.ts';
-import { showProgress } from './progress.ts';
 
 export const ExitCode = { ok: 0, badInput: 1, trouble: 2 } as const;
 
 /** The command line asks for something that cannot be. */
 export class UsageError extends Error {}
-
-/** Opens `location`, runs `work` on it with a progress line, and closes it. */
-export async function withFile<Result>(
-  verb: string,
-  location: string,
-  work: (file: MigrationFile) => Promise<Result>,
-): Promise<Result> {
-  if (location === '-' && process.stdin.isTTY === true) {
-    throw new UsageError('expected a migration stream on standard input, got a terminal');
-  }
-  const file = await open(location);
-  const progress = showProgress(verb, file);
-  try {
-    return await work(file);
-  } finally {
-    progress.stop();
-    await file.close();
-  }
-}
 
 /** Prints an error and says which exit code it deserves. */
 export function reportError(error: unknown): number {

@@ -4,13 +4,12 @@ import type { CountedFinding } from '../file/finding-log.ts';
 import { type Verification, verify } from '../file/verify.ts';
 import type { Severity } from '../wire/migration-error.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
-import { ExitCode, withFile } from './run.ts';
+import { addInput, type InputOptions, withFile } from './input.ts';
+import { ExitCode } from './run.ts';
 
 export function addVerify(program: Command): void {
-  program
-    .command('verify')
+  addInput(program.command('verify'))
     .description('Read all of a file and check it: structure, footers, ids, bounds, every delta, completeness.')
-    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
     .option('--json', 'print the findings as JSON')
     .addHelpText(
       'after',
@@ -23,8 +22,8 @@ Examples:
   vmferry verify --json guest.migration | jq '.findings[].code'
   zcat guest.migration.gz | vmferry verify -`,
     )
-    .action(async (location: string, options: { json?: boolean }) => {
-      const verification = await withFile('verify', location, verify);
+    .action(async (location: string, options: InputOptions & { json?: boolean }) => {
+      const verification = await withFile('verify', location, options, verify);
       const text = options.json === true ? JSON.stringify(verification, null, 2) : describe(verification);
       process.stdout.write(`${text}\n`);
       process.exitCode = verification.ok ? ExitCode.ok : ExitCode.badInput;
