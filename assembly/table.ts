@@ -1,14 +1,26 @@
 /**
- * Tables of addresses, judged before another kernel follows them: the loops of `src/kernel/kernel.ts` that would cost as
- * much in JavaScript as the decoding of a small delta does here. The tables themselves are in range, and `end` is below
- * 2^32, so nothing overflows that matters.
+ * Tables of addresses, judged before another kernel follows them: the loops of `src/kernel/kernel.ts` that would cost
+ * more in JavaScript than the decoding of a small delta does here.
+ *
+ * Nearly all tables are sound, so four entries are judged at once, and which one is bad is found out only then. Each
+ * judgement is one unsigned comparison: `x - low < width` holds for `low <= x < low + width` alone. The tables
+ * themselves are in range, and `end` is below 2^32, so nothing overflows that matters.
  */
 
 /** The first of `count` entries whose `byteLength` bytes do not lie within `base..end`; `count` if all do. */
 export function firstOutside(table: usize, count: u32, byteLength: u32, base: u32, end: u32): u32 {
   if (byteLength > end - base) return 0;
   const room = end - base - byteLength;
-  for (let i: u32 = 0; i < count; i++) {
+  let i: u32 = 0;
+  if (ASC_FEATURE_SIMD) {
+    const bases = i32x4.splat(base);
+    const rooms = i32x4.splat(room);
+    for (; i + 4 <= count; i += 4) {
+      const past = i32x4.sub(v128.load(table + (i << 2)), bases);
+      if (v128.any_true(i32x4.gt_u(past, rooms))) break;
+    }
+  }
+  for (; i < count; i++) {
     if (load<u32>(table + (i << 2)) - base > room) return i;
   }
   return count;
@@ -16,18 +28,42 @@ export function firstOutside(table: usize, count: u32, byteLength: u32, base: u3
 
 /** As `firstOutside`, with the lengths in a table of their own. */
 export function firstOutsideOf(table: usize, lengths: usize, count: u32, base: u32, end: u32): u32 {
-  for (let i: u32 = 0; i < count; i++) {
-    const at = load<u32>(table + (i << 2));
-    if (at < base || <u64>at + load<u32>(lengths + (i << 2)) > end) return i;
+  const room = end - base;
+  let i: u32 = 0;
+  if (ASC_FEATURE_SIMD) {
+    const bases = i32x4.splat(base);
+    const rooms = i32x4.splat(room);
+    for (; i + 4 <= count; i += 4) {
+      const past = i32x4.sub(v128.load(table + (i << 2)), bases);
+      const tooLong = i32x4.gt_u(v128.load(lengths + (i << 2)), i32x4.sub(rooms, past));
+      if (v128.any_true(v128.or(i32x4.gt_u(past, rooms), tooLong))) break;
+    }
+  }
+  for (; i < count; i++) {
+    const past = load<u32>(table + (i << 2)) - base;
+    if (past > room || load<u32>(lengths + (i << 2)) > room - past) return i;
   }
   return count;
 }
 
 /** The first of `count` entries, all in range, whose `byteLength` bytes share one with `from..to`; `count` if none. */
 export function firstWithin(table: usize, count: u32, byteLength: u32, from: u32, to: u32): u32 {
-  for (let i: u32 = 0; i < count; i++) {
-    const at = load<u32>(table + (i << 2));
-    if (at < to && <u64>at + byteLength > from) return i;
+  if (from >= to || byteLength == 0) return count;
+  // May wrap around, as the subtractions below do then.
+  const low = from - byteLength + 1;
+  const width = to - low;
+  // There is no address that far from all of the range.
+  if (width < to - from) return 0;
+  let i: u32 = 0;
+  if (ASC_FEATURE_SIMD) {
+    const lows = i32x4.splat(low);
+    const widths = i32x4.splat(width);
+    for (; i + 4 <= count; i += 4) {
+      if (v128.any_true(i32x4.lt_u(i32x4.sub(v128.load(table + (i << 2)), lows), widths))) break;
+    }
+  }
+  for (; i < count; i++) {
+    if (load<u32>(table + (i << 2)) - low < width) return i;
   }
   return count;
 }

@@ -90,7 +90,7 @@ export function xbzrleDecodeBatch(
 ): u32 {
   let failures: u32 = 0;
   for (let i: usize = 0, tableEnd = <usize>count << 2; i < tableEnd; i += 4) {
-    const result = xbzrleDecode(load<u32>(sources + i), load<u32>(lengths + i), load<u32>(pages + i), pageSize);
+    const result = walk(load<u32>(sources + i), load<u32>(lengths + i), load<u32>(pages + i), pageSize, true);
     store<i32>(results + i, result);
     failures += <u32>(result < 0);
   }
@@ -101,7 +101,7 @@ export function xbzrleDecodeBatch(
 export function xbzrleCheckBatch(sources: usize, lengths: usize, count: u32, pageSize: u32, results: usize): u32 {
   let failures: u32 = 0;
   for (let i: usize = 0, tableEnd = <usize>count << 2; i < tableEnd; i += 4) {
-    const result = xbzrleCheck(load<u32>(sources + i), load<u32>(lengths + i), pageSize);
+    const result = walk(load<u32>(sources + i), load<u32>(lengths + i), 0, pageSize, false);
     store<i32>(results + i, result);
     failures += <u32>(result < 0);
   }

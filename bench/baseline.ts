@@ -9,20 +9,33 @@ interface Addon {
 
 const addon = createRequire(import.meta.url)('./addon.node') as Addon;
 
-const jobs = ['zeroScan', 'compare', 'encode', 'decode', 'hash', 'crc', 'read', 'copy', 'pipeline'] as const;
+const jobs = [
+  'zeroScan',
+  'compare',
+  'encode',
+  'decode',
+  'hash',
+  'crc',
+  'read',
+  'copy',
+  'multiply',
+  'pipeline',
+] as const;
 export type Job = (typeof jobs)[number];
-export type Baseline = 'scalar C' | 'AVX2 C';
+/** In the order in which addon.c lists them. */
+export const baselines = ['scalar C', '128-bit C', 'AVX2 C'] as const;
+export type Baseline = (typeof baselines)[number];
 
 /** A job of a baseline as a way to measure. What the arguments are: `do_job` in bench/native/addon.c. */
 export function nativeWay(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): Way {
   const words = Uint32Array.from(args);
   return {
     name: baseline,
-    run: (times) => addon.run(baseline === 'scalar C' ? 0 : 1, jobs.indexOf(job), memory, words, times)[0],
+    run: (times) => addon.run(baselines.indexOf(baseline), jobs.indexOf(job), memory, words, times)[0],
   };
 }
 
 /** Runs a job once and gives the sum of its results. */
 export function nativeResult(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): number {
-  return addon.run(baseline === 'scalar C' ? 0 : 1, jobs.indexOf(job), memory, Uint32Array.from(args), 1)[1];
+  return addon.run(baselines.indexOf(baseline), jobs.indexOf(job), memory, Uint32Array.from(args), 1)[1];
 }

@@ -14,8 +14,9 @@ done
 
 gcc -O2 -Wall -Wextra -fPIC -c bench/native/scalar.c -o "$out/scalar.o"
 gcc -O3 -mavx2 -mbmi -mpopcnt -Wall -Wextra -fPIC -c bench/native/native.c -o "$out/native.o"
+gcc -O3 -mavx -mbmi -mpopcnt -mprefer-vector-width=128 -DVECTOR=16 -Wall -Wextra -fPIC -c bench/native/native.c -o "$out/narrow.o"
 gcc -O2 -Wall -Wextra -fPIC "-I$headers" -c bench/native/addon.c -o "$out/addon.o"
-gcc -shared -o "$out/addon.node" "$out/scalar.o" "$out/native.o" "$out/addon.o"
+gcc -shared -o "$out/addon.node" "$out/scalar.o" "$out/native.o" "$out/narrow.o" "$out/addon.o"
 
 npm run --silent build:wasm
 npx asc assembly/index.ts --target shared

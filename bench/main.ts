@@ -6,18 +6,19 @@ import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { loadKernel } from '../src/kernel/index.ts';
-import { type Baseline, nativeResult, nativeWay } from './baseline.ts';
+import { baselines, nativeResult, nativeWay } from './baseline.ts';
 import { Batch } from './batch.ts';
 import { compareWays, type Row, summarize, timed, type Way } from './measure.ts';
 import { changeMixed, PAGE, patterns } from './patterns.ts';
 import * as plain from './plain-js.ts';
+import { profile } from './profile.ts';
+import { printTable } from './table.ts';
 import { measureWorkers } from './workers.ts';
 
 const { values } = parseArgs({
   options: { json: { type: 'string' }, rounds: { type: 'string', default: '31' }, only: { type: 'string' } },
 });
 const rounds = Number(values.rounds);
-const baselines: Baseline[] = ['scalar C', 'AVX2 C'];
 const MiB = 2 ** 20;
 const HOT_PAGES = 128;
 const RAM_BYTES = 768 * MiB;
@@ -25,16 +26,8 @@ const RAM_BYTES = 768 * MiB;
 const all: Row[] = [];
 
 function show(title: string, rows: Row[]): void {
-  if (rows.length === 0) return;
-  console.log(`\n${title}\n`);
-  const width = Math.max(...rows.map(({ name }) => name.length));
-  console.log(`  ${''.padEnd(width)}    ours    peer   ratio  spread`);
-  for (const { name, ours, peer, ratio, spread } of rows) {
-    const [a, b] = [ours, peer].map((speed) => speed.toPrecision(3).padStart(8));
-    const [c, d] = [ratio, spread].map((x) => x.toFixed(2).padStart(8));
-    console.log(`  ${name.padEnd(width)}${a}${b}${c}${d}`);
-  }
   all.push(...rows);
+  printTable(title, rows);
 }
 
 const isWanted = (part: string) => values.only === undefined || part.includes(values.only);
@@ -147,7 +140,8 @@ if (isWanted('encode')) {
       rows.filter((row) => row.name.endsWith(`/ ${name}`)),
     ),
   );
-  show('XBZRLE encode, hot', [...rows, ...against]);
+  show('XBZRLE encode, hot', rows);
+  show('XBZRLE encode, hot: all patterns', against);
 }
 
 if (isWanted('decode')) {
@@ -172,12 +166,21 @@ if (isWanted('decode')) {
       rows.filter((row) => row.name.endsWith(`/ ${name}`)),
     ),
   );
-  show('XBZRLE decode, hot', [...rows, ...against]);
+  show('XBZRLE decode, hot', rows);
+  show('XBZRLE decode, hot: all patterns', against);
 }
 
 if (isWanted('hash')) {
   batch.fill(() => {});
   const peer = (job: 'hash' | 'crc') => [nativeWay('scalar C', job, kernel.bytes, batch.wordArgs)];
+  const words = () => kernel.u32(batch.words, HOT_PAGES).join();
+  for (const job of ['hash', 'crc'] as const) {
+    if (job === 'hash') kernel.hashPages(batch.next, PAGE, HOT_PAGES, batch.words);
+    else kernel.crc32Pages(batch.next, PAGE, HOT_PAGES, batch.words);
+    const ours = words();
+    nativeResult('scalar C', job, kernel.bytes, batch.wordArgs);
+    if (words() !== ours) throw new Error(`${job}: ours and the baseline differ: nothing to compare`);
+  }
   show('Page hashes, hot', [
     ...compareWays(
       'page hash (XXH64)',
@@ -260,6 +263,8 @@ if (isWanted('JS')) {
   ];
   show('Scalar WASM against plain JavaScript, hot, the batch of scan + encode + hash', rows);
 }
+
+if (isWanted('profile')) show('Profile: what stands between ours and C', profile(batch, rounds));
 
 if (isWanted('workers')) show('Workers: scan + encode + hash, 128 pages each', [await measureWorkers(rounds)]);
 

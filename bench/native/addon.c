@@ -9,7 +9,7 @@
 #include <time.h>
 #include "addon.h"
 
-enum job { ZERO_SCAN, COMPARE, ENCODE, DECODE, HASH, CRC, READ, COPY, PIPELINE };
+enum job { ZERO_SCAN, COMPARE, ENCODE, DECODE, HASH, CRC, READ, COPY, MULTIPLY, PIPELINE };
 
 static uint64_t now(void)
 {
@@ -64,6 +64,18 @@ static uint64_t do_job(const struct kernels *k, enum job job, uint8_t *memory, c
     case COPY: /* to, from, bytes */
         memcpy(memory + a[0], memory + a[1], a[2]);
         return 0;
+    case MULTIPLY: { /* count: that many multiplications of 64 bits, eight of which do not wait for each other */
+        uint64_t v[8] = { 1, 3, 5, 7, 9, 11, 13, 15 };
+        for (uint32_t i = 0; i < a[0]; i += 8) {
+#pragma GCC unroll 8
+            for (int k = 0; k < 8; k++) {
+                v[k] *= 0x9e3779b185ebca87;
+                __asm__ volatile("" : "+r"(v[k]));
+            }
+        }
+        for (int k = 0; k < 8; k++) sum += v[k];
+        return sum;
+    }
     case PIPELINE: { /* as ENCODE, then: first new page, bitmap, hashes. Scan, encode, hash. */
         uint32_t scan[] = { a[7], a[3], a[2], a[8] }, words[] = { a[7], a[3], a[2], a[9] };
         sum = do_job(k, ZERO_SCAN, memory, scan);
@@ -87,7 +99,8 @@ static napi_value run(napi_env env, napi_callback_info info)
     napi_get_typedarray_info(env, argv[3], NULL, &count, &arguments, NULL, NULL);
     napi_get_value_uint32(env, argv[4], &times);
 
-    const struct kernels *kernels = baseline ? &native_kernels : &scalar_kernels;
+    const struct kernels *baselines[] = { &scalar_kernels, &narrow_kernels, &native_kernels };
+    const struct kernels *kernels = baselines[baseline];
     uint64_t sum = 0, start = now();
     for (uint32_t i = 0; i < times; i++) sum += do_job(kernels, job, memory, arguments);
     uint64_t taken = now() - start;

@@ -16,6 +16,7 @@ struct kernels {
 };
 
 extern const struct kernels scalar_kernels;
+extern const struct kernels narrow_kernels;
 extern const struct kernels native_kernels;
 void fill_crc_tables(void);
 extern uint32_t crc_tables[8][256];

@@ -1,0 +1,66 @@
+/**
+ * Where the time goes that C does not take, by measuring parts rather than by counters, which virtual machines seldom
+ * have: the boundary checks (the same module called without them), the calls, and what the processor can do at most.
+ */
+import simdBytes from '../dist/kernel.simd.wasm';
+import type { KernelExports } from '../src/kernel/exports.ts';
+import { nativeWay } from './baseline.ts';
+import type { Batch } from './batch.ts';
+import { compareWays, type Row, timed, type Way } from './measure.ts';
+import { PAGE, patterns } from './patterns.ts';
+
+/** 64-bit multiplications in the XXH64 of 8 bytes. */
+const multiplicationsPerWord = 2;
+
+export function profile(batch: Batch, rounds: number): Row[] {
+  const { kernel, count } = batch;
+  const module = new WebAssembly.Module(simdBytes);
+  const raw = new WebAssembly.Instance(module, { env: { memory: kernel.memory } }).exports as unknown as KernelExports;
+  const way = (name: string, job: () => void): Way => ({ name, run: timed(job) });
+  const rows: Row[] = [];
+
+  const named = (name: string) => patterns.find((pattern) => pattern.name === name) as (typeof patterns)[number];
+  for (const name of ['equal pages', 'one byte', '16 words of 8 B']) {
+    batch.fill((page, _, random) => named(name).change(page, random));
+    const { olds, news, out, results } = batch;
+    rows.push(
+      ...compareWays(
+        `encode, ${name}`,
+        batch.bytes,
+        way('ours', () => kernel.xbzrleEncodeBatch(olds, news, count, PAGE, PAGE, out, results)),
+        [way('ours, nothing checked', () => raw.xbzrleEncodeBatch(olds, news, count, PAGE, PAGE, out, results))],
+        rounds,
+      ),
+    );
+  }
+  for (const name of ['one byte', '16 words of 8 B', 'a run of 512']) {
+    batch.fill((page, _, random) => named(name).change(page, random));
+    batch.encode();
+    const { sources, lengths, olds, results } = batch;
+    rows.push(
+      ...compareWays(
+        `decode, ${name}`,
+        batch.bytes,
+        way('ours', () => kernel.xbzrleDecodeBatch(sources, lengths, olds, count, PAGE, results)),
+        [
+          way('ours, nothing checked', () => raw.xbzrleDecodeBatch(sources, lengths, olds, count, PAGE, results)),
+          way('ours, nothing checked, no copies', () => raw.xbzrleCheckBatch(sources, lengths, count, PAGE, results)),
+        ],
+        rounds,
+      ),
+    );
+  }
+
+  // In units of 8 bytes hashed, and as many multiplications as that takes.
+  const multiplications = (batch.bytes / 8) * multiplicationsPerWord;
+  rows.push(
+    ...compareWays(
+      'page hash (XXH64)',
+      batch.bytes,
+      way('ours', () => kernel.hashPages(batch.next, PAGE, count, batch.words)),
+      [{ ...nativeWay('scalar C', 'multiply', kernel.bytes, [multiplications]), name: 'its multiplications alone, C' }],
+      rounds,
+    ),
+  );
+  return rows;
+}
