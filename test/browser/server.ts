@@ -13,13 +13,19 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-export async function servePage(captures: ReadonlyMap<string, Uint8Array>): Promise<PageServer> {
+/** Serves captures by name under /captures/, and scripts by their path. */
+export async function servePage(
+  captures: ReadonlyMap<string, Uint8Array>,
+  scripts: ReadonlyMap<string, string> = new Map(),
+): Promise<PageServer> {
   const server = createServer(({ url = '/' }, response) => {
     const respond = (type: string, body: Uint8Array | string) => {
       response.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' }).end(body);
     };
+    const script = scripts.get(url);
     const capture = captures.get(url.replace(/^\/captures\//, ''));
     if (url === '/') respond('text/html', page);
+    else if (script !== undefined) respond('text/javascript', script);
     else if (url === '/page.mjs') respond('text/javascript', readFileSync(new URL('./page.mjs', import.meta.url)));
     else if (/^\/dist\/[\w.-]+\.js$/.test(url)) respond('text/javascript', readFileSync(root + url.slice(1)));
     else if (capture !== undefined) respond('application/octet-stream', capture);
