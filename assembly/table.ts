@@ -2,9 +2,10 @@
  * Tables of addresses, judged before another kernel follows them: the loops of `src/kernel/kernel.ts` that would cost
  * more in JavaScript than the decoding of a small delta does here.
  *
- * Nearly all tables are sound, so four entries are judged at once, and which one is bad is found out only then. Each
- * judgement is one unsigned comparison: `x - low < width` holds for `low <= x < low + width` alone. The tables
- * themselves are in range, and `end` is below 2^32, so nothing overflows that matters.
+ * Nearly all tables are sound, so a whole one is judged first, four entries at once and without a branch; which entry
+ * is bad is found out only then. Each judgement is one unsigned comparison: `x - low < width` holds for
+ * `low <= x < low + width` alone. The tables themselves are in range, and `end` is below 2^32, so nothing overflows
+ * that matters.
  */
 
 /** The first of `count` entries whose `byteLength` bytes do not lie within `base..end`; `count` if all do. */
@@ -15,10 +16,12 @@ export function firstOutside(table: usize, count: u32, byteLength: u32, base: u3
   if (ASC_FEATURE_SIMD) {
     const bases = i32x4.splat(base);
     const rooms = i32x4.splat(room);
+    let bad = i32x4.splat(0);
     for (; i + 4 <= count; i += 4) {
       const past = i32x4.sub(v128.load(table + (i << 2)), bases);
-      if (v128.any_true(i32x4.gt_u(past, rooms))) break;
+      bad = v128.or(bad, i32x4.gt_u(past, rooms));
     }
+    if (v128.any_true(bad)) i = 0;
   }
   for (; i < count; i++) {
     if (load<u32>(table + (i << 2)) - base > room) return i;
@@ -33,11 +36,13 @@ export function firstOutsideOf(table: usize, lengths: usize, count: u32, base: u
   if (ASC_FEATURE_SIMD) {
     const bases = i32x4.splat(base);
     const rooms = i32x4.splat(room);
+    let bad = i32x4.splat(0);
     for (; i + 4 <= count; i += 4) {
       const past = i32x4.sub(v128.load(table + (i << 2)), bases);
       const tooLong = i32x4.gt_u(v128.load(lengths + (i << 2)), i32x4.sub(rooms, past));
-      if (v128.any_true(v128.or(i32x4.gt_u(past, rooms), tooLong))) break;
+      bad = v128.or(bad, v128.or(i32x4.gt_u(past, rooms), tooLong));
     }
+    if (v128.any_true(bad)) i = 0;
   }
   for (; i < count; i++) {
     const past = load<u32>(table + (i << 2)) - base;
@@ -58,9 +63,11 @@ export function firstWithin(table: usize, count: u32, byteLength: u32, from: u32
   if (ASC_FEATURE_SIMD) {
     const lows = i32x4.splat(low);
     const widths = i32x4.splat(width);
+    let found = i32x4.splat(0);
     for (; i + 4 <= count; i += 4) {
-      if (v128.any_true(i32x4.lt_u(i32x4.sub(v128.load(table + (i << 2)), lows), widths))) break;
+      found = v128.or(found, i32x4.lt_u(i32x4.sub(v128.load(table + (i << 2)), lows), widths));
     }
+    if (v128.any_true(found)) i = 0;
   }
   for (; i < count; i++) {
     if (load<u32>(table + (i << 2)) - low < width) return i;

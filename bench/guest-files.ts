@@ -1,0 +1,117 @@
+/** Files that a real QEMU 10.0 makes of one stopped guest: what `bench/files.ts` measures on. */
+import {
+  closeSync,
+  createWriteStream,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { Qemu } from '../test/qemu/qemu.ts';
+import { seeded } from './patterns.ts';
+
+/** A main stream and its channels. */
+export interface MultifdFiles {
+  main: string;
+  channels: string[];
+}
+
+export interface GuestFiles {
+  stream: string;
+  mappedRam: string;
+  multifd: Record<'none' | 'zlib' | 'zstd', MultifdFiles>;
+}
+
+const MiB = 1 << 20;
+
+/**
+ * Guest memory of 1 MiB pieces by turns: 45 % zeros, 35 % machine code and data (the running program's own file), 20 %
+ * random bytes.
+ */
+function fillRam(path: string, bytes: number): void {
+  const code = readFileSync(process.execPath);
+  const random = seeded(2024);
+  const piece = Buffer.alloc(MiB);
+  const fd = openSync(path, 'w+');
+  ftruncateSync(fd, bytes);
+  for (let at = 0, codeAt = 0; at < bytes; at += MiB) {
+    const share = random(100);
+    if (share < 45) continue;
+    if (share < 80) {
+      codeAt = (codeAt + MiB) % (code.length - MiB);
+      code.copy(piece, 0, codeAt, codeAt + MiB);
+    } else {
+      const words = new Uint32Array(piece.buffer, piece.byteOffset, MiB / 4);
+      for (let i = 0; i < words.length; i++) words[i] = random(2 ** 32);
+    }
+    writeSync(fd, piece, 0, MiB, at);
+  }
+  closeSync(fd);
+}
+
+/** Starts a guest that never runs, with its RAM in that file, and saves it. */
+async function save(ram: string, bytes: number, work: (qemu: Qemu) => Promise<void>): Promise<void> {
+  const backend = `memory-backend-file,id=ram0,size=${bytes},mem-path=${ram},share=on`;
+  await using qemu = await Qemu.start({
+    version: '10.0',
+    args: ['-S', '-nodefaults', '-object', backend, '-M', 'pc,memory-backend=ram0', '-m', `${bytes / MiB}`],
+  });
+  await qemu.setParameters({ 'max-bandwidth': 0 });
+  await work(qemu);
+}
+
+async function saveMultifd(qemu: Qemu, dir: string, compression: 'none' | 'zlib' | 'zstd'): Promise<MultifdFiles> {
+  const received: string[] = [];
+  const ends: Promise<void>[] = [];
+  const server = createServer((socket) => {
+    const path = join(dir, `multifd-${compression}-${received.length}`);
+    received.push(path);
+    ends.push(finished(socket.pipe(createWriteStream(path))));
+  });
+  const socket = join(qemu.dir, 'multifd');
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  await qemu.migrate(`unix:${socket}`, {
+    capabilities: ['multifd'],
+    parameters: { 'multifd-channels': 2, 'multifd-compression': compression },
+    timeout: 300_000,
+  });
+  await qemu.quit();
+  await Promise.all(ends);
+  server.close();
+  const isMain = (path: string) => {
+    const head = Buffer.alloc(4);
+    const fd = openSync(path, 'r');
+    readSync(fd, head);
+    closeSync(fd);
+    return head.toString('latin1') === 'QEVM';
+  };
+  const main = received.find(isMain);
+  if (main === undefined) throw new Error(`no main channel among ${received.length} connections`);
+  const named = join(dir, `multifd-${compression}-main`);
+  renameSync(main, named);
+  return { main: named, channels: received.filter((path) => path !== main) };
+}
+
+export async function makeGuestFiles(dir: string, bytes: number): Promise<GuestFiles> {
+  const ram = join(dir, 'ram');
+  fillRam(ram, bytes);
+  const stream = join(dir, 'stream');
+  const mappedRam = join(dir, 'mapped-ram');
+  const unhurried = { timeout: 300_000 };
+  await save(ram, bytes, async (qemu) => void (await qemu.migrate(`file:${stream}`, unhurried)));
+  await save(ram, bytes, async (qemu) => {
+    await qemu.migrate(`file:${mappedRam}`, { ...unhurried, capabilities: ['mapped-ram'] });
+  });
+  const multifd = {} as GuestFiles['multifd'];
+  for (const compression of ['none', 'zlib', 'zstd'] as const) {
+    await save(ram, bytes, async (qemu) => {
+      multifd[compression] = await saveMultifd(qemu, dir, compression);
+    });
+  }
+  return { stream, mappedRam, multifd };
+}
