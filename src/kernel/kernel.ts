@@ -165,7 +165,7 @@ export class Kernel {
     this.#checkBatch(pageSize, count);
     this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
     this.#checkTable('table', table, count);
-    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), ['table', table, count]);
+    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'table', table, count);
     this.#checkPages('table', table, count, pageSize);
     return this.#exports.zeroScanGather(table, pageSize, count, bitmap) >>> 0;
   }
@@ -188,7 +188,8 @@ export class Kernel {
     this.#checkTable('as', as, count);
     this.#checkTable('bs', bs, count);
     this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
-    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), ['as', as, count], ['bs', bs, count]);
+    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'as', as, count);
+    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'bs', bs, count);
     this.#checkPages('as', as, count, pageSize);
     this.#checkPages('bs', bs, count, pageSize);
     return this.#exports.comparePagesGather(as, bs, pageSize, count, bitmap) >>> 0;
@@ -207,7 +208,7 @@ export class Kernel {
     this.#checkBatch(pageSize, count);
     this.#checkTable('table', table, count);
     this.#checkTable('hashes', hashes, count);
-    this.#checkApart('hashes', hashes, count * 4, ['table', table, count]);
+    this.#checkApart('hashes', hashes, count * 4, 'table', table, count);
     this.#checkPages('table', table, count, pageSize);
     this.#exports.hashPagesGather(table, pageSize, count, hashes);
   }
@@ -225,7 +226,7 @@ export class Kernel {
     this.#checkBatch(pageSize, count);
     this.#checkTable('table', table, count);
     this.#checkTable('crcs', crcs, count);
-    this.#checkApart('crcs', crcs, count * 4, ['table', table, count]);
+    this.#checkApart('crcs', crcs, count * 4, 'table', table, count);
     this.#checkPages('table', table, count, pageSize);
     this.#exports.crc32PagesGather(table, pageSize, count, crcs);
   }
@@ -272,8 +273,10 @@ export class Kernel {
     this.#checkTable('results', results, count);
     const outBytes = count * limit + this.xbzrleEncodeSlack;
     this.#checkRange('out', out, outBytes);
-    this.#checkApart('out', out, outBytes, ['olds', olds, count], ['news', news, count]);
-    this.#checkApart('results', results, count * 4, ['olds', olds, count], ['news', news, count]);
+    this.#checkApart('out', out, outBytes, 'olds', olds, count);
+    this.#checkApart('out', out, outBytes, 'news', news, count);
+    this.#checkApart('results', results, count * 4, 'olds', olds, count);
+    this.#checkApart('results', results, count * 4, 'news', news, count);
     this.#checkPages('olds', olds, count, pageSize);
     this.#checkPages('news', news, count, pageSize);
     return this.#exports.xbzrleEncodeBatch(olds, news, count, pageSize, limit, out, results) >>> 0;
@@ -312,7 +315,7 @@ export class Kernel {
   ): number {
     this.#checkEncodings(sources, lengths, count, pageSize, results);
     this.#checkTable('pages', pages, count);
-    this.#checkApart('results', results, count * 4, ['pages', pages, count]);
+    this.#checkApart('results', results, count * 4, 'pages', pages, count);
     this.#checkPages('pages', pages, count, pageSize);
     // The tables usually lie together: one look at all of them, and one at each only if that does not settle it.
     const from = Math.min(sources, lengths, pages);
@@ -356,7 +359,8 @@ export class Kernel {
     this.#checkTable('sources', sources, count);
     this.#checkTable('lengths', lengths, count);
     this.#checkTable('results', results, count);
-    this.#checkApart('results', results, count * 4, ['sources', sources, count], ['lengths', lengths, count]);
+    this.#checkApart('results', results, count * 4, 'sources', sources, count);
+    this.#checkApart('results', results, count * 4, 'lengths', lengths, count);
     const { size, base } = this;
     const bad = this.#exports.firstOutsideOf(sources, lengths, count, base, size) >>> 0;
     if (bad === count) return;
@@ -385,16 +389,9 @@ export class Kernel {
    * Tables of addresses are judged before the kernel runs, so it must not write to them: whoever names the same bytes
    * as a table and as an output could otherwise lead it anywhere.
    */
-  #checkApart(
-    name: string,
-    address: number,
-    byteLength: number,
-    ...tables: [name: string, at: number, count: number][]
-  ) {
-    for (const [table, at, count] of tables) {
-      if (address + byteLength <= at || at + count * 4 <= address || byteLength === 0 || count === 0) continue;
-      throw new RangeError(`${name}: expected bytes apart from ${table}, got ${byteLength} at ${address}`);
-    }
+  #checkApart(name: string, address: number, byteLength: number, table: string, at: number, count: number): void {
+    if (address + byteLength <= at || at + count * 4 <= address || byteLength === 0 || count === 0) return;
+    throw new RangeError(`${name}: expected bytes apart from ${table}, got ${byteLength} at ${address}`);
   }
 
   #checkTable(name: string, address: number, count: number): void {
