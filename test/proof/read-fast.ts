@@ -4,7 +4,16 @@
  */
 import { expect } from 'vitest';
 import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
-import { type Finding, type Inspection, inspect, MemoryFile, open, PageKind } from '../../src/index.ts';
+import {
+  type Finding,
+  type Inspection,
+  inspect,
+  MemoryFile,
+  NodeCodecs,
+  open,
+  type PageCodecs,
+  PageKind,
+} from '../../src/node.ts';
 import { type SlowResult, slowRead } from '../oracle/slow-reader.ts';
 
 /** How long a file may take before it counts as a hang. */
@@ -21,9 +30,10 @@ export async function readFast(
   bytes: Uint8Array,
   offset = 0,
   channels: readonly Uint8Array[] = [],
+  codecs: PageCodecs = new NodeCodecs(),
 ): Promise<{ error: Finding } | { result: FastResult }> {
   const named = channels.map((channel, i) => new MemoryFile(channelName(i), channel));
-  const file = await open(bytes, { offset, channels: named });
+  const file = await open(bytes, { offset, channels: named, codecs });
   const store = new MappedRamStore(new MemoryFile(), file.staging);
   const { inspection, states } = await inspect(file, { sink: store });
   const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');
@@ -71,10 +81,11 @@ export async function compareReaders(
   bytes: Uint8Array,
   offset = 0,
   channels: readonly Uint8Array[] = [],
+  codecs?: PageCodecs,
 ): Promise<string> {
   // Time of the processor, so that a busy machine does not look like a hang; waiting is bounded by the test's own limit.
   const before = process.cpuUsage();
-  const fast = await readFast(bytes, offset, channels);
+  const fast = await readFast(bytes, offset, channels, codecs);
   const { user, system } = process.cpuUsage(before);
   expect((user + system) / 1000).toBeLessThan(hangMs);
   if ('error' in fast) {
