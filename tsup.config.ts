@@ -6,6 +6,8 @@ export default defineConfig({
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
+  // For browsers without a bundler; a chunk of its own, loaded when it is needed.
+  noExternal: ['fflate'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },

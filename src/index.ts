@@ -23,9 +23,12 @@ export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSour
  *
  * @throws TypeError for anything that is not a source of bytes.
  */
-export async function open(input: Openable, options: OpenOptions = {}): Promise<MigrationFile> {
-  return openFile(toSource(input), options);
+export async function open(input: Openable, options: OpenInput = {}): Promise<MigrationFile> {
+  return openFile(toSource(input), { ...options, channels: options.channels?.map(toSource) ?? [] });
 }
+
+/** {@link OpenOptions} with channels as {@link Openable} as the file itself. */
+export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly Openable[] };
 
 function toSource(input: Openable): ByteSource {
   if (input instanceof Uint8Array) return new MemoryFile('memory', input);
@@ -48,6 +51,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export type { ChannelReport } from './file/channels.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
 export {
@@ -80,6 +84,14 @@ export { type Verification, verify } from './file/verify.ts';
 export { BlobSource } from './io/blob-source.ts';
 export type { ByteSource, ByteStore } from './io/byte-source.ts';
 export { MemoryFile } from './io/memory-file.ts';
+export {
+  CodecError,
+  type PageCodecs,
+  type PageDecoder,
+  type PageFormat,
+  type StreamFormat,
+} from './io/page-codec.ts';
+export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
 export type * from './vm/flow.ts';

@@ -2,29 +2,44 @@
  * vmferry in Node: everything of `index.ts`, and files, pipes and standard input by their paths.
  */
 
-import type { MigrationFile } from './file/open.ts';
-import { type OpenOptions, openFile } from './file/open.ts';
+import type { MigrationFile, OpenOptions } from './file/open.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
+import type { ByteSource } from './io/byte-source.ts';
+import { NodeCodecs } from './io/node/codecs.ts';
 import { openSource } from './io/node/file.ts';
 
 export * from './index.ts';
+export { NodeCodecs } from './io/node/codecs.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, openScratch } from './io/node/output-file.ts';
+
+/** {@link OpenOptions} with channels as paths, or as whatever the portable `open` takes. */
+export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly (string | Openable)[] };
 
 /**
  * Opens a migration stream or mapped-ram file: a path, `-` for standard input, `PATH,offset=N`, or whatever
  * the portable `open` takes.
  *
- * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file cannot be opened.
+ * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file or a channel cannot be opened.
  */
-export async function open(input: string | Openable, options: OpenOptions = {}): Promise<MigrationFile> {
-  if (typeof input !== 'string') return openAnywhere(input, options);
-  const { path, offset } = parseLocation(input);
-  const source = await openSource(path);
+export async function open(input: string | Openable, options: OpenInput = {}): Promise<MigrationFile> {
+  const opened: ByteSource[] = [];
+  const openPath = async (path: string) => {
+    const source = await openSource(path);
+    opened.push(source);
+    return source;
+  };
   try {
-    return await openFile(source, offset === undefined ? options : { offset, ...options });
+    const { path, offset } = typeof input === 'string' ? parseLocation(input) : { path: input, offset: undefined };
+    const source = typeof path === 'string' ? await openPath(path) : path;
+    const channels: Openable[] = [];
+    for (const channel of options.channels ?? []) {
+      channels.push(typeof channel === 'string' ? await openPath(channel) : channel);
+    }
+    const place = offset === undefined ? {} : { offset };
+    return await openAnywhere(source, { ...place, codecs: new NodeCodecs(), ...options, channels });
   } catch (error) {
-    await source.close();
+    for (const source of opened) await source.close();
     throw error;
   }
 }

@@ -7,6 +7,8 @@ export interface Fixture {
   name: string;
   path: string;
   bytes: Uint8Array;
+  /** Of a multifd migration, what came through its channels, in the order they were made. */
+  channels: Uint8Array[];
   /** Where the stream begins. */
   offset: number;
   /** Of the stopped source's RAM, block by block. */
@@ -19,17 +21,21 @@ export function fixturePath(file: string): string {
   return folder + file;
 }
 
-/** All fixtures; those of one stream, not of its return path or channels. */
+/** All fixtures, multifd sets among them. */
 export function loadFixtures(): Fixture[] {
   const files = readdirSync(folder);
   return files
     .filter((file) => file.endsWith('.json'))
     .map((file) => file.slice(0, -'.json'.length))
     .map((name) => {
-      const { offset = 0, truth } = JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8'));
+      const { offset = 0, truth, channels = [] } = JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8'));
       const file = files.includes(`${name}.bin.gz`) ? `${name}.bin.gz` : `${name}.bin`;
-      const content = readFileSync(folder + file);
-      const bytes = new Uint8Array(file.endsWith('.gz') ? gunzipSync(content) : content);
-      return { name, path: folder + file, bytes, offset, truth };
+      const ofChannels = channels.map((channel: { file: string }) => readContent(channel.file));
+      return { name, path: folder + file, bytes: readContent(file), channels: ofChannels, offset, truth };
     });
+}
+
+function readContent(file: string): Uint8Array {
+  const content = readFileSync(folder + file);
+  return new Uint8Array(file.endsWith('.gz') ? gunzipSync(content) : content);
 }

@@ -39,7 +39,8 @@ Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry extract guest.migration --all ram/
   vmferry extract guest.migration --block pc.ram -o - | strings | less
-  vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw`,
+  vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw
+  vmferry extract main --channel channel0 --channel channel1 --all ram/`,
     )
     .action(async (location: string, options: ExtractOptions) => {
       requireOneTarget(options);
@@ -187,11 +188,14 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-function refuseInput({ source }: MigrationFile, path: string): void {
+function refuseInput({ source, channelSources }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
-  if (!(source instanceof NodeFile) || target === undefined) return;
-  const input = fstatSync(source.fd);
-  if (input.dev === target.dev && input.ino === target.ino) {
-    throw new UsageError(`expected another output than the input, got ${path}`);
+  if (target === undefined) return;
+  for (const each of [source, ...channelSources]) {
+    if (!(each instanceof NodeFile)) continue;
+    const input = fstatSync(each.fd);
+    if (input.dev === target.dev && input.ino === target.ino) {
+      throw new UsageError(`expected another output than the input, got ${path}`);
+    }
   }
 }

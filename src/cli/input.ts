@@ -1,30 +1,42 @@
 /** The input that all commands take: what may be said of it on the command line, and opening it. */
 import type { Command } from 'commander';
+import { maxChannels } from '../file/channels.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { open } from '../node.ts';
 import { showProgress } from './progress.ts';
 import { UsageError } from './run.ts';
 
 /** Options about the input; a command's own options extend them. */
-// biome-ignore lint/suspicious/noEmptyInterface: one place for what is said of inputs.
-export interface InputOptions {}
+export interface InputOptions {
+  /** Multifd channels. */
+  channel?: string[];
+}
 
 /** Gives a command its argument FILE and the options that say what belongs to it. */
 export function addInput(command: Command): Command {
-  return command.argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N');
+  return command
+    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
+    .option(
+      '--channel <FILE>',
+      'a channel of the multifd migration whose main stream FILE is; once for each, in any order',
+      (path: string, others: string[] = []) => [...others, path],
+    );
 }
 
 /** Opens `location`, runs `work` on it with a progress line, and closes it. */
 export async function withFile<Result>(
   verb: string,
   location: string,
-  _options: InputOptions,
+  { channel: channels = [] }: InputOptions,
   work: (file: MigrationFile) => Promise<Result>,
 ): Promise<Result> {
-  if (location === '-' && process.stdin.isTTY === true) {
+  if ([location, ...channels].includes('-') && process.stdin.isTTY === true) {
     throw new UsageError('expected a migration stream on standard input, got a terminal');
   }
-  const file = await open(location);
+  if (channels.length > maxChannels) {
+    throw new UsageError(`expected at most ${maxChannels} channels, got ${channels.length}`);
+  }
+  const file = await open(location, { channels });
   const progress = showProgress(verb, file);
   try {
     return await work(file);

@@ -45,7 +45,8 @@ Examples:
   vmferry inspect guest.migration
   vmferry inspect --sections --pages guest.migration
   vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'
-  vmferry inspect save.img,offset=4096`,
+  vmferry inspect save.img,offset=4096
+  vmferry inspect main --channel channel0 --channel channel1`,
     )
     .action(async (location: string, options: InspectOptions) => {
       await withFile('inspect', location, options, (file) => run(file, options));
@@ -148,7 +149,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
       records.map(([name, { records, bytes }]) => `${formatCount(records)} ${name} (${formatBytes(bytes)})`).join(', '),
     ]);
   }
-  if (ram.multifdSyncs > 0) facts.push(['multifd', plural(ram.multifdSyncs, 'sync')]);
+  if (ram.multifdSyncs > 0 || inspection.multifd !== null) facts.push(['multifd', describeMultifd(inspection)]);
   facts.push(['sections', describeSections(inspection)]);
   if (inspection.commands.length > 0) facts.push(['commands', describeCommands(inspection)]);
   facts.push([
@@ -161,6 +162,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const lines = [paint('bold', printable(inspection.source))];
   for (const [name, text] of facts) lines.push(`  ${paint('dim', name.padEnd(width))}  ${text}`);
   lines.push('', blockTable(ram.blocks, format), ...hashLines(ram.blocks, hashes));
+  if (inspection.multifd !== null) lines.push('', channelTable(inspection.multifd));
   if (options.sections === true) lines.push('', sectionTable(inspection.sections));
   if (inspection.findings.length > 0)
     lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, paint)));
@@ -169,6 +171,22 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     lines.push('', `${paint('red', 'error')} ${code}: ${printable(message)} in ${printable(formatPlace(place))}`);
   }
   return lines.join('\n');
+}
+
+function describeMultifd({ ram, multifd }: Inspection): string {
+  const syncs = plural(ram.multifdSyncs, 'sync');
+  if (multifd === null) return `${syncs}, its channels were not given`;
+  const { channels, compression } = multifd;
+  const how = compression === null ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
+  return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
+}
+
+function channelTable({ channels }: NonNullable<Inspection['multifd']>): string {
+  const rows = [['channel', 'bytes', 'packets', 'normal', 'zero', 'file']];
+  for (const { id, bytes, packets, normalPages, zeroPages, source } of channels) {
+    rows.push([String(id), ...[bytes, packets, normalPages, zeroPages].map(formatCount), printable(source)]);
+  }
+  return formatTable(rows, ['right', 'right', 'right', 'right', 'right', 'left']);
 }
 
 function describeSections({ sections, sectionsOmitted }: Inspection): string {

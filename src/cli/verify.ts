@@ -20,7 +20,8 @@ Exit code 0: no errors; 1: the file is bad.
 Examples:
   vmferry verify guest.migration
   vmferry verify --json guest.migration | jq '.findings[].code'
-  zcat guest.migration.gz | vmferry verify -`,
+  zcat guest.migration.gz | vmferry verify -
+  vmferry verify main --channel channel0 --channel channel1`,
     )
     .action(async (location: string, options: InputOptions & { json?: boolean }) => {
       const verification = await withFile('verify', location, options, verify);
@@ -36,6 +37,7 @@ const colours = { error: 'red', warning: 'yellow', info: 'cyan' } as const;
 export function describeFinding(finding: CountedFinding, paint = painter(process.stdout)): string {
   const { severity, code, message, place, last, count } = finding;
   let where = `at ${formatHex(place.offset)}`;
+  if (place.channel !== undefined) where += ` of channel ${place.channel}`;
   if (place.section !== undefined) where += `, section ${place.section}`;
   if (place.block !== undefined) where += `, block ${place.block}`;
   if (place.page !== undefined) where += `, page ${formatCount(place.page)}`;

@@ -4,6 +4,7 @@ import type { Boundary, SectionKind } from '../vm/flow.ts';
 import type { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type Finding, MigrationError } from '../wire/migration-error.ts';
+import type { ChannelReport } from './channels.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
 import type { RamSink } from './settle.ts';
@@ -56,7 +57,7 @@ export interface Inspection {
     totalBytes: number;
     /**
      * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null where the order of
-     * pages says nothing: with compressed pages, and in a background snapshot.
+     * pages says nothing: with compressed pages, multifd channels, and in a background snapshot.
      */
     passes: number | null;
     blocks: InspectedBlock[];
@@ -64,6 +65,8 @@ export interface Inspection {
     records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
     multifdSyncs: number;
   };
+  /** The channels that were given, by their numbers; null if none was. */
+  multifd: { compression: string | null; channels: ChannelReport[] } | null;
   sections: InspectedSection[];
   /** Sections beyond the first 100,000. */
   sectionsOmitted: number;
@@ -111,7 +114,9 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
 
 function report(file: MigrationFile, survey: Survey, error: Finding | null): Inspection {
   const { configuration, description } = survey;
-  const isUnordered = survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
+  const { channels } = file;
+  const hasChannels = file.channelSources.length > 0;
+  const isUnordered = hasChannels || survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
   const records = (kind: PageKind) => survey.records[kind] as RecordCount;
   return {
     source: file.source.name,
@@ -133,6 +138,7 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Ins
       },
       multifdSyncs: survey.syncs,
     },
+    multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : null,
     sections: survey.sections.map(({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary }) => ({
       name,
       instanceId,

@@ -4,31 +4,43 @@
 
 import type { ByteSource } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
+import { PortableCodecs } from '../io/portable-codecs.ts';
 import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/window-reader.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { type Finding, makeFinding } from '../wire/migration-error.ts';
+import { makeRamState, type RamState } from '../wire/ram-record.ts';
 import { decodeStream } from '../wire/stream.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
+import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
 import { Staging } from './staging.ts';
+import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 
 export interface OpenOptions {
   /** Where the stream begins in the source, in bytes. Default 0. */
   offset?: number;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
+  /** The channels of a multifd migration whose main stream the source is: all of them, in any order. */
+  channels?: readonly ByteSource[];
+  /** What decompresses pages. Default: the platform's fastest. */
+  codecs?: PageCodecs;
 }
 
 export interface FlowOptions {
-  /** `bitmaps`: of a mapped-ram file read only what pages there are, not the pages. Default `pages`. */
+  /**
+   * `bitmaps`: only what pages there are. Of a mapped-ram file the pages are not read; those of multifd channels come
+   * without data, and compressed ones as they are in the stream. Default `pages`.
+   */
   read?: 'pages' | 'bitmaps';
 }
 
 /** Page records gathered at a time. */
 const batchCapacity = 4096;
 /** The arena: two read buffers, page slots and tables. */
-const arenaBytes = 4 << 20;
+const arenaBytes = (4 << 20) + unpackArenaBytes;
 /** How far from the end the description is looked for: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];
 /** How long is waited for something to follow the stream. */
@@ -44,16 +56,26 @@ export class MigrationFile {
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
   readonly staging: Staging;
+  /** The channels of a multifd migration; none: they are not known. */
+  readonly channelSources: readonly ByteSource[];
   readonly #batch: PageBatch;
   readonly #buffers: WindowBuffers;
+  readonly #channelBuffers: readonly WindowBuffers[];
+  readonly #codecs: PageCodecs;
+  readonly #unpacker: PageUnpacker;
+  #channels: ChannelSet | undefined;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
   #isReading = false;
 
-  constructor(source: ByteSource, offset: number, kernel: Kernel) {
+  constructor(source: ByteSource, kernel: Kernel, options: OpenOptions) {
     this.source = source;
-    this.offset = offset;
+    this.offset = options.offset ?? 0;
     this.kernel = kernel;
+    this.channelSources = options.channels ?? [];
+    this.#codecs = options.codecs ?? new PortableCodecs();
+    this.#channelBuffers = allocateChannels(kernel, this.channelSources.length);
+    this.#unpacker = new PageUnpacker(kernel, this.#codecs, source.name);
     this.#buffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
     this.staging = new Staging(kernel, batchCapacity, source.name);
@@ -61,12 +83,23 @@ export class MigrationFile {
 
   /** Whether the Flow can be read more than once. */
   get isSeekable(): boolean {
-    return this.source.size !== undefined;
+    return [this.source, ...this.channelSources].every(({ size }) => size !== undefined);
   }
 
-  /** Source offset that reading has reached, for progress. */
+  /** Source offset that reading has reached, for progress; with channels, the bytes read of them are added. */
   get reached(): number {
-    return this.#reader?.reached ?? this.offset;
+    return (this.#reader?.reached ?? this.offset) + (this.#channels?.reached ?? 0);
+  }
+
+  /** Bytes of the source and the channels; undefined if one can be read only once. */
+  get size(): number | undefined {
+    const sizes = [this.source, ...this.channelSources].map(({ size }) => size);
+    return sizes.includes(undefined) ? undefined : sizes.reduce<number>((sum, size) => sum + (size as number), 0);
+  }
+
+  /** What the latest Flow read of the channels, by their numbers, and how they compress (null: no data yet). */
+  get channels(): { compression: string | null; list: ChannelReport[] } {
+    return { compression: this.#channels?.method ?? null, list: this.#channels?.report() ?? [] };
   }
 
   /**
@@ -87,30 +120,59 @@ export class MigrationFile {
 
   async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
     if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
-    const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
-    this.#reader = reader;
-    const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read: options.read ?? 'pages' });
-    for await (const item of drive<FlowItem>(reader, decoder)) {
-      if (item.kind === 'end') {
-        const finding = await examineTrailing(reader, item.offset);
-        if (finding !== undefined) yield { kind: 'finding', finding };
+    const read = options.read ?? 'pages';
+    const ram = makeRamState();
+    const channels = this.#openChannels(ram, read);
+    try {
+      await channels?.begin();
+      const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
+      this.#reader = reader;
+      const hasChannels = channels !== undefined;
+      const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read, ram, hasChannels });
+      for await (const item of drive<FlowItem>(reader, decoder)) {
+        if (item.kind === 'pages' && read === 'pages') yield* this.#unpacker.unpack(item);
+        else if (item.kind === 'sync' && hasChannels) {
+          yield* channels.epoch({ ...reader.window.place(item.offset), section: 'ram' });
+          yield { ...item, channels: this.channelSources.length };
+        } else {
+          if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);
+          if (item.kind === 'eof' && hasChannels) yield* channels.end();
+          if (item.kind === 'end') {
+            const finding = await examineTrailing(reader, item.offset);
+            if (finding !== undefined) yield { kind: 'finding', finding };
+          }
+          yield item;
+        }
       }
-      yield item;
+    } finally {
+      await channels?.close();
     }
+  }
+
+  #openChannels(ram: RamState, read: 'pages' | 'bitmaps'): ChannelSet | undefined {
+    if (this.channelSources.length === 0) return undefined;
+    const context = { ram, batch: this.#batch, room: this.#unpacker.room, read };
+    this.#channels = new ChannelSet(this.kernel, this.channelSources, this.#channelBuffers, this.#codecs, context);
+    return this.#channels;
   }
 
   async close(): Promise<void> {
     await this.#reader?.settle();
-    await this.source.close();
+    await this.#channels?.close();
+    for (const source of [this.source, ...this.channelSources]) await source.close();
   }
 }
 
-/** Opens a source. @throws RangeError for an impossible offset. */
+/** Opens a source. @throws RangeError for an impossible offset, or more channels than there can be. */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
-  const { offset = 0, variant } = options;
+  const { offset = 0, variant, channels = [] } = options;
   if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
-  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
-  return new MigrationFile(source, offset, kernel);
+  if (channels.length > maxChannels) {
+    throw new RangeError(`expected at most ${maxChannels} channels, got ${channels.length}`);
+  }
+  const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) };
+  const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
+  return new MigrationFile(source, kernel, options);
 }
 
 /** Looks for the description at the end of a source with random access. */

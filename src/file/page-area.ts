@@ -13,7 +13,7 @@ import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { readPages } from './read-pages.ts';
-import type { Staging } from './staging.ts';
+import { hasWholePage, type Staging } from './staging.ts';
 import { pagePlace } from './survey.ts';
 
 export interface PageAreaOptions {
@@ -69,17 +69,15 @@ export class PageArea {
     for (let i = 0; i < batch.count; ) {
       const kind = batch.kind[i] as PageKind;
       const page = batch.page[i] as number;
-      if (kind === PageKind.compressed) {
-        throw this.#error('unsupported', batch, i, 'compressed pages (capability compress) are not decoded yet');
-      }
-      if (kind === PageKind.zero || (kind === PageKind.data && zeroPages?.[i] === 1)) {
+      const isWhole = hasWholePage(batch, i);
+      if (kind === PageKind.zero || (isWhole && zeroPages?.[i] === 1)) {
         if (this.#options.erase && this.states.get(page) === PageKind.data) this.#queue(page, PageKind.zero, i);
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
-        const run = kind === PageKind.data ? this.#contiguousRun(batch, i, zeroPages) : 1;
+        const run = isWhole ? this.#contiguousRun(batch, i, zeroPages) : 1;
         if (run > 1) await this.#writeRun(batch, i, run);
-        else this.#queue(page, kind, i);
+        else this.#queue(page, isWhole ? PageKind.data : kind, i);
         i += run;
       }
       if (this.#slots.length === capacity) await this.#flush(batch);
@@ -97,7 +95,7 @@ export class PageArea {
     let i = first + 1;
     while (
       i < batch.count &&
-      batch.kind[i] === PageKind.data &&
+      hasWholePage(batch, i) &&
       batch.page[i] === (batch.page[i - 1] as number) + 1 &&
       batch.data[i] === (batch.data[i - 1] as number) + pageSize &&
       zeroPages?.[i] !== 1
@@ -183,7 +181,7 @@ export class PageArea {
     throw this.#error('bad-delta', batch, (deltas[failed] as Slot).record, `an XBZRLE delta does not decode: ${fault}`);
   }
 
-  #error(code: 'bad-delta' | 'unsupported', batch: PageBatch, record: number, message: string): MigrationError {
+  #error(code: 'bad-delta', batch: PageBatch, record: number, message: string): MigrationError {
     return new MigrationError(code, message, pagePlace(this.#staging.source, this.block, batch, record));
   }
 }

@@ -54,15 +54,25 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         await sink.apply(item.block, item.batch);
         break;
       case 'sync':
+        if (item.channels > 0) break;
         throw new MigrationError(
           'unsupported',
-          'the pages of a multifd migration are in its channels, which are not read',
+          'the pages of a multifd migration are in its channels, which were not given',
           {
             source: file.source.name,
             offset: item.offset,
             coordinate: 'file',
             section: 'ram',
           },
+        );
+      case 'unread-pages':
+        throw new MigrationError('unsupported', `pages compressed with ${item.method} are not decoded`, item.place);
+      case 'device-packet':
+        if (options.devices !== true) break;
+        throw new MigrationError(
+          'unsupported',
+          `the state of ${item.device.name} in multifd packets is not kept`,
+          item.place,
         );
       case 'bitmap':
         await sink.takeBitmap?.(item.block, item.firstPage, item.bits);

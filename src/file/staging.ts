@@ -9,6 +9,12 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 const slotBytes = 1 << 20;
 const maxSlots = 1024;
 
+/** Whether the payload of a record is its page. */
+export function hasWholePage(batch: PageBatch, record: number): boolean {
+  const kind = batch.kind[record];
+  return kind === PageKind.data || kind === PageKind.compressed;
+}
+
 export class Staging {
   readonly kernel: Kernel;
   /** Name of the source of the pages, for errors. */
@@ -46,13 +52,13 @@ export class Staging {
     const { kernel, sources, bitmap, bitmapAddress } = this;
     let count = 0;
     for (let i = 0; i < batch.count; i++) {
-      if (batch.kind[i] === PageKind.data) sources[count++] = batch.data[i] as number;
+      if (hasWholePage(batch, i)) sources[count++] = batch.data[i] as number;
     }
     if (count === 0 || kernel.zeroScanGather(sources.byteOffset, pageSize, count, bitmapAddress) === 0)
       return undefined;
     const marks = new Uint8Array(batch.count);
     for (let i = 0, bit = 0; i < batch.count; i++) {
-      if (batch.kind[i] !== PageKind.data) continue;
+      if (!hasWholePage(batch, i)) continue;
       marks[i] = ((bitmap[bit >> 3] as number) >> (bit & 7)) & 1;
       bit++;
     }

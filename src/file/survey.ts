@@ -6,7 +6,7 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
 import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import { makeFinding, type Place } from '../wire/migration-error.ts';
+import type { Place } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
@@ -95,8 +95,16 @@ export class Survey {
         break;
       case 'sync':
         this.syncs++;
-        this.#noteMultifd(item.offset);
+        if (item.channels === 0) this.#noteMultifd(item.offset);
         break;
+      case 'unread-pages':
+        this.#noteUnread(item);
+        break;
+      case 'device-packet': {
+        const message = `the state of ${item.device.name} in multifd packets is passed over`;
+        this.findings.add({ severity: 'warning', code: 'unsupported', message, place: item.place });
+        break;
+      }
       case 'command':
         this.#takeCommand(item.command);
         break;
@@ -125,30 +133,27 @@ export class Survey {
   #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
     if (this.passes === 0 && block.mapped === undefined) this.passes = 1;
     const { states } = this.blocks[block.index] as BlockSurvey;
-    let compressed = 0;
-    let firstCompressed = -1;
-    let lastCompressed = -1;
     for (let i = 0; i < batch.count; i++) {
       const kind = batch.kind[i] as number;
       const count = this.records[kind] as RecordCount;
       count.records++;
       count.bytes += batch.size[i] as number;
       if (kind !== PageKind.zero || block.mapped === undefined) states.set(batch.page[i] as number, kind);
-      if (kind !== PageKind.compressed) continue;
-      if (firstCompressed === -1) firstCompressed = i;
-      lastCompressed = i;
-      compressed++;
     }
-    if (compressed === 0) return;
-    const message = 'compressed pages (capability compress) are not decoded';
-    const place = (record: number) => pagePlace(this.#source, block, batch, record);
-    const finding = { ...makeFinding('unsupported', message, place(firstCompressed)), severity: 'warning' } as const;
-    this.findings.add(finding, compressed, place(lastCompressed));
+  }
+
+  /** Valid, but their content is not known. They count as compressed. */
+  #noteUnread({ block, pages, method, place }: FlowItem & { kind: 'unread-pages' }): void {
+    const { states } = this.blocks[block.index] as BlockSurvey;
+    for (const page of pages) states.set(page, PageKind.compressed);
+    const message = `pages compressed with ${method} are not decoded`;
+    const where = { ...place, section: 'ram', block: block.idstr };
+    this.findings.add({ severity: 'warning', code: 'unsupported', message, place: where }, pages.length);
   }
 
   /** Valid, but RAM is not all there. */
   #noteMultifd(offset: number): void {
-    const message = 'the pages of a multifd migration are in its channels, which are not read';
+    const message = 'the pages of a multifd migration are in its channels, which were not given';
     const place = { source: this.#source, offset, coordinate: 'file', section: 'ram' } as const;
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
   }
@@ -204,10 +209,12 @@ export class Survey {
 
 /** Where a record of a batch stands. */
 export function pagePlace(source: string, block: RamBlock, batch: PageBatch, record: number): Place {
+  const { origin } = batch;
   return {
-    source,
+    source: origin.source ?? source,
+    ...(origin.channel === undefined ? {} : { channel: origin.channel }),
     offset: batch.offset[record] as number,
-    coordinate: 'file',
+    coordinate: origin.coordinate ?? 'file',
     section: 'ram',
     block: block.idstr,
     page: batch.page[record] as number,

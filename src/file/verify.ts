@@ -59,6 +59,9 @@ type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'off
 /** Device sections held against the description; beyond, only counted. */
 const maxDevices = 100_000;
 
+/** QEMU before 8.1 leaves no other trace: the main stream has zero pages only. */
+const multifdHint = ': none with data was; if this is the main stream of a multifd migration, its channels have them';
+
 /** What a survey does not notice. */
 class Checks {
   readonly survey: Survey;
@@ -86,11 +89,13 @@ class Checks {
     if (survey.description?.value !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
     else if (survey.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
+    const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
     for (const block of survey.blocks) {
       const { absent } = survey.countPages(block);
       if (absent === 0 || survey.format === 'mapped-ram') continue;
       const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
-      this.survey.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
+      const hint = hasData || this.#file.channelSources.length > 0 ? '' : multifdHint;
+      this.survey.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
     }
   }
 

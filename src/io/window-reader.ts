@@ -9,17 +9,25 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { ByteWindow, maxWant, type Want } from '../wire/byte-window.ts';
 import type { ByteSource } from './byte-source.ts';
 
-/** Bytes read at a time. */
-const bodyBytes = 1 << 20;
+/** Bytes read at a time, unless told. */
+const defaultBodyBytes = 1 << 20;
 
-/** Arena addresses where the bodies of the two buffers begin. */
-export type WindowBuffers = readonly [number, number];
-
-/** Takes room for both buffers from the arena. */
-export function allocateWindow(kernel: Kernel): WindowBuffers {
-  const buffer = () => kernel.allocate(maxWant + bodyBytes) + maxWant;
-  return [buffer(), buffer()];
+/** Two buffers in the arena. */
+export interface WindowBuffers {
+  /** Arena addresses where their bodies begin. */
+  readonly bodies: readonly [number, number];
+  /** Bytes of each body: what is read at a time. */
+  readonly bodyBytes: number;
 }
+
+/** Takes room for both buffers from the arena: {@link windowBytes} bytes. */
+export function allocateWindow(kernel: Kernel, bodyBytes = defaultBodyBytes): WindowBuffers {
+  const buffer = () => kernel.allocate(maxWant + bodyBytes) + maxWant;
+  return { bodies: [buffer(), buffer()], bodyBytes };
+}
+
+/** Bytes of arena that the buffers of a window take. */
+export const windowBytes = (bodyBytes: number): number => 2 * (maxWant + bodyBytes);
 
 interface PendingRead {
   buffer: number;
@@ -30,7 +38,8 @@ interface PendingRead {
 export class WindowReader {
   readonly window: ByteWindow;
   readonly #source: ByteSource;
-  readonly #bodies: WindowBuffers;
+  readonly #bodies: readonly [number, number];
+  readonly #bodyBytes: number;
   /** The buffer that the window is in: 0 or 1. */
   #current = 0;
   /** Index of the first byte of the current buffer that belongs to the window. */
@@ -44,7 +53,8 @@ export class WindowReader {
 
   constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number) {
     this.#source = source;
-    this.#bodies = buffers;
+    this.#bodies = buffers.bodies;
+    this.#bodyBytes = buffers.bodyBytes;
     this.window = new ByteWindow(kernel.bytes, source.name);
     if (source.size !== undefined) this.window.size = source.size;
     this.#next = offset;
@@ -156,7 +166,7 @@ export class WindowReader {
   #read(offset: number): PendingRead {
     const buffer = 1 - this.#current;
     const body = this.#bodies[buffer] as number;
-    const room = Math.min(bodyBytes, Math.max(this.#horizon - offset, 4096));
+    const room = Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
     const target = this.window.bytes.subarray(body, body + room);
     const count = (async () => this.#source.read(target, offset))();
     // A failure is reported where the bytes are wanted, not as an unhandled rejection.
@@ -180,7 +190,7 @@ export async function* drive<Item>(
   }
 }
 
-function isWant(step: unknown): step is Want {
+export function isWant(step: unknown): step is Want {
   const { kind } = step as { kind: string };
   return kind === 'more' || kind === 'seek';
 }

@@ -17,16 +17,30 @@ export const PageKind = {
   data: 2,
   /** The payload is an XBZRLE encoding against the content before (`docs/formats/xbzrle.md`). */
   delta: 3,
-  /** The payload is the page, compressed. */
+  /** The payload is the page, compressed by itself in the source; a Flow that is read for pages has decompressed it. */
   compressed: 4,
 } as const;
 export type PageKind = (typeof PageKind)[keyof typeof PageKind];
+
+/** What the offsets of a batch's records count. */
+export interface BatchOrigin {
+  /** Name of the source, where it is not that of the main stream. */
+  readonly source?: string;
+  /** Number of the multifd channel. */
+  readonly channel?: number;
+  /** `decompressed`: bytes of what came out of the channel's decompressor. Default: bytes of the source. */
+  readonly coordinate?: 'decompressed';
+}
+
+const mainStream: BatchOrigin = {};
 
 export class PageBatch {
   /** Records there is room for. */
   readonly capacity: number;
   /** Records there are: only the first `count` entries of the tables mean anything. */
   count = 0;
+  /** Where all of them come from; the main stream unless told. */
+  origin: BatchOrigin = mainStream;
   /** `PageKind` of each record. */
   readonly kind: Uint8Array<ArrayBuffer>;
   /** Index of the page within its RAM block. */
@@ -61,5 +75,6 @@ export class PageBatch {
   /** Forgets all records; the tables keep their bytes. */
   clear(): void {
     this.count = 0;
+    this.origin = mainStream;
   }
 }

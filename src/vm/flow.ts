@@ -6,7 +6,7 @@
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Finding } from '../wire/migration-error.ts';
+import type { Finding, Place } from '../wire/migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
 /** What the source machine said about itself. Facts: docs/formats/stream.md, "Configuration". */
@@ -80,8 +80,12 @@ export type FlowItem =
   | { kind: 'bitmap'; block: RamBlock; firstPage: number; bits: Uint8Array }
   /** The page scan began again from lower addresses: what follows overwrites. */
   | { kind: 'pass-end'; offset: number }
-  /** Wait here for every multifd channel's SYNC. */
-  | { kind: 'sync'; offset: number }
+  /** A multifd epoch ends: the pages of `channels` channels, up to their SYNC packets, came before. 0: none was given. */
+  | { kind: 'sync'; offset: number; channels: number }
+  /** Pages of a multifd packet that cannot be decompressed here: their content is not known. */
+  | { kind: 'unread-pages'; block: RamBlock; pages: readonly number[]; method: string; place: Place }
+  /** A multifd packet with a part of a device's state, for that device's own handler (VFIO); its bytes are passed over. */
+  | { kind: 'device-packet'; device: { name: string; instanceId: number; length: number }; place: Place }
   | { kind: 'command'; command: Command }
   | { kind: 'device'; device: DeviceSection }
   | { kind: 'finding'; finding: Finding }

@@ -17,6 +17,26 @@ export type Want =
   /** Go on at this offset of the source. `length` says how many bytes will be wanted there, if that is known. */
   | { kind: 'seek'; offset: number; length?: number };
 
+/** How bytes that a decoder cannot read itself are compressed. */
+export type UnpackFormat =
+  /** Part of the one stream of a multifd channel: its state lives from want to want. */
+  | 'zlib'
+  | 'zstd'
+  /** A whole page by itself: a complete zlib stream, or deflate data without a header. */
+  | 'zlib-page'
+  | 'deflate-page';
+
+/** What a decoder of multifd channels also asks: decompress `input` into `target`, and say in `written` how much came. */
+export interface UnpackWant {
+  kind: 'unpack';
+  format: UnpackFormat;
+  input: Uint8Array;
+  target: Uint8Array;
+  written: number;
+  /** Of the packet, for errors. */
+  place: Place;
+}
+
 /** The most bytes a decoder may want at once: a 64 KiB page with its header, and room to look ahead. */
 export const maxWant = 72 * 1024;
 
@@ -35,6 +55,8 @@ export class ByteWindow {
   ended = false;
   /** Idstr of the section that is being read, for places. */
   section: string | undefined;
+  /** Number of the multifd channel that the source is, for places. */
+  channel: number | undefined;
   /** Bytes of the whole source, if known. */
   size = Number.POSITIVE_INFINITY;
 
@@ -55,6 +77,7 @@ export class ByteWindow {
 
   place(offset = this.offset): Place {
     const place: Place = { source: this.source, offset, coordinate: 'file' };
+    if (this.channel !== undefined) place.channel = this.channel;
     return this.section === undefined ? place : { ...place, section: this.section };
   }
 }

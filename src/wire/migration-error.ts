@@ -12,6 +12,8 @@ export type Severity = 'error' | 'warning' | 'info';
 export interface Place {
   /** The file, pipe or URL. */
   source: string;
+  /** Number of the multifd channel that the source is. */
+  channel?: number;
   /** Byte offset from the start of the source, also when the stream begins at `,offset=N`. */
   offset: number;
   /** `file`: offset counts bytes of the source itself; `decompressed`: of what came out of a decompressor. */
@@ -44,6 +46,10 @@ export const findingCodes = {
   'page-out-of-range': ['error', 'a page beyond the end of its RAM block'],
   'bad-zero-page': ['error', 'a zero page whose fill byte is not zero'],
   'bad-delta': ['error', 'an XBZRLE delta that does not decode'],
+  'bad-channel': ['error', 'a multifd channel whose first bytes are not those of one, or that is of another set'],
+  'bad-packet': ['error', 'a multifd packet that contradicts itself'],
+  'sync-mismatch': ['error', "a multifd channel whose SYNC packets are not as many as the main stream's marks"],
+  'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly their size'],
   'bad-mapped-ram-header': ['error', 'a mapped-ram header that QEMU or its layout forbids'],
   'bad-bitmap': ['error', 'a mapped-ram bitmap with bits beyond its block'],
   'untrusted-bitmap': ['error', 'mapped-ram bitmaps of a file whose RAM section never ended'],
@@ -87,6 +93,7 @@ export function formatPlace(place: Place): string {
   let text = `${place.source} at ${hex(place.offset)} (${place.offset}${
     place.coordinate === 'decompressed' ? ', decompressed' : ''
   })`;
+  if (place.channel !== undefined) text += `, channel ${place.channel}`;
   if (place.section !== undefined) text += `, section ${place.section}`;
   if (place.block !== undefined) text += `, block ${place.block}`;
   if (place.page !== undefined) text += `, page ${place.page}`;

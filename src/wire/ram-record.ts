@@ -30,6 +30,9 @@ export const RamFlag = {
   multifdFlush: 0x200,
 } as const;
 
+/** Bytes of a target page, where nothing says otherwise. */
+const defaultPageSize = 4096;
+
 /** What decoding RAM remembers from record to record and from section to section. */
 export interface RamState {
   /** Target page size in bytes. */
@@ -48,7 +51,7 @@ export interface RamState {
   wanted: number;
 }
 
-export function makeRamState(pageSize: number): RamState {
+export function makeRamState(pageSize = defaultPageSize): RamState {
   return {
     pageSize,
     blocks: [],

@@ -29,6 +29,10 @@ export interface RamFormat {
   pageSizeAssumed: boolean;
   /** `pages`: the content of mapped-ram files too. `bitmaps`: only what is there, without reading pages. */
   read: 'pages' | 'bitmaps';
+  /** Every EOS is a multifd mark: no MULTIFD_FLUSH before the first one. Undefined: it is not known to be multifd, or not yet. */
+  syncAtEos: boolean | undefined;
+  /** The stream is the main channel of a multifd migration, whose channels are there. */
+  hasChannels: boolean;
 }
 
 /** Decodes the body of a START, PART or END up to and with its EOS. */
@@ -40,6 +44,7 @@ export function* decodeRamBody(
   batch: PageBatch,
 ): Generator<Want | FlowItem, void> {
   if (section.kind === 'start' || section.kind === 'full') yield* decodeBlockList(window, ram, format, batch);
+  let hasFlush = false;
   for (;;) {
     if (!format.mappedRam) yield* decodePages(window, ram, batch);
     yield* need(window, 8, 'a RAM record');
@@ -55,8 +60,14 @@ export function* decodeRamBody(
         describeFlags(flags, format.mappedRam ? ' in a mapped-ram file' : ''),
       );
     }
-    yield { kind: 'sync', offset: window.offset };
+    hasFlush = true;
+    yield { kind: 'sync', offset: window.offset, channels: 0 };
     window.position += 8;
+  }
+  if (format.hasChannels) {
+    // QEMU before 8.1, and machine types before 8.1: a mark at the end of each body, of START too.
+    format.syncAtEos ??= !hasFlush;
+    if (format.syncAtEos) yield { kind: 'sync', offset: window.offset, channels: 0 };
   }
   window.position += 8;
 }

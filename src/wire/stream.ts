@@ -11,6 +11,7 @@ import { decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
 import { iterableBodies } from './iterable-sections.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
+import { multifdMagic, multifdVersion } from './multifd-packet.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
 import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead } from './section.ts';
@@ -19,7 +20,6 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
-const defaultPageSize = 4096;
 /** Capabilities that change the format in a way this decoder knows. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram'];
 
@@ -28,6 +28,10 @@ export interface StreamOptions {
   sizes?: DeviceSizes | undefined;
   /** Whether mapped-ram pages are read, or only their bitmaps. Default `pages`. */
   read?: 'pages' | 'bitmaps';
+  /** The stream is the main channel of a multifd migration, and its channels are there: every mark is yielded. */
+  hasChannels?: boolean;
+  /** Where to keep what is known of RAM, for who reads the channels. */
+  ram?: RamState;
 }
 
 /** What decoding remembers of a stream. */
@@ -68,6 +72,8 @@ export function* decodeStream(
 }
 
 function makeState(batch: PageBatch, options: StreamOptions): StreamState {
+  const ram = options.ram ?? makeRamState();
+  if (options.sizes?.pageSize !== undefined) ram.pageSize = options.sizes.pageSize;
   const sizes: StreamState['sizes'] = new Map();
   for (const device of options.sizes?.devices ?? []) {
     const key = `${device.name} ${device.instanceId}`;
@@ -79,13 +85,15 @@ function makeState(batch: PageBatch, options: StreamOptions): StreamState {
     known: new Map(),
     footers: undefined,
     configuration: undefined,
-    ram: makeRamState(options.sizes?.pageSize ?? defaultPageSize),
+    ram,
     format: {
       mappedRam: false,
       ignoreShared: false,
       advisedPageSizes: undefined,
       pageSizeAssumed: options.sizes?.pageSize === undefined,
       read: options.read ?? 'pages',
+      syncAtEos: undefined,
+      hasChannels: options.hasChannels === true,
     },
     sizes,
     batch,
@@ -98,7 +106,8 @@ function* decodeHeader(window: ByteWindow): Generator<Want | FlowItem, void> {
   const magic = window.view.getUint32(window.position);
   const version = window.view.getUint32(window.position + 4);
   if (magic !== streamMagic) {
-    const got = `0x${magic.toString(16).padStart(8, '0')}`;
+    const isChannel = magic === multifdMagic && version === multifdVersion;
+    const got = `0x${magic.toString(16).padStart(8, '0')}${isChannel ? ', which a multifd channel begins with' : ''}`;
     throw new MigrationError('not-a-migration-stream', `expected the magic bytes "QEVM", got ${got}`, window.place());
   }
   if (version !== streamVersion) {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { extractBlocks, inspect, MemoryFile, type OpenOptions, open, verify } from '../../src/index.ts';
+import { extractBlocks, inspect, MemoryFile, type OpenInput, open, verify } from '../../src/index.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
@@ -11,7 +11,7 @@ const fixtures = loadFixtures();
 const executablePath = findChromium();
 
 /** What `page.mjs` gives, found out in Node. */
-async function examine(bytes: Uint8Array, options: OpenOptions) {
+async function examine(bytes: Uint8Array, options: OpenInput) {
   const file = await open(new Blob([bytes.slice()]), options);
   const { inspection } = await inspect(file);
   const verification = await verify(file);
@@ -40,7 +40,11 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
   const strangers: string[] = [];
 
   beforeAll(async () => {
-    server = await servePage(new Map(fixtures.map(({ name, bytes }) => [name, bytes])));
+    const captures = new Map(fixtures.map(({ name, bytes }) => [name, bytes]));
+    for (const { name, channels } of fixtures) {
+      for (const [i, bytes] of channels.entries()) captures.set(`${name}.channel-${i}`, bytes);
+    }
+    server = await servePage(captures);
     browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
     page = await browser.newPage();
     page.on('console', (message) => {
@@ -63,13 +67,12 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
   const inPage = (name: string, ...args: unknown[]): Promise<unknown> =>
     page.evaluate(`globalThis.vmferryPage.${name}(...${JSON.stringify(args)})`);
 
-  /** Compressed pages are not decoded, here or there. */
-  const readable = fixtures.filter(({ name }) => !name.includes('compress'));
-
-  it.each(readable)('$name is inspected, verified and extracted as in Node', async ({ name, bytes, offset, truth }) => {
-    const found = await inPage('examine', name, { offset });
+  it.each(fixtures)('$name is inspected, verified and extracted as in Node', async (fixture) => {
+    const { name, bytes, channels, offset, truth } = fixture;
+    const found = await inPage('examine', name, { offset, channelCount: channels.length });
     // What travels from the page is JSON: no undefined.
-    const expected = JSON.parse(JSON.stringify(await examine(bytes, { offset })));
+    const ofChannels = channels.map((channel) => new Blob([channel.slice()]));
+    const expected = JSON.parse(JSON.stringify(await examine(bytes, { offset, channels: ofChannels })));
     expect(found).toEqual(expected);
     const { digests } = found as { digests: Record<string, string> };
     expect(digests).toEqual(Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])));
@@ -77,7 +80,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
 
   it('runs on either build of the kernels', async () => {
     const { name, offset } =
-      readable.find((fixture) => fixture.name.includes('xbzrle')) ?? (readable[0] as (typeof readable)[0]);
+      fixtures.find((fixture) => fixture.name.includes('xbzrle')) ?? (fixtures[0] as (typeof fixtures)[0]);
     const [simd, scalar] = (await Promise.all([
       inPage('examine', name, { offset, variant: 'simd' }),
       inPage('examine', name, { offset, variant: 'scalar' }),

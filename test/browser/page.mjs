@@ -9,9 +9,11 @@ async function sha256(file) {
 }
 
 /** Everything the package says of a source that can be read again. */
-async function examine(name, options) {
-  const blob = await (await fetch(`/captures/${name}`)).blob();
-  const file = await open(blob, options);
+async function examine(name, { channelCount = 0, ...options }) {
+  const get = async (path) => (await fetch(`/captures/${path}`)).blob();
+  const channels = [];
+  for (let i = 0; i < channelCount; i++) channels.push(await get(`${name}.channel-${i}`));
+  const file = await open(await get(name), { ...options, channels });
   const { inspection } = await inspect(file);
   const verification = await verify(file);
   const files = new Map();

@@ -1,5 +1,5 @@
 /** The command line as a user meets it: output, exit codes, wrong arguments, pipes, interruptions, nothing left behind. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
-import { runCli } from '../run-cli.ts';
+import { cliPath, runCli } from '../run-cli.ts';
 
 const fixtures = loadFixtures();
 const named = (name: string): Fixture => {
@@ -30,7 +30,6 @@ const named = (name: string): Fixture => {
   return fixture;
 };
 const xbzrle = named('pc-xbzrle-10.0');
-const readable = fixtures.filter(({ name }) => !name.includes('compress'));
 
 let directory = '';
 beforeAll(() => {
@@ -45,6 +44,16 @@ function placeFixture({ name, bytes, offset }: Fixture): string {
   const path = join(directory, `${name}.bin`);
   if (!existsSync(path)) writeFileSync(path, bytes);
   return offset === 0 ? path : `${path},offset=${offset}`;
+}
+
+/** The fixture as the command line takes it, with its channels. */
+function inputOf(fixture: Fixture): string[] {
+  const channels = fixture.channels.map((bytes, i) => {
+    const path = join(directory, `${fixture.name}.channel-${i}`);
+    if (!existsSync(path)) writeFileSync(path, bytes);
+    return path;
+  });
+  return [placeFixture(fixture), ...channels.flatMap((path) => ['--channel', path])];
 }
 
 let emptyCount = 0;
@@ -99,14 +108,14 @@ describe('inspect', () => {
     expect(inspection.length).toBe(xbzrle.bytes.length);
   });
 
-  it.each(readable)('--hash gives the sha256 of each block of $name, from a file and from a pipe', async (fixture) => {
-    const location = placeFixture(fixture);
+  it.each(fixtures)('--hash gives the sha256 of each block of $name, from a file and from a pipe', async (fixture) => {
+    const [location, ...channels] = inputOf(fixture) as [string, ...string[]];
     const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
     const hashes = (stdout: string) =>
       JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
-    expect(hashes((await runCli(['inspect', '--hash', '--json', location])).stdout)).toEqual(expected);
+    expect(hashes((await runCli(['inspect', '--hash', '--json', location, ...channels])).stdout)).toEqual(expected);
     if (fixture.offset !== 0) return;
-    const piped = await runCli(['inspect', '--hash', '--json', '-'], createReadStream(location));
+    const piped = await runCli(['inspect', '--hash', '--json', '-', ...channels], createReadStream(location));
     expect(hashes(piped.stdout)).toEqual(expected);
   });
 
@@ -148,7 +157,7 @@ describe('inspect', () => {
 
 describe('verify', () => {
   it.each(fixtures)('finds $name sound', async (fixture) => {
-    const { stdout, stderr, code } = await runCli(['verify', placeFixture(fixture)]);
+    const { stdout, stderr, code } = await runCli(['verify', ...inputOf(fixture)]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
     expect(stdout.trimEnd().split('\n').at(-1)).toMatch(/: OK \(/);
@@ -213,9 +222,9 @@ describe('verify', () => {
 });
 
 describe('extract', () => {
-  it.each(readable)('writes every block of $name, equal to the truth', async (fixture) => {
+  it.each(fixtures)('writes every block of $name, equal to the truth', async (fixture) => {
     const target = join(emptyDirectory(), 'all');
-    const { stdout, stderr, code } = await runCli(['extract', placeFixture(fixture), '--all', target, '--json']);
+    const { stdout, stderr, code } = await runCli(['extract', ...inputOf(fixture), '--all', target, '--json']);
     expect(stderr).toBe('');
     expect(code).toBe(0);
     const { blocks } = JSON.parse(stdout);
@@ -319,13 +328,72 @@ describe('extract', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('says what it cannot decode yet, rather than write something wrong', async () => {
+  it('refuses a compressed page that does not decompress, rather than write something wrong', async () => {
+    const damaged = named('pc-compress-7.2').bytes.slice();
+    // Within the first page's zlib stream, which begins with 78 01.
+    const at = Buffer.from(damaged).indexOf('7801', 0, 'hex') + 9;
+    damaged[at] = (damaged[at] as number) ^ 0x55;
+    const path = join(directory, 'damaged-compress.bin');
+    writeFileSync(path, damaged);
     const folder = emptyDirectory();
-    const args = ['extract', placeFixture(named('pc-compress-7.2')), '--all', join(folder, 'all')];
-    const { stderr, code } = await runCli(args);
+    const { stderr, code } = await runCli(['extract', path, '--all', join(folder, 'all')]);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/compressed pages .* \[unsupported\]/);
+    expect(stderr).toMatch(/\[bad-compressed-data\] in .* page \d+/);
     expect(readdirSync(folder)).toEqual([]);
+    const verified = await runCli(['verify', path]);
+    expect(verified.stdout).toMatch(/error bad-compressed-data: .* page \d+\n/);
+    expect(verified.code).toBe(1);
+  });
+
+  it('does not replace a channel of its input', async () => {
+    const [main, ...channels] = inputOf(named('pc-multifd-zlib-7.2')) as [string, ...string[]];
+    const target = channels[1] as string;
+    const { stderr, code } = await runCli(['extract', main, ...channels, '--block', 'pc.ram', '-o', target]);
+    expect(stderr).toMatch(/expected another output than the input/);
+    expect(code).toBe(2);
+  });
+});
+
+describe('a multifd set', () => {
+  const set = named('pc-multifd-zstd-zero-multifd-10.0');
+
+  it('is shown with its channels', async () => {
+    const { stdout, code } = await runCli(['inspect', ...inputOf(set)]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/multifd +2 channels, \d+ syncs, zstd\n/);
+    for (const [i, { length }] of set.channels.entries()) {
+      expect(stdout).toMatch(new RegExp(` +\\d +${length.toLocaleString('en-US')} .*channel-${i}\n`));
+    }
+  });
+
+  it('is read from pipes that a shell makes', async () => {
+    const [main, , one, , two] = inputOf(set) as [string, string, string, string, string];
+    const script = `exec "$0" "$1" verify "$2" --channel <(cat "$3") --channel <(cat "$4")`;
+    const args = ['-c', script, process.execPath, cliPath, main, one, two];
+    const { stdout, status } = spawnSync('bash', args, { encoding: 'utf8' });
+    expect(stdout).toMatch(/: OK \(/);
+    expect(status).toBe(0);
+  });
+
+  it('that is damaged says in which channel, and where', async () => {
+    const [main, , one, , two] = inputOf(set) as [string, string, string, string, string];
+    const path = join(directory, 'damaged-channel');
+    writeFileSync(path, (set.channels[0] as Uint8Array).subarray(0, 5000));
+    const { stdout, code } = await runCli(['verify', main, '--channel', two, '--channel', path]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/error truncated: .* at 0x1388 of channel \d/);
+    const twice = await runCli([
+      'extract',
+      main,
+      '--channel',
+      one,
+      '--channel',
+      one,
+      '--all',
+      join(emptyDirectory(), 'all'),
+    ]);
+    expect(twice.code).toBe(1);
+    expect(twice.stderr).toMatch(/channels of different numbers.*\[bad-channel\]/);
   });
 });
 

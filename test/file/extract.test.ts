@@ -121,9 +121,9 @@ describe('extracting', () => {
       'bad-delta',
     ],
     [
-      'has compressed pages',
+      'has a compressed page that does not decompress',
       join(none, ramStart, part(7, compressedPage(0, hex('789c'), 'ram'), EOS), ramEnd, EOF),
-      'unsupported',
+      'bad-compressed-data',
     ],
     ['has bitmaps that were never written', mappedRamFile({ hasEnd: false }), 'untrusted-bitmap'],
   ])('fails if the file %s', async (_, bytes, code) => {

@@ -90,6 +90,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
         },
         multifdSyncs: 0,
       },
+      multifd: null,
       sections: [
         ['start', 'ram', 7, beginning.length - ramStart.length, ramStart.length],
         ['part', 'ram', 7, beginning.length, sectionAt(2) - beginning.length],

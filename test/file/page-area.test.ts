@@ -211,10 +211,14 @@ describe('a page area', () => {
     });
   });
 
-  it('refuses compressed pages', async () => {
-    const pages = [{ page: 3, kind: PageKind.compressed, payload: Uint8Array.of(0x78, 1) }];
-    const applying = areaOf(new MemoryFile(), blockOf(9)).apply(feeder.batch(pages, 0));
-    await expect(applying).rejects.toMatchObject({ code: 'unsupported', place: { page: 3 } });
+  it('takes pages that were compressed in the source as data, since they are no more', async () => {
+    const area = areaOf(new MemoryFile(), blockOf(9));
+    const payload = new Uint8Array(area.block.pageSize).fill(7);
+    await area.apply(feeder.batch([{ page: 3, kind: PageKind.compressed, payload }], 0));
+    const content = new Uint8Array(payload.length);
+    await area.read(3, content);
+    expect(content).toEqual(payload);
+    expect(area.states.get(3)).toBe(PageKind.data);
   });
 
   it('passes errors of its file on', async () => {

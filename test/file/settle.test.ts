@@ -1,6 +1,8 @@
+import { deflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type RamSink, settle } from '../../src/file/settle.ts';
 import {
+  blockList,
   compressedPage,
   EOF,
   EOS,
@@ -16,6 +18,7 @@ import {
   part,
   ramEnd,
   ramStart,
+  start,
   vmdescription,
   zeroPage,
 } from '../oracle/build.ts';
@@ -123,9 +126,53 @@ describe('settling', () => {
     await settle(file, new Notes());
   });
 
-  it('does not decode compressed pages: the sink says so', async () => {
-    const notes = new Notes();
-    await settle(await opened(pages(compressedPage(0, hex('789c'), 'ram'))), notes);
-    expect(notes.lines).toContain('ram:0');
+  it('gives compressed pages decompressed, in their order among others', async () => {
+    const lines: unknown[] = [];
+    const file = await opened(
+      pages(
+        zeroPage(0, 'ram'),
+        compressedPage(KIB4, deflateSync(filled(7))),
+        normalPage(2 * KIB4, filled(8)),
+        compressedPage(3 * KIB4, deflateSync(filled(9))),
+      ),
+    );
+    await settle(file, {
+      addBlock: async () => {},
+      apply(_, batch) {
+        for (let i = 0; i < batch.count; i++) {
+          const at = batch.data[i] as number;
+          const bytes = file.kernel.bytes.subarray(at, at + (batch.length[i] as number));
+          lines.push([batch.page[i], bytes.length, bytes.at(-1)]);
+        }
+      },
+    });
+    expect(lines).toEqual([
+      [0, 0, undefined],
+      [1, KIB4, 7],
+      [2, KIB4, 8],
+      [3, KIB4, 9],
+    ]);
+  });
+
+  it('gives more compressed pages than there is room for at a time', async () => {
+    const packed = Array.from({ length: 300 }, (_, page) =>
+      compressedPage(page * KIB4, deflateSync(filled(page & 0xff)), page === 0 ? 'ram' : undefined),
+    );
+    const stream = join(
+      none,
+      start(7, 'ram', 4, blockList(['ram', 300 * KIB4]), EOS),
+      part(7, ...packed, EOS),
+      ramEnd,
+      EOF,
+    );
+    const seen: (number | undefined)[] = [];
+    const file = await opened(stream);
+    await settle(file, {
+      addBlock: async () => {},
+      apply(_, batch) {
+        for (let i = 0; i < batch.count; i++) seen.push(file.kernel.bytes[batch.data[i] as number]);
+      },
+    });
+    expect(seen).toEqual(packed.map((_, page) => page & 0xff));
   });
 });

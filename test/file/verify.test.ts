@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { FindingLog } from '../../src/file/finding-log.ts';
 import { verify } from '../../src/file/verify.ts';
+import { MemoryFile } from '../../src/io/memory-file.ts';
 import { type FindingCode, findingCodes, makeFinding } from '../../src/wire/migration-error.ts';
 import {
   bare,
   blockList,
   capabilities,
+  channelHello,
   command,
   compressedPage,
   configuration,
@@ -30,6 +32,7 @@ import {
   ramStart,
   start,
   subsection,
+  syncPacket,
   u32,
   u64,
   vmdescription,
@@ -68,11 +71,15 @@ const streams: { [code in FindingCode]: Uint8Array } = {
   'page-out-of-range': pages(zeroPage(16 * KIB4, 'ram')),
   'bad-zero-page': pages(join(u64(2), counted('ram'), [7])),
   'bad-delta': pages(zeroPage(0, 'ram'), deltaPage(KIB4, hex('8080'))),
+  'bad-channel': pages(join(FLUSH)),
+  'bad-packet': pages(join(FLUSH)),
+  'sync-mismatch': pages(join(FLUSH)),
+  'bad-compressed-data': pages(compressedPage(0, hex('789c'), 'ram')),
   'bad-mapped-ram-header': mappedRamFile({ version: 2 }),
   'bad-bitmap': mappedRamFile({ bitmap: [0xff] }),
   'untrusted-bitmap': mappedRamFile({ hasEnd: false }),
   'limit-exceeded': join(none, start(7, 'ram', 4, blockList(['ram', 2 ** 47]), EOS), EOF),
-  unsupported: pages(compressedPage(0, hex('789c'), 'ram')),
+  unsupported: pages(join(FLUSH)),
   'order-violation': join(none, ramStart, ramEnd, start(9, 'spapr/htab', 1, u32(0)), EOF),
   'delta-without-base': pages(deltaPage(0, hex('000101'), 'ram')),
   'description-mismatch': join(none, full(1, 'timer', 'body'), EOF, described(device(1, 5))),
@@ -95,9 +102,18 @@ const streams: { [code in FindingCode]: Uint8Array } = {
   'trailing-zeros': join(pages(), described(), [0]),
 };
 
+/** The channel of those that have one. */
+const channels: { [code in FindingCode]?: Uint8Array } = {
+  'bad-channel': filled(0),
+  'bad-packet': join(channelHello(0), filled(0)),
+  'sync-mismatch': join(channelHello(0), syncPacket),
+};
+
 describe.each(kindsOfSource)('verifying a %s', (kind) => {
   it.each(Object.keys(streams) as FindingCode[])('finds %s', async (code) => {
-    const verification = await verify(await opened(streams[code], kind));
+    const channel = channels[code];
+    const options = channel === undefined ? {} : { channels: [new MemoryFile('memory', channel)] };
+    const verification = await verify(await opened(streams[code], kind, options));
     const found = verification.findings.find((finding) => finding.code === code);
     expect(found, JSON.stringify(verification.findings)).toBeDefined();
     // What is valid, but not decoded, is said without a verdict on the file.
@@ -105,7 +121,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     expect(found?.severity).toBe(severity);
     expect(verification.ok).toBe(severity !== 'error');
     expect(found?.place).toMatchObject({ source: 'memory', coordinate: 'file' });
-    expect(found?.place.offset).toBeLessThanOrEqual(streams[code].length);
+    expect(found?.place.offset).toBeLessThanOrEqual((channel ?? streams[code]).length);
   });
 
   it('finds nothing in a sound stream, and sums it up', async () => {

@@ -97,3 +97,43 @@ export const ramStart = start(7, 'ram', 4, blockList(['ram', 16 * KIB4]), EOS);
 export const ramEnd = end(7, EOS);
 
 export const filled = (value: number, size = KIB4): Uint8Array => new Uint8Array(size).fill(value);
+
+/** The first bytes of a multifd channel. */
+export const channelHello = (id: number, uuid = '00'.repeat(16)): Uint8Array =>
+  join(hex('11223344 00000001'), hex(uuid), [id], new Uint8Array(39));
+
+export interface PacketParts {
+  flags?: number;
+  /** Pages allocated. */
+  allocated?: number;
+  block?: string;
+  /** Offsets of pages with data, and of zero pages. */
+  normal?: number[];
+  zero?: number[];
+  /** What follows the header. */
+  payload?: Part;
+  /** What the header says of the payload's length; default: its length. */
+  length?: number;
+  /** What stands behind the offsets in use. */
+  stale?: number;
+}
+
+/** A multifd packet of 4 KiB pages. */
+export const packet = (parts: PacketParts): Uint8Array => {
+  const { flags = 0, allocated = 128, block = 'ram', normal = [], zero = [], payload = [], stale = 0 } = parts;
+  const bytes = join(payload);
+  return join(
+    hex('11223344 00000001'),
+    [...u32(flags), ...u32(allocated), ...u32(normal.length), ...u32(parts.length ?? bytes.length), ...u64(0)],
+    [...u32(zero.length), ...u32(0)],
+    new Uint8Array(24),
+    block,
+    new Uint8Array(256 - block.length),
+    [...normal, ...zero].flatMap((offset) => u64(offset)),
+    Array.from({ length: 128 - normal.length - zero.length }, () => u64(stale)).flat(),
+    bytes,
+  );
+};
+
+/** A packet that ends an epoch. */
+export const syncPacket = packet({ flags: 1, allocated: 0, block: '' });

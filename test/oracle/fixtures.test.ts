@@ -10,8 +10,8 @@ describe('slow reader: what QEMU wrote', () => {
     expect(fixtures).not.toEqual([]);
   });
 
-  it.each(fixtures)('reads the RAM of $name', ({ bytes, offset, truth }) => {
-    const result = slowRead(bytes, offset);
+  it.each(fixtures)('reads the RAM of $name', ({ bytes, offset, channels, truth }) => {
+    const result = slowRead(bytes, offset, channels);
     expect(result.complete).toBe(true);
     expect(result.blocks.map(({ idstr }) => idstr).sort()).toEqual(truth.map(({ idstr }) => idstr).sort());
     for (const { idstr, length, sha256 } of truth) {

@@ -84,6 +84,10 @@ export class Ram {
   private readonly cursor: Cursor;
   private readonly context: RamContext;
   private hasList = false;
+  /** Called at every place where the channels of a multifd migration have to be read up to their next SYNC. */
+  onMark: (() => void) | undefined;
+  /** Without a MULTIFD_FLUSH in START, every EOS is such a place. */
+  private isEosMark: boolean | undefined;
   /** The block of the previous page record, which CONTINUE refers to; it outlives sections. */
   private current: RamBlock | undefined;
 
@@ -96,6 +100,7 @@ export class Ram {
   readBody(isStart: boolean): void {
     const { cursor, context } = this;
     let isListDue = isStart;
+    let hasFlush = false;
     for (;;) {
       cursor.mark();
       const at = cursor.at;
@@ -125,9 +130,13 @@ export class Ram {
       if (address !== 0n) throw cursor.error(`RAM flags 0x${flags.toString(16)} with an address`, at);
       if (kind === EOS) {
         cursor.mark();
+        this.isEosMark ??= !hasFlush;
+        if (this.isEosMark) this.onMark?.();
         return;
       }
       if (context.mappedRam) throw cursor.error('MULTIFD_FLUSH in a mapped-ram file', at);
+      hasFlush = true;
+      this.onMark?.();
     }
   }
 

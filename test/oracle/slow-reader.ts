@@ -20,6 +20,7 @@ import { commandLengths, PACKAGED, POSTCOPY_ADVISE, POSTCOPY_RUN } from './comma
 import { Cursor, SlowReaderError } from './cursor.ts';
 import { describedSize, findVmDescription, ItemFinder } from './device-body.ts';
 import { iterables } from './iterables.ts';
+import { Channels } from './multifd.ts';
 import { Ram, type RamBlock, type RamContext, type RecordedDelta } from './ram.ts';
 
 export { SlowReaderError };
@@ -59,11 +60,21 @@ export interface SlowResult {
 }
 
 /**
- * Reads the stream that begins at `offset` of the file `bytes`.
+ * Reads the stream that begins at `offset` of the file `bytes`; with the channels of a multifd migration, if it is one.
  * @throws {SlowReaderError} for anything that cannot be read.
  */
-export function slowRead(bytes: Uint8Array, offset = 0): SlowResult {
-  return new StreamReader(bytes, offset).read();
+export function slowRead(bytes: Uint8Array, offset = 0, channels: readonly Uint8Array[] = []): SlowResult {
+  return new StreamReader(bytes, offset, channels).read();
+}
+
+/**
+ * The offsets where packets and payloads begin and end, of each channel by its number.
+ * @throws {SlowReaderError} as slowRead does.
+ */
+export function channelBoundaries(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[]): number[][] {
+  const reader = new StreamReader(bytes, offset, channels);
+  reader.read();
+  return reader.channels.boundaries();
 }
 
 /**
@@ -122,11 +133,13 @@ class StreamReader {
   private isPostcopyRunning = false;
   private readonly ramContext: RamContext;
   readonly ram: Ram;
+  readonly channels: Channels;
   private readonly finder: ItemFinder;
   /** The VMDESCRIPTION found from the end of the file, before the stream has been read. */
   private readonly foretold: unknown;
 
-  constructor(bytes: Uint8Array, offset: number) {
+  constructor(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[] = []) {
+    this.channels = new Channels(channels);
     this.cursor = new Cursor(bytes, offset);
     this.foretold = findVmDescription(bytes, offset);
     this.ramContext = {
@@ -136,6 +149,8 @@ class StreamReader {
       advisedPageSizes: undefined,
     };
     this.ram = new Ram(this.cursor, this.ramContext);
+    if (!this.channels.isEmpty)
+      this.ram.onMark = () => this.channels.applyEpoch(this.ram.blocks, this.ramContext.pageSize);
     this.finder = new ItemFinder(this.cursor, (id) => this.registered.has(id));
   }
 
@@ -148,6 +163,7 @@ class StreamReader {
     this.ramContext.ignoreShared = this.capabilities.includes('x-ignore-shared');
 
     while (this.readItem(false) !== EOF);
+    this.channels.end();
     const vmdescription = this.readVmDescription();
     cursor.mark();
 
@@ -198,7 +214,7 @@ class StreamReader {
           break;
         }
         case 'configuration/uuid':
-          cursor.skip(16, 'the UUID');
+          this.channels.checkUuid(Buffer.from(cursor.take(16, 'the UUID')).toString('hex'));
           break;
         default:
           throw cursor.error(`subsection "${name}" of the configuration, of unknown length`, at);

@@ -4,6 +4,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Collector } from './collect.ts';
 import type { PageRange } from './guest.ts';
 import {
   fillStripes,
@@ -24,8 +25,9 @@ import { dirtyMixed, migrateInPasses, type Workload } from './workload.ts';
  * file        a plain stream that QEMU writes itself (10.0)
  * mapped-ram  pages at fixed offsets (10.0)
  * socket      to a real destination, recorded on the way: one file per connection and direction
+ * multifd     to a listener of ours, with the capability multifd: the main channel and one file per channel
  */
-export type Route = 'exec' | 'file' | 'mapped-ram' | 'socket';
+export type Route = 'exec' | 'file' | 'mapped-ram' | 'socket' | 'multifd';
 
 export type CaptureOptions = Machine & {
   route: Route;
@@ -47,6 +49,8 @@ export type Capture = {
   route: Route;
   /** What QEMU wrote; with sockets, the main channel. */
   file: string;
+  /** With multifd, its channels in the order they were made. */
+  multifdFiles: readonly string[];
   offset?: number;
   /** With sockets, every connection in the order it was made. */
   channels?: readonly Channel[];
@@ -69,12 +73,14 @@ export type Capture = {
 export async function capture(options: CaptureOptions): Promise<Capture> {
   const ours = pagesOfOurs(options);
   const { route, offset, workload, fill = fillStripes, parameters = {} } = options;
-  const capabilities = [...(route === 'mapped-ram' ? ['mapped-ram'] : []), ...(options.capabilities ?? [])];
+  const ofRoute = route === 'mapped-ram' || route === 'multifd' ? [route] : [];
+  const capabilities = [...ofRoute, ...(options.capabilities ?? [])];
   const running = await startMachine(options);
   const { qemu, guest } = running;
   const { dir } = qemu;
   let destination: Qemu | undefined;
   let recorder: Recorder | undefined;
+  let collector: Collector | undefined;
   try {
     await fill(running, ours);
     const said = await versionOf(qemu);
@@ -100,6 +106,10 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       recorder = await Recorder.start(dir, path);
       uri = recorder.uri;
     }
+    if (route === 'multifd') {
+      collector = await Collector.start(dir);
+      uri = collector.uri;
+    }
 
     await qemu.setCapabilities(capabilities);
     let info: MigrationInfo;
@@ -116,6 +126,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     }
     await destination?.waitForMigration();
     await recorder?.stop();
+    const collected = await collector?.finish();
     for (let wait = 0; route === 'exec' && !existsSync(file); wait++) {
       if (wait > 1000) throw new Error('the stream did not end');
       await sleep(10);
@@ -136,7 +147,8 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       qemu: said,
       machine: options.machine,
       route,
-      file: recorder ? recorder.channels[0]!.file : file,
+      file: recorder ? recorder.channels[0]!.file : (collected?.main ?? file),
+      multifdFiles: collected?.channels ?? [],
       ...(offset === undefined ? {} : { offset }),
       ...(recorder ? { channels: recorder.channels } : {}),
       truth,
@@ -150,6 +162,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     };
   } catch (error) {
     await recorder?.stop().catch(() => {});
+    collector?.abandon();
     await qemu[Symbol.asyncDispose]();
     throw error;
   } finally {

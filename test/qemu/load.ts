@@ -8,7 +8,7 @@ import type { MigrationInfo } from './qemu.ts';
 import { findAddresses, readTruth, type Truth } from './truth.ts';
 
 export type LoadOptions = Machine & {
-  route: Exclude<Route, 'socket'>;
+  route: Exclude<Route, 'socket' | 'multifd'>;
   file: string;
   offset?: number;
   capabilities?: readonly string[];
@@ -42,8 +42,9 @@ export async function loadInto(options: LoadOptions): Promise<Loaded> {
 /** Loads a capture into a destination like its source. Those from sockets have been loaded already. */
 export async function loadCapture(capture: Capture): Promise<Loaded> {
   const { fill: _fill, workload: _workload, ...options } = capture.options;
-  if (options.route === 'socket') throw new TypeError('expected a capture in one file');
+  const { route } = options;
+  if (route === 'socket' || route === 'multifd') throw new TypeError('expected a capture in one file');
   // The stream of a background snapshot is an ordinary one, and the destination knows no such capability.
   const capabilities = options.capabilities?.filter((name) => name !== 'background-snapshot') ?? [];
-  return loadInto({ ...options, route: options.route, capabilities, file: capture.file });
+  return loadInto({ ...options, route, capabilities, file: capture.file });
 }

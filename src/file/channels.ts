@@ -1,0 +1,177 @@
+/**
+ * The channels of a multifd migration (docs/formats/multifd.md), read along with the main stream: at its i-th mark each
+ * gives its packets up to its i-th SYNC. Epochs come in order; within one the channels come by their numbers.
+ */
+import type { ByteSource } from '../io/byte-source.ts';
+import { ChannelReader } from '../io/channel-reader.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
+import { allocateWindow, type WindowBuffers, windowBytes } from '../io/window-reader.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { Configuration, FlowItem } from '../vm/flow.ts';
+import { MigrationError, type Place } from '../wire/migration-error.ts';
+import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
+import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
+import type { RamState } from '../wire/ram-record.ts';
+
+/** The most channels that QEMU makes. */
+export const maxChannels = 255;
+/** Arena for the buffers of all channels, in bytes: each gets its share, but not more than the main stream has. */
+const channelArena = 32 << 20;
+const minBody = 64 * 1024;
+const maxBody = 1 << 20;
+
+/** Bytes that a channel reads at a time, if there are so many. */
+function bodyBytesFor(channels: number): number {
+  const share = Math.floor(channelArena / channels / 2);
+  return Math.min(maxBody, Math.max(minBody, 2 ** Math.floor(Math.log2(share))));
+}
+
+/** Bytes of arena that so many channels take. */
+export function channelArenaBytes(channels: number): number {
+  return channels === 0 ? 0 : channels * (windowBytes(bodyBytesFor(channels)) + 256);
+}
+
+/** What was read of a channel. */
+export interface ChannelReport {
+  id: number;
+  /** Name of its source. */
+  source: string;
+  /** Packets of all kinds, those with only a SYNC among them. */
+  packets: number;
+  syncs: number;
+  normalPages: number;
+  zeroPages: number;
+  /** Packets with a device's state. */
+  devicePackets: number;
+  /** Bytes read. */
+  bytes: number;
+  /** Bytes that came out of its decompressor. */
+  decompressedBytes: number;
+}
+
+interface Channel {
+  reader: ChannelReader;
+  state: ChannelState;
+}
+
+/** What a Flow wants of the channels. */
+export interface ChannelOptions {
+  ram: RamState;
+  batch: PageBatch;
+  /** Arena address for decompressed pages. */
+  room: number;
+  read: 'pages' | 'bitmaps';
+}
+
+/** Buffers for the channels, taken from the arena for good. */
+export function allocateChannels(kernel: Kernel, channels: number): WindowBuffers[] {
+  return Array.from({ length: channels }, () => allocateWindow(kernel, bodyBytesFor(channels)));
+}
+
+/** The channels of one Flow. */
+export class ChannelSet {
+  readonly #readers: ChannelReader[];
+  /** By number, when their first bytes have been read. */
+  #channels: Channel[] = [];
+  readonly #context: PacketContext;
+
+  constructor(
+    kernel: Kernel,
+    sources: readonly ByteSource[],
+    buffers: readonly WindowBuffers[],
+    codecs: PageCodecs,
+    options: ChannelOptions,
+  ) {
+    this.#readers = sources.map((source, i) => new ChannelReader(kernel, buffers[i] as WindowBuffers, source, codecs));
+    this.#context = { ...options, method: undefined };
+  }
+
+  /** Bytes asked for, of all channels. */
+  get reached(): number {
+    return this.#readers.reduce((sum, { reader }) => sum + reader.reached, 0);
+  }
+
+  get method(): PacketMethod | undefined {
+    return this.#context.method;
+  }
+
+  report(): ChannelReport[] {
+    return this.#channels.map(({ reader, state }) => ({
+      id: state.hello.id,
+      source: reader.reader.window.source,
+      ...state.counts,
+      bytes: reader.reader.window.offset,
+    }));
+  }
+
+  /** Reads the first bytes of every channel. @throws MigrationError `bad-channel` if they are not one whole set. */
+  async begin(): Promise<void> {
+    const count = this.#readers.length;
+    const found: Channel[] = [];
+    for (const reader of this.#readers) {
+      const { window } = reader.reader;
+      let hello: ChannelState['hello'] | undefined;
+      const decoder = (function* () {
+        hello = yield* decodeHello(window);
+      })();
+      for await (const _ of reader.drive(decoder));
+      if (hello === undefined) continue;
+      const place = window.place(0);
+      const other = found.find(({ state }) => state.hello.id === hello?.id);
+      if (other !== undefined) {
+        throw badChannel(place, `expected channels of different numbers, got ${hello.id} of ${nameOf(other)} again`);
+      }
+      if (hello.id >= count) {
+        throw badChannel(
+          place,
+          `expected channel numbers from 0 to ${count - 1}, got ${hello.id}: is a channel missing?`,
+        );
+      }
+      const [first] = found;
+      if (first !== undefined && first.state.hello.uuid !== hello.uuid) {
+        throw badChannel(
+          place,
+          `expected the guest UUID ${first.state.hello.uuid} of ${nameOf(first)}, got ${hello.uuid}`,
+        );
+      }
+      window.channel = hello.id;
+      const counts = { packets: 0, syncs: 0, normalPages: 0, zeroPages: 0, devicePackets: 0, decompressedBytes: 0 };
+      found.push({ reader, state: { hello, counts } });
+    }
+    this.#channels = found.sort((a, b) => a.state.hello.id - b.state.hello.id);
+  }
+
+  /** Holds the channels against what the main stream says of the machine. */
+  checkConfiguration({ uuid, capabilities }: Configuration): void {
+    for (const { reader, state } of this.#channels) {
+      const place = reader.reader.window.place(0);
+      if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels beside a mapped-ram file');
+      if (uuid === undefined || uuid === state.hello.uuid) continue;
+      throw badChannel(place, `expected the guest UUID ${uuid} of the main stream, got ${state.hello.uuid}`);
+    }
+  }
+
+  /** What the channels sent up to their SYNC packets for the main stream's mark at `mark`. */
+  async *epoch(mark: Place): AsyncGenerator<FlowItem, void> {
+    for (const { reader, state } of this.#channels) {
+      yield* reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
+    }
+  }
+
+  /** What is left in the channels after the main stream's last mark. */
+  async *end(): AsyncGenerator<FlowItem, void> {
+    for (const { reader, state } of this.#channels) {
+      yield* reader.drive<FlowItem>(decodeChannelEnd(reader.reader.window, state, this.#context));
+    }
+  }
+
+  /** After this the arena is not written to. */
+  async close(): Promise<void> {
+    for (const reader of this.#readers) await reader.close();
+  }
+}
+
+const nameOf = ({ reader }: Channel) => reader.reader.window.source;
+
+const badChannel = (place: Place, message: string) => new MigrationError('bad-channel', message, place);

@@ -1,0 +1,80 @@
+/**
+ * Pages that are compressed one by one in the main stream (capability `compress`, QEMU 7.2 to 9.0): decompressed on their
+ * way, so that what takes pages need not know. A page that does not decompress is a finding, and goes no further.
+ */
+import { CodecError, type PageCodecs } from '../io/page-codec.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { FlowItem } from '../vm/flow.ts';
+import { makeFinding } from '../wire/migration-error.ts';
+import { packetRamBytes } from '../wire/multifd-packet.ts';
+import { pagePlace } from './survey.ts';
+
+/** Records handed on at a time; the room bounds how many of them are compressed. */
+const capacity = 1024;
+
+/** Bytes of arena that an unpacker takes. */
+export const unpackArenaBytes = packetRamBytes + 8 * capacity + 256;
+
+export class PageUnpacker {
+  /** Arena address of {@link packetRamBytes} bytes for decompressed pages; multifd channels use it too. */
+  readonly room: number;
+  readonly #kernel: Kernel;
+  readonly #batch: PageBatch;
+  readonly #codecs: PageCodecs;
+  readonly #source: string;
+
+  constructor(kernel: Kernel, codecs: PageCodecs, source: string) {
+    this.room = kernel.allocate(packetRamBytes);
+    this.#kernel = kernel;
+    this.#batch = new PageBatch(kernel, capacity);
+    this.#codecs = codecs;
+    this.#source = source;
+  }
+
+  /** The item's pages, those that were compressed as they are; kinds and sizes stay those of the records. */
+  async *unpack(item: FlowItem & { kind: 'pages' }): AsyncGenerator<FlowItem, void> {
+    const { block, batch } = item;
+    if (!batch.kind.subarray(0, batch.count).includes(PageKind.compressed)) {
+      yield item;
+      return;
+    }
+    const { pageSize } = block;
+    const out = this.#batch;
+    const slots = packetRamBytes / pageSize;
+    let slot = 0;
+    out.clear();
+    for (let i = 0; i < batch.count; i++) {
+      if (out.count === capacity || slot === slots) {
+        yield { kind: 'pages', block, batch: out };
+        out.clear();
+        slot = 0;
+      }
+      let data = batch.data[i] as number;
+      let length = batch.length[i] as number;
+      if (batch.kind[i] === PageKind.compressed) {
+        const address = this.room + slot * pageSize;
+        try {
+          const target = this.#kernel.bytes.subarray(address, address + pageSize);
+          await this.#codecs.decodePage('zlib', this.#kernel.bytes.subarray(data, data + length), target);
+        } catch (error) {
+          if (!(error instanceof CodecError)) throw error;
+          const place = pagePlace(this.#source, block, batch, i);
+          yield { kind: 'finding', finding: makeFinding('bad-compressed-data', error.message, place) };
+          continue;
+        }
+        data = address;
+        length = pageSize;
+        slot++;
+      }
+      const to = out.count++;
+      out.kind[to] = batch.kind[i] as number;
+      out.page[to] = batch.page[i] as number;
+      out.offset[to] = batch.offset[i] as number;
+      out.size[to] = batch.size[i] as number;
+      out.data[to] = data;
+      out.length[to] = length;
+    }
+    if (out.count > 0) yield { kind: 'pages', block, batch: out };
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * zstd in WebAssembly: the decoder of Facebook's library as the package zstddec compiles it (the build takes only the
+ * module from there). Its own loop here hands out everything at each flush, which that of the package does not, and
+ * hears of errors.
+ */
+import zstdBytes from '../../dist/zstd.wasm';
+import { CodecError, overflow, type PageDecoder } from './page-codec.ts';
+import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';
+
+interface ZstdExports {
+  memory: WebAssembly.Memory;
+  malloc(bytes: number): number;
+  free(address: number): void;
+  ZSTD_createDCtx(): number;
+  ZSTD_freeDCtx(context: number): number;
+  /** The buffers are three words each: address, size, position. Returns 0 at the end of a frame, an error code, or a hint. */
+  ZSTD_decompressStream(context: number, out: number, input: number): number;
+}
+
+/** Results from here up to 2^32 are errors. */
+const firstError = 2 ** 32 - 200;
+/** Bytes of input that are copied over at a time: a whole block, its head and that of a frame. */
+const inputBytes = maxZstdBlock + 64;
+
+let module: Promise<WebAssembly.Module> | undefined;
+
+/** One instance for all channels of a file: its memory goes with it. */
+export class ZstdWasm {
+  readonly #exports: ZstdExports;
+
+  private constructor(exports: ZstdExports) {
+    this.#exports = exports;
+  }
+
+  static async load(): Promise<ZstdWasm> {
+    module ??= WebAssembly.compile(zstdBytes);
+    const instance = await WebAssembly.instantiate(await module, { env: { emscripten_notify_memory_growth() {} } });
+    return new ZstdWasm(instance.exports as unknown as ZstdExports);
+  }
+
+  openDecoder(): PageDecoder {
+    return new ZstdDecoder(this.#exports);
+  }
+}
+
+class ZstdDecoder implements PageDecoder {
+  readonly #zstd: ZstdExports;
+  readonly #frames = new ZstdFrames();
+  /** The two buffer structures, input, output. */
+  readonly #words: number;
+  readonly #input: number;
+  readonly #output: number;
+  #context: number;
+
+  constructor(zstd: ZstdExports) {
+    this.#zstd = zstd;
+    this.#context = zstd.ZSTD_createDCtx();
+    this.#words = zstd.malloc(24);
+    this.#input = zstd.malloc(inputBytes);
+    this.#output = zstd.malloc(maxZstdBlock);
+  }
+
+  decode(input: Uint8Array, target: Uint8Array): number {
+    let written = 0;
+    for (let at = 0; at < input.length; ) {
+      const { end } = this.#frames.next(input, at);
+      for (; at < end; at += inputBytes)
+        written += this.#feed(input.subarray(at, Math.min(end, at + inputBytes)), target.subarray(written));
+      at = end;
+    }
+    return written;
+  }
+
+  /** Feeds at most one block, so that what comes out fits the output. */
+  #feed(input: Uint8Array, target: Uint8Array): number {
+    const { memory } = this.#zstd;
+    new Uint8Array(memory.buffer).set(input, this.#input);
+    const words = new Uint32Array(memory.buffer, this.#words, 6);
+    words.set([this.#output, maxZstdBlock, 0, this.#input, input.length, 0]);
+    let written = 0;
+    for (;;) {
+      const result = this.#zstd.ZSTD_decompressStream(this.#context, this.#words, this.#words + 12) >>> 0;
+      if (result >= firstError) throw new CodecError(`zstd data that does not decode (error ${2 ** 32 - result})`);
+      // The memory may have grown: views of it are made anew.
+      const state = new Uint32Array(memory.buffer, this.#words, 6);
+      const [, , produced, , , consumed] = state as unknown as [number, number, number, number, number, number];
+      if (produced > target.length - written) throw overflow(target.length);
+      target.set(new Uint8Array(memory.buffer, this.#output, produced), written);
+      written += produced;
+      if (consumed === input.length && produced < maxZstdBlock) return written;
+      if (consumed === input.length && produced === 0) return written;
+      state[2] = 0;
+    }
+  }
+
+  close(): void {
+    if (this.#context === 0) return;
+    this.#zstd.ZSTD_freeDCtx(this.#context);
+    for (const address of [this.#words, this.#input, this.#output]) this.#zstd.free(address);
+    this.#context = 0;
+  }
+}

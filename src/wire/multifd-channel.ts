@@ -1,0 +1,378 @@
+/**
+ * A multifd channel (docs/formats/multifd.md): the packets of one epoch, up to and with the SYNC that ends it.
+ *
+ *     packet · payload · packet · payload · … · SYNC        the main stream has a mark for every SYNC
+ *
+ * Pages that are not compressed are handed on where they lie in the window. Compressed ones go through an
+ * {@link UnpackWant} into the room of a packet's pages: this file knows no compression library.
+ */
+import type { BatchOrigin, PageBatch } from '../kernel/page-batch.ts';
+import { PageKind } from '../kernel/page-batch.ts';
+import type { FlowItem } from '../vm/flow.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { type ByteWindow, has, need, skip, type UnpackFormat, type UnpackWant, type Want } from './byte-window.ts';
+import { MigrationError, makeFinding, type Place } from './migration-error.ts';
+import {
+  badPacket,
+  type ChannelHello,
+  devicePacketLength,
+  maxPayload,
+  PacketFlag,
+  type PacketHeader,
+  type PacketMethod,
+  packetHeaderLength,
+  packetRamBytes,
+  packetStart,
+  pageOffsetAt,
+  readDevicePacket,
+  readPacketFlags,
+  readPacketHeader,
+} from './multifd-packet.ts';
+import type { RamState } from './ram-record.ts';
+
+/** What a channel has sent so far. */
+export interface ChannelCounts {
+  /** Packets of all kinds. */
+  packets: number;
+  syncs: number;
+  normalPages: number;
+  zeroPages: number;
+  devicePackets: number;
+  /** Bytes that came out of the decompressor. */
+  decompressedBytes: number;
+}
+
+export interface ChannelState {
+  readonly hello: ChannelHello;
+  readonly counts: ChannelCounts;
+}
+
+/** What the channels of a migration share. */
+export interface PacketContext {
+  readonly ram: RamState;
+  readonly batch: PageBatch;
+  /** Arena address of {@link packetRamBytes} bytes, for what is decompressed. */
+  readonly room: number;
+  /** `bitmaps`: payloads are passed over, so that batches have no data. */
+  readonly read: 'pages' | 'bitmaps';
+  /** How all channels compress; undefined until a packet with data says so. */
+  method: PacketMethod | undefined;
+}
+
+type Item = Want | UnpackWant | FlowItem;
+
+/** Page numbers of the packet at hand. Only one is decoded at a time, and no want comes between reading and copying. */
+const maxPages = packetRamBytes / 1024;
+
+/** Decodes packets up to and with the next SYNC. `mark` is the place of the main stream's mark for it. */
+export function* decodeEpoch(
+  window: ByteWindow,
+  channel: ChannelState,
+  context: PacketContext,
+  mark: Place,
+): Generator<Item, void> {
+  const { counts } = channel;
+  const pages = new Float64Array(maxPages);
+  const { pageSize } = context.ram;
+  for (;;) {
+    if (!(yield* has(window, 1))) {
+      const message = `expected a SYNC for the mark at ${mark.offset} of ${mark.source}, got the end of the channel`;
+      throw new MigrationError('sync-mismatch', message, window.place());
+    }
+    yield* need(window, packetStart, 'a multifd packet');
+    const flags = readPacketFlags(window);
+    counts.packets++;
+    if ((flags & PacketFlag.deviceState) !== 0) {
+      yield* decodeDevicePacket(window);
+      counts.devicePackets++;
+      continue;
+    }
+    yield* need(window, packetHeaderLength(pageSize), 'a multifd packet');
+    const header = readPacketHeader(window, flags, pageSize, pages);
+    if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
+    else window.position += packetHeaderLength(pageSize);
+    if (!header.sync) continue;
+    counts.syncs++;
+    return;
+  }
+}
+
+/** What follows the last epoch: only packets without pages, which QEMU 7.2 sends when it has nothing to do. */
+export function* decodeChannelEnd(
+  window: ByteWindow,
+  { counts }: ChannelState,
+  { ram }: PacketContext,
+): Generator<Want | FlowItem, void> {
+  const headerLength = packetHeaderLength(ram.pageSize);
+  const pages = new Float64Array(maxPages);
+  while (yield* has(window, 1)) {
+    yield* need(window, packetStart, 'a multifd packet');
+    const flags = readPacketFlags(window);
+    if (flags !== 0) break;
+    yield* need(window, headerLength, 'a multifd packet');
+    const { normalPages, zeroPages } = readPacketHeader(window, flags, ram.pageSize, pages);
+    if (normalPages + zeroPages > 0) break;
+    counts.packets++;
+    window.position += headerLength;
+  }
+  if (window.available === 0) return;
+  const message = "the channel goes on after the SYNC of the main stream's last mark";
+  yield { kind: 'finding', finding: makeFinding('sync-mismatch', message, window.place()) };
+}
+
+function* decodeDevicePacket(window: ByteWindow): Generator<Item, void> {
+  yield* need(window, devicePacketLength, 'a device-state packet');
+  const place = window.place();
+  const device = readDevicePacket(window);
+  window.position += devicePacketLength;
+  yield* skip(window, device.length, 'the state of a device');
+  yield { kind: 'device-packet', device, place };
+}
+
+function* decodePages(
+  window: ByteWindow,
+  header: PacketHeader,
+  pages: Float64Array,
+  channel: ChannelState,
+  context: PacketContext,
+): Generator<Item, void> {
+  const { ram, batch, read } = context;
+  const { normalPages, zeroPages, method } = header;
+  const place = window.place();
+  const block = ram.byName.get(header.block);
+  if (block === undefined) {
+    throw new MigrationError('unknown-block', `pages of RAM block "${header.block}", which was not listed`, place);
+  }
+  if (normalPages > 0) {
+    context.method ??= method;
+    if (method !== context.method) throw badPacket(window, `expected compression ${context.method}, got ${method}`);
+    if (method !== 'none' && header.payloadLength > maxPayload) {
+      throw badPacket(window, `expected at most ${maxPayload} bytes of compressed pages, got ${header.payloadLength}`);
+    }
+  }
+  channel.counts.normalPages += normalPages;
+  channel.counts.zeroPages += zeroPages;
+  const origin: BatchOrigin = { source: window.source, channel: channel.hello.id };
+  const offsets = window.offset;
+  window.position += packetHeaderLength(ram.pageSize);
+
+  batch.clear();
+  batch.origin = origin;
+  const inBlock = pageCount(block);
+  for (let i = normalPages; i < normalPages + zeroPages; i++) {
+    const page = pages[i] as number;
+    if (page < inBlock) add(batch, PageKind.zero, page, 0, offsets + pageOffsetAt(i), 8);
+    else yield outside(block, page, place);
+  }
+  yield* flush(block, batch);
+  if (normalPages === 0) return;
+
+  const length = method === 'none' ? normalPages * ram.pageSize : header.payloadLength;
+  const payload: Payload = { block, pages, count: normalPages, length, place };
+  batch.origin = origin;
+  if (read === 'bitmaps') yield* passOver(window, payload, batch);
+  else if (method === 'none') yield* readPages(window, payload, batch);
+  else if (method === 'qatzip') yield* refuse(window, payload, method);
+  else {
+    if (method === 'zlib' || method === 'zstd') yield* unpackTogether(window, payload, context, method);
+    else yield* unpackOneByOne(window, payload, context, method === 'qpl' ? 'deflate-page' : 'zlib-page');
+    batch.origin = { ...origin, coordinate: 'decompressed' };
+    const each = Math.floor(length / normalPages);
+    for (let i = 0; i < normalPages; i++) {
+      const page = pages[i] as number;
+      const at = channel.counts.decompressedBytes + i * ram.pageSize;
+      // A page's share of the payload.
+      const size = 8 + (i === 0 ? length - each * (normalPages - 1) : each);
+      if (page < inBlock) add(batch, PageKind.data, page, context.room + i * ram.pageSize, at, size, ram.pageSize);
+      else yield outside(block, page, place);
+    }
+    channel.counts.decompressedBytes += normalPages * ram.pageSize;
+    yield* flush(block, batch);
+  }
+}
+
+/** The data of a packet. */
+interface Payload {
+  block: RamBlock;
+  /** Page numbers; the first `count` are those of the data. */
+  pages: Float64Array;
+  count: number;
+  /** Bytes. */
+  length: number;
+  /** Of the packet. */
+  place: Place;
+}
+
+/** Pages as they are: as many at a time as the window has. */
+function* readPages(
+  window: ByteWindow,
+  { block, pages, count, place }: Payload,
+  batch: PageBatch,
+): Generator<Item, void> {
+  const { pageSize } = block;
+  const { origin } = batch;
+  const inBlock = pageCount(block);
+  for (let i = 0; i < count; i++) {
+    if (window.available < pageSize) {
+      yield* flush(block, batch);
+      batch.origin = origin;
+      yield* need(window, pageSize, 'the pages of a multifd packet');
+    }
+    const page = pages[i] as number;
+    if (page < inBlock) add(batch, PageKind.data, page, window.position, window.offset, 8 + pageSize, pageSize);
+    else yield outside(block, page, place);
+    window.position += pageSize;
+  }
+  yield* flush(block, batch);
+}
+
+/** Pages whose content is not wanted. */
+function* passOver(
+  window: ByteWindow,
+  { block, pages, count, length, place }: Payload,
+  batch: PageBatch,
+): Generator<Item, void> {
+  const offset = window.offset;
+  yield* skip(window, length, 'the pages of a multifd packet');
+  const each = Math.floor(length / count);
+  for (let i = 0; i < count; i++) {
+    const size = 8 + (i === 0 ? length - each * (count - 1) : each);
+    const page = pages[i] as number;
+    if (page < pageCount(block)) add(batch, PageKind.data, page, 0, offset, size);
+    else yield outside(block, page, place);
+  }
+  yield* flush(block, batch);
+}
+
+/** Pages in a format that nothing here decompresses. */
+function* refuse(window: ByteWindow, payload: Payload, method: string): Generator<Item, void> {
+  const { block, pages, count, length, place } = payload;
+  yield* skip(window, length, 'the pages of a multifd packet');
+  const numbers: number[] = [];
+  for (const page of pages.subarray(0, count)) {
+    if (page < pageCount(block)) numbers.push(page);
+    else yield outside(block, page, place);
+  }
+  yield { kind: 'unread-pages', block, pages: numbers, method, place };
+}
+
+/** zlib, zstd: the channel's one compressed stream goes on in every packet. */
+function* unpackTogether(
+  window: ByteWindow,
+  { block, count, length, place }: Payload,
+  context: PacketContext,
+  format: UnpackFormat,
+): Generator<Item, void> {
+  const size = count * block.pageSize;
+  let written = 0;
+  for (let left = length; left > 0; ) {
+    if (window.available === 0) yield* need(window, 1, 'the pages of a multifd packet');
+    const step = Math.min(left, window.available);
+    const input = window.bytes.subarray(window.position, window.position + step);
+    const target = window.bytes.subarray(context.room + written, context.room + size);
+    const want: UnpackWant = { kind: 'unpack', format, input, target, written: 0, place };
+    yield want;
+    written += want.written;
+    window.position += step;
+    left -= step;
+  }
+  if (written !== size) throw badData(`expected ${size} bytes of pages to come out, got ${written}`, place);
+}
+
+/**
+ * qpl, uadk: a table of be32 lengths, then the pages one by one; one as long as a page is not compressed. Not known is
+ * whether the payload's length counts the table, so both are taken.
+ */
+function* unpackOneByOne(
+  window: ByteWindow,
+  { block, count, length, place }: Payload,
+  context: PacketContext,
+  format: UnpackFormat,
+): Generator<Item, void> {
+  const { pageSize } = block;
+  yield* need(window, 4 * count, 'the lengths of compressed pages');
+  const lengths = Array.from({ length: count }, (_, i) => window.view.getUint32(window.position + 4 * i));
+  const sum = lengths.reduce((total, each) => total + each, 0);
+  if (sum !== length && sum + 4 * count !== length) {
+    throw badPacket(window, `expected lengths of pages that add up to ${length}, got ${sum}`);
+  }
+  window.position += 4 * count;
+  for (const [i, each] of lengths.entries()) {
+    if (each > pageSize)
+      throw badPacket(window, `expected a compressed page of at most ${pageSize} bytes, got ${each}`);
+    yield* need(window, each, 'a compressed page');
+    const input = window.bytes.subarray(window.position, window.position + each);
+    const target = window.bytes.subarray(context.room + i * pageSize, context.room + (i + 1) * pageSize);
+    if (each === pageSize) target.set(input);
+    else {
+      const want: UnpackWant = { kind: 'unpack', format, input, target, written: 0, place };
+      yield want;
+      if (want.written !== pageSize) throw badData(`expected a page of ${pageSize} bytes, got ${want.written}`, place);
+    }
+    window.position += each;
+  }
+}
+
+function badData(message: string, place: Place): MigrationError {
+  return new MigrationError('bad-compressed-data', message, place);
+}
+
+/** A page that its block does not have: it is passed over. */
+function outside(block: RamBlock, page: number, place: Place): FlowItem {
+  const message = `expected an offset below ${block.usedLength}, got ${page * block.pageSize}`;
+  const where = { ...place, section: 'ram', block: block.idstr, page };
+  return { kind: 'finding', finding: makeFinding('page-out-of-range', message, where) };
+}
+
+function add(
+  batch: PageBatch,
+  kind: PageKind,
+  page: number,
+  data: number,
+  offset: number,
+  size: number,
+  length = 0,
+): void {
+  const i = batch.count++;
+  batch.kind[i] = kind;
+  batch.page[i] = page;
+  batch.offset[i] = offset;
+  batch.data[i] = data;
+  batch.length[i] = length;
+  batch.size[i] = size;
+}
+
+function* flush(block: RamBlock, batch: PageBatch): Generator<FlowItem, void> {
+  if (batch.count === 0) return;
+  sortByPage(batch);
+  yield { kind: 'pages', block, batch };
+  batch.clear();
+}
+
+const keys = new Float64Array(maxPages);
+
+/**
+ * Puts the records of one packet in ascending order, as all batches are: QEMU 10.0 reverses some pages of a packet when
+ * it sorts zero pages out. Of a page that is there twice, the last record stays.
+ */
+function sortByPage(batch: PageBatch): void {
+  const { count, page } = batch;
+  let isSorted = true;
+  for (let i = 1; i < count && isSorted; i++) isSorted = (page[i - 1] as number) < (page[i] as number);
+  if (isSorted) return;
+  for (let i = 0; i < count; i++) keys[i] = (page[i] as number) * maxPages + i;
+  const order = keys.subarray(0, count).sort();
+  const old = (['offset', 'data', 'length', 'size'] as const).map(
+    (name) => [name, batch[name].slice(0, count)] as const,
+  );
+  let kept = 0;
+  for (let i = 0; i < count; i++) {
+    const key = order[i] as number;
+    const number = Math.floor(key / maxPages);
+    if (i + 1 < count && Math.floor((order[i + 1] as number) / maxPages) === number) continue;
+    page[kept] = number;
+    for (const [name, values] of old) batch[name][kept] = values[key % maxPages] as number;
+    kept++;
+  }
+  batch.count = kept;
+}

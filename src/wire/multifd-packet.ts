@@ -1,0 +1,231 @@
+/**
+ * What a multifd channel begins with, and the headers of its packets (docs/formats/multifd.md). All integers big-endian.
+ *
+ *     hello, 64 bytes                        RAM packet, 320 + 8 * P bytes; P = 512 KiB / page size
+ *     0   be32  magic 0x11223344             0    be32   magic 0x11223344
+ *     4   be32  version 1                    4    be32   version 1
+ *     8   16    guest UUID                   8    be32   flags
+ *     24  u8    channel number               12   be32   pages allocated, at most P
+ *     25  39    zero                         16   be32   pages with data (normal)
+ *                                            20   be32   bytes of payload; means nothing without normal pages
+ *     device-state packet, 276 bytes         24   be64   number of the packet
+ *     0   12    magic, version, flags        32   be32   zero pages (9.0 and later)
+ *     12  256   idstr, ends with a zero      36   28     zero
+ *     268 be32  instance id                  64   256    name of the RAM block, padded with zeros
+ *     272 be32  bytes that follow            320  be64[] offsets in the block: normal pages, then zero pages
+ *
+ * The payload and the order of packets are the business of multifd-channel.ts.
+ */
+import { type ByteWindow, latin1, need, type Want } from './byte-window.ts';
+import type { ByteWriter } from './byte-writer.ts';
+import { MigrationError } from './migration-error.ts';
+
+export const multifdMagic = 0x11223344;
+export const multifdVersion = 1;
+
+export const helloLength = 64;
+const uuidOffset = 8;
+const uuidLength = 16;
+const idOffset = 24;
+
+/** What a channel says of itself. */
+export interface ChannelHello {
+  /** Guest UUID as 32 hex digits; all zero if the guest has none. */
+  uuid: string;
+  /** Number of the channel, from 0. */
+  id: number;
+}
+
+/** Decodes a channel's first bytes. @throws MigrationError `bad-channel` for another magic or version. */
+export function* decodeHello(window: ByteWindow): Generator<Want, ChannelHello> {
+  yield* need(window, helloLength, 'the first bytes of a multifd channel');
+  const { bytes, view, position } = window;
+  const magic = view.getUint32(position);
+  const version = view.getUint32(position + 4);
+  if (magic !== multifdMagic || version !== multifdVersion) {
+    const isMain = latin1(bytes, position, 4) === 'QEVM';
+    const got = isMain ? 'a migration stream' : `magic 0x${magic.toString(16)}, version ${version}`;
+    throw new MigrationError(
+      'bad-channel',
+      `expected the first bytes of a multifd channel, got ${got}`,
+      window.place(),
+    );
+  }
+  const uuid = bytes.subarray(position + uuidOffset, position + uuidOffset + uuidLength);
+  const hello = { uuid: toHex(uuid), id: bytes[position + idOffset] as number };
+  window.position += helloLength;
+  return hello;
+}
+
+const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+export function encodeHello(out: ByteWriter, { uuid, id }: ChannelHello): void {
+  const bytes = Uint8Array.from(uuid.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  out.u32(multifdMagic).u32(multifdVersion).raw(bytes).u8(id);
+  out.raw(new Uint8Array(helloLength - idOffset - 1));
+}
+
+export const PacketFlag = {
+  sync: 0x01,
+  compression: 0x3e,
+  deviceState: 0x40,
+} as const;
+
+/** Compression methods by their value in the flags. */
+const methods = { 0: 'none', 2: 'zlib', 4: 'zstd', 8: 'qpl', 16: 'uadk', 32: 'qatzip' } as const;
+export type PacketMethod = (typeof methods)[keyof typeof methods];
+
+export const methodFlag = (method: PacketMethod): number =>
+  Number(Object.entries(methods).find(([, name]) => name === method)?.[0]);
+
+/** Bytes of guest memory that a packet holds at most. */
+export const packetRamBytes = 512 * 1024;
+/** Bytes of payload that QEMU has room for. */
+export const maxPayload = 2 * packetRamBytes;
+
+const nameOffset = 64;
+const nameLength = 256;
+const offsetsOffset = 320;
+
+/** Pages that a packet holds at most. */
+export const packetPages = (pageSize: number): number => packetRamBytes / pageSize;
+
+export const packetHeaderLength = (pageSize: number): number => offsetsOffset + 8 * packetPages(pageSize);
+
+/** A RAM packet's header without its offsets. */
+export interface PacketHeader {
+  sync: boolean;
+  method: PacketMethod;
+  pagesAllocated: number;
+  normalPages: number;
+  payloadLength: number;
+  packetNumber: bigint;
+  zeroPages: number;
+  /** Idstr of the block; in packets without pages it may be that of an earlier packet. */
+  block: string;
+}
+
+/** The part of a header by which a packet's kind is told. */
+export const packetStart = 12;
+
+/** Reads the flags of the packet at the window's position. @throws MigrationError `bad-packet`. */
+export function readPacketFlags(window: ByteWindow): number {
+  const { view, position } = window;
+  const magic = view.getUint32(position);
+  const version = view.getUint32(position + 4);
+  if (magic !== multifdMagic || version !== multifdVersion) {
+    throw badPacket(window, `expected a multifd packet, got magic 0x${magic.toString(16)}, version ${version}`);
+  }
+  const flags = view.getUint32(position + 8);
+  const known = PacketFlag.sync | PacketFlag.compression | PacketFlag.deviceState;
+  const method = flags & PacketFlag.compression;
+  const isAlone = (flags & PacketFlag.deviceState) === 0 || flags === PacketFlag.deviceState;
+  if ((flags & ~known) !== 0 || (method & (method - 1)) !== 0 || !isAlone) {
+    throw badPacket(window, `expected flags that can be together, got 0x${flags.toString(16)}`);
+  }
+  return flags;
+}
+
+/**
+ * Reads the header at the window's position, where all of it must be, and the pages it names: page numbers within the
+ * block, not checked against it, into `pages`. The position stays.
+ * @throws MigrationError `bad-packet` for counts beyond the room, and offsets that are no whole pages.
+ */
+export function readPacketHeader(
+  window: ByteWindow,
+  flags: number,
+  pageSize: number,
+  pages: Float64Array,
+): PacketHeader {
+  const { bytes, view, position } = window;
+  const pagesAllocated = view.getUint32(position + 12);
+  const normalPages = view.getUint32(position + 16);
+  const zeroPages = view.getUint32(position + 32);
+  if (pagesAllocated > packetPages(pageSize)) {
+    throw badPacket(window, `expected room for at most ${packetPages(pageSize)} pages, got ${pagesAllocated}`);
+  }
+  const count = normalPages + zeroPages;
+  if (count > pagesAllocated) throw badPacket(window, `expected at most ${pagesAllocated} pages, got ${count}`);
+  for (let i = 0; i < count; i++) {
+    const at = position + offsetsOffset + 8 * i;
+    const page = (view.getUint32(at) * 0x1_0000_0000 + view.getUint32(at + 4)) / pageSize;
+    // A page far beyond any block may have lost its low bits in a number; it is refused as beyond its block.
+    if (!Number.isInteger(page)) {
+      throw badPacket(
+        window,
+        `expected offsets of pages of ${pageSize} bytes, got 0x${view.getBigUint64(at).toString(16)}`,
+      );
+    }
+    pages[i] = page;
+  }
+  const name = bytes.subarray(position + nameOffset, position + nameOffset + nameLength);
+  const end = name.indexOf(0);
+  return {
+    sync: (flags & PacketFlag.sync) !== 0,
+    method: methods[(flags & PacketFlag.compression) as keyof typeof methods],
+    pagesAllocated,
+    normalPages,
+    payloadLength: view.getUint32(position + 20),
+    packetNumber: view.getBigUint64(position + 24),
+    zeroPages,
+    block: latin1(name, 0, end === -1 ? nameLength : end),
+  };
+}
+
+/** Where the offset of page `i` stands, counted from the beginning of the packet. */
+export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
+
+/** Encodes a header with the pages it names, as QEMU 10.0 does: what is not used is zero. */
+export function encodePacketHeader(
+  out: ByteWriter,
+  header: PacketHeader,
+  pageSize: number,
+  pages: readonly number[],
+): void {
+  const flags = (header.sync ? PacketFlag.sync : 0) | methodFlag(header.method);
+  out.u32(multifdMagic).u32(multifdVersion).u32(flags);
+  out.u32(header.pagesAllocated).u32(header.normalPages).u32(header.payloadLength).u64(header.packetNumber);
+  out.u32(header.zeroPages).raw(new Uint8Array(nameOffset - 36));
+  out.text(header.block).raw(new Uint8Array(nameLength - header.block.length));
+  for (const page of pages) out.u64(page * pageSize);
+  out.raw(new Uint8Array(8 * (packetPages(pageSize) - pages.length)));
+}
+
+export const devicePacketLength = 276;
+const deviceNameOffset = 12;
+const instanceOffset = 268;
+
+/** A part of a device's state. */
+export interface DevicePacket {
+  name: string;
+  instanceId: number;
+  /** Bytes that follow the header. */
+  length: number;
+}
+
+/** Reads a device-state header at the window's position, where all of it must be. */
+export function readDevicePacket(window: ByteWindow): DevicePacket {
+  const { bytes, view, position } = window;
+  const name = bytes.subarray(position + deviceNameOffset, position + deviceNameOffset + nameLength);
+  const end = name.indexOf(0);
+  const length = view.getUint32(position + 272);
+  if (end === -1 || length === 0) {
+    const got = end === -1 ? 'a name without end' : '0 bytes';
+    throw badPacket(window, `expected a part of a device's state, got ${got}`);
+  }
+  return { name: latin1(name, 0, end), instanceId: view.getUint32(position + instanceOffset), length };
+}
+
+export function encodeDevicePacket(out: ByteWriter, { name, instanceId, length }: DevicePacket): void {
+  out.u32(multifdMagic).u32(multifdVersion).u32(PacketFlag.deviceState);
+  out
+    .text(name)
+    .raw(new Uint8Array(nameLength - name.length))
+    .u32(instanceId)
+    .u32(length);
+}
+
+/** An error about the packet at the window's position. */
+export function badPacket(window: ByteWindow, message: string): MigrationError {
+  return new MigrationError('bad-packet', message, window.place());
+}
