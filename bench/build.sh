@@ -18,6 +18,12 @@ gcc -O3 -mavx -mbmi -mpopcnt -mprefer-vector-width=128 -DVECTOR=16 -Wall -Wextra
 gcc -O2 -Wall -Wextra -fPIC "-I$headers" -c bench/native/addon.c -o "$out/addon.o"
 gcc -shared -o "$out/addon.node" "$out/scalar.o" "$out/native.o" "$out/narrow.o" "$out/addon.o"
 
+if [ -f /usr/include/zlib.h ] && [ -f /usr/include/zstd.h ]; then
+  gcc -O2 -Wall -Wextra -fPIC -shared "-I$headers" bench/native/codecs.c -o "$out/codecs.node" -lz -lzstd
+else
+  rm -f "$out/codecs.node"
+fi
+
 npm run --silent build:wasm
 npx asc assembly/index.ts --target shared
 npx tsup --silent --config bench/tsup.config.ts

@@ -9,6 +9,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { measureCodecs } from './codecs.ts';
 import { makeGuestFiles } from './guest-files.ts';
 import { type Row, rowOf } from './measure.ts';
 import { printTable } from './table.ts';
@@ -103,6 +104,18 @@ for (const [compression, set] of Object.entries(multifd)) {
   show(`multifd, 2 channels, ${compression}: ${(size / 2 ** 20).toFixed(0)} MiB; speeds by the larger channel`, [
     ...compare('verify', largest as string, command, [cat(files)]),
   ]);
+}
+
+if (existsSync(new URL('codecs.node', import.meta.url))) {
+  const rows: Row[] = [];
+  for (const format of ['zlib', 'zstd'] as const) {
+    rows.push(...(await measureCodecs(format, multifd[format].channels[0] as string, rounds)));
+  }
+  show('Decompression of the payloads of one channel; speeds in GB/s of pages', rows);
+} else {
+  console.log(
+    '\nNo native zlib and zstd to compare with: apt-get install zlib1g-dev libzstd-dev, then npm run bench:files.',
+  );
 }
 
 if (existsSync(analyze)) {

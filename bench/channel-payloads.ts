@@ -1,0 +1,39 @@
+/** The compressed payloads of a multifd channel, for engines to decode. Pages of 4 KiB. */
+import { readFileSync } from 'node:fs';
+import { ByteWindow } from '../src/wire/byte-window.ts';
+import { helloLength, packetHeaderLength, readPacketFlags, readPacketHeader } from '../src/wire/multifd-packet.ts';
+
+const pageSize = 4096;
+
+export interface Payloads {
+  /** All of them, back to back. */
+  bytes: Uint8Array;
+  /** Of each, the bytes it takes and the bytes of pages that come out. */
+  lengths: Uint32Array;
+  pageBytes: Uint32Array;
+  /** Pages of all payloads, in bytes. */
+  total: number;
+}
+
+export function readPayloads(path: string): Payloads {
+  const file = readFileSync(path);
+  const window = new ByteWindow(file, path);
+  window.limit = file.length;
+  const pages = new Float64Array(512);
+  const [parts, lengths, pageBytes]: [Uint8Array[], number[], number[]] = [[], [], []];
+  for (window.position = helloLength; window.position < file.length; ) {
+    const header = readPacketHeader(window, readPacketFlags(window), pageSize, pages);
+    window.position += packetHeaderLength(pageSize);
+    if (header.normalPages === 0) continue;
+    parts.push(file.subarray(window.position, window.position + header.payloadLength));
+    lengths.push(header.payloadLength);
+    pageBytes.push(header.normalPages * pageSize);
+    window.position += header.payloadLength;
+  }
+  return {
+    bytes: Buffer.concat(parts),
+    lengths: Uint32Array.from(lengths),
+    pageBytes: Uint32Array.from(pageBytes),
+    total: pageBytes.reduce((sum, each) => sum + each, 0),
+  };
+}
