@@ -54,12 +54,20 @@ function fillRam(path: string, bytes: number): void {
   closeSync(fd);
 }
 
+/** The stream is of an older machine type, since analyze-migration.py knows no commands in one. */
+const streamMachine = 'pc-i440fx-7.2';
+
 /** Starts a guest that never runs, with its RAM in that file, and saves it. */
-async function save(ram: string, bytes: number, work: (qemu: Qemu) => Promise<void>): Promise<void> {
+async function save(
+  ram: string,
+  bytes: number,
+  work: (qemu: Qemu) => Promise<void>,
+  machine = 'pc-i440fx-10.0',
+): Promise<void> {
   const backend = `memory-backend-file,id=ram0,size=${bytes},mem-path=${ram},share=on`;
   await using qemu = await Qemu.start({
     version: '10.0',
-    args: ['-S', '-nodefaults', '-object', backend, '-M', 'pc,memory-backend=ram0', '-m', `${bytes / MiB}`],
+    args: ['-S', '-nodefaults', '-object', backend, '-M', `${machine},memory-backend=ram0`, '-m', `${bytes / MiB}`],
   });
   await qemu.setParameters({ 'max-bandwidth': 0 });
   await work(qemu);
@@ -103,7 +111,7 @@ export async function makeGuestFiles(dir: string, bytes: number): Promise<GuestF
   const stream = join(dir, 'stream');
   const mappedRam = join(dir, 'mapped-ram');
   const unhurried = { timeout: 300_000 };
-  await save(ram, bytes, async (qemu) => void (await qemu.migrate(`file:${stream}`, unhurried)));
+  await save(ram, bytes, async (qemu) => void (await qemu.migrate(`file:${stream}`, unhurried)), streamMachine);
   await save(ram, bytes, async (qemu) => {
     await qemu.migrate(`file:${mappedRam}`, { ...unhurried, capabilities: ['mapped-ram'] });
   });
