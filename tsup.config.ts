@@ -6,7 +6,7 @@ export default defineConfig({
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
-  // For browsers without a bundler; a chunk of its own, loaded when it is needed.
+  // For browsers without a bundler; a chunk of its own, loaded when it is needed (THIRD-PARTY.md).
   noExternal: ['fflate'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {

@@ -15,13 +15,15 @@ const program = new Command('vmferry')
   .addHelpText(
     'after',
     `
-FILE is a path, - for standard input, or PATH,offset=N for a stream inside a file.
+FILE is a path, - for standard input, or PATH,offset=N for a stream inside a file; with --channel for each channel
+of a multifd migration, FILE is its main stream.
 Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
 
 Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry verify main --channel channel0 --channel channel1
   ssh host cat guest.migration | vmferry verify -`,
   );
 

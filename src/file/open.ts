@@ -119,7 +119,7 @@ export class MigrationFile {
   }
 
   async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
-    if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
+    if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
     const read = options.read ?? 'pages';
     const ram = makeRamState();
     const channels = this.#openChannels(ram, read);

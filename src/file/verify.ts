@@ -195,7 +195,7 @@ class Checks {
         this.#add('description-mismatch', message, place);
       }
       // Where the decoder was given the size, it has said so already.
-      if (expected.size !== undefined && expected.size !== seen.size && !this.#file.isSeekable) {
+      if (expected.size !== undefined && expected.size !== seen.size && this.#file.source.size === undefined) {
         this.#add('description-mismatch', `${seen.size} bytes, in the description ${expected.size}`, place);
       }
     }

@@ -34,11 +34,6 @@ export class ZstdFrames {
   #isLast = false;
   #hasChecksum = false;
 
-  /** No frame is under way. */
-  get isBetween(): boolean {
-    return this.#state === 'frame' && this.#have === 0;
-  }
-
   /**
    * Goes over bytes from `from` on, to the end of the next block or frame, or of the input. Returns where that is, and
    * what ended there.

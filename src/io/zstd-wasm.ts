@@ -24,12 +24,26 @@ const inputBytes = maxZstdBlock + 64;
 
 let module: Promise<WebAssembly.Module> | undefined;
 
+/** Where decoders put their data: each is done with it when its call returns. */
+interface ZstdBuffers {
+  /** The two buffer structures, output first. */
+  words: number;
+  input: number;
+  output: number;
+}
+
 /** One instance for all channels of a file: its memory goes with it. */
 export class ZstdWasm {
   readonly #exports: ZstdExports;
+  readonly #buffers: ZstdBuffers;
 
   private constructor(exports: ZstdExports) {
     this.#exports = exports;
+    this.#buffers = {
+      words: exports.malloc(24),
+      input: exports.malloc(inputBytes),
+      output: exports.malloc(maxZstdBlock),
+    };
   }
 
   static async load(): Promise<ZstdWasm> {
@@ -39,25 +53,21 @@ export class ZstdWasm {
   }
 
   openDecoder(): PageDecoder {
-    return new ZstdDecoder(this.#exports);
+    return new ZstdDecoder(this.#exports, this.#buffers);
   }
 }
 
 class ZstdDecoder implements PageDecoder {
   readonly #zstd: ZstdExports;
   readonly #frames = new ZstdFrames();
-  /** The two buffer structures, input, output. */
-  readonly #words: number;
-  readonly #input: number;
-  readonly #output: number;
+  readonly #buffers: ZstdBuffers;
   #context: number;
 
-  constructor(zstd: ZstdExports) {
+  constructor(zstd: ZstdExports, buffers: ZstdBuffers) {
     this.#zstd = zstd;
+    this.#buffers = buffers;
     this.#context = zstd.ZSTD_createDCtx();
-    this.#words = zstd.malloc(24);
-    this.#input = zstd.malloc(inputBytes);
-    this.#output = zstd.malloc(maxZstdBlock);
+    if (this.#context === 0) throw new Error('no memory for another zstd decoder');
   }
 
   decode(input: Uint8Array, target: Uint8Array): number {
@@ -74,18 +84,18 @@ class ZstdDecoder implements PageDecoder {
   /** Feeds at most one block, so that what comes out fits the output. */
   #feed(input: Uint8Array, target: Uint8Array): number {
     const { memory } = this.#zstd;
-    new Uint8Array(memory.buffer).set(input, this.#input);
-    const words = new Uint32Array(memory.buffer, this.#words, 6);
-    words.set([this.#output, maxZstdBlock, 0, this.#input, input.length, 0]);
+    const { words, input: from, output } = this.#buffers;
+    new Uint8Array(memory.buffer).set(input, from);
+    new Uint32Array(memory.buffer, words, 6).set([output, maxZstdBlock, 0, from, input.length, 0]);
     let written = 0;
     for (;;) {
-      const result = this.#zstd.ZSTD_decompressStream(this.#context, this.#words, this.#words + 12) >>> 0;
+      const result = this.#zstd.ZSTD_decompressStream(this.#context, words, words + 12) >>> 0;
       if (result >= firstError) throw new CodecError(`zstd data that does not decode (error ${2 ** 32 - result})`);
       // The memory may have grown: views of it are made anew.
-      const state = new Uint32Array(memory.buffer, this.#words, 6);
+      const state = new Uint32Array(memory.buffer, words, 6);
       const [, , produced, , , consumed] = state as unknown as [number, number, number, number, number, number];
       if (produced > target.length - written) throw overflow(target.length);
-      target.set(new Uint8Array(memory.buffer, this.#output, produced), written);
+      target.set(new Uint8Array(memory.buffer, output, produced), written);
       written += produced;
       if (consumed === input.length && produced < maxZstdBlock) return written;
       if (consumed === input.length && produced === 0) return written;
@@ -96,7 +106,6 @@ class ZstdDecoder implements PageDecoder {
   close(): void {
     if (this.#context === 0) return;
     this.#zstd.ZSTD_freeDCtx(this.#context);
-    for (const address of [this.#words, this.#input, this.#output]) this.#zstd.free(address);
     this.#context = 0;
   }
 }

@@ -26,6 +26,9 @@ beforeAll(() => {
   symlinkSync(root, join(directory, 'node_modules/vmferry'));
   writeFileSync(join(directory, 'package.json'), '{"type":"module"}');
   copyFileSync(fixturePath('pc-xbzrle-10.0.bin'), join(directory, 'guest.migration'));
+  const set = 'pc-multifd-zstd-zero-multifd-10.0';
+  copyFileSync(fixturePath(`${set}.bin`), join(directory, 'main'));
+  for (const i of [0, 1]) copyFileSync(fixturePath(`${set}.channel-${i}.bin`), join(directory, `channel-${i}`));
   mkdirSync(join(directory, 'test'));
   symlinkSync(join(root, 'test/fixtures'), join(directory, 'test/fixtures'));
 });

@@ -10,8 +10,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
 
 const dist = new URL('../../dist/', import.meta.url);
+/** Multifd sets with compressed pages: one for each engine. */
+const sets = ['pc-multifd-zlib-7.2', 'pc-multifd-zstd-zero-multifd-10.0'];
 const script = `
-import { inspect, loadPageKernels as fromIndex, open } from ${JSON.stringify(new URL('index.js', dist).href)};
+import { inspect, loadPageKernels as fromIndex, open, verify } from ${JSON.stringify(new URL('index.js', dist).href)};
 import { loadPageKernels } from ${JSON.stringify(new URL('kernel.js', dist).href)};
 import { readFileSync } from 'node:fs';
 
@@ -33,10 +35,22 @@ for (const variant of ['simd', 'scalar']) {
 const file = await open(new Uint8Array(readFileSync(${JSON.stringify(fixturePath('pc-xbzrle-10.0.bin'))})));
 const { inspection } = await inspect(file);
 results.push([inspection.machine, inspection.complete]);
+for (const name of ${JSON.stringify(sets)}) {
+  const read = (part) => new Uint8Array(readFileSync(${JSON.stringify(fixturePath(''))} + name + part));
+  const set = await open(read('.bin'), { channels: [read('.channel-1.bin'), read('.channel-0.bin')] });
+  const { ok, pageRecords } = await verify(set);
+  results.push([name, ok, pageRecords > 500]);
+}
 console.log(JSON.stringify(results));
 `;
 const each = (variant: string) => [variant, [0xff, 0x1f, 1, 1], 4096, 1, 0x8266bfde, 2, 3];
-const wanted = [true, each('simd'), each('scalar'), ['pc-i440fx-10.0', true]];
+const wanted = [
+  true,
+  each('simd'),
+  each('scalar'),
+  ['pc-i440fx-10.0', true],
+  ...sets.map((name) => [name, true, true]),
+];
 
 /** Where the command is: in PATH, or where VMFERRY_RUNTIMES says that the npm packages were installed. */
 function find(command: string): string | undefined {

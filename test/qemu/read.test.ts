@@ -22,7 +22,7 @@ interface Case {
   /** Part of the subset that `npm test` runs. */
   telling?: boolean;
   /** What the file must contain beyond equal RAM. */
-  expected?: { format?: string; passes?: number; hasDeltas?: boolean };
+  expected?: { format?: string; passes?: number; hasDeltas?: boolean; hasCompressed?: boolean };
 }
 
 const workload = { passes: 5 };
@@ -92,11 +92,55 @@ function allCases(): Case[] {
     options: { version, machine: 'q35', route: 'mapped-ram', parameters: { 'zero-page-detection': 'none' } },
     expected,
   });
+  cases.push(...multifdCases());
+  cases.push({
+    name: 'pc compressed pages 7.2',
+    options: { version: '7.2', machine: 'pc', route: 'exec', workload, capabilities: ['compress'] },
+    telling: true,
+    expected: { hasCompressed: true },
+  });
   cases.push({
     name: 'pc background snapshot 10.0',
     options: { version, machine: 'pc', route: 'exec', capabilities: ['background-snapshot'], workload: { passes: 2 } },
   });
   cases.push({ name: 'pc file: at an offset', options: { version, machine: 'pc', route: 'file', offset: 4096 } });
+  return cases;
+}
+
+/** Multifd through sockets: both versions, every compression and zero page detection, the old way of marks and the new. */
+function multifdCases(): Case[] {
+  const cases: Case[] = [];
+  const base = { machine: 'q35', route: 'multifd', workload } as const;
+  for (const compression of ['none', 'zlib', 'zstd']) {
+    const parameters = {
+      'multifd-compression': compression,
+      'multifd-channels': compression === 'zlib' ? 4 : 2,
+      // What is compressed goes through faster: slower, so that the guest can keep up with the passes.
+      ...(compression === 'none' ? {} : { 'max-bandwidth': 4 << 20 }),
+    };
+    const telling = compression === 'zstd';
+    cases.push({
+      name: `q35 multifd ${compression} 7.2`,
+      options: { ...base, version: '7.2', parameters },
+      telling,
+    });
+    cases.push({
+      name: `q35 multifd ${compression} of an old machine type 10.0`,
+      options: { ...base, version: '10.0', type: 'pc-q35-8.0', parameters },
+      telling: compression === 'none',
+    });
+    for (const detection of ['none', 'legacy', 'multifd']) {
+      cases.push({
+        name: `q35 multifd ${compression}, zero pages ${detection} 10.0`,
+        options: { ...base, version: '10.0', parameters: { ...parameters, 'zero-page-detection': detection } },
+        telling: telling && detection === 'multifd',
+      });
+    }
+  }
+  cases.push({
+    name: 'bare multifd of 16 channels 10.0',
+    options: { ...base, machine: 'bare', version: '10.0', parameters: { 'multifd-channels': 16 } },
+  });
   return cases;
 }
 
@@ -111,8 +155,8 @@ async function equalFiles(a: string, b: string): Promise<boolean> {
 }
 
 /** Extracts every block and compares it with the truth, byte for byte. */
-async function expectEqualRam(made: Capture, location: string, directory: string): Promise<void> {
-  const extracted = await runCli(['extract', location, '--all', directory, '--json']);
+async function expectEqualRam(made: Capture, input: string[], directory: string): Promise<void> {
+  const extracted = await runCli(['extract', ...input, '--all', directory, '--json']);
   expect(extracted.stderr).toBe('');
   expect(extracted.code).toBe(0);
   const blocks: { idstr: string; path: string; length: number }[] = JSON.parse(extracted.stdout).blocks;
@@ -130,27 +174,33 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote', () => {
     const directory = join(made.file, '..', 'extracted');
     try {
       const location = made.offset === undefined ? made.file : `${made.file},offset=${made.offset}`;
-      const inspected = await runCli(['inspect', '--json', location]);
+      const channels = made.multifdFiles.flatMap((file) => ['--channel', file]);
+      const input = [location, ...channels];
+      const inspected = await runCli(['inspect', '--json', ...input]);
       const inspection = JSON.parse(inspected.stdout);
       expect(inspection.error).toBeNull();
       expect(inspection.complete).toBe(true);
       // To the last byte.
       expect(inspection.length + (made.offset ?? 0)).toBe(statSync(made.file).size);
+      for (const { source, bytes } of inspection.multifd?.channels ?? []) expect(bytes).toBe(statSync(source).size);
+      expect(inspection.multifd?.channels.length ?? 0).toBe(made.multifdFiles.length);
       expect(inspection.format).toBe(expected.format ?? 'stream');
       if (expected.passes !== undefined) expect(inspection.ram.passes).toBeGreaterThanOrEqual(expected.passes);
       if (expected.hasDeltas === true) expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
 
-      const verified = await runCli(['verify', '--json', location]);
+      if (expected.hasCompressed === true) expect(inspection.ram.records.compressed.records).toBeGreaterThan(0);
+
+      const verified = await runCli(['verify', '--json', ...input]);
       const { ok, findings } = JSON.parse(verified.stdout);
       expect(findings.filter(({ severity }: { severity: string }) => severity !== 'info')).toEqual([]);
       expect(ok).toBe(true);
       expect(verified.code).toBe(0);
 
-      await expectEqualRam(made, location, directory);
+      await expectEqualRam(made, input, directory);
 
       if (made.offset === undefined) {
         // The same through a pipe, where nothing can be looked up at the end first.
-        const piped = await runCli(['inspect', '--json', '-'], createReadStream(made.file));
+        const piped = await runCli(['inspect', '--json', '-', ...channels], createReadStream(made.file));
         const boundaryless = ({ boundary: _, ...section }: { boundary?: string }) => section;
         expect(JSON.parse(piped.stdout).sections.map(boundaryless)).toEqual(inspection.sections.map(boundaryless));
       }
