@@ -2,44 +2,36 @@
  * vmferry in Node: everything of `index.ts`, and files, pipes and standard input by their paths.
  */
 
+import { existsSync } from 'node:fs';
+import { parseLocation, splitSnapshot } from './file/location.ts';
 import type { MigrationFile } from './file/open.ts';
 import { type OpenOptions, openFile } from './file/open.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
+import { isHttp } from './io/http-source.ts';
+import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
 
+export { parseLocation } from './file/location.ts';
 export * from './index.ts';
+export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, openScratch } from './io/node/output-file.ts';
 
 /**
- * Opens a migration stream or mapped-ram file: a path, `-` for standard input, `PATH,offset=N`, or whatever
- * the portable `open` takes.
+ * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,
+ * `IMAGE#SNAPSHOT` for a qcow2 image, an http(s) URL, or whatever the portable `open` takes. What is compressed is
+ * decompressed by Node and by installed programs.
  *
  * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file cannot be opened.
  */
 export async function open(input: string | Openable, options: OpenOptions = {}): Promise<MigrationFile> {
-  if (typeof input !== 'string') return openAnywhere(input, options);
-  const { path, offset } = parseLocation(input);
-  const source = await openSource(path);
-  try {
-    return await openFile(source, offset === undefined ? options : { offset, ...options });
-  } catch (error) {
-    await source.close();
-    throw error;
-  }
-}
-
-const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
-
-/**
- * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is decimal or 0x hex, with an optional suffix K, M, G or T.
- * @throws RangeError for an offset beyond 2^53 - 1.
- */
-export function parseLocation(location: string): { path: string; offset: number | undefined } {
-  const match = /^(.+),offset=(0x[0-9a-f]+|\d+)([kmgt]?)$/i.exec(location);
-  if (match === null) return { path: location, offset: undefined };
-  const [, path = '', digits = '', suffix = ''] = match;
-  const offset = Number(digits) * (multipliers[suffix.toLowerCase()] as number);
-  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${digits}${suffix}`);
-  return { path, offset };
+  const withNode = { decompress: nodeDecompress, ...options };
+  if (typeof input !== 'string' || isHttp(input)) return openAnywhere(input, withNode);
+  const { path, snapshot } = splitSnapshot(input, existsSync);
+  const location = snapshot === undefined ? parseLocation(path) : { path, offset: undefined };
+  const where = {
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(location.offset === undefined ? {} : { offset: location.offset }),
+  };
+  return openFile(await openSource(location.path), { ...where, ...withNode });
 }

@@ -187,7 +187,7 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-function refuseInput({ source }: MigrationFile, path: string): void {
+function refuseInput({ input: source }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
   if (!(source instanceof NodeFile) || target === undefined) return;
   const input = fstatSync(source.fd);

@@ -11,7 +11,10 @@ export interface InputOptions {}
 
 /** Gives a command its argument FILE and the options that say what belongs to it. */
 export function addInput(command: Command): Command {
-  return command.argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N');
+  return command.argument(
+    '<FILE>',
+    'stream, mapped-ram file, libvirt save image, IMAGE.qcow2#SNAPSHOT, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
+  );
 }
 
 /** Opens `location`, runs `work` on it with a progress line, and closes it. */

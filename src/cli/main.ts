@@ -15,13 +15,17 @@ const program = new Command('vmferry')
   .addHelpText(
     'after',
     `
-FILE is a path, - for standard input, or PATH,offset=N for a stream inside a file.
+FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset=N for a stream inside a file. It is a
+stream, a mapped-ram file, a libvirt save image, or one of these compressed by gzip, bzip2, xz, lzop or zstd;
+DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id.
 Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
 
 Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry inspect /var/lib/libvirt/qemu/save/guest.save
+  vmferry verify 'disk.qcow2#before-upgrade'
   ssh host cat guest.migration | vmferry verify -`,
   );
 

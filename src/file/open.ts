@@ -11,10 +11,11 @@ import type { FlowItem } from '../vm/flow.ts';
 import { type Finding, makeFinding } from '../wire/migration-error.ts';
 import { decodeStream } from '../wire/stream.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
+import { type Container, type ContainerOptions, type Located, locateStream } from './container.ts';
 import { Staging } from './staging.ts';
 
-export interface OpenOptions {
-  /** Where the stream begins in the source, in bytes. Default 0. */
+export interface OpenOptions extends ContainerOptions {
+  /** Where the stream, or what it is in, begins in the source, in bytes. Default 0. */
   offset?: number;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
@@ -38,25 +39,34 @@ const trailingLimit = 64 << 20;
 
 /** A migration stream or mapped-ram file that was opened. One Flow is read at a time. */
 export class MigrationFile {
+  /** What was opened. */
+  readonly input: ByteSource;
+  /** What the stream is read from: the input, or one that decompresses it or gathers it from clusters. */
   readonly source: ByteSource;
   /** Where the stream begins in the source. */
   readonly offset: number;
+  /** What the stream was found in, from the outside in. */
+  readonly containers: readonly Container[];
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
   readonly staging: Staging;
+  readonly #findings: readonly Finding[];
   readonly #batch: PageBatch;
   readonly #buffers: WindowBuffers;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
   #isReading = false;
 
-  constructor(source: ByteSource, offset: number, kernel: Kernel) {
+  constructor(input: ByteSource, { source, offset, containers, findings }: Located, kernel: Kernel) {
+    this.input = input;
     this.source = source;
     this.offset = offset;
+    this.containers = containers;
+    this.#findings = findings;
     this.kernel = kernel;
     this.#buffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity, source.name);
+    this.staging = new Staging(kernel, batchCapacity, source.name, source.coordinate);
   }
 
   /** Whether the Flow can be read more than once. */
@@ -86,6 +96,7 @@ export class MigrationFile {
   }
 
   async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
+    for (const finding of this.#findings) yield { kind: 'finding', finding };
     if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
     const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
     this.#reader = reader;
@@ -105,12 +116,25 @@ export class MigrationFile {
   }
 }
 
-/** Opens a source. @throws RangeError for an impossible offset. */
+/**
+ * Opens a source: a stream, or what contains one. If that fails, the source is closed.
+ * @throws RangeError for an impossible offset, and for a qcow2 image of which no snapshot was named (SnapshotError);
+ *   MigrationError for a container that cannot be read; MissingDecompressorError
+ */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
   const { offset = 0, variant } = options;
-  if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
-  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
-  return new MigrationFile(source, offset, kernel);
+  let opened = source;
+  try {
+    if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
+    const located = await locateStream(source, offset, options, (outermost) => {
+      opened = outermost;
+    });
+    const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+    return new MigrationFile(source, located, kernel);
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
 }
 
 /** Looks for the description at the end of a source with random access. */

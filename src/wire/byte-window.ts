@@ -8,7 +8,7 @@
  *     bytes   |....consumed....|######unread######|....stale....|
  *                              ^ position         ^ limit
  */
-import { MigrationError, type Place } from './migration-error.ts';
+import { MigrationError, type Place, type PlaceOrigin } from './migration-error.ts';
 
 /** What a decoder asks of its driver. */
 export type Want =
@@ -33,6 +33,8 @@ export class ByteWindow {
   base = 0;
   /** No bytes follow `limit`. */
   ended = false;
+  /** What offsets count, for places. */
+  coordinate: PlaceOrigin['coordinate'] = 'file';
   /** Idstr of the section that is being read, for places. */
   section: string | undefined;
   /** Bytes of the whole source, if known. */
@@ -54,7 +56,7 @@ export class ByteWindow {
   }
 
   place(offset = this.offset): Place {
-    const place: Place = { source: this.source, offset, coordinate: 'file' };
+    const place: Place = { source: this.source, offset, coordinate: this.coordinate };
     return this.section === undefined ? place : { ...place, section: this.section };
   }
 }
