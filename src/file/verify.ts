@@ -54,6 +54,21 @@ export async function verify(file: MigrationFile): Promise<Verification> {
   };
 }
 
+/** What there is to say of a file that could not even be opened. */
+export function verificationOf(error: MigrationError): Verification {
+  return {
+    source: error.place.source,
+    format: 'stream',
+    ok: false,
+    machine: null,
+    ramBytes: 0,
+    pageRecords: 0,
+    sections: 0,
+    length: null,
+    findings: [{ ...error.toFinding(), count: 1 }],
+  };
+}
+
 /** A device section without its body. */
 type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & { size: number };
 

@@ -141,7 +141,7 @@ export interface Domain {
 }
 
 /** How far into the XML the facts are looked for: they are its first elements. */
-const domainScanLength = 64 * 1024;
+const domainScanLength = 16 * 1024;
 
 /** Finds what names the domain. Not an XML parser: of XML that libvirt did not write it may find nothing. */
 export function findDomain(xml: string): Domain {

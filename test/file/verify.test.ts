@@ -48,8 +48,19 @@ const device = (version: number, size: number, name = 'timer') => ({
 const described = (...devices: unknown[]) => vmdescription({ page_size: KIB4, devices });
 const everyPage = Array.from({ length: 16 }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
 
+/** What is said of the file around a stream: see container.test.ts. */
+type OfContainers =
+  | 'bad-libvirt-header'
+  | 'incomplete-save'
+  | 'bad-compression'
+  | 'bad-qcow2'
+  | 'unclean-image'
+  | 'ambiguous-snapshot'
+  | 'no-vm-state';
+type OfStreams = Exclude<FindingCode, OfContainers>;
+
 /** One small stream for each thing that can be found. */
-const streams: { [code in FindingCode]: Uint8Array } = {
+const streams: { [code in OfStreams]: Uint8Array } = {
   'not-a-migration-stream': hex('7f454c46 02010100 00000000'),
   'unsupported-version': hex('5145564d 00000002 00'),
   truncated: join(none, ramStart),
@@ -96,7 +107,7 @@ const streams: { [code in FindingCode]: Uint8Array } = {
 };
 
 describe.each(kindsOfSource)('verifying a %s', (kind) => {
-  it.each(Object.keys(streams) as FindingCode[])('finds %s', async (code) => {
+  it.each(Object.keys(streams) as OfStreams[])('finds %s', async (code) => {
     const verification = await verify(await opened(streams[code], kind));
     const found = verification.findings.find((finding) => finding.code === code);
     expect(found, JSON.stringify(verification.findings)).toBeDefined();

@@ -75,7 +75,7 @@ async function* runProgram(
     yield* child.stdout;
     const status = await ended;
     if (failure !== undefined) throw explain(format, program, failure);
-    if (status !== 0) throw new Error(complaint.trim() || `${program} ended with ${status}`);
+    if (status !== 0) throw new Error(firstLine(complaint) || `${program} ended with ${status}`);
     await feeding;
   } finally {
     stop();
@@ -83,6 +83,9 @@ async function* runProgram(
     signal.removeEventListener('abort', stop);
   }
 }
+
+/** Programs go on about what one might do. */
+const firstLine = (text: string) => text.trim().split(/[;\n]/)[0] as string;
 
 function explain(format: Compression, program: string, cause: NodeJS.ErrnoException): Error {
   const why = cause.code === 'ENOENT' ? 'is not installed' : `cannot be started (${cause.message})`;
