@@ -81,7 +81,8 @@ export async function locateStream(
     onSource(at.source);
   }
   if (options.snapshot !== undefined) {
-    throw new RangeError(`expected a qcow2 image with a snapshot "${options.snapshot}", got ${source.name}`);
+    const message = `expected a qcow2 image with a snapshot "${options.snapshot}", got another kind of file`;
+    throw new MigrationError('bad-qcow2', message, placeIn(source, offset));
   }
   return { ...at, containers, findings: [] };
 }

@@ -26,8 +26,7 @@ export interface Qcow2Image {
 
 /** Reads the header and the snapshot table. @throws MigrationError for what the format forbids */
 export async function readQcow2(file: ByteSource, tables: BlockCache): Promise<Qcow2Image> {
-  const size = file.size ?? 0;
-  const head = await tables.read(0, Math.min(qcow2HeaderLength, size));
+  const head = await tables.read(0, Math.min(qcow2HeaderLength, file.size ?? 0));
   const header = decodeQcow2Header(head, placeIn(file, 0));
   const snapshots: Qcow2Snapshot[] = [];
   for (let i = 0, at = header.snapshotsOffset; i < header.snapshotCount; i++) {
@@ -36,9 +35,8 @@ export async function readQcow2(file: ByteSource, tables: BlockCache): Promise<Q
     if (at + length - header.snapshotsOffset > maxTableBytes) {
       throw new MigrationError('limit-exceeded', `expected at most ${maxTableBytes} bytes of snapshot table`, place);
     }
-    // The last entry's padding may lie beyond the end.
-    snapshots.push(decodeSnapshot(await tables.read(at, Math.min(length, size - at)), header, place));
-    at += length;
+    snapshots.push(decodeSnapshot(await tables.read(at, length), header, place));
+    at += Math.ceil(length / 8) * 8;
   }
   return { name: file.name, header, snapshots };
 }

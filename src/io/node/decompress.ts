@@ -1,8 +1,9 @@
 /**
- * Decompression in Node: gzip, and zstd where Node has it (22.15 and later), by node:zlib; xz by a library; the others by
- * the program of that name, fed and read through pipes.
+ * Decompression in Node: gzip by node:zlib, xz by a library, the others by the program of that name, fed and read through
+ * pipes. Without the program zstd, node:zlib does that, where it can (22.15 and later): the program is preferred, since
+ * node:zlib stops after the first frame, and Node 22 takes no notice of a frame that breaks off.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
@@ -27,11 +28,13 @@ const { createZstdDecompress } = zlib as { createZstdDecompress?: (options: { ch
 export const nodeDecompress: Decompress = (format, chunks, signal) => {
   if (format === 'gzip') return through(zlib.createGunzip({ chunkSize }), chunks, signal);
   if (format === 'xz') return unxz(chunks, signal);
-  if (format === 'zstd' && createZstdDecompress !== undefined) {
+  if (format === 'zstd' && createZstdDecompress !== undefined && !hasProgram('zstd')) {
     return through(createZstdDecompress({ chunkSize }), chunks, signal);
   }
   return runProgram(format, programs[format], chunks, signal);
 };
+
+const hasProgram = (name: string) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
 
 async function* through(
   transform: Duplex,
