@@ -2,7 +2,14 @@
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type InspectedBlock, type InspectedSection, type Inspection, inspect, mapPages } from '../file/inspect.ts';
+import {
+  type InspectedBlock,
+  type InspectedSection,
+  type Inspection,
+  inspect,
+  inspectionOf,
+  mapPages,
+} from '../file/inspect.ts';
 import { MappedRamStore } from '../file/mapped-ram-store.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { SnapshotError } from '../file/qcow2.ts';
@@ -10,7 +17,7 @@ import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { formatPlace } from '../wire/migration-error.ts';
+import { formatPlace, MigrationError } from '../wire/migration-error.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './containers.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
@@ -57,13 +64,29 @@ Examples:
   vmferry inspect 'disk.qcow2#before-upgrade'`,
     )
     .action(async (location: string, options: InspectOptions) => {
+      let isOpen = false;
       try {
-        await withFile('inspect', location, options, (file) => run(file, options));
+        await withFile('inspect', location, options, (file) => {
+          isOpen = true;
+          return run(file, options);
+        });
       } catch (error) {
-        if (!(error instanceof SnapshotError) || error.wanted !== undefined) throw error;
-        process.stdout.write(`${describeSnapshots(error, options.json === true)}\n`);
+        if (isOpen) throw error;
+        showUnopened(error, options);
       }
     });
+}
+
+/** A file may say what it is although there is no stream to read. */
+function showUnopened(error: unknown, options: InspectOptions): void {
+  if (error instanceof SnapshotError && error.wanted === undefined) {
+    process.stdout.write(`${describeSnapshots(error, options.json === true)}\n`);
+  } else if (error instanceof MigrationError && options.json === true) {
+    printJson(inspectionOf(error), new Map());
+    process.exitCode = ExitCode.badInput;
+  } else {
+    throw error;
+  }
 }
 
 async function run(file: MigrationFile, options: InspectOptions): Promise<void> {

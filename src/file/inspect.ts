@@ -141,7 +141,21 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
   return { inspection: report(file, survey, error), states: survey.blocks };
 }
 
-function report(file: MigrationFile, survey: Survey, error: Finding | null): Inspection {
+/** What there is to say of a file that could not even be opened. */
+export function inspectionOf(error: MigrationError): Inspection {
+  const { source, coordinate } = error.place;
+  const nothing = new Survey({ source, coordinate });
+  return report({ source: { name: source }, offset: 0, containers: [] }, nothing, error.toFinding());
+}
+
+/** What is known of a file before it is read. */
+interface Opened {
+  source: { name: string };
+  offset: number;
+  containers: readonly Container[];
+}
+
+function report(file: Opened, survey: Survey, error: Finding | null): Inspection {
   const { configuration, description } = survey;
   const isUnordered = survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
   const records = (kind: PageKind) => survey.records[kind] as RecordCount;
