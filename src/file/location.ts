@@ -34,7 +34,16 @@ export function splitSnapshot(
 export function splitUrl(location: string): { url: string; snapshot: string | undefined; offset: number | undefined } {
   const { path, offset } = parseLocation(location);
   const url = new URL(path);
-  const snapshot = url.hash === '' ? undefined : decodeURIComponent(url.hash.slice(1));
+  const snapshot = url.hash === '' ? undefined : decodeFragment(url.hash.slice(1));
   url.hash = '';
   return { url: url.href, snapshot, offset };
+}
+
+/** The text of a fragment; one with a lone % is taken as it is. */
+function decodeFragment(fragment: string): string {
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment;
+  }
 }
