@@ -4,17 +4,20 @@
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
 
+import { splitUrl } from './file/location.ts';
 import { type MigrationFile, type OpenOptions, openFile } from './file/open.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
+import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
 import { MemoryFile } from './io/memory-file.ts';
 import { StreamSource } from './io/stream-source.ts';
 
 /** What {@link open} takes, apart from a {@link ByteSource} of your own. */
-export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSource;
+export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSource | HttpUrl;
 
 /**
- * Opens a migration stream or mapped-ram file.
+ * Opens a migration stream or mapped-ram file, or what contains one: a libvirt save image, a compressed stream, the
+ * snapshot of a qcow2 image (`options.snapshot`). A URL may end in `#SNAPSHOT` or `,offset=N`.
  *
  * @example
  * const file = await open(blob);
@@ -24,13 +27,25 @@ export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSour
  * @throws TypeError for anything that is not a source of bytes.
  */
 export async function open(input: Openable, options: OpenInput = {}): Promise<MigrationFile> {
-  return openFile(toSource(input), { ...options, channels: options.channels?.map(toSource) ?? [] });
+  const { channels = [], ...others } = options;
+  const given = { ...others, channels: channels.map(toSource) };
+  if (typeof input === 'string' && isHttp(input)) return openUrl(input, given);
+  return openFile(toSource(input), given);
 }
 
 /** {@link OpenOptions} with channels as {@link Openable} as the file itself. */
 export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly Openable[] };
 
-function toSource(input: Openable): ByteSource {
+async function openUrl(location: string, options: OpenOptions): Promise<MigrationFile> {
+  const { url, snapshot, offset } = splitUrl(location);
+  const where = {
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(offset === undefined ? {} : { offset }),
+  };
+  return openFile(await openHttp(url), { ...where, ...options });
+}
+
+function toSource(input: unknown): ByteSource {
   if (input instanceof Uint8Array) return new MemoryFile('memory', input);
   if (typeof Blob !== 'undefined' && input instanceof Blob) return new BlobSource(input);
   if (input instanceof ReadableStream) return openReadable(input);
@@ -52,6 +67,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 }
 
 export type { ChannelReport } from './file/channels.ts';
+export type { Container, ContainerOptions } from './file/container.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
 export {
@@ -65,6 +81,7 @@ export {
 } from './file/inspect.ts';
 export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
   type ContentPiece,
   type Digest,
@@ -83,6 +100,13 @@ export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, verify } from './file/verify.ts';
 export { BlobSource } from './io/blob-source.ts';
 export type { ByteSource, ByteStore } from './io/byte-source.ts';
+export {
+  type Compression,
+  type Decompress,
+  MissingDecompressorError,
+  portableDecompress,
+} from './io/compression.ts';
+export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
@@ -99,6 +123,8 @@ export { PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
+export { type Domain, findDomain } from './wire/libvirt-header.ts';
 export {
   type Finding,
   type FindingCode,
@@ -108,3 +134,4 @@ export {
   type Place,
   type Severity,
 } from './wire/migration-error.ts';
+export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';

@@ -2,14 +2,20 @@
  * vmferry in Node: everything of `index.ts`, and files, pipes and standard input by their paths.
  */
 
+import { existsSync } from 'node:fs';
+import { parseLocation, splitSnapshot } from './file/location.ts';
 import type { MigrationFile, OpenOptions } from './file/open.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
 import type { ByteSource } from './io/byte-source.ts';
+import { isHttp } from './io/http-source.ts';
 import { NodeCodecs } from './io/node/codecs.ts';
+import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
 
+export { parseLocation } from './file/location.ts';
 export * from './index.ts';
 export { NodeCodecs } from './io/node/codecs.ts';
+export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, openScratch } from './io/node/output-file.ts';
 
@@ -17,8 +23,9 @@ export { OutputFile, openScratch } from './io/node/output-file.ts';
 export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly (string | Openable)[] };
 
 /**
- * Opens a migration stream or mapped-ram file: a path, `-` for standard input, `PATH,offset=N`, or whatever
- * the portable `open` takes.
+ * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,
+ * `IMAGE#SNAPSHOT` for a qcow2 image, an http(s) URL, or whatever the portable `open` takes. What is compressed is
+ * decompressed by Node and by installed programs.
  *
  * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file or a channel cannot be opened.
  */
@@ -30,31 +37,21 @@ export async function open(input: string | Openable, options: OpenInput = {}): P
     return source;
   };
   try {
-    const { path, offset } = typeof input === 'string' ? parseLocation(input) : { path: input, offset: undefined };
-    const source = typeof path === 'string' ? await openPath(path) : path;
     const channels: Openable[] = [];
     for (const channel of options.channels ?? []) {
       channels.push(typeof channel === 'string' ? await openPath(channel) : channel);
     }
-    const place = offset === undefined ? {} : { offset };
-    return await openAnywhere(source, { ...place, codecs: new NodeCodecs(), ...options, channels });
+    const withNode = { codecs: new NodeCodecs(), decompress: nodeDecompress, ...options, channels };
+    if (typeof input !== 'string' || isHttp(input)) return await openAnywhere(input, withNode);
+    const { path, snapshot } = splitSnapshot(input, existsSync);
+    const location = snapshot === undefined ? parseLocation(path) : { path, offset: undefined };
+    const where = {
+      ...(snapshot === undefined ? {} : { snapshot }),
+      ...(location.offset === undefined ? {} : { offset: location.offset }),
+    };
+    return await openAnywhere(await openPath(location.path), { ...where, ...withNode });
   } catch (error) {
     for (const source of opened) await source.close();
     throw error;
   }
-}
-
-const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
-
-/**
- * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is decimal or 0x hex, with an optional suffix K, M, G or T.
- * @throws RangeError for an offset beyond 2^53 - 1.
- */
-export function parseLocation(location: string): { path: string; offset: number | undefined } {
-  const match = /^(.+),offset=(0x[0-9a-f]+|\d+)([kmgt]?)$/i.exec(location);
-  if (match === null) return { path: location, offset: undefined };
-  const [, path = '', digits = '', suffix = ''] = match;
-  const offset = Number(digits) * (multipliers[suffix.toLowerCase()] as number);
-  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${digits}${suffix}`);
-  return { path, offset };
 }

@@ -188,7 +188,7 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-function refuseInput({ source, channelSources }: MigrationFile, path: string): void {
+function refuseInput({ input: source, channelSources }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
   if (target === undefined) return;
   for (const each of [source, ...channelSources]) {

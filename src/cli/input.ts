@@ -15,7 +15,10 @@ export interface InputOptions {
 /** Gives a command its argument FILE and the options that say what belongs to it. */
 export function addInput(command: Command): Command {
   return command
-    .argument('<FILE>', 'stream or mapped-ram file; - for standard input; PATH,offset=N')
+    .argument(
+      '<FILE>',
+      'stream, mapped-ram file, libvirt save image, IMAGE.qcow2#SNAPSHOT, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
+    )
     .option(
       '--channel <FILE>',
       'a channel of the multifd migration whose main stream FILE is; once for each, in any order',

@@ -2,14 +2,23 @@
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type InspectedBlock, type InspectedSection, type Inspection, inspect, mapPages } from '../file/inspect.ts';
+import {
+  type InspectedBlock,
+  type InspectedSection,
+  type Inspection,
+  inspect,
+  inspectionOf,
+  mapPages,
+} from '../file/inspect.ts';
 import { MappedRamStore } from '../file/mapped-ram-store.ts';
 import type { MigrationFile } from '../file/open.ts';
+import { SnapshotError } from '../file/qcow2.ts';
 import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { formatPlace } from '../wire/migration-error.ts';
+import { formatPlace, MigrationError } from '../wire/migration-error.ts';
+import { describeContainer, describeSnapshots, libvirtText } from './containers.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { ExitCode } from './run.ts';
@@ -22,6 +31,8 @@ interface InspectOptions extends InputOptions {
   hash?: boolean;
   scratch: string;
   json?: boolean;
+  xml?: boolean;
+  cookie?: boolean;
 }
 
 /** sha256 of each block's final content, by idstr. */
@@ -35,25 +46,56 @@ export function addInspect(program: Command): void {
     .option('--hash', "sha256 of each RAM block's final content")
     .addOption(scratchOption('where --hash keeps the RAM of a stream while it is read'))
     .option('--json', 'print everything as JSON')
+    .option('--xml', 'print the domain XML of a libvirt save image, and nothing else')
+    .option('--cookie', 'print the cookie of a libvirt save image, and nothing else')
     .addHelpText(
       'after',
       `
 Counts are of the final content: what each page's last record was. A file that breaks off is shown as far as it
-can be read; the exit code is then 1.
+can be read; the exit code is then 1. Of a qcow2 image without #SNAPSHOT the snapshots are listed.
 
 Examples:
   vmferry inspect guest.migration
   vmferry inspect --sections --pages guest.migration
   vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'
   vmferry inspect save.img,offset=4096
-  vmferry inspect main --channel channel0 --channel channel1`,
+  vmferry inspect main --channel channel0 --channel channel1
+  vmferry inspect --xml guest.save
+  vmferry inspect disk.qcow2
+  vmferry inspect 'disk.qcow2#before-upgrade'`,
     )
     .action(async (location: string, options: InspectOptions) => {
-      await withFile('inspect', location, options, (file) => run(file, options));
+      let isOpen = false;
+      try {
+        await withFile('inspect', location, options, (file) => {
+          isOpen = true;
+          return run(file, options);
+        });
+      } catch (error) {
+        if (isOpen) throw error;
+        showUnopened(error, options);
+      }
     });
 }
 
+/** A file may say what it is although there is no stream to read. */
+function showUnopened(error: unknown, options: InspectOptions): void {
+  if (error instanceof SnapshotError && error.wanted === undefined) {
+    process.stdout.write(`${describeSnapshots(error, options.json === true)}\n`);
+  } else if (error instanceof MigrationError && options.json === true) {
+    printJson(inspectionOf(error), new Map());
+    process.exitCode = ExitCode.badInput;
+  } else {
+    throw error;
+  }
+}
+
 async function run(file: MigrationFile, options: InspectOptions): Promise<void> {
+  for (const what of ['xml', 'cookie'] as const) {
+    if (options[what] !== true) continue;
+    process.stdout.write(`${libvirtText(file, what).trimEnd()}\n`);
+    return;
+  }
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   // What is no page store itself becomes one on the way.
   const needsStore = options.hash === true && !(file.isSeekable && (await isMappedRam(file)));
@@ -124,6 +166,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const kind = format === 'stream' ? 'migration stream' : 'mapped-ram file';
   const state = inspection.complete ? paint('green', 'complete') : paint('red', 'not complete');
   const facts: [string, string][] = [
+    ...inspection.containers.flatMap(describeContainer),
     ['format', [`QEMU ${kind}`, version === null ? 'no version' : `version ${version}`, state].join(', ')],
     [
       'length',

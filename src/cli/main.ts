@@ -15,8 +15,10 @@ const program = new Command('vmferry')
   .addHelpText(
     'after',
     `
-FILE is a path, - for standard input, or PATH,offset=N for a stream inside a file; with --channel for each channel
-of a multifd migration, FILE is its main stream.
+FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset=N for a stream inside a file. It is a
+stream, a mapped-ram file, a libvirt save image, or one of these compressed by gzip, bzip2, xz, lzop or zstd;
+DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id. With --channel for each channel of a
+multifd migration, FILE is its main stream.
 Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
 
 Examples:
@@ -24,6 +26,8 @@ Examples:
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry verify main --channel channel0 --channel channel1
+  vmferry inspect /var/lib/libvirt/qemu/save/guest.save
+  vmferry verify 'disk.qcow2#before-upgrade'
   ssh host cat guest.migration | vmferry verify -`,
   );
 

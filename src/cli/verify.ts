@@ -1,8 +1,8 @@
 /** `vmferry verify`: is this file sound? */
 import type { Command } from 'commander';
 import type { CountedFinding } from '../file/finding-log.ts';
-import { type Verification, verify } from '../file/verify.ts';
-import type { Severity } from '../wire/migration-error.ts';
+import { type Verification, verificationOf, verify } from '../file/verify.ts';
+import { MigrationError, type Severity } from '../wire/migration-error.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { ExitCode } from './run.ts';
@@ -20,11 +20,16 @@ Exit code 0: no errors; 1: the file is bad.
 Examples:
   vmferry verify guest.migration
   vmferry verify --json guest.migration | jq '.findings[].code'
-  zcat guest.migration.gz | vmferry verify -
+  vmferry verify guest.migration.gz
+  ssh host cat guest.migration | vmferry verify -
   vmferry verify main --channel channel0 --channel channel1`,
     )
     .action(async (location: string, options: InputOptions & { json?: boolean }) => {
-      const verification = await withFile('verify', location, options, verify);
+      const verification = await withFile('verify', location, options, verify).catch((error) => {
+        // What is around the stream is found bad when the file is opened.
+        if (error instanceof MigrationError) return verificationOf(error);
+        throw error;
+      });
       const text = options.json === true ? JSON.stringify(verification, null, 2) : describe(verification);
       process.stdout.write(`${text}\n`);
       process.exitCode = verification.ok ? ExitCode.ok : ExitCode.badInput;

@@ -1,10 +1,15 @@
 /** inspect: what is in a file, as far as it can be read. */
+import { originOf } from '../io/byte-source.ts';
+import type { Compression } from '../io/compression.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, SectionKind } from '../vm/flow.ts';
 import type { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { type Domain, findDomain, type LibvirtHeader } from '../wire/libvirt-header.ts';
 import { type Finding, MigrationError } from '../wire/migration-error.ts';
+import type { Qcow2Snapshot } from '../wire/qcow2.ts';
 import type { ChannelReport } from './channels.ts';
+import type { Container } from './container.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
 import type { RamSink } from './settle.ts';
@@ -41,9 +46,36 @@ export interface InspectedSection {
   boundary?: Boundary;
 }
 
+/** What a stream was found in. Sizes in bytes. */
+export type InspectedContainer =
+  | { kind: 'compressed'; format: Compression }
+  | ({
+      kind: 'libvirt';
+      xmlLength: number;
+      /** Null: there is none. */
+      cookieLength: number | null;
+      domain: Domain;
+    } & LibvirtHeader)
+  | ({ kind: 'qcow2' } & InspectedSnapshot);
+
+/** An internal snapshot of a qcow2 image. Sizes in bytes. */
+export interface InspectedSnapshot {
+  id: string;
+  name: string;
+  /** When it was made by the host's clock, in seconds since 1970. */
+  date: number;
+  /** The guest's clock, in seconds. */
+  vmClock: number;
+  /** 0: of the disk alone. */
+  vmStateSize: number;
+  diskSize: number;
+}
+
 /** What a file holds. All sizes and offsets in bytes. */
 export interface Inspection {
   source: string;
+  /** What the stream was found in, from the outside in. */
+  containers: InspectedContainer[];
   format: 'stream' | 'mapped-ram';
   /** Version of the stream format; null if the header was not readable. */
   version: number | null;
@@ -97,7 +129,7 @@ export interface InspectResult {
  * `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
-  const survey = new Survey(file.source.name, options.pages === true);
+  const survey = new Survey(originOf(file.source), options.pages === true);
   let error: Finding | null = null;
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
@@ -112,7 +144,27 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
   return { inspection: report(file, survey, error), states: survey.blocks };
 }
 
-function report(file: MigrationFile, survey: Survey, error: Finding | null): Inspection {
+/** What there is to say of a file that could not even be opened. */
+export function inspectionOf(error: MigrationError): Inspection {
+  const { source, coordinate } = error.place;
+  const nothing = new Survey({ source, coordinate });
+  const opened: Opened = {
+    source: { name: source },
+    offset: 0,
+    containers: [],
+    channelSources: [],
+    channels: { compression: null, list: [] },
+  };
+  return report(opened, nothing, error.toFinding());
+}
+
+/** What is known of a file before it is read. */
+type Opened = { source: { name: string } } & Pick<
+  MigrationFile,
+  'offset' | 'containers' | 'channelSources' | 'channels'
+>;
+
+function report(file: Opened, survey: Survey, error: Finding | null): Inspection {
   const { configuration, description } = survey;
   const { channels } = file;
   const hasChannels = file.channelSources.length > 0;
@@ -120,6 +172,7 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Ins
   const records = (kind: PageKind) => survey.records[kind] as RecordCount;
   return {
     source: file.source.name,
+    containers: file.containers.map(reportContainer),
     format: survey.format,
     version: survey.version ?? null,
     machine: configuration?.machine ?? null,
@@ -158,6 +211,21 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Ins
     findings: survey.findings.list(),
     error,
   };
+}
+
+function reportContainer(container: Container): InspectedContainer {
+  if (container.kind === 'compressed') return container;
+  if (container.kind === 'qcow2') return { kind: 'qcow2', ...reportSnapshot(container.snapshot) };
+  const { header, data } = container;
+  const length = (text: string) => new TextEncoder().encode(text).length;
+  const cookieLength = data.cookie === undefined ? null : length(data.cookie);
+  return { kind: 'libvirt', ...header, xmlLength: length(data.xml), cookieLength, domain: findDomain(data.xml) };
+}
+
+/** A snapshot, in numbers and texts that JSON can hold. */
+export function reportSnapshot(snapshot: Qcow2Snapshot): InspectedSnapshot {
+  const { id, name, dateSeconds, dateNanoseconds, vmClock, vmStateSize, diskSize } = snapshot;
+  return { id, name, date: dateSeconds + dateNanoseconds / 1e9, vmClock: Number(vmClock) / 1e9, vmStateSize, diskSize };
 }
 
 function reportBlock(block: RamBlock, pages: PageCounts): InspectedBlock {

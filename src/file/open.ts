@@ -3,7 +3,7 @@
  */
 
 import type { ByteSource } from '../io/byte-source.ts';
-import { readFully } from '../io/byte-source.ts';
+import { originOf, readFully } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/window-reader.ts';
@@ -15,11 +15,12 @@ import { makeRamState, type RamState } from '../wire/ram-record.ts';
 import { decodeStream } from '../wire/stream.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
 import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
+import { type Container, type ContainerOptions, type Located, locateStream } from './container.ts';
 import { Staging } from './staging.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 
-export interface OpenOptions {
-  /** Where the stream begins in the source, in bytes. Default 0. */
+export interface OpenOptions extends ContainerOptions {
+  /** Where the stream, or what it is in, begins in the source, in bytes. Default 0. */
   offset?: number;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
@@ -50,14 +51,20 @@ const trailingLimit = 64 << 20;
 
 /** A migration stream or mapped-ram file that was opened. One Flow is read at a time. */
 export class MigrationFile {
+  /** What was opened. */
+  readonly input: ByteSource;
+  /** What the stream is read from: the input, or one that decompresses it or gathers it from clusters. */
   readonly source: ByteSource;
   /** Where the stream begins in the source. */
   readonly offset: number;
+  /** What the stream was found in, from the outside in. */
+  readonly containers: readonly Container[];
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
   readonly staging: Staging;
   /** The channels of a multifd migration; none: they are not known. */
   readonly channelSources: readonly ByteSource[];
+  readonly #findings: readonly Finding[];
   readonly #batch: PageBatch;
   readonly #buffers: WindowBuffers;
   readonly #channelBuffers: readonly WindowBuffers[];
@@ -68,17 +75,25 @@ export class MigrationFile {
   #reader: WindowReader | undefined;
   #isReading = false;
 
-  constructor(source: ByteSource, kernel: Kernel, options: OpenOptions) {
+  constructor(
+    input: ByteSource,
+    { source, offset, containers, findings }: Located,
+    kernel: Kernel,
+    options: OpenOptions,
+  ) {
+    this.input = input;
     this.source = source;
-    this.offset = options.offset ?? 0;
+    this.offset = offset;
+    this.containers = containers;
+    this.#findings = findings;
     this.kernel = kernel;
     this.channelSources = options.channels ?? [];
     this.#codecs = options.codecs ?? new PortableCodecs();
     this.#channelBuffers = allocateChannels(kernel, this.channelSources.length);
-    this.#unpacker = new PageUnpacker(kernel, this.#codecs, source.name);
+    this.#unpacker = new PageUnpacker(kernel, this.#codecs, originOf(source));
     this.#buffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity, source.name);
+    this.staging = new Staging(kernel, batchCapacity, source.name, source.coordinate);
   }
 
   /** Whether the Flow can be read more than once. */
@@ -119,6 +134,7 @@ export class MigrationFile {
   }
 
   async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
+    for (const finding of this.#findings) yield { kind: 'finding', finding };
     if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
     const read = options.read ?? 'pages';
     const ram = makeRamState();
@@ -163,16 +179,29 @@ export class MigrationFile {
   }
 }
 
-/** Opens a source. @throws RangeError for an impossible offset, or more channels than there can be. */
+/**
+ * Opens a source: a stream, or what contains one. If that fails, the source is closed, and so are its channels.
+ * @throws RangeError for an impossible offset, more channels than there can be, and a qcow2 image of which no snapshot
+ *   was named (SnapshotError); MigrationError for a container that cannot be read; MissingDecompressorError
+ */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
   const { offset = 0, variant, channels = [] } = options;
-  if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
-  if (channels.length > maxChannels) {
-    throw new RangeError(`expected at most ${maxChannels} channels, got ${channels.length}`);
+  let opened = source;
+  try {
+    if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
+    if (channels.length > maxChannels) {
+      throw new RangeError(`expected at most ${maxChannels} channels, got ${channels.length}`);
+    }
+    const located = await locateStream(source, offset, options, (outermost) => {
+      opened = outermost;
+    });
+    const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) };
+    const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
+    return new MigrationFile(source, located, kernel, options);
+  } catch (error) {
+    for (const each of [opened, ...channels]) await each.close();
+    throw error;
   }
-  const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) };
-  const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
-  return new MigrationFile(source, kernel, options);
 }
 
 /** Looks for the description at the end of a source with random access. */

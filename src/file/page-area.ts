@@ -182,7 +182,7 @@ export class PageArea {
   }
 
   #error(code: 'bad-delta', batch: PageBatch, record: number, message: string): MigrationError {
-    return new MigrationError(code, message, pagePlace(this.#staging.source, this.block, batch, record));
+    return new MigrationError(code, message, pagePlace(this.#staging.origin, this.block, batch, record));
   }
 }
 

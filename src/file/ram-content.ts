@@ -2,7 +2,7 @@
  * The final content of a file's RAM, for what reads it in address order: a mapped-ram file is read where it lies, a
  * stream is settled into a scratch file first, since its passes overwrite each other.
  */
-import type { ByteStore } from '../io/byte-source.ts';
+import { type ByteStore, placeIn } from '../io/byte-source.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
@@ -93,9 +93,7 @@ function requirePages(file: MigrationFile, block: RamBlock, firstPage: number, b
   const size = file.source.size as number;
   if (end <= size) return;
   throw new MigrationError('truncated', `expected page ${page} to end at ${end}, got a file of ${size} bytes`, {
-    source: file.source.name,
-    offset: size,
-    coordinate: 'file',
+    ...placeIn(file.source, size),
     section: 'ram',
     block: block.idstr,
     page,

@@ -2,6 +2,7 @@
  * settle(file, sink): takes a file's Flow to its end and leaves what is there when everything has arrived.
  * The strict reader: anything that makes content doubtful is thrown, not collected (`verify.ts` collects).
  */
+import { placeIn } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -58,12 +59,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         throw new MigrationError(
           'unsupported',
           'the pages of a multifd migration are in its channels, which were not given',
-          {
-            source: file.source.name,
-            offset: item.offset,
-            coordinate: 'file',
-            section: 'ram',
-          },
+          { ...placeIn(file.source, item.offset), section: 'ram' },
         );
       case 'unread-pages':
         throw new MigrationError('unsupported', `pages compressed with ${item.method} are not decoded`, item.place);
@@ -97,9 +93,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
 
 function tooMuchState(file: MigrationFile, device: DeviceSection, bytes: number): MigrationError {
   return new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
-    source: file.source.name,
-    offset: device.offset,
-    coordinate: 'file',
+    ...placeIn(file.source, device.offset),
     section: device.name,
   });
 }

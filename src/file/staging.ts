@@ -4,6 +4,7 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { PlaceOrigin } from '../wire/migration-error.ts';
 
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
@@ -17,8 +18,8 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
 
 export class Staging {
   readonly kernel: Kernel;
-  /** Name of the source of the pages, for errors. */
-  readonly source: string;
+  /** The source of the pages, for places. */
+  readonly origin: PlaceOrigin;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;
   /** The slots' bytes. */
@@ -32,8 +33,8 @@ export class Staging {
   readonly bitmap: Uint8Array;
   readonly bitmapAddress: number;
 
-  constructor(kernel: Kernel, batchCapacity: number, source: string) {
-    this.source = source;
+  constructor(kernel: Kernel, batchCapacity: number, source: string, coordinate: PlaceOrigin['coordinate'] = 'file') {
+    this.origin = { source, coordinate };
     this.kernel = kernel;
     this.address = kernel.allocate(slotBytes);
     this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);

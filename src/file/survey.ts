@@ -6,7 +6,7 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
 import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { Place } from '../wire/migration-error.ts';
+import type { Place, PlaceOrigin } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
@@ -54,15 +54,15 @@ export class Survey {
   /** Offset of the first byte after the stream, if it ended. */
   end: number | undefined;
   #lastBoundary: Boundary | undefined;
-  readonly #source: string;
+  readonly #origin: PlaceOrigin;
   readonly #keepBitmaps: boolean;
 
   /**
-   * `source` is the name for places. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
+   * `origin` is the first half of places. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
    * many there are.
    */
-  constructor(source: string, keepBitmaps = false) {
-    this.#source = source;
+  constructor(origin: PlaceOrigin, keepBitmaps = false) {
+    this.#origin = origin;
     this.#keepBitmaps = keepBitmaps;
   }
 
@@ -154,7 +154,7 @@ export class Survey {
   /** Valid, but RAM is not all there. */
   #noteMultifd(offset: number): void {
     const message = 'the pages of a multifd migration are in its channels, which were not given';
-    const place = { source: this.#source, offset, coordinate: 'file', section: 'ram' } as const;
+    const place = { ...this.#origin, offset, section: 'ram' };
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
   }
 
@@ -208,13 +208,11 @@ export class Survey {
 }
 
 /** Where a record of a batch stands. */
-export function pagePlace(source: string, block: RamBlock, batch: PageBatch, record: number): Place {
-  const { origin } = batch;
+export function pagePlace(origin: PlaceOrigin, block: RamBlock, batch: PageBatch, record: number): Place {
   return {
-    source: origin.source ?? source,
-    ...(origin.channel === undefined ? {} : { channel: origin.channel }),
+    ...origin,
+    ...batch.origin,
     offset: batch.offset[record] as number,
-    coordinate: origin.coordinate ?? 'file',
     section: 'ram',
     block: block.idstr,
     page: batch.page[record] as number,

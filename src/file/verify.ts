@@ -4,6 +4,7 @@
  *
  * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
  */
+import { originOf, placeIn } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { DeviceSection, FlowItem } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -53,6 +54,21 @@ export async function verify(file: MigrationFile): Promise<Verification> {
   };
 }
 
+/** What there is to say of a file that could not even be opened. */
+export function verificationOf(error: MigrationError): Verification {
+  return {
+    source: error.place.source,
+    format: 'stream',
+    ok: false,
+    machine: null,
+    ramBytes: 0,
+    pageRecords: 0,
+    sections: 0,
+    length: null,
+    findings: [{ ...error.toFinding(), count: 1 }],
+  };
+}
+
 /** A device section without its body. */
 type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & { size: number };
 
@@ -72,7 +88,7 @@ class Checks {
 
   constructor(file: MigrationFile) {
     this.#file = file;
-    this.survey = new Survey(file.source.name);
+    this.survey = new Survey(originOf(file.source));
   }
 
   take(item: FlowItem): void {
@@ -100,7 +116,7 @@ class Checks {
   }
 
   #place(offset: number): Place {
-    return { source: this.#file.source.name, offset, coordinate: 'file' };
+    return placeIn(this.#file.source, offset);
   }
 
   #add(code: FindingCode, message: string, place: Place): void {
@@ -148,12 +164,12 @@ class Checks {
     const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
     const message = 'pages sent in full although they are zero';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
-    const last = pagePlace(this.#file.source.name, block, batch, zeroPages.lastIndexOf(1));
+    const last = pagePlace(originOf(this.#file.source), block, batch, zeroPages.lastIndexOf(1));
     this.survey.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
-    return makeFinding(code, message, pagePlace(this.#file.source.name, block, batch, record));
+    return makeFinding(code, message, pagePlace(originOf(this.#file.source), block, batch, record));
   }
 
   /** All iterables end together: no START or PART comes after an END, but in postcopy. */

@@ -3,12 +3,14 @@
  * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
  */
 
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError, type Place, type PlaceOrigin } from '../wire/migration-error.ts';
 
 /** Bytes that can be read. */
 export interface ByteSource {
   /** What to call it in messages. */
   readonly name: string;
+  /** What its positions count; not given: bytes of the file that `name` names. */
+  readonly coordinate?: PlaceOrigin['coordinate'];
   /** Total bytes; undefined for a source that can only be read forward. */
   readonly size: number | undefined;
   /**
@@ -30,14 +32,24 @@ export interface ByteStore extends ByteSource {
   sync(): Promise<void>;
 }
 
+/** The first half of all places in a source. */
+export function originOf({ name, coordinate = 'file' }: ByteSource): PlaceOrigin {
+  return { source: name, coordinate };
+}
+
+/** A place in a source. */
+export function placeIn(source: ByteSource, offset: number): Place {
+  return { ...originOf(source), offset };
+}
+
 /** Fills all of `target` from `position` on. @throws MigrationError `truncated` if the source ends before. */
 export async function readFully(source: ByteSource, target: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < target.length) {
     const count = await source.read(target.subarray(done), position + done);
     if (count === 0) {
-      const place = { source: source.name, offset: position + done, coordinate: 'file' } as const;
-      throw new MigrationError('truncated', `expected ${target.length} bytes at ${position}, got ${done}`, place);
+      const message = `expected ${target.length} bytes at ${position}, got ${done}`;
+      throw new MigrationError('truncated', message, placeIn(source, position + done));
     }
     done += count;
   }

@@ -57,6 +57,7 @@ export class WindowReader {
     this.#bodyBytes = buffers.bodyBytes;
     this.window = new ByteWindow(kernel.bytes, source.name);
     if (source.size !== undefined) this.window.size = source.size;
+    if (source.coordinate !== undefined) this.window.coordinate = source.coordinate;
     this.#next = offset;
     this.#place(offset, this.#bodies[0], this.#bodies[0]);
   }

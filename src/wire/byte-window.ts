@@ -8,7 +8,7 @@
  *     bytes   |....consumed....|######unread######|....stale....|
  *                              ^ position         ^ limit
  */
-import { MigrationError, type Place } from './migration-error.ts';
+import { MigrationError, type Place, type PlaceOrigin } from './migration-error.ts';
 
 /** What a decoder asks of its driver. */
 export type Want =
@@ -53,6 +53,8 @@ export class ByteWindow {
   base = 0;
   /** No bytes follow `limit`. */
   ended = false;
+  /** What offsets count, for places. */
+  coordinate: PlaceOrigin['coordinate'] = 'file';
   /** Idstr of the section that is being read, for places. */
   section: string | undefined;
   /** Number of the multifd channel that the source is, for places. */
@@ -76,7 +78,7 @@ export class ByteWindow {
   }
 
   place(offset = this.offset): Place {
-    const place: Place = { source: this.source, offset, coordinate: 'file' };
+    const place: Place = { source: this.source, offset, coordinate: this.coordinate };
     if (this.channel !== undefined) place.channel = this.channel;
     return this.section === undefined ? place : { ...place, section: this.section };
   }

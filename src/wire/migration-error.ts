@@ -16,8 +16,11 @@ export interface Place {
   channel?: number;
   /** Byte offset from the start of the source, also when the stream begins at `,offset=N`. */
   offset: number;
-  /** `file`: offset counts bytes of the source itself; `decompressed`: of what came out of a decompressor. */
-  coordinate: 'file' | 'decompressed';
+  /**
+   * What offset counts: `file`: bytes of the source itself; `decompressed`: of what came out of a decompressor;
+   * `vm-state`: of the VM state of a qcow2 snapshot.
+   */
+  coordinate: 'file' | 'decompressed' | 'vm-state';
   /** Idstr of the section it is in. */
   section?: string;
   /** Idstr of the RAM block it is about. */
@@ -25,6 +28,9 @@ export interface Place {
   /** Page index within the block. */
   page?: number;
 }
+
+/** What the offsets of one source are counted in: the part that all its places have in common. */
+export type PlaceOrigin = Pick<Place, 'source' | 'coordinate'>;
 
 /** Every code, its usual severity and its meaning in a line. The codes are stable; the texts may improve. */
 export const findingCodes = {
@@ -67,6 +73,13 @@ export const findingCodes = {
   'unknown-capability': ['warning', 'a capability in the configuration that is not known to change the format'],
   'unaligned-pages': ['info', 'mapped-ram pages not on a 1 MiB boundary, as QEMU would place them'],
   'unknown-section': ['info', 'an iterable section of unknown format, measured by its footer'],
+  'bad-libvirt-header': ['error', 'a libvirt save image whose header or XML contradicts itself'],
+  'incomplete-save': ['error', 'a libvirt save image that was never finished'],
+  'bad-compression': ['error', 'compressed data that are damaged or break off'],
+  'bad-qcow2': ['error', 'a qcow2 image with metadata that the format forbids'],
+  'unclean-image': ['warning', 'a qcow2 image that is marked as dirty or corrupt'],
+  'ambiguous-snapshot': ['warning', "a snapshot's name that is another's id"],
+  'no-vm-state': ['error', 'a qcow2 snapshot of the disk alone'],
   'trailing-data': ['warning', 'bytes after the end of the stream'],
   'trailing-zeros': ['info', 'zero bytes after the end of the stream, as on block devices'],
 } as const satisfies Record<string, readonly [Severity, string]>;
@@ -86,12 +99,14 @@ export function makeFinding(code: FindingCode, message: string, place: Place): F
   return { severity: findingCodes[code][0], code, message, place };
 }
 
+const coordinateNames = { decompressed: 'decompressed', 'vm-state': 'of the VM state' } as const;
+
 const hex = (offset: number) => `0x${offset.toString(16)}`;
 
 /** A place in words: `guest.bin at 0x1f4 (500), section ram, block pc.ram, page 7`. */
 export function formatPlace(place: Place): string {
   let text = `${place.source} at ${hex(place.offset)} (${place.offset}${
-    place.coordinate === 'decompressed' ? ', decompressed' : ''
+    place.coordinate === 'file' ? '' : `, ${coordinateNames[place.coordinate]}`
   })`;
   if (place.channel !== undefined) text += `, channel ${place.channel}`;
   if (place.section !== undefined) text += `, section ${place.section}`;

@@ -51,8 +51,19 @@ const device = (version: number, size: number, name = 'timer') => ({
 const described = (...devices: unknown[]) => vmdescription({ page_size: KIB4, devices });
 const everyPage = Array.from({ length: 16 }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
 
+/** What is said of the file around a stream: see container.test.ts. */
+type OfContainers =
+  | 'bad-libvirt-header'
+  | 'incomplete-save'
+  | 'bad-compression'
+  | 'bad-qcow2'
+  | 'unclean-image'
+  | 'ambiguous-snapshot'
+  | 'no-vm-state';
+type OfStreams = Exclude<FindingCode, OfContainers>;
+
 /** One small stream for each thing that can be found. */
-const streams: { [code in FindingCode]: Uint8Array } = {
+const streams: { [code in OfStreams]: Uint8Array } = {
   'not-a-migration-stream': hex('7f454c46 02010100 00000000'),
   'unsupported-version': hex('5145564d 00000002 00'),
   truncated: join(none, ramStart),
@@ -110,7 +121,7 @@ const channels: { [code in FindingCode]?: Uint8Array } = {
 };
 
 describe.each(kindsOfSource)('verifying a %s', (kind) => {
-  it.each(Object.keys(streams) as FindingCode[])('finds %s', async (code) => {
+  it.each(Object.keys(streams) as OfStreams[])('finds %s', async (code) => {
     const channel = channels[code];
     const options = channel === undefined ? {} : { channels: [new MemoryFile('memory', channel)] };
     const verification = await verify(await opened(streams[code], kind, options));

@@ -15,8 +15,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
+import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
 import { loadFixtures } from '../fixture-files.ts';
@@ -72,6 +74,12 @@ function device(out: ByteWriter, id: number, name: string, body: Uint8Array): vo
 }
 
 const repeat = (text: string, times: number) => new TextEncoder().encode(text.repeat(times));
+
+/** So many MiB of zeros behind `parts`, as gzip members. */
+function gzipZeros(mebibytes: number, parts: Uint8Array[]): Buffer {
+  const zeros = gzipSync(new Uint8Array(MiB), { level: 9 });
+  return Buffer.concat([...parts.map((part) => gzipSync(part)), ...new Array<Buffer>(mebibytes).fill(zeros)]);
+}
 
 interface Hostile {
   name: string;
@@ -206,6 +214,25 @@ const hostile: Hostile[] = [
           .u8(0x7b);
       return out;
     }),
+  },
+  {
+    name: 'a gigabyte of zeros, compressed',
+    write: (path) => writeFileSync(path, gzipZeros(1024, [])),
+    code: 'not-a-migration-stream',
+  },
+  {
+    name: 'a compressed stream with a gigabyte of zeros behind it',
+    write: (path) =>
+      writeFileSync(path, gzipZeros(1024, [endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0).bytes()])),
+  },
+  {
+    name: 'a libvirt image that says it has 4 GiB of XML',
+    write: (path) => {
+      const head = encodeLibvirtHead({ xml: '<domain/>', cookie: undefined, format: 'raw', wasRunning: false });
+      head.fill(0xff, 20, 24);
+      writeFileSync(path, head);
+    },
+    code: 'limit-exceeded',
   },
   {
     name: '300,000 findings',

@@ -1,0 +1,49 @@
+/** What inputs are called on a command line: paths and URLs, with an offset or the name of a snapshot behind them. */
+
+const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/**
+ * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is decimal or 0x hex, with an optional suffix K, M, G or T.
+ * @throws RangeError for an offset beyond 2^53 - 1.
+ */
+export function parseLocation(location: string): { path: string; offset: number | undefined } {
+  const match = /^(.+),offset=(0x[0-9a-f]+|\d+)([kmgt]?)$/i.exec(location);
+  if (match === null) return { path: location, offset: undefined };
+  const [, path = '', digits = '', suffix = ''] = match;
+  const offset = Number(digits) * (multipliers[suffix.toLowerCase()] as number);
+  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${digits}${suffix}`);
+  return { path, offset };
+}
+
+/**
+ * Splits `IMAGE#SNAPSHOT` where the file `IMAGE` is, as `isFile` says; a path that is a file as a whole is not split.
+ */
+export function splitSnapshot(
+  path: string,
+  isFile: (path: string) => boolean,
+): { path: string; snapshot: string | undefined } {
+  if (!path.includes('#') || isFile(path)) return { path, snapshot: undefined };
+  for (let at = path.lastIndexOf('#'); at > 0; at = path.lastIndexOf('#', at - 1)) {
+    const image = path.slice(0, at);
+    if (isFile(image)) return { path: image, snapshot: path.slice(at + 1) };
+  }
+  return { path, snapshot: undefined };
+}
+
+/** Splits a URL from the snapshot or the offset behind it. @throws TypeError for a URL that is none */
+export function splitUrl(location: string): { url: string; snapshot: string | undefined; offset: number | undefined } {
+  const { path, offset } = parseLocation(location);
+  const url = new URL(path);
+  const snapshot = url.hash === '' ? undefined : decodeFragment(url.hash.slice(1));
+  url.hash = '';
+  return { url: url.href, snapshot, offset };
+}
+
+/** The text of a fragment; one with a lone % is taken as it is. */
+function decodeFragment(fragment: string): string {
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment;
+  }
+}

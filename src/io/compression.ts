@@ -1,0 +1,184 @@
+/**
+ * Compressed streams as sources: what a stream is compressed by, and a forward-only source of what comes out of a
+ * decompressor. Decompressors are given by the platform ({@link Decompress}); `portableDecompress` is what there is
+ * everywhere. Memory stays bounded whatever comes out, since it is handed on as it comes.
+ */
+import { MigrationError } from '../wire/migration-error.ts';
+import { type ByteSource, placeIn } from './byte-source.ts';
+import { StreamSource } from './stream-source.ts';
+
+export const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
+export type Compression = (typeof compressions)[number];
+
+/** What files in each format begin with. */
+const magics: [Compression, number[]][] = [
+  ['gzip', [0x1f, 0x8b, 0x08]],
+  ['bzip2', [0x42, 0x5a, 0x68]],
+  ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+  ['lzop', [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a]],
+  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+];
+
+/** What bytes are compressed by, as their beginning says. */
+export function findCompression(head: Uint8Array): Compression | undefined {
+  const format = magics.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0];
+  // The block size of bzip2 is a digit from 1 to 9: its other three bytes may begin any text.
+  return format === 'bzip2' && !/[1-9]/.test(String.fromCharCode(head[3] ?? 0)) ? undefined : format;
+}
+
+/**
+ * Decompresses chunks as they come. When `signal` is aborted nobody wants more.
+ * @throws MissingDecompressorError if there is no way to do it
+ */
+export type Decompress = (
+  format: Compression,
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+) => AsyncIterable<Uint8Array>;
+
+/** The input may be sound, but what decompresses it is not there. */
+export class MissingDecompressorError extends Error {
+  override readonly name = 'MissingDecompressorError';
+  readonly code = 'ERR_MISSING_DECOMPRESSOR';
+
+  /** `missing` names what is not there. */
+  constructor(format: string, missing: string, options?: ErrorOptions) {
+    super(`${format} data cannot be decompressed: ${missing}`, options);
+  }
+}
+
+/** Compressed bytes asked for at a time. */
+const inputBytes = 64 * 1024;
+
+/** A source of what the bytes of `source` from `offset` on are, decompressed. Closing it closes `source`. */
+export function decompressSource(
+  source: ByteSource,
+  offset: number,
+  format: Compression,
+  decompress: Decompress,
+): ByteSource {
+  const ending = new AbortController();
+  let inputFailure: { error: unknown } | undefined;
+  async function* input(): AsyncGenerator<Uint8Array, void> {
+    for (let position = offset; !ending.signal.aborted; ) {
+      const chunk = new Uint8Array(inputBytes);
+      let count = 0;
+      try {
+        count = await source.read(chunk, position);
+      } catch (error) {
+        inputFailure = { error };
+        throw error;
+      }
+      if (count === 0) return;
+      position += count;
+      yield chunk.subarray(0, count);
+    }
+  }
+  async function* output(): AsyncGenerator<Uint8Array, void> {
+    let position = 0;
+    try {
+      for await (const chunk of decompress(format, input(), ending.signal)) {
+        if (chunk.length > 0) yield chunk;
+        position += chunk.length;
+      }
+    } catch (error) {
+      // What failed first says more than what the decompressor makes of it.
+      if (inputFailure !== undefined) throw inputFailure.error;
+      if (error instanceof MigrationError || error instanceof MissingDecompressorError) throw error;
+      const message = `expected ${format} data: ${error instanceof Error ? error.message : String(error)}`;
+      throw new MigrationError('bad-compression', message, {
+        ...placeIn(source, position),
+        coordinate: 'decompressed',
+      });
+    }
+  }
+  const stream = new StreamSource(output(), source.name, () => ending.abort());
+  return {
+    name: source.name,
+    coordinate: 'decompressed',
+    size: undefined,
+    read: (target, position) => stream.read(target, position),
+    async close() {
+      await stream.close();
+      await source.close();
+    },
+  };
+}
+
+/** gzip by the platform's own DecompressionStream (one member, where the platform takes no more), xz by a library. */
+export const portableDecompress: Decompress = (format, chunks, signal) => {
+  if (format === 'gzip') return gunzip(chunks, signal);
+  if (format === 'xz') return unxz(chunks, signal);
+  throw new MissingDecompressorError(format, 'this platform has no decompressor for it');
+};
+
+async function* gunzip(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+  if (typeof DecompressionStream === 'undefined') {
+    throw new MissingDecompressorError('gzip', 'this platform has no DecompressionStream');
+  }
+  const transform = new DecompressionStream('gzip') as unknown as TransformStream<Uint8Array, Uint8Array>;
+  yield* readAll(toReadable(chunks).pipeThrough(transform), signal);
+}
+
+export async function* unxz(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+  const { XzReadableStream } = await loadLibrary(
+    'xz',
+    'xz-decompress',
+    async () => (await import('xz-decompress')).default,
+  );
+  try {
+    yield* readAll(new XzReadableStream(toReadable(chunks)), signal);
+  } catch (error) {
+    const code = /error code (\d+)/.exec((error as Error).message ?? '')?.[1];
+    throw code === undefined ? error : new Error(xzErrors[code] ?? `error ${code}`);
+  }
+}
+
+/** What the library's numbers mean. */
+const xzErrors: Record<string, string> = {
+  3: 'not enough memory for its dictionary',
+  4: 'not enough memory for its dictionary',
+  5: 'no xz format',
+  6: 'options or a checksum that the library does not know',
+  7: 'damaged',
+  8: 'unexpected end of data',
+};
+
+/** Unpacks a raw deflate stream, and does not look at what follows it. */
+export async function inflateRaw(packed: Uint8Array, length: number): Promise<Uint8Array> {
+  const { inflateSync } = await loadLibrary('deflate', 'fflate', () => import('fflate'));
+  return inflateSync(packed, { out: new Uint8Array(length) });
+}
+
+async function loadLibrary<Library>(format: string, name: string, load: () => Promise<Library>): Promise<Library> {
+  try {
+    return await load();
+  } catch (cause) {
+    throw new MissingDecompressorError(format, `the library ${name} cannot be loaded`, { cause });
+  }
+}
+
+function toReadable(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const iterator = chunks[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await iterator.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value as Uint8Array<ArrayBuffer>);
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}
+
+async function* readAll(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+  const reader = stream.getReader();
+  const cancel = () => void reader.cancel().catch(() => {});
+  signal.addEventListener('abort', cancel, { once: true });
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
+  }
+}

@@ -1,0 +1,39 @@
+import { describe, expect, it } from 'vitest';
+import { splitSnapshot, splitUrl } from '../../src/file/location.ts';
+
+describe('a snapshot behind a path', () => {
+  const files = ['disk.qcow2', 'a#b', 'a', 'x#1.qcow2'];
+  const split = (path: string) => splitSnapshot(path, (each) => files.includes(each));
+
+  it.each([
+    ['disk.qcow2', 'disk.qcow2', undefined],
+    ['disk.qcow2#one', 'disk.qcow2', 'one'],
+    ['disk.qcow2#the second #2', 'disk.qcow2', 'the second #2'],
+    ['disk.qcow2#', 'disk.qcow2', ''],
+    // What is a file as a whole is that file, and the longest file wins.
+    ['a#b', 'a#b', undefined],
+    ['a#b#c', 'a#b', 'c'],
+    ['a#c', 'a', 'c'],
+    ['x#1.qcow2#s', 'x#1.qcow2', 's'],
+    ['disk.qcow2#s,offset=5', 'disk.qcow2', 's,offset=5'],
+    ['nowhere#s', 'nowhere#s', undefined],
+    ['#s', '#s', undefined],
+  ])('%s is %s and %j', (path, file, snapshot) => {
+    expect(split(path)).toEqual({ path: file, snapshot });
+  });
+});
+
+describe('a URL', () => {
+  it('may have a snapshot or an offset behind it', () => {
+    const nothing = { snapshot: undefined, offset: undefined };
+    expect(splitUrl('http://h/a?b=c')).toEqual({ ...nothing, url: 'http://h/a?b=c' });
+    expect(splitUrl('https://h/disk%201.qcow2#the%20first')).toEqual({
+      ...nothing,
+      url: 'https://h/disk%201.qcow2',
+      snapshot: 'the first',
+    });
+    expect(splitUrl('http://h/a,offset=4K')).toEqual({ ...nothing, url: 'http://h/a', offset: 4096 });
+    expect(splitUrl('http://h/a#100%')).toEqual({ ...nothing, url: 'http://h/a', snapshot: '100%' });
+    expect(() => splitUrl('http://')).toThrow(TypeError);
+  });
+});

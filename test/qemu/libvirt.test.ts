@@ -1,0 +1,81 @@
+/**
+ * What a real libvirt saved, in every format it has, vmferry reads to the last byte, with the RAM of the saved guest.
+ * VMFERRY_MAKE_FIXTURES=1 keeps the images as test/fixtures/containers.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { delimiter } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { open } from '../../src/node.ts';
+import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
+import { runCli } from '../run-cli.ts';
+import { writeContainerFixture } from './container-fixtures.ts';
+import { Libvirt, lacksLibvirt, type SavedImage, saveFormats } from './libvirt.ts';
+
+const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+
+describe.skipIf(lacksLibvirt())('libvirt save images', () => {
+  let libvirt: Libvirt;
+  beforeAll(async () => {
+    libvirt = await Libvirt.start();
+  });
+  afterAll(() => libvirt?.stop());
+
+  test.each(saveFormats)('%s', async (format) => {
+    const wasRunning = format !== 'gzip';
+    const made = await libvirt.save(format, wasRunning);
+    const env = process.env.VMFERRY_TOOLS
+      ? { PATH: `${process.env.PATH}${delimiter}${process.env.VMFERRY_TOOLS}` }
+      : {};
+    const inspected = await runCli(['inspect', '--json', '--hash', made.file], undefined, { env });
+    expect(inspected.stderr).toBe('');
+    const inspection = JSON.parse(inspected.stdout);
+    expect(inspection).toMatchObject({
+      complete: true,
+      error: null,
+      format: format === 'sparse' ? 'mapped-ram' : 'stream',
+      containers: [{ kind: 'libvirt', version: 2, isFinished: true, format, wasRunning, domain: { type: 'qemu' } }],
+    });
+    const hashes = (blocks: { idstr: string; sha256: string }[]) =>
+      Object.fromEntries(blocks.map((block) => [block.idstr, block.sha256]));
+    expect(hashes(inspection.ram.blocks)).toEqual(
+      Object.fromEntries([...made.truth].map(([idstr, { path }]) => [idstr, sha256(path)])),
+    );
+    const verified = await runCli(['verify', '--json', made.file], undefined, { env });
+    expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, findings: [] });
+
+    const xml = await runCli(['inspect', '--xml', made.file]);
+    expect(xml.stdout).toContain('<title>ferry &amp; quay</title>');
+    expect(xml.stdout).toMatch(/^<domain .*<\/domain>\n$/s);
+    if (process.env.VMFERRY_MAKE_FIXTURES) keep(made);
+  });
+
+  function keep({ format, file, truth, wasRunning, libvirt: version }: SavedImage): void {
+    writeContainerFixture(`libvirt-${format}`, readFileSync(file), {
+      madeBy: `libvirt ${version}, virsh save with save_image_format = "${format}"`,
+      wasRunning,
+      streams: [{ truth }],
+    });
+  }
+
+  test('that our encoder wrote libvirt restores', async () => {
+    const made = await libvirt.save('raw', false);
+    const bytes = readFileSync(made.file);
+    const file = await open(bytes);
+    const [container] = file.containers;
+    if (container?.kind !== 'libvirt') throw new Error('no libvirt image');
+    const stream = bytes.subarray(file.offset);
+    for (const [format, body] of [
+      ['raw', stream],
+      ['gzip', gzipSync(stream)],
+      ['bzip2', execFileSync('bzip2', ['-c'], { input: stream })],
+    ] as const) {
+      const head = encodeLibvirtHead({ ...container.data, format, wasRunning: false, padding: 10 });
+      await libvirt.restore(Buffer.concat([head, body]));
+    }
+    const broken = encodeLibvirtHead({ ...container.data, format: 'raw', wasRunning: false, isFinished: false });
+    await expect(libvirt.restore(Buffer.concat([broken, stream]))).rejects.toThrow(/incomplete/);
+  });
+});

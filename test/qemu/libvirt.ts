@@ -1,0 +1,258 @@
+/**
+ * A real libvirt in a private tree (install-libvirt.sh), in namespaces of its own: its daemon, its QEMUs and its mounts
+ * are gone when the shell that holds them is. It saves a tiny machine of ours in every format it has.
+ */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { guestPage, writeBios } from './guest.ts';
+import { readTruth, type Truth } from './truth.ts';
+
+export const saveFormats = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const;
+export type SaveFormat = (typeof saveFormats)[number];
+
+const root = join(process.env.VMFERRY_LIBVIRT_DIR || join(homedir(), '.cache/vmferry-libvirt'), 'root');
+let told = false;
+
+/** Whether there is no libvirt that could be run; says so. With VMFERRY_REQUIRE_LIBVIRT=1 there has to be one. */
+export function lacksLibvirt(): boolean {
+  if (process.env.VMFERRY_REQUIRE_LIBVIRT === '1') return false;
+  const reason = !existsSync(join(root, 'usr/sbin/libvirtd'))
+    ? 'libvirt is not installed (test/qemu/install-libvirt.sh does it)'
+    : process.getuid?.() !== 0
+      ? 'libvirt is run in namespaces, which needs root'
+      : undefined;
+  if (reason !== undefined && !told) console.warn(`skipped: ${reason}`);
+  told = true;
+  return reason !== undefined;
+}
+
+export type SavedImage = {
+  format: SaveFormat;
+  file: string;
+  truth: Truth;
+  wasRunning: boolean;
+  /** The libvirt that saved, such as `11.3.0`. */
+  libvirt: string;
+};
+
+const domainXml = (name: string, dir: string) => `<domain type='qemu'>
+  <name>${name}</name>
+  <uuid>9f4e1c55-7d4f-4c57-9c7f-0d7a30fbb9a1</uuid>
+  <title>ferry &amp; quay</title>
+  <memory unit='KiB'>2048</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type><loader type='rom'>${dir}/bios.bin</loader></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <serial type='unix'><source mode='bind' path='${dir}/guest'/></serial>
+    <memballoon model='none'/>
+    <video><model type='none'/></video>
+  </devices>
+</domain>
+`;
+
+export class Libvirt {
+  readonly #shell: ChildProcessWithoutNullStreams;
+  /** The directory as libvirt and as we see it. */
+  readonly #inside: string;
+  readonly dir: string;
+  #output = '';
+  #wake = () => {};
+
+  private constructor() {
+    mkdirSync(join(root, 'tmp'), { recursive: true });
+    this.dir = mkdtempSync(join(root, 'tmp/vmferry-'));
+    this.#inside = this.dir.slice(root.length);
+    const mounts = [
+      'proc proc',
+      'sysfs sys',
+      'tmpfs dev/shm',
+      'devpts dev/pts',
+      'tmpfs run',
+      'tmpfs var/lib/libvirt/qemu',
+    ]
+      .map((mount) => mount.split(' '))
+      .map(([type, at]) => `mount -t ${type} ${type} ${root}/${at}`)
+      .join(' && ');
+    const args = [
+      '--mount',
+      '--pid',
+      '--net',
+      '--fork',
+      '--kill-child',
+      'sh',
+      '-c',
+      `${mounts} && exec chroot ${root} sh`,
+    ];
+    this.#shell = spawn('unshare', args, { env: { PATH: process.env.PATH, HOME: this.#inside } });
+    for (const stream of [this.#shell.stdout, this.#shell.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.#output += text;
+        this.#wake();
+      });
+    }
+    this.#shell.on('close', () => {
+      this.#output += '\n(the shell has ended) @status 1\n';
+      this.#wake();
+    });
+  }
+
+  static async start(): Promise<Libvirt> {
+    const libvirt = new Libvirt();
+    try {
+      writeBios(libvirt.dir);
+      // What a restarted daemon finds of the one before is its own.
+      await libvirt.run('mkdir -p /run/libvirt');
+      return libvirt;
+    } catch (error) {
+      libvirt.stop();
+      throw error;
+    }
+  }
+
+  stop(): void {
+    this.#shell.kill('SIGKILL');
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** Runs a command in the tree and returns what it printed. @throws if it fails */
+  async run(command: string, timeout = 60_000): Promise<string> {
+    this.#output = '';
+    this.#shell.stdin.write(`{ ${command}\n} < /dev/null; echo "@status $?"\n`);
+    for (const until = performance.now() + timeout; ; ) {
+      const match = /@status (\d+)\n/.exec(this.#output);
+      if (match !== null) {
+        const said = this.#output.slice(0, match.index);
+        if (match[1] !== '0') throw new Error(`${command}: ${said}`);
+        return said;
+      }
+      const left = until - performance.now();
+      if (left <= 0) throw new Error(`${command} did not end: ${this.#output}`);
+      await Promise.race([sleep(left), new Promise<void>((resolve) => (this.#wake = resolve))]);
+    }
+  }
+
+  virsh(command: string): Promise<string> {
+    return this.run(`virsh -q -c qemu:///system ${command}`);
+  }
+
+  /** The daemon with this format as that of `virsh save`. */
+  async #serve(format: SaveFormat): Promise<void> {
+    const settings = [
+      'stdio_handler = "file"',
+      'security_driver = "none"',
+      'user = "root"',
+      'group = "root"',
+      'namespaces = []',
+      'cgroup_controllers = []',
+      'remember_owner = 0',
+      `save_image_format = "${format}"`,
+    ];
+    writeFileSync(join(root, 'etc/libvirt/qemu.conf'), `${settings.join('\n')}\n`);
+    await this.run(
+      `[ -f /run/libvirtd.pid ] && kill $(cat /run/libvirtd.pid) && while [ -f /run/libvirtd.pid ]; do sleep 0.1; done; true`,
+    );
+    await this.run(`libvirtd --daemon --pid-file /run/libvirtd.pid > ${this.#inside}/log 2>&1`);
+    for (let i = 0; ; i++) {
+      try {
+        return void (await this.virsh('version'));
+      } catch (error) {
+        if (i === 50) throw new Error(`libvirtd: ${readFileSync(join(this.dir, 'log'), 'utf8')}`, { cause: error });
+        await sleep(100);
+      }
+    }
+  }
+
+  /** Makes a domain, fills its RAM and saves it. The image and the truth are in a directory of its own. */
+  async save(format: SaveFormat, wasRunning: boolean): Promise<SavedImage> {
+    await this.#serve(format);
+    const name = `ferry-${randomBytes(4).toString('hex')}`;
+    writeFileSync(join(this.dir, 'domain.xml'), domainXml(name, this.#inside));
+    await this.virsh(`create ${this.#inside}/domain.xml`);
+    const process = { pid: await findProcess(`guest=${name},`) };
+    // The guest copies itself and waits for words on its serial port.
+    await sleep(1000);
+    await this.virsh(`suspend ${name}`);
+    const hmp = (line: string) => this.virsh(`qemu-monitor-command ${name} --hmp '${line}'`);
+    const paused = {
+      ...process,
+      hmp,
+      execute: async () => ({ running: false, status: 'paused' }),
+    } as unknown as Parameters<typeof readTruth>[0];
+    const addresses = new Map<string, number>();
+    for (const line of (await hmp('info ramblock')).split('\n').slice(1)) {
+      const [, idstr, address] = /^\s*(\S+)\s.*\s0x([0-9a-f]+)\s+r[ow]\s*$/.exec(line) ?? [];
+      if (idstr !== undefined) addresses.set(idstr, Number.parseInt(address as string, 16));
+    }
+    fillRam(process.pid, addresses.get('pc.ram') as number);
+    const folder = mkdtempSync(join(this.dir, `${format}-`));
+    const truth = await readTruth(paused, folder, addresses);
+    if (wasRunning) await this.virsh(`resume ${name}`);
+    await this.virsh(`save ${name} ${this.#inside}/image`);
+    const file = join(folder, 'image');
+    renameSync(join(this.dir, 'image'), file);
+    const libvirt = /library: libvirt (\S+)/.exec(await this.virsh('version'))?.[1] ?? '';
+    return { format, file, truth, wasRunning, libvirt };
+  }
+
+  /** Has libvirt restore an image, and ends the domain. @throws with what libvirt says against it */
+  async restore(image: Uint8Array): Promise<void> {
+    writeFileSync(join(this.dir, 'restored'), image);
+    await this.virsh(`restore ${this.#inside}/restored --paused`);
+    for (const name of (await this.virsh('list --name')).split('\n').filter((line) => line.trim() !== '')) {
+      await this.virsh(`destroy ${name.trim()}`);
+    }
+  }
+}
+
+/** The pid, as we see it, of the process with this text in its arguments. */
+async function findProcess(text: string): Promise<number> {
+  for (let i = 0; i < 100; i++) {
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      try {
+        const argv = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+        if (argv[0]?.includes('qemu-system') && argv.some((arg) => arg.includes(text))) return Number(pid);
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+    await sleep(100);
+  }
+  throw new Error(`no process has ${text}`);
+}
+
+/** Writes text, random and same-byte pages above the first MiB of a stopped guest. */
+function fillRam(pid: number, address: number): void {
+  const memory = openSync(`/proc/${pid}/mem`, 'r+');
+  try {
+    for (const [kind, first, count] of [
+      ['text', 256, 12],
+      ['same', 300, 12],
+      ['random', 400, 8],
+      ['random', 511, 1],
+    ] as const) {
+      for (let page = first; page < first + count; page++) {
+        const bytes = guestPage(kind, page, 7);
+        writeSync(memory, bytes, 0, bytes.length, address + page * 4096);
+      }
+    }
+  } finally {
+    closeSync(memory);
+  }
+}
