@@ -19,6 +19,8 @@ interface ZstdExports {
 
 /** Results from here up to 2^32 are errors. */
 const firstError = 2 ** 32 - 200;
+/** The error for a window that there is no room for: all of an instance share 2 GiB. */
+const noMemory = 64;
 /** Bytes of input that are copied over at a time: a whole block, its head and that of a frame. */
 const inputBytes = maxZstdBlock + 64;
 
@@ -90,7 +92,12 @@ class ZstdDecoder implements PageDecoder {
     let written = 0;
     for (;;) {
       const result = this.#zstd.ZSTD_decompressStream(this.#context, words, words + 12) >>> 0;
-      if (result >= firstError) throw new CodecError(`zstd data that does not decode (error ${2 ** 32 - result})`);
+      if (result >= firstError) {
+        const error = 2 ** 32 - result;
+        const what =
+          error === noMemory ? 'no memory for a zstd window beside those of others' : 'zstd data that does not decode';
+        throw new CodecError(`${what} (error ${error})`);
+      }
       // The memory may have grown: views of it are made anew.
       const state = new Uint32Array(memory.buffer, words, 6);
       const [, , produced, , , consumed] = state as unknown as [number, number, number, number, number, number];

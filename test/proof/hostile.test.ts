@@ -15,13 +15,27 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
 import { loadFixtures } from '../fixture-files.ts';
+import {
+  blockList,
+  channelHello,
+  EOF,
+  EOS,
+  end,
+  FLUSH,
+  hex,
+  join as joinParts,
+  none,
+  packet,
+  start,
+  syncPacket,
+} from '../oracle/build.ts';
 import { recordBoundaries } from '../oracle/slow-reader.ts';
 import { runCli } from '../run-cli.ts';
 import { mutate } from './mutate.ts';
@@ -271,23 +285,67 @@ describe.each(hostile)('$name', ({ write, code }) => {
   });
 });
 
+/** Channels whose payloads hurt; each is one packet of a page between two SYNCs. */
+const hostileChannels: { name: string; flags: number; payload: Uint8Array; count: number }[] = [
+  { name: 'a zlib stream that becomes a GiB', flags: 2, payload: deflateSync(Buffer.alloc(2 ** 30)), count: 1 },
+  {
+    name: 'a zstd frame that becomes a GiB',
+    flags: 4,
+    payload: joinParts(
+      hex('28b52ffd 0048'),
+      // Blocks of 128 KiB of one byte.
+      ...Array.from({ length: 8192 }, () => hex('020010 00')),
+    ),
+    count: 1,
+  },
+  { name: 'a zstd window of 2 TiB', flags: 4, payload: hex('28b52ffd 00ff 0100 00'), count: 1 },
+  { name: '255 zstd windows of 32 MiB', flags: 4, payload: hex('28b52ffd 0078 020010 00'), count: 255 },
+  { name: '255 streams of zlib', flags: 2, payload: deflateSync(Buffer.alloc(8192)), count: 255 },
+];
+
+describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }) => {
+  it('are refused, in bounded time and memory', async () => {
+    const main = joinParts(none, start(7, 'ram', 4, blockList(['ram', 4096]), FLUSH, EOS), end(7, FLUSH, EOS), EOF);
+    const path = join(directory, 'main');
+    writeFileSync(path, main);
+    const channels = Array.from({ length: count }, (_, id) => {
+      const file = join(directory, `channel-${id}`);
+      const data = packet({ flags, normal: [0], payload });
+      writeFileSync(file, joinParts(channelHello(id), syncPacket, data, syncPacket));
+      return ['--channel', file];
+    });
+    const started = performance.now();
+    const result = await runCli(['verify', '--json', path, ...channels.flat()], undefined, { timeoutMs: 60_000 });
+    expect(performance.now() - started).toBeLessThan(hangMs + startMs);
+    expect(result.maxRss).toBeLessThan(maxRss);
+    const { findings } = JSON.parse(result.stdout);
+    expect(findings[0]).toMatchObject({ code: 'bad-compressed-data', place: { channel: 0 } });
+    expect(result.code).toBe(1);
+  });
+});
+
 describe('mutated fixtures', () => {
   const fixtures = loadFixtures();
   it('leave whole output or none, within memory', async () => {
     const random = seededRandom(4711);
-    for (const [i, { bytes, offset }] of [...fixtures, ...fixtures, ...fixtures].entries()) {
+    for (const [i, { bytes, offset, channels }] of [...fixtures, ...fixtures, ...fixtures].entries()) {
       const mutated = mutate(bytes, recordBoundaries(bytes, offset), random);
       const path = join(directory, 'mutated.bin');
       writeFileSync(path, mutated.bytes);
       const folder = join(directory, `out-${i}`);
       mkdirSync(folder);
       const location = offset === 0 ? path : `${path},offset=${offset}`;
+      const ofChannels = channels.flatMap((channel, j) => {
+        const file = join(directory, `mutated-channel-${j}`);
+        writeFileSync(file, channel);
+        return ['--channel', file];
+      });
       const {
         code,
         maxRss: rss,
         stdout,
         stderr,
-      } = await runCli(['extract', location, '--all', join(folder, 'all'), '--json']);
+      } = await runCli(['extract', location, ...ofChannels, '--all', join(folder, 'all'), '--json']);
       expect(rss, mutated.what).toBeLessThan(maxRss);
       if (code === 0) {
         const { blocks } = JSON.parse(stdout);
