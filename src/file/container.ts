@@ -73,7 +73,8 @@ export async function locateStream(
     const { head, source: whole } = await peek(at.source, at.offset, headLength, isKnown);
     at = { source: whole, offset: at.offset };
     const format = findCompression(head);
-    if (isLibvirtMagic(head)) return locateInLibvirt(at.source, at.offset, containers, options);
+    if (isLibvirtMagic(head) && options.snapshot === undefined)
+      return locateInLibvirt(at.source, at.offset, containers, options);
     if (isQcow2(head)) return locateInQcow2(at.source, at.offset, containers, options);
     if (format === undefined || containers.length >= maxDepth) break;
     containers.push({ kind: 'compressed', format });
