@@ -83,7 +83,7 @@ export async function locateStream(
   }
   if (options.snapshot !== undefined) {
     const message = `expected a qcow2 image with a snapshot "${options.snapshot}", got another kind of file`;
-    throw new MigrationError('bad-qcow2', message, placeIn(source, offset));
+    throw new MigrationError('bad-disk-image', message, placeIn(source, offset));
   }
   return { ...at, containers, findings: [] };
 }

@@ -155,7 +155,7 @@ describe('a qcow2 image', () => {
     await expect(open(bytes, { snapshot: 'third' })).rejects.toThrow('got "third": it has "first", "second"');
     await expect(open(patch(63, 0))).rejects.toThrow(/no snapshot with a VM state/);
     for (const other of [plain.bytes, gzipSync(plain.bytes), loadContainerFixture('libvirt-raw').bytes]) {
-      await expect(open(other, { snapshot: 'first' })).rejects.toMatchObject({ code: 'bad-qcow2' });
+      await expect(open(other, { snapshot: 'first' })).rejects.toMatchObject({ code: 'bad-disk-image' });
     }
   });
 
@@ -175,7 +175,7 @@ describe('a qcow2 image', () => {
       /"first" is of the disk alone/,
       patch(table + 40, 0, 0, 0, 0, 0, 0, 0, 0),
     ],
-    ['has too short an L1 table', 'bad-qcow2', /an L1 table for/, patch(table + 11, 0)],
+    ['has too short an L1 table', 'bad-disk-image', /an L1 table for/, patch(table + 11, 0)],
     ['has its snapshot table beyond its end', 'truncated', /expected/, patch(69, 0xff)],
   ])('that %s is refused', async (_, code, message, image) => {
     const opening = open(image, { snapshot: 'first' });
