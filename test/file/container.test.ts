@@ -271,6 +271,9 @@ describe('a libvirt save image', () => {
     const body = gzipSync(plain.bytes);
     body[body.length - 6] = (body[body.length - 6] as number) ^ 1;
     expect(await codesOf(image({ format: 'gzip' }, body))).toEqual(['bad-compression']);
+    const more = gzipSync(Buffer.concat([plain.bytes, Buffer.alloc(100, 7)]));
+    expect(await codesOf(image({ format: 'gzip' }, more.subarray(0, -3)))).toEqual(['bad-compression']);
+    expect(await codesOf(image({ format: 'gzip' }, more))).toEqual(['trailing-data']);
   });
 
   it('in a format that nothing here can decompress says what is missing', async () => {
