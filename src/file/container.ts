@@ -73,7 +73,8 @@ export async function locateStream(
     const { head, source: whole } = await peek(at.source, at.offset, headLength, isKnown);
     at = { source: whole, offset: at.offset };
     const format = findCompression(head);
-    if (isLibvirtMagic(head)) return locateInLibvirt(at.source, at.offset, containers, options);
+    if (isLibvirtMagic(head) && options.snapshot === undefined)
+      return locateInLibvirt(at.source, at.offset, containers, options);
     if (isQcow2(head)) return locateInQcow2(at.source, at.offset, containers, options);
     if (format === undefined || containers.length >= maxDepth) break;
     containers.push({ kind: 'compressed', format });
@@ -82,7 +83,7 @@ export async function locateStream(
   }
   if (options.snapshot !== undefined) {
     const message = `expected a qcow2 image with a snapshot "${options.snapshot}", got another kind of file`;
-    throw new MigrationError('bad-qcow2', message, placeIn(source, offset));
+    throw new MigrationError('bad-disk-image', message, placeIn(source, offset));
   }
   return { ...at, containers, findings: [] };
 }

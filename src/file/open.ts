@@ -229,12 +229,14 @@ async function examineTrailing(reader: WindowReader, end: number): Promise<Findi
   const { window } = reader;
   let seen = 0;
   let isZero = true;
-  while (isZero && seen < trailingLimit) {
+  // Whether what is compressed is whole, its end tells.
+  const toTheEnd = window.coordinate === 'decompressed';
+  while ((isZero || toTheEnd) && seen < trailingLimit) {
     // The writer of a pipe may stay silent after the end.
     if (window.available === 0) await reader.satisfyWithin({ kind: 'more', bytes: 1 }, trailingWaitMs);
     const bytes = window.bytes.subarray(window.position, window.limit);
     if (bytes.length === 0) break;
-    isZero = bytes.every((byte) => byte === 0);
+    isZero &&= bytes.every((byte) => byte === 0);
     seen += bytes.length;
     window.position = window.limit;
   }

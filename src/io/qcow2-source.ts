@@ -39,7 +39,7 @@ export class Qcow2Source implements ByteSource {
   /** The cluster that was unpacked last. */
   #unpacked: { offset: number; bytes: Uint8Array } | undefined;
 
-  /** @throws MigrationError `bad-qcow2` if the snapshot's L1 table does not reach to the end of the state. */
+  /** @throws MigrationError `bad-disk-image` if the snapshot's L1 table does not reach to the end of the state. */
   constructor(file: ByteSource, name: string, header: Qcow2Header, snapshot: Qcow2Snapshot, unpack: Unpack) {
     this.name = name;
     this.size = snapshot.vmStateSize;
@@ -55,7 +55,7 @@ export class Qcow2Source implements ByteSource {
     const reach = snapshot.l1Entries * tableClusters * clusterSize;
     if (this.#start + this.size > reach) {
       const message = `expected an L1 table for ${this.#start + this.size} bytes, got one for ${reach}`;
-      throw new MigrationError('bad-qcow2', message, placeIn(file, snapshot.l1Offset));
+      throw new MigrationError('bad-disk-image', message, placeIn(file, snapshot.l1Offset));
     }
   }
 

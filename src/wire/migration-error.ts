@@ -76,7 +76,7 @@ export const findingCodes = {
   'bad-libvirt-header': ['error', 'a libvirt save image whose header or XML contradicts itself'],
   'incomplete-save': ['error', 'a libvirt save image that was never finished'],
   'bad-compression': ['error', 'compressed data that are damaged or break off'],
-  'bad-qcow2': ['error', 'a qcow2 image with metadata that the format forbids'],
+  'bad-disk-image': ['error', 'a qcow2 image with metadata that the format forbids'],
   'unclean-image': ['warning', 'a qcow2 image that is marked as dirty or corrupt'],
   'ambiguous-snapshot': ['warning', "a snapshot's name that is another's id"],
   'no-vm-state': ['error', 'a qcow2 snapshot of the disk alone'],

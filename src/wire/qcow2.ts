@@ -59,7 +59,7 @@ export interface Qcow2Snapshot {
 
 const failAt =
   (place: Place) =>
-  (message: string, at = 0, code: MigrationError['code'] = 'bad-qcow2') =>
+  (message: string, at = 0, code: MigrationError['code'] = 'bad-disk-image') =>
     new MigrationError(code, message, { ...place, offset: place.offset + at });
 
 type Fail = ReturnType<typeof failAt>;
@@ -75,7 +75,7 @@ function readSize(view: DataView, at: number, what: string, fail: Fail): number 
 
 /**
  * Decodes a header from the first {@link qcow2HeaderLength} bytes of an image, or as many as there are.
- * @throws MigrationError `bad-qcow2` for what the format forbids, `unsupported` for a version other than 2 and 3.
+ * @throws MigrationError `bad-disk-image` for what the format forbids, `unsupported` for a version other than 2 and 3.
  */
 export function decodeQcow2Header(bytes: Uint8Array, place: Place): Qcow2Header {
   const fail = failAt(place);
@@ -203,7 +203,7 @@ const l2Reserved = 0x3f000000000001fen;
 const compressedFlag = 1n << 62n;
 const copiedFlag = 1n << 63n;
 
-/** The L2 table that an L1 entry names; 0 = none. @throws MigrationError `bad-qcow2` for one that cannot be. */
+/** The L2 table that an L1 entry names; 0 = none. @throws MigrationError `bad-disk-image` for one that cannot be. */
 export function decodeL1Entry(entry: bigint, { clusterSize }: Qcow2Geometry, place: Place): number {
   const offset = Number(entry & offsetMask);
   if ((entry & l1Reserved) !== 0n || offset % clusterSize !== 0) {
@@ -224,7 +224,7 @@ const zero: ClusterPlace = { kind: 'zero' };
 /**
  * The place of a cluster by its L2 entry. `bitmap` is that of an extended entry, and then `subcluster` says which of the
  * cluster's 32 is meant. What is not allocated reads as zeros.
- * @throws MigrationError `bad-qcow2` for an entry that the format forbids.
+ * @throws MigrationError `bad-disk-image` for an entry that the format forbids.
  */
 export function decodeL2Entry(
   entry: bigint,

@@ -154,7 +154,9 @@ describe('a qcow2 image', () => {
     await expect(opening).rejects.toThrow('as memory#NAME: it has "first", "second"');
     await expect(open(bytes, { snapshot: 'third' })).rejects.toThrow('got "third": it has "first", "second"');
     await expect(open(patch(63, 0))).rejects.toThrow(/no snapshot with a VM state/);
-    await expect(open(plain.bytes, { snapshot: 'first' })).rejects.toMatchObject({ code: 'bad-qcow2' });
+    for (const other of [plain.bytes, gzipSync(plain.bytes), loadContainerFixture('libvirt-raw').bytes]) {
+      await expect(open(other, { snapshot: 'first' })).rejects.toMatchObject({ code: 'bad-disk-image' });
+    }
   });
 
   it('cannot be read through a pipe, or at an offset', async () => {
@@ -173,7 +175,7 @@ describe('a qcow2 image', () => {
       /"first" is of the disk alone/,
       patch(table + 40, 0, 0, 0, 0, 0, 0, 0, 0),
     ],
-    ['has too short an L1 table', 'bad-qcow2', /an L1 table for/, patch(table + 11, 0)],
+    ['has too short an L1 table', 'bad-disk-image', /an L1 table for/, patch(table + 11, 0)],
     ['has its snapshot table beyond its end', 'truncated', /expected/, patch(69, 0xff)],
   ])('that %s is refused', async (_, code, message, image) => {
     const opening = open(image, { snapshot: 'first' });
@@ -269,6 +271,9 @@ describe('a libvirt save image', () => {
     const body = gzipSync(plain.bytes);
     body[body.length - 6] = (body[body.length - 6] as number) ^ 1;
     expect(await codesOf(image({ format: 'gzip' }, body))).toEqual(['bad-compression']);
+    const more = gzipSync(Buffer.concat([plain.bytes, Buffer.alloc(100, 7)]));
+    expect(await codesOf(image({ format: 'gzip' }, more.subarray(0, -3)))).toEqual(['bad-compression']);
+    expect(await codesOf(image({ format: 'gzip' }, more))).toEqual(['trailing-data']);
   });
 
   it('in a format that nothing here can decompress says what is missing', async () => {

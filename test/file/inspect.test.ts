@@ -65,6 +65,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
     const sectionAt = (n: number) => inspection.sections[n]?.offset ?? -1;
     expect(inspection).toEqual({
       source: 'memory',
+      containers: [],
       format: 'stream',
       version: 3,
       machine: 'pc',

@@ -56,7 +56,7 @@ type OfContainers =
   | 'bad-libvirt-header'
   | 'incomplete-save'
   | 'bad-compression'
-  | 'bad-qcow2'
+  | 'bad-disk-image'
   | 'unclean-image'
   | 'ambiguous-snapshot'
   | 'no-vm-state';

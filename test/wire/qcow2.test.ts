@@ -76,25 +76,25 @@ describe('a qcow2 header', () => {
   });
 
   it.each<[string, string, (view: DataView) => void]>([
-    ['another magic', 'bad-qcow2', (view) => view.setUint32(0, 1)],
+    ['another magic', 'bad-disk-image', (view) => view.setUint32(0, 1)],
     ['version 4', 'unsupported', (view) => view.setUint32(4, 4)],
-    ['clusters of 256 bytes', 'bad-qcow2', (view) => view.setUint32(20, 8)],
-    ['clusters of 4 MiB', 'bad-qcow2', (view) => view.setUint32(20, 22)],
+    ['clusters of 256 bytes', 'bad-disk-image', (view) => view.setUint32(20, 8)],
+    ['clusters of 4 MiB', 'bad-disk-image', (view) => view.setUint32(20, 22)],
     ['too many snapshots', 'limit-exceeded', (view) => view.setUint32(60, 65_537)],
     [
       'a snapshot table amid a cluster',
-      'bad-qcow2',
+      'bad-disk-image',
       (view) => {
         view.setUint32(60, 1);
         view.setBigUint64(64, 512n);
       },
     ],
-    ['snapshots and no table', 'bad-qcow2', (view) => view.setUint32(60, 1)],
+    ['snapshots and no table', 'bad-disk-image', (view) => view.setUint32(60, 1)],
     ['a disk beyond 2^53', 'limit-exceeded', (view) => view.setBigUint64(24, 2n ** 63n)],
-    ['a short header', 'bad-qcow2', (view) => view.setUint32(100, 96)],
+    ['a short header', 'bad-disk-image', (view) => view.setUint32(100, 96)],
     ['compression 2', 'unsupported', (view) => view.setUint8(104, 2)],
-    ['zstd without its feature bit', 'bad-qcow2', (view) => view.setUint8(104, 1)],
-    ['the feature bit without zstd', 'bad-qcow2', (view) => view.setBigUint64(72, 8n)],
+    ['zstd without its feature bit', 'bad-disk-image', (view) => view.setUint8(104, 1)],
+    ['the feature bit without zstd', 'bad-disk-image', (view) => view.setBigUint64(72, 8n)],
   ])('with %s is refused', (_, code, change) => {
     expect(() => decode(change)).toThrow(expect.objectContaining({ code }));
   });
@@ -150,7 +150,7 @@ describe('a snapshot', () => {
   });
 
   it.each<[string, string, (view: DataView) => void]>([
-    ['an L1 table amid a cluster', 'bad-qcow2', (view) => view.setBigUint64(0, 512n)],
+    ['an L1 table amid a cluster', 'bad-disk-image', (view) => view.setBigUint64(0, 512n)],
     ['an L1 table beyond 2^53', 'limit-exceeded', (view) => view.setBigUint64(0, 2n ** 60n)],
     ['an L1 table of more than 32 MiB', 'limit-exceeded', (view) => view.setUint32(8, (4 << 20) + 1)],
     ['a VM state beyond 2^53', 'limit-exceeded', (view) => view.setBigUint64(40, 2n ** 60n)],
@@ -185,7 +185,7 @@ describe('an L1 entry', () => {
     expect(decodeL1Entry(0n, geometry, place)).toBe(0);
   });
   it.each([0x70001n, 0x70200n, 1n << 62n, 1n << 56n])('of 0x%x is refused', (entry) => {
-    expect(() => decodeL1Entry(entry, geometry, place)).toThrow(/bad-qcow2/);
+    expect(() => decodeL1Entry(entry, geometry, place)).toThrow(/bad-disk-image/);
   });
 });
 
@@ -222,6 +222,6 @@ describe('an L2 entry', () => {
     ['a subcluster of no cluster', 0n, v3, 1n],
     ['a flag of zeros beside subclusters', 0x70001n, v3, 0n],
   ])('of %s is refused', (_, entry, image, bitmap) => {
-    expect(() => decodeL2Entry(entry, image, place, bitmap)).toThrow(/bad-qcow2/);
+    expect(() => decodeL2Entry(entry, image, place, bitmap)).toThrow(/bad-disk-image/);
   });
 });
