@@ -49,6 +49,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 }
 
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
+export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
 export {
   type InspectedBlock,
@@ -62,6 +63,14 @@ export {
 export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export {
+  type BytePattern,
+  hexPattern,
+  maxMatchBytes,
+  type SearchPattern,
+  type TextPatternOptions,
+  textPattern,
+} from './file/pattern.ts';
+export {
   type ContentPiece,
   type Digest,
   digestContent,
@@ -73,6 +82,8 @@ export {
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
+export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export { type Match, type MatchOptions, maxPatterns, Searcher, type SearchOptions, search } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';

@@ -105,7 +105,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
   }
 }
 
-function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
+export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
   if (names.includes(idstr)) return;
   throw new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
@@ -187,7 +187,7 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-function refuseInput({ source }: MigrationFile, path: string): void {
+export function refuseInput({ source }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
   if (!(source instanceof NodeFile) || target === undefined) return;
   const input = fstatSync(source.fd);

@@ -98,25 +98,35 @@ export function mainBlock(blocks: readonly RamBlock[]): RamBlock | undefined {
   return blocks.find(({ usedLength }) => usedLength > total / 2);
 }
 
+interface ChosenRange {
+  block: RamBlock;
+  at: number;
+  length: number;
+}
+
 /** @throws RangeError for a block that there is not, or a range that is not within it. */
-function chooseRange(
-  blocks: readonly RamBlock[],
-  options: RangeOptions,
-): { block: RamBlock; at: number; length: number } {
-  const names = blocks.map(({ idstr, usedLength }) => `${idstr} of ${usedLength} bytes`).join(', ') || 'it has none';
-  const wanted = options.block;
-  const block = wanted === undefined ? mainBlock(blocks) : blocks.find(({ idstr }) => idstr === wanted);
-  if (block === undefined) {
-    throw new RangeError(
-      `expected a RAM block of the file (${names}), got ${wanted === undefined ? 'none' : `"${wanted}"`}`,
-    );
-  }
+function chooseRange(blocks: readonly RamBlock[], options: RangeOptions): ChosenRange {
+  const block = chooseBlock(blocks, options.block);
   const { idstr, usedLength } = block;
   const { at = 0, length = Math.max(0, Math.min(defaultLength, usedLength - at)) } = options;
-  const isWithin = Number.isSafeInteger(at) && Number.isSafeInteger(length) && at >= 0 && length >= 0;
-  if (isWithin && at + length <= usedLength && (at < usedLength || length === 0 || usedLength === 0))
-    return { block, at, length };
-  throw new RangeError(`expected a range within the ${usedLength} bytes of ${idstr}, got ${length} bytes at ${at}`);
+  const isRange = Number.isSafeInteger(at) && Number.isSafeInteger(length) && at >= 0 && length >= 0;
+  const isWithin = at + length <= usedLength && (at < usedLength || options.length === 0);
+  if (isRange && isWithin) return { block, at, length };
+  const wanted = options.length === undefined ? `offset ${both(at)}` : `${both(length)} bytes at ${both(at)}`;
+  throw new RangeError(`expected a range within ${idstr}, which has ${both(usedLength)} bytes, got ${wanted}`);
+}
+
+function chooseBlock(blocks: readonly RamBlock[], wanted: string | undefined): RamBlock {
+  const block = wanted === undefined ? mainBlock(blocks) : blocks.find(({ idstr }) => idstr === wanted);
+  if (block !== undefined) return block;
+  const names = blocks.map(({ idstr, usedLength }) => `${idstr} of ${both(usedLength)} bytes`).join(', ');
+  const got = wanted === undefined ? 'none, and no block that is clearly the main one' : `"${wanted}"`;
+  throw new RangeError(`expected the name of a RAM block of the file (${names || 'it has none'}), got ${got}`);
+}
+
+/** A number as people count bytes, and as they write addresses. */
+function both(bytes: number): string {
+  return `${bytes} (0x${bytes.toString(16)})`;
 }
 
 /** Bytes `at` to `at + length` of a block, piece by piece. */
@@ -150,7 +160,7 @@ class KeptRange {
   readonly #options: RangeOptions;
   readonly #blocks: RamBlock[] = [];
   readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
-  #range: { block: RamBlock; at: number; length: number } | undefined;
+  #range: ChosenRange | undefined;
 
   constructor(file: MigrationFile, options: RangeOptions) {
     this.#file = file;
@@ -200,14 +210,19 @@ class KeptRange {
     const { block, at, length } = this.#range ?? chooseRange(this.#blocks, this.#options);
     const { first, end } = this.#pagesOf(block);
     const area = this.#areas.get(block.index)?.area;
-    let absentPages = 0;
-    for (let page = first; page < end; page++) if ((area?.states.get(page) ?? 0) === PageKind.absent) absentPages++;
+    const absentPages = block.mapped === undefined ? this.#countAbsent(area, first, end) : undefined;
     const none = { first: pageCount(block), end: pageCount(block) };
     const ram = {
       read: async (_: RamBlock, page: number, target: Uint8Array) => area?.read(page, target),
       nextData: async (_: RamBlock, page: number, limit: number) => area?.nextData(page, limit) ?? none,
     };
     return { block, at, length, absentPages, pieces: () => cut(ram, block, at, length), close: () => this.close() };
+  }
+
+  #countAbsent(area: PageArea | undefined, first: number, end: number): number {
+    let count = 0;
+    for (let page = first; page < end; page++) if ((area?.states.get(page) ?? 0) === PageKind.absent) count++;
+    return count;
   }
 
   async close(): Promise<void> {
