@@ -83,7 +83,15 @@ export {
   type SavedVmOptions,
 } from './file/ram-content.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
-export { type Match, type MatchOptions, maxPatterns, Searcher, type SearchOptions, search } from './file/search.ts';
+export {
+  countMatches,
+  type Match,
+  type MatchOptions,
+  maxPatterns,
+  Searcher,
+  type SearchOptions,
+  search,
+} from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';

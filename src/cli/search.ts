@@ -3,7 +3,7 @@ import { readFileSync, realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { MigrationFile } from '../file/open.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts';
-import { type Match, search } from '../file/search.ts';
+import { countMatches, type Match, search } from '../file/search.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { requireBlock } from './extract.ts';
@@ -68,10 +68,12 @@ Examples:
     });
 }
 
-function readPatterns(pattern: string | undefined, { file, hex, regex, utf16, ignoreCase }: SearchOptions): string[] {
+function readPatterns(pattern: string | undefined, options: SearchOptions): string[] {
+  const { file, hex, regex, utf16, ignoreCase, count, max } = options;
   if (Number(hex ?? 0) + Number(regex ?? 0) + Number(utf16 ?? 0) > 1) {
     throw new UsageError('expected one of --hex, --regex and --utf16, got several');
   }
+  if (count === true && max !== undefined) throw new UsageError('expected either --count or --max, got both');
   if (hex === true && ignoreCase === true)
     throw new UsageError('expected --ignore-case with text or --regex, got --hex');
   if (pattern !== undefined && file !== undefined) throw new UsageError('expected PATTERN or --file, got both');
@@ -96,28 +98,30 @@ function toPattern(text: string, { hex, regex, utf16, ignoreCase = false }: Sear
 async function run(file: MigrationFile, patterns: SearchPattern[], options: SearchOptions): Promise<void> {
   const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
   let blocks: readonly RamBlock[] = [];
-  const matches = search(file, patterns, {
+  const searching = {
     makeScratch: () => openScratch(realpathSync(options.scratch)),
-    only: ({ idstr }) => wanted === undefined || idstr === wanted,
-    endBlocks(all) {
+    only: ({ idstr }: RamBlock) => wanted === undefined || idstr === wanted,
+    endBlocks(all: readonly RamBlock[]) {
       blocks = all;
       if (wanted !== undefined) requireBlock(wanted, all);
     },
-    before: options.count === true ? 0 : context,
-    after: options.count === true ? 0 : context + shown.hex,
-    toText: (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
-  });
+    toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
+  };
+  if (options.count === true) {
+    const count = await countMatches(file, patterns, searching);
+    await writeOut(`${options.json === true ? JSON.stringify({ count }) : count}\n`);
+    return;
+  }
   const out = new LineWriter();
   const describe = options.json === true ? jsonLines(options) : textLines(context, () => blocks);
   let count = 0;
-  for await (const match of matches) {
+  for await (const match of search(file, patterns, { ...searching, before: context, after: context + shown.hex })) {
     count++;
-    if (options.count !== true) await out.write(describe(match));
+    await out.write(describe(match));
     if (count === max) break;
   }
   await out.flush();
-  if (options.count === true) await writeOut(`${options.json === true ? JSON.stringify({ count }) : count}\n`);
-  else if (count === 0) process.stderr.write('vmferry: no match\n');
+  if (count === 0) process.stderr.write('vmferry: no match\n');
   if (count === max) process.stderr.write(`vmferry: stopped at --max ${max}\n`);
 }
 
