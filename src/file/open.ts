@@ -70,6 +70,14 @@ export class MigrationFile {
   }
 
   /**
+   * Where in the source the byte lies that is at an arena address, while an item of the Flow refers to it; undefined if
+   * it did not come from there as it is.
+   */
+  offsetOf(address: number): number | undefined {
+    return this.#reader?.offsetOf(address);
+  }
+
+  /**
    * Reads the file from its beginning, item by item.
    * @throws MigrationError where the rest cannot be read; Error if a Flow of this file is still being read, or was
    *   read before from a source that cannot seek.

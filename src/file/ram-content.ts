@@ -1,6 +1,7 @@
 /**
- * The final content of a file's RAM, for what reads it in address order: a mapped-ram file is read where it lies, a
- * stream is settled into a scratch file first, since its passes overwrite each other.
+ * The final content of a file's RAM, for what reads it in address order. A mapped-ram file is read where it lies; so is
+ * a stream that can be read twice, if its content is in it as whole pages (`stream-index.ts`). Others are settled into a
+ * scratch file first, since their passes overwrite each other.
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -10,6 +11,7 @@ import { MigrationError } from '../wire/migration-error.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { settle } from './settle.ts';
+import { NotIndexable, StreamIndex } from './stream-index.ts';
 
 /** Bytes handed on at a time. */
 const pieceBytes = 1 << 20;
@@ -55,6 +57,10 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
     );
     return { ...settled, ram: new MappedRamReader(nonClosing(file), blocks) };
   }
+  if (file.isSeekable) {
+    const indexed = await tryIndex(file, only, endBlocks, devices);
+    if (indexed !== undefined) return indexed;
+  }
   const scratch = await options.makeScratch();
   try {
     const store = new MappedRamStore(scratch, file.staging);
@@ -70,6 +76,28 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
     return { ...settled, ram: store };
   } catch (error) {
     await scratch.close();
+    throw error;
+  }
+}
+
+/** The content of a stream that has it as whole pages; undefined if it has not. */
+async function tryIndex(
+  file: MigrationFile,
+  only: (block: RamBlock) => boolean,
+  endBlocks: Pick<RamContentOptions, 'endBlocks'>,
+  devices: boolean,
+): Promise<SavedVm | undefined> {
+  const index = new StreamIndex(file, only);
+  try {
+    const settled = await settle(
+      file,
+      { addBlock: (block) => index.addBlock(block), ...endBlocks, apply: (block, batch) => index.apply(block, batch) },
+      { devices },
+    );
+    index.finish();
+    return { ...settled, ram: index };
+  } catch (error) {
+    if (error instanceof NotIndexable) return undefined;
     throw error;
   }
 }
