@@ -48,6 +48,7 @@ export class MigrationFile {
   readonly #buffers: WindowBuffers;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
+  #contentReached: number | undefined;
   #isReading = false;
 
   constructor(source: ByteSource, offset: number, kernel: Kernel) {
@@ -66,7 +67,21 @@ export class MigrationFile {
 
   /** Source offset that reading has reached, for progress. */
   get reached(): number {
-    return this.#reader?.reached ?? this.offset;
+    return this.#contentReached ?? this.#reader?.reached ?? this.offset;
+  }
+
+  /** The source for whoever reads content where it lies: progress shows, and closing it leaves the file open. */
+  get content(): ByteSource {
+    const { source } = this;
+    return {
+      name: source.name,
+      size: source.size,
+      read: (target, position) => {
+        this.#contentReached = position;
+        return source.read(target, position);
+      },
+      close: async () => {},
+    };
   }
 
   /**
@@ -97,6 +112,7 @@ export class MigrationFile {
     if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
     const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
     this.#reader = reader;
+    this.#contentReached = undefined;
     const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read: options.read ?? 'pages' });
     for await (const item of drive<FlowItem>(reader, decoder)) {
       if (item.kind === 'end') {

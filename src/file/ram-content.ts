@@ -55,7 +55,7 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
       },
       { devices, read: 'bitmaps' },
     );
-    return { ...settled, ram: new MappedRamReader(nonClosing(file), blocks) };
+    return { ...settled, ram: new MappedRamReader(file.content, blocks) };
   }
   if (file.isSeekable) {
     const indexed = await tryIndex(file, only, endBlocks, devices);
@@ -128,15 +128,6 @@ function requirePages(file: MigrationFile, block: RamBlock, firstPage: number, b
     block: block.idstr,
     page,
   });
-}
-
-function nonClosing({ source }: MigrationFile): MigrationFile['source'] {
-  return {
-    name: source.name,
-    size: source.size,
-    read: (target, position) => source.read(target, position),
-    close: async () => {},
-  };
 }
 
 /** A piece of a block's content, in address order: `bytes` undefined means zeros. Valid until the next is asked for. */

@@ -29,6 +29,7 @@ export class NotIndexable extends Error {}
 export class StreamIndex implements RamReader {
   readonly blocks: RamBlock[] = [];
   readonly #file: MigrationFile;
+  readonly #source: ByteSource;
   readonly #only: (block: RamBlock) => boolean;
   readonly #areas: IndexedBlock[] = [];
   #runs = 0;
@@ -37,6 +38,7 @@ export class StreamIndex implements RamReader {
 
   constructor(file: MigrationFile, only: (block: RamBlock) => boolean) {
     this.#file = file;
+    this.#source = file.content;
     this.#only = only;
   }
 
@@ -107,10 +109,6 @@ export class StreamIndex implements RamReader {
 
   /** Leaves the file open: it is not this one's to close. */
   async close(): Promise<void> {}
-
-  get #source(): ByteSource {
-    return this.#file.source;
-  }
 
   #area(block: RamBlock): IndexedBlock {
     const area = this.#areas[block.index];
