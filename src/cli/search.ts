@@ -42,7 +42,7 @@ export function addSearch(program: Command): void {
     .option('-C, --context <N>', 'show N bytes more before and after', parseSize, 0)
     .option('--count', 'print how many matches there are, not the matches')
     .option('--max <N>', 'stop after N matches', parseCount)
-    .addOption(scratchOption('where the RAM of a stream is kept while it is searched'))
+    .addOption(scratchOption('where RAM that cannot be searched where it lies is kept meanwhile'))
     .option('--json', 'print each match as JSON, one a line')
     .addHelpText(
       'after',
@@ -53,7 +53,8 @@ longer match up to 64 bytes as ASCII. Exit code 0, also if nothing is found: 1 m
 Blocks are searched in the order of the file, from first byte to last. Matches lie within a block, across pages too.
 Those of one pattern do not overlap. Zero pages, and pages that were never sent, count as zeros.
 A regular expression matches at most 4,096 bytes, and sees 4,096 bytes before a match. ^ and $ mean the ends of a line.
-A stream is settled into a scratch file first; a mapped-ram file is searched where it lies.
+A file is read and checked through before its content is searched where it lies; with XBZRLE deltas, or from a pipe, RAM
+is settled into a scratch file first.
 
 Examples:
   vmferry search guest.migration 'BUG: unable to handle'
@@ -98,17 +99,20 @@ function toPattern(text: string, { hex, regex, utf16, ignoreCase = false }: Sear
 async function run(file: MigrationFile, patterns: SearchPattern[], options: SearchOptions): Promise<void> {
   const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
   let blocks: readonly RamBlock[] = [];
+  // A stream without a RAM section has not even a list of blocks.
+  const requireWanted = () => (wanted === undefined ? undefined : requireBlock(wanted, blocks));
   const searching = {
     makeScratch: () => openScratch(realpathSync(options.scratch)),
     only: ({ idstr }: RamBlock) => wanted === undefined || idstr === wanted,
     endBlocks(all: readonly RamBlock[]) {
       blocks = all;
-      if (wanted !== undefined) requireBlock(wanted, all);
+      requireWanted();
     },
     toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
   };
   if (options.count === true) {
     const count = await countMatches(file, patterns, searching);
+    requireWanted();
     await writeOut(`${options.json === true ? JSON.stringify({ count }) : count}\n`);
     return;
   }
@@ -121,6 +125,7 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
     if (count === max) break;
   }
   await out.flush();
+  requireWanted();
   if (count === 0) process.stderr.write('vmferry: no match\n');
   if (count === max) process.stderr.write(`vmferry: stopped at --max ${max}\n`);
 }

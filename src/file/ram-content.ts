@@ -21,7 +21,7 @@ export interface RamContentOptions {
   makeScratch: () => ByteStore | Promise<ByteStore>;
   /** Blocks that are wanted; default all. The content of others is not kept. */
   only?: (block: RamBlock) => boolean;
-  /** Called when all blocks are known, before the work on their pages: it may throw to end it. */
+  /** Called when all blocks are known, before the work on their pages, once or twice: it may throw to end it. */
   endBlocks?: (blocks: readonly RamBlock[]) => void;
 }
 

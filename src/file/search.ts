@@ -49,7 +49,7 @@ export interface SearchOptions extends RamContentOptions, MatchOptions {}
 
 /**
  * Searches a file's RAM; the blocks one after the other, matches in ascending order.
- * A stream is settled into a scratch file first, a mapped-ram file is searched where it lies.
+ * Where the content lies: see {@link openRamContent}.
  * @throws MigrationError if the file is bad; TypeError, RangeError for patterns that are none.
  */
 export async function* search(

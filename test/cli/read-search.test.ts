@@ -196,6 +196,13 @@ describe('search', () => {
     }
   });
 
+  it('says that a stream without RAM has no such block', async () => {
+    const empty = join(directory, 'empty.bin');
+    writeFileSync(empty, Buffer.from(`5145564d000000030700000004${Buffer.from('none').toString('hex')}00`, 'hex'));
+    const { stderr, code } = await runCli(['search', empty, 'x', '--block', 'ram']);
+    expect([stderr, code]).toEqual([expect.stringMatching(/a RAM block of the file \(it has none\), got "ram"/), 2]);
+  });
+
   it('ends quietly when its reader has seen enough', () => {
     const cli = JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'));
     const command = `node ${cli} search ${path} --hex 00 | head -n 1`;
