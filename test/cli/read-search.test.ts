@@ -112,7 +112,7 @@ describe('read', () => {
     const folder = mkdtempSync(join(directory, 'out-'));
     const stalled = new Readable({ read() {} });
     stalled.push(readFileSync(path).subarray(0, 200_000));
-    const interrupt = { signal: 'SIGINT', afterMs: 1500 } as const;
+    const interrupt = { signal: 'SIGINT', afterMs: 4000 } as const;
     const { code } = await runCli(['read', '-', '-o', join(folder, 'x')], stalled, { interrupt, timeoutMs: 20_000 });
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
