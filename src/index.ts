@@ -69,6 +69,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 export type { ChannelReport } from './file/channels.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
+export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
 export {
   type InspectedBlock,
@@ -81,6 +82,14 @@ export {
 } from './file/inspect.ts';
 export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export {
+  type BytePattern,
+  hexPattern,
+  maxMatchBytes,
+  type SearchPattern,
+  type TextPatternOptions,
+  textPattern,
+} from './file/pattern.ts';
 export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
   type ContentPiece,
@@ -94,6 +103,16 @@ export {
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
+export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export {
+  countMatches,
+  type Match,
+  type MatchOptions,
+  maxPatterns,
+  Searcher,
+  type SearchOptions,
+  search,
+} from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';

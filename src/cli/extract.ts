@@ -106,7 +106,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
   }
 }
 
-function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
+export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
   if (names.includes(idstr)) return;
   throw new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
@@ -188,7 +188,7 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-function refuseInput({ input: source, channelSources }: MigrationFile, path: string): void {
+export function refuseInput({ input: source, channelSources }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
   if (target === undefined) return;
   for (const each of [source, ...channelSources]) {

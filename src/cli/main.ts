@@ -4,11 +4,13 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
+import { addRead } from './read.ts';
 import { ExitCode, handleSignals, reportError } from './run.ts';
+import { addSearch } from './search.ts';
 import { addVerify } from './verify.ts';
 
 const program = new Command('vmferry')
-  .description('Reads, verifies and extracts QEMU migration streams and mapped-ram files.')
+  .description('Reads, verifies, extracts and searches QEMU migration streams and mapped-ram files.')
   .version(packageJson.version)
   .exitOverride()
   .showSuggestionAfterError()
@@ -25,6 +27,8 @@ Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry read guest.migration --at 0x7c00 --length 512
+  vmferry search guest.migration 'Linux version'
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -34,6 +38,8 @@ Examples:
 addInspect(program);
 addVerify(program);
 addExtract(program);
+addRead(program);
+addSearch(program);
 
 handleSignals();
 try {

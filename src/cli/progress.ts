@@ -6,11 +6,19 @@ const intervalMs = 100;
 /** Short work shows no progress. */
 const delayMs = 400;
 
+/** Whether the line stands on the terminal. */
+let shown = false;
+
+/** Makes room for other output; the line comes again. */
+export function hideProgress(): void {
+  if (shown) process.stderr.write('\r\x1b[K');
+  shown = false;
+}
+
 export function showProgress(verb: string, file: MigrationFile): { stop(): void } {
   const { stderr } = process;
   if (stderr.isTTY !== true) return { stop() {} };
   const started = Date.now();
-  let shown = false;
   const timer = setInterval(() => {
     const elapsed = Date.now() - started;
     if (elapsed < delayMs) return;
@@ -20,7 +28,7 @@ export function showProgress(verb: string, file: MigrationFile): { stop(): void 
   return {
     stop() {
       clearInterval(timer);
-      if (shown) stderr.write('\r\x1b[K');
+      hideProgress();
     },
   };
 }

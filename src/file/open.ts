@@ -73,6 +73,7 @@ export class MigrationFile {
   #channels: ChannelSet | undefined;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
+  #contentReached: number | undefined;
   #isReading = false;
 
   constructor(
@@ -103,7 +104,8 @@ export class MigrationFile {
 
   /** Source offset that reading has reached, for progress; with channels, the bytes read of them are added. */
   get reached(): number {
-    return (this.#reader?.reached ?? this.offset) + (this.#channels?.reached ?? 0);
+    const reached = this.#contentReached ?? this.#reader?.reached ?? this.offset;
+    return reached + (this.#channels?.reached ?? 0);
   }
 
   /** Bytes of the source and the channels; undefined if one can be read only once. */
@@ -115,6 +117,29 @@ export class MigrationFile {
   /** What the latest Flow read of the channels, by their numbers, and how they compress (null: no data yet). */
   get channels(): { compression: string | null; list: ChannelReport[] } {
     return { compression: this.#channels?.method ?? null, list: this.#channels?.report() ?? [] };
+  }
+
+  /** The source for whoever reads content where it lies: progress shows, and closing it leaves the file open. */
+  get content(): ByteSource {
+    const { source } = this;
+    return {
+      ...originOf(source),
+      name: source.name,
+      size: source.size,
+      read: (target, position) => {
+        this.#contentReached = position;
+        return source.read(target, position);
+      },
+      close: async () => {},
+    };
+  }
+
+  /**
+   * Where in the source the byte lies that is at an arena address, while an item of the Flow refers to it; undefined if
+   * it did not come from there as it is.
+   */
+  offsetOf(address: number): number | undefined {
+    return this.#reader?.offsetOf(address);
   }
 
   /**
@@ -143,6 +168,7 @@ export class MigrationFile {
       await channels?.begin();
       const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
       this.#reader = reader;
+      this.#contentReached = undefined;
       const hasChannels = channels !== undefined;
       const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read, ram, hasChannels });
       for await (const item of drive<FlowItem>(reader, decoder)) {

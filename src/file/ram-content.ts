@@ -1,6 +1,7 @@
 /**
- * The final content of a file's RAM, for what reads it in address order: a mapped-ram file is read where it lies, a
- * stream is settled into a scratch file first, since its passes overwrite each other.
+ * The final content of a file's RAM, for what reads it in address order. A mapped-ram file is read where it lies; so is
+ * a stream that can be read twice, if its content is in it as whole pages (`stream-index.ts`). Others are settled into a
+ * scratch file first, since their passes overwrite each other.
  */
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -10,6 +11,7 @@ import { MigrationError } from '../wire/migration-error.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { settle } from './settle.ts';
+import { NotIndexable, StreamIndex } from './stream-index.ts';
 
 /** Bytes handed on at a time. */
 const pieceBytes = 1 << 20;
@@ -19,7 +21,7 @@ export interface RamContentOptions {
   makeScratch: () => ByteStore | Promise<ByteStore>;
   /** Blocks that are wanted; default all. The content of others is not kept. */
   only?: (block: RamBlock) => boolean;
-  /** Called when all blocks are known, before the work on their pages: it may throw to end it. */
+  /** Called when all blocks are known, before the work on their pages, once or twice: it may throw to end it. */
   endBlocks?: (blocks: readonly RamBlock[]) => void;
 }
 
@@ -53,7 +55,11 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
       },
       { devices, read: 'bitmaps' },
     );
-    return { ...settled, ram: new MappedRamReader(nonClosing(file), blocks) };
+    return { ...settled, ram: new MappedRamReader(file.content, blocks) };
+  }
+  if (file.isSeekable) {
+    const indexed = await tryIndex(file, only, endBlocks, devices);
+    if (indexed !== undefined) return indexed;
   }
   const scratch = await options.makeScratch();
   try {
@@ -70,6 +76,28 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
     return { ...settled, ram: store };
   } catch (error) {
     await scratch.close();
+    throw error;
+  }
+}
+
+/** The content of a stream that has it as whole pages; undefined if it has not. */
+async function tryIndex(
+  file: MigrationFile,
+  only: (block: RamBlock) => boolean,
+  endBlocks: Pick<RamContentOptions, 'endBlocks'>,
+  devices: boolean,
+): Promise<SavedVm | undefined> {
+  const index = new StreamIndex(file, only);
+  try {
+    const settled = await settle(
+      file,
+      { addBlock: (block) => index.addBlock(block), ...endBlocks, apply: (block, batch) => index.apply(block, batch) },
+      { devices },
+    );
+    index.finish();
+    return { ...settled, ram: index };
+  } catch (error) {
+    if (error instanceof NotIndexable) return undefined;
     throw error;
   }
 }
@@ -98,15 +126,6 @@ function requirePages(file: MigrationFile, block: RamBlock, firstPage: number, b
     block: block.idstr,
     page,
   });
-}
-
-function nonClosing({ source }: MigrationFile): MigrationFile['source'] {
-  return {
-    name: source.name,
-    size: source.size,
-    read: (target, position) => source.read(target, position),
-    close: async () => {},
-  };
 }
 
 /** A piece of a block's content, in address order: `bytes` undefined means zeros. Valid until the next is asked for. */

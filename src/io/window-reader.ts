@@ -67,6 +67,11 @@ export class WindowReader {
     return this.#next;
   }
 
+  /** Source offset of a byte of the window, by its arena address; undefined for an address that is not in the window. */
+  offsetOf(address: number): number | undefined {
+    return address >= this.#firstValid && address < this.window.limit ? address + this.window.base : undefined;
+  }
+
   /** As {@link satisfy}, but gives up waiting after so many milliseconds; then nothing more can be read. */
   async satisfyWithin(want: Want, ms: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;

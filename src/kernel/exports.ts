@@ -23,6 +23,7 @@ export interface KernelExports {
   firstOutsideOf(table: number, lengths: number, count: number, base: number, end: number): number;
   firstWithin(table: number, count: number, byteLength: number, from: number, to: number): number;
   countBits(bitmap: number, byteLength: number): number;
+  find(text: number, length: number, pattern: number, size: number, first: number, second: number): number;
 
   readonly XBZRLE_OVERFLOW: WebAssembly.Global<'i32'>;
   /** Largest page the encoder takes. */

@@ -28,6 +28,8 @@ const DEFAULT_ARENA_BYTES = 32 << 20;
 const MAX_ARENA_BYTES = 2 ** 32 - WASM_PAGE;
 /** More bits than this would not fit the result of a count. */
 const MAX_BITMAP_BYTES = 2 ** 29 - 1;
+/** A place beyond would not fit the signed result of a search. */
+const MAX_TEXT_BYTES = 2 ** 31 - 1;
 const MIN_PAGE = 1024;
 const MAX_PAGE = 65536;
 /** Largest page whose end still fits the signed result of an XBZRLE kernel. */
@@ -236,6 +238,21 @@ export class Kernel {
     this.#checkRange('bitmap', bitmap, byteLength);
     checkInteger('byteLength', byteLength, 0, MAX_BITMAP_BYTES);
     return this.#exports.countBits(bitmap, byteLength) >>> 0;
+  }
+
+  /**
+   * The first place in the `length` bytes at `text` where a pattern fits, -1 if there is none. At `pattern` are its
+   * `size` values and then as many masks: a byte fits its value if it equals it in the bits of the mask. `first` and
+   * `second` are the two bytes of the pattern that are looked at first: the rarer in the text, the faster.
+   */
+  find(text: number, length: number, pattern: number, size: number, first: number, second: number): number {
+    this.#checkRange('text', text, length);
+    checkInteger('length', length, 0, MAX_TEXT_BYTES);
+    checkInteger('size', size, 1, this.size);
+    this.#checkRange('pattern', pattern, 2 * size);
+    checkInteger('first', first, 0, size - 1);
+    checkInteger('second', second, 0, size - 1);
+    return this.#exports.find(text, length, pattern, size, first, second);
   }
 
   /**

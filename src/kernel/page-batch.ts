@@ -72,6 +72,14 @@ export class PageBatch {
     this.size = new Uint32Array(capacity);
   }
 
+  /** Forgets all records but those from `first` to `end` - 1. */
+  keep(first: number, end: number): void {
+    for (const table of [this.kind, this.page, this.offset, this.size, this.data, this.length]) {
+      if (first > 0) table.copyWithin(0, first, end);
+    }
+    this.count = end - first;
+  }
+
   /** Forgets all records; the tables keep their bytes. */
   clear(): void {
     this.count = 0;

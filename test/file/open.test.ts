@@ -135,6 +135,30 @@ describe('a migration file', () => {
     expect(source.isClosed).toBe(true);
   });
 
+  it('shows progress of content that is read where it lies, and stays open', async () => {
+    const source = new ScriptedSource(stream);
+    const file = await open(source);
+    await file.content.read(new Uint8Array(4), 123);
+    expect([file.content.size, file.reached]).toEqual([stream.length, 123]);
+    await file.content.close();
+    expect(source.isClosed).toBe(false);
+    await collect(file);
+    expect(file.reached).toBe(stream.length);
+  });
+
+  it('says of bytes in the arena where they lie in the source, if they were read from there', async () => {
+    const file = await open(stream);
+    expect(file.offsetOf(0)).toBeUndefined();
+    const offsets: (number | undefined)[] = [];
+    for await (const item of file.flow()) {
+      if (item.kind !== 'pages') continue;
+      const address = item.batch.data[0] as number;
+      offsets.push(file.offsetOf(address), file.offsetOf(file.staging.address), file.offsetOf(address + (2 << 20)));
+    }
+    const page = Buffer.from(stream).indexOf(Buffer.from(filled(3)));
+    expect(offsets).toEqual([page, undefined, undefined]);
+  });
+
   it('passes errors of its source on', async () => {
     const file = await open(new ScriptedSource(stream, { isSeekable: false, chunk: 100, failAt: 300 }));
     await expect(collect(file)).rejects.toThrow('cannot read at 300');

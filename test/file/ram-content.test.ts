@@ -121,6 +121,34 @@ describe('the RAM content', () => {
     expect(scratch.closed).toBe(1);
   });
 
+  it('of a stream of whole pages is read where it lies, however often they came, without a scratch file', async () => {
+    const whole = join(
+      none,
+      blocks,
+      part(
+        7,
+        ...[4, 5, 6, 9].map((page, i) => normalPage(page * KIB4, filled(page), i === 0 ? 'pc.ram' : undefined)),
+        EOS,
+      ),
+      part(7, normalPage(5 * KIB4, filled(55)), zeroPage(6 * KIB4), zeroPage(20 * KIB4), EOS),
+      end(7, normalPage(20 * KIB4, filled(20)), normalPage(2 * KIB4, filled(9), 'rom'), EOS),
+      EOF,
+    );
+    const makeScratch = () => {
+      throw new Error('no scratch file is needed');
+    };
+    const ram = await openRamContent(await opened(whole), { makeScratch });
+    const slow = slowRead(whole);
+    for (const [i, block] of ram.blocks.entries()) {
+      const pieces = await gather(ram, block);
+      const content = Buffer.concat(pieces.map(({ length, bytes }) => bytes ?? new Uint8Array(length)));
+      expect(Buffer.compare(content, slow.blocks[i]?.content ?? new Uint8Array()), block.idstr).toBe(0);
+    }
+    const [pcRam] = ram.blocks as [RamBlock];
+    expect([4, 6, 7].map((page) => ram.state(pcRam, page))).toEqual(['data', 'zero', 'absent']);
+    await expect(ram.read(pcRam, large, new Uint8Array(KIB4))).rejects.toThrow(RangeError);
+  });
+
   it('closes the scratch file if the stream is bad', async () => {
     const scratch = new RecordingFile();
     const opening = openRamContent(await opened(stream.subarray(0, -1)), { makeScratch: () => scratch });
@@ -130,7 +158,7 @@ describe('the RAM content', () => {
 
   it('of blocks that are not wanted is not kept', async () => {
     const scratch = new RecordingFile();
-    const ram = await openRamContent(await opened(stream), {
+    const ram = await openRamContent(await opened(stream, 'pipe'), {
       makeScratch: () => scratch,
       only: ({ idstr }) => idstr === 'rom',
     });

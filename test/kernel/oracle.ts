@@ -124,3 +124,11 @@ export function countBits(bitmap: Uint8Array): number {
   for (const byte of bitmap) for (let bit = 0; bit < 8; bit++) count += (byte >> bit) & 1;
   return count;
 }
+
+/** The first place where a pattern of values under masks fits. */
+export function find(text: Uint8Array, values: Uint8Array, masks: Uint8Array): number {
+  for (let at = 0; at + values.length <= text.length; at++) {
+    if (values.every((value, k) => (text[at + k]! & masks[k]!) === value)) return at;
+  }
+  return -1;
+}

@@ -39,6 +39,21 @@ describe('a batch of pages', () => {
     expect([batch.page[0], batch.offset[0]]).toEqual([2 ** 40 + 1, 2 ** 52 + 1]);
   });
 
+  it('keeps the records it is told to, with all that is known of them', async () => {
+    const batch = new PageBatch(await loadSmall('scalar'), 8);
+    const tables = [batch.kind, batch.page, batch.offset, batch.size, batch.data, batch.length];
+    tables.forEach((table, t) => {
+      for (let i = 0; i < 8; i++) table[i] = 10 * t + i;
+    });
+    batch.count = 8;
+    batch.keep(0, 7);
+    batch.keep(2, 5);
+    expect(batch.count).toBe(3);
+    tables.forEach((table, t) => {
+      expect([...table.subarray(0, 3)]).toEqual([10 * t + 2, 10 * t + 3, 10 * t + 4]);
+    });
+  });
+
   it('forgets its records when cleared', async () => {
     const batch = new PageBatch(await loadSmall('scalar'), 4);
     batch.count = 3;

@@ -39,7 +39,7 @@ async function measure(what: string, args: string[]): Promise<CliResult> {
   return result;
 }
 
-it('a 64 GiB sparse mapped-ram file is inspected, mapped and verified', async () => {
+it('a 64 GiB sparse mapped-ram file is inspected, mapped, verified, searched and read', async () => {
   const usedLength = 64 * GiB;
   const path = join(directory, 'sparse.mapped-ram');
   const kernel = await loadKernel({ arenaBytes: 4 * MiB });
@@ -74,6 +74,26 @@ it('a 64 GiB sparse mapped-ram file is inspected, mapped and verified', async ()
   const verified = await measure('verify', ['verify', '--json', path]);
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, ramBytes: usedLength });
   expectWithinMemory(verified, usedLength);
+
+  // The pages with data, and what is at their edges, in holes of 64 MiB.
+  for (const [pattern, count] of [
+    ['5a'.repeat(64), 1024 * 64],
+    ['00 00 5a', 1023],
+    ['5a 00 00', 1024],
+  ] as const) {
+    const searched = await measure('search', ['search', path, '--count', '--hex', pattern]);
+    expect(searched.stdout).toBe(`${count}\n`);
+    expectWithinMemory(searched, usedLength);
+  }
+  const matched = await measure('search --regex', ['search', path, '--count', '--regex', '\\x00Z+']);
+  expect(matched.stdout).toBe('1023\n');
+  expectWithinMemory(matched, usedLength);
+
+  // Two lines for each page, two for each hole, and the end.
+  const read = await measure('read', ['read', path, '--length', '64G']);
+  expect(read.stdout.match(/ 5a 5a /g)).not.toBeNull();
+  expect(read.stdout.trimEnd().split('\n')).toHaveLength(4 * 1024 + 1);
+  expectWithinMemory(read, usedLength);
 }, 300_000);
 
 /** Writes a stream of random pages, in one pass, and returns the sha256 of its RAM. */
@@ -128,7 +148,7 @@ async function hashFile(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-it(`a ${streamBytes / GiB} GiB stream of random pages is verified and extracted`, async () => {
+it(`a ${streamBytes / GiB} GiB stream of random pages is verified, searched and extracted`, async () => {
   const path = join(directory, 'random.stream');
   const expected = writeRandomStream(path);
   const name = `of ${streamBytes / GiB} GiB of random pages`;
@@ -136,6 +156,15 @@ it(`a ${streamBytes / GiB} GiB stream of random pages is verified and extracted`
   const verified = await measure(`verify ${name}`, ['verify', '--json', path]);
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, pageRecords: streamBytes / pageSize });
   expectWithinMemory(verified, streamBytes);
+
+  // The numbers of these pages in front of them.
+  const searched = await measure(`search ${name}`, ['search', path, '--json', '--hex', '00 00 12 34 ?? ??', '-C', '4']);
+  const found = searched.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).offset);
+  expect(found).toContain(0x1234 * pageSize);
+  expectWithinMemory(searched, streamBytes);
 
   const output = join(directory, 'ram.raw');
   const extracted = await measure(`extract ${name}`, ['extract', path, '--block', 'ram', '-o', output]);

@@ -1,0 +1,97 @@
+/**
+ * Bytes as people read them: address, 16 bytes in two groups, ASCII, as `hexdump -C` prints it. Lines equal to the one
+ * before are squashed to `*`; the last line is the address of the end.
+ */
+const lineBytes = 16;
+
+const hexDigits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+const asciiChars = Array.from({ length: 256 }, (_, byte) =>
+  byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.',
+);
+
+/** `de ad be ef`. */
+export function hexBytes(bytes: Uint8Array): string {
+  let text = '';
+  for (let i = 0; i < bytes.length; i++) text += (i === 0 ? '' : ' ') + hexDigits[bytes[i] as number];
+  return text;
+}
+
+/** Printable ASCII as it is, anything else as a dot. */
+export function asciiBytes(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += asciiChars[byte];
+  return text;
+}
+
+/** Makes a dump of bytes that come in pieces. */
+export class HexDump {
+  readonly #width: number;
+  /** Address of the next line. */
+  #address: number;
+  /** Bytes of a line that is not full yet. */
+  readonly #line = new Uint8Array(lineBytes);
+  #filled = 0;
+  readonly #previous = new Uint8Array(lineBytes);
+  /** Whether there is a line before, and whether it was squashed. */
+  #state: 'first' | 'shown' | 'squashed' = 'first';
+
+  /** `end` is the address at which the bytes end: it decides how wide addresses are. */
+  constructor(address: number, end: number) {
+    this.#address = address;
+    this.#width = Math.max(8, end.toString(16).length);
+  }
+
+  /** The lines that these bytes complete. */
+  bytes(bytes: Uint8Array): string {
+    let text = '';
+    for (let at = 0; at < bytes.length; ) {
+      const count = Math.min(lineBytes - this.#filled, bytes.length - at);
+      this.#line.set(bytes.subarray(at, at + count), this.#filled);
+      this.#filled += count;
+      at += count;
+      if (this.#filled === lineBytes) text += this.#take();
+    }
+    return text;
+  }
+
+  /** The same for zeros, however many: after two lines of them the others are squashed unseen. */
+  zeros(count: number): string {
+    const zeros = new Uint8Array(3 * lineBytes);
+    if (count <= zeros.length) return this.bytes(zeros.subarray(0, count));
+    const text = this.bytes(zeros);
+    const squashed = Math.floor((count - zeros.length) / lineBytes);
+    this.#address += squashed * lineBytes;
+    return text + this.bytes(zeros.subarray(0, count - zeros.length - squashed * lineBytes));
+  }
+
+  /** What is left, and the address of the end. */
+  end(): string {
+    const rest = this.#filled > 0 ? this.#format(this.#line.subarray(0, this.#filled)) : '';
+    return `${rest}${this.#at(this.#address + this.#filled)}\n`;
+  }
+
+  #take(): string {
+    const line = this.#line;
+    this.#filled = 0;
+    const isRepeated = this.#state !== 'first' && line.every((byte, i) => byte === this.#previous[i]);
+    const text = !isRepeated ? this.#format(line) : this.#state === 'shown' ? '*\n' : '';
+    this.#state = isRepeated ? 'squashed' : 'shown';
+    this.#previous.set(line);
+    this.#address += lineBytes;
+    return text;
+  }
+
+  #format(line: Uint8Array): string {
+    let hex = '';
+    let ascii = '';
+    for (let i = 0; i < line.length; i++) {
+      hex += `${i % 8 === 0 ? '  ' : ' '}${hexDigits[line[i] as number]}`;
+      ascii += asciiChars[line[i] as number];
+    }
+    return `${this.#at(this.#address)}${hex.padEnd(50)}  |${ascii}|\n`;
+  }
+
+  #at(address: number): string {
+    return address.toString(16).padStart(this.#width, '0');
+  }
+}

@@ -1,0 +1,185 @@
+/** `vmferry search`: where bytes, text or what a regular expression describes are in RAM. */
+import { readFileSync, realpathSync } from 'node:fs';
+import type { Command } from 'commander';
+import type { MigrationFile } from '../file/open.ts';
+import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts';
+import { countMatches, type Match, search } from '../file/search.ts';
+import { openScratch } from '../io/node/output-file.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { requireBlock } from './extract.ts';
+import { painter, printable } from './format.ts';
+import { asciiBytes, hexBytes } from './hex-dump.ts';
+import { addInput, type InputOptions, withFile } from './input.ts';
+import { hideProgress } from './progress.ts';
+import { UsageError, writeOut } from './run.ts';
+import { scratchOption } from './scratch.ts';
+import { parseCount, parseSize } from './size.ts';
+
+interface SearchOptions extends InputOptions {
+  hex?: boolean;
+  regex?: boolean;
+  utf16?: boolean;
+  ignoreCase?: boolean;
+  file?: string;
+  block?: string;
+  context: number;
+  count?: boolean;
+  max?: number;
+  json?: boolean;
+  scratch: string;
+}
+
+export function addSearch(program: Command): void {
+  addInput(program.command('search'))
+    .description("Find bytes, text or a regular expression in RAM's final content.")
+    .argument('[PATTERN]', 'text, unless an option says otherwise')
+    .option('--hex', 'PATTERN is bytes such as "de ad ?? ef"; ? stands for any digit')
+    .option('--regex', 'PATTERN is a JavaScript regular expression over bytes; \\xNN is a byte')
+    .option('--utf16', 'PATTERN is text as UTF-16LE, as Windows guests keep it; otherwise text is UTF-8')
+    .option('-i, --ignore-case', 'letters fit in either case: ASCII letters of a text, those of Latin-1 of a regex')
+    .option('-f, --file <PATTERNS>', 'take the patterns from a file, one a line, at most 1,000')
+    .option('--block <IDSTR>', 'search this RAM block alone')
+    .option('-C, --context <N>', 'show N bytes more before and after', parseSize, 0)
+    .option('--count', 'print how many matches there are, not the matches')
+    .option('--max <N>', 'stop after N matches', parseCount)
+    .addOption(scratchOption('where RAM that cannot be searched where it lies is kept meanwhile'))
+    .option('--json', 'print each match as JSON, one a line')
+    .addHelpText(
+      'after',
+      `
+Prints a line per match: its block, its offset in the block, and the 16 bytes that begin there as hex and ASCII; of a
+longer match up to 64 bytes as ASCII. Exit code 0, also if nothing is found: 1 means that the input is bad.
+
+Blocks are searched in the order of the file, from first byte to last. Matches lie within a block, across pages too.
+Those of one pattern do not overlap. Zero pages, and pages that were never sent, count as zeros.
+A regular expression matches at most 4,096 bytes, and sees 4,096 bytes before a match. ^ and $ mean the ends of a line.
+A file is read and checked through before its content is searched where it lies; with XBZRLE deltas, or from a pipe, RAM
+is settled into a scratch file first.
+
+Examples:
+  vmferry search guest.migration 'BUG: unable to handle'
+  vmferry search guest.migration --hex '7f 45 4c 46 02 01'
+  vmferry search guest.migration --regex 'root:[^:\\n]*:\\d+' --block pc.ram
+  vmferry search guest.migration --utf16 -i password --context 32
+  vmferry search guest.migration --json 'Linux version' | jq .offset`,
+    )
+    .action(async (location: string, pattern: string | undefined, options: SearchOptions) => {
+      const patterns = readPatterns(pattern, options).map((text) => toPattern(text, options));
+      await withFile('search', location, options, (file) => run(file, patterns, options));
+    });
+}
+
+function readPatterns(pattern: string | undefined, options: SearchOptions): string[] {
+  const { file, hex, regex, utf16, ignoreCase, count, max } = options;
+  if (Number(hex ?? 0) + Number(regex ?? 0) + Number(utf16 ?? 0) > 1) {
+    throw new UsageError('expected one of --hex, --regex and --utf16, got several');
+  }
+  if (count === true && max !== undefined) throw new UsageError('expected either --count or --max, got both');
+  if (hex === true && ignoreCase === true)
+    throw new UsageError('expected --ignore-case with text or --regex, got --hex');
+  if (pattern !== undefined && file !== undefined) throw new UsageError('expected PATTERN or --file, got both');
+  if (pattern !== undefined) return [pattern];
+  if (file === undefined) throw new UsageError('expected a PATTERN, or --file PATTERNS');
+  const lines = readFileSync(file === '-' ? 0 : file, 'utf8').split(/\r?\n/);
+  const patterns = lines.filter((line) => line !== '');
+  if (patterns.length === 0) throw new UsageError(`expected patterns in ${file}, got none`);
+  return patterns;
+}
+
+function toPattern(text: string, { hex, regex, utf16, ignoreCase = false }: SearchOptions): SearchPattern {
+  try {
+    if (hex === true) return hexPattern(text);
+    if (regex === true) return new RegExp(text, ignoreCase ? 'im' : 'm');
+    return textPattern(text, { encoding: utf16 === true ? 'utf-16le' : 'utf-8', ignoreCase });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+async function run(file: MigrationFile, patterns: SearchPattern[], options: SearchOptions): Promise<void> {
+  const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
+  let blocks: readonly RamBlock[] = [];
+  // A stream without a RAM section has not even a list of blocks.
+  const requireWanted = () => (wanted === undefined ? undefined : requireBlock(wanted, blocks));
+  const searching = {
+    makeScratch: () => openScratch(realpathSync(options.scratch)),
+    only: ({ idstr }: RamBlock) => wanted === undefined || idstr === wanted,
+    endBlocks(all: readonly RamBlock[]) {
+      blocks = all;
+      requireWanted();
+    },
+    toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
+  };
+  if (options.count === true) {
+    const count = await countMatches(file, patterns, searching);
+    requireWanted();
+    await writeOut(`${options.json === true ? JSON.stringify({ count }) : count}\n`);
+    return;
+  }
+  const out = new LineWriter();
+  const describe = options.json === true ? jsonLines(options) : textLines(context, () => blocks);
+  let count = 0;
+  for await (const match of search(file, patterns, { ...searching, before: context, after: context + shown.hex })) {
+    count++;
+    await out.write(describe(match));
+    if (count === max) break;
+  }
+  await out.flush();
+  requireWanted();
+  if (count === 0) process.stderr.write('vmferry: no match\n');
+  if (count === max) process.stderr.write(`vmferry: stopped at --max ${max}\n`);
+}
+
+/** Bytes shown from the beginning of a match: always so many as hex, and of a longer match so many as ASCII. */
+const shown = { hex: 16, ascii: 64 };
+
+function textLines(context: number, allBlocks: () => readonly RamBlock[]): (match: Match) => string {
+  const paint = painter(process.stdout);
+  let widths: { name: number; offset: number } | undefined;
+  return ({ block, offset, bytes, before, after }) => {
+    widths ??= {
+      name: Math.max(...allBlocks().map(({ idstr }) => printable(idstr).length)),
+      offset: Math.max(8, ...allBlocks().map(({ usedLength }) => usedLength.toString(16).length)),
+    };
+    const isLong = bytes.length > shown.hex;
+    const rest = after.subarray(0, isLong ? 0 : shown.hex - bytes.length + context);
+    const hex = [hexBytes(before), paint('red', hexBytes(bytes.subarray(0, shown.hex))), hexBytes(rest)];
+    const ascii = [asciiBytes(before), paint('red', asciiBytes(bytes.subarray(0, shown.ascii))), asciiBytes(rest)];
+    const name = printable(block.idstr).padEnd(widths.name);
+    return `${name}  0x${offset.toString(16).padStart(widths.offset, '0')}  ${hex.join(' ').trim()}  |${ascii.join('')}|\n`;
+  };
+}
+
+function jsonLines({ context, file }: SearchOptions): (match: Match) => string {
+  const hex = (part: Uint8Array) => Buffer.from(part).toString('hex');
+  return ({ block, offset, bytes, before, after, pattern }) => {
+    const facts = { block: block.idstr, offset, length: bytes.length, hex: hex(bytes) };
+    const around = context > 0 ? { before: hex(before), after: hex(after.subarray(0, context)) } : {};
+    return `${JSON.stringify({ ...facts, ...around, ...(file === undefined ? {} : { pattern }) })}\n`;
+  };
+}
+
+/** How long a line may wait for others to be written with. */
+const lingerMs = 50;
+
+/** Writes lines many at a time. */
+class LineWriter {
+  #text = '';
+  #timer: NodeJS.Timeout | undefined;
+
+  async write(line: string): Promise<void> {
+    this.#text += line;
+    if (this.#text.length > 64 * 1024) await this.flush();
+    else this.#timer ??= setTimeout(() => void this.flush(), lingerMs);
+  }
+
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const text = this.#text;
+    this.#text = '';
+    if (text === '') return;
+    hideProgress();
+    await writeOut(text);
+  }
+}

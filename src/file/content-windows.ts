@@ -1,0 +1,163 @@
+/**
+ * The content of a RAM block in address order as windows in an arena that overlap, so that whatever is at most so long
+ * lies in one of them whole. While one is looked at the next is being read. Where nothing can be found in zeros, holes
+ * are passed over, but for their edges.
+ *
+ *     block    |ddddd.............................dddddddd|      d data, . a hole
+ *     windows  |--------|                     |-----------|
+ *                  |-------|  overlaps, where a window would be too long
+ */
+import type { Kernel } from '../kernel/kernel.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+
+/** Holes up to this part of what is read at a time are not worth passing over. */
+const smallHole = 1 / 16;
+
+export interface WindowNeeds {
+  /** The most bytes that are of interest from a place on. */
+  reach: number;
+  /** The most bytes before a place that are. */
+  behind: number;
+  /** Whether nothing begins in zeros that has nothing but zeros within `behind` and `reach`. */
+  skipZeros: boolean;
+  /** Bytes read at a time: at least a page. */
+  bodyBytes: number;
+}
+
+export interface ContentWindow {
+  /** Arena address of the window's bytes. */
+  address: number;
+  length: number;
+  /** Where the window begins in the block. */
+  offset: number;
+  /** The places in the block that this window tells of: each is in one window only. */
+  from: number;
+  until: number;
+}
+
+export class ContentWindows {
+  readonly #kernel: Kernel;
+  readonly #needs: WindowNeeds;
+  /** Arena addresses of the two bodies, each with room for the tail of the other before it. */
+  readonly #bodies: readonly [number, number];
+
+  /** Takes room for two buffers from the arena, see {@link windowBytes}. */
+  constructor(kernel: Kernel, needs: WindowNeeds) {
+    this.#kernel = kernel;
+    this.#needs = needs;
+    const body = () => kernel.allocate(tailBytes(needs) + needs.bodyBytes) + tailBytes(needs);
+    this.#bodies = [body(), body()];
+  }
+
+  /** Windows of a block, each valid until the next is asked for. */
+  async *read(ram: RamReader, block: RamBlock): AsyncGenerator<ContentWindow, void> {
+    const { reach, behind } = this.#needs;
+    const spans = this.#plan(ram, block);
+    let current = 0;
+    let pending = this.#start(ram, block, spans, current);
+    /** Where the window before began, up to where it told, and where it ended, in the block and in the arena. */
+    let offset = 0;
+    let told = 0;
+    let end = 0;
+    let endAddress = 0;
+    try {
+      for (;;) {
+        const span = await pending;
+        if (span === undefined) return;
+        const body = this.#bodies[current] as number;
+        const continues = span.from === end && end > 0;
+        // A window that does not continue begins so far into zeros that nothing is missed.
+        if (!continues) told = span.from === 0 ? 0 : span.from + behind;
+        offset = continues ? Math.max(offset, told - behind) : span.from;
+        const tail = continues ? end - offset : 0;
+        this.#kernel.bytes.copyWithin(body - tail, endAddress - tail, endAddress);
+        const until = span.to === block.usedLength ? span.to : Math.max(told, span.to - reach + 1);
+        end = span.to;
+        endAddress = body + (span.to - span.from);
+        current = 1 - current;
+        pending = this.#start(ram, block, spans, current);
+        yield { address: body - tail, length: tail + span.to - span.from, offset, from: told, until };
+        told = until;
+      }
+    } finally {
+      // The source may be closed after this.
+      await pending.catch(() => {});
+    }
+  }
+
+  /** Begins to read the next span into a body. */
+  #start(ram: RamReader, block: RamBlock, spans: AsyncGenerator<Span, void>, body: number): Promise<Span | undefined> {
+    const read = async () => {
+      const { value: span } = await spans.next();
+      if (!span) return undefined;
+      const address = this.#bodies[body] as number;
+      const target = this.#kernel.bytes.subarray(address, address + span.to - span.from);
+      await ram.read(block, span.from / block.pageSize, target);
+      return span;
+    };
+    const pending = read();
+    // A failure is reported where the bytes are wanted, not as an unhandled rejection.
+    pending.catch(() => {});
+    return pending;
+  }
+
+  /** What to read: whole pages in order, at most a body at a time. */
+  async *#plan(ram: RamReader, block: RamBlock): AsyncGenerator<Span, void> {
+    const { usedLength, pageSize } = block;
+    const step = stepBytes(this.#needs, block);
+    const padding = Math.ceil((this.#needs.reach + this.#needs.behind) / pageSize) * pageSize;
+    let from = 0;
+    let to = 0;
+    for await (const run of this.#runs(ram, block)) {
+      const begin = Math.max(0, run.from - padding);
+      if (begin > to + step * smallHole) {
+        if (to > from) yield { from, to };
+        from = begin;
+      }
+      to = Math.min(usedLength, run.to + padding);
+      for (; to - from > step; from += step) yield { from, to: from + step };
+    }
+    if (to > from) yield { from, to };
+  }
+
+  /** What is not to be passed over. Both ends of the block are among it, since a block's end is no zero. */
+  async *#runs(ram: RamReader, block: RamBlock): AsyncGenerator<Span, void> {
+    const { usedLength, pageSize } = block;
+    const pages = pageCount(block);
+    const step = stepBytes(this.#needs, block);
+    if (!this.#needs.skipZeros) {
+      for (let from = 0; from < usedLength; from += step) yield { from, to: Math.min(usedLength, from + step) };
+      return;
+    }
+    yield { from: 0, to: 0 };
+    for (let page = 0; page < pages; ) {
+      const { first, end } = await ram.nextData(block, page, step / pageSize);
+      if (end > first) yield { from: first * pageSize, to: end * pageSize };
+      page = end;
+    }
+    yield { from: usedLength, to: usedLength };
+  }
+}
+
+interface Span {
+  from: number;
+  to: number;
+}
+
+/** Whole pages read at a time, in bytes. */
+function stepBytes({ bodyBytes }: WindowNeeds, { pageSize }: RamBlock): number {
+  const step = bodyBytes - (bodyBytes % pageSize);
+  if (step > 0) return step;
+  throw new RangeError(`expected to read at least a page of ${pageSize} bytes at a time, got ${bodyBytes}`);
+}
+
+/** The most that a window takes over from the one before. */
+function tailBytes({ reach, behind }: WindowNeeds): number {
+  return reach + behind;
+}
+
+/** Bytes of arena that windows take. */
+export function windowBytes(needs: WindowNeeds): number {
+  return 2 * (tailBytes(needs) + needs.bodyBytes + 64);
+}

@@ -1,0 +1,284 @@
+/**
+ * The RAM of a stream read where it lies: an index of where in the file each page's last record has its bytes. It serves
+ * sources with random access, as long as every page's last content is a whole page: with XBZRLE deltas, compressed
+ * pages, or pages that came by another way than the stream itself, content must be settled into a store instead.
+ *
+ * The index is a list of runs, pages that follow each other in the block and, a header apart, in the file:
+ *
+ *     file    |hdr|page 7|hdr|page 8|hdr|page 9|hdr|zero page 10|hdr|page 11|
+ *     run          page 7, 3 pages, stride header + page                 page 11, 1 page
+ */
+import { type ByteSource, readFully } from '../io/byte-source.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageStates } from '../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { MigrationFile } from './open.ts';
+
+/** Bytes of a page record before its page, where it names no block. */
+const headerBytes = 8;
+/** Runs in all: 24 MiB of index. A stream of more is settled. */
+const maxRuns = 1_000_000;
+/** Bytes read at a time, and those between pages that are read rather than passed over. */
+const extentBytes = 1 << 20;
+const smallGap = 16 * 1024;
+
+/** The stream is sound as far as it was read, but its content does not lie in it as whole pages. */
+export class NotIndexable extends Error {}
+
+export class StreamIndex implements RamReader {
+  readonly blocks: RamBlock[] = [];
+  readonly #file: MigrationFile;
+  readonly #source: ByteSource;
+  readonly #only: (block: RamBlock) => boolean;
+  readonly #areas: IndexedBlock[] = [];
+  #runs = 0;
+  /** A buffer that no read is using. */
+  #buffer: Uint8Array | undefined;
+
+  constructor(file: MigrationFile, only: (block: RamBlock) => boolean) {
+    this.#file = file;
+    this.#source = file.content;
+    this.#only = only;
+  }
+
+  addBlock(block: RamBlock): undefined {
+    this.blocks.push(block);
+    this.#areas.push(new IndexedBlock(block));
+  }
+
+  /** Notes where a batch's pages lie. @throws NotIndexable */
+  apply(block: RamBlock, batch: PageBatch): void {
+    if (!this.#only(block)) return;
+    const area = this.#area(block);
+    const before = area.runs.length;
+    for (let i = 0; i < batch.count; i++) {
+      const page = batch.page[i] as number;
+      const kind = batch.kind[i];
+      if (kind === PageKind.zero) {
+        area.addZero(page);
+        continue;
+      }
+      const offset = kind === PageKind.data ? this.#file.offsetOf(batch.data[i] as number) : undefined;
+      if (offset === undefined) throw new NotIndexable();
+      area.addData(page, offset);
+    }
+    this.#runs += area.runs.length - before;
+    if (this.#runs > maxRuns) throw new NotIndexable();
+  }
+
+  /** All pages have been noted: of each the last place counts. */
+  finish(): void {
+    for (const area of this.#areas) area.resolve();
+  }
+
+  state(block: RamBlock, page: number): PageState {
+    const state = this.#area(block).states.get(page);
+    return state === PageKind.data ? 'data' : state === PageKind.zero ? 'zero' : 'absent';
+  }
+
+  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
+    return this.#area(block).nextData(page, limit);
+  }
+
+  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    const { pageSize } = block;
+    const end = page + target.length / pageSize;
+    if (!Number.isSafeInteger(page) || !Number.isSafeInteger(end) || page < 0 || end > pageCount(block)) {
+      const expected = `whole pages from 0 to ${pageCount(block)}, ${pageSize} bytes each`;
+      throw new RangeError(`${block.idstr}: expected ${expected}, got ${target.length} bytes at page ${page}`);
+    }
+    const buffer = this.#buffer ?? new Uint8Array(extentBytes);
+    this.#buffer = undefined;
+    let filled = page;
+    for (const extent of this.#area(block).extents(page, end)) {
+      const bytes = buffer.subarray(0, extent.to - extent.from);
+      await readFully(this.#source, bytes, extent.from);
+      for (const { page: first, offset, count } of extent.runs) {
+        target.fill(0, (filled - page) * pageSize, (first - page) * pageSize);
+        for (let i = 0; i < count; i++) {
+          const at = offset - extent.from + i * (headerBytes + pageSize);
+          target.set(bytes.subarray(at, at + pageSize), (first + i - page) * pageSize);
+        }
+        filled = first + count;
+      }
+    }
+    target.fill(0, (filled - page) * pageSize);
+    this.#buffer = buffer;
+  }
+
+  /** Leaves the file open: it is not this one's to close. */
+  async close(): Promise<void> {}
+
+  #area(block: RamBlock): IndexedBlock {
+    const area = this.#areas[block.index];
+    if (area !== undefined) return area;
+    throw new RangeError(`expected a block of this stream, got "${block.idstr}"`);
+  }
+}
+
+/** Pages that lie one behind the other; `offset` is that of the first page's bytes, -1 for pages that became zero. */
+interface Run {
+  page: number;
+  count: number;
+  offset: number;
+}
+
+/** Runs to be read in one go, and where they lie. */
+interface Extent {
+  from: number;
+  to: number;
+  runs: Run[];
+}
+
+class IndexedBlock {
+  /** `PageKind.absent`, `.zero` or `.data` of each page. */
+  readonly states = new PageStates();
+  runs = new RunList();
+  readonly #block: RamBlock;
+  /** Whether some page has several places. */
+  #isRewritten = false;
+
+  constructor(block: RamBlock) {
+    this.#block = block;
+  }
+
+  addZero(page: number): void {
+    if (this.states.get(page) === PageKind.data) this.#append(page, -1);
+    this.states.set(page, PageKind.zero);
+  }
+
+  addData(page: number, offset: number): void {
+    this.#append(page, offset);
+    this.states.set(page, PageKind.data);
+  }
+
+  #append(page: number, offset: number): void {
+    const { runs } = this;
+    const last = runs.length - 1;
+    // Of a page that was zero the run may be out of order, too.
+    if (this.states.get(page) !== PageKind.absent || (last >= 0 && page < runs.endOf(last))) this.#isRewritten = true;
+    runs.add(page, offset, headerBytes + this.#block.pageSize);
+  }
+
+  /** Leaves of each page the last place, in ascending order. */
+  resolve(): void {
+    if (!this.#isRewritten) return;
+    const log = this.runs;
+    const stride = headerBytes + this.#block.pageSize;
+    const settled = new PageStates();
+    const left = new RunList();
+    for (let i = log.length - 1; i >= 0; i--) {
+      const [first, offset] = [log.page(i), log.offset(i)];
+      for (let page = first; page < log.endOf(i); page++) {
+        if (settled.get(page) !== 0) continue;
+        settled.set(page, 1);
+        if (offset === -1) continue;
+        const at = offset + (page - first) * stride;
+        left.add(page, at, stride);
+      }
+    }
+    this.runs = left.sorted();
+  }
+
+  nextData(page: number, limit: number): { first: number; end: number } {
+    const { runs } = this;
+    let i = runs.find(page);
+    if (i === runs.length) return { first: pageCount(this.#block), end: pageCount(this.#block) };
+    const first = Math.max(page, runs.page(i));
+    let end = runs.endOf(i);
+    while (end - first < limit && ++i < runs.length && runs.page(i) === end) end = runs.endOf(i);
+    return { first, end: Math.min(end, first + limit) };
+  }
+
+  /** How to read the data among some pages. */
+  *extents(from: number, to: number): Generator<Extent, void> {
+    const { runs } = this;
+    const { pageSize } = this.#block;
+    const stride = headerBytes + pageSize;
+    const most = Math.floor(extentBytes / stride);
+    let extent: Extent | undefined;
+    for (let i = runs.find(from); i < runs.length && runs.page(i) < to; i++) {
+      const stop = Math.min(to, runs.endOf(i));
+      for (let page = Math.max(from, runs.page(i)); page < stop; ) {
+        const count = Math.min(most, stop - page);
+        const offset = runs.offset(i) + (page - runs.page(i)) * stride;
+        const end = offset + (count - 1) * stride + pageSize;
+        const isNear = extent !== undefined && offset >= extent.to && offset <= extent.to + smallGap;
+        if (extent !== undefined && isNear && end - extent.from <= extentBytes) {
+          extent.to = end;
+          extent.runs.push({ page, count, offset });
+        } else {
+          if (extent !== undefined) yield extent;
+          extent = { from: offset, to: end, runs: [{ page, count, offset }] };
+        }
+        page += count;
+      }
+    }
+    if (extent !== undefined) yield extent;
+  }
+}
+
+/** Runs as a table that grows: page, count, offset. */
+class RunList {
+  length = 0;
+  #table = new Float64Array(3 * 64);
+
+  page(i: number): number {
+    return this.#table[3 * i] as number;
+  }
+
+  count(i: number): number {
+    return this.#table[3 * i + 1] as number;
+  }
+
+  offset(i: number): number {
+    return this.#table[3 * i + 2] as number;
+  }
+
+  /** The page after a run. */
+  endOf(i: number): number {
+    return this.page(i) + this.count(i);
+  }
+
+  /** Adds a page: to the last run if it continues that, in the block and in the file. */
+  add(page: number, offset: number, stride: number): void {
+    const last = this.length - 1;
+    const isNext = last >= 0 && this.endOf(last) === page;
+    const expected = last >= 0 && this.offset(last) !== -1 ? this.offset(last) + this.count(last) * stride : -1;
+    if (isNext && offset === expected) this.#table[3 * last + 1] = this.count(last) + 1;
+    else this.#push(page, 1, offset);
+  }
+
+  #push(page: number, count: number, offset: number): void {
+    if (3 * this.length === this.#table.length) {
+      const table = new Float64Array(2 * this.#table.length);
+      table.set(this.#table);
+      this.#table = table;
+    }
+    const at = 3 * this.length++;
+    this.#table[at] = page;
+    this.#table[at + 1] = count;
+    this.#table[at + 2] = offset;
+  }
+
+  /** The same runs in the order of their pages. */
+  sorted(): RunList {
+    const order = Uint32Array.from({ length: this.length }, (_, i) => i).sort((a, b) => this.page(a) - this.page(b));
+    const list = new RunList();
+    for (const i of order) list.#push(this.page(i), this.count(i), this.offset(i));
+    return list;
+  }
+
+  /** Of ascending runs the first that ends after a page. */
+  find(page: number): number {
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.endOf(middle) <= page) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,90 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { NotIndexable, StreamIndex } from '../../src/file/stream-index.ts';
+import { open, PageBatch, PageKind } from '../../src/index.ts';
+import type { RamBlock } from '../../src/vm/ram-block.ts';
+
+const pageSize = 1024;
+const pages = 40;
+const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * pageSize, pageSize };
+
+/** What a stream says of a page: data, a header after what was before or further on, or zero. */
+const record = fc.record({
+  page: fc.nat(pages - 1),
+  kind: fc.constantFrom('data', 'data', 'data', 'zero'),
+  gap: fc.constantFrom(0, 0, 9, 20_000),
+});
+const pass = fc.array(record, { maxLength: 60 }).map((list) => list.sort((a, b) => a.page - b.page));
+const run = fc
+  .record({ from: fc.nat(pages - 1), count: fc.integer({ min: 1, max: pages }) })
+  .map(({ from, count }) =>
+    Array.from({ length: Math.min(count, pages - from) }, (_, i) => ({ page: from + i, kind: 'data', gap: 0 })),
+  );
+
+it('of any passes of whole pages gives what came last of each page', async () => {
+  const passes = fc.array(fc.oneof(pass, run), { maxLength: 6 });
+  const lookUps = fc.array(fc.tuple(fc.nat(pages - 1), fc.integer({ min: 1, max: pages })), {
+    minLength: 5,
+    maxLength: 5,
+  });
+  await fc.assert(
+    fc.asyncProperty(passes, lookUps, async (all, ranges) => {
+      const content = new Uint8Array(block.usedLength);
+      const states: string[] = new Array(pages).fill('absent');
+      const bytes: number[] = [];
+      const records = all.flat().map(({ page, kind, gap }, i) => {
+        states[page] = kind;
+        const own = content.subarray(page * pageSize, (page + 1) * pageSize).fill(0);
+        if (kind === 'zero') return { page, offset: -1 };
+        own.fill(1 + (i % 250));
+        for (let k = 0; k < gap + 8; k++) bytes.push(0xee);
+        const offset = bytes.length;
+        for (const byte of own) bytes.push(byte);
+        return { page, offset };
+      });
+      const file = await open(Uint8Array.from(bytes));
+      // The index asks where a page lies: here an address is a place in the file.
+      file.offsetOf = (address) => address;
+      const index = new StreamIndex(file, () => true);
+      index.addBlock(block);
+      const batch = new PageBatch(file.kernel, 400);
+      for (const { page, offset } of records) {
+        batch.kind[batch.count] = offset === -1 ? PageKind.zero : PageKind.data;
+        batch.page[batch.count] = page;
+        batch.data[batch.count++] = Math.max(0, offset);
+      }
+      index.apply(block, batch);
+      index.finish();
+      for (const [page, count] of ranges) {
+        const target = new Uint8Array(Math.min(count, pages - page) * pageSize).fill(0xaa);
+        await index.read(block, page, target);
+        expect(Buffer.compare(target, content.subarray(page * pageSize, page * pageSize + target.length))).toBe(0);
+        const { first, end } = await index.nextData(block, page, count);
+        const found = states.findIndex((state, i) => i >= page && state === 'data');
+        expect(first).toBe(found === -1 ? pages : found);
+        expect(states.slice(first, end).every((state) => state === 'data') && end - first <= count).toBe(true);
+        expect(end > first || found === -1).toBe(true);
+      }
+      expect(states.map((_, page) => index.state(block, page))).toEqual(states);
+    }),
+    { seed: 1, numRuns: 150 },
+  );
+});
+
+it.each([
+  ['a delta', PageKind.delta],
+  ['a compressed page', PageKind.compressed],
+  ['a page that is not in the window of the stream', PageKind.data],
+])('refuses %s, but not of a block that is not wanted', async (_, kind) => {
+  const file = await open(new Uint8Array(10));
+  const batch = new PageBatch(file.kernel, 4);
+  batch.kind[0] = kind;
+  batch.count = 1;
+  const apply = (only: () => boolean) => {
+    const index = new StreamIndex(file, only);
+    index.addBlock(block);
+    index.apply(block, batch);
+  };
+  expect(() => apply(() => true)).toThrow(NotIndexable);
+  expect(() => apply(() => false)).not.toThrow();
+});
