@@ -123,8 +123,8 @@ export class MigrationFile {
   get content(): ByteSource {
     const { source } = this;
     return {
-      ...originOf(source),
       name: source.name,
+      ...(source.coordinate === undefined ? {} : { coordinate: source.coordinate }),
       size: source.size,
       read: (target, position) => {
         this.#contentReached = position;
