@@ -37,6 +37,10 @@ export type CaptureOptions = Machine & {
   fill?: (running: Running, ours: PageRange) => Promise<void>;
   /** What the guest does meanwhile; default: nothing. In a background snapshot it begins when the guest runs again. */
   workload?: Workload;
+  /** The guest runs at the destination as soon as it can, and asks for its pages: the destination's RAM is no truth then. */
+  destinationRuns?: boolean;
+  /** So many times the connection breaks in postcopy, and the migration is recovered. */
+  breaks?: number;
 };
 
 export type Capture = {
@@ -48,7 +52,7 @@ export type Capture = {
   /** What QEMU wrote; with sockets, the main channel. */
   file: string;
   offset?: number;
-  /** With sockets, every connection in the order it was made. */
+  /** With sockets, every connection in the order it was made; after a break, those of the recovery follow. */
   channels?: readonly Channel[];
   /** By idstr, the bytes of each RAM block. */
   truth: Truth;
@@ -93,7 +97,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     if (route === 'exec') uri = `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`;
     if (route === 'socket') {
       const path = join(dir, 'destination');
-      destination = await startDestination(options);
+      destination = await startDestination(options, options.destinationRuns);
       await destination.setCapabilities(capabilities);
       await destination.setParameters(parameters);
       await destination.execute('migrate-incoming', { uri: `unix:${path}` });
@@ -103,8 +107,15 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
 
     await qemu.setCapabilities(capabilities);
     let info: MigrationInfo;
-    if (workload && guest && !snapshot) info = await migrateInPasses(qemu, guest, uri, workload, ours, parameters);
-    else {
+    let breaks = options.breaks ?? 0;
+    const breakConnection = async (now: MigrationInfo) => {
+      if (breaks === 0 || !destination || !recorder || !now.ram?.['postcopy-bytes']) return;
+      await sleep(300);
+      await recover(qemu, destination, recorder, join(dir, `recovery-${breaks--}`));
+    };
+    if (workload && guest && !snapshot) {
+      info = await migrateInPasses(qemu, guest, uri, workload, ours, parameters, breakConnection);
+    } else {
       await qemu.setParameters({ 'max-bandwidth': 0, ...parameters });
       const from = qemu.events.length;
       await qemu.execute('migrate', { uri });
@@ -123,7 +134,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
 
     truth ??= await readTruth(qemu, dir, addresses);
     let destinationTruth: Truth | undefined;
-    if (destination) {
+    if (destination && options.destinationRuns !== true) {
       const there = join(dir, 'there');
       mkdirSync(there);
       destinationTruth = await readTruth(destination, there, await findAddresses(destination));
@@ -156,6 +167,15 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     guest?.close();
     await destination?.[Symbol.asyncDispose]();
   }
+}
+
+/** Breaks the connection of a migration in postcopy and has both sides go on over a new one, through the recorder. */
+async function recover(source: Qemu, destination: Qemu, recorder: Recorder, path: string): Promise<void> {
+  recorder.cut(path);
+  await source.waitForStatus('postcopy-paused');
+  await destination.waitForStatus('postcopy-paused');
+  await destination.execute('migrate-recover', { uri: `unix:${path}` });
+  await source.execute('migrate', { uri: recorder.uri, resume: true });
 }
 
 async function versionOf(qemu: Qemu): Promise<string> {

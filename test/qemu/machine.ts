@@ -100,10 +100,10 @@ export async function startMachine(machine: Machine): Promise<Running> {
   }
 }
 
-/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded. */
-export async function startDestination(machine: Machine): Promise<Qemu> {
+/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded, or runs. */
+export async function startDestination(machine: Machine, runs = false): Promise<Qemu> {
   const dir = Qemu.makeDir();
-  const args = [...machineArgs(machine, dir), '-incoming', 'defer', '-S'];
+  const args = [...machineArgs(machine, dir), '-incoming', 'defer', ...(runs ? [] : ['-S'])];
   return Qemu.start({ version: machine.version, args, dir });
 }
 

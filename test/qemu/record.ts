@@ -13,7 +13,8 @@ export type Channel = { file: string; returnFile: string };
 export class Recorder {
   /** In the order the source connected. */
   readonly channels: Channel[] = [];
-  readonly #sockets: Socket[] = [];
+  #path = '';
+  #sockets: Socket[] = [];
   readonly #files: Writable[] = [];
 
   private constructor(
@@ -22,16 +23,17 @@ export class Recorder {
     readonly uri: string,
   ) {}
 
-  /** Listens in `dir`, and connects to the destination at `path` whenever the source connects. */
+  /** Listens in `dir`, and connects to the destination at `path` (or what `redirect` said since) whenever the source connects. */
   static async start(dir: string, path: string): Promise<Recorder> {
     const listen = join(dir, 'recorder');
     const server = createServer({ allowHalfOpen: true });
     const recorder = new Recorder(server, `unix:${listen}`);
+    recorder.#path = path;
     server.on('connection', (source) => {
       const number = recorder.channels.length;
       const channel = { file: join(dir, `channel-${number}`), returnFile: join(dir, `channel-${number}.return`) };
       recorder.channels.push(channel);
-      const destination = createConnection({ path, allowHalfOpen: true });
+      const destination = createConnection({ path: recorder.#path, allowHalfOpen: true });
       recorder.#relay(source, destination, channel.file);
       recorder.#relay(destination, source, channel.returnFile);
     });
@@ -40,6 +42,13 @@ export class Recorder {
       server.listen(listen, resolve);
     });
     return recorder;
+  }
+
+  /** Breaks all connections, as a network does; later ones go to the destination at `path`. */
+  cut(path: string): void {
+    this.#path = path;
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets = [];
   }
 
   #relay(from: Socket, to: Socket, file: string): void {
