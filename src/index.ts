@@ -4,7 +4,7 @@
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
 
-import { type MigrationFile, type OpenOptions, openFile } from './file/open.ts';
+import { type MigrationFile, mapParts, type OpenOptions, openFile } from './file/open.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { MemoryFile } from './io/memory-file.ts';
@@ -23,8 +23,8 @@ export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSour
  *
  * @throws TypeError for anything that is not a source of bytes.
  */
-export async function open(input: Openable, options: OpenOptions = {}): Promise<MigrationFile> {
-  return openFile(toSource(input), options);
+export async function open(input: Openable, options: OpenOptions<Openable> = {}): Promise<MigrationFile> {
+  return openFile(toSource(input), { ...options, ...(await mapParts(options, toSource)) });
 }
 
 function toSource(input: Openable): ByteSource {
@@ -60,7 +60,7 @@ export {
   mapPages,
 } from './file/inspect.ts';
 export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
-export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export { type FlowOptions, MigrationFile, type OpenOptions, type Parts } from './file/open.ts';
 export {
   type ContentPiece,
   type Digest,
@@ -73,6 +73,7 @@ export {
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
+export type { InspectedReturnPath } from './file/return-path.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
@@ -83,7 +84,7 @@ export { MemoryFile } from './io/memory-file.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
 export type * from './vm/flow.ts';
-export { PageStates } from './vm/page-states.ts';
+export { discardedState, PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
@@ -96,3 +97,4 @@ export {
   type Place,
   type Severity,
 } from './wire/migration-error.ts';
+export type { ReturnMessage } from './wire/return-path.ts';

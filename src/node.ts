@@ -2,9 +2,9 @@
  * vmferry in Node: everything of `index.ts`, and files, pipes and standard input by their paths.
  */
 
-import type { MigrationFile } from './file/open.ts';
-import { type OpenOptions, openFile } from './file/open.ts';
+import { type MigrationFile, mapParts, type OpenOptions } from './file/open.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
+import type { ByteSource } from './io/byte-source.ts';
 import { openSource } from './io/node/file.ts';
 
 export * from './index.ts';
@@ -17,14 +17,24 @@ export { OutputFile, openScratch } from './io/node/output-file.ts';
  *
  * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file cannot be opened.
  */
-export async function open(input: string | Openable, options: OpenOptions = {}): Promise<MigrationFile> {
-  if (typeof input !== 'string') return openAnywhere(input, options);
-  const { path, offset } = parseLocation(input);
-  const source = await openSource(path);
+export async function open(
+  input: string | Openable,
+  options: OpenOptions<string | Openable> = {},
+): Promise<MigrationFile> {
+  const opened: ByteSource[] = [];
+  const openPath = async <Input>(path: Input | string): Promise<Input | ByteSource> => {
+    if (typeof path !== 'string') return path;
+    const source = await openSource(path);
+    opened.push(source);
+    return source;
+  };
   try {
-    return await openFile(source, offset === undefined ? options : { offset, ...options });
+    const { path, offset } = typeof input === 'string' ? parseLocation(input) : { path: input, offset: undefined };
+    const source = await openPath(path);
+    const parts = await mapParts(options, openPath);
+    return await openAnywhere(source, { ...(offset === undefined ? {} : { offset }), ...options, ...parts });
   } catch (error) {
-    await source.close();
+    for (const source of opened) await source.close();
     throw error;
   }
 }

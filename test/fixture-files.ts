@@ -13,23 +13,60 @@ export interface Fixture {
   truth: { idstr: string; length: number; sha256: string }[];
 }
 
+/** A migration in several files. */
+export interface PartedFixture extends Fixture {
+  resumeOf: Uint8Array[];
+  preempt: Uint8Array[];
+  returnPath: Uint8Array[];
+  /** The same, as paths. */
+  paths: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
+}
+
 const folder = fileURLToPath(new URL('./fixtures/', import.meta.url));
 
 export function fixturePath(file: string): string {
   return folder + file;
 }
 
-/** All fixtures; those of one stream, not of its return path or channels. */
+const readFile = (file: string) => new Uint8Array(readFileSync(folder + file));
+
+/** The names of the fixtures, and what their JSON says. */
+function listFixtures(): { name: string; about: Record<string, unknown> & Pick<Fixture, 'truth'> }[] {
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => ({ name: file.slice(0, -'.json'.length), about: JSON.parse(readFileSync(folder + file, 'utf8')) }));
+}
+
+/** All fixtures that are one stream; not their return paths or channels. */
 export function loadFixtures(): Fixture[] {
   const files = readdirSync(folder);
-  return files
-    .filter((file) => file.endsWith('.json'))
-    .map((file) => file.slice(0, -'.json'.length))
-    .map((name) => {
-      const { offset = 0, truth } = JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8'));
+  return listFixtures()
+    .filter(({ about }) => about.preempt === undefined)
+    .map(({ name, about: { offset = 0, truth } }) => {
       const file = files.includes(`${name}.bin.gz`) ? `${name}.bin.gz` : `${name}.bin`;
-      const content = readFileSync(folder + file);
-      const bytes = new Uint8Array(file.endsWith('.gz') ? gunzipSync(content) : content);
-      return { name, path: folder + file, bytes, offset, truth };
+      const content = readFile(file);
+      const bytes = file.endsWith('.gz') ? new Uint8Array(gunzipSync(content)) : content;
+      return { name, path: folder + file, bytes, offset: offset as number, truth };
+    });
+}
+
+/** The fixtures that are migrations in several files. */
+export function loadPartedFixtures(): PartedFixture[] {
+  return listFixtures()
+    .filter(({ about }) => about.preempt !== undefined)
+    .map(({ name, about }) => {
+      const { resumeOf, preempt, returnPath, truth } = about as typeof about & PartedFixture['paths'];
+      const pathsOf = (list: string[]) => list.map((file) => folder + file);
+      return {
+        name,
+        path: `${folder}${name}.bin`,
+        bytes: readFile(`${name}.bin`),
+        offset: 0,
+        truth,
+        resumeOf: resumeOf.map(readFile),
+        preempt: preempt.map(readFile),
+        returnPath: returnPath.map(readFile),
+        paths: { resumeOf: pathsOf(resumeOf), preempt: pathsOf(preempt), returnPath: pathsOf(returnPath) },
+      };
     });
 }

@@ -6,6 +6,7 @@ import { type InspectedBlock, type InspectedSection, type Inspection, inspect, m
 import { MappedRamStore } from '../file/mapped-ram-store.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
+import type { InspectedReturnPath } from '../file/return-path.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -137,7 +138,9 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     'RAM',
     [
       `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}`,
-      pageSize === undefined ? '' : `, pages of ${formatBytes(pageSize)}`,
+      pageSize === undefined
+        ? ''
+        : `, pages of ${formatBytes(pageSize)}${ram.pageSizeFrom === 'assumed' ? ' (assumed)' : ''}`,
       ram.passes === 0 || ram.passes === null ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
     ].join(''),
   ]);
@@ -161,6 +164,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const lines = [paint('bold', printable(inspection.source))];
   for (const [name, text] of facts) lines.push(`  ${paint('dim', name.padEnd(width))}  ${text}`);
   lines.push('', blockTable(ram.blocks, format), ...hashLines(ram.blocks, hashes));
+  for (const path of inspection.returnPaths) lines.push('', ...describeReturnPath(path));
   if (options.sections === true) lines.push('', sectionTable(inspection.sections));
   if (inspection.findings.length > 0)
     lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, paint)));
@@ -184,10 +188,22 @@ function describeCommands({ commands }: Inspection): string {
   return shown.join(', ') + (commands.length > shown.length ? `, … (${formatCount(commands.length)})` : '');
 }
 
+function describeReturnPath(path: InspectedReturnPath): string[] {
+  const counts = Object.entries(path.counts).map(([name, count]) => `${formatCount(count)} ${name}`);
+  const lines = [`return path ${printable(path.source)}, ${formatBytes(path.length)}`];
+  lines.push(`  messages  ${counts.join(', ') || 'none'}`);
+  if (path.requestedBytes > 0) lines.push(`  requests  ${formatBytes(path.requestedBytes)} of RAM`);
+  for (const { block, received } of path.messages) {
+    if (received !== undefined) lines.push(`  received  ${plural(received, 'page')} of ${printable(block ?? '')}`);
+  }
+  lines.push(`  SHUT      ${path.shut === null ? 'did not come' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`);
+  return lines;
+}
+
 function blockTable(blocks: InspectedBlock[], format: Inspection['format']): string {
   const hasCompressed = blocks.some(({ pages }) => pages.compressed > 0);
   const rows = [['block', 'size', 'zero', 'normal', 'xbzrle', ...(hasCompressed ? ['compressed'] : []), 'absent']];
-  for (const { idstr, usedLength, pages } of blocks) {
+  for (const { idstr, usedLength, pages, ignored } of blocks) {
     rows.push([
       printable(idstr),
       formatBytes(usedLength),
@@ -196,7 +212,7 @@ function blockTable(blocks: InspectedBlock[], format: Inspection['format']): str
       formatCount(pages.xbzrle),
       ...(hasCompressed ? [formatCount(pages.compressed)] : []),
       // The bitmap of a mapped-ram file has one bit: a page without data is zero or was never there.
-      format === 'mapped-ram' ? '-' : formatCount(pages.absent),
+      ignored === true ? 'ignored' : format === 'mapped-ram' ? '-' : formatCount(pages.absent),
     ]);
   }
   return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);

@@ -1,5 +1,9 @@
 /**
  * Opens a migration file: finds out what can be known before reading it through, and gives its Flow.
+ *
+ * A migration may have come in several pieces: recoveries of a postcopy migration, and the preempt channel. Their Flow
+ * is one. The pages of the preempt channel come last: the order of pages after the switchover is free, since each is
+ * sent once, with the guest stopped at the source.
  */
 
 import type { ByteSource } from '../io/byte-source.ts';
@@ -8,12 +12,24 @@ import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/w
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type Finding, makeFinding } from '../wire/migration-error.ts';
-import { decodeStream } from '../wire/stream.ts';
+import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
+import { decodePreemptChannel } from '../wire/preempt.ts';
+import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
+import { decodeRecovery, decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
 import { Staging } from './staging.ts';
 
-export interface OpenOptions {
+/** What belongs to a migration beside its file. */
+export interface Parts<Input = ByteSource> {
+  /** The streams that broke off in postcopy before the file, which is then a recovery stream, in their order. */
+  resumeOf?: Input | readonly Input[];
+  /** Captures of the preempt channel, one for each stream that had one, in the same order. */
+  preempt?: Input | readonly Input[];
+  /** Captures of what the destination said, for display. */
+  returnPath?: Input | readonly Input[];
+}
+
+export interface OpenOptions<Input = ByteSource> extends Parts<Input> {
   /** Where the stream begins in the source, in bytes. Default 0. */
   offset?: number;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
@@ -29,6 +45,8 @@ export interface FlowOptions {
 const batchCapacity = 4096;
 /** The arena: two read buffers, page slots and tables. */
 const arenaBytes = 4 << 20;
+/** Room for two more read buffers. */
+const sideBytes = 9 << 18;
 /** How far from the end the description is looked for: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];
 /** How long is waited for something to follow the stream. */
@@ -44,29 +62,53 @@ export class MigrationFile {
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
   readonly staging: Staging;
+  /** The streams that the file resumes, its preempt channels, and its return paths. */
+  readonly resumed: readonly ByteSource[];
+  readonly preempt: readonly ByteSource[];
+  readonly returnPaths: readonly ByteSource[];
   readonly #batch: PageBatch;
   readonly #buffers: WindowBuffers;
+  /** For what is read while the window of the file is still in use. */
+  readonly #sideBuffers: WindowBuffers | undefined;
   #sizes: DeviceSizes | undefined;
   #reader: WindowReader | undefined;
   #isReading = false;
+  /** Bytes of the sources that were read before the current one, and where that began. */
+  #passed = 0;
+  #start = 0;
 
-  constructor(source: ByteSource, offset: number, kernel: Kernel) {
+  constructor(source: ByteSource, offset: number, kernel: Kernel, parts: Parts = {}) {
     this.source = source;
     this.offset = offset;
     this.kernel = kernel;
+    this.resumed = listOf(parts.resumeOf);
+    this.preempt = listOf(parts.preempt);
+    this.returnPaths = listOf(parts.returnPath);
     this.#buffers = allocateWindow(kernel);
+    if (this.preempt.length + this.returnPaths.length > 0) this.#sideBuffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
     this.staging = new Staging(kernel, batchCapacity, source.name);
   }
 
   /** Whether the Flow can be read more than once. */
   get isSeekable(): boolean {
-    return this.source.size !== undefined;
+    return this.#sources.every(({ size }) => size !== undefined);
   }
 
-  /** Source offset that reading has reached, for progress. */
+  get #sources(): readonly ByteSource[] {
+    return [...this.resumed, this.source, ...this.preempt];
+  }
+
+  /** Bytes that the Flow is read from; undefined if not all sources know their size. */
+  get size(): number | undefined {
+    const sizes = this.#sources.map(({ size }) => size);
+    const sum = sizes.reduce<number>((total, size) => total + (size ?? Number.NaN), -this.offset);
+    return Number.isNaN(sum) ? undefined : sum;
+  }
+
+  /** Bytes of them that reading has reached, for progress. */
   get reached(): number {
-    return this.#reader?.reached ?? this.offset;
+    return this.#passed + (this.#reader === undefined ? 0 : this.#reader.reached - this.#start);
   }
 
   /**
@@ -87,30 +129,117 @@ export class MigrationFile {
 
   async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
     if (this.isSeekable) this.#sizes ??= await readSizes(this.source, this.offset);
-    const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
-    this.#reader = reader;
-    const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read: options.read ?? 'pages' });
+    const { read = 'pages' } = options;
+    const state = makeStreamState(this.#batch, { sizes: this.#sizes, read });
+    this.#passed = 0;
+    this.#reader = undefined;
+    for (const source of this.resumed) yield* this.#readBroken(source, state);
+    yield* this.#announce(this.source);
+    const reader = this.#open(this.source, this.#buffers, this.offset);
+    const { window } = reader;
+    const decoder =
+      this.resumed.length === 0 ? decodeStream(window, this.#batch, {}, state) : decodeRecovery(window, state);
     for await (const item of drive<FlowItem>(reader, decoder)) {
       if (item.kind === 'end') {
         const finding = await examineTrailing(reader, item.offset);
         if (finding !== undefined) yield { kind: 'finding', finding };
+        for (const source of this.preempt) yield* this.#readPreempt(source, state);
+        yield* this.#announce(this.source);
       }
       yield item;
     }
   }
 
+  #open(source: ByteSource, buffers: WindowBuffers, offset = 0): WindowReader {
+    this.#passed = this.reached;
+    this.#start = offset;
+    this.#reader = new WindowReader(this.kernel, buffers, source, offset);
+    return this.#reader;
+  }
+
+  /** Says which source is being read from now on, where there is more than one. */
+  *#announce(source: ByteSource): Generator<FlowItem, void> {
+    this.staging.source = source.name;
+    if (this.#sources.length > 1) yield { kind: 'source', source: source.name };
+  }
+
+  /** Reads a stream up to where it breaks off, which must be after the switchover: before, it cannot be recovered. */
+  async *#readBroken(source: ByteSource, state: StreamState): AsyncGenerator<FlowItem, void> {
+    yield* this.#announce(source);
+    const reader = this.#open(source, this.#buffers);
+    const { window } = reader;
+    const isFirst = source === this.resumed[0];
+    const decoder = isFirst ? decodeStream(window, this.#batch, {}, state) : decodeRecovery(window, state);
+    try {
+      yield* drive<FlowItem>(reader, decoder);
+    } catch (error) {
+      if (!(error instanceof MigrationError) || error.code !== 'truncated' || !state.switchedOver) throw error;
+      yield { kind: 'finding', finding: makeFinding('broken-off', 'the stream breaks off here', error.place) };
+      return;
+    }
+    throw new MigrationError('mismatched-source', 'expected a stream that breaks off in postcopy', window.place());
+  }
+
+  /** Reads a preempt channel. That of a stream that broke off may break off too. */
+  async *#readPreempt(source: ByteSource, state: StreamState): AsyncGenerator<FlowItem, void> {
+    yield* this.#announce(source);
+    const reader = this.#open(source, this.#sideBuffers as WindowBuffers);
+    if (!state.switchedOver) {
+      const message = 'a preempt channel of a stream that never switched over to postcopy';
+      throw new MigrationError('mismatched-source', message, reader.window.place());
+    }
+    const streams = this.resumed.length + 1;
+    const mayBreak = streams > 1 && (this.preempt.length < streams || source !== this.preempt.at(-1));
+    try {
+      yield* drive<FlowItem>(reader, decodePreemptChannel(reader.window, state.ram, this.#batch));
+    } catch (error) {
+      if (!mayBreak || !(error instanceof MigrationError) || error.code !== 'truncated') throw error;
+      yield { kind: 'finding', finding: makeFinding('broken-off', 'the preempt channel breaks off here', error.place) };
+    }
+  }
+
+  /**
+   * Reads a return path, message by message; the Flow has been read before.
+   * @throws MigrationError where the rest cannot be read.
+   */
+  async *returnMessages(source: ByteSource): AsyncGenerator<ReturnMessage, void> {
+    if (this.#sideBuffers === undefined) throw new RangeError('expected a return path that the file was opened with');
+    const reader = new WindowReader(this.kernel, this.#sideBuffers, source, 0);
+    yield* drive<ReturnMessage>(reader, decodeReturnPath(reader.window));
+  }
+
   async close(): Promise<void> {
     await this.#reader?.settle();
-    await this.source.close();
+    for (const source of [...this.#sources, ...this.returnPaths]) await source.close();
   }
+}
+
+function listOf<Input>(inputs: Input | readonly Input[] | undefined): readonly Input[] {
+  return inputs === undefined ? [] : Array.isArray(inputs) ? inputs : [inputs as Input];
+}
+
+/** The parts with each input replaced by what `open` makes of it. */
+export async function mapParts<Input, Output>(
+  parts: Parts<Input>,
+  open: (input: Input) => Output | Promise<Output>,
+): Promise<Required<Parts<Output>>> {
+  const openAll = async (inputs: Input | readonly Input[] | undefined) => {
+    const outputs: Output[] = [];
+    for (const input of listOf(inputs)) outputs.push(await open(input));
+    return outputs;
+  };
+  const { resumeOf, preempt, returnPath } = parts;
+  return { resumeOf: await openAll(resumeOf), preempt: await openAll(preempt), returnPath: await openAll(returnPath) };
 }
 
 /** Opens a source. @throws RangeError for an impossible offset. */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
-  const { offset = 0, variant } = options;
+  const { offset = 0, variant, ...parts } = options;
   if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
-  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
-  return new MigrationFile(source, offset, kernel);
+  const hasSide = listOf(parts.preempt).length + listOf(parts.returnPath).length > 0;
+  const size = { arenaBytes: arenaBytes + (hasSide ? sideBytes : 0) };
+  const kernel = await loadKernel(variant === undefined ? size : { ...size, variant });
+  return new MigrationFile(source, offset, kernel, parts);
 }
 
 /** Looks for the description at the end of a source with random access. */

@@ -9,7 +9,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { PageStates } from '../vm/page-states.ts';
+import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { readPages } from './read-pages.ts';
@@ -33,7 +33,7 @@ interface Slot {
 
 export class PageArea {
   readonly block: RamBlock;
-  /** `PageKind.absent`, `.zero` or `.data` of each page. */
+  /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`: then what stands in the file is stale. */
   readonly states = new PageStates();
   readonly #file: ByteStore;
   readonly #staging: Staging;
@@ -73,7 +73,7 @@ export class PageArea {
         throw this.#error('unsupported', batch, i, 'compressed pages (capability compress) are not decoded yet');
       }
       if (kind === PageKind.zero || (kind === PageKind.data && zeroPages?.[i] === 1)) {
-        if (this.#options.erase && this.states.get(page) === PageKind.data) this.#queue(page, PageKind.zero, i);
+        if (this.#options.erase && this.#hasBytes(page)) this.#queue(page, PageKind.zero, i);
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
@@ -85,6 +85,17 @@ export class PageArea {
       if (this.#slots.length === capacity) await this.#flush(batch);
     }
     await this.#flush(batch);
+  }
+
+  /** Forgets pages: what was written of them is stale. */
+  discard(firstPage: number, pages: number): void {
+    this.states.replace(firstPage, firstPage + pages, discardedState);
+  }
+
+  /** Whether the file holds bytes of the page, be they stale. */
+  #hasBytes(page: number): boolean {
+    const state = this.states.get(page);
+    return state === PageKind.data || state === discardedState;
   }
 
   #queue(page: number, kind: PageKind, record: number): void {

@@ -11,8 +11,8 @@ const maxSlots = 1024;
 
 export class Staging {
   readonly kernel: Kernel;
-  /** Name of the source of the pages, for errors. */
-  readonly source: string;
+  /** Name of the source of the pages at hand, for errors. */
+  source: string;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;
   /** The slots' bytes. */

@@ -12,6 +12,7 @@ import { type Finding, type FindingCode, MigrationError, makeFinding, type Place
 import { type DeviceSizes, readDeviceSizes } from '../wire/vm-description.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
+import { surveyReturnPath } from './return-path.ts';
 import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
 
 export interface Verification {
@@ -35,6 +36,7 @@ export async function verify(file: MigrationFile): Promise<Verification> {
   try {
     for await (const item of file.flow()) checks.take(item);
     checks.finish();
+    for (const source of file.returnPaths) await surveyReturnPath(file, source, checks.survey);
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;
     checks.survey.findings.add(caught.toFinding());
@@ -87,15 +89,19 @@ class Checks {
     else if (survey.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
     for (const block of survey.blocks) {
-      const { absent } = survey.countPages(block);
-      if (absent === 0 || survey.format === 'mapped-ram') continue;
       const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
+      if (survey.isIgnored(block)) {
+        this.#add('block-ignored', 'shared memory that the migration left out (x-ignore-shared)', place);
+        continue;
+      }
+      const absent = survey.countPages(block).absent - survey.countLost(block);
+      if (absent === 0 || survey.format === 'mapped-ram') continue;
       this.survey.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
     }
   }
 
   #place(offset: number): Place {
-    return { source: this.#file.source.name, offset, coordinate: 'file' };
+    return { source: this.survey.source, offset, coordinate: 'file' };
   }
 
   #add(code: FindingCode, message: string, place: Place): void {
@@ -143,12 +149,12 @@ class Checks {
     const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
     const message = 'pages sent in full although they are zero';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
-    const last = pagePlace(this.#file.source.name, block, batch, zeroPages.lastIndexOf(1));
+    const last = pagePlace(this.survey.source, block, batch, zeroPages.lastIndexOf(1));
     this.survey.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
-    return makeFinding(code, message, pagePlace(this.#file.source.name, block, batch, record));
+    return makeFinding(code, message, pagePlace(this.survey.source, block, batch, record));
   }
 
   /** All iterables end together: no START or PART comes after an END, but in postcopy. */

@@ -66,20 +66,30 @@ export interface Description {
   value: unknown;
 }
 
+/**
+ * How the target page size is known: the stream states it, the machine has no other, the pages show it, or it is assumed
+ * to be 4 KiB.
+ */
+export type PageSizeFrom = 'stream' | 'machine' | 'pages' | 'assumed';
+
 export type FlowItem =
+  /** What follows comes from this source, and offsets count in it. Without one: from the file itself. */
+  | { kind: 'source'; source: string }
   | { kind: 'header'; version: number; offset: number }
   | { kind: 'configuration'; configuration: Configuration; offset: number; length: number }
   | { kind: 'section'; section: Readonly<Omit<Section, 'length'>> }
   | { kind: 'section-end'; section: Section }
   | { kind: 'block'; block: RamBlock }
   /** All RAM blocks are known. */
-  | { kind: 'blocks-end'; totalBytes: number }
+  | { kind: 'blocks-end'; totalBytes: number; pageSizeFrom: PageSizeFrom }
   /** Pages of one block, ascending, each at most once. */
   | { kind: 'pages'; block: RamBlock; batch: PageBatch }
   /** Present bits (LSB first) of mapped-ram pages, when only the bitmaps are read. `firstPage` is a multiple of 64. */
   | { kind: 'bitmap'; block: RamBlock; firstPage: number; bits: Uint8Array }
   /** The page scan began again from lower addresses: what follows overwrites. */
   | { kind: 'pass-end'; offset: number }
+  /** The destination forgets these pages: their content, if any came, is stale, and comes again (postcopy). */
+  | { kind: 'discard'; block: RamBlock; firstPage: number; pages: number }
   /** Wait here for every multifd channel's SYNC. */
   | { kind: 'sync'; offset: number }
   | { kind: 'command'; command: Command }

@@ -4,6 +4,9 @@
  */
 const chunkPages = 4096;
 
+/** State of a page whose content was discarded at the switchover to postcopy, and has not come again. */
+export const discardedState = 0xff;
+
 export class PageStates {
   readonly #chunks = new Map<number, Uint8Array>();
   #number = -1;
@@ -47,6 +50,22 @@ export class PageStates {
       for (; page < stop; page++) if (chunk[page % chunkPages] !== 0) return page;
     }
     return end;
+  }
+
+  /** Gives `state` to those pages of `[first, end)` that have one other than 0. */
+  replace(first: number, end: number, state: number): void {
+    for (let page = this.nextSet(first, end); page < end; page = this.nextSet(page + 1, end)) this.set(page, state);
+  }
+
+  /** The first page with this state; undefined if there is none. */
+  find(state: number): number | undefined {
+    let first: number | undefined;
+    for (const [number, chunk] of this.#chunks) {
+      const at = chunk.indexOf(state);
+      if (at === -1) continue;
+      first = Math.min(first ?? Number.POSITIVE_INFINITY, number * chunkPages + at);
+    }
+    return first;
   }
 
   /** How many pages have each state, for states 1 to `states` - 1; index 0 stays 0. */

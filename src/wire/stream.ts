@@ -4,13 +4,15 @@
  * `Want`s is all it knows of where the bytes come from.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Configuration, FlowItem } from '../vm/flow.ts';
+import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { type ByteWindow, has, need, type Want } from './byte-window.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
 import { iterableBodies } from './iterable-sections.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
+import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
+import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
 import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead } from './section.ts';
@@ -20,6 +22,8 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
 const defaultPageSize = 4096;
+/** The first three bytes of a recovery stream: the command RECV_BITMAP. */
+const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram'];
 
@@ -30,13 +34,17 @@ export interface StreamOptions {
   read?: 'pages' | 'bitmaps';
 }
 
-/** What decoding remembers of a stream. */
-interface StreamState {
+/** What decoding remembers of a stream; a recovery stream goes on with it. */
+export interface StreamState {
   known: Map<number, KnownSection>;
   footers: boolean | undefined;
   configuration: Configuration | undefined;
   ram: RamState;
   format: RamFormat;
+  /** POSTCOPY_RUN came: from here on the migration can be recovered if its connection breaks. */
+  switchedOver: boolean;
+  /** By block index, the bytes that POSTCOPY_RAM_DISCARD has passed. */
+  discarded: Map<number, number>;
   /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
   sizes: Map<string, { next: number; list: (number | undefined)[] }>;
   batch: PageBatch;
@@ -47,8 +55,8 @@ export function* decodeStream(
   window: ByteWindow,
   batch: PageBatch,
   options: StreamOptions = {},
+  state = makeStreamState(batch, options),
 ): Generator<Want | FlowItem, void> {
-  const state = makeState(batch, options);
   yield* decodeHeader(window);
   if ((yield* has(window, 1)) && window.bytes[window.position] === SectionType.configuration) {
     yield* decodeConfigurationItem(window, state, options);
@@ -67,7 +75,27 @@ export function* decodeStream(
   yield { kind: 'end', offset: window.offset };
 }
 
-function makeState(batch: PageBatch, options: StreamOptions): StreamState {
+/**
+ * Decodes a recovery stream (docs/formats/postcopy.md, "Recovery"): what the source sends over a new connection after
+ * the one of `state` broke. It has no header, and its section ids and blocks are those of the stream before.
+ */
+export function* decodeRecovery(window: ByteWindow, state: StreamState): Generator<Want | FlowItem, void> {
+  yield* need(window, 1, 'a recovery stream');
+  if (window.bytes[window.position] !== SectionType.command) {
+    throw new MigrationError(
+      'mismatched-source',
+      'expected a recovery stream, which begins with commands',
+      window.place(),
+    );
+  }
+  // Pages begin with their block's name again, and an END that broke off does not count.
+  state.ram.current = undefined;
+  for (const section of state.known.values()) if (section.name === 'ram') section.latest = 'part';
+  yield* decodeItems(window, state, undefined);
+  yield { kind: 'end', offset: window.offset };
+}
+
+export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): StreamState {
   const sizes: StreamState['sizes'] = new Map();
   for (const device of options.sizes?.devices ?? []) {
     const key = `${device.name} ${device.instanceId}`;
@@ -84,9 +112,11 @@ function makeState(batch: PageBatch, options: StreamOptions): StreamState {
       mappedRam: false,
       ignoreShared: false,
       advisedPageSizes: undefined,
-      pageSizeAssumed: options.sizes?.pageSize === undefined,
+      pageSizeFrom: options.sizes?.pageSize === undefined ? 'assumed' : 'stream',
       read: options.read ?? 'pages',
     },
+    switchedOver: false,
+    discarded: new Map(),
     sizes,
     batch,
   };
@@ -98,7 +128,8 @@ function* decodeHeader(window: ByteWindow): Generator<Want | FlowItem, void> {
   const magic = window.view.getUint32(window.position);
   const version = window.view.getUint32(window.position + 4);
   if (magic !== streamMagic) {
-    const got = `0x${magic.toString(16).padStart(8, '0')}`;
+    const hex = `0x${magic.toString(16).padStart(8, '0')}`;
+    const got = magic >>> 8 === recoveryStart ? `${hex}, as a recovery stream begins (see --resume-of)` : hex;
     throw new MigrationError('not-a-migration-stream', `expected the magic bytes "QEVM", got ${got}`, window.place());
   }
   if (version !== streamVersion) {
@@ -129,10 +160,17 @@ function* decodeConfigurationItem(
   }
   state.format.mappedRam = configuration.capabilities.includes('mapped-ram');
   state.format.ignoreShared = configuration.capabilities.includes('x-ignore-shared');
-  if (configuration.targetPageBits === undefined) return;
+  if (configuration.targetPageBits === undefined) {
+    const pageSize = pageSizeOfMachine(configuration.machine);
+    if (pageSize !== undefined && state.format.pageSizeFrom === 'assumed') {
+      state.ram.pageSize = pageSize;
+      state.format.pageSizeFrom = 'machine';
+    }
+    return;
+  }
   const pageSize = 2 ** configuration.targetPageBits;
   state.ram.pageSize = pageSize;
-  state.format.pageSizeAssumed = false;
+  state.format.pageSizeFrom = 'stream';
   if (options.sizes?.pageSize === undefined || options.sizes.pageSize === pageSize) return;
   const message = `the description says ${options.sizes.pageSize} byte pages, the configuration ${pageSize}`;
   yield { kind: 'finding', finding: makeFinding('description-mismatch', message, window.place(offset)) };
@@ -260,7 +298,12 @@ function* decodeCommandItem(
   switch (command.code) {
     case CommandCode.postcopyAdvise: {
       const advise = readAdvise(command.payload);
-      if (advise !== undefined) state.format.advisedPageSizes = advise.pageSizes;
+      if (advise === undefined) break;
+      state.format.advisedPageSizes = advise.pageSizes;
+      if (state.format.pageSizeFrom === 'stream' || !canBePageSize(Number(advise.targetPageSize))) break;
+      if (state.ram.blocks.length > 0) break;
+      state.ram.pageSize = Number(advise.targetPageSize);
+      state.format.pageSizeFrom = 'stream';
       break;
     }
     case CommandCode.postcopyListen:
@@ -269,7 +312,17 @@ function* decodeCommandItem(
     case CommandCode.postcopyRun:
       // Pages restart with their block's name, and come as the guest asks for them.
       state.ram.current = undefined;
+      state.switchedOver = true;
       break;
+    case CommandCode.postcopyRamDiscard:
+      yield* decodeDiscard(window, state, command);
+      break;
+    case CommandCode.recvBitmap: {
+      const idstr = readRecvBitmap(command.payload);
+      if (idstr !== undefined && state.ram.byName.has(idstr)) break;
+      const message = `expected the name of a RAM block, got ${idstr === undefined ? 'another payload' : `"${idstr}"`}`;
+      throw new MigrationError('mismatched-source', message, window.place(command.offset));
+    }
     case CommandCode.packaged: {
       const { payload, offset } = command;
       const length = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
@@ -280,5 +333,20 @@ function* decodeCommandItem(
       break;
     }
     default:
+  }
+}
+
+/** The pages that POSTCOPY_RAM_DISCARD names, range by range. */
+function* decodeDiscard(window: ByteWindow, state: StreamState, command: Command): Generator<FlowItem, void> {
+  const bad = (message: string) => new MigrationError('bad-command', message, window.place(command.offset));
+  const discard = readDiscard(command.payload);
+  if (typeof discard === 'string') throw bad(discard);
+  const block = state.ram.byName.get(discard.idstr);
+  if (block === undefined) throw bad(`a discard of RAM block "${discard.idstr}", which was not listed`);
+  const spans = spansOf(discard, block, state.discarded.get(block.index) ?? 0);
+  if (spans === undefined) throw bad(`expected ascending ranges of whole pages of RAM block "${block.idstr}"`);
+  for (const { firstPage, pages } of spans) {
+    yield { kind: 'discard', block, firstPage, pages };
+    state.discarded.set(block.index, (firstPage + pages) * block.pageSize);
   }
 }

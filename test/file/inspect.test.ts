@@ -73,6 +73,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
       complete: true,
       ram: {
         totalBytes: 16 * KIB4,
+        pageSizeFrom: kind === 'file' ? 'stream' : 'machine',
         passes: 3,
         blocks: [
           {
@@ -119,6 +120,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
         devices: 1,
       },
       length: stream.length,
+      returnPaths: [],
       findings: [],
       error: null,
     });

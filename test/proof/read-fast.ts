@@ -5,10 +5,12 @@
 import { expect } from 'vitest';
 import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import { type Finding, type Inspection, inspect, MemoryFile, open, PageKind } from '../../src/index.ts';
-import { SlowReaderError, type SlowResult, slowRead } from '../oracle/slow-reader.ts';
+import { type SlowParts, SlowReaderError, type SlowResult, slowRead, slowReadParts } from '../oracle/slow-reader.ts';
 
 /** How long a file may take before it counts as a hang. */
 export const hangMs = 5000;
+
+const noParts: SlowParts = { resumeOf: [], preempt: [] };
 
 export interface FastResult {
   inspection: Inspection;
@@ -17,8 +19,12 @@ export interface FastResult {
 }
 
 /** Everything vmferry has to say about a file: an error, or all of its content. */
-export async function readFast(bytes: Uint8Array, offset = 0): Promise<{ error: Finding } | { result: FastResult }> {
-  const file = await open(bytes, { offset });
+export async function readFast(
+  bytes: Uint8Array,
+  offset = 0,
+  parts: SlowParts = noParts,
+): Promise<{ error: Finding } | { result: FastResult }> {
+  const file = await open(bytes, { offset, ...parts });
   const store = new MappedRamStore(new MemoryFile(), file.staging);
   const { inspection, states } = await inspect(file, { sink: store });
   const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');
@@ -57,10 +63,10 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
 }
 
 /** Holds vmferry against the slow reader. Returns vmferry's error code, or `equal`. */
-export async function compareReaders(bytes: Uint8Array, offset = 0): Promise<string> {
+export async function compareReaders(bytes: Uint8Array, offset = 0, parts: SlowParts = noParts): Promise<string> {
   // Time of the processor, so that a busy machine does not look like a hang; waiting is bounded by the test's own limit.
   const before = process.cpuUsage();
-  const fast = await readFast(bytes, offset);
+  const fast = await readFast(bytes, offset, parts);
   const { user, system } = process.cpuUsage(before);
   expect((user + system) / 1000).toBeLessThan(hangMs);
   if ('error' in fast) {
@@ -68,11 +74,13 @@ export async function compareReaders(bytes: Uint8Array, offset = 0): Promise<str
     expect(place.source).toBe('memory');
     expect(Number.isSafeInteger(place.offset)).toBe(true);
     expect(place.offset).toBeGreaterThanOrEqual(0);
-    expect(place.offset).toBeLessThanOrEqual(bytes.length);
+    const sizes = [bytes, ...parts.resumeOf, ...parts.preempt].map(({ length }) => length);
+    expect(place.offset).toBeLessThanOrEqual(Math.max(...sizes));
     return fast.error.code === 'unsupported' ? compareUnsupported(bytes, offset) : fast.error.code;
   }
-  const slow = slowRead(bytes, offset);
   const { inspection, blocks } = fast.result;
+  const isWhole = parts.resumeOf.length + parts.preempt.length === 0;
+  const slow = isWhole ? slowRead(bytes, offset, inspection.ram.blocks[0]?.pageSize) : slowReadParts(bytes, parts);
   compareStructure(inspection, slow, offset);
   expect(blocks.map(({ idstr }) => idstr)).toEqual(slow.blocks.map(({ idstr }) => idstr));
   for (const [i, { content, last }] of blocks.entries()) {
@@ -109,7 +117,7 @@ async function compareUnsupported(bytes: Uint8Array, offset: number): Promise<st
   if (error !== undefined) return error.code;
   let slow: SlowResult;
   try {
-    slow = slowRead(bytes, offset);
+    slow = slowRead(bytes, offset, inspection.ram.blocks[0]?.pageSize);
   } catch (caught) {
     // The slow reader inflates compressed pages, and may find them broken.
     if (caught instanceof SlowReaderError) return 'unsupported and broken';

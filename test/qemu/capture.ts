@@ -49,11 +49,13 @@ export type Capture = {
   qemu: string;
   machine: MachineKind;
   route: Route;
-  /** What QEMU wrote; with sockets, the main channel. */
+  /** What QEMU wrote; with sockets, the (last) main channel. */
   file: string;
   offset?: number;
   /** With sockets, every connection in the order it was made; after a break, those of the recovery follow. */
   channels?: readonly Channel[];
+  /** What belongs to the file beside it, as `open` takes it. */
+  parts?: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
   /** By idstr, the bytes of each RAM block. */
   truth: Truth;
   /** With sockets, the same of the destination, which has to be equal. */
@@ -101,7 +103,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       await destination.setCapabilities(capabilities);
       await destination.setParameters(parameters);
       await destination.execute('migrate-incoming', { uri: `unix:${path}` });
-      recorder = await Recorder.start(dir, path);
+      recorder = await Recorder.start(dir, path, options.breaks ? 300_000 : undefined);
       uri = recorder.uri;
     }
 
@@ -110,7 +112,9 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     let breaks = options.breaks ?? 0;
     const breakConnection = async (now: MigrationInfo) => {
       if (breaks === 0 || !destination || !recorder || !now.ram?.['postcopy-bytes']) return;
-      await sleep(300);
+      // The relay is slow: what the source has sent need not have arrived.
+      if ((await destination.queryMigrate()).status !== 'postcopy-active') return;
+      await sleep(200);
       await recover(qemu, destination, recorder, join(dir, `recovery-${breaks--}`));
     };
     if (workload && guest && !snapshot) {
@@ -139,6 +143,9 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       mkdirSync(there);
       destinationTruth = await readTruth(destination, there, await findAddresses(destination));
     }
+    const postcopy = capabilities.includes('postcopy-ram');
+    const mains = recorder && (postcopy ? recorder.channels : recorder.channels.slice(0, 1));
+    const parts = mains && sortChannels(mains, capabilities.includes('postcopy-preempt'));
     await qemu.quit();
     for (const name of ['ram', 'boot.img', 'bios.bin', 'trace', 'qmp', 'guest'])
       rmSync(join(dir, name), { force: true });
@@ -147,9 +154,10 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       qemu: said,
       machine: options.machine,
       route,
-      file: recorder ? recorder.channels[0]!.file : file,
+      file: parts?.file ?? file,
       ...(offset === undefined ? {} : { offset }),
       ...(recorder ? { channels: recorder.channels } : {}),
+      ...(parts && parts.resumeOf.length + parts.preempt.length > 0 ? { parts } : {}),
       truth,
       ...(destinationTruth ? { destinationTruth } : {}),
       usedCapabilities: capabilities,
@@ -167,6 +175,18 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     guest?.close();
     await destination?.[Symbol.asyncDispose]();
   }
+}
+
+/** The main channels, of which the last is the file, and with preemption each one's preempt channel after it. */
+function sortChannels(channels: readonly Channel[], hasPreempt: boolean) {
+  const isMain = (index: number) => !hasPreempt || index % 2 === 0;
+  const main = channels.filter((_, i) => isMain(i));
+  return {
+    file: main.at(-1)!.file,
+    resumeOf: main.slice(0, -1).map(({ file }) => file),
+    preempt: channels.filter((_, i) => !isMain(i)).map(({ file }) => file),
+    returnPath: main.map(({ returnFile }) => returnFile),
+  };
 }
 
 /** Breaks the connection of a migration in postcopy and has both sides go on over a new one, through the recorder. */

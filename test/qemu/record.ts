@@ -4,7 +4,7 @@
 import { createWriteStream } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
+import { Transform, type Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 
 /** One connection: what the source sent, and what the destination answered (the return path). */
@@ -14,6 +14,7 @@ export class Recorder {
   /** In the order the source connected. */
   readonly channels: Channel[] = [];
   #path = '';
+  #bytesPerSecond: number | undefined;
   #sockets: Socket[] = [];
   readonly #files: Writable[] = [];
 
@@ -23,12 +24,16 @@ export class Recorder {
     readonly uri: string,
   ) {}
 
-  /** Listens in `dir`, and connects to the destination at `path` (or what `redirect` said since) whenever the source connects. */
-  static async start(dir: string, path: string): Promise<Recorder> {
+  /**
+   * Listens in `dir`, and connects to the destination at `path` (or where {@link Recorder.cut} said) whenever the source
+   * connects. `bytesPerSecond` makes it slow, for what is to be broken in the middle.
+   */
+  static async start(dir: string, path: string, bytesPerSecond?: number): Promise<Recorder> {
     const listen = join(dir, 'recorder');
     const server = createServer({ allowHalfOpen: true });
     const recorder = new Recorder(server, `unix:${listen}`);
     recorder.#path = path;
+    recorder.#bytesPerSecond = bytesPerSecond;
     server.on('connection', (source) => {
       const number = recorder.channels.length;
       const channel = { file: join(dir, `channel-${number}`), returnFile: join(dir, `channel-${number}.return`) };
@@ -56,9 +61,21 @@ export class Recorder {
     this.#sockets.push(from);
     this.#files.push(record);
     from.on('error', () => {});
-    from.pipe(to);
-    from.pipe(record);
-    from.once('close', () => record.end());
+    const rate = this.#bytesPerSecond;
+    if (rate === undefined) {
+      from.pipe(to);
+      from.pipe(record);
+      from.once('close', () => record.end());
+      return;
+    }
+    // What is recorded is what went on, and no more.
+    const slow = new Transform({
+      transform: (bytes, _, done) => void setTimeout(done, (bytes.length / rate) * 1000, null, bytes),
+    });
+    from.pipe(slow);
+    slow.pipe(to);
+    slow.pipe(record);
+    from.once('close', () => slow.end());
   }
 
   /** Ends the connections that are left and waits until every byte is in its file. */
