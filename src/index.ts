@@ -88,6 +88,7 @@ export { discardedState, PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
+export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export {
   type Finding,
   type FindingCode,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
 import type { MigrationFile } from '../file/open.ts';
-import { openRamContent, readBytes } from '../file/ram-content.ts';
+import { openSavedVm, readBytes } from '../file/ram-content.ts';
 import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
@@ -97,6 +97,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
     );
     // A stream without a RAM section has not even a list of blocks.
     if (blocks.length === 0) requireBlock(idstr, []);
+    if (blocks[0]?.ignored === true) throw ignoredError(idstr);
     await output.commit();
     return blocks.map((block) => ({ ...block, path }));
   } catch (error) {
@@ -104,6 +105,12 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
     throw error;
   }
 }
+
+function ignoredError(idstr: string): UsageError {
+  return new UsageError(`${printable(idstr)} is ${ignoredMemory}`);
+}
+
+const ignoredMemory = 'shared memory that the migration left out (x-ignore-shared): its content is not in the file';
 
 function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
@@ -128,9 +135,19 @@ async function extractAll(file: MigrationFile, directory: string): Promise<Writt
       outputs.push({ idstr, output });
       return output.file;
     });
-    for (const { output } of outputs) await output.commit();
+    const written: Written[] = [];
+    for (const [i, block] of blocks.entries()) {
+      const { output } = outputs[i] as { output: OutputFile };
+      if (block.ignored === true) {
+        process.stderr.write(`vmferry: warning: not written: ${printable(block.idstr)} is ${ignoredMemory}\n`);
+        await output.abandon();
+        continue;
+      }
+      await output.commit();
+      written.push({ ...block, path: output.path });
+    }
     made?.keep();
-    return blocks.map((block, i) => ({ ...block, path: (outputs[i] as { output: OutputFile }).output.path }));
+    return written;
   } catch (error) {
     for (const { output } of outputs) await output.abandon();
     if (made !== undefined && readdirSync(directory).length === 0) rmdirSync(directory);
@@ -156,13 +173,14 @@ async function extractToPipe(
 ): Promise<void> {
   const isWanted = ({ idstr: name }: RamBlock) => name === idstr;
   const makeScratch = () => openScratch(realpathSync(scratch));
-  const ram = await openRamContent(file, {
+  const { ram, ignored } = await openSavedVm(file, {
     makeScratch,
     only: isWanted,
     endBlocks: (blocks) => requireBlock(idstr, blocks),
   });
   try {
     requireBlock(idstr, ram.blocks);
+    if (ignored.some(isWanted)) throw ignoredError(idstr);
     const block = ram.blocks.find(isWanted) as RamBlock;
     for await (const bytes of readBytes(ram, block)) await write(bytes);
   } finally {

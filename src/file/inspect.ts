@@ -3,6 +3,7 @@ import { PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, PageSizeFrom, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { type Finding, MigrationError } from '../wire/migration-error.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
@@ -78,6 +79,8 @@ export interface Inspection {
   description: { offset: number; length: number; pageSize: number | null; devices: number } | null;
   /** Bytes of the stream, from its header to its end; null if the end was not reached. */
   length: number | null;
+  /** Dirty bitmaps of disks (capability dirty-bitmaps). */
+  dirtyBitmaps: DirtyBitmap[];
   /** What the destination said, for each return path that was given. */
   returnPaths: InspectedReturnPath[];
   findings: CountedFinding[];
@@ -168,6 +171,7 @@ function report(file: MigrationFile, survey: Survey, error: Finding | null): Omi
     description:
       description === undefined ? null : reportDescription(description.offset, description.length, description.value),
     length: survey.end === undefined ? null : survey.end - file.offset,
+    dirtyBitmaps: [...survey.dirtyBitmaps.values()],
     findings: survey.findings.list(),
     error,
   };

@@ -6,6 +6,7 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../vm/flow.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { makeFinding, type Place } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
 import { lostPagesFinding } from './settle.ts';
@@ -51,6 +52,8 @@ export class Survey {
   readonly sections: ListedSection[] = [];
   sectionsOmitted = 0;
   readonly commands: (Omit<Command, 'payload'> & { source?: string })[] = [];
+  /** By node and name. */
+  readonly dirtyBitmaps = new Map<string, DirtyBitmap>();
   readonly findings = new FindingLog();
   description: Description | undefined;
   /** The EOF byte was read. */
@@ -94,6 +97,9 @@ export class Survey {
         break;
       case 'pages':
         this.#takePages(item);
+        break;
+      case 'dirty-bitmap':
+        this.dirtyBitmaps.set(`${item.bitmap.node}\0${item.bitmap.name}`, item.bitmap);
         break;
       case 'discard':
         this.blocks[item.block.index]?.states.replace(item.firstPage, item.firstPage + item.pages, discardedState);

@@ -6,6 +6,7 @@
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import type { Finding } from '../wire/migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
@@ -90,6 +91,8 @@ export type FlowItem =
   | { kind: 'pass-end'; offset: number }
   /** The destination forgets these pages: their content, if any came, is stale, and comes again (postcopy). */
   | { kind: 'discard'; block: RamBlock; firstPage: number; pages: number }
+  /** A dirty bitmap of a disk as far as it has come, after each section that was about it. */
+  | { kind: 'dirty-bitmap'; bitmap: DirtyBitmap }
   /** Wait here for every multifd channel's SYNC. */
   | { kind: 'sync'; offset: number }
   | { kind: 'command'; command: Command }

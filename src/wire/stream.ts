@@ -9,6 +9,7 @@ import { type ByteWindow, has, need, type Want } from './byte-window.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
+import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
 import { iterableBodies } from './iterable-sections.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
 import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
@@ -41,6 +42,7 @@ export interface StreamState {
   configuration: Configuration | undefined;
   ram: RamState;
   format: RamFormat;
+  dirtyBitmaps: DirtyBitmapState;
   /** POSTCOPY_RUN came: from here on the migration can be recovered if its connection breaks. */
   switchedOver: boolean;
   /** By block index, the bytes that POSTCOPY_RAM_DISCARD has passed. */
@@ -115,6 +117,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
       pageSizeFrom: options.sizes?.pageSize === undefined ? 'assumed' : 'stream',
       read: options.read ?? 'pages',
     },
+    dirtyBitmaps: makeDirtyBitmapState(),
     switchedOver: false,
     discarded: new Map(),
     sizes,
@@ -242,6 +245,8 @@ function* decodeSectionBody(
   if (section.name === 'ram') {
     requireRam(window, section);
     yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
+  } else if (section.name === 'dirty-bitmap' && section.kind !== 'full') {
+    yield* decodeDirtyBitmaps(window, state.dirtyBitmaps);
   } else if (passBody !== undefined && section.kind !== 'full') {
     yield* passBody(window, section);
   } else {

@@ -120,6 +120,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
         devices: 1,
       },
       length: stream.length,
+      dirtyBitmaps: [],
       returnPaths: [],
       findings: [],
       error: null,

@@ -28,7 +28,7 @@ import {
 } from './commands.ts';
 import { Cursor, SlowReaderError } from './cursor.ts';
 import { describedSize, findVmDescription, ItemFinder } from './device-body.ts';
-import { iterables } from './iterables.ts';
+import { iterables, type SlowDirtyBitmap, type SlowDirtyBitmaps } from './iterables.ts';
 import { Ram, type RamBlock, type RamContext, type RecordedDelta } from './ram.ts';
 
 export { SlowReaderError };
@@ -62,6 +62,7 @@ export interface SlowResult {
   blocks: SlowBlock[];
   sections: SlowSection[];
   vmdescription: unknown | undefined;
+  dirtyBitmaps: SlowDirtyBitmap[];
   complete: boolean;
   /** The first offset after the stream. */
   end: number;
@@ -153,6 +154,7 @@ class StreamReader {
   private readonly sections: SlowSection[] = [];
   /** Whether sections have footers; undefined before the first section shows it. */
   private hasFooters: boolean | undefined;
+  private readonly dirtyBitmaps: SlowDirtyBitmaps = { node: '', name: '', list: [] };
   private hasRam = false;
   private hasRamEnded = false;
   private isPostcopyRunning = false;
@@ -172,7 +174,12 @@ class StreamReader {
       advisedPageSizes: undefined,
     };
     this.ram = new Ram(this.cursor, this.ramContext);
-    this.finder = new ItemFinder(this.cursor, (id) => this.registered.has(id));
+    this.finder = this.makeFinder();
+  }
+
+  private makeFinder(): ItemFinder {
+    const hasEnded = () => [...this.registered.values()].some((registered) => registered.hasEnded);
+    return new ItemFinder(this.cursor, (id) => this.registered.has(id), hasEnded);
   }
 
   read(): SlowResult {
@@ -208,7 +215,7 @@ class StreamReader {
   goOn(bytes: Uint8Array): void {
     this.cursor = new Cursor(bytes, 0);
     this.ram.cursor = this.cursor;
-    this.finder = new ItemFinder(this.cursor, (id) => this.registered.has(id));
+    this.finder = this.makeFinder();
     this.ram.forgetBlock();
     for (const registered of this.registered.values()) if (registered.name === 'ram') registered.hasEnded = false;
   }
@@ -255,6 +262,7 @@ class StreamReader {
       blocks: this.blocks(),
       sections: this.sections,
       vmdescription,
+      dirtyBitmaps: this.dirtyBitmaps.list,
       // Without ram's END (a background snapshot), the bitmaps of a mapped-ram file were never written.
       complete: this.hasRamEnded || !this.hasRam || !this.ramContext.mappedRam,
       end: this.cursor.at,
@@ -345,7 +353,7 @@ class StreamReader {
       if (type === SECTION_END) this.hasRamEnded = true;
       this.readFooter(sectionId);
     } else if (readIterable !== undefined) {
-      readIterable(cursor, isNew);
+      readIterable(cursor, isNew, this.dirtyBitmaps);
       this.readFooter(sectionId);
     } else {
       // A description is of a FULL section; an iterable has none.

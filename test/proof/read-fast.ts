@@ -55,6 +55,7 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
   expect(inspection.format).toBe(slow.format);
   expect(inspection.machine ?? undefined).toBe(slow.machine);
   expect(inspection.capabilities).toEqual(slow.capabilities);
+  expect(inspection.dirtyBitmaps).toEqual(slow.dirtyBitmaps);
   expect(inspection.complete).toBe(slow.complete);
   expect((inspection.length as number) + offset).toBe(slow.end);
   expect(inspection.sections.map(({ kind, name, id, ...rest }) => [kind, name, id, rest.offset, rest.length])).toEqual(

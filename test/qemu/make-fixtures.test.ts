@@ -93,6 +93,38 @@ const wanted: Record<string, CaptureOptions> = {
   'pc-preempt-10.0': { ...postcopy, ...preempt, version: '10.0' },
   'pc-recovery-7.2': { ...postcopy, ...preempt, version: '7.2', breaks: 1 },
   'pc-recovery-10.0': { ...postcopy, capabilities: ['postcopy-ram'], version: '10.0', breaks: 1 },
+  // Needs huge pages: echo 20 > /proc/sys/vm/nr_hugepages
+  'pc-hugepages-10.0': {
+    ...postcopy,
+    version: '10.0',
+    ramMiB: 4,
+    capabilities: ['postcopy-ram'],
+    properties: ['memory-backend=huge'],
+    args: ['-object', 'memory-backend-memfd,id=huge,size=4M,hugetlb=on,hugetlbsize=2M'],
+    destinationRuns: false,
+    workload: { ...workload, passes: 1, postcopy: true },
+  },
+  'pc-dirty-bitmaps-10.0': {
+    ...bare,
+    version: '10.0',
+    route: 'exec',
+    capabilities: ['dirty-bitmaps'],
+    args: ['-blockdev', 'null-co,node-name=disk,size=16777216'],
+    fill: async (running, ours) => {
+      await fill(running, ours);
+      for (const [name, granularity] of [
+        ['first', 65536],
+        ['second', 4096],
+      ] as const) {
+        await running.qemu.execute('block-dirty-bitmap-add', { node: 'disk', name, granularity });
+      }
+      await running.qemu.execute('block-dirty-bitmap-disable', { node: 'disk', name: 'second' });
+      await running.qemu.hmp('qemu-io disk "write 1M 200k"');
+    },
+  },
+  'none-aarch64-10.0': { ...none, version: '10.0', target: 'aarch64', route: 'exec' },
+  'none-ppc64-7.2': { ...none, version: '7.2', target: 'ppc64', route: 'exec' },
+  'none-sparc64-10.0': { ...none, version: '10.0', target: 'sparc64', route: 'exec' },
   'none-mapped-ram-10.0': { ...none, version: '10.0', route: 'mapped-ram' },
   'none-mapped-ram-offset-10.0': { ...none, version: '10.0', route: 'mapped-ram', offset: 12345 },
   'pc-mapped-ram-multifd-10.0': {
@@ -167,14 +199,15 @@ function expectOnlyOurs({ machine, truth }: Capture): void {
     expect([...truth.keys()]).toEqual(['ram']);
     return;
   }
-  expect([...truth.keys()].sort()).toEqual(['pc.bios', 'pc.ram', 'pc.rom']);
+  const ram = truth.has('huge') ? 'huge' : 'pc.ram';
+  expect([...truth.keys()].sort()).toEqual([ram, 'pc.bios', 'pc.rom'].sort());
   const bytes = (idstr: string) => readFileSync(truth.get(idstr)!.path);
   const image = readFileSync(new URL('./guest/guest.bin', import.meta.url));
   expect(bytes('pc.rom').every((byte) => byte === 0)).toBe(true);
   expect(bytes('pc.bios').equals(Buffer.concat([Buffer.alloc(0xf000), image]))).toBe(true);
   const low = Buffer.alloc(0x100000);
   image.copy(low, 0x8000, 512, 512 + 3328);
-  expect(bytes('pc.ram').subarray(0, low.length).equals(low)).toBe(true);
+  expect(bytes(ram).subarray(0, low.length).equals(low)).toBe(true);
 }
 
 async function expectLoads(made: Capture): Promise<void> {
