@@ -42,10 +42,12 @@ export function pageSizeOfMachine(machine: string): number | undefined {
 export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Want, number | undefined> {
   for (const bytes of steps) {
     const isAll = !(yield* has(window, bytes)) || bytes === maxWant;
-    const records = findRecords(window, ignoreShared);
+    // No further, however much is there: what is found must not depend on how the bytes arrived.
+    const end = Math.min(window.limit, window.position + bytes);
+    const records = findRecords(window, end, ignoreShared);
     if (records === undefined && !isAll) continue;
     if (records === undefined) return undefined;
-    const pageSize = judge(candidates.map((size) => walk(window, records, size)));
+    const pageSize = judge(candidates.map((size) => walk(window, records, end, size)));
     if (pageSize !== undefined || isAll) return pageSize;
   }
   return undefined;
@@ -60,7 +62,7 @@ function judge(walks: readonly Walk[]): number | undefined {
 }
 
 /** Index of the first record of the first PART, if that directly follows the START of RAM. */
-function findRecords({ bytes, view, position, limit }: ByteWindow, ignoreShared: boolean): number | undefined {
+function findRecords({ bytes, view, position }: ByteWindow, limit: number, ignoreShared: boolean): number | undefined {
   if (limit - position < 8) return undefined;
   const word = view.getBigUint64(position);
   if ((word & BigInt(flagBits)) !== BigInt(RamFlag.memSize)) return undefined;
@@ -92,7 +94,7 @@ interface Walk {
 }
 
 /** Goes through records as if pages were of this size. */
-function walk({ bytes, view, limit }: ByteWindow, first: number, pageSize: number): Walk {
+function walk({ bytes, view }: ByteWindow, first: number, limit: number, pageSize: number): Walk {
   const result: Walk = { pageSize, fits: true, data: false, zeroPages: 0, step: undefined };
   let afterData = false;
   let isSteady = true;

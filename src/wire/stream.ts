@@ -64,7 +64,7 @@ export function* decodeStream(
     yield* decodeConfigurationItem(window, state, options);
   }
   yield* decodeItems(window, state, undefined);
-  if (!state.ram.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
+  if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
     const description = yield* decodeDescription(window);
     if (description.value === undefined) {

@@ -16,8 +16,8 @@ export interface SlowDirtyBitmap {
 
 /** What dirty-bitmap sections have said so far: names stay from chunk to chunk. */
 export interface SlowDirtyBitmaps {
-  node: string;
-  name: string;
+  node: string | undefined;
+  name: string | undefined;
   list: SlowDirtyBitmap[];
 }
 
@@ -51,6 +51,12 @@ function readDirtyBitmap(cursor: Cursor, _isStart: boolean, bitmaps: SlowDirtyBi
           const granularity = cursor.u32('the start of a dirty bitmap');
           const bits = cursor.u8('the start of a dirty bitmap');
           const { node, name } = bitmaps;
+          if (node === undefined || name === undefined) throw cursor.error('a dirty bitmap without a name', at);
+          if (current() !== undefined) throw cursor.error('a second start of a dirty bitmap', at);
+          if (granularity < 512 || (granularity & (granularity - 1)) !== 0) {
+            throw cursor.error(`a granularity of ${granularity} bytes`, at);
+          }
+          if (bits > 3) throw cursor.error(`dirty-bitmap start flags 0x${bits.toString(16)}`, at);
           const states = { enabled: (bits & 1) !== 0, persistent: (bits & 2) !== 0, complete: false };
           bitmaps.list.push({ node, name, granularity, ...states, coveredBytes: 0, dirtyBits: 0 });
         }
@@ -66,10 +72,18 @@ function readDirtyBitmap(cursor: Cursor, _isStart: boolean, bitmaps: SlowDirtyBi
         {
           const bitmap = current();
           if (bitmap === undefined) throw cursor.error('a dirty bitmap that was not started', at);
-          cursor.skip(8, 'the range of dirty bits');
-          bitmap.coveredBytes += cursor.u32('the range of dirty bits') * 512;
+          const first = cursor.u64('the range of dirty bits') * 512n;
+          const covered = cursor.u32('the range of dirty bits') * 512;
+          if (first % BigInt(bitmap.granularity) !== 0n) throw cursor.error('dirty bits that begin within a bit', at);
+          if (first + BigInt(covered) >= 2n ** 53n) throw cursor.error('dirty bits beyond any disk', at);
+          bitmap.coveredBytes += covered;
           if (isZeroes) break;
-          const bytes = cursor.take(cursor.size64('the length of dirty bits'), 'dirty bits');
+          const length = cursor.size64('the length of dirty bits');
+          const count = Math.ceil(covered / bitmap.granularity);
+          if (length < Math.ceil(count / 8) || length > Math.ceil(count / 64) * 8) {
+            throw cursor.error(`${length} bytes for ${count} dirty bits`, at);
+          }
+          const bytes = cursor.take(length, 'dirty bits');
           for (const byte of bytes) bitmap.dirtyBits += byte.toString(2).replaceAll('0', '').length;
         }
         break;

@@ -154,7 +154,7 @@ class StreamReader {
   private readonly sections: SlowSection[] = [];
   /** Whether sections have footers; undefined before the first section shows it. */
   private hasFooters: boolean | undefined;
-  private readonly dirtyBitmaps: SlowDirtyBitmaps = { node: '', name: '', list: [] };
+  private readonly dirtyBitmaps: SlowDirtyBitmaps = { node: undefined, name: undefined, list: [] };
   private hasRam = false;
   private hasRamEnded = false;
   private isPostcopyRunning = false;
