@@ -33,11 +33,13 @@ interface Slot {
 
 export class PageArea {
   readonly block: RamBlock;
-  /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`: then what stands in the file is stale. */
+  /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`. */
   readonly states = new PageStates();
   readonly #file: ByteStore;
   readonly #staging: Staging;
   readonly #options: PageAreaOptions;
+  /** Pages that had data when they were discarded: only those must be overwritten with zeros. */
+  readonly #stale = new PageStates();
   #slots: Slot[] = [];
 
   constructor(file: ByteStore, block: RamBlock, staging: Staging, options: PageAreaOptions) {
@@ -89,13 +91,17 @@ export class PageArea {
 
   /** Forgets pages: what was written of them is stale. */
   discard(firstPage: number, pages: number): void {
-    this.states.replace(firstPage, firstPage + pages, discardedState);
+    const { states } = this;
+    const end = firstPage + pages;
+    for (let page = states.nextSet(firstPage, end); page < end; page = states.nextSet(page + 1, end)) {
+      if (states.get(page) === PageKind.data) this.#stale.set(page, PageKind.data);
+    }
+    states.fill(firstPage, firstPage + pages, discardedState);
   }
 
   /** Whether the file holds bytes of the page, be they stale. */
   #hasBytes(page: number): boolean {
-    const state = this.states.get(page);
-    return state === PageKind.data || state === discardedState;
+    return this.states.get(page) === PageKind.data || this.#stale.get(page) === PageKind.data;
   }
 
   #queue(page: number, kind: PageKind, record: number): void {

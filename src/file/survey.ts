@@ -102,7 +102,7 @@ export class Survey {
         this.dirtyBitmaps.set(`${item.bitmap.node}\0${item.bitmap.name}`, item.bitmap);
         break;
       case 'discard':
-        this.blocks[item.block.index]?.states.replace(item.firstPage, item.firstPage + item.pages, discardedState);
+        this.blocks[item.block.index]?.states.fill(item.firstPage, item.firstPage + item.pages, discardedState);
         break;
       case 'source':
         this.source = item.source;

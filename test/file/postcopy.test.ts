@@ -138,7 +138,7 @@ describe.each(kindsOfSource)('discarded pages of a %s', (kind) => {
     const { ok, findings } = await verify(await opened(complete, kind));
     expect(ok).toBe(false);
     expect(findings.find(({ code }) => code === 'pages-lost')).toMatchObject({
-      count: 2,
+      count: 3,
       place: { block: 'ram', page: 0 },
     });
     const { inspection } = await inspect(await opened(complete, kind));

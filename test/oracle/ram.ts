@@ -34,8 +34,8 @@ interface Page {
 
 export class RamBlock {
   readonly pages = new Map<number, Page>();
-  /** Pages that the destination was told to forget, and that have not come again. */
-  readonly discarded = new Set<number>();
+  /** Pages that the destination was told to forget: `[first, end)`. They have to come again. */
+  readonly discarded: [first: number, end: number][] = [];
   /** The byte up to which discards have gone. */
   discardedTo = 0n;
   readonly idstr: string;
@@ -59,7 +59,14 @@ export class RamBlock {
 
   setPage(page: number, last: number, data: Uint8Array | undefined): void {
     this.pages.set(page, { last, data });
-    this.discarded.delete(page);
+  }
+
+  /** How many of the discarded pages have not come again. */
+  lostPages(): number {
+    return this.discarded.reduce((sum, [first, end]) => {
+      const come = [...this.pages.keys()].filter((page) => page >= first && page < end).length;
+      return sum + end - first - come;
+    }, 0);
   }
 
   /** The kind of the last record of every page. */
@@ -197,8 +204,8 @@ export class Ram {
       for (const page of [...block.pages.keys()]) {
         if (BigInt(page) < first / pageSize || BigInt(page) >= block.discardedTo / pageSize) continue;
         block.pages.delete(page);
-        block.discarded.add(page);
       }
+      block.discarded.push([Number(first / pageSize), Number(block.discardedTo / pageSize)]);
     }
   }
 

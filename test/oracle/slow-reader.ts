@@ -190,8 +190,9 @@ class StreamReader {
 
   /** Every discarded page has come again. */
   requireAllPages(): void {
-    for (const { idstr, discarded } of this.ram.blocks) {
-      if (discarded.size > 0) throw this.cursor.error(`${discarded.size} pages of "${idstr}" are lost`, 0);
+    for (const block of this.ram.blocks) {
+      const lost = block.lostPages();
+      if (lost > 0) throw this.cursor.error(`${lost} pages of "${block.idstr}" are lost`, 0);
     }
   }
 
