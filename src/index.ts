@@ -6,6 +6,7 @@
 
 import { splitUrl } from './file/location.ts';
 import { type MigrationFile, type OpenOptions, openFile } from './file/open.ts';
+import { mapParts } from './file/parts.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
@@ -26,15 +27,11 @@ export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSour
  *
  * @throws TypeError for anything that is not a source of bytes.
  */
-export async function open(input: Openable, options: OpenInput = {}): Promise<MigrationFile> {
-  const { channels = [], ...others } = options;
-  const given = { ...others, channels: channels.map(toSource) };
+export async function open(input: Openable, options: OpenOptions<Openable> = {}): Promise<MigrationFile> {
+  const given = { ...options, ...(await mapParts(options, toSourceOrUrl)) };
   if (typeof input === 'string' && isHttp(input)) return openUrl(input, given);
   return openFile(toSource(input), given);
 }
-
-/** {@link OpenOptions} with channels as {@link Openable} as the file itself. */
-export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly Openable[] };
 
 async function openUrl(location: string, options: OpenOptions): Promise<MigrationFile> {
   const { url, snapshot, offset } = splitUrl(location);
@@ -43,6 +40,10 @@ async function openUrl(location: string, options: OpenOptions): Promise<Migratio
     ...(offset === undefined ? {} : { offset }),
   };
   return openFile(await openHttp(url), { ...where, ...options });
+}
+
+function toSourceOrUrl(input: Openable): ByteSource | Promise<ByteSource> {
+  return typeof input === 'string' && isHttp(input) ? openHttp(input) : toSource(input);
 }
 
 function toSource(input: unknown): ByteSource {
@@ -82,6 +83,7 @@ export {
 } from './file/inspect.ts';
 export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export type { PartLists, Parts } from './file/parts.ts';
 export {
   type BytePattern,
   hexPattern,
@@ -104,6 +106,7 @@ export {
   type SavedVmOptions,
 } from './file/ram-content.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
   type Match,
@@ -138,10 +141,11 @@ export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
 export type * from './vm/flow.ts';
-export { PageStates } from './vm/page-states.ts';
+export { discardedState, PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
+export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
 export { type Domain, findDomain } from './wire/libvirt-header.ts';
 export {
@@ -154,3 +158,4 @@ export {
   type Severity,
 } from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
+export type { ReturnMessage } from './wire/return-path.ts';

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { parseLocation, splitSnapshot } from './file/location.ts';
 import type { MigrationFile, OpenOptions } from './file/open.ts';
+import { mapParts } from './file/parts.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { isHttp } from './io/http-source.ts';
@@ -19,29 +20,27 @@ export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, openScratch } from './io/node/output-file.ts';
 
-/** {@link OpenOptions} with channels as paths, or as whatever the portable `open` takes. */
-export type OpenInput = Omit<OpenOptions, 'channels'> & { channels?: readonly (string | Openable)[] };
-
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,
  * `IMAGE#SNAPSHOT` for a qcow2 image, an http(s) URL, or whatever the portable `open` takes. What is compressed is
  * decompressed by Node and by installed programs.
  *
- * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file or a channel cannot be opened.
+ * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file or one of its parts cannot be opened.
  */
-export async function open(input: string | Openable, options: OpenInput = {}): Promise<MigrationFile> {
+export async function open(
+  input: string | Openable,
+  options: OpenOptions<string | Openable> = {},
+): Promise<MigrationFile> {
   const opened: ByteSource[] = [];
-  const openPath = async (path: string) => {
+  const openPath = async (path: string | Openable): Promise<Openable> => {
+    if (typeof path !== 'string' || isHttp(path)) return path;
     const source = await openSource(path);
     opened.push(source);
     return source;
   };
   try {
-    const channels: Openable[] = [];
-    for (const channel of options.channels ?? []) {
-      channels.push(typeof channel === 'string' ? await openPath(channel) : channel);
-    }
-    const withNode = { codecs: new NodeCodecs(), decompress: nodeDecompress, ...options, channels };
+    const parts = await mapParts(options, openPath);
+    const withNode = { codecs: new NodeCodecs(), decompress: nodeDecompress, ...options, ...parts };
     if (typeof input !== 'string' || isHttp(input)) return await openAnywhere(input, withNode);
     const { path, snapshot } = splitSnapshot(input, existsSync);
     const location = snapshot === undefined ? parseLocation(path) : { path, offset: undefined };

@@ -15,23 +15,66 @@ export interface Fixture {
   truth: { idstr: string; length: number; sha256: string }[];
 }
 
+/** A migration in several files. */
+export interface PartedFixture extends Fixture {
+  resumeOf: Uint8Array[];
+  preempt: Uint8Array[];
+  returnPath: Uint8Array[];
+  /** The same, as paths. */
+  paths: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
+}
+
 const folder = fileURLToPath(new URL('./fixtures/', import.meta.url));
 
 export function fixturePath(file: string): string {
   return folder + file;
 }
 
-/** All fixtures, multifd sets among them. */
+/** The names of the fixtures, and what their JSON says. */
+function listFixtures(): { name: string; about: Record<string, unknown> & Pick<Fixture, 'truth'> }[] {
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => ({ name: file.slice(0, -'.json'.length), about: JSON.parse(readFileSync(folder + file, 'utf8')) }));
+}
+
+/** All fixtures that are one stream, multifd sets among them; not their return paths. */
 export function loadFixtures(): Fixture[] {
   const files = readdirSync(folder);
-  return files
-    .filter((file) => file.endsWith('.json'))
-    .map((file) => file.slice(0, -'.json'.length))
-    .map((name) => {
-      const { offset = 0, truth, channels = [] } = JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8'));
+  return listFixtures()
+    .filter(({ about }) => about.preempt === undefined)
+    .map(({ name, about: { offset = 0, truth, channels = [] } }) => {
       const file = files.includes(`${name}.bin.gz`) ? `${name}.bin.gz` : `${name}.bin`;
-      const ofChannels = channels.map((channel: { file: string }) => readContent(channel.file));
-      return { name, path: folder + file, bytes: readContent(file), channels: ofChannels, offset, truth };
+      const ofChannels = (channels as { file: string }[]).map((channel) => readContent(channel.file));
+      return {
+        name,
+        path: folder + file,
+        bytes: readContent(file),
+        channels: ofChannels,
+        offset: offset as number,
+        truth,
+      };
+    });
+}
+
+/** The fixtures that are migrations in several files. */
+export function loadPartedFixtures(): PartedFixture[] {
+  return listFixtures()
+    .filter(({ about }) => about.preempt !== undefined)
+    .map(({ name, about }) => {
+      const { resumeOf, preempt, returnPath, truth } = about as typeof about & PartedFixture['paths'];
+      const pathsOf = (list: string[]) => list.map((file) => folder + file);
+      return {
+        name,
+        path: `${folder}${name}.bin`,
+        bytes: readContent(`${name}.bin`),
+        channels: [],
+        offset: 0,
+        truth,
+        resumeOf: resumeOf.map(readContent),
+        preempt: preempt.map(readContent),
+        returnPath: returnPath.map(readContent),
+        paths: { resumeOf: pathsOf(resumeOf), preempt: pathsOf(preempt), returnPath: pathsOf(returnPath) },
+      };
     });
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
 import type { MigrationFile } from '../file/open.ts';
-import { openRamContent, readBytes } from '../file/ram-content.ts';
+import { openSavedVm, readBytes } from '../file/ram-content.ts';
 import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
@@ -98,6 +98,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
     );
     // A stream without a RAM section has not even a list of blocks.
     if (blocks.length === 0) requireBlock(idstr, []);
+    if (blocks[0]?.ignored === true) throw ignoredError(idstr);
     await output.commit();
     return blocks.map((block) => ({ ...block, path }));
   } catch (error) {
@@ -105,6 +106,12 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
     throw error;
   }
 }
+
+function ignoredError(idstr: string): UsageError {
+  return new UsageError(`${printable(idstr)} is ${ignoredMemory}`);
+}
+
+const ignoredMemory = 'shared memory that the migration left out (x-ignore-shared): its content is not in the file';
 
 export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
@@ -129,9 +136,19 @@ async function extractAll(file: MigrationFile, directory: string): Promise<Writt
       outputs.push({ idstr, output });
       return output.file;
     });
-    for (const { output } of outputs) await output.commit();
+    const written: Written[] = [];
+    for (const [i, block] of blocks.entries()) {
+      const { output } = outputs[i] as { output: OutputFile };
+      if (block.ignored === true) {
+        process.stderr.write(`vmferry: warning: not written: ${printable(block.idstr)} is ${ignoredMemory}\n`);
+        await output.abandon();
+        continue;
+      }
+      await output.commit();
+      written.push({ ...block, path: output.path });
+    }
     made?.keep();
-    return blocks.map((block, i) => ({ ...block, path: (outputs[i] as { output: OutputFile }).output.path }));
+    return written;
   } catch (error) {
     for (const { output } of outputs) await output.abandon();
     if (made !== undefined && readdirSync(directory).length === 0) rmdirSync(directory);
@@ -157,13 +174,14 @@ async function extractToPipe(
 ): Promise<void> {
   const isWanted = ({ idstr: name }: RamBlock) => name === idstr;
   const makeScratch = () => openScratch(realpathSync(scratch));
-  const ram = await openRamContent(file, {
+  const { ram, ignored } = await openSavedVm(file, {
     makeScratch,
     only: isWanted,
     endBlocks: (blocks) => requireBlock(idstr, blocks),
   });
   try {
     requireBlock(idstr, ram.blocks);
+    if (ignored.some(isWanted)) throw ignoredError(idstr);
     const block = ram.blocks.find(isWanted) as RamBlock;
     for await (const bytes of readBytes(ram, block)) await write(bytes);
   } finally {
@@ -188,13 +206,13 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
 }
 
 /** The input must not be replaced by what is extracted from it. */
-export function refuseInput({ input: source, channelSources }: MigrationFile, path: string): void {
+export function refuseInput({ input, parts }: MigrationFile, path: string): void {
   const target = statSync(path, { throwIfNoEntry: false });
   if (target === undefined) return;
-  for (const each of [source, ...channelSources]) {
+  for (const each of [input, ...Object.values(parts).flat()]) {
     if (!(each instanceof NodeFile)) continue;
-    const input = fstatSync(each.fd);
-    if (input.dev === target.dev && input.ino === target.ino) {
+    const { dev, ino } = fstatSync(each.fd);
+    if (dev === target.dev && ino === target.ino) {
       throw new UsageError(`expected another output than the input, got ${path}`);
     }
   }

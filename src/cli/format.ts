@@ -63,7 +63,18 @@ export function painter(stream: { isTTY?: boolean }): (style: Style, text: strin
   return (style, text) => `\x1b[${styles[style][0]}m${text}\x1b[${styles[style][1]}m`;
 }
 
+/** Names from a file have a char for each byte; where the bytes are UTF-8, they are shown so. */
+function asUtf8(text: string): string {
+  const codes = Array.from(text, (char) => char.codePointAt(0) as number);
+  if (codes.every((code) => code < 0x80) || codes.some((code) => code > 0xff)) return text;
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Uint8Array.from(codes));
+  } catch {
+    return text;
+  }
+}
+
 /** Text from a file, safe for a terminal: control characters become escapes. */
 export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return asUtf8(text).replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }

@@ -10,7 +10,13 @@ import { UsageError } from './run.ts';
 export interface InputOptions {
   /** Multifd channels. */
   channel?: string[];
+  resumeOf?: string[];
+  preempt?: string[];
+  returnPath?: string[];
 }
+
+/** Takes an option that may be given more than once. */
+const collect = (value: string, list: string[] = []): string[] => [...list, value];
 
 /** Gives a command its argument FILE and the options that say what belongs to it. */
 export function addInput(command: Command): Command {
@@ -22,15 +28,22 @@ export function addInput(command: Command): Command {
     .option(
       '--channel <FILE>',
       'a channel of the multifd migration whose main stream FILE is; once for each, in any order',
-      (path: string, others: string[] = []) => [...others, path],
-    );
+      collect,
+    )
+    .option(
+      '--resume-of <FIRST>',
+      'FILE is a recovery of the postcopy stream FIRST, which breaks off (repeatable)',
+      collect,
+    )
+    .option('--preempt <FILE>', "capture of the postcopy-preempt channel (repeatable: of each stream's)", collect)
+    .option('--return-path <FILE>', 'capture of what the destination answered, for display (repeatable)', collect);
 }
 
 /** Opens `location`, runs `work` on it with a progress line, and closes it. */
 export async function withFile<Result>(
   verb: string,
   location: string,
-  { channel: channels = [] }: InputOptions,
+  { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] }: InputOptions,
   work: (file: MigrationFile) => Promise<Result>,
 ): Promise<Result> {
   if ([location, ...channels].includes('-') && process.stdin.isTTY === true) {
@@ -39,7 +52,7 @@ export async function withFile<Result>(
   if (channels.length > maxChannels) {
     throw new UsageError(`expected at most ${maxChannels} channels, got ${channels.length}`);
   }
-  const file = await open(location, { channels });
+  const file = await open(location, { channels, resumeOf, preempt, returnPath });
   const progress = showProgress(verb, file);
   try {
     return await work(file);

@@ -14,9 +14,11 @@ import { MappedRamStore } from '../file/mapped-ram-store.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { SnapshotError } from '../file/qcow2.ts';
 import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
+import type { InspectedReturnPath } from '../file/return-path.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { formatPlace, MigrationError } from '../wire/migration-error.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './containers.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
@@ -105,7 +107,8 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
     const sound = inspection.error === null && !inspection.findings.some(({ severity }) => severity === 'error');
     const readable = sound && !inspection.findings.some(({ code }) => code === 'unsupported');
-    const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch) : new Map();
+    const ignored = new Set(inspection.ram.blocks.filter((block) => block.ignored).map(({ idstr }) => idstr));
+    const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch, ignored) : new Map();
     if (hashes.size > 0) warnOfAbsentPages(inspection.ram.blocks);
     if (options.hash === true && !readable)
       process.stderr.write('vmferry: no hashes, since not all content can be read\n');
@@ -126,8 +129,8 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
 }
 
 function warnOfAbsentPages(blocks: InspectedBlock[]): void {
-  for (const { idstr, pages } of blocks) {
-    if (pages.absent === 0) continue;
+  for (const { idstr, pages, ignored } of blocks) {
+    if (pages.absent === 0 || ignored === true) continue;
     const what = `${plural(pages.absent, 'page')} of ${printable(idstr)}`;
     process.stderr.write(`vmferry: warning: ${what} were never sent, so they are hashed as zeros\n`);
   }
@@ -137,11 +140,13 @@ async function hashAll(
   file: MigrationFile,
   store: RamReader | undefined,
   makeScratch: () => ReturnType<typeof openScratch>,
+  ignored: ReadonlySet<string>,
 ): Promise<Hashes> {
   const ram = store ?? (await openRamContent(file, { makeScratch }));
   try {
     const hashes: Hashes = new Map();
     for (const block of ram.blocks) {
+      if (ignored.has(block.idstr)) continue;
       const hash = createHash('sha256');
       await digestContent(ram, block, hash);
       hashes.set(block.idstr, hash.digest('hex'));
@@ -181,7 +186,9 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     'RAM',
     [
       `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}`,
-      pageSize === undefined ? '' : `, pages of ${formatBytes(pageSize)}`,
+      pageSize === undefined
+        ? ''
+        : `, pages of ${formatBytes(pageSize)}${ram.pageSizeFrom === 'assumed' ? ' (assumed)' : ''}`,
       ram.passes === 0 || ram.passes === null ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
     ].join(''),
   ]);
@@ -206,9 +213,11 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   for (const [name, text] of facts) lines.push(`  ${paint('dim', name.padEnd(width))}  ${text}`);
   lines.push('', blockTable(ram.blocks, format), ...hashLines(ram.blocks, hashes));
   if (inspection.multifd !== null) lines.push('', channelTable(inspection.multifd));
+  if (inspection.dirtyBitmaps.length > 0) lines.push('', dirtyBitmapTable(inspection.dirtyBitmaps));
+  for (const path of inspection.returnPaths) lines.push('', ...describeReturnPath(path));
   if (options.sections === true) lines.push('', sectionTable(inspection.sections));
   if (inspection.findings.length > 0)
-    lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, paint)));
+    lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, inspection.source, paint)));
   if (inspection.error !== null) {
     const { code, message, place } = inspection.error;
     lines.push('', `${paint('red', 'error')} ${code}: ${printable(message)} in ${printable(formatPlace(place))}`);
@@ -245,10 +254,38 @@ function describeCommands({ commands }: Inspection): string {
   return shown.join(', ') + (commands.length > shown.length ? `, … (${formatCount(commands.length)})` : '');
 }
 
+function dirtyBitmapTable(bitmaps: DirtyBitmap[]): string {
+  const rows = [['dirty bitmap', 'node', 'granularity', 'of disk', 'dirty', 'state']];
+  for (const { node, name, granularity, coveredBytes, dirtyBits, enabled, persistent, complete } of bitmaps) {
+    const state = [enabled ? 'enabled' : 'disabled', ...(persistent ? ['persistent'] : [])];
+    rows.push([
+      printable(name),
+      printable(node),
+      formatBytes(granularity),
+      formatBytes(coveredBytes),
+      formatBytes(Math.min(dirtyBits * granularity, coveredBytes)),
+      [...state, ...(complete ? [] : ['not complete'])].join(', '),
+    ]);
+  }
+  return formatTable(rows, ['left', 'left', 'right', 'right', 'right', 'left']);
+}
+
+function describeReturnPath(path: InspectedReturnPath): string[] {
+  const counts = Object.entries(path.counts).map(([name, count]) => `${formatCount(count)} ${name}`);
+  const lines = [`return path ${printable(path.source)}, ${formatBytes(path.length)}`];
+  lines.push(`  messages  ${counts.join(', ') || 'none'}`);
+  if (path.requestedBytes > 0) lines.push(`  requests  ${formatBytes(path.requestedBytes)} of RAM`);
+  for (const { block, received } of path.messages) {
+    if (received !== undefined) lines.push(`  received  ${plural(received, 'page')} of ${printable(block ?? '')}`);
+  }
+  lines.push(`  SHUT      ${path.shut === null ? 'did not come' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`);
+  return lines;
+}
+
 function blockTable(blocks: InspectedBlock[], format: Inspection['format']): string {
   const hasCompressed = blocks.some(({ pages }) => pages.compressed > 0);
   const rows = [['block', 'size', 'zero', 'normal', 'xbzrle', ...(hasCompressed ? ['compressed'] : []), 'absent']];
-  for (const { idstr, usedLength, pages } of blocks) {
+  for (const { idstr, usedLength, pages, ignored } of blocks) {
     rows.push([
       printable(idstr),
       formatBytes(usedLength),
@@ -257,7 +294,7 @@ function blockTable(blocks: InspectedBlock[], format: Inspection['format']): str
       formatCount(pages.xbzrle),
       ...(hasCompressed ? [formatCount(pages.compressed)] : []),
       // The bitmap of a mapped-ram file has one bit: a page without data is zero or was never there.
-      format === 'mapped-ram' ? '-' : formatCount(pages.absent),
+      ignored === true ? 'ignored' : format === 'mapped-ram' ? '-' : formatCount(pages.absent),
     ]);
   }
   return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);
@@ -271,12 +308,13 @@ function hashLines(blocks: InspectedBlock[], hashes: Hashes): string[] {
 
 /** Every section; runs of parts of the same iterable as one row. */
 function sectionTable(sections: InspectedSection[]): string {
-  const rows = [['offset', 'length', 'kind', 'id', 'name', 'instance', 'version']];
+  const hasSources = sections.some(({ source }) => source !== undefined);
+  const rows = [['offset', 'length', 'kind', 'id', 'name', 'instance', 'version', ...(hasSources ? ['in'] : [])]];
   for (let i = 0; i < sections.length; ) {
     const first = sections[i] as InspectedSection;
     let end = i + 1;
     let length = first.length;
-    while (first.kind === 'part' && sections[end]?.kind === 'part' && sections[end]?.id === first.id) {
+    while (first.kind === 'part' && sections[end]?.kind === 'part' && isSameIterable(first, sections[end])) {
       length += (sections[end++] as InspectedSection).length;
     }
     const kind = end - i > 1 ? `${formatCount(end - i)} parts` : first.kind;
@@ -288,10 +326,24 @@ function sectionTable(sections: InspectedSection[]): string {
       printable(first.name),
       String(first.instanceId),
       String(first.versionId),
+      ...(hasSources ? [printable(first.source ?? '')] : []),
     ]);
     i = end;
   }
-  return formatTable(rows, ['right', 'right', 'left', 'right', 'left', 'right', 'right']);
+  return formatTable(rows, [
+    'right',
+    'right',
+    'left',
+    'right',
+    'left',
+    'right',
+    'right',
+    ...(hasSources ? ['left' as const] : []),
+  ]);
+}
+
+function isSameIterable(a: InspectedSection, b: InspectedSection | undefined): boolean {
+  return a.id === b?.id && a.source === b.source;
 }
 
 const mapColumns = 64;

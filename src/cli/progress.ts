@@ -34,11 +34,11 @@ export function showProgress(verb: string, file: MigrationFile): { stop(): void 
 }
 
 function line(verb: string, file: MigrationFile, elapsedMs: number): string {
-  const done = file.reached - file.offset;
+  const done = file.reached;
   const rate = (done / elapsedMs) * 1000;
   const text = `${verb} ${file.source.name}: ${formatBytes(done)}`;
   if (file.size === undefined) return `${text}, ${formatBytes(rate)}/s`;
-  const total = Math.max(1, file.size - file.offset);
+  const total = Math.max(1, file.size);
   const left = rate > 0 ? Math.ceil((total - done) / rate) : 0;
   const percent = Math.floor((done / total) * 100);
   return `${text} of ${formatBytes(total)}, ${percent} %, ${formatBytes(rate)}/s, ${left} s left`;

@@ -39,9 +39,9 @@ Examples:
 const colours = { error: 'red', warning: 'yellow', info: 'cyan' } as const;
 
 /** A finding in a line or two, for a terminal. */
-export function describeFinding(finding: CountedFinding, paint = painter(process.stdout)): string {
+export function describeFinding(finding: CountedFinding, file: string, paint = painter(process.stdout)): string {
   const { severity, code, message, place, last, count } = finding;
-  let where = `at ${formatHex(place.offset)}`;
+  let where = `${place.source === file || place.channel !== undefined ? '' : `in ${place.source} `}at ${formatHex(place.offset)}`;
   if (place.channel !== undefined) where += ` of channel ${place.channel}`;
   if (place.section !== undefined) where += `, section ${place.section}`;
   if (place.block !== undefined) where += `, block ${place.block}`;
@@ -53,7 +53,7 @@ export function describeFinding(finding: CountedFinding, paint = painter(process
 
 function describe(verification: Verification): string {
   const paint = painter(process.stdout);
-  const lines = verification.findings.map((finding) => describeFinding(finding, paint));
+  const lines = verification.findings.map((finding) => describeFinding(finding, verification.source, paint));
   const kinds = (severity: Severity) => verification.findings.filter((finding) => finding.severity === severity).length;
   const { format, machine, ramBytes, pageRecords, sections, length } = verification;
   const what = [

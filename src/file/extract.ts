@@ -5,6 +5,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { lostPage } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { PageArea } from './page-area.ts';
 import { settle } from './settle.ts';
@@ -18,6 +19,8 @@ export interface ExtractedBlock {
   dataBytes: number;
   /** Pages that were never sent; in a mapped-ram file they cannot be told from zero pages. */
   absentPages: number;
+  /** Shared memory that the migration left out (x-ignore-shared): the image is not the block's content. */
+  ignored?: true;
 }
 
 /**
@@ -33,7 +36,7 @@ export async function extractBlocks(
 ): Promise<ExtractedBlock[]> {
   const areas = new Map<number, PageArea>();
   const stores = new Map<number, ByteStore>();
-  await settle(file, {
+  const { ignored } = await settle(file, {
     async addBlock(block) {
       const store = await output(block);
       if (store === undefined) return;
@@ -42,6 +45,8 @@ export async function extractBlocks(
     },
     ...(endBlocks === undefined ? {} : { endBlocks }),
     apply: (block, batch) => areas.get(block.index)?.apply(batch),
+    discard: (block, firstPage, pages) => areas.get(block.index)?.discard(firstPage, pages),
+    lostPage: () => lostPage(areas.values()),
   });
   const extracted: ExtractedBlock[] = [];
   for (const [index, area] of areas) {
@@ -50,7 +55,13 @@ export async function extractBlocks(
     const counts = states.count(Object.keys(PageKind).length);
     const data = counts[PageKind.data] ?? 0;
     const absentPages = pageCount(block) - data - (counts[PageKind.zero] ?? 0);
-    extracted.push({ idstr: block.idstr, length: block.usedLength, dataBytes: data * block.pageSize, absentPages });
+    extracted.push({
+      idstr: block.idstr,
+      length: block.usedLength,
+      dataBytes: data * block.pageSize,
+      absentPages,
+      ...(ignored.some((each) => each.index === index) ? { ignored: true } : {}),
+    });
   }
   return extracted;
 }

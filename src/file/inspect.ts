@@ -2,9 +2,10 @@
 import { originOf } from '../io/byte-source.ts';
 import type { Compression } from '../io/compression.ts';
 import { PageKind } from '../kernel/page-batch.ts';
-import type { Boundary, SectionKind } from '../vm/flow.ts';
-import type { PageStates } from '../vm/page-states.ts';
+import type { Boundary, PageSizeFrom, SectionKind } from '../vm/flow.ts';
+import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { type Domain, findDomain, type LibvirtHeader } from '../wire/libvirt-header.ts';
 import { type Finding, MigrationError } from '../wire/migration-error.ts';
 import type { Qcow2Snapshot } from '../wire/qcow2.ts';
@@ -12,6 +13,8 @@ import type { ChannelReport } from './channels.ts';
 import type { Container } from './container.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
+import { listParts } from './parts.ts';
+import { type InspectedReturnPath, surveyReturnPath } from './return-path.ts';
 import type { RamSink } from './settle.ts';
 import { type PageCounts, type RecordCount, Survey } from './survey.ts';
 
@@ -25,6 +28,8 @@ export interface InspectedBlock {
   pages: PageCounts;
   /** Host page size in bytes, where the stream states it. */
   hostPageSize?: number;
+  /** Shared memory that the migration left out (x-ignore-shared): its content is not in the file. */
+  ignored?: true;
   /** Guest-physical address in hex, where the stream states it. */
   guestAddress?: string;
   /** Absolute file offsets, in a mapped-ram file. */
@@ -42,6 +47,8 @@ export interface InspectedSection {
   offset: number;
   length: number;
   packaged: boolean;
+  /** The source it is in, if that is not the file itself. */
+  source?: string;
   /** How the end of a device section was found. */
   boundary?: Boundary;
 }
@@ -83,10 +90,12 @@ export interface Inspection {
   /** Guest UUID, 32 hex digits. */
   uuid: string | null;
   capabilities: string[];
-  /** The stream was read to its end, and no bitmap in it is unfinished. */
+  /** The stream was read to its end, no bitmap in it is unfinished, and no discarded page is missing. */
   complete: boolean;
   ram: {
     totalBytes: number;
+    /** How the target page size is known; null if there are no blocks. */
+    pageSizeFrom: PageSizeFrom | null;
     /**
      * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null where the order of
      * pages says nothing: with compressed pages, multifd channels, and in a background snapshot.
@@ -102,10 +111,14 @@ export interface Inspection {
   sections: InspectedSection[];
   /** Sections beyond the first 100,000. */
   sectionsOmitted: number;
-  commands: { name: string; offset: number }[];
+  commands: { name: string; offset: number; source?: string }[];
   description: { offset: number; length: number; pageSize: number | null; devices: number } | null;
   /** Bytes of the stream, from its header to its end; null if the end was not reached. */
   length: number | null;
+  /** Dirty bitmaps of disks (capability dirty-bitmaps). */
+  dirtyBitmaps: DirtyBitmap[];
+  /** What the destination said, for each return path that was given. */
+  returnPaths: InspectedReturnPath[];
   findings: CountedFinding[];
   /** What stopped the reading, if something did. */
   error: Finding | null;
@@ -136,12 +149,15 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
       survey.take(item);
       if (item.kind === 'block') await options.sink?.addBlock(item.block);
       else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
+      else if (item.kind === 'discard') options.sink?.discard?.(item.block, item.firstPage, item.pages);
     }
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;
     error = caught.toFinding();
   }
-  return { inspection: report(file, survey, error), states: survey.blocks };
+  const returnPaths: InspectedReturnPath[] = [];
+  for (const source of file.parts.returnPath) returnPaths.push(await surveyReturnPath(file, source, survey));
+  return { inspection: { ...report(file, survey, error), returnPaths }, states: survey.blocks };
 }
 
 /** What there is to say of a file that could not even be opened. */
@@ -152,22 +168,22 @@ export function inspectionOf(error: MigrationError): Inspection {
     source: { name: source },
     offset: 0,
     containers: [],
-    channelSources: [],
+    parts: listParts({}),
     channels: { compression: null, list: [] },
   };
-  return report(opened, nothing, error.toFinding());
+  return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
 }
 
 /** What is known of a file before it is read. */
-type Opened = { source: { name: string } } & Pick<
-  MigrationFile,
-  'offset' | 'containers' | 'channelSources' | 'channels'
->;
+type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'containers' | 'parts' | 'channels'>;
 
-function report(file: Opened, survey: Survey, error: Finding | null): Inspection {
+/** Findings of a file that has an end, and yet not all that it should have. */
+const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
+
+function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspection, 'returnPaths'> {
   const { configuration, description } = survey;
   const { channels } = file;
-  const hasChannels = file.channelSources.length > 0;
+  const hasChannels = file.parts.channels.length > 0;
   const isUnordered = hasChannels || survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
   const records = (kind: PageKind) => survey.records[kind] as RecordCount;
   return {
@@ -178,11 +194,12 @@ function report(file: Opened, survey: Survey, error: Finding | null): Inspection
     machine: configuration?.machine ?? null,
     uuid: configuration?.uuid ?? null,
     capabilities: configuration?.capabilities ?? [],
-    complete: error === null && survey.eof && !survey.findings.has('untrusted-bitmap'),
+    complete: error === null && survey.eof && !incomplete.some((code) => survey.findings.has(code)),
     ram: {
       totalBytes: survey.totalBytes,
+      pageSizeFrom: survey.pageSizeFrom ?? null,
       passes: isUnordered ? null : survey.passes,
-      blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block))),
+      blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block), survey.isIgnored(block))),
       records: {
         zero: records(PageKind.zero),
         normal: records(PageKind.data),
@@ -192,22 +209,26 @@ function report(file: Opened, survey: Survey, error: Finding | null): Inspection
       multifdSyncs: survey.syncs,
     },
     multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : null,
-    sections: survey.sections.map(({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary }) => ({
-      name,
-      instanceId,
-      versionId,
-      kind,
-      id,
-      offset,
-      length,
-      packaged,
-      ...(boundary === undefined ? {} : { boundary }),
-    })),
+    sections: survey.sections.map(
+      ({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary, source }) => ({
+        name,
+        instanceId,
+        versionId,
+        kind,
+        id,
+        offset,
+        length,
+        packaged,
+        ...(boundary === undefined ? {} : { boundary }),
+        ...(source === undefined ? {} : { source }),
+      }),
+    ),
     sectionsOmitted: survey.sectionsOmitted,
-    commands: survey.commands.map(({ name, offset }) => ({ name, offset })),
+    commands: survey.commands.map(({ code: _, ...command }) => command),
     description:
       description === undefined ? null : reportDescription(description.offset, description.length, description.value),
     length: survey.end === undefined ? null : survey.end - file.offset,
+    dirtyBitmaps: [...survey.dirtyBitmaps.values()],
     findings: survey.findings.list(),
     error,
   };
@@ -228,13 +249,14 @@ export function reportSnapshot(snapshot: Qcow2Snapshot): InspectedSnapshot {
   return { id, name, date: dateSeconds + dateNanoseconds / 1e9, vmClock: Number(vmClock) / 1e9, vmStateSize, diskSize };
 }
 
-function reportBlock(block: RamBlock, pages: PageCounts): InspectedBlock {
+function reportBlock(block: RamBlock, pages: PageCounts, isIgnored: boolean): InspectedBlock {
   const { idstr, usedLength, pageSize, hostPageSize, guestAddress, mapped } = block;
   return {
     idstr,
     usedLength,
     pageSize,
     pages,
+    ...(isIgnored ? { ignored: true } : {}),
     ...(hostPageSize === undefined ? {} : { hostPageSize }),
     ...(guestAddress === undefined ? {} : { guestAddress: `0x${guestAddress.toString(16)}` }),
     ...(mapped === undefined ? {} : { bitmapOffset: mapped.bitmapOffset, pagesOffset: mapped.pagesOffset }),
@@ -257,7 +279,7 @@ export function mapPages(block: RamBlock, states: PageStates, cells: number): nu
     const kinds = new Array<number>(Object.keys(PageKind).length).fill(0);
     for (let page = states.nextSet(from, end); page < end; page = states.nextSet(page + 1, end)) {
       const kind = states.get(page);
-      kinds[kind] = (kinds[kind] as number) + 1;
+      if (kind !== discardedState) kinds[kind] = (kinds[kind] as number) + 1;
     }
     kinds[PageKind.absent] = end - from - kinds.reduce((sum, n) => sum + n, 0);
     return kinds;

@@ -10,6 +10,7 @@ import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
+import { discardedState } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
@@ -107,6 +108,14 @@ export class MappedRamStore implements RamStore {
     return this.#area(block).apply(batch);
   }
 
+  discard(block: RamBlock, firstPage: number, pages: number): void {
+    this.#area(block).discard(firstPage, pages);
+  }
+
+  lostPage(): { block: RamBlock; page: number } | undefined {
+    return lostPage(this.#areas);
+  }
+
   state(block: RamBlock, page: number): PageState {
     return stateNames[this.#area(block).states.get(page)] ?? 'absent';
   }
@@ -170,6 +179,15 @@ export class MappedRamStore implements RamStore {
       await this.#file.write(bits, mapped.bitmapOffset + done);
     }
   }
+}
+
+/** The first page of the areas that was discarded and did not come again. */
+export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: number } | undefined {
+  for (const { block, states } of areas) {
+    const page = states.find(discardedState);
+    if (page !== undefined) return { block, page };
+  }
+  return undefined;
 }
 
 /** Reads the pages of a mapped-ram file. A page whose bit is clear is zero; that it was absent cannot be told. */

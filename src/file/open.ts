@@ -1,31 +1,36 @@
 /**
  * Opens a migration file: finds out what can be known before reading it through, and gives its Flow.
+ *
+ * A migration may have come in several pieces: multifd channels, recoveries of a postcopy migration, and the preempt
+ * channel. Their Flow is one. The pages of multifd channels come before the mark that they belong to. Those of the
+ * preempt channel come last: the order of pages after the switchover is free, since each is sent once, with the guest
+ * stopped at the source.
  */
 
-import type { ByteSource } from '../io/byte-source.ts';
-import { originOf, readFully } from '../io/byte-source.ts';
+import { type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/window-reader.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type Finding, makeFinding } from '../wire/migration-error.ts';
-import { makeRamState, type RamState } from '../wire/ram-record.ts';
-import { decodeStream } from '../wire/stream.ts';
-import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
+import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
+import { decodePreemptChannel } from '../wire/preempt.ts';
+import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
+import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
+import type { DeviceSizes } from '../wire/vm-description.ts';
 import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
 import { type Container, type ContainerOptions, type Located, locateStream } from './container.ts';
+import { listParts, type PartLists, type Parts } from './parts.ts';
 import { Staging } from './staging.ts';
+import { examineTrailing, readSizes } from './stream-end.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 
-export interface OpenOptions extends ContainerOptions {
+export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions {
   /** Where the stream, or what it is in, begins in the source, in bytes. Default 0. */
   offset?: number;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
-  /** The channels of a multifd migration whose main stream the source is: all of them, in any order. */
-  channels?: readonly ByteSource[];
   /** What decompresses pages. Default: the platform's fastest. */
   codecs?: PageCodecs;
 }
@@ -42,12 +47,8 @@ export interface FlowOptions {
 const batchCapacity = 4096;
 /** The arena: two read buffers, page slots and tables. */
 const arenaBytes = (4 << 20) + unpackArenaBytes;
-/** How far from the end the description is looked for: first the common case, then the largest. */
-const tailLengths = [256 * 1024, 16 << 20];
-/** How long is waited for something to follow the stream. */
-const trailingWaitMs = 1000;
-/** How much of what follows the stream is looked at. */
-const trailingLimit = 64 << 20;
+/** Room for two more read buffers. */
+const sideBytes = 9 << 18;
 
 /** A migration stream or mapped-ram file that was opened. One Flow is read at a time. */
 export class MigrationFile {
@@ -62,11 +63,13 @@ export class MigrationFile {
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
   readonly staging: Staging;
-  /** The channels of a multifd migration; none: they are not known. */
-  readonly channelSources: readonly ByteSource[];
+  /** The other sources that belong to the migration. */
+  readonly parts: PartLists;
   readonly #findings: readonly Finding[];
   readonly #batch: PageBatch;
   readonly #buffers: WindowBuffers;
+  /** For what is read while the window of the file is still in use. */
+  readonly #sideBuffers: WindowBuffers | undefined;
   readonly #channelBuffers: readonly WindowBuffers[];
   readonly #codecs: PageCodecs;
   readonly #unpacker: PageUnpacker;
@@ -75,6 +78,9 @@ export class MigrationFile {
   #reader: WindowReader | undefined;
   #contentReached: number | undefined;
   #isReading = false;
+  /** Bytes of the sources that were read before the current one, and where that began. */
+  #passed = 0;
+  #start = 0;
 
   constructor(
     input: ByteSource,
@@ -88,30 +94,39 @@ export class MigrationFile {
     this.containers = containers;
     this.#findings = findings;
     this.kernel = kernel;
-    this.channelSources = options.channels ?? [];
+    this.parts = listParts(options);
     this.#codecs = options.codecs ?? new PortableCodecs();
-    this.#channelBuffers = allocateChannels(kernel, this.channelSources.length);
+    this.#channelBuffers = allocateChannels(kernel, this.parts.channels.length);
     this.#unpacker = new PageUnpacker(kernel, this.#codecs, originOf(source));
     this.#buffers = allocateWindow(kernel);
+    if (needsSide(this.parts)) this.#sideBuffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity, source.name, source.coordinate);
+    this.staging = new Staging(kernel, batchCapacity, originOf(source));
   }
 
   /** Whether the Flow can be read more than once. */
   get isSeekable(): boolean {
-    return [this.source, ...this.channelSources].every(({ size }) => size !== undefined);
+    return this.#sources.every(({ size }) => size !== undefined);
   }
 
-  /** Source offset that reading has reached, for progress; with channels, the bytes read of them are added. */
-  get reached(): number {
-    const reached = this.#contentReached ?? this.#reader?.reached ?? this.offset;
-    return reached + (this.#channels?.reached ?? 0);
+  /** What the Flow is read from. */
+  get #sources(): readonly ByteSource[] {
+    const { channels, resumeOf, preempt } = this.parts;
+    return [...resumeOf, this.source, ...preempt, ...channels];
   }
 
-  /** Bytes of the source and the channels; undefined if one can be read only once. */
+  /** Bytes that the Flow is read from; undefined if not all sources know their size. */
   get size(): number | undefined {
-    const sizes = [this.source, ...this.channelSources].map(({ size }) => size);
-    return sizes.includes(undefined) ? undefined : sizes.reduce<number>((sum, size) => sum + (size as number), 0);
+    const sizes = this.#sources.map(({ size }) => size);
+    const sum = sizes.reduce<number>((total, size) => total + (size ?? Number.NaN), -this.offset);
+    return Number.isNaN(sum) ? undefined : sum;
+  }
+
+  /** Bytes of them that reading has reached, for progress. */
+  get reached(): number {
+    if (this.#contentReached !== undefined) return this.#contentReached - this.offset;
+    const ofCurrent = this.#reader === undefined ? 0 : this.#reader.reached - this.#start;
+    return this.#passed + ofCurrent + (this.#channels?.reached ?? 0);
   }
 
   /** What the latest Flow read of the channels, by their numbers, and how they compress (null: no data yet). */
@@ -139,7 +154,7 @@ export class MigrationFile {
    * it did not come from there as it is.
    */
   offsetOf(address: number): number | undefined {
-    return this.#reader?.offsetOf(address);
+    return this.#reader?.source === this.source ? this.#reader.offsetOf(address) : undefined;
   }
 
   /**
@@ -158,31 +173,33 @@ export class MigrationFile {
     }
   }
 
-  async *#read(options: FlowOptions): AsyncGenerator<FlowItem, void> {
+  async *#read({ read = 'pages' }: FlowOptions): AsyncGenerator<FlowItem, void> {
     for (const finding of this.#findings) yield { kind: 'finding', finding };
     if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
-    const read = options.read ?? 'pages';
-    const ram = makeRamState();
-    const channels = this.#openChannels(ram, read);
+    const hasChannels = this.parts.channels.length > 0;
+    const options = { sizes: this.#sizes, read, hasChannels };
+    const state = makeStreamState(this.#batch, options);
+    this.#passed = 0;
+    this.#reader = undefined;
+    this.#contentReached = undefined;
+    const channels = this.#openChannels(state, read);
     try {
       await channels?.begin();
-      const reader = new WindowReader(this.kernel, this.#buffers, this.source, this.offset);
-      this.#reader = reader;
-      this.#contentReached = undefined;
-      const hasChannels = channels !== undefined;
-      const decoder = decodeStream(reader.window, this.#batch, { sizes: this.#sizes, read, ram, hasChannels });
+      for (const source of this.parts.resumeOf) yield* this.#readBroken(source, state, options);
+      yield* this.#announce(this.source);
+      const reader = this.#open(this.source, this.#buffers, this.offset);
+      const { window } = reader;
+      const isFirst = this.parts.resumeOf.length === 0;
+      const decoder = isFirst ? decodeStream(window, this.#batch, options, state) : decodeRecovery(window, state);
       for await (const item of drive<FlowItem>(reader, decoder)) {
         if (item.kind === 'pages' && read === 'pages') yield* this.#unpacker.unpack(item);
-        else if (item.kind === 'sync' && hasChannels) {
-          yield* channels.epoch({ ...reader.window.place(item.offset), section: 'ram' });
-          yield { ...item, channels: this.channelSources.length };
+        else if (item.kind === 'sync' && channels !== undefined) {
+          yield* channels.epoch({ ...window.place(item.offset), section: 'ram' });
+          yield { ...item, channels: this.parts.channels.length };
         } else {
           if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);
-          if (item.kind === 'eof' && hasChannels) yield* channels.end();
-          if (item.kind === 'end') {
-            const finding = await examineTrailing(reader, item.offset);
-            if (finding !== undefined) yield { kind: 'finding', finding };
-          }
+          if (item.kind === 'eof' && channels !== undefined) yield* channels.end();
+          if (item.kind === 'end') yield* this.#finish(reader, state, item.offset);
           yield item;
         }
       }
@@ -191,27 +208,104 @@ export class MigrationFile {
     }
   }
 
-  #openChannels(ram: RamState, read: 'pages' | 'bitmaps'): ChannelSet | undefined {
-    if (this.channelSources.length === 0) return undefined;
+  #openChannels({ ram }: StreamState, read: 'pages' | 'bitmaps'): ChannelSet | undefined {
+    const { channels } = this.parts;
+    if (channels.length === 0) return undefined;
     const context = { ram, batch: this.#batch, room: this.#unpacker.room, read };
-    this.#channels = new ChannelSet(this.kernel, this.channelSources, this.#channelBuffers, this.#codecs, context);
+    this.#channels = new ChannelSet(this.kernel, channels, this.#channelBuffers, this.#codecs, context);
     return this.#channels;
+  }
+
+  #open(source: ByteSource, buffers: WindowBuffers, offset = 0): WindowReader {
+    if (this.#reader !== undefined) this.#passed += this.#reader.reached - this.#start;
+    this.#start = offset;
+    this.#reader = new WindowReader(this.kernel, buffers, source, offset);
+    return this.#reader;
+  }
+
+  /** Says which source is being read from now on, where there is more than one stream. */
+  *#announce(source: ByteSource): Generator<FlowItem, void> {
+    const { resumeOf, preempt } = this.parts;
+    this.staging.origin = originOf(source);
+    if (resumeOf.length + preempt.length > 0) yield { kind: 'source', origin: originOf(source) };
+  }
+
+  /** What comes after the stream's last byte. */
+  async *#finish(reader: WindowReader, state: StreamState, end: number): AsyncGenerator<FlowItem, void> {
+    const finding = await examineTrailing(reader, end);
+    if (finding !== undefined) yield { kind: 'finding', finding };
+    for (const source of this.parts.preempt) yield* this.#readPreempt(source, state);
+    yield* this.#announce(this.source);
+  }
+
+  /** Reads a stream up to where it breaks off, which must be after the switchover: before, it cannot be recovered. */
+  async *#readBroken(source: ByteSource, state: StreamState, options: StreamOptions): AsyncGenerator<FlowItem, void> {
+    yield* this.#announce(source);
+    const reader = this.#open(source, this.#buffers);
+    const { window } = reader;
+    const isFirst = source === this.parts.resumeOf[0];
+    const decoder = isFirst ? decodeStream(window, this.#batch, options, state) : decodeRecovery(window, state);
+    try {
+      for await (const item of drive<FlowItem>(reader, decoder)) {
+        if (item.kind === 'pages' && options.read === 'pages') yield* this.#unpacker.unpack(item);
+        else yield item;
+      }
+    } catch (error) {
+      if (!(error instanceof MigrationError) || error.code !== 'truncated' || !state.switchedOver) throw error;
+      yield { kind: 'finding', finding: makeFinding('broken-off', 'the stream breaks off here', error.place) };
+      return;
+    }
+    throw new MigrationError('mismatched-source', 'expected a stream that breaks off in postcopy', window.place());
+  }
+
+  /** Reads a preempt channel. That of a stream that broke off may break off too. */
+  async *#readPreempt(source: ByteSource, state: StreamState): AsyncGenerator<FlowItem, void> {
+    const { preempt, resumeOf } = this.parts;
+    yield* this.#announce(source);
+    const reader = this.#open(source, this.#sideBuffers as WindowBuffers);
+    if (!state.switchedOver) {
+      const message = 'a preempt channel of a stream that never switched over to postcopy';
+      throw new MigrationError('mismatched-source', message, reader.window.place());
+    }
+    const streams = resumeOf.length + 1;
+    const mayBreak = streams > 1 && (preempt.length < streams || source !== preempt.at(-1));
+    try {
+      yield* drive<FlowItem>(reader, decodePreemptChannel(reader.window, state.ram, this.#batch));
+    } catch (error) {
+      if (!mayBreak || !(error instanceof MigrationError) || error.code !== 'truncated') throw error;
+      yield { kind: 'finding', finding: makeFinding('broken-off', 'the preempt channel breaks off here', error.place) };
+    }
+  }
+
+  /**
+   * Reads a return path, message by message; the Flow has been read before.
+   * @throws MigrationError where the rest cannot be read.
+   */
+  async *returnMessages(source: ByteSource): AsyncGenerator<ReturnMessage, void> {
+    if (this.#sideBuffers === undefined) throw new RangeError('expected a return path that the file was opened with');
+    const reader = new WindowReader(this.kernel, this.#sideBuffers, source, 0);
+    yield* drive<ReturnMessage>(reader, decodeReturnPath(reader.window));
   }
 
   async close(): Promise<void> {
     await this.#reader?.settle();
     await this.#channels?.close();
-    for (const source of [this.source, ...this.channelSources]) await source.close();
+    for (const source of [...this.#sources, ...this.parts.returnPath]) await source.close();
   }
 }
 
+/** Whether something is read while the window of the file is still in use. */
+const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + returnPath.length > 0;
+
 /**
- * Opens a source: a stream, or what contains one. If that fails, the source is closed, and so are its channels.
+ * Opens a source: a stream, or what contains one. If that fails, the source is closed, and so are its parts.
  * @throws RangeError for an impossible offset, more channels than there can be, and a qcow2 image of which no snapshot
  *   was named (SnapshotError); MigrationError for a container that cannot be read; MissingDecompressorError
  */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
-  const { offset = 0, variant, channels = [] } = options;
+  const { offset = 0, variant } = options;
+  const parts = listParts(options);
+  const { channels } = parts;
   let opened = source;
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
@@ -221,58 +315,11 @@ export async function openFile(source: ByteSource, options: OpenOptions = {}): P
     const located = await locateStream(source, offset, options, (outermost) => {
       opened = outermost;
     });
-    const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) };
+    const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0) };
     const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
     return new MigrationFile(source, located, kernel, options);
   } catch (error) {
-    for (const each of [opened, ...channels]) await each.close();
+    for (const each of [opened, ...Object.values(parts).flat()]) await each.close();
     throw error;
   }
-}
-
-/** Looks for the description at the end of a source with random access. */
-async function readSizes(source: ByteSource, offset: number): Promise<DeviceSizes | undefined> {
-  const length = Math.max(0, (source.size ?? 0) - offset);
-  for (const [i, tailLength] of tailLengths.entries()) {
-    if (i > 0 && length <= (tailLengths[i - 1] as number)) break;
-    const tail = new Uint8Array(Math.min(tailLength, length));
-    await readFully(source, tail, offset + length - tail.length);
-    const found = findDescription(trimZeros(tail));
-    if (found !== undefined) return readDeviceSizes(found.value);
-  }
-  return undefined;
-}
-
-/** The bytes without zeros at the end: padding of what the stream was stored in. */
-function trimZeros(bytes: Uint8Array): Uint8Array {
-  let end = bytes.length;
-  while (end > 0 && bytes[end - 1] === 0) end--;
-  return bytes.subarray(0, end);
-}
-
-/** Says what follows the end of the stream, if anything does; the reader has just reached it. */
-async function examineTrailing(reader: WindowReader, end: number): Promise<Finding | undefined> {
-  const { window } = reader;
-  let seen = 0;
-  let isZero = true;
-  // Whether what is compressed is whole, its end tells.
-  const toTheEnd = window.coordinate === 'decompressed';
-  while ((isZero || toTheEnd) && seen < trailingLimit) {
-    // The writer of a pipe may stay silent after the end.
-    if (window.available === 0) await reader.satisfyWithin({ kind: 'more', bytes: 1 }, trailingWaitMs);
-    const bytes = window.bytes.subarray(window.position, window.limit);
-    if (bytes.length === 0) break;
-    isZero &&= bytes.every((byte) => byte === 0);
-    seen += bytes.length;
-    window.position = window.limit;
-  }
-  if (seen === 0) return undefined;
-  const count = Number.isFinite(window.size) ? `${Math.max(window.size - end, seen)}` : `at least ${seen}`;
-  return isZero
-    ? makeFinding(
-        'trailing-zeros',
-        `${count} bytes follow the end of the stream, zero as far as read`,
-        window.place(end),
-      )
-    : makeFinding('trailing-data', `${count} bytes follow the end of the stream`, window.place(end));
 }

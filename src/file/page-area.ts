@@ -9,7 +9,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { PageStates } from '../vm/page-states.ts';
+import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { readPages } from './read-pages.ts';
@@ -33,11 +33,13 @@ interface Slot {
 
 export class PageArea {
   readonly block: RamBlock;
-  /** `PageKind.absent`, `.zero` or `.data` of each page. */
+  /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`. */
   readonly states = new PageStates();
   readonly #file: ByteStore;
   readonly #staging: Staging;
   readonly #options: PageAreaOptions;
+  /** Pages that had data when they were discarded: only those must be overwritten with zeros. */
+  readonly #stale = new PageStates();
   #slots: Slot[] = [];
 
   constructor(file: ByteStore, block: RamBlock, staging: Staging, options: PageAreaOptions) {
@@ -71,7 +73,7 @@ export class PageArea {
       const page = batch.page[i] as number;
       const isWhole = hasWholePage(batch, i);
       if (kind === PageKind.zero || (isWhole && zeroPages?.[i] === 1)) {
-        if (this.#options.erase && this.states.get(page) === PageKind.data) this.#queue(page, PageKind.zero, i);
+        if (this.#options.erase && this.#hasBytes(page)) this.#queue(page, PageKind.zero, i);
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
@@ -83,6 +85,21 @@ export class PageArea {
       if (this.#slots.length === capacity) await this.#flush(batch);
     }
     await this.#flush(batch);
+  }
+
+  /** Forgets pages: what was written of them is stale. */
+  discard(firstPage: number, pages: number): void {
+    const { states } = this;
+    const end = firstPage + pages;
+    for (let page = states.nextSet(firstPage, end); page < end; page = states.nextSet(page + 1, end)) {
+      if (states.get(page) === PageKind.data) this.#stale.set(page, PageKind.data);
+    }
+    states.fill(firstPage, firstPage + pages, discardedState);
+  }
+
+  /** Whether the file holds bytes of the page, be they stale. */
+  #hasBytes(page: number): boolean {
+    return this.states.get(page) === PageKind.data || this.#stale.get(page) === PageKind.data;
   }
 
   #queue(page: number, kind: PageKind, record: number): void {

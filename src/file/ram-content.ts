@@ -70,6 +70,8 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
         addBlock: (block) => store.addBlock(block),
         ...endBlocks,
         apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
+        discard: (block, firstPage, pages) => store.discard(block, firstPage, pages),
+        lostPage: () => store.lostPage(),
       },
       { devices },
     );

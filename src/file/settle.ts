@@ -2,12 +2,12 @@
  * settle(file, sink): takes a file's Flow to its end and leaves what is there when everything has arrived.
  * The strict reader: anything that makes content doubtful is thrown, not collected (`verify.ts` collects).
  */
-import { placeIn } from '../io/byte-source.ts';
+import { originOf, placeIn } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { MigrationError } from '../wire/migration-error.ts';
+import { type Finding, MigrationError, makeFinding, type PlaceOrigin } from '../wire/migration-error.ts';
 import type { FlowOptions, MigrationFile } from './open.ts';
 
 /** Takes RAM in: a store, or a set of raw images. */
@@ -15,6 +15,10 @@ export interface RamSink {
   /** A block, before its first pages. */
   addBlock(block: RamBlock): Promise<unknown> | undefined;
   apply(block: RamBlock, batch: PageBatch): Promise<void> | void;
+  /** Forgets pages whose content, if there is any, is stale: they come again (postcopy). */
+  discard?(block: RamBlock, firstPage: number, pages: number): void;
+  /** A page that was discarded and did not come again, if there is one. */
+  lostPage?(): { block: RamBlock; page: number } | undefined;
   /** All blocks are known. */
   endBlocks?(blocks: readonly RamBlock[]): void;
   /** What the machine said, before its blocks. */
@@ -35,9 +39,10 @@ const maxDeviceBytes = 128 << 20;
 
 /** @throws MigrationError for the first finding of severity `error`, and where the Flow itself breaks off. */
 export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
-  const settled: Settled = { configuration: undefined, devices: [], description: undefined };
+  const settled: Settled = { configuration: undefined, devices: [], description: undefined, ignored: [] };
   const blocks: RamBlock[] = [];
   let deviceBytes = 0;
+  const sent = new Set<number>();
   for await (const item of file.flow(options)) {
     switch (item.kind) {
       case 'configuration':
@@ -52,7 +57,11 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         sink.endBlocks?.(blocks);
         break;
       case 'pages':
+        sent.add(item.block.index);
         await sink.apply(item.block, item.batch);
+        break;
+      case 'discard':
+        sink.discard?.(item.block, item.firstPage, item.pages);
         break;
       case 'sync':
         if (item.channels > 0) break;
@@ -71,6 +80,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
           item.place,
         );
       case 'bitmap':
+        sent.add(item.block.index);
         await sink.takeBitmap?.(item.block, item.firstPage, item.bits);
         break;
       case 'device':
@@ -88,7 +98,24 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
       default:
     }
   }
+  if (settled.configuration?.capabilities.includes('x-ignore-shared') === true) {
+    settled.ignored = blocks.filter(({ index, mapped }) => mapped === undefined && !sent.has(index));
+  }
+  const lost = sink.lostPage?.();
+  if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
   return settled;
+}
+
+/** Pages that were discarded and did not come again, of which `page` is the first. */
+export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
+  const message = 'pages discarded at the switchover never came again: the preempt channel may be missing';
+  return makeFinding('pages-lost', message, {
+    ...origin,
+    offset: 0,
+    section: 'ram',
+    block: block.idstr,
+    page,
+  });
 }
 
 function tooMuchState(file: MigrationFile, device: DeviceSection, bytes: number): MigrationError {

@@ -18,8 +18,8 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
 
 export class Staging {
   readonly kernel: Kernel;
-  /** The source of the pages, for places. */
-  readonly origin: PlaceOrigin;
+  /** The source of the pages at hand, for places. */
+  origin: PlaceOrigin;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;
   /** The slots' bytes. */
@@ -33,8 +33,8 @@ export class Staging {
   readonly bitmap: Uint8Array;
   readonly bitmapAddress: number;
 
-  constructor(kernel: Kernel, batchCapacity: number, source: string, coordinate: PlaceOrigin['coordinate'] = 'file') {
-    this.origin = { source, coordinate };
+  constructor(kernel: Kernel, batchCapacity: number, origin: PlaceOrigin) {
+    this.origin = origin;
     this.kernel = kernel;
     this.address = kernel.allocate(slotBytes);
     this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);

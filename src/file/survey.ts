@@ -3,11 +3,13 @@
  * starts from.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { Boundary, Command, Configuration, Description, FlowItem, Section } from '../vm/flow.ts';
-import { PageStates } from '../vm/page-states.ts';
+import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../vm/flow.ts';
+import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import type { Place, PlaceOrigin } from '../wire/migration-error.ts';
 import { FindingLog } from './finding-log.ts';
+import { lostPagesFinding } from './settle.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
 const maxListed = 100_000;
@@ -17,6 +19,8 @@ const kindCount = Object.keys(PageKind).length;
 export interface ListedSection extends Section {
   /** How the end of a device section was found. */
   boundary?: Boundary;
+  /** The source it is in, if that is not the file itself. */
+  source?: string;
 }
 
 /** What was seen of a block. */
@@ -38,6 +42,7 @@ export class Survey {
   version: number | undefined;
   configuration: Configuration | undefined;
   totalBytes = 0;
+  pageSizeFrom: PageSizeFrom | undefined;
   readonly blocks: BlockSurvey[] = [];
   /** Indexed by `PageKind`. */
   readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
@@ -46,7 +51,9 @@ export class Survey {
   syncs = 0;
   readonly sections: ListedSection[] = [];
   sectionsOmitted = 0;
-  readonly commands: Omit<Command, 'payload'>[] = [];
+  readonly commands: (Omit<Command, 'payload'> & { source?: string })[] = [];
+  /** By node and name. */
+  readonly dirtyBitmaps = new Map<string, DirtyBitmap>();
   readonly findings = new FindingLog();
   description: Description | undefined;
   /** The EOF byte was read. */
@@ -54,15 +61,18 @@ export class Survey {
   /** Offset of the first byte after the stream, if it ended. */
   end: number | undefined;
   #lastBoundary: Boundary | undefined;
-  readonly #origin: PlaceOrigin;
+  /** What is being read: the first half of places. */
+  origin: PlaceOrigin;
+  readonly #file: string;
   readonly #keepBitmaps: boolean;
 
   /**
-   * `origin` is the first half of places. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
+   * `origin` is that of the file. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
    * many there are.
    */
   constructor(origin: PlaceOrigin, keepBitmaps = false) {
-    this.#origin = origin;
+    this.origin = origin;
+    this.#file = origin.source;
     this.#keepBitmaps = keepBitmaps;
   }
 
@@ -83,9 +93,19 @@ export class Survey {
         break;
       case 'blocks-end':
         this.totalBytes = item.totalBytes;
+        this.pageSizeFrom = item.pageSizeFrom;
         break;
       case 'pages':
         this.#takePages(item);
+        break;
+      case 'dirty-bitmap':
+        this.dirtyBitmaps.set(`${item.bitmap.node}\0${item.bitmap.name}`, item.bitmap);
+        break;
+      case 'discard':
+        this.blocks[item.block.index]?.states.fill(item.firstPage, item.firstPage + item.pages, discardedState);
+        break;
+      case 'source':
+        this.origin = item.origin;
         break;
       case 'bitmap':
         this.#takeBitmap(item);
@@ -125,6 +145,7 @@ export class Survey {
         break;
       case 'end':
         this.end = item.offset;
+        this.#noteLostPages();
         break;
       case 'section':
     }
@@ -151,10 +172,27 @@ export class Survey {
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place: where }, pages.length);
   }
 
+  /** Everything has come: what was discarded and did not come again is lost. */
+  #noteLostPages(): void {
+    for (const survey of this.blocks) {
+      const { block, states } = survey;
+      const page = states.find(discardedState);
+      if (page === undefined) continue;
+      this.findings.add(lostPagesFinding(this.origin, block, page), this.countLost(survey));
+    }
+  }
+
+  /** Whether a block is shared memory that the migration left out, as far as a whole stream can tell. */
+  isIgnored({ block, states, bitmapPages }: BlockSurvey): boolean {
+    const mayIgnore = this.configuration?.capabilities.includes('x-ignore-shared') === true;
+    if (!mayIgnore || !this.eof || block.mapped !== undefined || bitmapPages !== undefined) return false;
+    return states.nextSet(0, pageCount(block)) === pageCount(block);
+  }
+
   /** Valid, but RAM is not all there. */
   #noteMultifd(offset: number): void {
     const message = 'the pages of a multifd migration are in its channels, which were not given';
-    const place = { ...this.#origin, offset, section: 'ram' };
+    const place = { ...this.origin, offset, section: 'ram' };
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
   }
 
@@ -177,18 +215,27 @@ export class Survey {
       this.sectionsOmitted++;
       return;
     }
-    const isDevice = section.kind === 'full' && this.#lastBoundary !== undefined;
-    this.sections.push(isDevice ? { ...section, boundary: this.#lastBoundary as Boundary } : section);
+    const listed: ListedSection = { ...section };
+    if (section.kind === 'full' && this.#lastBoundary !== undefined) listed.boundary = this.#lastBoundary;
+    if (this.origin.source !== this.#file) listed.source = this.origin.source;
+    this.sections.push(listed);
     this.#lastBoundary = undefined;
   }
 
   #takeCommand({ code, name, offset }: Command): void {
-    if (this.commands.length < maxListed) this.commands.push({ code, name, offset });
+    if (this.commands.length >= maxListed) return;
+    const { source } = this.origin;
+    this.commands.push({ code, name, offset, ...(source === this.#file ? {} : { source }) });
   }
 
   /** Records of a kind, in all passes. */
   countRecords(kind: PageKind): number {
     return this.records[kind]?.records ?? 0;
+  }
+
+  /** Pages of a block that were discarded and did not come again. */
+  countLost({ states }: BlockSurvey): number {
+    return states.count(kindCount)[discardedState] ?? 0;
   }
 
   /** Pages of a block by what their last record was. */

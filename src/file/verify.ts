@@ -4,7 +4,7 @@
  *
  * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
  */
-import { originOf, placeIn } from '../io/byte-source.ts';
+import { originOf } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { DeviceSection, FlowItem } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -13,6 +13,7 @@ import { type Finding, type FindingCode, MigrationError, makeFinding, type Place
 import { type DeviceSizes, readDeviceSizes } from '../wire/vm-description.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
+import { surveyReturnPath } from './return-path.ts';
 import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
 
 export interface Verification {
@@ -36,6 +37,7 @@ export async function verify(file: MigrationFile): Promise<Verification> {
   try {
     for await (const item of file.flow()) checks.take(item);
     checks.finish();
+    for (const source of file.parts.returnPath) await surveyReturnPath(file, source, checks.survey);
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;
     checks.survey.findings.add(caught.toFinding());
@@ -107,16 +109,20 @@ class Checks {
       this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
     const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
     for (const block of survey.blocks) {
-      const { absent } = survey.countPages(block);
-      if (absent === 0 || survey.format === 'mapped-ram') continue;
       const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
-      const hint = hasData || this.#file.channelSources.length > 0 ? '' : multifdHint;
+      if (survey.isIgnored(block)) {
+        this.#add('block-ignored', 'shared memory that the migration left out (x-ignore-shared)', place);
+        continue;
+      }
+      const absent = survey.countPages(block).absent - survey.countLost(block);
+      if (absent === 0 || survey.format === 'mapped-ram') continue;
+      const hint = hasData || this.#file.parts.channels.length > 0 ? '' : multifdHint;
       this.survey.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
     }
   }
 
   #place(offset: number): Place {
-    return placeIn(this.#file.source, offset);
+    return { ...this.survey.origin, offset };
   }
 
   #add(code: FindingCode, message: string, place: Place): void {
@@ -164,12 +170,12 @@ class Checks {
     const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
     const message = 'pages sent in full although they are zero';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
-    const last = pagePlace(originOf(this.#file.source), block, batch, zeroPages.lastIndexOf(1));
+    const last = pagePlace(this.survey.origin, block, batch, zeroPages.lastIndexOf(1));
     this.survey.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
-    return makeFinding(code, message, pagePlace(originOf(this.#file.source), block, batch, record));
+    return makeFinding(code, message, pagePlace(this.survey.origin, block, batch, record));
   }
 
   /** All iterables end together: no START or PART comes after an END, but in postcopy. */

@@ -37,7 +37,7 @@ interface PendingRead {
 
 export class WindowReader {
   readonly window: ByteWindow;
-  readonly #source: ByteSource;
+  readonly source: ByteSource;
   readonly #bodies: readonly [number, number];
   readonly #bodyBytes: number;
   /** The buffer that the window is in: 0 or 1. */
@@ -52,7 +52,7 @@ export class WindowReader {
   #horizon = Number.POSITIVE_INFINITY;
 
   constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number) {
-    this.#source = source;
+    this.source = source;
     this.#bodies = buffers.bodies;
     this.#bodyBytes = buffers.bodyBytes;
     this.window = new ByteWindow(kernel.bytes, source.name);
@@ -94,7 +94,7 @@ export class WindowReader {
   async settle(): Promise<void> {
     const pending = this.#pending;
     this.#pending = undefined;
-    if (this.#source.size !== undefined) await pending?.count.catch(() => 0);
+    if (this.source.size !== undefined) await pending?.count.catch(() => 0);
   }
 
   #place(offset: number, position: number, limit: number): void {
@@ -113,7 +113,7 @@ export class WindowReader {
       window.position = position;
       return;
     }
-    if (this.#source.size === undefined) {
+    if (this.source.size === undefined) {
       await this.#passTo(offset);
       return;
     }
@@ -174,7 +174,7 @@ export class WindowReader {
     const body = this.#bodies[buffer] as number;
     const room = Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
     const target = this.window.bytes.subarray(body, body + room);
-    const count = (async () => this.#source.read(target, offset))();
+    const count = (async () => this.source.read(target, offset))();
     // A failure is reported where the bytes are wanted, not as an unhandled rejection.
     count.catch(() => {});
     return { buffer, offset, count };

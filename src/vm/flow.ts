@@ -6,7 +6,8 @@
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Finding, Place } from '../wire/migration-error.ts';
+import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
+import type { Finding, Place, PlaceOrigin } from '../wire/migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
 /** What the source machine said about itself. Facts: docs/formats/stream.md, "Configuration". */
@@ -66,20 +67,32 @@ export interface Description {
   value: unknown;
 }
 
+/**
+ * How the target page size is known: the stream states it, the machine has no other, the pages show it, or it is assumed
+ * to be 4 KiB.
+ */
+export type PageSizeFrom = 'stream' | 'machine' | 'pages' | 'assumed';
+
 export type FlowItem =
+  /** What follows comes from this source, and offsets count in it. Without one: from the file itself. */
+  | { kind: 'source'; origin: PlaceOrigin }
   | { kind: 'header'; version: number; offset: number }
   | { kind: 'configuration'; configuration: Configuration; offset: number; length: number }
   | { kind: 'section'; section: Readonly<Omit<Section, 'length'>> }
   | { kind: 'section-end'; section: Section }
   | { kind: 'block'; block: RamBlock }
   /** All RAM blocks are known. */
-  | { kind: 'blocks-end'; totalBytes: number }
+  | { kind: 'blocks-end'; totalBytes: number; pageSizeFrom: PageSizeFrom }
   /** Pages of one block, ascending, each at most once. */
   | { kind: 'pages'; block: RamBlock; batch: PageBatch }
   /** Present bits (LSB first) of mapped-ram pages, when only the bitmaps are read. `firstPage` is a multiple of 64. */
   | { kind: 'bitmap'; block: RamBlock; firstPage: number; bits: Uint8Array }
   /** The page scan began again from lower addresses: what follows overwrites. */
   | { kind: 'pass-end'; offset: number }
+  /** The destination forgets these pages: their content, if any came, is stale, and comes again (postcopy). */
+  | { kind: 'discard'; block: RamBlock; firstPage: number; pages: number }
+  /** A dirty bitmap of a disk as far as it has come, after each section that was about it. */
+  | { kind: 'dirty-bitmap'; bitmap: DirtyBitmap }
   /** A multifd epoch ends: the pages of `channels` channels, up to their SYNC packets, came before. 0: none was given. */
   | { kind: 'sync'; offset: number; channels: number }
   /** Pages of a multifd packet that cannot be decompressed here: their content is not known. */

@@ -4,21 +4,34 @@
  */
 const chunkPages = 4096;
 
+/** State of a page whose content was discarded at the switchover to postcopy, and has not come again. */
+export const discardedState = 0xff;
+
+/** Chunks `[from, to)` whose pages all have a state. */
+interface Fill {
+  from: number;
+  to: number;
+  state: number;
+}
+
 export class PageStates {
   readonly #chunks = new Map<number, Uint8Array>();
+  /** Ascending runs of whole chunks. */
+  readonly #fills: Fill[] = [];
   #number = -1;
   #chunk: Uint8Array | undefined;
 
   /** The state of a page; 0 if it was never set. */
   get(page: number): number {
-    return this.#at(Math.floor(page / chunkPages))?.[page % chunkPages] ?? 0;
+    const number = Math.floor(page / chunkPages);
+    return this.#at(number)?.[page % chunkPages] ?? this.#filled(number);
   }
 
   set(page: number, state: number): void {
     const number = Math.floor(page / chunkPages);
     let chunk = this.#at(number);
     if (chunk === undefined) {
-      chunk = new Uint8Array(chunkPages);
+      chunk = new Uint8Array(chunkPages).fill(this.#filled(number));
       this.#chunks.set(number, chunk);
       this.#chunk = chunk;
     }
@@ -34,7 +47,7 @@ export class PageStates {
     return this.#chunk;
   }
 
-  /** The first page from `from` on, below `end`, that has a state other than 0; `end` if there is none. */
+  /** The first page from `from` on, below `end`, that was set to a state other than 0; `end` if there is none. */
   nextSet(from: number, end: number): number {
     let page = from;
     while (page < end) {
@@ -49,11 +62,64 @@ export class PageStates {
     return end;
   }
 
+  /**
+   * Gives `state` to all pages of `[first, end)`. Calls come in ascending order, since whole chunks are only noted: they
+   * take no room until a page in them is set, and {@link nextSet} passes over them.
+   */
+  fill(first: number, end: number, state: number): void {
+    const from = Math.ceil(first / chunkPages);
+    const to = Math.floor(end / chunkPages);
+    for (let page = first; page < Math.min(end, from * chunkPages); page++) this.set(page, state);
+    for (let page = Math.max(first, to * chunkPages, from * chunkPages); page < end; page++) this.set(page, state);
+    if (to <= from) return;
+    const isFilled = (number: number) => number >= from && number < to;
+    if (to - from < this.#chunks.size)
+      for (let number = from; number < to; number++) this.#chunks.get(number)?.fill(state);
+    else for (const [number, chunk] of this.#chunks) if (isFilled(number)) chunk.fill(state);
+    const last = this.#fills.at(-1);
+    if (last?.to === from && last.state === state) last.to = to;
+    else this.#fills.push({ from, to, state });
+  }
+
+  /** What `fill` said of the pages of a chunk that has no room of its own. */
+  #filled(number: number): number {
+    let low = 0;
+    let high = this.#fills.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#fills[middle] as Fill).to <= number) low = middle + 1;
+      else high = middle;
+    }
+    const fill = this.#fills[low];
+    return fill !== undefined && fill.from <= number ? fill.state : 0;
+  }
+
+  /** The first page with this state; undefined if there is none. */
+  find(state: number): number | undefined {
+    let first = Number.POSITIVE_INFINITY;
+    for (const [number, chunk] of this.#chunks) {
+      const at = chunk.indexOf(state);
+      if (at !== -1) first = Math.min(first, number * chunkPages + at);
+    }
+    for (const fill of this.#fills) {
+      let number = fill.from;
+      while (number < fill.to && this.#chunks.has(number)) number++;
+      if (fill.state === state && number < fill.to) first = Math.min(first, number * chunkPages);
+    }
+    return Number.isFinite(first) ? first : undefined;
+  }
+
   /** How many pages have each state, for states 1 to `states` - 1; index 0 stays 0. */
   count(states: number): number[] {
     const counts = new Array<number>(states).fill(0);
     for (const chunk of this.#chunks.values()) {
       for (const state of chunk) if (state !== 0) counts[state] = (counts[state] ?? 0) + 1;
+    }
+    for (const { from, to, state } of this.#fills) counts[state] = (counts[state] ?? 0) + (to - from) * chunkPages;
+    if (this.#fills.length === 0) return counts;
+    for (const number of this.#chunks.keys()) {
+      const state = this.#filled(number);
+      if (state !== 0) counts[state] = (counts[state] as number) - chunkPages;
     }
     return counts;
   }

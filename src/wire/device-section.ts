@@ -22,6 +22,9 @@ import { canBeDescription } from './vm-description.ts';
 /** The largest device body accepted, in bytes. */
 export const maxDeviceBody = 64 * 1024 * 1024;
 
+/** The largest section id that a guess believes: QEMU numbers sections as they are registered. */
+const maxGuessedId = 0xffff;
+
 /** What is known about the bodies of the stream. */
 export interface BodyContext {
   known: Map<number, KnownSection>;
@@ -147,8 +150,13 @@ function findFooter(window: ByteWindow, section: SectionHead, context: BodyConte
  */
 function findItem(window: ByteWindow, context: BodyContext, stop: number, ended: boolean): number | undefined {
   const { bytes, view, limit } = window;
+  // A subsection's 0x05 and name look like the end of a section id and its name; real ids are small.
+  const isNew = (id: number) => id <= maxGuessedId && !context.known.has(id);
+  const hasEnded = [...context.known.values()].some(({ latest }) => latest === 'end');
   for (let at = window.position; at < stop; at++) {
-    if (canBeHead(window, at) && !context.known.has(view.getUint32(at + 1))) return at;
+    // Iterables start before any of them ends.
+    if (hasEnded && bytes[at] === SectionType.start) continue;
+    if (canBeHead(window, at) && isNew(view.getUint32(at + 1))) return at;
     if (context.end !== undefined) {
       if (canBeCommand(window, at)) return at;
     } else if (bytes[at] === SectionType.eof) {

@@ -1,6 +1,6 @@
 /**
- * The bodies of iterable sections other than `ram` (docs/formats/stream.md, "Other iterable sections"): each says
- * where it ends, so they are passed over exactly. Their content is not decoded here.
+ * The bodies of iterable sections other than `ram` and `dirty-bitmap` (docs/formats/stream.md, "Other iterable
+ * sections"): each says where it ends, so they are passed over exactly. Their content is not decoded here.
  */
 import { type ByteWindow, need, skip, takeU8, takeU16, takeU32, takeU64, type Want } from './byte-window.ts';
 import { MigrationError } from './migration-error.ts';
@@ -10,7 +10,6 @@ type BodyDecoder = (window: ByteWindow, section: SectionHead) => Generator<Want,
 
 /** Decoders by the idstr of the section. */
 export const iterableBodies: ReadonlyMap<string, BodyDecoder> = new Map([
-  ['dirty-bitmap', passDirtyBitmap],
   ['spapr/htab', passHtab],
   ['s390-storage_attributes', passStorageAttributes],
   ['block', passBlock],
@@ -29,34 +28,6 @@ function* skipCounted(window: ByteWindow, section: SectionHead): Generator<Want,
 
 function* skipString(window: ByteWindow): Generator<Want, void> {
   yield* skip(window, yield* takeU8(window, 'a name'), 'a name');
-}
-
-/** Chunks: u8 flags, [names], START | COMPLETE | BITS with their fields; EOS ends. */
-function* passDirtyBitmap(window: ByteWindow, section: SectionHead): Generator<Want, void> {
-  const Flag = {
-    eos: 0x01,
-    zeroes: 0x02,
-    bitmap: 0x04,
-    node: 0x08,
-    start: 0x10,
-    complete: 0x20,
-    bits: 0x40,
-    more: 0x80,
-  };
-  for (;;) {
-    const flags = yield* takeU8(window, 'dirty-bitmap flags');
-    if (flags & Flag.more) throw bad(window, section, `expected one byte of flags, got 0x${flags.toString(16)}`);
-    if (flags & Flag.node) yield* skipString(window);
-    if (flags & Flag.bitmap) yield* skipString(window);
-    if (flags & Flag.start) yield* skip(window, 5, 'a dirty-bitmap start');
-    else if (flags & Flag.bits) {
-      yield* skip(window, 12, 'dirty-bitmap sectors');
-      if ((flags & Flag.zeroes) === 0) yield* skipCounted(window, section);
-    } else if (flags & Flag.eos) return;
-    else if ((flags & Flag.complete) === 0) {
-      throw bad(window, section, `expected a dirty-bitmap chunk, got flags 0x${flags.toString(16)}`);
-    }
-  }
 }
 
 /** START: be32 shift. PART, END: be32 header; 0: groups until one is all zero; -1: nothing. */

@@ -80,6 +80,8 @@ export const Stop = {
 export type Stop = (typeof Stop)[keyof typeof Stop];
 
 const pageFlags = RamFlag.zero | RamFlag.page | RamFlag.xbzrle | RamFlag.compressPage;
+/** After the switchover pages come once and whole. */
+const postcopyFlags = RamFlag.zero | RamFlag.page;
 
 /** The most bytes a compressed page may have beyond the page size: what zlib adds to incompressible data, rounded up. */
 const compressSlack = 1024;
@@ -93,13 +95,14 @@ export function decodePageRecords(window: ByteWindow, ram: RamState, batch: Page
   const { bytes, view, limit, base } = window;
   const { pageSize, scan } = ram;
   const mask = pageSize - 1;
+  const known = ram.postcopy ? postcopyFlags : pageFlags;
   for (;;) {
     const start = window.position;
     if (limit - start < 8) return more(ram, 8);
     const low = view.getUint32(start + 4);
     const flags = low & mask;
     const kindFlag = flags & ~RamFlag.continue;
-    if ((kindFlag & pageFlags) === 0 || (kindFlag & (kindFlag - 1)) !== 0) return Stop.other;
+    if ((kindFlag & known) === 0 || (kindFlag & (kindFlag - 1)) !== 0) return Stop.other;
 
     // The block: named, or the same as before.
     let at = start + 8;

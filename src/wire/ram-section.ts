@@ -7,12 +7,13 @@
  * Which of the optional words are there is nowhere said: it follows from POSTCOPY_ADVISE and the capabilities.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { FlowItem } from '../vm/flow.ts';
+import type { FlowItem, PageSizeFrom } from '../vm/flow.ts';
 import { type MappedPlace, maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, concat, has, need, takeSize, takeString, takeU64, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { atMappedHeader, decodeBitmap, decodeMappedHeader, decodeMappedPages, mappedAlignment } from './mapped-ram.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
+import { detectPageSize } from './page-size.ts';
 import { decodePageRecords, RamFlag, type RamState, recordError, Stop } from './ram-record.ts';
 import type { SectionHead } from './section.ts';
 
@@ -25,8 +26,8 @@ export interface RamFormat {
   ignoreShared: boolean;
   /** Word 0 of POSTCOPY_ADVISE: the OR of all RAM page sizes. Undefined: no advice, so no host page sizes. */
   advisedPageSizes: bigint | undefined;
-  /** The target page size is only assumed: a mapped-ram header may correct it. */
-  pageSizeAssumed: boolean;
+  /** How the target page size is known so far. A mapped-ram header may correct what the stream has not stated. */
+  pageSizeFrom: PageSizeFrom;
   /** `pages`: the content of mapped-ram files too. `bitmaps`: only what is there, without reading pages. */
   read: 'pages' | 'bitmaps';
   /** Every EOS is a multifd mark: no MULTIFD_FLUSH before the first one. Undefined: it is not known to be multifd, or not yet. */
@@ -78,8 +79,13 @@ function describeFlags(flags: number, where: string): string {
   return `expected a RAM record of a known kind, got flags 0x${flags.toString(16)}${text}${where}`;
 }
 
-/** Yields batches of page records until another kind of record comes. */
-function* decodePages(window: ByteWindow, ram: RamState, batch: PageBatch): Generator<Want | FlowItem, void> {
+/** Yields batches of page records until another kind of record comes; `bare` records may also just end. */
+export function* decodePages(
+  window: ByteWindow,
+  ram: RamState,
+  batch: PageBatch,
+  framing: 'section' | 'bare' = 'section',
+): Generator<Want | FlowItem, void> {
   batch.clear();
   for (;;) {
     const stop = decodePageRecords(window, ram, batch);
@@ -87,8 +93,11 @@ function* decodePages(window: ByteWindow, ram: RamState, batch: PageBatch): Gene
       yield { kind: 'pages', block: ram.current as RamBlock, batch };
       batch.clear();
     }
-    if (stop === Stop.more) yield* need(window, ram.wanted, 'a RAM record');
-    else if (stop === Stop.wrap && !ram.postcopy) yield { kind: 'pass-end', offset: window.offset };
+    if (stop === Stop.more) {
+      if (framing === 'bare' && !(yield* has(window, 1))) return;
+      yield* need(window, ram.wanted, 'a RAM record');
+    }
+    if (stop === Stop.wrap && !ram.postcopy) yield { kind: 'pass-end', offset: window.offset };
     else if (stop === Stop.finding && ram.finding !== undefined) yield { kind: 'finding', finding: ram.finding };
     else if (stop === Stop.other) return;
   }
@@ -100,6 +109,13 @@ function* decodeBlockList(
   format: RamFormat,
   batch: PageBatch,
 ): Generator<Want | FlowItem, void> {
+  if (format.pageSizeFrom === 'assumed' && !format.mappedRam && ram.byName.size === 0) {
+    const pageSize = yield* detectPageSize(window, format.ignoreShared);
+    if (pageSize !== undefined) {
+      ram.pageSize = pageSize;
+      format.pageSizeFrom = 'pages';
+    }
+  }
   const listOffset = window.offset;
   yield* need(window, 8, 'the size of RAM');
   const bad = (message: string) =>
@@ -138,7 +154,7 @@ function* decodeBlockList(
     yield { kind: 'block', block };
     if (block.mapped !== undefined) yield* decodeMappedBlock(window, block, block.mapped, format, batch);
   }
-  yield { kind: 'blocks-end', totalBytes: Number(total) };
+  yield { kind: 'blocks-end', totalBytes: Number(total), pageSizeFrom: format.pageSizeFrom };
 }
 
 /** QEMU guests have tens of blocks. */
@@ -159,9 +175,10 @@ function* decodeBlockEntry(
   }
   if (format.ignoreShared) optional.guestAddress = yield* takeU64(window, 'a guest address');
   if (format.mappedRam && (!format.ignoreShared || (yield* atMappedHeader(window)))) {
-    const expected = format.pageSizeAssumed && ram.blocks.length === 0 ? undefined : ram.pageSize;
+    const expected = format.pageSizeFrom !== 'stream' && ram.blocks.length === 0 ? undefined : ram.pageSize;
     const { place, pageSize } = yield* decodeMappedHeader(window, idstr, usedLength, expected);
     ram.pageSize = pageSize;
+    format.pageSizeFrom = 'stream';
     optional.mapped = place;
   }
   return { ...base, pageSize: ram.pageSize, ...optional };

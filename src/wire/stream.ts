@@ -4,14 +4,17 @@
  * `Want`s is all it knows of where the bytes come from.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Configuration, FlowItem } from '../vm/flow.ts';
+import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { type ByteWindow, has, need, type Want } from './byte-window.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
+import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
 import { iterableBodies } from './iterable-sections.ts';
 import { MigrationError, makeFinding } from './migration-error.ts';
 import { multifdMagic, multifdVersion } from './multifd-packet.ts';
+import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
+import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
 import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead } from './section.ts';
@@ -20,6 +23,8 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
+/** The first three bytes of a recovery stream: the command RECV_BITMAP. */
+const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram'];
 
@@ -30,17 +35,20 @@ export interface StreamOptions {
   read?: 'pages' | 'bitmaps';
   /** The stream is the main channel of a multifd migration, and its channels are there: every mark is yielded. */
   hasChannels?: boolean;
-  /** Where to keep what is known of RAM, for who reads the channels. */
-  ram?: RamState;
 }
 
-/** What decoding remembers of a stream. */
-interface StreamState {
+/** What decoding remembers of a stream; a recovery stream goes on with it. */
+export interface StreamState {
   known: Map<number, KnownSection>;
   footers: boolean | undefined;
   configuration: Configuration | undefined;
   ram: RamState;
   format: RamFormat;
+  dirtyBitmaps: DirtyBitmapState;
+  /** POSTCOPY_RUN came: from here on the migration can be recovered if its connection breaks. */
+  switchedOver: boolean;
+  /** By block index, the bytes that POSTCOPY_RAM_DISCARD has passed. */
+  discarded: Map<number, number>;
   /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
   sizes: Map<string, { next: number; list: (number | undefined)[] }>;
   batch: PageBatch;
@@ -51,14 +59,14 @@ export function* decodeStream(
   window: ByteWindow,
   batch: PageBatch,
   options: StreamOptions = {},
+  state = makeStreamState(batch, options),
 ): Generator<Want | FlowItem, void> {
-  const state = makeState(batch, options);
   yield* decodeHeader(window);
   if ((yield* has(window, 1)) && window.bytes[window.position] === SectionType.configuration) {
     yield* decodeConfigurationItem(window, state, options);
   }
   yield* decodeItems(window, state, undefined);
-  if (!state.ram.postcopy && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
+  if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
     const description = yield* decodeDescription(window);
     if (description.value === undefined) {
@@ -71,8 +79,28 @@ export function* decodeStream(
   yield { kind: 'end', offset: window.offset };
 }
 
-function makeState(batch: PageBatch, options: StreamOptions): StreamState {
-  const ram = options.ram ?? makeRamState();
+/**
+ * Decodes a recovery stream (docs/formats/postcopy.md, "Recovery"): what the source sends over a new connection after
+ * the one of `state` broke. It has no header, and its section ids and blocks are those of the stream before.
+ */
+export function* decodeRecovery(window: ByteWindow, state: StreamState): Generator<Want | FlowItem, void> {
+  yield* need(window, 1, 'a recovery stream');
+  if (window.bytes[window.position] !== SectionType.command) {
+    throw new MigrationError(
+      'mismatched-source',
+      'expected a recovery stream, which begins with commands',
+      window.place(),
+    );
+  }
+  // Pages begin with their block's name again, and an END that broke off does not count.
+  state.ram.current = undefined;
+  for (const section of state.known.values()) if (section.name === 'ram') section.latest = 'part';
+  yield* decodeItems(window, state, undefined);
+  yield { kind: 'end', offset: window.offset };
+}
+
+export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): StreamState {
+  const ram = makeRamState();
   if (options.sizes?.pageSize !== undefined) ram.pageSize = options.sizes.pageSize;
   const sizes: StreamState['sizes'] = new Map();
   for (const device of options.sizes?.devices ?? []) {
@@ -90,11 +118,14 @@ function makeState(batch: PageBatch, options: StreamOptions): StreamState {
       mappedRam: false,
       ignoreShared: false,
       advisedPageSizes: undefined,
-      pageSizeAssumed: options.sizes?.pageSize === undefined,
+      pageSizeFrom: options.sizes?.pageSize === undefined ? 'assumed' : 'stream',
       read: options.read ?? 'pages',
       syncAtEos: undefined,
       hasChannels: options.hasChannels === true,
     },
+    dirtyBitmaps: makeDirtyBitmapState(),
+    switchedOver: false,
+    discarded: new Map(),
     sizes,
     batch,
   };
@@ -106,8 +137,13 @@ function* decodeHeader(window: ByteWindow): Generator<Want | FlowItem, void> {
   const magic = window.view.getUint32(window.position);
   const version = window.view.getUint32(window.position + 4);
   if (magic !== streamMagic) {
+    const hex = `0x${magic.toString(16).padStart(8, '0')}`;
     const isChannel = magic === multifdMagic && version === multifdVersion;
-    const got = `0x${magic.toString(16).padStart(8, '0')}${isChannel ? ', which a multifd channel begins with' : ''}`;
+    const isRecovery = magic >>> 8 === recoveryStart;
+    const hint = isChannel
+      ? ', which a multifd channel begins with'
+      : ', as a recovery stream begins (see --resume-of)';
+    const got = isChannel || isRecovery ? `${hex}${hint}` : hex;
     throw new MigrationError('not-a-migration-stream', `expected the magic bytes "QEVM", got ${got}`, window.place());
   }
   if (version !== streamVersion) {
@@ -138,10 +174,17 @@ function* decodeConfigurationItem(
   }
   state.format.mappedRam = configuration.capabilities.includes('mapped-ram');
   state.format.ignoreShared = configuration.capabilities.includes('x-ignore-shared');
-  if (configuration.targetPageBits === undefined) return;
+  if (configuration.targetPageBits === undefined) {
+    const pageSize = pageSizeOfMachine(configuration.machine);
+    if (pageSize !== undefined && state.format.pageSizeFrom === 'assumed') {
+      state.ram.pageSize = pageSize;
+      state.format.pageSizeFrom = 'machine';
+    }
+    return;
+  }
   const pageSize = 2 ** configuration.targetPageBits;
   state.ram.pageSize = pageSize;
-  state.format.pageSizeAssumed = false;
+  state.format.pageSizeFrom = 'stream';
   if (options.sizes?.pageSize === undefined || options.sizes.pageSize === pageSize) return;
   const message = `the description says ${options.sizes.pageSize} byte pages, the configuration ${pageSize}`;
   yield { kind: 'finding', finding: makeFinding('description-mismatch', message, window.place(offset)) };
@@ -213,6 +256,8 @@ function* decodeSectionBody(
   if (section.name === 'ram') {
     requireRam(window, section);
     yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
+  } else if (section.name === 'dirty-bitmap' && section.kind !== 'full') {
+    yield* decodeDirtyBitmaps(window, state.dirtyBitmaps);
   } else if (passBody !== undefined && section.kind !== 'full') {
     yield* passBody(window, section);
   } else {
@@ -269,7 +314,12 @@ function* decodeCommandItem(
   switch (command.code) {
     case CommandCode.postcopyAdvise: {
       const advise = readAdvise(command.payload);
-      if (advise !== undefined) state.format.advisedPageSizes = advise.pageSizes;
+      if (advise === undefined) break;
+      state.format.advisedPageSizes = advise.pageSizes;
+      if (state.format.pageSizeFrom === 'stream' || !canBePageSize(Number(advise.targetPageSize))) break;
+      if (state.ram.blocks.length > 0) break;
+      state.ram.pageSize = Number(advise.targetPageSize);
+      state.format.pageSizeFrom = 'stream';
       break;
     }
     case CommandCode.postcopyListen:
@@ -278,7 +328,17 @@ function* decodeCommandItem(
     case CommandCode.postcopyRun:
       // Pages restart with their block's name, and come as the guest asks for them.
       state.ram.current = undefined;
+      state.switchedOver = true;
       break;
+    case CommandCode.postcopyRamDiscard:
+      yield* decodeDiscard(window, state, command);
+      break;
+    case CommandCode.recvBitmap: {
+      const idstr = readRecvBitmap(command.payload);
+      if (idstr !== undefined && state.ram.byName.has(idstr)) break;
+      const message = `expected the name of a RAM block, got ${idstr === undefined ? 'another payload' : `"${idstr}"`}`;
+      throw new MigrationError('mismatched-source', message, window.place(command.offset));
+    }
     case CommandCode.packaged: {
       const { payload, offset } = command;
       const length = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
@@ -289,5 +349,20 @@ function* decodeCommandItem(
       break;
     }
     default:
+  }
+}
+
+/** The pages that POSTCOPY_RAM_DISCARD names, range by range. */
+function* decodeDiscard(window: ByteWindow, state: StreamState, command: Command): Generator<FlowItem, void> {
+  const bad = (message: string) => new MigrationError('bad-command', message, window.place(command.offset));
+  const discard = readDiscard(command.payload);
+  if (typeof discard === 'string') throw bad(discard);
+  const block = state.ram.byName.get(discard.idstr);
+  if (block === undefined) throw bad(`a discard of RAM block "${discard.idstr}", which was not listed`);
+  const spans = spansOf(discard, block, state.discarded.get(block.index) ?? 0);
+  if (spans === undefined) throw bad(`expected ascending ranges of whole pages of RAM block "${block.idstr}"`);
+  for (const { firstPage, pages } of spans) {
+    yield { kind: 'discard', block, firstPage, pages };
+    state.discarded.set(block.index, (firstPage + pages) * block.pageSize);
   }
 }

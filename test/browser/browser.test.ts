@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { extractBlocks, inspect, MemoryFile, type OpenInput, open, verify } from '../../src/index.ts';
+import { extractBlocks, inspect, MemoryFile, type Openable, type OpenOptions, open, verify } from '../../src/index.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
@@ -11,7 +11,7 @@ const fixtures = loadFixtures();
 const executablePath = findChromium();
 
 /** What `page.mjs` gives, found out in Node. */
-async function examine(bytes: Uint8Array, options: OpenInput) {
+async function examine(bytes: Uint8Array, options: OpenOptions<Openable>) {
   const file = await open(new Blob([bytes.slice()]), options);
   const { inspection } = await inspect(file);
   const verification = await verify(file);

@@ -74,6 +74,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
       complete: true,
       ram: {
         totalBytes: 16 * KIB4,
+        pageSizeFrom: kind === 'file' ? 'stream' : 'machine',
         passes: 3,
         blocks: [
           {
@@ -121,6 +122,8 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
         devices: 1,
       },
       length: stream.length,
+      dirtyBitmaps: [],
+      returnPaths: [],
       findings: [],
       error: null,
     });

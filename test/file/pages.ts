@@ -24,7 +24,7 @@ export class Feeder {
 
   private constructor(kernel: Kernel) {
     this.kernel = kernel;
-    this.staging = new Staging(kernel, capacity, 'test.bin');
+    this.staging = new Staging(kernel, capacity, { source: 'test.bin', coordinate: 'file' });
     this.#batch = new PageBatch(kernel, capacity);
     this.#room = kernel.allocate(roomBytes);
   }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FindingLog } from '../../src/file/finding-log.ts';
 import { verify } from '../../src/file/verify.ts';
-import { MemoryFile } from '../../src/io/memory-file.ts';
+import type { OpenOptions } from '../../src/index.ts';
 import { type FindingCode, findingCodes, makeFinding } from '../../src/wire/migration-error.ts';
 import {
   bare,
@@ -51,6 +51,23 @@ const device = (version: number, size: number, name = 'timer') => ({
 const described = (...devices: unknown[]) => vmdescription({ page_size: KIB4, devices });
 const everyPage = Array.from({ length: 16 }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
 
+/** A stream whose first two pages are discarded at the switchover, and these pages after it. */
+const switched = (...records: Uint8Array[]) =>
+  join(
+    ...[none, ramStart, part(7, ...everyPage, EOS), command(6, [0], counted('ram'), [0], u64(0), u64(2 * KIB4))],
+    ...[packaged(command(4), command(5)), part(7, ...records, EOS), ramEnd, EOF],
+  );
+
+/** What is given beside the streams. */
+const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
+  'bad-return-path': { returnPath: hex('0009 0000') },
+  'return-path-error': { returnPath: hex('0001 0004 00000001') },
+  'return-path-open': { returnPath: hex('0002 0004 00000001') },
+  'bad-channel': { channels: filled(0) },
+  'bad-packet': { channels: join(channelHello(0), filled(0)) },
+  'sync-mismatch': { channels: join(channelHello(0), syncPacket) },
+  'broken-off': { resumeOf: switched().subarray(0, -15) },
+};
 /** What is said of the file around a stream: see container.test.ts. */
 type OfContainers =
   | 'bad-libvirt-header'
@@ -91,6 +108,19 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'untrusted-bitmap': mappedRamFile({ hasEnd: false }),
   'limit-exceeded': join(none, start(7, 'ram', 4, blockList(['ram', 2 ** 47]), EOS), EOF),
   unsupported: pages(join(FLUSH)),
+  'pages-lost': switched(zeroPage(0, 'ram')),
+  'mismatched-source': join(none, ramStart, command(10, counted('rom')), ramEnd, EOF),
+  'bad-return-path': pages(),
+  'return-path-error': pages(),
+  'return-path-open': pages(),
+  'block-ignored': join(
+    header,
+    configuration('none', capabilities('x-ignore-shared')),
+    start(7, 'ram', 4, blockList(['ram', KIB4, u64(0)]), EOS),
+    ramEnd,
+    EOF,
+  ),
+  'broken-off': join(command(9), part(7, zeroPage(0, 'ram'), zeroPage(KIB4), EOS), ramEnd, EOF),
   'order-violation': join(none, ramStart, ramEnd, start(9, 'spapr/htab', 1, u32(0)), EOF),
   'delta-without-base': pages(deltaPage(0, hex('000101'), 'ram')),
   'description-mismatch': join(none, full(1, 'timer', 'body'), EOF, described(device(1, 5))),
@@ -113,18 +143,9 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'trailing-zeros': join(pages(), described(), [0]),
 };
 
-/** The channel of those that have one. */
-const channels: { [code in FindingCode]?: Uint8Array } = {
-  'bad-channel': filled(0),
-  'bad-packet': join(channelHello(0), filled(0)),
-  'sync-mismatch': join(channelHello(0), syncPacket),
-};
-
 describe.each(kindsOfSource)('verifying a %s', (kind) => {
   it.each(Object.keys(streams) as OfStreams[])('finds %s', async (code) => {
-    const channel = channels[code];
-    const options = channel === undefined ? {} : { channels: [new MemoryFile('memory', channel)] };
-    const verification = await verify(await opened(streams[code], kind, options));
+    const verification = await verify(await opened(streams[code], kind, parts[code]));
     const found = verification.findings.find((finding) => finding.code === code);
     expect(found, JSON.stringify(verification.findings)).toBeDefined();
     // What is valid, but not decoded, is said without a verdict on the file.
@@ -132,7 +153,9 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     expect(found?.severity).toBe(severity);
     expect(verification.ok).toBe(severity !== 'error');
     expect(found?.place).toMatchObject({ source: 'memory', coordinate: 'file' });
-    expect(found?.place.offset).toBeLessThanOrEqual((channel ?? streams[code]).length);
+    const { channels, resumeOf } = parts[code] ?? {};
+    const lengths = [streams[code], channels, resumeOf].map((bytes) => (bytes as Uint8Array | undefined)?.length ?? 0);
+    expect(found?.place.offset).toBeLessThanOrEqual(Math.max(...lengths));
   });
 
   it('finds nothing in a sound stream, and sums it up', async () => {

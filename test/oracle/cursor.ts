@@ -7,10 +7,13 @@
 export class SlowReaderError extends Error {
   override name = 'SlowReaderError';
   readonly offset: number;
+  /** The file ended too early: the rest may be in another. */
+  readonly isEndOfFile: boolean;
 
-  constructor(what: string, offset: number) {
+  constructor(what: string, offset: number, isEndOfFile = false) {
     super(`${what} at offset 0x${offset.toString(16)}`);
     this.offset = offset;
+    this.isEndOfFile = isEndOfFile;
   }
 }
 
@@ -43,7 +46,9 @@ export class Cursor {
 
   /** Steps over `count` bytes and returns where they start. */
   skip(count: number, what: string): number {
-    if (count > this.limit - this.at) throw this.error(`the data ends inside ${what}`);
+    if (count > this.limit - this.at) {
+      throw new SlowReaderError(`the data ends inside ${what}`, this.at, this.limit === this.bytes.length);
+    }
     const start = this.at;
     this.at += count;
     return start;

@@ -62,10 +62,13 @@ function arrayOf(value: unknown, key: string): unknown[] {
 export class ItemFinder {
   private readonly cursor: Cursor;
   private readonly isKnownId: (id: number) => boolean;
+  private readonly hasEnded: () => boolean;
 
-  constructor(cursor: Cursor, isKnownId: (id: number) => boolean) {
+  /** `hasEnded` says whether an iterable has ended: then no other starts. */
+  constructor(cursor: Cursor, isKnownId: (id: number) => boolean, hasEnded: () => boolean) {
     this.cursor = cursor;
     this.isKnownId = isKnownId;
+    this.hasEnded = hasEnded;
   }
 
   isFooterAt(at: number, sectionId: number): boolean {
@@ -85,7 +88,9 @@ export class ItemFinder {
     const { bytes, limit } = this.cursor;
     for (let at = start; at < limit; at++) {
       // An id in use would be an error there, and small numbers are everywhere in devices.
-      if (this.isNewSectionAt(at) && !this.isKnownId(this.u32(at + 1))) return at;
+      // Real ids are small; in what looks like others, the 0x05 of a subsection is the last byte.
+      const isPossible = this.isNewSectionAt(at) && !(bytes[at] === 0x01 && this.hasEnded());
+      if (isPossible && !this.isKnownId(this.u32(at + 1)) && this.u32(at + 1) <= 0xffff) return at;
       if (bytes[at] === 0x00 && (at + 1 === limit || this.isVmDescriptionAt(at + 1))) return at;
       // In a package, commands follow the devices.
       if (isPackage && this.isCommandAt(at)) return at;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { loadFixtures } from '../fixture-files.ts';
-import { slowRead } from './slow-reader.ts';
+import { loadFixtures, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
+import { slowRead, slowReadParts } from './slow-reader.ts';
 
 describe('slow reader: what QEMU wrote', () => {
   const fixtures = loadFixtures();
@@ -10,8 +10,10 @@ describe('slow reader: what QEMU wrote', () => {
     expect(fixtures).not.toEqual([]);
   });
 
-  it.each(fixtures)('reads the RAM of $name', ({ bytes, offset, channels, truth }) => {
-    const result = slowRead(bytes, offset, channels);
+  it.each([...fixtures, ...loadPartedFixtures()])('reads the RAM of $name', (fixture) => {
+    const { bytes, offset, channels, truth } = fixture;
+    const isParted = 'resumeOf' in fixture;
+    const result = isParted ? slowReadParts(bytes, fixture as PartedFixture) : slowRead(bytes, offset, channels);
     expect(result.complete).toBe(true);
     expect(result.blocks.map(({ idstr }) => idstr).sort()).toEqual(truth.map(({ idstr }) => idstr).sort());
     for (const { idstr, length, sha256 } of truth) {

@@ -2,7 +2,26 @@ import type { Cursor } from './cursor.ts';
 
 /** Bodies of the iterable sections other than "ram". All end by themselves; none touches RAM. */
 
-export type ReadIterable = (cursor: Cursor, isStart: boolean) => void;
+/** A dirty bitmap of a disk. */
+export interface SlowDirtyBitmap {
+  node: string;
+  name: string;
+  granularity: number;
+  enabled: boolean;
+  persistent: boolean;
+  coveredBytes: number;
+  dirtyBits: number;
+  complete: boolean;
+}
+
+/** What dirty-bitmap sections have said so far: names stay from chunk to chunk. */
+export interface SlowDirtyBitmaps {
+  node: string | undefined;
+  name: string | undefined;
+  list: SlowDirtyBitmap[];
+}
+
+export type ReadIterable = (cursor: Cursor, isStart: boolean, bitmaps: SlowDirtyBitmaps) => void;
 
 export const iterables: ReadonlyMap<string, ReadIterable> = new Map([
   ['dirty-bitmap', readDirtyBitmap],
@@ -11,15 +30,16 @@ export const iterables: ReadonlyMap<string, ReadIterable> = new Map([
   ['block', readBlockMigration],
 ]);
 
-function readDirtyBitmap(cursor: Cursor): void {
+function readDirtyBitmap(cursor: Cursor, _isStart: boolean, bitmaps: SlowDirtyBitmaps): void {
   for (;;) {
     cursor.mark();
     const at = cursor.at;
+    const current = () => bitmaps.list.find(({ node, name }) => node === bitmaps.node && name === bitmaps.name);
     const flags = cursor.u8('a dirty-bitmap chunk');
     // Bit 7 would announce more flag bytes, which nobody has sent so far.
     if (flags & 0x80) throw cursor.error('a dirty-bitmap chunk with long flags', at);
-    if (flags & 0x08) cursor.counted('a node alias');
-    if (flags & 0x04) cursor.counted('a bitmap alias');
+    if (flags & 0x08) bitmaps.node = cursor.counted('a node alias');
+    if (flags & 0x04) bitmaps.name = cursor.counted('a bitmap alias');
     const isZeroes = (flags & 0x02) !== 0;
     const kind = flags & ~0x0e;
     if (isZeroes && kind !== 0x40) throw cursor.error(`dirty-bitmap flags 0x${flags.toString(16)}`, at);
@@ -27,13 +47,45 @@ function readDirtyBitmap(cursor: Cursor): void {
       case 0x01: // EOS
         return;
       case 0x10: // START: granularity, flags
-        cursor.skip(5, 'the start of a dirty bitmap');
+        {
+          const granularity = cursor.u32('the start of a dirty bitmap');
+          const bits = cursor.u8('the start of a dirty bitmap');
+          const { node, name } = bitmaps;
+          if (node === undefined || name === undefined) throw cursor.error('a dirty bitmap without a name', at);
+          if (current() !== undefined) throw cursor.error('a second start of a dirty bitmap', at);
+          if (granularity < 512 || (granularity & (granularity - 1)) !== 0) {
+            throw cursor.error(`a granularity of ${granularity} bytes`, at);
+          }
+          if (bits > 3) throw cursor.error(`dirty-bitmap start flags 0x${bits.toString(16)}`, at);
+          const states = { enabled: (bits & 1) !== 0, persistent: (bits & 2) !== 0, complete: false };
+          bitmaps.list.push({ node, name, granularity, ...states, coveredBytes: 0, dirtyBits: 0 });
+        }
         break;
       case 0x20: // COMPLETE
+        {
+          const bitmap = current();
+          if (bitmap === undefined) throw cursor.error('a dirty bitmap that was not started', at);
+          bitmap.complete = true;
+        }
         break;
       case 0x40: // BITS: first sector, sectors, bytes
-        cursor.skip(12, 'the range of dirty bits');
-        if (!isZeroes) cursor.skip(cursor.size64('the length of dirty bits'), 'dirty bits');
+        {
+          const bitmap = current();
+          if (bitmap === undefined) throw cursor.error('a dirty bitmap that was not started', at);
+          const first = cursor.u64('the range of dirty bits') * 512n;
+          const covered = cursor.u32('the range of dirty bits') * 512;
+          if (first % BigInt(bitmap.granularity) !== 0n) throw cursor.error('dirty bits that begin within a bit', at);
+          if (first + BigInt(covered) >= 2n ** 53n) throw cursor.error('dirty bits beyond any disk', at);
+          bitmap.coveredBytes += covered;
+          if (isZeroes) break;
+          const length = cursor.size64('the length of dirty bits');
+          const count = Math.ceil(covered / bitmap.granularity);
+          if (length < Math.ceil(count / 8) || length > Math.ceil(count / 64) * 8) {
+            throw cursor.error(`${length} bytes for ${count} dirty bits`, at);
+          }
+          const bytes = cursor.take(length, 'dirty bits');
+          for (const byte of bytes) bitmap.dirtyBits += byte.toString(2).replaceAll('0', '').length;
+        }
         break;
       default:
         throw cursor.error(`dirty-bitmap flags 0x${flags.toString(16)}`, at);

@@ -34,6 +34,10 @@ interface Page {
 
 export class RamBlock {
   readonly pages = new Map<number, Page>();
+  /** Pages that the destination was told to forget: `[first, end)`. They have to come again. */
+  readonly discarded: [first: number, end: number][] = [];
+  /** The byte up to which discards have gone. */
+  discardedTo = 0n;
   readonly idstr: string;
   readonly usedLength: number;
   readonly pageSize: number;
@@ -51,6 +55,18 @@ export class RamBlock {
       if (data !== undefined) content.set(data, page * this.pageSize);
     }
     return content;
+  }
+
+  setPage(page: number, last: number, data: Uint8Array | undefined): void {
+    this.pages.set(page, { last, data });
+  }
+
+  /** How many of the discarded pages have not come again. */
+  lostPages(): number {
+    return this.discarded.reduce((sum, [first, end]) => {
+      const come = [...this.pages.keys()].filter((page) => page >= first && page < end).length;
+      return sum + end - first - come;
+    }, 0);
   }
 
   /** The kind of the last record of every page. */
@@ -81,7 +97,10 @@ export class Ram {
   readonly blocks: RamBlock[] = [];
   /** Told of every XBZRLE record. */
   onDelta: ((recorded: RecordedDelta) => void) | undefined;
-  private readonly cursor: Cursor;
+  /** Where records are read from: one file, or another that goes on with it. */
+  cursor: Cursor;
+  /** After the switchover there are only zero pages and plain ones. */
+  isPostcopy = false;
   private readonly context: RamContext;
   private hasList = false;
   /** Called at every place where the channels of a multifd migration have to be read up to their next SYNC. */
@@ -116,6 +135,8 @@ export class Ram {
       isListDue = false;
 
       if (PAGE_RECORDS.includes(kind)) {
+        if (this.isPostcopy && kind !== ZERO && kind !== PAGE)
+          throw cursor.error('a page of another kind in postcopy', at);
         if (context.mappedRam) throw cursor.error('a page record in a mapped-ram file', at);
         this.readPage(kind, address, continues, at);
         continue;
@@ -140,6 +161,63 @@ export class Ram {
     }
   }
 
+  /** The block's name has to come again with the next page. */
+  forgetBlock(): void {
+    this.current = undefined;
+  }
+
+  /** A preempt channel: page records to the end of the file, or to an EOS that is the end. */
+  readPreemptChannel(): void {
+    const { cursor, context } = this;
+    this.forgetBlock();
+    while (cursor.at < cursor.limit) {
+      cursor.mark();
+      const at = cursor.at;
+      const word = cursor.u64('a RAM record');
+      if (word === BigInt(EOS)) {
+        if (cursor.at < cursor.limit) throw cursor.error('bytes behind the EOS of a preempt channel');
+        break;
+      }
+      const flagBits = BigInt(context.pageSize - 1);
+      const flags = Number(word & flagBits);
+      const kind = flags & ~CONTINUE;
+      if (kind !== ZERO && kind !== PAGE)
+        throw cursor.error(`RAM flags 0x${flags.toString(16)} in a preempt channel`, at);
+      this.readPage(kind, word & ~flagBits, (flags & CONTINUE) !== 0, at);
+    }
+    cursor.mark();
+  }
+
+  /** POSTCOPY_RAM_DISCARD: u8 0, block name, u8 0, then ranges of bytes in ascending order. */
+  readDiscard(length: number, at: number): void {
+    const { cursor, context } = this;
+    const end = cursor.at + length;
+    if (end > cursor.limit) cursor.skip(length, 'a discard');
+    if (length < 3 || cursor.u8('a discard') !== 0) throw cursor.error('a discard of another version', at);
+    const nameLength = cursor.u8('a discard');
+    if (cursor.at + nameLength + 1 > end) throw cursor.error('a discard that is cut', at);
+    const name = cursor.text(nameLength, 'a discard');
+    if (cursor.u8('a discard') !== 0) throw cursor.error('a discard whose name goes on', at);
+    if ((end - cursor.at) % 16 !== 0) throw cursor.error('a discard of half a range', at);
+    const block = this.blocks.find(({ idstr }) => idstr === name);
+    if (block === undefined) throw cursor.error(`a discard of unknown block "${name}"`, at);
+    const pageSize = BigInt(context.pageSize);
+    while (cursor.at < end) {
+      const first = cursor.u64('a discard');
+      const bytes = cursor.u64('a discard');
+      if (first < block.discardedTo || bytes === 0n || first + bytes > BigInt(block.usedLength)) {
+        throw cursor.error('a discard out of order or outside its block', at);
+      }
+      if (first % pageSize !== 0n || bytes % pageSize !== 0n) throw cursor.error('a discard of half a page', at);
+      block.discardedTo = first + bytes;
+      for (const page of [...block.pages.keys()]) {
+        if (BigInt(page) < first / pageSize || BigInt(page) >= block.discardedTo / pageSize) continue;
+        block.pages.delete(page);
+      }
+      block.discarded.push([Number(first / pageSize), Number(block.discardedTo / pageSize)]);
+    }
+  }
+
   private readPage(kind: number, address: bigint, continues: boolean, at: number): void {
     const { cursor } = this;
     const { pageSize } = this.context;
@@ -157,11 +235,11 @@ export class Ram {
       case ZERO: {
         const fill = cursor.u8('a zero page');
         if (fill !== 0) throw cursor.error(`a zero page filled with ${fill}`, at);
-        block.pages.set(page, { last: LAST_ZERO, data: undefined });
+        block.setPage(page, LAST_ZERO, undefined);
         return;
       }
       case PAGE:
-        block.pages.set(page, { last: LAST_NORMAL, data: cursor.take(pageSize, 'a page') });
+        block.setPage(page, LAST_NORMAL, cursor.take(pageSize, 'a page'));
         return;
       case COMPRESS_PAGE: {
         const packed = cursor.take(cursor.u32('the length of a compressed page'), 'a compressed page');

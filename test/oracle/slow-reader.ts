@@ -7,7 +7,8 @@
  * - A PART or END of a section that began as FULL is allowed; its body ends at its footer.
  * - A START that repeats an id for the same name and instance re-opens the section.
  * - An EOF byte, or another package, inside a package is an error.
- * - RAM_DISCARD and RECV_BITMAP are stepped over by their length: what is discarded is sent again.
+ * - The ranges of discards of a block ascend, as QEMU sends them. A discarded page that does not come again is an error.
+ * - Of a migration in several files, the preempt channels are read last.
  * - A configuration subsection of a version other than 1 is an error, as its length is unknown.
  * - If the first section is a device and no footer for it is found, the stream has no footers.
  * - Without footers and description, a body ends at the first thing that looks like a new section of a new id, like
@@ -16,10 +17,18 @@
  * - A cleared bit of a mapped-ram bitmap makes a zero page (1), not an absent one.
  * - A COMPRESS_PAGE counts as a normal page (2).
  */
-import { commandLengths, PACKAGED, POSTCOPY_ADVISE, POSTCOPY_RUN } from './commands.ts';
+import {
+  commandLengths,
+  PACKAGED,
+  POSTCOPY_ADVISE,
+  POSTCOPY_LISTEN,
+  POSTCOPY_RAM_DISCARD,
+  POSTCOPY_RUN,
+  RECV_BITMAP,
+} from './commands.ts';
 import { Cursor, SlowReaderError } from './cursor.ts';
 import { describedSize, findVmDescription, ItemFinder } from './device-body.ts';
-import { iterables } from './iterables.ts';
+import { iterables, type SlowDirtyBitmap, type SlowDirtyBitmaps } from './iterables.ts';
 import { Channels } from './multifd.ts';
 import { Ram, type RamBlock, type RamContext, type RecordedDelta } from './ram.ts';
 
@@ -54,17 +63,24 @@ export interface SlowResult {
   blocks: SlowBlock[];
   sections: SlowSection[];
   vmdescription: unknown | undefined;
+  dirtyBitmaps: SlowDirtyBitmap[];
   complete: boolean;
   /** The first offset after the stream. */
   end: number;
 }
 
 /**
- * Reads the stream that begins at `offset` of the file `bytes`; with the channels of a multifd migration, if it is one.
+ * Reads the stream that begins at `offset` of the file `bytes`. With the channels of a multifd
+ * migration, if it is one; `pageSize` is for streams that state none.
  * @throws {SlowReaderError} for anything that cannot be read.
  */
-export function slowRead(bytes: Uint8Array, offset = 0, channels: readonly Uint8Array[] = []): SlowResult {
-  return new StreamReader(bytes, offset, channels).read();
+export function slowRead(
+  bytes: Uint8Array,
+  offset = 0,
+  channels: readonly Uint8Array[] = [],
+  pageSize?: number,
+): SlowResult {
+  return new StreamReader(bytes, offset, channels, pageSize).read();
 }
 
 /**
@@ -75,6 +91,33 @@ export function channelBoundaries(bytes: Uint8Array, offset: number, channels: r
   const reader = new StreamReader(bytes, offset, channels);
   reader.read();
   return reader.channels.boundaries();
+}
+
+/** A migration in several files: recoveries and preempt channels. */
+export interface SlowParts {
+  /** The streams that broke off before the file, in their order; the file is a recovery stream then. */
+  resumeOf: Uint8Array[];
+  preempt: Uint8Array[];
+}
+
+/**
+ * Reads a postcopy migration of several files.
+ * @throws {SlowReaderError} for anything that cannot be read.
+ */
+export function slowReadParts(bytes: Uint8Array, { resumeOf, preempt }: SlowParts): SlowResult {
+  const reader = new StreamReader(resumeOf[0] ?? bytes, 0);
+  for (const [i, file] of [...resumeOf.slice(1), ...(resumeOf.length > 0 ? [bytes] : [])].entries()) {
+    reader.expectBreak(i === 0);
+    reader.goOn(file);
+  }
+  const result = resumeOf.length > 0 ? reader.readRecovery() : reader.readStream();
+  for (const [i, file] of preempt.entries()) {
+    const streams = resumeOf.length + 1;
+    const mayBreak = streams > 1 && (preempt.length < streams || i < preempt.length - 1);
+    reader.readPreemptChannel(file, mayBreak);
+  }
+  reader.requireAllPages();
+  return { ...result, blocks: reader.blocks() };
 }
 
 /**
@@ -121,29 +164,30 @@ interface Registered {
 }
 
 class StreamReader {
-  readonly cursor: Cursor;
+  cursor: Cursor;
   private machine: string | undefined;
   private readonly capabilities: string[] = [];
   private readonly registered = new Map<number, Registered>();
   private readonly sections: SlowSection[] = [];
   /** Whether sections have footers; undefined before the first section shows it. */
   private hasFooters: boolean | undefined;
+  private readonly dirtyBitmaps: SlowDirtyBitmaps = { node: undefined, name: undefined, list: [] };
   private hasRam = false;
   private hasRamEnded = false;
   private isPostcopyRunning = false;
   private readonly ramContext: RamContext;
   readonly ram: Ram;
   readonly channels: Channels;
-  private readonly finder: ItemFinder;
+  private finder: ItemFinder;
   /** The VMDESCRIPTION found from the end of the file, before the stream has been read. */
   private readonly foretold: unknown;
 
-  constructor(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[] = []) {
+  constructor(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[] = [], pageSize = 4096) {
     this.channels = new Channels(channels);
     this.cursor = new Cursor(bytes, offset);
     this.foretold = findVmDescription(bytes, offset);
     this.ramContext = {
-      pageSize: foretoldPageSize(this.foretold) ?? 4096,
+      pageSize: foretoldPageSize(this.foretold) ?? pageSize,
       mappedRam: false,
       ignoreShared: false,
       advisedPageSizes: undefined,
@@ -151,10 +195,74 @@ class StreamReader {
     this.ram = new Ram(this.cursor, this.ramContext);
     if (!this.channels.isEmpty)
       this.ram.onMark = () => this.channels.applyEpoch(this.ram.blocks, this.ramContext.pageSize);
-    this.finder = new ItemFinder(this.cursor, (id) => this.registered.has(id));
+    this.finder = this.makeFinder();
+  }
+
+  private makeFinder(): ItemFinder {
+    const hasEnded = () => [...this.registered.values()].some((registered) => registered.hasEnded);
+    return new ItemFinder(this.cursor, (id) => this.registered.has(id), hasEnded);
   }
 
   read(): SlowResult {
+    const result = this.readStream();
+    this.requireAllPages();
+    return result;
+  }
+
+  /** Every discarded page has come again. */
+  requireAllPages(): void {
+    for (const block of this.ram.blocks) {
+      const lost = block.lostPages();
+      if (lost > 0) throw this.cursor.error(`${lost} pages of "${block.idstr}" are lost`, 0);
+    }
+  }
+
+  blocks(): SlowBlock[] {
+    return this.ram.blocks.map(slowBlock);
+  }
+
+  /** Reads a stream that breaks off after the switchover. */
+  expectBreak(isFirst: boolean): void {
+    try {
+      if (isFirst) this.readStream();
+      else this.readRecovery();
+    } catch (error) {
+      if (error instanceof SlowReaderError && error.isEndOfFile && this.isPostcopyRunning) return;
+      throw error;
+    }
+    throw this.cursor.error('a stream that does not break off');
+  }
+
+  /** From here on reads another file. What has been read stays. */
+  goOn(bytes: Uint8Array): void {
+    this.cursor = new Cursor(bytes, 0);
+    this.ram.cursor = this.cursor;
+    this.finder = this.makeFinder();
+    this.ram.forgetBlock();
+    for (const registered of this.registered.values()) if (registered.name === 'ram') registered.hasEnded = false;
+  }
+
+  /** Reads what was sent over a new connection: items, with no header. */
+  readRecovery(): SlowResult {
+    const { cursor } = this;
+    if (cursor.u8('a recovery') !== COMMAND) throw cursor.error('a recovery that begins with no command', 0);
+    cursor.at = 0;
+    while (this.readItem(false) !== EOF);
+    cursor.mark();
+    return this.result(undefined);
+  }
+
+  readPreemptChannel(bytes: Uint8Array, mayBreak: boolean): void {
+    this.goOn(bytes);
+    if (!this.isPostcopyRunning) throw this.cursor.error('a preempt channel without postcopy', 0);
+    try {
+      this.ram.readPreemptChannel();
+    } catch (error) {
+      if (!(error instanceof SlowReaderError && error.isEndOfFile && mayBreak)) throw error;
+    }
+  }
+
+  readStream(): SlowResult {
     const { cursor } = this;
     this.readHeader();
     cursor.mark();
@@ -166,17 +274,21 @@ class StreamReader {
     this.channels.end();
     const vmdescription = this.readVmDescription();
     cursor.mark();
+    return this.result(vmdescription);
+  }
 
+  private result(vmdescription: unknown): SlowResult {
     return {
       format: this.ramContext.mappedRam ? 'mapped-ram' : 'stream',
       machine: this.machine,
       capabilities: this.capabilities,
-      blocks: this.ram.blocks.map(slowBlock),
+      blocks: this.blocks(),
       sections: this.sections,
       vmdescription,
+      dirtyBitmaps: this.dirtyBitmaps.list,
       // Without ram's END (a background snapshot), the bitmaps of a mapped-ram file were never written.
       complete: this.hasRamEnded || !this.hasRam || !this.ramContext.mappedRam,
-      end: cursor.at,
+      end: this.cursor.at,
     };
   }
 
@@ -264,7 +376,7 @@ class StreamReader {
       if (type === SECTION_END) this.hasRamEnded = true;
       this.readFooter(sectionId);
     } else if (readIterable !== undefined) {
-      readIterable(cursor, isNew);
+      readIterable(cursor, isNew, this.dirtyBitmaps);
       this.readFooter(sectionId);
     } else {
       // A description is of a FULL section; an iterable has none.
@@ -352,9 +464,24 @@ class StreamReader {
         this.ramContext.advisedPageSizes = cursor.u64('POSTCOPY_ADVISE');
         cursor.skip(8, 'POSTCOPY_ADVISE');
         break;
+      case POSTCOPY_LISTEN:
+        this.ram.isPostcopy = true;
+        break;
       case POSTCOPY_RUN:
         this.isPostcopyRunning = true;
+        this.ram.forgetBlock();
         break;
+      case POSTCOPY_RAM_DISCARD:
+        this.ram.readDiscard(length, offset);
+        break;
+      case RECV_BITMAP: {
+        const name = cursor.take(length, 'the payload of RECV_BITMAP');
+        const idstr = Buffer.from(name.subarray(1)).toString('latin1');
+        if (name[0] !== length - 1 || !this.ram.blocks.some((block) => block.idstr === idstr)) {
+          throw cursor.error('a RECV_BITMAP of no block', offset);
+        }
+        break;
+      }
       case PACKAGED:
         if (isPackage) throw cursor.error('a package inside a package', offset);
         this.readPackage(cursor.u32('the length of a package'));

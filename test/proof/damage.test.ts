@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { NodeCodecs, PortableCodecs } from '../../src/node.ts';
-import { loadFixtures } from '../fixture-files.ts';
+import { loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
 import { channelBoundaries, recordBoundaries } from '../oracle/slow-reader.ts';
 import { mutate } from './mutate.ts';
 import { compareReaders, seededRandom } from './read-fast.ts';
@@ -23,7 +23,7 @@ describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
   const boundaries = recordBoundaries(bytes, offset);
 
   it('reads whole as the slow reader does', async () => {
-    expect(await compareReaders(bytes, offset, channels)).toBe('equal');
+    expect(await compareReaders(bytes, offset, { channels })).toBe('equal');
   });
 
   it('is refused when cut at any record boundary, but after its EOF byte', async () => {
@@ -32,7 +32,7 @@ describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
     for (const [i, cut] of boundaries.entries()) {
       if (i % step !== 0) continue;
       if (cut >= bytes.length || cut < offset) continue;
-      if ((await compareReaders(bytes.slice(0, cut), offset, channels)) === 'equal') equal.push(cut);
+      if ((await compareReaders(bytes.slice(0, cut), offset, { channels })) === 'equal') equal.push(cut);
     }
     // Right after EOF the stream is complete, only without its description.
     expect(equal.length).toBeLessThanOrEqual(1);
@@ -44,7 +44,7 @@ describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
     const random = seededRandom(bytes.length);
     for (let i = 0; i < cuts; i++) {
       const cut = Math.floor(random() * bytes.length);
-      const outcome = await compareReaders(bytes.slice(0, cut), offset, channels);
+      const outcome = await compareReaders(bytes.slice(0, cut), offset, { channels });
       if (outcome === 'equal') expect(bytes[cut - 1]).toBe(0);
     }
   });
@@ -58,18 +58,20 @@ describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the chann
   const withOne = (i: number, channel: Uint8Array) => byNumber.map((each, j) => (i === j ? channel : each));
 
   it('are read whatever their order', async () => {
-    expect(await compareReaders(bytes, offset, [...channels].reverse())).toBe('equal');
+    expect(await compareReaders(bytes, offset, { channels: [...channels].reverse() })).toBe('equal');
   });
 
   it('are refused when one is missing, given twice, or cut where a packet or payload begins', async () => {
     for (const [i, channel] of byNumber.entries()) {
       const others = byNumber.filter((_, j) => j !== i);
       // Those before the last have numbers that say so; without the last its SYNCs are not missed, but its pages are.
-      if (i < others.length) expect(await compareReaders(bytes, offset, others)).toBe('bad-channel');
-      expect(await compareReaders(bytes, offset, [...others, others[0] as Uint8Array])).toBe('bad-channel');
+      if (i < others.length) expect(await compareReaders(bytes, offset, { channels: others })).toBe('bad-channel');
+      expect(await compareReaders(bytes, offset, { channels: [...others, others[0] as Uint8Array] })).toBe(
+        'bad-channel',
+      );
       for (const cut of boundaries[i] ?? []) {
         if (cut === channel.length) continue;
-        const outcome = await compareReaders(bytes, offset, withOne(i, channel.slice(0, cut)));
+        const outcome = await compareReaders(bytes, offset, { channels: withOne(i, channel.slice(0, cut)) });
         // QEMU 7.2 may send packets without pages after the last SYNC: they are not missed.
         if (outcome !== 'equal') expect(['truncated', 'sync-mismatch']).toContain(outcome);
         else expect(channel.length - cut).toBe(emptyPacketLength);
@@ -82,7 +84,9 @@ describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the chann
     for (let n = 0; n < setCuts; n++) {
       const i = Math.floor(random() * channels.length);
       const cut = Math.floor(random() * (byNumber[i] as Uint8Array).length);
-      const outcome = await compareReaders(bytes, offset, withOne(i, (byNumber[i] as Uint8Array).slice(0, cut)));
+      const outcome = await compareReaders(bytes, offset, {
+        channels: withOne(i, (byNumber[i] as Uint8Array).slice(0, cut)),
+      });
       expect(['truncated', 'sync-mismatch']).toContain(outcome);
     }
   });
@@ -95,6 +99,41 @@ const engines = [new NodeCodecs(), new PortableCodecs()];
 const idOffset = 24;
 /** A packet without pages. */
 const emptyPacketLength = 1344;
+
+describe.each(loadPartedFixtures())('$name', ({ name, bytes, resumeOf, preempt }) => {
+  const files = [...resumeOf, ...preempt, bytes];
+  /** The migration with one of its files replaced. */
+  const compare = (index: number, file: Uint8Array) => {
+    const all = files.map((each, i) => (i === index ? file : each));
+    const parts = { resumeOf: all.slice(0, resumeOf.length), preempt: all.slice(resumeOf.length, -1) };
+    return compareReaders(all.at(-1) as Uint8Array, 0, parts);
+  };
+
+  it('reads whole as the slow reader does', async () => {
+    expect(await compare(0, files[0] as Uint8Array)).toBe('equal');
+  });
+
+  it('with one file cut or damaged gives an error with its place, or equals the slow reader', async () => {
+    const random = seededRandom(name.length * 7919 + bytes.length);
+    const outcomes = new Map<string, number>();
+    for (let i = 0; i < mutations / 20; i++) {
+      const index = i % files.length;
+      const file = files[index] as Uint8Array;
+      const points = [0, file.length, file.indexOf(0x7e), file.lastIndexOf(0x7e), Math.floor(random() * file.length)];
+      const damaged =
+        i % 3 === 0
+          ? { bytes: file.slice(0, Math.floor(random() * file.length)), what: 'cut' }
+          : mutate(file, points, random);
+      try {
+        const outcome = await compare(index, damaged.bytes);
+        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      } catch (error) {
+        throw new Error(`damage ${i} of file ${index} (${damaged.what})`, { cause: error });
+      }
+    }
+    expect(outcomes.size).toBeGreaterThan(2);
+  });
+});
 
 describe('seeded mutations', () => {
   const share = Math.ceil(mutations / fixtures.length);
@@ -111,7 +150,7 @@ describe('seeded mutations', () => {
       const { bytes, what } = mutate(files[file] as Uint8Array, points[file] as number[], random);
       const [main, ...others] = files.map((each, j) => (j === file ? bytes : each)) as [Uint8Array, ...Uint8Array[]];
       try {
-        const outcome = await compareReaders(main, offset, others, engines[i % engines.length]);
+        const outcome = await compareReaders(main, offset, { channels: others }, engines[i % engines.length]);
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       } catch (error) {
         throw new Error(`mutation ${i} (file ${file}, ${what})`, { cause: error });

@@ -14,10 +14,17 @@ import {
   type PageCodecs,
   PageKind,
 } from '../../src/node.ts';
-import { type SlowResult, slowRead } from '../oracle/slow-reader.ts';
+import { type SlowResult, slowRead, slowReadParts } from '../oracle/slow-reader.ts';
 
 /** How long a file may take before it counts as a hang. */
 export const hangMs = 5000;
+
+/** The other files of a migration. */
+export interface Beside {
+  channels?: readonly Uint8Array[];
+  resumeOf?: Uint8Array[];
+  preempt?: Uint8Array[];
+}
 
 export interface FastResult {
   inspection: Inspection;
@@ -29,11 +36,12 @@ export interface FastResult {
 export async function readFast(
   bytes: Uint8Array,
   offset = 0,
-  channels: readonly Uint8Array[] = [],
+  beside: Beside = {},
   codecs: PageCodecs = new NodeCodecs(),
 ): Promise<{ error: Finding } | { result: FastResult }> {
+  const { channels = [], ...parts } = beside;
   const named = channels.map((channel, i) => new MemoryFile(channelName(i), channel));
-  const file = await open(bytes, { offset, channels: named, codecs });
+  const file = await open(bytes, { offset, channels: named, codecs, ...parts });
   const store = new MappedRamStore(new MemoryFile(), file.staging);
   const { inspection, states } = await inspect(file, { sink: store });
   const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');
@@ -69,6 +77,7 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
   expect(inspection.format).toBe(slow.format);
   expect(inspection.machine ?? undefined).toBe(slow.machine);
   expect(inspection.capabilities).toEqual(slow.capabilities);
+  expect(inspection.dirtyBitmaps).toEqual(slow.dirtyBitmaps);
   expect(inspection.complete).toBe(slow.complete);
   expect((inspection.length as number) + offset).toBe(slow.end);
   expect(inspection.sections.map(({ kind, name, id, ...rest }) => [kind, name, id, rest.offset, rest.length])).toEqual(
@@ -80,12 +89,13 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
 export async function compareReaders(
   bytes: Uint8Array,
   offset = 0,
-  channels: readonly Uint8Array[] = [],
+  beside: Beside = {},
   codecs?: PageCodecs,
 ): Promise<string> {
+  const { channels = [], resumeOf = [], preempt = [] } = beside;
   // Time of the processor, so that a busy machine does not look like a hang; waiting is bounded by the test's own limit.
   const before = process.cpuUsage();
-  const fast = await readFast(bytes, offset, channels, codecs);
+  const fast = await readFast(bytes, offset, beside, codecs);
   const { user, system } = process.cpuUsage(before);
   expect((user + system) / 1000).toBeLessThan(hangMs);
   if ('error' in fast) {
@@ -95,11 +105,14 @@ export async function compareReaders(
     expect(source, place.source).toBeDefined();
     expect(Number.isSafeInteger(place.offset)).toBe(true);
     expect(place.offset).toBeGreaterThanOrEqual(0);
-    if (place.coordinate === 'file') expect(place.offset).toBeLessThanOrEqual(source?.length ?? 0);
+    const sizes = [source, ...resumeOf, ...preempt].map((each) => each?.length ?? 0);
+    if (place.coordinate === 'file') expect(place.offset).toBeLessThanOrEqual(Math.max(...sizes));
     return fast.error.code;
   }
-  const slow = slowRead(bytes, offset, channels);
   const { inspection, blocks } = fast.result;
+  const isWhole = resumeOf.length + preempt.length === 0;
+  const pageSize = inspection.ram.blocks[0]?.pageSize;
+  const slow = isWhole ? slowRead(bytes, offset, channels, pageSize) : slowReadParts(bytes, { resumeOf, preempt });
   compareStructure(inspection, slow, offset);
   expect(blocks.map(({ idstr }) => idstr)).toEqual(slow.blocks.map(({ idstr }) => idstr));
   for (const [i, { content, last }] of blocks.entries()) {

@@ -39,6 +39,10 @@ export type CaptureOptions = Machine & {
   fill?: (running: Running, ours: PageRange) => Promise<void>;
   /** What the guest does meanwhile; default: nothing. In a background snapshot it begins when the guest runs again. */
   workload?: Workload;
+  /** The guest runs at the destination as soon as it can, and asks for its pages: the destination's RAM is no truth then. */
+  destinationRuns?: boolean;
+  /** So many times the connection breaks in postcopy, and the migration is recovered. */
+  breaks?: number;
 };
 
 export type Capture = {
@@ -47,13 +51,15 @@ export type Capture = {
   qemu: string;
   machine: MachineKind;
   route: Route;
-  /** What QEMU wrote; with sockets, the main channel. */
+  /** What QEMU wrote; with sockets, the (last) main channel. */
   file: string;
   /** With multifd, its channels in the order they were made. */
   multifdFiles: readonly string[];
   offset?: number;
-  /** With sockets, every connection in the order it was made. */
+  /** With sockets, every connection in the order it was made; after a break, those of the recovery follow. */
   channels?: readonly Channel[];
+  /** What belongs to the file beside it, as `open` takes it. */
+  parts?: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
   /** By idstr, the bytes of each RAM block. */
   truth: Truth;
   /** With sockets, the same of the destination, which has to be equal. */
@@ -99,11 +105,11 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     if (route === 'exec') uri = `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`;
     if (route === 'socket') {
       const path = join(dir, 'destination');
-      destination = await startDestination(options);
+      destination = await startDestination(options, options.destinationRuns);
       await destination.setCapabilities(capabilities);
       await destination.setParameters(parameters);
       await destination.execute('migrate-incoming', { uri: `unix:${path}` });
-      recorder = await Recorder.start(dir, path);
+      recorder = await Recorder.start(dir, path, options.breaks ? 300_000 : undefined);
       uri = recorder.uri;
     }
     if (route === 'multifd') {
@@ -113,8 +119,17 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
 
     await qemu.setCapabilities(capabilities);
     let info: MigrationInfo;
-    if (workload && guest && !snapshot) info = await migrateInPasses(qemu, guest, uri, workload, ours, parameters);
-    else {
+    let breaks = options.breaks ?? 0;
+    const breakConnection = async (now: MigrationInfo) => {
+      if (breaks === 0 || !destination || !recorder || !now.ram?.['postcopy-bytes']) return;
+      // The relay is slow: what the source has sent need not have arrived.
+      if ((await destination.queryMigrate()).status !== 'postcopy-active') return;
+      await sleep(200);
+      await recover(qemu, destination, recorder, join(dir, `recovery-${breaks--}`));
+    };
+    if (workload && guest && !snapshot) {
+      info = await migrateInPasses(qemu, guest, uri, workload, ours, parameters, breakConnection);
+    } else {
       await qemu.setParameters({ 'max-bandwidth': 0, ...parameters });
       const from = qemu.events.length;
       await qemu.execute('migrate', { uri });
@@ -134,11 +149,14 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
 
     truth ??= await readTruth(qemu, dir, addresses);
     let destinationTruth: Truth | undefined;
-    if (destination) {
+    if (destination && options.destinationRuns !== true) {
       const there = join(dir, 'there');
       mkdirSync(there);
       destinationTruth = await readTruth(destination, there, await findAddresses(destination));
     }
+    const postcopy = capabilities.includes('postcopy-ram');
+    const mains = recorder && (postcopy ? recorder.channels : recorder.channels.slice(0, 1));
+    const parts = mains && sortChannels(mains, capabilities.includes('postcopy-preempt'));
     await qemu.quit();
     for (const name of ['ram', 'boot.img', 'bios.bin', 'trace', 'qmp', 'guest'])
       rmSync(join(dir, name), { force: true });
@@ -147,10 +165,11 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
       qemu: said,
       machine: options.machine,
       route,
-      file: recorder ? recorder.channels[0]!.file : (collected?.main ?? file),
+      file: parts?.file ?? collected?.main ?? file,
       multifdFiles: collected?.channels ?? [],
       ...(offset === undefined ? {} : { offset }),
       ...(recorder ? { channels: recorder.channels } : {}),
+      ...(parts && parts.resumeOf.length + parts.preempt.length > 0 ? { parts } : {}),
       truth,
       ...(destinationTruth ? { destinationTruth } : {}),
       usedCapabilities: capabilities,
@@ -169,6 +188,27 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     guest?.close();
     await destination?.[Symbol.asyncDispose]();
   }
+}
+
+/** The main channels, of which the last is the file, and with preemption each one's preempt channel after it. */
+function sortChannels(channels: readonly Channel[], hasPreempt: boolean) {
+  const isMain = (index: number) => !hasPreempt || index % 2 === 0;
+  const main = channels.filter((_, i) => isMain(i));
+  return {
+    file: main.at(-1)!.file,
+    resumeOf: main.slice(0, -1).map(({ file }) => file),
+    preempt: channels.filter((_, i) => !isMain(i)).map(({ file }) => file),
+    returnPath: main.map(({ returnFile }) => returnFile),
+  };
+}
+
+/** Breaks the connection of a migration in postcopy and has both sides go on over a new one, through the recorder. */
+async function recover(source: Qemu, destination: Qemu, recorder: Recorder, path: string): Promise<void> {
+  recorder.cut(path);
+  await source.waitForStatus('postcopy-paused');
+  await destination.waitForStatus('postcopy-paused');
+  await destination.execute('migrate-recover', { uri: `unix:${path}` });
+  await source.execute('migrate', { uri: recorder.uri, resume: true });
 }
 
 async function versionOf(qemu: Qemu): Promise<string> {

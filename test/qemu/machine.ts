@@ -1,22 +1,30 @@
 /**
  * The machines that captures are made of. Source and destination of one capture are made by the same words.
  */
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { Guest, guestPage, guestSerial, type PageRange, writeBios, writeBootDisk } from './guest.ts';
-import { Qemu, type QemuVersion } from './qemu.ts';
+import { Qemu, type QemuTarget, type QemuVersion } from './qemu.ts';
 import { truthArgs } from './truth.ts';
 
 /**
  * none     no machine at all: one RAM block `ram`, filled through its backing file
  * bare     a pc with our own BIOS and nothing else, so that no firmware of others is in its RAM
  * pc, q35  with ordinary firmware and many devices; our guest is booted from a disk
+ * board    a machine of another target, named by `type`, that does not run: its firmware is 64 KiB of zeros, if it needs
+ *          some (`firmware`), and its RAM has random bytes from `loadAt` on
  */
-export type MachineKind = 'none' | 'bare' | 'pc' | 'q35';
+export type MachineKind = 'none' | 'bare' | 'pc' | 'q35' | 'board';
 
 export type Machine = {
   version: QemuVersion;
   machine: MachineKind;
+  /** For `none` and `board`; default x86_64. */
+  target?: QemuTarget;
+  firmware?: boolean;
+  /** Guest address of the bytes in a board's RAM. */
+  loadAt?: number;
   /** Default 8 (none), 2 (bare), 32 (pc, q35). */
   ramMiB?: number;
   /** In place of the newest machine type, e.g. `pc-i440fx-2.12`. */
@@ -30,7 +38,7 @@ export type Machine = {
 export const MiB = 1 << 20;
 export const PAGE = 4096;
 
-const defaultRam: Record<MachineKind, number> = { none: 8, bare: 2, pc: 32, q35: 32 };
+const defaultRam: Record<MachineKind, number> = { none: 8, bare: 2, pc: 32, q35: 32, board: 32 };
 const ramMiBOf = (machine: Machine): number => machine.ramMiB ?? defaultRam[machine.machine];
 
 /** The pages that tests may write: above 1 MiB, and below the last MiB where firmware keeps virtio rings. */
@@ -61,7 +69,8 @@ export function machineArgs(machine: Machine, dir: string): string[] {
   const ram = ramMiBOf(machine);
   const { machine: kind, properties = [], version } = machine;
   const type = [machine.type ?? (kind === 'bare' ? 'pc' : kind), ...properties];
-  const args = ['-accel', 'tcg', '-nodefaults', '-no-user-config', '-vga', 'none', '-m', String(ram)];
+  const args = ['-accel', 'tcg', '-nodefaults', '-no-user-config', '-m', String(ram)];
+  if (kind !== 'board') args.push('-vga', 'none');
   if (kind === 'none') {
     const path = join(dir, 'ram');
     const file = openSync(path, 'w');
@@ -69,6 +78,14 @@ export function machineArgs(machine: Machine, dir: string): string[] {
     closeSync(file);
     args.push('-object', `memory-backend-file,id=ram,mem-path=${path},size=${ram}M,share=on`);
     args.push('-M', [...type, 'memory-backend=ram'].join());
+  } else if (kind === 'board') {
+    const image = join(dir, 'image');
+    writeFileSync(image, randomBytes(300_000));
+    args.push('-M', type.join(), '-device', `loader,file=${image},addr=${machine.loadAt ?? MiB},force-raw=on`);
+    if (machine.firmware === true) {
+      writeFileSync(join(dir, 'firmware'), new Uint8Array(65536));
+      args.push('-bios', join(dir, 'firmware'));
+    }
   } else if (kind === 'bare') {
     args.push('-M', [...type, 'acpi=off'].join(), '-bios', writeBios(dir), ...guestSerial(dir));
   } else {
@@ -90,7 +107,10 @@ export type Running = { qemu: Qemu; guest?: Guest; args: readonly string[] };
 export async function startMachine(machine: Machine): Promise<Running> {
   const dir = Qemu.makeDir();
   const args = machineArgs(machine, dir);
-  if (machine.machine === 'none') return { qemu: await Qemu.start({ version: machine.version, args, dir }), args };
+  const { version, target } = machine;
+  if (machine.machine === 'none') return { qemu: await Qemu.start({ version, target, args, dir }), args };
+  if (machine.machine === 'board')
+    return { qemu: await Qemu.start({ version, target, args: [...args, '-S'], dir }), args };
   const qemu = await Qemu.start({ version: machine.version, args: [...args, '-S'], dir });
   try {
     return { qemu, guest: await Guest.boot(qemu), args };
@@ -100,15 +120,16 @@ export async function startMachine(machine: Machine): Promise<Running> {
   }
 }
 
-/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded. */
-export async function startDestination(machine: Machine): Promise<Qemu> {
+/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded, or runs. */
+export async function startDestination(machine: Machine, runs = false): Promise<Qemu> {
   const dir = Qemu.makeDir();
-  const args = [...machineArgs(machine, dir), '-incoming', 'defer', '-S'];
-  return Qemu.start({ version: machine.version, args, dir });
+  const args = [...machineArgs(machine, dir), '-incoming', 'defer', ...(runs ? [] : ['-S'])];
+  return Qemu.start({ version: machine.version, target: machine.target, args, dir });
 }
 
-/** Fills the pages of ours with stripes of 16 zero, same-byte, text and pseudo-random pages. */
-export async function fillStripes({ qemu, guest }: Running, ours: PageRange, seed = 7): Promise<void> {
+/** Fills the pages of ours with stripes of 16 zero, same-byte, text and pseudo-random pages; a board is filled already. */
+export async function fillStripes({ qemu, guest, args }: Running, ours: PageRange, seed = 7): Promise<void> {
+  if (args.some((arg) => arg.startsWith('loader,'))) return;
   if (guest) return guest.fill(ours, 'stripes', seed);
   for (let page = ours.first; page < ours.first + ours.count; page++) {
     if ((page >> 4) & 3) writePage(qemu, page, guestPage('stripes', page, seed));

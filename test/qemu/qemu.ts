@@ -14,9 +14,13 @@ import { Qmp, type QmpEvent } from './qmp.ts';
 export type QemuVersion = '7.2' | '10.0';
 export const qemuVersions: readonly QemuVersion[] = ['7.2', '10.0'];
 
-/** Path of the wrapper that install.sh made for that version, if it is there. */
-export function findQemu(version: QemuVersion): string | undefined {
-  const run = join(process.env.VMFERRY_QEMU_DIR || join(homedir(), '.cache/vmferry-qemu'), version, 'run');
+/** Targets beside x86_64. */
+export type QemuTarget = 'x86_64' | 'aarch64' | 'ppc64' | 's390x' | 'sparc64';
+
+/** Path of the wrapper that install.sh made for that version and target, if it is there. */
+export function findQemu(version: QemuVersion, target: QemuTarget = 'x86_64'): string | undefined {
+  const name = target === 'x86_64' ? 'run' : `run-${target}`;
+  const run = join(process.env.VMFERRY_QEMU_DIR || join(homedir(), '.cache/vmferry-qemu'), version, name);
   return existsSync(run) ? run : undefined;
 }
 
@@ -96,12 +100,13 @@ export class Qemu {
    */
   static async start(options: {
     version: QemuVersion;
+    target?: QemuTarget | undefined;
     args: readonly string[];
     dir?: string;
     timeout?: number;
   }): Promise<Qemu> {
     const dir = options.dir ?? Qemu.makeDir();
-    const run = findQemu(options.version);
+    const run = findQemu(options.version, options.target);
     if (!run) {
       rmSync(dir, { recursive: true, force: true });
       throw new Error(`QEMU ${options.version} is not installed; see test/qemu/install.sh`);

@@ -4,14 +4,12 @@
  *
  * The built command line does the reading. The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
-import { execFile } from 'node:child_process';
-import { constants, createReadStream, openSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { constants, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { MappedRamStore, NodeFile, open, settle } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
-import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { type CaptureOptions, capture } from './capture.ts';
+import { type Expected, equalFiles, expectRead } from './expect-read.ts';
 import { loadInto } from './load.ts';
 import type { MachineKind } from './machine.ts';
 import { lacksQemu } from './require.ts';
@@ -21,8 +19,7 @@ interface Case {
   options: CaptureOptions;
   /** Part of the subset that `npm test` runs. */
   telling?: boolean;
-  /** What the file must contain beyond equal RAM. */
-  expected?: { format?: string; passes?: number; hasDeltas?: boolean; hasCompressed?: boolean };
+  expected?: Expected;
 }
 
 const workload = { passes: 5 };
@@ -147,63 +144,11 @@ function multifdCases(): Case[] {
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const cases = allCases().filter(({ telling }) => isFull || telling === true);
 
-async function equalFiles(a: string, b: string): Promise<boolean> {
-  return promisify(execFile)('cmp', ['-s', a, b]).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** Extracts every block and compares it with the truth, byte for byte. */
-async function expectEqualRam(made: Capture, input: string[], directory: string): Promise<void> {
-  const extracted = await runCli(['extract', ...input, '--all', directory, '--json']);
-  expect(extracted.stderr).toBe('');
-  expect(extracted.code).toBe(0);
-  const blocks: { idstr: string; path: string; length: number }[] = JSON.parse(extracted.stdout).blocks;
-  expect(blocks.map(({ idstr }) => idstr).sort()).toEqual([...made.truth.keys()].sort());
-  for (const { idstr, path, length } of blocks) {
-    const truth = made.truth.get(idstr);
-    expect({ idstr, length }).toEqual({ idstr, length: truth?.length });
-    expect(await equalFiles(path, truth?.path ?? ''), `${idstr} equals the source's`).toBe(true);
-  }
-}
-
 describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote', () => {
   test.each(cases)('$name', async ({ options, expected = {} }) => {
     const made = await capture(options);
-    const directory = join(made.file, '..', 'extracted');
     try {
-      const location = made.offset === undefined ? made.file : `${made.file},offset=${made.offset}`;
-      const channels = made.multifdFiles.flatMap((file) => ['--channel', file]);
-      const input = [location, ...channels];
-      const inspected = await runCli(['inspect', '--json', ...input]);
-      const inspection = JSON.parse(inspected.stdout);
-      expect(inspection.error).toBeNull();
-      expect(inspection.complete).toBe(true);
-      // To the last byte.
-      expect(inspection.length + (made.offset ?? 0)).toBe(statSync(made.file).size);
-      for (const { source, bytes } of inspection.multifd?.channels ?? []) expect(bytes).toBe(statSync(source).size);
-      expect(inspection.multifd?.channels.length ?? 0).toBe(made.multifdFiles.length);
-      expect(inspection.format).toBe(expected.format ?? 'stream');
-      if (expected.passes !== undefined) expect(inspection.ram.passes).toBeGreaterThanOrEqual(expected.passes);
-      if (expected.hasDeltas === true) expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
-
-      if (expected.hasCompressed === true) expect(inspection.ram.records.compressed.records).toBeGreaterThan(0);
-
-      const verified = await runCli(['verify', '--json', ...input]);
-      const { ok, findings } = JSON.parse(verified.stdout);
-      expect(findings.filter(({ severity }: { severity: string }) => severity !== 'info')).toEqual([]);
-      expect(ok).toBe(true);
-      expect(verified.code).toBe(0);
-
-      await expectEqualRam(made, input, directory);
-
-      if (made.offset === undefined) {
-        // The same through a pipe, where nothing can be looked up at the end first.
-        const piped = await runCli(['inspect', '--json', '-', ...channels], createReadStream(made.file));
-        const boundaryless = ({ boundary: _, ...section }: { boundary?: string }) => section;
-        expect(JSON.parse(piped.stdout).sections.map(boundaryless)).toEqual(inspection.sections.map(boundaryless));
-      }
+      await expectRead(made, expected);
     } finally {
       made.dispose();
     }

@@ -4,7 +4,7 @@
 import { createWriteStream } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
+import { Transform, type Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 
 /** One connection: what the source sent, and what the destination answered (the return path). */
@@ -13,7 +13,9 @@ export type Channel = { file: string; returnFile: string };
 export class Recorder {
   /** In the order the source connected. */
   readonly channels: Channel[] = [];
-  readonly #sockets: Socket[] = [];
+  #path = '';
+  #bytesPerSecond: number | undefined;
+  #sockets: Socket[] = [];
   readonly #files: Writable[] = [];
 
   private constructor(
@@ -22,16 +24,21 @@ export class Recorder {
     readonly uri: string,
   ) {}
 
-  /** Listens in `dir`, and connects to the destination at `path` whenever the source connects. */
-  static async start(dir: string, path: string): Promise<Recorder> {
+  /**
+   * Listens in `dir`, and connects to the destination at `path` (or where {@link Recorder.cut} said) whenever the source
+   * connects. `bytesPerSecond` makes it slow, for what is to be broken in the middle.
+   */
+  static async start(dir: string, path: string, bytesPerSecond?: number): Promise<Recorder> {
     const listen = join(dir, 'recorder');
     const server = createServer({ allowHalfOpen: true });
     const recorder = new Recorder(server, `unix:${listen}`);
+    recorder.#path = path;
+    recorder.#bytesPerSecond = bytesPerSecond;
     server.on('connection', (source) => {
       const number = recorder.channels.length;
       const channel = { file: join(dir, `channel-${number}`), returnFile: join(dir, `channel-${number}.return`) };
       recorder.channels.push(channel);
-      const destination = createConnection({ path, allowHalfOpen: true });
+      const destination = createConnection({ path: recorder.#path, allowHalfOpen: true });
       recorder.#relay(source, destination, channel.file);
       recorder.#relay(destination, source, channel.returnFile);
     });
@@ -42,14 +49,33 @@ export class Recorder {
     return recorder;
   }
 
+  /** Breaks all connections, as a network does; later ones go to the destination at `path`. */
+  cut(path: string): void {
+    this.#path = path;
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets = [];
+  }
+
   #relay(from: Socket, to: Socket, file: string): void {
     const record = createWriteStream(file);
     this.#sockets.push(from);
     this.#files.push(record);
     from.on('error', () => {});
-    from.pipe(to);
-    from.pipe(record);
-    from.once('close', () => record.end());
+    const rate = this.#bytesPerSecond;
+    if (rate === undefined) {
+      from.pipe(to);
+      from.pipe(record);
+      from.once('close', () => record.end());
+      return;
+    }
+    // What is recorded is what went on, and no more.
+    const slow = new Transform({
+      transform: (bytes, _, done) => void setTimeout(done, (bytes.length / rate) * 1000, null, bytes),
+    });
+    from.pipe(slow);
+    slow.pipe(to);
+    slow.pipe(record);
+    from.once('close', () => slow.end());
   }
 
   /** Ends the connections that are left and waits until every byte is in its file. */

@@ -10,7 +10,8 @@
  *         cancel. All the pages of a block must agree on its address. A block that has no data page is not named
  *         that way: its address is one of the anonymous allocations of its size that nobody claimed (trace event
  *         `qemu_anon_ram_alloc`, on from the start; see `truthArgs`), or one of the mapped memory files. If all of these
- *         are zero, the block is zero whichever it is; else the truth is not known and this throws.
+ *         are zero, the block is zero whichever it is; else the truth is not known and this throws. Of a machine that
+ *         never ran the monitor says the host addresses of what the guest sees (`gpa2hva`).
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -52,7 +53,11 @@ function parseRamBlocks(text: string): RamBlock[] {
 export async function findAddresses(qemu: Qemu): Promise<Addresses> {
   const blocks = parseRamBlocks(await qemu.hmp('info ramblock'));
   if (blocks.length === 0) throw new Error('truth: this QEMU has no RAM blocks');
-  if (blocks.some((block) => block.address === undefined)) return traceAddresses(qemu);
+  if (blocks.some((block) => block.address === undefined)) {
+    const { status } = await qemu.execute<{ status: string }>('query-status');
+    // A machine that never ran does not migrate again after it was cancelled.
+    return status === 'prelaunch' ? mappedAddresses(qemu) : traceAddresses(qemu);
+  }
   return new Map(blocks.map((block) => [block.idstr, block.address!]));
 }
 
@@ -153,6 +158,18 @@ export async function traceAddresses(qemu: Qemu): Promise<Addresses> {
     if ((addresses.get(idstr!) ?? address) !== address)
       throw new Error(`truth: the pages of ${idstr} disagree on its address`);
     addresses.set(idstr!, address);
+  }
+  return addresses;
+}
+
+/** Another way for 7.2: the host addresses of the blocks that the guest can see, by their guest addresses. */
+async function mappedAddresses(qemu: Qemu): Promise<Addresses> {
+  const addresses: Addresses = new Map();
+  const tree = await qemu.hmp('info mtree -f');
+  const regions = /^ *([0-9a-f]{16})-[0-9a-f]{16} \(prio -?\d+, (?:ram|rom|romd)\): (\S+)(?: @([0-9a-f]{16}))?/gm;
+  for (const [, start, idstr, offset = '0'] of tree.matchAll(regions)) {
+    const host = /is 0x([0-9a-f]+)|^0x([0-9a-f]+)/m.exec(await qemu.hmp(`gpa2hva 0x${start}`));
+    if (host) addresses.set(idstr!, parseInt(host[1] ?? host[2]!, 16) - parseInt(offset, 16));
   }
   return addresses;
 }

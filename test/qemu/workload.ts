@@ -15,6 +15,8 @@ export type Workload = {
   loop?: { kind: DirtyKind; pause?: number };
   /** The pages at the end of ours that are rewritten all the time; default: one of 16. */
   ballast?: number;
+  /** The guest rewrites its ballast at the destination too, where it runs: so it asks for those pages. */
+  goesOn?: boolean;
   /** Leaves pages to be sent when the guest is stopped. Default true. */
   leaveSome?: boolean;
   /** Leaves pages to be sent in postcopy. */
@@ -28,6 +30,8 @@ export const dirtyMixed: NonNullable<Workload['dirty']> = (guest, _pass, ours) =
  * Migrates so that every pass has to be followed by another, until there were enough: the guest rewrites its ballast all
  * the time, the bandwidth is such that this alone takes 100 ms, and a downtime of 1 ms allows no page to be left.
  *
+ * `onPostcopy` is called with each answer of query-migrate after the switchover.
+ *
  * QEMU 7.2 under TCG can miss a write at the moment of a sync, so there every page of ours is touched once more at the end.
  * @throws when QEMU finished before the passes were through, since then there was too little to send
  */
@@ -38,8 +42,9 @@ export async function migrateInPasses(
   workload: Workload,
   ours: PageRange,
   parameters: Record<string, unknown>,
+  onPostcopy?: (info: MigrationInfo) => Promise<void>,
 ): Promise<MigrationInfo> {
-  const { passes, leaveSome = true, postcopy = false, loop, dirty = dirtyMixed } = workload;
+  const { passes, leaveSome = true, postcopy = false, goesOn = false, loop, dirty = dirtyMixed } = workload;
   const count = workload.ballast ?? Math.ceil(ours.count / 16);
   const first = ours.first + ours.count - count;
   let seen = 0;
@@ -50,6 +55,8 @@ export async function migrateInPasses(
     else if (pass === 1) await guest.startDirtying(ours, loop.kind, loop.pause);
     if (pass < passes) return;
     if (loop) await guest.stop();
+    // What is written again and again needs no further touch.
+    if (goesOn) return;
     await guest.ballast();
     if (qemu.version === '7.2') await guest.dirty(ours, 'touch', 1);
   };
@@ -60,7 +67,9 @@ export async function migrateInPasses(
   const info = await qemu
     .migrate(uri, {
       parameters: { 'max-bandwidth': count * PAGE * 10, 'downtime-limit': 1, ...parameters },
-      onIteration: async ({ status, ram }) => {
+      onIteration: async (info) => {
+        const { status, ram } = info;
+        if (status === 'postcopy-active') return onPostcopy?.(info);
         const pass = ram!['dirty-sync-count']!;
         if (done || pass === seen || status !== 'active') return;
         seen = pass;

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PageStates } from '../../src/vm/page-states.ts';
+import { discardedState, PageStates } from '../../src/vm/page-states.ts';
 import { pageCount } from '../../src/vm/ram-block.ts';
 
 describe('page states', () => {
@@ -46,5 +46,45 @@ describe('a RAM block', () => {
   it('has as many pages as fit its length', () => {
     expect(pageCount({ index: 0, idstr: 'ram', usedLength: 12288, pageSize: 4096 })).toBe(3);
     expect(pageCount({ index: 0, idstr: 'ram', usedLength: 0, pageSize: 4096 })).toBe(0);
+  });
+});
+
+describe('page states that were filled', () => {
+  it('are those of a plain array, set over and counted', () => {
+    const pages = 5 * 4096 + 77;
+    const range = fc.tuple(fc.nat(pages), fc.nat(pages)).map(([a, b]) => [Math.min(a, b), Math.max(a, b)] as const);
+    fc.assert(
+      fc.property(fc.array(fc.nat(pages - 1)), range, fc.array(fc.nat(pages - 1)), (before, [first, end], after) => {
+        const states = new PageStates();
+        const plain = new Uint8Array(pages);
+        for (const page of before) {
+          states.set(page, 2);
+          plain[page] = 2;
+        }
+        states.fill(first, end, discardedState);
+        plain.fill(discardedState, first, end);
+        for (const page of after) {
+          states.set(page, 1);
+          plain[page] = 1;
+        }
+        for (const page of [0, first, end - 1, end, ...before, ...after]) {
+          if (page >= 0 && page < pages) expect(states.get(page)).toBe(plain[page]);
+        }
+        const counted = states.count(3);
+        for (const state of [1, 2, discardedState]) {
+          expect(counted[state] ?? 0).toBe(plain.filter((each) => each === state).length);
+        }
+        const found = plain.indexOf(discardedState);
+        expect(states.find(discardedState)).toBe(found === -1 ? undefined : found);
+      }),
+    );
+  });
+
+  it('take no room where nothing was set, however many there are', () => {
+    const states = new PageStates();
+    states.fill(1, 2 ** 36, discardedState);
+    expect(states.get(2 ** 35)).toBe(discardedState);
+    expect(states.count(2)[discardedState]).toBe(2 ** 36 - 1);
+    expect(states.nextSet(4096, 2 ** 36)).toBe(2 ** 36);
   });
 });

@@ -1,7 +1,22 @@
 import { describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { CommandCode, encodeCommand, readAdvise } from '../../src/wire/command.ts';
-import { command, counted, EOF, hex, join, none, ramEnd, ramStart, u16, u32, u64 } from '../oracle/build.ts';
+import {
+  blockList,
+  command,
+  counted,
+  EOF,
+  EOS,
+  hex,
+  join,
+  none,
+  ramEnd,
+  ramStart,
+  start,
+  u16,
+  u32,
+  u64,
+} from '../oracle/build.ts';
 import { errorOf, itemsOf, ofKind } from './decoding.ts';
 
 const advice = join(u64(0x201000), u64(0x1000));
@@ -22,21 +37,27 @@ const valid: [code: number, name: string, payload: Uint8Array][] = [
   [11, 'SWITCHOVER_START', new Uint8Array()],
 ];
 
+/** A guest with a block that DISCARD and RECV_BITMAP can name. */
+const guest = (name: string) => join(none, start(7, 'ram', 4, blockList([name, 0x2000000]), EOS));
+const pc = guest('pc.ram');
+
 describe('commands', () => {
   it.each(valid)('decodes command %i, %s', (code, name, payload) => {
-    const [item] = ofKind(itemsOf(join(none, command(code, payload), ramStart, ramEnd, EOF)), 'command');
-    expect(item?.command).toEqual({ code, name, offset: none.length, payload });
+    const [item] = ofKind(itemsOf(join(pc, command(code, payload), ramEnd, EOF)), 'command');
+    expect(item?.command).toEqual({ code, name, offset: pc.length, payload });
   });
 
   it('decodes the bytes that QEMU wrote', () => {
     const captured = '08 0006 0019 00 06 70632e72616d 00 0000000000100000 0000000001f00000';
-    const [item] = ofKind(itemsOf(join(none, hex(captured), ramStart, ramEnd, EOF)), 'command');
+    const [item] = ofKind(itemsOf(join(pc, hex(captured), ramEnd, EOF)), 'command');
     expect(item?.command.payload).toEqual(discard);
   });
 
   it('takes a payload of 65535 bytes', () => {
-    const payload = new Uint8Array(65535).fill(9);
-    const [item] = ofKind(itemsOf(join(none, command(6, payload), EOF)), 'command');
+    const ranges = Array.from({ length: 4095 }, (_, i) => join(u64(i * 8192), u64(4096)));
+    const payload = join([0], counted('twelve bytes'), [0], ...ranges);
+    expect(payload.length).toBe(65535);
+    const [item] = ofKind(itemsOf(join(guest('twelve bytes'), command(6, payload), EOF)), 'command');
     expect(Buffer.compare(item?.command.payload ?? new Uint8Array(), payload)).toBe(0);
   });
 

@@ -8,7 +8,7 @@ const bodies: [name: string, version: number, first: string, last: string][] = [
     1,
     '1c 02 6e30 03 626d31 00010000 00 14 03 626d30 00010000 01 01',
     `46 03 626d31 0000000000000000 00100000 42 0000000000100000 00100000
-     44 03 626d30 0000000000000000 00100000 0000000000000005 7e00000003 20 01`,
+     44 03 626d30 0000000000000000 00001400 0000000000000005 7e00000003 20 01`,
   ],
   [
     'spapr/htab',
@@ -73,7 +73,12 @@ describe('bodies of other iterables', () => {
     ['s390-storage_attributes', 'start', '0000000000000004', 'the ERROR flag'],
     ['s390-storage_attributes', 'start', '0000000000000000', 'no flag'],
     ['s390-storage_attributes', 'start', '0000000000001002 0020000000000000', 'a length of 2^53'],
-    ['dirty-bitmap', 'start', '40 0000000000000000 00000001 ffffffffffffffff', 'a length of 2^64 - 1'],
+    [
+      'dirty-bitmap',
+      'start',
+      '1c 0161 0162 00010000 00 40 0000000000000000 00000001 ffffffffffffffff 01',
+      'a length of 2^64 - 1',
+    ],
     ['block', 'start', '0000000000000010', 'an unknown flag'],
     ['block', 'start', '0000000000000000', 'no flag'],
   ])('refuses %s, %s %s: %s', (name, kind, body) => {
@@ -85,8 +90,8 @@ describe('bodies of other iterables', () => {
   });
 
   it('calls a length beyond the end truncated, without waiting for memory', () => {
-    const body = join([0x40], u64(0), u32(1), u64(2 ** 50));
-    expect(errorOf(join(none, start(3, 'dirty-bitmap', 1, body))).code).toBe('truncated');
+    const body = join(u64(0x1002), u64(2 ** 50));
+    expect(errorOf(join(none, start(3, 's390-storage_attributes', 0, body))).code).toBe('truncated');
   });
 });
 

@@ -38,7 +38,9 @@ describe('the RAM block list', () => {
       { index: 0, idstr: 'pc.ram', usedLength: 3 * KIB4, pageSize: KIB4 },
       { index: 1, idstr: '/rom@etc/acpi/tables', usedLength: KIB4, pageSize: KIB4 },
     ]);
-    expect(ofKind(items, 'blocks-end')).toEqual([{ kind: 'blocks-end', totalBytes: 4 * KIB4 }]);
+    expect(ofKind(items, 'blocks-end')).toEqual([
+      { kind: 'blocks-end', totalBytes: 4 * KIB4, pageSizeFrom: 'assumed' },
+    ]);
   });
 
   it('takes a list of no blocks, and a block of no bytes before another', () => {

@@ -1,0 +1,59 @@
+/** The end of a source: the description that can be found there before anything else, and what follows the stream. */
+import { type ByteSource, readFully } from '../io/byte-source.ts';
+import type { WindowReader } from '../io/window-reader.ts';
+import { type Finding, makeFinding } from '../wire/migration-error.ts';
+import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
+
+/** How far from the end the description is looked for: first the common case, then the largest. */
+const tailLengths = [256 * 1024, 16 << 20];
+/** How long is waited for something to follow the stream. */
+const trailingWaitMs = 1000;
+/** How much of what follows the stream is looked at. */
+const trailingLimit = 64 << 20;
+
+/** Looks for the description at the end of a source with random access. */
+export async function readSizes(source: ByteSource, offset: number): Promise<DeviceSizes | undefined> {
+  const length = Math.max(0, (source.size ?? 0) - offset);
+  for (const [i, tailLength] of tailLengths.entries()) {
+    if (i > 0 && length <= (tailLengths[i - 1] as number)) break;
+    const tail = new Uint8Array(Math.min(tailLength, length));
+    await readFully(source, tail, offset + length - tail.length);
+    const found = findDescription(trimZeros(tail));
+    if (found !== undefined) return readDeviceSizes(found.value);
+  }
+  return undefined;
+}
+
+/** The bytes without zeros at the end: padding of what the stream was stored in. */
+function trimZeros(bytes: Uint8Array): Uint8Array {
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end--;
+  return bytes.subarray(0, end);
+}
+
+/** Says what follows the end of the stream, if anything does; the reader has just reached it. */
+export async function examineTrailing(reader: WindowReader, end: number): Promise<Finding | undefined> {
+  const { window } = reader;
+  let seen = 0;
+  let isZero = true;
+  // Whether what is compressed is whole, its end tells.
+  const toTheEnd = window.coordinate === 'decompressed';
+  while ((isZero || toTheEnd) && seen < trailingLimit) {
+    // The writer of a pipe may stay silent after the end.
+    if (window.available === 0) await reader.satisfyWithin({ kind: 'more', bytes: 1 }, trailingWaitMs);
+    const bytes = window.bytes.subarray(window.position, window.limit);
+    if (bytes.length === 0) break;
+    isZero &&= bytes.every((byte) => byte === 0);
+    seen += bytes.length;
+    window.position = window.limit;
+  }
+  if (seen === 0) return undefined;
+  const count = Number.isFinite(window.size) ? `${Math.max(window.size - end, seen)}` : `at least ${seen}`;
+  return isZero
+    ? makeFinding(
+        'trailing-zeros',
+        `${count} bytes follow the end of the stream, zero as far as read`,
+        window.place(end),
+      )
+    : makeFinding('trailing-data', `${count} bytes follow the end of the stream`, window.place(end));
+}

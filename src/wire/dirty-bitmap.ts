@@ -1,0 +1,136 @@
+/**
+ * The body of a `dirty-bitmap` section (docs/formats/stream.md, "Other iterable sections"): chunks up to EOS.
+ *
+ *     u8 flags | NODE: counted name | BITMAP: counted name | and then, by flags:
+ *
+ *     START      be32 granularity, u8 1 enabled, 2 persistent
+ *     BITS       be64 first sector, be32 sectors; without ZEROES: be64 n, n bytes        (sectors of 512 bytes)
+ *     COMPLETE   nothing
+ *     EOS        ends the body
+ *
+ * Names that are left out are those of the chunk before, also across sections. A bit stands for `granularity` bytes of
+ * the disk; bits are counted here, not kept.
+ */
+import type { FlowItem } from '../vm/flow.ts';
+import { type ByteWindow, need, takeString, takeU8, takeU32, takeU64, type Want } from './byte-window.ts';
+import { MigrationError } from './migration-error.ts';
+
+/** A dirty bitmap of a disk, as far as it has come. */
+export interface DirtyBitmap {
+  /** Node (or its alias) and bitmap. */
+  node: string;
+  name: string;
+  /** Bytes of the disk per bit. */
+  granularity: number;
+  enabled: boolean;
+  persistent: boolean;
+  /** Bytes of the disk that the bits which came are about, and how many of the bits are set. */
+  coveredBytes: number;
+  dirtyBits: number;
+  /** COMPLETE came. */
+  complete: boolean;
+}
+
+/** What is remembered from chunk to chunk and from section to section. */
+export interface DirtyBitmapState {
+  node: string | undefined;
+  name: string | undefined;
+  /** By node and name. */
+  bitmaps: Map<string, DirtyBitmap>;
+}
+
+export function makeDirtyBitmapState(): DirtyBitmapState {
+  return { node: undefined, name: undefined, bitmaps: new Map() };
+}
+
+const Flag = { eos: 0x01, zeroes: 0x02, bitmap: 0x04, node: 0x08, start: 0x10, complete: 0x20, bits: 0x40, more: 0x80 };
+const StartFlag = { enabled: 1, persistent: 2 };
+const sectorBytes = 512;
+/** QEMU has a few; a hostile stream cannot make this grow. */
+const maxBitmaps = 4096;
+
+/** Decodes a body up to and with its EOS; then yields those bitmaps that it was about, as they are now. */
+export function* decodeDirtyBitmaps(
+  window: ByteWindow,
+  state: DirtyBitmapState,
+): Generator<Want | (FlowItem & { kind: 'dirty-bitmap' }), void> {
+  const touched = new Set<DirtyBitmap>();
+  for (;;) {
+    const offset = window.offset;
+    const bad = (message: string) => new MigrationError('bad-iterable', message, window.place(offset));
+    const flags = yield* takeU8(window, 'dirty-bitmap flags');
+    const hex = `0x${flags.toString(16)}`;
+    if (flags & Flag.more) throw bad(`expected one byte of flags, got ${hex}`);
+    if (flags & Flag.node) state.node = yield* takeString(window, 'a node name');
+    if (flags & Flag.bitmap) state.name = yield* takeString(window, 'a bitmap name');
+    const kind = flags & ~(Flag.node | Flag.bitmap | Flag.zeroes);
+    if (flags & Flag.zeroes && kind !== Flag.bits) throw bad(`expected ZEROES only with BITS, got flags ${hex}`);
+    if (kind === Flag.eos) break;
+    const { node, name } = state;
+    if (node === undefined || name === undefined) throw bad('a dirty-bitmap chunk before any names');
+    const key = `${node}\0${name}`;
+    const bitmap = state.bitmaps.get(key);
+    if (kind === Flag.start) {
+      if (bitmap !== undefined) throw bad(`a second start of dirty bitmap "${name}" of "${node}"`);
+      if (state.bitmaps.size >= maxBitmaps) throw bad(`expected at most ${maxBitmaps} dirty bitmaps`);
+      const started = yield* decodeStart(window, node, name, bad);
+      state.bitmaps.set(key, started);
+      touched.add(started);
+    } else if (kind !== Flag.bits && kind !== Flag.complete) {
+      throw bad(`expected a dirty-bitmap chunk, got flags ${hex}`);
+    } else if (bitmap === undefined) {
+      throw bad(`dirty bitmap "${name}" of "${node}" goes on, but was never started`);
+    } else {
+      touched.add(bitmap);
+      if (kind === Flag.complete) bitmap.complete = true;
+      else yield* decodeBits(window, bitmap, (flags & Flag.zeroes) !== 0, bad);
+    }
+  }
+  for (const bitmap of touched) yield { kind: 'dirty-bitmap', bitmap: { ...bitmap } };
+}
+
+type Bad = (message: string) => MigrationError;
+
+function* decodeStart(window: ByteWindow, node: string, name: string, bad: Bad): Generator<Want, DirtyBitmap> {
+  const granularity = yield* takeU32(window, 'a granularity');
+  const flags = yield* takeU8(window, 'dirty-bitmap start flags');
+  if (granularity < sectorBytes || !Number.isInteger(Math.log2(granularity))) {
+    throw bad(`expected a granularity that is a power of two from ${sectorBytes}, got ${granularity}`);
+  }
+  if ((flags & ~(StartFlag.enabled | StartFlag.persistent)) !== 0)
+    throw bad(`unknown start flags 0x${flags.toString(16)}`);
+  const enabled = (flags & StartFlag.enabled) !== 0;
+  const persistent = (flags & StartFlag.persistent) !== 0;
+  return { node, name, granularity, enabled, persistent, coveredBytes: 0, dirtyBits: 0, complete: false };
+}
+
+function* decodeBits(window: ByteWindow, bitmap: DirtyBitmap, isZeroes: boolean, bad: Bad): Generator<Want, void> {
+  const first = yield* takeU64(window, 'the first sector of dirty bits');
+  const sectors = yield* takeU32(window, 'the sectors of dirty bits');
+  const start = first * BigInt(sectorBytes);
+  const bytes = sectors * sectorBytes;
+  if (start % BigInt(bitmap.granularity) !== 0n || start + BigInt(bytes) > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw bad(`expected sectors on a bit of ${bitmap.granularity} bytes, got ${first} and ${sectors} more`);
+  }
+  bitmap.coveredBytes += bytes;
+  if (isZeroes) return;
+  const length = yield* takeU64(window, 'the length of dirty bits');
+  const bits = Math.ceil(bytes / bitmap.granularity);
+  // QEMU sends whole words.
+  if (length < BigInt(Math.ceil(bits / 8)) || length > BigInt(Math.ceil(bits / 64) * 8)) {
+    throw bad(`expected ${bits} dirty bits, got ${length} bytes`);
+  }
+  for (let left = Number(length); left > 0; ) {
+    if (window.available === 0) yield* need(window, 1, 'dirty bits');
+    const end = window.position + Math.min(left, window.available);
+    left -= end - window.position;
+    for (; window.position < end; window.position++)
+      bitmap.dirtyBits += countOnes(window.bytes[window.position] as number);
+  }
+}
+
+function countOnes(byte: number): number {
+  let count = 0;
+  for (let rest = byte; rest !== 0; rest &= rest - 1) count++;
+  return count;
+}

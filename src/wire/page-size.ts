@@ -1,0 +1,134 @@
+/**
+ * The target page size where nothing states it (docs/formats/stream.md, "Target page size"): a look at the first page
+ * records, ahead of the block list, since blocks are counted in pages.
+ *
+ *     block list | EOS | [footer] | PART head | page records
+ *
+ * A page size is possible if all that is seen of the records fits it: offsets are multiples of it, and records follow
+ * each other. Data decides at once: after a page of the right size there is a record, after any other there is none.
+ * Zero pages alone decide by their offsets: in the first pass every page of a block comes, in order. Where several page
+ * sizes stay possible, nothing is said. Not looked through: lists with mapped-ram headers, which state the page size.
+ */
+import { type ByteWindow, has, maxWant, type Want } from './byte-window.ts';
+import { RamFlag } from './ram-record.ts';
+import { SectionType } from './section-type.ts';
+
+/** From 1 KiB (old Arm boards) to 64 KiB. */
+const candidates = [1024, 2048, 4096, 8192, 16384, 32768, 65536];
+/** Bits that flags take: offsets are multiples of more. */
+const flagBits = 0x3ff;
+/** How many zero pages in a row tell their size. */
+const enoughZeroPages = 64;
+/** How far is looked, step by step: a stream that is still being written may have no more for a while. */
+const steps = [4 * 1024, 16 * 1024, maxWant];
+
+/** Whether a number of bytes can be a target page size. */
+export function canBePageSize(bytes: number): boolean {
+  return candidates.includes(bytes);
+}
+
+/** Page sizes of machines whose target has only one. Others (`virt`, `none`, Arm boards) are of several targets. */
+const machines: readonly [RegExp, number][] = [
+  [/^(pc|isapc|microvm|xenpv|xenfv|pseries|powernv|s390-ccw-virtio)\b/, 4096],
+  [/^(sun4u|sun4v|niagara|clipper)$/, 8192],
+];
+
+/** The page size that a machine's name tells, if it does. */
+export function pageSizeOfMachine(machine: string): number | undefined {
+  return machines.find(([names]) => names.test(machine))?.[1];
+}
+
+/** The page size that the records ahead show; undefined if they do not. The position is that of the block list. */
+export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Want, number | undefined> {
+  for (const bytes of steps) {
+    const isAll = !(yield* has(window, bytes)) || bytes === maxWant;
+    // No further, however much is there: what is found must not depend on how the bytes arrived.
+    const end = Math.min(window.limit, window.position + bytes);
+    const records = findRecords(window, end, ignoreShared);
+    if (records === undefined && !isAll) continue;
+    if (records === undefined) return undefined;
+    const pageSize = judge(candidates.map((size) => walk(window, records, end, size)));
+    if (pageSize !== undefined || isAll) return pageSize;
+  }
+  return undefined;
+}
+
+function judge(walks: readonly Walk[]): number | undefined {
+  const withData = walks.filter(({ fits, data }) => fits && data);
+  if (withData.length > 0) return withData.length === 1 ? withData[0]?.pageSize : undefined;
+  // Zero pages only, which every size reads alike: the step from one to the next is the size.
+  const { step = 0, zeroPages = 0 } = walks.find(({ fits, data }) => fits && !data) ?? {};
+  return zeroPages >= enoughZeroPages && canBePageSize(step) ? step : undefined;
+}
+
+/** Index of the first record of the first PART, if that directly follows the START of RAM. */
+function findRecords({ bytes, view, position }: ByteWindow, limit: number, ignoreShared: boolean): number | undefined {
+  if (limit - position < 8) return undefined;
+  const word = view.getBigUint64(position);
+  if ((word & BigInt(flagBits)) !== BigInt(RamFlag.memSize)) return undefined;
+  let left = word - BigInt(RamFlag.memSize);
+  let at = position + 8;
+  while (left > 0n) {
+    if (at >= limit || at + 9 + (bytes[at] as number) > limit) return undefined;
+    at += 1 + (bytes[at] as number);
+    left -= view.getBigUint64(at);
+    at += ignoreShared ? 16 : 8;
+  }
+  if (left < 0n || at + 8 > limit) return undefined;
+  // A channel set has MULTIFD_FLUSH here, and no page records that tell.
+  if (view.getBigUint64(at) !== BigInt(RamFlag.eos)) return undefined;
+  at += 8;
+  if (bytes[at] === SectionType.footer) at += 5;
+  return bytes[at] === SectionType.part && at + 5 < limit ? at + 5 : undefined;
+}
+
+interface Walk {
+  pageSize: number;
+  /** Nothing seen contradicts the page size. */
+  fits: boolean;
+  /** There was data that something follows. */
+  data: boolean;
+  zeroPages: number;
+  /** Bytes from each zero page to the next, if it is always the same. */
+  step: number | undefined;
+}
+
+/** Goes through records as if pages were of this size. */
+function walk({ bytes, view }: ByteWindow, first: number, limit: number, pageSize: number): Walk {
+  const result: Walk = { pageSize, fits: true, data: false, zeroPages: 0, step: undefined };
+  let afterData = false;
+  let isSteady = true;
+  let previous: number | undefined;
+  for (let at = first; at + 9 <= limit; ) {
+    const low = view.getUint32(at + 4);
+    const flags = low & flagBits;
+    const kind = flags & ~RamFlag.continue;
+    const offset = view.getUint32(at) * 0x1_0000_0000 + (low - flags);
+    const isPage = kind === RamFlag.page || kind === RamFlag.zero;
+    const isEnd = flags === RamFlag.eos && offset === 0;
+    const isFirst = at === first;
+    if ((!isPage && !isEnd) || offset % pageSize !== 0 || (isFirst && (flags & RamFlag.continue) !== 0)) {
+      return { ...result, fits: false };
+    }
+    result.data ||= afterData;
+    if (isEnd) break;
+    const isNamed = (flags & RamFlag.continue) === 0;
+    if (isNamed) {
+      if (!isFirst) isSteady = false;
+      at += 1 + (bytes[at + 8] as number);
+    }
+    at += 8;
+    if (kind === RamFlag.zero && at < limit && bytes[at] !== 0) return { ...result, fits: false };
+    at += kind === RamFlag.page ? pageSize : 1;
+    afterData = kind === RamFlag.page;
+    if (afterData || (isFirst && offset !== 0)) isSteady = false;
+    if (isSteady && previous !== undefined) {
+      const step = offset - previous;
+      if (step !== (result.step ?? step)) isSteady = false;
+      result.step = step;
+    }
+    previous = offset;
+    result.zeroPages++;
+  }
+  return isSteady ? result : { ...result, step: undefined };
+}
