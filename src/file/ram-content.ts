@@ -70,7 +70,7 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
         addBlock: (block) => store.addBlock(block),
         ...endBlocks,
         apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
-        discard: (block, firstPage, pages) => store.discard(block, firstPage, pages),
+        discard: (block, firstPage, pages) => (only(block) ? store.discard(block, firstPage, pages) : undefined),
         lostPage: () => store.lostPage(),
       },
       { devices },
