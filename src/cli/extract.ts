@@ -111,7 +111,8 @@ function ignoredError(idstr: string): UsageError {
   return new UsageError(`${printable(idstr)} is ${ignoredMemory}`);
 }
 
-const ignoredMemory = 'shared memory that the migration left out (x-ignore-shared): its content is not in the file';
+export const ignoredMemory =
+  'shared memory that the migration left out (x-ignore-shared): its content is not in the file';
 
 export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);

@@ -6,7 +6,7 @@ import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts'
 import { countMatches, type Match, search } from '../file/search.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { requireBlock } from './extract.ts';
+import { ignoredMemory, requireBlock } from './extract.ts';
 import { painter, printable } from './format.ts';
 import { asciiBytes, hexBytes } from './hex-dump.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
@@ -107,6 +107,10 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
     endBlocks(all: readonly RamBlock[]) {
       blocks = all;
       requireWanted();
+    },
+    noteIgnored: (ignored: readonly RamBlock[]) => {
+      for (const { idstr } of ignored)
+        process.stderr.write(`vmferry: warning: ${printable(idstr)} is ${ignoredMemory}\n`);
     },
     toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
   };

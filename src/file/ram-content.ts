@@ -23,11 +23,15 @@ export interface RamContentOptions {
   only?: (block: RamBlock) => boolean;
   /** Called when all blocks are known, before the work on their pages, once or twice: it may throw to end it. */
   endBlocks?: (blocks: readonly RamBlock[]) => void;
+  /** Called if there are blocks that the migration left out (x-ignore-shared): they read as zeros. */
+  noteIgnored?: (blocks: readonly RamBlock[]) => void;
 }
 
 /** Opens the final content of RAM alone, see {@link openSavedVm}. */
 export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<RamReader> {
-  return (await openSavedVm(file, options)).ram;
+  const { ram, ignored } = await openSavedVm(file, options);
+  if (ignored.length > 0) options.noteIgnored?.(ignored);
+  return ram;
 }
 
 export interface SavedVmOptions extends RamContentOptions {
@@ -93,7 +97,15 @@ async function tryIndex(
   try {
     const settled = await settle(
       file,
-      { addBlock: (block) => index.addBlock(block), ...endBlocks, apply: (block, batch) => index.apply(block, batch) },
+      {
+        addBlock: (block) => index.addBlock(block),
+        ...endBlocks,
+        apply: (block, batch) => index.apply(block, batch),
+        // Pages that were noted may come again by another way.
+        discard: () => {
+          throw new NotIndexable();
+        },
+      },
       { devices },
     );
     index.finish();

@@ -8,6 +8,7 @@ import { MemoryFile } from '../io/memory-file.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import { lostPage } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { PageArea } from './page-area.ts';
 import { type ContentPiece, isMappedRam, openRamContent } from './ram-content.ts';
@@ -45,7 +46,8 @@ export interface RamRange {
 
 /**
  * Opens a range. A stream is read and checked through; of a mapped-ram file all but the pages is.
- * @throws RangeError for a block that there is not, or a range that is not within it; MigrationError if the file is bad.
+ * @throws RangeError for a block that there is not, or a range that is not within it, or a block that the
+ *   migration left out; MigrationError if the file is bad.
  */
 export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
   if (file.isSeekable && (await isMappedRam(file))) {
@@ -62,8 +64,8 @@ export async function openRange(file: MigrationFile, options: RangeOptions): Pro
   }
   const kept = new KeptRange(file, options);
   try {
-    await settle(file, kept);
-    return kept.finish();
+    const { ignored } = await settle(file, kept);
+    return kept.finish(ignored);
   } catch (error) {
     await kept.close();
     throw error;
@@ -160,6 +162,8 @@ class KeptRange {
   readonly #options: RangeOptions;
   readonly #blocks: RamBlock[] = [];
   readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
+  /** What was discarded of blocks of which no page was kept before. */
+  readonly #discarded: { block: RamBlock; first: number; pages: number }[] = [];
   #range: ChosenRange | undefined;
 
   constructor(file: MigrationFile, options: RangeOptions) {
@@ -186,6 +190,23 @@ class KeptRange {
     await (await this.#area(block, first, end)).apply(batch);
   }
 
+  discard(block: RamBlock, firstPage: number, pages: number): void {
+    const wanted = this.#pagesOf(block);
+    const first = Math.max(firstPage, wanted.first);
+    const end = Math.min(firstPage + pages, wanted.end);
+    if (first >= end) return;
+    const known = this.#areas.get(block.index);
+    if (known !== undefined) known.area.discard(first, end - first);
+    else this.#discarded.push({ block, first, pages: end - first });
+  }
+
+  lostPage(): { block: RamBlock; page: number } | undefined {
+    const never = this.#discarded.find(({ block }) => !this.#areas.has(block.index));
+    return never === undefined
+      ? lostPage([...this.#areas.values()].map(({ area }) => area))
+      : { block: never.block, page: never.first };
+  }
+
   /** Pages of a block that are to be kept. */
   #pagesOf(block: RamBlock): { first: number; end: number } {
     const wanted = this.#range?.block ?? this.#options.block ?? block;
@@ -202,12 +223,18 @@ class KeptRange {
     const store = isSmall ? new MemoryFile('range') : await this.#options.makeScratch();
     const area = new PageArea(store, block, this.#file.staging, { origin: -first * block.pageSize, erase: false });
     this.#areas.set(block.index, { store, area });
+    for (const each of this.#discarded) if (each.block === block) area.discard(each.first, each.pages);
     return area;
   }
 
-  finish(): RamRange {
+  /** @throws RangeError if the block is one of those that the migration left out. */
+  finish(ignored: readonly RamBlock[]): RamRange {
     // A stream without a RAM section has not even a list of blocks.
     const { block, at, length } = this.#range ?? chooseRange(this.#blocks, this.#options);
+    if (ignored.includes(block)) {
+      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
+      throw new RangeError(`${block.idstr} ${reason}: its content is not in the file`);
+    }
     const { first, end } = this.#pagesOf(block);
     const area = this.#areas.get(block.index)?.area;
     const absentPages = block.mapped === undefined ? this.#countAbsent(area, first, end) : undefined;

@@ -10,6 +10,7 @@ import {
   open,
   openRamContent,
   readBytes,
+  readRam,
   settle,
   verify,
 } from '../../src/index.ts';
@@ -147,6 +148,12 @@ describe.each(kindsOfSource)('discarded pages of a %s', (kind) => {
     await expect(firstBytes(await opened(complete, kind), 3)).rejects.toThrow(/pages-lost/);
     const content = openRamContent(await opened(complete, kind), { makeScratch: () => new MemoryFile('scratch') });
     await expect(content).rejects.toThrow(/pages-lost/);
+    const read = (at: number) =>
+      opened(complete, kind).then((file) =>
+        readRam(file, { block: 'ram', at, length: 8, makeScratch: () => new MemoryFile() }),
+      );
+    await expect(read(2 * KIB4)).rejects.toThrow(/pages-lost/);
+    expect(await read(5 * KIB4)).toEqual(new Uint8Array(8));
   });
 
   it('are what the preempt channel says', async () => {
