@@ -6,8 +6,8 @@ export default defineConfig({
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
-  // For browsers without a bundler; a chunk of its own, loaded when it is needed (THIRD-PARTY.md).
-  noExternal: ['fflate'],
+  // For browsers without a bundler; chunks of their own, loaded when they are needed (THIRD-PARTY.md).
+  noExternal: ['fflate', 'xz-decompress'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },
@@ -15,6 +15,11 @@ export default defineConfig({
   },
   // The kernels are small (a few kB): inlined, so that no bundler has to find them.
   loader: { '.wasm': 'binary' },
+  // A neutral platform knows no "main", which xz-decompress has alone.
+  esbuildOptions(options) {
+    options.mainFields = ['module', 'main'];
+    options.alias = { 'stream/web': './scripts/stream-web.mjs' };
+  },
   splitting: true,
   // Deno and bundlers know Node's modules by their prefix.
   removeNodeProtocol: false,

@@ -1,5 +1,6 @@
 /** Runs the built command line as a user would. */
 import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
@@ -64,7 +65,9 @@ export function runCli(args: string[], input?: Readable | Uint8Array, options: C
       const maxRss = mark === -1 ? Number.NaN : Number.parseInt(err.slice(mark + rssMark.length), 10) * 1024;
       const stderr = mark === -1 ? err : err.slice(0, mark);
       const bytes = Buffer.concat(out);
-      resolve({ code, signal, stdout: bytes.toString(), bytes, stderr, maxRss });
+      // As a shell says it.
+      const status = signal === null ? code : 128 + constants.signals[signal];
+      resolve({ code: status, signal, stdout: bytes.toString(), bytes, stderr, maxRss });
     });
   });
 }

@@ -5,7 +5,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
-import { ExitCode, handleSignals, reportError } from './run.ts';
+import { ExitCode, handleSignals, idle, isReaderGone, reportError } from './run.ts';
 import { addSearch } from './search.ts';
 import { addVerify } from './verify.ts';
 
@@ -47,5 +47,8 @@ try {
 } catch (error) {
   // Commander has printed its own message; help and version are no errors.
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.trouble;
-  else process.exitCode = reportError(error);
+  else if (isReaderGone(error)) {
+    process.exitCode = ExitCode.ok;
+    await idle();
+  } else process.exitCode = reportError(error);
 }

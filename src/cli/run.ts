@@ -23,22 +23,36 @@ export function reportError(error: unknown): number {
   return ExitCode.trouble;
 }
 
-const signals = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
-
-/** Removes unfinished output when a signal ends the process. */
+/**
+ * Removes unfinished output when a signal ends the process, which then dies by that signal. Node's own exit may wait
+ * for ever for the compilation of what has just been running (nodejs/node#54918), and whoever pressed Ctrl-C would, too.
+ */
 export function handleSignals(): void {
-  for (const [signal, code] of Object.entries(signals)) {
-    process.on(signal, () => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
       removeUnfinished();
       if (process.stderr.isTTY === true) process.stderr.write('\r\x1b[K');
-      process.exit(code);
+      process.kill(process.pid, signal);
     });
   }
-  // A reader that has seen enough (`| head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(ExitCode.ok);
-    process.exit(reportError(error));
+  process.stdout.on('error', (error) => {
+    // Whoever writes is told, too, and ends.
+    if (!isReaderGone(error)) process.exit(reportError(error));
   });
+}
+
+/** Whether an error says that the reader of standard output has seen enough (`| head`), which is no error. */
+export function isReaderGone(error: unknown): boolean {
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'EPIPE' && syscall === 'write';
+}
+
+/** As long as compilation of what has just been running may take; see {@link handleSignals}. */
+const idleMs = 100;
+
+/** Does nothing for a moment, so that the process can end. */
+export function idle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, idleMs));
 }
 
 /** Writes to standard output, waiting while its reader is slower. */

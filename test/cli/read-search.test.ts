@@ -25,9 +25,18 @@ function place({ name, bytes, offset }: Fixture): string {
   return offset === 0 ? target : `${target},offset=${offset}`;
 }
 
+/** The options for a fixture's channels, if it has any. */
+function placeChannels({ name, channels }: Fixture): string[] {
+  return channels.flatMap((bytes, i) => {
+    const target = join(directory, `${name}.channel-${i}`);
+    if (!existsSync(target)) writeFileSync(target, bytes);
+    return ['--channel', target];
+  });
+}
+
 /** The content of a block, by the command that has been there before. */
-const extract = async (location: string, block: string) =>
-  (await runCli(['extract', location, '--block', block, '-o', '-'])).bytes;
+const extract = async (location: string, block: string, channels: string[] = []) =>
+  (await runCli(['extract', location, ...channels, '--block', block, '-o', '-'])).bytes;
 
 function offsetsOf(content: Buffer, pattern: string | Buffer): number[] {
   const offsets: number[] = [];
@@ -40,10 +49,11 @@ describe('read', () => {
   it.each(readable)('of $name gives the bytes that extract gives, from a file and from a pipe', async (fixture) => {
     const location = place(fixture);
     const { idstr, length } = fixture.truth[0] as { idstr: string; length: number };
-    const whole = await extract(location, idstr);
+    const channels = placeChannels(fixture);
+    const whole = await extract(location, idstr, channels);
     expect(whole).toHaveLength(length);
     const from = Math.floor(length / 3) + 5;
-    const args = ['--block', idstr, '--at', `${from}`, '--length', '0x5001', '--raw'];
+    const args = [...channels, '--block', idstr, '--at', `${from}`, '--length', '0x5001', '--raw'];
     const expected = whole.subarray(from, from + 0x5001);
     expect(Buffer.compare((await runCli(['read', location, ...args])).bytes, expected)).toBe(0);
     if (fixture.offset !== 0) return;
@@ -125,23 +135,24 @@ describe('search', () => {
     'of $name finds what the guest wrote, in a file and in a pipe',
     async (fixture) => {
       const location = place(fixture);
-      const expected = offsetsOf(await extract(location, block), sentence);
+      const channels = placeChannels(fixture);
+      const expected = offsetsOf(await extract(location, block, channels), sentence);
       expect(expected.length).toBeGreaterThan(10);
       const offsets = (stdout: string) =>
         stdout
           .trim()
           .split('\n')
           .map((line) => JSON.parse(line).offset);
-      const args = [sentence, '--block', block, '--json'];
+      const args = [...channels, sentence, '--block', block, '--json'];
       expect(offsets((await runCli(['search', location, ...args])).stdout)).toEqual(expected);
       const hex = Buffer.from(sentence).toString('hex');
-      const wild = ['--hex', `?${hex.slice(1, 20)} ?? ${hex.slice(22)}`, '--block', block, '--json'];
+      const wild = [...channels, '--hex', `?${hex.slice(1, 20)} ?? ${hex.slice(22)}`, '--block', block, '--json'];
       expect(offsets((await runCli(['search', location, ...wild])).stdout)).toEqual(expected);
-      const regex = ['--regex', 'THE \\w{5} leaves at (dusk|dawn)', '-i', '--block', block, '--json'];
+      const regex = [...channels, '--regex', 'THE \\w{5} leaves at (dusk|dawn)', '-i', '--block', block, '--json'];
       expect(offsets((await runCli(['search', location, ...regex])).stdout)).toEqual(expected);
       if (fixture.offset !== 0) return;
       expect(offsets((await runCli(['search', '-', ...args], createReadStream(location))).stdout)).toEqual(expected);
-      const counted = await runCli(['search', location, sentence, '--block', block, '--count']);
+      const counted = await runCli(['search', location, ...channels, sentence, '--block', block, '--count']);
       expect(counted.stdout).toBe(`${expected.length}\n`);
     },
   );
@@ -206,7 +217,7 @@ describe('search', () => {
   it('ends quietly when its reader has seen enough', () => {
     const cli = JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'));
     const command = `node ${cli} search ${path} --hex 00 | head -n 1`;
-    const out = execFileSync('bash', ['-o', 'pipefail', '-c', command], { stdio: 'pipe' }).toString();
+    const out = execFileSync('bash', ['-o', 'pipefail', '-c', command], { stdio: 'pipe', timeout: 60_000 }).toString();
     expect(out).toMatch(/^pc\.ram {3}0x\d{8} {2}00 /);
   });
 });
