@@ -11,9 +11,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-/** What a module imports: specifiers of static and dynamic imports and of exports from elsewhere. */
+/** What a module imports: specifiers of static and dynamic imports and of exports from elsewhere; no require or define. */
 const importsOf = (path: string): string[] =>
-  ts.preProcessFile(readFileSync(path, 'utf8'), true, true).importedFiles.map(({ fileName }) => fileName);
+  ts.preProcessFile(readFileSync(path, 'utf8'), true, false).importedFiles.map(({ fileName }) => fileName);
 
 /** All modules that a built file reaches by relative imports, and the other specifiers it needs. */
 function graphOf(entry: string): { modules: string[]; externals: string[] } {
