@@ -9,12 +9,17 @@ const POLYNOMIAL: u32 = 0xedb88320;
 const TABLE_BYTES: usize = 256 * 4;
 
 /**
- * Filled when the module starts, only read thereafter: workers that share a memory write the same bytes here, each
- * before its own first call.
+ * Where the tables are: the first thing that the module has in memory. Known here, so that it becomes part of each
+ * load instead of an addition of its own, which is a quarter of the time.
+ *
+ * They are filled when the module starts, and only read thereafter: workers that share a memory write the same bytes
+ * here, each before its own first call.
  */
+const TABLES: usize = 1024;
 const tables: usize = memory.data(8192, 8);
 
 function fillTables(): void {
+  if (tables != TABLES) unreachable();
   for (let byte: u32 = 0; byte < 256; byte++) {
     let crc = byte;
     for (let bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (POLYNOMIAL & (0 - (crc & 1)));
@@ -27,22 +32,27 @@ function fillTables(): void {
 }
 fillTables();
 
-/** The effect of the byte whose value times 4 is in bits 2 to 9 of `index`, by table `k`. */
-// @ts-ignore: decorator
-@inline
-function effect(index: u64, k: usize): u32 {
-  return load<u32>(tables + k * TABLE_BYTES + (<usize>index & 0x3fc));
-}
+/** Where table k is. */
+const T0: usize = TABLES;
+const T1: usize = T0 + 1024;
+const T2: usize = T1 + 1024;
+const T3: usize = T2 + 1024;
+const T4: usize = T3 + 1024;
+const T5: usize = T4 + 1024;
+const T6: usize = T5 + 1024;
+const T7: usize = T6 + 1024;
 
-/** The next 8 bytes. */
+/** The next 8 bytes; each finds its effect in the table for the number of bytes that follow it. */
 // @ts-ignore: decorator
 @inline
 function advance(crc: u32, at: usize): u32 {
-  const word = load<u64>(at) ^ <u64>crc;
-  return (
-    effect(word << 2, 7) ^ effect(word >> 6, 6) ^ (effect(word >> 14, 5) ^ effect(word >> 22, 4)) ^
-    (effect(word >> 30, 3) ^ effect(word >> 38, 2) ^ (effect(word >> 46, 1) ^ effect(word >> 54, 0)))
-  );
+  const low = load<u32>(at) ^ crc;
+  const high = load<u32>(at, 4);
+  const a = load<u32>((low << 2) & 0x3fc, T7) ^ load<u32>((low >> 6) & 0x3fc, T6);
+  const b = load<u32>((low >> 14) & 0x3fc, T5) ^ load<u32>((low >> 22) & 0x3fc, T4);
+  const c = load<u32>((high << 2) & 0x3fc, T3) ^ load<u32>((high >> 6) & 0x3fc, T2);
+  const d = load<u32>((high >> 14) & 0x3fc, T1) ^ load<u32>((high >> 22) & 0x3fc, T0);
+  return a ^ b ^ (c ^ d);
 }
 
 /** Two pages at a time: each step of one waits for its step before, so the other fills the time. */
