@@ -1,0 +1,49 @@
+/**
+ * Every fixture cut where a record begins and at random offsets: an error with its place, or the content that the slow
+ * reader finds; never a crash or a hang. VMFERRY_CUTS changes the number of random offsets.
+ */
+import { describe, expect, it } from 'vitest';
+import { loadFixtures } from '../fixture-files.ts';
+import { recordBoundaries } from '../oracle/slow-reader.ts';
+import { compareReaders, seededRandom } from './read-fast.ts';
+
+const fixtures = loadFixtures();
+const randomCuts = Number(process.env.VMFERRY_CUTS ?? 500);
+/** A multifd set takes longer to read: of its main stream not every cut is tried. */
+const setCuts = Math.min(30, randomCuts);
+
+it('has fixtures to damage', () => {
+  expect(fixtures.length).toBeGreaterThanOrEqual(8);
+});
+
+describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
+  const boundaries = recordBoundaries(bytes, offset);
+
+  it('reads whole as the slow reader does', async () => {
+    expect(await compareReaders(bytes, offset, { channels })).toBe('equal');
+  });
+
+  it('is refused when cut at any record boundary, but after its EOF byte', async () => {
+    const equal: number[] = [];
+    const most = channels.length > 0 ? setCuts : boundaries.length;
+    const step = Math.ceil(boundaries.length / most);
+    for (const [i, cut] of boundaries.entries()) {
+      if (i % step !== 0) continue;
+      if (cut >= bytes.length || cut < offset) continue;
+      if ((await compareReaders(bytes.slice(0, cut), offset, { channels })) === 'equal') equal.push(cut);
+    }
+    // Right after EOF the stream is complete, only without its description.
+    expect(equal.length).toBeLessThanOrEqual(1);
+    for (const cut of equal) expect(bytes[cut - 1]).toBe(0);
+  });
+
+  const cuts = channels.length > 0 ? setCuts : randomCuts;
+  it(`is refused when cut at ${cuts} random offsets`, async () => {
+    const random = seededRandom(bytes.length);
+    for (let i = 0; i < cuts; i++) {
+      const cut = Math.floor(random() * bytes.length);
+      const outcome = await compareReaders(bytes.slice(0, cut), offset, { channels });
+      if (outcome === 'equal') expect(bytes[cut - 1]).toBe(0);
+    }
+  });
+});
