@@ -1,6 +1,7 @@
 /**
- * Every fixture cut where a record begins and at random offsets: an error with its place, or the content that the slow
- * reader finds; never a crash or a hang. VMFERRY_CUTS changes the number of random offsets.
+ * Every fixture cut where a record begins, where there are many at some of them, and at random offsets: an error with
+ * its place, or the content that the slow reader finds; never a crash or a hang. VMFERRY_CUTS is the number of random
+ * offsets; half of the most cuts between records.
  */
 import { describe, expect, it } from 'vitest';
 import { loadFixtures } from '../fixture-files.ts';
@@ -23,12 +24,13 @@ describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
     expect(await compareReaders(bytes, offset, { channels })).toBe('equal');
   });
 
-  it('is refused when cut at any record boundary, but after its EOF byte', async () => {
+  it('is refused when cut between records, but after its EOF byte', async () => {
     const equal: number[] = [];
-    const most = channels.length > 0 ? setCuts : boundaries.length;
+    const most = channels.length > 0 ? setCuts : 2 * randomCuts;
     const step = Math.ceil(boundaries.length / most);
     for (const [i, cut] of boundaries.entries()) {
-      if (i % step !== 0) continue;
+      // All of the last ones: there every section is another.
+      if (i % step !== 0 && (channels.length > 0 || i < boundaries.length - 100)) continue;
       if (cut >= bytes.length || cut < offset) continue;
       if ((await compareReaders(bytes.slice(0, cut), offset, { channels })) === 'equal') equal.push(cut);
     }
