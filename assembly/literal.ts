@@ -16,34 +16,36 @@ const LONG: u32 = 512;
 // @ts-ignore: decorator
 @inline
 export function copyLiteral(to: usize, from: usize, length: u32): void {
-  if (length < 4) {
+  if (length > 16) {
+    if (length <= 32) {
+      const last = length - 16;
+      copy16(to, from);
+      copy16(to + last, from + last);
+    } else if (length <= 64) {
+      const last = length - 32;
+      copy32(to, from);
+      copy32(to + last, from + last);
+    } else if (length < LONG) {
+      const last = length - 64;
+      for (let at: u32 = 0; at < last; at += 64) copy64(to + at, from + at);
+      copy64(to + last, from + last);
+    } else {
+      memory.copy(to, from, length);
+    }
+  } else if (length > 8) {
+    const last = length - 8;
+    store<u64>(to, load<u64>(from));
+    store<u64>(to + last, load<u64>(from + last));
+  } else if (length > 3) {
+    const last = length - 4;
+    store<u32>(to, load<u32>(from));
+    store<u32>(to + last, load<u32>(from + last));
+  } else {
     const middle = length >> 1;
     const last = length - 1;
     store<u8>(to, load<u8>(from));
     store<u8>(to + middle, load<u8>(from + middle));
     store<u8>(to + last, load<u8>(from + last));
-  } else if (length <= 8) {
-    const last = length - 4;
-    store<u32>(to, load<u32>(from));
-    store<u32>(to + last, load<u32>(from + last));
-  } else if (length <= 16) {
-    const last = length - 8;
-    store<u64>(to, load<u64>(from));
-    store<u64>(to + last, load<u64>(from + last));
-  } else if (length <= 32) {
-    const last = length - 16;
-    copy16(to, from);
-    copy16(to + last, from + last);
-  } else if (length <= 64) {
-    const last = length - 32;
-    copy32(to, from);
-    copy32(to + last, from + last);
-  } else if (length < LONG) {
-    const last = length - 64;
-    for (let at: u32 = 0; at < last; at += 64) copy64(to + at, from + at);
-    copy64(to + last, from + last);
-  } else {
-    memory.copy(to, from, length);
   }
 }
 
