@@ -47,7 +47,9 @@ export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Gene
     const records = findRecords(window, end, ignoreShared);
     if (records === undefined && !isAll) continue;
     if (records === undefined) return undefined;
-    const pageSize = judge(candidates.map((size) => walk(window, records, end, size)));
+    // Flags apart: no page lies beyond all RAM.
+    const ramBytes = Number(window.view.getBigUint64(window.position));
+    const pageSize = judge(candidates.map((size) => walk(window, records, end, ramBytes, size)));
     if (pageSize !== undefined || isAll) return pageSize;
   }
   return undefined;
@@ -94,7 +96,7 @@ interface Walk {
 }
 
 /** Goes through records as if pages were of this size. */
-function walk({ bytes, view }: ByteWindow, first: number, limit: number, pageSize: number): Walk {
+function walk({ bytes, view }: ByteWindow, first: number, limit: number, ramBytes: number, pageSize: number): Walk {
   const result: Walk = { pageSize, fits: true, data: false, zeroPages: 0, step: undefined };
   let afterData = false;
   let isSteady = true;
@@ -107,6 +109,12 @@ function walk({ bytes, view }: ByteWindow, first: number, limit: number, pageSiz
     const isPage = kind === RamFlag.page || kind === RamFlag.zero;
     const isEnd = flags === RamFlag.eos && offset === 0;
     const isFirst = at === first;
+    // Deltas and compressed pages say nothing of the page size; what follows them is not looked at.
+    if ((kind === RamFlag.xbzrle || kind === RamFlag.compressPage) && !isFirst && offset < ramBytes) {
+      result.data ||= afterData;
+      break;
+    }
+    if (isPage && offset >= ramBytes) return { ...result, fits: false };
     if ((!isPage && !isEnd) || offset % pageSize !== 0 || (isFirst && (flags & RamFlag.continue) !== 0)) {
       return { ...result, fits: false };
     }

@@ -311,7 +311,20 @@ describe('RAM records', () => {
           }
         },
       ),
-      { numRuns: 60 },
+      // A page of bytes that look like records of smaller pages.
+      {
+        numRuns: 60,
+        examples: [
+          [
+            [
+              { block: 'a', page: 0, kind: 'data', value: 8, names: false },
+              { block: 'a', page: 0, kind: 'delta', value: 1, names: false },
+            ],
+            1,
+            1,
+          ],
+        ],
+      },
     );
   });
 });
