@@ -1,5 +1,13 @@
 /** Collects findings; like ones (same code, section and block) are squashed into one with a count. */
-import type { Finding, FindingCode, Place, Severity } from '../wire/migration-error.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import {
+  type Finding,
+  type FindingCode,
+  makeFinding,
+  type Place,
+  type PlaceOrigin,
+  type Severity,
+} from '../wire/migration-error.ts';
 
 export interface CountedFinding extends Finding {
   /** How many there were. `message` and `place` are those of the first. */
@@ -45,4 +53,16 @@ export class FindingLog {
   get hasErrors(): boolean {
     return [...this.#byKey.values()].some(({ severity }) => severity === 'error');
   }
+}
+
+/** Pages that were discarded and did not come again, of which `page` is the first. */
+export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
+  const message = 'pages discarded at the switchover never came again: the preempt channel may be missing';
+  return makeFinding('pages-lost', message, {
+    ...origin,
+    offset: 0,
+    section: 'ram',
+    block: block.idstr,
+    page,
+  });
 }

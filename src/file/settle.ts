@@ -7,7 +7,8 @@ import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { type Finding, MigrationError, makeFinding, type PlaceOrigin } from '../wire/migration-error.ts';
+import { MigrationError } from '../wire/migration-error.ts';
+import { lostPagesFinding } from './finding-log.ts';
 import type { FlowOptions, MigrationFile } from './open.ts';
 
 /** Takes RAM in: a store, or a set of raw images. */
@@ -104,18 +105,6 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   const lost = sink.lostPage?.();
   if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
   return settled;
-}
-
-/** Pages that were discarded and did not come again, of which `page` is the first. */
-export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
-  const message = 'pages discarded at the switchover never came again: the preempt channel may be missing';
-  return makeFinding('pages-lost', message, {
-    ...origin,
-    offset: 0,
-    section: 'ram',
-    block: block.idstr,
-    page,
-  });
 }
 
 function tooMuchState(file: MigrationFile, device: DeviceSection, bytes: number): MigrationError {

@@ -8,8 +8,7 @@ import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import type { Place, PlaceOrigin } from '../wire/migration-error.ts';
-import { FindingLog } from './finding-log.ts';
-import { lostPagesFinding } from './settle.ts';
+import { FindingLog, lostPagesFinding } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
 const maxListed = 100_000;
