@@ -11,10 +11,11 @@ import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.t
 import type { RamBlock } from '../vm/ram-block.ts';
 import { formatBytes, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-interface ExtractOptions extends InputOptions {
+interface ExtractOptions extends InputOptions, PhysicalOptions {
   block?: string;
   output?: string;
   all?: string;
@@ -23,26 +24,31 @@ interface ExtractOptions extends InputOptions {
 }
 
 export function addExtract(program: Command): void {
-  addInput(program.command('extract'))
-    .description('Write RAM blocks as raw images; pages never sent and zero pages are holes.')
+  const command = addInput(program.command('extract'))
+    .description('Write RAM blocks, or guest-physical memory; pages never sent and zero pages are holes.')
     .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
     .option('-o, --output <OUT>', 'where to write the block; - for standard output')
-    .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)')
-    .addOption(scratchOption('where `-o -` keeps the RAM of a stream while it is read'))
+    .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)');
+  addPhysicalOptions(command)
+    .addOption(scratchOption('where `-o -`, --physical and --elf keep the RAM of a stream that must be gathered first'))
     .option('--json', 'print what was written as JSON')
     .addHelpText(
       'after',
       `
+--physical and --elf are for pc and q35 machines: what is where is found out from the devices' state, and told.
 The output appears whole or not at all. Files are made readable for their owner only, as QEMU makes them.
 
 Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry extract guest.migration --all ram/
   vmferry extract guest.migration --block pc.ram -o - | strings | less
+  vmferry extract guest.migration --physical -o memory.raw
+  vmferry extract guest.migration --elf -o guest.core
   vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw
   vmferry extract main --channel channel0 --channel channel1 --all ram/`,
     )
     .action(async (location: string, options: ExtractOptions) => {
+      if (isPhysical(options)) return writePhysical(location, options);
       requireOneTarget(options);
       await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
