@@ -6,6 +6,8 @@
  *     4     4  length of the table
  *    48        entries: u8 type, u8 length, ...
  *
+ * The table's checksum is not in it: the firmware computes that of the copy that the guest sees.
+ *
  *    an entry of type 1, 40 bytes: 2 u32 node · 8 u64 base · 16 u64 length · 28 u32 flags (1 enabled, 2 hot-pluggable)
  */
 
@@ -17,8 +19,8 @@ export const maxAcpiBytes = 2 << 20;
 
 /** Of a table: room for hundreds of nodes and thousands of CPUs. */
 const maxTableBytes = 128 << 10;
-/** Places that look like the table's beginning. */
-const maxTried = 64;
+/** Places that begin like the table. */
+const maxTried = 256;
 
 export interface MemoryNode {
   node: number;
@@ -42,16 +44,17 @@ export function findMemoryNodes(tables: Uint8Array): MemoryNode[] | undefined {
     const length = view.getUint32(at + 4, true);
     if (length < headBytes || length > Math.min(maxTableBytes, tables.length - at)) continue;
     tried++;
-    const sum = tables.subarray(at, at + length).reduce((total, byte) => (total + byte) & 0xff, 0);
-    if (sum === 0) return decodeNodes(new DataView(tables.buffer, tables.byteOffset + at, length));
+    const nodes = decodeNodes(new DataView(tables.buffer, tables.byteOffset + at, length));
+    if (nodes !== undefined) return nodes;
   }
   return undefined;
 }
 
+/** Undefined if the entries do not end with the table, or say of no memory. */
 function decodeNodes(table: DataView): MemoryNode[] | undefined {
   const nodes = new Map<number, MemoryNode>();
-  for (let at = headBytes; at + 2 <= table.byteLength; ) {
-    const length = table.getUint8(at + 1);
+  for (let at = headBytes; at < table.byteLength; ) {
+    const length = at + 1 < table.byteLength ? table.getUint8(at + 1) : 0;
     if (length < 2 || at + length > table.byteLength) return undefined;
     if (table.getUint8(at) === 1 && length >= entryBytes && (table.getUint32(at + 28, true) & 3) === 1) {
       const node = table.getUint32(at + 2, true);
@@ -64,5 +67,6 @@ function decodeNodes(table: DataView): MemoryNode[] | undefined {
     }
     at += length;
   }
-  return [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
+  const found = [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
+  return found.length === 0 ? undefined : found;
 }
