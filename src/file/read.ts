@@ -16,8 +16,8 @@ import { settle } from './settle.ts';
 
 /** Ranges up to this size are kept in memory. */
 const maxKept = 16 << 20;
-/** Bytes handed on at a time. */
-const pieceBytes = 1 << 20;
+/** Bytes handed on at a time: what is still in the processor's cache when it is written. */
+const pieceBytes = 256 << 10;
 const defaultLength = 256;
 
 export interface RangeOptions {
