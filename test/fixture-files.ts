@@ -13,6 +13,8 @@ export interface Fixture {
   offset: number;
   /** Of the stopped source's RAM, block by block. */
   truth: { idstr: string; length: number; sha256: string }[];
+  /** What QEMU's own dump of the guest was. */
+  core?: { length: number; sha256: string };
 }
 
 /** A migration in several files. */
@@ -42,7 +44,7 @@ export function loadFixtures(): Fixture[] {
   const files = readdirSync(folder);
   return listFixtures()
     .filter(({ about }) => about.preempt === undefined)
-    .map(({ name, about: { offset = 0, truth, channels = [] } }) => {
+    .map(({ name, about: { offset = 0, truth, channels = [], core } }) => {
       const file = files.includes(`${name}.bin.gz`) ? `${name}.bin.gz` : `${name}.bin`;
       const ofChannels = (channels as { file: string }[]).map((channel) => readContent(channel.file));
       return {
@@ -52,6 +54,7 @@ export function loadFixtures(): Fixture[] {
         channels: ofChannels,
         offset: offset as number,
         truth,
+        ...(core === undefined ? {} : { core: core as NonNullable<Fixture['core']> }),
       };
     });
 }

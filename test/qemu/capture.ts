@@ -211,7 +211,8 @@ async function recover(source: Qemu, destination: Qemu, recorder: Recorder, path
   await source.execute('migrate', { uri: recorder.uri, resume: true });
 }
 
-async function versionOf(qemu: Qemu): Promise<string> {
+/** Version and package, as QEMU says them. */
+export async function versionOf(qemu: Qemu): Promise<string> {
   type Version = { qemu: { major: number; minor: number; micro: number }; package: string };
   const { qemu: number, package: name } = await qemu.execute<Version>('query-version');
   return `${number.major}.${number.minor}.${number.micro} (${name})`;

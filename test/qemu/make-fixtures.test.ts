@@ -12,12 +12,13 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { type Capture, type CaptureOptions, capture, versionOf } from './capture.ts';
 import { type FillKind, guestPage } from './guest.ts';
 import { loadCapture } from './load.ts';
 import { writePage } from './machine.ts';
+import { dumpMemory, save, startPhysical } from './physical-guest.ts';
 import { lacksQemu } from './require.ts';
-import { differences } from './truth.ts';
+import { differences, findAddresses, readTruth, type Truth } from './truth.ts';
 import type { Workload } from './workload.ts';
 
 const fixtures = fileURLToPath(new URL('../fixtures/', import.meta.url));
@@ -193,14 +194,44 @@ describe.skipIf(!process.env.VMFERRY_MAKE_FIXTURES || lacksQemu('7.2', '10.0'))(
   });
 });
 
-function writeFixture(name: string, made: Capture): void {
+/** Several CPUs in long mode, RAM on both sides of the PCI hole; beside the stream, what a dump of it is. */
+describe.skipIf(!process.env.VMFERRY_MAKE_FIXTURES || lacksQemu('10.0'))('fixtures', () => {
+  test('q35-smp-10.0', async () => {
+    const machine = 'q35,max-ram-below-4g=3M,acpi=off';
+    await using qemu = await startPhysical({ version: '10.0', machine, ram: '4M', isLong: true, cpus: 3 });
+    const truth = await readTruth(qemu, qemu.dir, await findAddresses(qemu));
+    const core = readFileSync(await dumpMemory(qemu));
+    const bytes = readFileSync(await save(qemu));
+    expect([...truth.keys()].sort()).toEqual(['pc.bios', 'pc.ram', 'pc.rom']);
+    expect(readFileSync(truth.get('pc.rom')!.path).every((byte) => byte === 0)).toBe(true);
+    const about = {
+      qemu: await versionOf(qemu),
+      arguments: `-accel tcg -nodefaults -no-user-config -vga none -S -M ${machine} -m 4M -smp 3 -bios bios.bin`,
+      route: 'exec',
+      capabilities: [],
+      parameters: {},
+      file: write('q35-smp-10.0.bin', bytes),
+      length: bytes.length,
+      sha256: sha256(bytes),
+      truth: describeTruth(truth),
+      core: { length: core.length, sha256: sha256(core) },
+    };
+    write('q35-smp-10.0.json', Buffer.from(`${JSON.stringify(about, null, 2)}\n`));
+  });
+});
+
+function write(file: string, bytes: Uint8Array): string {
+  expect(bytes.length, file).toBeLessThan(1 << 20);
   mkdirSync(fixtures, { recursive: true });
+  writeFileSync(`${fixtures}${file}`, bytes);
+  return file;
+}
+
+const describeTruth = (truth: Truth) =>
+  [...truth].map(([idstr, { path, length }]) => ({ idstr, length, sha256: sha256(readFileSync(path)) }));
+
+function writeFixture(name: string, made: Capture): void {
   const isPacked = made.route === 'mapped-ram' || made.parameters['multifd-compression'] === 'none';
-  const write = (file: string, bytes: Uint8Array) => {
-    expect(bytes.length, file).toBeLessThan(1 << 20);
-    writeFileSync(`${fixtures}${file}`, bytes);
-    return file;
-  };
   const writeOne = (file: string, bytes: Uint8Array) =>
     isPacked ? write(`${file}.gz`, gzipSync(bytes, { level: 9 })) : write(file, bytes);
   const bytes = readFileSync(made.file);
@@ -234,7 +265,7 @@ function writeFixture(name: string, made: Capture): void {
     ...(made.channels && !made.parts
       ? { returnFile: write(`${name}.return.bin`, readFileSync(made.channels[0]!.returnFile)) }
       : {}),
-    truth: [...made.truth].map(([idstr, { path, length }]) => ({ idstr, length, sha256: sha256(readFileSync(path)) })),
+    truth: describeTruth(made.truth),
   };
   write(`${name}.json`, Buffer.from(`${JSON.stringify(about, null, 2)}\n`));
 }
