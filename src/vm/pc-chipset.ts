@@ -134,12 +134,17 @@ const shownBlocks: readonly [id: number, block: string, register: number][] = [
   [0x1b36_0100, 'qxl.vrom', 2],
   [0x1af4_1050, 'vga.vram', 0],
   [0x15ad_0405, 'vga.vram', 1],
+  [0x15ad_0405, 'vmsvga.fifo', 2],
 ];
 
 const memoryEnabled = 0x02;
 
-/** The name of the PCI device that a RAM block belongs to, with the slash, such as `0000:00:02.0/`. */
+/** A block of the VMware VGA, of which there is one, that QEMU does not name after its device. */
+const unprefixed = 'vmsvga.fifo';
+
+/** The name of the PCI device that a RAM block belongs to, with the slash, such as `0000:00:02.0/`; '' for any. */
 export function pciPrefix(idstr: string): string | undefined {
+  if (idstr === unprefixed) return '';
   return /^(?:[0-9a-f]{4}:)?(?:[0-9a-f]{2}:)*[0-9a-f]{2}\.[0-7]\//i.exec(idstr)?.[0];
 }
 

@@ -130,7 +130,7 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
 }
 
 /** Blocks that QEMU makes for a machine beside its RAM. */
-const machineBlock = /^(pc\.rom|pc\.bios|isa-bios|system\.flash[01]|vmsvga\.fifo|\/rom@.*)$/;
+const machineBlock = /^(pc\.rom|pc\.bios|isa-bios|system\.flash[01]|\/rom@.*)$/;
 
 /** Whether a block may be RAM or a memory device: QEMU names it `pc.ram` or as the memory backend. */
 function isBackend({ idstr }: RamBlock): boolean {

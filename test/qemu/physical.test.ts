@@ -5,6 +5,7 @@
 import { execFile } from 'node:child_process';
 import { createReadStream, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
@@ -245,6 +246,23 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     await expectSeen(qemu, image, [low(0xa0000), [0xc0000, ramEnd - 0xc0000]]);
     const piped = await runCli(['extract', '-', '--physical', '-o', '-'], createReadStream(saved));
     expect(piped.bytes.equals(bytesAt(image, 0, ramEnd))).toBe(true);
+  });
+
+  const displays = ['cirrus-vga', 'virtio-vga', 'vmware-svga', 'bochs-display', 'secondary-vga'];
+  test.each(isFull ? displays : [])('the memory of a %s, as firmware places it', async (device) => {
+    for (const version of ['7.2', '10.0'] as const) {
+      const args = ['-device', device];
+      await using qemu = await startPhysical({ version, machine: 'pc', ram: '32M', args, neverRuns: true });
+      await qemu.execute('cont');
+      const isPlaced = async () =>
+        (await readMap(qemu)).some(({ start, name }) => start < 0xfffc0000 && /vram/.test(name));
+      for (const until = performance.now() + 20_000; !(await isPlaced()) && performance.now() < until; )
+        await sleep(50);
+      await qemu.execute('stop');
+      expect(await isPlaced()).toBe(true);
+      const dumped = await dumpMemory(qemu);
+      await expectSameCore(qemu, await save(qemu), dumped);
+    }
   });
 
   test('what cannot be laid out is refused, and nothing is written', async () => {

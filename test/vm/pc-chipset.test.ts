@@ -87,6 +87,13 @@ describe('where a PCI device shows a block', () => {
     expect(where({ 16: 0xc, 23: 0xff })).toBe('hidden');
   });
 
+  it('is found without the device in its name', () => {
+    const device = pciDevice('0000:00:05.0/vmware_vga', 0x15ad_0405, { 4: 7, 27: 0xfe });
+    expect(findShown([vga(), device], 'vmsvga.fifo')).toBe(0xfe000000);
+    expect(findShown([vga()], 'vmsvga.fifo')).toBeUndefined();
+    expect(findShown([device], 'pc.rom')).toBeUndefined();
+  });
+
   it('is in the register for a ROM, if that is on', () => {
     expect(where({ 48: 1, 51: 0xfe }, 'vga.rom')).toBe(0xfe000000);
     expect(where({ 48: 0, 51: 0xfe }, 'vga.rom')).toBe('hidden');
