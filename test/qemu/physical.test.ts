@@ -204,6 +204,8 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     expect(statSync(image).size).toBe(report.ramEnd);
     options.check?.(report);
     await expectSeen(qemu, image, options.seen);
+    // What the guest wrote to the window went to the second 64 KiB of video memory.
+    if (options.prepare) expect(bytesAt(image, 0xa1234, 4).readUInt32LE()).toBe(0xa1234);
     const core = await expectSameCore(qemu, saved, dumped, ...(options.options ?? []));
     if (options.isLong === true) await expectDebuggable(core, options.cpus ?? 1);
   });
