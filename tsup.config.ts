@@ -7,7 +7,7 @@ export default defineConfig({
   platform: 'neutral',
   external: [/^node:/],
   // For browsers without a bundler; chunks of their own, loaded when they are needed (THIRD-PARTY.md).
-  noExternal: ['fflate', 'xz-decompress'],
+  noExternal: ['pako', 'xz-decompress'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },

@@ -176,10 +176,24 @@ export async function* unzstd(
   if (!isWhole) throw new Error('unexpected end of data');
 }
 
-/** Unpacks a raw deflate stream, and does not look at what follows it. */
+/** Unpacks a raw deflate stream to at most `length` bytes, and does not look at what follows it. */
 export async function inflateRaw(packed: Uint8Array, length: number): Promise<Uint8Array> {
-  const { inflateSync } = await loadLibrary('deflate', 'fflate', () => import('fflate'));
-  return inflateSync(packed, { out: new Uint8Array(length) });
+  const { Inflate } = await loadLibrary('deflate', 'pako', () => import('./inflate.ts'));
+  const stream = new Inflate({ raw: true, chunkSize: length });
+  let unpacked: Uint8Array | undefined;
+  const full = new Error('full');
+  stream.onData = (chunk) => {
+    unpacked = chunk;
+    if (chunk.length === length) throw full;
+  };
+  try {
+    stream.push(packed);
+  } catch (error) {
+    if (error !== full) throw error;
+  }
+  if (stream.err !== 0) throw new Error(stream.msg);
+  if (unpacked === undefined) throw new Error('unexpected end of data');
+  return unpacked;
 }
 
 async function loadLibrary<Library>(format: string, name: string, load: () => Promise<Library>): Promise<Library> {
