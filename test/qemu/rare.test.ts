@@ -45,6 +45,7 @@ for (const version of qemuVersions) {
   add('postcopy with preemption', preempt, asks, is10);
   add('postcopy, broken and recovered', { ...plain, breaks: 1 }, {}, is10);
   add('postcopy with preemption, broken and recovered', { ...preempt, breaks: 1 });
+  add('postcopy, broken twice', { ...plain, breaks: 2 });
 
   const pc = { version, machine: 'pc', route: 'exec' } as const;
   const memory = (id: string, size: string, more = '') => [
