@@ -6,8 +6,8 @@ export default defineConfig({
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
-  // For browsers without a bundler; chunks of their own, loaded when they are needed (THIRD-PARTY.md).
-  noExternal: ['pako', 'xz-decompress'],
+  // For browsers without a bundler (THIRD-PARTY.md); decompressors are chunks of their own, loaded when they are needed.
+  noExternal: ['jsonc-parser', 'pako', 'xz-decompress'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },

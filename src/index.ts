@@ -69,6 +69,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 
 export type { ChannelReport } from './file/channels.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
+export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
@@ -140,11 +141,26 @@ export {
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export {
+  type DeviceState,
+  decodeDevice,
+  isStruct,
+  type StateField,
+  type StateStruct,
+  type StateValue,
+} from './vm/device-state.ts';
+export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
 export { discardedState, PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
+export type {
+  DeviceDescription,
+  FieldDescription,
+  StateDescription,
+  VmDescription,
+} from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
 export { type Domain, findDomain } from './wire/libvirt-header.ts';

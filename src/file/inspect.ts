@@ -2,7 +2,7 @@
 import { originOf } from '../io/byte-source.ts';
 import type { Compression } from '../io/compression.ts';
 import { PageKind } from '../kernel/page-batch.ts';
-import type { Boundary, PageSizeFrom, SectionKind } from '../vm/flow.ts';
+import type { Boundary, Description, PageSizeFrom, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
@@ -225,8 +225,7 @@ function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspe
     ),
     sectionsOmitted: survey.sectionsOmitted,
     commands: survey.commands.map(({ code: _, ...command }) => command),
-    description:
-      description === undefined ? null : reportDescription(description.offset, description.length, description.value),
+    description: description === undefined ? null : reportDescription(description),
     length: survey.end === undefined ? null : survey.end - file.offset,
     dirtyBitmaps: [...survey.dirtyBitmaps.values()],
     findings: survey.findings.list(),
@@ -263,10 +262,8 @@ function reportBlock(block: RamBlock, pages: PageCounts, isIgnored: boolean): In
   };
 }
 
-function reportDescription(offset: number, length: number, value: unknown): NonNullable<Inspection['description']> {
-  const root = value as { page_size?: unknown; devices?: unknown } | null | undefined;
-  const pageSize = typeof root?.page_size === 'number' ? root.page_size : null;
-  return { offset, length, pageSize, devices: Array.isArray(root?.devices) ? root.devices.length : 0 };
+function reportDescription({ offset, length, parsed }: Description): NonNullable<Inspection['description']> {
+  return { offset, length, pageSize: parsed?.pageSize ?? null, devices: parsed?.devices.length ?? 0 };
 }
 
 /** Pages of a block that fall into each of `cells` equal ranges, by `PageKind`: what a map of memory is drawn from. */

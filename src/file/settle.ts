@@ -86,8 +86,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         break;
       case 'device':
         if (options.devices !== true) break;
-        deviceBytes += item.device.data.length;
-        if (deviceBytes > maxDeviceBytes) throw tooMuchState(file, item.device, deviceBytes);
+        deviceBytes = countDeviceBytes(file, item.device, deviceBytes);
         settled.devices.push(item.device);
         break;
       case 'description':
@@ -107,9 +106,12 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   return settled;
 }
 
-function tooMuchState(file: MigrationFile, device: DeviceSection, bytes: number): MigrationError {
-  return new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
-    ...placeIn(file.source, device.offset),
-    section: device.name,
+/** Adds a device's bytes to what is kept. @throws MigrationError `limit-exceeded` */
+export function countDeviceBytes(file: MigrationFile, { name, offset, data }: DeviceSection, before: number): number {
+  const bytes = before + data.length;
+  if (bytes <= maxDeviceBytes) return bytes;
+  throw new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
+    ...placeIn(file.source, offset),
+    section: name,
   });
 }

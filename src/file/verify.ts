@@ -104,7 +104,7 @@ class Checks {
   /** What can be said only at the end. */
   finish(): void {
     const { survey } = this;
-    if (survey.description?.value !== undefined) this.#checkDescription(readDeviceSizes(survey.description.value));
+    if (survey.description?.parsed !== undefined) this.#checkDescription(readDeviceSizes(survey.description.parsed));
     else if (survey.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
     const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);

@@ -6,6 +6,7 @@
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
+import type { VmDescription } from '../wire/device-description.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import type { Finding, Place, PlaceOrigin } from '../wire/migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
@@ -63,8 +64,13 @@ export interface Description {
   offset: number;
   length: number;
   text: string;
-  /** The parsed JSON; undefined if it is none, or nested too deep. */
-  value: unknown;
+  /** What it says; undefined if it is no JSON, or nested too deep. */
+  parsed: VmDescription | undefined;
+  /**
+   * The JSON as JSON.parse gives it, when asked for: of list elements, which repeat their keys, only the last is left.
+   * Undefined as above.
+   */
+  readonly value: unknown;
 }
 
 /**

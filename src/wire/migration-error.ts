@@ -45,7 +45,7 @@ export const findingCodes = {
   'bad-package': ['error', 'an embedded (packaged) stream that does not fit its stated length'],
   'bad-device-section': ['error', 'a device section whose end cannot be found'],
   'bad-iterable': ['error', 'a body of a known iterable section that breaks its format'],
-  'bad-description': ['warning', 'a VM description that is not valid JSON, or too deep'],
+  'bad-description': ['warning', 'a VM description that is not valid JSON, too deep, or has values that cannot be'],
   'bad-block-list': ['error', 'a RAM block list that contradicts itself'],
   'bad-ram-record': ['error', 'a RAM record with impossible flags'],
   'unknown-block': ['error', 'a page of a RAM block that was not listed'],

@@ -68,11 +68,10 @@ export function* decodeStream(
   yield* decodeItems(window, state, undefined);
   if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
-    const description = yield* decodeDescription(window);
-    if (description.value === undefined) {
+    const { description, problems } = yield* decodeDescription(window);
+    for (const problem of problems) {
       const place = window.place(description.offset);
-      const message = 'expected JSON in the VM description';
-      yield { kind: 'finding', finding: makeFinding('bad-description', message, place) };
+      yield { kind: 'finding', finding: makeFinding('bad-description', problem, place) };
     }
     yield { kind: 'description', description };
   }

@@ -6,6 +6,7 @@ import { MemoryFile } from '../../src/io/memory-file.ts';
 import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
+import { makeDescription } from '../../src/wire/vm-description.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
 import { BlockModel, Feeder, type Pass, passes } from './pages.ts';
 import { RecordingFile } from './recording-file.ts';
@@ -52,7 +53,7 @@ const timer: DeviceSection = {
 const descriptionOf = (pageSize: number): Description => {
   const fields = [{ name: 'data', size: 18, type: 'buffer' }];
   const value = { page_size: pageSize, devices: [{ name: 'timer', instance_id: 2, version: 5, fields }] };
-  return { offset: 0, length: 0, text: JSON.stringify(value), value };
+  return makeDescription(0, 0, JSON.stringify(value));
 };
 
 async function build(shape: Shape, file: MemoryFile): Promise<{ store: MappedRamStore; models: BlockModel[] }> {

@@ -1,0 +1,71 @@
+/** The state of all devices of a file, each read by its description. */
+import { type DeviceState, decodeDevice } from '../vm/device-state.ts';
+import type { Configuration, DeviceSection } from '../vm/flow.ts';
+import type { SavedVm } from '../vm/saved-vm.ts';
+import type { DeviceDescription, VmDescription } from '../wire/device-description.ts';
+import { type Finding, MigrationError } from '../wire/migration-error.ts';
+import type { MigrationFile } from './open.ts';
+import { countDeviceBytes } from './settle.ts';
+
+export interface ReadDevices {
+  /** In stream order. */
+  devices: DeviceState[];
+  /** Undefined: the file has none, or one that is no JSON. */
+  description: VmDescription | undefined;
+  configuration: Configuration | undefined;
+  /** What the reader noticed of severity `error` and could read past. */
+  errors: Finding[];
+  /** What stopped the reading, if something did: `devices` are those before it. */
+  error: Finding | undefined;
+}
+
+/**
+ * Reads the device sections of a file: all of it but the pages, which in a mapped-ram file are not read at all.
+ * A file that breaks off gives the devices before, without what the description would have said.
+ */
+export async function readDevices(file: MigrationFile): Promise<ReadDevices> {
+  const sections: DeviceSection[] = [];
+  const read: ReadDevices = {
+    devices: [],
+    description: undefined,
+    configuration: undefined,
+    errors: [],
+    error: undefined,
+  };
+  let bytes = 0;
+  try {
+    for await (const item of file.flow({ read: 'bitmaps' })) {
+      if (item.kind === 'configuration') read.configuration = item.configuration;
+      else if (item.kind === 'description') read.description = item.description.parsed;
+      else if (item.kind === 'finding' && item.finding.severity === 'error') read.errors.push(item.finding);
+      if (item.kind !== 'device') continue;
+      bytes = countDeviceBytes(file, item.device, bytes);
+      sections.push(item.device);
+    }
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    read.error = caught.toFinding();
+  }
+  read.devices = decodeAll(sections, read.description);
+  return read;
+}
+
+/** The devices of a SavedVm that was made with `devices: true`. */
+export function decodeDevices(vm: Pick<SavedVm, 'devices' | 'description'>): DeviceState[] {
+  return decodeAll(vm.devices, vm.description?.parsed);
+}
+
+/** Sections of the same name and instance are described in their order. */
+function decodeAll(sections: readonly DeviceSection[], description: VmDescription | undefined): DeviceState[] {
+  const described = new Map<string, { next: number; list: DeviceDescription[] }>();
+  const keyOf = ({ name, instanceId }: { name: string; instanceId: number }) => `${name} ${instanceId}`;
+  for (const device of description?.devices ?? []) {
+    const known = described.get(keyOf(device));
+    if (known === undefined) described.set(keyOf(device), { next: 0, list: [device] });
+    else known.list.push(device);
+  }
+  return sections.map((section) => {
+    const known = described.get(keyOf(section));
+    return decodeDevice(section, known?.list[known.next++]);
+  });
+}

@@ -1,0 +1,199 @@
+/**
+ * A device's body read by its description (docs/formats/devices.md): fields back to back, then subsections.
+ *
+ * `decodeDevice` walks the body once and makes sure that the description fits it to the last byte; it makes no object
+ * of a value. Fields and values come into being when they are asked for, by the same walk.
+ */
+import type { DeviceDescription, FieldDescription, StateDescription } from '../wire/device-description.ts';
+import { scalars } from '../wire/state-scalars.ts';
+import { isList, isPlain, Misfit, subsectionHeadLength, Walk } from './device-walk.ts';
+import type { DeviceSection } from './flow.ts';
+
+/** A device's state. Offsets of what is in it count from the body's first byte. */
+export interface DeviceState {
+  /** idstr, such as `0000:00:02.0/vga`. */
+  name: string;
+  instanceId: number;
+  versionId: number;
+  /** Offset of the body's first byte in the source, and its bytes. */
+  offset: number;
+  length: number;
+  /** The body. */
+  data: Uint8Array;
+  /** Undefined: there is no description, or it does not fit the bytes; `problem` says why. */
+  state: StateStruct | undefined;
+  problem: string | undefined;
+  /** Bytes whose meaning is not known: those of types that only the device knows, or all. */
+  undecodedBytes: number;
+}
+
+/** What one description describes. */
+export interface StateStruct {
+  vmsdName: string;
+  version: number | undefined;
+  /** A subsection begins with its head: 0x05, a counted name, a version. */
+  offset: number;
+  length: number;
+  readonly fields: readonly StateField[];
+  readonly subsections: readonly StateStruct[];
+}
+
+export interface StateField {
+  name: string;
+  /** QEMU's word for the type. */
+  type: string;
+  /** Position in an array of which each element is a field of this name. */
+  index: number | undefined;
+  offset: number;
+  length: number;
+  readonly value: StateValue;
+}
+
+/**
+ * A number up to 2^53, else a bigint; floats as their bits. Buffers, and what is not decoded, are bytes; so is a bitmap,
+ * bit i of it bit i % 8 of byte i / 8. A NULL pointer is null. Arrays and lists are arrays.
+ */
+export type StateValue = number | bigint | boolean | null | Uint8Array | StateStruct | readonly StateValue[];
+
+/** Reads a device section by its description. */
+export function decodeDevice(section: DeviceSection, description: DeviceDescription | undefined): DeviceState {
+  const { name, instanceId, versionId, data } = section;
+  // Type, id, counted name, instance and version come before the body.
+  const offset = section.offset + 1 + 4 + 1 + name.length + 4 + 4;
+  const device = { name, instanceId, versionId, offset, length: data.length, data };
+  const undecoded = (problem: string): DeviceState => {
+    return { ...device, state: undefined, problem, undecodedBytes: data.length };
+  };
+  if (description === undefined) return undecoded('there is no description');
+  const walk = new Walk(data);
+  try {
+    const end = walk.state(description, 0, 0);
+    if (end !== data.length)
+      throw new Misfit(end, `the description ends here, ${data.length - end} bytes before the body`);
+  } catch (error) {
+    if (!(error instanceof Misfit)) throw error;
+    return undecoded(
+      `${error.message}, at 0x${(offset + error.at).toString(16)} (0x${error.at.toString(16)} in the body)`,
+    );
+  }
+  return {
+    ...device,
+    state: new Struct(data, description, 0, data.length),
+    problem: undefined,
+    undecodedBytes: isOldStyle(description) ? data.length : walk.undecodedBytes,
+  };
+}
+
+/** A device without a description of its own: QEMU says how many bytes it has. */
+function isOldStyle({ vmsdName, fields }: DeviceDescription): boolean {
+  return vmsdName === '' && fields.length === 1 && fields[0]?.name === 'data' && fields[0].type === 'buffer';
+}
+
+/** A description at its place in a body that it fits. */
+class Struct implements StateStruct {
+  readonly vmsdName: string;
+  readonly version: number | undefined;
+  readonly offset: number;
+  readonly length: number;
+  readonly #data: Uint8Array;
+  readonly #description: StateDescription;
+  /** Where the fields begin. */
+  readonly #start: number;
+  #parts: { fields: StateField[]; subsections: StateStruct[] } | undefined;
+
+  constructor(data: Uint8Array, description: StateDescription, from: number, to: number, isSubsection = false) {
+    this.vmsdName = description.vmsdName;
+    this.version = description.version;
+    this.offset = from;
+    this.length = to - from;
+    this.#data = data;
+    this.#description = description;
+    this.#start = isSubsection ? from + subsectionHeadLength(description) : from;
+  }
+
+  get fields(): readonly StateField[] {
+    return this.#decode().fields;
+  }
+
+  get subsections(): readonly StateStruct[] {
+    return this.#decode().subsections;
+  }
+
+  #decode(): { fields: StateField[]; subsections: StateStruct[] } {
+    if (this.#parts !== undefined) return this.#parts;
+    const data = this.#data;
+    const fields: StateField[] = [];
+    const subsections: StateStruct[] = [];
+    new Walk(data).state(this.#description, this.#start, 0, {
+      field: (field, from, to) => fields.push(new Field(data, field, this.#description, from, to)),
+      subsection: (description, from, to) => subsections.push(new Struct(data, description, from, to, true)),
+    });
+    this.#parts = { fields, subsections };
+    return this.#parts;
+  }
+}
+
+class Field implements StateField {
+  readonly name: string;
+  readonly type: string;
+  readonly index: number | undefined;
+  readonly offset: number;
+  readonly length: number;
+  readonly #data: Uint8Array;
+  readonly #description: FieldDescription;
+  readonly #parent: StateDescription;
+  #value: StateValue | undefined;
+
+  constructor(data: Uint8Array, description: FieldDescription, parent: StateDescription, from: number, to: number) {
+    this.name = description.name;
+    this.type = description.type;
+    this.index = description.index;
+    this.offset = from;
+    this.length = to - from;
+    this.#data = data;
+    this.#description = description;
+    this.#parent = parent;
+  }
+
+  get value(): StateValue {
+    this.#value ??= this.#decode();
+    return this.#value;
+  }
+
+  #decode(): StateValue {
+    const { arrayLength, type, size = 0 } = this.#description;
+    const count = arrayLength ?? 1;
+    const each = <Value>(element: (i: number) => Value) =>
+      arrayLength === undefined ? element(0) : Array.from({ length: arrayLength }, (_, i) => element(i));
+    if (isPlain(this.#description)) return each((i) => this.#plain(this.offset + i * size));
+    const elements: StateValue[][] = Array.from({ length: count }, () => []);
+    new Walk(this.#data).field(this.#description, this.#parent, this.offset, 0, (i, description, from, to) => {
+      elements[i]?.push(description === undefined ? null : new Struct(this.#data, description, from, to));
+    });
+    if (isList(type)) return each((i) => elements[i] as StateValue[]);
+    return each((i) => elements[i]?.[0] ?? this.#bytes(this.offset + i * size));
+  }
+
+  #bytes(at: number): Uint8Array {
+    return this.#data.subarray(at, at + (this.#description.size ?? 0));
+  }
+
+  #plain(at: number): StateValue {
+    const { type } = this.#description;
+    const scalar = scalars.get(type);
+    if (scalar !== undefined) return scalar.read(new DataView(this.#data.buffer, this.#data.byteOffset), at);
+    return type === 'bitmap' ? readBitmap(this.#bytes(at)) : this.#bytes(at);
+  }
+}
+
+/** Words of 64 bits, each big-endian, as bytes from bit 0 on. */
+function readBitmap(words: Uint8Array): Uint8Array {
+  const bits = new Uint8Array(words.length);
+  for (let i = 0; i < words.length; i++) bits[i] = words[(i & ~7) + 7 - (i & 7)] ?? 0;
+  return bits;
+}
+
+/** Whether a value is a struct, and not bytes or a list. */
+export function isStruct(value: StateValue | undefined): value is StateStruct {
+  return value instanceof Struct;
+}

@@ -1,0 +1,257 @@
+/**
+ * The walk through a device's body by its description (docs/formats/devices.md): where each field, element and
+ * subsection begins and ends. It reads no values, but counts, and the bytes that must be what they are.
+ */
+import type { FieldDescription, StateDescription } from '../wire/device-description.ts';
+import { describePrivate } from '../wire/private-state.ts';
+import { scalars } from '../wire/state-scalars.ts';
+
+/** Elements of one array. */
+const maxElements = 1 << 22;
+/** Fields, elements and descriptions in a body. The most that QEMU's devices have is some thousands. */
+const maxSteps = 1_000_000;
+/** Nesting of descriptions, private ones included. */
+const maxDepth = 64;
+
+const subsectionByte = 0x05;
+/** What stands for a NULL pointer in an array: '0'. */
+const nullByte = 0x30;
+
+/** Types whose bytes are their value. */
+const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'pci config']);
+const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
+const queueTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist']);
+export const isList = (type: string) => queueTypes.has(type) || type === 'gtree';
+
+/** The description does not fit the bytes. */
+export class Misfit extends Error {
+  /** Offset in the body. */
+  readonly at: number;
+
+  constructor(at: number, message: string) {
+    super(message);
+    this.at = at;
+  }
+}
+
+/** Takes what a walk passes. */
+interface Passing {
+  field?(field: FieldDescription, from: number, to: number): void;
+  subsection?(description: StateDescription, from: number, to: number): void;
+}
+
+/** Takes the elements of a field; without a description it is a NULL pointer. */
+type TakeElement = (i: number, description: StateDescription | undefined, from: number, to: number) => void;
+
+/** The same for those of one element of an array. */
+type TakeNested = (description: StateDescription | undefined, from: number, to: number) => void;
+
+/** Goes through a body, and finds out where each part of it ends. */
+export class Walk {
+  readonly #data: Uint8Array;
+  readonly #view: DataView;
+  #steps = 0;
+  undecodedBytes = 0;
+
+  constructor(data: Uint8Array) {
+    this.#data = data;
+    this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** Passes a description's fields and subsections; returns where they end. */
+  state(description: StateDescription, from: number, depth: number, passing?: Passing): number {
+    if (depth > maxDepth) throw new Misfit(from, `expected descriptions nested at most ${maxDepth} deep`);
+    let at = from;
+    for (const field of description.fields) {
+      const end = this.field(field, description, at, depth);
+      passing?.field?.(field, at, end);
+      at = end;
+    }
+    for (const subsection of description.subsections) {
+      const end = this.state(subsection, this.#subsectionHead(subsection, at), depth + 1);
+      passing?.subsection?.(subsection, at, end);
+      at = end;
+    }
+    return at;
+  }
+
+  /** Passes a field; returns where it ends. */
+  field(field: FieldDescription, parent: StateDescription, from: number, depth: number, take?: TakeElement): number {
+    const { name, type, size, arrayLength = 1 } = field;
+    if (size === undefined) throw new Misfit(from, `the description has no size of field ${name}`);
+    if (arrayLength > maxElements) {
+      throw new Misfit(
+        from,
+        `expected an array of at most ${maxElements} elements in field ${name}, got ${arrayLength}`,
+      );
+    }
+    const end = from + size * arrayLength;
+    if (end > this.#data.length) {
+      throw new Misfit(from, `field ${name} of ${size * arrayLength} bytes ends beyond the body`);
+    }
+    this.#step(from);
+    const pass = queueTypes.has(type)
+      ? this.#list
+      : type === 'gtree'
+        ? this.#tree
+        : structTypes.has(type)
+          ? this.#struct
+          : undefined;
+    if (pass !== undefined) {
+      for (let at = from, i = 0; i < arrayLength; i++, at += size) {
+        this.#step(at);
+        const takeOne = take && ((nested: StateDescription | undefined, a: number, b: number) => take(i, nested, a, b));
+        const stop = pass.call(this, field, at, depth, takeOne);
+        if (stop !== at + size)
+          throw new Misfit(at, `field ${name} has ${stop - at} bytes, the description says ${size}`);
+      }
+    } else if (type === 'nullptr') {
+      for (let at = from; at < end; at++) this.#requireNull(field, at);
+    } else if (isPlain(field)) {
+      return end;
+    } else {
+      for (let at = from, i = 0; at < end; i++, at += size) {
+        const nested = this.#private(field, parent, at, depth);
+        if (nested !== undefined) take?.(i, nested, at, at + size);
+      }
+    }
+    return end;
+  }
+
+  #step(at: number): void {
+    if (++this.#steps > maxSteps) throw new Misfit(at, `expected at most ${maxSteps} values`);
+  }
+
+  #requireNull({ name }: FieldDescription, at: number): void {
+    const byte = this.#data[at];
+    if (byte === nullByte) return;
+    throw new Misfit(at, `expected 0x30 for a NULL pointer in field ${name}, got 0x${byte?.toString(16)}`);
+  }
+
+  #struct(field: FieldDescription, at: number, depth: number, take: TakeNested | undefined): number {
+    const [nested] = field.nested;
+    if (nested === undefined || nested.fields.length + nested.subsections.length === 0) {
+      if (field.size === 0) {
+        if (nested !== undefined) take?.(nested, at, at);
+        return at;
+      }
+      // QEMU 7.2 describes an array of pointers by its first element; if that is NULL, all may be.
+      this.#requireNull(field, at);
+      take?.(undefined, at, at + 1);
+      return at + 1;
+    }
+    const end = this.state(nested, at, depth + 1);
+    take?.(nested, at, end);
+    return end;
+  }
+
+  #list(field: FieldDescription, from: number, depth: number, take: TakeNested | undefined): number {
+    let at = from;
+    for (let i = 0; ; i++) {
+      this.#step(at);
+      if (!this.#hasNext(field, at++)) return at;
+      const nested = field.nested[i] ?? field.nested.at(-1);
+      if (nested === undefined) throw new Misfit(at, `an element of field ${field.name} is not described`);
+      const end = this.state(nested, at, depth + 1);
+      take?.(nested, at, end);
+      at = end;
+    }
+  }
+
+  /** A tree: be32 count, elements of a key and a value, each after a 1, then a 0. A key that is a number is not described. */
+  #tree(field: FieldDescription, from: number, depth: number, take: TakeNested | undefined): number {
+    const { name, nested } = field;
+    this.#require(from, 4, field);
+    const count = this.#view.getUint32(from);
+    const isDirect = nested.length <= count;
+    let at = from + 4;
+    for (let i = 0; ; i++) {
+      this.#step(at);
+      if (!this.#hasNext(field, at++)) {
+        if (i === count) return at;
+        throw new Misfit(from, `expected ${count} elements in field ${name}, got ${i}`);
+      }
+      const key = isDirect ? undefined : nested[2 * i];
+      const value = isDirect ? nested[i] : nested[2 * i + 1];
+      if (value === undefined) throw new Misfit(at, `an element of field ${name} is not described`);
+      if (key === undefined) this.#require(at, 8, field);
+      const middle = key === undefined ? at + 8 : this.state(key, at, depth + 1);
+      const end = this.state(value, middle, depth + 1);
+      take?.(treeElement(key, value, middle - at, end - middle), at, end);
+      at = end;
+    }
+  }
+
+  #hasNext({ name }: FieldDescription, at: number): boolean {
+    const byte = this.#data[at];
+    if (byte === 0 || byte === 1) return byte === 1;
+    throw new Misfit(at, `expected 1 or 0 before the next element of field ${name}, got ${byte ?? 'the end'}`);
+  }
+
+  /** What the bytes of a type that only the device knows are, if it is known here. */
+  #private(field: FieldDescription, parent: StateDescription, at: number, depth: number): StateDescription | undefined {
+    const size = field.size as number;
+    this.#step(at);
+    const nested = describeBytes(this.#data, field, parent, at);
+    const undecodedBefore = this.undecodedBytes;
+    try {
+      if (nested !== undefined && this.state(nested, at, depth + 1) === at + size) return nested;
+    } catch (error) {
+      if (!(error instanceof Misfit)) throw error;
+    }
+    this.undecodedBytes = undecodedBefore + size;
+    return undefined;
+  }
+
+  #require(at: number, size: number, { name }: FieldDescription): void {
+    if (at + size > this.#data.length) throw new Misfit(at, `field ${name} ends beyond the body`);
+  }
+
+  /** Passes what comes before a subsection's fields. */
+  #subsectionHead({ vmsdName, version }: StateDescription, at: number): number {
+    const end = at + subsectionHeadLength({ vmsdName });
+    const data = this.#data;
+    let isHere = end <= data.length && data[at] === subsectionByte && data[at + 1] === vmsdName.length;
+    for (let i = 0; i < vmsdName.length && isHere; i++) isHere = data[at + 2 + i] === vmsdName.charCodeAt(i);
+    if (!isHere) throw new Misfit(at, `expected the subsection ${vmsdName}`);
+    const got = this.#view.getUint32(end - 4);
+    if (version === undefined || got === version) return end;
+    throw new Misfit(end - 4, `expected version ${version} of the subsection ${vmsdName}, got ${got}`);
+  }
+}
+
+/** Bytes of 0x05, a counted name, and a version. */
+export const subsectionHeadLength = ({ vmsdName }: Pick<StateDescription, 'vmsdName'>) => 1 + 1 + vmsdName.length + 4;
+
+/** Whether the bytes of an element are its value, or become it without a description. */
+export function isPlain({ type, size }: FieldDescription): boolean {
+  return byteTypes.has(type) || type === 'bitmap' || scalars.get(type)?.size === size;
+}
+
+function describeBytes(
+  data: Uint8Array,
+  { type, size = 0 }: FieldDescription,
+  { vmsdName }: StateDescription,
+  at: number,
+): StateDescription | undefined {
+  return describePrivate({ type, vmsdName, bytes: new DataView(data.buffer, data.byteOffset + at, size) });
+}
+
+/** An element of a tree, as a struct of a key and a value. */
+function treeElement(
+  key: StateDescription | undefined,
+  value: StateDescription,
+  keySize: number,
+  valueSize: number,
+): StateDescription {
+  const part = (name: string, nested: StateDescription | undefined, size: number): FieldDescription => ({
+    name,
+    type: nested === undefined ? 'uint64' : 'struct',
+    size,
+    arrayLength: undefined,
+    index: undefined,
+    nested: nested === undefined ? [] : [nested],
+  });
+  const fields = [part('key', key, keySize), part('value', value, valueSize)];
+  return { vmsdName: '', version: undefined, fields, subsections: [] };
+}
