@@ -396,7 +396,7 @@ describe('without its channels a main stream', () => {
     expect(findings.find(({ code }) => code === 'pages-absent')?.message).toMatch(/its channels have them/);
     const plain = join(none, ramStart, part(7, join(u64(8), [3], 'ram', filled(1)), EOS), ramEnd, EOF);
     const found = (await verify(await open(plain))).findings.find(({ code }) => code === 'pages-absent');
-    expect(found?.message).toBe('pages that were never sent');
+    expect(found?.message).toBe('pages that were never sent: is a channel of a higher number missing?');
   });
 });
 
