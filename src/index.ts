@@ -141,6 +141,8 @@ export {
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
+export { deviceToJson } from './vm/device-json.ts';
 export {
   type DeviceState,
   decodeDevice,
@@ -155,6 +157,8 @@ export { discardedState, PageStates } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
+export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
+export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
 export type {
   DeviceDescription,
   FieldDescription,

@@ -9,6 +9,7 @@ import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { extractDevice } from './devices.ts';
 import { formatBytes, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { UsageError, writeOut } from './run.ts';
@@ -16,6 +17,7 @@ import { scratchOption } from './scratch.ts';
 
 interface ExtractOptions extends InputOptions {
   block?: string;
+  device?: string;
   output?: string;
   all?: string;
   scratch: string;
@@ -24,9 +26,10 @@ interface ExtractOptions extends InputOptions {
 
 export function addExtract(program: Command): void {
   addInput(program.command('extract'))
-    .description('Write RAM blocks as raw images; pages never sent and zero pages are holes.')
+    .description('Write RAM blocks as raw images, or a device as JSON; pages never sent and zero pages are holes.')
     .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
-    .option('-o, --output <OUT>', 'where to write the block; - for standard output')
+    .option('--device <NAME>', 'the device whose state to write as JSON: NAME or NAME#INSTANCE, see inspect --devices')
+    .option('-o, --output <OUT>', 'where to write the block or device; - for standard output')
     .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)')
     .addOption(scratchOption('where `-o -` keeps the RAM of a stream while it is read'))
     .option('--json', 'print what was written as JSON')
@@ -40,14 +43,16 @@ Examples:
   vmferry extract guest.migration --all ram/
   vmferry extract guest.migration --block pc.ram -o - | strings | less
   vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw
+  vmferry extract guest.migration --device cpu#0 -o - | jq .registers.rip
   vmferry extract main --channel channel0 --channel channel1 --all ram/`,
     )
     .action(async (location: string, options: ExtractOptions) => {
       requireOneTarget(options);
       await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
-        const idstr = options.block as string;
         const output = options.output as string;
+        if (options.device !== undefined) return extractDevice(file, options.device, output);
+        const idstr = options.block as string;
         if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
         if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
           throw new UsageError(`expected a file to write to, got the directory ${output}`);
@@ -58,7 +63,14 @@ Examples:
     });
 }
 
-function requireOneTarget({ block, output, all }: ExtractOptions): void {
+function requireOneTarget({ block, device, output, all }: ExtractOptions): void {
+  if (device !== undefined && (block !== undefined || all !== undefined)) {
+    throw new UsageError('expected --device NAME -o OUT alone, got RAM to extract as well');
+  }
+  if (device !== undefined && output === undefined) {
+    throw new UsageError('expected -o OUT: where to write the device');
+  }
+  if (device !== undefined) return;
   if (all !== undefined && (block !== undefined || output !== undefined)) {
     throw new UsageError('expected either --all DIR or --block IDSTR -o OUT, got both');
   }

@@ -8,8 +8,13 @@ import { scalars } from '../wire/state-scalars.ts';
 
 /** Elements of one array. */
 const maxElements = 1 << 22;
-/** Fields, elements and descriptions in a body. The most that QEMU's devices have is some thousands. */
-const maxSteps = 1_000_000;
+/**
+ * Fields and elements in a body: so many for each of its bytes, and at most. The most that QEMU's devices have is some
+ * 12,000, of virtio devices with 1,024 queues.
+ */
+const stepsPerByte = 16;
+const leastSteps = 1000;
+const mostSteps = 250_000;
 /** Nesting of descriptions, private ones included. */
 const maxDepth = 64;
 
@@ -50,12 +55,14 @@ type TakeNested = (description: StateDescription | undefined, from: number, to: 
 export class Walk {
   readonly #data: Uint8Array;
   readonly #view: DataView;
+  readonly #maxSteps: number;
   #steps = 0;
   undecodedBytes = 0;
 
   constructor(data: Uint8Array) {
     this.#data = data;
     this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    this.#maxSteps = Math.min(leastSteps + stepsPerByte * data.length, mostSteps);
   }
 
   /** Passes a description's fields and subsections; returns where they end. */
@@ -119,7 +126,7 @@ export class Walk {
   }
 
   #step(at: number): void {
-    if (++this.#steps > maxSteps) throw new Misfit(at, `expected at most ${maxSteps} values`);
+    if (++this.#steps > this.#maxSteps) throw new Misfit(at, `expected at most ${this.#maxSteps} values`);
   }
 
   #requireNull({ name }: FieldDescription, at: number): void {

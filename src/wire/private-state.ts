@@ -17,7 +17,7 @@ export interface PrivateField {
 }
 
 const drawings = new Map<string, (whole: Sketch) => void>([
-  ['pci irq state', (whole) => whole.add('irq_state', 'uint32', 4, 4)],
+  ['pci irq state', (whole) => whole.add('intx', 'uint32', 4, 4)],
   ['msix state', drawMsixState],
   // A list that ends at once: what requests in flight are made of is not decoded.
   ['scsi-requests', (whole) => whole.require(whole.count8('end') === 0)],

@@ -44,8 +44,9 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
     for (const transport of transports) {
       const found = sketch(bytes, vmsdName, (whole) => {
         drawCommon(whole, transport);
-        if (isExact) drawOwn?.(whole, featuresOf(whole));
-        else whole.unknown('device', findSubsections(whole));
+        const features = featuresOf(whole);
+        if (!isExact) whole.unknown('device', findSubsections(whole));
+        else if (drawOwn !== nothing) whole.struct('device', (own) => drawOwn?.(own, features));
         drawSubsections(whole);
       });
       if (found !== undefined) return found;
