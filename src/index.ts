@@ -93,6 +93,17 @@ export {
   type TextPatternOptions,
   textPattern,
 } from './file/pattern.ts';
+export {
+  type CoreOutput,
+  type ExtractedPhysical,
+  extractElf,
+  extractPhysical,
+  openPhysical,
+  type PhysicalMemory,
+  type PhysicalOptions,
+  type PhysicalOutput,
+  storeOutput,
+} from './file/physical.ts';
 export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
   type ContentPiece,
@@ -153,7 +164,15 @@ export {
 } from './vm/device-state.ts';
 export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
+export type { PhysicalRange } from './vm/memory-map.ts';
 export { discardedState, PageStates } from './vm/page-states.ts';
+export {
+  type LayoutFacts,
+  type LayoutOptions,
+  layOutPhysical,
+  type PhysicalLayout,
+  type SplitFrom,
+} from './vm/physical-layout.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { SavedVm } from './vm/saved-vm.ts';
@@ -166,6 +185,7 @@ export type {
   VmDescription,
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
+export type { CoreSegment } from './wire/elf-core.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
 export { type Domain, findDomain } from './wire/libvirt-header.ts';
 export {
@@ -179,3 +199,4 @@ export {
 } from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
+export type { MemoryNode } from './wire/srat.ts';

@@ -10,7 +10,7 @@ import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
-import { discardedState } from '../vm/page-states.ts';
+import { countAbsent, discardedState } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
@@ -126,6 +126,10 @@ export class MappedRamStore implements RamStore {
 
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     return this.#area(block).nextData(page, limit);
+  }
+
+  absentPages(block: RamBlock): number {
+    return countAbsent(block, this.#area(block).states);
   }
 
   /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */

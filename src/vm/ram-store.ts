@@ -18,6 +18,8 @@ export interface RamReader {
    * `first` is the block's page count when there is none.
    */
   nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
+  /** How many pages of a block were never sent; not there where that cannot be told. */
+  absentPages?(block: RamBlock): number;
   close(): Promise<void>;
 }
 
