@@ -1,8 +1,8 @@
 /**
  * The configuration space of PCI devices (docs/check.md, "PCI devices"): a loader compares what the guest cannot write,
  * and refuses another device, or the same with other capabilities. Which bits those are only the device knows; here the
- * ones are compared that no guest can write whatever the device: ids, class, and the list of capabilities with the sizes
- * in them.
+ * ones are compared that no guest can write whatever the device: ids, class, kinds of BARs, and the list of capabilities
+ * with the sizes in them.
  */
 import { isStruct, type StateStruct } from '../vm/device-state.ts';
 import type { SectionFacts } from './check-facts.ts';
@@ -15,8 +15,8 @@ const header: readonly Part[] = [
   ['revision and class', 8, 12],
   ['header type', 14, 15],
 ];
-/** Of header type 0. */
-const subsystem: Part = ['subsystem ids', 44, 48];
+/** Of header type 0: six base address registers, of which the low bits say what they are. */
+const bars = { from: 0x10, to: 0x28, low: 0x0f, wide: 0x04, kind: 0x07 };
 const typeMask = 0x7f;
 
 /** Compares the configuration of a device in the file with that in the target's file. */
@@ -33,14 +33,18 @@ export function comparePciConfig(section: SectionFacts, other: SectionFacts, log
   log.add({ effect: 'refused', rule: 'pci-config', message, advice, place });
 }
 
-/** What it is, and the bytes that it takes. */
-type Part = readonly [what: string, from: number, to: number];
+/** What it is, the bytes that it takes, and of the last one which bits. */
+type Part = readonly [what: string, from: number, to: number, mask?: number];
 
 /** The first part that no guest can have written, and that is not the same. */
 function findDifference(mine: Uint8Array, theirs: Uint8Array): Part | undefined {
-  const differs = ([, from, to]: Part) => hex(mine, from, to) !== hex(theirs, from, to);
+  const differs = ([, from, to, mask = 0xff]: Part) => {
+    const last = to - 1;
+    const isSameEnd = (((mine[last] as number) ^ (theirs[last] as number)) & mask) === 0;
+    return !isSameEnd || hex(mine, from, last) !== hex(theirs, from, last);
+  };
   const type = (mine[14] as number) & typeMask;
-  const ofHeader = [...header, ...(type === 0 ? [subsystem] : [])].find(differs);
+  const ofHeader = [...header, ...(type === 0 ? listBars(mine) : [])].find(differs);
   if (ofHeader !== undefined) return ofHeader;
   const capabilities = listCapabilities(mine);
   const expected = listCapabilities(theirs);
@@ -54,9 +58,25 @@ function findDifference(mine: Uint8Array, theirs: Uint8Array): Part | undefined 
   return more === undefined ? undefined : [`capability at ${more.at}`, more.at, more.at + 2];
 }
 
-/** What no guest writes in a capability: of MSI-X where its tables are, of a vendor's what it says of itself. */
+/** The byte of each base address register that says what it is; a wide one takes the next as well. */
+function listBars(bytes: Uint8Array): Part[] {
+  const parts: Part[] = [];
+  for (let at = bars.from; at < bars.to; at += 4) {
+    parts.push([`kind of BAR ${(at - bars.from) / 4}`, at, at + 1, bars.low]);
+    if (((bytes[at] as number) & bars.kind) === bars.wide) at += 4;
+  }
+  return parts;
+}
+
+/** What no guest writes in a capability: of MSI-X its tables, of a vendor's what it says of itself. */
 function fixedParts(bytes: Uint8Array, id: number, at: number): Part[] {
-  if (id === 0x11 && at + 12 <= configSize) return [['place of the MSI-X tables', at + 4, at + 12]];
+  if (id === 0x11 && at + 12 <= configSize) {
+    // Above the number of vectors are two bits that guests switch.
+    return [
+      ['number of MSI-X vectors', at + 2, at + 4, 0x07],
+      ['place of the MSI-X tables', at + 4, at + 12],
+    ];
+  }
   if (id !== 0x09 || at + 16 > configSize) return [];
   // The window through which a virtio guest may reach its device can be written.
   return bytes[at + 3] === 5 ? [] : [['virtio capability', at + 2, at + 16]];

@@ -12,6 +12,7 @@ import { Budget, StateCheck } from './check-state.ts';
 const unlisted: ReadonlySet<string> = new Set([
   ...['timer', 'cpu_common', 'cpu', 'apic', 'globalstate', 'slirp', 'acpi_build', 'ide'],
   ...['PCIBUS', 'i2c_bus', 'ipmi-bmc-sim', 'ipmi-interface'],
+  ...['spapr', 'spapr_cpu', 'spapr_iommu', 'icp/server', 's390_css'],
 ]);
 
 /** Sections that a target of that machine has, also if the file that it saved shows none of them. */
@@ -53,10 +54,11 @@ function judgeByDump(
   const guess = described === '' ? `; its type is a guess from its name, since nothing in the file describes it` : '';
   const known = byName.get(vmsdName);
   if (known === undefined) {
-    if (unlisted.has(vmsdName)) log.leaveOut(`section ${name}: a dump does not list states of its kind`);
+    const isOldStyle = description !== undefined && described === '';
+    if (isOldStyle || unlisted.has(vmsdName)) log.leaveOut(`section ${name}: a dump does not list states of its kind`);
     else {
       // A device on a bus is one by its type; other states may be registered by themselves.
-      const isDevice = name.includes('/') && described !== '';
+      const isDevice = described !== '' && name.endsWith(`/${described}`);
       const message = `the target's QEMU has no device type with the state ${vmsdName}${guess}`;
       const advice = 'save without that device, or load with a QEMU that has it';
       log.add({ effect: isDevice ? 'refused' : 'doubt', rule: 'section', message, advice, place });
