@@ -2,6 +2,7 @@
 /** The command line: reads the arguments and hands over to one file per command. */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { addCheck } from './check.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
@@ -29,6 +30,7 @@ Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
+  vmferry check guest.migration --against target-vmstate.json
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -37,6 +39,7 @@ Examples:
 
 addInspect(program);
 addVerify(program);
+addCheck(program);
 addExtract(program);
 addRead(program);
 addSearch(program);
