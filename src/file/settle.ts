@@ -106,11 +106,16 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   return settled;
 }
 
-/** Adds a device's bytes to what is kept. @throws MigrationError `limit-exceeded` */
-export function countDeviceBytes(file: MigrationFile, { name, offset, data }: DeviceSection, before: number): number {
+/** Adds a device's bytes to those that are kept. @throws MigrationError `limit-exceeded` beyond `most` */
+export function countDeviceBytes(
+  file: MigrationFile,
+  { name, offset, data }: DeviceSection,
+  before: number,
+  most = maxDeviceBytes,
+): number {
   const bytes = before + data.length;
-  if (bytes <= maxDeviceBytes) return bytes;
-  throw new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
+  if (bytes <= most) return bytes;
+  throw new MigrationError('limit-exceeded', `expected at most ${most} bytes of devices, got ${bytes}`, {
     ...placeIn(file.source, offset),
     section: name,
   });

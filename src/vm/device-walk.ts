@@ -12,9 +12,11 @@ const maxElements = 1 << 22;
  * Fields and elements in a body: so many for each of its bytes, and at most. The most that QEMU's devices have is some
  * 12,000, of virtio devices with 1,024 queues.
  */
-const stepsPerByte = 16;
-const leastSteps = 1000;
-const mostSteps = 250_000;
+const stepsPerByte = 4;
+const leastSteps = 2000;
+const mostSteps = 100_000;
+/** Elements that take no byte. */
+const maxEmpty = 1024;
 /** Nesting of descriptions, private ones included. */
 const maxDepth = 64;
 
@@ -86,11 +88,9 @@ export class Walk {
   field(field: FieldDescription, parent: StateDescription, from: number, depth: number, take?: TakeElement): number {
     const { name, type, size, arrayLength = 1 } = field;
     if (size === undefined) throw new Misfit(from, `the description has no size of field ${name}`);
-    if (arrayLength > maxElements) {
-      throw new Misfit(
-        from,
-        `expected an array of at most ${maxElements} elements in field ${name}, got ${arrayLength}`,
-      );
+    const most = size === 0 ? maxEmpty : maxElements;
+    if (arrayLength > most) {
+      throw new Misfit(from, `expected at most ${most} elements of ${size} bytes in field ${name}, got ${arrayLength}`);
     }
     const end = from + size * arrayLength;
     if (end > this.#data.length) {
