@@ -8,6 +8,7 @@ import type { MemoryNode } from '../wire/srat.ts';
 import { MemoryMap, type PhysicalRange } from './memory-map.ts';
 import {
   type Chipset,
+  type CmosMemory,
   type DeviceBody,
   findHostBridge,
   findShown,
@@ -120,7 +121,8 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
     unplaced.push({ block, reason: 'the address of a memory device is not in the file' });
   }
   const vgaWindow = paintWindow(map, bridge, facts, ramBytes);
-  map.clear(below4g - bridge.tsegLength, Math.min(bridge.tsegLength, below4g));
+  const hidden = Math.min(bridge.tsegLength, below4g);
+  map.clear(below4g - hidden, hidden);
   return {
     ...{ chipset: bridge.chipset, ramBytes, below4g, splitFrom: from, ramEnd },
     ...{ ranges: map.ranges, vgaWindow, unplaced, notes },
@@ -213,7 +215,7 @@ function chooseSplit(
     return { below4g: stated, from: 'stated' };
   }
   if (inCmos !== undefined) return { below4g: inCmos, from: 'cmos' };
-  if (usual > maxBelow4g || ramBytes > split.at) {
+  if (ramBytes > split.at) {
     notes.push(
       `the CMOS does not say how RAM is split: ${hex(usual)} bytes below 4 GiB, as ${chipset} has it by default`,
     );
@@ -221,10 +223,14 @@ function chooseSplit(
   return { below4g: usual, from: 'machine type' };
 }
 
+/** What the CMOS counts of RAM above 4 GiB: 24 bits of 64 KiB, so that larger sizes begin anew. */
+const cmosAbove = 2 ** 40;
+
 /** Undefined if the CMOS does not agree with the size of RAM. */
-function splitInCmos({ below4g, above4g }: { below4g: number; above4g: number }, ramBytes: number): number | undefined {
-  if (above4g === 0) return agrees(below4g, ramBytes) && ramBytes <= maxBelow4g ? ramBytes : undefined;
-  return agrees(below4g + above4g, ramBytes) && below4g <= maxBelow4g ? below4g : undefined;
+function splitInCmos({ below4g, above4g }: CmosMemory, ramBytes: number): number | undefined {
+  if (agrees(below4g, ramBytes)) return ramBytes <= maxBelow4g ? ramBytes : undefined;
+  const above = ramBytes - below4g;
+  return above > 0 && agrees(above4g, above % cmosAbove) && below4g <= maxBelow4g ? below4g : undefined;
 }
 
 /** What ends at 4 GiB: the BIOS, or flash memory in its place, the second below the first. */

@@ -19,6 +19,8 @@ export interface PhysicalMachine {
   args?: readonly string[];
   /** Without a guest: the machine never runs, with the firmware of QEMU. */
   neverRuns?: boolean;
+  /** Changes the machine before its guest runs. */
+  prepare?: (qemu: Qemu) => Promise<void>;
 }
 
 /** Where in the image its parameters are. */
@@ -43,6 +45,7 @@ export async function startPhysical(machine: PhysicalMachine): Promise<Qemu> {
   const qemu = await Qemu.start({ version, args: [...args, ...(machine.args ?? [])], dir });
   if (neverRuns) return qemu;
   try {
+    await machine.prepare?.(qemu);
     const guest = await Guest.boot(qemu);
     guest.close();
     const halted = async () => ((await qemu.hmp('info registers -a')).match(/HLT=1/g)?.length ?? 0) === cpus;

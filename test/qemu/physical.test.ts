@@ -124,10 +124,8 @@ const cases: Case[] = [
       args: vga,
       telling: true,
     },
-    change: async (qemu) => {
-      await linearVga(qemu, 2);
-      await setPam(qemu, 0x90);
-    },
+    prepare: (qemu) => linearVga(qemu, 2),
+    change: (qemu) => setPam(qemu, 0x90),
     seen: [low(0xb0000), [0xc0000, 64 * MiB - 0xc0000], high(32 * MiB), [0xfd000000, 2 * MiB], [0xffff0000, 0x10000]],
     check: ({ splitFrom, below4g, ramEnd }) => {
       expect([splitFrom, below4g, ramEnd]).toEqual(['cmos', 64 * MiB, 4 * GiB + 32 * MiB]);
@@ -136,10 +134,8 @@ const cases: Case[] = [
   {
     name: 'pc, long mode, RAM on both sides of the hole, a linear VGA, mixed PAM registers',
     ...{ version: '7.2', machine: 'pc,max-ram-below-4g=48M', ram: '64M', isLong: true, cpus: 2, args: vga },
-    change: async (qemu) => {
-      await linearVga(qemu, 2);
-      await setPam(qemu, 0x59);
-    },
+    prepare: (qemu) => linearVga(qemu, 2),
+    change: (qemu) => setPam(qemu, 0x59),
     seen: [low(0xb0000), [0xc0000, 48 * MiB - 0xc0000], high(16 * MiB), [0xfd000000, 2 * MiB]],
   },
   {

@@ -12,7 +12,8 @@
  *
  *   0x07000  count of other CPUs that run
  *   0x10000  page tables: PML4, PDPT, 8 page directories of 2 MiB pages for 8 GiB
- *   0xc0000  up to 0xeffff, with the shadow RAM switched on: of each word its address; the chipset is left so
+ *   0xa0000  up to 0xeffff, with the shadow RAM switched on: of each word its address; the chipset is left so. Where
+ *            there is a VGA, what is below 0xc0000 is its memory, or goes through its registers
  *   every 16 MiB from 16 MiB on, as far as the CMOS says that there is RAM (in protected mode: below 4 GiB): the
  *            address ^ 0x5af35af3, as 64 bits
  *
@@ -79,7 +80,7 @@ first:  movl    $0x80000000, %eax       /* which chipset: PAM1 is 0x5a or 0x91 *
         outb    %al, %dx
         incl    %esi
         loop    2b
-        movl    $0xc0000, %edi          /* each word its address */
+        movl    $0xa0000, %edi          /* each word its address */
 3:      movl    %edi, (%edi)
         addl    $4, %edi
         cmpl    $0xf0000, %edi
