@@ -221,7 +221,7 @@ async function refusal(
   capabilities: readonly string[] = [],
 ): Promise<string | undefined> {
   await using qemu = await Qemu.start({ version, args: [...argsOf(config), '-S', '-incoming', 'defer'] });
-  return loadInto(qemu, path, capabilities);
+  return await loadInto(qemu, path, capabilities);
 }
 
 async function loadInto(qemu: Qemu, path: string, capabilities: readonly string[]): Promise<string | undefined> {
@@ -355,7 +355,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a target needs', () => {
     const path = fixturePath('pc-compress-7.2.bin');
     const load = async (version: QemuVersion, type: string, capabilities: string[]) => {
       await using qemu = await startDestination({ version, machine: 'bare', type });
-      return loadInto(qemu, path, capabilities);
+      return await loadInto(qemu, path, capabilities);
     };
     const needed = await judge(path, await dumpTarget('7.2', {}));
     expect(about(needed, 'needed')).toContain('compress');
@@ -370,7 +370,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a target needs', () => {
     expect(about(await judge(path, target), 'needed')).toContain('postcopy-ram');
     const load = async (capabilities: string[]) => {
       await using qemu = await startDestination({ version: '10.0', machine: 'bare' });
-      return loadInto(qemu, path, capabilities);
+      return await loadInto(qemu, path, capabilities);
     };
     expect(await load([])).toContain('RAM postcopy is disabled');
     expect(await load(['postcopy-ram'])).toBeUndefined();
