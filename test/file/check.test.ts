@@ -335,6 +335,14 @@ describe('fields against a dump', () => {
     expect((await against([word('mac')], dumped)).verdict).toBe('loads');
   });
 
+  it('that are read as others, if conditions of those hold, are a doubt', async () => {
+    const dumped = [
+      { name: 'mac', size: 4 },
+      { name: 'link', size: 4, conditional: true },
+    ];
+    expect(reasons(await against([word('mac'), word('status')], dumped))).toEqual(['doubt field']);
+  });
+
   it('that could be taken for each other are a doubt', async () => {
     const result = await against(
       [word('mac'), byte('lun'), byte('drq')],

@@ -326,9 +326,9 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a dump knows', () => {
         writeFileSync(path, bytes);
         const said = await refusal(version, configs.base, path);
         const { verdict } = await judge(path, target);
-        expect(verdict === 'refused', `${name} ${section.versionId + step}: ${verdict}; ${said ?? 'loaded'}`).toBe(
-          said !== undefined,
-        );
+        const explained = `${name} ${section.versionId + step}: ${said ?? 'loaded'}`;
+        // Conditions that go with a version are not in a dump.
+        if (verdict !== 'doubtful') expect(verdict, explained).toBe(said === undefined ? 'loads' : 'refused');
       }
     }
   });
