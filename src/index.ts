@@ -68,6 +68,15 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 }
 
 export type { ChannelReport } from './file/channels.ts';
+export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
+export {
+  type BlockFacts,
+  type CommandFacts,
+  type FileFacts,
+  readFacts,
+  type SectionFacts,
+} from './file/check-facts.ts';
+export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
@@ -200,3 +209,11 @@ export {
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { MemoryNode } from './wire/srat.ts';
+export {
+  canBeDump,
+  type DumpedField,
+  type DumpedState,
+  type DumpedType,
+  parseVmstateDump,
+  type VmstateDump,
+} from './wire/vmstate-dump.ts';

@@ -28,10 +28,10 @@ export interface Gap<Source extends LayoutItem, Target extends LayoutItem> {
   source: Source[];
   target: Target[];
   /**
-   * `same-bytes`: the target reads as many bytes; `unknown`: it may; `empty`: it has an array more, which must be without
+   * `same-bytes`: the target reads as many bytes; `conditional`: if conditions hold; `unknown`: it may; `empty`: it has an array more, which must be without
    * elements; `differs`: it reads more or fewer bytes; `skipped`: conditions that need not hold.
    */
-  kind: 'same-bytes' | 'unknown' | 'empty' | 'differs' | 'skipped';
+  kind: 'same-bytes' | 'conditional' | 'unknown' | 'empty' | 'differs' | 'skipped';
 }
 
 export interface Alignment<Source extends LayoutItem, Target extends LayoutItem> {
@@ -123,12 +123,13 @@ function judgeGap<Source extends LayoutItem, Target extends LayoutItem>(
   }
   if (target.length === 0) return gap('differs');
   const [first] = source;
-  if (source.length === 1 && target.length === 1 && isTaken(first as Source, target[0] as Target))
-    return gap('same-bytes');
+  const found = always.length === target.length ? 'same-bytes' : 'conditional';
+  if (source.length === 1 && target.length === 1 && isTaken(first as Source, target[0] as Target)) return gap(found);
   const fixed = sumBytes(always);
   if (fixed === undefined || target.some(({ bytes }) => bytes === undefined)) return gap('unknown');
   const free = target.filter(({ isConditional }) => isConditional).map(({ bytes }) => bytes as number);
-  return gap(canSum(free, wanted - fixed) ? 'same-bytes' : 'differs');
+  if (wanted === fixed) return gap('same-bytes');
+  return gap(canSum(free, wanted - fixed) ? 'conditional' : 'differs');
 }
 
 /** Undefined: not known. */

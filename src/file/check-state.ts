@@ -320,6 +320,9 @@ export class StateCheck {
     if (kind === 'same-bytes') {
       const message = `${names(source)} is read as ${names(target)}, of as many bytes`;
       this.#add('note', { ...reason, message });
+    } else if (kind === 'conditional') {
+      const message = `${names(source)} is read as ${names(target)}, if conditions hold that a dump does not say`;
+      this.#add('doubt', { ...reason, message });
     } else if (kind === 'unknown') {
       const message = `${names(source)} is read as ${names(target)}, of a size that is not known`;
       this.#add('doubt', { ...reason, message });

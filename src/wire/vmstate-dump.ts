@@ -106,11 +106,12 @@ class Reader {
 
   dump(root: unknown): VmstateDump {
     const { vmschkmachine, ...types } = this.#object(root, 'the dump');
-    const entries = Object.entries(types).map(([type, value]) => ({ type, value: this.#object(value, type) }));
-    const described = entries.filter(({ value }) => value.Description !== undefined);
-    if (vmschkmachine === undefined && described.length === 0) {
+    const isDescribed = (value: unknown) => isObject(value) && value.Description !== undefined;
+    if (vmschkmachine === undefined && !Object.values(types).some(isDescribed)) {
       throw this.#bad('expected the output of -dump-vmstate, got other JSON');
     }
+    const entries = Object.entries(types).map(([type, value]) => ({ type, value: this.#object(value, type) }));
+    const described = entries.filter(({ value }) => isDescribed(value));
     const machine = vmschkmachine === undefined ? undefined : this.#object(vmschkmachine, 'vmschkmachine').Name;
     return {
       machine: machine === undefined ? undefined : this.#string(machine, 'vmschkmachine.Name'),
