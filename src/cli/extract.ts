@@ -46,16 +46,24 @@ Examples:
       requireOneTarget(options);
       await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
-        const idstr = options.block as string;
-        const output = options.output as string;
-        if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
-        if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
-          throw new UsageError(`expected a file to write to, got the directory ${output}`);
-        }
-        if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
-        return extractInPlace(file, idstr, output, options.scratch);
+        return extractInto(file, options.block as string, options.output as string, options);
       });
     });
+}
+
+/** Writes one block to a file, a pipe, or standard output, and says so. */
+export async function extractInto(
+  file: MigrationFile,
+  idstr: string,
+  output: string,
+  options: Pick<ExtractOptions, 'scratch' | 'json'>,
+): Promise<void> {
+  if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+  if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`expected a file to write to, got the directory ${output}`);
+  }
+  if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
+  return extractInPlace(file, idstr, output, options.scratch);
 }
 
 function requireOneTarget({ block, output, all }: ExtractOptions): void {
@@ -70,7 +78,7 @@ interface Written extends ExtractedBlock {
   path: string;
 }
 
-function printResult(options: ExtractOptions, written: Written[]): void {
+function printResult(options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0) continue;
     const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;
