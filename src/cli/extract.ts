@@ -60,15 +60,24 @@ Examples:
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
         const output = options.output as string;
         if (options.device !== undefined) return extractDevice(file, options.device, output);
-        const idstr = options.block as string;
-        if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
-        if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
-          throw new UsageError(`expected a file to write to, got the directory ${output}`);
-        }
-        if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
-        return extractInPlace(file, idstr, output, options.scratch);
+        return extractInto(file, options.block as string, output, options);
       });
     });
+}
+
+/** Writes one block to a file, a pipe, or standard output, and says so. */
+export async function extractInto(
+  file: MigrationFile,
+  idstr: string,
+  output: string,
+  options: Pick<ExtractOptions, 'scratch' | 'json'>,
+): Promise<void> {
+  if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+  if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`expected a file to write to, got the directory ${output}`);
+  }
+  if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
+  return extractInPlace(file, idstr, output, options.scratch);
 }
 
 /** What can be extracted. */
@@ -96,7 +105,7 @@ interface Written extends ExtractedBlock {
   path: string;
 }
 
-function printResult(options: ExtractOptions, written: Written[]): void {
+function printResult(options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0) continue;
     const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;

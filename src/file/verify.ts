@@ -32,10 +32,18 @@ export interface Verification {
   findings: CountedFinding[];
 }
 
-export async function verify(file: MigrationFile): Promise<Verification> {
+export interface VerifyOptions {
+  /** Sees each item of the Flow after it was checked. */
+  watch?: (item: FlowItem) => Promise<void> | void;
+}
+
+export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
   const checks = new Checks(file);
   try {
-    for await (const item of file.flow()) checks.take(item);
+    for await (const item of file.flow()) {
+      checks.take(item);
+      if (watch !== undefined) await watch(item);
+    }
     checks.finish();
     for (const source of file.parts.returnPath) await surveyReturnPath(file, source, checks.survey);
   } catch (caught) {
