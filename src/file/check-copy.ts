@@ -46,15 +46,18 @@ export async function checkCopy(
     throw new CopyError(`what was written is bad: ${worst.message} in ${formatPlace(worst.place)}`);
   const listed = (list: readonly RamBlock[]) =>
     JSON.stringify(list.map(({ idstr, usedLength }) => [idstr, usedLength]));
-  require(listed(blocks) === listed(vm.ram.blocks), 'another list of RAM blocks');
-  require(blocks.every(({ pageSize }, i) => pageSize === vm.ram.blocks[i]?.pageSize), 'another page size');
-  require(String(copied) === String(pages), `${copied} pages, not ${pages}`);
-  require(devices.length === vm.devices.length, `${devices.length} device states, not ${vm.devices.length}`);
-  require(text === vm.description?.text, 'another description');
+  insist(listed(blocks) === listed(vm.ram.blocks), 'another list of RAM blocks');
+  insist(
+    blocks.every(({ pageSize }, i) => pageSize === vm.ram.blocks[i]?.pageSize),
+    'another page size',
+  );
+  insist(String(copied) === String(pages), `${copied} pages, not ${pages}`);
+  insist(devices.length === vm.devices.length, `${devices.length} device states, not ${vm.devices.length}`);
+  insist(text === vm.description?.text, 'another description');
   return verification;
 }
 
-function require(holds: boolean, what: string): void {
+function insist(holds: boolean, what: string): void {
   if (!holds) throw new CopyError(`what was written is not what was read: it has ${what}`);
 }
 
@@ -62,9 +65,9 @@ function requireDevice(copied: DeviceSection, device: DeviceSection | undefined)
   const { name, instanceId, versionId, data } = copied;
   const isSame =
     device !== undefined && name === device.name && instanceId === device.instanceId && versionId === device.versionId;
-  require(isSame, `the state of ${name} in another place`);
+  insist(isSame, `the state of ${name} in another place`);
   const expected = (device as DeviceSection).data;
-  require(data.length === expected.length && data.every((byte, i) => byte === expected[i]), `another state of ${name}`);
+  insist(data.length === expected.length && data.every((byte, i) => byte === expected[i]), `another state of ${name}`);
 }
 
 /** Compares the pages of a Flow with a content, batch by batch in the kernel. */
@@ -79,7 +82,7 @@ class ContentCheck {
 
   async compare({ index, pageSize }: RamBlock, batch: PageBatch): Promise<void> {
     const block = this.#ram.blocks[index];
-    require(block !== undefined && block.pageSize === pageSize, 'another list of RAM blocks');
+    insist(block !== undefined && block.pageSize === pageSize, 'another list of RAM blocks');
     // The last slot is a page of zeros.
     const slots = this.#copy.staging.slots(pageSize) - 1;
     for (let first = 0; first < batch.count; ) {
@@ -110,7 +113,7 @@ class ContentCheck {
       end - first,
       bitmapAddress,
     );
-    require(differ === 0, `other content in ${differ} of ${end - first} pages of ${block.idstr} from page ${page} on`);
+    insist(differ === 0, `other content in ${differ} of ${end - first} pages of ${block.idstr} from page ${page} on`);
   }
 
   #slots({ pageSize }: RamBlock) {
