@@ -68,7 +68,25 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 }
 
 export type { ChannelReport } from './file/channels.ts';
+export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
+export { CopyError } from './file/check-copy.ts';
+export {
+  type BlockFacts,
+  type CommandFacts,
+  type FileFacts,
+  readFacts,
+  type SectionFacts,
+} from './file/check-facts.ts';
+export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
+export {
+  Conversion,
+  type ConvertedBlock,
+  type ConvertOptions,
+  type ConvertToStreamOptions,
+  convertToMappedRam,
+  convertToStream,
+} from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
@@ -82,7 +100,7 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
-export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
@@ -117,7 +135,9 @@ export {
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
+export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
@@ -130,10 +150,18 @@ export {
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
+export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
-export { type Verification, verify } from './file/verify.ts';
+export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export {
+  type RawSection,
+  type WritableVm,
+  type WriteStreamOptions,
+  type WrittenStream,
+  writeStream,
+} from './file/write-stream.ts';
 export { BlobSource } from './io/blob-source.ts';
-export type { ByteSource, ByteStore } from './io/byte-source.ts';
+export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
   type Compression,
   type Decompress,
@@ -152,6 +180,8 @@ export {
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
+export { deviceToJson } from './vm/device-json.ts';
 export {
   type DeviceState,
   decodeDevice,
@@ -173,7 +203,9 @@ export {
 } from './vm/physical-layout.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { SavedVm } from './vm/saved-vm.ts';
+export type { Framing, SavedVm } from './vm/saved-vm.ts';
+export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
+export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
 export type {
   DeviceDescription,
   FieldDescription,
@@ -196,3 +228,11 @@ export {
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { MemoryNode } from './wire/srat.ts';
+export {
+  canBeDump,
+  type DumpedField,
+  type DumpedState,
+  type DumpedType,
+  parseVmstateDump,
+  type VmstateDump,
+} from './wire/vmstate-dump.ts';

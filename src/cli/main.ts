@@ -2,6 +2,8 @@
 /** The command line: reads the arguments and hands over to one file per command. */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { addCheck } from './check.ts';
+import { addConvert } from './convert.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
@@ -10,7 +12,7 @@ import { addSearch } from './search.ts';
 import { addVerify } from './verify.ts';
 
 const program = new Command('vmferry')
-  .description('Reads, verifies, extracts and searches QEMU migration streams and mapped-ram files.')
+  .description('Reads, verifies, extracts, searches and converts QEMU migration streams and mapped-ram files.')
   .version(packageJson.version)
   .exitOverride()
   .showSuggestionAfterError()
@@ -27,8 +29,10 @@ Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry convert guest.migration guest.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
+  vmferry check guest.migration --against target-vmstate.json
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -37,7 +41,9 @@ Examples:
 
 addInspect(program);
 addVerify(program);
+addCheck(program);
 addExtract(program);
+addConvert(program);
 addRead(program);
 addSearch(program);
 

@@ -20,9 +20,6 @@ export interface PhysicalOptions {
 }
 
 interface AllOptions extends InputOptions, PhysicalOptions {
-  block?: string;
-  all?: string;
-  output?: string;
   scratch: string;
   json?: boolean;
 }
@@ -53,13 +50,8 @@ export function isPhysical({ physical, elf, below4g, ram, dimm }: PhysicalOption
   return false;
 }
 
-export async function writePhysical(location: string, options: AllOptions): Promise<void> {
-  const { physical, elf, output, block, all, below4g, ram, dimm: dimms } = options;
-  if (physical === true && elf === true) throw new UsageError('expected either --physical or --elf, got both');
-  if (block !== undefined || all !== undefined) {
-    throw new UsageError('expected either --block, --all, --physical or --elf, got several');
-  }
-  if (output === undefined) throw new UsageError('expected -o OUT: where to write the memory');
+export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {
+  const { elf, below4g, ram, dimm: dimms } = options;
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   const stated = {
     ...(below4g === undefined ? {} : { below4g }),

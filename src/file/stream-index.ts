@@ -77,6 +77,10 @@ export class StreamIndex implements RamReader {
     return state === PageKind.data ? 'data' : state === PageKind.zero ? 'zero' : 'absent';
   }
 
+  isAbsent(block: RamBlock, page: number): boolean {
+    return this.#area(block).states.get(page) === PageKind.absent;
+  }
+
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     return this.#area(block).nextData(page, limit);
   }

@@ -11,6 +11,8 @@ export type PageState = 'absent' | 'zero' | 'data';
 export interface RamReader {
   readonly blocks: readonly RamBlock[];
   state(block: RamBlock, page: number): PageState | Promise<PageState>;
+  /** Whether a page was never sent. Only where that can be told from zero: otherwise there is no such method. */
+  isAbsent?(block: RamBlock, page: number): boolean;
   /** Reads whole pages into `target`, whose length is a multiple of the page size. Absent pages read as zeros. */
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void>;
   /**

@@ -87,6 +87,7 @@ export const findingCodes = {
   'unclean-image': ['warning', 'a qcow2 image that is marked as dirty or corrupt'],
   'ambiguous-snapshot': ['warning', "a snapshot's name that is another's id"],
   'no-vm-state': ['error', 'a qcow2 snapshot of the disk alone'],
+  'bad-vmstate-dump': ['error', 'output of -dump-vmstate that is no JSON, or of another shape'],
   'trailing-data': ['warning', 'bytes after the end of the stream'],
   'trailing-zeros': ['info', 'zero bytes after the end of the stream, as on block devices'],
 } as const satisfies Record<string, readonly [Severity, string]>;

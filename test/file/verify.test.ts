@@ -77,7 +77,9 @@ type OfContainers =
   | 'unclean-image'
   | 'ambiguous-snapshot'
   | 'no-vm-state';
-type OfStreams = Exclude<FindingCode, OfContainers>;
+/** What is said of the dump that a file is held against: see vmstate-dump.test.ts. */
+type OfDumps = 'bad-vmstate-dump';
+type OfStreams = Exclude<FindingCode, OfContainers | OfDumps>;
 
 /** One small stream for each thing that can be found. */
 const streams: { [code in OfStreams]: Uint8Array } = {

@@ -1,0 +1,140 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, describe, expect, it } from 'vitest';
+import { dumpText, savedFile, word } from '../file/saved-files.ts';
+import { fixturePath } from '../fixture-files.ts';
+import { runCli } from '../run-cli.ts';
+
+const of72 = fixturePath('pc-xbzrle-7.2.bin');
+const of100 = fixturePath('pc-xbzrle-10.0.bin');
+const dump72 = fixturePath('dumps/pc-i440fx-7.2-on-7.2.json');
+const dump100 = fixturePath('dumps/pc-i440fx-7.2-on-10.0.json');
+
+const folder = mkdtempSync(join(tmpdir(), 'vmferry-check-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const written = (name: string, content: string | Uint8Array): string => {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+};
+
+describe('vmferry check', () => {
+  it.each([
+    ['7.2', dump72],
+    ['10.0', dump100],
+  ])(
+    'says that QEMU %s would load what 7.2 saved of the same machine type, and what was not judged',
+    async (_, dump) => {
+      const { code, stdout, stderr } = await runCli(['check', of72, '--against', dump]);
+      expect(stderr).toBe('');
+      expect(code).toBe(0);
+      expect(stdout.split('\n')[0]).toMatch(
+        /pc-xbzrle-7\.2\.bin: should load on the QEMU of .* with -M pc-i440fx-7\.2 /,
+      );
+      expect(stdout).toMatch(/not judged:\n {2}- RAM blocks.*\n {2}- which devices/);
+      expect(stdout).not.toContain('section timer');
+    },
+  );
+
+  it('says that it would not, why, where, and what to do, verdict first', async () => {
+    const { code, stdout } = await runCli(['check', of100, '--against', dump72]);
+    expect(code).toBe(1);
+    const lines = stdout.split('\n');
+    expect(lines[0]).toMatch(/: WOULD NOT LOAD on the QEMU of .*\(1 refusal/);
+    expect(lines[1]).toBe(
+      "refused machine: the file is of machine type pc-i440fx-10.0, the target's is pc-i440fx-7.2 at 0x8",
+    );
+    expect(lines[2]).toMatch(/^ {2}→ load it with -M pc-i440fx-10\.0/);
+  });
+
+  it('holds a file against another that the target saved', async () => {
+    expect((await runCli(['check', of72, '--against', of72])).code).toBe(0);
+    const { code, stdout } = await runCli(['check', of100, '--against', of72]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/on what saved .*pc-xbzrle-7\.2\.bin with -M pc-i440fx-7\.2/);
+  });
+
+  it('takes either of the two from standard input, and finds out which kind the target is', async () => {
+    const byStdin = [
+      runCli(['check', '-', '--against', dump100], readFileSync(of72)),
+      runCli(['check', of72, '--against', '-'], readFileSync(dump100)),
+      runCli(
+        ['check', of72, '--against', '-'],
+        Readable.from([' ', '\n{', readFileSync(dump100, 'utf8').trim().slice(1)]),
+      ),
+      runCli(['check', of72, '--against', '-'], readFileSync(of72)),
+    ];
+    for (const { code, stderr } of await Promise.all(byStdin)) expect(`${code} ${stderr}`).toBe('0 ');
+  });
+
+  it('prints everything as JSON, and with --all also what does no harm', async () => {
+    const { stdout, code } = await runCli(['check', '--json', of72, '--against', dump100]);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({ verdict: 'loads', machine: 'pc-i440fx-7.2', against: { kind: 'vmstate-dump' } });
+    expect(result.reasons).toEqual([
+      expect.objectContaining({ effect: 'note', rule: 'field', field: 'num_timers', place: expect.anything() }),
+    ]);
+    const all = await runCli(['check', '--all', of72, '--against', dump100]);
+    expect(all.stdout).toMatch(
+      /note field: num_timers is read as num_timers_save, of as many bytes at 0x[0-9a-f]+, section hpet/,
+    );
+    expect(all.stdout).toContain('section timer: a dump does not list states of its kind');
+  });
+
+  it('takes doubts for refusals with --strict', async () => {
+    const file = written('odd', savedFile({ devices: [{ state: { name: 'odd', version: 1, fields: [word('a')] } }] }));
+    const dump = written('odd.json', dumpText([]));
+    const lax = await runCli(['check', file, '--against', dump]);
+    expect(lax).toMatchObject({ code: 0, stdout: expect.stringMatching(/MAY NOT LOAD .*1 doubt/) });
+    expect((await runCli(['check', '--strict', file, '--against', dump])).code).toBe(1);
+  });
+
+  it('says where a file breaks off: nobody loads it', async () => {
+    const cut = written('cut', readFileSync(of72).subarray(0, 300_000));
+    const { code, stdout } = await runCli(['check', cut, '--against', dump100]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/refused file: the file is bad: .*\[truncated\] at 0x49/);
+  });
+
+  it('shows names from a file as they are safe for a terminal', async () => {
+    const saved = savedFile({
+      devices: [{ idstr: 'a/\x1b[31m', state: { name: '\x1b[31m', version: 1, fields: [] } }],
+    });
+    const { stdout } = await runCli(['check', written('red', saved), '--against', dump100]);
+    expect(stdout).toContain('\\x1b[31m');
+    expect(stdout).not.toContain('\x1b');
+  });
+});
+
+describe('what cannot be a target', () => {
+  it.each([
+    ['is not there', () => join(folder, 'nowhere'), /nowhere/],
+    ['is no JSON', () => written('bad.json', '{"vmschkmachine": {'), /bad-vmstate-dump/],
+    ['is other JSON', () => written('other.json', '{"a": 1}'), /expected the output of -dump-vmstate/],
+    ['nests deep', () => written('deep.json', '{"a":'.repeat(100_000)), /limit-exceeded/],
+    ['is long', () => written('long.json', `{"a": "${'x'.repeat(100 << 20)}"}`), /limit-exceeded/],
+    ['is no migration file', () => written('noise', 'noise, and nothing else'), /cannot be a target/],
+    ['breaks off', () => written('cut', readFileSync(of72).subarray(0, 300_000)), /cannot be a target: .*truncated/],
+  ])('ends with 2 if it %s', async (_, make, message) => {
+    const { code, stdout, stderr, maxRss } = await runCli(['check', of72, '--against', make()]);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n +at /);
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+    expect(maxRss).toBeLessThan(300 << 20);
+  });
+
+  it('ends with 2 without --against, and with standard input for both', async () => {
+    expect((await runCli(['check', of72])).code).toBe(2);
+    expect((await runCli(['check', '-', '--against', '-'])).code).toBe(2);
+  });
+
+  it('says so if file and dump were exchanged', async () => {
+    const { code, stdout } = await runCli(['check', dump100, '--against', of72]);
+    expect(code).toBe(1);
+    expect(stdout).toContain('give the file that was saved, and the dump to --against');
+  });
+});
