@@ -79,9 +79,9 @@ describe('an image', () => {
 
 describe('refused, with exit code 2 and nothing written', () => {
   it.each([
-    ['both', ['--physical', '--elf', '-o', 'X'], /either --physical or --elf, got both/],
-    ['a block, too', ['--physical', '--block', 'pc.ram', '-o', 'X'], /got several/],
-    ['all blocks, too', ['--elf', '--all', 'X'], /got several/],
+    ['both', ['--physical', '--elf', '-o', 'X'], /expected one of .* got --physical and --elf/],
+    ['a block, too', ['--physical', '--block', 'pc.ram', '-o', 'X'], /got --block and --physical/],
+    ['all blocks, too', ['--elf', '--all', 'X'], /got --all and --elf/],
     ['no output', ['--elf'], /expected -o OUT/],
     ['a split of a block', ['--block', 'pc.ram', '--below-4g', '1M', '-o', 'X'], /--physical or --elf with --below-4g/],
     ['a DIMM of no block', ['--physical', '--dimm', '4G', '-o', 'X'], /BLOCK@ADDRESS/],

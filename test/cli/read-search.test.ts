@@ -131,31 +131,32 @@ describe('read', () => {
 
 describe('search', () => {
   const block = 'pc.ram';
-  it.each(readable.filter(({ truth }) => truth.some(({ idstr }) => idstr === block)))(
-    'of $name finds what the guest wrote, in a file and in a pipe',
-    async (fixture) => {
-      const location = place(fixture);
-      const channels = placeChannels(fixture);
-      const expected = offsetsOf(await extract(location, block, channels), sentence);
-      expect(expected.length).toBeGreaterThan(10);
-      const offsets = (stdout: string) =>
-        stdout
-          .trim()
-          .split('\n')
-          .map((line) => JSON.parse(line).offset);
-      const args = [...channels, sentence, '--block', block, '--json'];
-      expect(offsets((await runCli(['search', location, ...args])).stdout)).toEqual(expected);
-      const hex = Buffer.from(sentence).toString('hex');
-      const wild = [...channels, '--hex', `?${hex.slice(1, 20)} ?? ${hex.slice(22)}`, '--block', block, '--json'];
-      expect(offsets((await runCli(['search', location, ...wild])).stdout)).toEqual(expected);
-      const regex = [...channels, '--regex', 'THE \\w{5} leaves at (dusk|dawn)', '-i', '--block', block, '--json'];
-      expect(offsets((await runCli(['search', location, ...regex])).stdout)).toEqual(expected);
-      if (fixture.offset !== 0) return;
-      expect(offsets((await runCli(['search', '-', ...args], createReadStream(location))).stdout)).toEqual(expected);
-      const counted = await runCli(['search', location, ...channels, sentence, '--block', block, '--count']);
-      expect(counted.stdout).toBe(`${expected.length}\n`);
-    },
+  // The guest of which there is a core writes no text.
+  const written = readable.filter(
+    ({ truth, core }) => core === undefined && truth.some(({ idstr }) => idstr === block),
   );
+  it.each(written)('of $name finds what the guest wrote, in a file and in a pipe', async (fixture) => {
+    const location = place(fixture);
+    const channels = placeChannels(fixture);
+    const expected = offsetsOf(await extract(location, block, channels), sentence);
+    expect(expected.length).toBeGreaterThan(10);
+    const offsets = (stdout: string) =>
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).offset);
+    const args = [...channels, sentence, '--block', block, '--json'];
+    expect(offsets((await runCli(['search', location, ...args])).stdout)).toEqual(expected);
+    const hex = Buffer.from(sentence).toString('hex');
+    const wild = [...channels, '--hex', `?${hex.slice(1, 20)} ?? ${hex.slice(22)}`, '--block', block, '--json'];
+    expect(offsets((await runCli(['search', location, ...wild])).stdout)).toEqual(expected);
+    const regex = [...channels, '--regex', 'THE \\w{5} leaves at (dusk|dawn)', '-i', '--block', block, '--json'];
+    expect(offsets((await runCli(['search', location, ...regex])).stdout)).toEqual(expected);
+    if (fixture.offset !== 0) return;
+    expect(offsets((await runCli(['search', '-', ...args], createReadStream(location))).stdout)).toEqual(expected);
+    const counted = await runCli(['search', location, ...channels, sentence, '--block', block, '--count']);
+    expect(counted.stdout).toBe(`${expected.length}\n`);
+  });
 
   it('prints a line per match: block, offset, bytes as hex and as ASCII', async () => {
     const { stdout, stderr, code } = await runCli(['search', path, sentence, '--max', '2', '-C', '4']);
