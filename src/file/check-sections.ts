@@ -65,6 +65,7 @@ function judgeByDump(
     }
     return;
   }
+  log.judgedSections++;
   const newest = Math.max(...known.map(({ version }) => version));
   const oldest = Math.min(...known.map(({ minimumVersion }) => minimumVersion));
   if (versionId > newest) {
@@ -101,6 +102,7 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
   for (const section of file.sections) {
     const same = theirs.get(keyOf(section));
     const other = same !== undefined && same.length > 1 ? same.pop() : same?.[0];
+    log.judgedSections++;
     if (other === undefined) judgeMissing(section, target, log);
     else judgeByFile(section, other, log, budget);
   }
