@@ -42,7 +42,7 @@ interface At {
 }
 
 /** Comparisons in all; beyond, fields are not judged. Two files of QEMU's with 100 devices need some 100,000. */
-const maxWork = 50_000_000;
+const maxWork = 20_000_000;
 
 /** Work that is left to all comparisons of one check. */
 export class Budget {
@@ -307,9 +307,9 @@ export class StateCheck {
     path: string,
     targetAt?: At,
   ) {
-    const alignment = align(source, target, isSame, isTaken);
-    if (alignment === undefined || !this.#spend(alignment.work, path)) {
-      this.#log.leaveOut(`fields of ${path || at.description.vmsdName} in ${this.#section.name}: too many`);
+    const alignment = align(source, target, isSame, isTaken, (times) => this.#budget.take(times));
+    if (alignment === undefined) {
+      this.#tooMany(path || at.description.vmsdName);
       return undefined;
     }
     for (const gap of alignment.gaps) {
@@ -358,8 +358,13 @@ export class StateCheck {
 
   #spend(work: number, path: string): boolean {
     if (this.#budget.take(work)) return true;
-    this.#log.leaveOut(`fields of ${path || 'the state'} in ${this.#section.name}: there are too many in all`);
+    this.#tooMany(path || 'the state');
     return false;
+  }
+
+  #tooMany(what: string): void {
+    const message = `the fields of ${what} are too many to compare`;
+    this.#add('doubt', { rule: 'field', message, place: this.#section.place });
   }
 
   #add(effect: CheckEffect, reason: Omit<CheckReason, 'effect'>): void {

@@ -558,12 +558,16 @@ describe('PCI devices', () => {
   it.each([
     ['command', 0x04],
     ['interrupt line', 0x3c],
-    ['subsystem id', 0x2e],
     ['address in a BAR', 0x12],
     ['switch of MSI-X', 0x9b],
   ])('load with another %s, which a guest or nobody minds', async (_, at) => {
     const changed = space([at, (space()[at] as number) ^ 0x80]);
     expect((await againstFile(pci(changed), pci(space()))).verdict).toBe('loads');
+  });
+
+  it('are a doubt with another subsystem id, which some devices insist on', async () => {
+    const result = await againstFile(pci(space([0x2e, 17])), pci(space()));
+    expect(reasons(result)).toEqual(['doubt pci-config']);
   });
 
   it('may have capabilities in a circle', async () => {
@@ -607,7 +611,33 @@ describe('hostile descriptions and dumps', () => {
       withDevice({ ...nic, fields: many('a') }),
       withDevice({ ...nic, fields: many('b') }),
     );
-    expect(result.notJudged.join()).toMatch(/too many/);
+    expect(result.verdict).toBe('doubtful');
+    expect(firstOf(result).message).toMatch(/too many to compare/);
+  });
+
+  it('are compared only so often in all', async () => {
+    const fields = (prefix: string, count: number) => Array.from({ length: count }, (_, i) => byte(`${prefix}${i}`));
+    const rings = Array.from({ length: 200 }, () => ({ name: 'ring', version: 1, fields: fields('a', 1000) }));
+    const nested = {
+      name: 'ring',
+      version: 1,
+      fields: fields('b', 3000).map(({ json }) => ({ name: json.name as string, size: 1 })),
+    };
+    const saved = withDevice({ ...nic, fields: structs('rings', ...rings) });
+    const few = await againstDump(saved, [{ ...nicDump, fields: [{ name: 'rings', size: 9, nested }] }]);
+    expect(few.reasons.map(({ message }) => message).join()).toMatch(/too many to compare/);
+    const many = Array.from({ length: 17 }, (_, i) => ({
+      ...nicDump,
+      fields: [{ name: 'rings', size: 9 + i, nested }],
+    }));
+    expect(firstOf(await againstDump(saved, many)).message).toMatch(/17 types .* too many to compare/);
+  });
+
+  it('give at most 1,000 reasons, and say how many more there are', async () => {
+    const devices = Array.from({ length: 1500 }, (_, i) => device(nic, { idstr: `0000:00:03.0/new${i}` }));
+    const result = await againstFile({ devices }, {});
+    expect(result).toMatchObject({ verdict: 'refused', reasonsOmitted: 500 });
+    expect(result.reasons).toHaveLength(1000);
   });
 
   it('give a verdict whatever fields both sides have', async () => {
