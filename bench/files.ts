@@ -38,9 +38,9 @@ interface Command {
 
 const vmferry = (line: string): Command => ({ name: 'ours', line: `'${process.execPath}' '${cli}' ${line}` });
 
-/** Seconds that a command takes. What it wrote is removed. */
-function time({ name, line }: Command): number {
-  const cwd = mkdtempSync(join(dir, 'run-'));
+/** Seconds that a command takes, in a directory of its own below `where`. What it wrote is removed. */
+function time({ name, line }: Command, where = dir): number {
+  const cwd = mkdtempSync(join(where, 'vmferry-run-'));
   const start = process.hrtime.bigint();
   const { status, stderr } = spawnSync('/bin/sh', ['-c', line], { cwd, encoding: 'utf8', maxBuffer: 1 << 30 });
   const seconds = Number(process.hrtime.bigint() - start) / 1e9;
@@ -49,16 +49,16 @@ function time({ name, line }: Command): number {
   return seconds;
 }
 
-/** Runs ours and its peers in turns; speeds in GB/s of the file. */
-function compare(job: string, file: string, ours: Command, peers: Command[], times = rounds): Row[] {
+/** Runs ours and its peers in turns; speeds in GB/s of the file. What they write goes below `where`. */
+function compare(job: string, file: string, ours: Command, peers: Command[], where = dir): Row[] {
   const ways = [ours, ...peers];
   const size = statSync(file).size;
   const speeds: number[][] = ways.map(() => []);
   time({ name: 'cat', line: `cat '${file}' > /dev/null` });
-  for (let round = 0; round < times; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < ways.length; i++) {
       const way = (i + round) % ways.length;
-      speeds[way]?.push(size / time(ways[way] as Command) / 1e9);
+      speeds[way]?.push(size / time(ways[way] as Command, where) / 1e9);
     }
   }
   return peers.map(({ name }, i) => rowOf(`${job} / ${name}`, speeds[0] as number[], speeds[i + 1] as number[]));
@@ -76,7 +76,7 @@ console.log(
 console.log(
   `medians of ${rounds} rounds; ratio: ours to the peer, above 1 ours is faster; spread: its quartiles' distance.`,
 );
-const { stream, mappedRam, multifd } = await makeGuestFiles(dir, bytes);
+const { stream, idleStream, mappedRam, multifd } = await makeGuestFiles(dir, bytes);
 
 const cat = (files: string[]): Command => ({ name: 'cat', line: `cat ${files.join(' ')} > /dev/null` });
 const copy = (file: string): Command => ({
@@ -120,10 +120,17 @@ if (existsSync(new URL('codecs.node', import.meta.url))) {
 
 if (existsSync(analyze)) {
   const python = (line: string): Command => ({ name: 'analyze-migration.py', line: `python3 '${analyze}' ${line}` });
-  show('analyze-migration.py on the stream file', [
-    ...compare('inspect', stream, vmferry(`inspect --sections '${stream}'`), [python(`-f '${stream}' > out`)], 3),
-    ...compare('extract', stream, vmferry(`extract '${stream}' --all out`), [python(`-m -x -f '${stream}'`)], 3),
-  ]);
+  // Into memory, where there is such a place: this is not about the disk.
+  const memory = existsSync('/dev/shm') ? '/dev/shm' : dir;
+  for (const [guest, file] of [
+    ['a busy guest', stream],
+    ['an idle guest', idleStream],
+  ] as const) {
+    show(`analyze-migration.py on the stream of ${guest}, ${(statSync(file).size / 2 ** 20).toFixed(0)} MiB`, [
+      ...compare('inspect', file, vmferry(`inspect --sections '${file}'`), [python(`-f '${file}' > out`)]),
+      ...compare('extract', file, vmferry(`extract '${file}' --all out`), [python(`-m -x -f '${file}'`)], memory),
+    ]);
+  }
 } else {
   console.log('\nanalyze-migration.py is not here: bench/fetch-analyze.sh fetches it.');
 }

@@ -23,6 +23,8 @@ export interface MultifdFiles {
 
 export interface GuestFiles {
   stream: string;
+  /** Of a guest that uses little of its memory, in which most pages are zero. */
+  idleStream: string;
   mappedRam: string;
   multifd: Record<'none' | 'zlib' | 'zstd', MultifdFiles>;
 }
@@ -30,10 +32,10 @@ export interface GuestFiles {
 const MiB = 1 << 20;
 
 /**
- * Guest memory of 1 MiB pieces by turns: 45 % zeros, 35 % machine code and data (the running program's own file), 20 %
- * random bytes.
+ * Guest memory of 1 MiB pieces by turns: zeros; machine code and data (the running program's own file); random bytes,
+ * in percent.
  */
-function fillRam(path: string, bytes: number): void {
+function fillRam(path: string, bytes: number, shares: { zero: number; code: number }): void {
   const code = readFileSync(process.execPath);
   const random = seeded(2024);
   const piece = Buffer.alloc(MiB);
@@ -41,8 +43,8 @@ function fillRam(path: string, bytes: number): void {
   ftruncateSync(fd, bytes);
   for (let at = 0, codeAt = 0; at < bytes; at += MiB) {
     const share = random(100);
-    if (share < 45) continue;
-    if (share < 80) {
+    if (share < shares.zero) continue;
+    if (share < shares.zero + shares.code) {
       codeAt = (codeAt + MiB) % (code.length - MiB);
       code.copy(piece, 0, codeAt, codeAt + MiB);
     } else {
@@ -107,11 +109,16 @@ async function saveMultifd(qemu: Qemu, dir: string, compression: 'none' | 'zlib'
 
 export async function makeGuestFiles(dir: string, bytes: number): Promise<GuestFiles> {
   const ram = join(dir, 'ram');
-  fillRam(ram, bytes);
   const stream = join(dir, 'stream');
+  const idleStream = join(dir, 'idle-stream');
   const mappedRam = join(dir, 'mapped-ram');
   const unhurried = { timeout: 300_000 };
-  await save(ram, bytes, async (qemu) => void (await qemu.migrate(`file:${stream}`, unhurried)), streamMachine);
+  const saveStream = (path: string) =>
+    save(ram, bytes, async (qemu) => void (await qemu.migrate(`file:${path}`, unhurried)), streamMachine);
+  fillRam(ram, bytes, { zero: 85, code: 10 });
+  await saveStream(idleStream);
+  fillRam(ram, bytes, { zero: 45, code: 35 });
+  await saveStream(stream);
   await save(ram, bytes, async (qemu) => {
     await qemu.migrate(`file:${mappedRam}`, { ...unhurried, capabilities: ['mapped-ram'] });
   });
@@ -121,5 +128,5 @@ export async function makeGuestFiles(dir: string, bytes: number): Promise<GuestF
       multifd[compression] = await saveMultifd(qemu, dir, compression);
     });
   }
-  return { stream, mappedRam, multifd };
+  return { stream, idleStream, mappedRam, multifd };
 }

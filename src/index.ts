@@ -69,6 +69,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
 
 export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
+export { CopyError } from './file/check-copy.ts';
 export {
   type BlockFacts,
   type CommandFacts,
@@ -78,6 +79,14 @@ export {
 } from './file/check-facts.ts';
 export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
+export {
+  Conversion,
+  type ConvertedBlock,
+  type ConvertOptions,
+  type ConvertToStreamOptions,
+  convertToMappedRam,
+  convertToStream,
+} from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
@@ -91,7 +100,7 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
-export { type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
@@ -102,6 +111,17 @@ export {
   type TextPatternOptions,
   textPattern,
 } from './file/pattern.ts';
+export {
+  type CoreOutput,
+  type ExtractedPhysical,
+  extractElf,
+  extractPhysical,
+  openPhysical,
+  type PhysicalMemory,
+  type PhysicalOptions,
+  type PhysicalOutput,
+  storeOutput,
+} from './file/physical.ts';
 export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
   type ContentPiece,
@@ -115,7 +135,9 @@ export {
   readContent,
   type SavedVmOptions,
 } from './file/ram-content.ts';
+export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
@@ -128,10 +150,18 @@ export {
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { Staging } from './file/staging.ts';
+export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
-export { type Verification, verify } from './file/verify.ts';
+export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export {
+  type RawSection,
+  type WritableVm,
+  type WriteStreamOptions,
+  type WrittenStream,
+  writeStream,
+} from './file/write-stream.ts';
 export { BlobSource } from './io/blob-source.ts';
-export type { ByteSource, ByteStore } from './io/byte-source.ts';
+export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
   type Compression,
   type Decompress,
@@ -150,6 +180,8 @@ export {
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
+export { deviceToJson } from './vm/device-json.ts';
 export {
   type DeviceState,
   decodeDevice,
@@ -160,10 +192,20 @@ export {
 } from './vm/device-state.ts';
 export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
+export type { PhysicalRange } from './vm/memory-map.ts';
 export { discardedState, PageStates } from './vm/page-states.ts';
+export {
+  type LayoutFacts,
+  type LayoutOptions,
+  layOutPhysical,
+  type PhysicalLayout,
+  type SplitFrom,
+} from './vm/physical-layout.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { SavedVm } from './vm/saved-vm.ts';
+export type { Framing, SavedVm } from './vm/saved-vm.ts';
+export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
+export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
 export type {
   DeviceDescription,
   FieldDescription,
@@ -171,6 +213,7 @@ export type {
   VmDescription,
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
+export type { CoreSegment } from './wire/elf-core.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
 export { type Domain, findDomain } from './wire/libvirt-header.ts';
 export {
@@ -184,6 +227,7 @@ export {
 } from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
+export type { MemoryNode } from './wire/srat.ts';
 export {
   canBeDump,
   type DumpedField,

@@ -9,13 +9,16 @@ import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { extractDevice } from './devices.ts';
 import { formatBytes, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-interface ExtractOptions extends InputOptions {
+interface ExtractOptions extends InputOptions, PhysicalOptions {
   block?: string;
+  device?: string;
   output?: string;
   all?: string;
   scratch: string;
@@ -23,54 +26,86 @@ interface ExtractOptions extends InputOptions {
 }
 
 export function addExtract(program: Command): void {
-  addInput(program.command('extract'))
-    .description('Write RAM blocks as raw images; pages never sent and zero pages are holes.')
+  const command = addInput(program.command('extract'))
+    .description(
+      'Write RAM blocks, guest-physical memory, or a device as JSON; pages never sent and zero pages are holes.',
+    )
     .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
-    .option('-o, --output <OUT>', 'where to write the block; - for standard output')
-    .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)')
-    .addOption(scratchOption('where `-o -` keeps the RAM of a stream while it is read'))
+    .option('-o, --output <OUT>', 'where to write it; - for standard output')
+    .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)');
+  addPhysicalOptions(command)
+    .option('--device <NAME>', 'the device whose state to write as JSON: NAME or NAME#INSTANCE, see inspect --devices')
+    .addOption(scratchOption('where `-o -`, --physical and --elf keep the RAM of a stream that must be gathered first'))
     .option('--json', 'print what was written as JSON')
     .addHelpText(
       'after',
       `
+--physical and --elf are for pc and q35 machines: what is where is found out from the devices' state, and told.
 The output appears whole or not at all. Files are made readable for their owner only, as QEMU makes them.
 
 Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry extract guest.migration --all ram/
   vmferry extract guest.migration --block pc.ram -o - | strings | less
+  vmferry extract guest.migration --physical -o memory.raw
+  vmferry extract guest.migration --elf -o guest.core
   vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw
+  vmferry extract guest.migration --device cpu#0 -o - | jq .registers.rip
   vmferry extract main --channel channel0 --channel channel1 --all ram/`,
     )
     .action(async (location: string, options: ExtractOptions) => {
       requireOneTarget(options);
+      if (isPhysical(options)) return writePhysical(location, options.output as string, options);
       await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
-        const idstr = options.block as string;
         const output = options.output as string;
-        if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
-        if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
-          throw new UsageError(`expected a file to write to, got the directory ${output}`);
-        }
-        if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
-        return extractInPlace(file, idstr, output, options.scratch);
+        if (options.device !== undefined) return extractDevice(file, options.device, output);
+        return extractInto(file, options.block as string, output, options);
       });
     });
 }
 
-function requireOneTarget({ block, output, all }: ExtractOptions): void {
-  if (all !== undefined && (block !== undefined || output !== undefined)) {
-    throw new UsageError('expected either --all DIR or --block IDSTR -o OUT, got both');
+/** Writes one block to a file, a pipe, or standard output, and says so. */
+export async function extractInto(
+  file: MigrationFile,
+  idstr: string,
+  output: string,
+  options: Pick<ExtractOptions, 'scratch' | 'json'>,
+): Promise<void> {
+  if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+  if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`expected a file to write to, got the directory ${output}`);
   }
-  if (all === undefined && block === undefined) throw new UsageError('expected --block IDSTR -o OUT, or --all DIR');
-  if (all === undefined && output === undefined) throw new UsageError('expected -o OUT: where to write the block');
+  if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
+  return extractInPlace(file, idstr, output, options.scratch);
+}
+
+/** What can be extracted. */
+const targets = ['block', 'all', 'device', 'physical', 'elf'] as const;
+
+function requireOneTarget(options: ExtractOptions): void {
+  const list = (names: readonly string[], last: string) =>
+    names
+      .map((name) => `--${name}`)
+      .join(', ')
+      .replace(/, ([^,]*)$/, ` ${last} $1`);
+  const wanted = targets.filter((name) => options[name] !== undefined);
+  const expected = `expected one of ${list(targets, 'or')}`;
+  if (wanted.length === 0) throw new UsageError(expected);
+  if (wanted.length > 1) throw new UsageError(`${expected}, got ${list(wanted, 'and')}`);
+  if (options.all !== undefined && options.output !== undefined) {
+    throw new UsageError('expected no -o with --all DIR, got both');
+  }
+  if (options.all === undefined && options.output === undefined) {
+    throw new UsageError('expected -o OUT: where to write it');
+  }
 }
 
 interface Written extends ExtractedBlock {
   path: string;
 }
 
-function printResult(options: ExtractOptions, written: Written[]): void {
+function printResult(options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0) continue;
     const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;

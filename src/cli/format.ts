@@ -14,7 +14,7 @@ export function formatBytes(bytes: number): string {
 
 /** An integer with thousands separated. */
 export function formatCount(count: number): string {
-  return count.toLocaleString('en-US');
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
 export function formatHex(offset: number): string {

@@ -21,6 +21,7 @@ import type { RamReader } from '../vm/ram-store.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { formatPlace, MigrationError } from '../wire/migration-error.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './containers.ts';
+import { showDevices } from './devices.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { ExitCode } from './run.ts';
@@ -35,6 +36,8 @@ interface InspectOptions extends InputOptions {
   json?: boolean;
   xml?: boolean;
   cookie?: boolean;
+  devices?: boolean;
+  device?: string;
 }
 
 /** sha256 of each block's final content, by idstr. */
@@ -47,6 +50,8 @@ export function addInspect(program: Command): void {
     .option('--pages', 'draw a map of each RAM block')
     .option('--hash', "sha256 of each RAM block's final content")
     .addOption(scratchOption('where --hash keeps the RAM of a stream while it is read'))
+    .option('--devices', 'list the devices and what their state says, and nothing else')
+    .option('--device <NAME>', 'print the whole state of one device, and nothing else: NAME or NAME#INSTANCE')
     .option('--json', 'print everything as JSON')
     .option('--xml', 'print the domain XML of a libvirt save image, and nothing else')
     .option('--cookie', 'print the cookie of a libvirt save image, and nothing else')
@@ -55,6 +60,7 @@ export function addInspect(program: Command): void {
       `
 Counts are of the final content: what each page's last record was. A file that breaks off is shown as far as it
 can be read; the exit code is then 1. Of a qcow2 image without #SNAPSHOT the snapshots are listed.
+A device may be named by the end of its name: vga for 0000:00:02.0/vga.
 
 Examples:
   vmferry inspect guest.migration
@@ -62,6 +68,9 @@ Examples:
   vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'
   vmferry inspect save.img,offset=4096
   vmferry inspect main --channel channel0 --channel channel1
+  vmferry inspect --devices guest.migration
+  vmferry inspect --device cpu#1 guest.migration
+  vmferry inspect --device vga --json guest.migration
   vmferry inspect --xml guest.save
   vmferry inspect disk.qcow2
   vmferry inspect 'disk.qcow2#before-upgrade'`,
@@ -98,6 +107,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     process.stdout.write(`${libvirtText(file, what).trimEnd()}\n`);
     return;
   }
+  if (options.devices === true || options.device !== undefined) return showDevices(file, options);
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   // What is no page store itself becomes one on the way.
   const needsStore = options.hash === true && !(file.isSeekable && (await isMappedRam(file)));

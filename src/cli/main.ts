@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addCheck } from './check.ts';
+import { addConvert } from './convert.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
@@ -11,7 +12,7 @@ import { addSearch } from './search.ts';
 import { addVerify } from './verify.ts';
 
 const program = new Command('vmferry')
-  .description('Reads, verifies, extracts and searches QEMU migration streams and mapped-ram files.')
+  .description('Reads, verifies, extracts, searches and converts QEMU migration streams and mapped-ram files.')
   .version(packageJson.version)
   .exitOverride()
   .showSuggestionAfterError()
@@ -28,6 +29,7 @@ Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
+  vmferry convert guest.migration guest.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
@@ -41,6 +43,7 @@ addInspect(program);
 addVerify(program);
 addCheck(program);
 addExtract(program);
+addConvert(program);
 addRead(program);
 addSearch(program);
 

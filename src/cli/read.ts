@@ -113,8 +113,11 @@ async function printJson(range: RamRange): Promise<void> {
 
 const zeros = new Uint8Array(1 << 20);
 
-/** Hands all bytes of a range on in order, zeros included. */
-async function writeBytes(range: RamRange, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+/** What is written in order. */
+type Pieces = Pick<RamRange, 'length' | 'pieces'>;
+
+/** Hands all bytes on in order, zeros included. */
+export async function writeBytes(range: Pieces, write: (bytes: Uint8Array) => Promise<void>): Promise<void> {
   for await (const { length, bytes } of range.pieces()) {
     if (bytes !== undefined) await write(bytes);
     else for (let left = length; left > 0; left -= zeros.length) await write(zeros.subarray(0, left));
@@ -125,13 +128,13 @@ function* parts(bytes: Uint8Array, length: number): Generator<Uint8Array, void> 
   for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
 }
 
-interface Target {
-  write(range: RamRange): Promise<void>;
+export interface Target {
+  write(range: Pieces): Promise<void>;
   abandon(): Promise<void>;
 }
 
 /** Where the bytes go: a file that appears whole or not at all, with holes for zeros, or what cannot be replaced. */
-function openTarget(file: MigrationFile, path: string): Target {
+export function openTarget(file: MigrationFile, path: string): Target {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${path}`);
   }
@@ -156,7 +159,7 @@ function openTarget(file: MigrationFile, path: string): Target {
   };
 }
 
-async function writeInPlace(range: RamRange, path: string): Promise<void> {
+async function writeInPlace(range: Pieces, path: string): Promise<void> {
   const output = await openInPlace(path);
   try {
     await writeBytes(range, (bytes) => output.write(bytes));

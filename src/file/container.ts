@@ -136,7 +136,7 @@ async function locateInQcow2(
   outer: ByteSource,
   start: number,
   containers: Container[],
-  { snapshot: wanted, decompress = portableDecompress }: ContainerOptions,
+  { snapshot: wanted }: ContainerOptions,
 ): Promise<Located> {
   if (outer.size === undefined) {
     throw new MigrationError('unsupported', 'a qcow2 image can be read only with random access', placeIn(outer, start));
@@ -144,7 +144,7 @@ async function locateInQcow2(
   if (start !== 0) throw new RangeError(`expected a qcow2 image at offset 0, got one at ${start}`);
   const image = await readQcow2(outer, new BlockCache(outer));
   if (wanted === undefined) throw new SnapshotError(image, undefined);
-  const { source, snapshot, findings } = openSnapshot(outer, image, wanted, decompress);
+  const { source, snapshot, findings } = openSnapshot(outer, image, wanted);
   containers.push({ kind: 'qcow2', snapshot });
   return { source, offset: 0, containers, findings };
 }

@@ -19,6 +19,9 @@ export interface ReadDevices {
   error: Finding | undefined;
 }
 
+/** Bodies kept, in bytes: there is more to them than their bytes. */
+const maxBytes = 64 << 20;
+
 /**
  * Reads the device sections of a file: all of it but the pages, which in a mapped-ram file are not read at all.
  * A file that breaks off gives the devices before, without what the description would have said.
@@ -39,7 +42,7 @@ export async function readDevices(file: MigrationFile): Promise<ReadDevices> {
       else if (item.kind === 'description') read.description = item.description.parsed;
       else if (item.kind === 'finding' && item.finding.severity === 'error') read.errors.push(item.finding);
       if (item.kind !== 'device') continue;
-      bytes = countDeviceBytes(file, item.device, bytes);
+      bytes = countDeviceBytes(file, item.device, bytes, maxBytes);
       sections.push(item.device);
     }
   } catch (caught) {

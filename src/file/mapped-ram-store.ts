@@ -9,11 +9,13 @@
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { Configuration, Description, DeviceSection } from '../vm/flow.ts';
-import { discardedState } from '../vm/page-states.ts';
+import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
+import { countAbsent, discardedState } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
+import type { Framing } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
+import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
@@ -24,9 +26,10 @@ import { encodeDescription } from '../wire/vm-description.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
 import type { Staging } from './staging.ts';
+import type { RawSection } from './write-stream.ts';
 
-/** Section id of `ram` in the files written here: any will do that no device has, and QEMU numbers from 0. */
-const ramSectionId = 0x7265_7272;
+/** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */
+const defaultRamId = 0x7265_7272;
 
 /** The page size that readers assume until something states another. */
 const assumedPageSize = 4096;
@@ -44,6 +47,13 @@ export interface MappedRamOptions {
   configuration?: Configuration | undefined;
 }
 
+export interface FinishOptions {
+  /** How the stream was put together that the VM came from. Default: with footers, without SWITCHOVER_START. */
+  framing?: Pick<Framing, 'footers' | 'switchoverStart'>;
+  /** Sections of other iterables than RAM, in stream order. */
+  iterables?: readonly RawSection[];
+}
+
 export class MappedRamStore implements RamStore {
   readonly blocks: RamBlock[] = [];
   readonly #file: ByteStore;
@@ -51,6 +61,7 @@ export class MappedRamStore implements RamStore {
   readonly #areas: PageArea[] = [];
   readonly #offset: number;
   #configuration: Configuration;
+  #ramId = defaultRamId;
   /** Where the word with the size of RAM stands, when the header has been written. */
   #memSizeOffset: number | undefined;
   /** Where the next block entry goes. */
@@ -70,6 +81,12 @@ export class MappedRamStore implements RamStore {
     this.#configuration = configuration;
   }
 
+  /** Takes the section id that RAM had, before the first block. */
+  startRam({ id }: { id: number }): void {
+    if (this.#memSizeOffset !== undefined) throw new Error('expected the section id before the first block');
+    this.#ramId = id;
+  }
+
   /** Writes what comes before the first block, once. Returns where the size of RAM stands. */
   async #begin(pageSize = assumedPageSize): Promise<number> {
     if (this.#memSizeOffset !== undefined) return this.#memSizeOffset;
@@ -81,7 +98,7 @@ export class MappedRamStore implements RamStore {
       (name) => name !== 'x-ignore-shared',
     );
     encodeConfiguration(out, { ...configuration, capabilities });
-    encodeSectionHead(out, { kind: 'start', id: ramSectionId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     await this.#file.write(out.bytes(), this.#offset);
     this.#memSizeOffset = this.#offset + out.length;
     this.#end = this.#memSizeOffset + 8;
@@ -120,6 +137,10 @@ export class MappedRamStore implements RamStore {
     return stateNames[this.#area(block).states.get(page)] ?? 'absent';
   }
 
+  isAbsent(block: RamBlock, page: number): boolean {
+    return this.state(block, page) === 'absent';
+  }
+
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
     return this.#area(block).read(page, target);
   }
@@ -128,8 +149,25 @@ export class MappedRamStore implements RamStore {
     return this.#area(block).nextData(page, limit);
   }
 
+  absentPages(block: RamBlock): number {
+    return countAbsent(block, this.#area(block).states);
+  }
+
+  /** How many pages of a block are what. */
+  countPages(block: RamBlock): { dataPages: number; zeroPages: number; absentPages: number } {
+    const counts = this.#area(block).states.count(Object.keys(PageKind).length);
+    const [dataPages, zeroPages] = [counts[PageKind.data] ?? 0, counts[PageKind.zero] ?? 0];
+    return { dataPages, zeroPages, absentPages: pageCount(block) - dataPages - zeroPages };
+  }
+
   /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */
-  async finish(devices: readonly DeviceSection[], description: Description | undefined): Promise<void> {
+  async finish(
+    devices: readonly DeviceSection[],
+    description: Description | undefined,
+    options: FinishOptions = {},
+  ): Promise<void> {
+    const { iterables = [], framing: { footers, switchoverStart } = { footers: true, switchoverStart: false } } =
+      options;
     const total = new ByteWriter();
     const totalBytes = this.blocks.reduce((sum, block) => sum + block.usedLength, 0);
     encodeMemSize(total, totalBytes);
@@ -137,15 +175,24 @@ export class MappedRamStore implements RamStore {
     for (const area of this.#areas) await this.#writeBitmap(area);
 
     const out = new ByteWriter();
-    encodeEos(out);
-    encodeFooter(out, ramSectionId);
-    encodeSectionHead(out, { kind: 'end', id: ramSectionId });
-    encodeEos(out);
-    encodeFooter(out, ramSectionId);
+    const endBody = (id: number) => {
+      encodeEos(out);
+      if (footers) encodeFooter(out, id);
+    };
+    const passOn = (...kinds: SectionKind[]) => {
+      for (const { kind, bytes } of iterables) if (kinds.includes(kind)) out.raw(bytes);
+    };
+    endBody(this.#ramId);
+    passOn('start');
+    passOn('part');
+    if (switchoverStart) encodeCommand(out, CommandCode.switchoverStart);
+    encodeSectionHead(out, { kind: 'end', id: this.#ramId });
+    endBody(this.#ramId);
+    passOn('end');
     for (const device of devices) {
       encodeSectionHead(out, device);
       out.raw(device.data);
-      encodeFooter(out, device.id);
+      if (footers) encodeFooter(out, device.id);
     }
     out.u8(SectionType.eof);
     if (description !== undefined) encodeDescription(out, description.text);

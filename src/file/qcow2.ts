@@ -1,7 +1,7 @@
 /** qcow2 images (docs/formats/qcow2.md): their internal snapshots, and the VM state of one as a source. */
 import type { BlockCache } from '../io/block-cache.ts';
 import { type ByteSource, placeIn } from '../io/byte-source.ts';
-import { type Decompress, inflateRaw } from '../io/compression.ts';
+import { inflateRaw, unzstd } from '../io/compression.ts';
 import { Qcow2Source, type Unpack } from '../io/qcow2-source.ts';
 import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
 import {
@@ -67,7 +67,6 @@ export function openSnapshot(
   file: ByteSource,
   image: Qcow2Image,
   wanted: string,
-  decompress: Decompress,
 ): { source: ByteSource; snapshot: Qcow2Snapshot; findings: Finding[] } {
   const { header } = image;
   const named = image.snapshots.filter(({ name }) => name === wanted);
@@ -89,7 +88,7 @@ export function openSnapshot(
     const message = `the image is marked ${header.isCorrupt ? 'corrupt' : 'dirty'}: it was not closed, or is damaged`;
     findings.push(makeFinding('unclean-image', message, placeIn(file, 72)));
   }
-  const unpack = header.compression === 'deflate' ? inflateRaw : unpackZstd(decompress);
+  const unpack = header.compression === 'deflate' ? inflateRaw : unpackZstd;
   const source = new Qcow2Source(file, `${file.name}#${wanted}`, header, snapshot, unpack);
   return { source, snapshot, findings };
 }
@@ -104,24 +103,22 @@ function requireReadable(file: ByteSource, header: Qcow2Header): void {
 }
 
 /** Unpacks a zstd cluster: takes what comes until the cluster is full, since anything may follow the frame. */
-const unpackZstd =
-  (decompress: Decompress): Unpack =>
-  async (packed, length) => {
-    const ending = new AbortController();
-    const chunks = (async function* () {
-      yield packed;
-    })();
-    const cluster = new Uint8Array(length);
-    let filled = 0;
-    try {
-      for await (const chunk of decompress('zstd', chunks, ending.signal)) {
-        const piece = chunk.subarray(0, length - filled);
-        cluster.set(piece, filled);
-        filled += piece.length;
-        if (filled === length) break;
-      }
-    } finally {
-      ending.abort();
+const unpackZstd: Unpack = async (packed, length) => {
+  const ending = new AbortController();
+  const chunks = (async function* () {
+    yield packed;
+  })();
+  const cluster = new Uint8Array(length);
+  let filled = 0;
+  try {
+    for await (const chunk of unzstd(chunks, ending.signal)) {
+      const piece = chunk.subarray(0, length - filled);
+      cluster.set(piece, filled);
+      filled += piece.length;
+      if (filled === length) break;
     }
-    return cluster.subarray(0, filled);
-  };
+  } finally {
+    ending.abort();
+  }
+  return cluster.subarray(0, filled);
+};

@@ -58,7 +58,7 @@ export async function openRange(file: MigrationFile, options: RangeOptions): Pro
       at,
       length,
       absentPages: undefined,
-      pieces: () => cut(ram, block, at, length),
+      pieces: () => readPart(ram, block, at, length),
       close: () => ram.close(),
     };
   }
@@ -132,7 +132,7 @@ function both(bytes: number): string {
 }
 
 /** Bytes `at` to `at + length` of a block, piece by piece. */
-async function* cut(
+export async function* readPart(
   ram: Pick<RamReader, 'read' | 'nextData'>,
   block: RamBlock,
   at: number,
@@ -243,7 +243,14 @@ class KeptRange {
       read: async (_: RamBlock, page: number, target: Uint8Array) => area?.read(page, target),
       nextData: async (_: RamBlock, page: number, limit: number) => area?.nextData(page, limit) ?? none,
     };
-    return { block, at, length, absentPages, pieces: () => cut(ram, block, at, length), close: () => this.close() };
+    return {
+      block,
+      at,
+      length,
+      absentPages,
+      pieces: () => readPart(ram, block, at, length),
+      close: () => this.close(),
+    };
   }
 
   #countAbsent(area: PageArea | undefined, first: number, end: number): number {

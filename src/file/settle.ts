@@ -4,9 +4,10 @@
  */
 import { originOf, placeIn } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Configuration, DeviceSection } from '../vm/flow.ts';
+import type { Configuration, DeviceSection, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
+import { CommandCode } from '../wire/command.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { lostPagesFinding } from './finding-log.ts';
 import type { FlowOptions, MigrationFile } from './open.ts';
@@ -24,6 +25,8 @@ export interface RamSink {
   endBlocks?(blocks: readonly RamBlock[]): void;
   /** What the machine said, before its blocks. */
   configure?(configuration: Configuration): Promise<void> | void;
+  /** The RAM section begins, before its blocks. */
+  startRam?(section: Readonly<Omit<Section, 'length'>>): void;
   /** Present bits of a mapped-ram block, where only those are read; `firstPage` as in the Flow. */
   takeBitmap?(block: RamBlock, firstPage: number, bits: Uint8Array): Promise<void> | void;
 }
@@ -37,10 +40,17 @@ export interface SettleOptions extends FlowOptions {
 }
 
 const maxDeviceBytes = 128 << 20;
+/** Parts of other iterables than RAM. */
+const maxIterables = 100_000;
 
 /** @throws MigrationError for the first finding of severity `error`, and where the Flow itself breaks off. */
 export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
-  const settled: Settled = { configuration: undefined, devices: [], description: undefined, ignored: [] };
+  const framing = { ramId: undefined as number | undefined, footers: true, switchoverStart: false };
+  const iterables: Section[] = [];
+  const settled: Settled = {
+    ...{ configuration: undefined, devices: [], description: undefined, ignored: [] },
+    ...{ iterables, framing },
+  };
   const blocks: RamBlock[] = [];
   let deviceBytes = 0;
   const sent = new Set<number>();
@@ -49,6 +59,19 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
       case 'configuration':
         settled.configuration = item.configuration;
         await sink.configure?.(item.configuration);
+        break;
+      case 'section':
+        if (item.section.name !== 'ram' || framing.ramId !== undefined) break;
+        framing.ramId = item.section.id;
+        sink.startRam?.(item.section);
+        break;
+      case 'section-end':
+        if (item.section.name === 'ram' || item.section.kind === 'full') break;
+        if (iterables.length >= maxIterables) throw tooManyParts(file, item.section);
+        iterables.push(item.section);
+        break;
+      case 'command':
+        if (item.command.code === CommandCode.switchoverStart) framing.switchoverStart = true;
         break;
       case 'block':
         blocks.push(item.block);
@@ -94,6 +117,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         break;
       case 'finding':
         if (item.finding.severity === 'error') throw MigrationError.from(item.finding);
+        if (item.finding.code === 'no-footers') framing.footers = false;
         break;
       default:
     }
@@ -106,12 +130,22 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   return settled;
 }
 
-/** Adds a device's bytes to what is kept. @throws MigrationError `limit-exceeded` */
-export function countDeviceBytes(file: MigrationFile, { name, offset, data }: DeviceSection, before: number): number {
+/** Adds a device's bytes to those that are kept. @throws MigrationError `limit-exceeded` beyond `most` */
+export function countDeviceBytes(
+  file: MigrationFile,
+  { name, offset, data }: DeviceSection,
+  before: number,
+  most = maxDeviceBytes,
+): number {
   const bytes = before + data.length;
-  if (bytes <= maxDeviceBytes) return bytes;
-  throw new MigrationError('limit-exceeded', `expected at most ${maxDeviceBytes} bytes of devices, got ${bytes}`, {
+  if (bytes <= most) return bytes;
+  throw new MigrationError('limit-exceeded', `expected at most ${most} bytes of devices, got ${bytes}`, {
     ...placeIn(file.source, offset),
     section: name,
   });
+}
+
+function tooManyParts(file: MigrationFile, { name, offset }: Section): MigrationError {
+  const message = `expected at most ${maxIterables} parts of iterables other than RAM`;
+  return new MigrationError('limit-exceeded', message, { ...placeIn(file.source, offset), section: name });
 }

@@ -10,7 +10,7 @@
  */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { PageStates } from '../vm/page-states.ts';
+import { countAbsent, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 import type { MigrationFile } from './open.ts';
@@ -77,6 +77,10 @@ export class StreamIndex implements RamReader {
     return state === PageKind.data ? 'data' : state === PageKind.zero ? 'zero' : 'absent';
   }
 
+  isAbsent(block: RamBlock, page: number): boolean {
+    return this.#area(block).states.get(page) === PageKind.absent;
+  }
+
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     return this.#area(block).nextData(page, limit);
   }
@@ -105,6 +109,10 @@ export class StreamIndex implements RamReader {
     }
     target.fill(0, (filled - page) * pageSize);
     this.#buffer = buffer;
+  }
+
+  absentPages(block: RamBlock): number {
+    return countAbsent(block, this.#area(block).states);
   }
 
   /** Leaves the file open: it is not this one's to close. */

@@ -32,10 +32,18 @@ export interface Verification {
   findings: CountedFinding[];
 }
 
-export async function verify(file: MigrationFile): Promise<Verification> {
+export interface VerifyOptions {
+  /** Sees each item of the Flow after it was checked. */
+  watch?: (item: FlowItem) => Promise<void> | void;
+}
+
+export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
   const checks = new Checks(file);
   try {
-    for await (const item of file.flow()) checks.take(item);
+    for await (const item of file.flow()) {
+      checks.take(item);
+      if (watch !== undefined) await watch(item);
+    }
     checks.finish();
     for (const source of file.parts.returnPath) await surveyReturnPath(file, source, checks.survey);
   } catch (caught) {
@@ -80,6 +88,9 @@ const maxDevices = 100_000;
 /** QEMU before 8.1 leaves no other trace: the main stream has zero pages only. */
 const multifdHint = ': none with data was; if this is the main stream of a multifd migration, its channels have them';
 
+/** Channels are numbered from 0: without the last ones the rest looks whole. */
+const channelHint = ': is a channel of a higher number missing?';
+
 /** What a survey does not notice. */
 class Checks {
   readonly survey: Survey;
@@ -116,7 +127,7 @@ class Checks {
       }
       const absent = survey.countPages(block).absent - survey.countLost(block);
       if (absent === 0 || survey.format === 'mapped-ram') continue;
-      const hint = hasData || this.#file.parts.channels.length > 0 ? '' : multifdHint;
+      const hint = this.#file.parts.channels.length > 0 ? channelHint : hasData ? '' : multifdHint;
       this.survey.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
     }
   }

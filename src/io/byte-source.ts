@@ -32,6 +32,24 @@ export interface ByteStore extends ByteSource {
   sync(): Promise<void>;
 }
 
+/** Where bytes go in order. */
+export interface ByteSink {
+  /** Takes all of `bytes`, which may be overwritten when this is done. */
+  write(bytes: Uint8Array): Promise<void> | void;
+}
+
+/** Writes in order to a store, from `position` on. */
+export function appendTo(store: ByteStore, position = 0): ByteSink {
+  let at = position;
+  return {
+    write(bytes) {
+      const from = at;
+      at += bytes.length;
+      return store.write(bytes, from);
+    },
+  };
+}
+
 /** The first half of all places in a source. */
 export function originOf({ name, coordinate = 'file' }: ByteSource): PlaceOrigin {
   return { source: name, coordinate };

@@ -6,6 +6,7 @@
 import { MigrationError } from '../wire/migration-error.ts';
 import { type ByteSource, placeIn } from './byte-source.ts';
 import { StreamSource } from './stream-source.ts';
+import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';
 
 export const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
 export type Compression = (typeof compressions)[number];
@@ -105,10 +106,14 @@ export function decompressSource(
   };
 }
 
-/** gzip by the platform's own DecompressionStream (one member, where the platform takes no more), xz by a library. */
+/**
+ * gzip by the platform's own DecompressionStream (one member, where the platform takes no more), xz by a library, zstd in
+ * WebAssembly.
+ */
 export const portableDecompress: Decompress = (format, chunks, signal) => {
   if (format === 'gzip') return gunzip(chunks, signal);
   if (format === 'xz') return unxz(chunks, signal);
+  if (format === 'zstd') return unzstd(chunks, signal);
   throw new MissingDecompressorError(format, 'this platform has no decompressor for it');
 };
 
@@ -144,10 +149,51 @@ const xzErrors: Record<string, string> = {
   8: 'unexpected end of data',
 };
 
-/** Unpacks a raw deflate stream, and does not look at what follows it. */
+/** Unpacks zstd frames, one block at a time: each gives at most 128 KiB. */
+export async function* unzstd(
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
+  const { ZstdWasm } = await loadLibrary('zstd', 'zstddec', () => import('./zstd-wasm.ts'));
+  const decoder = (await ZstdWasm.load()).openDecoder();
+  const frames = new ZstdFrames();
+  let isWhole = true;
+  try {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length && !signal.aborted; ) {
+        const { end, piece } = frames.next(chunk, at);
+        const block = new Uint8Array(maxZstdBlock);
+        const length = await decoder.decode(chunk.subarray(at, end), block);
+        isWhole = piece === 'frame';
+        at = end;
+        yield block.subarray(0, length);
+      }
+      if (signal.aborted) return;
+    }
+  } finally {
+    decoder.close();
+  }
+  if (!isWhole) throw new Error('unexpected end of data');
+}
+
+/** Unpacks a raw deflate stream to at most `length` bytes, and does not look at what follows it. */
 export async function inflateRaw(packed: Uint8Array, length: number): Promise<Uint8Array> {
-  const { inflateSync } = await loadLibrary('deflate', 'fflate', () => import('fflate'));
-  return inflateSync(packed, { out: new Uint8Array(length) });
+  const { Inflate } = await loadLibrary('deflate', 'pako', () => import('./inflate.ts'));
+  const stream = new Inflate({ raw: true, chunkSize: length });
+  let unpacked: Uint8Array | undefined;
+  const full = new Error('full');
+  stream.onData = (chunk) => {
+    unpacked = chunk;
+    if (chunk.length === length) throw full;
+  };
+  try {
+    stream.push(packed);
+  } catch (error) {
+    if (error !== full) throw error;
+  }
+  if (stream.err !== 0) throw new Error(stream.msg);
+  if (unpacked === undefined) throw new Error('unexpected end of data');
+  return unpacked;
 }
 
 async function loadLibrary<Library>(format: string, name: string, load: () => Promise<Library>): Promise<Library> {

@@ -1,7 +1,8 @@
 /**
- * Page codecs for every platform: fflate, and zstd in WebAssembly. Each is loaded when it is first needed.
+ * Page codecs for every platform: pako, which is zlib in JavaScript and so refuses what zlib does, and zstd in
+ * WebAssembly. Each is loaded when it is first needed.
  */
-import type { Unzlib } from 'fflate';
+import type { Inflate } from 'pako';
 import {
   CodecError,
   overflow,
@@ -12,8 +13,12 @@ import {
 } from './page-codec.ts';
 import type { ZstdWasm } from './zstd-wasm.ts';
 
-/** Bytes fed to fflate at a time: they cannot become more than a thousand times as many before that is noticed. */
+/** Bytes that come out at a time. */
+const chunkSize = 128 * 1024;
+/** Bytes fed at a time: they cannot become more than a thousand times as many before that is noticed. */
 const feedBytes = 16 * 1024;
+/** zlib's word for: give all that there is. */
+const syncFlush = 2;
 
 export class PortableCodecs implements PageCodecs {
   #zstd: Promise<ZstdWasm> | undefined;
@@ -23,16 +28,18 @@ export class PortableCodecs implements PageCodecs {
       this.#zstd ??= import('./zstd-wasm.ts').then(({ ZstdWasm }) => ZstdWasm.load());
       return (await this.#zstd).openDecoder();
     }
-    const { Unzlib } = await import('fflate');
-    return new FflateDecoder(new Unzlib());
+    const { Inflate } = await import('./inflate.ts');
+    return new ZlibDecoder(new Inflate({ chunkSize }));
   }
 
   async decodePage(format: PageFormat, input: Uint8Array, target: Uint8Array): Promise<void> {
-    const { Inflate, Unzlib } = await import('fflate');
-    const stream = format === 'zlib' ? new Unzlib() : new Inflate();
-    const written = feed(stream, input, target, true);
-    if (written !== target.length) throw new CodecError(`expected ${target.length} bytes to come out, got ${written}`);
-    // fflate passes over the checksum, which also shows whether the stream ends where its bytes do.
+    const { Inflate } = await import('./inflate.ts');
+    const stream = new Inflate({ chunkSize: target.length, raw: format === 'deflate' });
+    const written = feed(stream, input, target);
+    if (!stream.ended || written !== target.length) {
+      throw new CodecError(`expected ${target.length} bytes to come out, got ${written}`);
+    }
+    // That the checksum is the last there is shows whether the stream ends where its bytes do.
     if (
       format === 'zlib' &&
       adler32(target) !== new DataView(input.buffer, input.byteOffset).getUint32(input.length - 4)
@@ -53,38 +60,32 @@ function adler32(bytes: Uint8Array): number {
   return b * 65536 + a;
 }
 
-/** A zlib stream in fflate, which hands out all that it can after each piece. */
-class FflateDecoder implements PageDecoder {
-  readonly #stream: Unzlib;
+/** A zlib stream, from which all that there is is taken after each piece. */
+class ZlibDecoder implements PageDecoder {
+  readonly #stream: Inflate;
 
-  constructor(stream: Unzlib) {
+  constructor(stream: Inflate) {
     this.#stream = stream;
   }
 
   decode(input: Uint8Array, target: Uint8Array): number {
-    return feed(this.#stream, input, target, false);
+    return feed(this.#stream, input, target);
   }
 
   close(): void {}
 }
 
-type Stream = Pick<Unzlib, 'push' | 'ondata'>;
-
-function feed(stream: Stream, input: Uint8Array, target: Uint8Array, isWhole: boolean): number {
+function feed(stream: Inflate, input: Uint8Array, target: Uint8Array): number {
   let written = 0;
-  let excess = false;
-  stream.ondata = (chunk) => {
-    if (chunk.length > target.length - written) excess = true;
-    else target.set(chunk, written);
+  stream.onData = (chunk) => {
+    if (chunk.length > target.length - written) throw overflow(target.length);
+    target.set(chunk, written);
     written += chunk.length;
   };
   for (let at = 0; at < input.length; at += feedBytes) {
-    try {
-      stream.push(input.slice(at, at + feedBytes), isWhole && at + feedBytes >= input.length);
-    } catch (error) {
-      throw new CodecError(`deflate data that does not decode: ${(error as Error).message}`);
-    }
-    if (excess) throw overflow(target.length);
+    if (stream.ended) throw new CodecError(`expected the data to end with its stream, got more`);
+    stream.push(input.subarray(at, at + feedBytes), syncFlush);
+    if (stream.err !== 0) throw new CodecError(`deflate data that does not decode: ${stream.msg}`);
   }
   return written;
 }

@@ -5,6 +5,7 @@
  * of a value. Fields and values come into being when they are asked for, by the same walk.
  */
 import type { DeviceDescription, FieldDescription, StateDescription } from '../wire/device-description.ts';
+import { describeKnown } from '../wire/known-devices.ts';
 import { scalars } from '../wire/state-scalars.ts';
 import { isList, isPlain, Misfit, subsectionHeadLength, Walk } from './device-walk.ts';
 import type { DeviceSection } from './flow.ts';
@@ -46,6 +47,7 @@ export interface StateField {
   index: number | undefined;
   offset: number;
   length: number;
+  /** Decoded each time that it is asked for: nobody pays for what is not looked at. */
   readonly value: StateValue;
 }
 
@@ -55,8 +57,11 @@ export interface StateField {
  */
 export type StateValue = number | bigint | boolean | null | Uint8Array | StateStruct | readonly StateValue[];
 
-/** Reads a device section by its description. */
-export function decodeDevice(section: DeviceSection, description: DeviceDescription | undefined): DeviceState {
+/** Reads a device section by its description; without one, those few whose layout is always the same. */
+export function decodeDevice(
+  section: DeviceSection,
+  description: DeviceDescription | undefined = describeKnown(section),
+): DeviceState {
   const { name, instanceId, versionId, data } = section;
   // Type, id, counted name, instance and version come before the body.
   const offset = section.offset + 1 + 4 + 1 + name.length + 4 + 4;
@@ -142,7 +147,6 @@ class Field implements StateField {
   readonly #data: Uint8Array;
   readonly #description: FieldDescription;
   readonly #parent: StateDescription;
-  #value: StateValue | undefined;
 
   constructor(data: Uint8Array, description: FieldDescription, parent: StateDescription, from: number, to: number) {
     this.name = description.name;
@@ -156,11 +160,6 @@ class Field implements StateField {
   }
 
   get value(): StateValue {
-    this.#value ??= this.#decode();
-    return this.#value;
-  }
-
-  #decode(): StateValue {
     const { arrayLength, type, size = 0 } = this.#description;
     const count = arrayLength ?? 1;
     const each = <Value>(element: (i: number) => Value) =>

@@ -8,8 +8,15 @@ import { scalars } from '../wire/state-scalars.ts';
 
 /** Elements of one array. */
 const maxElements = 1 << 22;
-/** Fields, elements and descriptions in a body. The most that QEMU's devices have is some thousands. */
-const maxSteps = 1_000_000;
+/**
+ * Fields and elements in a body: so many for each of its bytes, and at most. The most that QEMU's devices have is some
+ * 12,000, of virtio devices with 1,024 queues.
+ */
+const stepsPerByte = 4;
+const leastSteps = 2000;
+const mostSteps = 100_000;
+/** Elements that take no byte. */
+const maxEmpty = 1024;
 /** Nesting of descriptions, private ones included. */
 const maxDepth = 64;
 
@@ -50,12 +57,14 @@ type TakeNested = (description: StateDescription | undefined, from: number, to: 
 export class Walk {
   readonly #data: Uint8Array;
   readonly #view: DataView;
+  readonly #maxSteps: number;
   #steps = 0;
   undecodedBytes = 0;
 
   constructor(data: Uint8Array) {
     this.#data = data;
     this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    this.#maxSteps = Math.min(leastSteps + stepsPerByte * data.length, mostSteps);
   }
 
   /** Passes a description's fields and subsections; returns where they end. */
@@ -79,11 +88,9 @@ export class Walk {
   field(field: FieldDescription, parent: StateDescription, from: number, depth: number, take?: TakeElement): number {
     const { name, type, size, arrayLength = 1 } = field;
     if (size === undefined) throw new Misfit(from, `the description has no size of field ${name}`);
-    if (arrayLength > maxElements) {
-      throw new Misfit(
-        from,
-        `expected an array of at most ${maxElements} elements in field ${name}, got ${arrayLength}`,
-      );
+    const most = size === 0 ? maxEmpty : maxElements;
+    if (arrayLength > most) {
+      throw new Misfit(from, `expected at most ${most} elements of ${size} bytes in field ${name}, got ${arrayLength}`);
     }
     const end = from + size * arrayLength;
     if (end > this.#data.length) {
@@ -119,7 +126,7 @@ export class Walk {
   }
 
   #step(at: number): void {
-    if (++this.#steps > maxSteps) throw new Misfit(at, `expected at most ${maxSteps} values`);
+    if (++this.#steps > this.#maxSteps) throw new Misfit(at, `expected at most ${this.#maxSteps} values`);
   }
 
   #requireNull({ name }: FieldDescription, at: number): void {
@@ -161,7 +168,7 @@ export class Walk {
   /** A tree: be32 count, elements of a key and a value, each after a 1, then a 0. A key that is a number is not described. */
   #tree(field: FieldDescription, from: number, depth: number, take: TakeNested | undefined): number {
     const { name, nested } = field;
-    this.#require(from, 4, field);
+    this.#requireBytes(from, 4, field);
     const count = this.#view.getUint32(from);
     const isDirect = nested.length <= count;
     let at = from + 4;
@@ -174,7 +181,7 @@ export class Walk {
       const key = isDirect ? undefined : nested[2 * i];
       const value = isDirect ? nested[i] : nested[2 * i + 1];
       if (value === undefined) throw new Misfit(at, `an element of field ${name} is not described`);
-      if (key === undefined) this.#require(at, 8, field);
+      if (key === undefined) this.#requireBytes(at, 8, field);
       const middle = key === undefined ? at + 8 : this.state(key, at, depth + 1);
       const end = this.state(value, middle, depth + 1);
       take?.(treeElement(key, value, middle - at, end - middle), at, end);
@@ -203,7 +210,7 @@ export class Walk {
     return undefined;
   }
 
-  #require(at: number, size: number, { name }: FieldDescription): void {
+  #requireBytes(at: number, size: number, { name }: FieldDescription): void {
     if (at + size > this.#data.length) throw new Misfit(at, `field ${name} ends beyond the body`);
   }
 

@@ -2,6 +2,9 @@
  * One byte of knowledge per page of a RAM block, kept only for the parts that were touched:
  * the memory a reader needs grows with the guest it was really sent, not with what a header claims.
  */
+import { PageKind } from '../kernel/page-batch.ts';
+import { pageCount, type RamBlock } from './ram-block.ts';
+
 const chunkPages = 4096;
 
 /** State of a page whose content was discarded at the switchover to postcopy, and has not come again. */
@@ -123,4 +126,10 @@ export class PageStates {
     }
     return counts;
   }
+}
+
+/** Pages of a block whose states are neither zero nor data. */
+export function countAbsent(block: RamBlock, states: PageStates): number {
+  const counts = states.count(Object.keys(PageKind).length);
+  return pageCount(block) - (counts[PageKind.data] ?? 0) - (counts[PageKind.zero] ?? 0);
 }

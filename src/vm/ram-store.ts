@@ -11,6 +11,8 @@ export type PageState = 'absent' | 'zero' | 'data';
 export interface RamReader {
   readonly blocks: readonly RamBlock[];
   state(block: RamBlock, page: number): PageState | Promise<PageState>;
+  /** Whether a page was never sent. Only where that can be told from zero: otherwise there is no such method. */
+  isAbsent?(block: RamBlock, page: number): boolean;
   /** Reads whole pages into `target`, whose length is a multiple of the page size. Absent pages read as zeros. */
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void>;
   /**
@@ -18,6 +20,8 @@ export interface RamReader {
    * `first` is the block's page count when there is none.
    */
   nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
+  /** How many pages of a block were never sent; not there where that cannot be told. */
+  absentPages?(block: RamBlock): number;
   close(): Promise<void>;
 }
 

@@ -1,7 +1,17 @@
 /** A SavedVm: a migration at rest, what is left when everything has arrived. Every output starts from one. */
-import type { Configuration, Description, DeviceSection } from './flow.ts';
+import type { Configuration, Description, DeviceSection, Section } from './flow.ts';
 import type { RamBlock } from './ram-block.ts';
 import type { RamReader } from './ram-store.ts';
+
+/** How a stream is put together, as far as whoever writes it again must know. */
+export interface Framing {
+  /** Section id of `ram`. Undefined: the stream has no such section. */
+  ramId: number | undefined;
+  /** Sections end with footers. */
+  footers: boolean;
+  /** The stream says where the source switches over (SWITCHOVER_START). */
+  switchoverStart: boolean;
+}
 
 export interface SavedVm {
   /** Undefined for machine types before 2.4, which send none. */
@@ -12,4 +22,7 @@ export interface SavedVm {
   description: Description | undefined;
   /** Blocks of shared memory that the migration left out (x-ignore-shared): their content is not in `ram`. */
   ignored: readonly RamBlock[];
+  /** Parts of iterables other than `ram`, such as dirty bitmaps, in stream order: where they are, not what is in them. */
+  iterables: readonly Section[];
+  framing: Framing;
 }

@@ -162,18 +162,22 @@ export function* skip(window: ByteWindow, count: number, what: string): Generato
   }
 }
 
-/** Copies out `count` bytes of any number; memory grows only as they arrive. */
+/** Copies out `count` bytes of any number; memory grows only as they arrive, unless they are known to be there. */
 export function* takeBytes(window: ByteWindow, count: number, what: string): Generator<Want, Uint8Array> {
+  const isThere = Number.isFinite(window.size) && count <= window.size - window.offset;
+  const whole = isThere ? new Uint8Array(count) : undefined;
   const parts: Uint8Array[] = [];
   let left = count;
   while (left > 0) {
     if (window.available === 0) yield* need(window, 1, what);
     const step = Math.min(left, window.available);
-    parts.push(window.bytes.slice(window.position, window.position + step));
+    const part = window.bytes.subarray(window.position, window.position + step);
+    if (whole === undefined) parts.push(part.slice());
+    else whole.set(part, count - left);
     window.position += step;
     left -= step;
   }
-  return concat(parts);
+  return whole ?? concat(parts);
 }
 
 export function concat(parts: readonly Uint8Array[]): Uint8Array {

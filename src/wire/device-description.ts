@@ -51,8 +51,10 @@ export interface FieldDescription {
 const maxDepth = 64;
 /** Characters of one string, or of white space between two tokens. */
 const maxRun = 1 << 20;
-/** Fields and descriptions in all. A guest of 1,024 CPUs has 300,000. */
-const maxNodes = 500_000;
+/** Fields and descriptions in all. A guest of 1,024 CPUs has some 135,000. */
+const maxNodes = 150_000;
+/** As many as there are sections with ids of their own. */
+const maxDevices = 16_384;
 /** Problems that are told one by one. */
 const maxProblems = 20;
 
@@ -126,7 +128,9 @@ export function parseVmDescription(text: string): { description: VmDescription; 
     if (!(error instanceof TooMany)) throw error;
     // The device that it happened in is not whole.
     builder.description.devices.pop();
-    builder.note(`expected at most ${maxNodes} fields: the devices from there on are left out`);
+    builder.note(
+      `expected at most ${maxDevices} devices and ${maxNodes} fields: the devices from there on are left out`,
+    );
   }
   return { description: builder.description, problems: builder.problems };
 }
@@ -152,8 +156,9 @@ function isTame(text: string): boolean {
   return true;
 }
 
-/** What fields without a nested description share. */
+/** What all share that have none. */
 const none = Object.freeze([]) as readonly StateDescription[] as StateDescription[];
+const noFields = Object.freeze([]) as readonly FieldDescription[] as FieldDescription[];
 
 const isStateKey = (key: string) =>
   key === 'vmsd_name' || key === 'version' || key === 'fields' || key === 'subsections';
@@ -193,7 +198,7 @@ class Builder {
 
   #device(): Receiver {
     const device: DeviceDescription = { name: '', instanceId: 0, ...this.#makeState() };
-    this.description.devices.push(device);
+    if (this.description.devices.push(device) > maxDevices) throw new TooMany();
     const state = this.#state(device, `device ${this.description.devices.length - 1}`);
     return {
       enter: state.enter,
@@ -221,7 +226,8 @@ class Builder {
     if (key === 'fields') return listOf(() => this.#field(state), spoil);
     return listOf(() => {
       const subsection = this.#makeState();
-      state.subsections.push(subsection);
+      if (state.subsections === none) state.subsections = [subsection];
+      else state.subsections.push(subsection);
       return this.#state(subsection, `a subsection of ${state.vmsdName}`);
     }, spoil);
   }
@@ -242,7 +248,8 @@ class Builder {
   #addField(state: StateDescription): FieldDescription {
     this.#count();
     const field = { name: '', type: '', size: undefined, arrayLength: undefined, index: undefined, nested: none };
-    state.fields.push(field);
+    if (state.fields === noFields) state.fields = [field];
+    else state.fields.push(field);
     return field;
   }
 
@@ -296,7 +303,7 @@ class Builder {
 
   #makeState(): StateDescription {
     this.#count();
-    return { vmsdName: '', version: undefined, fields: [], subsections: [] };
+    return { vmsdName: '', version: undefined, fields: noFields, subsections: none };
   }
 
   #count(): void {

@@ -3,6 +3,9 @@
  * description as QEMU would have given it. So they are decoded, shown and found as all others.
  */
 import type { StateDescription } from './device-description.ts';
+import { drawMsixState } from './pci-state.ts';
+import { type Sketch, sketch } from './state-sketch.ts';
+import { describeVirtio } from './virtio-state.ts';
 
 /** A field of such a type. */
 export interface PrivateField {
@@ -13,7 +16,20 @@ export interface PrivateField {
   bytes: DataView;
 }
 
+const drawings = new Map<string, (whole: Sketch) => void>([
+  ['pci irq state', (whole) => whole.add('intx', 'uint32', 4, 4)],
+  ['msix state', drawMsixState],
+  // A list that ends at once: what requests in flight are made of is not decoded.
+  ['scsi-requests', (whole) => whole.insist(whole.count8('end') === 0)],
+  // The 128 bits of a vector register, the upper half first.
+  ['avr', (whole) => whole.u64('high').u64('low')],
+  // An entry of the segment lookaside buffer.
+  ['slbe', (whole) => whole.u64('esid').u64('vsid')],
+]);
+
 /** Undefined: the type is not known, or the bytes are not what it has. */
-export function describePrivate(_field: PrivateField): StateDescription | undefined {
-  return undefined;
+export function describePrivate({ type, vmsdName, bytes }: PrivateField): StateDescription | undefined {
+  if (type === 'virtio') return describeVirtio(bytes, vmsdName);
+  const draw = drawings.get(type);
+  return draw === undefined ? undefined : sketch(bytes, '', draw);
 }

@@ -48,6 +48,13 @@ export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   // As bits: a number would lose NaNs.
   ['float64', uint64],
   ['CPU_Double_U', uint64],
+  // Registers that CPUs write in a way of their own, which is that of a plain number.
+  ['cpsr', uint32],
+  ['fpscr', uint32],
+  ['cpu/altivec/vscr', uint32],
+  ['fpr', uint64],
+  ['vsr', uint64],
+  ['powered_off', { size: 1, read: (view, at) => view.getUint8(at) !== 0 }],
   ['nullptr', { size: 1, read: () => null }],
   ['le16', { size: 2, read: (view, at) => view.getUint16(at, true) }],
   ['le32', { size: 4, read: (view, at) => view.getUint32(at, true) }],

@@ -325,6 +325,10 @@ function* decodeCommandItem(
       state.ram.postcopy = true;
       break;
     case CommandCode.postcopyRun:
+      if (end !== undefined && window.offset !== end) {
+        const message = `expected the embedded stream to end with POSTCOPY_RUN, got ${end - window.offset} bytes after it`;
+        throw new MigrationError('bad-package', message, window.place(command.offset));
+      }
       // Pages restart with their block's name, and come as the guest asks for them.
       state.ram.current = undefined;
       state.switchedOver = true;

@@ -23,8 +23,7 @@ export function* decodeDescription(
     const message = `expected a VM description of at most ${maxDescription} bytes, got ${length}`;
     throw new MigrationError('limit-exceeded', message, window.place(offset));
   }
-  const bytes = yield* takeBytes(window, length, 'the VM description');
-  const text = new TextDecoder().decode(bytes);
+  const text = new TextDecoder().decode(yield* takeBytes(window, length, 'the VM description'));
   const parsed = parseVmDescription(text);
   const description = makeDescription(offset, length, text, parsed?.description);
   return { description, problems: parsed?.problems ?? ['expected JSON in the VM description'] };

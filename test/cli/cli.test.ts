@@ -476,9 +476,9 @@ describe('wrong use', () => {
     ['two files', ['verify', 'a', 'b'], /too many arguments/],
     ['a file that is not there', ['verify', '/nonexistent/x'], /vmferry: ENOENT.*\/nonexistent\/x/],
     ['a directory', ['verify', '/'], /\/ is a directory/],
-    ['no block', ['extract', 'x'], /expected --block IDSTR -o OUT, or --all DIR/],
+    ['no block', ['extract', 'x'], /expected one of --block, --all, --device, --physical or --elf$/m],
     ['no output', ['extract', 'x', '--block', 'pc.ram'], /expected -o OUT/],
-    ['both forms', ['extract', 'x', '--block', 'pc.ram', '--all', 'd'], /got both/],
+    ['two targets', ['extract', 'x', '--block', 'pc.ram', '--all', 'd'], /got --block and --all/],
     ['an offset beyond all files', ['verify', 'x,offset=99999999999999999999'], /expected an offset below 2\^53/],
   ];
   it.each(cases)('%s exits with 2 and says what is wrong', async (_, args, message) => {

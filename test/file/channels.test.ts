@@ -385,6 +385,17 @@ describe('a set of channels', () => {
   });
 });
 
+describe('without its last channel', () => {
+  it('a set looks whole but for pages that never came, and a hint says why', async () => {
+    const { bytes, channels } = loadFixtures().find(({ name }) => name === 'pc-multifd-zlib-7.2')!;
+    const first = channels.filter((each) => each[24] === 0);
+    const { findings } = await verify(await open(bytes, { channels: first }));
+    expect(findings).toMatchObject([
+      { code: 'pages-absent', message: expect.stringMatching(/is a channel of a higher number missing/) },
+    ]);
+  });
+});
+
 describe('without its channels a main stream', () => {
   it('of the new way is refused', async () => {
     await expect(contentOf(main())).rejects.toMatchObject({ code: 'unsupported' });

@@ -28,11 +28,13 @@ const bytesOf = (truth: Truth) => new Map([...truth].map(([idstr, { path }]) => 
 
 const hasGcc = spawnSync('gcc', ['--version']).status === 0;
 
-test.skipIf(!hasGcc)('guest.bin is what guest.S assembles to', () => {
+test.skipIf(!hasGcc)('guest.bin and physical.bin are what their sources assemble to', () => {
   const dir = mkdtempSync(join(tmpdir(), 'vmferry-'));
   try {
-    execFileSync(join(guestDir, 'build.sh'), [join(dir, 'guest.bin')]);
-    expect(readFileSync(join(dir, 'guest.bin')).equals(readFileSync(join(guestDir, 'guest.bin')))).toBe(true);
+    execFileSync(join(guestDir, 'build.sh'), [dir]);
+    for (const name of ['guest.bin', 'physical.bin']) {
+      expect(readFileSync(join(dir, name)).equals(readFileSync(join(guestDir, name))), name).toBe(true);
+    }
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -2,7 +2,10 @@
  * The rare forms of what real QEMU writes: postcopy in several pieces, other targets, other kinds of memory, old machine
  * types, and iterables beside RAM. The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
 import { type CaptureOptions, capture } from './capture.ts';
 import { type Expected, expectRead } from './expect-read.ts';
@@ -20,6 +23,12 @@ const cases: Case[] = [];
 const add = (name: string, options: CaptureOptions, expected: Expected = {}, telling = false) =>
   cases.push({ name: `${name} ${options.version}`, options, expected, telling });
 
+/** A disk of two and a half MiB: zeros, bytes that are not, zeros. */
+const diskDir = mkdtempSync(join(tmpdir(), 'vmferry-disk-'));
+afterAll(() => rmSync(diskDir, { recursive: true }));
+const disk = join(diskDir, 'disk');
+writeFileSync(disk, new Uint8Array(2.5 * 2 ** 20).fill(0xa5, 2 ** 20, 2 ** 21));
+
 for (const version of qemuVersions) {
   const is10 = version === '10.0';
   // The guest goes on at the destination, and asks for the pages that it rewrites.
@@ -36,6 +45,7 @@ for (const version of qemuVersions) {
   add('postcopy with preemption', preempt, asks, is10);
   add('postcopy, broken and recovered', { ...plain, breaks: 1 }, {}, is10);
   add('postcopy with preemption, broken and recovered', { ...preempt, breaks: 1 });
+  add('postcopy, broken twice', { ...plain, breaks: 2 });
 
   const pc = { version, machine: 'pc', route: 'exec' } as const;
   const memory = (id: string, size: string, more = '') => [
@@ -71,6 +81,19 @@ for (const version of qemuVersions) {
   );
   if (!is10) {
     add('no configuration', { ...pc, args: off('send-configuration') });
+    const withDisk = {
+      ...{ version, machine: 'bare', route: 'exec', args: ['-drive', `if=virtio,format=raw,file=${disk}`] },
+      // Unlimited, QEMU sends nothing of a disk.
+      parameters: { 'max-bandwidth': 2 ** 30 },
+    } as const satisfies CaptureOptions;
+    const hasDisk = (blocks: number): Expected => ({
+      check: ({ sections }) => {
+        const bytes = sections.reduce((sum, { name, length }) => sum + (name === 'block' ? length : 0), 0);
+        expect(Math.floor(bytes / 2 ** 20)).toBe(blocks);
+      },
+    });
+    add('disks in the stream', { ...withDisk, capabilities: ['block'] }, hasDisk(3));
+    add('disks without their zeros', { ...withDisk, capabilities: ['block', 'zero-blocks'] }, hasDisk(1), true);
     add('an old machine type', { ...pc, type: 'pc-i440fx-2.1' }, { warnings: ['guessed-boundary'] }, true);
   }
 

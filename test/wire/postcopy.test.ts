@@ -210,6 +210,13 @@ describe('the preempt channel', () => {
   });
 });
 
+describe('a package', () => {
+  it('ends with POSTCOPY_RUN', () => {
+    const stream = join(none, ramStart, packaged(command(4), command(5), command(9)), part(7, EOS), ramEnd, EOF);
+    expect(errorOf(stream).message).toMatch(/POSTCOPY_RUN, got 5 bytes after it \[bad-package\]/);
+  });
+});
+
 describe('a recovery stream', () => {
   const first = join(
     none,

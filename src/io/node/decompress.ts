@@ -1,13 +1,13 @@
 /**
  * Decompression in Node: gzip by node:zlib, xz by a library, the others by the program of that name, fed and read through
- * pipes. Without the program zstd, node:zlib does that, where it can (22.15 and later): the program is preferred, since
- * node:zlib stops after the first frame, and Node 22 takes no notice of a frame that breaks off.
+ * pipes. Without the program zstd, WebAssembly does that. Not node:zlib: it stops after the first frame, and Node 22 takes
+ * no notice of a frame that breaks off.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
-import { type Compression, type Decompress, MissingDecompressorError, unxz } from '../compression.ts';
+import { type Compression, type Decompress, MissingDecompressorError, unxz, unzstd } from '../compression.ts';
 
 /** Bytes that node:zlib gives at a time. */
 const chunkSize = 256 * 1024;
@@ -22,15 +22,10 @@ const programs: Record<Exclude<Compression, 'gzip' | 'xz'>, string[]> = {
   zstd: ['zstd', '-dcq', '--memory=128MB'],
 };
 
-/** In the types of the oldest Node that vmferry runs on this is not there yet. */
-const { createZstdDecompress } = zlib as { createZstdDecompress?: (options: { chunkSize: number }) => Duplex };
-
 export const nodeDecompress: Decompress = (format, chunks, signal) => {
   if (format === 'gzip') return through(zlib.createGunzip({ chunkSize }), chunks, signal);
   if (format === 'xz') return unxz(chunks, signal);
-  if (format === 'zstd' && createZstdDecompress !== undefined && !hasProgram('zstd')) {
-    return through(createZstdDecompress({ chunkSize }), chunks, signal);
-  }
+  if (format === 'zstd' && !hasProgram('zstd')) return unzstd(chunks, signal);
   return runProgram(format, programs[format], chunks, signal);
 };
 

@@ -1,7 +1,7 @@
 /**
- * Files of Node's fs. Large reads go through the thread pool, straight into the caller's view of WASM memory, so that
- * they overlap with decoding. Small reads and all writes are synchronous: they come one per run of pages, and a trip
- * through the thread pool takes longer than most of them.
+ * Files of Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous where the page cache
+ * has the bytes: a trip through the thread pool takes longer than most of them. Large reads that wait for a disk go
+ * through the thread pool, so that they overlap with decoding. All writes are synchronous.
  */
 import {
   close,
@@ -27,10 +27,17 @@ const readAsync = promisify(read);
 const fsyncAsync = promisify(fsync);
 const closeAsync = promisify(close);
 
-/** Reads up to this many bytes are synchronous, */
-const maxSyncRead = 256 * 1024;
-/** but for one in so many, so that the event loop turns and signals are heard. */
-const asyncShare = 64;
+/** Larger reads are never synchronous: bytes. */
+const maxSyncRead = 2 << 20;
+/** Synchronous reads in a row take at most so many bytes and reads: then the event loop turns, and signals are heard. */
+const maxSyncBytes = 16 << 20;
+const maxSyncReads = 64;
+/** A read of at least this many bytes is worth a trip through the thread pool if it is slow, */
+const largeRead = 256 * 1024;
+/** which is to have fewer bytes per ms than a page cache gives: then it waited for a disk, */
+const cacheSpeed = 1.5e6;
+/** and so will most probably the next large ones. */
+const readsAfterSlow = 32;
 
 /** The kernel takes at most 2^31 - 1 bytes per write. */
 const maxWrite = 1 << 30;
@@ -41,7 +48,11 @@ export class NodeFile implements ByteStore {
   readonly fd: number;
   #size: number;
   #open = true;
-  #smallReads = 0;
+  /** Synchronous reads, and their bytes, since the event loop turned. */
+  #syncReads = 0;
+  #syncBytes = 0;
+  /** Large reads still to come that go through the thread pool. */
+  #slowReads = 0;
 
   constructor(fd: number, name: string, size: number) {
     this.fd = fd;
@@ -54,14 +65,28 @@ export class NodeFile implements ByteStore {
   }
 
   read(target: Uint8Array, position: number): Promise<number> | number {
-    if (target.length <= maxSyncRead && ++this.#smallReads % asyncShare !== 0) {
-      try {
-        return readSync(this.fd, target, 0, target.length, position);
-      } catch (error) {
-        throw this.#explain(error, position);
-      }
+    const { length } = target;
+    const isLarge = length >= largeRead;
+    if (length > maxSyncRead || (isLarge && this.#slowReads-- > 0) || this.#mustTurn(length)) {
+      return this.#readAsync(target, position);
     }
-    return this.#readAsync(target, position);
+    const start = performance.now();
+    try {
+      return readSync(this.fd, target, 0, length, position);
+    } catch (error) {
+      throw this.#explain(error, position);
+    } finally {
+      if (isLarge) this.#slowReads = length < (performance.now() - start) * cacheSpeed ? readsAfterSlow : 0;
+    }
+  }
+
+  #mustTurn(length: number): boolean {
+    this.#syncReads++;
+    this.#syncBytes += length;
+    if (this.#syncReads < maxSyncReads && this.#syncBytes < maxSyncBytes) return false;
+    this.#syncReads = 0;
+    this.#syncBytes = 0;
+    return true;
   }
 
   async #readAsync(target: Uint8Array, position: number): Promise<number> {

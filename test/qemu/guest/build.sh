@@ -1,9 +1,12 @@
 #!/bin/sh
-# Assembles guest.S into guest.bin, or into the file named: build.sh [OUT]
+# Assembles guest.S into guest.bin and physical.S into physical.bin, here or in the directory named: build.sh [DIR]
 set -eu
 here=$(dirname "$0")
-out=${1:-$here/guest.bin}
+out=${1:-$here}
 object=$(mktemp)
 trap 'rm -f "$object"' EXIT
-gcc -m32 -c -o "$object" "$here/guest.S"
-objcopy -O binary -j .text "$object" "$out"
+for image in guest:-m32 physical:-m64; do
+	name=${image%:*}
+	gcc "${image#*:}" -c -o "$object" "$here/$name.S"
+	objcopy -O binary -j .text "$object" "$out/$name.bin"
+done

@@ -1,0 +1,290 @@
+/** `vmferry convert`: a migration in another form. */
+import { readFileSync, realpathSync, statSync } from 'node:fs';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { type Conversion, convertToMappedRam, convertToStream } from '../file/convert.ts';
+import { type MigrationFile, openFile } from '../file/open.ts';
+import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
+import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
+import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
+import type { SavedVm } from '../vm/saved-vm.ts';
+import { encodeLibvirtHead } from '../wire/libvirt-header.ts';
+import { libvirtText } from './containers.ts';
+import { extractInto, refuseInput } from './extract.ts';
+import { formatBytes, plural, printable } from './format.ts';
+import { addInput, type InputOptions, withFile } from './input.ts';
+import { showProgress } from './progress.ts';
+import { UsageError, writeOut } from './run.ts';
+import { scratchOption } from './scratch.ts';
+
+const forms = ['stream', 'mapped-ram', 'raw', 'libvirt'] as const;
+type Form = (typeof forms)[number];
+
+/** Suffixes that say which form is meant. */
+const suffixes: Record<string, Form> = {
+  '.stream': 'stream',
+  '.migration': 'stream',
+  '.mapped-ram': 'mapped-ram',
+  '.raw': 'raw',
+};
+
+interface ConvertOptions extends InputOptions {
+  to?: Form;
+  block?: string;
+  xml?: string;
+  dropDescription?: boolean;
+  /** False with --no-verify. */
+  verify: boolean;
+  scratch: string;
+  json?: boolean;
+}
+
+export function addConvert(program: Command): void {
+  addInput(program.command('convert'))
+    .argument('<OUT>', 'the file to write; - for standard output')
+    .description(
+      'Write a migration in another form: a plain stream, a mapped-ram file, a raw image, a libvirt save image.',
+    )
+    .addOption(new Option('--to <FORM>', 'the form of OUT; needed unless its suffix says it').choices(forms))
+    .option('--block <IDSTR>', 'with --to raw: the RAM block, such as pc.ram')
+    .option('--xml <FILE>', 'with --to libvirt: the domain XML, in place of that of the input')
+    .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
+    .option('--no-verify', 'do not read OUT again and hold it against FILE before it gets its name')
+    .addOption(
+      scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
+    )
+    .option('--json', 'print what was written as JSON')
+    .addHelpText(
+      'after',
+      `
+FORM      OUT                     What it is for
+stream    .stream, .migration     QEMU: -incoming 'exec:cat OUT', or file:OUT from 8.2 on
+mapped-ram  .mapped-ram           QEMU 9.0 and later with the capability mapped-ram: -incoming file:OUT
+raw       .raw                    one RAM block, as extract writes it
+libvirt   no suffix says it       virsh restore; holds the stream uncompressed, with the input's XML and cookie
+
+FILE may be any of these in any encoding, of one pass or many. A stream is written in one pass. Zero pages become holes or
+9 bytes, however FILE has them. Device states go over byte for byte. OUT appears whole or not at all, and is read again
+first: it must be sound and have the same blocks, device states and description; where FILE can be read at random, and for
+every stream, RAM is compared page by page. What was written to - or into a FIFO is not read again.
+
+Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
+configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
+
+Examples:
+  vmferry convert guest.migration guest.mapped-ram
+  vmferry convert guest.mapped-ram - --to stream | ssh host 'cat > guest.migration'
+  vmferry convert main guest.stream --channel channel0 --channel channel1
+  vmferry convert /var/lib/libvirt/qemu/save/guest.save guest.stream
+  vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml
+  vmferry convert large.mapped-ram smaller.mapped-ram`,
+    )
+    .action(async (location: string, output: string, options: ConvertOptions) => {
+      const form = chooseForm(output, options);
+      await withFile('convert', location, options, (file) => convert(file, output, form, options));
+    });
+}
+
+function chooseForm(output: string, { to, block, xml, json, dropDescription }: ConvertOptions): Form {
+  const suffix = Object.keys(suffixes).find((each) => output.endsWith(each));
+  const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
+  if (form === undefined) {
+    throw new UsageError(`expected --to ${forms.join('|')}, since the name ${output} does not say the form`);
+  }
+  if (form === 'raw' && block === undefined)
+    throw new UsageError('expected --block IDSTR: the RAM block of a raw image');
+  if (block !== undefined && form !== 'raw') throw new UsageError(`--block goes with --to raw, not with ${form}`);
+  if (xml !== undefined && form !== 'libvirt') throw new UsageError(`--xml goes with --to libvirt, not with ${form}`);
+  if (dropDescription === true && form === 'raw') throw new UsageError('--drop-description: a raw image has none');
+  if (output !== '-') return form;
+  if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
+  if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the bytes, got a terminal');
+  return form;
+}
+
+async function convert(file: MigrationFile, output: string, form: Form, options: ConvertOptions): Promise<void> {
+  const isPipe = output === '-' || !requireFile(output);
+  if (isPipe && form === 'mapped-ram') {
+    throw new UsageError('a mapped-ram file needs random access: expected the name of a file to write');
+  }
+  if (!isPipe) refuseInput(file, output);
+  const head = form === 'libvirt' ? findTexts(file, options.xml) : undefined;
+  if (form === 'raw') return extractInto(file, options.block as string, output, options);
+  if (isPipe) return convertToPipe(file, output, head, options);
+  // Opened first, so that a place that cannot be written to is known before a long read.
+  const target = new OutputFile(output);
+  try {
+    const report = await convertToFile(file, target, form, head, options);
+    await target.commit();
+    print(file, output, form, report, options);
+  } catch (error) {
+    await target.abandon();
+    throw error;
+  }
+}
+
+/** Whether the output is, or will be, a regular file. */
+function requireFile(output: string): boolean {
+  if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`expected a file to write to, got the directory ${output}`);
+  }
+  return isReplaceable(output);
+}
+
+interface Texts {
+  xml: string;
+  cookie: string | undefined;
+  /** As the image says it, where there is one. */
+  wasRunning: boolean | undefined;
+}
+
+/** The texts of a libvirt save image: those of the input, or of a file. */
+function findTexts(file: MigrationFile, path: string | undefined): Texts {
+  const image = file.containers.find((container) => container.kind === 'libvirt');
+  if (image === undefined && path === undefined) {
+    throw new UsageError(
+      `expected --xml FILE with the domain's XML, since ${file.source.name} is no libvirt save image`,
+    );
+  }
+  const xml = path === undefined ? libvirtText(file, 'xml') : readFileSync(path, 'utf8');
+  if (xml === '' || xml.includes('\0')) throw new UsageError(`expected the XML of a domain in ${path}`);
+  return { xml, cookie: image?.data.cookie, wasRunning: image?.header.wasRunning };
+}
+
+/** The head of a libvirt save image. Whether the guest ran is known from its states, if the input does not say it. */
+function encodeHead({ xml, cookie, wasRunning }: Texts, vm: Pick<SavedVm, 'devices'>): Uint8Array {
+  return encodeLibvirtHead({ xml, cookie, format: 'raw', wasRunning: wasRunning ?? ranWhenSaved(vm) });
+}
+
+/** What the section globalstate says: be32 length, the runstate's name, NUL. */
+function ranWhenSaved({ devices }: Pick<SavedVm, 'devices'>): boolean {
+  const state = devices.find(({ name }) => name === 'globalstate')?.data.subarray(4) ?? new Uint8Array();
+  return String.fromCharCode(...state.subarray(0, Math.max(0, state.indexOf(0)))) === 'running';
+}
+
+interface Report {
+  conversion: Conversion;
+  /** Bytes of the file. */
+  length: number;
+  isVerified: boolean;
+}
+
+async function convertToFile(
+  file: MigrationFile,
+  { file: output }: OutputFile,
+  form: Form,
+  texts: Texts | undefined,
+  options: ConvertOptions,
+): Promise<Report> {
+  const description = options.dropDescription !== true;
+  const conversion =
+    form === 'mapped-ram'
+      ? await convertToMappedRam(file, output, { description })
+      : await convertToStream(file, appendTo(output), {
+          description,
+          makeScratch: () => openScratch(realpathSync(options.scratch)),
+          begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
+        });
+  try {
+    if (options.verify) await checkAgain(conversion, output);
+    return { conversion, length: output.size, isVerified: options.verify };
+  } finally {
+    await conversion.close();
+  }
+}
+
+/** Reads what was written. It is not closed by that. */
+async function checkAgain(conversion: Conversion, output: ByteSource): Promise<void> {
+  const source = { ...sourceOf(output), close: async () => {} };
+  const copy = await openFile(source);
+  const progress = showProgress('verify', copy);
+  try {
+    await conversion.check(copy);
+  } finally {
+    progress.stop();
+    await copy.close();
+  }
+}
+
+const sourceOf = (output: ByteSource): Omit<ByteSource, 'close'> => ({
+  name: output.name,
+  size: output.size,
+  read: (target, position) => output.read(target, position),
+});
+
+/** Writes a stream in order, to standard output or into what cannot be replaced. It is not undone if it fails midway. */
+async function convertToPipe(
+  file: MigrationFile,
+  output: string,
+  texts: Texts | undefined,
+  options: ConvertOptions,
+): Promise<void> {
+  let inPlace: SequentialOutput | undefined;
+  if (output !== '-') process.stderr.write(`vmferry: ${output} is no regular file: it is written in place\n`);
+  const sink: ByteSink = {
+    async write(bytes) {
+      if (output === '-') return writeOut(bytes);
+      // Opened when there is something to write: bad input is found first.
+      inPlace ??= await openInPlace(output);
+      return inPlace.write(bytes);
+    },
+  };
+  try {
+    const conversion = await convertToStream(file, sink, {
+      description: options.dropDescription !== true,
+      makeScratch: () => openScratch(realpathSync(options.scratch)),
+      begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
+    });
+    await conversion.close();
+    warn(conversion);
+  } finally {
+    await inPlace?.close();
+  }
+}
+
+function warn({ blocks, format }: Conversion): void {
+  for (const { idstr, absentPages, ignored } of blocks) {
+    const name = printable(idstr);
+    if (ignored === true) {
+      process.stderr.write(
+        `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
+      );
+    } else if (absentPages > 0) {
+      const then = format === 'stream' ? 'are not sent again' : 'have become zero pages';
+      process.stderr.write(
+        `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
+      );
+    }
+  }
+}
+
+function print(file: MigrationFile, output: string, form: Form, report: Report, options: ConvertOptions): void {
+  const { conversion, length, isVerified } = report;
+  const { blocks, vm } = conversion;
+  warn(conversion);
+  if (options.json === true) {
+    const facts = {
+      source: file.source.name,
+      output,
+      format: form,
+      machine: vm.configuration?.machine ?? null,
+      length,
+      blocks,
+      devices: vm.devices.length,
+      hasDescription: vm.description !== undefined,
+      isVerified,
+    };
+    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
+    return;
+  }
+  const sum = (what: 'dataPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
+  const facts = [
+    `${form}${vm.configuration === undefined ? '' : ` of ${printable(vm.configuration.machine)}`}`,
+    formatBytes(length),
+    `${plural(sum('dataPages'), 'page')} with data`,
+    `${plural(sum('zeroPages'), 'zero page')}`,
+    plural(vm.devices.length, 'device state'),
+    isVerified ? 'verified' : 'not verified',
+  ];
+  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+}

@@ -1,0 +1,142 @@
+/** `vmferry extract --physical` and `--elf`: guest-physical memory as an image or a core file, and what is where in it. */
+import { realpathSync } from 'node:fs';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { MigrationFile } from '../file/open.ts';
+import { openPhysical, type PhysicalMemory } from '../file/physical.ts';
+import { openScratch } from '../io/node/output-file.ts';
+import { formatBytes, formatHex, formatTable, plural, printable } from './format.ts';
+import { type InputOptions, withFile } from './input.ts';
+import { openTarget, writeBytes } from './read.ts';
+import { UsageError, writeOut } from './run.ts';
+import { parseSize } from './size.ts';
+
+/** What `extract` takes for it. */
+export interface PhysicalOptions {
+  physical?: boolean;
+  elf?: boolean;
+  below4g?: number;
+  ram?: string[];
+  dimm?: { block: string; address: number }[];
+}
+
+interface AllOptions extends InputOptions, PhysicalOptions {
+  scratch: string;
+  json?: boolean;
+}
+
+export function addPhysicalOptions(command: Command): Command {
+  return command
+    .option('--physical', 'write the guest-physical memory of a pc or q35 machine, byte 0 at address 0')
+    .option('--elf', 'write it as an ELF core file with the registers of all CPUs, as dump-guest-memory does')
+    .option('--below-4g <SIZE>', 'RAM below 4 GiB, where the file does not say it (max-ram-below-4g)', parseSize)
+    .option('--ram <BLOCK>', 'a block that is RAM, in the order of their addresses (repeatable)', collect)
+    .option('--dimm <BLOCK@ADDRESS>', 'where a memory device is (repeatable)', collectDimm);
+}
+
+const collect = (value: string, list: string[] = []): string[] => [...list, value];
+
+function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): PhysicalOptions['dimm'] {
+  const at = value.lastIndexOf('@');
+  if (at < 1) throw new InvalidArgumentError('Expected BLOCK@ADDRESS.');
+  return [...list, { block: value.slice(0, at), address: parseSize(value.slice(at + 1)) }];
+}
+
+/** Whether guest-physical memory is asked for. */
+export function isPhysical({ physical, elf, below4g, ram, dimm }: PhysicalOptions): boolean {
+  if (physical === true || elf === true) return true;
+  if (below4g !== undefined || ram !== undefined || dimm !== undefined) {
+    throw new UsageError('expected --physical or --elf with --below-4g, --ram and --dimm');
+  }
+  return false;
+}
+
+export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {
+  const { elf, below4g, ram, dimm: dimms } = options;
+  const makeScratch = () => openScratch(realpathSync(options.scratch));
+  const stated = {
+    ...(below4g === undefined ? {} : { below4g }),
+    ...(ram === undefined ? {} : { ram }),
+    ...(dimms === undefined ? {} : { dimms }),
+  };
+  await withFile('extract', location, options, async (file) => {
+    const target = output === '-' ? undefined : openTarget(file, output);
+    try {
+      const memory = await openPhysical(file, { makeScratch, ...stated });
+      try {
+        warn(memory);
+        const written = elf === true ? memory.core() : memory.image();
+        if (target === undefined) await writeBytes(written, writeOut);
+        else {
+          await target.write(written);
+          if (options.json === true) printJson(file, memory, written, output);
+          else printRanges(memory, written, output);
+        }
+      } finally {
+        await memory.close();
+      }
+    } catch (error) {
+      await target?.abandon();
+      throw error;
+    }
+  });
+}
+
+type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<PhysicalMemory['core']>>;
+
+function warn({ layout, absentPages }: PhysicalMemory): void {
+  const say = (text: string) => process.stderr.write(`vmferry: warning: ${text}\n`);
+  for (const note of layout.notes) say(printable(note));
+  for (const { block, reason } of layout.unplaced) {
+    say(`${printable(block.idstr)} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
+  }
+  for (const { block, pages } of absentPages) {
+    say(`${plural(pages, 'page')} of ${printable(block.idstr)} were never sent, so they read as zeros`);
+  }
+}
+
+/** The ranges that are in the output. */
+function shownRanges({ layout }: PhysicalMemory, { segments }: Written): PhysicalMemory['layout']['ranges'] {
+  if (segments !== undefined) return layout.ranges.filter(({ isFlash }) => isFlash !== true);
+  return layout.ranges
+    .filter(({ start }) => start < layout.ramEnd)
+    .map((range) => ({ ...range, length: Math.min(range.length, layout.ramEnd - range.start) }));
+}
+
+function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written, path: string): void {
+  const { chipset, ramBytes, below4g, splitFrom, ramEnd, vgaWindow, unplaced, notes } = memory.layout;
+  const report = {
+    source: file.source.name,
+    path,
+    length: written.length,
+    machine: memory.machine ?? null,
+    ...{ chipset, ramBytes, below4g, splitFrom, ramEnd, vgaWindow },
+    ...(written.cpus === undefined ? {} : { cpus: written.cpus }),
+    ranges: shownRanges(memory, written).map(({ block, ...range }) => ({ ...range, block: block.idstr })),
+    unplaced: unplaced.map(({ block, reason }) => ({ block: block.idstr, length: block.usedLength, reason })),
+    absentPages: memory.absentPages.map(({ block, pages }) => ({ block: block.idstr, pages })),
+    notes,
+  };
+  process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+}
+
+const splitWords = { stated: 'as stated', cmos: 'by the CMOS', 'machine type': 'by the machine type' } as const;
+
+function printRanges(memory: PhysicalMemory, written: Written, path: string): void {
+  const { layout, machine } = memory;
+  const what = written.cpus === undefined ? 'physical memory' : `core of ${plural(written.cpus, 'CPU')}`;
+  const size = `${formatBytes(layout.ramBytes)} of RAM`;
+  const split = `${formatBytes(layout.below4g)} below 4 GiB ${splitWords[layout.splitFrom]}`;
+  const lines = [`${printable(path)}: ${what}, ${printable(machine ?? layout.chipset)}, ${size}, ${split}`];
+  const rows = shownRanges(memory, written).map(({ start, length, block, offset, isFlash }) => [
+    formatHex(start),
+    formatHex(start + length - 1),
+    formatBytes(length),
+    `${printable(block.idstr)}${isFlash === true ? ' (flash)' : ''}`,
+    formatHex(offset),
+  ]);
+  lines.push(
+    formatTable([['first', 'last', 'size', 'block', 'offset'], ...rows], ['right', 'right', 'right', 'left', 'right']),
+  );
+  if (layout.vgaWindow === 'registers') lines.push('  0xa0000 to 0xbffff are registers of the VGA, no memory');
+  process.stdout.write(`${lines.join('\n')}\n`);
+}

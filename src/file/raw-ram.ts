@@ -1,0 +1,47 @@
+/** RAM from raw images, one for each block, page i at i * page size: what a VM can be written from that never was one. */
+import { type ByteSource, readFully } from '../io/byte-source.ts';
+import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+
+/** A RAM block and where its content is. */
+export interface RawBlock {
+  idstr: string;
+  source: ByteSource;
+}
+
+const defaultPageSize = 4096;
+
+export class RawRam implements RamReader {
+  readonly blocks: readonly RamBlock[];
+  readonly #sources: readonly ByteSource[];
+
+  /** @throws RangeError for an image that is no whole number of pages, or a page size that there cannot be */
+  constructor(images: readonly RawBlock[], pageSize = defaultPageSize) {
+    if (!Number.isInteger(Math.log2(pageSize)) || pageSize < 1024 || pageSize > 65536) {
+      throw new RangeError(`expected a page size that is a power of two from 1024 to 65536, got ${pageSize}`);
+    }
+    this.#sources = images.map(({ source }) => source);
+    this.blocks = images.map(({ idstr, source: { size = Number.NaN } }, index) => {
+      if (size % pageSize === 0 && size <= maxRamBytes) return { index, idstr, usedLength: size, pageSize };
+      throw new RangeError(`expected an image of "${idstr}" of whole pages of ${pageSize} bytes, got ${size} bytes`);
+    });
+  }
+
+  /** Every page is data here: whether it is zero shows when it is read. */
+  state(): 'data' {
+    return 'data';
+  }
+
+  async read({ index, pageSize }: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    await readFully(this.#sources[index] as ByteSource, target, page * pageSize);
+  }
+
+  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
+    const pages = pageCount(block);
+    return { first: Math.min(page, pages), end: Math.min(page + limit, pages) };
+  }
+
+  async close(): Promise<void> {
+    for (const source of this.#sources) await source.close();
+  }
+}

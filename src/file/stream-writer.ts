@@ -1,0 +1,172 @@
+/**
+ * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description: the way back of
+ * `decodeStream`. Nothing is sought, so the output may be a pipe.
+ *
+ * Everything goes through a room of 1 MiB in the arena, and leaves it in one piece when it is full. Page records are put
+ * there by whole batches. What the stream says is the caller's: this knows its grammar, not what a VM is
+ * (`write-stream.ts` does).
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { PageBatch } from '../kernel/page-batch.ts';
+import type { Configuration, DeviceSection } from '../vm/flow.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { ByteWriter } from '../wire/byte-writer.ts';
+import { encodeCommand } from '../wire/command.ts';
+import { encodeConfiguration } from '../wire/configuration.ts';
+import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-record-encoder.ts';
+import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
+import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
+import { SectionType } from '../wire/section-type.ts';
+import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeDescription } from '../wire/vm-description.ts';
+
+/** Bytes that leave at once. */
+const roomBytes = 1 << 20;
+/** What a writer takes of a kernel's arena. */
+export const writerArenaBytes = roomBytes + maxRecord + 64;
+
+export interface StreamWriterOptions {
+  /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
+  footers?: boolean;
+  /** Section id of `ram`: any that no other section has. Default 1. */
+  ramId?: number;
+}
+
+export class StreamWriter {
+  readonly kernel: Kernel;
+  readonly #output: ByteSink;
+  readonly #footers: boolean;
+  readonly #ramId: number;
+  readonly #start: number;
+  readonly #room: RecordRoom;
+  #written = 0;
+  #inPart = false;
+
+  /** Takes its room from the arena of `kernel`, where the batches' payloads must be, too. */
+  constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
+    this.kernel = kernel;
+    this.#output = output;
+    this.#footers = footers;
+    this.#ramId = ramId;
+    this.#start = kernel.allocate(roomBytes + maxRecord);
+    const { bytes } = kernel;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const limit = this.#start + roomBytes + maxRecord;
+    this.#room = { bytes, view, position: this.#start, limit, current: undefined };
+  }
+
+  /** Bytes of the stream so far. */
+  get length(): number {
+    return this.#written + this.#room.position - this.#start;
+  }
+
+  /** Begins the stream. */
+  async begin(configuration: Configuration | undefined): Promise<void> {
+    const out = new ByteWriter().u32(streamMagic).u32(streamVersion);
+    if (configuration !== undefined) encodeConfiguration(out.u8(SectionType.configuration), configuration);
+    await this.raw(out.bytes());
+  }
+
+  /**
+   * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
+   * @throws RangeError for a list that cannot be read: it ends when the lengths add up, so no empty block may end it.
+   */
+  async startRam(blocks: readonly RamBlock[], { guestAddresses = false } = {}): Promise<void> {
+    const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
+    if (blocks.at(-1)?.usedLength === 0) {
+      throw new RangeError(
+        `expected a list of RAM blocks that does not end with an empty one ("${blocks.at(-1)?.idstr}")`,
+      );
+    }
+    const out = new ByteWriter();
+    encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    encodeMemSize(out, total);
+    for (const { idstr, usedLength, guestAddress = 0n } of blocks) {
+      encodeBlockEntry(out, idstr, usedLength);
+      if (guestAddresses) out.u64(guestAddress);
+    }
+    this.#endBody(out);
+    await this.raw(out.bytes());
+  }
+
+  /** Writes the records of a batch, in the PART that is open, or a new one. */
+  async pages(block: RamBlock, batch: PageBatch): Promise<void> {
+    if (!this.#inPart) {
+      const out = new ByteWriter();
+      encodeSectionHead(out, { kind: 'part', id: this.#ramId });
+      await this.raw(out.bytes());
+      this.#inPart = true;
+    }
+    for (let done = 0; ; ) {
+      done = encodePageRecords(this.#room, block, batch, done);
+      if (done === batch.count) return;
+      await this.#flush();
+    }
+  }
+
+  /** Ends the PART that is open, if one is. */
+  async endPart(): Promise<void> {
+    if (!this.#inPart) return;
+    this.#inPart = false;
+    const out = new ByteWriter();
+    this.#endBody(out);
+    await this.raw(out.bytes());
+  }
+
+  /** Ends RAM: its END, without pages. */
+  async endRam(): Promise<void> {
+    await this.endPart();
+    const out = new ByteWriter();
+    encodeSectionHead(out, { kind: 'end', id: this.#ramId });
+    this.#endBody(out);
+    await this.raw(out.bytes());
+  }
+
+  async command(code: number, payload?: Uint8Array): Promise<void> {
+    const out = new ByteWriter();
+    encodeCommand(out, code, payload);
+    await this.raw(out.bytes());
+  }
+
+  async device(device: Omit<DeviceSection, 'offset' | 'length' | 'packaged' | 'boundary'>): Promise<void> {
+    const out = new ByteWriter();
+    encodeSectionHead(out, device);
+    out.raw(device.data);
+    if (this.#footers) encodeFooter(out, device.id);
+    await this.raw(out.bytes());
+  }
+
+  /** Ends the stream, with the text of the description, if there is one. */
+  async finish(description?: string): Promise<void> {
+    const out = new ByteWriter().u8(SectionType.eof);
+    if (description !== undefined) encodeDescription(out, description);
+    await this.raw(out.bytes());
+    await this.#flush();
+  }
+
+  /** Writes bytes as they are: a whole section of another stream, say. */
+  async raw(bytes: Uint8Array): Promise<void> {
+    const room = this.#room;
+    if (bytes.length > room.limit - room.position) await this.#flush();
+    if (bytes.length > room.limit - room.position) {
+      await this.#output.write(bytes);
+      this.#written += bytes.length;
+      return;
+    }
+    room.bytes.set(bytes, room.position);
+    room.position += bytes.length;
+  }
+
+  #endBody(out: ByteWriter): void {
+    encodeEos(out);
+    if (this.#footers) encodeFooter(out, this.#ramId);
+  }
+
+  async #flush(): Promise<void> {
+    const room = this.#room;
+    await this.#output.write(room.bytes.subarray(this.#start, room.position));
+    this.#written += room.position - this.#start;
+    room.position = this.#start;
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Writes a VM as a plain migration stream: header, configuration, RAM in one pass, device states as they were, and the
+ * description. It is what QEMU writes for a stopped guest (docs/formats/stream.md, "Writing one"), so any QEMU that
+ * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import { loadKernel } from '../kernel/kernel.ts';
+import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import type { Framing } from '../vm/saved-vm.ts';
+import { CommandCode } from '../wire/command.ts';
+import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+
+/** What is written: a `SavedVm`, or the parts of one that there are. */
+export interface WritableVm {
+  ram: RamReader;
+  configuration?: Configuration | undefined;
+  /** Bodies are written as they are. */
+  devices?: readonly Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>[];
+  description?: Pick<Description, 'text'> | undefined;
+  /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
+  ignored?: readonly RamBlock[];
+  framing?: Framing;
+}
+
+/** A section of another iterable than RAM, from its type byte to its end, as it is to be written. */
+export interface RawSection {
+  kind: SectionKind;
+  bytes: Uint8Array;
+}
+
+export interface WriteStreamOptions {
+  /** Sections of other iterables, in stream order. */
+  iterables?: readonly RawSection[];
+}
+
+export interface WrittenStream {
+  /** Bytes of the stream. */
+  length: number;
+  blocks: ReplayedBlock[];
+}
+
+const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
+
+/**
+ * Writes a stream, in order.
+ * @example
+ * const stream = new MemoryFile();
+ * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
+ * await writeStream({ configuration: { machine: 'none', capabilities: [] }, ram }, appendTo(stream));
+ *
+ * @throws RangeError for a VM that no stream can hold: a name of more than 255 bytes, an empty block as the last.
+ */
+export async function writeStream(
+  vm: WritableVm,
+  output: ByteSink,
+  { iterables = [] }: WriteStreamOptions = {},
+): Promise<WrittenStream> {
+  const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + replayArenaBytes });
+  const { footers, ramId = 1 } = framing;
+  const writer = new StreamWriter(kernel, output, { footers, ramId });
+  const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
+  await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+  const parts = (kind: SectionKind) => iterables.filter((section) => section.kind === kind);
+
+  const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
+  if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  for (const { bytes } of parts('start')) await writer.raw(bytes);
+  const blocks: ReplayedBlock[] = [];
+  const replay = new Replay(kernel);
+  for (const block of ram.blocks) {
+    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0 };
+    blocks.push(counts);
+    if (ignored.some(({ index }) => index === block.index)) continue;
+    for await (const batch of replay.pages(ram, counts)) await writer.pages(block, batch);
+  }
+  await writer.endPart();
+  for (const { bytes } of parts('part')) await writer.raw(bytes);
+  if (framing.switchoverStart || announcesSwitchover(configuration)) {
+    await writer.command(CommandCode.switchoverStart);
+  }
+  if (hasRam) await writer.endRam();
+  for (const { bytes } of parts('end')) await writer.raw(bytes);
+  for (const device of devices) await writer.device(device);
+  await writer.finish(vm.description?.text);
+  return { length: writer.length, blocks };
+}
+
+/** Whether a machine type is one of 10.0 or later, whose sources say SWITCHOVER_START. */
+export function announcesSwitchover(configuration: Configuration | undefined): boolean {
+  const match = /-(\d+)\.\d+$/.exec(configuration?.machine ?? '');
+  return match !== null && Number(match[1]) >= 10;
+}

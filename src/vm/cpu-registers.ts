@@ -1,0 +1,86 @@
+/**
+ * The registers of an x86 CPU in its device state, `cpu` (docs/formats/elf-core.md, "Where the registers come from").
+ */
+import { type DeviceState, isStruct, type StateStruct, type StateValue } from './device-state.ts';
+import { findValue } from './find-value.ts';
+
+/** A segment register, or a table register, as QEMU keeps it. */
+export interface Segment {
+  selector: number;
+  base: bigint;
+  limit: number;
+  /** The upper word of the descriptor it was loaded from. */
+  flags: number;
+}
+
+/** Names in QEMU's order. */
+export const segmentNames = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
+
+export interface CpuRegisters {
+  /** Number of the CPU, from 0. */
+  index: number;
+  /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15. */
+  general: bigint[];
+  rip: bigint;
+  rflags: bigint;
+  segments: Record<(typeof segmentNames)[number] | 'ldt' | 'tr' | 'gdt' | 'idt', Segment>;
+  cr0: bigint;
+  cr2: bigint;
+  cr3: bigint;
+  cr4: bigint;
+  efer: bigint;
+  kernelGsBase: bigint;
+}
+
+/** A register that is not there, or not of its type. */
+export class BadCpuState extends Error {}
+
+/** @throws BadCpuState */
+export function readCpuRegisters({ instanceId, state, problem }: DeviceState): CpuRegisters {
+  if (state === undefined) throw new BadCpuState(problem ?? 'its state cannot be read');
+  const number = (path: string) => toBigInt(findValue(state, path), path);
+  const general = findValue(state, 'env.regs');
+  // A target without long mode has eight registers.
+  if (!Array.isArray(general) || (general.length !== 16 && general.length !== 8)) {
+    throw new BadCpuState('expected 16 values of env.regs');
+  }
+  const segments = findValue(state, 'env.segs');
+  if (!Array.isArray(segments) || segments.length !== 6) throw new BadCpuState('expected six values of env.segs');
+  const isLong = general.length === 16;
+  const named = segmentNames.map((name, i) => [name, toSegment(segments[i], `env.segs[${i}]`)]);
+  const tables = ['ldt', 'tr', 'gdt', 'idt'].map((name) => [
+    name,
+    toSegment(findValue(state, `env.${name}`), `env.${name}`),
+  ]);
+  return {
+    index: instanceId,
+    general: Array.from({ length: 16 }, (_, i) => (i < general.length ? toBigInt(general[i], `env.regs[${i}]`) : 0n)),
+    rip: number('env.eip'),
+    rflags: number('env.eflags'),
+    segments: Object.fromEntries([...named, ...tables]),
+    cr0: number('env.cr[0]'),
+    cr2: number('env.cr[2]'),
+    cr3: number('env.cr[3]'),
+    cr4: number('env.cr[4]'),
+    efer: isLong ? number('env.efer') : 0n,
+    kernelGsBase: isLong ? number('env.kernelgsbase') : 0n,
+  };
+}
+
+/** Whether the CPU is in long mode (EFER.LMA). */
+export function isInLongMode({ efer }: CpuRegisters): boolean {
+  return (efer & 0x400n) !== 0n;
+}
+
+function toBigInt(value: StateValue | undefined, path: string): bigint {
+  if (typeof value === 'bigint') return BigInt.asUintN(64, value);
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
+  throw new BadCpuState(`expected a number of ${path}`);
+}
+
+function toSegment(value: StateValue | undefined, path: string): Segment {
+  if (value === undefined || !isStruct(value)) throw new BadCpuState(`expected a segment of ${path}`);
+  const part = (name: string) => toBigInt(findValue(value as StateStruct, name), `${path}.${name}`);
+  const word = (name: string) => Number(BigInt.asUintN(32, part(name)));
+  return { selector: word('selector'), base: part('base'), limit: word('limit'), flags: word('flags') };
+}

@@ -1,0 +1,38 @@
+/** What devices say of the whole guest: its runstate, its clock, its timers (docs/formats/devices.md). */
+import { type DeviceState, isStruct, type StateField, type StateStruct } from './device-state.ts';
+import { findValue } from './find-value.ts';
+
+/** QEMU's runstate before it stopped the guest for the migration (`running`, `paused`, …), of the device `globalstate`. */
+export function readRunState(devices: readonly DeviceState[]): string | undefined {
+  const state = devices.find(({ name }) => name === 'globalstate')?.state;
+  const text = state === undefined ? undefined : findValue(state, 'runstate');
+  if (!(text instanceof Uint8Array)) return undefined;
+  const end = text.indexOf(0);
+  return new TextDecoder().decode(end === -1 ? text : text.subarray(0, end));
+}
+
+/** A timer of a device. */
+export interface DeviceTimer {
+  field: StateField;
+  /** When it fires, in nanoseconds of its clock; undefined: it is not armed. */
+  expiry: number | bigint | undefined;
+}
+
+/** All timers of a state, in its order. */
+export function* findTimers(state: StateStruct): Generator<DeviceTimer, void> {
+  for (const field of state.fields) {
+    if (field.type === 'timer') {
+      const value = field.value;
+      for (const each of Array.isArray(value) ? value : [value]) {
+        if (typeof each === 'number' || typeof each === 'bigint')
+          yield { field, expiry: each === -1 ? undefined : each };
+      }
+    } else if (mayNest.has(field.type)) {
+      const value = field.value;
+      for (const each of Array.isArray(value) ? value : [value]) if (isStruct(each)) yield* findTimers(each);
+    }
+  }
+  for (const subsection of state.subsections) yield* findTimers(subsection);
+}
+
+const mayNest: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp', 'qtailq', 'qlist', 'gtree']);

@@ -1,0 +1,24 @@
+/**
+ * Devices whose layout QEMU has not changed (docs/formats/devices.md, "Without a description"): where a stream has no
+ * description, as in postcopy, these can still be read.
+ */
+import type { DeviceSection } from '../vm/flow.ts';
+import type { DeviceDescription } from './device-description.ts';
+import { type Sketch, sketch } from './state-sketch.ts';
+
+const known: { name: string; version: number; draw: (body: Sketch) => void }[] = [
+  {
+    name: 'timer',
+    version: 2,
+    draw: (body) => body.add('cpu_ticks_offset', 'int64', 8).buffer('unused', 8).add('cpu_clock_offset', 'int64', 8),
+  },
+  // What follows the text differs from version to version.
+  { name: 'globalstate', version: 1, draw: (body) => body.u32('size').buffer('runstate', 32).unknown('rest', 104) },
+];
+
+export function describeKnown({ name, instanceId, versionId, data }: DeviceSection): DeviceDescription | undefined {
+  const device = known.find((each) => each.name === name && each.version === versionId);
+  if (device === undefined) return undefined;
+  const state = sketch(new DataView(data.buffer, data.byteOffset, data.byteLength), name, device.draw);
+  return state === undefined ? undefined : { ...state, version: versionId, name, instanceId };
+}

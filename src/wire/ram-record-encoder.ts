@@ -1,0 +1,86 @@
+/**
+ * Encodes RAM records (docs/formats/ram.md, "Records"): the way back of `ram-record.ts`. It takes the same batches, and
+ * puts record by record into a room in the arena, where the payloads lie, too. It never awaits, and makes no object per
+ * page. Which pages are sent when, and in which section, is the business of others.
+ */
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { RamFlag } from './ram-record.ts';
+
+/** Where records are put, and what encoding remembers from record to record and from section to section. */
+export interface RecordRoom {
+  /** The arena: payloads are copied within it. */
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Where the next record goes. */
+  position: number;
+  /** Where the room ends. */
+  readonly limit: number;
+  /** The block of the latest record: what CONTINUE means. */
+  current: RamBlock | undefined;
+}
+
+/** The most bytes a record takes beside its payload: the word, a name, and the head of a delta or compressed page. */
+const maxHead = 8 + 1 + 255 + 4;
+
+/** Room that is enough for any record. */
+export const maxRecord = maxHead + 65536 + 1024;
+
+/**
+ * Encodes records of a batch of `block`, from `first` on, as far as they fit. Returns the first that did not; the batch's
+ * count if all did. The room must not touch the payloads.
+ * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long.
+ */
+export function encodePageRecords(room: RecordRoom, block: RamBlock, batch: PageBatch, first = 0): number {
+  const { bytes, view, limit } = room;
+  const { pageSize, idstr, usedLength } = block;
+  if (idstr.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${idstr.length}`);
+  let at = room.position;
+  let i = first;
+  for (; i < batch.count; i++) {
+    const kind = batch.kind[i] as number;
+    const length = batch.length[i] as number;
+    if (limit - at < maxHead + length) break;
+    const address = (batch.page[i] as number) * pageSize;
+    const flag = flagOf[kind] ?? 0;
+    const most = kind === PageKind.compressed ? 2 * pageSize : pageSize;
+    const isPage = kind !== PageKind.data || length === pageSize;
+    if (flag === 0 || !isPage || length > most || !(address >= 0 && address < usedLength))
+      throw badRecord(batch, i, block);
+
+    const isNamed = room.current !== block;
+    view.setUint32(at, Math.floor(address / 0x1_0000_0000));
+    view.setUint32(at + 4, ((address >>> 0) | flag | (isNamed ? 0 : RamFlag.continue)) >>> 0);
+    at += 8;
+    if (isNamed) {
+      bytes[at++] = idstr.length;
+      for (let c = 0; c < idstr.length; c++) bytes[at++] = idstr.charCodeAt(c);
+      room.current = block;
+    }
+    if (kind === PageKind.zero) {
+      bytes[at++] = 0;
+      continue;
+    }
+    if (kind === PageKind.delta) {
+      bytes[at] = 1;
+      view.setUint16(at + 1, length);
+      at += 3;
+    } else if (kind === PageKind.compressed) {
+      view.setUint32(at, length);
+      at += 4;
+    }
+    const from = batch.data[i] as number;
+    bytes.copyWithin(at, from, from + length);
+    at += length;
+  }
+  room.position = at;
+  return i;
+}
+
+/** By `PageKind`; nothing stands for an absent page. */
+const flagOf: readonly number[] = [0, RamFlag.zero, RamFlag.page, RamFlag.xbzrle, RamFlag.compressPage];
+
+function badRecord(batch: PageBatch, i: number, { idstr }: RamBlock): RangeError {
+  const got = `kind ${batch.kind[i]} of ${batch.length[i]} bytes for page ${batch.page[i]}`;
+  return new RangeError(`expected a record of a page of RAM block "${idstr}", got ${got}`);
+}

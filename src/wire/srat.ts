@@ -1,0 +1,72 @@
+/**
+ * The SRAT among a guest's ACPI tables (docs/formats/x86-memory.md, "NUMA nodes"): which addresses are which node's.
+ * QEMU keeps the tables in a RAM block, so that they are in a stream. Little-endian, as ACPI is:
+ *
+ *     0     4  "SRAT"
+ *     4     4  length of the table
+ *    48        entries: u8 type, u8 length, ...
+ *
+ * The table's checksum is not in it: the firmware computes that of the copy that the guest sees.
+ *
+ *    an entry of type 1, 40 bytes: 2 u32 node · 8 u64 base · 16 u64 length · 28 u32 flags (1 enabled, 2 hot-pluggable)
+ */
+
+/** The RAM block that has the tables. */
+export const acpiTablesBlock = '/rom@etc/acpi/tables';
+
+/** The most bytes of it that are looked at; QEMU has 128 KiB to 2 MiB. */
+export const maxAcpiBytes = 2 << 20;
+
+/** Of a table: room for hundreds of nodes and thousands of CPUs. */
+const maxTableBytes = 128 << 10;
+/** Places that begin like the table. */
+const maxTried = 256;
+
+export interface MemoryNode {
+  node: number;
+  /** Lowest address. */
+  base: number;
+  /** Bytes of RAM that the node has, the hole below 1 MiB included. */
+  length: number;
+}
+
+const headBytes = 48;
+const entryBytes = 40;
+/** The table leaves out 0xa0000 to 0xfffff, which is RAM of the first node all the same. */
+const lowHole = { start: 0xa0000, length: 0x60000 };
+
+/** The nodes with memory that was there from the start, by ascending address; undefined: there is no sound SRAT. */
+export function findMemoryNodes(tables: Uint8Array): MemoryNode[] | undefined {
+  const view = new DataView(tables.buffer, tables.byteOffset, tables.byteLength);
+  let tried = 0;
+  for (let at = 0; at + headBytes <= tables.length && tried < maxTried; at++) {
+    if (view.getUint32(at) !== 0x5352_4154) continue;
+    const length = view.getUint32(at + 4, true);
+    if (length < headBytes || length > Math.min(maxTableBytes, tables.length - at)) continue;
+    tried++;
+    const nodes = decodeNodes(new DataView(tables.buffer, tables.byteOffset + at, length));
+    if (nodes !== undefined) return nodes;
+  }
+  return undefined;
+}
+
+/** Undefined if the entries do not end with the table, or say of no memory. */
+function decodeNodes(table: DataView): MemoryNode[] | undefined {
+  const nodes = new Map<number, MemoryNode>();
+  for (let at = headBytes; at < table.byteLength; ) {
+    const length = at + 1 < table.byteLength ? table.getUint8(at + 1) : 0;
+    if (length < 2 || at + length > table.byteLength) return undefined;
+    if (table.getUint8(at) === 1 && length >= entryBytes && (table.getUint32(at + 28, true) & 3) === 1) {
+      const node = table.getUint32(at + 2, true);
+      const base = Number(table.getBigUint64(at + 8, true));
+      const bytes = Number(table.getBigUint64(at + 16, true));
+      const known = nodes.get(node) ?? { node, base, length: 0 };
+      known.base = Math.min(known.base, base);
+      known.length += bytes + (base + bytes === lowHole.start ? lowHole.length : 0);
+      nodes.set(node, known);
+    }
+    at += length;
+  }
+  const found = [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
+  return found.length === 0 ? undefined : found;
+}

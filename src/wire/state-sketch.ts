@@ -1,0 +1,125 @@
+/** Makes a description out of bytes that have none, field by field: what `private-state.ts` and its like are written with. */
+import type { FieldDescription, StateDescription } from './device-description.ts';
+
+/** The bytes are not what they were taken for. */
+export class NoFit extends Error {}
+
+/** What stands for bytes that are not understood. */
+export const unknownType = 'unknown';
+
+export class Sketch {
+  readonly view: DataView;
+  readonly state: StateDescription;
+  /** Where the next field begins, in the view. */
+  at: number;
+
+  constructor(view: DataView, at = 0, vmsdName = '') {
+    this.view = view;
+    this.at = at;
+    this.state = { vmsdName, version: undefined, fields: [], subsections: [] };
+  }
+
+  get left(): number {
+    return this.view.byteLength - this.at;
+  }
+
+  /** Adds a field of a type that has a size, and passes it. @throws NoFit if it would end beyond the bytes. */
+  add(name: string, type: string, size: number, arrayLength?: number): this {
+    this.#push({ name, type, size, arrayLength, index: undefined, nested: [] });
+    return this;
+  }
+
+  bool = (name: string) => this.add(name, 'bool', 1);
+  u8 = (name: string) => this.add(name, 'uint8', 1);
+  u16 = (name: string) => this.add(name, 'uint16', 2);
+  u32 = (name: string) => this.add(name, 'uint32', 4);
+  u64 = (name: string) => this.add(name, 'uint64', 8);
+  buffer = (name: string, size: number) => this.add(name, 'buffer', size);
+
+  /** Adds a number and says what it is. */
+  count8(name: string): number {
+    return this.u8(name).view.getUint8(this.at - 1);
+  }
+
+  count16(name: string): number {
+    return this.u16(name).view.getUint16(this.at - 2);
+  }
+
+  count32(name: string): number {
+    return this.u32(name).view.getUint32(this.at - 4);
+  }
+
+  /** Adds `count` structs of the same fields, which `draw` adds to a sketch. */
+  array(name: string, count: number, draw: (element: Sketch) => void): this {
+    // Drawn on paper of its own: there may be no element at all.
+    const element = new Sketch(new DataView(new ArrayBuffer(64)));
+    draw(element);
+    this.#push({
+      name,
+      type: 'struct',
+      size: element.at,
+      arrayLength: count,
+      index: undefined,
+      nested: [element.state],
+    });
+    return this;
+  }
+
+  /** Adds one struct of which `draw` finds out how large it is. */
+  struct(name: string, draw: (element: Sketch) => void, index?: number): this {
+    const element = new Sketch(this.view, this.at);
+    draw(element);
+    const size = element.at - this.at;
+    this.#push({ name, type: 'struct', size, arrayLength: undefined, index, nested: [element.state] });
+    return this;
+  }
+
+  /** The name of the subsection that begins here, if one does whose name begins with `prefix`. */
+  subsectionName(prefix: string): string | undefined {
+    if (this.left < 2 || this.view.getUint8(this.at) !== 0x05) return undefined;
+    const length = this.view.getUint8(this.at + 1);
+    if (length < prefix.length || this.left < 2 + length + 4) return undefined;
+    let name = '';
+    for (let i = 0; i < length; i++) name += String.fromCharCode(this.view.getUint8(this.at + 2 + i));
+    return name.startsWith(prefix) ? name : undefined;
+  }
+
+  /** Adds the subsection `name`, which begins here; `draw` adds its fields. */
+  subsection(name: string, draw: (subsection: Sketch) => void): void {
+    const start = this.at + 2 + name.length + 4;
+    const subsection = new Sketch(this.view, start, name);
+    subsection.state.version = this.view.getUint32(start - 4);
+    draw(subsection);
+    this.state.subsections.push(subsection.state);
+    this.at = subsection.at;
+  }
+
+  /** Adds the bytes up to `end` as what is not understood. */
+  unknown(name: string, end: number): this {
+    return end > this.at ? this.add(name, unknownType, end - this.at) : this;
+  }
+
+  /** @throws NoFit */
+  insist(fits: boolean): void {
+    if (!fits) throw new NoFit();
+  }
+
+  #push(field: FieldDescription): void {
+    const size = (field.size ?? 0) * (field.arrayLength ?? 1);
+    this.insist(size <= this.left);
+    this.state.fields.push(field);
+    this.at += size;
+  }
+}
+
+/** What `draw` makes of the bytes; undefined if they do not fit, or it leaves some. */
+export function sketch(view: DataView, vmsdName: string, draw: (whole: Sketch) => void): StateDescription | undefined {
+  const whole = new Sketch(view, 0, vmsdName);
+  try {
+    draw(whole);
+  } catch (error) {
+    if (error instanceof NoFit) return undefined;
+    throw error;
+  }
+  return whole.left === 0 ? whole.state : undefined;
+}
