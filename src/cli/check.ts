@@ -128,10 +128,8 @@ function describe(result: Check, all: boolean): string {
   const what = against.kind === 'file' ? 'what saved' : 'the QEMU of';
   const onMachine = against.machine === null ? '' : ` with -M ${against.machine}`;
   const target = `${what} ${against.name}${onMachine}`;
-  const detail = [
-    ...counts,
-    `${plural(checked.sections, 'section')} and ${plural(checked.blocks, 'RAM block')} checked`,
-  ];
+  const blocks = checked.blocks === 0 ? '' : ` and ${plural(checked.blocks, 'RAM block')}`;
+  const detail = [...counts, `${plural(checked.sections, 'section')}${blocks} checked`];
   const lines = [`${printable(result.source)}: ${paint(colour, words)} on ${printable(target)} (${detail.join(', ')})`];
   for (const reason of reasons) if (all || reason.effect !== 'note') lines.push(...describeReason(reason, paint));
   if (result.reasonsOmitted > 0) lines.push(`and ${plural(result.reasonsOmitted, 'more reason')}`);

@@ -39,8 +39,6 @@ export interface Alignment<Source extends LayoutItem, Target extends LayoutItem>
   gaps: Gap<Source, Target>[];
   /** Gaps differ, but there are conditions with which the bytes would be as many in all: fields would be mixed up. */
   mayShift: boolean;
-  /** Comparisons made. */
-  work: number;
 }
 
 /** Comparisons of two lists; beyond, they are not aligned. QEMU's longest list has some 200 fields. */
@@ -48,16 +46,19 @@ const maxCells = 4_000_000;
 /** The most bytes that conditional fields are added up to. */
 const maxSum = 65_536;
 
-/** Aligns; `isSame` says whether two items are one field. Undefined: the lists are too long. */
+/**
+ * Aligns. `isSame`: whether two items are one field; `isTaken`: whether one alone is read as another; `mayCompare`: whether
+ * there is time for so many comparisons. Undefined: the lists are too long.
+ */
 export function align<Source extends LayoutItem, Target extends LayoutItem>(
   source: readonly Source[],
   target: readonly Target[],
   isSame: (source: Source, target: Target) => boolean,
   isTaken: (source: Source, target: Target) => boolean,
+  mayCompare: (times: number) => boolean = () => true,
 ): Alignment<Source, Target> | undefined {
-  const found = findMatches(source, target, isSame);
-  if (found === undefined) return undefined;
-  const { matches, work } = found;
+  const matches = findMatches(source, target, isSame, mayCompare);
+  if (matches === undefined) return undefined;
   const pairs: Pair<Source, Target>[] = [];
   const gaps: Gap<Source, Target>[] = [];
   let i = 0;
@@ -68,7 +69,7 @@ export function align<Source extends LayoutItem, Target extends LayoutItem>(
     i = si + 1;
     j = tj + 1;
   }
-  return { pairs, gaps, mayShift: mayShift(gaps), work };
+  return { pairs, gaps, mayShift: mayShift(gaps) };
 }
 
 /** The longest common subsequence, as pairs of indexes. */
@@ -76,7 +77,8 @@ function findMatches<Source, Target>(
   source: readonly Source[],
   target: readonly Target[],
   isSame: (source: Source, target: Target) => boolean,
-): { matches: [number, number][]; work: number } | undefined {
+  mayCompare: (times: number) => boolean,
+): [number, number][] | undefined {
   const same = (i: number, j: number) => isSame(source[i] as Source, target[j] as Target);
   let from = 0;
   const shorter = Math.min(source.length, target.length);
@@ -85,7 +87,7 @@ function findMatches<Source, Target>(
   while (tail < shorter - from && same(source.length - 1 - tail, target.length - 1 - tail)) tail++;
   const rows = source.length - from - tail;
   const columns = target.length - from - tail;
-  if (rows * columns > maxCells) return undefined;
+  if (rows * columns > maxCells || !mayCompare(rows * columns)) return undefined;
   const width = columns + 1;
   // Longest matches of what begins at each pair.
   const lengths = new Uint32Array((rows + 1) * width);
@@ -104,7 +106,7 @@ function findMatches<Source, Target>(
     else j++;
   }
   for (let k = tail; k > 0; k--) matches.push([source.length - k, target.length - k]);
-  return { matches, work: source.length + target.length + rows * columns };
+  return matches;
 }
 
 function judgeGap<Source extends LayoutItem, Target extends LayoutItem>(

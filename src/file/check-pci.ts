@@ -6,7 +6,7 @@
  */
 import { isStruct, type StateStruct } from '../vm/device-state.ts';
 import type { SectionFacts } from './check-facts.ts';
-import type { CheckLog } from './check-reason.ts';
+import type { CheckEffect, CheckLog } from './check-reason.ts';
 
 const configSize = 256;
 /** Byte ranges of the header: vendor and device, revision and class, header type, subsystem. */
@@ -17,6 +17,8 @@ const header: readonly Part[] = [
 ];
 /** Of header type 0: six base address registers, of which the low bits say what they are. */
 const bars = { from: 0x10, to: 0x28, low: 0x0f, wide: 0x04, kind: 0x07 };
+/** Of header type 0, and compared only by some devices, such as e1000e. */
+const subsystem: Part = ['subsystem ids', 0x2c, 0x30];
 const typeMask = 0x7f;
 
 /** Compares the configuration of a device in the file with that in the target's file. */
@@ -24,13 +26,18 @@ export function comparePciConfig(section: SectionFacts, other: SectionFacts, log
   const mine = findConfig(section);
   const theirs = findConfig(other);
   if (mine === undefined || theirs === undefined) return;
+  const add = (effect: CheckEffect, [what, from, to]: Part, more = '') => {
+    const message = `the ${what} of the PCI device is ${hex(mine.bytes, from, to)}, that of the target's ${hex(theirs.bytes, from, to)}${more}`;
+    const advice = 'give the target the same -device, with the same properties';
+    log.add({ effect, rule: 'pci-config', message, advice, place: { ...section.place, offset: mine.offset + from } });
+  };
   const difference = findDifference(mine.bytes, theirs.bytes);
-  if (difference === undefined) return;
-  const [what, from, to] = difference;
-  const message = `the ${what} of the PCI device is ${hex(mine.bytes, from, to)}, that of the target's ${hex(theirs.bytes, from, to)}`;
-  const advice = 'give the target the same -device, with the same properties';
-  const place = { ...section.place, offset: mine.offset + from };
-  log.add({ effect: 'refused', rule: 'pci-config', message, advice, place });
+  const [, from, to] = subsystem;
+  const isPlain = ((mine.bytes[14] as number) & typeMask) === 0;
+  if (difference !== undefined) add('refused', difference);
+  else if (isPlain && hex(mine.bytes, from, to) !== hex(theirs.bytes, from, to)) {
+    add('doubt', subsystem, ', which some devices insist on');
+  }
 }
 
 /** What it is, the bytes that it takes, and of the last one which bits. */

@@ -55,6 +55,8 @@ export class CheckLog {
   readonly #reasons = new Map<string, CheckReason>();
   readonly #notJudged = new Set<string>();
   omitted = 0;
+  /** Sections that were held against something. */
+  judgedSections = 0;
 
   add(reason: CheckReason): void {
     const { rule, message, place } = reason;

@@ -25,12 +25,25 @@ const iterables: ReadonlySet<string> = new Set(['ram', 'dirty-bitmap', 'spapr/ht
 const nameOf = ({ name, instanceId }: Pick<SectionFacts, 'name' | 'instanceId'>) =>
   instanceId === 0 ? name : `${name} (instance ${instanceId})`;
 
+/** What the types of a dump know of states of one name. */
+interface Known {
+  newest: number;
+  oldest: number;
+  /** Those that differ. */
+  states: Map<string, DumpedState>;
+}
+
+/** Types of one name, and yet another state, that a section is held against. QEMU has two. */
+const maxStates = 16;
+
 export function judgeSectionsByDump(file: FileFacts, dump: VmstateDump, log: CheckLog): void {
-  const byName = new Map<string, DumpedState[]>();
+  const byName = new Map<string, Known>();
   for (const { state } of dump.types) {
-    const known = byName.get(state.name);
-    if (known === undefined) byName.set(state.name, [state]);
-    else known.push(state);
+    const known = byName.get(state.name) ?? { newest: state.version, oldest: state.minimumVersion, states: new Map() };
+    byName.set(state.name, known);
+    known.newest = Math.max(known.newest, state.version);
+    known.oldest = Math.min(known.oldest, state.minimumVersion);
+    known.states.set(JSON.stringify(state), state);
   }
   const budget = new Budget();
   for (const section of file.sections) {
@@ -41,16 +54,11 @@ export function judgeSectionsByDump(file: FileFacts, dump: VmstateDump, log: Che
   }
 }
 
-function judgeByDump(
-  section: SectionFacts,
-  byName: ReadonlyMap<string, DumpedState[]>,
-  log: CheckLog,
-  budget: Budget,
-): void {
+function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, log: CheckLog, budget: Budget): void {
   const { name, versionId, place, description } = section;
   const described = description?.vmsdName ?? '';
   // The last part of an idstr is the name of the state.
-  const vmsdName = described === '' ? name.slice(name.lastIndexOf('/') + 1) : described;
+  const vmsdName = described === '' ? lastPart(name) : described;
   const guess = described === '' ? `; its type is a guess from its name, since nothing in the file describes it` : '';
   const known = byName.get(vmsdName);
   if (known === undefined) {
@@ -65,8 +73,8 @@ function judgeByDump(
     }
     return;
   }
-  const newest = Math.max(...known.map(({ version }) => version));
-  const oldest = Math.min(...known.map(({ minimumVersion }) => minimumVersion));
+  log.judgedSections++;
+  const { newest, oldest, states } = known;
   if (versionId > newest) {
     const message = `${vmsdName} has version ${versionId}, the target knows up to ${newest}${guess}`;
     log.add({ effect: 'refused', rule: 'section-version', message, advice: newerQemu, place });
@@ -75,9 +83,12 @@ function judgeByDump(
     log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
   } else if (description === undefined || described === '') {
     log.leaveOut(`fields of ${name}: nothing in the file describes them`);
+  } else if (states.size > maxStates) {
+    const message = `${states.size} types of the dump share the name ${vmsdName}, and have other fields: too many to compare`;
+    log.add({ effect: 'doubt', rule: 'field', message, place });
   } else {
     // Several types may share the name of a state, and differ in it: the one that fits best is meant.
-    const logs = known.map((state) => {
+    const logs = [...states.values()].map((state) => {
       const own = new CheckLog();
       new StateCheck(own, section, budget).againstDump(description, state);
       return own;
@@ -97,11 +108,19 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
     if (known === undefined) theirs.set(keyOf(section), [section]);
     else known.push(section);
   }
+  const places = new Map<string, SectionFacts[]>();
+  for (const section of target.sections) {
+    const last = lastPart(section.name);
+    const known = places.get(last);
+    if (known === undefined) places.set(last, [section]);
+    else known.push(section);
+  }
   const budget = new Budget();
   for (const section of file.sections) {
     const same = theirs.get(keyOf(section));
     const other = same !== undefined && same.length > 1 ? same.pop() : same?.[0];
-    if (other === undefined) judgeMissing(section, target, log);
+    log.judgedSections++;
+    if (other === undefined) judgeMissing(section, places.get(lastPart(section.name)) ?? [], log);
     else judgeByFile(section, other, log, budget);
   }
   const mine = new Set(file.sections.map(keyOf));
@@ -112,14 +131,21 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
   }
 }
 
-function judgeMissing(section: SectionFacts, target: FileFacts, log: CheckLog): void {
+/** Sections that are looked at for a hint. */
+const maxAlike = 1000;
+
+/** Also the name of the state. */
+const lastPart = (name: string) => name.slice(name.lastIndexOf('/') + 1);
+
+/** `alike`: sections of the target with the same last part of the name. */
+function judgeMissing(section: SectionFacts, alike: readonly SectionFacts[], log: CheckLog): void {
   const { name, instanceId, place } = section;
   if (alwaysKnown.has(name) || name === 'block') return;
-  const last = name.slice(name.lastIndexOf('/') + 1);
+  const near = alike.slice(0, maxAlike);
+  const elsewhere = near.find((other) => other.name !== name);
+  const others = near.filter((other) => other.name === name).length;
   // Devices on a bus are also found by the name that they had before their place was part of it.
-  const isOldName = target.sections.some((other) => !name.includes('/') && other.name.endsWith(`/${name}`));
-  const elsewhere = target.sections.find((other) => other.name !== name && other.name.endsWith(`/${last}`));
-  const others = target.sections.filter((other) => other.name === name).length;
+  const isOldName = !name.includes('/') && elsewhere !== undefined;
   let message = `the target has no section ${nameOf(section)}`;
   let advice = `give the target the same -device as the source`;
   if (others > 0) {

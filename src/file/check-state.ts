@@ -2,7 +2,7 @@
  * Device state held against what a target knows of it (docs/check.md, "Fields"): against a dump, or against the same
  * device in a file that the target saved. Of nested states, subsections and fields, as deep as they go.
  */
-import { isStruct, type StateStruct, type StateValue } from '../vm/device-state.ts';
+import { isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
 import type { FieldDescription, StateDescription } from '../wire/device-description.ts';
 import type { Place } from '../wire/migration-error.ts';
 import { scalars } from '../wire/state-scalars.ts';
@@ -42,7 +42,7 @@ interface At {
 }
 
 /** Comparisons in all; beyond, fields are not judged. Two files of QEMU's with 100 devices need some 100,000. */
-const maxWork = 50_000_000;
+const maxWork = 20_000_000;
 
 /** Work that is left to all comparisons of one check. */
 export class Budget {
@@ -255,10 +255,20 @@ export class StateCheck {
       });
       return;
     }
-    if (source.count !== other.count && !listTypes.has(source.type) && !isCounted(at, source, target, other)) {
-      const message = `the array ${name} has ${source.count} elements, that of the target ${other.count}`;
-      this.#add('refused', { rule: 'field', message, advice: sameProperties, ...where, field: name });
-      return;
+    if (!listTypes.has(source.type) && (source.count !== other.count || isLonger(source, other))) {
+      const count = ({ count, bytes, type }: DescribedItem) =>
+        byteTypes.has(type) ? `${bytes} bytes` : `${count} elements`;
+      const message = `the array ${name} has ${count(source)}, that of the target ${count(other)}`;
+      // As many as a number in the file says: the target can follow, but may insist on its own.
+      const isFollowed = isCounted(at, source, target, other);
+      this.#add(isFollowed ? 'doubt' : 'refused', {
+        rule: 'field',
+        message,
+        advice: sameProperties,
+        ...where,
+        field: name,
+      });
+      if (!isFollowed) return;
     }
     if (isScalar(source)) this.#value(at, source, target, other, name);
     if (source.type === 'gtree') return;
@@ -297,14 +307,14 @@ export class StateCheck {
     path: string,
     targetAt?: At,
   ) {
-    const alignment = align(source, target, isSame, isTaken);
-    if (alignment === undefined || !this.#spend(alignment.work, path)) {
-      this.#log.leaveOut(`fields of ${path || at.description.vmsdName} in ${this.#section.name}: too many`);
+    const alignment = align(source, target, isSame, isTaken, (times) => this.#budget.take(times));
+    if (alignment === undefined) {
+      this.#tooMany(path || at.description.vmsdName);
       return undefined;
     }
     for (const gap of alignment.gaps) {
-      if (targetAt !== undefined && isCountedGap(at, targetAt, gap as Gap<DescribedItem, LayoutItem>)) continue;
-      this.#gap(at, gap, alignment.mayShift, path);
+      const isFollowed = targetAt !== undefined && isCountedGap(at, targetAt, gap as Gap<DescribedItem, LayoutItem>);
+      this.#gap(at, gap, alignment.mayShift || isFollowed, path);
     }
     return alignment;
   }
@@ -335,7 +345,7 @@ export class StateCheck {
       if (always.length === 0) message = `the target does not know ${names(source)} (${bytes(source)})`;
       if (source.length === 0)
         message = `the target also reads ${names(always)} (${bytes(always)}), which the file does not have`;
-      if (mayShift) message += '; the bytes may add up, and fields be taken for each other';
+      if (mayShift) message += '; the bytes may add up all the same';
       this.#add(mayShift || this.#isOlder ? 'doubt' : 'refused', { ...reason, message, advice: otherVersion });
     }
   }
@@ -348,8 +358,13 @@ export class StateCheck {
 
   #spend(work: number, path: string): boolean {
     if (this.#budget.take(work)) return true;
-    this.#log.leaveOut(`fields of ${path || 'the state'} in ${this.#section.name}: there are too many in all`);
+    this.#tooMany(path || 'the state');
     return false;
+  }
+
+  #tooMany(what: string): void {
+    const message = `the fields of ${what} are too many to compare`;
+    this.#add('doubt', { rule: 'field', message, place: this.#section.place });
   }
 
   #add(effect: CheckEffect, reason: Omit<CheckReason, 'effect'>): void {
@@ -409,22 +424,26 @@ function hasZeroBefore(at: At, source: DescribedItem[], place: Place): boolean {
   return place !== undefined && fields.slice(0, end).some((field) => isNumber(field.type) && field.value === 0);
 }
 
+const isLonger = (source: DescribedItem, other: DescribedItem) =>
+  byteTypes.has(source.type) && source.bytes !== other.bytes;
+
 const isNumber = (type: string) => scalars.has(type) && type !== 'nullptr' && type !== 'bool' && type !== 'timer';
 
-/** Whether a field before says on both sides how many elements, or bytes, there are: then the target reads as many. */
+/** Whether a number before it says on both sides how many elements, or bytes, there are: the target can read as many. */
 function isCounted(at: At, source: DescribedItem | undefined, target: At, other: DescribedItem | undefined): boolean {
-  const theirs = new Map<string, StateValue>();
-  for (const field of target.struct?.fields ?? []) {
-    if (isNumber(field.type) && field.length <= 8) theirs.set(field.name, field.value);
-  }
-  const fields = at.struct?.fields ?? [];
-  return fields.slice(0, source?.index ?? fields.length).some((field) => {
-    if (!isNumber(field.type) || field.length > 8 || !theirs.has(field.name)) return false;
-    const [mine, its] = [field.value, theirs.get(field.name)];
-    const isCount = mine === (source?.count ?? 0) && its === (other?.count ?? 0);
-    return isCount || (mine === (source?.bytes ?? 0) && its === (other?.bytes ?? 0));
+  const mine = at.struct?.fields ?? [];
+  const theirs = target.struct?.fields ?? [];
+  const isCount = (value: StateValue, item: DescribedItem | undefined) =>
+    value === (item?.count ?? 0) || value === (item?.bytes ?? 0);
+  return mine.slice(0, source?.index ?? mine.length).some((field, i) => {
+    // It may have another name now.
+    const same = theirs.find(({ name }) => name === field.name) ?? theirs[i];
+    if (same === undefined || !isSingle(field) || !isSingle(same)) return false;
+    return isCount(field.value, source) && isCount(same.value, other);
   });
 }
+
+const isSingle = ({ type, length }: StateField) => isNumber(type) && length <= 8;
 
 /** The same of an array that one side has, and the other without elements. */
 function isCountedGap(at: At, target: At, gap: Gap<DescribedItem, LayoutItem>): boolean {

@@ -34,7 +34,7 @@ export interface Check {
   reasonsOmitted: number;
   /** What the target's file or dump cannot say, or was not looked at. */
   notJudged: string[];
-  /** RAM blocks and sections of the file that were held against the target. */
+  /** How many RAM blocks and sections of the file were held against the target. */
   checked: { blocks: number; sections: number };
 }
 
@@ -85,7 +85,7 @@ export function judge(file: FileFacts, target: CheckTarget): Check {
     reasons,
     reasonsOmitted: log.omitted,
     notJudged: log.notJudged,
-    checked: { blocks: file.blocks.length, sections: file.sections.length },
+    checked: { blocks: isDump ? 0 : file.blocks.length, sections: log.judgedSections },
   };
 }
 
