@@ -9,7 +9,7 @@ const msixCapability = 0x11;
 
 /** Version, configuration space and interrupt state. @throws NoFit if it is none */
 export function addPciDevice(whole: Sketch, configurationBytes: number): void {
-  whole.require(whole.count32('pci.version_id') === 2);
+  whole.insist(whole.count32('pci.version_id') === 2);
   whole.add('pci.config', 'pci config', configurationBytes).add('pci.irq_state', 'uint32', 4, 4);
 }
 

@@ -20,7 +20,7 @@ const drawings = new Map<string, (whole: Sketch) => void>([
   ['pci irq state', (whole) => whole.add('intx', 'uint32', 4, 4)],
   ['msix state', drawMsixState],
   // A list that ends at once: what requests in flight are made of is not decoded.
-  ['scsi-requests', (whole) => whole.require(whole.count8('end') === 0)],
+  ['scsi-requests', (whole) => whole.insist(whole.count8('end') === 0)],
   // The 128 bits of a vector register, the upper half first.
   ['avr', (whole) => whole.u64('high').u64('low')],
   // An entry of the segment lookaside buffer.

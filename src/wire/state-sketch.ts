@@ -106,13 +106,13 @@ export class Sketch {
   }
 
   /** @throws NoFit */
-  require(fits: boolean): void {
+  insist(fits: boolean): void {
     if (!fits) throw new NoFit();
   }
 
   #push(field: FieldDescription): void {
     const size = (field.size ?? 0) * (field.arrayLength ?? 1);
-    this.require(size <= this.left);
+    this.insist(size <= this.left);
     this.state.fields.push(field);
     this.at += size;
   }

@@ -55,7 +55,7 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
   }
   return sketch(bytes, 'virtio', (whole) => {
     const end = findSubsections(whole);
-    whole.require(end < bytes.byteLength);
+    whole.insist(end < bytes.byteLength);
     whole.unknown('device', end);
     drawSubsections(whole);
   });
@@ -66,7 +66,7 @@ function drawCommon(whole: Sketch, transport: Transport): void {
   whole.u8('status').u8('isr').u16('queue_sel').u32('guest_features');
   whole.buffer('config', whole.count32('config_len'));
   const queues = whole.count32('queues');
-  whole.require(queues <= allQueues);
+  whole.insist(queues <= allQueues);
   whole.array('vq', queues, (queue) => {
     queue.u32('num');
     if (hasAlignment) queue.u32('align');
@@ -93,7 +93,7 @@ const nothing: DrawOwn = () => {};
 
 const owns = new Map<string, DrawOwn>([
   ['virtio-net', drawNet],
-  ['virtio-blk', (whole) => whole.require(whole.count8('requests') === 0)],
+  ['virtio-blk', (whole) => whole.insist(whole.count8('requests') === 0)],
   ['virtio-scsi', nothing],
   ['virtio-console', drawConsole],
   ['virtio-rng', nothing],
@@ -126,7 +126,7 @@ function drawConsole(whole: Sketch): void {
   for (let i = 0; i < ports; i++) {
     const draw = (port: Sketch) => {
       port.u32('id').bool('guest_connected').bool('host_connected');
-      port.require(port.count32('elem_popped') === 0);
+      port.insist(port.count32('elem_popped') === 0);
     };
     whole.struct('port', draw, { index: i });
   }
@@ -150,7 +150,7 @@ function drawBalloonSubsections(whole: Sketch): void {
 
 /** Without domains: those of a guest that uses it are not decoded. */
 function drawIommu(whole: Sketch): void {
-  whole.require(whole.count32('domains') === 0 && whole.count8('domains_end') === 0);
+  whole.insist(whole.count32('domains') === 0 && whole.count8('domains_end') === 0);
   whole.bool('boot_bypass');
 }
 
@@ -184,7 +184,7 @@ function drawSubsections(whole: Sketch): void {
   while (whole.left > 0) {
     const name = whole.subsectionName(prefix);
     const draw = subsections.get(name?.slice(prefix.length) ?? '');
-    if (name === undefined || draw === undefined) return void whole.require(false);
+    if (name === undefined || draw === undefined) return void whole.insist(false);
     whole.subsection(name, draw);
   }
 }
@@ -193,7 +193,7 @@ function drawSubsections(whole: Sketch): void {
 function drawExtraState(part: Sketch): void {
   const isPci = part.subsectionName('virtio_pci/modern_state') === 'virtio_pci/modern_state';
   const name = isPci ? 'virtio_pci/modern_state' : 'virtio_mmio/state';
-  part.require(part.subsectionName(name) === name);
+  part.insist(part.subsectionName(name) === name);
   part.subsection(name, (state) => {
     if (isPci) state.u32('dfselect').u32('gfselect');
     state.add('guest_features', 'uint32', 4, 2);
