@@ -168,7 +168,7 @@ export class Walk {
   /** A tree: be32 count, elements of a key and a value, each after a 1, then a 0. A key that is a number is not described. */
   #tree(field: FieldDescription, from: number, depth: number, take: TakeNested | undefined): number {
     const { name, nested } = field;
-    this.#require(from, 4, field);
+    this.#requireBytes(from, 4, field);
     const count = this.#view.getUint32(from);
     const isDirect = nested.length <= count;
     let at = from + 4;
@@ -181,7 +181,7 @@ export class Walk {
       const key = isDirect ? undefined : nested[2 * i];
       const value = isDirect ? nested[i] : nested[2 * i + 1];
       if (value === undefined) throw new Misfit(at, `an element of field ${name} is not described`);
-      if (key === undefined) this.#require(at, 8, field);
+      if (key === undefined) this.#requireBytes(at, 8, field);
       const middle = key === undefined ? at + 8 : this.state(key, at, depth + 1);
       const end = this.state(value, middle, depth + 1);
       take?.(treeElement(key, value, middle - at, end - middle), at, end);
@@ -210,7 +210,7 @@ export class Walk {
     return undefined;
   }
 
-  #require(at: number, size: number, { name }: FieldDescription): void {
+  #requireBytes(at: number, size: number, { name }: FieldDescription): void {
     if (at + size > this.#data.length) throw new Misfit(at, `field ${name} ends beyond the body`);
   }
 
