@@ -139,7 +139,7 @@ function listToJson(file: MigrationFile, { devices, configuration, errors, error
 function describeAll(file: MigrationFile, { devices, errors, error }: ReadDevices): string {
   const paint = painter(process.stdout);
   const { bytes, undecodedBytes } = share(devices);
-  const percent = bytes === 0 ? 0 : Number(((undecodedBytes / bytes) * 100).toPrecision(2));
+  const percent = bytes === 0 ? 0 : Number(((undecodedBytes / bytes) * 100).toPrecision(3));
   const rows = [['offset', 'bytes', 'device', 'instance', 'version', 'about']];
   for (const device of devices) {
     const about = describeDevice(device, devices);

@@ -6,11 +6,13 @@
  */
 import { originOf } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { decodeDevice } from '../vm/device-state.ts';
 import type { DeviceSection, FlowItem } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
+import type { VmDescription } from '../wire/device-description.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../wire/migration-error.ts';
-import { type DeviceSizes, readDeviceSizes } from '../wire/vm-description.ts';
+import { readDeviceSizes } from '../wire/vm-description.ts';
 import type { CountedFinding } from './finding-log.ts';
 import type { MigrationFile } from './open.ts';
 import { surveyReturnPath } from './return-path.ts';
@@ -80,10 +82,16 @@ export function verificationOf(error: MigrationError): Verification {
 }
 
 /** A device section without its body. */
-type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & { size: number };
+type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & {
+  size: number;
+  /** With its body, as long as there is room. */
+  section: DeviceSection | undefined;
+};
 
 /** Device sections held against the description; beyond, only counted. */
 const maxDevices = 100_000;
+/** Bodies of theirs that are kept for it, in bytes. */
+const maxBodies = 32 << 20;
 
 /** QEMU before 8.1 leaves no other trace: the main stream has zero pages only. */
 const multifdHint = ': none with data was; if this is the main stream of a multifd migration, its channels have them';
@@ -96,6 +104,7 @@ class Checks {
   readonly survey: Survey;
   readonly #file: MigrationFile;
   readonly #devices: SeenDevice[] = [];
+  #bodies = 0;
   #ended = false;
   #postcopy = false;
 
@@ -115,7 +124,7 @@ class Checks {
   /** What can be said only at the end. */
   finish(): void {
     const { survey } = this;
-    if (survey.description?.parsed !== undefined) this.#checkDescription(readDeviceSizes(survey.description.parsed));
+    if (survey.description?.parsed !== undefined) this.#checkDescription(survey.description.parsed);
     else if (survey.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
     const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
@@ -198,16 +207,21 @@ class Checks {
     }
   }
 
-  #takeDevice({ name, instanceId, versionId, offset, boundary, data }: DeviceSection): void {
+  #takeDevice(device: DeviceSection): void {
+    const { name, instanceId, versionId, offset, boundary, data } = device;
     if (this.#devices.length < maxDevices) {
-      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length });
+      const isKept = this.#bodies + data.length <= maxBodies;
+      if (isKept) this.#bodies += data.length;
+      const section = isKept ? device : undefined;
+      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length, section });
     }
     const place = { ...this.#place(offset), section: name };
     if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} is a guess`, place);
   }
 
   /** Names, versions and sizes of all devices, one by one. */
-  #checkDescription(described: DeviceSizes): void {
+  #checkDescription(description: VmDescription): void {
+    const described = readDeviceSizes(description);
     const count = Math.max(this.#devices.length, described.devices.length);
     for (let i = 0; i < count; i++) {
       const seen = this.#devices[i];
@@ -231,6 +245,9 @@ class Checks {
       if (expected.size !== undefined && expected.size !== seen.size && this.#file.source.size === undefined) {
         this.#add('description-mismatch', `${seen.size} bytes, in the description ${expected.size}`, place);
       }
+      if (seen.section === undefined || expected.size !== seen.size) continue;
+      const { problem } = decodeDevice(seen.section, description.devices[i]);
+      if (problem !== undefined) this.#add('description-mismatch', problem, place);
     }
   }
 }

@@ -170,7 +170,10 @@ class Field implements StateField {
       elements[i]?.push(description === undefined ? null : new Struct(this.#data, description, from, to));
     });
     if (isList(type)) return each((i) => elements[i] as StateValue[]);
-    return each((i) => elements[i]?.[0] ?? this.#bytes(this.offset + i * size));
+    return each((i) => {
+      const [element] = elements[i] as StateValue[];
+      return element === undefined ? this.#bytes(this.offset + i * size) : element;
+    });
   }
 
   #bytes(at: number): Uint8Array {

@@ -66,7 +66,7 @@ export const findingCodes = {
   unsupported: ['error', 'something valid that this version does not decode'],
   'order-violation': ['error', 'sections in an order that QEMU never writes'],
   'delta-without-base': ['warning', 'an XBZRLE delta for a page never sent before'],
-  'description-mismatch': ['warning', 'a device whose size, version or name differs from the VM description'],
+  'description-mismatch': ['warning', 'a device whose size, version, name or content differs from the VM description'],
   'description-missing': ['info', 'no VM description: device boundaries were found without it'],
   'no-footers': ['info', 'a stream without section footers (machine types before 2.4)'],
   'guessed-boundary': ['warning', 'a device section whose end is a guess: neither footer nor description'],

@@ -7,6 +7,12 @@ export class NoFit extends Error {}
 /** What stands for bytes that are not understood. */
 export const unknownType = 'unknown';
 
+export interface StructOptions {
+  vmsdName?: string;
+  /** Position in an array. */
+  index?: number;
+}
+
 export class Sketch {
   readonly view: DataView;
   readonly state: StateDescription;
@@ -66,8 +72,8 @@ export class Sketch {
   }
 
   /** Adds one struct of which `draw` finds out how large it is. */
-  struct(name: string, draw: (element: Sketch) => void, index?: number): this {
-    const element = new Sketch(this.view, this.at);
+  struct(name: string, draw: (element: Sketch) => void, { vmsdName = '', index }: StructOptions = {}): this {
+    const element = new Sketch(this.view, this.at, vmsdName);
     draw(element);
     const size = element.at - this.at;
     this.#push({ name, type: 'struct', size, arrayLength: undefined, index, nested: [element.state] });

@@ -42,17 +42,18 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
   for (const isExact of [true, false]) {
     if (isExact && drawOwn === undefined) continue;
     for (const transport of transports) {
-      const found = sketch(bytes, vmsdName, (whole) => {
+      const found = sketch(bytes, 'virtio', (whole) => {
         drawCommon(whole, transport);
         const features = featuresOf(whole);
         if (!isExact) whole.unknown('device', findSubsections(whole));
-        else if (drawOwn !== nothing) whole.struct('device', (own) => drawOwn?.(own, features));
+        else if (drawOwn !== nothing)
+          whole.struct('device', (own) => drawOwn?.(own, features), { vmsdName: `${vmsdName}-device` });
         drawSubsections(whole);
       });
       if (found !== undefined) return found;
     }
   }
-  return sketch(bytes, vmsdName, (whole) => {
+  return sketch(bytes, 'virtio', (whole) => {
     const end = findSubsections(whole);
     whole.insist(end < bytes.byteLength);
     whole.unknown('device', end);
@@ -127,7 +128,7 @@ function drawConsole(whole: Sketch): void {
       port.u32('id').bool('guest_connected').bool('host_connected');
       port.insist(port.count32('elem_popped') === 0);
     };
-    whole.struct('port', draw, i);
+    whole.struct('port', draw, { index: i });
   }
 }
 

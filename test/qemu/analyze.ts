@@ -2,9 +2,8 @@
  * The state of devices as analyze-migration.py of QEMU prints it: a program to run beside ours (bench/fetch-analyze.sh
  * gets it), of which nothing but its output is known.
  *
- * What it does otherwise, found by comparing: a field that comes again under its name replaces the one before, unless it
- * has an `index`, so lists of structs and repeated names lose elements; floats, timers, lists, `tmp` and all types that
- * it does not know are bytes. It ends at a migration command, so machine types from 10.0 on are not for it.
+ * What it does otherwise: floats, timers, lists, `tmp` and all types that it does not know are bytes; of a negative number
+ * it gives the bytes as well. It ends at a migration command, so machine types from 10.0 on are not for it.
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
