@@ -1,5 +1,5 @@
 /**
- * vmferry: reads, verifies and extracts QEMU migration streams and mapped-ram files.
+ * vmferry: reads, verifies, extracts and converts QEMU migration streams and mapped-ram files.
  *
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
