@@ -26,14 +26,14 @@ export async function checkCopy(
   pages: readonly number[],
   ram: RamReader | undefined,
 ): Promise<Verification> {
-  const blocks: RamBlock[] = [];
+  let blocks = 0;
   const copied = pages.map(() => 0);
   const devices: DeviceSection[] = [];
   const content = ram === undefined ? undefined : new ContentCheck(copy, ram);
   let text: string | undefined;
   const verification = await verify(copy, {
     async watch(item) {
-      if (item.kind === 'block') blocks.push(item.block);
+      if (item.kind === 'block') requireBlock(item.block, vm.ram.blocks[blocks++]);
       else if (item.kind === 'pages') {
         copied[item.block.index] = (copied[item.block.index] ?? 0) + item.batch.count;
         await content?.compare(item.block, item.batch);
@@ -44,10 +44,7 @@ export async function checkCopy(
   const worst = verification.findings.find(({ severity }) => severity === 'error');
   if (worst !== undefined)
     throw new CopyError(`what was written is bad: ${worst.message} in ${formatPlace(worst.place)}`);
-  const listed = (list: readonly RamBlock[]) =>
-    JSON.stringify(list.map(({ idstr, usedLength }) => [idstr, usedLength]));
-  require(listed(blocks) === listed(vm.ram.blocks), 'another list of RAM blocks');
-  require(blocks.every(({ pageSize }, i) => pageSize === vm.ram.blocks[i]?.pageSize), 'another page size');
+  require(blocks === vm.ram.blocks.length, `${blocks} RAM blocks, not ${vm.ram.blocks.length}`);
   require(String(copied) === String(pages), `${copied} pages, not ${pages}`);
   require(devices.length === vm.devices.length, `${devices.length} device states, not ${vm.devices.length}`);
   require(text === vm.description?.text, 'another description');
@@ -56,6 +53,11 @@ export async function checkCopy(
 
 function require(holds: boolean, what: string): void {
   if (!holds) throw new CopyError(`what was written is not what was read: it has ${what}`);
+}
+
+function requireBlock({ idstr, usedLength, pageSize }: RamBlock, block: RamBlock | undefined): void {
+  const isSame = idstr === block?.idstr && usedLength === block.usedLength && pageSize === block.pageSize;
+  require(isSame, `${idstr} of ${usedLength} bytes in pages of ${pageSize} in the list of RAM blocks`);
 }
 
 function requireDevice(copied: DeviceSection, device: DeviceSection | undefined): void {
@@ -78,15 +80,14 @@ class ContentCheck {
   }
 
   async compare({ index, pageSize }: RamBlock, batch: PageBatch): Promise<void> {
-    const block = this.#ram.blocks[index];
-    require(block !== undefined && block.pageSize === pageSize, 'another list of RAM blocks');
+    const block = this.#ram.blocks[index] as RamBlock;
     // The last slot is a page of zeros.
     const slots = this.#copy.staging.slots(pageSize) - 1;
     for (let first = 0; first < batch.count; ) {
       const page = batch.page[first] as number;
       let end = first + 1;
       while (end < batch.count && (batch.page[end] as number) < page + slots) end++;
-      await this.#compareSpan(block as RamBlock, batch, first, end);
+      await this.#compareSpan(block, batch, first, end);
       first = end;
     }
   }
