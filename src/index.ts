@@ -117,6 +117,7 @@ export {
 export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
 export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
+export type { BlockChanges } from './file/replay-changes.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
@@ -136,6 +137,7 @@ export {
   type RawSection,
   type WritableVm,
   type WriteStreamOptions,
+  type WrittenBlock,
   type WrittenStream,
   writeStream,
 } from './file/write-stream.ts';

@@ -4,11 +4,12 @@
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { DeviceSection } from '../vm/flow.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { formatPlace } from '../wire/migration-error.ts';
 import type { MigrationFile } from './open.ts';
+import { openRamContent, type SavedVmOptions } from './ram-content.ts';
 import { type Verification, verify } from './verify.ts';
 
 /** What was written is not what was to be written: a fault of the disk, or of this program. */
@@ -17,18 +18,18 @@ export class CopyError extends Error {
 }
 
 /**
- * `pages` is how many pages of each block were to be written.
+ * `records` is how many page records of each block were to be written.
  * @throws CopyError
  */
 export async function checkCopy(
   copy: MigrationFile,
   vm: SavedVm,
-  pages: readonly number[],
+  records: readonly number[],
   ram: RamReader | undefined,
 ): Promise<Verification> {
   let blocks = 0;
-  const copied = pages.map(() => 0);
-  const devices: DeviceSection[] = [];
+  const copied = records.map(() => 0);
+  let devices = 0;
   const content = ram === undefined ? undefined : new ContentCheck(copy, ram);
   let text: string | undefined;
   const verification = await verify(copy, {
@@ -37,7 +38,7 @@ export async function checkCopy(
       else if (item.kind === 'pages') {
         copied[item.block.index] = (copied[item.block.index] ?? 0) + item.batch.count;
         await content?.compare(item.block, item.batch);
-      } else if (item.kind === 'device') requireDevice(item.device, vm.devices[devices.push(item.device) - 1]);
+      } else if (item.kind === 'device') requireDevice(item.device, vm.devices[devices++]);
       else if (item.kind === 'description') ({ text } = item.description);
     },
   });
@@ -45,8 +46,8 @@ export async function checkCopy(
   if (worst !== undefined)
     throw new CopyError(`what was written is bad: ${worst.message} in ${formatPlace(worst.place)}`);
   require(blocks === vm.ram.blocks.length, `${blocks} RAM blocks, not ${vm.ram.blocks.length}`);
-  require(String(copied) === String(pages), `${copied} pages, not ${pages}`);
-  require(devices.length === vm.devices.length, `${devices.length} device states, not ${vm.devices.length}`);
+  require(String(copied) === String(records), `${copied} page records, not ${records}`);
+  require(devices === vm.devices.length, `${devices} device states, not ${vm.devices.length}`);
   require(text === vm.description?.text, 'another description');
   return verification;
 }
@@ -67,6 +68,32 @@ function requireDevice(copied: DeviceSection, device: DeviceSection | undefined)
   require(isSame, `the state of ${name} in another place`);
   const expected = (device as DeviceSection).data;
   require(data.length === expected.length && data.every((byte, i) => byte === expected[i]), `another state of ${name}`);
+}
+
+/** Settles a copy whose pages are deltas in part, and compares its RAM with that of `vm`. @throws CopyError */
+export async function compareSettled(
+  copy: MigrationFile,
+  vm: SavedVm,
+  makeScratch: SavedVmOptions['makeScratch'],
+): Promise<void> {
+  const { kernel, bytes, address, bitmapAddress } = copy.staging;
+  const ram = await openRamContent(copy, { makeScratch });
+  try {
+    for (const block of vm.ram.blocks) {
+      const { idstr, pageSize } = block;
+      const most = Math.floor(bytes.length / 2 / pageSize);
+      for (let page = 0; page < pageCount(block); page += most) {
+        const count = Math.min(most, pageCount(block) - page);
+        const half = count * pageSize;
+        await ram.read(ram.blocks[block.index] as RamBlock, page, bytes.subarray(0, half));
+        await vm.ram.read(block, page, bytes.subarray(half, 2 * half));
+        const differ = kernel.comparePages(address, address + half, pageSize, count, bitmapAddress);
+        require(differ === 0, `other content in ${differ} of ${count} pages of ${idstr} from page ${page} on`);
+      }
+    }
+  } finally {
+    await ram.close();
+  }
 }
 
 /** Compares the pages of a Flow with a content, batch by batch in the kernel. */

@@ -184,6 +184,28 @@ describe('what cannot be taken over', () => {
   });
 });
 
+describe('a file converted after a base', () => {
+  it('has deltas in it, and the content and states of the file', async () => {
+    const [plain, xbzrle] = ['pc-plain-10.0', 'pc-xbzrle-10.0'].map((name) =>
+      loadFixtures().find((fixture) => fixture.name === name),
+    ) as [Fixture, Fixture];
+    const output = new RecordingFile();
+    const base = await open(plain.bytes);
+    const conversion = await convertToStream(await open(xbzrle.bytes), appendTo(output), { makeScratch, base });
+    await conversion.check(await open(output.content()));
+    const [ram] = conversion.blocks;
+    expect(ram?.changes?.deltaPages).toBeGreaterThan(0);
+    const original = await contentOf(await open(xbzrle.bytes));
+    expect(await contentOf(await open(output.content()))).toEqual(original);
+    // The content is compared, too, after the deltas are applied.
+    const changed = output.content().fill(0x5a, 60_000, 60_001);
+    await expect(conversion.check(await open(changed))).rejects.toThrow(
+      /other content in 1 of \d+ pages|bad-delta|is bad/,
+    );
+    await conversion.close();
+  });
+});
+
 describe('reading what was written', () => {
   const fixture = loadFixtures().find(({ name }) => name === 'pc-plain-10.0') as Fixture;
 

@@ -178,6 +178,93 @@ describe('a stream written from a RAM image', () => {
   });
 });
 
+describe('a stream of a base and what changed', () => {
+  /** Content in which a page is made of a seed: 0 is zero, and those near each other differ in few bytes. */
+  const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array =>
+    join(
+      ...seeds.map((seed) => {
+        const page = new Uint8Array(pageSize);
+        if (seed === 0) return page;
+        for (let i = 0; i < pageSize; i++) page[i] = seed >= 200 ? (i * seed) & 0xff : i & 0x7f;
+        return page.fill(seed, seed, seed + 3);
+      }),
+    );
+  const ramOf = (content: Uint8Array, pageSize: number) =>
+    new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', content) }], pageSize);
+
+  it('has the content of the new one, for both readers, and names each page that differs once', async () => {
+    const seed = fc.constantFrom(0, 1, 2, 3, 201, 255);
+    const shapes = fc.constantFrom(1024, 4096, 65536).chain((pageSize) => {
+      const pages = fc.array(fc.tuple(seed, seed), { minLength: 1, maxLength: pageSize > 4096 ? 20 : 300 });
+      return fc.record({ pageSize: fc.constant(pageSize), pages });
+    });
+    await fc.assert(
+      fc.asyncProperty(shapes, async ({ pageSize, pages }) => {
+        const [before, after] = [0, 1].map((i) =>
+          contentOf(
+            pages.map((each) => each[i] as number),
+            pageSize,
+          ),
+        ) as [Uint8Array, Uint8Array];
+        const output = new RecordingFile();
+        const configured = { ...none, targetPageBits: Math.log2(pageSize) };
+        const ram = ramOf(after, pageSize);
+        const { blocks } = await writeStream({ configuration: configured, ram }, appendTo(output), {
+          base: ramOf(before, pageSize),
+        });
+        const bytes = output.content();
+        expect(Buffer.compare(slowRead(bytes).blocks[0]?.content as Uint8Array, after)).toBe(0);
+        const { ok, pageRecords } = await verify(await open(bytes));
+        const changed = pages.filter(([a, b]) => a !== b).length;
+        expect([ok, pageRecords]).toEqual([true, pages.length + changed]);
+        const [counts] = blocks;
+        const { deltaPages = 0, dataPages = 0, zeroPages = 0 } = counts?.changes ?? {};
+        expect(deltaPages + dataPages + zeroPages).toBe(changed);
+        expect(zeroPages).toBe(pages.filter(([a, b]) => a !== 0 && b === 0).length);
+        expect(counts).toMatchObject({ records: pages.length + changed, absentPages: 0 });
+        // Few bytes differ between small seeds: a delta, where the counts of a delta can hold the page.
+        const small = pages.filter(([a, b]) => a !== b && a < 200 && b < 200 && a > 0 && b > 0).length;
+        if (pageSize <= 4096) expect(deltaPages).toBeGreaterThanOrEqual(small);
+        else expect(deltaPages).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('sends whole what was never sent in the base, and as zero what was never sent since', async () => {
+    const of = (...records: Uint8Array[]) =>
+      open(
+        join(
+          header,
+          configuration('none'),
+          start(7, 'ram', 4, blockList(['ram', 4 * KIB4]), EOS),
+          part(7, ...records, EOS),
+          end(7, EOS),
+          EOF,
+        ),
+      );
+    const makeScratch = () => new MemoryFile();
+    // Pages 0 and 1 only in the old one, 1 to 3 in the new one.
+    const base = await openSavedVm(await of(normalPage(0, filled(1), 'ram'), normalPage(KIB4, filled(2))), {
+      makeScratch,
+    });
+    const records = [zeroPage(KIB4, 'ram'), zeroPage(2 * KIB4), normalPage(3 * KIB4, filled(3))];
+    const vm = await openSavedVm(await of(...records), { makeScratch });
+    const bytes = await written(vm, { base: base.ram });
+    const [block] = slowRead(bytes).blocks;
+    expect(block?.last).toEqual(Uint8Array.of(1, 1, 1, 2));
+    expect(Buffer.compare(block?.content as Uint8Array, join(zero, zero, zero, filled(3)))).toBe(0);
+  });
+
+  it('wants the same blocks', async () => {
+    const output = new RecordingFile();
+    const base = ramOf(new Uint8Array(8192), KIB4);
+    const writing = writeStream({ ram: ramOf(new Uint8Array(4096), KIB4) }, appendTo(output), { base });
+    await expect(writing).rejects.toThrow(/same RAM blocks \(ram of 4096 bytes in pages of 4096\), got ram of 8192/);
+    expect(output.size).toBe(0);
+  });
+});
+
 describe('raw RAM', () => {
   it('is whole pages', () => {
     const half = new MemoryFile('half', new Uint8Array(2048));

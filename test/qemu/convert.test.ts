@@ -8,13 +8,13 @@ import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { appendTo, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
+import { appendTo, type Inspection, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
 import { partOptions } from './expect-read.ts';
-import { Guest, guestPage } from './guest.ts';
+import { dirtyPage, Guest, guestPage } from './guest.ts';
 import { loadInto } from './load.ts';
-import { type Machine, startDestination } from './machine.ts';
+import { fillStripes, type Machine, startDestination, writePage } from './machine.ts';
 import { Qemu, qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { differences } from './truth.ts';
@@ -225,6 +225,40 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a stream made of nothing but a RAM im
       expect(Buffer.compare(there, image), 'RAM of the loaded machine').toBe(0);
     } finally {
       rmSync(directory, { recursive: true });
+    }
+  });
+});
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one as a stream with deltas', () => {
+  const machines = isFull ? (['none', 'bare', 'pc', 'q35'] as const) : (['bare'] as const);
+  const both = machines.flatMap((machine) => qemuVersions.map((version) => ({ machine, version })));
+  test.each(both)('is loaded by QEMU $version ($machine)', async ({ machine, version }) => {
+    const base: CaptureOptions = { version, machine, route: 'exec' };
+    const old = await capture(base);
+    const now = await capture({
+      ...base,
+      fill: async (running, ours) => {
+        await fillStripes(running, ours);
+        await running.guest?.dirty({ first: ours.first, count: 128 }, 'mixed', 2);
+        if (machine !== 'none') return;
+        for (let page = 0; page < 64; page++) {
+          const bytes = guestPage('stripes', page, 7);
+          dirtyPage(bytes, 'mixed', page, 1);
+          writePage(running.qemu, page, bytes);
+        }
+      },
+    });
+    try {
+      const both = join(now.file, '../both.stream');
+      await convert(now.file, both, '--base', old.file);
+      const { ram } = JSON.parse((await runCli(['inspect', '--json', both])).stdout) as Inspection;
+      expect(ram.records.xbzrle.records).toBeGreaterThan(20);
+      expect(ram.passes).toBe(2);
+      await expectLoads(now, both);
+      if (machine !== 'none') await expectRunsOn({ version, machine }, both);
+    } finally {
+      old.dispose();
+      now.dispose();
     }
   });
 });
