@@ -63,16 +63,18 @@ export function addConvert(program: Command): void {
     .addHelpText(
       'after',
       `
-FORM      OUT                     What it is for
-stream    .stream, .migration     QEMU: -incoming 'exec:cat OUT', or file:OUT from 8.2 on
+FORM        suffix of OUT         what it is for
+stream      .stream, .migration   any QEMU that knows the machine: -incoming 'exec:cat OUT'
 mapped-ram  .mapped-ram           QEMU 9.0 and later with the capability mapped-ram: -incoming file:OUT
-raw       .raw                    one RAM block, as extract writes it
-libvirt   no suffix says it       virsh restore; holds the stream uncompressed, with the input's XML and cookie
+raw         .raw                  one RAM block, as extract writes it
+libvirt     none says it          a save image: the stream uncompressed, behind XML and cookie of FILE
 
-FILE may be any of these in any encoding, of one pass or many. A stream is written in one pass. Zero pages become holes or
-9 bytes, however FILE has them. Device states go over byte for byte. OUT appears whole or not at all, and is read again
-first: it must be sound and have the same blocks, device states and description; where FILE can be read at random, and for
-every stream, RAM is compared page by page. What was written to - or into a FIFO is not read again.
+FILE may be any of these in any encoding, of one pass or many. A stream is written in one pass, or two with --base. Zero
+pages become holes or 9 bytes, however FILE has them. Device states go over byte for byte.
+
+OUT appears whole or not at all, and is read again before: it must be sound, with the same blocks, device states and
+description; RAM is compared page by page, but for a mapped-ram file made of a stream. A raw image is not read again, nor
+is what went to - or into a FIFO.
 
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).

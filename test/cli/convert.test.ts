@@ -193,6 +193,31 @@ describe('convert', () => {
     expect(stderr).toMatch(/channels, which were not given \[unsupported\]/);
   });
 
+  it('sends an earlier save first, and then what changed', async () => {
+    const folder = emptyDirectory();
+    const path = join(folder, 'both.stream');
+    const old = fixturePath('pc-plain-10.0.bin');
+    const { stdout, code } = await runCli(['convert', xbzrle, path, '--base', old]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/then \d+ deltas of [\d.]+ KiB, \d+ whole pages, 28 device states, verified\n/);
+    await expectTruth(path);
+    const { ram } = JSON.parse((await runCli(['inspect', '--json', path])).stdout);
+    expect(ram.records.xbzrle.records).toBeGreaterThan(0);
+    const other = await runCli([
+      'convert',
+      xbzrle,
+      join(folder, 'x.stream'),
+      '--base',
+      fixturePath('none-plain-10.0.bin'),
+    ]);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/expected a base with the same RAM blocks/)]);
+    const over = await runCli(['convert', xbzrle, path, '--base', path]);
+    expect([over.code, over.stderr]).toEqual([2, expect.stringMatching(/another output than the input/)]);
+    const form = await runCli(['convert', xbzrle, join(folder, 'x.mapped-ram'), '--base', old]);
+    expect([form.code, form.stderr]).toEqual([2, expect.stringMatching(/--base goes with --to stream/)]);
+    expect(readdirSync(folder)).toEqual(['both.stream']);
+  });
+
   it('drops commands that need an answer', async () => {
     const folder = emptyDirectory();
     const path = join(folder, 'in');

@@ -262,3 +262,78 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one as a stream
     }
   });
 });
+
+describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on as it is', () => {
+  type Node = { 'node-name': string; 'dirty-bitmaps'?: { name: string; count: number }[] };
+  const bitmapsOf = async (qemu: Qemu) =>
+    (await qemu.execute<Node[]>('query-named-block-nodes'))
+      .find((node) => node['node-name'] === 'null0')
+      ?.['dirty-bitmaps']?.map(({ name, count }) => `${name} ${count}`)
+      .sort();
+
+  test.each(qemuVersions)('dirty bitmaps of disks: QEMU %s has them again', async (version) => {
+    let before: string[] | undefined;
+    const machine: Machine = {
+      ...{ version, machine: 'bare' },
+      args: [
+        ...['-blockdev', 'null-co,node-name=null0,size=16777216,read-zeroes=on'],
+        ...['-device', 'virtio-blk-pci,drive=null0,id=disk'],
+      ],
+    };
+    const made = await capture({
+      ...{ ...machine, route: 'exec', capabilities: ['dirty-bitmaps'] },
+      fill: async ({ qemu }) => {
+        await qemu.execute('block-dirty-bitmap-add', { node: 'null0', name: 'bm0', granularity: 65536 });
+        await qemu.hmp('qemu-io -d disk "write 1M 200k"');
+        await qemu.execute('block-dirty-bitmap-add', { node: 'null0', name: 'bm1', granularity: 65536 });
+        before = await bitmapsOf(qemu);
+      },
+    });
+    const mapped = join(made.file, '../first.mapped-ram');
+    const back = join(made.file, '../back.stream');
+    try {
+      await convert(made.file, mapped);
+      await convert(mapped, back);
+      expect(before?.length).toBe(2);
+      for (const file of version === '10.0' ? [mapped, back] : [back]) {
+        const qemu = await startDestination(machine);
+        try {
+          const isMapped = file === mapped;
+          await qemu.setCapabilities(isMapped ? ['mapped-ram', 'dirty-bitmaps'] : ['dirty-bitmaps']);
+          await qemu.execute('migrate-incoming', { uri: isMapped ? `file:${file}` : `exec:cat '${file}'` });
+          await qemu.waitForMigration();
+          expect(await bitmapsOf(qemu)).toEqual(before);
+        } finally {
+          await qemu[Symbol.asyncDispose]();
+        }
+      }
+    } finally {
+      made.dispose();
+    }
+  });
+
+  test.each(qemuVersions)('that shared memory was left out: QEMU %s, which has it, loads the rest', async (version) => {
+    const shared = Qemu.makeDir();
+    const made = await capture({
+      ...{ version, machine: 'pc', route: 'exec', capabilities: ['x-ignore-shared'] },
+      properties: ['memory-backend=shm'],
+      args: ['-object', `memory-backend-file,id=shm,share=on,mem-path=${join(shared, 'shm')},size=32M`],
+    });
+    try {
+      const out = join(made.file, '../out.stream');
+      const { code, stderr } = await runCli(['convert', made.file, out]);
+      expect(code).toBe(0);
+      expect(stderr).toMatch(/shm is shared memory that was left out/);
+      const { capabilities, ...options } = made.options;
+      const loaded = await loadInto({ ...options, route: 'exec', file: out, capabilities: capabilities ?? [] });
+      expect(differences(loaded.truth, made.truth)).toEqual([]);
+      loaded.dispose();
+      const refused = await runCli(['convert', made.file, join(made.file, '../out.mapped-ram')]);
+      expect(refused.code).toBe(1);
+      expect(refused.stderr).toMatch(/"shm" was left out .*\[unsupported\]/);
+    } finally {
+      made.dispose();
+      rmSync(shared, { recursive: true });
+    }
+  });
+});
