@@ -1,5 +1,5 @@
 /**
- * vmferry: reads, verifies and extracts QEMU migration streams and mapped-ram files.
+ * vmferry: reads, verifies, extracts and converts QEMU migration streams and mapped-ram files.
  *
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
@@ -138,6 +138,7 @@ export {
 export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
 export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
+export type { BlockChanges } from './file/replay-changes.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
@@ -157,6 +158,7 @@ export {
   type RawSection,
   type WritableVm,
   type WriteStreamOptions,
+  type WrittenBlock,
   type WrittenStream,
   writeStream,
 } from './file/write-stream.ts';

@@ -7,6 +7,7 @@ import { type MigrationFile, openFile } from '../file/open.ts';
 import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
+import { open } from '../node.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { encodeLibvirtHead } from '../wire/libvirt-header.ts';
 import { libvirtText } from './containers.ts';
@@ -32,6 +33,7 @@ interface ConvertOptions extends InputOptions {
   to?: Form;
   block?: string;
   xml?: string;
+  base?: string;
   dropDescription?: boolean;
   /** False with --no-verify. */
   verify: boolean;
@@ -48,6 +50,10 @@ export function addConvert(program: Command): void {
     .addOption(new Option('--to <FORM>', 'the form of OUT; needed unless its suffix says it').choices(forms))
     .option('--block <IDSTR>', 'with --to raw: the RAM block, such as pc.ram')
     .option('--xml <FILE>', 'with --to libvirt: the domain XML, in place of that of the input')
+    .option(
+      '--base <OLD>',
+      'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
+    )
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'do not read OUT again and hold it against FILE before it gets its name')
     .addOption(
@@ -57,16 +63,18 @@ export function addConvert(program: Command): void {
     .addHelpText(
       'after',
       `
-FORM      OUT                     What it is for
-stream    .stream, .migration     QEMU: -incoming 'exec:cat OUT', or file:OUT from 8.2 on
+FORM        suffix of OUT         what it is for
+stream      .stream, .migration   any QEMU that knows the machine: -incoming 'exec:cat OUT'
 mapped-ram  .mapped-ram           QEMU 9.0 and later with the capability mapped-ram: -incoming file:OUT
-raw       .raw                    one RAM block, as extract writes it
-libvirt   no suffix says it       virsh restore; holds the stream uncompressed, with the input's XML and cookie
+raw         .raw                  one RAM block, as extract writes it
+libvirt     none says it          a save image: the stream uncompressed, behind XML and cookie of FILE
 
-FILE may be any of these in any encoding, of one pass or many. A stream is written in one pass. Zero pages become holes or
-9 bytes, however FILE has them. Device states go over byte for byte. OUT appears whole or not at all, and is read again
-first: it must be sound and have the same blocks, device states and description; where FILE can be read at random, and for
-every stream, RAM is compared page by page. What was written to - or into a FIFO is not read again.
+FILE may be any of these in any encoding, of one pass or many. A stream is written in one pass, or two with --base. Zero
+pages become holes or 9 bytes, however FILE has them. Device states go over byte for byte.
+
+OUT appears whole or not at all, and is read again before: it must be sound, with the same blocks, device states and
+description; RAM is compared page by page, but for a mapped-ram file made of a stream. A raw image is not read again, nor
+is what went to - or into a FIFO.
 
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
@@ -77,15 +85,20 @@ Examples:
   vmferry convert main guest.stream --channel channel0 --channel channel1
   vmferry convert /var/lib/libvirt/qemu/save/guest.save guest.stream
   vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml
-  vmferry convert large.mapped-ram smaller.mapped-ram`,
+  vmferry convert large.mapped-ram smaller.mapped-ram
+  vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram`,
     )
     .action(async (location: string, output: string, options: ConvertOptions) => {
       const form = chooseForm(output, options);
-      await withFile('convert', location, options, (file) => convert(file, output, form, options));
+      if (location === '-' && options.base === '-')
+        throw new UsageError('expected two inputs, got standard input twice');
+      await withFile('convert', location, options, (file) =>
+        withBase(options.base, (base) => convert({ file, base }, output, form, options)),
+      );
     });
 }
 
-function chooseForm(output: string, { to, block, xml, json, dropDescription }: ConvertOptions): Form {
+function chooseForm(output: string, { to, block, xml, base, json, dropDescription }: ConvertOptions): Form {
   const suffix = Object.keys(suffixes).find((each) => output.endsWith(each));
   const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
   if (form === undefined) {
@@ -95,6 +108,7 @@ function chooseForm(output: string, { to, block, xml, json, dropDescription }: C
     throw new UsageError('expected --block IDSTR: the RAM block of a raw image');
   if (block !== undefined && form !== 'raw') throw new UsageError(`--block goes with --to raw, not with ${form}`);
   if (xml !== undefined && form !== 'libvirt') throw new UsageError(`--xml goes with --to libvirt, not with ${form}`);
+  if (base !== undefined && form !== 'stream') throw new UsageError(`--base goes with --to stream, not with ${form}`);
   if (dropDescription === true && form === 'raw') throw new UsageError('--drop-description: a raw image has none');
   if (output !== '-') return form;
   if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
@@ -102,19 +116,35 @@ function chooseForm(output: string, { to, block, xml, json, dropDescription }: C
   return form;
 }
 
-async function convert(file: MigrationFile, output: string, form: Form, options: ConvertOptions): Promise<void> {
+/** What is converted, and what is sent before it. */
+interface Inputs {
+  file: MigrationFile;
+  base: MigrationFile | undefined;
+}
+
+async function withBase(location: string | undefined, work: (base: MigrationFile | undefined) => Promise<void>) {
+  const base = location === undefined ? undefined : await open(location);
+  try {
+    await work(base);
+  } finally {
+    await base?.close();
+  }
+}
+
+async function convert(inputs: Inputs, output: string, form: Form, options: ConvertOptions): Promise<void> {
+  const { file, base } = inputs;
   const isPipe = output === '-' || !requireFile(output);
   if (isPipe && form === 'mapped-ram') {
     throw new UsageError('a mapped-ram file needs random access: expected the name of a file to write');
   }
-  if (!isPipe) refuseInput(file, output);
+  if (!isPipe) for (const input of base === undefined ? [file] : [file, base]) refuseInput(input, output);
   const head = form === 'libvirt' ? findTexts(file, options.xml) : undefined;
   if (form === 'raw') return extractInto(file, options.block as string, output, options);
-  if (isPipe) return convertToPipe(file, output, head, options);
+  if (isPipe) return convertToPipe(inputs, output, head, options);
   // Opened first, so that a place that cannot be written to is known before a long read.
   const target = new OutputFile(output);
   try {
-    const report = await convertToFile(file, target, form, head, options);
+    const report = await convertToFile(inputs, target, form, head, options);
     await target.commit();
     print(file, output, form, report, options);
   } catch (error) {
@@ -170,7 +200,7 @@ interface Report {
 }
 
 async function convertToFile(
-  file: MigrationFile,
+  { file, base }: Inputs,
   { file: output }: OutputFile,
   form: Form,
   texts: Texts | undefined,
@@ -184,6 +214,7 @@ async function convertToFile(
           description,
           makeScratch: () => openScratch(realpathSync(options.scratch)),
           begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
+          ...(base === undefined ? {} : { base }),
         });
   try {
     if (options.verify) await checkAgain(conversion, output);
@@ -214,7 +245,7 @@ const sourceOf = (output: ByteSource): Omit<ByteSource, 'close'> => ({
 
 /** Writes a stream in order, to standard output or into what cannot be replaced. It is not undone if it fails midway. */
 async function convertToPipe(
-  file: MigrationFile,
+  { file, base }: Inputs,
   output: string,
   texts: Texts | undefined,
   options: ConvertOptions,
@@ -234,6 +265,7 @@ async function convertToPipe(
       description: options.dropDescription !== true,
       makeScratch: () => openScratch(realpathSync(options.scratch)),
       begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
+      ...(base === undefined ? {} : { base }),
     });
     await conversion.close();
     warn(conversion);
@@ -283,8 +315,18 @@ function print(file: MigrationFile, output: string, form: Form, report: Report, 
     formatBytes(length),
     `${plural(sum('dataPages'), 'page')} with data`,
     `${plural(sum('zeroPages'), 'zero page')}`,
+    ...describeChanges(blocks),
     plural(vm.devices.length, 'device state'),
     isVerified ? 'verified' : 'not verified',
   ];
   process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+}
+
+/** What the second pass has, if there is one. */
+function describeChanges(blocks: Conversion['blocks']): string[] {
+  const changes = blocks.flatMap(({ changes }) => changes ?? []);
+  if (changes.length === 0) return [];
+  const sum = (what: keyof (typeof changes)[number]) => changes.reduce((total, block) => total + block[what], 0);
+  const deltas = `${plural(sum('deltaPages'), 'delta')} of ${formatBytes(sum('deltaBytes'))}`;
+  return [`then ${deltas}, ${plural(sum('dataPages') + sum('zeroPages'), 'whole page')}`];
 }

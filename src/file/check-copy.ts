@@ -4,11 +4,12 @@
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { DeviceSection } from '../vm/flow.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { formatPlace } from '../wire/migration-error.ts';
 import type { MigrationFile } from './open.ts';
+import { openRamContent, type SavedVmOptions } from './ram-content.ts';
 import { type Verification, verify } from './verify.ts';
 
 /** What was written is not what was to be written: a fault of the disk, or of this program. */
@@ -17,48 +18,47 @@ export class CopyError extends Error {
 }
 
 /**
- * `pages` is how many pages of each block were to be written.
+ * `records` is how many page records of each block were to be written.
  * @throws CopyError
  */
 export async function checkCopy(
   copy: MigrationFile,
   vm: SavedVm,
-  pages: readonly number[],
+  records: readonly number[],
   ram: RamReader | undefined,
 ): Promise<Verification> {
-  const blocks: RamBlock[] = [];
-  const copied = pages.map(() => 0);
-  const devices: DeviceSection[] = [];
+  let blocks = 0;
+  const copied = records.map(() => 0);
+  let devices = 0;
   const content = ram === undefined ? undefined : new ContentCheck(copy, ram);
   let text: string | undefined;
   const verification = await verify(copy, {
     async watch(item) {
-      if (item.kind === 'block') blocks.push(item.block);
+      if (item.kind === 'block') requireBlock(item.block, vm.ram.blocks[blocks++]);
       else if (item.kind === 'pages') {
         copied[item.block.index] = (copied[item.block.index] ?? 0) + item.batch.count;
         await content?.compare(item.block, item.batch);
-      } else if (item.kind === 'device') requireDevice(item.device, vm.devices[devices.push(item.device) - 1]);
+      } else if (item.kind === 'device') requireDevice(item.device, vm.devices[devices++]);
       else if (item.kind === 'description') ({ text } = item.description);
     },
   });
   const worst = verification.findings.find(({ severity }) => severity === 'error');
   if (worst !== undefined)
     throw new CopyError(`what was written is bad: ${worst.message} in ${formatPlace(worst.place)}`);
-  const listed = (list: readonly RamBlock[]) =>
-    JSON.stringify(list.map(({ idstr, usedLength }) => [idstr, usedLength]));
-  insist(listed(blocks) === listed(vm.ram.blocks), 'another list of RAM blocks');
-  insist(
-    blocks.every(({ pageSize }, i) => pageSize === vm.ram.blocks[i]?.pageSize),
-    'another page size',
-  );
-  insist(String(copied) === String(pages), `${copied} pages, not ${pages}`);
-  insist(devices.length === vm.devices.length, `${devices.length} device states, not ${vm.devices.length}`);
+  insist(blocks === vm.ram.blocks.length, `${blocks} RAM blocks, not ${vm.ram.blocks.length}`);
+  insist(String(copied) === String(records), `${copied} page records, not ${records}`);
+  insist(devices === vm.devices.length, `${devices} device states, not ${vm.devices.length}`);
   insist(text === vm.description?.text, 'another description');
   return verification;
 }
 
 function insist(holds: boolean, what: string): void {
   if (!holds) throw new CopyError(`what was written is not what was read: it has ${what}`);
+}
+
+function requireBlock({ idstr, usedLength, pageSize }: RamBlock, block: RamBlock | undefined): void {
+  const isSame = idstr === block?.idstr && usedLength === block.usedLength && pageSize === block.pageSize;
+  insist(isSame, `${idstr} of ${usedLength} bytes in pages of ${pageSize} in the list of RAM blocks`);
 }
 
 function requireDevice(copied: DeviceSection, device: DeviceSection | undefined): void {
@@ -68,6 +68,32 @@ function requireDevice(copied: DeviceSection, device: DeviceSection | undefined)
   insist(isSame, `the state of ${name} in another place`);
   const expected = (device as DeviceSection).data;
   insist(data.length === expected.length && data.every((byte, i) => byte === expected[i]), `another state of ${name}`);
+}
+
+/** Settles a copy whose pages are deltas in part, and compares its RAM with that of `vm`. @throws CopyError */
+export async function compareSettled(
+  copy: MigrationFile,
+  vm: SavedVm,
+  makeScratch: SavedVmOptions['makeScratch'],
+): Promise<void> {
+  const { kernel, bytes, address, bitmapAddress } = copy.staging;
+  const ram = await openRamContent(copy, { makeScratch });
+  try {
+    for (const block of vm.ram.blocks) {
+      const { idstr, pageSize } = block;
+      const most = Math.floor(bytes.length / 2 / pageSize);
+      for (let page = 0; page < pageCount(block); page += most) {
+        const count = Math.min(most, pageCount(block) - page);
+        const half = count * pageSize;
+        await ram.read(ram.blocks[block.index] as RamBlock, page, bytes.subarray(0, half));
+        await vm.ram.read(block, page, bytes.subarray(half, 2 * half));
+        const differ = kernel.comparePages(address, address + half, pageSize, count, bitmapAddress);
+        insist(differ === 0, `other content in ${differ} of ${count} pages of ${idstr} from page ${page} on`);
+      }
+    }
+  } finally {
+    await ram.close();
+  }
 }
 
 /** Compares the pages of a Flow with a content, batch by batch in the kernel. */
@@ -81,15 +107,14 @@ class ContentCheck {
   }
 
   async compare({ index, pageSize }: RamBlock, batch: PageBatch): Promise<void> {
-    const block = this.#ram.blocks[index];
-    insist(block !== undefined && block.pageSize === pageSize, 'another list of RAM blocks');
+    const block = this.#ram.blocks[index] as RamBlock;
     // The last slot is a page of zeros.
     const slots = this.#copy.staging.slots(pageSize) - 1;
     for (let first = 0; first < batch.count; ) {
       const page = batch.page[first] as number;
       let end = first + 1;
       while (end < batch.count && (batch.page[end] as number) < page + slots) end++;
-      await this.#compareSpan(block as RamBlock, batch, first, end);
+      await this.#compareSpan(block, batch, first, end);
       first = end;
     }
   }

@@ -6,17 +6,18 @@
  */
 import { type ByteSink, type ByteStore, placeIn, readFully } from '../io/byte-source.ts';
 import type { Section } from '../vm/flow.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { MigrationError } from '../wire/migration-error.ts';
-import { checkCopy } from './check-copy.ts';
+import { checkCopy, compareSettled } from './check-copy.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
-import { isMappedRam, openSavedVm, type SavedVmOptions } from './ram-content.ts';
+import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
+import type { BlockChanges } from './replay-changes.ts';
 import { settle } from './settle.ts';
 import type { Verification } from './verify.ts';
-import { announcesSwitchover, type RawSection, writeStream } from './write-stream.ts';
+import { announcesSwitchover, type RawSection, type WrittenStream, writeStream } from './write-stream.ts';
 
 /** Bytes of iterables other than RAM that are taken over, in all. */
 const maxIterableBytes = 128 << 20;
@@ -29,6 +30,8 @@ export interface ConvertOptions {
 export interface ConvertToStreamOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
   /** Called when the VM is known, before anything is written: what it returns goes in front of the stream. */
   begin?: (vm: SavedVm) => Uint8Array | undefined;
+  /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
+  base?: MigrationFile;
 }
 
 export interface ConvertedBlock {
@@ -41,6 +44,8 @@ export interface ConvertedBlock {
   absentPages: number;
   /** Shared memory that the migration left out (x-ignore-shared): it is listed, and its content is still missing. */
   ignored?: true;
+  /** With a base: the records of the second pass. */
+  changes?: BlockChanges;
 }
 
 /** What was written, and what it was written from, until it is closed. */
@@ -50,21 +55,28 @@ export class Conversion {
   readonly length: number;
   readonly blocks: readonly ConvertedBlock[];
   readonly vm: SavedVm;
+  readonly #records: readonly number[];
   /** The content, if it can be read beside the output. */
   readonly #ram: RamReader | undefined;
+  /** The stream has deltas: it must be settled to be compared. */
+  readonly #makeScratch: SavedVmOptions['makeScratch'] | undefined;
 
   constructor(
     format: 'stream' | 'mapped-ram',
     length: number,
     blocks: readonly ConvertedBlock[],
     vm: SavedVm,
+    records: readonly number[],
     ram: RamReader | undefined,
+    makeScratch?: SavedVmOptions['makeScratch'],
   ) {
     this.format = format;
     this.length = length;
     this.blocks = blocks;
     this.vm = vm;
+    this.#records = records;
     this.#ram = ram;
+    this.#makeScratch = makeScratch;
   }
 
   /**
@@ -72,13 +84,12 @@ export class Conversion {
    * so is RAM where the content can still be read: all but mapped-ram files that were made of a stream.
    * @throws CopyError if it is not so
    */
-  check(copy: MigrationFile): Promise<Verification> {
-    // A mapped-ram file has all pages, absent ones as zeros.
-    const all = this.format === 'mapped-ram';
-    const pages = this.blocks.map(
-      ({ dataPages, zeroPages, absentPages }) => dataPages + zeroPages + (all ? absentPages : 0),
-    );
-    return checkCopy(copy, this.vm, pages, this.#ram);
+  async check(copy: MigrationFile): Promise<Verification> {
+    const makeScratch = this.#makeScratch;
+    if (makeScratch === undefined) return checkCopy(copy, this.vm, this.#records, this.#ram);
+    const verification = await checkCopy(copy, this.vm, this.#records, undefined);
+    await compareSettled(copy, this.vm, makeScratch);
+    return verification;
   }
 
   /** Closes the content, and a scratch file with it; not the files. */
@@ -88,13 +99,13 @@ export class Conversion {
 }
 
 /**
- * Writes a file as a plain stream, in order.
- * @throws MigrationError if the input is bad, or has what cannot be taken over.
+ * Writes a file as a stream, in order: plain and of one pass, or of two with deltas if there is a base.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError for a base with other blocks.
  */
 export async function convertToStream(
   file: MigrationFile,
   output: ByteSink,
-  { description = true, begin, makeScratch }: ConvertToStreamOptions,
+  { description = true, begin, base, makeScratch }: ConvertToStreamOptions,
 ): Promise<Conversion> {
   const opened = await openSavedVm(file, { makeScratch, devices: true });
   try {
@@ -102,15 +113,34 @@ export async function convertToStream(
     const iterables = await readIterables(file, vm.iterables);
     const front = begin?.(vm);
     if (front !== undefined) await output.write(front);
-    const { length, blocks } = await writeStream(vm, output, { iterables });
-    const converted = blocks.map(({ block, ...counts }) => ({
+    const { length, blocks } = await writeFrom(base, vm, output, iterables, makeScratch);
+    const converted = blocks.map(({ block, records: _, ...counts }) => ({
       ...{ idstr: block.idstr, length: block.usedLength, ...counts },
       ...(vm.ignored.some(({ index }) => index === block.index) ? { ignored: true as const } : {}),
     }));
-    return new Conversion('stream', length, converted, vm, vm.ram);
+    const records = blocks.map((block) => block.records);
+    const scratch = base === undefined ? undefined : makeScratch;
+    return new Conversion('stream', length, converted, vm, records, vm.ram, scratch);
   } catch (error) {
     await opened.ram.close();
     throw error;
+  }
+}
+
+/** Writes the stream, after what is in `base`, if it is given. */
+async function writeFrom(
+  base: MigrationFile | undefined,
+  vm: SavedVm,
+  output: ByteSink,
+  iterables: readonly RawSection[],
+  makeScratch: SavedVmOptions['makeScratch'],
+): Promise<WrittenStream> {
+  if (base === undefined) return writeStream(vm, output, { iterables });
+  const ram = await openRamContent(base, { makeScratch });
+  try {
+    return await writeStream(vm, output, { iterables, base: ram });
+  } finally {
+    await ram.close();
   }
 }
 
@@ -161,7 +191,9 @@ export async function convertToMappedRam(
   }));
   const isReadable = file.isSeekable && (await isMappedRam(file));
   const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
-  return new Conversion('mapped-ram', output.size - offset, blocks, vm, ram);
+  // All pages are there, absent ones as zeros.
+  const records = store.blocks.map(pageCount);
+  return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
 }
 
 function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {

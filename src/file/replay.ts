@@ -21,6 +21,8 @@ export interface ReplayedBlock {
   zeroPages: number;
   /** Never sent by the source, so not sent again. */
   absentPages: number;
+  /** Records that were made of them. */
+  records: number;
 }
 
 export class Replay {
@@ -67,6 +69,7 @@ export class Replay {
     batch.clear();
     let at = page;
     for (; at < end && batch.count < batch.capacity; at++) this.#pushZero(ram, counts, at);
+    counts.records += batch.count;
     return at;
   }
 
@@ -89,6 +92,7 @@ export class Replay {
       batch.length[record] = pageSize;
       counts.dataPages++;
     }
+    counts.records += batch.count;
   }
 
   #pushZero(ram: RamReader, counts: ReplayedBlock, page: number): void {

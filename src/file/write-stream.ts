@@ -11,6 +11,7 @@ import type { RamReader } from '../vm/ram-store.ts';
 import type { Framing } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 /** What is written: a `SavedVm`, or the parts of one that there are. */
@@ -34,12 +35,22 @@ export interface RawSection {
 export interface WriteStreamOptions {
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];
+  /**
+   * RAM to send first: what differs from it comes in a second pass, as XBZRLE deltas where they are shorter. It has the
+   * same blocks.
+   */
+  base?: RamReader;
 }
 
 export interface WrittenStream {
   /** Bytes of the stream. */
   length: number;
-  blocks: ReplayedBlock[];
+  blocks: WrittenBlock[];
+}
+
+export interface WrittenBlock extends ReplayedBlock {
+  /** With a base: the records of the second pass. */
+  changes?: BlockChanges;
 }
 
 const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
@@ -56,10 +67,12 @@ const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: fals
 export async function writeStream(
   vm: WritableVm,
   output: ByteSink,
-  { iterables = [] }: WriteStreamOptions = {},
+  { iterables = [], base }: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
   const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + replayArenaBytes });
+  if (base !== undefined) requireSameBlocks(base.blocks, ram.blocks);
+  const arenaBytes = (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
+  const kernel = await loadKernel({ arenaBytes });
   const { footers, ramId = 1 } = framing;
   const writer = new StreamWriter(kernel, output, { footers, ramId });
   const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
@@ -69,14 +82,15 @@ export async function writeStream(
   const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
   if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
   for (const { bytes } of parts('start')) await writer.raw(bytes);
-  const blocks: ReplayedBlock[] = [];
+  const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
   const replay = new Replay(kernel);
-  for (const block of ram.blocks) {
-    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0 };
-    blocks.push(counts);
-    if (ignored.some(({ index }) => index === block.index)) continue;
-    for await (const batch of replay.pages(ram, counts)) await writer.pages(block, batch);
-  }
+  const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
+  if (base === undefined) {
+    for (const block of sent) {
+      const counts = blocks[block.index] as WrittenBlock;
+      for await (const batch of replay.pages(ram, counts)) await writer.pages(block, batch);
+    }
+  } else await writePasses(writer, replay, new ReplayChanges(kernel), base, ram, sent, blocks);
   await writer.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
   if (framing.switchoverStart || announcesSwitchover(configuration)) {
@@ -93,4 +107,41 @@ export async function writeStream(
 export function announcesSwitchover(configuration: Configuration | undefined): boolean {
   const match = /-(\d+)\.\d+$/.exec(configuration?.machine ?? '');
   return match !== null && Number(match[1]) >= 10;
+}
+
+const makeCounts = (block: RamBlock): ReplayedBlock => ({
+  ...{ block, dataPages: 0, zeroPages: 0, absentPages: 0 },
+  records: 0,
+});
+
+/** The base, and then what changed since, each a PART of its own. */
+async function writePasses(
+  writer: StreamWriter,
+  replay: Replay,
+  replayChanges: ReplayChanges,
+  base: RamReader,
+  ram: RamReader,
+  sent: readonly RamBlock[],
+  blocks: WrittenBlock[],
+): Promise<void> {
+  const before = sent.map(({ index }) => makeCounts(base.blocks[index] as RamBlock));
+  for (const counts of before) {
+    for await (const batch of replay.pages(base, counts)) await writer.pages(counts.block, batch);
+  }
+  await writer.endPart();
+  for (const [i, block] of sent.entries()) {
+    const counts = blocks[block.index] as WrittenBlock;
+    counts.changes = { deltaPages: 0, deltaBytes: 0, dataPages: 0, zeroPages: 0 };
+    const changed = replayChanges.pages(base, ram, counts, counts.changes);
+    for await (const batch of changed) await writer.pages(block, batch);
+    counts.records += before[i]?.records ?? 0;
+  }
+}
+
+/** @throws RangeError */
+function requireSameBlocks(base: readonly RamBlock[], blocks: readonly RamBlock[]): void {
+  const list = (of: readonly RamBlock[]) =>
+    of.map(({ idstr, usedLength, pageSize }) => `${idstr} of ${usedLength} bytes in pages of ${pageSize}`).join(', ');
+  if (list(base) === list(blocks)) return;
+  throw new RangeError(`expected a base with the same RAM blocks (${list(blocks)}), got ${list(base)}`);
 }

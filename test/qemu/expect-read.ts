@@ -33,7 +33,7 @@ export async function equalFiles(a: string, b: string): Promise<boolean> {
 }
 
 /** The options that name what belongs to the file. */
-function partOptions({ parts, multifdFiles }: Capture): string[] {
+export function partOptions({ parts, multifdFiles }: Capture): string[] {
   const each = (option: string, files: readonly string[] = []) => files.flatMap((file) => [option, file]);
   return [
     ...each('--channel', multifdFiles),

@@ -62,6 +62,19 @@ export class Guest {
 
   /** Starts the guest in a `qemu` that was started with `-S`, and waits until it is ready. */
   static async boot(qemu: Qemu, timeout = 30_000): Promise<Guest> {
+    try {
+      return await Guest.#start(qemu, timeout, (guest) => guest.#answer('R', timeout));
+    } catch (error) {
+      throw new Error(`the guest did not boot: ${(error as Error).message}\n${qemu.stderr}`, { cause: error });
+    }
+  }
+
+  /** Lets a guest go on that was loaded into a `qemu` that was started with `-S`. */
+  static async resume(qemu: Qemu, timeout = 30_000): Promise<Guest> {
+    return Guest.#start(qemu, timeout, async () => {});
+  }
+
+  static async #start(qemu: Qemu, timeout: number, ready: (guest: Guest) => Promise<unknown>): Promise<Guest> {
     const guest = new Guest(createConnection(join(qemu.dir, SOCKET)));
     try {
       // What the guest says before the chardev noticed us would be lost.
@@ -73,11 +86,11 @@ export class Guest {
         if (performance.now() > until) throw new Error('the serial port of the guest does not connect');
       }
       await qemu.execute('cont');
-      await guest.#answer('R', timeout);
+      await ready(guest);
       return guest;
     } catch (error) {
       guest.close();
-      throw new Error(`the guest did not boot: ${(error as Error).message}\n${qemu.stderr}`, { cause: error });
+      throw error;
     }
   }
 

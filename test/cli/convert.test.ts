@@ -1,0 +1,320 @@
+/** `vmferry convert` as a user meets it: forms, wrong arguments, pipes, interruptions, a full disk. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  copyFileSync,
+  createReadStream,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadContainerFixture } from '../container-fixtures.ts';
+import { fixturePath, loadFixtures } from '../fixture-files.ts';
+import { join as bytesOf, command, EOF, EOS, end, none, normalPage, part, ramStart } from '../oracle/build.ts';
+import { cliPath, runCli } from '../run-cli.ts';
+
+const xbzrle = fixturePath('pc-xbzrle-10.0.bin');
+const truth = loadFixtures().find(({ name }) => name === 'pc-xbzrle-10.0')?.truth ?? [];
+
+let directory = '';
+let count = 0;
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'vmferry-convert-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+/** A fresh, empty directory. */
+function emptyDirectory(): string {
+  const path = join(directory, `empty-${count++}`);
+  mkdirSync(path);
+  return path;
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+async function expectTruth(path: string): Promise<void> {
+  const { stdout } = await runCli(['inspect', '--hash', '--json', path]);
+  const blocks: { idstr: string; sha256: string }[] = JSON.parse(stdout).ram.blocks;
+  expect(blocks.map(({ idstr, sha256 }) => ({ idstr, sha256 }))).toEqual(
+    truth.map(({ idstr, sha256 }) => ({ idstr, sha256 })),
+  );
+}
+
+describe('convert', () => {
+  it('chooses the form by the suffix, says what it wrote, and verifies it', async () => {
+    const folder = emptyDirectory();
+    for (const [name, form] of [
+      ['a.mapped-ram', 'mapped-ram'],
+      ['a.stream', 'stream'],
+      ['a.migration', 'stream'],
+    ] as const) {
+      const path = join(folder, name);
+      const { stdout, stderr, code } = await runCli(['convert', xbzrle, path]);
+      expect([code, stderr]).toEqual([0, '']);
+      expect(stdout).toMatch(
+        new RegExp(
+          `${name}: ${form} of pc-i440fx-10.0, .*42 pages with data, 518 zero pages, 28 device states, verified\n`,
+        ),
+      );
+      expect((await runCli(['verify', path])).stdout).toMatch(/: OK \(/);
+      await expectTruth(path);
+    }
+    expect(readdirSync(folder).sort()).toEqual(['a.mapped-ram', 'a.migration', 'a.stream']);
+  });
+
+  it('--json has the documented facts', async () => {
+    const path = join(emptyDirectory(), 'out');
+    const { stdout, code } = await runCli([
+      ...['convert', xbzrle, path, '--to', 'stream', '--json', '--no-verify', '--drop-description'],
+    ]);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toEqual({
+      ...{ source: xbzrle, output: path, format: 'stream', machine: 'pc-i440fx-10.0', length: statSync(path).size },
+      blocks: truth.map(({ idstr, length }) => ({
+        ...{ idstr, length, absentPages: 0, dataPages: expect.any(Number), zeroPages: expect.any(Number) },
+      })),
+      ...{ devices: 28, hasDescription: false, isVerified: false },
+    });
+    const { stdout: verified } = await runCli(['verify', path]);
+    expect(verified).toMatch(/description-missing/);
+  });
+
+  it('reads pipes and writes them', async () => {
+    const path = join(emptyDirectory(), 'piped.mapped-ram');
+    expect((await runCli(['convert', '-', path], createReadStream(xbzrle))).code).toBe(0);
+    const piped = await runCli(['convert', path, '-', '--to', 'stream']);
+    expect([piped.code, piped.stderr]).toEqual([0, '']);
+    expect((await runCli(['verify', '-'], piped.bytes)).stdout).toMatch(/standard input: OK/);
+    const fifo = join(emptyDirectory(), 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const reader = spawn('cat', [fifo], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const read = Readable.from(reader.stdout).toArray();
+    const { code, stderr } = await runCli(['convert', path, fifo, '--to', 'stream']);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/is no regular file: it is written in place/);
+    expect(sha256(Buffer.concat(await read))).toBe(sha256(piped.bytes));
+  });
+
+  it('writes a raw image of a block', async () => {
+    const path = join(emptyDirectory(), 'ram.raw');
+    expect((await runCli(['convert', xbzrle, path, '--block', 'pc.ram'])).code).toBe(0);
+    expect(sha256(readFileSync(path))).toBe(truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256);
+    const piped = await runCli(['convert', xbzrle, '-', '--to', 'raw', '--block', 'pc.ram']);
+    expect(sha256(piped.bytes)).toBe(sha256(readFileSync(path)));
+  });
+
+  it('strips the head of a libvirt save image, and puts one in front, with its XML and cookie', async () => {
+    const folder = emptyDirectory();
+    const saved = join(folder, 'saved');
+    writeFileSync(saved, loadContainerFixture('libvirt-gzip').bytes);
+    const [bare, again, other] = ['bare.stream', 'again', 'other'].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    expect((await runCli(['convert', saved, bare])).code).toBe(0);
+    expect(readFileSync(bare).subarray(0, 4).toString()).toBe('QEVM');
+    expect((await runCli(['convert', saved, again, '--to', 'libvirt'])).code).toBe(0);
+    for (const what of ['--xml', '--cookie']) {
+      const [before, after] = [await runCli(['inspect', what, saved]), await runCli(['inspect', what, again])];
+      expect(after.stdout).toBe(before.stdout);
+      expect(before.stdout).not.toBe('');
+    }
+    const xml = join(folder, 'domain.xml');
+    writeFileSync(xml, "<domain type='kvm'><name>renamed</name></domain>\n");
+    expect((await runCli(['convert', bare, other, '--to', 'libvirt', '--xml', xml])).code).toBe(0);
+    expect((await runCli(['inspect', other])).stdout).toMatch(/domain +renamed, kvm/);
+    expect(readFileSync(other).subarray(-1000).equals(readFileSync(bare).subarray(-1000))).toBe(true);
+  });
+
+  it.each<[string, string[], RegExp]>([
+    ['no form', [xbzrle, 'OUT'], /expected --to stream\|mapped-ram\|raw\|libvirt/],
+    ['another form', [xbzrle, 'OUT', '--to', 'tar'], /Allowed choices are stream, mapped-ram, raw, libvirt/],
+    ['no output', [xbzrle], /missing required argument 'OUT'/],
+    ['a mapped-ram file for a pipe', [xbzrle, '-', '--to', 'mapped-ram'], /needs random access/],
+    ['a raw image of no block', [xbzrle, 'OUT', '--to', 'raw'], /expected --block IDSTR/],
+    ['a raw image of a block that there is not', [xbzrle, 'OUT.raw', '--block', 'x'], /got "x"/],
+    ['--block for a stream', [xbzrle, 'OUT.stream', '--block', 'x'], /--block goes with --to raw/],
+    ['--xml for a stream', [xbzrle, 'OUT.stream', '--xml', 'x'], /--xml goes with --to libvirt/],
+    ['no XML', [xbzrle, 'OUT', '--to', 'libvirt'], /expected --xml FILE/],
+    ['XML that is not there', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', 'nowhere'], /ENOENT/],
+    ['JSON among bytes', [xbzrle, '-', '--to', 'stream', '--json'], /either --json or the bytes/],
+    ['a directory', [xbzrle, '.', '--to', 'stream'], /got the directory/],
+    ['a directory that is not there', [xbzrle, 'no/OUT.stream'], /ENOENT/],
+  ])('refuses %s, and leaves nothing', async (_, args, message) => {
+    const cwd = emptyDirectory();
+    const { code, stderr, stdout } = await runCli(['convert', ...args], undefined, { cwd });
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(message);
+    expect(readdirSync(cwd)).toEqual([]);
+  });
+
+  it('never writes over what it reads', async () => {
+    const path = join(emptyDirectory(), 'in.stream');
+    copyFileSync(xbzrle, path);
+    for (const form of ['stream', 'mapped-ram', 'raw']) {
+      const { code, stderr } = await runCli([
+        ...['convert', path, path, '--to', form, ...(form === 'raw' ? ['--block', 'pc.ram'] : [])],
+      ]);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/expected another output than the input/);
+    }
+    expect(readFileSync(path).equals(readFileSync(xbzrle))).toBe(true);
+  });
+
+  it('keeps the old file when the input is bad', async () => {
+    const folder = emptyDirectory();
+    const cut = join(folder, 'cut');
+    writeFileSync(cut, readFileSync(xbzrle).subarray(0, 300_000));
+    for (const name of ['old.stream', 'old.mapped-ram']) {
+      const path = join(folder, name);
+      writeFileSync(path, 'what was there');
+      const { code, stderr } = await runCli(['convert', cut, path]);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/\[truncated\]/);
+      expect(readFileSync(path, 'utf8')).toBe('what was there');
+    }
+    expect(readdirSync(folder).sort()).toEqual(['cut', 'old.mapped-ram', 'old.stream']);
+  });
+
+  it('says of a stream with marks and no channels that they are missing', async () => {
+    const path = join(emptyDirectory(), 'out.mapped-ram');
+    const { code, stderr } = await runCli(['convert', fixturePath('none-multifd-uuid-10.0.bin'), path]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/channels, which were not given \[unsupported\]/);
+  });
+
+  it('sends an earlier save first, and then what changed', async () => {
+    const folder = emptyDirectory();
+    const path = join(folder, 'both.stream');
+    const old = fixturePath('pc-plain-10.0.bin');
+    const { stdout, code } = await runCli(['convert', xbzrle, path, '--base', old]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/then \d+ deltas of [\d.]+ KiB, \d+ whole pages, 28 device states, verified\n/);
+    await expectTruth(path);
+    const { ram } = JSON.parse((await runCli(['inspect', '--json', path])).stdout);
+    expect(ram.records.xbzrle.records).toBeGreaterThan(0);
+    const other = await runCli([
+      'convert',
+      xbzrle,
+      join(folder, 'x.stream'),
+      '--base',
+      fixturePath('none-plain-10.0.bin'),
+    ]);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/expected a base with the same RAM blocks/)]);
+    const over = await runCli(['convert', xbzrle, path, '--base', path]);
+    expect([over.code, over.stderr]).toEqual([2, expect.stringMatching(/another output than the input/)]);
+    const form = await runCli(['convert', xbzrle, join(folder, 'x.mapped-ram'), '--base', old]);
+    expect([form.code, form.stderr]).toEqual([2, expect.stringMatching(/--base goes with --to stream/)]);
+    expect(readdirSync(folder)).toEqual(['both.stream']);
+  });
+
+  it('drops commands that need an answer', async () => {
+    const folder = emptyDirectory();
+    const path = join(folder, 'in');
+    const page = normalPage(0, new Uint8Array(4096).fill(1), 'ram');
+    writeFileSync(
+      path,
+      bytesOf(none, command(1), command(2, [0, 0, 0, 1]), ramStart, part(7, page, EOS), end(7, EOS), EOF),
+    );
+    const out = join(folder, 'out.stream');
+    const { code, stderr } = await runCli(['convert', path, out]);
+    expect(code).toBe(0);
+    expect(stderr).toBe('vmferry: warning: 15 pages of ram were never sent, and are not sent again\n');
+    expect(Buffer.from(readFileSync(out)).equals(bytesOf(none, ramStart, part(7, page, EOS), end(7, EOS), EOF))).toBe(
+      true,
+    );
+  });
+});
+
+describe('a convert that does not come to its end', () => {
+  /** A stream that begins and then waits for ever. */
+  const stalled = () => {
+    const readable = new Readable({ read() {} });
+    readable.push(readFileSync(xbzrle).subarray(0, 200_000));
+    return readable;
+  };
+
+  it.each(['out.stream', 'out.mapped-ram'])('leaves nothing of %s when it is interrupted', async (name) => {
+    const folder = emptyDirectory();
+    const { code } = await runCli(['convert', '-', join(folder, name)], stalled(), {
+      interrupt: { signal: 'SIGINT', afterMs: 1500 },
+      timeoutMs: 20_000,
+    });
+    expect(code).toBe(130);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('leaves the old file, or the whole new one, when it is killed; and what is left over is no whole file', async () => {
+    const folder = emptyDirectory();
+    const large = join(folder, 'large.stream');
+    // 64 MiB, so that there is something to interrupt.
+    writeFileSync(large, await largeStream());
+    const path = join(folder, 'out.mapped-ram');
+    writeFileSync(path, 'old');
+    let killed = 0;
+    for (let ms = 150; ms <= 750; ms += 120) {
+      const child = spawn(process.execPath, [cliPath, 'convert', large, path], { stdio: 'ignore' });
+      await Promise.race([sleep(ms), once(child, 'exit')]);
+      child.kill('SIGKILL');
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+      if (child.signalCode === 'SIGKILL') killed++;
+      const isOld = statSync(path).size === 3;
+      const { stdout } = await runCli(['verify', path]);
+      expect(stdout).toMatch(isOld ? /: BAD/ : /: OK/);
+      for (const left of readdirSync(folder).filter((name) => name.startsWith('.vmferry-'))) {
+        const judged = await runCli(['verify', '--json', join(folder, left)]);
+        // One that was killed between its last byte and its new name is whole, and says so.
+        const { ok, ramBytes } = JSON.parse(judged.stdout);
+        if (ok === true) expect(ramBytes).toBe(64 << 20);
+        rmSync(join(folder, left));
+      }
+    }
+    expect(killed).toBeGreaterThan(0);
+  });
+
+  it('leaves nothing on a disk that is full', async () => {
+    const mount = emptyDirectory();
+    const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mount]);
+    if (status !== 0) {
+      console.warn('skipped: a small tmpfs cannot be mounted here');
+      return;
+    }
+    try {
+      const large = join(emptyDirectory(), 'large.stream');
+      writeFileSync(large, await largeStream());
+      for (const name of ['out.stream', 'out.mapped-ram']) {
+        const { code, stderr } = await runCli(['convert', large, join(mount, name)]);
+        expect(code).toBe(2);
+        expect(stderr).toMatch(/ENOSPC.*out\./);
+        expect(readdirSync(mount)).toEqual([]);
+      }
+    } finally {
+      spawnSync('umount', [mount]);
+    }
+  });
+});
+
+let made: Uint8Array | undefined;
+/** 64 MiB of pages that are not zero, in a stream. */
+async function largeStream(): Promise<Uint8Array> {
+  if (made !== undefined) return made;
+  const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../src/node.ts');
+  const image = new Uint8Array(64 << 20);
+  for (let at = 0; at < image.length; at += 4096) image[at] = 1 + ((at >> 12) % 255);
+  const file = new MemoryFile();
+  const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
+  await writeStream({ configuration: { machine: 'none', capabilities: [] }, ram }, appendTo(file));
+  made = new Uint8Array(file.size);
+  file.read(made, 0);
+  return made;
+}

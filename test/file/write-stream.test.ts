@@ -1,0 +1,300 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { openSavedVm } from '../../src/file/ram-content.ts';
+import { RawRam } from '../../src/file/raw-ram.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
+import { verify } from '../../src/file/verify.ts';
+import {
+  announcesSwitchover,
+  type WritableVm,
+  type WriteStreamOptions,
+  writeStream,
+} from '../../src/file/write-stream.ts';
+import { open } from '../../src/index.ts';
+import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
+import { MemoryFile } from '../../src/io/memory-file.ts';
+import { loadKernel } from '../../src/kernel/kernel.ts';
+import type { RamBlock } from '../../src/vm/ram-block.ts';
+import {
+  blockList,
+  configuration,
+  EOF,
+  EOS,
+  end,
+  filled,
+  full,
+  header,
+  join,
+  KIB4,
+  normalPage,
+  part,
+  start,
+  vmdescription,
+  zeroPage,
+} from '../oracle/build.ts';
+import { slowRead } from '../oracle/slow-reader.ts';
+import { RecordingFile } from './recording-file.ts';
+
+const none = { machine: 'none', capabilities: [] };
+const image = (...pages: Uint8Array[]): ByteSource => new MemoryFile('image', join(...pages));
+const zero = new Uint8Array(KIB4);
+
+async function written(vm: WritableVm, options?: WriteStreamOptions): Promise<Uint8Array> {
+  const output = new RecordingFile();
+  const { length } = await writeStream(vm, appendTo(output), options);
+  expect(length).toBe(output.size);
+  return output.content();
+}
+
+describe('a stream written from a RAM image', () => {
+  it('is, byte for byte, what the format says', async () => {
+    const ram = new RawRam([
+      { idstr: 'ram', source: image(zero, filled(1), zero) },
+      { idstr: 'more', source: image(filled(2)) },
+    ]);
+    const devices = [
+      { kind: 'full' as const, id: 9, name: 'timer', instanceId: 0, versionId: 1, data: new Uint8Array([1, 2, 3]) },
+    ];
+    const text = JSON.stringify({ page_size: 4096, devices: [] });
+    const bytes = await written({ configuration: none, ram, devices, description: { text } });
+    const expected = join(
+      header,
+      configuration('none'),
+      start(1, 'ram', 4, blockList(['ram', 3 * KIB4], ['more', KIB4]), EOS),
+      part(
+        1,
+        zeroPage(0, 'ram'),
+        normalPage(KIB4, filled(1)),
+        zeroPage(2 * KIB4),
+        normalPage(0, filled(2), 'more'),
+        EOS,
+      ),
+      end(1, EOS),
+      full(9, 'timer', [1, 2, 3]),
+      EOF,
+      vmdescription({ page_size: 4096, devices: [] }),
+    );
+    expect(Buffer.from(bytes).toString('hex')).toBe(Buffer.from(expected).toString('hex'));
+  });
+
+  it('has as many footers, marks and sections as it is told', async () => {
+    const ram = new RawRam([{ idstr: 'ram', source: image(zero) }]);
+    const framing = { ramId: 0x1234, footers: false, switchoverStart: true };
+    const iterables = [
+      { kind: 'start' as const, bytes: Uint8Array.of(1, 0xaa) },
+      { kind: 'part' as const, bytes: Uint8Array.of(2, 0xbb) },
+      { kind: 'end' as const, bytes: Uint8Array.of(3, 0xcc) },
+    ];
+    const bytes = await written({ ram, framing }, { iterables });
+    const eos = '0000000000000010';
+    expect(Buffer.from(bytes).toString('hex')).toBe(
+      [
+        `5145564d00000003`,
+        `010000123403${Buffer.from('ram').toString('hex')}0000000000000004`,
+        `000000000000100403${Buffer.from('ram').toString('hex')}0000000000001000${eos}01aa`,
+        `0200001234${`000000000000000203${Buffer.from('ram').toString('hex')}00`}${eos}02bb`,
+        `08000b00000300001234${eos}03cc00`,
+      ].join(''),
+    );
+  });
+
+  it('is read back the same, by both readers, for all blocks there may be', async () => {
+    const shapes = fc.constantFrom(1024, 4096, 8192, 65536).chain((pageSize) => {
+      const runs = fc.array(
+        fc.record({ pages: fc.integer({ min: 1, max: pageSize > 8192 ? 5 : 150 }), value: fc.nat(2) }),
+        { maxLength: 4 },
+      );
+      const block = fc.record({
+        idstr: fc.oneof(
+          fc.constantFrom('pc.ram', '/rom@etc/acpi/tables'),
+          fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' }),
+        ),
+        runs,
+      });
+      return fc.record({
+        pageSize: fc.constant(pageSize),
+        blocks: fc
+          .uniqueArray(block, { minLength: 1, maxLength: 4, selector: ({ idstr }) => idstr })
+          .filter((blocks) => (blocks.at(-1)?.runs.length ?? 0) > 0),
+      });
+    });
+    await fc.assert(
+      fc.asyncProperty(shapes, async ({ pageSize, blocks }) => {
+        const contents = blocks.map(({ runs }) =>
+          join(...runs.map(({ pages, value }) => new Uint8Array(pages * pageSize).fill(value))),
+        );
+        const ram = new RawRam(
+          blocks.map(({ idstr }, i) => ({ idstr, source: new MemoryFile(idstr, contents[i]) })),
+          pageSize,
+        );
+        const targetPageBits = Math.log2(pageSize);
+        const bytes = await written({ configuration: { ...none, targetPageBits }, ram });
+        const slow = slowRead(bytes);
+        expect(slow).toMatchObject({ machine: 'none', complete: true, end: bytes.length });
+        expect(slow.blocks.map(({ idstr }) => idstr)).toEqual(blocks.map(({ idstr }) => idstr));
+        slow.blocks.forEach(({ content }, i) => {
+          expect(Buffer.compare(content, contents[i] as Uint8Array)).toBe(0);
+        });
+        const { ok, findings } = await verify(await open(bytes));
+        expect([ok, findings.map(({ code }) => code)]).toEqual([true, ['description-missing']]);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it('says SWITCHOVER_START for machine types from 10.0 on', () => {
+    const said = ['none', 'pc-i440fx-9.2', 'pc-i440fx-10.0', 'virt-11.1', 'pc-q35-2.10', 'pc'].filter((machine) =>
+      announcesSwitchover({ machine, capabilities: [] }),
+    );
+    expect(said).toEqual(['pc-i440fx-10.0', 'virt-11.1']);
+    expect(announcesSwitchover(undefined)).toBe(false);
+  });
+
+  it('leaves out pages that were never sent, and blocks that were ignored', async () => {
+    const bytes = join(
+      header,
+      configuration('none'),
+      start(7, 'ram', 4, blockList(['ram', 4 * KIB4], ['shared', KIB4]), EOS),
+      part(7, normalPage(KIB4, filled(3), 'ram'), zeroPage(3 * KIB4), EOS),
+      end(7, EOS),
+      EOF,
+    );
+    const vm = await openSavedVm(await open(bytes), { makeScratch: () => new MemoryFile() });
+    expect(vm.framing).toEqual({ ramId: 7, footers: true, switchoverStart: false });
+    expect(Buffer.compare(await written(vm), bytes)).toBe(0);
+    const ignored = [vm.ram.blocks[0] as RamBlock];
+    const without = slowRead(await written({ ...vm, ignored }));
+    expect(without.blocks.map(({ last }) => [...last])).toEqual([[0, 0, 0, 0], [0]]);
+  });
+
+  it('refuses a list of blocks that no reader could find the end of', async () => {
+    const ram = new RawRam([
+      { idstr: 'ram', source: image(zero) },
+      { idstr: 'empty', source: image() },
+    ]);
+    await expect(written({ ram })).rejects.toThrow(/does not end with an empty one \("empty"\)/);
+    const named = new RawRam([{ idstr: 'n'.repeat(256), source: image(zero) }]);
+    await expect(written({ ram: named })).rejects.toThrow(RangeError);
+  });
+});
+
+describe('a stream of a base and what changed', () => {
+  /** Content in which a page is made of a seed: 0 is zero, and those near each other differ in few bytes. */
+  const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array =>
+    join(
+      ...seeds.map((seed) => {
+        const page = new Uint8Array(pageSize);
+        if (seed === 0) return page;
+        for (let i = 0; i < pageSize; i++) page[i] = seed >= 200 ? (i * seed) & 0xff : i & 0x7f;
+        return page.fill(seed, seed, seed + 3);
+      }),
+    );
+  const ramOf = (content: Uint8Array, pageSize: number) =>
+    new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', content) }], pageSize);
+
+  it('has the content of the new one, for both readers, and names each page that differs once', async () => {
+    const seed = fc.constantFrom(0, 1, 2, 3, 201, 255);
+    const shapes = fc.constantFrom(1024, 4096, 65536).chain((pageSize) => {
+      const pages = fc.array(fc.tuple(seed, seed), { minLength: 1, maxLength: pageSize > 4096 ? 20 : 300 });
+      return fc.record({ pageSize: fc.constant(pageSize), pages });
+    });
+    await fc.assert(
+      fc.asyncProperty(shapes, async ({ pageSize, pages }) => {
+        const [before, after] = [0, 1].map((i) =>
+          contentOf(
+            pages.map((each) => each[i] as number),
+            pageSize,
+          ),
+        ) as [Uint8Array, Uint8Array];
+        const output = new RecordingFile();
+        const configured = { ...none, targetPageBits: Math.log2(pageSize) };
+        const ram = ramOf(after, pageSize);
+        const { blocks } = await writeStream({ configuration: configured, ram }, appendTo(output), {
+          base: ramOf(before, pageSize),
+        });
+        const bytes = output.content();
+        expect(Buffer.compare(slowRead(bytes).blocks[0]?.content as Uint8Array, after)).toBe(0);
+        const { ok, pageRecords } = await verify(await open(bytes));
+        const changed = pages.filter(([a, b]) => a !== b).length;
+        expect([ok, pageRecords]).toEqual([true, pages.length + changed]);
+        const [counts] = blocks;
+        const { deltaPages = 0, dataPages = 0, zeroPages = 0 } = counts?.changes ?? {};
+        expect(deltaPages + dataPages + zeroPages).toBe(changed);
+        expect(zeroPages).toBe(pages.filter(([a, b]) => a !== 0 && b === 0).length);
+        expect(counts).toMatchObject({ records: pages.length + changed, absentPages: 0 });
+        // Few bytes differ between small seeds: a delta, where the counts of a delta can hold the page.
+        const small = pages.filter(([a, b]) => a !== b && a < 200 && b < 200 && a > 0 && b > 0).length;
+        if (pageSize <= 4096) expect(deltaPages).toBeGreaterThanOrEqual(small);
+        else expect(deltaPages).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('sends whole what was never sent in the base, and as zero what was never sent since', async () => {
+    const of = (...records: Uint8Array[]) =>
+      open(
+        join(
+          header,
+          configuration('none'),
+          start(7, 'ram', 4, blockList(['ram', 4 * KIB4]), EOS),
+          part(7, ...records, EOS),
+          end(7, EOS),
+          EOF,
+        ),
+      );
+    const makeScratch = () => new MemoryFile();
+    // Pages 0 and 1 only in the old one, 1 to 3 in the new one.
+    const base = await openSavedVm(await of(normalPage(0, filled(1), 'ram'), normalPage(KIB4, filled(2))), {
+      makeScratch,
+    });
+    const records = [zeroPage(KIB4, 'ram'), zeroPage(2 * KIB4), normalPage(3 * KIB4, filled(3))];
+    const vm = await openSavedVm(await of(...records), { makeScratch });
+    const bytes = await written(vm, { base: base.ram });
+    const [block] = slowRead(bytes).blocks;
+    expect(block?.last).toEqual(Uint8Array.of(1, 1, 1, 2));
+    expect(Buffer.compare(block?.content as Uint8Array, join(zero, zero, zero, filled(3)))).toBe(0);
+  });
+
+  it('wants the same blocks', async () => {
+    const output = new RecordingFile();
+    const base = ramOf(new Uint8Array(8192), KIB4);
+    const writing = writeStream({ ram: ramOf(new Uint8Array(4096), KIB4) }, appendTo(output), { base });
+    await expect(writing).rejects.toThrow(/same RAM blocks \(ram of 4096 bytes in pages of 4096\), got ram of 8192/);
+    expect(output.size).toBe(0);
+  });
+});
+
+describe('raw RAM', () => {
+  it('is whole pages', () => {
+    const half = new MemoryFile('half', new Uint8Array(2048));
+    expect(() => new RawRam([{ idstr: 'ram', source: half }])).toThrow(/whole pages of 4096 bytes, got 2048/);
+    expect(() => new RawRam([], 3000)).toThrow(/power of two/);
+    expect(() => new RawRam([{ idstr: 'ram', source: { ...half, size: undefined } as ByteSource }])).toThrow(
+      RangeError,
+    );
+  });
+});
+
+describe('a stream writer', () => {
+  it('passes on bytes that are more than its room', async () => {
+    const output = new RecordingFile();
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), appendTo(output));
+    const large = new Uint8Array(3 << 20).fill(5);
+    await writer.begin(none);
+    await writer.raw(large);
+    await writer.finish();
+    expect(writer.length).toBe(output.size);
+    expect(Buffer.compare(output.content(), join(header, configuration('none'), large, EOF))).toBe(0);
+  });
+
+  it('ends as its output does: an error comes through', async () => {
+    const full = {
+      write() {
+        throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      },
+    };
+    const ram = new RawRam([{ idstr: 'ram', source: image(filled(1)) }]);
+    await expect(writeStream({ ram }, full)).rejects.toThrow('no space left');
+  });
+});
