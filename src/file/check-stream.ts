@@ -227,11 +227,12 @@ function judgeBlock(
     const message = `the target has no RAM block ${idstr} (${usedLength} bytes)`;
     log.add({ effect: 'refused', rule: 'ram-block', message, advice: adviceForBlock(idstr), place });
   } else if (theirs.usedLength !== usedLength) {
-    // Tables that firmware reads can be resized while loading.
+    // Tables that firmware reads are resized while loading, up to a limit that only the target knows.
     const isResizable = idstr.startsWith('/rom@');
     const message = `the RAM block ${idstr} has ${usedLength} bytes, that of the target ${theirs.usedLength}`;
     const advice = isResizable ? {} : { advice: adviceForBlock(idstr) };
-    log.add({ effect: isResizable ? 'note' : 'refused', rule: 'ram-block', message, ...advice, place });
+    const effect = !isResizable ? 'refused' : usedLength > theirs.usedLength ? 'doubt' : 'note';
+    log.add({ effect, rule: 'ram-block', message, ...advice, place });
   }
 }
 
