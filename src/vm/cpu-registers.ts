@@ -16,10 +16,9 @@ export interface Segment {
 /** Names in QEMU's order. */
 export const segmentNames = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 
-export interface CpuRegisters {
-  /** Number of the CPU, from 0. */
-  index: number;
-  /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15. */
+/** What one CPU has in its registers. */
+export interface RegisterValues {
+  /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15; a target without long mode has the first eight. */
   general: bigint[];
   rip: bigint;
   rflags: bigint;
@@ -32,15 +31,26 @@ export interface CpuRegisters {
   kernelGsBase: bigint;
 }
 
+export interface CpuRegisters extends RegisterValues {
+  /** Number of the CPU, from 0. */
+  index: number;
+}
+
 /** A register that is not there, or not of its type. */
 export class BadCpuState extends Error {}
 
-/** @throws BadCpuState */
+/** The registers of a CPU, always 16 general ones. @throws BadCpuState */
 export function readCpuRegisters({ instanceId, state, problem }: DeviceState): CpuRegisters {
   if (state === undefined) throw new BadCpuState(problem ?? 'its state cannot be read');
+  const values = readRegisterValues(state);
+  const general = Array.from({ length: 16 }, (_, i) => values.general[i] ?? 0n);
+  return { ...values, general, index: instanceId };
+}
+
+/** @throws BadCpuState */
+export function readRegisterValues(state: StateStruct): RegisterValues {
   const number = (path: string) => toBigInt(findValue(state, path), path);
   const general = findValue(state, 'env.regs');
-  // A target without long mode has eight registers.
   if (!Array.isArray(general) || (general.length !== 16 && general.length !== 8)) {
     throw new BadCpuState('expected 16 values of env.regs');
   }
@@ -53,8 +63,7 @@ export function readCpuRegisters({ instanceId, state, problem }: DeviceState): C
     toSegment(findValue(state, `env.${name}`), `env.${name}`),
   ]);
   return {
-    index: instanceId,
-    general: Array.from({ length: 16 }, (_, i) => (i < general.length ? toBigInt(general[i], `env.regs[${i}]`) : 0n)),
+    general: general.map((value, i) => toBigInt(value, `env.regs[${i}]`)),
     rip: number('env.eip'),
     rflags: number('env.eflags'),
     segments: Object.fromEntries([...named, ...tables]),

@@ -206,7 +206,7 @@ describe('extract --device', () => {
   });
 
   it.each([
-    ['a block as well', ['--device', 'cpu', '--block', 'pc.ram', '-o', 'x'], /alone, got RAM to extract as well/],
+    ['a block as well', ['--device', 'cpu', '--block', 'pc.ram', '-o', 'x'], /got --block and --device/],
     ['no place', ['--device', 'cpu'], /expected -o OUT/],
     ['another device', ['--device', 'nothing', '-o', 'x'], /expected a device of the file/],
   ])('refuses %s', async (_, args, message) => {

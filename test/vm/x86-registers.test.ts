@@ -21,6 +21,7 @@ const fields = [
   ...['env.ldt', 'env.tr', 'env.gdt', 'env.idt'].map((name) => segmentField(name)),
   ...[0, 2, 3, 4].map((i) => field(`env.cr[${i}]`, 'uint64', 8)),
   field('env.efer', 'uint64', 8),
+  field('env.kernelgsbase', 'uint64', 8),
 ];
 
 interface Shape {
@@ -38,7 +39,7 @@ function cpu({ cr0 = 0, efer = 0, flags = 2, code = 0, stack = 0 }: Shape): Stat
     ...[u64(0xffffffff81000000n), u64(flags)],
     ...[part(1, 0), part(8, code), part(16, stack), part(3, 0), part(4, 0), part(5, 0)],
     ...[part(6, 0), part(7, 0), part(0, 0), part(0, 0)],
-    ...[u64(cr0), u64(2), u64(3), u64(4), u64(efer)],
+    ...[u64(cr0), u64(2), u64(3), u64(4), u64(efer), u64(0)],
   );
   return decodeBy(`"fields": [${fields.join()}]`, data).state as StateStruct;
 }
