@@ -11,8 +11,8 @@ import { open } from '../node.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { encodeLibvirtHead } from '../wire/libvirt-header.ts';
 import { libvirtText } from './containers.ts';
+import { printWritten, type Written, warn } from './convert-report.ts';
 import { extractInto, refuseInput } from './extract.ts';
-import { formatBytes, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
@@ -144,9 +144,9 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
   // Opened first, so that a place that cannot be written to is known before a long read.
   const target = new OutputFile(output);
   try {
-    const report = await convertToFile(inputs, target, form, head, options);
+    const written = await convertToFile(inputs, target, form, head, options);
     await target.commit();
-    print(file, output, form, report, options);
+    printWritten(written, options.json === true);
   } catch (error) {
     await target.abandon();
     throw error;
@@ -192,20 +192,13 @@ function ranWhenSaved({ devices }: Pick<SavedVm, 'devices'>): boolean {
   return String.fromCharCode(...state.subarray(0, Math.max(0, state.indexOf(0)))) === 'running';
 }
 
-interface Report {
-  conversion: Conversion;
-  /** Bytes of the file. */
-  length: number;
-  isVerified: boolean;
-}
-
 async function convertToFile(
   { file, base }: Inputs,
-  { file: output }: OutputFile,
+  { file: output, path }: OutputFile,
   form: Form,
   texts: Texts | undefined,
   options: ConvertOptions,
-): Promise<Report> {
+): Promise<Written> {
   const description = options.dropDescription !== true;
   const conversion =
     form === 'mapped-ram'
@@ -218,7 +211,14 @@ async function convertToFile(
         });
   try {
     if (options.verify) await checkAgain(conversion, output);
-    return { conversion, length: output.size, isVerified: options.verify };
+    return {
+      source: file.source.name,
+      output: path,
+      form,
+      conversion,
+      length: output.size,
+      isVerified: options.verify,
+    };
   } finally {
     await conversion.close();
   }
@@ -272,61 +272,4 @@ async function convertToPipe(
   } finally {
     await inPlace?.close();
   }
-}
-
-function warn({ blocks, format }: Conversion): void {
-  for (const { idstr, absentPages, ignored } of blocks) {
-    const name = printable(idstr);
-    if (ignored === true) {
-      process.stderr.write(
-        `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
-      );
-    } else if (absentPages > 0) {
-      const then = format === 'stream' ? 'are not sent again' : 'have become zero pages';
-      process.stderr.write(
-        `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
-      );
-    }
-  }
-}
-
-function print(file: MigrationFile, output: string, form: Form, report: Report, options: ConvertOptions): void {
-  const { conversion, length, isVerified } = report;
-  const { blocks, vm } = conversion;
-  warn(conversion);
-  if (options.json === true) {
-    const facts = {
-      source: file.source.name,
-      output,
-      format: form,
-      machine: vm.configuration?.machine ?? null,
-      length,
-      blocks,
-      devices: vm.devices.length,
-      hasDescription: vm.description !== undefined,
-      isVerified,
-    };
-    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
-    return;
-  }
-  const sum = (what: 'dataPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
-  const facts = [
-    `${form}${vm.configuration === undefined ? '' : ` of ${printable(vm.configuration.machine)}`}`,
-    formatBytes(length),
-    `${plural(sum('dataPages'), 'page')} with data`,
-    `${plural(sum('zeroPages'), 'zero page')}`,
-    ...describeChanges(blocks),
-    plural(vm.devices.length, 'device state'),
-    isVerified ? 'verified' : 'not verified',
-  ];
-  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
-}
-
-/** What the second pass has, if there is one. */
-function describeChanges(blocks: Conversion['blocks']): string[] {
-  const changes = blocks.flatMap(({ changes }) => changes ?? []);
-  if (changes.length === 0) return [];
-  const sum = (what: keyof (typeof changes)[number]) => changes.reduce((total, block) => total + block[what], 0);
-  const deltas = `${plural(sum('deltaPages'), 'delta')} of ${formatBytes(sum('deltaBytes'))}`;
-  return [`then ${deltas}, ${plural(sum('dataPages') + sum('zeroPages'), 'whole page')}`];
 }

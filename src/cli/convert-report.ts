@@ -1,0 +1,71 @@
+/** What `vmferry convert` says of what it wrote. */
+import type { Conversion } from '../file/convert.ts';
+import { formatBytes, plural, printable } from './format.ts';
+
+/** What was written. */
+export interface Written {
+  source: string;
+  output: string;
+  form: string;
+  conversion: Conversion;
+  /** Bytes of the file. */
+  length: number;
+  isVerified: boolean;
+}
+
+/** What is not as one would expect of a whole VM. */
+export function warn({ blocks, format }: Conversion): void {
+  for (const { idstr, absentPages, ignored } of blocks) {
+    const name = printable(idstr);
+    if (ignored === true) {
+      process.stderr.write(
+        `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
+      );
+    } else if (absentPages > 0) {
+      const then = format === 'stream' ? 'are not sent again' : 'have become zero pages';
+      process.stderr.write(
+        `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
+      );
+    }
+  }
+}
+
+export function printWritten({ source, output, form, conversion, length, isVerified }: Written, isJson: boolean): void {
+  const { blocks, vm } = conversion;
+  warn(conversion);
+  if (isJson) {
+    const facts = {
+      source,
+      output,
+      format: form,
+      machine: vm.configuration?.machine ?? null,
+      length,
+      blocks,
+      devices: vm.devices.length,
+      hasDescription: vm.description !== undefined,
+      isVerified,
+    };
+    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
+    return;
+  }
+  const sum = (what: 'dataPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
+  const facts = [
+    `${form}${vm.configuration === undefined ? '' : ` of ${printable(vm.configuration.machine)}`}`,
+    formatBytes(length),
+    `${plural(sum('dataPages'), 'page')} with data`,
+    `${plural(sum('zeroPages'), 'zero page')}`,
+    ...describeChanges(blocks),
+    plural(vm.devices.length, 'device state'),
+    isVerified ? 'verified' : 'not verified',
+  ];
+  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+}
+
+/** What the second pass has, if there is one. */
+function describeChanges(blocks: Conversion['blocks']): string[] {
+  const changes = blocks.flatMap(({ changes }) => changes ?? []);
+  if (changes.length === 0) return [];
+  const sum = (what: keyof (typeof changes)[number]) => changes.reduce((total, block) => total + block[what], 0);
+  const deltas = `${plural(sum('deltaPages'), 'delta')} of ${formatBytes(sum('deltaBytes'))}`;
+  return [`then ${deltas}, ${plural(sum('dataPages') + sum('zeroPages'), 'whole page')}`];
+}
