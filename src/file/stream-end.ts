@@ -19,7 +19,7 @@ export async function readSizes(source: ByteSource, offset: number): Promise<Dev
     const tail = new Uint8Array(Math.min(tailLength, length));
     await readFully(source, tail, offset + length - tail.length);
     const found = findDescription(trimZeros(tail));
-    if (found !== undefined) return readDeviceSizes(found.parsed);
+    if (found !== undefined) return { ...readDeviceSizes(found.parsed), found };
   }
   return undefined;
 }

@@ -7,6 +7,7 @@
 import type { DeviceDescription, FieldDescription, StateDescription } from '../wire/device-description.ts';
 import { describeKnown } from '../wire/known-devices.ts';
 import { scalars } from '../wire/state-scalars.ts';
+import { bodySize } from '../wire/vm-description.ts';
 import { isList, isPlain, Misfit, subsectionHeadLength, Walk } from './device-walk.ts';
 import type { DeviceSection } from './flow.ts';
 
@@ -70,23 +71,47 @@ export function decodeDevice(
     return { ...device, state: undefined, problem, undecodedBytes: data.length };
   };
   if (description === undefined) return undecoded('there is no description');
+  const walked = walkThrough(data, description);
+  if (!(walked instanceof Misfit)) {
+    const undecodedBytes = isOldStyle(description) ? data.length : walked.undecodedBytes;
+    return { ...device, state: new Struct(data, description, 0, data.length), problem: undefined, undecodedBytes };
+  }
+  const amended = stretchPointers(description, data.length);
+  const again = amended === undefined ? walked : walkThrough(data, amended);
+  if (amended !== undefined && !(again instanceof Misfit)) {
+    const state = new Struct(data, amended, 0, data.length);
+    return { ...device, state, problem: undefined, undecodedBytes: again.undecodedBytes };
+  }
+  const { message, at } = walked;
+  return undecoded(`${message}, at 0x${(offset + at).toString(16)} (0x${at.toString(16)} in the body)`);
+}
+
+/** Walks through a whole body. */
+function walkThrough(data: Uint8Array, description: DeviceDescription): Walk | Misfit {
   const walk = new Walk(data);
   try {
     const end = walk.state(description, 0, 0);
-    if (end !== data.length)
-      throw new Misfit(end, `the description ends here, ${data.length - end} bytes before the body`);
+    if (end === data.length) return walk;
+    return new Misfit(end, `the description ends here, ${data.length - end} bytes before the body`);
   } catch (error) {
-    if (!(error instanceof Misfit)) throw error;
-    return undecoded(
-      `${error.message}, at 0x${(offset + error.at).toString(16)} (0x${error.at.toString(16)} in the body)`,
-    );
+    if (error instanceof Misfit) return error;
+    throw error;
   }
-  return {
-    ...device,
-    state: new Struct(data, description, 0, data.length),
-    problem: undefined,
-    undecodedBytes: isOldStyle(description) ? data.length : walk.undecodedBytes,
-  };
+}
+
+/**
+ * QEMU 7.2 describes an array of pointers by its first element, and that as nothing if it is NULL. If a device has one
+ * such array, it has the bytes that no other field has: what they mean is not described, but that of the others is.
+ */
+function stretchPointers(description: DeviceDescription, length: number): DeviceDescription | undefined {
+  const isUndescribed = ({ type, size, nested: [nested] }: FieldDescription) =>
+    type === 'struct' && size === 1 && nested !== undefined && nested.fields.length + nested.subsections.length === 0;
+  const [pointers, ...others] = description.fields.filter(isUndescribed);
+  const described = bodySize(description);
+  if (pointers === undefined || others.length > 0 || described === undefined || described >= length) return undefined;
+  const size = (pointers.arrayLength ?? 1) + length - described;
+  const stretched = { ...pointers, type: 'pointers', size, arrayLength: undefined, nested: [] };
+  return { ...description, fields: description.fields.map((field) => (field === pointers ? stretched : field)) };
 }
 
 /** A device without a description of its own: QEMU says how many bytes it has. */

@@ -68,7 +68,7 @@ export function* decodeStream(
   yield* decodeItems(window, state, undefined);
   if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
     window.position += 1;
-    const { description, problems } = yield* decodeDescription(window);
+    const { description, problems } = yield* decodeDescription(window, options.sizes?.found);
     for (const problem of problems) {
       const place = window.place(description.offset);
       yield { kind: 'finding', finding: makeFinding('bad-description', problem, place) };

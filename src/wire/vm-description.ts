@@ -13,9 +13,17 @@ import { SectionType } from './section-type.ts';
 /** The largest description accepted, in bytes. QEMU's are from 0.5 kB to 100 kB. */
 export const maxDescription = 32 * 1024 * 1024;
 
-/** Decodes a description; its type byte has been read. */
+/** A description as it was found and parsed. */
+export interface FoundDescription {
+  text: string;
+  parsed: VmDescription;
+  problems: string[];
+}
+
+/** Decodes a description; its type byte has been read. One that is `found` already is not parsed again. */
 export function* decodeDescription(
   window: ByteWindow,
+  found?: FoundDescription,
 ): Generator<Want, { description: Description; problems: string[] }> {
   const offset = window.offset - 1;
   const length = yield* takeU32(window, 'the length of the VM description');
@@ -24,9 +32,13 @@ export function* decodeDescription(
     throw new MigrationError('limit-exceeded', message, window.place(offset));
   }
   const text = new TextDecoder().decode(yield* takeBytes(window, length, 'the VM description'));
-  const parsed = parseVmDescription(text);
-  const description = makeDescription(offset, length, text, parsed?.description);
-  return { description, problems: parsed?.problems ?? ['expected JSON in the VM description'] };
+  const { parsed, problems } = found?.text === text ? found : parseText(text);
+  return { description: makeDescription(offset, length, text, parsed), problems };
+}
+
+function parseText(text: string): { parsed: VmDescription | undefined; problems: string[] } {
+  const { description, problems } = parseVmDescription(text) ?? {};
+  return { parsed: description, problems: problems ?? ['expected JSON in the VM description'] };
 }
 
 /** A description whose JSON becomes a value when that is asked for. */
@@ -65,7 +77,7 @@ const maxCandidates = 16;
  * Finds the description in the last bytes of a source: the latest index of a 0x06 whose length reaches exactly the
  * end and which is followed by JSON. Undefined if there is none in `tail`.
  */
-export function findDescription(tail: Uint8Array): { index: number; parsed: VmDescription } | undefined {
+export function findDescription(tail: Uint8Array): ({ index: number } & FoundDescription) | undefined {
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
   let candidates = 0;
   let index = tail.length - 6;
@@ -75,14 +87,17 @@ export function findDescription(tail: Uint8Array): { index: number; parsed: VmDe
     if (tail[index + 5] !== 0x7b) continue;
     if (index + 5 + view.getUint32(index + 1) !== tail.length) continue;
     candidates++;
-    const parsed = parseVmDescription(new TextDecoder().decode(tail.subarray(index + 5)));
-    if (parsed !== undefined) return { index, parsed: parsed.description };
+    const text = new TextDecoder().decode(tail.subarray(index + 5));
+    const { parsed, problems } = parseText(text);
+    if (parsed !== undefined) return { index, text, parsed, problems };
   }
   return undefined;
 }
 
 /** What framing uses of a description. */
 export interface DeviceSizes {
+  /** What it is out of, if it was found at the end of the source. */
+  found?: FoundDescription;
   /** Target page size in bytes, if stated plausibly. */
   pageSize: number | undefined;
   /** Devices in stream order. `size` is undefined where the description cannot say. */
@@ -103,7 +118,7 @@ export function readDeviceSizes({ pageSize, devices }: VmDescription): DeviceSiz
 }
 
 /** Bytes of a description's fields and subsections; undefined if a size is missing or absurd. */
-function bodySize({ fields, subsections }: StateDescription): number | undefined {
+export function bodySize({ fields, subsections }: StateDescription): number | undefined {
   let size = 0;
   for (const field of fields) {
     if (field.size === undefined) return undefined;

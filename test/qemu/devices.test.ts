@@ -141,11 +141,11 @@ function expectQueues({ devices, virtio }: Saved): void {
   expect(whole, 'queues with all addresses').toBeGreaterThan(0);
 }
 
-/** Every device is read to its last byte, and next to nothing is left undecoded; `but` are those that QEMU describes wrongly. */
-function expectDecoded(devices: readonly DeviceState[], but: readonly string[] = []): void {
+/** Every device is read to its last byte, and next to nothing is left undecoded, but in what QEMU does not describe. */
+function expectDecoded(devices: readonly DeviceState[], undescribed?: string): void {
   const odd = devices.filter(({ problem }) => problem !== undefined);
-  expect(odd.map(({ name }) => name)).toEqual(but);
-  const read = devices.filter((device) => !odd.includes(device));
+  expect(odd.map(({ name }) => name)).toEqual([]);
+  const read = devices.filter(({ name }) => name !== undescribed);
   const sum = (of: (device: DeviceState) => number) => read.reduce((total, device) => total + of(device), 0);
   const share = sum(({ undecodedBytes }) => undecodedBytes) / sum(({ length }) => length);
   expect(share).toBeLessThan(0.01);
@@ -193,7 +193,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('the state of devices of', () => {
   );
 });
 
-const boards: { name: string; machine: Machine; but?: string[]; counter?: [string, RegExp] }[] = [];
+const boards: { name: string; machine: Machine; undescribed?: string; counter?: [string, RegExp] }[] = [];
 for (const version of ['7.2', '10.0'] as const) {
   const board = (type: string, target: NonNullable<Machine['target']>, more: Partial<Machine> = {}): Machine => ({
     ...{ version, machine: 'board', type, target },
@@ -218,7 +218,7 @@ for (const version of ['7.2', '10.0'] as const) {
       name: `s390-ccw-virtio, s390x ${version}`,
       machine: board('s390-ccw-virtio', 's390x'),
       // QEMU 7.2 describes its array of pointers by the first of them, which is NULL.
-      but: version === '7.2' ? ['s390_css'] : [],
+      ...(version === '7.2' ? { undescribed: 's390_css' } : {}),
       counter: ['env.psw.addr', /addr ([0-9a-f]+)/],
     },
   );
@@ -227,10 +227,10 @@ const present = boards.filter(({ machine: { version, target } }) => findQemu(ver
 
 describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('the state of devices of other targets:', () => {
   if (present.length < boards.length) console.warn('skipped: targets that are not installed (test/qemu/install.sh)');
-  test.each(present)('$name', async ({ machine, but, counter }) => {
+  test.each(present)('$name', async ({ machine, undescribed, counter }) => {
     const saved = await save(machine);
     try {
-      expectDecoded(saved.devices, but);
+      expectDecoded(saved.devices, undescribed);
       const cpu = saved.devices.find(({ name }) => name === 'cpu')?.state;
       if (cpu === undefined || counter === undefined) throw new Error('there is no CPU');
       expect(BigInt(findValue(cpu, counter[0]) as number)).toBe(withoutZeros(counter[1].exec(saved.registers)?.[1]));

@@ -125,6 +125,16 @@ describe('a struct', () => {
     expect(problemOf(json, hex('303130'))).toMatch(/expected 0x30 for a NULL pointer in field p, got 0x31, at 0x76/);
   });
 
+  it('takes what other fields leave, if it is an array of pointers of which some are NULL (QEMU 7.2)', () => {
+    const pointers = field('p', 'struct', 1, { array_len: 3, struct: {} });
+    const json = `"fields": [${field('a', 'uint8', 1)}, ${pointers}, ${field('b', 'uint16', 2)}]`;
+    const device = decodeBy(json, hex('07 30 aabbcc 30 0102'));
+    expect(plain(device.state)).toEqual({ a: 7, p: hex('30 aabbcc 30'), b: 0x102 });
+    expect(device).toMatchObject({ problem: undefined, undecodedBytes: 5 });
+    const two = decodeBy(`"fields": [${pointers}, ${pointers}]`, hex('30 aabbcc 30 303030'));
+    expect(two.problem).toMatch(/NULL pointer in field p, got 0xaa/);
+  });
+
   it('without fields and bytes is empty', () => {
     expect(read(field('s', 'struct', 0, { struct: {} }), hex(''))).toEqual({});
   });

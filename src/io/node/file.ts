@@ -37,7 +37,7 @@ const largeRead = 256 * 1024;
 /** which is to have fewer bytes per ms than a page cache gives: then it waited for a disk, */
 const cacheSpeed = 1.5e6;
 /** and so will most probably the next large ones. */
-const readsAfterSlow = 32;
+const readsAfterSlow = 8;
 
 /** The kernel takes at most 2^31 - 1 bytes per write. */
 const maxWrite = 1 << 30;
