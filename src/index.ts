@@ -229,7 +229,7 @@ export {
 } from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
-export type { MemoryNode } from './wire/srat.ts';
+export type { MemoryAffinity, MemoryNode } from './wire/srat.ts';
 export {
   canBeDump,
   type DumpedField,

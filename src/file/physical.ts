@@ -20,7 +20,7 @@ import {
   sectionNames,
 } from '../wire/elf-core.ts';
 import { MigrationError } from '../wire/migration-error.ts';
-import { acpiTablesBlock, findMemoryNodes, type MemoryNode, maxAcpiBytes } from '../wire/srat.ts';
+import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from '../wire/srat.ts';
 import { decodeDevices } from './devices.ts';
 import type { MigrationFile } from './open.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from './ram-content.ts';
@@ -71,8 +71,8 @@ export async function openPhysical(file: MigrationFile, options: PhysicalOptions
   try {
     const machine = configuration?.machine;
     const devices = decodeDevices(vm);
-    const nodes = await readNodes(ram);
-    const facts = { machine, blocks: ram.blocks, devices, ...(nodes === undefined ? {} : { nodes }) };
+    const affinity = await readAffinity(ram);
+    const facts = { machine, blocks: ram.blocks, devices, ...(affinity === undefined ? {} : { affinity }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
     const left = shown.find((block) => ignored.includes(block));
@@ -152,7 +152,7 @@ export async function storeOutput({ length, pieces }: PhysicalOutput, store: Byt
   await store.truncate(length);
 }
 
-async function readNodes(ram: RamReader): Promise<MemoryNode[] | undefined> {
+async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined> {
   const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
   if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
   const tables = new Uint8Array(block.usedLength);
@@ -161,7 +161,7 @@ async function readNodes(ram: RamReader): Promise<MemoryNode[] | undefined> {
     if (bytes !== undefined) tables.set(bytes, at);
     at += length;
   }
-  return findMemoryNodes(tables);
+  return findMemoryAffinity(tables);
 }
 
 /** The CPUs in the order of the stream, which is that in which they were made. */

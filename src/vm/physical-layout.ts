@@ -4,7 +4,7 @@
  * RAM blocks are not in guest-physical order: RAM that does not fit below the PCI hole goes on at 4 GiB. Where it is
  * split, and in which order several blocks follow each other, is found out from the devices' state and the ACPI tables.
  */
-import type { MemoryNode } from '../wire/srat.ts';
+import type { MemoryAffinity, MemoryNode } from '../wire/srat.ts';
 import { MemoryMap, type PhysicalRange } from './memory-map.ts';
 import {
   type Chipset,
@@ -35,8 +35,8 @@ export interface LayoutFacts {
   machine: string | undefined;
   blocks: readonly RamBlock[];
   devices: readonly DeviceBody[];
-  /** The memory nodes of the ACPI tables, if there are any. */
-  nodes?: readonly MemoryNode[];
+  /** What the ACPI tables say of memory, if there are any. */
+  affinity?: MemoryAffinity;
 }
 
 /** How the size of the RAM below 4 GiB is known. */
@@ -116,9 +116,17 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
     ramEnd = Math.max(ramEnd, paintDimm(map, block, address));
     isPlaced.add(block);
   }
-  for (const block of blocks) {
-    if (isPlaced.has(block) || !isBackend(block)) continue;
-    unplaced.push({ block, reason: 'the address of a memory device is not in the file' });
+  const left = blocks.filter((block) => !isPlaced.has(block) && isBackend(block));
+  const first = firstDeviceAddress(facts, options, left);
+  for (const block of left) {
+    if (first === undefined || map.has(first, block.usedLength)) {
+      unplaced.push({ block, reason: 'the address of a memory device is not in the file' });
+      continue;
+    }
+    ramEnd = Math.max(ramEnd, paintDimm(map, block, first));
+    notes.push(
+      `${block.idstr} is taken to be at ${hex(first)}, where QEMU puts the first memory device unless told otherwise`,
+    );
   }
   const vgaWindow = paintWindow(map, bridge, facts, ramBytes);
   const hidden = Math.min(bridge.tsegLength, below4g);
@@ -127,6 +135,18 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
     ...{ chipset: bridge.chipset, ramBytes, below4g, splitFrom: from, ramEnd },
     ...{ ranges: map.ranges, vgaWindow, unplaced, notes },
   };
+}
+
+/** Where a memory device is if it is the only one, and nobody said where. */
+function firstDeviceAddress(
+  { affinity }: LayoutFacts,
+  { dimms = [] }: LayoutOptions,
+  [block, ...others]: readonly RamBlock[],
+): number | undefined {
+  const memory = affinity?.deviceMemory;
+  if (memory === undefined || block === undefined || others.length > 0 || dimms.length > 0) return undefined;
+  const { base, length } = memory;
+  return Number.isSafeInteger(base) && base % block.pageSize === 0 && block.usedLength <= length ? base : undefined;
 }
 
 /** Blocks that QEMU makes for a machine beside its RAM. */
@@ -138,7 +158,7 @@ function isBackend({ idstr }: RamBlock): boolean {
 }
 
 function chooseRam(facts: LayoutFacts, stated: readonly string[] | undefined, notes: string[]): RamBlock[] {
-  const { blocks, devices, nodes = [] } = facts;
+  const { blocks, devices, affinity } = facts;
   const backends = blocks.filter((block) => isBackend(block) && block.usedLength > 0);
   const names = backends.map(({ idstr }) => idstr).join(', ');
   if (stated !== undefined && stated.length > 0) {
@@ -151,7 +171,7 @@ function chooseRam(facts: LayoutFacts, stated: readonly string[] | undefined, no
   const named = backends.find(({ idstr }) => idstr === 'pc.ram');
   if (named !== undefined) return [named];
   if (backends.length === 1) return backends;
-  const ofNodes = matchNodes(backends, nodes, notes);
+  const ofNodes = matchNodes(backends, affinity?.nodes ?? [], notes);
   if (ofNodes !== undefined) return ofNodes;
   const total = backends.reduce((sum, { usedLength }) => sum + usedLength, 0);
   const cmos = readCmosMemory(devices);

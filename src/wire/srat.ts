@@ -30,13 +30,21 @@ export interface MemoryNode {
   length: number;
 }
 
+/** What an SRAT says of memory. */
+export interface MemoryAffinity {
+  /** The nodes with memory that was there from the start, by ascending address. */
+  nodes: MemoryNode[];
+  /** The addresses that QEMU keeps for memory devices. */
+  deviceMemory: { base: number; length: number } | undefined;
+}
+
 const headBytes = 48;
 const entryBytes = 40;
 /** The table leaves out 0xa0000 to 0xfffff, which is RAM of the first node all the same. */
 const lowHole = { start: 0xa0000, length: 0x60000 };
 
-/** The nodes with memory that was there from the start, by ascending address; undefined: there is no sound SRAT. */
-export function findMemoryNodes(tables: Uint8Array): MemoryNode[] | undefined {
+/** Undefined: there is no sound SRAT. */
+export function findMemoryAffinity(tables: Uint8Array): MemoryAffinity | undefined {
   const view = new DataView(tables.buffer, tables.byteOffset, tables.byteLength);
   let tried = 0;
   for (let at = 0; at + headBytes <= tables.length && tried < maxTried; at++) {
@@ -44,29 +52,40 @@ export function findMemoryNodes(tables: Uint8Array): MemoryNode[] | undefined {
     const length = view.getUint32(at + 4, true);
     if (length < headBytes || length > Math.min(maxTableBytes, tables.length - at)) continue;
     tried++;
-    const nodes = decodeNodes(new DataView(tables.buffer, tables.byteOffset + at, length));
-    if (nodes !== undefined) return nodes;
+    const affinity = decodeEntries(new DataView(tables.buffer, tables.byteOffset + at, length));
+    if (affinity !== undefined) return affinity;
   }
   return undefined;
 }
 
+const enabled = 1;
+const hotPluggable = 2;
+
 /** Undefined if the entries do not end with the table, or say of no memory. */
-function decodeNodes(table: DataView): MemoryNode[] | undefined {
+function decodeEntries(table: DataView): MemoryAffinity | undefined {
   const nodes = new Map<number, MemoryNode>();
+  let deviceMemory: MemoryAffinity['deviceMemory'];
   for (let at = headBytes; at < table.byteLength; ) {
-    const length = at + 1 < table.byteLength ? table.getUint8(at + 1) : 0;
-    if (length < 2 || at + length > table.byteLength) return undefined;
-    if (table.getUint8(at) === 1 && length >= entryBytes && (table.getUint32(at + 28, true) & 3) === 1) {
+    const entryLength = at + 1 < table.byteLength ? table.getUint8(at + 1) : 0;
+    if (entryLength < 2 || at + entryLength > table.byteLength) return undefined;
+    const isMemory = table.getUint8(at) === 1 && entryLength >= entryBytes;
+    const flags = isMemory ? table.getUint32(at + 28, true) & (enabled | hotPluggable) : 0;
+    if ((flags & enabled) !== 0) {
       const node = table.getUint32(at + 2, true);
       const base = Number(table.getBigUint64(at + 8, true));
-      const bytes = Number(table.getBigUint64(at + 16, true));
-      const known = nodes.get(node) ?? { node, base, length: 0 };
-      known.base = Math.min(known.base, base);
-      known.length += bytes + (base + bytes === lowHole.start ? lowHole.length : 0);
-      nodes.set(node, known);
+      const length = Number(table.getBigUint64(at + 16, true));
+      if ((flags & hotPluggable) !== 0) deviceMemory ??= { base, length };
+      else addMemory(nodes, { node, base, length });
     }
-    at += length;
+    at += entryLength;
   }
   const found = [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
-  return found.length === 0 ? undefined : found;
+  return found.length === 0 ? undefined : { nodes: found, deviceMemory };
+}
+
+function addMemory(nodes: Map<number, MemoryNode>, { node, base, length }: MemoryNode): void {
+  const known = nodes.get(node) ?? { node, base, length: 0 };
+  known.base = Math.min(known.base, base);
+  known.length += length + (base + length === lowHole.start ? lowHole.length : 0);
+  nodes.set(node, known);
 }

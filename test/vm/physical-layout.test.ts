@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { DeviceBody } from '../../src/vm/pc-chipset.ts';
 import { type LayoutFacts, type LayoutOptions, layOutPhysical } from '../../src/vm/physical-layout.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
+import type { MemoryNode } from '../../src/wire/srat.ts';
 import { i440fx, q35, rtc, vga } from './pc-devices.ts';
 
 const MiB = 2 ** 20;
@@ -13,6 +14,11 @@ const makeBlocks = (sizes: Record<string, number>): RamBlock[] =>
   Object.entries(sizes).map(([idstr, usedLength], index) => ({ index, idstr, usedLength, pageSize: 4096 }));
 
 type Make = Partial<Omit<LayoutFacts, 'blocks'>> & { blocks?: Record<string, number> };
+
+/** What the ACPI tables say of these nodes. */
+const affine = (nodes: MemoryNode[], deviceMemory?: { base: number; length: number }) => ({
+  affinity: { nodes, deviceMemory },
+});
 
 function lay({ blocks = { 'pc.ram': 64 * MiB }, ...facts }: Make = {}, options: LayoutOptions = {}) {
   const given = { machine: 'pc-i440fx-10.0', devices: [i440fx()], ...facts, blocks: makeBlocks(blocks) };
@@ -86,7 +92,7 @@ describe('which blocks are RAM', () => {
       { node: 1, base: 16 * MiB, length: 48 * MiB },
     ];
     const devices = [q35(), rtc(40 * MiB, 24 * MiB)];
-    const layout = lay({ machine: 'pc-q35-10.0', devices, blocks: numa, nodes });
+    const layout = lay({ machine: 'pc-q35-10.0', devices, blocks: numa, ...affine(nodes) });
     expect(layout.ranges).toEqual([
       [0, 16 * MiB, 'small', 0],
       [16 * MiB, 24 * MiB, 'large', 0],
@@ -94,13 +100,15 @@ describe('which blocks are RAM', () => {
       [fourGiB, 24 * MiB, 'large', 24 * MiB],
     ]);
     expect(layout.notes).toEqual([]);
-    expect(lay({ blocks: { ...numa, dimm: MiB }, nodes }).unplaced.map(({ block }) => block.idstr)).toEqual(['dimm']);
+    expect(lay({ blocks: { ...numa, dimm: MiB }, ...affine(nodes) }).unplaced.map(({ block }) => block.idstr)).toEqual([
+      'dimm',
+    ]);
   });
 
   it('is told to be a guess where nodes have one size', () => {
     const nodes = [0, 1].map((node) => ({ node, base: node * 32 * MiB, length: 32 * MiB }));
     const blocks = { a: 32 * MiB, b: 32 * MiB };
-    expect(lay({ blocks, nodes }).notes).toEqual([expect.stringMatching(/^a, b have one size/)]);
+    expect(lay({ blocks, ...affine(nodes) }).notes).toEqual([expect.stringMatching(/^a, b have one size/)]);
     const devices = [i440fx(), rtc(64 * MiB, 0)];
     expect(lay({ blocks, devices }).notes).toEqual([expect.stringMatching(/order of a, b is not in the file/)]);
   });
@@ -117,7 +125,7 @@ describe('which blocks are RAM', () => {
 
   it('is refused where it is not known', () => {
     expect(() => lay({ blocks: numa })).toThrow(/which of large, small are RAM/);
-    expect(() => lay({ blocks: numa, nodes: [{ node: 0, base: 0, length: MiB }] })).toThrow(RangeError);
+    expect(() => lay({ blocks: numa, ...affine([{ node: 0, base: 0, length: MiB }]) })).toThrow(RangeError);
     expect(() => lay({ blocks: others })).toThrow(/no block for it/);
     expect(() => lay({ blocks: {} })).toThrow(RangeError);
   });
@@ -131,6 +139,20 @@ describe('memory devices', () => {
     const layout = lay({ blocks }, { dimms: [{ block: 'mem', address: fourGiB }] });
     expect(layout).toMatchObject({ unplaced: [], ramEnd: fourGiB + 16 * MiB });
     expect(layout.ranges[1]).toEqual([fourGiB, 16 * MiB, 'mem', 0]);
+  });
+
+  it('are taken to be where QEMU puts the first, if there is one, and room for it', () => {
+    const node = { node: 0, base: 0, length: 64 * MiB };
+    const room = { base: fourGiB, length: GiB };
+    const one = lay({ blocks, ...affine([node], room) });
+    expect(one).toMatchObject({ unplaced: [], ramEnd: fourGiB + 16 * MiB });
+    expect(one.ranges[1]).toEqual([fourGiB, 16 * MiB, 'mem', 0]);
+    expect(one.notes).toEqual([expect.stringMatching(/^mem is taken to be at 0x100000000/)]);
+    const unplacedIn = (facts: Make, options?: LayoutOptions) =>
+      lay(facts, options).unplaced.map(({ block }) => block.idstr);
+    expect(unplacedIn({ blocks: { ...blocks, more: MiB }, ...affine([node], room) })).toEqual(['mem', 'more']);
+    expect(unplacedIn({ blocks, ...affine([node], { base: fourGiB, length: 4096 }) })).toEqual(['mem']);
+    expect(unplacedIn({ blocks, ...affine([node], { base: MiB, length: GiB }) })).toEqual(['mem']);
   });
 
   it.each([

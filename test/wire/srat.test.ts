@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { findMemoryNodes } from '../../src/wire/srat.ts';
+import { findMemoryAffinity } from '../../src/wire/srat.ts';
 
 const MiB = 2 ** 20;
 
@@ -44,12 +44,16 @@ describe('the memory nodes of an SRAT', () => {
       { node: 0, base: 0, length: 0x4000_0000 },
       { node: 1, base: 0x4000_0000, length: 0x1_0000_0000 },
     ];
-    expect(findMemoryNodes(srat(two))).toEqual(nodes);
-    expect(findMemoryNodes(Buffer.concat([Buffer.from('....SRAT?FACP'), srat(two), Buffer.alloc(99)]))).toEqual(nodes);
+    const deviceMemory = { base: 0x1_c000_0000, length: 0x1000 };
+    expect(findMemoryAffinity(srat(two))).toEqual({ nodes, deviceMemory });
+    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), srat(two), Buffer.alloc(99)]))).toEqual({
+      nodes,
+      deviceMemory,
+    });
   });
 
   it('are passed over where other entries are', () => {
-    expect(findMemoryNodes(srat(two.slice(0, 1), [0, 16, ...new Array(14).fill(0), 2, 2]))?.length).toBe(1);
+    expect(findMemoryAffinity(srat(two.slice(0, 1), [0, 16, ...new Array(14).fill(0), 2, 2]))?.nodes.length).toBe(1);
   });
 
   it.each([
@@ -62,24 +66,24 @@ describe('the memory nodes of an SRAT', () => {
     ['half an entry', srat(two, [9])],
     ['no memory', srat([])],
   ])('are none in %s', (_, bytes) => {
-    expect(findMemoryNodes(bytes)).toBeUndefined();
+    expect(findMemoryAffinity(bytes)).toBeUndefined();
   });
 
   it('are found in bounded time in bytes that are full of the name', () => {
     const bytes = Buffer.alloc(2 * MiB, 'SRAT\x00\x00\x01\x00');
-    expect(findMemoryNodes(bytes)).toBeUndefined();
+    expect(findMemoryAffinity(bytes)).toBeUndefined();
   });
 
   it('never throw', () => {
     const noise = fc.uint8Array({ maxLength: 300 });
     fc.assert(
-      fc.property(noise, noise, (before, after) => void findMemoryNodes(Buffer.concat([before, srat(two), after]))),
+      fc.property(noise, noise, (before, after) => void findMemoryAffinity(Buffer.concat([before, srat(two), after]))),
     );
     fc.assert(
       fc.property(fc.nat(250), fc.nat(255), (at, value) => {
         const table = srat(two);
         table[at] = value;
-        findMemoryNodes(table);
+        findMemoryAffinity(table);
       }),
     );
   });
