@@ -3,8 +3,8 @@
  * never sent, and zero pages, are left as holes.
  */
 import type { ByteStore } from '../io/byte-source.ts';
-import { PageKind } from '../kernel/page-batch.ts';
-import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { tallyPages } from '../vm/page-states.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import { lostPage } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { PageArea } from './page-area.ts';
@@ -52,13 +52,11 @@ export async function extractBlocks(
   for (const [index, area] of areas) {
     const { block, states } = area;
     await stores.get(index)?.truncate(block.usedLength);
-    const counts = states.count(Object.keys(PageKind).length);
-    const data = counts[PageKind.data] ?? 0;
-    const absentPages = pageCount(block) - data - (counts[PageKind.zero] ?? 0);
+    const { dataPages, absentPages } = tallyPages(block, states);
     extracted.push({
       idstr: block.idstr,
       length: block.usedLength,
-      dataBytes: data * block.pageSize,
+      dataBytes: dataPages * block.pageSize,
       absentPages,
       ...(ignored.some((each) => each.index === index) ? { ignored: true } : {}),
     });

@@ -10,7 +10,7 @@ import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
-import { countAbsent, discardedState } from '../vm/page-states.ts';
+import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
 import type { Framing } from '../vm/saved-vm.ts';
@@ -150,14 +150,12 @@ export class MappedRamStore implements RamStore {
   }
 
   absentPages(block: RamBlock): number {
-    return countAbsent(block, this.#area(block).states);
+    return this.countPages(block).absentPages;
   }
 
   /** How many pages of a block are what. */
-  countPages(block: RamBlock): { dataPages: number; zeroPages: number; absentPages: number } {
-    const counts = this.#area(block).states.count(Object.keys(PageKind).length);
-    const [dataPages, zeroPages] = [counts[PageKind.data] ?? 0, counts[PageKind.zero] ?? 0];
-    return { dataPages, zeroPages, absentPages: pageCount(block) - dataPages - zeroPages };
+  countPages(block: RamBlock): PageTally {
+    return tallyPages(block, this.#area(block).states);
   }
 
   /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */

@@ -10,7 +10,7 @@
  */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { countAbsent, PageStates } from '../vm/page-states.ts';
+import { PageStates, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 import type { MigrationFile } from './open.ts';
@@ -112,7 +112,7 @@ export class StreamIndex implements RamReader {
   }
 
   absentPages(block: RamBlock): number {
-    return countAbsent(block, this.#area(block).states);
+    return tallyPages(block, this.#area(block).states).absentPages;
   }
 
   /** Leaves the file open: it is not this one's to close. */

@@ -128,8 +128,15 @@ export class PageStates {
   }
 }
 
-/** Pages of a block whose states are neither zero nor data. */
-export function countAbsent(block: RamBlock, states: PageStates): number {
+/** How many pages of a block are what, as their states say. */
+export interface PageTally {
+  dataPages: number;
+  zeroPages: number;
+  absentPages: number;
+}
+
+export function tallyPages(block: RamBlock, states: PageStates): PageTally {
   const counts = states.count(Object.keys(PageKind).length);
-  return pageCount(block) - (counts[PageKind.data] ?? 0) - (counts[PageKind.zero] ?? 0);
+  const [dataPages, zeroPages] = [counts[PageKind.data] ?? 0, counts[PageKind.zero] ?? 0];
+  return { dataPages, zeroPages, absentPages: pageCount(block) - dataPages - zeroPages };
 }
