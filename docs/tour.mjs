@@ -1,5 +1,5 @@
 /**
- * The tour that `npm start` gives after the build: the three commands on a migration that a real QEMU wrote, and the
+ * The tour that `npm start` gives after the build: the commands on a migration that a real QEMU wrote, and the
  * proof that what was extracted is what the guest had in its memory.
  */
 import { spawnSync } from 'node:child_process';
@@ -51,6 +51,14 @@ function tour(directory) {
   console.log(`${label}  ${truth.sha256}`);
   if (content.length !== truth.length || sha256 !== truth.sha256) throw new Error('they differ');
   console.log('They are equal.');
+
+  console.log('\nWhat were the devices doing?');
+  vmferry('inspect', '--devices', fixture);
+
+  console.log(
+    '\nThe same virtual machine as a mapped-ram file, whose pages QEMU (9.0 and later) reads from their places:',
+  );
+  vmferry('convert', fixture, join(directory, 'guest.mapped-ram'));
 
   console.log(`\nMore: node ${relative(process.cwd(), cli)} --help, README.md, docs/.`);
 }
