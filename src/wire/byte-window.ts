@@ -91,10 +91,10 @@ export function* need(window: ByteWindow, count: number, what: string): Generato
   if (window.available < count) throw truncated(window, count, what);
 }
 
-export function truncated(window: ByteWindow, count: number, what: string): MigrationError {
+export function truncated(window: ByteWindow, count: number, what: string, got = window.available): MigrationError {
   return new MigrationError(
     'truncated',
-    `expected ${count} bytes of ${what}, got ${window.available} before the end`,
+    `expected ${count} bytes of ${what}, got ${got} before the end`,
     window.place(Math.min(window.base + window.limit, window.size)),
   );
 }
@@ -155,7 +155,7 @@ export function* takeString(window: ByteWindow, what: string): Generator<Want, s
 export function* skip(window: ByteWindow, count: number, what: string): Generator<Want, void> {
   let left = count;
   while (left > 0) {
-    if (window.available === 0) yield* need(window, 1, what);
+    if (window.available === 0 && !(yield* has(window, 1))) throw truncated(window, count, what, count - left);
     const step = Math.min(left, window.available);
     window.position += step;
     left -= step;
@@ -169,7 +169,7 @@ export function* takeBytes(window: ByteWindow, count: number, what: string): Gen
   const parts: Uint8Array[] = [];
   let left = count;
   while (left > 0) {
-    if (window.available === 0) yield* need(window, 1, what);
+    if (window.available === 0 && !(yield* has(window, 1))) throw truncated(window, count, what, count - left);
     const step = Math.min(left, window.available);
     const part = window.bytes.subarray(window.position, window.position + step);
     if (whole === undefined) parts.push(part.slice());

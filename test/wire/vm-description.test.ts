@@ -11,6 +11,14 @@ const parse = (value: unknown) => parseVmDescription(JSON.stringify(value))?.des
 const stream = join(none, ramStart, ramEnd, EOF);
 
 describe('the VM description in the stream', () => {
+  it('that breaks off says how much of it is there', () => {
+    const whole = join(stream, vmdescription({ page_size: 4096 }));
+    const length = whole.length - stream.length - 5;
+    expect(errorOf(whole.subarray(0, -7)).message).toContain(
+      `expected ${length} bytes of the VM description, got ${length - 7} before the end`,
+    );
+  });
+
   it('is given with its place, its text and its value', () => {
     const value = { page_size: 4096, devices: [{ name: 'timer', instance_id: 0 }] };
     const text = JSON.stringify(value);
