@@ -16,9 +16,15 @@ export interface Segment {
 /** Names in QEMU's order. */
 export const segmentNames = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'] as const;
 
+/** The general registers in QEMU's order, by their 64-bit names. */
+// biome-ignore format: a table
+export const generalNames = [
+  'rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15',
+] as const;
+
 /** What one CPU has in its registers. */
 export interface RegisterValues {
-  /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15; a target without long mode has the first eight. */
+  /** By {@link generalNames}; a target without long mode has the first eight. */
   general: bigint[];
   rip: bigint;
   rflags: bigint;

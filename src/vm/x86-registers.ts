@@ -2,7 +2,14 @@
  * The registers of an x86 CPU as people look at them (docs/formats/devices.md, "CPUs"): by their names, and the mode that
  * they make. `cpu-registers.ts` finds them in the section.
  */
-import { BadCpuState, type RegisterValues, readRegisterValues, type Segment, segmentNames } from './cpu-registers.ts';
+import {
+  BadCpuState,
+  generalNames,
+  type RegisterValues,
+  readRegisterValues,
+  type Segment,
+  segmentNames,
+} from './cpu-registers.ts';
 import type { StateStruct } from './device-state.ts';
 
 export interface X86Registers {
@@ -31,9 +38,6 @@ export interface X86Segment extends Segment {
   name: string;
 }
 
-const registers64 = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi'];
-const registers32 = ['eax', 'ecx', 'edx', 'ebx', 'esp', 'ebp', 'esi', 'edi'];
-
 const protectionEnabled = 1n;
 const longModeActive = 1n << 10n;
 const virtual8086 = 1n << 17n;
@@ -51,11 +55,11 @@ export function readX86Registers(cpu: StateStruct): X86Registers | undefined {
 }
 
 function describeRegisters({ general, rip, rflags, segments, cr0, cr2, cr3, cr4, efer }: RegisterValues): X86Registers {
-  const names = general.length === 16 ? registers64 : registers32;
+  const names = general.length === 16 ? generalNames : generalNames.map((name) => name.replace('r', 'e'));
   const { cs, ss } = segments;
   const mode = modeOf(cr0, efer, rflags, cs);
   return {
-    general: general.map((value, i) => ({ name: names[i] ?? `r${i}`, value })),
+    general: general.map((value, i) => ({ name: names[i] as string, value })),
     ip: rip,
     flags: rflags,
     segments: [...segmentNames, 'ldt' as const, 'tr' as const].map((name) => ({ name, ...segments[name] })),

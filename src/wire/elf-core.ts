@@ -8,7 +8,7 @@
  *     memory           the ranges, one after the other
  *     "\0.shstrtab\0"
  */
-import { type CpuRegisters, isInLongMode, type Segment } from '../vm/cpu-registers.ts';
+import { type CpuRegisters, generalNames, isInLongMode, type Segment } from '../vm/cpu-registers.ts';
 
 /** ELF64 or ELF32. */
 export type ElfClass = 64 | 32;
@@ -137,34 +137,19 @@ function encodeNote(name: 'CORE' | 'QEMU', type: number, content: Uint8Array): U
   return out.bytes;
 }
 
+function nameGeneral(general: readonly bigint[]): Record<(typeof generalNames)[number], bigint> {
+  return Object.fromEntries(generalNames.map((name, i) => [name, general[i]])) as ReturnType<typeof nameGeneral>;
+}
+
 /** struct elf_prstatus of Linux on x86-64: only the process id, which is the CPU's number from 1, and the registers. */
 function encodePrstatus64({ index, general, rip, rflags, segments }: CpuRegisters): Uint8Array {
-  const [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, ...more] = general as [
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    ...bigint[],
-  ];
+  const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, ...more } = nameGeneral(general);
   const { cs, ss, ds, es, fs, gs } = segments;
   const out = new LittleEndian(336, 64);
   out.at = 32;
   out.u32(index + 1);
   out.at = 112;
-  const [r8, r9, r10, r11, r12, r13, r14, r15] = more as [
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-  ];
+  const { r8, r9, r10, r11, r12, r13, r14, r15 } = more;
   out.u64s(r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi);
   out.u64s(0n, rip, BigInt(cs.selector), rflags, rsp, BigInt(ss.selector), fs.base, gs.base);
   out.u64s(...[ds, es, fs, gs].map(({ selector }) => BigInt(selector)));
@@ -173,29 +158,21 @@ function encodePrstatus64({ index, general, rip, rflags, segments }: CpuRegister
 
 /** The same on i386. */
 function encodePrstatus32({ index, general, rip, rflags, segments }: CpuRegisters): Uint8Array {
-  const [eax, ecx, edx, ebx, esp, ebp, esi, edi] = general.map((value) => Number(value & 0xffff_ffffn)) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi } = nameGeneral(general);
+  const low = (value: bigint) => Number(value & 0xffff_ffffn);
   const { cs, ss, ds, es, fs, gs } = segments;
   const out = new LittleEndian(144, 32);
   out.at = 24;
   out.u32(index + 1);
   out.at = 72;
-  for (const value of [ebx, ecx, edx, esi, edi, ebp, eax]) out.u32(value);
+  for (const value of [rbx, rcx, rdx, rsi, rdi, rbp, rax]) out.u32(low(value));
   for (const { selector } of [ds, es, fs, gs]) out.u32(selector & 0xffff);
   out
     .u32(0)
-    .u32(Number(rip & 0xffff_ffffn))
+    .u32(low(rip))
     .u32(cs.selector & 0xffff)
-    .u32(Number(rflags & 0xffff_ffffn))
-    .u32(esp)
+    .u32(low(rflags))
+    .u32(low(rsp))
     .u32(ss.selector & 0xffff);
   return out.bytes;
 }
@@ -214,21 +191,11 @@ function encodeCpuState({
   cr4,
   kernelGsBase,
 }: CpuRegisters): Uint8Array {
-  const [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, ...more] = general as [
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    bigint,
-    ...bigint[],
-  ];
+  const { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi } = nameGeneral(general);
   const { cs, ds, es, fs, gs, ss, ldt, tr, gdt, idt } = segments;
   const out = new LittleEndian(cpuStateLength, 64);
   out.u32(1).u32(cpuStateLength);
-  out.u64s(rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, ...more, rip, rflags);
+  out.u64s(rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, ...general.slice(8), rip, rflags);
   for (const segment of [cs, ds, es, fs, gs, ss, ldt, tr, gdt, idt]) out.segment(segment);
   out.u64s(cr0, 0n, cr2, cr3, cr4, kernelGsBase);
   return out.bytes;
