@@ -69,7 +69,7 @@ export async function sendWithXbzrle({ cacheSize, workload, parameters, ...machi
   }
   await qemu.quit();
   const traces = readTraces(readFileSync(join(qemu.dir, 'trace'), 'latin1'));
-  return { ...(await join2(stream, traces, addresses)), statistics: info['xbzrle-cache'] ?? {} };
+  return { ...(await readPages(stream, traces, addresses)), statistics: info['xbzrle-cache'] ?? {} };
 }
 
 interface Traces {
@@ -103,7 +103,7 @@ function readTraces(text: string): Traces {
 }
 
 /** What the stream says, and between it what only the traces do. */
-async function join2(
+async function readPages(
   stream: Uint8Array,
   traces: Traces,
   addresses: Map<string, number>,
