@@ -100,6 +100,7 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
+export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PartLists, Parts } from './file/parts.ts';
@@ -150,12 +151,15 @@ export {
   search,
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
-export { Staging } from './file/staging.ts';
+export { Staging, Staging, stagingArenaBytes } from './file/staging.ts';
+export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './file/stream-rules.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
 export {
   type RawSection,
+  type WritableDevice,
   type WritableVm,
   type WriteStreamOptions,
   type WrittenBlock,

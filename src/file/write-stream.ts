@@ -12,14 +12,18 @@ import type { Framing } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
+import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+
+/** A device's state, as far as it is written. */
+export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
 
 /** What is written: a `SavedVm`, or the parts of one that there are. */
 export interface WritableVm {
   ram: RamReader;
   configuration?: Configuration | undefined;
   /** Bodies are written as they are. */
-  devices?: readonly Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>[];
+  devices?: readonly WritableDevice[];
   description?: Pick<Description, 'text'> | undefined;
   /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
   ignored?: readonly RamBlock[];
@@ -40,6 +44,11 @@ export interface WriteStreamOptions {
    * same blocks.
    */
   base?: RamReader;
+  /**
+   * What the version of QEMU that is to load it expects. Default: by the machine type, and with the marks that `framing`
+   * says the stream had.
+   */
+  rules?: StreamRules;
 }
 
 export interface WrittenStream {
@@ -67,7 +76,7 @@ const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: fals
 export async function writeStream(
   vm: WritableVm,
   output: ByteSink,
-  { iterables = [], base }: WriteStreamOptions = {},
+  { iterables = [], base, rules }: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
   const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
   if (base !== undefined) requireSameBlocks(base.blocks, ram.blocks);
@@ -93,7 +102,7 @@ export async function writeStream(
   } else await writePasses(writer, replay, new ReplayChanges(kernel), base, ram, sent, blocks);
   await writer.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
-  if (framing.switchoverStart || announcesSwitchover(configuration)) {
+  if (rules?.switchoverStart ?? (framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart)) {
     await writer.command(CommandCode.switchoverStart);
   }
   if (hasRam) await writer.endRam();
@@ -101,12 +110,6 @@ export async function writeStream(
   for (const device of devices) await writer.device(device);
   await writer.finish(vm.description?.text);
   return { length: writer.length, blocks };
-}
-
-/** Whether a machine type is one of 10.0 or later, whose sources say SWITCHOVER_START. */
-export function announcesSwitchover(configuration: Configuration | undefined): boolean {
-  const match = /-(\d+)\.\d+$/.exec(configuration?.machine ?? '');
-  return match !== null && Number(match[1]) >= 10;
 }
 
 const makeCounts = (block: RamBlock): ReplayedBlock => ({
