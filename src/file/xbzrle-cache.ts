@@ -94,7 +94,7 @@ export class XbzrleCache {
   constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
     if (!Number.isInteger(Math.log2(pageSize)) || pageSize < 1024 || pageSize > kernel.xbzrleMaxPage) {
       throw new RangeError(
-        `expected a page size that is a power of two from 1024 to ${kernel.xbzrleMaxPage + 1}, got ${pageSize}`,
+        `expected a page size that is a power of two from 1024 to ${kernel.xbzrleMaxPage}, got ${pageSize}`,
       );
     }
     const slots = cacheSize / pageSize;

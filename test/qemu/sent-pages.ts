@@ -11,10 +11,14 @@ import { fillStripes, type Machine, PAGE, pagesOfOurs, startMachine } from './ma
 import { findRamAddresses } from './truth.ts';
 import { migrateInPasses, type Workload } from './workload.ts';
 
-/** A page that QEMU sent, or did not since it was as it had been. */
-export interface SentPage {
+/** Where a page is: the number of its block, and its own. */
+interface At {
   block: number;
   page: number;
+}
+
+/** A page that QEMU sent, or did not since it was as it had been. */
+export interface SentPage extends At {
   /** What it was. */
   content: Uint8Array;
   /** What was sent of it: undefined for nothing. */
@@ -52,10 +56,17 @@ export async function sendWithXbzrle({ cacheSize, workload, parameters, ...machi
   await fillStripes(running, ours);
   await qemu.setCapabilities(['xbzrle']);
   const file = join(qemu.dir, 'capture');
-  const info = await migrateInPasses(qemu, guest!, `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`, workload, ours, {
-    ...(cacheSize === undefined ? {} : { 'xbzrle-cache-size': cacheSize }),
-    ...parameters,
-  });
+  const info = await migrateInPasses(
+    qemu,
+    guest!,
+    `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`,
+    workload,
+    ours,
+    {
+      ...(cacheSize === undefined ? {} : { 'xbzrle-cache-size': cacheSize }),
+      ...parameters,
+    },
+  );
   guest!.close();
   const addresses = await findRamAddresses(qemu);
   let stream: Uint8Array | undefined;
@@ -79,22 +90,22 @@ interface Traces {
   syncs: { at: number; sections: number }[];
 }
 
+/** A line of the log is `pid@seconds:event arguments`. */
 function readTraces(text: string): Traces {
   // The START is not traced, and has no pages.
   const sections: Traces['sections'] = [{ pages: [], generation: 1 }];
   const syncs: Traces['syncs'] = [];
   let open: Traces['sections'][number] | undefined;
-  for (const line of text.split('\n')) {
-    const [, name = '', rest = ''] = /(?:^|:)(\w+) (.*)$/.exec(line.replace(/^[^ ]*?:(?=\w+ )/, ':')) ?? [];
-    if (name === 'savevm_section_start' && rest.startsWith('ram,')) sections.push((open = { pages: [], generation: 0 }));
-    else if (name === 'savevm_section_end' && rest.startsWith('ram,') && open) {
+  for (const [, seconds, event, rest = ''] of text.matchAll(/^\d+@([\d.]+):(\w+) (.*)$/gm)) {
+    if (event === 'savevm_section_start' && rest.startsWith('ram,')) {
+      open = { pages: [], generation: 0 };
+      sections.push(open);
+    } else if (event === 'savevm_section_end' && open) {
       open.generation = syncs.length;
       open = undefined;
-    } else if (name === 'migration_bitmap_sync_end') {
-      const stamp = /^(\d{4}-\S+?Z)|@(\d+\.\d+)/.exec(line);
-      const at = stamp?.[1] ? Date.parse(stamp[1]) : Number(stamp?.[2]) * 1000;
-      syncs.push({ at, sections: sections.length });
-    } else if (name === 'ram_save_page') {
+    } else if (event === 'migration_bitmap_sync_end') {
+      syncs.push({ at: Number(seconds) * 1000, sections: sections.length });
+    } else if (event === 'ram_save_page') {
       const [, idstr, offset] = /^(\S+): offset: 0x([0-9a-f]+)/.exec(rest)!;
       open!.pages.push({ idstr: idstr!, page: parseInt(offset!, 16) / PAGE });
     }
@@ -102,65 +113,70 @@ function readTraces(text: string): Traces {
   return { sections, syncs };
 }
 
+type PlacedRecord = At & NonNullable<SentPage['record']>;
+
+/** The blocks, and the records of RAM section by section. */
+async function readRecords(stream: Uint8Array, addresses: Map<string, number>) {
+  const file = await open(stream);
+  const blocks: SentRun['blocks'] = [];
+  const sections: PlacedRecord[][] = [];
+  for await (const item of file.flow()) {
+    if (item.kind === 'section' && item.section.name === 'ram') sections.push([]);
+    else if (item.kind === 'block') {
+      const { idstr, usedLength } = item.block;
+      blocks.push({ idstr, length: usedLength, ramAddress: addresses.get(idstr)! });
+    } else if (item.kind === 'pages') {
+      const { batch, block } = item;
+      for (let i = 0; i < batch.count; i++) {
+        const payload = file.kernel.bytes.slice(batch.data[i], batch.data[i]! + batch.length[i]!);
+        sections.at(-1)!.push({ block: block.index, page: batch.page[i]!, kind: batch.kind[i] as PageKind, payload });
+      }
+    }
+  }
+  await file.close();
+  return { blocks, sections };
+}
+
+/** A page's place in the scan. */
+const place = ({ block, page }: At) => block * 2 ** 32 + page;
+
 /** What the stream says, and between it what only the traces do. */
 async function readPages(
   stream: Uint8Array,
   traces: Traces,
   addresses: Map<string, number>,
 ): Promise<Omit<SentRun, 'statistics'>> {
-  const file = await open(stream);
-  const blocks: SentRun['blocks'] = [];
-  const contents: Uint8Array[] = [];
-  const records: (NonNullable<SentPage['record']> & { block: number; page: number })[][] = [];
-  let isEnd = false;
-  for await (const item of file.flow()) {
-    if (item.kind === 'section' && item.section.name === 'ram') {
-      records.push([]);
-      isEnd = item.section.kind === 'end';
-    } else if (item.kind === 'block') {
-      const { idstr, usedLength } = item.block;
-      blocks.push({ idstr, length: usedLength, ramAddress: addresses.get(idstr)! });
-      contents.push(new Uint8Array(usedLength));
-    } else if (item.kind === 'pages') {
-      const { batch, block } = item;
-      for (let i = 0; i < batch.count; i++) {
-        const payload = file.kernel.bytes.slice(batch.data[i], batch.data[i]! + batch.length[i]!);
-        records.at(-1)!.push({ block: block.index, page: batch.page[i]!, kind: batch.kind[i] as PageKind, payload });
-      }
-    }
-  }
-  await file.close();
-  if (!isEnd || records.length !== traces.sections.length)
-    throw new Error(`the stream has ${records.length} sections of RAM, the traces ${traces.sections.length}`);
-
+  const { blocks, sections } = await readRecords(stream, addresses);
+  if (sections.length !== traces.sections.length)
+    throw new Error(`the stream has ${sections.length} sections of RAM, the traces ${traces.sections.length}`);
+  const contents = blocks.map(({ length }) => new Uint8Array(length));
+  const indexOf = new Map(blocks.map(({ idstr }, index) => [idstr, index]));
   const pages: SentPage[] = [];
   const counts: number[] = [0];
   let isFirstRound = true;
-  const indexOf = new Map(blocks.map(({ idstr }, index) => [idstr, index]));
-  const place = ({ block, page }: { block: number; page: number }) => block * 2 ** 32 + page;
   let latest = -1;
-  for (const [section, { pages: named, generation }] of traces.sections.entries()) {
-    const looked = named.map(({ idstr, page }) => ({ block: indexOf.get(idstr)!, page }));
-    const push = (at: { block: number; page: number }, record: SentPage['record']) => {
+  for (const [section, { pages: traced, generation }] of traces.sections.entries()) {
+    const records = sections[section]!;
+    const looked = traced.map(({ idstr, page }) => ({ block: indexOf.get(idstr)!, page }));
+    const sent = new Set(records.filter(({ kind }) => kind !== PageKind.zero).map(place));
+    const push = (at: At, record: SentPage['record']) => {
       if (place(at) <= latest) isFirstRound = false;
       latest = place(at);
       const content = contents[at.block]!.subarray(at.page * PAGE, (at.page + 1) * PAGE);
       if (record?.kind === PageKind.data) content.set(record.payload);
       if (record?.kind === PageKind.zero) content.fill(0);
       if (record?.kind === PageKind.delta) applyDelta(content, record.payload, 0);
-      const isLastStage = section === traces.sections.length - 1;
+      const isLastStage = section === sections.length - 1;
       pages.push({ ...at, content: content.slice(), record, section, generation, isFirstRound, isLastStage });
     };
     let next = 0;
     // What was looked at and not sent comes before a zero page if the scan meets it before.
-    const passOver = (until: (at: { block: number; page: number }) => boolean) => {
+    const passOver = (until: (at: At) => boolean) => {
       while (next < looked.length && !until(looked[next]!)) push(looked[next++]!, undefined);
     };
-    for (const record of records[section]!) {
+    for (const record of records) {
       if (record.kind === PageKind.zero) {
-        const isSent = (at: { block: number; page: number }) =>
-          records[section]!.some((other) => other.kind !== PageKind.zero && place(other) === place(at));
-        passOver((at) => isSent(at) || place(at) > place(record) || place(at) <= latest);
+        passOver((at) => sent.has(place(at)) || place(at) > place(record) || place(at) <= latest);
       } else {
         passOver((at) => place(at) === place(record));
         if (next++ === looked.length) throw new Error(`page ${record.page} was sent, but not looked at`);
@@ -170,5 +186,5 @@ async function readPages(
     passOver(() => false);
     counts.push(pages.length);
   }
-  return { blocks, pages, syncs: traces.syncs.map(({ at, sections }) => ({ at, pages: counts[sections] ?? 0 })) };
+  return { blocks, pages, syncs: traces.syncs.map(({ at, sections: before }) => ({ at, pages: counts[before]! })) };
 }

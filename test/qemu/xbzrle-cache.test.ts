@@ -5,7 +5,7 @@
  * The telling case runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
 import { describe, expect, test } from 'vitest';
-import { type XbzrleStatistics, XbzrleCache, xbzrleArenaBytes } from '../../src/file/xbzrle-cache.ts';
+import { XbzrleCache, type XbzrleStatistics, xbzrleArenaBytes } from '../../src/file/xbzrle-cache.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { GuestBlock } from '../../src/vm/guest.ts';
@@ -15,7 +15,7 @@ import { lacksQemu } from './require.ts';
 import { type SentOptions, type SentPage, type SentRun, sendWithXbzrle } from './sent-pages.ts';
 
 const batchPages = 512;
-/** The least that a period of QEMU's lasts, in ms. */
+/** A period of QEMU's lasts longer than this, in ms. */
 const period = 1000;
 
 interface OurRecord {
@@ -76,7 +76,12 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
 /** The counters, under QEMU's names. */
 const named = ({ cacheMiss, cacheMissRate, encodingRate, cacheSize, ...same }: XbzrleStatistics) => ({
   ...same,
-  ...{ 'cache-size': cacheSize, 'cache-miss': cacheMiss, 'cache-miss-rate': cacheMissRate, 'encoding-rate': encodingRate },
+  ...{
+    'cache-size': cacheSize,
+    'cache-miss': cacheMiss,
+    'cache-miss-rate': cacheMissRate,
+    'encoding-rate': encodingRate,
+  },
 });
 
 interface Case {
