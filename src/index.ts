@@ -151,7 +151,7 @@ export {
   search,
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
-export { Staging, Staging, stagingArenaBytes } from './file/staging.ts';
+export { Staging, stagingArenaBytes } from './file/staging.ts';
 export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './file/stream-rules.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';

@@ -8,7 +8,9 @@ export interface Written {
   output: string;
   form: string;
   conversion: Conversion;
-  /** Bytes of the file. */
+  /** Where the stream begins in the file, if it does not begin it. */
+  offset?: number;
+  /** Bytes of the file, or from the offset on. */
   length: number;
   isVerified: boolean;
 }
@@ -30,7 +32,8 @@ export function warn({ blocks, format }: Conversion): void {
   }
 }
 
-export function printWritten({ source, output, form, conversion, length, isVerified }: Written, isJson: boolean): void {
+export function printWritten(written: Written, isJson: boolean): void {
+  const { source, output, form, conversion, offset, length, isVerified } = written;
   const { blocks, vm } = conversion;
   warn(conversion);
   if (isJson) {
@@ -38,6 +41,7 @@ export function printWritten({ source, output, form, conversion, length, isVerif
       source,
       output,
       format: form,
+      ...(offset === undefined ? {} : { offset }),
       machine: vm.configuration?.machine ?? null,
       length,
       blocks,
@@ -58,7 +62,8 @@ export function printWritten({ source, output, form, conversion, length, isVerif
     plural(vm.devices.length, 'device state'),
     isVerified ? 'verified' : 'not verified',
   ];
-  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+  const at = offset === undefined ? '' : ` at ${offset}`;
+  process.stdout.write(`${printable(output)}${at}: ${facts.join(', ')}\n`);
 }
 
 /** What the second pass has, if there is one. */

@@ -29,8 +29,8 @@ export interface ConvertOptions {
 }
 
 export interface ConvertToStreamOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
-  /** Called when the VM is known, before anything is written: what it returns goes in front of the stream. */
-  begin?: (vm: SavedVm) => Uint8Array | undefined;
+  /** Called when the VM is known, before anything is written: it may write what goes in front of the stream. */
+  begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
   base?: MigrationFile;
 }
@@ -112,8 +112,7 @@ export async function convertToStream(
   try {
     const vm = description ? opened : { ...opened, description: undefined };
     const iterables = await readIterables(file, vm.iterables);
-    const front = begin?.(vm);
-    if (front !== undefined) await output.write(front);
+    await begin?.(vm);
     const { length, blocks } = await writeFrom(base, vm, output, iterables, makeScratch);
     const converted = blocks.map(({ block, records: _, ...counts }) => ({
       ...{ idstr: block.idstr, length: block.usedLength, ...counts },

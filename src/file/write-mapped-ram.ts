@@ -8,7 +8,8 @@ import { loadKernel } from '../kernel/kernel.ts';
 import { MappedRamStore } from './mapped-ram-store.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { Staging, stagingArenaBytes } from './staging.ts';
-import { announcesSwitchover, type RawSection, type WritableVm } from './write-stream.ts';
+import { streamRulesOf } from './stream-rules.ts';
+import type { RawSection, WritableVm } from './write-stream.ts';
 
 export interface WriteMappedRamOptions {
   /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
@@ -60,7 +61,7 @@ export async function writeMappedRam(
   }
   const { footers, switchoverStart } = framing ?? { footers: true, switchoverStart: false };
   await store.finish(devices, vm.description, {
-    framing: { footers, switchoverStart: switchoverStart || announcesSwitchover(configuration) },
+    framing: { footers, switchoverStart: switchoverStart || streamRulesOf(configuration.machine).switchoverStart },
     iterables,
   });
   return { store, blocks };
