@@ -31,6 +31,14 @@ const xbzrleHeader = 11;
 const partFrame = 18;
 /** A packet of 512 KiB of pages has a header of 320 bytes and 8 bytes per page. */
 const packetShare = 8 + 320 / 128;
+/**
+ * A migration does not converge if so many passes in a row had the same to send, but for a thousandth; or if it takes
+ * longer than four hours and thirty times its first pass.
+ */
+const stillPasses = 8;
+const stillShare = 1e-3;
+const mostMs = 4 * 3600 * 1000;
+const mostFirstPasses = 30;
 
 export interface PrecopyMemory {
   pageSize: number;
@@ -49,8 +57,6 @@ export interface PrecopyOptions {
   /** Compression of multifd channels: of all data pages. */
   compression?: { ratio: number; bytesPerSecond: number } | undefined;
   autoConverge?: boolean;
-  /** Given up after so much virtual time. Default 4 hours. */
-  mostMs?: number;
 }
 
 export interface XbzrleFigures {
@@ -90,11 +96,33 @@ export function simulatePrecopy(memory: PrecopyMemory, dirtying: Dirtying, optio
   return new Precopy(memory, dirtying, options).run();
 }
 
+type How = Pick<PrecopyOptions, 'bandwidth' | 'compression'>;
+
+/** Bytes of a data page in the stream. */
+function dataCost({ pageSize }: PrecopyMemory, { compression }: Pick<How, 'compression'>): number {
+  return compression === undefined ? pageSize + pageHeader : pageSize / compression.ratio + packetShare;
+}
+
+/** Bytes of the first pass, if the guest writes nothing. */
+export function firstPassBytes(memory: PrecopyMemory, how: Pick<How, 'compression'>): number {
+  return memory.dataPages * dataCost(memory, how) + memory.zeroPages * zeroRecord;
+}
+
+/** How long it takes. */
+export function firstPassSeconds(memory: PrecopyMemory, how: How): number {
+  const byEngine =
+    how.compression === undefined ? 0 : (memory.dataPages * memory.pageSize) / how.compression.bytesPerSecond;
+  return Math.max(firstPassBytes(memory, how) / how.bandwidth, byEngine);
+}
+
 class Precopy {
   readonly #memory: PrecopyMemory;
   readonly #dirtying: Dirtying;
   readonly #options: PrecopyOptions;
   readonly #total: number;
+  /** Data pages among those of the first pass. */
+  readonly #dataShare: number;
+  /** Bytes of a page of the first pass, in the mean. */
   readonly #firstCost: number;
   /** Pages to send: of the first pass, and dirtied ones. */
   #initial: number;
@@ -112,6 +140,9 @@ class Precopy {
   readonly #passes: PrecopyPass[] = [];
   #syncs = 1;
   #rates = { dirty: 0, sent: 0 };
+  /** Passes in a row that had the same to send; and how much that was. */
+  #still = 0;
+  #before = 0;
   #tick = { at: forcedSyncMs, syncs: 1 };
 
   constructor(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions) {
@@ -120,8 +151,8 @@ class Precopy {
     this.#options = options;
     this.#total = memory.dataPages + memory.zeroPages;
     this.#initial = this.#total;
-    const dataCost = this.#dataCost();
-    this.#firstCost = (memory.dataPages * dataCost + memory.zeroPages * zeroRecord) / Math.max(1, this.#total);
+    this.#dataShare = memory.dataPages / Math.max(1, this.#total);
+    this.#firstCost = firstPassBytes(memory, options) / Math.max(1, this.#total);
     this.#passes.push({ atMs: 0, pages: this.#total });
   }
 
@@ -130,10 +161,11 @@ class Precopy {
   }
 
   run(): PrecopyPrediction {
-    const { bandwidth, downtimeLimit, mostMs = 4 * 3600 * 1000 } = this.#options;
+    const { bandwidth, downtimeLimit } = this.#options;
+    const firstPassMs = firstPassSeconds(this.#memory, this.#options) * 1000;
     const budget = Math.floor(bandwidth / 10);
     let threshold = 0;
-    while (this.#now < mostMs) {
+    while (this.#now < mostMs + mostFirstPasses * firstPassMs && this.#still < stillPasses) {
       const start = this.#now;
       const sentBefore = this.#sent;
       if (this.#isForced()) this.#sync();
@@ -154,8 +186,11 @@ class Precopy {
     const { bandwidth, compression } = this.#options;
     const { pageSize } = this.#memory;
     let left = budget - partFrame;
-    let pages =
+    // Pages that the engines can compress in the time; zero pages among them cost nothing.
+    const byTime =
       compression === undefined ? Number.POSITIVE_INFINITY : (compression.bytesPerSecond * ms) / 1000 / pageSize;
+    const most = byTime / (this.#initial > 0 ? this.#dataShare : 1);
+    let pages = most;
     let bytes = partFrame;
     let sentPages = 0;
     const take = (available: number, cost: number): number => {
@@ -176,21 +211,14 @@ class Precopy {
     }
     this.#sent += bytes;
     const byWire = (bytes / bandwidth) * 1000;
-    const byEngine = compression === undefined ? 0 : ((sentPages * pageSize) / compression.bytesPerSecond) * 1000;
+    const byEngine = compression === undefined ? 0 : ms * Math.min(1, sentPages / most);
     this.#pass(Math.min(ms, Math.max(byWire, byEngine, 1e-3)));
-  }
-
-  /** Bytes of a data page in the stream. */
-  #dataCost(): number {
-    const { pageSize } = this.#memory;
-    const { compression } = this.#options;
-    return compression === undefined ? pageSize + pageHeader : pageSize / compression.ratio + packetShare;
   }
 
   /** Bytes of a page that is sent again, in the mean. */
   #againCost(): number {
     const { xbzrle } = this.#options;
-    const whole = this.#dataCost();
+    const whole = dataCost(this.#memory, this.#options);
     if (xbzrle === undefined || this.#dirtying.workingSet === 0) return whole;
     const hits = Math.min(1, this.#cached / this.#dirtying.workingSet);
     const delta = xbzrle.overflowShare * whole + (1 - xbzrle.overflowShare) * (xbzrle.meanBytes + xbzrleHeader);
@@ -231,6 +259,7 @@ class Precopy {
     this.#syncs++;
     if (this.#passes.length < 20)
       this.#passes.push({ atMs: Math.round(this.#now), pages: this.#again + this.#initial });
+    this.#notice(this.#again + this.#initial);
     const elapsed = this.#now - this.#period.from;
     if (elapsed <= periodMs) return;
     const dirty = this.#period.pages * this.#memory.pageSize;
@@ -242,6 +271,13 @@ class Precopy {
       this.#throttle = this.#throttle === 0 ? initial : Math.min(most, this.#throttle + increment);
     }
     this.#period = { from: this.#now, pages: 0, sent: this.#sent };
+  }
+
+  #notice(pages: number): void {
+    const isSame = Math.abs(pages - this.#before) <= pages * stillShare;
+    const canSlow = this.#options.autoConverge === true && this.#throttle < startOfThrottling.most;
+    this.#still = isSame && !canSlow ? this.#still + 1 : 0;
+    this.#before = pages;
   }
 
   /** The guest is stopped: a last sync, and all that is left, without a limit. */
