@@ -16,8 +16,9 @@ import type { MigrationFile } from './open.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import type { BlockChanges } from './replay-changes.ts';
 import { settle } from './settle.ts';
+import { streamRulesOf } from './stream-rules.ts';
 import type { Verification } from './verify.ts';
-import { announcesSwitchover, type RawSection, type WrittenStream, writeStream } from './write-stream.ts';
+import { type RawSection, type WrittenStream, writeStream } from './write-stream.ts';
 
 /** Bytes of iterables other than RAM that are taken over, in all. */
 const maxIterableBytes = 128 << 20;
@@ -180,9 +181,10 @@ export async function convertToMappedRam(
   const [ignored] = settled.ignored;
   if (ignored !== undefined) throw withoutContent(file, ignored);
   const vm = { ...settled, ram: store, description: description ? settled.description : undefined };
-  const { footers, switchoverStart } = vm.framing;
+  const { footers } = vm.framing;
+  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(vm.configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
-    framing: { footers, switchoverStart: switchoverStart || announcesSwitchover(vm.configuration) },
+    framing: { footers, switchoverStart },
     iterables: await readIterables(file, vm.iterables),
   });
   const blocks = store.blocks.map((block) => ({
