@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addCheck } from './check.ts';
 import { addConvert } from './convert.ts';
+import { addEstimate } from './estimate.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
@@ -33,6 +34,7 @@ Examples:
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
+  vmferry estimate guest.migration --bandwidth 1gbps
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -46,6 +48,7 @@ addExtract(program);
 addConvert(program);
 addRead(program);
 addSearch(program);
+addEstimate(program);
 
 handleSignals();
 try {

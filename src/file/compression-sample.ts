@@ -3,7 +3,7 @@
  * as QEMU does with a packet, all of them through one stream (docs/formats/multifd.md, "Compression"). How fast, is how
  * fast this machine's engine is, one thread of it.
  */
-import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
+import type { PageCodecs, PageEncoder, StreamFormat } from '../io/page-codec.ts';
 import type { PageGroup } from './page-sample.ts';
 
 export interface CompressionWish {
@@ -22,6 +22,8 @@ export interface CompressionFigure extends CompressionWish {
 
 /** Payload may be longer than the pages, if they do not compress. */
 const payloadRoom = 1 << 20;
+/** So much is compressed at least, to see how fast. */
+const leastBytes = 4 << 20;
 
 /** QEMU's default level of both, a middle and a high one. */
 export const usualLevels: readonly CompressionWish[] = [
@@ -54,35 +56,55 @@ export async function measureCompression(
 
 async function measure(
   groups: readonly PageGroup[],
-  { format, level }: CompressionWish,
+  wish: CompressionWish,
   { codecs, clock, population }: CompressionOptions,
 ): Promise<CompressionFigure> {
   const room = new Uint8Array(payloadRoom);
-  // What is loaded and compiled when it is first used does not count.
-  const first = await codecs.openEncoder(format, level);
-  for (const { bytes } of groups.slice(0, 1)) await first.encode(bytes, room);
-  first.close();
-  const encoder = await codecs.openEncoder(format, level);
-  try {
-    const sizes: [from: number, to: number][] = [];
-    const begin = clock();
-    for (const { bytes } of groups) sizes.push([bytes.length, await encoder.encode(bytes, room)]);
-    const seconds = Math.max(1e-6, (clock() - begin) / 1000);
-    const from = sizes.reduce((sum, [length]) => sum + length, 0);
-    const to = sizes.reduce((sum, [, length]) => sum + length, 0);
-    const ratio = from / to;
-    return { format, level, ratio, ratioError: errorOf(sizes, ratio, population), bytesPerSecond: from / seconds };
-  } finally {
-    encoder.close();
+  let sizes: Size[] = [];
+  let ms = 0;
+  let bytes = 0;
+  // A small sample is compressed again and again. The first time what is loaded and compiled when it is used does not count.
+  for (let round = 0; round < 2 || bytes < leastBytes; round++) {
+    const encoder = await codecs.openEncoder(wish.format, wish.level);
+    try {
+      const begin = clock();
+      sizes = await compress(round === 0 ? groups.slice(0, 1) : groups, encoder, room);
+      if (round === 0) continue;
+      ms += clock() - begin;
+      bytes += sum(sizes, ({ from }) => from);
+    } finally {
+      encoder.close();
+    }
   }
+  const ratio = sum(sizes, ({ from }) => from) / sum(sizes, ({ to }) => to);
+  return {
+    ...wish,
+    ratio,
+    ratioError: errorOf(sizes, ratio, population),
+    bytesPerSecond: (bytes / Math.max(ms, 1e-3)) * 1000,
+  };
 }
 
+/** Bytes of pages, and of the payload that was made of them. */
+interface Size {
+  from: number;
+  to: number;
+}
+
+async function compress(groups: readonly PageGroup[], encoder: PageEncoder, room: Uint8Array): Promise<Size[]> {
+  const sizes: Size[] = [];
+  for (const { bytes } of groups) sizes.push({ from: bytes.length, to: await encoder.encode(bytes, room) });
+  return sizes;
+}
+
+const sum = (sizes: readonly Size[], of: (size: Size) => number) => sizes.reduce((total, size) => total + of(size), 0);
+
 /** Standard error of a ratio of sums, over a sample without repetition. */
-function errorOf(sizes: readonly [number, number][], ratio: number, population: number): number {
+function errorOf(sizes: readonly Size[], ratio: number, population: number): number {
   const n = sizes.length;
   if (n < 2 || n >= population) return 0;
-  const squares = sizes.reduce((sum, [from, to]) => sum + (from - ratio * to) ** 2, 0);
-  const mean = sizes.reduce((sum, [, to]) => sum + to, 0) / n;
+  const squares = sum(sizes, ({ from, to }) => (from - ratio * to) ** 2);
+  const mean = sum(sizes, ({ to }) => to) / n;
   return (Math.sqrt(squares / (n * (n - 1))) / mean) * Math.sqrt(1 - n / population);
 }
 
