@@ -5,6 +5,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { addCheck } from './check.ts';
 import { addConvert } from './convert.ts';
 import { addDiff } from './diff.ts';
+import { addEstimate } from './estimate.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addRead } from './read.ts';
@@ -35,6 +36,7 @@ Examples:
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
+  vmferry estimate guest.migration --bandwidth 1gbps
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -49,6 +51,7 @@ addConvert(program);
 addDiff(program);
 addRead(program);
 addSearch(program);
+addEstimate(program);
 
 handleSignals();
 try {
