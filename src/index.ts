@@ -82,9 +82,12 @@ export type { Container, ContainerOptions } from './file/container.ts';
 export {
   Conversion,
   type ConvertedBlock,
+  type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
+  convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
@@ -101,6 +104,12 @@ export {
   mapPages,
 } from './file/inspect.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+  type WrittenChannel,
+} from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
@@ -155,7 +164,9 @@ export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } f
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
+  type RamWriter,
   type RawSection,
   type WritableVm,
   type WriteStreamOptions,
@@ -175,8 +186,10 @@ export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-s
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
+  levelsOf,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';

@@ -2,23 +2,25 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { type Conversion, convertToMappedRam, convertToStream } from '../file/convert.ts';
-import { type MigrationFile, openFile } from '../file/open.ts';
-import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
+import { convertToMappedRam, convertToStream } from '../file/convert.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { type StreamVersion, streamVersions } from '../file/stream-rules.ts';
+import { appendTo, type ByteSink } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import { open } from '../node.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { encodeLibvirtHead } from '../wire/libvirt-header.ts';
 import { libvirtText } from './containers.ts';
+import { checkAgain } from './convert-check.ts';
+import { addMultifdOptions, checkMultifdOptions, convertToSet, type MultifdOptions } from './convert-multifd.ts';
 import { printWritten, type Written, warn } from './convert-report.ts';
 import { extractInto, refuseInput } from './extract.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
-import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-const forms = ['stream', 'mapped-ram', 'raw', 'libvirt'] as const;
+const forms = ['stream', 'multifd', 'mapped-ram', 'raw', 'libvirt'] as const;
 type Form = (typeof forms)[number];
 
 /** Suffixes that say which form is meant. */
@@ -29,11 +31,12 @@ const suffixes: Record<string, Form> = {
   '.raw': 'raw',
 };
 
-interface ConvertOptions extends InputOptions {
+interface ConvertOptions extends InputOptions, MultifdOptions {
   to?: Form;
   block?: string;
   xml?: string;
   base?: string;
+  compat?: StreamVersion;
   dropDescription?: boolean;
   /** False with --no-verify. */
   verify: boolean;
@@ -42,10 +45,10 @@ interface ConvertOptions extends InputOptions {
 }
 
 export function addConvert(program: Command): void {
-  addInput(program.command('convert'))
+  const command = addInput(program.command('convert'))
     .argument('<OUT>', 'the file to write; - for standard output')
     .description(
-      'Write a migration in another form: a plain stream, a mapped-ram file, a raw image, a libvirt save image.',
+      'Write a migration in another form: a plain stream, a multifd set, a mapped-ram file, a raw image, a libvirt save image.',
     )
     .addOption(new Option('--to <FORM>', 'the form of OUT; needed unless its suffix says it').choices(forms))
     .option('--block <IDSTR>', 'with --to raw: the RAM block, such as pc.ram')
@@ -54,6 +57,13 @@ export function addConvert(program: Command): void {
       '--base <OLD>',
       'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
     )
+    .addOption(
+      new Option(
+        '--compat <VERSION>',
+        'with --to stream, multifd or libvirt: the QEMU that is to load it, where its machine type does not tell (none, those of distributions)',
+      ).choices(streamVersions),
+    );
+  addMultifdOptions(command)
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'do not read OUT again and hold it against FILE before it gets its name')
     .addOption(
@@ -65,6 +75,7 @@ export function addConvert(program: Command): void {
       `
 FORM        suffix of OUT         what it is for
 stream      .stream, .migration   any QEMU that knows the machine: -incoming 'exec:cat OUT'
+multifd     none says it          the main stream as OUT, RAM as OUT.0, OUT.1 and so on: to be sent over one connection each
 mapped-ram  .mapped-ram           QEMU 9.0 and later with the capability mapped-ram: -incoming file:OUT
 raw         .raw                  one RAM block, as extract writes it
 libvirt     none says it          a save image: the stream uncompressed, behind XML and cookie of FILE
@@ -74,7 +85,8 @@ pages become holes or 9 bytes, however FILE has them. Device states go over byte
 
 OUT appears whole or not at all, and is read again before: it must be sound, with the same blocks, device states and
 description; RAM is compared page by page, but for a mapped-ram file made of a stream. A raw image is not read again, nor
-is what went to - or into a FIFO.
+is what went to - or into a FIFO. Of a multifd set the old OUT is removed, then the channels get their names, OUT last; so
+where there is an OUT, its channels are there. Channels of an older set that the new one has not are removed.
 
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
@@ -84,6 +96,8 @@ Examples:
   vmferry convert guest.mapped-ram - --to stream | ssh host 'cat > guest.migration'
   vmferry convert main guest.stream --channel channel0 --channel channel1
   vmferry convert /var/lib/libvirt/qemu/save/guest.save guest.stream
+  vmferry convert guest.mapped-ram guest --to multifd --channels 4 --multifd-compression zstd
+  vmferry convert none.stream old.stream --compat 7.2
   vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml
   vmferry convert large.mapped-ram smaller.mapped-ram
   vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram`,
@@ -98,7 +112,8 @@ Examples:
     });
 }
 
-function chooseForm(output: string, { to, block, xml, base, json, dropDescription }: ConvertOptions): Form {
+function chooseForm(output: string, options: ConvertOptions): Form {
+  const { to, block, xml, base, compat, json, dropDescription } = options;
   const suffix = Object.keys(suffixes).find((each) => output.endsWith(each));
   const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
   if (form === undefined) {
@@ -109,6 +124,10 @@ function chooseForm(output: string, { to, block, xml, base, json, dropDescriptio
   if (block !== undefined && form !== 'raw') throw new UsageError(`--block goes with --to raw, not with ${form}`);
   if (xml !== undefined && form !== 'libvirt') throw new UsageError(`--xml goes with --to libvirt, not with ${form}`);
   if (base !== undefined && form !== 'stream') throw new UsageError(`--base goes with --to stream, not with ${form}`);
+  checkMultifdOptions(form, options);
+  if (compat !== undefined && (form === 'mapped-ram' || form === 'raw')) {
+    throw new UsageError(`--compat goes with --to stream, multifd or libvirt, not with ${form}`);
+  }
   if (dropDescription === true && form === 'raw') throw new UsageError('--drop-description: a raw image has none');
   if (output !== '-') return form;
   if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
@@ -137,8 +156,12 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
   if (isPipe && form === 'mapped-ram') {
     throw new UsageError('a mapped-ram file needs random access: expected the name of a file to write');
   }
+  if (isPipe && form === 'multifd') {
+    throw new UsageError('a multifd set is several files: expected the name of a file to write');
+  }
   if (!isPipe) for (const input of base === undefined ? [file] : [file, base]) refuseInput(input, output);
   const head = form === 'libvirt' ? findTexts(file, options.xml) : undefined;
+  if (form === 'multifd') return convertToSet(file, output, options);
   if (form === 'raw') return extractInto(file, options.block as string, output, options);
   if (isPipe) return convertToPipe(inputs, output, head, options);
   // Opened first, so that a place that cannot be written to is known before a long read.
@@ -205,6 +228,7 @@ async function convertToFile(
       ? await convertToMappedRam(file, output, { description })
       : await convertToStream(file, appendTo(output), {
           description,
+          ...compatOf(options),
           makeScratch: () => openScratch(realpathSync(options.scratch)),
           begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
           ...(base === undefined ? {} : { base }),
@@ -223,25 +247,6 @@ async function convertToFile(
     await conversion.close();
   }
 }
-
-/** Reads what was written. It is not closed by that. */
-async function checkAgain(conversion: Conversion, output: ByteSource): Promise<void> {
-  const source = { ...sourceOf(output), close: async () => {} };
-  const copy = await openFile(source);
-  const progress = showProgress('verify', copy);
-  try {
-    await conversion.check(copy);
-  } finally {
-    progress.stop();
-    await copy.close();
-  }
-}
-
-const sourceOf = (output: ByteSource): Omit<ByteSource, 'close'> => ({
-  name: output.name,
-  size: output.size,
-  read: (target, position) => output.read(target, position),
-});
 
 /** Writes a stream in order, to standard output or into what cannot be replaced. It is not undone if it fails midway. */
 async function convertToPipe(
@@ -263,6 +268,7 @@ async function convertToPipe(
   try {
     const conversion = await convertToStream(file, sink, {
       description: options.dropDescription !== true,
+      ...compatOf(options),
       makeScratch: () => openScratch(realpathSync(options.scratch)),
       begin: (vm) => (texts === undefined ? undefined : encodeHead(texts, vm)),
       ...(base === undefined ? {} : { base }),
@@ -273,3 +279,5 @@ async function convertToPipe(
     await inPlace?.close();
   }
 }
+
+const compatOf = ({ compat }: ConvertOptions) => (compat === undefined ? {} : { compat });
