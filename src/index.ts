@@ -82,9 +82,12 @@ export type { Container, ContainerOptions } from './file/container.ts';
 export {
   Conversion,
   type ConvertedBlock,
+  type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
+  convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
@@ -120,6 +123,12 @@ export {
 } from './file/inspect.ts';
 export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+  type WrittenChannel,
+} from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export {
   type BlockPair,
@@ -187,7 +196,9 @@ export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
+  type RamWriter,
   type RawSection,
   type WritableDevice,
   type WritableVm,
@@ -208,8 +219,10 @@ export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-s
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
+  levelsOf,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';
