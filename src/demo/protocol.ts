@@ -54,32 +54,64 @@ export interface BlockView {
   usedLength: number;
   pageSize: number;
   pages: number;
-  /** What can be asked for with {@link Viewer.layer}; `difference` where a second file is given. */
+  /** Those that there are; `difference` is there for every second file. */
   layers: Layer[];
 }
 
 /**
- * A byte for each page of a block.
+ * What is known of each page of a block.
  *
- * - `state`: a number of {@link pageStates}: what the page's last record was. At once.
- * - `entropy`: 0 to 255 for 0 to 8 bits per byte; a zero or absent page has 0. All content is read.
- * - `pass`: in which pass the last record came, from 1; 0: none came; 255: in pass 255 or later. At once.
- * - `difference`: a number of {@link pageDifferences}, to the file `base`. All content of both is read.
+ * - `state`: what the page's last record was. Known at once.
+ * - `pass`: in which pass the last record came, from 1; 254: in that or later. Known at once.
+ * - `entropy`: bits per byte, 0 to 254 for 0 to 8. All content must be read: {@link Viewer.prepare}.
+ * - `difference` to the file `base`. All content of both must be read.
  */
 export type Layer = 'state' | 'entropy' | 'pass' | 'difference';
 
-/** Values of the layer `state`, by position. `discarded`: forgotten at the switchover to postcopy, and never sent again. */
+/** The classes of the layer `state`. `discarded`: forgotten at the switchover to postcopy, and never sent again. */
 export const pageStates = ['absent', 'zero', 'data', 'xbzrle', 'compressed', 'discarded'] as const;
 export type PageStateName = (typeof pageStates)[number];
 
-/** Values of the layer `difference`, by position. `not-compared`: only one of the files has the page, or its content. */
-export const pageDifferences = ['same', 'changed', 'became-zero', 'became-data', 'not-compared'] as const;
+/**
+ * The classes of the layer `difference`. `not-compared`: only one of the files has the page, or its content; `unknown`: not
+ * looked at yet.
+ */
+export const pageDifferences = ['same', 'changed', 'became-zero', 'became-data', 'not-compared', 'unknown'] as const;
 export type PageDifferenceName = (typeof pageDifferences)[number];
 
-/** Values of pages `first` to `first + values.length - 1`, as soon as they are known. */
-export interface LayerPart {
+/** A layer of a block; `base` is the file that `difference` is to. */
+export interface LayerQuery {
+  file: number;
+  block: number;
+  layer: Layer;
+  base?: number;
+}
+
+/** Cells of `pagesPerCell` pages each, from the page `first` on; the last ones of a block may have fewer, or none. */
+export interface MapQuery extends LayerQuery {
   first: number;
-  values: Uint8Array;
+  pagesPerCell: number;
+  /** At most 65,536. */
+  cells: number;
+}
+
+/** What is known so far of the cells of a map. */
+export type CellMap =
+  /** `state`, `difference`: pages by class, `classes` numbers for each cell; without pages all are 0. */
+  | { kind: 'classes'; classes: number; counts: Uint32Array }
+  /** `entropy` (mean of the pages with data), `pass` (the latest): a byte for each cell, 255: nothing is known, or no pages. */
+  | { kind: 'values'; values: Uint8Array };
+
+/** What is known of one page. */
+export interface PageFacts {
+  page: number;
+  state: PageStateName;
+  /** Undefined: never sent, or the order of pages says nothing. */
+  pass: number | undefined;
+  /** Bits per byte. */
+  entropy: number | undefined;
+  /** Where its bytes lie in the file, if they lie there as they are and it is known. */
+  fileOffset: number | undefined;
 }
 
 export interface RamBytes {
@@ -187,11 +219,11 @@ export interface Viewer {
   open(input: FileInput, options?: CallOptions): Promise<OpenedFile>;
   /** Ends what still runs on a file, and removes what was kept for it. */
   close(file: number, options?: CallOptions): Promise<void>;
-  /** A whole layer of a block; `onPart` gets it piece by piece where it takes time. `base` for `difference`. */
-  layer(
-    query: { file: number; block: number; layer: Layer; base?: number },
-    options?: CallOptions<LayerPart>,
-  ): Promise<Uint8Array>;
+  /** Makes a layer known. Maps may be asked for meanwhile: progress says that there is more to see. */
+  prepare(query: LayerQuery, options?: CallOptions): Promise<void>;
+  /** What is known of a layer, at once. */
+  map(query: MapQuery, options?: CallOptions): Promise<CellMap>;
+  page(query: { file: number; block: number; page: number }, options?: CallOptions): Promise<PageFacts>;
   /** Bytes of a block's final content, at most 16 MiB. The first call of a stream reads it through. */
   read(
     query: { file: number; block: number; offset: number; length: number },

@@ -6,7 +6,7 @@ import { type CallOptions, type Failure, type Progress, type Viewer, ViewerError
 
 /** One end of a channel: a worker as its page sees it, or the page as its worker does. */
 export interface Port {
-  postMessage(message: unknown, transfer: Transferable[]): void;
+  postMessage(message: unknown): void;
   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
 }
 
@@ -32,8 +32,8 @@ export type Handlers = {
 };
 
 const methods: readonly (keyof Viewer)[] = [
-  ...(['about', 'open', 'close', 'layer', 'read', 'bytes', 'search', 'devices', 'findDevices', 'deviceJson'] as const),
-  ...(['verify', 'diff', 'convert', 'exportBlock', 'release'] as const),
+  ...(['about', 'open', 'close', 'prepare', 'map', 'page', 'read', 'bytes', 'search'] as const),
+  ...(['devices', 'findDevices', 'deviceJson', 'verify', 'diff', 'convert', 'exportBlock', 'release'] as const),
 ];
 
 /** The viewer behind a port. */
@@ -41,7 +41,7 @@ export function connect(port: Port): Viewer {
   const calls = new Map<number, (answer: Answer) => void>();
   let last = 0;
   port.addEventListener('message', ({ data }: MessageEvent<Answer>) => calls.get(data.to)?.(data));
-  const send = (message: Call) => port.postMessage(message, []);
+  const send = (message: Call) => port.postMessage(message);
   const call = (method: keyof Viewer, query: unknown, options: AnyOptions = {}) =>
     new Promise((resolve, reject) => {
       const { signal, onProgress, onPart } = options;
@@ -75,7 +75,7 @@ export function connect(port: Port): Viewer {
 /** Answers the calls that come through a port. `describe` puts an error into words. */
 export function serve(port: Port, handlers: Handlers, describe: (error: unknown) => Failure): void {
   const running = new Map<number, AbortController>();
-  const answer = (message: Answer, transfer: Transferable[] = []) => port.postMessage(message, transfer);
+  const answer = (message: Answer) => port.postMessage(message);
   const run = async ({ call: to, method, query }: Extract<Call, { call: number }>) => {
     const controller = new AbortController();
     running.set(to, controller);
@@ -87,7 +87,7 @@ export function serve(port: Port, handlers: Handlers, describe: (error: unknown)
     try {
       const handler = handlers[method] as (query: unknown, context_: typeof context) => Promise<unknown>;
       const result = await handler(query, context);
-      answer({ to, result }, result instanceof Uint8Array ? [result.buffer as ArrayBuffer] : []);
+      answer({ to, result });
     } catch (error) {
       answer({ to, failure: controller.signal.aborted ? cancelled : describe(error) });
     } finally {

@@ -1,9 +1,11 @@
-/** Starts the worker that reads files, and gives what the page calls. */
+/** The worker that reads files, as the page calls it. */
 import type { Viewer } from './protocol.ts';
 import { connect } from './rpc.ts';
 
-/** `end` stops the worker, whatever it does, and with it what was opened. */
-export function startViewer(): Viewer & { end(): void } {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'vmferry' });
+/**
+ * `worker` runs `worker.ts`; a failure to start it is the caller's to notice. `end` stops it, whatever it does, and forgets
+ * what was opened.
+ */
+export function openViewer(worker: Worker): Viewer & { end(): void } {
   return { ...connect(worker), end: () => worker.terminate() };
 }
