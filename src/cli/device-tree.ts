@@ -1,7 +1,7 @@
 /** A device's state as a tree: the offset in the file, the name and the value of every field. */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
+import { HexDump, hexBytes } from '../words/hex-dump.ts';
 import { formatCount, formatHex, plural, printable } from './format.ts';
-import { HexDump, hexBytes } from './hex-dump.ts';
 
 /** Bytes that are shown on the line of their field, and in a dump below it. */
 const inlineBytes = 16;
