@@ -2,9 +2,9 @@
 import type { DevicesDiff, FactDiff, VmDiff } from '../file/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../file/diff-ram.ts';
 import type { DeviceDiff, FieldChange } from '../vm/device-diff.ts';
-import { describeValue } from './device-tree.ts';
+import { hexBytes } from '../words/hex-dump.ts';
+import { describeValue } from '../words/value-words.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
-import { hexBytes } from './hex-dump.ts';
 import { drawRows } from './page-map.ts';
 
 type Names = readonly [old: string, now: string];
