@@ -30,6 +30,12 @@ export default defineConfig({
     // The page's policy allows no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // The samples keep their names.
+    rollupOptions: {
+      output: {
+        assetFileNames: ({ names }) => `assets/[name]${names[0]?.endsWith('.bin') ? '' : '-[hash]'}[extname]`,
+      },
+    },
   },
   preview: { headers: isolated },
   server: { headers: isolated },

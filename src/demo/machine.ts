@@ -39,6 +39,7 @@ export class Machine {
     if (file.blocks.length > 0 && file.inspection.error === null) {
       const block = this.map.block.value;
       this.place.value = { kind: 'ram', of: 'file', block, offset: 0, length: 0 };
+      void this.#showFirstData(block);
     }
     if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
   }
@@ -82,6 +83,13 @@ export class Machine {
     this.stopComparing();
     this.map.end();
     void this.viewer.close(this.file.id).catch(() => {});
+  }
+
+  /** Zeros are no good sight to begin with. */
+  async #showFirstData(block: number): Promise<void> {
+    const begin = this.place.value;
+    const page = await this.map.firstDataPage().catch(() => undefined);
+    if (page !== undefined && this.place.value === begin) this.showRam(block, page * (this.map.view?.pageSize ?? 0));
   }
 
   #dropBase(): void {

@@ -33,6 +33,11 @@ export const layerClasses: Partial<Record<Layer, readonly PageClass[]>> = {
   difference: classesOf(pageDifferences),
 };
 
+/** Its colour as a style. */
+export function swatch(pageClass: PageClass | undefined): { background?: string } {
+  return pageClass === undefined || pageClass.isHollow ? {} : { background: `var(${pageClass.colour})` };
+}
+
 /** In which order the classes of a cell's pages are drawn, the most telling first. */
 export const drawingOrder: Partial<Record<Layer, readonly number[]>> = {
   state: [2, 3, 4, 1, 5, 0],

@@ -1,7 +1,19 @@
 /** What the RAM map shows: which block, by what it is coloured, and which page the cursor is on. */
 import { batch, signal } from '@preact/signals';
-import type { BlockView, CellMap, Layer, LayerQuery, OpenedFile, PageFacts, Viewer } from './protocol.ts';
+import {
+  type BlockView,
+  type CellMap,
+  type Layer,
+  type LayerQuery,
+  type OpenedFile,
+  type PageFacts,
+  pageStates,
+  type Viewer,
+} from './protocol.ts';
 import { Task } from './task.ts';
+
+/** Pages among which the first one with data is looked for. */
+const searchedPages = 1 << 16;
 
 export class MapModel {
   readonly block = signal(0);
@@ -53,6 +65,25 @@ export class MapModel {
 
   cells(first: number, pagesPerCell: number, cells: number): Promise<CellMap> {
     return this.#viewer.map({ ...this.#query(), first, pagesPerCell, cells });
+  }
+
+  /** The first page with data of the block, if it is near the beginning. */
+  async firstDataPage(): Promise<number | undefined> {
+    const block = this.block.value;
+    const cells = Math.min(this.view?.pages ?? 0, searchedPages);
+    if (cells === 0) return undefined;
+    const found = await this.#viewer.map({
+      file: this.file.id,
+      block,
+      layer: 'state',
+      first: 0,
+      pagesPerCell: 1,
+      cells,
+    });
+    if (found.kind !== 'classes') return undefined;
+    const data = pageStates.indexOf('data');
+    for (let page = 0; page < cells; page++) if ((found.counts[page * found.classes + data] ?? 0) > 0) return page;
+    return undefined;
   }
 
   facts(block: number, page: number): Promise<PageFacts> {

@@ -3,7 +3,7 @@
  * policy that the server sends with it, which is none on a plain one; one that comes from a blob has its maker's.
  */
 export function startWorker(script: string, name: string): Worker {
-  const { href } = new URL(script, document.baseURI);
+  const { href } = new URL(script, import.meta.url);
   const blob = new Blob([`import ${JSON.stringify(href)};`], { type: 'text/javascript' });
   const url = URL.createObjectURL(blob);
   const worker = new Worker(url, { type: 'module', name });

@@ -71,7 +71,7 @@ function useCaches(machine: Machine, place: BytesPlace): { cache: ByteCache; oth
   const isRam = place.kind === 'ram';
   const block = isRam ? place.block : -1;
   const source = place.kind === 'file' ? place.at.source : undefined;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a place within the same source needs no other cache
+  // A place within the same source needs no other cache.
   const caches = useMemo(() => {
     if (place.kind === 'file') return { cache: fileCache(machine, place), other: undefined };
     const [own, others] = isBase && base !== undefined ? [base, machine.file] : [machine.file, base];

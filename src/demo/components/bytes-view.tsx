@@ -27,7 +27,7 @@ const highest = 8_000_000;
 const wideLine = 79;
 
 export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) {
-  const scroller = useRef<HTMLDivElement>(null);
+  const scroller = useRef<HTMLElement>(null);
   const [room, setRoom] = useState({ lines: 20, isWide: true });
   const [line, setLine] = useState(0);
   const lastTop = useRef(0);
@@ -67,7 +67,7 @@ export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) 
     lastTop.current = element.scrollTop;
   };
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: only when it is told to go somewhere, or lines change their length
+  // Only when it is told to go somewhere, or lines change their length
   useEffect(() => {
     // The line stands a little below the top, so that what is before it is seen, too.
     const target = Math.floor(goTo.offset / perLine);
@@ -128,12 +128,11 @@ export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) 
     );
   }
   return (
-    <div
+    <section
       ref={scroller}
       class="bytes-view"
       // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also with keys
       tabIndex={0}
-      role="group"
       aria-label={label}
       data-test="bytes"
       onScroll={onScroll}
@@ -145,7 +144,7 @@ export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) 
       <span class="probe" aria-hidden="true">
         0000000000
       </span>
-    </div>
+    </section>
   );
 }
 

@@ -129,7 +129,6 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
   };
   return (
     <>
-      {/* biome-ignore lint/a11y/useFocusableInteractive: the focus is on its items */}
       <div ref={list} class="tree" role="tree" aria-label="State of the devices" data-test="tree" onKeyDown={onKeyDown}>
         {rows.map((row, i) => (
           <TreeItem

@@ -1,9 +1,7 @@
 /** The RAM map: which block, coloured by what, its legend, the map itself and what the cursor is on. */
-import { useEffect, useState } from 'preact/hooks';
-import { formatCount, formatHex, printable } from '../../words/format.ts';
-import { announce } from '../announce.ts';
-import { layerClasses, scaleSteps } from '../map-colours.ts';
-import type { Layer, PageFacts } from '../protocol.ts';
+import { printable } from '../../words/format.ts';
+import { layerClasses, scaleSteps, swatch } from '../map-colours.ts';
+import type { Layer } from '../protocol.ts';
 import { useMachine } from './machine-view.tsx';
 import { RamMap } from './ram-map.tsx';
 import { TaskLine } from './task-line.tsx';
@@ -31,7 +29,6 @@ export function MapPanel() {
           <Legend />
           <TaskLine task={map.preparing} what="reading pages" />
           <RamMap key={view.index} view={view} />
-          <CursorLine />
         </>
       )}
     </section>
@@ -86,10 +83,10 @@ function Legend() {
       <ul class="legend" aria-label="Legend">
         {classes
           .filter(({ name }) => !hidden.has(name) || isThere(name, file.inspection.ram.blocks[map.block.value]?.pages))
-          .map(({ name, colour, isHollow }) => (
-            <li key={name}>
-              <i class={isHollow ? 'is-hollow' : ''} style={{ background: `var(${colour})` }} />
-              {name}
+          .map((pageClass) => (
+            <li key={pageClass.name}>
+              <i class={pageClass.isHollow ? 'is-hollow' : ''} style={swatch(pageClass)} />
+              {pageClass.name}
             </li>
           ))}
       </ul>
@@ -101,7 +98,7 @@ function Legend() {
       {ends[0]}
       <span class="scale">
         {Array.from({ length: scaleSteps }, (_, step) => (
-          <i key={step} style={{ background: `var(--scale-${step})` }} />
+          <i key={step} class="step" style={{ background: `var(--scale-${step})` }} />
         ))}
       </span>
       {ends[1]}
@@ -111,39 +108,3 @@ function Legend() {
 
 const isThere = (name: string, pages: { compressed: number } | undefined) =>
   name === 'compressed' && (pages?.compressed ?? 0) > 0;
-
-/** What is known of the page under the cursor. */
-function CursorLine() {
-  const { map } = useMachine();
-  const [facts, setFacts] = useState<PageFacts | undefined>();
-  const [block, page, view] = [map.block.value, map.cursor.value, map.view];
-  const { value: revision } = map.revision;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: more may be known of the same page later
-  useEffect(() => {
-    let isStale = false;
-    void map.facts(block, page).then(
-      (found) => {
-        if (!isStale) setFacts(found);
-      },
-      () => {},
-    );
-    return () => {
-      isStale = true;
-    };
-  }, [map, block, page, revision]);
-  const text = facts === undefined || view === undefined ? '' : describePage(facts, view.pageSize);
-  useEffect(() => announce(text), [text]);
-  return (
-    <p class="cursor-line" data-test="cursor">
-      {text || ' '}
-    </p>
-  );
-}
-
-function describePage({ page, state, pass, entropy, fileOffset }: PageFacts, pageSize: number): string {
-  const parts = [`page ${formatCount(page)} at ${formatHex(page * pageSize)}`, state === 'xbzrle' ? 'XBZRLE' : state];
-  if (pass !== undefined) parts.push(`sent last in pass ${pass}`);
-  if (entropy !== undefined) parts.push(`${entropy.toFixed(2)} bits per byte`);
-  if (fileOffset !== undefined) parts.push(`in the file at ${formatHex(fileOffset)}`);
-  return parts.join(', ');
-}

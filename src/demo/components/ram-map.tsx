@@ -10,6 +10,7 @@ import { clampRow, farthestRow, layOut, type MapLayout, nearestRow, pageAt, rowF
 import { paintMap } from '../map-paint.ts';
 import type { BlockView, CellMap } from '../protocol.ts';
 import { theme } from '../theme.ts';
+import { CursorLine } from './cursor-line.tsx';
 import { useMachine } from './machine-view.tsx';
 import { usePinch } from './pinch.ts';
 
@@ -58,7 +59,7 @@ export function RamMap({ view }: { view: BlockView }) {
 
   // The cursor is moved from elsewhere, too: then it is brought into sight.
   const cursor = map.cursor.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the row may be left by scrolling, but not when the cursor moves
+  // The row may be left by scrolling, but not when the cursor moves
   useEffect(() => setTop(rowFor(layout, cursor, firstRow)), [cursor]);
 
   usePainted(canvas, layout, firstRow);
@@ -100,27 +101,28 @@ export function RamMap({ view }: { view: BlockView }) {
     <>
       <div class="map-room">
         <Addresses layout={layout} firstRow={firstRow} view={view} />
-        <div class="map-canvas">
-          <canvas
-            ref={canvas}
-            // biome-ignore lint/a11y/noNoninteractiveTabindex: it is a widget of its own, worked with keys
-            tabIndex={0}
-            role="application"
-            aria-roledescription="map of pages"
-            aria-label={`RAM map of ${view.idstr}, ${view.pages} pages`}
-            aria-describedby="map-keys"
-            data-test="map"
-            data-pages-per-row={pagesPerRow}
-            data-first-row={firstRow}
-            style={{ height: `${shownHeight}px`, touchAction: hasMore ? 'none' : 'pan-y' }}
-            onKeyDown={onKeyDown}
-            {...pinch}
-          />
+        <div
+          class="map-canvas"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: it is a widget of its own, worked with keys
+          tabIndex={0}
+          role="application"
+          aria-roledescription="map of pages"
+          aria-label={`RAM map of ${view.idstr}, ${view.pages} pages`}
+          aria-describedby="map-keys"
+          data-test="map"
+          data-pages-per-row={pagesPerRow}
+          data-first-row={firstRow}
+          style={{ height: `${shownHeight}px`, touchAction: hasMore ? 'none' : 'pan-y' }}
+          onKeyDown={onKeyDown}
+          {...pinch}
+        >
+          <canvas ref={canvas} />
         </div>
         {hasMore ? (
           <Position layout={layout} firstRow={firstRow} onRow={(row) => setTop(clampRow(layout, row))} />
         ) : null}
       </div>
+      <CursorLine />
       <div class="map-tools">
         <button type="button" onClick={() => zoom(1, cursor)} disabled={pagesPerRow <= nearestRow}>
           Zoom in
@@ -190,7 +192,7 @@ function usePainted(canvas: { current: HTMLCanvasElement | null }, layout: MapLa
   const what = [map.block.value, map.layer.value, map.base.value?.id, map.revision.value] as const;
   const { pagesPerRow, pagesPerCell, columns, visibleRows } = layout;
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: what the map is about is in the model
+  // What the map is about is in the model
   useEffect(() => {
     const number = ++asked.current;
     const count = visibleRows * columns;

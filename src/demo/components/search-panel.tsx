@@ -37,8 +37,8 @@ export function SearchPanel() {
   if (file.blocks.length === 0) return null;
   const result = task.state.value.kind === 'done' ? task.state.value.result : undefined;
   return (
-    <div class="search">
-      <form class="row" role="search" aria-label="Search in RAM" onSubmit={(event) => void search(event)}>
+    <search class="search">
+      <form class="row" aria-label="Search in RAM" onSubmit={(event) => void search(event)}>
         <label class="grow">
           <span>Find in RAM</span>
           <input
@@ -74,7 +74,7 @@ export function SearchPanel() {
       </form>
       <TaskLine task={task} what="searching" />
       {matches === undefined ? null : <Matches matches={matches} result={result} />}
-    </div>
+    </search>
   );
 }
 

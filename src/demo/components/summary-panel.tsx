@@ -1,7 +1,7 @@
 /** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
 import type { InspectedContainer } from '../../file/inspect.ts';
 import { formatBytes, formatCount, plural, printable } from '../../words/format.ts';
-import { layerClasses } from '../map-colours.ts';
+import { layerClasses, swatch } from '../map-colours.ts';
 import type { BlockView, OpenedFile } from '../protocol.ts';
 import { useMachine } from './machine-view.tsx';
 
@@ -160,7 +160,7 @@ function BlockCounts({ block }: { block: BlockView }) {
               <i
                 key={number}
                 class={classes[number]?.isHollow ? 'is-hollow' : ''}
-                style={{ flexGrow: count, background: `var(${classes[number]?.colour})` }}
+                style={{ flexGrow: count, ...swatch(classes[number]) }}
               />
             ),
           )}
