@@ -27,8 +27,6 @@ export class Machine {
   readonly comparison = new Task<Comparison>();
   /** What the bytes panel shows. */
   readonly place = signal<BytesPlace>({ kind: 'file', at: { offset: 0 }, length: 0 });
-  /** Offset of the first byte in sight there. */
-  readonly inSight = signal(0);
   #base: OpenedFile | undefined;
 
   constructor(viewer: Viewer, file: OpenedFile, earlier?: () => Promise<FileInput>) {
@@ -57,6 +55,7 @@ export class Machine {
       const diff = await this.viewer.diff({ base: base.id, file: this.file.id }, options);
       this.map.base.value = base;
       this.map.show('difference');
+      this.#showFirstDifference(diff);
       return { base, diff };
     });
   }
@@ -90,6 +89,13 @@ export class Machine {
     const begin = this.place.value;
     const page = await this.map.firstDataPage().catch(() => undefined);
     if (page !== undefined && this.place.value === begin) this.showRam(block, page * (this.map.view?.pageSize ?? 0));
+  }
+
+  #showFirstDifference({ ram }: VmDiff): void {
+    const found = ram?.blocks.find(({ ranges }) => ranges.length > 0);
+    const block = this.file.blocks.find(({ idstr }) => idstr === found?.idstr);
+    const range = found?.ranges[0];
+    if (block !== undefined && range !== undefined) this.showRam(block.index, range.first * block.pageSize);
   }
 
   #dropBase(): void {

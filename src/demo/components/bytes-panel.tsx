@@ -1,13 +1,13 @@
 /** Bytes of a RAM block, of the earlier file's, or of the file itself; where to go in them; search in RAM. */
-import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatHex, printable } from '../../words/format.ts';
 import { ByteCache } from '../byte-cache.ts';
 import type { BytesPlace } from '../bytes-place.ts';
 import type { Machine } from '../machine.ts';
-import { parseOffset } from '../parse-offset.ts';
 import type { OpenedFile } from '../protocol.ts';
 import { type BytesMode, BytesView } from './bytes-view.tsx';
 import { useMachine } from './machine-view.tsx';
+import { OffsetForm } from './offset-form.tsx';
 import { SearchPanel } from './search-panel.tsx';
 import { TaskLine } from './task-line.tsx';
 
@@ -18,12 +18,6 @@ export function BytesPanel() {
   const { cache, other } = useCaches(machine, place);
   const goTo = useMemo(() => ({ offset: offsetOf(place), length: place.length }), [place]);
   const label = describeSource(machine, place);
-  const onOffset = useCallback(
-    (offset: number) => {
-      machine.inSight.value = offset;
-    },
-    [machine],
-  );
   return (
     <section class="panel bytes-panel" id="bytes" aria-labelledby="bytes-title">
       <div class="panel-head">
@@ -41,7 +35,7 @@ export function BytesPanel() {
         </div>
       </div>
       <TaskLine task={cache.reading} what="reading" />
-      <BytesView {...{ cache, other, label, mode, goTo, onOffset }} />
+      <BytesView {...{ cache, other, label, mode, goTo }} />
       <p class="note" data-test="bytes-where">
         {label}
         {place.length > 0 ? `, ${formatHex(offsetOf(place))} and ${place.length} bytes on are marked` : ''}
@@ -147,40 +141,11 @@ function SourceChoice() {
 
 function GoTo() {
   const machine = useMachine();
-  const [text, setText] = useState('');
-  const [isWrong, setWrong] = useState(false);
-  const go = (event: Event) => {
-    event.preventDefault();
-    const offset = parseOffset(text);
-    setWrong(offset === undefined);
-    if (offset === undefined) return;
+  const go = (offset: number) => {
     const place = machine.place.value;
     if (place.kind === 'file') machine.showFile({ ...place.at, offset });
     else if (place.of === 'base') machine.place.value = { ...place, offset, length: 0 };
-    else machine.showRam(place.block, offset);
+    else machine.showRam(place.block, Math.min(offset, (machine.file.blocks[place.block]?.usedLength ?? 1) - 1));
   };
-  return (
-    <form onSubmit={go} class="go-to">
-      <label>
-        <span>At</span>
-        <input
-          type="text"
-          size={10}
-          value={text}
-          placeholder="0x7c00"
-          spellcheck={false}
-          autocomplete="off"
-          aria-invalid={isWrong}
-          data-test="go-to"
-          onInput={({ currentTarget }) => setText(currentTarget.value)}
-        />
-      </label>
-      <button type="submit">Go</button>
-      {isWrong ? (
-        <span class="wrong" role="alert">
-          not an offset: decimal or 0x hex, with K, M, G
-        </span>
-      ) : null}
-    </form>
-  );
+  return <OffsetForm placeholder="0x7c00" button="Go" onOffset={go} />;
 }

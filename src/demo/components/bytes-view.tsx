@@ -16,8 +16,6 @@ interface Props {
   mode: BytesMode;
   /** Where to go: an object of its own each time. */
   goTo: { offset: number; length: number };
-  /** Where the first line in sight begins. */
-  onOffset(offset: number): void;
 }
 
 const lineHeight = 18;
@@ -26,7 +24,7 @@ const highest = 8_000_000;
 /** Room for a line of 16 bytes, in characters. */
 const wideLine = 79;
 
-export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) {
+export function BytesView({ cache, other, label, mode, goTo }: Props) {
   const scroller = useRef<HTMLElement>(null);
   const [room, setRoom] = useState({ lines: 20, isWide: true });
   const [line, setLine] = useState(0);
@@ -80,8 +78,7 @@ export function BytesView({ cache, other, label, mode, goTo, onOffset }: Props) 
   useEffect(() => {
     cache.want(offset, length);
     other?.want(offset, length);
-    onOffset(offset);
-  }, [cache, other, offset, length, onOffset]);
+  }, [cache, other, offset, length]);
   // Read, so that new bytes are shown.
   void cache.revision.value;
   void other?.revision.value;

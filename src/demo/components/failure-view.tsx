@@ -2,6 +2,7 @@
 import { formatBytes, printable } from '../../words/format.ts';
 import type { Failure, FileInput } from '../protocol.ts';
 import { leave, openInput } from '../session.ts';
+import { OffsetForm } from './offset-form.tsx';
 import { FailureNote } from './failure-note.tsx';
 
 export function FailureView({ name, input, failure }: { name: string; input: FileInput; failure: Failure }) {
@@ -31,9 +32,20 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
           ))}
         </ul>
       )}
+      {failure.code === 'not-a-migration-stream' ? <BeginElsewhere input={input} /> : null}
       <button type="button" onClick={leave}>
         Open another file
       </button>
     </section>
+  );
+}
+
+/** For a stream with something before it. */
+function BeginElsewhere({ input }: { input: FileInput }) {
+  return (
+    <div class="begin-elsewhere">
+      <p>If something comes before the stream, say where the stream begins:</p>
+      <OffsetForm placeholder="4096" button="Open there" onOffset={(offset) => void openInput({ ...input, offset })} />
+    </div>
   );
 }
