@@ -1,9 +1,9 @@
-/** Takes the reader to the bytes that a click was about, where they are not in sight already. */
+/** Takes the reader to what a click was about, where it is not in sight already. */
 
 export function bringIntoSight(id: string): void {
   const element = document.getElementById(id);
   if (element === null) return;
-  const box = element.getBoundingClientRect();
-  const isInSight = box.top < innerHeight * 0.6 && box.bottom > innerHeight * 0.3;
-  if (!isInSight) element.scrollIntoView({ block: 'start' });
+  const { top, bottom } = element.getBoundingClientRect();
+  const seen = Math.min(bottom, innerHeight) - Math.max(top, 0);
+  if (seen < innerHeight / 3) element.scrollIntoView({ block: 'start' });
 }

@@ -1,5 +1,6 @@
 /** What the page is about at the moment: nothing, a file that is being opened, one that could not be, or a machine. */
 import { signal } from '@preact/signals';
+import { MigrationError } from '../wire/migration-error.ts';
 import { announce } from './announce.ts';
 import { Machine } from './machine.ts';
 import type { Failure, FileInput, OpenedFile } from './protocol.ts';
@@ -32,6 +33,16 @@ export async function openInput(input: FileInput, earlier?: () => Promise<FileIn
     }
     phase.value = { kind: 'failed', name, input, failure: value.failure };
     announce(`${name} could not be opened: ${value.failure.message}`);
+    return;
+  }
+  const { version, error } = file.inspection;
+  if (version === null && error !== null) {
+    // Nothing of it is a migration file: there is nothing to show.
+    void viewer.close(file.id).catch(() => {});
+    const { code, place, message: detail } = error;
+    const message = MigrationError.from(error).message;
+    phase.value = { kind: 'failed', name, input, failure: { kind: 'bad-input', message, code, place, detail } };
+    announce(`${name} could not be opened: ${message}`);
     return;
   }
   phase.value = { kind: 'open', machine: new Machine(viewer, file, earlier) };

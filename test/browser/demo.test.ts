@@ -85,7 +85,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   /** The lines of bytes that are in sight and read. */
   async function bytesInSight(page: Page): Promise<string[]> {
     await page.locator('.bytes-view .line').first().waitFor();
-    await page.waitForFunction("document.querySelector('.bytes-view .is-unread') === null");
+    await page.locator('.bytes-view .is-unread').first().waitFor({ state: 'detached' });
     return page.locator('.bytes-view .line').allTextContents();
   }
 
@@ -160,7 +160,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await page.locator('#map .progress-line').waitFor({ state: 'detached' });
     await part(page, 'device-search').fill('base_rtc');
     await part(page, 'device-matches').getByRole('button', { name: 'base_rtc' }).click();
-    expect(await page.locator('[role=treeitem][aria-selected=true]').textContent()).toContain('1795404179');
+    const chosen = page.locator('[role=treeitem][aria-selected=true]');
+    await expect.poll(() => chosen.textContent()).toContain('1795404179');
 
     await part(page, 'earlier').setInputFiles(earlier);
     const diff = part(page, 'diff');
@@ -263,8 +264,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     writeFileSync(path, 'no migration stream');
     const page = await show(plain);
     await openFiles(page, path);
-    const { stderr } = await runCli(['inspect', path]);
-    expect(stderr).toContain('not-a-migration-stream');
+    const { stdout } = await runCli(['inspect', path]);
+    expect(stdout).toContain('not-a-migration-stream');
     const text = await part(page, 'failure').textContent();
     expect(text).toContain('not-a-migration-stream');
     expect(text).toContain('expected the magic bytes "QEVM"');

@@ -37,13 +37,19 @@ export async function serveFolder(
     const given = files.get(inside.replace(/^files\//, ''));
     const body = given ?? (!inside.startsWith('..') && existsSync(file) ? readFileSync(file) : undefined);
     if (body === undefined) return response.writeHead(404).end();
-    const headers = { 'content-type': types[extname(file)] ?? 'application/octet-stream', ...(isIsolated ? isolation : {}) };
+    const headers = {
+      'content-type': types[extname(file)] ?? 'application/octet-stream',
+      ...(isIsolated ? isolation : {}),
+    };
     const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
     if (from === undefined) {
       return response.writeHead(200, { ...headers, 'accept-ranges': 'bytes', 'content-length': body.length }).end(body);
     }
     const last = Math.min(to === '' ? body.length - 1 : Number(to), body.length - 1);
-    const range = { 'content-range': `bytes ${from}-${last}/${body.length}`, 'content-length': last - Number(from) + 1 };
+    const range = {
+      'content-range': `bytes ${from}-${last}/${body.length}`,
+      'content-length': last - Number(from) + 1,
+    };
     return response.writeHead(206, { ...headers, ...range }).end(body.subarray(Number(from), last + 1));
   };
   const server = createServer(answer);

@@ -133,7 +133,8 @@ function factsAsJson({ file, verification }: Machine): Blob {
 
 async function mapPicture(): Promise<Blob> {
   const canvas = document.querySelector<HTMLCanvasElement>('#map canvas');
-  const blob = await new Promise<Blob | null>((resolve) => canvas?.toBlob(resolve, 'image/png') ?? resolve(null));
+  if (canvas === null) throw new Error('there is no map');
+  const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, 'image/png'));
   if (blob === null) throw new Error('the browser gave no picture of the map');
   return blob;
 }

@@ -2,8 +2,8 @@
 import { formatBytes, printable } from '../../words/format.ts';
 import type { Failure, FileInput } from '../protocol.ts';
 import { leave, openInput } from '../session.ts';
-import { OffsetForm } from './offset-form.tsx';
 import { FailureNote } from './failure-note.tsx';
+import { OffsetForm } from './offset-form.tsx';
 
 export function FailureView({ name, input, failure }: { name: string; input: FileInput; failure: Failure }) {
   const { snapshots } = failure;

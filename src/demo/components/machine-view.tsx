@@ -25,15 +25,13 @@ export function MachineView({ machine }: { machine: Machine }) {
     <OpenMachine.Provider value={machine}>
       <MachineBar />
       <div class="machine">
-        <div class="machine-main">
-          <SummaryPanel />
-          <MapPanel />
-          <DiffPanel />
-          <FindingsPanel />
-          <SectionsPanel />
-          <DevicesPanel />
-        </div>
+        <SummaryPanel />
+        <MapPanel />
         <BytesPanel />
+        <DiffPanel />
+        <FindingsPanel />
+        <SectionsPanel />
+        <DevicesPanel />
       </div>
     </OpenMachine.Provider>
   );

@@ -5,6 +5,7 @@
 import { useComputed, useSignalEffect } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { formatBytes, formatHex } from '../../words/format.ts';
+import { bringIntoSight } from '../jump.ts';
 import { readColours } from '../map-colours.ts';
 import { clampRow, farthestRow, layOut, type MapLayout, nearestRow, pageAt, rowFor } from '../map-layout.ts';
 import { paintMap } from '../map-paint.ts';
@@ -55,7 +56,10 @@ export function RamMap({ view }: { view: BlockView }) {
     setTop(to);
     return to !== from;
   };
-  const look = (page: number) => machine.showRam(view.index, page * view.pageSize);
+  const look = (page: number) => {
+    machine.showRam(view.index, page * view.pageSize);
+    bringIntoSight('bytes');
+  };
 
   // The cursor is moved from elsewhere, too: then it is brought into sight.
   const cursor = map.cursor.value;

@@ -1,6 +1,7 @@
 /** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
 import type { InspectedContainer } from '../../file/inspect.ts';
-import { formatBytes, formatCount, plural, printable } from '../../words/format.ts';
+import type { Finding } from '../../wire/migration-error.ts';
+import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { layerClasses, swatch } from '../map-colours.ts';
 import type { BlockView, OpenedFile } from '../protocol.ts';
 import { useMachine } from './machine-view.tsx';
@@ -10,6 +11,7 @@ export function SummaryPanel() {
   return (
     <section class="panel" id="summary" aria-labelledby="summary-title">
       <h3 id="summary-title">Summary</h3>
+      {file.inspection.error === null ? null : <BrokenOff error={file.inspection.error} />}
       <dl class="facts" data-test="facts">
         {factsOf(file).map(([name, value]) => (
           <div key={name}>
@@ -20,6 +22,20 @@ export function SummaryPanel() {
       </dl>
       <BlockTable />
     </section>
+  );
+}
+
+/** What stopped the reading. */
+function BrokenOff({ error: { code, message, place } }: { error: Finding }) {
+  return (
+    <div class="failure">
+      <p>
+        <b class="severity-error">error</b> <code>{code}</code>: {printable(message)} at {formatHex(place.offset)}
+      </p>
+      <p>
+        Shown is what could be read up to there; <a href="#findings">Findings</a> has the cause and what to do.
+      </p>
+    </div>
   );
 }
 
