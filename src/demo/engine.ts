@@ -36,7 +36,7 @@ export class Engine {
 
   readonly handlers: Handlers = {
     about: async () => {
-      const { variant } = await loadKernel({ arenaBytes: 0 });
+      const { variant } = await loadKernel({ arenaBytes: 1 << 16 });
       const memoryLimit = this.#scratch instanceof MemoryScratch ? this.#scratch.limit : 0;
       return { helpers: this.#lookers.helpers, kernel: variant, scratch: this.#scratch.kind, memoryLimit };
     },
@@ -214,7 +214,7 @@ export class Engine {
 /** @throws RangeError, SyntaxError for a pattern that is none */
 function patternOf({ pattern, kind, ignoreCase = false }: SearchQuery): SearchPattern {
   if (kind === 'hex') return hexPattern(pattern);
-  if (kind === 'regex') return new RegExp(pattern, ignoreCase ? 'i' : '');
+  if (kind === 'regex') return new RegExp(pattern, ignoreCase ? 'im' : 'm');
   return textPattern(pattern, { encoding: kind === 'utf16' ? 'utf-16le' : 'utf-8', ignoreCase });
 }
 
