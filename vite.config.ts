@@ -11,6 +11,17 @@ const licenses = () => ({
   },
 });
 
+/** The page writes nothing compressed: what would do that stays out of it. */
+const noEncoders = () => ({
+  name: 'no-encoders',
+  enforce: 'pre' as const,
+  load(id: string) {
+    return /src\/io\/(zstd-encoder|deflate)\.ts$/.test(id)
+      ? "throw new Error('the page compresses nothing');"
+      : undefined;
+  },
+});
+
 /** xz-decompress asks Node for what every browser has (tsup.config.ts). */
 const alias = { 'stream/web': new URL('./scripts/stream-web.mjs', import.meta.url).pathname };
 
@@ -22,7 +33,7 @@ export default defineConfig({
   base: './',
   resolve: { alias },
   plugins: [wasmBytes(), licenses()],
-  worker: { format: 'es', plugins: () => [wasmBytes()] },
+  worker: { format: 'es', plugins: () => [wasmBytes(), noEncoders()] },
   build: {
     outDir: '../../dist-demo',
     emptyOutDir: true,
@@ -30,6 +41,12 @@ export default defineConfig({
     // The page's policy allows no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // The samples keep their names.
+    rollupOptions: {
+      output: {
+        assetFileNames: ({ names }) => `assets/[name]${names[0]?.endsWith('.bin') ? '' : '-[hash]'}[extname]`,
+      },
+    },
   },
   preview: { headers: isolated },
   server: { headers: isolated },
