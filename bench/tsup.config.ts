@@ -1,7 +1,8 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts', files: 'bench/files.ts' },
+  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts', files: 'bench/files.ts', browser: 'bench/browser.ts' },
+  external: ['esbuild', 'playwright-core'],
   outDir: 'bench/build',
   format: 'esm',
   target: 'node20',
