@@ -137,8 +137,8 @@ describe('convert', () => {
   });
 
   it.each<[string, string[], RegExp]>([
-    ['no form', [xbzrle, 'OUT'], /expected --to stream\|mapped-ram\|raw\|libvirt/],
-    ['another form', [xbzrle, 'OUT', '--to', 'tar'], /Allowed choices are stream, mapped-ram, raw, libvirt/],
+    ['no form', [xbzrle, 'OUT'], /expected --to stream\|multifd\|mapped-ram\|raw\|libvirt/],
+    ['another form', [xbzrle, 'OUT', '--to', 'tar'], /Allowed choices are stream, multifd, mapped-ram, raw, libvirt/],
     ['no output', [xbzrle], /missing required argument 'OUT'/],
     ['a mapped-ram file for a pipe', [xbzrle, '-', '--to', 'mapped-ram'], /needs random access/],
     ['a raw image of no block', [xbzrle, 'OUT', '--to', 'raw'], /expected --block IDSTR/],
