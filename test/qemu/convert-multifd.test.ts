@@ -120,7 +120,7 @@ cases.push(
   {
     name: 'none sparc64 10.0, pages of 8 KiB',
     options: { version: '10.0', machine: 'none', target: 'sparc64', route: 'exec' },
-    ...{ compression: 'zstd', channels: 2 },
+    ...{ compression: 'zstd', channels: 2, args: ['--compat', '10.0'] },
   },
 );
 for (const type of ['pc-i440fx-8.0', 'pc-i440fx-8.1', 'pc-i440fx-8.2', 'pc-i440fx-9.0', 'pc-i440fx-9.2']) {
