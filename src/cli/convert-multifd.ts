@@ -114,7 +114,7 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
   }
   const channels = others.map(({ file }) => file);
   try {
-    if (options.verify) await checkAgain(conversion, main.file, channels);
+    if (options.verify) await checkAgain(conversion, main.file, { channels });
     return {
       ...{ source: file.source.name, output: main.path, form: 'multifd', conversion },
       length: main.file.size,

@@ -8,7 +8,9 @@ export interface Written {
   output: string;
   form: string;
   conversion: Conversion;
-  /** Bytes of the file. */
+  /** Where the stream begins in the file, if it does not begin it. */
+  offset?: number;
+  /** Bytes of the file, or from the offset on. */
   length: number;
   isVerified: boolean;
   /** Of a multifd set. */
@@ -33,7 +35,7 @@ export function warn({ blocks, format }: Conversion): void {
 }
 
 export function printWritten(written: Written, isJson: boolean): void {
-  const { source, output, form, conversion, length, isVerified, multifd } = written;
+  const { source, output, form, conversion, offset, length, isVerified, multifd } = written;
   const { blocks, vm } = conversion;
   warn(conversion);
   if (isJson) {
@@ -41,6 +43,7 @@ export function printWritten(written: Written, isJson: boolean): void {
       source,
       output,
       format: form,
+      ...(offset === undefined ? {} : { offset }),
       machine: vm.configuration?.machine ?? null,
       length,
       ...multifd,
@@ -62,7 +65,8 @@ export function printWritten(written: Written, isJson: boolean): void {
     plural(vm.devices.length, 'device state'),
     isVerified ? 'verified' : 'not verified',
   ];
-  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+  const at = offset === undefined ? '' : ` at ${offset}`;
+  process.stdout.write(`${printable(output)}${at}: ${facts.join(', ')}\n`);
   for (const channel of multifd?.channels ?? []) {
     const compression = multifd?.compression === 'none' ? '' : `, ${multifd?.compression}`;
     process.stdout.write(`${printable(channel.path)}: multifd channel, ${formatBytes(channel.length)}${compression}\n`);

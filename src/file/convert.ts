@@ -37,8 +37,8 @@ export interface ConvertFromVmOptions extends ConvertOptions, Pick<SavedVmOption
 }
 
 export interface ConvertToStreamOptions extends ConvertFromVmOptions {
-  /** Called when the VM is known, before anything is written: what it returns goes in front of the stream. */
-  begin?: (vm: SavedVm) => Uint8Array | undefined;
+  /** Called when the VM is known, before anything is written: it may write what goes in front of the stream. */
+  begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
   base?: MigrationFile;
 }
@@ -123,8 +123,7 @@ export async function convertToStream(
 ): Promise<Conversion> {
   const { begin, base, makeScratch } = options;
   return convertVm(file, 'stream', options, base === undefined ? undefined : makeScratch, async (vm, written) => {
-    const front = begin?.(vm);
-    if (front !== undefined) await output.write(front);
+    await begin?.(vm);
     return writeFrom(base, vm, output, written, makeScratch);
   });
 }

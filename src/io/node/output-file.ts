@@ -17,7 +17,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { NodeFile } from './file.ts';
+import { NodeFile, openDirect } from './file.ts';
 
 /** Paths and directories that are not finished yet. */
 const unfinished = new Set<string>();
@@ -42,6 +42,11 @@ function ignoreMissing(action: () => void): void {
 /** A short name: that of the target may be as long as names can be. */
 const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
 
+export interface OutputFileOptions {
+  /** Write whole pages past the page cache, where that can be done: `file.alignment` says whether it can. Default false. */
+  directIo?: boolean;
+}
+
 /** A file in the making. */
 export class OutputFile {
   readonly path: string;
@@ -49,7 +54,7 @@ export class OutputFile {
   readonly #target: string;
   readonly #temporary: string;
 
-  constructor(path: string) {
+  constructor(path: string, { directIo = false }: OutputFileOptions = {}) {
     this.path = path;
     // Through a link the file it leads to is replaced, not the link.
     this.#target = existsSync(path) ? realpathSync(path) : path;
@@ -57,7 +62,7 @@ export class OutputFile {
     unfinished.add(this.#temporary);
     try {
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-      this.file = new NodeFile(fd, path, 0);
+      this.file = new NodeFile(fd, path, 0, directIo ? openDirect(this.#temporary) : undefined);
     } catch (error) {
       unfinished.delete(this.#temporary);
       throw error;
