@@ -216,7 +216,7 @@ describe('any VM as a multifd set', () => {
         expect([ok, findings.map(({ code }) => code)]).toEqual([true, ['description-missing']]);
         expectPackets(set, pageSize, rules);
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
   });
 
