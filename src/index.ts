@@ -264,8 +264,8 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
-export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
-export { type Domain, findDomain } from './wire/libvirt-header.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
+export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {
   type Finding,
   type FindingCode,
