@@ -91,6 +91,7 @@ export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts'
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
+export { encodeFlow, FlowWriter, type FlowWriterOptions } from './file/flow-writer.ts';
 export {
   type InspectedBlock,
   type InspectedSection,

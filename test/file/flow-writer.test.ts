@@ -1,64 +1,77 @@
+/** Captures of real QEMU, decoded and encoded again: test/encode-again.ts says what is compared. */
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { encodeFlow, FlowWriter } from '../../src/file/flow-writer.ts';
-import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
-import { MemoryFile, open } from '../../src/node.ts';
-import { loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
-import { makeCopy } from './copy.ts';
-
-const spareBytes = writerArenaBytes;
-
-/** Where two pieces of bytes differ first; undefined if they are equal. */
-function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
-  if (Buffer.compare(a, b) === 0) return undefined;
-  for (let i = 0; i < Math.min(a.length, b.length); i++) if (a[i] !== b[i]) return i;
-  return Math.min(a.length, b.length);
-}
+import { encodeFlow, FlowWriter, MemoryFile, open, StreamWriter, writerArenaBytes } from '../../src/node.ts';
+import { ByteWriter } from '../../src/wire/byte-writer.ts';
+import { decodeReturnPath, encodeReturnMessage, type ReturnMessage, ReturnType } from '../../src/wire/return-path.ts';
+import { expectChannelAgain, expectMappedAgain, expectStreamAgain, expectStreamsAgain } from '../encode-again.ts';
+import { fixturePath, loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
+import { run } from '../wire/decoding.ts';
 
 const isMapped = ({ name }: { name: string }) => name.includes('mapped-ram');
+const fixtures = loadFixtures();
+const sink = { write: () => {} };
 
-describe('a Flow, written again', () => {
-  it.each(loadFixtures().filter((fixture) => !isMapped(fixture)))(
-    'is $name, byte for byte',
-    async ({ bytes, offset }) => {
-      const file = await open(bytes, { offset, spareBytes });
-      const copy = makeCopy();
-      const { length } = await encodeFlow(file, copy.sink);
-      await file.close();
-      expect(firstDifference(copy.bytes(), bytes.subarray(offset))).toBeUndefined();
-      expect(length).toBe(bytes.length - offset);
-    },
+describe('written again, byte for byte', () => {
+  it.each(fixtures.filter((fixture) => !isMapped(fixture)))('the stream $name', ({ bytes, offset }) =>
+    expectStreamAgain(bytes, offset),
   );
 
-  it.each(loadPartedFixtures())('is each of the files of $name, byte for byte', async (fixture) => {
-    const sources = { main: [fixture.bytes], resumeOf: fixture.resumeOf, preempt: fixture.preempt };
-    const files = Object.entries(sources).flatMap(([role, list]) =>
-      list.map((bytes, i) => ({ role, bytes, source: new MemoryFile(`${role} ${i}`, bytes), copy: makeCopy() })),
-    );
-    const sourcesOf = (wanted: string) => files.filter(({ role }) => role === wanted).map(({ source }) => source);
-    const file = await open(sourcesOf('main')[0] as MemoryFile, {
-      ...{ resumeOf: sourcesOf('resumeOf'), preempt: sourcesOf('preempt') },
-      spareBytes: spareBytes * files.length,
-    });
-    const outputs = files.map(({ copy, ...rest }) => {
-      const writer = new StreamWriter(file.kernel, copy.sink);
-      return { ...rest, copy, writer, again: new FlowWriter(writer) };
-    });
-    let current = outputs[0];
-    for await (const item of file.flow()) {
-      if (item.kind === 'source') current = outputs.find(({ source }) => source.name === item.origin.source);
-      else await current?.again.take(item);
-    }
-    await file.close();
-    for (const { role, bytes, copy, writer, again } of outputs) {
-      await writer.flush();
-      // The EOS of a preempt channel is not in the Flow.
-      if (role === 'preempt' && bytes.length === writer.length + 8) await again.eos();
-      await writer.flush();
-      // What broke off did so within a record, which is not there.
-      const lost = bytes.length - copy.bytes().length;
-      const isBroken = role === 'resumeOf' || (role === 'preempt' && fixture.resumeOf.length > 0);
-      expect(lost, role).toBeLessThan(isBroken ? 4096 + 8 + 256 : 1);
-      expect(firstDifference(copy.bytes(), bytes.subarray(0, copy.bytes().length)), role).toBeUndefined();
-    }
+  it.each(loadPartedFixtures())('each of the streams of $name', ({ bytes, resumeOf, preempt }) =>
+    expectStreamsAgain({ main: bytes, resumeOf, preempt }),
+  );
+
+  it.each(fixtures.filter(({ channels }) => channels.length > 0))('the channels of $name', ({ name, channels }) => {
+    for (const bytes of channels) expectChannelAgain(bytes, !name.endsWith('7.2'));
+  });
+
+  it.each(fixtures.filter(isMapped))('what the format fixes of $name', async ({ bytes, offset }) => {
+    expect(await expectMappedAgain(bytes, offset)).toBeGreaterThan(30);
+  });
+
+  it.each(readdirSync(fixturePath('')).filter((name) => /\.return(-\d+)?\.bin$/.test(name)))(
+    'the return path %s',
+    (name) => {
+      const bytes = new Uint8Array(readFileSync(fixturePath(name)));
+      const out = new ByteWriter();
+      run<ReturnMessage, void>(bytes, bytes.length, decodeReturnPath, (message) => {
+        const { type, offset, length, bitmapBytes = 0 } = message;
+        const end = offset + length - 8;
+        const bits = type === ReturnType.recvBitmap ? bytes.subarray(end - bitmapBytes, end) : undefined;
+        encodeReturnMessage(out, message, bits);
+      });
+      expect(bytes.length).toBeGreaterThan(0);
+      expect(Buffer.compare(out.bytes(), bytes)).toBe(0);
+    },
+  );
+});
+
+describe('a Flow cannot be written again', () => {
+  const find = (name: string) => fixtures.find((fixture) => fixture.name === name) as (typeof fixtures)[number];
+
+  it('of a mapped-ram file', async () => {
+    const file = await open(find('none-mapped-ram-10.0').bytes, { spareBytes: writerArenaBytes });
+    await expect(encodeFlow(file, sink)).rejects.toThrow(/expected a plain stream, got pages of "ram"/);
+  });
+
+  it('of a migration in several streams, as one', async () => {
+    const { bytes, channels } = find('pc-multifd-none-7.2');
+    const files = channels.map((channel, i) => new MemoryFile(`channel ${i}`, channel));
+    const file = await open(bytes, { channels: files, spareBytes: writerArenaBytes });
+    await expect(encodeFlow(file, sink)).rejects.toThrow(/expected one stream, got several/);
+  });
+
+  it('without room for the writer', async () => {
+    const file = await open(find('none-plain-10.0').bytes);
+    await expect(encodeFlow(file, sink)).rejects.toThrow(/arena of \d+ bytes is full/);
+  });
+
+  it('without the bytes of sections that it does not hold', async () => {
+    const file = await open(find('pc-dirty-bitmaps-10.0').bytes, { spareBytes: writerArenaBytes });
+    const again = new FlowWriter(new StreamWriter(file.kernel, sink));
+    const work = async () => {
+      for await (const item of file.flow()) await again.take(item);
+    };
+    await expect(work()).rejects.toThrow(/bytes of a section of "dirty-bitmap", got undefined/);
   });
 });
