@@ -30,7 +30,7 @@ export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
   footers?: boolean;
   /** Section id of `ram`: any that no other section has. Default 1. */
-  ramId?: number;
+  ramId?: number | undefined;
 }
 
 export class StreamWriter {

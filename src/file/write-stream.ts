@@ -5,30 +5,17 @@
  */
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
+import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { Framing } from '../vm/saved-vm.ts';
+import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
 import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
-/** A device's state, as far as it is written. */
-export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
-
-/** What is written: a `SavedVm`, or the parts of one that there are. */
-export interface WritableVm {
-  ram: RamReader;
-  configuration?: Configuration | undefined;
-  /** Bodies are written as they are. */
-  devices?: readonly WritableDevice[];
-  description?: Pick<Description, 'text'> | undefined;
-  /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
-  ignored?: readonly RamBlock[];
-  framing?: Framing;
-}
+export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
 
 /** A section of another iterable than RAM, from its type byte to its end, as it is to be written. */
 export interface RawSection {
@@ -78,18 +65,13 @@ export async function writeStream(
   output: ByteSink,
   { iterables = [], base, rules }: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
-  const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
+  const { ram, ignored = [] } = vm;
   if (base !== undefined) requireSameBlocks(base.blocks, ram.blocks);
   const arenaBytes = (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
   const kernel = await loadKernel({ arenaBytes });
-  const { footers, ramId = 1 } = framing;
-  const writer = new StreamWriter(kernel, output, { footers, ramId });
-  const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
-  await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+  const writer = new StreamWriter(kernel, output, vm.framing);
   const parts = (kind: SectionKind) => iterables.filter((section) => section.kind === kind);
-
-  const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
-  if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  const hasRam = await startStream(writer, vm);
   for (const { bytes } of parts('start')) await writer.raw(bytes);
   const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
   const replay = new Replay(kernel);
@@ -102,14 +84,42 @@ export async function writeStream(
   } else await writePasses(writer, replay, new ReplayChanges(kernel), base, ram, sent, blocks);
   await writer.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
-  if (rules?.switchoverStart ?? (framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart)) {
-    await writer.command(CommandCode.switchoverStart);
-  }
+  await announceSwitchover(writer, vm, rules);
   if (hasRam) await writer.endRam();
   for (const { bytes } of parts('end')) await writer.raw(bytes);
-  for (const device of devices) await writer.device(device);
-  await writer.finish(vm.description?.text);
+  await endStream(writer, vm);
   return { length: writer.length, blocks };
+}
+
+/** Writes what comes before the first page. Returns whether there is a section of RAM. */
+export async function startStream(
+  writer: StreamWriter,
+  { configuration, ram, framing = defaultFraming }: WritableVm,
+): Promise<boolean> {
+  const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
+  await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+  const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
+  if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  return hasRam;
+}
+
+/** Says where the source switches over, if its version does. */
+export async function announceSwitchover(
+  writer: StreamWriter,
+  { configuration, framing = defaultFraming }: WritableVm,
+  rules?: StreamRules,
+): Promise<void> {
+  const isOfMachine = framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart;
+  if (rules?.switchoverStart ?? isOfMachine) await writer.command(CommandCode.switchoverStart);
+}
+
+/** Writes what comes after the END of RAM. */
+export async function endStream(
+  writer: StreamWriter,
+  { devices = [], description }: Partial<SavedDevices>,
+): Promise<void> {
+  for (const device of devices) await writer.device(device);
+  await writer.finish(description?.text);
 }
 
 const makeCounts = (block: RamBlock): ReplayedBlock => ({

@@ -62,10 +62,12 @@ async function expectEqualRam(made: Capture, location: string, ignored: readonly
 }
 
 /** Encodes what was read again. */
-async function expectAgain({ file, offset, parts, multifdFiles, route, version }: Capture): Promise<void> {
+async function expectAgain(made: Capture): Promise<void> {
+  const { file, offset, parts, multifdFiles, route, version, parameters } = made;
   const bytes = new Uint8Array(readFileSync(file));
   const readAll = (files: readonly string[]) => files.map((each) => new Uint8Array(readFileSync(each)));
-  if (route === 'mapped-ram') await expectMappedAgain(bytes, offset);
+  const hasZeroPages = parameters['zero-page-detection'] === 'none';
+  if (route === 'mapped-ram') await expectMappedAgain(bytes, offset, hasZeroPages);
   else if (parts === undefined) await expectStreamAgain(bytes, offset);
   else await expectStreamsAgain({ main: bytes, resumeOf: readAll(parts.resumeOf), preempt: readAll(parts.preempt) });
   for (const channel of readAll(multifdFiles)) expectChannelAgain(channel, version !== '7.2');
