@@ -24,11 +24,12 @@ const throttleTrigger = 50;
 const forcedSyncMs = 5000;
 /** A period of dirtying is longer than this. */
 const periodMs = 1000;
-/** Beside a page in the stream: its header; a zero page; an XBZRLE page; the frame of a part of the ram section. */
+/** Beside a page in the stream: its header; a zero page; an XBZRLE page; a part of the ram section, before its pages and after. */
 const pageHeader = 8;
 const zeroRecord = 9;
 const xbzrleHeader = 11;
-const partFrame = 18;
+const partHeader = 5;
+const partEnd = 13;
 /** A packet of 512 KiB of pages has a header of 320 bytes and 8 bytes per page. */
 const packetShare = 8 + 320 / 128;
 /**
@@ -185,13 +186,13 @@ class Precopy {
   #send(budget: number, ms: number): void {
     const { bandwidth, compression } = this.#options;
     const { pageSize } = this.#memory;
-    let left = budget - partFrame;
+    let left = budget - partHeader;
     // Pages that the engines can compress in the time; zero pages among them cost nothing.
     const byTime =
       compression === undefined ? Number.POSITIVE_INFINITY : (compression.bytesPerSecond * ms) / 1000 / pageSize;
     const most = byTime / (this.#initial > 0 ? this.#dataShare : 1);
     let pages = most;
-    let bytes = partFrame;
+    let bytes = partHeader + partEnd;
     let sentPages = 0;
     const take = (available: number, cost: number): number => {
       // The budget is looked at before each page: the last goes beyond it.
