@@ -178,9 +178,13 @@ async function openChanges(
 }
 
 /** What a migration sends: pages that were never sent are zero for who sends them. */
-function sentMemory({ blocks, all }: MemoryMakeUp): PrecopyMemory {
+function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryMakeUp): PrecopyMemory {
   const zeroPages = all.zero + (all.absent ?? 0);
-  return { pageSize: blocks[0]?.pageSize ?? 4096, zeroPages, dataPages: all.pages - zeroPages };
+  const layout = parts.map((dataPages, i) => {
+    const pages = Math.min(pagesPerPart, all.pages - i * pagesPerPart);
+    return { dataPages, zeroPages: pages - dataPages };
+  });
+  return { pageSize: blocks[0]?.pageSize ?? 4096, zeroPages, dataPages: all.pages - zeroPages, layout };
 }
 
 function findDirtyings(
