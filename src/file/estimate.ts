@@ -8,6 +8,7 @@ import type { KernelVariant } from '../kernel/kernel.ts';
 import { samplePages as sampledPages } from '../vm/dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from '../vm/dirtying.ts';
 import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from '../vm/precopy-model.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import {
   breakEven,
   type CompressionFigure,
@@ -74,6 +75,8 @@ export interface Estimate {
   machine: string | null;
   target: Target & { channels: number };
   memory: MemoryMakeUp;
+  /** Blocks that the file does not have the content of (x-ignore-shared); they are counted nowhere. */
+  ignored: string[];
   /** What was looked at for entropy and compression: `groups` of the `of` groups of pages that are not zero. */
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
@@ -101,7 +104,8 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
   const vm = await openSavedVm(file, { makeScratch });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
-    const memory = await measureMakeUp(vm.ram, { sample, ...ofBuild });
+    const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
+    const memory = await measureMakeUp(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
     const machine = vm.configuration?.machine ?? null;
     const { groups, seen: of } = sample;
     const figures =
@@ -137,6 +141,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
       machine,
       target,
       memory,
+      ignored: vm.ignored.map(({ idstr }) => idstr),
       sample: { groups: groups.length, of, bytes: groups.reduce((sum, { bytes }) => sum + bytes.length, 0), seed },
       entropy,
       compression,
