@@ -84,12 +84,33 @@ export type { ConvergenceVerdict, ModeEstimate, Target } from './file/convergenc
 export {
   Conversion,
   type ConvertedBlock,
+  type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
+  convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
+export {
+  type DevicesDiff,
+  type DiffOptions,
+  diff,
+  diffDevices,
+  diffVms,
+  type FactDiff,
+  type VmDiff,
+} from './file/diff.ts';
+export {
+  type BlockDiff,
+  type DiffRamOptions,
+  diffRam,
+  isSameRam,
+  type MapCell,
+  type PageChanges,
+  type RamDiff,
+} from './file/diff-ram.ts';
 export {
   type Estimate,
   type EstimatedCompression,
@@ -109,6 +130,7 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
+export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export {
   type BlockMakeUp,
@@ -117,8 +139,26 @@ export {
   measureMakeUp,
   type PageMakeUp,
 } from './file/memory-make-up.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+  type WrittenChannel,
+} from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
+export {
+  type BlockPair,
+  isBitSet,
+  type MatchedBlocks,
+  matchBlocks,
+  PagePairs,
+  type PairGap,
+  type PairSpan,
+  type PairWindow,
+  pagePairsArenaBytes,
+} from './file/page-pairs.ts';
+export type { PageRange } from './file/page-ranges.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
   type BytePattern,
@@ -175,13 +215,17 @@ export {
   search,
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
-export { Staging } from './file/staging.ts';
+export { Staging, stagingArenaBytes } from './file/staging.ts';
 export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './file/stream-rules.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
+  type RamWriter,
   type RawSection,
+  type WritableDevice,
   type WritableVm,
   type WriteStreamOptions,
   type WrittenBlock,
@@ -200,14 +244,17 @@ export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-s
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
+  levelsOf,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './vm/device-diff.ts';
 export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
 export { deviceToJson } from './vm/device-json.ts';
 export {

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addCheck } from './check.ts';
 import { addConvert } from './convert.ts';
+import { addDiff } from './diff.ts';
 import { addEstimate } from './estimate.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
@@ -24,13 +25,14 @@ FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset
 stream, a mapped-ram file, a libvirt save image, or one of these compressed by gzip, bzip2, xz, lzop or zstd;
 DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id. With --channel for each channel of a
 multifd migration, FILE is its main stream.
-Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
+Exit codes: 0 fine, 1 the input is bad (diff: not the same), 2 usage or tool error, 130 interrupted.
 
 Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry convert guest.migration guest.mapped-ram
+  vmferry diff before.migration after.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
@@ -46,6 +48,7 @@ addVerify(program);
 addCheck(program);
 addExtract(program);
 addConvert(program);
+addDiff(program);
 addRead(program);
 addSearch(program);
 addEstimate(program);

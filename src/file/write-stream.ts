@@ -16,12 +16,15 @@ import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-ch
 import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
+/** A device's state, as far as it is written. */
+export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
+
 /** What is written: a `SavedVm`, or the parts of one that there are. */
 export interface WritableVm {
   ram: RamReader;
   configuration?: Configuration | undefined;
   /** Bodies are written as they are. */
-  devices?: readonly Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>[];
+  devices?: readonly WritableDevice[];
   description?: Pick<Description, 'text'> | undefined;
   /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
   ignored?: readonly RamBlock[];
