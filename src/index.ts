@@ -115,6 +115,7 @@ export {
   type Estimate,
   type EstimatedCompression,
   type EstimateOptions,
+  type EstimateStep,
   estimate,
   estimateDefaults,
 } from './file/estimate.ts';

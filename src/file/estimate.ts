@@ -60,7 +60,11 @@ export interface EstimateOptions {
   levels?: readonly CompressionWish[] | undefined;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
+  /** Called when a step of the work begins: FILE is read, the sample compressed, the later save read and compared. */
+  begin?: ((step: EstimateStep) => void) | undefined;
 }
+
+export type EstimateStep = 'read' | 'compress' | 'compare';
 
 export interface EstimatedCompression extends CompressionFigure {
   /** With all channels: the bandwidth in bytes/s below which it pays. 0: never. */
@@ -94,13 +98,14 @@ export interface Estimate {
  * @throws MigrationError if a file is bad; RangeError for options that cannot be, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
-  const { later, makeScratch, codecs, clock, levels = usualLevels, variant } = options;
+  const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
   const target = checkTarget(options);
   const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
   checkInteger('samplePages', samplePages, sampledPages.least, sampledPages.most);
   checkInteger('sample', wanted, groupBytes, sampleBytes.most);
   if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
+  begin?.('read');
   const vm = await openSavedVm(file, { makeScratch });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
@@ -108,6 +113,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
     const memory = await measureMakeUp(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
     const machine = vm.configuration?.machine ?? null;
     const { groups, seen: of } = sample;
+    begin?.('compress');
     const figures =
       groups.length === 0 ? [] : await measureCompression(groups, levels, { codecs, clock, population: of });
     const compression = figures.map((figure) => ({
@@ -116,6 +122,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
       gain: gainOf(figure, target.channels, target.bandwidth),
     }));
     const entropy = measureEntropy(groups);
+    if (later !== undefined) begin?.('compare');
     const changes =
       later === undefined
         ? undefined
