@@ -82,12 +82,33 @@ export type { Container, ContainerOptions } from './file/container.ts';
 export {
   Conversion,
   type ConvertedBlock,
+  type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
+  convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
+export {
+  type DevicesDiff,
+  type DiffOptions,
+  diff,
+  diffDevices,
+  diffVms,
+  type FactDiff,
+  type VmDiff,
+} from './file/diff.ts';
+export {
+  type BlockDiff,
+  type DiffRamOptions,
+  diffRam,
+  isSameRam,
+  type MapCell,
+  type PageChanges,
+  type RamDiff,
+} from './file/diff-ram.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
@@ -103,7 +124,25 @@ export {
 } from './file/inspect.ts';
 export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+  type WrittenChannel,
+} from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export {
+  type BlockPair,
+  isBitSet,
+  type MatchedBlocks,
+  matchBlocks,
+  PagePairs,
+  type PairGap,
+  type PairSpan,
+  type PairWindow,
+  pagePairsArenaBytes,
+} from './file/page-pairs.ts';
+export type { PageRange } from './file/page-ranges.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
   type BytePattern,
@@ -159,7 +198,9 @@ export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
 export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './file/write-guest.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
+  type RamWriter,
   type RawSection,
   type WritableDevice,
   type WritableVm,
@@ -188,14 +229,17 @@ export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-s
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
+  levelsOf,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { StreamSource } from './io/stream-source.ts';
 export * from './kernel/index.ts';
+export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './vm/device-diff.ts';
 export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
 export { deviceToJson } from './vm/device-json.ts';
 export {

@@ -13,6 +13,8 @@ export interface Written {
   /** Bytes of the file, or from the offset on. */
   length: number;
   isVerified: boolean;
+  /** Of a multifd set. */
+  multifd?: { compression: string; channels: readonly { path: string; length: number }[] };
 }
 
 /** What is not as one would expect of a whole VM. */
@@ -24,7 +26,7 @@ export function warn({ blocks, format }: Conversion): void {
         `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
       );
     } else if (absentPages > 0) {
-      const then = format === 'stream' ? 'are not sent again' : 'have become zero pages';
+      const then = format === 'mapped-ram' ? 'have become zero pages' : 'are not sent again';
       process.stderr.write(
         `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
       );
@@ -33,7 +35,7 @@ export function warn({ blocks, format }: Conversion): void {
 }
 
 export function printWritten(written: Written, isJson: boolean): void {
-  const { source, output, form, conversion, offset, length, isVerified } = written;
+  const { source, output, form, conversion, offset, length, isVerified, multifd } = written;
   const { blocks, vm } = conversion;
   warn(conversion);
   if (isJson) {
@@ -44,6 +46,7 @@ export function printWritten(written: Written, isJson: boolean): void {
       ...(offset === undefined ? {} : { offset }),
       machine: vm.configuration?.machine ?? null,
       length,
+      ...multifd,
       blocks,
       devices: vm.devices.length,
       hasDescription: vm.description !== undefined,
@@ -64,6 +67,10 @@ export function printWritten(written: Written, isJson: boolean): void {
   ];
   const at = offset === undefined ? '' : ` at ${offset}`;
   process.stdout.write(`${printable(output)}${at}: ${facts.join(', ')}\n`);
+  for (const channel of multifd?.channels ?? []) {
+    const compression = multifd?.compression === 'none' ? '' : `, ${multifd?.compression}`;
+    process.stdout.write(`${printable(channel.path)}: multifd channel, ${formatBytes(channel.length)}${compression}\n`);
+  }
 }
 
 /** What the second pass has, if there is one. */

@@ -2,53 +2,30 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { type Conversion, convertToMappedRam, convertToStream } from '../file/convert.ts';
-import { type MigrationFile, openFile } from '../file/open.ts';
-import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
-import { nodeDecompress } from '../io/node/decompress.ts';
+import { convertToMappedRam, convertToStream } from '../file/convert.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { streamVersions } from '../file/stream-rules.ts';
+import { appendTo, type ByteSink } from '../io/byte-source.ts';
 import { type OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import { open } from '../node.ts';
-import { type LibvirtFormat, libvirtFormats } from '../wire/libvirt-header.ts';
+import { libvirtFormats } from '../wire/libvirt-header.ts';
+import { checkAgain } from './convert-check.ts';
+import { type ConvertOptions, chooseForm, type Form, forms } from './convert-form.ts';
 import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts } from './convert-libvirt.ts';
+import { addMultifdOptions, convertToSet } from './convert-multifd.ts';
 import { printWritten, type Written, warn } from './convert-report.ts';
 import { isRegularTarget, openTarget, type Place, parseTarget } from './convert-target.ts';
 import { extractInto, refuseInput } from './extract.ts';
-import { addInput, type InputOptions, withFile } from './input.ts';
-import { showProgress } from './progress.ts';
+import { addInput, withFile } from './input.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-const forms = ['stream', 'mapped-ram', 'raw', 'libvirt'] as const;
-type Form = (typeof forms)[number];
-
-/** Suffixes that say which form is meant. */
-const suffixes: Record<string, Form> = {
-  '.stream': 'stream',
-  '.migration': 'stream',
-  '.mapped-ram': 'mapped-ram',
-  '.raw': 'raw',
-};
-
-interface ConvertOptions extends InputOptions {
-  to?: Form;
-  block?: string;
-  xml?: string;
-  libvirtFormat?: LibvirtFormat;
-  directIo?: boolean;
-  base?: string;
-  dropDescription?: boolean;
-  /** False with --no-verify. */
-  verify: boolean;
-  scratch: string;
-  json?: boolean;
-}
-
 export function addConvert(program: Command): void {
-  addInput(program.command('convert'))
+  const command = addInput(program.command('convert'))
     .argument('<OUT>', 'the file to write; - for standard output')
     .description(
-      'Write a migration in another form: a plain stream, a mapped-ram file, a raw image, a libvirt save image.',
+      'Write a migration in another form: a plain stream, a multifd set, a mapped-ram file, a raw image, a libvirt save image.',
     )
     .addOption(new Option('--to <FORM>', 'the form of OUT; needed unless its suffix says it').choices(forms))
     .option('--block <IDSTR>', 'with --to raw: the RAM block, such as pc.ram')
@@ -63,6 +40,13 @@ export function addConvert(program: Command): void {
       '--base <OLD>',
       'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
     )
+    .addOption(
+      new Option(
+        '--compat <VERSION>',
+        'with --to stream, multifd or libvirt: the QEMU that is to load it, where its machine type does not tell (none, those of distributions)',
+      ).choices(streamVersions),
+    );
+  addMultifdOptions(command)
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'do not read OUT again and hold it against FILE before it gets its name')
     .addOption(
@@ -74,6 +58,7 @@ export function addConvert(program: Command): void {
       `
 FORM        suffix of OUT         what it is for
 stream      .stream, .migration   any QEMU that knows the machine: -incoming 'exec:cat OUT'
+multifd     none says it          the main stream as OUT, RAM as OUT.0, OUT.1 and so on: to be sent over one connection each
 mapped-ram  .mapped-ram           QEMU 9.0 and later with the capability mapped-ram: -incoming file:OUT
 raw         .raw                  one RAM block, as extract writes it
 libvirt     none says it          a save image: XML and cookie of FILE, then the stream in any of libvirt's formats
@@ -85,7 +70,8 @@ OUT may be PATH,offset=N: a stream or mapped-ram file behind the first N bytes o
 
 OUT appears whole or not at all, and is read again before: it must be sound, with the same blocks, device states and
 description; RAM is compared page by page, but for a mapped-ram file made of a stream. A raw image is not read again, nor
-is what went to - or into a FIFO.
+is what went to - or into a FIFO. Of a multifd set the old OUT is removed, then the channels get their names, OUT last; so
+where there is an OUT, its channels are there. Channels of an older set that the new one has not are removed.
 
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
@@ -95,6 +81,8 @@ Examples:
   vmferry convert guest.mapped-ram - --to stream | ssh host 'cat > guest.migration'
   vmferry convert main guest.stream --channel channel0 --channel channel1
   vmferry convert /var/lib/libvirt/qemu/save/guest.save guest.stream
+  vmferry convert guest.mapped-ram guest --to multifd --channels 4 --multifd-compression zstd
+  vmferry convert none.stream old.stream --compat 7.2
   vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml --libvirt-format zstd
   vmferry convert large.mapped-ram smaller.mapped-ram
   vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram`,
@@ -107,35 +95,6 @@ Examples:
         withBase(options.base, (base) => convert({ file, base }, output, form, options)),
       );
     });
-}
-
-function chooseForm(output: string, options: ConvertOptions): Form {
-  const { to, block, xml, libvirtFormat, directIo, base, json, dropDescription } = options;
-  const { path, offset } = parseTarget(output);
-  const suffix = Object.keys(suffixes).find((each) => path.endsWith(each));
-  const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
-  if (form === undefined) {
-    throw new UsageError(`expected --to ${forms.join('|')}, since the name ${output} does not say the form`);
-  }
-  if (form === 'raw' && block === undefined)
-    throw new UsageError('expected --block IDSTR: the RAM block of a raw image');
-  if (block !== undefined && form !== 'raw') throw new UsageError(`--block goes with --to raw, not with ${form}`);
-  if (xml !== undefined && form !== 'libvirt') throw new UsageError(`--xml goes with --to libvirt, not with ${form}`);
-  if (libvirtFormat !== undefined && form !== 'libvirt') {
-    throw new UsageError(`--libvirt-format goes with --to libvirt, not with ${form}`);
-  }
-  if (directIo === true && form !== 'mapped-ram') {
-    throw new UsageError(`--direct-io goes with --to mapped-ram, not with ${form}`);
-  }
-  if (offset !== undefined && form !== 'stream' && form !== 'mapped-ram') {
-    throw new UsageError(`an offset goes with --to stream or mapped-ram, not with ${form}`);
-  }
-  if (base !== undefined && form !== 'stream') throw new UsageError(`--base goes with --to stream, not with ${form}`);
-  if (dropDescription === true && form === 'raw') throw new UsageError('--drop-description: a raw image has none');
-  if (output !== '-') return form;
-  if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
-  if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the bytes, got a terminal');
-  return form;
 }
 
 /** What is converted, and what is sent before it. */
@@ -161,8 +120,12 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
     const what = form === 'mapped-ram' ? 'a mapped-ram file' : 'a sparse image';
     throw new UsageError(`${what} needs random access: expected the name of a file to write`);
   }
+  if (isPipe && form === 'multifd') {
+    throw new UsageError('a multifd set is several files: expected the name of a file to write');
+  }
   if (!isPipe) for (const input of base === undefined ? [file] : [file, base]) refuseInput(input, place.path);
   const texts = form === 'libvirt' ? findTexts(file, options.xml, options.libvirtFormat ?? 'raw') : undefined;
+  if (form === 'multifd') return convertToSet(file, output, options);
   if (form === 'raw') return extractInto(file, options.block as string, output, options);
   if (isPipe) return convertToPipe(inputs, output, texts, options);
   // Opened first, so that a place that cannot be written to is known before a long read.
@@ -193,7 +156,7 @@ async function convertToFile(
         ? await convertToLibvirtFile(file, output, texts, streamOptions(inputs, options))
         : await convertToStream(file, appendTo(output, offset), streamOptions(inputs, options));
   try {
-    if (options.verify) await checkAgain(conversion, output, offset);
+    if (options.verify) await checkAgain(conversion, output, { offset });
     const { length } = conversion;
     return {
       ...{ source: file.source.name, output: path, form, conversion },
@@ -205,29 +168,11 @@ async function convertToFile(
   }
 }
 
-const streamOptions = ({ base }: Inputs, { dropDescription, scratch }: ConvertOptions) => ({
+const streamOptions = ({ base }: Inputs, { compat, dropDescription, scratch }: ConvertOptions) => ({
   description: dropDescription !== true,
   makeScratch: () => openScratch(realpathSync(scratch)),
+  ...(compat === undefined ? {} : { compat }),
   ...(base === undefined ? {} : { base }),
-});
-
-/** Reads what was written. It is not closed by that. */
-async function checkAgain(conversion: Conversion, output: ByteSource, offset: number): Promise<void> {
-  const source = { ...sourceOf(output), close: async () => {} };
-  const copy = await openFile(source, { offset, decompress: nodeDecompress });
-  const progress = showProgress('verify', copy);
-  try {
-    await conversion.check(copy);
-  } finally {
-    progress.stop();
-    await copy.close();
-  }
-}
-
-const sourceOf = (output: ByteSource): Omit<ByteSource, 'close'> => ({
-  name: output.name,
-  size: output.size,
-  read: (target, position) => output.read(target, position),
 });
 
 /** Writes a stream in order, to standard output or into what cannot be replaced. It is not undone if it fails midway. */

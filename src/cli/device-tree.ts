@@ -130,7 +130,7 @@ class Tree {
 }
 
 /** A number as fits: small ones decimal, larger ones in hex as well. */
-function describeValue(type: string, value: StateValue): string {
+export function describeValue(type: string, value: StateValue): string {
   if (value === null) return 'NULL';
   if (type === 'timer') return value === -1 ? 'not armed' : `${(Number(value) / 1e9).toFixed(6)} s`;
   if (typeof value !== 'number' && typeof value !== 'bigint') return String(value);

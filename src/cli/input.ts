@@ -16,7 +16,7 @@ export interface InputOptions {
 }
 
 /** Takes an option that may be given more than once. */
-const collect = (value: string, list: string[] = []): string[] => [...list, value];
+export const collect = (value: string, list: string[] = []): string[] => [...list, value];
 
 /** Gives a command its argument FILE and the options that say what belongs to it. */
 export function addInput(command: Command): Command {
@@ -39,20 +39,28 @@ export function addInput(command: Command): Command {
     .option('--return-path <FILE>', 'capture of what the destination answered, for display (repeatable)', collect);
 }
 
-/** Opens `location`, runs `work` on it with a progress line, and closes it. */
-export async function withFile<Result>(
-  verb: string,
+/** Opens `location` with what belongs to it. @throws UsageError for a terminal, and too many channels */
+export function openInput(
   location: string,
   { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] }: InputOptions,
-  work: (file: MigrationFile) => Promise<Result>,
-): Promise<Result> {
+): Promise<MigrationFile> {
   if ([location, ...channels].includes('-') && process.stdin.isTTY === true) {
     throw new UsageError('expected a migration stream on standard input, got a terminal');
   }
   if (channels.length > maxChannels) {
     throw new UsageError(`expected at most ${maxChannels} channels, got ${channels.length}`);
   }
-  const file = await open(location, { channels, resumeOf, preempt, returnPath });
+  return open(location, { channels, resumeOf, preempt, returnPath });
+}
+
+/** Opens `location`, runs `work` on it with a progress line, and closes it. */
+export async function withFile<Result>(
+  verb: string,
+  location: string,
+  options: InputOptions,
+  work: (file: MigrationFile) => Promise<Result>,
+): Promise<Result> {
+  const file = await openInput(location, options);
   const progress = showProgress(verb, file);
   try {
     return await work(file);

@@ -24,6 +24,7 @@ import { describeContainer, describeSnapshots, libvirtText } from './containers.
 import { showDevices } from './devices.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { drawRows, mapCells } from './page-map.ts';
 import { ExitCode } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { describeFinding } from './verify.ts';
@@ -356,9 +357,6 @@ function isSameIterable(a: InspectedSection, b: InspectedSection | undefined): b
   return a.id === b?.id && a.source === b.source;
 }
 
-const mapColumns = 64;
-const mapCells = mapColumns * 16;
-
 /** A map of memory: each character is a range of pages, drawn as what most of them are. */
 function drawMap(cells: number[][], format: Inspection['format']): string {
   const paint = painter(process.stdout);
@@ -373,14 +371,6 @@ function drawMap(cells: number[][], format: Inspection['format']): string {
     if (data > 0) return paint('blue', '▒');
     return (kinds[PageKind.absent] ?? 0) * 2 > sum ? empty : paint('dim', '·');
   };
-  const rows: string[] = [];
-  for (let i = 0; i < cells.length; i += mapColumns)
-    rows.push(
-      `  |${cells
-        .slice(i, i + mapColumns)
-        .map(draw)
-        .join('')}|`,
-    );
   const blank = format === 'mapped-ram' ? '' : ', blank absent';
-  return `${rows.join('\n')}\n  about ${plural(pagesPerCell, 'page')} a character: · zero, █ data, ▒ some data, x XBZRLE${blank}`;
+  return `${drawRows(cells.map(draw))}\n  about ${plural(pagesPerCell, 'page')} a character: · zero, █ data, ▒ some data, x XBZRLE${blank}`;
 }

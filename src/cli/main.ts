@@ -2,14 +2,20 @@
 /** The command line: reads the arguments and hands over to one file per command. */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { addCheck } from './check.ts';
-import { addConvert } from './convert.ts';
-import { addExtract } from './extract.ts';
-import { addInspect } from './inspect.ts';
-import { addRead } from './read.ts';
 import { ExitCode, handleSignals, idle, isReaderGone, reportError } from './run.ts';
-import { addSearch } from './search.ts';
-import { addVerify } from './verify.ts';
+
+/** What each command is added to a program by. Only the one that is asked for is loaded. */
+const commands: Record<string, () => Promise<(program: Command) => void>> = {
+  inspect: async () => (await import('./inspect.ts')).addInspect,
+  verify: async () => (await import('./verify.ts')).addVerify,
+  check: async () => (await import('./check.ts')).addCheck,
+  extract: async () => (await import('./extract.ts')).addExtract,
+  convert: async () => (await import('./convert.ts')).addConvert,
+  diff: async () => (await import('./diff.ts')).addDiff,
+  read: async () => (await import('./read.ts')).addRead,
+  search: async () => (await import('./search.ts')).addSearch,
+  estimate: async () => (await import('./estimate.ts')).addEstimate,
+};
 
 const program = new Command('vmferry')
   .description('Reads, verifies, extracts, searches and converts QEMU migration streams and mapped-ram files.')
@@ -23,29 +29,27 @@ FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset
 stream, a mapped-ram file, a libvirt save image, or one of these compressed by gzip, bzip2, xz, lzop or zstd;
 DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id. With --channel for each channel of a
 multifd migration, FILE is its main stream.
-Exit codes: 0 fine, 1 the input is bad, 2 usage or tool error, 130 interrupted.
+Exit codes: 0 fine, 1 the input is bad (diff: not the same), 2 usage or tool error, 130 interrupted.
 
 Examples:
   vmferry inspect guest.migration
   vmferry verify guest.migration
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry convert guest.migration guest.mapped-ram
+  vmferry diff before.migration after.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
+  vmferry estimate guest.migration --bandwidth 1gbps
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
   ssh host cat guest.migration | vmferry verify -`,
   );
 
-addInspect(program);
-addVerify(program);
-addCheck(program);
-addExtract(program);
-addConvert(program);
-addRead(program);
-addSearch(program);
+const [name = ''] = process.argv.slice(2);
+for (const load of Object.hasOwn(commands, name) ? [commands[name]] : Object.values(commands))
+  (await load?.())?.(program);
 
 handleSignals();
 try {

@@ -5,18 +5,24 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import {
+  isBitSet,
+  PagePairs,
+  type PairWindow,
+  pagePairsArenaBytes,
+  pairWindowBytes,
+  pairWindowPages,
+} from './page-pairs.ts';
 import type { ReplayedBlock } from './replay.ts';
 
-/** Bytes of pages that are read at once, of each content. */
-const windowBytes = 1 << 20;
-/** Pages of the least size in a window. */
-const batchCapacity = 1024;
+/** Records in a batch: a window's pages. */
+const batchCapacity = pairWindowPages;
 /** A delta has a header of 3 bytes more than a page. */
 const deltaHead = 3;
 /** What it takes of a kernel's arena. */
-export const changesArenaBytes = 3 * windowBytes + batchCapacity * 20 + batchCapacity / 4 + 4096 + 16 * 64;
+export const changesArenaBytes = pagePairsArenaBytes + pairWindowBytes + batchCapacity * 20 + 4096 + 16 * 64;
 
 export interface BlockChanges {
   /** Records of each kind; bytes of the deltas. */
@@ -29,38 +35,31 @@ export interface BlockChanges {
 /** What a page is to become. */
 const Fate = { same: 0, zero: 1, data: 2, delta: 3 } as const;
 
-/** A block in both contents. */
+/** What is sent, and what was sent before. */
 interface Contents {
   base: RamReader;
   ram: RamReader;
-  block: RamBlock;
   baseBlock: RamBlock;
 }
 
 export class ReplayChanges {
   readonly #kernel: Kernel;
-  readonly #old: number;
-  readonly #new: number;
+  readonly #pairs: PagePairs;
   readonly #deltas: number;
   readonly #olds: Uint32Array;
   readonly #news: Uint32Array;
   readonly #results: Int32Array;
-  readonly #changed: number;
-  readonly #zero: number;
   readonly #batch: PageBatch;
   readonly #fates = new Uint8Array(batchCapacity);
 
   /** Takes its room from the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
-    this.#old = kernel.allocate(windowBytes);
-    this.#new = kernel.allocate(windowBytes);
-    this.#deltas = kernel.allocate(windowBytes + kernel.xbzrleEncodeSlack);
+    this.#pairs = new PagePairs(kernel);
+    this.#deltas = kernel.allocate(pairWindowBytes + kernel.xbzrleEncodeSlack);
     this.#olds = kernel.u32(kernel.allocate(batchCapacity * 4), batchCapacity);
     this.#news = kernel.u32(kernel.allocate(batchCapacity * 4), batchCapacity);
     this.#results = kernel.i32(kernel.allocate(batchCapacity * 4), batchCapacity);
-    this.#changed = kernel.allocate(batchCapacity / 8);
-    this.#zero = kernel.allocate(batchCapacity / 8);
     this.#batch = new PageBatch(kernel, batchCapacity);
   }
 
@@ -76,45 +75,37 @@ export class ReplayChanges {
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
     // The same block may be at another place there.
-    const of = { base, ram, block, baseBlock: base.blocks[block.index] as RamBlock };
-    const pages = pageCount(block);
-    const most = windowBytes / block.pageSize;
-    for (let page = 0; page < pages; ) {
-      const next = await Promise.all([ram.nextData(block, page, 1), base.nextData(of.baseBlock, page, 1)]);
-      const data = Math.min(...next.map(({ first }) => first));
-      const isGap = data > page;
-      const count = isGap ? Math.min(batchCapacity, data - page) : Math.min(most, pages - page);
-      if (isGap) this.#fates.fill(Fate.same, 0, count);
-      else await this.#judge(of, page, count);
-      this.#gather(of, counts, changes, page, count, isGap);
-      if (this.#batch.count > 0) yield this.#batch;
-      page += count;
+    const baseBlock = base.blocks[block.index] as RamBlock;
+    const of = { base, ram, baseBlock };
+    for await (const span of this.#pairs.spans(base, ram, { oldBlock: baseBlock, newBlock: block })) {
+      if (span.isGap) {
+        const end = span.first + span.count;
+        for (let page = span.first; page < end; page += batchCapacity) {
+          this.#gather(of, counts, changes, page, Math.min(batchCapacity, end - page), undefined);
+          if (this.#batch.count > 0) yield this.#batch;
+        }
+      } else {
+        this.#judge(of, block, span);
+        this.#gather(of, counts, changes, span.first, span.count, span);
+        if (this.#batch.count > 0) yield this.#batch;
+      }
     }
   }
 
-  /** Reads both windows, and finds out what is to become of each page. */
-  async #judge({ base, ram, block, baseBlock }: Contents, first: number, count: number): Promise<void> {
+  /** Finds out what is to become of each page of a window. */
+  #judge({ base, baseBlock }: Contents, { pageSize }: RamBlock, window: PairWindow): void {
     const kernel = this.#kernel;
-    const { bytes } = kernel;
-    const { pageSize } = block;
-    const length = count * pageSize;
-    await base.read(baseBlock, first, bytes.subarray(this.#old, this.#old + length));
-    await ram.read(block, first, bytes.subarray(this.#new, this.#new + length));
-    kernel.zeroScan(this.#new, pageSize, count, this.#zero);
-    kernel.comparePages(this.#old, this.#new, pageSize, count, this.#changed);
-    const isSet = (bitmap: number, i: number) => (((bytes[bitmap + (i >> 3)] as number) >> (i & 7)) & 1) === 1;
+    const { first, count, changed, newZero } = window;
     const canEncode = pageSize <= kernel.xbzrleMaxPage;
     let candidates = 0;
     for (let i = 0; i < count; i++) {
       const isBased = base.isAbsent?.(baseBlock, first + i) !== true;
       let fate: number = Fate.same;
-      if (isSet(this.#changed, i)) {
-        fate = isSet(this.#zero, i) ? Fate.zero : isBased && canEncode ? Fate.delta : Fate.data;
-      }
+      if (isBitSet(changed, i)) fate = isBitSet(newZero, i) ? Fate.zero : isBased && canEncode ? Fate.delta : Fate.data;
       this.#fates[i] = fate;
       if (fate !== Fate.delta) continue;
-      this.#olds[candidates] = this.#old + i * pageSize;
-      this.#news[candidates++] = this.#new + i * pageSize;
+      this.#olds[candidates] = window.old + i * pageSize;
+      this.#news[candidates++] = window.new + i * pageSize;
     }
     if (candidates === 0) return;
     const [olds, news, results] = [this.#olds.byteOffset, this.#news.byteOffset, this.#results.byteOffset];
@@ -122,27 +113,28 @@ export class ReplayChanges {
     kernel.xbzrleEncodeBatch(olds, news, candidates, pageSize, limit, this.#deltas, results);
   }
 
+  /** Gathers what comes of some pages; of those of a gap no window is given. */
   #gather(
-    { base, ram, block, baseBlock }: Contents,
+    { base, ram, baseBlock }: Contents,
     counts: ReplayedBlock,
     changes: BlockChanges,
     first: number,
     count: number,
-    isGap: boolean,
+    window: PairWindow | undefined,
   ): void {
-    const { bytes } = this.#kernel;
+    const { block } = counts;
     const batch = this.#batch;
     batch.clear();
     let candidate = 0;
     let delta = this.#deltas;
     for (let i = 0; i < count; i++) {
       const page = first + i;
-      const isZero = isGap || (((bytes[this.#zero + (i >> 3)] as number) >> (i & 7)) & 1) === 1;
+      const isZero = window === undefined || isBitSet(window.newZero, i);
       const isAbsent = isZero && ram.isAbsent?.(block, page) === true;
       if (isAbsent) counts.absentPages++;
       else if (isZero) counts.zeroPages++;
       else counts.dataPages++;
-      let fate = this.#fates[i] as number;
+      let fate = window === undefined ? Fate.same : (this.#fates[i] as number);
       // A page that was not sent before is sent now, zero as it is.
       if (fate === Fate.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true) fate = Fate.zero;
       if (fate === Fate.same) continue;
@@ -162,7 +154,7 @@ export class ReplayChanges {
         changes.deltaBytes += length;
       } else {
         batch.kind[record] = PageKind.data;
-        batch.data[record] = this.#new + i * block.pageSize;
+        batch.data[record] = (window as PairWindow).new + i * block.pageSize;
         batch.length[record] = block.pageSize;
         changes.dataPages++;
       }

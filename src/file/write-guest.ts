@@ -10,10 +10,11 @@ import { loadKernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
+import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import type { StreamRules } from './stream-rules.ts';
-import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
-import { announceSwitchover, endStream, startStream } from './write-stream.ts';
+import { type StreamWriter, writerArenaBytes } from './stream-writer.ts';
+import { defaultRules, endStream, makeWriter, startStream } from './write-stream.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
 
 export interface WriteGuestOptions {
@@ -58,14 +59,15 @@ export async function writeGuest(
   output: ByteSink,
   options: WriteGuestOptions = {},
 ): Promise<WrittenGuest> {
-  const { threshold = 0, maxPasses = 30, rules } = options;
+  const { threshold = 0, maxPasses = 30 } = options;
   if (!(threshold >= 0)) throw new RangeError(`expected a threshold in bytes, got ${threshold}`);
   if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);
   const { configuration, ram } = guest;
   const vm = { ram, configuration, ...(guest.framing === undefined ? {} : { framing: guest.framing }) };
+  const { rules = defaultRules(vm) } = options;
   const passes = await Passes.make(guest, output, options);
   const { writer } = passes;
-  const hasRam = await startStream(writer, vm);
+  const hasRam = await startStream(writer, writer, vm);
   await passes.sync();
   passes.dirtyAll();
   do {
@@ -75,7 +77,7 @@ export async function writeGuest(
   } while (passes.dirtyBytes > threshold && passes.syncs <= maxPasses);
   await guest.stop();
   await passes.sync();
-  await announceSwitchover(writer, vm, rules);
+  if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
   if (hasRam) {
     await writer.beginEnd();
     await passes.sendDirty(true);
@@ -109,7 +111,7 @@ class Passes {
     const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
     const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
     const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + replayArenaBytes + cacheBytes });
-    const writer = new StreamWriter(kernel, output, guest.framing);
+    const writer = makeWriter(kernel, guest, output);
     const pageSize = guest.blocks[0]?.pageSize ?? 4096;
     const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
     return new Passes(guest, writer, new Replay(kernel), cache, options);

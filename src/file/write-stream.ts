@@ -4,7 +4,8 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { type Kernel, loadKernel } from '../kernel/kernel.ts';
+import type { PageBatch } from '../kernel/page-batch.ts';
 import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -51,6 +52,15 @@ export interface WrittenBlock extends ReplayedBlock {
 
 const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
 
+/** What takes RAM: a {@link StreamWriter}, or channels beside it. */
+export interface RamWriter {
+  startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
+  pages(block: RamBlock, batch: PageBatch): Promise<void>;
+  /** Ends a pass. */
+  endPart(): Promise<void>;
+  endRam(): Promise<void>;
+}
+
 /**
  * Writes a stream, in order.
  * @example
@@ -63,54 +73,71 @@ const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: fals
 export async function writeStream(
   vm: WritableVm,
   output: ByteSink,
-  { iterables = [], base, rules }: WriteStreamOptions = {},
+  options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
+  if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
+  const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
+  const writer = makeWriter(kernel, vm, output);
+  const blocks = await writeAll(vm, writer, writer, options);
+  return { length: writer.length, blocks };
+}
+
+/** Arena for the main stream's writer and the replay. */
+export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
+  return (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
+}
+
+export function makeWriter(kernel: Kernel, { framing = defaultFraming }: WritableVm, output: ByteSink): StreamWriter {
+  const { footers, ramId = 1 } = framing;
+  return new StreamWriter(kernel, output, { footers, ramId });
+}
+
+/** The rules for a VM if none are given: by its machine type, and with the marks that its stream had. */
+export function defaultRules({ configuration, framing = defaultFraming }: WritableVm): StreamRules {
+  const rules = streamRulesOf(configuration?.machine);
+  return { ...rules, switchoverStart: rules.switchoverStart || framing.switchoverStart };
+}
+
+/** Writes all of a VM through `writer`, its RAM through `ramWriter`. */
+export async function writeAll(
+  vm: WritableVm,
+  writer: StreamWriter,
+  ramWriter: RamWriter,
+  { iterables = [], base, rules = defaultRules(vm) }: WriteStreamOptions,
+): Promise<WrittenBlock[]> {
   const { ram, ignored = [] } = vm;
-  if (base !== undefined) requireSameBlocks(base.blocks, ram.blocks);
-  const arenaBytes = (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
-  const kernel = await loadKernel({ arenaBytes });
-  const writer = new StreamWriter(kernel, output, vm.framing);
   const parts = (kind: SectionKind) => iterables.filter((section) => section.kind === kind);
-  const hasRam = await startStream(writer, vm);
+  const hasRam = await startStream(writer, ramWriter, vm);
   for (const { bytes } of parts('start')) await writer.raw(bytes);
   const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
-  const replay = new Replay(kernel);
+  const replay = new Replay(writer.kernel);
   const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
   if (base === undefined) {
     for (const block of sent) {
       const counts = blocks[block.index] as WrittenBlock;
-      for await (const batch of replay.pages(ram, counts)) await writer.pages(block, batch);
+      for await (const batch of replay.pages(ram, counts)) await ramWriter.pages(block, batch);
     }
-  } else await writePasses(writer, replay, new ReplayChanges(kernel), base, ram, sent, blocks);
-  await writer.endPart();
+  } else await writePasses(writer, replay, new ReplayChanges(writer.kernel), base, ram, sent, blocks);
+  await ramWriter.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
-  await announceSwitchover(writer, vm, rules);
-  if (hasRam) await writer.endRam();
+  if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
+  if (hasRam) await ramWriter.endRam();
   for (const { bytes } of parts('end')) await writer.raw(bytes);
   await endStream(writer, vm);
-  return { length: writer.length, blocks };
+  return blocks;
 }
 
 /** Writes what comes before the first page. Returns whether there is a section of RAM. */
 export async function startStream(
   writer: StreamWriter,
+  ramWriter: RamWriter,
   { configuration, ram, framing = defaultFraming }: WritableVm,
 ): Promise<boolean> {
   const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
   await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
   const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
-  if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  if (hasRam) await ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
   return hasRam;
-}
-
-/** Says where the source switches over, if its version does. */
-export async function announceSwitchover(
-  writer: StreamWriter,
-  { configuration, framing = defaultFraming }: WritableVm,
-  rules?: StreamRules,
-): Promise<void> {
-  const isOfMachine = framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart;
-  if (rules?.switchoverStart ?? isOfMachine) await writer.command(CommandCode.switchoverStart);
 }
 
 /** Writes what comes after the END of RAM. */

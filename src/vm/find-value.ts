@@ -42,7 +42,7 @@ function longestFirst(names: Iterable<string>, path: string): string[] {
 }
 
 /** The value of a field, or of all that have its name. */
-function valueOfFields(fields: readonly StateField[]): StateValue {
+export function valueOfFields(fields: readonly StateField[]): StateValue {
   const [first] = fields as [StateField];
   if (fields.length === 1 && first.index === undefined) return first.value;
   if (fields.every(({ index }) => index === undefined)) return fields.flatMap(({ value }) => value);

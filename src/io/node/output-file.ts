@@ -12,6 +12,7 @@ import {
   realpathSync,
   renameSync,
   rmdirSync,
+  rmSync,
   statSync,
   unlinkSync,
 } from 'node:fs';
@@ -70,11 +71,31 @@ export class OutputFile {
 
   /** Makes everything durable, then visible under the final name. */
   async commit(): Promise<void> {
+    await this.seal();
+    this.reveal();
+    syncDirectory(this.directory);
+  }
+
+  /** The directory of the final name. */
+  get directory(): string {
+    return dirname(this.#target);
+  }
+
+  /** Makes everything durable that was written. Nothing can be written any more. */
+  async seal(): Promise<void> {
     await this.file.sync();
     await this.file.close();
+  }
+
+  /** Makes what is sealed visible under the final name; that is durable when the directory is. */
+  reveal(): void {
     renameSync(this.#temporary, this.#target);
     unfinished.delete(this.#temporary);
-    syncDirectory(dirname(this.#target));
+  }
+
+  /** Removes the file that has the final name now, if there is one. */
+  removeOld(): void {
+    rmSync(this.#target, { force: true });
   }
 
   /** Removes what there is. */
@@ -85,7 +106,8 @@ export class OutputFile {
   }
 }
 
-function syncDirectory(path: string): void {
+/** Makes new names in a directory durable. */
+export function syncDirectory(path: string): void {
   const fd = openSync(path, constants.O_RDONLY);
   try {
     fsyncSync(fd);

@@ -1,0 +1,159 @@
+/** What `vmferry diff` says: in words, and as JSON. */
+import type { DevicesDiff, FactDiff, VmDiff } from '../file/diff.ts';
+import type { BlockDiff, MapCell, RamDiff } from '../file/diff-ram.ts';
+import type { DeviceDiff, FieldChange } from '../vm/device-diff.ts';
+import { describeValue } from './device-tree.ts';
+import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
+import { hexBytes } from './hex-dump.ts';
+import { drawRows } from './page-map.ts';
+
+type Names = readonly [old: string, now: string];
+
+/** The report, in pieces. */
+export function* describeDiff(diff: VmDiff, [old, now]: Names): Generator<string, void> {
+  const paint = painter(process.stdout);
+  const { same, facts, ram, devices, notCompared } = diff;
+  const verdict = same ? paint('green', 'the same') : paint('red', 'not the same');
+  yield `${paint('bold', printable(old))} and ${paint('bold', printable(now))}: ${verdict}\n`;
+  for (const fact of facts) yield `  ${describeFact(fact)}\n`;
+  if (ram !== undefined) {
+    yield `\n${ramTable(ram)}\n`;
+    for (const line of describeBlocks(ram)) yield `  ${line}\n`;
+    for (const block of ram.blocks) if (block.same < block.pages) yield `\n${describePages(block)}\n`;
+  }
+  if (devices !== undefined) {
+    yield `\n  ${describeDevices(devices)}\n`;
+    for (const { name, instanceId } of devices.removed) yield `  only in A: ${nameOf({ name, instanceId })}\n`;
+    for (const { name, instanceId } of devices.added) yield `  only in B: ${nameOf({ name, instanceId })}\n`;
+    for (const device of devices.changed) yield* describeDevice(device);
+  }
+  if (notCompared.length > 0) yield `\n  not compared: ${printable(notCompared.join(', '))}\n`;
+}
+
+const factNames: Record<FactDiff['what'], string> = {
+  machine: 'machine',
+  uuid: 'uuid',
+  'page-size': 'page size',
+  capabilities: 'capabilities',
+};
+
+function describeFact({ what, old, new: now, counts }: FactDiff): string {
+  const said = (value: string | null) => (value === null ? 'not stated' : value === '' ? 'none' : printable(value));
+  const note = counts ? '' : what === 'capabilities' ? ' (how it was sent: does not count)' : ' (does not count)';
+  return `${factNames[what]}: ${said(old)} → ${said(now)}${note}`;
+}
+
+function ramTable({ blocks }: RamDiff): string {
+  const rows = [['block', 'size', 'pages', 'same', 'changed', 'to zero', 'to data', 'absent in A', 'in B']];
+  for (const { idstr, newLength, pages, same, changes, oldAbsent, newAbsent, notCompared } of blocks) {
+    const { changed, becameZero, becameData } = changes;
+    const counts = [pages, same, changed, becameZero, becameData].map((count) =>
+      notCompared === null ? formatCount(count) : '-',
+    );
+    const absent = [oldAbsent, newAbsent].map((count) => (count === null ? '-' : formatCount(count)));
+    rows.push([printable(idstr), formatBytes(newLength), ...counts, ...absent]);
+  }
+  return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);
+}
+
+const reasons: Record<NonNullable<BlockDiff['notCompared']>, string> = {
+  'page-size': 'has pages of another size in A: not compared',
+  'old-ignored': 'is shared memory that was left out of A: not compared',
+  'new-ignored': 'is shared memory that was left out of B: not compared',
+  'both-ignored': 'is shared memory that was left out of both: not compared',
+};
+
+function* describeBlocks({ blocks, onlyOld, onlyNew }: RamDiff): Generator<string, void> {
+  for (const { idstr, length } of onlyOld) yield `only in A: ${printable(idstr)}, ${formatBytes(length)}`;
+  for (const { idstr, length } of onlyNew) yield `only in B: ${printable(idstr)}, ${formatBytes(length)}`;
+  for (const { idstr, oldLength, newLength, notCompared } of blocks) {
+    const name = printable(idstr);
+    if (notCompared !== null) yield `${name} ${reasons[notCompared]}`;
+    else if (oldLength !== newLength) {
+      yield `${name}: ${formatBytes(oldLength)} → ${formatBytes(newLength)}: the part that both have is compared`;
+    }
+  }
+}
+
+/** Ranges that are listed in words. */
+const listedRanges = 8;
+
+/** Where the pages of a block are that differ. */
+function describePages({ idstr, ranges, map, pageSize }: BlockDiff): string {
+  const texts = ranges.slice(0, listedRanges).map(({ first, count, changed }) => {
+    const from = formatHex(first * pageSize);
+    const pages = changed === count ? plural(count, 'page') : `${formatCount(changed)} of ${plural(count, 'page')}`;
+    return `${pages} from ${from} on`;
+  });
+  const left = ranges.length - texts.length;
+  if (left > 0) texts.push(`… and ${formatCount(left)} more ranges`);
+  return `${printable(idstr)}: ${texts.join(', ')}\n${drawChanges(map)}`;
+}
+
+function drawChanges(map: readonly MapCell[]): string {
+  const paint = painter(process.stdout);
+  const draw = ({ pages, changed, becameZero, becameData }: MapCell) => {
+    const sum = changed + becameZero + becameData;
+    if (sum === 0) return paint('dim', '·');
+    if (becameZero * 2 > sum) return paint('cyan', 'o');
+    return paint('yellow', sum * 2 >= pages ? '█' : '▒');
+  };
+  const about = plural(map[0]?.pages ?? 0, 'page');
+  return `${drawRows(map.map(draw))}\n  about ${about} a character: · same, █ most changed, ▒ some changed, o became zero`;
+}
+
+function describeDevices({ same, changed, removed, added }: DevicesDiff): string {
+  const parts = [`${plural(same, 'device')} with the same state`];
+  if (changed.length > 0) parts.push(`${formatCount(changed.length)} with another`);
+  if (removed.length + added.length > 0)
+    parts.push(`${formatCount(removed.length + added.length)} in one of them only`);
+  return parts.join(', ');
+}
+
+const nameOf = ({ name, instanceId }: { name: string; instanceId: number }) => printable(`${name}#${instanceId}`);
+
+function* describeDevice(device: DeviceDiff): Generator<string, void> {
+  const { changes, changeCount, problem } = device;
+  const how = problem === undefined ? '' : `, compared as bytes: ${printable(problem)}`;
+  yield `\n${painter(process.stdout)('bold', nameOf(device))}: ${plural(changeCount, 'difference')}${how}\n`;
+  for (const change of changes) yield `  ${describeChange(change)}\n`;
+  if (changeCount > changes.length) yield `  … and ${formatCount(changeCount - changes.length)} more\n`;
+}
+
+function describeChange(change: FieldChange): string {
+  const path = printable(change.path);
+  const at = path === '' ? 'the state' : path;
+  switch (change.kind) {
+    case 'value':
+      return `${at}  ${describeValue(change.type, change.old)} → ${describeValue(change.type, change.new)}`;
+    case 'version':
+      return `${at}  version ${change.old ?? 'none'} → ${change.new ?? 'none'}`;
+    case 'type':
+      return `${at}  ${printable(change.old)} → ${printable(change.new)}: another type`;
+    case 'removed':
+      return `${at}  only in A`;
+    case 'added':
+      return `${at}  only in B`;
+    case 'bytes': {
+      const { first, count, oldLength, newLength, old, new: now } = change;
+      const length = oldLength === newLength ? plural(newLength, 'byte') : `${oldLength} → ${newLength} bytes`;
+      const differ = `${formatCount(count)} of ${length} differ, from ${formatHex(first)} on`;
+      return `${at}  ${differ}: ${hexBytes(old) || 'none'} → ${hexBytes(now) || 'none'}`;
+    }
+  }
+}
+
+export function diffToJson({ same, facts, ram, devices, notCompared }: VmDiff, [old, now]: Names): string {
+  const json = {
+    ...{ old, new: now, same, facts },
+    ram: ram === undefined ? null : { ...ram, blocks: ram.blocks.map(({ map: _, ...block }) => block) },
+    devices: devices ?? null,
+    notCompared,
+  };
+  // Bytes are hex; a bigint is decimal text, as in the JSON of devices.
+  const toJson = (_: string, value: unknown) => {
+    if (value instanceof Uint8Array) return hexBytes(value).replaceAll(' ', '');
+    return typeof value === 'bigint' ? String(value) : value;
+  };
+  return `${JSON.stringify(json, toJson, 2)}\n`;
+}

@@ -1,0 +1,189 @@
+/**
+ * Two contents of RAM side by side: the pages of a block in both, window by window in address order, with one kernel call
+ * each for which of them differ and which are zero. While one window is looked at the next is being read. Where neither
+ * has data, nothing is read.
+ *
+ *     old  |ddddddd.......................ddd|      d data, . zero or never sent
+ *     new  |ddd.................ddddddddddddd|
+ *           window| gap         |window |wind|
+ */
+import type { Kernel } from '../kernel/kernel.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+
+/** Bytes of pages that are read at once, of each content. */
+export const pairWindowBytes = 1 << 20;
+/** Pages of the least size in a window. */
+export const pairWindowPages = 1024;
+/** What it takes of a kernel's arena. */
+export const pagePairsArenaBytes = 4 * pairWindowBytes + (3 * pairWindowPages) / 8 + 7 * 64;
+
+/** A block that is in two contents, under one name. It may be at another place in each, and of another length. */
+export interface BlockPair {
+  oldBlock: RamBlock;
+  newBlock: RamBlock;
+}
+
+/** The blocks of two contents by their names. */
+export interface MatchedBlocks {
+  /** In the order of the new content. */
+  pairs: BlockPair[];
+  onlyOld: RamBlock[];
+  onlyNew: RamBlock[];
+}
+
+export function matchBlocks(olds: readonly RamBlock[], news: readonly RamBlock[]): MatchedBlocks {
+  const left = new Map(olds.map((block) => [block.idstr, block]));
+  const matched: MatchedBlocks = { pairs: [], onlyOld: [], onlyNew: [] };
+  for (const newBlock of news) {
+    const oldBlock = left.get(newBlock.idstr);
+    if (oldBlock === undefined) matched.onlyNew.push(newBlock);
+    else matched.pairs.push({ oldBlock, newBlock });
+    left.delete(newBlock.idstr);
+  }
+  matched.onlyOld.push(...left.values());
+  return matched;
+}
+
+/** Pages `[first, first + count)`, of which neither content has data: each is zero, or was never sent. */
+export interface PairGap {
+  readonly isGap: true;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Pages `[first, first + count)` in the arena. Bit i % 8 of byte i / 8 of a bitmap stands for page `first + i`. */
+export interface PairWindow {
+  readonly isGap: false;
+  readonly first: number;
+  readonly count: number;
+  /** Arena addresses of the pages. */
+  readonly old: number;
+  readonly new: number;
+  /** Pages that differ, and those that are zero; pages that were never sent are. */
+  readonly changed: Uint8Array;
+  readonly oldZero: Uint8Array;
+  readonly newZero: Uint8Array;
+  /** How many bits are set in `changed`. */
+  readonly changedCount: number;
+}
+
+export type PairSpan = PairGap | PairWindow;
+
+export function isBitSet(bitmap: Uint8Array, i: number): boolean {
+  return (((bitmap[i >> 3] as number) >> (i & 7)) & 1) === 1;
+}
+
+export class PagePairs {
+  readonly #kernel: Kernel;
+  /** Arena addresses of the windows: one of each content is looked at while the other is read. */
+  readonly #olds: readonly [number, number];
+  readonly #news: readonly [number, number];
+  readonly #changed: Uint8Array;
+  readonly #oldZero: Uint8Array;
+  readonly #newZero: Uint8Array;
+
+  /** Takes its room from the kernel's arena. */
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+    const window = () => kernel.allocate(pairWindowBytes);
+    this.#olds = [window(), window()];
+    this.#news = [window(), window()];
+    const bitmap = () => {
+      const address = kernel.allocate(pairWindowPages / 8);
+      return kernel.bytes.subarray(address, address + pairWindowPages / 8);
+    };
+    this.#changed = bitmap();
+    this.#oldZero = bitmap();
+    this.#newZero = bitmap();
+  }
+
+  /**
+   * The pages that both blocks have, from the first to the last, as spans that are valid until the next is asked for.
+   * @throws RangeError for blocks of different page sizes
+   */
+  async *spans(olds: RamReader, news: RamReader, pair: BlockPair): AsyncGenerator<PairSpan, void> {
+    const { oldBlock, newBlock } = pair;
+    if (oldBlock.pageSize !== newBlock.pageSize) {
+      const [expected, got] = [oldBlock, newBlock].map(({ pageSize }) => `pages of ${pageSize} bytes`);
+      throw new RangeError(`${newBlock.idstr}: expected ${expected} in both contents, got ${got}`);
+    }
+    const plan = this.#plan(olds, news, pair);
+    let current = 0;
+    let pending = this.#start(olds, news, pair, plan, current);
+    try {
+      for (;;) {
+        const span = await pending;
+        if (span === undefined) return;
+        const read = current;
+        // A gap takes no room.
+        if (!span.isGap) current = 1 - current;
+        pending = this.#start(olds, news, pair, plan, current);
+        yield span.isGap ? span : this.#look(span, oldBlock.pageSize, read);
+      }
+    } finally {
+      // The sources may be closed after this.
+      await pending.catch(() => {});
+    }
+  }
+
+  /** Begins to read the next window. */
+  #start(
+    olds: RamReader,
+    news: RamReader,
+    { oldBlock, newBlock }: BlockPair,
+    plan: AsyncGenerator<Planned, void>,
+    at: number,
+  ): Promise<Planned | undefined> {
+    const { bytes } = this.#kernel;
+    const read = async () => {
+      const { value: span } = await plan.next();
+      if (!span) return undefined;
+      const length = span.count * newBlock.pageSize;
+      const [old, now] = [this.#olds[at] as number, this.#news[at] as number];
+      if (!span.isGap) {
+        await Promise.all([
+          olds.read(oldBlock, span.first, bytes.subarray(old, old + length)),
+          news.read(newBlock, span.first, bytes.subarray(now, now + length)),
+        ]);
+      }
+      return span;
+    };
+    const pending = read();
+    // A failure is reported where the pages are wanted, not as an unhandled rejection.
+    pending.catch(() => {});
+    return pending;
+  }
+
+  /** What to read: from a page with data in either content on as much as a window holds. */
+  async *#plan(olds: RamReader, news: RamReader, { oldBlock, newBlock }: BlockPair): AsyncGenerator<Planned, void> {
+    const pages = Math.min(pageCount(oldBlock), pageCount(newBlock));
+    const most = pairWindowBytes / newBlock.pageSize;
+    // The next page with data in each; what is known of it holds until it is passed.
+    let nextOld = -1;
+    let nextNew = -1;
+    for (let page = 0; page < pages; ) {
+      if (nextOld < page) nextOld = (await olds.nextData(oldBlock, page, 1)).first;
+      if (nextNew < page) nextNew = (await news.nextData(newBlock, page, 1)).first;
+      const data = Math.min(nextOld, nextNew, pages);
+      if (data > page) yield { isGap: true, first: page, count: data - page };
+      if (data === pages) return;
+      const count = Math.min(most, pages - data);
+      yield { isGap: false, first: data, count };
+      page = data + count;
+    }
+  }
+
+  #look({ first, count }: Pick<PairWindow, 'first' | 'count'>, pageSize: number, at: number): PairWindow {
+    const kernel = this.#kernel;
+    const [old, now] = [this.#olds[at] as number, this.#news[at] as number];
+    const [changed, oldZero, newZero] = [this.#changed, this.#oldZero, this.#newZero];
+    const changedCount = kernel.comparePages(old, now, pageSize, count, changed.byteOffset);
+    kernel.zeroScan(old, pageSize, count, oldZero.byteOffset);
+    kernel.zeroScan(now, pageSize, count, newZero.byteOffset);
+    return { isGap: false, first, count, old, new: now, changed, oldZero, newZero, changedCount };
+  }
+}
+
+/** What comes next, before it was looked at. */
+type Planned = PairGap | Pick<PairWindow, 'isGap' | 'first' | 'count'>;

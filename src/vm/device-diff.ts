@@ -1,0 +1,213 @@
+/**
+ * Two states of one device, field by field: what differs, by the paths that `findValue` takes. Fields are matched by their
+ * names and positions in arrays, subsections by theirs. A device that was not decoded is compared as bytes.
+ */
+import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
+import { valueOfFields } from './find-value.ts';
+
+/** Bytes of a buffer that are shown of each side, from the first that differs on. */
+const excerptBytes = 16;
+
+/** A value that is no struct, list or buffer. */
+export type PlainValue = number | bigint | boolean | null;
+
+/** Something that differs. `path` is as {@link findValue} takes it; empty for the whole device. */
+export type FieldChange = { path: string } & (
+  | {
+      kind: 'value';
+      /** QEMU's word for the type. */
+      type: string;
+      old: PlainValue;
+      new: PlainValue;
+    }
+  | {
+      kind: 'bytes';
+      type: string;
+      /** The first byte that differs, and how many do; what one has more of counts. */
+      first: number;
+      count: number;
+      /** Bytes in all. */
+      oldLength: number;
+      newLength: number;
+      /** At most 16 bytes from `first` on. */
+      old: Uint8Array;
+      new: Uint8Array;
+    }
+  /** A field, a subsection or an element that only one has. */
+  | { kind: 'removed' | 'added' }
+  /** Another version, of the device or of a struct in it. */
+  | { kind: 'version'; old: number | undefined; new: number | undefined }
+  /** Another kind of value under the same name. */
+  | { kind: 'type'; old: string; new: string }
+);
+
+export interface DeviceDiff {
+  name: string;
+  instanceId: number;
+  /** The first of them, in the order of the state; empty if the states are the same. */
+  changes: FieldChange[];
+  /** How many there are in all. */
+  changeCount: number;
+  /** Why the state was compared as bytes, if it was. */
+  problem: string | undefined;
+}
+
+/** Compares two states of one device, and keeps the first `maxChanges` differences. */
+export function diffDevice(old: DeviceState, now: DeviceState, maxChanges: number): DeviceDiff {
+  const { name, instanceId } = now;
+  const log = new ChangeLog(maxChanges);
+  if (old.versionId !== now.versionId) {
+    log.add({ path: '', kind: 'version', old: old.versionId, new: now.versionId });
+  }
+  const problem = now.state === undefined ? now.problem : old.problem;
+  if (!areEqual(old.data, now.data)) {
+    const before = log.count;
+    if (old.state !== undefined && now.state !== undefined) {
+      new Comparison(old.data, now.data, log).structs('', old.state, now.state);
+    }
+    // Not decoded, or the same fields in another order.
+    if (log.count === before) log.addBytes('', 'buffer', old.data, now.data);
+  }
+  return { name, instanceId, changes: log.changes, changeCount: log.count, problem };
+}
+
+class ChangeLog {
+  readonly changes: FieldChange[] = [];
+  count = 0;
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  add(change: FieldChange): void {
+    if (this.count++ < this.#most) this.changes.push(change);
+  }
+
+  addBytes(path: string, type: string, old: Uint8Array, now: Uint8Array): void {
+    const common = Math.min(old.length, now.length);
+    let first = common;
+    let count = Math.max(old.length, now.length) - common;
+    for (let i = common - 1; i >= 0; i--) {
+      if (old[i] === now[i]) continue;
+      first = i;
+      count++;
+    }
+    if (count === 0) return;
+    const excerpt = (bytes: Uint8Array) => bytes.slice(first, first + excerptBytes);
+    const lengths = { oldLength: old.length, newLength: now.length };
+    this.add({ path, kind: 'bytes', type, first, count, ...lengths, old: excerpt(old), new: excerpt(now) });
+  }
+}
+
+class Comparison {
+  readonly #old: Uint8Array;
+  readonly #new: Uint8Array;
+  readonly #log: ChangeLog;
+
+  constructor(old: Uint8Array, now: Uint8Array, log: ChangeLog) {
+    this.#old = old;
+    this.#new = now;
+    this.#log = log;
+  }
+
+  structs(path: string, old: StateStruct, now: StateStruct): void {
+    if (old.version !== now.version) this.#log.add({ path, kind: 'version', old: old.version, new: now.version });
+    const prefix = path === '' ? '' : `${path}.`;
+    this.#pair(fieldsByPath(prefix, old.fields), fieldsByPath(prefix, now.fields), (at, a, b) => {
+      const isSame = a.length === b.length && a.every((field, i) => this.#haveSameBytes(field, b[i] as StateField));
+      if (!isSame) this.#fields(at, a, b);
+    });
+    const parts = ({ vmsdName, subsections }: StateStruct) => subsectionsByPath(path, vmsdName, subsections);
+    this.#pair(parts(old), parts(now), (at, a, b) => {
+      if (!this.#haveSameBytes(a, b)) this.structs(at, a, b);
+    });
+  }
+
+  /** What is in both is compared; the rest was removed or added. */
+  #pair<Part>(olds: Map<string, Part>, news: Map<string, Part>, compare: (path: string, old: Part, now: Part) => void) {
+    for (const path of olds.keys()) if (!news.has(path)) this.#log.add({ path, kind: 'removed' });
+    for (const [path, now] of news) {
+      const old = olds.get(path);
+      if (old === undefined) this.#log.add({ path, kind: 'added' });
+      else compare(path, old, now);
+    }
+  }
+
+  /** Most of a state is as it was: nothing of that is decoded. */
+  #haveSameBytes(old: Extent, now: Extent): boolean {
+    const bytes = (data: Uint8Array, { offset, length }: Extent) => data.subarray(offset, offset + length);
+    return areEqual(bytes(this.#old, old), bytes(this.#new, now));
+  }
+
+  /** All fields of a name. QEMU gives a single element of an array no index. */
+  #fields(path: string, olds: readonly StateField[], news: readonly StateField[]): void {
+    const [old, now] = [valueOfFields(olds), valueOfFields(news)];
+    const [oldType, type] = [olds, news].map(([first]) => (first as StateField).type) as [string, string];
+    const isOneList = isList(old) !== isList(now) && olds.length !== news.length;
+    const listed = (value: StateValue) => (isOneList && !isList(value) ? [value] : value);
+    this.#values(path, oldType, type, listed(old), listed(now));
+  }
+
+  #values(path: string, oldType: string, type: string, old: StateValue, now: StateValue): void {
+    if (isStruct(old) && isStruct(now)) {
+      if (!this.#haveSameBytes(old, now)) this.structs(path, old, now);
+    } else if (old instanceof Uint8Array && now instanceof Uint8Array) {
+      this.#log.addBytes(path, type, old, now);
+    } else if (isList(old) && isList(now)) {
+      const common = Math.min(old.length, now.length);
+      for (let i = 0; i < common; i++) {
+        this.#values(`${path}[${i}]`, oldType, type, old[i] as StateValue, now[i] as StateValue);
+      }
+      for (let i = common; i < old.length; i++) this.#log.add({ path: `${path}[${i}]`, kind: 'removed' });
+      for (let i = common; i < now.length; i++) this.#log.add({ path: `${path}[${i}]`, kind: 'added' });
+    } else if (isPlain(old) && isPlain(now)) {
+      if (old !== now) this.#log.add({ path, kind: 'value', type, old, new: now });
+    } else {
+      this.#log.add({ path, kind: 'type', old: oldType, new: type });
+    }
+  }
+}
+
+interface Extent {
+  offset: number;
+  length: number;
+}
+
+/** Fields of the same name are the elements of one array. */
+function fieldsByPath(prefix: string, fields: readonly StateField[]): Map<string, StateField[]> {
+  const byPath = new Map<string, StateField[]>();
+  for (const field of fields) {
+    const path = `${prefix}${field.name}`;
+    const same = byPath.get(path);
+    if (same === undefined) byPath.set(path, [field]);
+    else same.push(field);
+  }
+  return byPath;
+}
+
+/** The name of a subsection without that of its parent, as QEMU builds them; those of the same name are numbered. */
+function subsectionsByPath(path: string, parent: string, subsections: readonly StateStruct[]) {
+  const byPath = new Map<string, StateStruct>();
+  for (const subsection of subsections) {
+    const { vmsdName } = subsection;
+    const name = vmsdName.startsWith(`${parent}/`) ? vmsdName.slice(parent.length + 1) : vmsdName;
+    const at = `${path}/${name}`;
+    byPath.set(byPath.has(at) ? `${at}#${byPath.size}` : at, subsection);
+  }
+  return byPath;
+}
+
+function isList(value: StateValue): value is readonly StateValue[] {
+  return Array.isArray(value);
+}
+
+function isPlain(value: StateValue): value is PlainValue {
+  return value === null || ['number', 'bigint', 'boolean'].includes(typeof value);
+}
+
+function areEqual(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
