@@ -78,7 +78,9 @@ export {
   type SectionFacts,
 } from './file/check-facts.ts';
 export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
+export { type CompressionFigure, type CompressionWish, usualLevels } from './file/compression-sample.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
+export type { ConvergenceVerdict, ModeEstimate, Target } from './file/convergence.ts';
 export {
   Conversion,
   type ConvertedBlock,
@@ -109,6 +111,14 @@ export {
   type PageChanges,
   type RamDiff,
 } from './file/diff-ram.ts';
+export {
+  type Estimate,
+  type EstimatedCompression,
+  type EstimateOptions,
+  type EstimateStep,
+  estimate,
+  estimateDefaults,
+} from './file/estimate.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
@@ -125,12 +135,20 @@ export {
 export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export {
+  type BlockMakeUp,
+  type MakeUpOptions,
+  type MemoryMakeUp,
+  measureMakeUp,
+  type PageMakeUp,
+} from './file/memory-make-up.ts';
+export {
   MultifdWriter,
   type MultifdWriterOptions,
   multifdArenaBytes,
   type WrittenChannel,
 } from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export type { PageEntropy } from './file/page-entropy.ts';
 export {
   type BlockPair,
   isBitSet,
@@ -165,6 +183,13 @@ export {
 } from './file/physical.ts';
 export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
+  type ChangeCounts,
+  measureChanges,
+  type RamChanges,
+  type RamChangesOptions,
+  type XbzrleSizes,
+} from './file/ram-changes.ts';
+export {
   type ContentPiece,
   type Digest,
   digestContent,
@@ -178,6 +203,7 @@ export {
 } from './file/ram-content.ts';
 export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export type { Recommendation } from './file/recommend.ts';
 export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
 export type { BlockChanges } from './file/replay-changes.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
@@ -250,6 +276,8 @@ export {
   type StateStruct,
   type StateValue,
 } from './vm/device-state.ts';
+export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
+export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
 export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
@@ -263,6 +291,12 @@ export {
   type PhysicalLayout,
   type SplitFrom,
 } from './vm/physical-layout.ts';
+export {
+  type PrecopyMemory,
+  type PrecopyOptions,
+  type PrecopyPrediction,
+  simulatePrecopy,
+} from './vm/precopy-model.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
@@ -276,8 +310,8 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
-export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
-export { type Domain, findDomain } from './wire/libvirt-header.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
+export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {
   type Finding,
   type FindingCode,

@@ -13,8 +13,8 @@ import { PageBitmap } from '../vm/page-bitmap.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import type { StreamRules } from './stream-rules.ts';
-import { type StreamWriter, writerArenaBytes } from './stream-writer.ts';
-import { defaultRules, endStream, makeWriter, startStream } from './write-stream.ts';
+import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+import { defaultRules, endStream, startStream } from './write-stream.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
 
 export interface WriteGuestOptions {
@@ -59,12 +59,11 @@ export async function writeGuest(
   output: ByteSink,
   options: WriteGuestOptions = {},
 ): Promise<WrittenGuest> {
-  const { threshold = 0, maxPasses = 30 } = options;
+  const { threshold = 0, maxPasses = 30, rules } = options;
   if (!(threshold >= 0)) throw new RangeError(`expected a threshold in bytes, got ${threshold}`);
   if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);
   const { configuration, ram } = guest;
   const vm = { ram, configuration, ...(guest.framing === undefined ? {} : { framing: guest.framing }) };
-  const { rules = defaultRules(vm) } = options;
   const passes = await Passes.make(guest, output, options);
   const { writer } = passes;
   const hasRam = await startStream(writer, writer, vm);
@@ -77,7 +76,7 @@ export async function writeGuest(
   } while (passes.dirtyBytes > threshold && passes.syncs <= maxPasses);
   await guest.stop();
   await passes.sync();
-  if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
+  if ((rules ?? defaultRules(vm)).switchoverStart) await writer.command(CommandCode.switchoverStart);
   if (hasRam) {
     await writer.beginEnd();
     await passes.sendDirty(true);
@@ -111,7 +110,7 @@ class Passes {
     const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
     const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
     const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + replayArenaBytes + cacheBytes });
-    const writer = makeWriter(kernel, guest, output);
+    const writer = new StreamWriter(kernel, output, guest.framing);
     const pageSize = guest.blocks[0]?.pageSize ?? 4096;
     const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
     return new Passes(guest, writer, new Replay(kernel), cache, options);

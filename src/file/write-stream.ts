@@ -4,7 +4,7 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { type Kernel, loadKernel } from '../kernel/kernel.ts';
+import { loadKernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -77,7 +77,7 @@ export async function writeStream(
 ): Promise<WrittenStream> {
   if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
   const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
-  const writer = makeWriter(kernel, vm, output);
+  const writer = new StreamWriter(kernel, output, vm.framing);
   const blocks = await writeAll(vm, writer, writer, options);
   return { length: writer.length, blocks };
 }
@@ -85,11 +85,6 @@ export async function writeStream(
 /** Arena for the main stream's writer and the replay. */
 export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
   return (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
-}
-
-export function makeWriter(kernel: Kernel, { framing = defaultFraming }: WritableVm, output: ByteSink): StreamWriter {
-  const { footers, ramId = 1 } = framing;
-  return new StreamWriter(kernel, output, { footers, ramId });
 }
 
 /** The rules for a VM if none are given: by its machine type, and with the marks that its stream had. */
