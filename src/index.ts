@@ -122,6 +122,7 @@ export {
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
+export { encodeFlow, FlowWriter, type FlowWriterOptions } from './file/flow-writer.ts';
 export {
   type InspectedBlock,
   type InspectedSection,
@@ -221,6 +222,7 @@ export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } f
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './file/write-guest.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
 export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
@@ -233,6 +235,14 @@ export {
   type WrittenStream,
   writeStream,
 } from './file/write-stream.ts';
+export {
+  defaultXbzrleCacheSize,
+  XbzrleCache,
+  type XbzrleCacheOptions,
+  type XbzrleMoment,
+  type XbzrleStatistics,
+  xbzrleArenaBytes,
+} from './file/xbzrle-cache.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
@@ -270,7 +280,9 @@ export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from
 export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
 export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
+export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export type { PhysicalRange } from './vm/memory-map.ts';
+export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates } from './vm/page-states.ts';
 export {
   type LayoutFacts,
@@ -287,7 +299,7 @@ export {
 } from './vm/precopy-model.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { Framing, SavedVm } from './vm/saved-vm.ts';
+export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
 export type {
@@ -298,8 +310,8 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
-export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
-export { type Domain, findDomain } from './wire/libvirt-header.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
+export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {
   type Finding,
   type FindingCode,

@@ -259,7 +259,7 @@ function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationErro
 }
 
 /** The sections of iterables other than RAM, as they stand in the file. */
-async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
+export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
   const [first] = sections;
   if (first === undefined) return [];
   const place = { ...placeIn(file.source, first.offset), section: first.name };

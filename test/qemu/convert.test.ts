@@ -11,6 +11,7 @@ import { describe, expect, test } from 'vitest';
 import { appendTo, type Inspection, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { expectCounting } from './expect-counting.ts';
 import { partOptions } from './expect-read.ts';
 import { dirtyPage, Guest, guestPage } from './guest.ts';
 import { loadInto } from './load.ts';
@@ -145,14 +146,6 @@ const expectRunsOn = (machine: Machine, file: string) =>
     await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');
     await expectCounting(guest, 0);
   });
-
-/** Expects that a guest that is dirtying counts on, from at least `from` rounds. */
-async function expectCounting(guest: Guest, from: number): Promise<void> {
-  const first = await guest.count();
-  expect(first).toBeGreaterThanOrEqual(from);
-  await sleep(50);
-  expect(await guest.stop()).toBeGreaterThan(first);
-}
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry converts, QEMU loads', () => {
   test.each(wanted)('$name', async ({ options, loadWith }) => {
