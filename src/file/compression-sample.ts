@@ -23,7 +23,7 @@ export interface CompressionFigure extends CompressionWish {
 /** Payload may be longer than the pages, if they do not compress. */
 const payloadRoom = 1 << 20;
 /** So much is compressed at least, to see how fast. */
-const leastBytes = 2 << 20;
+const leastBytes = 1 << 20;
 
 /** QEMU's default level of both, a middle and a high one. */
 export const usualLevels: readonly CompressionWish[] = [

@@ -40,6 +40,8 @@ const stillPasses = 8;
 const stillShare = 1e-3;
 const mostMs = 4 * 3600 * 1000;
 const mostFirstPasses = 30;
+/** Windows gone through one by one, for that it ends. */
+const mostWindows = 200_000;
 
 export interface PrecopyMemory {
   pageSize: number;
@@ -171,10 +173,12 @@ class Precopy {
     const { bandwidth, downtimeLimit } = this.#options;
     const firstPassMs = firstPassSeconds(this.#memory, this.#options) * 1000;
     const budget = Math.floor(bandwidth / 10);
+    const lastMs = mostMs + mostFirstPasses * firstPassMs;
     let threshold = 0;
-    while (this.#now < mostMs + mostFirstPasses * firstPassMs && this.#still < stillPasses) {
+    for (let windows = 0; windows < mostWindows && this.#now < lastMs && this.#still < stillPasses; windows++) {
       const start = this.#now;
       const sentBefore = this.#sent;
+      const before = { initial: this.#initial, again: this.#again, part: this.#part, syncs: this.#syncs };
       if (this.#isForced()) this.#sync();
       for (;;) {
         if (this.#pending < threshold) this.#sync();
@@ -184,8 +188,42 @@ class Precopy {
       }
       this.#pass(windowMs - (this.#now - start));
       threshold = ((this.#sent - sentBefore) / windowMs) * downtimeLimit;
+      this.#repeat(before, this.#sent - sentBefore, threshold);
     }
     return this.#result(false, 0);
+  }
+
+  /** In the middle of a pass one window is like the other: they are gone through at once. */
+  #repeat(
+    before: { initial: number; again: number; part: number; syncs: number },
+    bytes: number,
+    threshold: number,
+  ): void {
+    if (before.syncs !== this.#syncs || before.part !== this.#part) return;
+    const isInitial = this.#initial > 0;
+    if (!isInitial && (before.initial > 0 || !this.#isCacheSettled())) return;
+    const pages = isInitial ? before.initial - this.#initial : before.again - this.#again;
+    if (pages <= 0) return;
+    const { layout, pageSize } = this.#memory;
+    const { dataPages, zeroPages } = layout[this.#part] ?? { dataPages: 0, zeroPages: 0 };
+    const available = isInitial ? dataPages + zeroPages - this.#sentOfPart : this.#again;
+    let times = Math.floor(Math.min(available / pages, (this.#pending - threshold) / (pages * pageSize))) - 1;
+    if (this.#options.autoConverge === true) {
+      times = Math.min(times, Math.floor((this.#tick.at - this.#now) / windowMs) - 1);
+    }
+    if (times < 1) return;
+    if (isInitial) {
+      this.#initial -= times * pages;
+      this.#sentOfPart += times * pages;
+    } else this.#again -= times * pages;
+    this.#sent += times * bytes;
+    this.#pass(times * windowMs);
+  }
+
+  /** Whether what is sent again costs the same from now on. */
+  #isCacheSettled(): boolean {
+    const { xbzrle } = this.#options;
+    return xbzrle === undefined || this.#cached >= this.#dirtying.workingSet * xbzrle.cachedShare * (1 - 1e-6);
   }
 
   /** Sends pages until there are none, the budget of the window is used up, or its time. */
