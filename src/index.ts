@@ -67,6 +67,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
 export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
 export { CopyError } from './file/check-copy.ts';
@@ -119,7 +120,9 @@ export {
   mapPages,
 } from './file/inspect.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
+export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export { OverlayRam } from './file/overlay-ram.ts';
 export {
   type BlockPair,
   isBitSet,
@@ -184,6 +187,7 @@ export { Staging } from './file/staging.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { writeMappedRam } from './file/write-mapped-ram.ts';
 export {
   type RawSection,
   type WritableVm,

@@ -2,19 +2,20 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { type Conversion, convertToMappedRam, convertToStream } from '../file/convert.ts';
-import { type MigrationFile, openFile } from '../file/open.ts';
-import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
+import { convertToMappedRam, convertToStream } from '../file/convert.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { appendTo, type ByteSink } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import { open } from '../node.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { encodeLibvirtHead } from '../wire/libvirt-header.ts';
+import { openAgain } from './check-again.ts';
 import { libvirtText } from './containers.ts';
+import { convertChanges } from './convert-changes.ts';
 import { printWritten, type Written, warn } from './convert-report.ts';
 import { extractInto, refuseInput } from './extract.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
-import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
@@ -34,6 +35,7 @@ interface ConvertOptions extends InputOptions {
   block?: string;
   xml?: string;
   base?: string;
+  onlyChangedFrom?: string;
   dropDescription?: boolean;
   /** False with --no-verify. */
   verify: boolean;
@@ -53,6 +55,10 @@ export function addConvert(program: Command): void {
     .option(
       '--base <OLD>',
       'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
+    )
+    .option(
+      '--only-changed-from <BASE>',
+      'write only the pages that are not as in BASE, an earlier save of the same VM, for `vmferry merge`',
     )
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'do not read OUT again and hold it against FILE before it gets its name')
@@ -86,9 +92,13 @@ Examples:
   vmferry convert /var/lib/libvirt/qemu/save/guest.save guest.stream
   vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml
   vmferry convert large.mapped-ram smaller.mapped-ram
-  vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram`,
+  vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram
+  vmferry convert today.mapped-ram today.changes --only-changed-from yesterday.mapped-ram`,
     )
     .action(async (location: string, output: string, options: ConvertOptions) => {
+      if (options.onlyChangedFrom !== undefined) {
+        return convertChanges(location, options.onlyChangedFrom, output, options);
+      }
       const form = chooseForm(output, options);
       if (location === '-' && options.base === '-')
         throw new UsageError('expected two inputs, got standard input twice');
@@ -210,7 +220,7 @@ async function convertToFile(
           ...(base === undefined ? {} : { base }),
         });
   try {
-    if (options.verify) await checkAgain(conversion, output);
+    if (options.verify) await openAgain(output, (copy) => conversion.check(copy));
     return {
       source: file.source.name,
       output: path,
@@ -223,25 +233,6 @@ async function convertToFile(
     await conversion.close();
   }
 }
-
-/** Reads what was written. It is not closed by that. */
-async function checkAgain(conversion: Conversion, output: ByteSource): Promise<void> {
-  const source = { ...sourceOf(output), close: async () => {} };
-  const copy = await openFile(source);
-  const progress = showProgress('verify', copy);
-  try {
-    await conversion.check(copy);
-  } finally {
-    progress.stop();
-    await copy.close();
-  }
-}
-
-const sourceOf = (output: ByteSource): Omit<ByteSource, 'close'> => ({
-  name: output.name,
-  size: output.size,
-  read: (target, position) => output.read(target, position),
-});
 
 /** Writes a stream in order, to standard output or into what cannot be replaced. It is not undone if it fails midway. */
 async function convertToPipe(

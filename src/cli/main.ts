@@ -7,6 +7,7 @@ import { addConvert } from './convert.ts';
 import { addDiff } from './diff.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
+import { addMerge } from './merge.ts';
 import { addRead } from './read.ts';
 import { ExitCode, handleSignals, idle, isReaderGone, reportError } from './run.ts';
 import { addSearch } from './search.ts';
@@ -32,6 +33,7 @@ Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry convert guest.migration guest.mapped-ram
   vmferry diff before.migration after.mapped-ram
+  vmferry merge base.mapped-ram today.changes today.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
@@ -47,6 +49,7 @@ addCheck(program);
 addExtract(program);
 addConvert(program);
 addDiff(program);
+addMerge(program);
 addRead(program);
 addSearch(program);
 

@@ -105,9 +105,19 @@ export class Conversion {
 export async function convertToStream(
   file: MigrationFile,
   output: ByteSink,
+  options: ConvertToStreamOptions,
+): Promise<Conversion> {
+  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
+  return saveAsStream(file, opened, output, options);
+}
+
+/** Writes the VM that was opened from a file as a stream; if that fails, its content is closed. */
+export async function saveAsStream(
+  file: MigrationFile,
+  opened: SavedVm,
+  output: ByteSink,
   { description = true, begin, base, makeScratch }: ConvertToStreamOptions,
 ): Promise<Conversion> {
-  const opened = await openSavedVm(file, { makeScratch, devices: true });
   try {
     const vm = description ? opened : { ...opened, description: undefined };
     const iterables = await readIterables(file, vm.iterables);
@@ -196,18 +206,18 @@ export async function convertToMappedRam(
   return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
 }
 
-function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
+export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
   const message = 'a mapped-ram file says in its configuration that it is one, and this stream has no configuration';
   return new MigrationError('unsupported', message, placeIn(file.source, offset));
 }
 
-function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
+export function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
   const message = `RAM block "${idstr}" was left out (x-ignore-shared): a mapped-ram file needs its content`;
   return new MigrationError('unsupported', message, { ...placeIn(file.source, file.offset), block: idstr });
 }
 
 /** The sections of iterables other than RAM, as they stand in the file. */
-async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
+export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
   const [first] = sections;
   if (first === undefined) return [];
   const place = { ...placeIn(file.source, first.offset), section: first.name };

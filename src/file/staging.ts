@@ -10,6 +10,12 @@ import type { PlaceOrigin } from '../wire/migration-error.ts';
 const slotBytes = 1 << 20;
 const maxSlots = 1024;
 
+/** What it takes of a kernel's arena, for batches of at most so many records. */
+export function stagingArenaBytes(batchCapacity: number): number {
+  const entries = Math.max(maxSlots, batchCapacity);
+  return slotBytes + 4 * 4 * entries + entries / 8 + 6 * 64;
+}
+
 /** Whether the payload of a record is its page. */
 export function hasWholePage(batch: PageBatch, record: number): boolean {
   const kind = batch.kind[record];
