@@ -7,7 +7,7 @@ export { countBits } from './bitmap';
 export { comparePages, comparePagesGather } from './compare';
 export { crc32Pages, crc32PagesGather } from './page-crc32';
 export { find } from './find';
-export { hashPages, hashPagesGather } from './page-hash';
+export { hashPages, hashPages64, hashPagesGather } from './page-hash';
 export { firstOutside, firstOutsideOf, firstWithin } from './table';
 export { ZERO_SCAN_STEP, zeroScan, zeroScanGather } from './zero-scan';
 export {

@@ -25,7 +25,7 @@ function merge(hash: u64, lane: u64): u64 {
 
 // @ts-ignore: decorator
 @inline
-function hashPage(page: usize, pageSize: u32): u32 {
+function hashPage(page: usize, pageSize: u32): u64 {
   let a: u64 = SEED + P1 + P2;
   let b: u64 = SEED + P2;
   let c: u64 = SEED;
@@ -41,17 +41,22 @@ function hashPage(page: usize, pageSize: u32): u32 {
   hash = merge(merge(merge(merge(hash, a), b), c), d) + pageSize;
   hash = (hash ^ (hash >> 33)) * P2;
   hash = (hash ^ (hash >> 29)) * P3;
-  return <u32>(hash ^ (hash >> 32));
+  return hash ^ (hash >> 32);
 }
 
 /** Hashes `count` contiguous pages into `hashes` (u32). */
 export function hashPages(pages: usize, pageSize: u32, count: u32, hashes: usize): void {
-  for (let i: u32 = 0; i < count; i++) store<u32>(hashes + (i << 2), hashPage(pages + i * pageSize, pageSize));
+  for (let i: u32 = 0; i < count; i++) store<u32>(hashes + (i << 2), <u32>hashPage(pages + i * pageSize, pageSize));
+}
+
+/** As `hashPages`, with all 64 bits of each hash (u64): by these, pages of the same content are known. */
+export function hashPages64(pages: usize, pageSize: u32, count: u32, hashes: usize): void {
+  for (let i: u32 = 0; i < count; i++) store<u64>(hashes + (i << 3), hashPage(pages + i * pageSize, pageSize));
 }
 
 /** As `hashPages`, with page `i` at the address in `table[i]` (u32). */
 export function hashPagesGather(table: usize, pageSize: u32, count: u32, hashes: usize): void {
   for (let i: u32 = 0; i < count; i++) {
-    store<u32>(hashes + (i << 2), hashPage(<usize>load<u32>(table + (i << 2)), pageSize));
+    store<u32>(hashes + (i << 2), <u32>hashPage(<usize>load<u32>(table + (i << 2)), pageSize));
   }
 }

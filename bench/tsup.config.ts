@@ -1,7 +1,7 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts', files: 'bench/files.ts' },
+  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts', files: 'bench/files.ts', writing: 'bench/writing.ts' },
   outDir: 'bench/build',
   format: 'esm',
   target: 'node20',

@@ -83,9 +83,12 @@ export type { Container, ContainerOptions } from './file/container.ts';
 export {
   Conversion,
   type ConvertedBlock,
+  type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
+  convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
@@ -119,8 +122,15 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
+export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+  type WrittenChannel,
+} from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export { OverlayRam } from './file/overlay-ram.ts';
 export {
@@ -183,13 +193,17 @@ export {
   search,
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
-export { Staging } from './file/staging.ts';
+export { Staging, stagingArenaBytes } from './file/staging.ts';
+export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './file/stream-rules.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
-export { writeMappedRam } from './file/write-mapped-ram.ts';
+export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
+  type RamWriter,
   type RawSection,
+  type WritableDevice,
   type WritableVm,
   type WriteStreamOptions,
   type WrittenBlock,
@@ -208,8 +222,10 @@ export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-s
 export { MemoryFile } from './io/memory-file.ts';
 export {
   CodecError,
+  levelsOf,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';

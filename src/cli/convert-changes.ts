@@ -2,28 +2,19 @@
 import { realpathSync } from 'node:fs';
 import { convertToChanges, type SavedChanges } from '../file/changes.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
-import { openAgain } from './check-again.ts';
+import { checkAgain } from './convert-check.ts';
+import type { ConvertOptions } from './convert-form.ts';
+import { checkMultifdOptions } from './convert-multifd.ts';
 import { refuseInput } from './extract.ts';
 import { formatBytes, plural, printable } from './format.ts';
-import { type InputOptions, openInput, withFile } from './input.ts';
+import { openInput, withFile } from './input.ts';
 import { UsageError } from './run.ts';
-
-export interface ChangesOptions extends InputOptions {
-  to?: string;
-  block?: string;
-  xml?: string;
-  base?: string;
-  dropDescription?: boolean;
-  verify: boolean;
-  scratch: string;
-  json?: boolean;
-}
 
 export async function convertChanges(
   location: string,
   baseLocation: string,
   output: string,
-  options: ChangesOptions,
+  options: ConvertOptions,
 ): Promise<void> {
   requireFit(output, options);
   if (location === '-' && baseLocation === '-') throw new UsageError('expected two inputs, got standard input twice');
@@ -37,7 +28,7 @@ export async function convertChanges(
         const makeScratch = () => openScratch(realpathSync(options.scratch));
         const changes = await convertToChanges(file, base, target.file, { makeScratch });
         try {
-          if (options.verify) await openAgain(target.file, (copy) => changes.check(copy));
+          if (options.verify) await checkAgain(changes, target.file);
         } finally {
           await changes.close();
         }
@@ -54,15 +45,22 @@ export async function convertChanges(
   });
 }
 
-function requireFit(output: string, { to, ...others }: ChangesOptions): void {
+/** Options of other forms. */
+const foreign = {
+  ...{ block: '--block', xml: '--xml', base: '--base', dropDescription: '--drop-description', compat: '--compat' },
+  ...{ libvirtFormat: '--libvirt-format', directIo: '--direct-io' },
+} as const;
+
+function requireFit(output: string, options: ConvertOptions): void {
+  const { to } = options;
   if (to !== undefined && to !== 'mapped-ram') {
     throw new UsageError(`--only-changed-from goes with --to mapped-ram, not with ${to}`);
   }
-  const names = { block: '--block', xml: '--xml', base: '--base', dropDescription: '--drop-description' } as const;
-  for (const [key, name] of Object.entries(names)) {
-    if (others[key as keyof typeof names] !== undefined)
-      throw new UsageError(`--only-changed-from does not go with ${name}`);
+  for (const [key, name] of Object.entries(foreign)) {
+    if (options[key as keyof typeof foreign] === undefined) continue;
+    throw new UsageError(`--only-changed-from does not go with ${name}`);
   }
+  checkMultifdOptions('mapped-ram', options);
   if (output === '-' || !isReplaceable(output)) {
     throw new UsageError('a file of changes needs random access: expected the name of a file to write');
   }
@@ -71,7 +69,7 @@ function requireFit(output: string, { to, ...others }: ChangesOptions): void {
 function print(
   names: { source: string; base: string; output: string },
   { blocks, ids, length, vm }: SavedChanges,
-  { json, verify }: ChangesOptions,
+  { json, verify }: ConvertOptions,
 ): void {
   const sum = (what: 'pages' | 'changedPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
   if (json === true) {

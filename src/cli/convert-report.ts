@@ -8,9 +8,13 @@ export interface Written {
   output: string;
   form: string;
   conversion: Conversion;
-  /** Bytes of the file. */
+  /** Where the stream begins in the file, if it does not begin it. */
+  offset?: number;
+  /** Bytes of the file, or from the offset on. */
   length: number;
   isVerified: boolean;
+  /** Of a multifd set. */
+  multifd?: { compression: string; channels: readonly { path: string; length: number }[] };
 }
 
 /** What is not as one would expect of a whole VM. */
@@ -22,7 +26,7 @@ export function warn({ blocks, format }: Conversion): void {
         `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
       );
     } else if (absentPages > 0) {
-      const then = format === 'stream' ? 'are not sent again' : 'have become zero pages';
+      const then = format === 'mapped-ram' ? 'have become zero pages' : 'are not sent again';
       process.stderr.write(
         `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
       );
@@ -30,7 +34,8 @@ export function warn({ blocks, format }: Conversion): void {
   }
 }
 
-export function printWritten({ source, output, form, conversion, length, isVerified }: Written, isJson: boolean): void {
+export function printWritten(written: Written, isJson: boolean): void {
+  const { source, output, form, conversion, offset, length, isVerified, multifd } = written;
   const { blocks, vm } = conversion;
   warn(conversion);
   if (isJson) {
@@ -38,8 +43,10 @@ export function printWritten({ source, output, form, conversion, length, isVerif
       source,
       output,
       format: form,
+      ...(offset === undefined ? {} : { offset }),
       machine: vm.configuration?.machine ?? null,
       length,
+      ...multifd,
       blocks,
       devices: vm.devices.length,
       hasDescription: vm.description !== undefined,
@@ -58,7 +65,12 @@ export function printWritten({ source, output, form, conversion, length, isVerif
     plural(vm.devices.length, 'device state'),
     isVerified ? 'verified' : 'not verified',
   ];
-  process.stdout.write(`${printable(output)}: ${facts.join(', ')}\n`);
+  const at = offset === undefined ? '' : ` at ${offset}`;
+  process.stdout.write(`${printable(output)}${at}: ${facts.join(', ')}\n`);
+  for (const channel of multifd?.channels ?? []) {
+    const compression = multifd?.compression === 'none' ? '' : `, ${multifd?.compression}`;
+    process.stdout.write(`${printable(channel.path)}: multifd channel, ${formatBytes(channel.length)}${compression}\n`);
+  }
 }
 
 /** What the second pass has, if there is one. */

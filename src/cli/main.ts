@@ -5,6 +5,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { addCheck } from './check.ts';
 import { addConvert } from './convert.ts';
 import { addDiff } from './diff.ts';
+import { addEstimate } from './estimate.ts';
 import { addExtract } from './extract.ts';
 import { addInspect } from './inspect.ts';
 import { addMerge } from './merge.ts';
@@ -37,6 +38,7 @@ Examples:
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
+  vmferry estimate guest.migration --bandwidth 1gbps
   vmferry verify main --channel channel0 --channel channel1
   vmferry inspect /var/lib/libvirt/qemu/save/guest.save
   vmferry verify 'disk.qcow2#before-upgrade'
@@ -52,6 +54,7 @@ addDiff(program);
 addMerge(program);
 addRead(program);
 addSearch(program);
+addEstimate(program);
 
 handleSignals();
 try {

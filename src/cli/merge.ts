@@ -7,7 +7,7 @@ import { mergeToMappedRam, mergeToStream } from '../file/merge.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { appendTo } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
-import { openAgain } from './check-again.ts';
+import { checkAgain } from './convert-check.ts';
 import { printWritten, warn } from './convert-report.ts';
 import { refuseInput } from './extract.ts';
 import { openInput } from './input.ts';
@@ -131,7 +131,7 @@ async function merge(
 
 async function checkAndCommit(target: OutputFile, conversion: Conversion, isToBeVerified: boolean): Promise<void> {
   try {
-    if (isToBeVerified) await openAgain(target.file, (copy) => conversion.check(copy));
+    if (isToBeVerified) await checkAgain(conversion, target.file);
   } finally {
     await conversion.close();
   }

@@ -11,6 +11,14 @@ export function parseSize(text: string): number {
   throw new UsageError(`expected a number of bytes such as 4096, 0x1000 or 4K, got "${text}"`);
 }
 
+/** Bytes per second: as {@link parseSize}, QEMU's way; or bits per second: kbps, mbps, gbps. */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kmg])bps$/i.exec(text);
+  if (match === null) return parseSize(text.replace(/(?:i?b)?\/s$/i, ''));
+  const [, digits = '', suffix = ''] = match;
+  return Math.round((Number(digits) * 1000 ** ('kmg'.indexOf(suffix.toLowerCase()) + 1)) / 8);
+}
+
 /** A count, from 1 on. */
 export function parseCount(text: string): number {
   const count = Number(text);

@@ -14,13 +14,14 @@ import { CopyError, checkCopy } from './check-copy.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { readIterables, withoutConfiguration, withoutContent } from './convert.ts';
 import { FittedRam } from './fitted-ram.ts';
-import type { MappedRamStore } from './mapped-ram-store.ts';
+import { MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { OverlayRam } from './overlay-ram.ts';
 import { isBitSet, PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from './page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
+import { Staging, stagingArenaBytes } from './staging.ts';
+import { streamRulesOf } from './stream-rules.ts';
 import type { Verification } from './verify.ts';
-import { beginMappedRam, finishMappedRam } from './write-mapped-ram.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
@@ -122,8 +123,13 @@ async function write(
   output: ByteStore,
   iterables: () => ReturnType<typeof readIterables>,
 ): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
-  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16;
-  const { kernel, store } = await beginMappedRam(vm, output, room);
+  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + stagingArenaBytes(pairWindowPages);
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + room });
+  const staging = new Staging(kernel, pairWindowPages, { source: output.name, coordinate: 'file' });
+  const { configuration } = vm;
+  const store = new MappedRamStore(output, staging, { configuration });
+  if (vm.framing.ramId !== undefined) store.startRam({ id: vm.framing.ramId });
+  for (const block of vm.ram.blocks) await store.addBlock(block);
   const ids = new ContentIds(kernel);
   const walker = new PagePairs(kernel);
   const writer = new ChangesWriter(kernel, store);
@@ -139,7 +145,13 @@ async function write(
     blocks.push(counts);
   }
   const found = { base: ids.old, content: ids.new };
-  await finishMappedRam(store, vm, { iterables: await iterables(), changes: found });
+  const { footers } = vm.framing;
+  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart;
+  await store.finish(vm.devices, vm.description, {
+    framing: { footers, switchoverStart },
+    iterables: await iterables(),
+    changes: found,
+  });
   return { blocks, ids: found };
 }
 

@@ -96,6 +96,11 @@ export class ChannelSet {
     return this.#context.method;
   }
 
+  /** The guest's UUID; all zero if it has none. */
+  get uuid(): string | undefined {
+    return this.#channels[0]?.state.hello.uuid;
+  }
+
   report(): ChannelReport[] {
     return this.#channels.map(({ reader, state }) => ({
       id: state.hello.id,

@@ -16,8 +16,11 @@ import type { MigrationFile } from './open.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import type { BlockChanges } from './replay-changes.ts';
 import { settle } from './settle.ts';
+import { type StreamVersion, streamRulesOf } from './stream-rules.ts';
 import type { Verification } from './verify.ts';
-import { announcesSwitchover, type RawSection, type WrittenStream, writeStream } from './write-stream.ts';
+import { type WriteMultifdOptions, writeMultifd } from './write-multifd.ts';
+import type { RawSection } from './write-stream.ts';
+import { type WriteStreamOptions, type WrittenStream, writeStream } from './write-stream.ts';
 
 /** Bytes of iterables other than RAM that are taken over, in all. */
 const maxIterableBytes = 128 << 20;
@@ -27,12 +30,22 @@ export interface ConvertOptions {
   description?: boolean;
 }
 
-export interface ConvertToStreamOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
-  /** Called when the VM is known, before anything is written: what it returns goes in front of the stream. */
-  begin?: (vm: SavedVm) => Uint8Array | undefined;
+/** Options of what is written as a stream, alone or with channels. */
+export interface ConvertFromVmOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
+  /** The version of QEMU that is to load it, see {@link streamRulesOf}. Default: by the machine type, and the input. */
+  compat?: StreamVersion;
+}
+
+export interface ConvertToStreamOptions extends ConvertFromVmOptions {
+  /** Called when the VM is known, before anything is written: it may write what goes in front of the stream. */
+  begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
   base?: MigrationFile;
 }
+
+export interface ConvertToMultifdOptions
+  extends ConvertFromVmOptions,
+    Pick<WriteMultifdOptions, 'compression' | 'level' | 'uuid' | 'codecs'> {}
 
 export interface ConvertedBlock {
   idstr: string;
@@ -50,8 +63,8 @@ export interface ConvertedBlock {
 
 /** What was written, and what it was written from, until it is closed. */
 export class Conversion {
-  readonly format: 'stream' | 'mapped-ram';
-  /** Bytes of the output, from the stream's first. */
+  readonly format: 'stream' | 'multifd' | 'mapped-ram';
+  /** Bytes of the output, from the stream's first; of a multifd set, of its main stream. */
   readonly length: number;
   readonly blocks: readonly ConvertedBlock[];
   readonly vm: SavedVm;
@@ -62,7 +75,7 @@ export class Conversion {
   readonly #makeScratch: SavedVmOptions['makeScratch'] | undefined;
 
   constructor(
-    format: 'stream' | 'mapped-ram',
+    format: Conversion['format'],
     length: number,
     blocks: readonly ConvertedBlock[],
     vm: SavedVm,
@@ -100,37 +113,79 @@ export class Conversion {
 
 /**
  * Writes a file as a stream, in order: plain and of one pass, or of two with deltas if there is a base.
- * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError for a base with other blocks.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError for a base with other blocks, and
+ *   for a version of QEMU that does not have the machine type.
  */
 export async function convertToStream(
   file: MigrationFile,
   output: ByteSink,
   options: ConvertToStreamOptions,
 ): Promise<Conversion> {
-  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
-  return saveAsStream(file, opened, output, options);
+  const { begin, base, makeScratch } = options;
+  return convertVm(file, 'stream', options, base === undefined ? undefined : makeScratch, async (vm, written) => {
+    await begin?.(vm);
+    return writeFrom(base, vm, output, written, makeScratch);
+  });
 }
 
-/** Writes the VM that was opened from a file as a stream; if that fails, its content is closed. */
-export async function saveAsStream(
+/**
+ * Writes a file as a multifd set, see {@link writeMultifd}. The guest's UUID is that of the input, if it says one.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError as `writeMultifd`, and for a
+ *   version of QEMU that does not have the machine type.
+ */
+export async function convertToMultifd(
+  file: MigrationFile,
+  main: ByteSink,
+  channels: readonly ByteSink[],
+  options: ConvertToMultifdOptions,
+): Promise<Conversion> {
+  const { compression = 'none', level, codecs } = options;
+  return convertVm(file, 'multifd', options, undefined, async (vm, written) => {
+    const uuid = options.uuid ?? vm.configuration?.uuid ?? file.channels.uuid;
+    return writeMultifd(vm, main, channels, {
+      ...written,
+      compression,
+      ...(level === undefined ? {} : { level }),
+      ...(uuid === undefined ? {} : { uuid }),
+      ...(codecs === undefined ? {} : { codecs }),
+    });
+  });
+}
+
+/** Opens the VM of a file and has it written. `scratch`: what is written has deltas, and is settled there to be compared. */
+async function convertVm(
+  file: MigrationFile,
+  format: Conversion['format'],
+  options: ConvertFromVmOptions,
+  scratch: SavedVmOptions['makeScratch'] | undefined,
+  write: VmWriter,
+): Promise<Conversion> {
+  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
+  return saveVm(file, opened, format, options, scratch, write);
+}
+
+type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>;
+
+/** Has a VM written that was opened from a file; if that fails, its content is closed. */
+export async function saveVm(
   file: MigrationFile,
   opened: SavedVm,
-  output: ByteSink,
-  { description = true, begin, base, makeScratch }: ConvertToStreamOptions,
+  format: Conversion['format'],
+  { description = true, compat }: ConvertFromVmOptions,
+  scratch: SavedVmOptions['makeScratch'] | undefined,
+  write: VmWriter,
 ): Promise<Conversion> {
   try {
     const vm = description ? opened : { ...opened, description: undefined };
+    const rules = compat === undefined ? {} : { rules: streamRulesOf(vm.configuration?.machine, compat) };
     const iterables = await readIterables(file, vm.iterables);
-    const front = begin?.(vm);
-    if (front !== undefined) await output.write(front);
-    const { length, blocks } = await writeFrom(base, vm, output, iterables, makeScratch);
+    const { length, blocks } = await write(vm, { iterables, ...rules });
     const converted = blocks.map(({ block, records: _, ...counts }) => ({
       ...{ idstr: block.idstr, length: block.usedLength, ...counts },
       ...(vm.ignored.some(({ index }) => index === block.index) ? { ignored: true as const } : {}),
     }));
     const records = blocks.map((block) => block.records);
-    const scratch = base === undefined ? undefined : makeScratch;
-    return new Conversion('stream', length, converted, vm, records, vm.ram, scratch);
+    return new Conversion(format, length, converted, vm, records, vm.ram, scratch);
   } catch (error) {
     await opened.ram.close();
     throw error;
@@ -142,13 +197,13 @@ async function writeFrom(
   base: MigrationFile | undefined,
   vm: SavedVm,
   output: ByteSink,
-  iterables: readonly RawSection[],
+  options: WriteStreamOptions,
   makeScratch: SavedVmOptions['makeScratch'],
 ): Promise<WrittenStream> {
-  if (base === undefined) return writeStream(vm, output, { iterables });
+  if (base === undefined) return writeStream(vm, output, options);
   const ram = await openRamContent(base, { makeScratch });
   try {
-    return await writeStream(vm, output, { iterables, base: ram });
+    return await writeStream(vm, output, { ...options, base: ram });
   } finally {
     await ram.close();
   }
@@ -190,9 +245,10 @@ export async function convertToMappedRam(
   const [ignored] = settled.ignored;
   if (ignored !== undefined) throw withoutContent(file, ignored);
   const vm = { ...settled, ram: store, description: description ? settled.description : undefined };
-  const { footers, switchoverStart } = vm.framing;
+  const { footers } = vm.framing;
+  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(vm.configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
-    framing: { footers, switchoverStart: switchoverStart || announcesSwitchover(vm.configuration) },
+    framing: { footers, switchoverStart },
     iterables: await readIterables(file, vm.iterables),
   });
   const blocks = store.blocks.map((block) => ({

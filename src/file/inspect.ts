@@ -171,7 +171,7 @@ export function inspectionOf(error: MigrationError): Inspection {
     offset: 0,
     containers: [],
     parts: listParts({}),
-    channels: { compression: null, list: [] },
+    channels: { compression: null, list: [], uuid: undefined },
   };
   return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
 }

@@ -9,7 +9,7 @@
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { ChangesIds, Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
+import type { ChangesIds, Configuration, Description, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
@@ -23,10 +23,11 @@ import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
+import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
 import type { Staging } from './staging.ts';
-import type { RawSection } from './write-stream.ts';
+import type { RawSection, WritableDevice } from './write-stream.ts';
 
 /** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */
 const defaultRamId = 0x7265_7272;
@@ -167,6 +168,15 @@ export class MappedRamStore implements RamStore {
     return this.countPages(block).absentPages;
   }
 
+  /** Takes in which pages a worker wrote to their places (`mapped-ram-pages.ts`): what it says of a page holds from now on. */
+  note(written: readonly WrittenPages[]): void {
+    for (const { block, firstPage, states } of written) {
+      const area = this.#areas[block];
+      if (area === undefined) throw new RangeError(`expected a block of this store, got number ${block}`);
+      area.states.overlay(firstPage, states);
+    }
+  }
+
   /** How many pages of a block are what. */
   countPages(block: RamBlock): PageTally {
     return tallyPages(block, this.#area(block).states);
@@ -174,8 +184,8 @@ export class MappedRamStore implements RamStore {
 
   /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */
   async finish(
-    devices: readonly DeviceSection[],
-    description: Description | undefined,
+    devices: readonly WritableDevice[],
+    description: Pick<Description, 'text'> | undefined,
     options: FinishOptions = {},
   ): Promise<void> {
     const { iterables = [], framing: { footers, switchoverStart } = { footers: true, switchoverStart: false } } =

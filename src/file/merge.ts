@@ -11,13 +11,14 @@ import type { SavedVm } from '../vm/saved-vm.ts';
 import { changesCapability } from '../wire/configuration.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
-import { Conversion, type ConvertToStreamOptions, readIterables, saveAsStream } from './convert.ts';
+import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
 import { FittedRam } from './fitted-ram.ts';
 import type { MigrationFile } from './open.ts';
 import { OverlayRam } from './overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from './page-pairs.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import { writeMappedRam } from './write-mapped-ram.ts';
+import { writeStream } from './write-stream.ts';
 
 /**
  * Opens the VM that changes make of their base. Closing its `ram` closes scratch files, not the two files.
@@ -78,7 +79,8 @@ export async function mergeToStream(
   output: ByteSink,
   options: MergeToStreamOptions,
 ): Promise<Conversion> {
-  return saveAsStream(changes, await openMerged(base, changes, options), output, options);
+  const vm = await openMerged(base, changes, options);
+  return saveVm(changes, vm, 'stream', options, undefined, (merged, written) => writeStream(merged, output, written));
 }
 
 /** Writes base and changes as a mapped-ram file. @throws as {@link openMerged} */
@@ -90,8 +92,8 @@ export async function mergeToMappedRam(
 ): Promise<Conversion> {
   const vm = await openMerged(base, changes, options);
   try {
-    const written = await writeMappedRam(vm, output, await readIterables(changes, vm.iterables));
-    const blocks = written.map(({ block, records: _, ...counts }) => {
+    const written = await writeMappedRam(vm, output, { iterables: await readIterables(changes, vm.iterables) });
+    const blocks = written.blocks.map(({ block, records: _, ...counts }) => {
       return { idstr: block.idstr, length: block.usedLength, ...counts };
     });
     // All pages are there.

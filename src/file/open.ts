@@ -129,9 +129,13 @@ export class MigrationFile {
     return this.#passed + ofCurrent + (this.#channels?.reached ?? 0);
   }
 
-  /** What the latest Flow read of the channels, by their numbers, and how they compress (null: no data yet). */
-  get channels(): { compression: string | null; list: ChannelReport[] } {
-    return { compression: this.#channels?.method ?? null, list: this.#channels?.report() ?? [] };
+  /**
+   * What the latest Flow read of the channels, by their numbers, how they compress (null: no data yet), and which guest's
+   * they say they are (undefined: there are none).
+   */
+  get channels(): { compression: string | null; list: ChannelReport[]; uuid: string | undefined } {
+    const channels = this.#channels;
+    return { compression: channels?.method ?? null, list: channels?.report() ?? [], uuid: channels?.uuid };
   }
 
   /** The source for whoever reads content where it lies: progress shows, and closing it leaves the file open. */

@@ -77,7 +77,7 @@ export class PageArea {
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
-        const run = isWhole ? this.#contiguousRun(batch, i, zeroPages) : 1;
+        const run = isWhole && this.#isInPlace(batch, i) ? this.#contiguousRun(batch, i, zeroPages) : 1;
         if (run > 1) await this.#writeRun(batch, i, run);
         else this.#queue(page, isWhole ? PageKind.data : kind, i);
         i += run;
@@ -104,6 +104,12 @@ export class PageArea {
 
   #queue(page: number, kind: PageKind, record: number): void {
     this.#slots.push({ page, kind, record });
+  }
+
+  /** Whether a record's page can be written from where it lies: direct I/O is from aligned addresses, as slots have. */
+  #isInPlace(batch: PageBatch, record: number): boolean {
+    const { alignment } = this.#file;
+    return alignment === undefined || (batch.data[record] as number) % alignment === 0;
   }
 
   /** How many records from `first` on are data of neighbouring pages that also lie side by side in the arena. */

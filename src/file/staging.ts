@@ -9,12 +9,12 @@ import type { PlaceOrigin } from '../wire/migration-error.ts';
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
 const maxSlots = 1024;
+/** What direct I/O wants addresses to be multiples of. */
+const slotAlignment = 4096;
 
-/** What it takes of a kernel's arena, for batches of at most so many records. */
-export function stagingArenaBytes(batchCapacity: number): number {
-  const entries = Math.max(maxSlots, batchCapacity);
-  return slotBytes + 4 * 4 * entries + entries / 8 + 6 * 64;
-}
+/** What the room takes of a kernel's arena. */
+export const stagingArenaBytes = (batchCapacity: number): number =>
+  slotBytes + slotAlignment + Math.max(maxSlots, batchCapacity) * (4 * 4 + 1 / 8) + 6 * 64;
 
 /** Whether the payload of a record is its page. */
 export function hasWholePage(batch: PageBatch, record: number): boolean {
@@ -42,7 +42,7 @@ export class Staging {
   constructor(kernel: Kernel, batchCapacity: number, origin: PlaceOrigin) {
     this.origin = origin;
     this.kernel = kernel;
-    this.address = kernel.allocate(slotBytes);
+    this.address = kernel.allocate(slotBytes, slotAlignment);
     this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);
     this.tableLength = Math.max(maxSlots, batchCapacity);
     const table = () => kernel.u32(kernel.allocate(this.tableLength * 4), this.tableLength);

@@ -15,7 +15,7 @@ import { ByteWriter } from '../wire/byte-writer.ts';
 import { encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-record-encoder.ts';
-import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
+import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
@@ -70,9 +70,10 @@ export class StreamWriter {
 
   /**
    * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
+   * `multifdFlush`: with a mark for the multifd channels.
    * @throws RangeError for a list that cannot be read: it ends when the lengths add up, so no empty block may end it.
    */
-  async startRam(blocks: readonly RamBlock[], { guestAddresses = false } = {}): Promise<void> {
+  async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
     const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
     if (blocks.at(-1)?.usedLength === 0) {
       throw new RangeError(
@@ -86,23 +87,36 @@ export class StreamWriter {
       encodeBlockEntry(out, idstr, usedLength);
       if (guestAddresses) out.u64(guestAddress);
     }
+    if (multifdFlush) encodeMultifdFlush(out);
     this.#endBody(out);
     await this.raw(out.bytes());
   }
 
   /** Writes the records of a batch, in the PART that is open, or a new one. */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
-    if (!this.#inPart) {
-      const out = new ByteWriter();
-      encodeSectionHead(out, { kind: 'part', id: this.#ramId });
-      await this.raw(out.bytes());
-      this.#inPart = true;
-    }
+    await this.beginPart();
     for (let done = 0; ; ) {
       done = encodePageRecords(this.#room, block, batch, done);
       if (done === batch.count) return;
-      await this.#flush();
+      await this.flush();
     }
+  }
+
+  /** Begins a PART, if none is open: it may end without pages. */
+  async beginPart(): Promise<void> {
+    if (this.#inPart) return;
+    this.#inPart = true;
+    const out = new ByteWriter();
+    encodeSectionHead(out, { kind: 'part', id: this.#ramId });
+    await this.raw(out.bytes());
+  }
+
+  /** A mark for the multifd channels, in the PART that is open, or a new one: each has a SYNC for it. */
+  async multifdFlush(): Promise<void> {
+    await this.beginPart();
+    const out = new ByteWriter();
+    encodeMultifdFlush(out);
+    await this.raw(out.bytes());
   }
 
   /** Ends the PART that is open, if one is. */
@@ -142,13 +156,13 @@ export class StreamWriter {
     const out = new ByteWriter().u8(SectionType.eof);
     if (description !== undefined) encodeDescription(out, description);
     await this.raw(out.bytes());
-    await this.#flush();
+    await this.flush();
   }
 
   /** Writes bytes as they are: a whole section of another stream, say. */
   async raw(bytes: Uint8Array): Promise<void> {
     const room = this.#room;
-    if (bytes.length > room.limit - room.position) await this.#flush();
+    if (bytes.length > room.limit - room.position) await this.flush();
     if (bytes.length > room.limit - room.position) {
       await this.#output.write(bytes);
       this.#written += bytes.length;
@@ -158,15 +172,17 @@ export class StreamWriter {
     room.position += bytes.length;
   }
 
-  #endBody(out: ByteWriter): void {
-    encodeEos(out);
-    if (this.#footers) encodeFooter(out, this.#ramId);
-  }
-
-  async #flush(): Promise<void> {
+  /** Hands on what is in the room: for who waits for it. */
+  async flush(): Promise<void> {
     const room = this.#room;
+    if (room.position === this.#start) return;
     await this.#output.write(room.bytes.subarray(this.#start, room.position));
     this.#written += room.position - this.#start;
     room.position = this.#start;
+  }
+
+  #endBody(out: ByteWriter): void {
+    encodeEos(out);
+    if (this.#footers) encodeFooter(out, this.#ramId);
   }
 }

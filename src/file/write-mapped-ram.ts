@@ -1,54 +1,68 @@
 /**
- * Writes a VM as a mapped-ram file (docs/formats/mapped-ram.md, "Writing one"), from content that is at hand. A file that is
- * converted is settled right into its place instead (`convert.ts`).
+ * Writes a VM as a mapped-ram file (docs/formats/mapped-ram.md): its pages to their places, zero and absent ones as holes,
+ * then bitmaps, device states and the description. What is settled from a Flow need not be read again for this:
+ * `convert.ts` has the `MappedRamStore` as its sink.
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import type { SavedVm } from '../vm/saved-vm.ts';
-import { type FinishOptions, MappedRamStore } from './mapped-ram-store.ts';
+import { MappedRamStore } from './mapped-ram-store.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { Staging, stagingArenaBytes } from './staging.ts';
-import { announcesSwitchover, type RawSection } from './write-stream.ts';
+import { streamRulesOf } from './stream-rules.ts';
+import type { RawSection, WritableVm } from './write-stream.ts';
 
-/** Records of the batches that a store takes: those of a `Replay`. */
-const batchCapacity = 4096;
-
-/** A store for a VM, with its configuration and blocks, and the arena of it and of what fills it. */
-export async function beginMappedRam(vm: SavedVm, output: ByteStore, arenaBytes: number) {
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + stagingArenaBytes(batchCapacity) + arenaBytes });
-  const staging = new Staging(kernel, batchCapacity, { source: output.name, coordinate: 'file' });
-  const store = new MappedRamStore(output, staging);
-  if (vm.configuration !== undefined) store.configure(vm.configuration);
-  if (vm.framing.ramId !== undefined) store.startRam({ id: vm.framing.ramId });
-  for (const block of vm.ram.blocks) await store.addBlock(block);
-  return { kernel, store };
+export interface WriteMappedRamOptions {
+  /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
+  offset?: number;
+  /** Sections of other iterables, in stream order. */
+  iterables?: readonly RawSection[];
 }
 
-/** What comes after the pages of a VM. */
-export async function finishMappedRam(store: MappedRamStore, vm: SavedVm, options: FinishOptions): Promise<void> {
-  const { footers, switchoverStart } = vm.framing;
-  await store.finish(vm.devices, vm.description, {
-    ...options,
-    framing: { footers, switchoverStart: switchoverStart || announcesSwitchover(vm.configuration) },
-  });
+export interface WrittenMappedRam {
+  /** The file as a store, whose content can be read. Closing it closes the file. */
+  store: MappedRamStore;
+  /** Of each block: how many pages were found to be what. */
+  blocks: ReplayedBlock[];
 }
 
-/** Writes a whole VM. Zero pages become holes. */
+/** Most pages of a batch that are data: those of a window with the smallest pages. */
+const batchPages = 1024;
+
+/**
+ * Writes a mapped-ram file, which ends where what is written ends.
+ * @example
+ * const file = new MemoryFile();
+ * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
+ * await writeMappedRam({ configuration: { machine: 'none', capabilities: [] }, ram }, file);
+ *
+ * @throws RangeError for a VM without a configuration, which says that the file is one, or with blocks whose content it
+ *   does not have.
+ */
 export async function writeMappedRam(
-  vm: SavedVm,
-  output: ByteStore,
-  iterables: readonly RawSection[] = [],
-): Promise<ReplayedBlock[]> {
-  const { kernel, store } = await beginMappedRam(vm, output, replayArenaBytes);
+  vm: WritableVm,
+  file: ByteStore,
+  { offset = 0, iterables = [] }: WriteMappedRamOptions = {},
+): Promise<WrittenMappedRam> {
+  const { ram, configuration, devices = [], ignored = [], framing } = vm;
+  if (configuration === undefined) throw new RangeError('expected a VM with a configuration, got one without');
+  const [left] = ignored;
+  if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + replayArenaBytes + stagingArenaBytes(batchPages) });
+  const staging = new Staging(kernel, batchPages, { source: file.name, coordinate: 'file' });
+  const store = new MappedRamStore(file, staging, { offset, configuration });
+  if (framing?.ramId !== undefined) store.startRam({ id: framing.ramId });
   const replay = new Replay(kernel);
-  const blocks = vm.ram.blocks.map((block) => {
-    return { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
-  });
-  for (const counts of blocks) {
-    const place = store.blocks[counts.block.index];
-    if (place === undefined) continue;
-    for await (const batch of replay.pages(vm.ram, counts)) await store.apply(place, batch);
+  const blocks: ReplayedBlock[] = [];
+  for (const block of ram.blocks) await store.addBlock(block);
+  for (const block of ram.blocks) {
+    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
+    blocks.push(counts);
+    for await (const batch of replay.pages(ram, counts)) await store.apply(block, batch);
   }
-  await finishMappedRam(store, vm, { iterables });
-  return blocks;
+  const { footers, switchoverStart } = framing ?? { footers: true, switchoverStart: false };
+  await store.finish(devices, vm.description, {
+    framing: { footers, switchoverStart: switchoverStart || streamRulesOf(configuration.machine).switchoverStart },
+    iterables,
+  });
+  return { store, blocks };
 }

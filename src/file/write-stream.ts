@@ -4,7 +4,8 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { type Kernel, loadKernel } from '../kernel/kernel.ts';
+import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -12,14 +13,18 @@ import type { Framing } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
+import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+
+/** A device's state, as far as it is written. */
+export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
 
 /** What is written: a `SavedVm`, or the parts of one that there are. */
 export interface WritableVm {
   ram: RamReader;
   configuration?: Configuration | undefined;
   /** Bodies are written as they are. */
-  devices?: readonly Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>[];
+  devices?: readonly WritableDevice[];
   description?: Pick<Description, 'text'> | undefined;
   /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
   ignored?: readonly RamBlock[];
@@ -40,6 +45,11 @@ export interface WriteStreamOptions {
    * same blocks.
    */
   base?: RamReader;
+  /**
+   * What the version of QEMU that is to load it expects. Default: by the machine type, and with the marks that `framing`
+   * says the stream had.
+   */
+  rules?: StreamRules;
 }
 
 export interface WrittenStream {
@@ -55,6 +65,15 @@ export interface WrittenBlock extends ReplayedBlock {
 
 const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
 
+/** What takes RAM: a {@link StreamWriter}, or channels beside it. */
+export interface RamWriter {
+  startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
+  pages(block: RamBlock, batch: PageBatch): Promise<void>;
+  /** Ends a pass. */
+  endPart(): Promise<void>;
+  endRam(): Promise<void>;
+}
+
 /**
  * Writes a stream, in order.
  * @example
@@ -67,46 +86,63 @@ const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: fals
 export async function writeStream(
   vm: WritableVm,
   output: ByteSink,
-  { iterables = [], base }: WriteStreamOptions = {},
+  options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
-  const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
-  if (base !== undefined) requireSameBlocks(base.blocks, ram.blocks);
-  const arenaBytes = (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
-  const kernel = await loadKernel({ arenaBytes });
+  if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
+  const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
+  const writer = makeWriter(kernel, vm, output);
+  const blocks = await writeAll(vm, writer, writer, options);
+  return { length: writer.length, blocks };
+}
+
+/** Arena for the main stream's writer and the replay. */
+export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
+  return (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
+}
+
+export function makeWriter(kernel: Kernel, { framing = defaultFraming }: WritableVm, output: ByteSink): StreamWriter {
   const { footers, ramId = 1 } = framing;
-  const writer = new StreamWriter(kernel, output, { footers, ramId });
+  return new StreamWriter(kernel, output, { footers, ramId });
+}
+
+/** The rules for a VM if none are given: by its machine type, and with the marks that its stream had. */
+export function defaultRules({ configuration, framing = defaultFraming }: WritableVm): StreamRules {
+  const rules = streamRulesOf(configuration?.machine);
+  return { ...rules, switchoverStart: rules.switchoverStart || framing.switchoverStart };
+}
+
+/** Writes all of a VM through `writer`, its RAM through `ramWriter`. */
+export async function writeAll(
+  vm: WritableVm,
+  writer: StreamWriter,
+  ramWriter: RamWriter,
+  { iterables = [], base, rules = defaultRules(vm) }: WriteStreamOptions,
+): Promise<WrittenBlock[]> {
+  const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
   const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
   await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
   const parts = (kind: SectionKind) => iterables.filter((section) => section.kind === kind);
 
   const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
-  if (hasRam) await writer.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  if (hasRam) await ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
   for (const { bytes } of parts('start')) await writer.raw(bytes);
   const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
-  const replay = new Replay(kernel);
+  const replay = new Replay(writer.kernel);
   const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
   if (base === undefined) {
     for (const block of sent) {
       const counts = blocks[block.index] as WrittenBlock;
-      for await (const batch of replay.pages(ram, counts)) await writer.pages(block, batch);
+      for await (const batch of replay.pages(ram, counts)) await ramWriter.pages(block, batch);
     }
-  } else await writePasses(writer, replay, new ReplayChanges(kernel), base, ram, sent, blocks);
-  await writer.endPart();
+  } else await writePasses(writer, replay, new ReplayChanges(writer.kernel), base, ram, sent, blocks);
+  await ramWriter.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
-  if (framing.switchoverStart || announcesSwitchover(configuration)) {
-    await writer.command(CommandCode.switchoverStart);
-  }
-  if (hasRam) await writer.endRam();
+  if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
+  if (hasRam) await ramWriter.endRam();
   for (const { bytes } of parts('end')) await writer.raw(bytes);
   for (const device of devices) await writer.device(device);
   await writer.finish(vm.description?.text);
-  return { length: writer.length, blocks };
-}
-
-/** Whether a machine type is one of 10.0 or later, whose sources say SWITCHOVER_START. */
-export function announcesSwitchover(configuration: Configuration | undefined): boolean {
-  const match = /-(\d+)\.\d+$/.exec(configuration?.machine ?? '');
-  return match !== null && Number(match[1]) >= 10;
+  return blocks;
 }
 
 const makeCounts = (block: RamBlock): ReplayedBlock => ({

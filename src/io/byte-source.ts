@@ -24,6 +24,11 @@ export interface ByteSource {
 /** Bytes that can be read and written anywhere; unwritten ranges read as zeros and, where possible, take no space. */
 export interface ByteStore extends ByteSource {
   readonly size: number;
+  /**
+   * With direct I/O: writes of whole multiples of so many bytes, to a position and from an address that are multiples too,
+   * go past the page cache. Others are written as ever.
+   */
+  readonly alignment?: number;
   /** Writes all of `bytes` at `position`. */
   write(bytes: Uint8Array, position: number): Promise<void> | void;
   /** Sets the size; a larger one adds a hole. */

@@ -1,6 +1,6 @@
 /**
- * Decompressing pages, behind one interface: which library does it is chosen when a file is opened. All of them give
- * the same bytes. Members: portable-codecs.ts, and node/codecs.ts.
+ * Compressing pages and decompressing them, behind one interface: which library does it is chosen when a file is opened or
+ * written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
  */
 
 /** How a multifd channel compresses: one stream for all of its packets, flushed at the end of each. */
@@ -20,8 +20,29 @@ export interface PageDecoder {
   close(): void;
 }
 
+/** The compressor of one channel. It keeps its state from packet to packet. */
+export interface PageEncoder {
+  /**
+   * Compresses the pages of a packet, and puts the payload to the beginning of `target`: a reader gets all of the pages
+   * from it, if it has had those before. Returns how many bytes that are. `input` and `target` are views that stay as
+   * they are until then.
+   * @throws CodecError for a payload that does not fit.
+   */
+  encode(input: Uint8Array, target: Uint8Array): Promise<number> | number;
+  /** Lets go of its memory. */
+  close(): void;
+}
+
+/** The levels that QEMU has parameters for (multifd-zlib-level, multifd-zstd-level). 0 of zstd means its default, 3. */
+export const levelsOf: Readonly<Record<StreamFormat, { least: number; most: number }>> = {
+  zlib: { least: 0, most: 9 },
+  zstd: { least: 0, most: 20 },
+};
+
 /** A set of engines. */
 export interface PageCodecs {
+  /** A compressor for one channel, of a level within {@link levelsOf}. Libraries are loaded when they are first needed. */
+  openEncoder(format: StreamFormat, level: number): Promise<PageEncoder>;
   /** A decompressor for one channel. Libraries are loaded when they are first needed. */
   openDecoder(format: StreamFormat): Promise<PageDecoder>;
   /**
@@ -31,7 +52,7 @@ export interface PageCodecs {
   decodePage(format: PageFormat, input: Uint8Array, target: Uint8Array): Promise<void> | void;
 }
 
-/** Compressed data is bad. */
+/** Compressed data is bad, or has no room. */
 export class CodecError extends Error {
   override readonly name = 'CodecError';
 }

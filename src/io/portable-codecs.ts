@@ -2,15 +2,17 @@
  * Page codecs for every platform: pako, which is zlib in JavaScript and so refuses what zlib does, and zstd in
  * WebAssembly. Each is loaded when it is first needed.
  */
-import type { Inflate } from 'pako';
+import type { Deflate, Inflate } from 'pako';
 import {
   CodecError,
   overflow,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from './page-codec.ts';
+import type { ZstdEncoderWasm } from './zstd-encoder.ts';
 import type { ZstdWasm } from './zstd-wasm.ts';
 
 /** Bytes that come out at a time. */
@@ -22,6 +24,16 @@ const syncFlush = 2;
 
 export class PortableCodecs implements PageCodecs {
   #zstd: Promise<ZstdWasm> | undefined;
+  #zstdEncoder: Promise<ZstdEncoderWasm> | undefined;
+
+  async openEncoder(format: StreamFormat, level: number): Promise<PageEncoder> {
+    if (format === 'zstd') {
+      this.#zstdEncoder ??= import('./zstd-encoder.ts').then(({ ZstdEncoderWasm }) => ZstdEncoderWasm.load());
+      return (await this.#zstdEncoder).openEncoder(level);
+    }
+    const { Deflate } = await import('./deflate.ts');
+    return new ZlibEncoder(new Deflate({ level: level as DeflateLevel, chunkSize }));
+  }
 
   async openDecoder(format: StreamFormat): Promise<PageDecoder> {
     if (format === 'zstd') {
@@ -70,6 +82,30 @@ class ZlibDecoder implements PageDecoder {
 
   decode(input: Uint8Array, target: Uint8Array): number {
     return feed(this.#stream, input, target);
+  }
+
+  close(): void {}
+}
+
+type DeflateLevel = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
+
+/** A zlib stream that is never finished: each packet is flushed. */
+class ZlibEncoder implements PageEncoder {
+  readonly #stream: Deflate;
+
+  constructor(stream: Deflate) {
+    this.#stream = stream;
+  }
+
+  encode(input: Uint8Array, target: Uint8Array): number {
+    let written = 0;
+    this.#stream.onData = (chunk) => {
+      if (chunk.length > target.length - written) throw overflow(target.length);
+      target.set(chunk, written);
+      written += chunk.length;
+    };
+    this.#stream.push(input, syncFlush);
+    return written;
   }
 
   close(): void {}

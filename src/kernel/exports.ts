@@ -16,6 +16,7 @@ export interface KernelExports {
   comparePages(as: number, bs: number, pageSize: number, count: number, bitmap: number): number;
   comparePagesGather(as: number, bs: number, pageSize: number, count: number, bitmap: number): number;
   hashPages(pages: number, pageSize: number, count: number, hashes: number): void;
+  hashPages64(pages: number, pageSize: number, count: number, hashes: number): void;
   hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void;
   crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void;
   crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void;

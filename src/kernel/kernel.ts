@@ -205,6 +205,17 @@ export class Kernel {
     this.#exports.hashPages(pages, pageSize, count, hashes);
   }
 
+  /**
+   * As `hashPages`, with all 64 bits of each hash, low word first, in the u32 table at `hashes`: two words for a page.
+   * Pages with the same hash have the same content, but for one pair in 2^64.
+   */
+  hashPages64(pages: number, pageSize: number, count: number, hashes: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkRange('pages', pages, count * pageSize);
+    this.#checkTable('hashes', hashes, count * 2);
+    this.#exports.hashPages64(pages, pageSize, count, hashes);
+  }
+
   /** As `hashPages`, with page i at the address in word i of the u32 table. */
   hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void {
     this.#checkBatch(pageSize, count);

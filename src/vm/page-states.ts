@@ -84,6 +84,22 @@ export class PageStates {
     else this.#fills.push({ from, to, state });
   }
 
+  /** Takes over all states other than 0 of pages from `first` on, a multiple of 4,096. */
+  overlay(first: number, states: Uint8Array): void {
+    for (let i = 0; i < states.length; i++) {
+      const state = states[i] as number;
+      if (state !== 0) this.set(first + i, state);
+    }
+  }
+
+  /** Hands over what {@link set} said, in pieces for {@link overlay}, and forgets it. */
+  drain(): { first: number; states: Uint8Array }[] {
+    const pieces = [...this.#chunks].map(([number, states]) => ({ first: number * chunkPages, states }));
+    this.#chunks.clear();
+    this.#number = -1;
+    return pieces;
+  }
+
   /** What `fill` said of the pages of a chunk that has no room of its own. */
   #filled(number: number): number {
     let low = 0;

@@ -175,20 +175,40 @@ export function readPacketHeader(
 /** Where the offset of page `i` stands, counted from the beginning of the packet. */
 export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 
-/** Encodes a header with the pages it names, as QEMU 10.0 does: what is not used is zero. */
+/**
+ * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
+ * numbers. As in QEMU 10.0, what is not used is zero.
+ * @throws RangeError for a name or more pages than there is room for.
+ */
 export function encodePacketHeader(
-  out: ByteWriter,
+  target: Uint8Array,
   header: PacketHeader,
   pageSize: number,
-  pages: readonly number[],
+  pages: ArrayLike<number>,
 ): void {
-  const flags = (header.sync ? PacketFlag.sync : 0) | methodFlag(header.method);
-  out.u32(multifdMagic).u32(multifdVersion).u32(flags);
-  out.u32(header.pagesAllocated).u32(header.normalPages).u32(header.payloadLength).u64(header.packetNumber);
-  out.u32(header.zeroPages).raw(new Uint8Array(nameOffset - 36));
-  out.text(header.block).raw(new Uint8Array(nameLength - header.block.length));
-  for (const page of pages) out.u64(page * pageSize);
-  out.raw(new Uint8Array(8 * (packetPages(pageSize) - pages.length)));
+  const { block, normalPages, zeroPages, packetNumber } = header;
+  const count = normalPages + zeroPages;
+  const most = packetPages(pageSize);
+  if (count > most) throw new RangeError(`expected at most ${most} pages in a packet, got ${count}`);
+  if (block.length >= nameLength) {
+    throw new RangeError(`expected a name of at most ${nameLength - 1} bytes, got ${block.length}`);
+  }
+  const view = new DataView(target.buffer, target.byteOffset, packetHeaderLength(pageSize));
+  target.fill(0, 0, view.byteLength);
+  view.setUint32(0, multifdMagic);
+  view.setUint32(4, multifdVersion);
+  view.setUint32(8, (header.sync ? PacketFlag.sync : 0) | methodFlag(header.method));
+  view.setUint32(12, header.pagesAllocated);
+  view.setUint32(16, normalPages);
+  view.setUint32(20, header.payloadLength);
+  view.setBigUint64(24, packetNumber);
+  view.setUint32(32, zeroPages);
+  for (let i = 0; i < block.length; i++) target[nameOffset + i] = block.charCodeAt(i);
+  for (let i = 0; i < count; i++) {
+    const offset = (pages[i] as number) * pageSize;
+    view.setUint32(offsetsOffset + 8 * i, Math.floor(offset / 0x1_0000_0000));
+    view.setUint32(offsetsOffset + 8 * i + 4, offset >>> 0);
+  }
 }
 
 export const devicePacketLength = 276;

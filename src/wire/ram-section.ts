@@ -242,3 +242,8 @@ export function encodeBlockEntry(out: ByteWriter, idstr: string, usedLength: num
 export function encodeEos(out: ByteWriter): void {
   out.u64(RamFlag.eos);
 }
+
+/** Writes a mark for the multifd channels. */
+export function encodeMultifdFlush(out: ByteWriter): void {
+  out.u64(RamFlag.multifdFlush);
+}

@@ -1,7 +1,6 @@
 /** `vmferry convert` as a user meets it: forms, wrong arguments, pipes, interruptions, a full disk. */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import {
   copyFileSync,
   createReadStream,
@@ -16,12 +15,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadContainerFixture } from '../container-fixtures.ts';
 import { fixturePath, loadFixtures } from '../fixture-files.ts';
 import { join as bytesOf, command, EOF, EOS, end, none, normalPage, part, ramStart } from '../oracle/build.ts';
-import { cliPath, runCli } from '../run-cli.ts';
+import { runCli } from '../run-cli.ts';
 
 const xbzrle = fixturePath('pc-xbzrle-10.0.bin');
 const truth = loadFixtures().find(({ name }) => name === 'pc-xbzrle-10.0')?.truth ?? [];
@@ -137,8 +135,8 @@ describe('convert', () => {
   });
 
   it.each<[string, string[], RegExp]>([
-    ['no form', [xbzrle, 'OUT'], /expected --to stream\|mapped-ram\|raw\|libvirt/],
-    ['another form', [xbzrle, 'OUT', '--to', 'tar'], /Allowed choices are stream, mapped-ram, raw, libvirt/],
+    ['no form', [xbzrle, 'OUT'], /expected --to stream\|multifd\|mapped-ram\|raw\|libvirt/],
+    ['another form', [xbzrle, 'OUT', '--to', 'tar'], /Allowed choices are stream, multifd, mapped-ram, raw, libvirt/],
     ['no output', [xbzrle], /missing required argument 'OUT'/],
     ['a mapped-ram file for a pipe', [xbzrle, '-', '--to', 'mapped-ram'], /needs random access/],
     ['a raw image of no block', [xbzrle, 'OUT', '--to', 'raw'], /expected --block IDSTR/],
@@ -253,68 +251,4 @@ describe('a convert that does not come to its end', () => {
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
   });
-
-  it('leaves the old file, or the whole new one, when it is killed; and what is left over is no whole file', async () => {
-    const folder = emptyDirectory();
-    const large = join(folder, 'large.stream');
-    // 64 MiB, so that there is something to interrupt.
-    writeFileSync(large, await largeStream());
-    const path = join(folder, 'out.mapped-ram');
-    writeFileSync(path, 'old');
-    let killed = 0;
-    for (let ms = 150; ms <= 750; ms += 120) {
-      const child = spawn(process.execPath, [cliPath, 'convert', large, path], { stdio: 'ignore' });
-      await Promise.race([sleep(ms), once(child, 'exit')]);
-      child.kill('SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-      if (child.signalCode === 'SIGKILL') killed++;
-      const isOld = statSync(path).size === 3;
-      const { stdout } = await runCli(['verify', path]);
-      expect(stdout).toMatch(isOld ? /: BAD/ : /: OK/);
-      for (const left of readdirSync(folder).filter((name) => name.startsWith('.vmferry-'))) {
-        const judged = await runCli(['verify', '--json', join(folder, left)]);
-        // One that was killed between its last byte and its new name is whole, and says so.
-        const { ok, ramBytes } = JSON.parse(judged.stdout);
-        if (ok === true) expect(ramBytes).toBe(64 << 20);
-        rmSync(join(folder, left));
-      }
-    }
-    expect(killed).toBeGreaterThan(0);
-  });
-
-  it('leaves nothing on a disk that is full', async () => {
-    const mount = emptyDirectory();
-    const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mount]);
-    if (status !== 0) {
-      console.warn('skipped: a small tmpfs cannot be mounted here');
-      return;
-    }
-    try {
-      const large = join(emptyDirectory(), 'large.stream');
-      writeFileSync(large, await largeStream());
-      for (const name of ['out.stream', 'out.mapped-ram']) {
-        const { code, stderr } = await runCli(['convert', large, join(mount, name)]);
-        expect(code).toBe(2);
-        expect(stderr).toMatch(/ENOSPC.*out\./);
-        expect(readdirSync(mount)).toEqual([]);
-      }
-    } finally {
-      spawnSync('umount', [mount]);
-    }
-  });
 });
-
-let made: Uint8Array | undefined;
-/** 64 MiB of pages that are not zero, in a stream. */
-async function largeStream(): Promise<Uint8Array> {
-  if (made !== undefined) return made;
-  const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../src/node.ts');
-  const image = new Uint8Array(64 << 20);
-  for (let at = 0; at < image.length; at += 4096) image[at] = 1 + ((at >> 12) % 255);
-  const file = new MemoryFile();
-  const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
-  await writeStream({ configuration: { machine: 'none', capabilities: [] }, ram }, appendTo(file));
-  made = new Uint8Array(file.size);
-  file.read(made, 0);
-  return made;
-}

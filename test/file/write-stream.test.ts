@@ -2,14 +2,10 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openSavedVm } from '../../src/file/ram-content.ts';
 import { RawRam } from '../../src/file/raw-ram.ts';
+import { streamRulesOf } from '../../src/file/stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
-import {
-  announcesSwitchover,
-  type WritableVm,
-  type WriteStreamOptions,
-  writeStream,
-} from '../../src/file/write-stream.ts';
+import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/file/write-stream.ts';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -142,12 +138,17 @@ describe('a stream written from a RAM image', () => {
     );
   });
 
-  it('says SWITCHOVER_START for machine types from 10.0 on', () => {
-    const said = ['none', 'pc-i440fx-9.2', 'pc-i440fx-10.0', 'virt-11.1', 'pc-q35-2.10', 'pc'].filter((machine) =>
-      announcesSwitchover({ machine, capabilities: [] }),
-    );
-    expect(said).toEqual(['pc-i440fx-10.0', 'virt-11.1']);
-    expect(announcesSwitchover(undefined)).toBe(false);
+  it('says SWITCHOVER_START for machine types from 10.0 on, or as it is told', async () => {
+    const said = async (machine: string, options?: WriteStreamOptions) => {
+      const ram = new RawRam([{ idstr: 'ram', source: image(zero) }]);
+      const bytes = await written({ configuration: { machine, capabilities: [] }, ram }, options);
+      return Buffer.from(bytes).includes(Buffer.from('08000b0000', 'hex'));
+    };
+    expect(await said('pc-i440fx-9.2')).toBe(false);
+    expect(await said('pc-i440fx-10.0')).toBe(true);
+    expect(await said('none')).toBe(false);
+    expect(await said('none', { rules: streamRulesOf('none', '10.0') })).toBe(true);
+    expect(await said('pc-i440fx-7.2', { rules: streamRulesOf('pc-i440fx-7.2', '10.0') })).toBe(false);
   });
 
   it('leaves out pages that were never sent, and blocks that were ignored', async () => {

@@ -111,7 +111,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     table = kernel.allocate(32);
     kernel.u32(table, 8).fill(room);
     const lengths = kernel.allocate(32);
-    const results = kernel.allocate(32);
+    const results = kernel.allocate(64);
     out = kernel.allocate(8192 + kernel.xbzrleEncodeSlack);
     wide = kernel.allocate(65536);
     calls = {
@@ -124,6 +124,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
         call: (a, b, c, d, e) => kernel.comparePagesGather(a!, b!, c!, d!, e!),
       },
       hashPages: { good: [room, 1024, 8, results], call: (a, b, c, d) => kernel.hashPages(a!, b!, c!, d!) },
+      hashPages64: { good: [room, 1024, 8, results], call: (a, b, c, d) => kernel.hashPages64(a!, b!, c!, d!) },
       hashPagesGather: {
         good: [table, 1024, 8, results],
         call: (a, b, c, d) => kernel.hashPagesGather(a!, b!, c!, d!),
@@ -162,6 +163,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     ['comparePages', [0, 1, 4]],
     ['comparePagesGather', [0, 1, 4]],
     ['hashPages', [0, 3]],
+    ['hashPages64', [0, 3]],
     ['hashPagesGather', [0, 3]],
     ['crc32Pages', [0, 3]],
     ['crc32PagesGather', [0, 3]],

@@ -53,6 +53,8 @@ describe.each(variants)('page hashes (%s)', (variant) => {
     kernel.hashPages(at, bytes.length, 1, out);
     kernel.crc32Pages(at, bytes.length, 1, out + 4);
     expect([...kernel.u32(out, 2)]).toEqual([Number.parseInt(hash.slice(8), 16), Number.parseInt(crc, 16)]);
+    kernel.hashPages64(at, bytes.length, 1, out);
+    expect([...kernel.u32(out, 2)]).toEqual([hash.slice(8), hash.slice(0, 8)].map((word) => Number.parseInt(word, 16)));
     expect(isClean()).toBe(true);
   });
 
@@ -79,6 +81,10 @@ describe.each(variants)('page hashes (%s)', (variant) => {
       expect(results()).toEqual(wantedHashes.toReversed());
       kernel.crc32PagesGather(table.address, size, count, out);
       expect(results()).toEqual(wantedCrcs.toReversed());
+      expect(isClean()).toBe(true);
+      const wide = hashes.place(new Uint8Array(count * 8));
+      kernel.hashPages64(at, size, count, wide);
+      expect([...new BigUint64Array(hashes.content.buffer)]).toEqual(each.map(pageHash));
       expect(isClean()).toBe(true);
     },
   );

@@ -4,7 +4,7 @@
  *
  * The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
-import { readFileSync, rmSync, statSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -139,6 +139,31 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry converts, QEMU loads', (
       const { fill: _, workload: __, parameters: ___, capabilities: ____, ...machine } = options;
       await expectRunsOn(machine, back);
       if (made.version === '10.0') await expectRunsOn(machine, mapped);
+    } finally {
+      made.dispose();
+    }
+  });
+});
+
+describe.skipIf(lacksQemu('10.0'))('what vmferry converts to an offset of a file', () => {
+  const machines = isFull ? (['none', 'bare', 'pc', 'q35'] as const) : (['bare'] as const);
+  test.each(machines)('QEMU loads from there (%s)', async (machine) => {
+    const options: CaptureOptions = { version: '10.0', machine, route: 'exec' };
+    const made = await capture(options);
+    try {
+      for (const [route, form, offset] of [
+        ['mapped-ram', 'mapped-ram', 12345],
+        ['file', 'stream', (1 << 20) + 1],
+      ] as const) {
+        const file = join(made.file, `../disk-${form}.img`);
+        writeFileSync(file, Buffer.alloc(offset + 5000, 'x'));
+        const { code, stderr } = await runCli(['convert', made.file, `${file},offset=${offset}`, '--to', form]);
+        expect([code, stderr]).toEqual([0, '']);
+        expect(readFileSync(file).subarray(0, offset).equals(Buffer.alloc(offset, 'x'))).toBe(true);
+        const loaded = await loadInto({ version: '10.0', machine, route, file, offset });
+        expect(differences(loaded.truth, made.truth), `RAM loaded from ${file}`).toEqual([]);
+        loaded.dispose();
+      }
     } finally {
       made.dispose();
     }

@@ -4,8 +4,8 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { delimiter } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/node.ts';
@@ -13,6 +13,7 @@ import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
 import { runCli } from '../run-cli.ts';
 import { writeContainerFixture } from './container-fixtures.ts';
 import { Libvirt, lacksLibvirt, type SavedImage, saveFormats } from './libvirt.ts';
+import { differences } from './truth.ts';
 
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
@@ -59,6 +60,25 @@ describe.skipIf(lacksLibvirt())('libvirt save images', () => {
       streams: [{ truth }],
     });
   }
+
+  test.each(saveFormats)('that vmferry converted to %s, libvirt restores, with the same RAM', async (format) => {
+    const made = await libvirt.save('raw', false);
+    const env = process.env.VMFERRY_TOOLS
+      ? { PATH: `${process.env.PATH}${delimiter}${process.env.VMFERRY_TOOLS}` }
+      : {};
+    const mapped = join(made.file, '../guest.mapped-ram');
+    const image = join(made.file, '../guest.save');
+    const xml = join(made.file, '../domain.xml');
+    writeFileSync(xml, (await runCli(['inspect', '--xml', made.file])).stdout);
+    for (const args of [
+      [made.file, mapped],
+      [mapped, image, '--to', 'libvirt', '--libvirt-format', format, '--xml', xml],
+    ]) {
+      const { code, stderr } = await runCli(['convert', ...args], undefined, { env });
+      expect([code, stderr]).toEqual([0, '']);
+    }
+    expect(differences(await libvirt.restore(readFileSync(image)), made.truth)).toEqual([]);
+  });
 
   test('that our encoder wrote libvirt restores', async () => {
     const made = await libvirt.save('raw', false);

@@ -185,24 +185,13 @@ export class Libvirt {
     const name = `ferry-${randomBytes(4).toString('hex')}`;
     writeFileSync(join(this.dir, 'domain.xml'), domainXml(name, this.#inside));
     await this.virsh(`create ${this.#inside}/domain.xml`);
-    const process = { pid: await findProcess(`guest=${name},`) };
     // The guest copies itself and waits for words on its serial port.
     await sleep(1000);
     await this.virsh(`suspend ${name}`);
-    const hmp = (line: string) => this.virsh(`qemu-monitor-command ${name} --hmp '${line}'`);
-    const paused = {
-      ...process,
-      hmp,
-      execute: async () => ({ running: false, status: 'paused' }),
-    } as unknown as Parameters<typeof readTruth>[0];
-    const addresses = new Map<string, number>();
-    for (const line of (await hmp('info ramblock')).split('\n').slice(1)) {
-      const [, idstr, address] = /^\s*(\S+)\s.*\s0x([0-9a-f]+)\s+r[ow]\s*$/.exec(line) ?? [];
-      if (idstr !== undefined) addresses.set(idstr, Number.parseInt(address as string, 16));
-    }
-    fillRam(process.pid, addresses.get('pc.ram') as number);
+    const addresses = await this.#addresses(name);
+    fillRam(await findProcess(`guest=${name},`), addresses.get('pc.ram') as number);
     const folder = mkdtempSync(join(this.dir, `${format}-`));
-    const truth = await readTruth(paused, folder, addresses);
+    const truth = await this.#readRam(name, folder);
     if (wasRunning) await this.virsh(`resume ${name}`);
     await this.virsh(`save ${name} ${this.#inside}/image`);
     const file = join(folder, 'image');
@@ -211,13 +200,40 @@ export class Libvirt {
     return { format, file, truth, wasRunning, libvirt };
   }
 
-  /** Has libvirt restore an image, and ends the domain. @throws with what libvirt says against it */
-  async restore(image: Uint8Array): Promise<void> {
+  /**
+   * Has libvirt restore an image, and ends the domain. Returns the RAM it had.
+   * @throws with what libvirt says against it
+   */
+  async restore(image: Uint8Array): Promise<Truth> {
     writeFileSync(join(this.dir, 'restored'), image);
     await this.virsh(`restore ${this.#inside}/restored --paused`);
+    const restored = (await this.virsh('list --name')).trim();
+    const truth = await this.#readRam(restored, mkdtempSync(join(this.dir, 'restored-')));
     for (const name of (await this.virsh('list --name')).split('\n').filter((line) => line.trim() !== '')) {
       await this.virsh(`destroy ${name.trim()}`);
     }
+    return truth;
+  }
+
+  /** RAM of a domain that does not run. */
+  async #readRam(name: string, folder: string): Promise<Truth> {
+    const hmp = (line: string) => this.virsh(`qemu-monitor-command ${name} --hmp '${line}'`);
+    const paused = {
+      ...{ pid: await findProcess(`guest=${name},`), hmp },
+      execute: async () => ({ running: false, status: 'paused' }),
+    } as unknown as Parameters<typeof readTruth>[0];
+    return readTruth(paused, folder, await this.#addresses(name));
+  }
+
+  /** Where the RAM blocks of a domain are in the memory of its QEMU. */
+  async #addresses(name: string): Promise<Map<string, number>> {
+    const addresses = new Map<string, number>();
+    const list = await this.virsh(`qemu-monitor-command ${name} --hmp 'info ramblock'`);
+    for (const line of list.split('\n').slice(1)) {
+      const [, idstr, address] = /^\s*(\S+)\s.*\s0x([0-9a-f]+)\s+r[ow]\s*$/.exec(line) ?? [];
+      if (idstr !== undefined) addresses.set(idstr, Number.parseInt(address as string, 16));
+    }
+    return addresses;
   }
 }
 

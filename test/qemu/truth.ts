@@ -21,7 +21,7 @@ import type { Qemu, QemuVersion } from './qemu.ts';
 export type BlockTruth = { path: string; length: number };
 export type Truth = Map<string, BlockTruth>;
 
-type RamBlock = { idstr: string; used: number; total: number; address?: number };
+type RamBlock = { idstr: string; ramAddress: number; used: number; total: number; address?: number };
 
 /** Where the RAM blocks are that could be found. A block keeps its address for life. */
 export type Addresses = Map<string, number>;
@@ -35,11 +35,12 @@ function parseRamBlocks(text: string): RamBlock[] {
   const blocks: RamBlock[] = [];
   for (const line of text.split(/\r?\n/).slice(1)) {
     const match =
-      /^\s*(\S+)\s+\d+ \S+\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)(?:\s+0x([0-9a-f]+)\s+r[ow])?\s*$/.exec(line);
+      /^\s*(\S+)\s+\d+ \S+\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)(?:\s+0x([0-9a-f]+)\s+r[ow])?\s*$/.exec(line);
     if (match) {
-      const [, idstr, used, total, address] = match;
+      const [, idstr, offset, used, total, address] = match;
       blocks.push({
         idstr: idstr!,
+        ramAddress: parseInt(offset!, 16),
         used: parseInt(used!, 16),
         total: parseInt(total!, 16),
         ...(address ? { address: parseInt(address, 16) } : {}),
@@ -47,6 +48,12 @@ function parseRamBlocks(text: string): RamBlock[] {
     } else if (line.trim()) throw new Error(`truth: cannot read this line of 'info ramblock': ${line}`);
   }
   return blocks;
+}
+
+/** By idstr, where each RAM block begins in QEMU's RAM addresses (`info ramblock`, column "Offset"). */
+export async function findRamAddresses(qemu: Qemu): Promise<Map<string, number>> {
+  const blocks = parseRamBlocks(await qemu.hmp('info ramblock'));
+  return new Map(blocks.map(({ idstr, ramAddress }) => [idstr, ramAddress]));
 }
 
 /** Finds the host addresses of the RAM blocks. The guest may run; 7.2 must be able to migrate. */

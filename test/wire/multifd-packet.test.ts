@@ -33,6 +33,13 @@ const written = (write: (out: ByteWriter) => void): Uint8Array => {
   return out.bytes().slice();
 };
 
+const encoded = (header: PacketHeader, pageSize: number, pages: readonly number[]): Uint8Array => {
+  // What was there before does not show.
+  const bytes = new Uint8Array(packetHeaderLength(pageSize)).fill(0xcc);
+  encodePacketHeader(bytes, header, pageSize, pages);
+  return bytes;
+};
+
 const helloOf = (bytes: Uint8Array) => run<never, ChannelHello>(bytes, 7, decodeHello);
 const names = fc.string({ unit: fc.constantFrom(...'abcz019./@-:'), minLength: 1, maxLength: 255 });
 
@@ -98,8 +105,7 @@ describe('a packet header', () => {
   it('decodes to what was encoded, for every page size', () => {
     fc.assert(
       fc.property(headers, ({ pageSize, header, pages }) => {
-        const bytes = written((out) => encodePacketHeader(out, header, pageSize, pages));
-        expect(bytes).toHaveLength(packetHeaderLength(pageSize));
+        const bytes = encoded(header, pageSize, pages);
         const window = windowOf(bytes);
         const found = new Float64Array(512);
         expect(readPacketHeader(window, readPacketFlags(window), pageSize, found)).toEqual(header);
@@ -121,9 +127,19 @@ describe('a packet header', () => {
       block: 'pc.ram',
     };
     const parts = { flags: 3, block: 'pc.ram', normal: [4096], zero: [0, 8192] };
-    expect(written((out) => encodePacketHeader(out, header, 4096, [1, 0, 2]))).toEqual(packet(parts));
+    expect(encoded(header, 4096, [1, 0, 2])).toEqual(packet(parts));
     const sync = { ...header, method: 'none', pagesAllocated: 0, normalPages: 0, zeroPages: 0, block: '' } as const;
-    expect(written((out) => encodePacketHeader(out, sync, 4096, []))).toEqual(syncPacket);
+    expect(encoded(sync, 4096, [])).toEqual(syncPacket);
+  });
+
+  it('is not made for more pages, or a longer name, than it has room for', () => {
+    const header = { sync: false, method: 'none', pagesAllocated: 128, payloadLength: 0, packetNumber: 0n } as const;
+    const pages = Array.from({ length: 129 }, (_, i) => i);
+    expect(() => encoded({ ...header, normalPages: 128, zeroPages: 1, block: 'ram' }, 4096, pages)).toThrow(RangeError);
+    const block = 'n'.repeat(256);
+    expect(() => encoded({ ...header, normalPages: 1, zeroPages: 0, block }, 4096, pages)).toThrow(
+      /255 bytes, got 256/,
+    );
   });
 
   const readAll = (bytes: Uint8Array) => {

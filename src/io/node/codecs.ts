@@ -8,6 +8,7 @@ import {
   overflow,
   type PageCodecs,
   type PageDecoder,
+  type PageEncoder,
   type PageFormat,
   type StreamFormat,
 } from '../page-codec.ts';
@@ -16,20 +17,35 @@ import { ZstdFrames } from '../zstd-frames.ts';
 
 /** Bytes that come out at a time, and room that each channel takes. Node's default, 16 KiB, halves the speed. */
 const chunkSize = 128 * 1024;
+const { Z_SYNC_FLUSH } = zlib.constants;
 
 type Transform = Pick<Inflate, 'write' | 'on' | 'off' | 'once' | 'destroy'>;
 
 /** Not in the types of the oldest Node that this runs on. */
-const makeZstd = (zlib as unknown as { createZstdDecompress?: (options: { chunkSize: number }) => Transform })
-  .createZstdDecompress;
+const {
+  createZstdDecompress: makeZstd,
+  createZstdCompress: makeZstdCompress,
+  constants,
+} = zlib as unknown as {
+  createZstdDecompress?: (options: { chunkSize: number }) => Transform;
+  createZstdCompress?: (options: { chunkSize: number; flush: number; params: Record<number, number> }) => Transform;
+  constants: { ZSTD_e_flush: number; ZSTD_c_compressionLevel: number };
+};
 
 export class NodeCodecs implements PageCodecs {
   readonly #portable = new PortableCodecs();
 
   async openDecoder(format: StreamFormat): Promise<PageDecoder> {
-    if (format === 'zlib') return new StreamDecoder(zlib.createInflate({ chunkSize }));
+    if (format === 'zlib') return decoderOf(zlib.createInflate({ chunkSize }));
     if (makeZstd === undefined) return this.#portable.openDecoder(format);
     return new FrameDecoder(makeZstd);
+  }
+
+  async openEncoder(format: StreamFormat, level: number): Promise<PageEncoder> {
+    if (format === 'zlib') return encoderOf(zlib.createDeflate({ level, chunkSize, flush: Z_SYNC_FLUSH }));
+    if (makeZstdCompress === undefined) return this.#portable.openEncoder(format, level);
+    const params = { [constants.ZSTD_c_compressionLevel]: level };
+    return encoderOf(makeZstdCompress({ chunkSize, flush: constants.ZSTD_e_flush, params }));
   }
 
   decodePage(format: PageFormat, input: Uint8Array, target: Uint8Array): void {
@@ -53,14 +69,17 @@ export class NodeCodecs implements PageCodecs {
 }
 
 /** One of Node's transforms, never ended: a write is over when all that it gives has come. */
-class StreamDecoder implements PageDecoder {
+class Pump {
   readonly #stream: Transform;
+  readonly #what: string;
   #target: Uint8Array = new Uint8Array();
   #written = 0;
   #fail: ((error: Error) => void) | undefined;
 
-  constructor(stream: Transform) {
+  /** `what`: what an error of the stream means. */
+  constructor(stream: Transform, what: string) {
     this.#stream = stream;
+    this.#what = what;
     stream.on('data', (chunk: Uint8Array) => {
       if (chunk.length > this.#target.length - this.#written) {
         this.close();
@@ -70,16 +89,17 @@ class StreamDecoder implements PageDecoder {
       this.#target.set(chunk, this.#written);
       this.#written += chunk.length;
     });
-    stream.on('error', (error: Error) => this.#fail?.(new CodecError(`data that does not decode: ${error.message}`)));
+    stream.on('error', (error: Error) => this.#fail?.(this.#explain(error)));
   }
 
-  decode(input: Uint8Array, target: Uint8Array): Promise<number> {
+  /** Passes a piece through; all that comes of it is in `target` then. */
+  pass(input: Uint8Array, target: Uint8Array): Promise<number> {
     this.#target = target;
     this.#written = 0;
     return new Promise((resolve, reject) => {
       this.#fail = reject;
       this.#stream.write(input, (error) => {
-        if (error) reject(new CodecError(`data that does not decode: ${error.message}`));
+        if (error) reject(this.#explain(error));
         else resolve(this.#written);
       });
     });
@@ -88,13 +108,27 @@ class StreamDecoder implements PageDecoder {
   close(): void {
     this.#stream.destroy();
   }
+
+  #explain({ message }: Error): CodecError {
+    return new CodecError(`${this.#what}: ${message}`);
+  }
 }
 
+function decoderOf(stream: Transform): PageDecoder {
+  const pump = new Pump(stream, 'data that does not decode');
+  return { decode: (input, target) => pump.pass(input, target), close: () => pump.close() };
+}
+
+/** `stream` flushes after each write. */
+function encoderOf(stream: Transform): PageEncoder {
+  const pump = new Pump(stream, 'data that does not compress');
+  return { encode: (input, target) => pump.pass(input, target), close: () => pump.close() };
+}
 /** zstd: a transform for each frame, since Node's stops at the end of one. */
 class FrameDecoder implements PageDecoder {
   readonly #make: NonNullable<typeof makeZstd>;
   readonly #frames = new ZstdFrames();
-  #frame: StreamDecoder | undefined;
+  #frame: PageDecoder | undefined;
 
   constructor(make: NonNullable<typeof makeZstd>) {
     this.#make = make;
@@ -110,7 +144,7 @@ class FrameDecoder implements PageDecoder {
         end = next.end;
         isEnd = next.piece === 'frame';
       }
-      this.#frame ??= new StreamDecoder(this.#make({ chunkSize }));
+      this.#frame ??= decoderOf(this.#make({ chunkSize }));
       written += await this.#frame.decode(input.subarray(from, end), target.subarray(written));
       if (isEnd) this.close();
       from = end;

@@ -11,6 +11,7 @@ import {
   fsync,
   ftruncateSync,
   open,
+  openSync,
   read,
   readSync,
   statSync,
@@ -42,10 +43,16 @@ const readsAfterSlow = 8;
 /** The kernel takes at most 2^31 - 1 bytes per write. */
 const maxWrite = 1 << 30;
 
+/** What direct I/O wants of addresses, lengths and positions: the block size of all disks but some old ones, which want less. */
+const directAlignment = 4096;
+
 /** An open regular file or block device. */
 export class NodeFile implements ByteStore {
   readonly name: string;
   readonly fd: number;
+  /** Set with direct I/O, see `ByteStore`. */
+  readonly alignment?: number;
+  readonly #directFd: number | undefined;
   #size: number;
   #open = true;
   /** Synchronous reads, and their bytes, since the event loop turned. */
@@ -54,10 +61,13 @@ export class NodeFile implements ByteStore {
   /** Large reads still to come that go through the thread pool. */
   #slowReads = 0;
 
-  constructor(fd: number, name: string, size: number) {
+  /** `directFd` is open on the same file with O_DIRECT. */
+  constructor(fd: number, name: string, size: number, directFd?: number) {
     this.fd = fd;
     this.name = name;
     this.#size = size;
+    this.#directFd = directFd;
+    if (directFd !== undefined) this.alignment = directAlignment;
   }
 
   get size(): number {
@@ -106,12 +116,26 @@ export class NodeFile implements ByteStore {
   write(bytes: Uint8Array, position: number): void {
     try {
       for (let done = 0; done < bytes.length; ) {
-        done += writeSync(this.fd, bytes, done, Math.min(maxWrite, bytes.length - done), position + done);
+        done += this.#writeSome(bytes.subarray(done, done + maxWrite), position + done);
       }
     } catch (error) {
       throw this.#explain(error, position);
     }
     if (bytes.length > 0) this.#size = Math.max(this.#size, position + bytes.length);
+  }
+
+  #writeSome(bytes: Uint8Array, position: number): number {
+    const isAligned =
+      ((bytes.byteOffset | bytes.length) & (directAlignment - 1)) === 0 && position % directAlignment === 0;
+    if (this.#directFd !== undefined && isAligned) {
+      try {
+        return writeSync(this.#directFd, bytes, 0, bytes.length, position);
+      } catch (error) {
+        // Memory of its own, unlike that of WebAssembly, may begin anywhere; and some disks want more.
+        if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+      }
+    }
+    return writeSync(this.fd, bytes, 0, bytes.length, position);
   }
 
   truncate(size: number): void {
@@ -126,7 +150,19 @@ export class NodeFile implements ByteStore {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    if (this.#directFd !== undefined) await closeAsync(this.#directFd);
     await closeAsync(this.fd);
+  }
+}
+
+/** Opens a file once more, for direct I/O; undefined where the platform or the file system has none. */
+export function openDirect(path: string): number | undefined {
+  if (constants.O_DIRECT === undefined) return undefined;
+  try {
+    return openSync(path, constants.O_WRONLY | constants.O_DIRECT);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EINVAL') return undefined;
+    throw error;
   }
 }
 

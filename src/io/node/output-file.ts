@@ -12,11 +12,12 @@ import {
   realpathSync,
   renameSync,
   rmdirSync,
+  rmSync,
   statSync,
   unlinkSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { NodeFile } from './file.ts';
+import { NodeFile, openDirect } from './file.ts';
 
 /** Paths and directories that are not finished yet. */
 const unfinished = new Set<string>();
@@ -41,6 +42,11 @@ function ignoreMissing(action: () => void): void {
 /** A short name: that of the target may be as long as names can be. */
 const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
 
+export interface OutputFileOptions {
+  /** Write whole pages past the page cache, where that can be done: `file.alignment` says whether it can. Default false. */
+  directIo?: boolean;
+}
+
 /** A file in the making. */
 export class OutputFile {
   readonly path: string;
@@ -48,7 +54,7 @@ export class OutputFile {
   readonly #target: string;
   readonly #temporary: string;
 
-  constructor(path: string) {
+  constructor(path: string, { directIo = false }: OutputFileOptions = {}) {
     this.path = path;
     // Through a link the file it leads to is replaced, not the link.
     this.#target = existsSync(path) ? realpathSync(path) : path;
@@ -56,7 +62,7 @@ export class OutputFile {
     unfinished.add(this.#temporary);
     try {
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-      this.file = new NodeFile(fd, path, 0);
+      this.file = new NodeFile(fd, path, 0, directIo ? openDirect(this.#temporary) : undefined);
     } catch (error) {
       unfinished.delete(this.#temporary);
       throw error;
@@ -65,11 +71,31 @@ export class OutputFile {
 
   /** Makes everything durable, then visible under the final name. */
   async commit(): Promise<void> {
+    await this.seal();
+    this.reveal();
+    syncDirectory(this.directory);
+  }
+
+  /** The directory of the final name. */
+  get directory(): string {
+    return dirname(this.#target);
+  }
+
+  /** Makes everything durable that was written. Nothing can be written any more. */
+  async seal(): Promise<void> {
     await this.file.sync();
     await this.file.close();
+  }
+
+  /** Makes what is sealed visible under the final name; that is durable when the directory is. */
+  reveal(): void {
     renameSync(this.#temporary, this.#target);
     unfinished.delete(this.#temporary);
-    syncDirectory(dirname(this.#target));
+  }
+
+  /** Removes the file that has the final name now, if there is one. */
+  removeOld(): void {
+    rmSync(this.#target, { force: true });
   }
 
   /** Removes what there is. */
@@ -80,7 +106,8 @@ export class OutputFile {
   }
 }
 
-function syncDirectory(path: string): void {
+/** Makes new names in a directory durable. */
+export function syncDirectory(path: string): void {
   const fd = openSync(path, constants.O_RDONLY);
   try {
     fsyncSync(fd);

@@ -1,0 +1,39 @@
+/** Reads what `vmferry convert` wrote, before it gets its name. */
+import { type MigrationFile, openFile } from '../file/open.ts';
+import type { ByteSource, ByteStore } from '../io/byte-source.ts';
+import { NodeCodecs } from '../io/node/codecs.ts';
+import { nodeDecompress } from '../io/node/decompress.ts';
+import { showProgress } from './progress.ts';
+
+/**
+ * Holds a conversion against what was written: the output, from an offset on, and its channels. They are not closed by that.
+ * Meanwhile they go to the disk.
+ */
+export async function checkAgain(
+  conversion: { check(copy: MigrationFile): Promise<unknown> },
+  output: ByteStore,
+  { offset = 0, channels = [] }: { offset?: number; channels?: readonly ByteStore[] } = {},
+): Promise<void> {
+  const syncing = Promise.all([output, ...channels].map((store) => store.sync()));
+  // It is waited for in the end, whatever happens before.
+  syncing.catch(() => {});
+  const copy = await openFile(keepOpen(output), {
+    ...{ offset, channels: channels.map(keepOpen) },
+    ...{ codecs: new NodeCodecs(), decompress: nodeDecompress },
+  });
+  const progress = showProgress('verify', copy);
+  try {
+    await conversion.check(copy);
+  } finally {
+    progress.stop();
+    await copy.close();
+    await syncing;
+  }
+}
+
+const keepOpen = (output: ByteSource): ByteSource => ({
+  name: output.name,
+  size: output.size,
+  read: (target, position) => output.read(target, position),
+  close: async () => {},
+});

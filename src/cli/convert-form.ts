@@ -1,0 +1,70 @@
+/** The form that `vmferry convert` writes, by its options and the name of its output; and which options go with it. */
+import type { StreamVersion } from '../file/stream-rules.ts';
+import type { LibvirtFormat } from '../wire/libvirt-header.ts';
+import { checkMultifdOptions, type MultifdOptions } from './convert-multifd.ts';
+import { parseTarget } from './convert-target.ts';
+import type { InputOptions } from './input.ts';
+import { UsageError } from './run.ts';
+
+export const forms = ['stream', 'multifd', 'mapped-ram', 'raw', 'libvirt'] as const;
+export type Form = (typeof forms)[number];
+
+/** Suffixes that say which form is meant. */
+const suffixes: Record<string, Form> = {
+  '.stream': 'stream',
+  '.migration': 'stream',
+  '.mapped-ram': 'mapped-ram',
+  '.raw': 'raw',
+};
+
+export interface ConvertOptions extends InputOptions, MultifdOptions {
+  to?: Form;
+  block?: string;
+  xml?: string;
+  libvirtFormat?: LibvirtFormat;
+  directIo?: boolean;
+  base?: string;
+  onlyChangedFrom?: string;
+  compat?: StreamVersion;
+  dropDescription?: boolean;
+  /** False with --no-verify. */
+  verify: boolean;
+  scratch: string;
+  json?: boolean;
+}
+
+/** Options that mean something for some forms alone. */
+const belongings: [option: string, value: (options: ConvertOptions) => unknown, to: readonly Form[]][] = [
+  ['--block', ({ block }) => block, ['raw']],
+  ['--xml', ({ xml }) => xml, ['libvirt']],
+  ['--libvirt-format', ({ libvirtFormat }) => libvirtFormat, ['libvirt']],
+  ['--direct-io', ({ directIo }) => directIo, ['mapped-ram']],
+  ['--base', ({ base }) => base, ['stream']],
+  ['--compat', ({ compat }) => compat, ['stream', 'multifd', 'libvirt']],
+  ['--drop-description', ({ dropDescription }) => dropDescription, ['stream', 'multifd', 'mapped-ram', 'libvirt']],
+];
+
+/** @throws UsageError if the form is not said, or options do not go with it or with each other. */
+export function chooseForm(output: string, options: ConvertOptions): Form {
+  const { to, block, json } = options;
+  const { path, offset } = parseTarget(output);
+  const suffix = Object.keys(suffixes).find((each) => path.endsWith(each));
+  const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
+  if (form === undefined) {
+    throw new UsageError(`expected --to ${forms.join('|')}, since the name ${output} does not say the form`);
+  }
+  if (form === 'raw' && block === undefined)
+    throw new UsageError('expected --block IDSTR: the RAM block of a raw image');
+  for (const [option, value, belongsTo] of belongings) {
+    if (value(options) === undefined || belongsTo.includes(form)) continue;
+    throw new UsageError(`${option} goes with --to ${belongsTo.join(' or ')}, not with ${form}`);
+  }
+  checkMultifdOptions(form, options);
+  if (offset !== undefined && form !== 'stream' && form !== 'mapped-ram') {
+    throw new UsageError(`an offset goes with --to stream or mapped-ram, not with ${form}`);
+  }
+  if (output !== '-') return form;
+  if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
+  if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the bytes, got a terminal');
+  return form;
+}

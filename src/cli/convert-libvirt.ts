@@ -1,0 +1,85 @@
+/** Libvirt save images as outputs of `vmferry convert`: texts of the input or of a file, then the stream in any of its formats. */
+import { readFileSync } from 'node:fs';
+import { type Conversion, type ConvertToStreamOptions, convertToMappedRam, convertToStream } from '../file/convert.ts';
+import type { MigrationFile } from '../file/open.ts';
+import { appendTo, type ByteSink, type ByteStore } from '../io/byte-source.ts';
+import { type CompressingSink, compressTo } from '../io/node/compress.ts';
+import type { SavedVm } from '../vm/saved-vm.ts';
+import { encodeLibvirtHead, type LibvirtFormat } from '../wire/libvirt-header.ts';
+import { libvirtText } from './containers.ts';
+import { UsageError } from './run.ts';
+
+/** What is in front of the stream, but for whether the guest ran. */
+export interface LibvirtTexts {
+  xml: string;
+  cookie: string | undefined;
+  /** As the image says it, where there is one. */
+  wasRunning: boolean | undefined;
+  format: LibvirtFormat;
+}
+
+/** The texts of the image: those of the input, or the XML of a file. */
+export function findTexts(file: MigrationFile, path: string | undefined, format: LibvirtFormat): LibvirtTexts {
+  const image = file.containers.find((container) => container.kind === 'libvirt');
+  if (image === undefined && path === undefined) {
+    throw new UsageError(
+      `expected --xml FILE with the domain's XML, since ${file.source.name} is no libvirt save image`,
+    );
+  }
+  const xml = path === undefined ? libvirtText(file, 'xml') : readFileSync(path, 'utf8');
+  if (xml === '' || xml.includes('\0')) throw new UsageError(`expected the XML of a domain in ${path}`);
+  return { xml, cookie: image?.data.cookie, wasRunning: image?.header.wasRunning, format };
+}
+
+/** Writes an image in order. */
+export async function convertToLibvirt(
+  file: MigrationFile,
+  output: ByteSink,
+  texts: LibvirtTexts,
+  options: Omit<ConvertToStreamOptions, 'begin'>,
+): Promise<Conversion> {
+  const writeHead = (vm: SavedVm) => output.write(encodeHead(texts, vm));
+  const { format } = texts;
+  if (format === 'raw') return convertToStream(file, output, { ...options, begin: writeHead });
+  if (format === 'sparse') throw new RangeError('expected a format that is written in order, got sparse');
+  // Begun behind the head: some programs say something before they are told anything.
+  let sink: CompressingSink | undefined;
+  const begin = async (vm: SavedVm) => {
+    await writeHead(vm);
+    sink = compressTo(format, output);
+  };
+  try {
+    const conversion = await convertToStream(file, { write: (bytes) => sink?.write(bytes) }, { ...options, begin });
+    await sink?.end();
+    return conversion;
+  } catch (error) {
+    sink?.abandon();
+    throw error;
+  }
+}
+
+/** Writes an image to a file with random access: the format sparse is a mapped-ram file. */
+export async function convertToLibvirtFile(
+  file: MigrationFile,
+  output: ByteStore,
+  texts: LibvirtTexts,
+  options: Omit<ConvertToStreamOptions, 'begin'>,
+): Promise<Conversion> {
+  if (texts.format !== 'sparse') return convertToLibvirt(file, appendTo(output), texts, options);
+  const { description = true } = options;
+  const offset = encodeHead(texts, { devices: [] }).length;
+  const conversion = await convertToMappedRam(file, output, { description, offset });
+  await output.write(encodeHead(texts, conversion.vm), 0);
+  return conversion;
+}
+
+/** Whether the guest ran is known from its states, if the input does not say it. */
+function encodeHead({ wasRunning, ...texts }: LibvirtTexts, vm: Pick<SavedVm, 'devices'>): Uint8Array {
+  return encodeLibvirtHead({ ...texts, wasRunning: wasRunning ?? ranWhenSaved(vm) });
+}
+
+/** What the section globalstate says: be32 length, the runstate's name, NUL. */
+function ranWhenSaved({ devices }: Pick<SavedVm, 'devices'>): boolean {
+  const state = devices.find(({ name }) => name === 'globalstate')?.data.subarray(4) ?? new Uint8Array();
+  return String.fromCharCode(...state.subarray(0, Math.max(0, state.indexOf(0)))) === 'running';
+}

@@ -1,0 +1,65 @@
+/** Where `vmferry convert` writes to: a file that appears whole or not at all, with or without something before the stream. */
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { parseLocation } from '../file/location.ts';
+import type { ByteStore } from '../io/byte-source.ts';
+import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
+import { printable } from './format.ts';
+import { UsageError } from './run.ts';
+
+/** What OUT means: a file, and where in it the stream is to begin. */
+export interface Place {
+  path: string;
+  /** Undefined: at the beginning of a file of its own. */
+  offset: number | undefined;
+}
+
+/** Splits `PATH,offset=N`, unless there is a file of that whole name. */
+export function parseTarget(output: string): Place {
+  return existsSync(output) ? { path: output, offset: undefined } : parseLocation(output);
+}
+
+/** Whether the output is, or will be, a regular file. */
+export function isRegularTarget({ path, offset }: Place): boolean {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`expected a file to write to, got the directory ${path}`);
+  }
+  if (isReplaceable(path)) return true;
+  if (offset !== undefined) throw new UsageError(`expected a regular file for an offset, got ${path}`);
+  return false;
+}
+
+/**
+ * Begins the file. What a file of that name has before the offset is copied, since the new one takes its place; the rest
+ * goes, as when QEMU writes to an offset.
+ */
+export function openTarget({ path, offset = 0 }: Place, directIo: boolean): OutputFile {
+  const target = new OutputFile(path, { directIo });
+  if (directIo && target.file.alignment === undefined) {
+    process.stderr.write(`vmferry: no direct I/O on the file system of ${printable(path)}: it is written as ever\n`);
+  }
+  if (offset > 0) {
+    if (existsSync(path)) copyFront(path, target.file, offset);
+    target.file.truncate(offset);
+  }
+  return target;
+}
+
+const pieceBytes = 1 << 20;
+const zeros = Buffer.alloc(pieceBytes);
+
+/** Copies the first `length` bytes of a file, if it has so many. Zeros become holes. */
+function copyFront(path: string, output: ByteStore & { write(bytes: Uint8Array, at: number): void }, length: number) {
+  const fd = openSync(path, 'r');
+  try {
+    const piece = Buffer.alloc(pieceBytes);
+    for (let at = 0; at < length; ) {
+      const count = readSync(fd, piece, 0, Math.min(pieceBytes, length - at), at);
+      if (count === 0) return;
+      const bytes = piece.subarray(0, count);
+      if (!bytes.equals(zeros.subarray(0, count))) output.write(bytes, at);
+      at += count;
+    }
+  } finally {
+    closeSync(fd);
+  }
+}

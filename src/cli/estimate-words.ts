@@ -1,0 +1,318 @@
+/** An estimate in words and tables: sections that can be read one by one. */
+import type { ConvergenceVerdict, ModeEstimate } from '../file/convergence.ts';
+import { mainPrediction } from '../file/convergence.ts';
+import type { Estimate } from '../file/estimate.ts';
+import type { PageMakeUp } from '../file/memory-make-up.ts';
+import type { Recommendation } from '../file/recommend.ts';
+import { formatBytes, formatCount, formatTable, type painter, plural, printable } from './format.ts';
+
+type Paint = ReturnType<typeof painter>;
+
+export function describeEstimate(found: Estimate, paint: Paint): string {
+  const sections = [
+    memory(found),
+    entropy(found),
+    compression(found),
+    changes(found),
+    migration(found, paint),
+    advice(found),
+  ];
+  const { blocks } = found.memory;
+  const bytes = blocks.reduce((sum, { pages, pageSize }) => sum + pages * pageSize, 0);
+  const on = found.machine === null ? '' : `${found.machine}, `;
+  const head = `${printable(found.source)}: ${printable(on)}${formatBytes(bytes)} of RAM in ${plural(blocks.length, 'block')}`;
+  return [head, ...sections.filter(({ lines }) => lines.length > 0)]
+    .map((section) =>
+      typeof section === 'string' ? section : [paint('bold', section.title), ...section.lines].join('\n'),
+    )
+    .join('\n\n');
+}
+
+interface Section {
+  title: string;
+  lines: string[];
+}
+
+const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
+
+/** At most three digits that matter. */
+const digits = (value: number, most = 3) => String(Number(value.toPrecision(most)));
+
+function share(part: number, whole: number): string {
+  const percent = whole === 0 ? 0 : (part / whole) * 100;
+  if (percent > 0 && percent < 0.1) return '<0.1 %';
+  return percent < 100 && percent > 99.9 ? '>99.9 %' : `${percent.toFixed(1)} %`;
+}
+
+function duration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 120_000) return `${digits(ms / 1000)} s`;
+  if (ms < 7_200_000) return `${digits(ms / 60_000)} min`;
+  return `${digits(ms / 3_600_000)} h`;
+}
+
+/** The most rows of a table of blocks. */
+const mostBlocks = 8;
+
+function memory({ memory: { blocks, all, duplicates } }: Estimate): Section {
+  const kinds = ['zero', 'sameByte', 'duplicate', 'distinct'] as const;
+  const row = (name: string, made: PageMakeUp, size: number) => [
+    name,
+    formatBytes(size),
+    ...kinds.map((kind) => share(made[kind], made.pages)),
+    made.absent === null ? '' : share(made.absent, made.pages),
+  ];
+  const sizeOf = ({ pages, pageSize }: { pages: number; pageSize: number }) => pages * pageSize;
+  const largest = [...blocks].sort((a, b) => sizeOf(b) - sizeOf(a)).slice(0, mostBlocks);
+  const rows = [
+    ['block', 'size', 'zero', 'one byte', 'duplicate', 'distinct', all.absent === null ? '' : 'never sent'],
+    row(
+      'all',
+      all,
+      blocks.reduce((sum, block) => sum + sizeOf(block), 0),
+    ),
+    ...largest.map((block) => row(printable(block.idstr), block, sizeOf(block))),
+  ];
+  const lines = [formatTable(rows, ['left', 'right', 'right', 'right', 'right', 'right', 'right'])];
+  if (largest.length < blocks.length) lines.push(`  and ${plural(blocks.length - largest.length, 'smaller block')}`);
+  const { hashBits, oneIn, falseMatches } = duplicates;
+  const risk =
+    falseMatches < 1e-9 ? 'no false match to be expected' : `${falseMatches.toExponential(0)} false matches expected`;
+  const how = oneIn === 1 ? 'all counted' : `an estimate: one page in ${formatCount(oneIn)} was looked at in the end`;
+  lines.push(`  duplicates by ${hashBits} bits of hash: ${how}; ${risk}`);
+  if (all.absent === null) lines.push('  this file cannot tell pages that were never sent from zero pages');
+  return { title: 'Memory, in pages', lines };
+}
+
+function entropy({ entropy: { pages, meanBits, meanBytes, histogram } }: Estimate): Section {
+  const title = `Entropy of ${plural(pages, 'page')} of the sample, order 0`;
+  if (pages === 0) return { title, lines: [] };
+  const bits = histogram.map((_, i) => `${i}-${i + 1}`);
+  const rows = [
+    ['bits per byte', ...bits],
+    ['pages', ...histogram.map((count) => (count === 0 ? '-' : share(count, pages)))],
+  ];
+  const lines = [
+    `  mean ${digits(meanBits)} bits per byte: ${formatCount(Math.round(meanBytes))} bytes per page`,
+    formatTable(rows, ['left', ...bits.map(() => 'right' as const)]),
+  ];
+  return { title, lines };
+}
+
+function compression({ compression: figures, sample, target }: Estimate): Section {
+  const { channels, bandwidth } = target;
+  const title = 'Compression of pages that are not zero';
+  if (figures.length === 0) return { title, lines: [] };
+  const rows = [
+    ['', 'ratio', 'one thread', `pays below (x${channels})`, `gain at ${rate(bandwidth)}`],
+    ...figures.map(({ format, level, ratio, ratioError, bytesPerSecond, breakEven, gain }) => [
+      `${format} level ${level}`,
+      `${ratio.toFixed(2)} ± ${ratioError.toFixed(2)}`,
+      rate(bytesPerSecond),
+      breakEven === 0 ? 'never' : rate(breakEven),
+      `x${digits(gain)}`,
+    ]),
+  ];
+  const all = sample.groups === sample.of ? 'all' : `${formatCount(sample.groups)} of ${formatCount(sample.of)}`;
+  return {
+    title,
+    lines: [
+      formatTable(rows, ['left', 'right', 'right', 'right', 'right']),
+      `  sample: ${all} multifd packets, ${formatBytes(sample.bytes)}, seed ${sample.seed}; speed is that of this machine`,
+    ],
+  };
+}
+
+function changes({ changes: found }: Estimate): Section {
+  if (found === null) return { title: '', lines: [] };
+  const { all, sampled, xbzrle, cache, intervalMs } = found;
+  const seconds = intervalMs / 1000;
+  const lines = [
+    `  changed     ${plural(all.changed, 'page')}, ${formatBytes(found.changedBytes)}, ${share(all.changed, all.pages)} of all`,
+    `              ${formatCount(all.rewritten)} rewritten, ${formatCount(all.fromZero)} from zero, ${formatCount(all.toZero)} to zero`,
+    `  dirty rate  at least ${rate(found.changedBytes / seconds)}: what was written and restored is not seen`,
+    `              calc-dirty-rate would say ${sampled.rate === undefined ? 'nothing' : `${sampled.rate} MiB/s`} (${formatCount(sampled.dirty)} of ${plural(sampled.samples, 'sample')})`,
+  ];
+  if (xbzrle !== undefined && xbzrle.pages > 0) {
+    lines.push(
+      `  XBZRLE      mean ${digits(xbzrle.mean)} bytes, median ${xbzrle.median}; ${share(xbzrle.overflow, xbzrle.pages)} do not fit and go whole`,
+    );
+    const cells = [
+      ...xbzrle.histogram.map(({ upTo, pages }) => [`to ${formatCount(upTo)}`, share(pages, xbzrle.pages)]),
+      ['whole', share(xbzrle.overflow, xbzrle.pages)],
+    ];
+    const rows = [
+      ['bytes', ...cells.map(([name = '']) => name)],
+      ['pages', ...cells.map(([, value = '']) => value)],
+    ];
+    lines.push(formatTable(rows, ['left', ...cells.map(() => 'right' as const)], '              '));
+    lines.push(
+      `  cache       ${formatBytes(cache.most.bytes)} for ${share(cache.most.share, 1)} of the changed pages, ${formatBytes(cache.all.bytes)} for all;`,
+      `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks taken to lie one behind the other)`,
+    );
+  }
+  return { title: `Changes in ${digits(seconds, 4)} s, up to ${printable(found.source)}`, lines };
+}
+
+const verdicts: Record<ConvergenceVerdict, readonly ['green' | 'yellow' | 'red', string]> = {
+  converges: ['green', 'yes'],
+  likely: ['yellow', 'likely'],
+  unlikely: ['yellow', 'unlikely'],
+  no: ['red', 'no'],
+};
+
+function migration(found: Estimate, paint: Paint): Section {
+  const { target, convergence, firstPass } = found;
+  const title = `Migration at ${rate(target.bandwidth)}, downtime-limit ${duration(target.downtimeLimit)}`;
+  if (convergence.length === 0) {
+    const rows = [
+      ['', 'first pass', 'bytes'],
+      ...firstPass.map(({ mode, ms, bytes }) => [mode, duration(ms), formatBytes(bytes)]),
+    ];
+    const lines = [
+      formatTable(rows, ['left', 'right', 'right']),
+      '  no dirty rate is known: give a later save of this VM, or --dirty-rate',
+    ];
+    return { title, lines };
+  }
+  const rows = [
+    ['', 'converges', 'time', 'downtime', 'sent', 'syncs'],
+    ...convergence.map((estimate) => [estimate.mode, verdicts[estimate.verdict][1], ...predicted(estimate)]),
+  ];
+  const [head = '', ...lines] = formatTable(rows, ['left', 'left', 'right', 'right', 'right', 'right']).split('\n');
+  const coloured = lines.map((line, i) => {
+    const [colour, word] = verdicts[(convergence[i] as ModeEstimate).verdict];
+    const at = line.indexOf(` ${word}`, 2 + (convergence[i] as ModeEstimate).mode.length);
+    return at === -1
+      ? line
+      : line.slice(0, at) + paint(colour, line.slice(at, at + 1 + word.length)) + line.slice(at + 1 + word.length);
+  });
+  return { title, lines: [head, ...coloured, ...whyNot(convergence), ...basis(found)] };
+}
+
+/** From the least to the most of what is predicted, where it converges. */
+function predicted({ predictions }: ModeEstimate): string[] {
+  const those = predictions.map(({ prediction }) => prediction).filter(({ converges }) => converges);
+  if (those.length === 0) return ['-', '-', '-', '-'];
+  const span = (of: (prediction: (typeof those)[number]) => number, words: (value: number) => string) => {
+    const values = those.map(of);
+    const [least, most] = [words(Math.min(...values)), words(Math.max(...values))];
+    return least === most ? least : `${shorten(least, most)}-${most}`;
+  };
+  return [
+    span(({ totalMs }) => totalMs, duration),
+    span(({ downtimeMs }) => downtimeMs, duration),
+    span(({ bytes }) => bytes, formatBytes),
+    span(({ syncs }) => syncs, String),
+  ];
+}
+
+/** Without its unit, if the other has the same. */
+function shorten(text: string, other: string): string {
+  const unit = other.slice(other.indexOf(' '));
+  return text.endsWith(unit) ? text.slice(0, -unit.length) : text;
+}
+
+function whyNot(convergence: readonly ModeEstimate[]): string[] {
+  return convergence.flatMap((estimate) => {
+    const { mode, leastBandwidth, leastDowntimeLimit } = estimate;
+    const { converges, dirtyBytesPerSecond, sentBytesPerSecond } = mainPrediction(estimate);
+    if (converges) return [];
+    const would = [
+      ...(leastBandwidth === undefined ? [] : [`from ${rate(leastBandwidth)}`]),
+      ...(leastDowntimeLimit === undefined ? [] : [`with a downtime-limit of ${duration(leastDowntimeLimit)}`]),
+    ].join(', or ');
+    const why = `${rate(dirtyBytesPerSecond)} dirtied against ${rate(sentBytesPerSecond)} sent`;
+    return [`  ${mode}: ${why}`, ...(would === '' ? [] : [`    would ${would}`])];
+  });
+}
+
+function basis({ changes: found, convergence }: Estimate): string[] {
+  const given = convergence[0]?.predictions[0]?.dirtying === 'given';
+  if (given) return ['  by the dirty rate given: the guest writes at random to its working set'];
+  const seconds = digits((found?.intervalMs ?? 0) / 1000, 4);
+  return [
+    `  from the least to the most that the guest may write, if it goes on as in those ${seconds} s;`,
+    '  likely: at random to its working set, each page once in that time',
+  ];
+}
+
+function advice({ recommendations, target }: Estimate): Section {
+  return { title: 'Advice', lines: recommendations.flatMap((each) => advise(each, target)) };
+}
+
+function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['target']): string[] {
+  switch (each.rule) {
+    case 'detect-zero-pages':
+      return item(
+        'leave zero-page-detection on',
+        `${share(each.zeroPages, each.pages)} of the pages are zero and need no data`,
+      );
+    case 'skip-zero-detection':
+      return item(
+        'zero-page-detection none',
+        `only ${share(each.zeroPages, each.pages)} of the pages are zero: no use looking`,
+      );
+    case 'compress':
+      return item(
+        `multifd, multifd-channels ${each.channels}, multifd-compression ${each.format}, level ${each.level}`,
+        `ratio ${digits(each.ratio)}; pages go x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
+      );
+    case 'do-not-compress':
+      return item(
+        'no multifd-compression',
+        `at ${rate(bandwidth)} the best (${each.format} level ${each.level}, ${plural(each.channels, 'channel')}) gives x${digits(each.gain)}; it pays below ${rate(each.below)}`,
+      );
+    case 'xbzrle':
+      return item(
+        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}`,
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
+      );
+    case 'no-xbzrle':
+      return item(
+        'no xbzrle',
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
+      );
+    case 'raise-downtime-limit':
+      return item(`downtime-limit ${each.ms}`, `the least that lets it converge; ${downtimeLimit} does not`);
+    case 'raise-bandwidth':
+      return item(
+        `or max-bandwidth ${rate(each.bandwidth)}`,
+        `the least that lets it converge; ${rate(bandwidth)} does not`,
+      );
+    case 'auto-converge':
+      return item(
+        'or auto-converge',
+        `converges in ${duration(each.totalMs)}, with the guest slowed by ${each.throttle} %`,
+      );
+    case 'postcopy':
+      return item(
+        'or postcopy-ram',
+        `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
+      );
+    case 'saves-closer':
+      return item(
+        `take two saves about ${duration(each.intervalMs)} apart`,
+        'these do not tell how often the guest writes the same pages: in that time they could be sent',
+      );
+  }
+}
+
+const took = (ms: number | null) => (ms === null ? 'no end' : duration(ms));
+
+/** What to do, and why. */
+function item(what: string, why: string): string[] {
+  return [`  - ${what}`, ...wrap(why, 74).map((line) => `      ${line}`)];
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}

@@ -1,0 +1,334 @@
+/**
+ * Writes RAM through multifd channels (docs/formats/multifd.md, "Writing them"), beside the main stream of a
+ * {@link StreamWriter}: the way back of `channels.ts`.
+ *
+ *     main       START … mark     [ZERO records] … mark         END [mark]
+ *     channel k  hello     SYNC   packet, packet, …   SYNC           [SYNC]
+ *
+ * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Packets
+ * go to one channel after the other; up to four are compressed and written at a time, each in a room of its own, while
+ * those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
+ * waits at it gets all it needs to go on.
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import type { PageCodecs, PageEncoder, StreamFormat } from '../io/page-codec.ts';
+import { levelsOf } from '../io/page-codec.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { ByteWriter } from '../wire/byte-writer.ts';
+import {
+  encodeHello,
+  encodePacketHeader,
+  maxPayload,
+  type PacketHeader,
+  packetHeaderLength,
+  packetPages,
+  packetRamBytes,
+} from '../wire/multifd-packet.ts';
+import { maxChannels } from './channels.ts';
+import type { StreamRules } from './stream-rules.ts';
+import type { StreamWriter } from './stream-writer.ts';
+
+/** Packets that are on their way at a time. */
+const maxRooms = 4;
+/** Zero pages that are handed to the main stream at a time. */
+const zeroCapacity = 4096;
+/** Room for the header of a packet; the largest is that of 1 KiB pages. */
+const headBytes = packetHeaderLength(1024);
+/** What a writer takes of a kernel's arena. */
+export const multifdArenaBytes = maxRooms * (headBytes + packetRamBytes + 64) + zeroCapacity * 8 + 128;
+
+export interface MultifdWriterOptions {
+  rules: StreamRules;
+  /** Bytes of a target page. */
+  pageSize: number;
+  /** The guest's UUID as 32 hex digits. Default: all zero, for a guest without one. */
+  uuid?: string;
+  /** Default `none`. */
+  compression?: 'none' | StreamFormat;
+  /** Default 1, as in QEMU. */
+  level?: number;
+  /** What compresses. */
+  codecs: PageCodecs;
+}
+
+/** What went through a channel. */
+export interface WrittenChannel {
+  /** Bytes. */
+  length: number;
+  /** Packets of all kinds. */
+  packets: number;
+}
+
+interface Channel extends WrittenChannel {
+  readonly sink: ByteSink;
+  readonly encoder: PageEncoder | undefined;
+  /** Done when all that it was given is written. */
+  tail: Promise<void>;
+}
+
+/** A packet that is being filled, or on its way. */
+interface Room {
+  /** Arena address of the pages; the header is before them. */
+  readonly address: number;
+  /** Header and payload, if it is compressed. */
+  readonly packed: Uint8Array | undefined;
+  readonly normal: Float64Array;
+  readonly zero: Float64Array;
+  normalPages: number;
+  zeroPages: number;
+  sent: Promise<void>;
+}
+
+export class MultifdWriter {
+  readonly #kernel: Kernel;
+  readonly #main: StreamWriter;
+  readonly #options: MultifdWriterOptions;
+  readonly #method: 'none' | StreamFormat;
+  readonly #channels: Channel[];
+  readonly #rooms: Room[];
+  readonly #zeros: PageBatch | undefined;
+  readonly #pagesPerPacket: number;
+  readonly #headLength: number;
+  #room = 0;
+  #nextChannel = 0;
+  #packetNumber = 0n;
+  #block: RamBlock | undefined;
+  #isMarked = true;
+  #failure: { error: unknown } | undefined;
+
+  private constructor(
+    main: StreamWriter,
+    sinks: readonly ByteSink[],
+    encoders: readonly PageEncoder[],
+    options: MultifdWriterOptions,
+  ) {
+    const { kernel } = main;
+    const { pageSize, compression = 'none', rules } = options;
+    this.#kernel = kernel;
+    this.#main = main;
+    this.#options = options;
+    this.#method = compression;
+    this.#pagesPerPacket = packetPages(pageSize);
+    this.#headLength = packetHeaderLength(pageSize);
+    this.#channels = sinks.map((sink, i) => ({
+      ...{ sink, encoder: encoders[i], length: 0, packets: 0 },
+      tail: Promise.resolve(),
+    }));
+    this.#rooms = Array.from({ length: Math.min(maxRooms, sinks.length) }, () => ({
+      address: kernel.allocate(headBytes + packetRamBytes) + headBytes,
+      packed: compression === 'none' ? undefined : new Uint8Array(this.#headLength + maxPayload),
+      normal: new Float64Array(this.#pagesPerPacket),
+      zero: new Float64Array(this.#pagesPerPacket),
+      ...{ normalPages: 0, zeroPages: 0 },
+      sent: Promise.resolve(),
+    }));
+    if (rules.zeroPages === 'records') this.#zeros = new PageBatch(kernel, zeroCapacity);
+  }
+
+  /**
+   * Sends the first bytes of all channels, whose numbers are their places in `channels`. Rooms are taken from the arena of
+   * the main stream's kernel, where the batches' payloads must be, too.
+   * @throws RangeError for a number of channels, a level or a UUID that there cannot be.
+   */
+  static async open(
+    main: StreamWriter,
+    channels: readonly ByteSink[],
+    options: MultifdWriterOptions,
+  ): Promise<MultifdWriter> {
+    const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs } = options;
+    if (channels.length < 1 || channels.length > maxChannels) {
+      throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels.length}`);
+    }
+    if (!/^[0-9a-f]{32}$/i.test(uuid)) throw new RangeError(`expected a UUID of 32 hex digits, got ${uuid}`);
+    const encoders: PageEncoder[] = [];
+    if (compression !== 'none') {
+      const { least, most } = levelsOf[compression];
+      if (!Number.isInteger(level) || level < least || level > most) {
+        throw new RangeError(`expected a level of ${compression} from ${least} to ${most}, got ${level}`);
+      }
+      for (const _ of channels) encoders.push(await codecs.openEncoder(compression, level));
+    }
+    const writer = new MultifdWriter(main, channels, encoders, options);
+    for (const [id, channel] of writer.#channels.entries()) {
+      const hello = new ByteWriter();
+      encodeHello(hello, { uuid, id });
+      writer.#send(channel, () => hello.bytes());
+    }
+    await writer.#settle();
+    return writer;
+  }
+
+  get channels(): readonly WrittenChannel[] {
+    return this.#channels.map(({ length, packets }) => ({ length, packets }));
+  }
+
+  /** Begins RAM in the main stream, see {@link StreamWriter.startRam}. */
+  async startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean } = {}): Promise<void> {
+    await this.#main.startRam(blocks, { ...options, multifdFlush: this.#options.rules.multifdMarks === 'round' });
+    await this.#sync();
+  }
+
+  /** Sends pages of a block, in the round that is open, or a new one. They are data or zero. */
+  async pages(block: RamBlock, batch: PageBatch): Promise<void> {
+    if (block.pageSize !== this.#options.pageSize) {
+      throw new RangeError(`expected pages of ${this.#options.pageSize} bytes, got those of "${block.idstr}"`);
+    }
+    if (this.#block !== block) await this.#sendRoom();
+    this.#block = block;
+    this.#isMarked = false;
+    for (let done = 0; done < batch.count; ) {
+      done = this.#gather(block, batch, done);
+      const { normalPages, zeroPages } = this.#current;
+      if (normalPages + zeroPages === this.#pagesPerPacket) await this.#sendRoom();
+      if (this.#zeros?.count === zeroCapacity) await this.#sendZeros();
+    }
+    if (this.#zeros !== undefined) await this.#sendZeros();
+  }
+
+  /** Ends a round, if pages were sent: all channels meet at its mark. */
+  async endPart(): Promise<void> {
+    if (this.#isMarked) return;
+    await this.#sendRoom();
+    if (this.#options.rules.multifdMarks === 'round') await this.#main.multifdFlush();
+    else await this.#main.beginPart();
+    await this.#main.endPart();
+    await this.#sync();
+  }
+
+  /** Ends RAM. The channels' sinks can be closed then. */
+  async endRam(): Promise<void> {
+    await this.endPart();
+    await this.#main.endRam();
+    if (this.#options.rules.multifdMarks === 'section') await this.#sync();
+  }
+
+  /** Lets go of the compressors' memory, when nothing is being sent any more. */
+  async close(): Promise<void> {
+    await Promise.all(this.#channels.map(({ tail }) => tail));
+    for (const { encoder } of this.#channels) encoder?.close();
+  }
+
+  get #current(): Room {
+    return this.#rooms[this.#room] as Room;
+  }
+
+  /** Gathers records from `first` on, until the packet or the list of zero pages is full. Returns the first that was not. */
+  #gather({ idstr, pageSize }: RamBlock, batch: PageBatch, first: number): number {
+    const { bytes } = this.#kernel;
+    const room = this.#current;
+    const zeros = this.#zeros;
+    let i = first;
+    while (i < batch.count && room.normalPages + room.zeroPages < this.#pagesPerPacket) {
+      const page = batch.page[i] as number;
+      if (batch.kind[i] === PageKind.zero) {
+        if (zeros === undefined) room.zero[room.zeroPages++] = page;
+        else {
+          if (zeros.count === zeroCapacity) break;
+          const record = zeros.count++;
+          zeros.kind[record] = PageKind.zero;
+          zeros.page[record] = page;
+          zeros.length[record] = 0;
+        }
+      } else if (batch.kind[i] === PageKind.data && batch.length[i] === pageSize) {
+        const from = batch.data[i] as number;
+        bytes.copyWithin(room.address + room.normalPages * pageSize, from, from + pageSize);
+        room.normal[room.normalPages++] = page;
+      } else {
+        const got = `kind ${batch.kind[i]} of ${batch.length[i]} bytes for page ${page}`;
+        throw new RangeError(`expected whole pages of RAM block "${idstr}" for multifd channels, got ${got}`);
+      }
+      i++;
+    }
+    return i;
+  }
+
+  async #sendZeros(): Promise<void> {
+    const zeros = this.#zeros as PageBatch;
+    if (zeros.count > 0) await this.#main.pages(this.#block as RamBlock, zeros);
+    zeros.clear();
+  }
+
+  /** Sends the packet that is being filled, if it has pages, through the next channel. */
+  async #sendRoom(): Promise<void> {
+    const room = this.#current;
+    if (room.normalPages + room.zeroPages === 0) return;
+    const channel = this.#channels[this.#nextChannel] as Channel;
+    this.#nextChannel = (this.#nextChannel + 1) % this.#channels.length;
+    const { idstr, pageSize } = this.#block as RamBlock;
+    room.normal.set(room.zero.subarray(0, room.zeroPages), room.normalPages);
+    const header: PacketHeader = {
+      ...{ sync: false, method: this.#method, pagesAllocated: this.#pagesPerPacket, block: idstr },
+      ...{ normalPages: room.normalPages, zeroPages: room.zeroPages },
+      payloadLength: room.normalPages * pageSize,
+      packetNumber: this.#packetNumber++,
+    };
+    channel.packets++;
+    this.#send(channel, () => this.#pack(room, header, channel.encoder));
+    room.sent = channel.tail;
+    this.#room = (this.#room + 1) % this.#rooms.length;
+    await this.#current.sent;
+    this.#throwFailure();
+    Object.assign(this.#current, { normalPages: 0, zeroPages: 0 });
+  }
+
+  /** Makes the bytes of a packet. */
+  async #pack(room: Room, header: PacketHeader, encoder: PageEncoder | undefined): Promise<Uint8Array> {
+    const { bytes } = this.#kernel;
+    const { address, packed, normal } = room;
+    const { pageSize } = this.#options;
+    const head = this.#headLength;
+    const end = address + header.payloadLength;
+    if (encoder === undefined || packed === undefined) {
+      encodePacketHeader(bytes.subarray(address - head, address), header, pageSize, normal);
+      return bytes.subarray(address - head, end);
+    }
+    const isEmpty = header.normalPages === 0;
+    const payloadLength = isEmpty ? 0 : await encoder.encode(bytes.subarray(address, end), packed.subarray(head));
+    encodePacketHeader(packed, { ...header, payloadLength }, pageSize, normal);
+    return packed.subarray(0, head + payloadLength);
+  }
+
+  /** A SYNC through every channel, for the mark that the main stream has; then it waits for all of them. */
+  async #sync(): Promise<void> {
+    const { rules, pageSize } = this.#options;
+    for (const channel of this.#channels) {
+      const bytes = new Uint8Array(this.#headLength);
+      const header: PacketHeader = {
+        ...{ sync: true, method: 'none', block: '', normalPages: 0, zeroPages: 0, payloadLength: 0 },
+        pagesAllocated: rules.roomInSync ? this.#pagesPerPacket : 0,
+        packetNumber: this.#packetNumber++,
+      };
+      encodePacketHeader(bytes, header, pageSize, []);
+      channel.packets++;
+      this.#send(channel, () => bytes);
+    }
+    this.#isMarked = true;
+    await this.#main.flush();
+    await this.#settle();
+  }
+
+  /** Hands bytes to a channel when it has taken those before. After a failure nothing is sent any more. */
+  #send(channel: Channel, make: () => Uint8Array | Promise<Uint8Array>): void {
+    channel.tail = channel.tail.then(async () => {
+      if (this.#failure !== undefined) return;
+      try {
+        const bytes = await make();
+        await channel.sink.write(bytes);
+        channel.length += bytes.length;
+      } catch (error) {
+        this.#failure ??= { error };
+      }
+    });
+  }
+
+  async #settle(): Promise<void> {
+    await Promise.all(this.#channels.map(({ tail }) => tail));
+    this.#throwFailure();
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * How much there is in a page: its order-0 entropy, which is what no code can go below that knows nothing but how often
+ * each byte occurs. It says what cannot be compressed; compressors that find repetitions do better than it says.
+ */
+import type { PageGroup } from './page-sample.ts';
+
+/** Bits per byte, in buckets of one bit: the first has pages of 0 to 1 bit, the last of 7 to 8. */
+const buckets = 8;
+
+export interface PageEntropy {
+  /** Pages that were looked at. */
+  pages: number;
+  /** Mean of the pages, in bytes per page. */
+  meanBytes: number;
+  /** Mean in bits per byte, 0 to 8. */
+  meanBits: number;
+  /** Pages by their bits per byte: 0 to 1, 1 to 2, ... 7 to 8. */
+  histogram: number[];
+}
+
+export function measureEntropy(groups: readonly PageGroup[]): PageEntropy {
+  const counts = new Uint32Array(256);
+  const histogram = new Array<number>(buckets).fill(0);
+  let pages = 0;
+  let bits = 0;
+  let pageBytes = 0;
+  for (const { bytes, pageSize } of groups) {
+    for (let from = 0; from < bytes.length; from += pageSize) {
+      counts.fill(0);
+      for (let i = from; i < from + pageSize; i++) counts[bytes[i] as number]!++;
+      const ofPage = entropy(counts, pageSize);
+      const bucket = Math.min(buckets - 1, Math.floor(ofPage));
+      histogram[bucket] = (histogram[bucket] as number) + 1;
+      bits += ofPage;
+      pageBytes += pageSize;
+      pages++;
+    }
+  }
+  const meanBits = pages === 0 ? 0 : bits / pages;
+  return { pages, meanBits, meanBytes: pages === 0 ? 0 : (meanBits * pageBytes) / pages / 8, histogram };
+}
+
+/** Bits per byte of `length` bytes with these counts. */
+function entropy(counts: Uint32Array, length: number): number {
+  let sum = 0;
+  for (const count of counts) if (count > 0) sum += count * Math.log2(count);
+  return Math.max(0, Math.log2(length) - sum / length);
+}

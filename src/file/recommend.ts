@@ -1,0 +1,115 @@
+/**
+ * Which parameters to migrate a VM with, and why: rules over the figures of an estimate. A rule that has no figures to go
+ * by says nothing.
+ */
+import { firstPassSeconds, type PrecopyMemory } from '../vm/precopy-model.ts';
+import { type CompressionFigure, gainOf } from './compression-sample.ts';
+import { type ModeEstimate, mainPrediction, type Target } from './convergence.ts';
+import type { MemoryMakeUp } from './memory-make-up.ts';
+import type { RamChanges } from './ram-changes.ts';
+
+/** A parameter or capability, and the figures that speak for it. Bytes, bytes/s and ms. */
+export type Recommendation =
+  | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
+  | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
+  | { rule: 'do-not-compress'; format: string; level: number; channels: number; gain: number; below: number }
+  | {
+      rule: 'xbzrle' | 'no-xbzrle';
+      cacheBytes: number;
+      meanBytes: number;
+      overflowShare: number;
+      /** Until it is over, without and with it; null: it does not converge. */
+      plainMs: number | null;
+      xbzrleMs: number | null;
+    }
+  | { rule: 'raise-downtime-limit'; ms: number }
+  | { rule: 'raise-bandwidth'; bandwidth: number }
+  | { rule: 'auto-converge'; throttle: number; totalMs: number }
+  /** `others`: whether another way than plain converges without it. */
+  | { rule: 'postcopy'; firstPassMs: number; others: boolean }
+  | { rule: 'saves-closer'; intervalMs: number };
+
+export interface Figures {
+  memory: MemoryMakeUp;
+  sent: PrecopyMemory;
+  compression: readonly CompressionFigure[];
+  changes: RamChanges | undefined;
+  convergence: readonly ModeEstimate[];
+  target: Target;
+  channels: number;
+}
+
+/** Less of a gain is not worth another thing to set. */
+const worthIt = 1.1;
+/** So few zero pages are not worth looking for. */
+const fewZeros = 0.001;
+
+export function recommend(figures: Figures): Recommendation[] {
+  return [...onZeroPages(figures), ...onCompression(figures), ...onXbzrle(figures), ...onConvergence(figures)];
+}
+
+function onZeroPages({ memory: { all } }: Figures): Recommendation[] {
+  const zeroPages = all.zero + (all.absent ?? 0);
+  const rule = zeroPages / Math.max(1, all.pages) < fewZeros ? 'skip-zero-detection' : 'detect-zero-pages';
+  return [{ rule, zeroPages, pages: all.pages }];
+}
+
+function onCompression({ compression, target: { bandwidth }, channels }: Figures): Recommendation[] {
+  const gain = (figure: CompressionFigure) => gainOf(figure, channels, bandwidth);
+  const best = compression.reduce<CompressionFigure | undefined>(
+    (before, figure) => (before === undefined || gain(figure) > gain(before) ? figure : before),
+    undefined,
+  );
+  if (best === undefined) return [];
+  const { format, level, ratio, bytesPerSecond } = best;
+  const common = { format, level, gain: gain(best) };
+  if (gain(best) < worthIt) return [{ rule: 'do-not-compress', ...common, channels, below: bytesPerSecond * channels }];
+  // More channels than fill the wire are of no use.
+  const needed = Math.ceil((bandwidth * ratio) / bytesPerSecond);
+  return [{ rule: 'compress', ...common, channels: Math.max(1, Math.min(channels, needed)), ratio }];
+}
+
+function onXbzrle({ changes, convergence }: Figures): Recommendation[] {
+  const plain = convergence.find(({ mode }) => mode === 'plain');
+  const encoded = convergence.find(({ mode }) => mode === 'xbzrle');
+  if (changes?.xbzrle === undefined || plain === undefined || encoded === undefined) return [];
+  const time = (estimate: ModeEstimate) => {
+    const { converges, totalMs } = mainPrediction(estimate);
+    return converges ? totalMs : null;
+  };
+  const [plainMs, xbzrleMs] = [time(plain), time(encoded)];
+  const helps = xbzrleMs !== null && (plainMs === null || plainMs > xbzrleMs * worthIt);
+  const { pages, overflow, mean } = changes.xbzrle;
+  const figures = {
+    cacheBytes: changes.cache.most.bytes,
+    meanBytes: mean,
+    overflowShare: pages === 0 ? 0 : overflow / pages,
+    ...{ plainMs, xbzrleMs },
+  };
+  return [{ rule: helps ? 'xbzrle' : 'no-xbzrle', ...figures }];
+}
+
+function onConvergence({ convergence, sent, changes, target }: Figures): Recommendation[] {
+  const find = (name: string) => convergence.find(({ mode }) => mode === name);
+  const plain = find('plain');
+  if (plain === undefined) return [];
+  const found: Recommendation[] = [];
+  if (!mainPrediction(plain).converges) {
+    const { leastBandwidth, leastDowntimeLimit } = plain;
+    if (leastDowntimeLimit !== undefined) found.push({ rule: 'raise-downtime-limit', ms: leastDowntimeLimit });
+    if (leastBandwidth !== undefined) found.push({ rule: 'raise-bandwidth', bandwidth: leastBandwidth });
+    const throttled = find('auto-converge');
+    const slowed = throttled === undefined ? undefined : mainPrediction(throttled);
+    if (slowed?.converges === true) {
+      found.push({ rule: 'auto-converge', throttle: slowed.throttle, totalMs: slowed.totalMs });
+    }
+    const firstPassMs = Math.round(firstPassSeconds(sent, target) * 1000);
+    const others = convergence.some((each) => mainPrediction(each).converges);
+    found.push({ rule: 'postcopy', firstPassMs, others });
+  }
+  if ((plain.verdict === 'likely' || plain.verdict === 'unlikely') && changes !== undefined) {
+    // What matters is how much is written in the time that it takes to send it.
+    found.push({ rule: 'saves-closer', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
+  }
+  return found;
+}

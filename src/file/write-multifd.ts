@@ -1,0 +1,67 @@
+/**
+ * Writes a VM as a multifd set: a main stream and one stream for each channel, as a QEMU with the capability `multifd` sends
+ * them (docs/formats/multifd.md, "Writing them"). All of RAM goes in one round, through channels; the rest is that of a
+ * plain stream (`write-stream.ts`).
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
+import { PortableCodecs } from '../io/portable-codecs.ts';
+import { loadKernel } from '../kernel/kernel.ts';
+import { MultifdWriter, multifdArenaBytes, type WrittenChannel } from './multifd-writer.ts';
+import {
+  arenaBytesFor,
+  defaultRules,
+  makeWriter,
+  type WritableVm,
+  type WriteStreamOptions,
+  type WrittenStream,
+  writeAll,
+} from './write-stream.ts';
+
+export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
+  /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */
+  compression?: 'none' | StreamFormat;
+  /** From 0 to 9 for zlib, from 0 to 20 for zstd. Default 1, as in QEMU. */
+  level?: number;
+  /**
+   * The guest's UUID as 32 hex digits: a destination refuses another than its own. Default: that of the configuration,
+   * or none.
+   */
+  uuid?: string;
+  /** What compresses. Default: the portable codecs; those of Node are faster. */
+  codecs?: PageCodecs;
+}
+
+export interface WrittenMultifd extends WrittenStream {
+  /** By their numbers. */
+  channels: readonly WrittenChannel[];
+}
+
+/**
+ * Writes a multifd set: the main stream to `main`, each channel to one of `channels` (1 to 255). A channel's bytes come in
+ * order; those of several channels at the same time.
+ * @example
+ * const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
+ * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
+ *
+ * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold.
+ */
+export async function writeMultifd(
+  vm: WritableVm,
+  main: ByteSink,
+  channels: readonly ByteSink[],
+  options: WriteMultifdOptions = {},
+): Promise<WrittenMultifd> {
+  const { rules = defaultRules(vm), uuid = vm.configuration?.uuid, codecs = new PortableCodecs(), ...rest } = options;
+  const kernel = await loadKernel({ arenaBytes: arenaBytesFor({}) + multifdArenaBytes });
+  const writer = makeWriter(kernel, vm, main);
+  const pageSize = vm.ram.blocks[0]?.pageSize ?? 4096;
+  const ofGuest = uuid === undefined ? {} : { uuid };
+  const multifd = await MultifdWriter.open(writer, channels, { ...rest, ...ofGuest, codecs, rules, pageSize });
+  try {
+    const blocks = await writeAll(vm, writer, multifd, { ...rest, rules });
+    return { length: writer.length, blocks, channels: multifd.channels };
+  } finally {
+    await multifd.close();
+  }
+}

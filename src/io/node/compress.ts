@@ -1,0 +1,101 @@
+/**
+ * Compression of a whole file in Node: gzip by node:zlib, the others by the program of that name, fed and read through
+ * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Formats"). The way back of `decompress.ts`.
+ */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import * as zlib from 'node:zlib';
+import type { ByteSink } from '../byte-source.ts';
+import type { Compression } from '../compression.ts';
+
+/** Bytes that node:zlib gives at a time. */
+const chunkSize = 256 * 1024;
+/** How much of what a program says is kept. */
+const maxComplaint = 2000;
+
+const programs: Record<Exclude<Compression, 'gzip'>, string[]> = {
+  bzip2: ['-c'],
+  xz: ['-c', '-3'],
+  lzop: ['-c'],
+  zstd: ['-cq'],
+};
+
+/** Takes what is to be compressed, in order. */
+export interface CompressingSink extends ByteSink {
+  /** Waits until all that there was has come out. */
+  end(): Promise<void>;
+  /** Nobody wants the rest. */
+  abandon(): void;
+}
+
+/**
+ * Compresses what is written to it into `output`.
+ * @throws Error, from `write` or `end`, if the program is not there or fails.
+ */
+export function compressTo(format: Compression, output: ByteSink): CompressingSink {
+  if (format === 'gzip') {
+    const transform = zlib.createGzip({ chunkSize });
+    return new Compressor(transform, transform, output, Promise.resolve(undefined), () => transform.destroy());
+  }
+  const child = spawn(format, programs[format], { stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true });
+  return new Compressor(child.stdin, child.stdout, output, endOf(format, child), () => void child.kill('SIGKILL'));
+}
+
+/** How a program ended: undefined if well. */
+function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<Error | undefined> {
+  let complaint = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint = (complaint + text).slice(0, maxComplaint);
+  });
+  return new Promise((resolve) => {
+    child.once('error', (cause: NodeJS.ErrnoException) => {
+      const why = cause.code === 'ENOENT' ? 'is not installed' : `cannot be started (${cause.message})`;
+      resolve(new Error(`${program} data cannot be made: the program "${program}" ${why}`, { cause }));
+    });
+    child.once('close', (code, killedBy) => {
+      const said = complaint.trim().split('\n')[0] || `${program} ended with ${code ?? killedBy}`;
+      resolve(code === 0 ? undefined : new Error(said));
+    });
+  });
+}
+
+class Compressor implements CompressingSink {
+  readonly #input: Writable;
+  /** All that comes out was written, and the program has ended; the failure, if there was one. */
+  readonly #done: Promise<Error | undefined>;
+  readonly #stop: () => void;
+
+  constructor(input: Writable, from: Readable, to: ByteSink, ended: Promise<Error | undefined>, stop: () => void) {
+    this.#input = input;
+    this.#stop = stop;
+    // What goes wrong with the input shows in how the program ends.
+    input.on('error', () => {});
+    this.#done = this.#pump(from, to, ended);
+  }
+
+  async #pump(from: Readable, to: ByteSink, ended: Promise<Error | undefined>): Promise<Error | undefined> {
+    try {
+      for await (const chunk of from) await to.write(chunk as Uint8Array);
+      return await ended;
+    } catch (error) {
+      this.#stop();
+      return error as Error;
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const taken = new Promise<undefined>((resolve) => this.#input.write(bytes, () => resolve(undefined)));
+    const failure = await Promise.race([taken, this.#done]);
+    if (failure !== undefined) throw failure;
+  }
+
+  async end(): Promise<void> {
+    this.#input.end();
+    const failure = await this.#done;
+    if (failure !== undefined) throw failure;
+  }
+
+  abandon(): void {
+    this.#stop();
+  }
+}

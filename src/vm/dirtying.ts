@@ -1,0 +1,77 @@
+/**
+ * How a guest dirties its memory: how many different pages it writes within a time.
+ *
+ * Whatever a guest does, as long as it goes on doing it, this curve rises from 0 and bends down: pages that are written
+ * again do not count again. So one point of it, C pages in T seconds, leaves only so much room for the rest:
+ *
+ *     pages |                 .· most: always new pages            C * max(1, t / T)
+ *         C |- - - - - - .·*·------------  least: these pages only  C * min(1, t / T)
+ *           |  ......·⋅⁚· ·  likely        W * (1 - exp(-t / T))
+ *           | :    .·     :
+ *           +-------------+-------------- t
+ *                         T
+ *
+ * Below T the bounds change places: `most` has all of C written at once, `least` one after the other.
+ */
+
+export type DirtyingName = 'least' | 'likely' | 'most' | 'given';
+
+export interface Dirtying {
+  name: DirtyingName;
+  /** Pages among which those that are written are. */
+  workingSet: number;
+  /** Pages that are written at least once within so many seconds of the guest's time. */
+  dirtied(seconds: number): number;
+}
+
+/** The curves through `pages` in `seconds`, in a memory of `total` pages. */
+export function dirtyingThrough(pages: number, seconds: number, total: number): Dirtying[] {
+  const likelySet = Math.min(total, pages / (1 - Math.exp(-1)));
+  // Slower than once in the interval if all memory is too small for that.
+  const rate = pages >= total ? Number.POSITIVE_INFINITY : -Math.log1p(-pages / likelySet) / seconds;
+  return [
+    { name: 'least', workingSet: pages, dirtied: (t) => pages * Math.min(1, t / seconds) },
+    { name: 'likely', workingSet: likelySet, dirtied: (t) => saturating(likelySet, rate, t) },
+    {
+      name: 'most',
+      workingSet: total,
+      dirtied: (t) => (t <= 0 ? 0 : Math.min(total, pages * Math.max(1, t / seconds))),
+    },
+  ];
+}
+
+/**
+ * A guest that writes to the pages of a working set at random, at first `pagesPerSecond` different ones. Without a
+ * working set each write is to another page, up to `total`.
+ */
+export function dirtyingAt(pagesPerSecond: number, workingSet: number | undefined, total: number): Dirtying {
+  if (workingSet === undefined) {
+    return { name: 'given', workingSet: total, dirtied: (t) => Math.min(total, pagesPerSecond * t) };
+  }
+  const rate = workingSet === 0 ? 0 : pagesPerSecond / workingSet;
+  return { name: 'given', workingSet, dirtied: (t) => saturating(workingSet, rate, t) };
+}
+
+/**
+ * The working set of a guest that writes at first `pagesPerSecond` different pages, and `pages` in `seconds`. At least
+ * `pages`; undefined where so many in that time are not fewer than the rate alone makes: the set has no end then.
+ */
+export function findWorkingSet(pagesPerSecond: number, pages: number, seconds: number): number | undefined {
+  if (pages === 0) return 0;
+  if (pagesPerSecond * seconds <= pages) return undefined;
+  let low = pages;
+  let high = pages * 2;
+  const reached = (set: number) => saturating(set, pagesPerSecond / set, seconds);
+  while (reached(high) < pages && high < pages * 2 ** 20) high *= 2;
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (reached(middle) < pages) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/** Pages of a set of which each is written `rate` times a second, at random. */
+function saturating(set: number, rate: number, seconds: number): number {
+  return seconds <= 0 ? 0 : -set * Math.expm1(-rate * seconds);
+}

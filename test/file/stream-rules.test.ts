@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+import { type StreamVersion, streamRulesOf } from '../../src/file/stream-rules.ts';
+
+const short = (machine: string | undefined, version?: StreamVersion) => {
+  const { switchoverStart, multifdMarks, zeroPages, roomInSync } = streamRulesOf(machine, version);
+  return [multifdMarks, zeroPages, switchoverStart, roomInSync].join(' ');
+};
+
+describe('the rules of a stream', () => {
+  it.each([
+    ['pc-i440fx-2.12', 'section records false true'],
+    ['pc-i440fx-7.2', 'section records false true'],
+    ['pc-q35-8.0', 'section records false true'],
+    ['virt-8.1', 'round records false true'],
+    ['pc-q35-8.2', 'round records false true'],
+    ['pc-i440fx-9.0', 'round packets false true'],
+    ['s390-ccw-virtio-9.2', 'round packets false true'],
+    ['pc-i440fx-10.0', 'round packets true false'],
+    ['virt-11.1', 'round packets true false'],
+  ])('are those of the machine type %s', (machine, rules) => {
+    expect(short(machine)).toBe(rules);
+  });
+
+  it.each(['none', 'pc', 'pc-q35-rhel9.2.0', 'pc-i440fx-jammy', undefined])(
+    'are the newest where %s says no version, but for what old versions refuse in a plain stream',
+    (machine) => {
+      expect(short(machine)).toBe('round packets false false');
+    },
+  );
+
+  it('are those of the version that is given, where the machine type says none', () => {
+    expect(short('none', '7.2')).toBe('section records false true');
+    expect(short('none', '9.0')).toBe('round packets false true');
+    expect(short('none', '10.0')).toBe('round packets true false');
+  });
+
+  it('are those of the machine type in a version that has it', () => {
+    expect(short('pc-i440fx-7.2', '10.0')).toBe('section records false false');
+    expect(short('pc-i440fx-8.2', '9.0')).toBe('round records false true');
+  });
+
+  it('cannot be those of a version that does not have the machine type', () => {
+    expect(() => streamRulesOf('pc-i440fx-10.0', '7.2')).toThrow(/QEMU 7.2 has no machine type pc-i440fx-10.0/);
+    expect(() => streamRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
+  });
+});

@@ -1,0 +1,99 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { RawRam } from '../../src/file/raw-ram.ts';
+import { verify } from '../../src/file/verify.ts';
+import { writeMappedRam } from '../../src/file/write-mapped-ram.ts';
+import { open } from '../../src/index.ts';
+import { MemoryFile } from '../../src/io/memory-file.ts';
+import { slowRead } from '../oracle/slow-reader.ts';
+import { RecordingFile } from './recording-file.ts';
+
+const machine = { machine: 'none', capabilities: [] };
+const timer = {
+  kind: 'full' as const,
+  id: 9,
+  name: 'timer',
+  instanceId: 0,
+  versionId: 1,
+  data: Uint8Array.of(1, 2, 3),
+};
+
+/** Blocks whose pages are of a byte each, many of them zero. */
+const guests = fc.constantFrom(1024, 4096, 16384).chain((pageSize) =>
+  fc.record({
+    pageSize: fc.constant(pageSize),
+    offset: fc.constantFrom(0, 1, 12345),
+    blocks: fc.uniqueArray(
+      fc.record({
+        idstr: fc.oneof(fc.constant('pc.ram'), fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' })),
+        pages: fc.array(fc.constantFrom(0, 0, 1, 2, 255), { minLength: 1, maxLength: 150 }),
+      }),
+      { minLength: 1, maxLength: 3, selector: ({ idstr }) => idstr },
+    ),
+  }),
+);
+
+const imageOf = (pages: readonly number[], pageSize: number) =>
+  Uint8Array.from({ length: pages.length * pageSize }, (_, i) => pages[Math.floor(i / pageSize)] as number);
+
+describe('a mapped-ram file written from a VM', () => {
+  it('has the same blocks, pages and devices for two readers, and holes for what is zero', async () => {
+    await fc.assert(
+      fc.asyncProperty(guests, async ({ pageSize, offset, blocks }) => {
+        const ram = new RawRam(
+          blocks.map(({ idstr, pages }) => ({ idstr, source: new MemoryFile(idstr, imageOf(pages, pageSize)) })),
+          pageSize,
+        );
+        const configuration = { ...machine, targetPageBits: Math.log2(pageSize) };
+        const output = new RecordingFile();
+        const front = new Uint8Array(offset).fill(0x5a);
+        if (offset > 0) output.write(front, 0);
+        const written = await writeMappedRam({ configuration, ram, devices: [timer] }, output, { offset });
+        const bytes = output.content();
+        expect(bytes.subarray(0, offset)).toEqual(front);
+        expect(written.blocks.map(({ dataPages, zeroPages }) => [dataPages, zeroPages])).toEqual(
+          blocks.map(({ pages }) => [
+            pages.filter((page) => page > 0).length,
+            pages.filter((page) => page === 0).length,
+          ]),
+        );
+        for (const [i, { pages }] of blocks.entries()) {
+          const origin = written.store.blocks[i]?.mapped?.pagesOffset as number;
+          expect(origin % (1 << 20)).toBe(0);
+          const isWritten = (page: number) =>
+            output.writes.some(({ position, length }) => {
+              const at = origin + page * pageSize;
+              return position < at + pageSize && position + length > at;
+            });
+          expect(pages.map((_, page) => isWritten(page))).toEqual(pages.map((byte) => byte > 0));
+        }
+        const verification = await verify(await open(bytes, { offset }));
+        expect([verification.ok, verification.findings.filter(({ code }) => code !== 'description-missing')]).toEqual([
+          true,
+          [],
+        ]);
+        const slow = slowRead(bytes, offset);
+        expect(slow.sections.at(-1)).toMatchObject({ name: 'timer', sectionId: 9 });
+        expect(slow.blocks.map(({ idstr }) => idstr)).toEqual(blocks.map(({ idstr }) => idstr));
+        for (const [i, { content }] of slow.blocks.entries()) {
+          const expected = imageOf(blocks[i]?.pages ?? [], pageSize);
+          expect(Buffer.compare(content, expected), `content of block ${i}`).toBe(0);
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['a VM without a configuration', { configuration: undefined }, /expected a VM with a configuration/],
+    [
+      'a block whose content was left out',
+      { ignored: [{ index: 0, idstr: 'ram', usedLength: 4096, pageSize: 4096 }] },
+      /content of RAM block "ram", which was left out/,
+    ],
+  ])('is refused for %s', async (_, change, message) => {
+    const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', new Uint8Array(4096)) }]);
+    const vm = { configuration: machine, ram, ...change };
+    await expect(writeMappedRam(vm, new MemoryFile())).rejects.toThrow(message);
+  });
+});

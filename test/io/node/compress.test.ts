@@ -1,0 +1,70 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { appendTo } from '../../../src/io/byte-source.ts';
+import { compressions } from '../../../src/io/compression.ts';
+import { MemoryFile } from '../../../src/io/memory-file.ts';
+import { compressTo } from '../../../src/io/node/compress.ts';
+import { nodeDecompress } from '../../../src/io/node/decompress.ts';
+
+/** Random bytes, and long runs. */
+const content = Uint8Array.from({ length: 3 << 20 }, (_, i) => ((i >> 12) % 3 === 0 ? (i * i) >> 7 : i >> 14));
+
+const isThere = (format: string) =>
+  format === 'gzip' || spawnSync(format, ['--version'], { stdio: 'ignore' }).error === undefined;
+
+async function decompressed(file: MemoryFile, format: (typeof compressions)[number]): Promise<Uint8Array> {
+  const bytes = new Uint8Array(file.size);
+  file.read(bytes, 0);
+  async function* chunks() {
+    yield bytes;
+  }
+  const parts: Uint8Array[] = [];
+  for await (const part of nodeDecompress(format, chunks(), new AbortController().signal)) parts.push(part.slice());
+  return Buffer.concat(parts);
+}
+
+describe('compressing a file', () => {
+  it.each(compressions)('%s gives what decompresses to the same, though each buffer is used again', async (format) => {
+    if (!isThere(format)) {
+      console.warn(`skipped: ${format} is not installed`);
+      return;
+    }
+    const file = new MemoryFile();
+    const sink = compressTo(format, appendTo(file));
+    const room = new Uint8Array(1 << 19);
+    for (let at = 0; at < content.length; at += room.length) {
+      room.set(content.subarray(at, at + room.length));
+      await sink.write(room);
+      room.fill(0xee);
+    }
+    await sink.end();
+    expect(file.size).toBeLessThan(content.length);
+    expect(Buffer.compare(await decompressed(file, format), content)).toBe(0);
+  });
+
+  it.each(['gzip', 'bzip2'] as const)('of %s fails as its output does', async (format) => {
+    const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    const sink = compressTo(format, {
+      write() {
+        throw full;
+      },
+    });
+    await expect(
+      (async () => {
+        for (let i = 0; i < 40; i++) await sink.write(content);
+        await sink.end();
+      })(),
+    ).rejects.toBe(full);
+  });
+
+  it('says which program is missing', async () => {
+    const path = process.env.PATH;
+    process.env.PATH = '/nowhere';
+    try {
+      const sink = compressTo('lzop', { write() {} });
+      await expect(sink.end()).rejects.toThrow('the program "lzop" is not installed');
+    } finally {
+      process.env.PATH = path;
+    }
+  });
+});

@@ -1,0 +1,42 @@
+/** Loads a multifd set into a real QEMU. */
+import { join } from 'node:path';
+import { type Machine, startDestination } from './machine.ts';
+import type { Qemu } from './qemu.ts';
+import { type SetFiles, sendSet } from './send-set.ts';
+import { findAddresses, readTruth, type Truth } from './truth.ts';
+
+export interface LoadSetOptions {
+  machine: Machine;
+  set: SetFiles;
+  compression?: 'none' | 'zlib' | 'zstd';
+  /** Beside `multifd`. */
+  capabilities?: readonly string[];
+}
+
+/** A machine that has loaded the set and is stopped. @throws when QEMU refuses it, with what it said about it */
+export async function startFromSet({
+  machine,
+  set,
+  compression = 'none',
+  capabilities = [],
+}: LoadSetOptions): Promise<Qemu> {
+  const qemu = await startDestination(machine);
+  try {
+    const listen = join(qemu.dir, 'incoming');
+    await qemu.setCapabilities(['multifd', ...capabilities]);
+    await qemu.setParameters({ 'multifd-channels': set.channels.length, 'multifd-compression': compression });
+    await qemu.execute('migrate-incoming', { uri: `unix:${listen}` });
+    // It may hang up on what it does not like, or wait for more: then its status says so, after a while.
+    void sendSet(listen, set);
+    await qemu.waitForMigration({ timeout: 30_000 });
+    return qemu;
+  } catch (error) {
+    await qemu[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** The truth of a machine that has loaded a set. It goes with `qemu`. */
+export async function truthOf(qemu: Qemu): Promise<Truth> {
+  return readTruth(qemu, qemu.dir, await findAddresses(qemu));
+}

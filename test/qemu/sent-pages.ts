@@ -1,0 +1,190 @@
+/**
+ * A migration with XBZRLE, page by page as a real QEMU went through them: from the stream it wrote, and from its traces,
+ * which name also the pages that it looked at and did not send.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { open, PageKind } from '../../src/node.ts';
+import { applyDelta } from '../oracle/xbzrle.ts';
+import { fillStripes, type Machine, PAGE, pagesOfOurs, startMachine } from './machine.ts';
+import { findRamAddresses } from './truth.ts';
+import { migrateInPasses, type Workload } from './workload.ts';
+
+/** Where a page is: the number of its block, and its own. */
+interface At {
+  block: number;
+  page: number;
+}
+
+/** A page that QEMU sent, or did not since it was as it had been. */
+export interface SentPage extends At {
+  /** What it was. */
+  content: Uint8Array;
+  /** What was sent of it: undefined for nothing. */
+  record: { kind: PageKind; payload: Uint8Array } | undefined;
+  /** Number of the section that it is in. */
+  section: number;
+  /** Bitmap syncs so far. */
+  generation: number;
+  isFirstRound: boolean;
+  isLastStage: boolean;
+}
+
+export interface SentRun {
+  blocks: { idstr: string; length: number; ramAddress: number }[];
+  pages: SentPage[];
+  /** Ends of bitmap syncs, in ms, and how many pages had been gone through then. */
+  syncs: { at: number; pages: number }[];
+  /** As query-migrate says it. */
+  statistics: Record<string, number>;
+}
+
+export type SentOptions = Machine & { cacheSize?: number; workload: Workload; parameters?: Record<string, unknown> };
+
+const traced = ['ram_save_page', 'migration_bitmap_sync_end', 'savevm_section_start', 'savevm_section_end'];
+
+/** Arguments that a QEMU must be started with. */
+const traceArgs = [...traced.flatMap((name) => ['-trace', `enable=${name}`]), '-msg', 'timestamp=on'];
+
+/** Migrates through a pipe into a file, with XBZRLE, while the guest dirties its pages. */
+export async function sendWithXbzrle({ cacheSize, workload, parameters, ...machine }: SentOptions): Promise<SentRun> {
+  const running = await startMachine({ ...machine, args: [...(machine.args ?? []), ...traceArgs] });
+  const { qemu, guest } = running;
+  await using _qemu = qemu;
+  const ours = pagesOfOurs(machine);
+  await fillStripes(running, ours);
+  await qemu.setCapabilities(['xbzrle']);
+  const file = join(qemu.dir, 'capture');
+  const info = await migrateInPasses(
+    qemu,
+    guest!,
+    `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`,
+    workload,
+    ours,
+    {
+      ...(cacheSize === undefined ? {} : { 'xbzrle-cache-size': cacheSize }),
+      ...parameters,
+    },
+  );
+  guest!.close();
+  const addresses = await findRamAddresses(qemu);
+  let stream: Uint8Array | undefined;
+  for (let wait = 0; stream === undefined; wait++) {
+    try {
+      stream = readFileSync(file);
+    } catch (error) {
+      if (wait > 1000) throw error;
+      await sleep(10);
+    }
+  }
+  await qemu.quit();
+  const traces = readTraces(readFileSync(join(qemu.dir, 'trace'), 'latin1'));
+  return { ...(await readPages(stream, traces, addresses)), statistics: info['xbzrle-cache'] ?? {} };
+}
+
+interface Traces {
+  /** Of each section of RAM, the pages that were not zero, and the syncs until its end. */
+  sections: { pages: { idstr: string; page: number }[]; generation: number }[];
+  /** Ends of syncs, and how many sections there were before. */
+  syncs: { at: number; sections: number }[];
+}
+
+/** A line of the log is `pid@seconds:event arguments`. */
+function readTraces(text: string): Traces {
+  // The START is not traced, and has no pages.
+  const sections: Traces['sections'] = [{ pages: [], generation: 1 }];
+  const syncs: Traces['syncs'] = [];
+  let open: Traces['sections'][number] | undefined;
+  for (const [, seconds, event, rest = ''] of text.matchAll(/^\d+@([\d.]+):(\w+) (.*)$/gm)) {
+    if (event === 'savevm_section_start' && rest.startsWith('ram,')) {
+      open = { pages: [], generation: 0 };
+      sections.push(open);
+    } else if (event === 'savevm_section_end' && open) {
+      open.generation = syncs.length;
+      open = undefined;
+    } else if (event === 'migration_bitmap_sync_end') {
+      syncs.push({ at: Number(seconds) * 1000, sections: sections.length });
+    } else if (event === 'ram_save_page') {
+      const [, idstr, offset] = /^(\S+): offset: 0x([0-9a-f]+)/.exec(rest)!;
+      open!.pages.push({ idstr: idstr!, page: parseInt(offset!, 16) / PAGE });
+    }
+  }
+  return { sections, syncs };
+}
+
+type PlacedRecord = At & NonNullable<SentPage['record']>;
+
+/** The blocks, and the records of RAM section by section. */
+async function readRecords(stream: Uint8Array, addresses: Map<string, number>) {
+  const file = await open(stream);
+  const blocks: SentRun['blocks'] = [];
+  const sections: PlacedRecord[][] = [];
+  for await (const item of file.flow()) {
+    if (item.kind === 'section' && item.section.name === 'ram') sections.push([]);
+    else if (item.kind === 'block') {
+      const { idstr, usedLength } = item.block;
+      blocks.push({ idstr, length: usedLength, ramAddress: addresses.get(idstr)! });
+    } else if (item.kind === 'pages') {
+      const { batch, block } = item;
+      for (let i = 0; i < batch.count; i++) {
+        const payload = file.kernel.bytes.slice(batch.data[i], batch.data[i]! + batch.length[i]!);
+        sections.at(-1)!.push({ block: block.index, page: batch.page[i]!, kind: batch.kind[i] as PageKind, payload });
+      }
+    }
+  }
+  await file.close();
+  return { blocks, sections };
+}
+
+/** A page's place in the scan. */
+const place = ({ block, page }: At) => block * 2 ** 32 + page;
+
+/** What the stream says, and between it what only the traces do. */
+async function readPages(
+  stream: Uint8Array,
+  traces: Traces,
+  addresses: Map<string, number>,
+): Promise<Omit<SentRun, 'statistics'>> {
+  const { blocks, sections } = await readRecords(stream, addresses);
+  if (sections.length !== traces.sections.length)
+    throw new Error(`the stream has ${sections.length} sections of RAM, the traces ${traces.sections.length}`);
+  const contents = blocks.map(({ length }) => new Uint8Array(length));
+  const indexOf = new Map(blocks.map(({ idstr }, index) => [idstr, index]));
+  const pages: SentPage[] = [];
+  const counts: number[] = [0];
+  let isFirstRound = true;
+  let latest = -1;
+  for (const [section, { pages: traced, generation }] of traces.sections.entries()) {
+    const records = sections[section]!;
+    const looked = traced.map(({ idstr, page }) => ({ block: indexOf.get(idstr)!, page }));
+    const sent = new Set(records.filter(({ kind }) => kind !== PageKind.zero).map(place));
+    const push = (at: At, record: SentPage['record']) => {
+      if (place(at) <= latest) isFirstRound = false;
+      latest = place(at);
+      const content = contents[at.block]!.subarray(at.page * PAGE, (at.page + 1) * PAGE);
+      if (record?.kind === PageKind.data) content.set(record.payload);
+      if (record?.kind === PageKind.zero) content.fill(0);
+      if (record?.kind === PageKind.delta) applyDelta(content, record.payload, 0);
+      const isLastStage = section === sections.length - 1;
+      pages.push({ ...at, content: content.slice(), record, section, generation, isFirstRound, isLastStage });
+    };
+    let next = 0;
+    // What was looked at and not sent comes before a zero page if the scan meets it before.
+    const passOver = (until: (at: At) => boolean) => {
+      while (next < looked.length && !until(looked[next]!)) push(looked[next++]!, undefined);
+    };
+    for (const record of records) {
+      if (record.kind === PageKind.zero) {
+        passOver((at) => sent.has(place(at)) || place(at) > place(record) || place(at) <= latest);
+      } else {
+        passOver((at) => place(at) === place(record));
+        if (next++ === looked.length) throw new Error(`page ${record.page} was sent, but not looked at`);
+      }
+      push(record, record);
+    }
+    passOver(() => false);
+    counts.push(pages.length);
+  }
+  return { blocks, pages, syncs: traces.syncs.map(({ at, sections: before }) => ({ at, pages: counts[before]! })) };
+}
