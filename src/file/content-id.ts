@@ -8,25 +8,23 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import { isBitSet, type PairWindow, pairWindowPages } from './page-pairs.ts';
 
 /** What it takes of a kernel's arena. */
-export const contentIdsArenaBytes = 3 * (pairWindowPages * 4 + 64);
+export const contentIdsArenaBytes = 2 * (pairWindowPages * 8 + 64);
 
 /** The ids of two contents with the same blocks, which are seen side by side. */
 export class ContentIds {
   readonly #kernel: Kernel;
   readonly #old = new Sum();
   readonly #new = new Sum();
-  /** Hashes of the old pages, of those of the new that are others, and where these are. */
+  /** Hashes of the old pages and of the new: of each the low word, then the high one. */
   readonly #oldHashes: Uint32Array;
   readonly #newHashes: Uint32Array;
-  readonly #addresses: Uint32Array;
 
   /** Takes its room from the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
-    const table = () => kernel.u32(kernel.allocate(pairWindowPages * 4), pairWindowPages);
+    const table = () => kernel.u32(kernel.allocate(pairWindowPages * 8), 2 * pairWindowPages);
     this.#oldHashes = table();
     this.#newHashes = table();
-    this.#addresses = table();
   }
 
   get old(): string {
@@ -39,23 +37,16 @@ export class ContentIds {
 
   /** Takes the pages of a window in. Those that no window has are zero in both. */
   add(block: RamBlock, window: PairWindow): void {
-    const { first, count, changed, oldZero, newZero } = window;
+    const { first, count, changed, changedCount, oldZero, newZero } = window;
     const { pageSize } = block;
     const seed = seedOf(block);
-    this.#kernel.hashPages(window.old, pageSize, count, this.#oldHashes.byteOffset);
-    let others = 0;
+    this.#kernel.hashPages64(window.old, pageSize, count, this.#oldHashes.byteOffset);
+    if (changedCount > 0) this.#kernel.hashPages64(window.new, pageSize, count, this.#newHashes.byteOffset);
     for (let i = 0; i < count; i++) {
-      const hash = this.#oldHashes[i] as number;
-      if (!isBitSet(oldZero, i)) this.#old.add(hash, first + i, seed);
-      if (isBitSet(newZero, i)) continue;
-      if (isBitSet(changed, i)) this.#addresses[others++] = window.new + i * pageSize;
-      else this.#new.add(hash, first + i, seed);
-    }
-    if (others === 0) return;
-    this.#kernel.hashPagesGather(this.#addresses.byteOffset, pageSize, others, this.#newHashes.byteOffset);
-    for (let k = 0; k < others; k++) {
-      const page = first + ((this.#addresses[k] as number) - window.new) / pageSize;
-      this.#new.add(this.#newHashes[k] as number, page, seed);
+      const page = first + i;
+      if (!isBitSet(oldZero, i)) this.#old.add(this.#oldHashes, i, page, seed);
+      const hashes = isBitSet(changed, i) ? this.#newHashes : this.#oldHashes;
+      if (!isBitSet(newZero, i)) this.#new.add(hashes, i, page, seed);
     }
   }
 }
@@ -72,11 +63,14 @@ class Sum {
   #high = 0;
   #low = 0;
 
-  add(hash: number, page: number, seed: number): void {
+  /** Adds the page whose hash is the one of number `i`. */
+  add(hashes: Uint32Array, i: number, page: number, seed: number): void {
+    const low = hashes[2 * i] as number;
+    const high = hashes[2 * i + 1] as number;
     const number = (page ^ Math.imul(Math.floor(page / 2 ** 32), 0x9e3779b1)) >>> 0;
     const place = Math.imul(number ^ seed, 0x85ebca77) ^ seed;
-    this.#high = (this.#high + mix(hash ^ place, 0x85ebca6b, 0xc2b2ae35)) >>> 0;
-    this.#low = (this.#low + mix(Math.imul(hash, 0x27d4eb2f) ^ ~place, 0x7feb352d, 0x846ca68b)) >>> 0;
+    this.#high = (this.#high + mix(low ^ place, 0x85ebca6b, 0xc2b2ae35)) >>> 0;
+    this.#low = (this.#low + mix(Math.imul(high, 0x27d4eb2f) ^ ~place, 0x7feb352d, 0x846ca68b)) >>> 0;
   }
 
   toString(): string {

@@ -24,10 +24,10 @@ async function plainId(ram: PageListRam): Promise<string> {
       const bytes = new Uint8Array(block.pageSize);
       await ram.read(block, page, bytes);
       if (bytes.every((byte) => byte === 0)) continue;
-      const h = pageHash(bytes) & bits32;
+      const [l, h] = [pageHash(bytes) & bits32, pageHash(bytes) >> 32n];
       const n = (BigInt(page) & bits32) ^ (((BigInt(page) >> 32n) * 0x9e3779b1n) & bits32);
       const p = (((n ^ s) * 0x85ebca77n) & bits32) ^ s;
-      high += mix(h ^ p, 0x85ebca6bn, 0xc2b2ae35n);
+      high += mix(l ^ p, 0x85ebca6bn, 0xc2b2ae35n);
       low += mix(((h * 0x27d4eb2fn) & bits32) ^ (p ^ bits32), 0x7feb352dn, 0x846ca68bn);
     }
   }
