@@ -78,6 +78,9 @@ description; RAM is compared page by page, but for a mapped-ram file made of a s
 is what went to - or into a FIFO. Of a multifd set the old OUT is removed, then the channels get their names, OUT last; so
 where there is an OUT, its channels are there. Channels of an older set that the new one has not are removed.
 
+A multifd set is for destinations of the machine type that FILE names. Where that says no version, --compat has to be right: a set
+for 7.2 leaves a 10.0 of machine type none without its RAM, and no error tells of it.
+
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
 

@@ -5,8 +5,8 @@
  *     main       START … mark     [ZERO records] … mark         END [mark]
  *     channel k  hello     SYNC   packet, packet, …   SYNC           [SYNC]
  *
- * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Packets
- * go to one channel after the other; up to four are compressed and written at a time, each in a room of its own, while
+ * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Each
+ * packet goes to the channel that was given least so far; up to four are compressed and written at a time, each in a room of its own, while
  * those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
  * waits at it gets all it needs to go on.
  */
@@ -62,6 +62,8 @@ export interface WrittenChannel {
 }
 
 interface Channel extends WrittenChannel {
+  /** Bytes that it was given, uncompressed. */
+  load: number;
   readonly sink: ByteSink;
   readonly encoder: PageEncoder | undefined;
   /** Done when all that it was given is written. */
@@ -92,7 +94,6 @@ export class MultifdWriter {
   readonly #pagesPerPacket: number;
   readonly #headLength: number;
   #room = 0;
-  #nextChannel = 0;
   #packetNumber = 0n;
   #block: RamBlock | undefined;
   #isMarked = true;
@@ -113,7 +114,7 @@ export class MultifdWriter {
     this.#pagesPerPacket = packetPages(pageSize);
     this.#headLength = packetHeaderLength(pageSize);
     this.#channels = sinks.map((sink, i) => ({
-      ...{ sink, encoder: encoders[i], length: 0, packets: 0 },
+      ...{ sink, encoder: encoders[i], length: 0, packets: 0, load: 0 },
       tail: Promise.resolve(),
     }));
     this.#rooms = Array.from({ length: Math.min(maxRooms, sinks.length) }, () => ({
@@ -250,12 +251,11 @@ export class MultifdWriter {
     zeros.clear();
   }
 
-  /** Sends the packet that is being filled, if it has pages, through the next channel. */
+  /** Sends the packet that is being filled, if it has pages, through the channel that had least. */
   async #sendRoom(): Promise<void> {
     const room = this.#current;
     if (room.normalPages + room.zeroPages === 0) return;
-    const channel = this.#channels[this.#nextChannel] as Channel;
-    this.#nextChannel = (this.#nextChannel + 1) % this.#channels.length;
+    const channel = this.#channels.reduce((least, each) => (each.load < least.load ? each : least));
     const { idstr, pageSize } = this.#block as RamBlock;
     room.normal.set(room.zero.subarray(0, room.zeroPages), room.normalPages);
     const header: PacketHeader = {
@@ -265,6 +265,7 @@ export class MultifdWriter {
       packetNumber: this.#packetNumber++,
     };
     channel.packets++;
+    channel.load += this.#headLength + header.payloadLength;
     this.#send(channel, () => this.#pack(room, header, channel.encoder));
     room.sent = channel.tail;
     this.#room = (this.#room + 1) % this.#rooms.length;

@@ -2,9 +2,9 @@
  * Loads a file, one of QEMU's or one of ours, into a real QEMU.
  */
 import { rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { Capture, Route } from './capture.ts';
+import { expectCounting } from './expect-counting.ts';
 import { Guest } from './guest.ts';
 import { type Machine, startDestination } from './machine.ts';
 import type { MigrationInfo, Qemu } from './qemu.ts';
@@ -76,11 +76,3 @@ export const expectRunsOn = (machine: Machine, file: string) =>
     await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');
     await expectCounting(guest, 0);
   });
-
-/** Expects that a guest that is dirtying counts on, from at least `from` rounds. */
-export async function expectCounting(guest: Guest, from: number): Promise<void> {
-  const first = await guest.count();
-  expect(first).toBeGreaterThanOrEqual(from);
-  await sleep(50);
-  expect(await guest.stop()).toBeGreaterThan(first);
-}
