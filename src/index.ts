@@ -67,6 +67,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
 export type { WrittenChannel } from './file/channel-writer.ts';
 export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
@@ -142,12 +143,14 @@ export {
   measureMakeUp,
   type PageMakeUp,
 } from './file/memory-make-up.ts';
+export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
 export {
   MultifdWriter,
   type MultifdWriterOptions,
   multifdArenaBytes,
 } from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export { OverlayRam } from './file/overlay-ram.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
 export {
   type BlockPair,

@@ -1,6 +1,5 @@
 /** Reads what `vmferry convert` wrote, before it gets its name. */
-import type { Conversion } from '../file/convert.ts';
-import { openFile } from '../file/open.ts';
+import { type MigrationFile, openFile } from '../file/open.ts';
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { NodeCodecs } from '../io/node/codecs.ts';
 import { nodeDecompress } from '../io/node/decompress.ts';
@@ -11,7 +10,7 @@ import { showProgress } from './progress.ts';
  * Meanwhile they go to the disk.
  */
 export async function checkAgain(
-  conversion: Conversion,
+  conversion: { check(copy: MigrationFile): Promise<unknown> },
   output: ByteStore,
   { offset = 0, channels = [] }: { offset?: number; channels?: readonly ByteStore[] } = {},
 ): Promise<void> {

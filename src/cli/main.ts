@@ -12,6 +12,7 @@ const commands: Record<string, () => Promise<(program: Command) => void>> = {
   extract: async () => (await import('./extract.ts')).addExtract,
   convert: async () => (await import('./convert.ts')).addConvert,
   diff: async () => (await import('./diff.ts')).addDiff,
+  merge: async () => (await import('./merge.ts')).addMerge,
   read: async () => (await import('./read.ts')).addRead,
   search: async () => (await import('./search.ts')).addSearch,
   estimate: async () => (await import('./estimate.ts')).addEstimate,
@@ -37,6 +38,7 @@ Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry convert guest.migration guest.mapped-ram
   vmferry diff before.migration after.mapped-ram
+  vmferry merge base.mapped-ram today.changes today.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
