@@ -67,6 +67,7 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export type { WrittenChannel } from './file/channel-writer.ts';
 export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
 export { CopyError } from './file/check-copy.ts';
@@ -145,7 +146,6 @@ export {
   MultifdWriter,
   type MultifdWriterOptions,
   multifdArenaBytes,
-  type WrittenChannel,
 } from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export type { PageEntropy } from './file/page-entropy.ts';

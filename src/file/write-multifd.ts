@@ -7,7 +7,8 @@ import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import { MultifdWriter, multifdArenaBytes, type WrittenChannel } from './multifd-writer.ts';
+import type { WrittenChannel } from './channel-writer.ts';
+import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
 import { StreamWriter } from './stream-writer.ts';
 import {
   arenaBytesFor,

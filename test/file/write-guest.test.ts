@@ -191,6 +191,7 @@ describe('a guest, written in passes', () => {
     [{ maxPasses: 0 }, /expected passes, got 0/],
     [{ partBytes: 0 }, /expected bytes of a PART, got 0/],
     [{ xbzrle: { cacheSize: 3 * PAGE } }, /power of two/],
+    [{ xbzrle: { cacheSize: 2 ** 32 } }, /arena/],
   ])('refuses %o', async (options, message) => {
     await expect(write(new MemoryGuest({ ram: 4 }), options)).rejects.toThrow(message);
     await expect(write(new MemoryGuest({ ram: 4 }), options)).rejects.toThrow(RangeError);

@@ -5,20 +5,21 @@
  *
  * The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
-import { rmSync, statSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { type ByteSink, MemoryFile, NodeCodecs, RawRam, streamRulesOf, writeMultifd } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
 import { expectCounting } from './expect-counting.ts';
 import { partOptions } from './expect-read.ts';
-import { Guest } from './guest.ts';
+import { Guest, guestPage } from './guest.ts';
 import { type LoadSetOptions, startFromSet, truthOf } from './load-set.ts';
-import type { Machine } from './machine.ts';
+import { type Machine, startDestination } from './machine.ts';
 import { Qemu, qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';
-import type { SetFiles } from './send-set.ts';
+import { connectSinks, type SetFiles } from './send-set.ts';
 import { differences } from './truth.ts';
 
 type Compression = NonNullable<LoadSetOptions['compression']>;
@@ -207,6 +208,32 @@ describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its w
       }
     } finally {
       made.dispose();
+    }
+  });
+});
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('a VM that is written into the sockets of a QEMU', () => {
+  test.each(qemuVersions)('is there, in QEMU %s', async (version) => {
+    const image = new Uint8Array(8 << 20);
+    for (let page = 3; page < 2048; page += 5) image.set(guestPage('stripes', page, 11), page * 4096);
+    const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
+    const vm = { configuration: { machine: 'none', capabilities: [] }, ram };
+    const qemu = await startDestination({ version, machine: 'none' });
+    try {
+      const listen = join(qemu.dir, 'incoming');
+      await qemu.setCapabilities(['multifd']);
+      await qemu.setParameters({ 'multifd-channels': 3, 'multifd-compression': 'zstd' });
+      await qemu.execute('migrate-incoming', { uri: `unix:${listen}` });
+      const { sinks, end } = await connectSinks(listen, 3);
+      const [main, ...channels] = sinks as [ByteSink, ...ByteSink[]];
+      const rules = streamRulesOf('none', version);
+      await writeMultifd(vm, main, channels, { compression: 'zstd', codecs: new NodeCodecs(), rules });
+      end();
+      await qemu.waitForMigration();
+      const there = readFileSync((await truthOf(qemu)).get('ram')?.path ?? '');
+      expect(Buffer.compare(there, image), 'RAM of the loaded machine').toBe(0);
+    } finally {
+      await qemu[Symbol.asyncDispose]();
     }
   });
 });
