@@ -268,7 +268,7 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
       );
     case 'xbzrle':
       return item(
-        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}`,
+        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
         `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
       );
     case 'no-xbzrle':
@@ -277,11 +277,11 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
         `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
       );
     case 'raise-downtime-limit':
-      return item(`downtime-limit ${each.ms}`, `the least that lets it converge; ${downtimeLimit} does not`);
+      return item(`downtime-limit ${each.ms}`, `the least that lets plain precopy converge; ${downtimeLimit} does not`);
     case 'raise-bandwidth':
       return item(
         `or max-bandwidth ${rate(each.bandwidth)}`,
-        `the least that lets it converge; ${rate(bandwidth)} does not`,
+        `the least that lets plain precopy converge; ${rate(bandwidth)} does not`,
       );
     case 'auto-converge':
       return item(
@@ -290,7 +290,7 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
       );
     case 'postcopy':
       return item(
-        'or postcopy-ram',
+        'or postcopy-ram, no multifd',
         `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
       );
     case 'save-again':

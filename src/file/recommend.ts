@@ -46,7 +46,24 @@ const aboutTheSame = 0.95;
 const fewZeros = 0.001;
 
 export function recommend(figures: Figures): Recommendation[] {
-  return [...onZeroPages(figures), ...onCompression(figures), ...onXbzrle(figures), ...onConvergence(figures)];
+  const [compression, xbzrle] = chooseOne(figures, onCompression(figures), onXbzrle(figures));
+  return [...onZeroPages(figures), ...compression, ...xbzrle, ...onConvergence(figures)];
+}
+
+/** QEMU refuses XBZRLE with multifd: where both would help, the one that is through sooner. */
+function chooseOne(
+  { convergence }: Figures,
+  compression: Recommendation[],
+  xbzrle: Recommendation[],
+): [Recommendation[], Recommendation[]] {
+  const [compress] = compression;
+  const [delta] = xbzrle;
+  if (compress?.rule !== 'compress' || delta?.rule !== 'xbzrle') return [compression, xbzrle];
+  const packed = convergence
+    .filter(({ mode }) => mode.startsWith(`multifd ${compress.format} `))
+    .map(mainPrediction)
+    .some(({ converges, totalMs }) => converges && totalMs <= (delta.xbzrleMs as number));
+  return packed ? [compression, []] : [[], xbzrle];
 }
 
 function onZeroPages({ memory: { all } }: Figures): Recommendation[] {

@@ -94,7 +94,7 @@ describe('estimate', () => {
     expect(stdout).toMatch(/plain +no /);
     expect(stdout).toMatch(/plain: .* dirtied against .* sent\n {4}would from .*, or with a downtime-limit of /);
     expect(stdout).toMatch(/- downtime-limit \d+\n[^-]*- or max-bandwidth /);
-    expect(stdout).toContain('- or postcopy-ram');
+    expect(stdout).toContain('- or postcopy-ram, no multifd');
   });
 
   it('gives the same figures as JSON, which repeat for a seed', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { estimateConvergence, type ModeEstimate } from '../../src/file/convergence.ts';
 import type { MemoryMakeUp } from '../../src/file/memory-make-up.ts';
+import type { RamChanges } from '../../src/file/ram-changes.ts';
 import { type Figures, recommend } from '../../src/file/recommend.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough } from '../../src/vm/dirtying.ts';
 
@@ -60,6 +61,25 @@ describe('advice', () => {
     expect(at({ bandwidth: Math.floor(leastBandwidth! / 1.03) })).toBe('no');
     expect(at({ downtimeLimit: leastDowntimeLimit! })).toBe('converges');
     expect(at({ downtimeLimit: Math.floor(leastDowntimeLimit! / 1.03) - 1 })).toBe('no');
+  });
+
+  it('is XBZRLE or compression, not both, since QEMU refuses that: the one that is through sooner', () => {
+    const xbzrle = { pages: 100, overflow: 0, mean: 50, median: 50, histogram: [] };
+    const cache = { all: { bytes: 1, share: 1 }, most: { bytes: 1, share: 1 }, shareOfDefault: 1 };
+    const changes = { xbzrle, cache, changedBytes: 1 } as unknown as RamChanges;
+    const guest = dirtyingAt(40_000, 60_000, 250_000);
+    const deltas = { xbzrle: { meanBytes: 50, overflowShare: 0, cachedShare: 1 } };
+    const modes = (ratio: number) =>
+      [
+        { name: 'plain', options: {} },
+        { name: 'xbzrle', options: deltas },
+        { name: 'multifd zstd level 1', options: { compression: { ratio, bytesPerSecond: 2 ** 40 } } },
+      ].map((mode) => estimateConvergence(sent, [guest], mode, { ...target, downtimeLimit: 600 }));
+    const chosen = (ratio: number) => rules({ changes, compression: [{ ...zstd, ratio }], convergence: modes(ratio) });
+    expect(chosen(10)).toContain('compress');
+    expect(chosen(10)).not.toContain('xbzrle');
+    expect(chosen(1.2)).toContain('xbzrle');
+    expect(chosen(1.2)).not.toContain('compress');
   });
 
   it('is yes or no only if all that the guest may do comes to the same', () => {
