@@ -1,19 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
-
-/** Inlines a `.wasm` import as bytes, as the build does. */
-const wasmBytes = {
-  name: 'wasm-bytes',
-  enforce: 'pre' as const,
-  load(id: string) {
-    if (!id.endsWith('.wasm')) return;
-    const base64 = readFileSync(id).toString('base64');
-    return `export default Uint8Array.from(atob('${base64}'), (c) => c.charCodeAt(0));`;
-  },
-};
+import { wasmBytes } from './scripts/wasm-bytes.ts';
 
 const project = (name: string, include: string[], testTimeout: number) => ({
-  plugins: [wasmBytes],
+  plugins: [wasmBytes()],
   test: { name, include, testTimeout, hookTimeout: testTimeout },
 });
 

@@ -1,10 +1,10 @@
 /** A device's state as a tree: the offset in the file, the name and the value of every field. */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
+import { HexDump } from '../words/hex-dump.ts';
+import { describeBytes, describeValue } from '../words/value-words.ts';
 import { formatCount, formatHex, plural, printable } from './format.ts';
-import { HexDump, hexBytes } from './hex-dump.ts';
 
-/** Bytes that are shown on the line of their field, and in a dump below it. */
-const inlineBytes = 16;
+/** Bytes that are shown in a dump below their field. */
 const dumpBytes = 256;
 /** Characters of a line of numbers. */
 const lineWidth = 96;
@@ -127,30 +127,6 @@ class Tree {
   #continue(indent: string, text: string): string {
     return `  ${''.padStart(this.#width)}  ${indent}${text}\n`;
   }
-}
-
-/** A number as fits: small ones decimal, larger ones in hex as well. */
-export function describeValue(type: string, value: StateValue): string {
-  if (value === null) return 'NULL';
-  if (type === 'timer') return value === -1 ? 'not armed' : `${(Number(value) / 1e9).toFixed(6)} s`;
-  if (typeof value !== 'number' && typeof value !== 'bigint') return String(value);
-  return value >= -9 && value <= 9 ? String(value) : value < 0 ? String(value) : `${value} (0x${value.toString(16)})`;
-}
-
-/** Bytes that need no dump. */
-function describeBytes(bytes: Uint8Array): string | undefined {
-  if (bytes.length === 0) return 'empty';
-  if (bytes.every((byte) => byte === 0)) return plural(bytes.length, 'zero byte');
-  const text = padded(bytes);
-  if (text !== undefined) return `"${text}", ${plural(bytes.length, 'byte')}`;
-  return bytes.length <= inlineBytes ? hexBytes(bytes) : undefined;
-}
-
-/** Printable text and zeros up to the end. */
-function padded(bytes: Uint8Array): string | undefined {
-  const end = bytes.findLastIndex((byte) => byte !== 0) + 1;
-  const text = bytes.subarray(0, end);
-  return end >= 4 && text.every((byte) => byte >= 0x20 && byte < 0x7f) ? String.fromCharCode(...text) : undefined;
 }
 
 /** A dump of the first bytes, with their offsets in the file. */

@@ -1,10 +1,10 @@
 /** What `vmferry diff` says: in words, and as JSON. */
-import type { DevicesDiff, FactDiff, VmDiff } from '../file/diff.ts';
+import type { DevicesDiff, VmDiff } from '../file/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../file/diff-ram.ts';
-import type { DeviceDiff, FieldChange } from '../vm/device-diff.ts';
-import { describeValue } from './device-tree.ts';
+import type { DeviceDiff } from '../vm/device-diff.ts';
+import { describeChange, describeFact } from '../words/diff-words.ts';
+import { hexBytes } from '../words/hex-dump.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
-import { hexBytes } from './hex-dump.ts';
 import { drawRows } from './page-map.ts';
 
 type Names = readonly [old: string, now: string];
@@ -28,19 +28,6 @@ export function* describeDiff(diff: VmDiff, [old, now]: Names): Generator<string
     for (const device of devices.changed) yield* describeDevice(device);
   }
   if (notCompared.length > 0) yield `\n  not compared: ${printable(notCompared.join(', '))}\n`;
-}
-
-const factNames: Record<FactDiff['what'], string> = {
-  machine: 'machine',
-  uuid: 'uuid',
-  'page-size': 'page size',
-  capabilities: 'capabilities',
-};
-
-function describeFact({ what, old, new: now, counts }: FactDiff): string {
-  const said = (value: string | null) => (value === null ? 'not stated' : value === '' ? 'none' : printable(value));
-  const note = counts ? '' : what === 'capabilities' ? ' (how it was sent: does not count)' : ' (does not count)';
-  return `${factNames[what]}: ${said(old)} → ${said(now)}${note}`;
 }
 
 function ramTable({ blocks }: RamDiff): string {
@@ -118,29 +105,6 @@ function* describeDevice(device: DeviceDiff): Generator<string, void> {
   yield `\n${painter(process.stdout)('bold', nameOf(device))}: ${plural(changeCount, 'difference')}${how}\n`;
   for (const change of changes) yield `  ${describeChange(change)}\n`;
   if (changeCount > changes.length) yield `  … and ${formatCount(changeCount - changes.length)} more\n`;
-}
-
-function describeChange(change: FieldChange): string {
-  const path = printable(change.path);
-  const at = path === '' ? 'the state' : path;
-  switch (change.kind) {
-    case 'value':
-      return `${at}  ${describeValue(change.type, change.old)} → ${describeValue(change.type, change.new)}`;
-    case 'version':
-      return `${at}  version ${change.old ?? 'none'} → ${change.new ?? 'none'}`;
-    case 'type':
-      return `${at}  ${printable(change.old)} → ${printable(change.new)}: another type`;
-    case 'removed':
-      return `${at}  only in A`;
-    case 'added':
-      return `${at}  only in B`;
-    case 'bytes': {
-      const { first, count, oldLength, newLength, old, new: now } = change;
-      const length = oldLength === newLength ? plural(newLength, 'byte') : `${oldLength} → ${newLength} bytes`;
-      const differ = `${formatCount(count)} of ${length} differ, from ${formatHex(first)} on`;
-      return `${at}  ${differ}: ${hexBytes(old) || 'none'} → ${hexBytes(now) || 'none'}`;
-    }
-  }
 }
 
 export function diffToJson({ same, facts, ram, devices, notCompared }: VmDiff, [old, now]: Names): string {

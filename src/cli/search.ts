@@ -6,9 +6,9 @@ import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts'
 import { countMatches, type Match, search } from '../file/search.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { asciiBytes, hexBytes } from '../words/hex-dump.ts';
 import { ignoredMemory, requireBlock } from './extract.ts';
 import { painter, printable } from './format.ts';
-import { asciiBytes, hexBytes } from './hex-dump.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { hideProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';

@@ -7,6 +7,7 @@ import {
   isBitSet,
   matchBlocks,
   PagePairs,
+  type PairSpan,
   type PairWindow,
   pagePairsArenaBytes,
 } from './page-pairs.ts';
@@ -65,6 +66,8 @@ export interface DiffRamOptions {
   /** Blocks whose content a file has not. */
   oldIgnored?: readonly RamBlock[];
   newIgnored?: readonly RamBlock[];
+  /** Sees each piece of two blocks after it was compared. */
+  watch?: (pair: BlockPair, span: PairSpan) => void;
 }
 
 /** Whether all content is the same, as far as there is any: what was left out of both is taken to be. */
@@ -103,6 +106,7 @@ async function diffBlock(
   if (notCompared === null) {
     for await (const span of walker.spans(olds, news, pair)) {
       if (!span.isGap && span.changedCount > 0) takeWindow(span, pages, changes, map, ranges);
+      options.watch?.(pair, span);
     }
   }
   const lengths = { oldLength: oldBlock.usedLength, newLength: newBlock.usedLength };

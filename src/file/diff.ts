@@ -42,7 +42,7 @@ export interface VmDiff {
   notCompared: string[];
 }
 
-export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells'> {
+export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
   /** Compare RAM. Default true. */
   ram?: boolean;
   /** Compare the devices' state. Default true. */

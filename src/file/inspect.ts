@@ -2,7 +2,7 @@
 import { originOf } from '../io/byte-source.ts';
 import type { Compression } from '../io/compression.ts';
 import { PageKind } from '../kernel/page-batch.ts';
-import type { Boundary, ChangesIds, Description, PageSizeFrom, SectionKind } from '../vm/flow.ts';
+import type { Boundary, ChangesIds, Description, FlowItem, PageSizeFrom, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
@@ -131,6 +131,8 @@ export interface InspectOptions {
   pages?: boolean;
   /** Takes the pages in while they pass by: for sources that can be read only once. Errors in them are `error`. */
   sink?: RamSink;
+  /** Sees each item of the Flow after it was counted; pages without `sink` may be without data, see `FlowOptions`. */
+  watch?: (item: FlowItem) => void;
 }
 
 export interface InspectResult {
@@ -149,6 +151,7 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
       survey.take(item);
+      options.watch?.(item);
       if (item.kind === 'block') await options.sink?.addBlock(item.block);
       else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
       else if (item.kind === 'discard') options.sink?.discard?.(item.block, item.firstPage, item.pages);

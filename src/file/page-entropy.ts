@@ -19,16 +19,13 @@ export interface PageEntropy {
 }
 
 export function measureEntropy(groups: readonly PageGroup[]): PageEntropy {
-  const counts = new Uint32Array(256);
   const histogram = new Array<number>(buckets).fill(0);
   let pages = 0;
   let bits = 0;
   let pageBytes = 0;
   for (const { bytes, pageSize } of groups) {
     for (let from = 0; from < bytes.length; from += pageSize) {
-      counts.fill(0);
-      for (let i = from; i < from + pageSize; i++) counts[bytes[i] as number]!++;
-      const ofPage = entropy(counts, pageSize);
+      const ofPage = entropyOf(bytes, from, pageSize);
       const bucket = Math.min(buckets - 1, Math.floor(ofPage));
       histogram[bucket] = (histogram[bucket] as number) + 1;
       bits += ofPage;
@@ -40,8 +37,13 @@ export function measureEntropy(groups: readonly PageGroup[]): PageEntropy {
   return { pages, meanBits, meanBytes: pages === 0 ? 0 : (meanBits * pageBytes) / pages / 8, histogram };
 }
 
-/** Bits per byte of `length` bytes with these counts. */
-function entropy(counts: Uint32Array, length: number): number {
+const counts = new Uint32Array(256);
+
+/** Bits per byte, 0 to 8, of `length` bytes from `from` on. */
+export function entropyOf(bytes: Uint8Array, from: number, length: number): number {
+  counts.fill(0);
+  const end = from + length;
+  for (let i = from; i < end; i++) counts[bytes[i] as number]!++;
   let sum = 0;
   for (const count of counts) if (count > 0) sum += count * Math.log2(count);
   return Math.max(0, Math.log2(length) - sum / length);

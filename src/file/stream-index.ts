@@ -111,6 +111,11 @@ export class StreamIndex implements RamReader {
     this.#buffer = buffer;
   }
 
+  /** Where a page's bytes lie in the source; undefined for a page without data. */
+  placeOf(block: RamBlock, page: number): number | undefined {
+    return this.#area(block).placeOf(page);
+  }
+
   absentPages(block: RamBlock): number {
     return tallyPages(block, this.#area(block).states).absentPages;
   }
@@ -187,6 +192,13 @@ class IndexedBlock {
       }
     }
     this.runs = left.sorted();
+  }
+
+  placeOf(page: number): number | undefined {
+    const { runs } = this;
+    const i = runs.find(page);
+    if (i === runs.length || runs.page(i) > page) return undefined;
+    return runs.offset(i) + (page - runs.page(i)) * (headerBytes + this.#block.pageSize);
   }
 
   nextData(page: number, limit: number): { first: number; end: number } {

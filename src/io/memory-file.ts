@@ -18,6 +18,11 @@ export class MemoryFile implements ByteStore {
     return this.#size;
   }
 
+  /** Bytes that it takes in memory, more or less: holes take none. */
+  get storedBytes(): number {
+    return this.#chunks.size * chunkBytes;
+  }
+
   read(target: Uint8Array, position: number): number {
     const count = Math.max(0, Math.min(target.length, this.#size - position));
     this.#eachPiece(position, count, (number, from, to, at) => {

@@ -17,6 +17,14 @@ interface Fill {
   state: number;
 }
 
+/** Pages `[first, end)`. */
+export interface StatesPiece {
+  first: number;
+  end: number;
+  states: Uint8Array | undefined;
+  state: number;
+}
+
 export class PageStates {
   readonly #chunks = new Map<number, Uint8Array>();
   /** Ascending runs of whole chunks. */
@@ -111,6 +119,19 @@ export class PageStates {
     }
     const fill = this.#fills[low];
     return fill !== undefined && fill.from <= number ? fill.state : 0;
+  }
+
+  /** All pages of `[from, end)`, piece by piece: their states, or undefined where all of a piece have `state`. */
+  *pieces(from: number, end: number): Generator<StatesPiece, void> {
+    for (let page = from; page < end; ) {
+      const number = Math.floor(page / chunkPages);
+      const stop = Math.min(end, (number + 1) * chunkPages);
+      const chunk = this.#chunks.get(number);
+      const at = page % chunkPages;
+      const states = chunk?.subarray(at, at + stop - page);
+      yield { first: page, end: stop, states, state: states === undefined ? this.#filled(number) : 0 };
+      page = stop;
+    }
   }
 
   /** The first page with this state; undefined if there is none. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { HexDump } from '../../src/cli/hex-dump.ts';
+import { HexDump } from '../../src/words/hex-dump.ts';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
 

@@ -23,6 +23,11 @@ const forbidden = [
   ['src/file/b.ts', "import '../cli/run.ts';"],
   ['src/file/c.ts', "import 'commander';"],
   ['src/index.ts', "import './io/node/file.ts';"],
+  ['src/words/a.ts', "import '../io/node/file.ts';"],
+  ['src/demo/a.ts', "import 'node:fs';"],
+  ['src/demo/b.ts', "import '../io/node/file.ts';"],
+  ['src/file/d.ts', "import '../demo/engine.ts';"],
+  ['src/cli/a.ts', "import '../demo/engine.ts';"],
 ] as const;
 
 const allowed = [
@@ -30,6 +35,7 @@ const allowed = [
   ['src/wire/z.ts', "import '../vm/flow.ts';"],
   ['src/io/node/z.ts', "import 'node:fs';\nimport '../byte-source.ts';"],
   ['src/file/z.ts', "import '../io/byte-source.ts';"],
+  ['src/demo/z.ts', "import '../index.ts';\nimport '../file/open.ts';\nimport '../words/format.ts';"],
   ['src/cli/z.ts', "import 'node:fs';\nimport '../node.ts';"],
 ] as const;
 

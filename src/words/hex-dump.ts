@@ -23,6 +23,30 @@ export function asciiBytes(bytes: Uint8Array): string {
   return text;
 }
 
+/**
+ * A line of a dump: `00007c00  eb fe 00 …  |...|`. `width`: digits of the address. `perLine`: bytes that a whole line has, a
+ * multiple of 8.
+ */
+export function hexLine(address: number, line: Uint8Array, width: number, perLine = lineBytes): string {
+  let hex = '';
+  let ascii = '';
+  for (let i = 0; i < line.length; i++) {
+    hex += `${i % 8 === 0 ? '  ' : ' '}${hexDigits[line[i] as number]}`;
+    ascii += asciiChars[line[i] as number];
+  }
+  return `${hexAddress(address, width)}${hex.padEnd(perLine * 3 + perLine / 8)}  |${ascii}|`;
+}
+
+/** An address with leading zeros. */
+export function hexAddress(address: number, width: number): string {
+  return address.toString(16).padStart(width, '0');
+}
+
+/** How many digits the addresses have of what ends at `end`. */
+export function addressDigits(end: number): number {
+  return Math.max(8, end.toString(16).length);
+}
+
 /** Makes a dump of bytes that come in pieces. */
 export class HexDump {
   readonly #width: number;
@@ -38,7 +62,7 @@ export class HexDump {
   /** `end` is the address at which the bytes end: it decides how wide addresses are. */
   constructor(address: number, end: number) {
     this.#address = address;
-    this.#width = Math.max(8, end.toString(16).length);
+    this.#width = addressDigits(end);
   }
 
   /** The lines that these bytes complete. */
@@ -82,16 +106,10 @@ export class HexDump {
   }
 
   #format(line: Uint8Array): string {
-    let hex = '';
-    let ascii = '';
-    for (let i = 0; i < line.length; i++) {
-      hex += `${i % 8 === 0 ? '  ' : ' '}${hexDigits[line[i] as number]}`;
-      ascii += asciiChars[line[i] as number];
-    }
-    return `${this.#at(this.#address)}${hex.padEnd(50)}  |${ascii}|\n`;
+    return `${hexLine(this.#address, line, this.#width)}\n`;
   }
 
   #at(address: number): string {
-    return address.toString(16).padStart(this.#width, '0');
+    return hexAddress(address, this.#width);
   }
 }

@@ -1,0 +1,37 @@
+/** The page: its head, what it is about at the moment, and its foot. */
+import { announcement } from '../announce.ts';
+import { phase } from '../session.ts';
+import { FailureView } from './failure-view.tsx';
+import { MachineView } from './machine-view.tsx';
+import { OpenPanel } from './open-panel.tsx';
+import { Opening } from './opening.tsx';
+import { PageFoot, PageHead } from './page-frame.tsx';
+
+export function App() {
+  return (
+    <>
+      <PageHead />
+      <main id="main" tabIndex={-1}>
+        <Content />
+      </main>
+      <PageFoot />
+      <div class="visually-hidden" role="status" aria-live="polite" data-test="announcement">
+        {announcement.value}
+      </div>
+    </>
+  );
+}
+
+function Content() {
+  const now = phase.value;
+  switch (now.kind) {
+    case 'empty':
+      return <OpenPanel />;
+    case 'opening':
+      return <Opening name={now.name} />;
+    case 'failed':
+      return <FailureView name={now.name} input={now.input} failure={now.failure} />;
+    case 'open':
+      return <MachineView machine={now.machine} key={now.machine.file.id} />;
+  }
+}

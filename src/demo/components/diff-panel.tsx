@@ -1,0 +1,185 @@
+/** What differs from an earlier file of the same machine, as `vmferry diff` says it. */
+import type { VmDiff } from '../../file/diff.ts';
+import type { BlockDiff } from '../../file/diff-ram.ts';
+import type { DeviceDiff } from '../../vm/device-diff.ts';
+import { describeChange, describeFact } from '../../words/diff-words.ts';
+import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
+import { bringIntoSight } from '../jump.ts';
+import type { Comparison } from '../machine.ts';
+import { FileButton } from './file-drop.tsx';
+import { useMachine } from './machine-view.tsx';
+import { TaskLine } from './task-line.tsx';
+
+/** Ranges of pages that are listed of each block. */
+const listedRanges = 24;
+
+export function DiffPanel() {
+  const machine = useMachine();
+  const { comparison, earlier, file } = machine;
+  const state = comparison.state.value;
+  const result = state.kind === 'done' ? state.result : undefined;
+  return (
+    <section class="panel" id="differences" aria-labelledby="differences-title">
+      <div class="panel-head">
+        <h3 id="differences-title">Differences</h3>
+        {result === undefined ? null : (
+          <button type="button" onClick={() => machine.stopComparing()}>
+            Stop comparing
+          </button>
+        )}
+      </div>
+      {state.kind === 'idle' || state.kind === 'failed' ? (
+        <>
+          <p>
+            Give an earlier file of this machine, of any form, to see which pages and which fields of devices changed
+            since.
+          </p>
+          <div class="row">
+            <FileButton
+              label="Compare with a file…"
+              test="earlier"
+              onFiles={(files) => void machine.compare({ files })}
+            />
+            {earlier === undefined ? null : (
+              <button
+                type="button"
+                class="primary"
+                onClick={() => void earlier().then((input) => machine.compare(input))}
+              >
+                Compare with the earlier sample
+              </button>
+            )}
+          </div>
+        </>
+      ) : null}
+      <TaskLine task={comparison} what="comparing" />
+      {result === undefined ? null : <Differences comparison={result} name={file.name} />}
+    </section>
+  );
+}
+
+function Differences({ comparison: { base, diff }, name }: { comparison: Comparison; name: string }) {
+  const { same, facts, ram, devices, notCompared } = diff;
+  return (
+    <div data-test="diff">
+      <p>
+        <span class="file-name">{printable(base.name)}</span> → <span class="file-name">{printable(name)}</span>:{' '}
+        {same ? <b class="verdict is-ok">the same</b> : <b class="verdict is-different">not the same</b>}
+      </p>
+      {facts.map((fact) => (
+        <p key={fact.what}>{describeFact(fact)}</p>
+      ))}
+      {ram === undefined ? null : <RamDifferences ram={ram} />}
+      {devices === undefined ? null : <DeviceDifferences devices={devices} />}
+      {notCompared.length > 0 ? <p class="note">Not compared: {printable(notCompared.join(', '))}</p> : null}
+    </div>
+  );
+}
+
+function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
+  return (
+    <>
+      <div class="table-room">
+        <table>
+          <caption class="visually-hidden">Pages of each block by how they differ</caption>
+          <thead>
+            <tr>
+              {['Block', 'Pages', 'Same', 'Changed', 'To zero', 'To data'].map((name, i) => (
+                <th key={name} scope="col" class={i === 0 ? '' : 'number'}>
+                  {name}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {ram.blocks.map(({ idstr, pages, same, changes: { changed, becameZero, becameData } }) => (
+              <tr key={idstr}>
+                <th scope="row">{printable(idstr)}</th>
+                {[pages, same, changed, becameZero, becameData].map((count, i) => (
+                  <td key={i} class={count === 0 ? 'number is-none' : 'number'}>
+                    {formatCount(count)}
+                  </td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {ram.onlyOld.map(({ idstr }) => (
+        <p key={idstr}>Only in the earlier file: {printable(idstr)}</p>
+      ))}
+      {ram.onlyNew.map(({ idstr }) => (
+        <p key={idstr}>Only in this file: {printable(idstr)}</p>
+      ))}
+      {ram.blocks.map((block) => (
+        <Ranges key={block.idstr} block={block} />
+      ))}
+    </>
+  );
+}
+
+/** Where the pages are that differ; a click shows them. */
+function Ranges({ block }: { block: BlockDiff }) {
+  const machine = useMachine();
+  const { idstr, ranges, pageSize } = block;
+  const index = machine.file.blocks.findIndex((each) => each.idstr === idstr);
+  if (ranges.length === 0) return null;
+  return (
+    <div class="ranges">
+      <span>{printable(idstr)}</span>
+      <ul>
+        {ranges.slice(0, listedRanges).map(({ first, count, changed }) => (
+          <li key={first}>
+            <button
+              type="button"
+              class="link"
+              onClick={() => {
+                machine.showRam(index, first * pageSize);
+                bringIntoSight('bytes');
+              }}
+            >
+              {formatHex(first * pageSize)}
+            </button>{' '}
+            {changed === count ? plural(count, 'page') : `${formatCount(changed)} of ${plural(count, 'page')}`}
+          </li>
+        ))}
+        {ranges.length > listedRanges ? <li>and {formatCount(ranges.length - listedRanges)} more ranges</li> : null}
+      </ul>
+    </div>
+  );
+}
+
+function DeviceDifferences({ devices }: { devices: NonNullable<VmDiff['devices']> }) {
+  const { same, changed, removed, added } = devices;
+  const nameOf = ({ name, instanceId }: { name: string; instanceId: number }) => printable(`${name}#${instanceId}`);
+  return (
+    <>
+      <p>
+        {plural(same, 'device')} with the same state
+        {changed.length > 0 ? `, ${formatCount(changed.length)} with another` : ''}.
+      </p>
+      {removed.length > 0 ? <p>Only in the earlier file: {removed.map(nameOf).join(', ')}</p> : null}
+      {added.length > 0 ? <p>Only in this file: {added.map(nameOf).join(', ')}</p> : null}
+      {changed.map((device) => (
+        <DeviceChanges key={`${device.name} ${device.instanceId}`} device={device} />
+      ))}
+    </>
+  );
+}
+
+function DeviceChanges({ device }: { device: DeviceDiff }) {
+  const { name, instanceId, changes, changeCount } = device;
+  return (
+    <details class="device-changes">
+      <summary>
+        {printable(`${name}#${instanceId}`)} <span class="note">{plural(changeCount, 'difference')}</span>
+      </summary>
+      <ul class="mono">
+        {changes.map((change, i) => (
+          <li key={i}>{describeChange(change)}</li>
+        ))}
+        {changeCount > changes.length ? <li>and {formatCount(changeCount - changes.length)} more</li> : null}
+      </ul>
+    </details>
+  );
+}

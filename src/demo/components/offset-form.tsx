@@ -1,0 +1,44 @@
+/** Asks for an offset. */
+import { useState } from 'preact/hooks';
+import { parseOffset } from '../parse-offset.ts';
+
+interface Props {
+  placeholder: string;
+  button: string;
+  onOffset(offset: number): void;
+}
+
+export function OffsetForm({ placeholder, button, onOffset }: Props) {
+  const [text, setText] = useState('');
+  const [isWrong, setWrong] = useState(false);
+  const go = (event: Event) => {
+    event.preventDefault();
+    const offset = parseOffset(text);
+    setWrong(offset === undefined);
+    if (offset !== undefined) onOffset(offset);
+  };
+  return (
+    <form onSubmit={go} class="offset-form">
+      <label>
+        <span>At</span>
+        <input
+          type="text"
+          size={10}
+          value={text}
+          placeholder={placeholder}
+          spellcheck={false}
+          autocomplete="off"
+          aria-invalid={isWrong}
+          data-test="offset"
+          onInput={({ currentTarget }) => setText(currentTarget.value)}
+        />
+      </label>
+      <button type="submit">{button}</button>
+      {isWrong ? (
+        <span class="wrong" role="alert">
+          not an offset: decimal or 0x hex, with K, M, G or T
+        </span>
+      ) : null}
+    </form>
+  );
+}

@@ -1,0 +1,16 @@
+/** A file is being opened. */
+import { leave, opening } from '../session.ts';
+import { ProgressLine } from './task-line.tsx';
+
+export function Opening({ name }: { name: string }) {
+  const state = opening.state.value;
+  const progress = state.kind === 'running' ? state.progress : undefined;
+  return (
+    <section class="panel">
+      <h2>
+        Opening <span class="file-name">{name}</span>
+      </h2>
+      <ProgressLine what="opening" progress={progress} onCancel={leave} />
+    </section>
+  );
+}

@@ -1,0 +1,101 @@
+/**
+ * Calls over messages. The caller sends `call`, and may send `cancel`; the other side answers with as many `event`s as it
+ * likes and one `done` or `failed`. Nothing else is sent, and all of it is plain data.
+ */
+import { type CallOptions, type Failure, type Progress, type Viewer, ViewerError } from './protocol.ts';
+
+/** One end of a channel: a worker as its page sees it, or the page as its worker does. */
+export interface Port {
+  postMessage(message: unknown): void;
+  addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
+}
+
+type Call = { call: number; method: keyof Viewer; query: unknown } | { cancel: number };
+type Answer = { to: number } & (
+  | { progress: Progress }
+  | { part: unknown }
+  | { result: unknown }
+  | { failure: Failure }
+);
+
+/** Options of a call, whatever its parts are. */
+type AnyOptions = Omit<CallOptions, 'onPart'> & { onPart?: (part: never) => void };
+
+const cancelled: Failure = { kind: 'cancelled', message: 'cancelled' };
+
+/** What a method of the {@link Viewer} is to those who answer it. */
+export type Handlers = {
+  [Method in keyof Viewer]: (
+    query: Parameters<Viewer[Method]>[0],
+    context: { signal: AbortSignal; progress(progress: Progress): void; part(part: unknown): void },
+  ) => ReturnType<Viewer[Method]>;
+};
+
+const methods: readonly (keyof Viewer)[] = [
+  ...(['about', 'open', 'close', 'prepare', 'map', 'page', 'read', 'bytes', 'search'] as const),
+  ...(['devices', 'findDevices', 'deviceJson', 'verify', 'diff', 'convert', 'exportBlock', 'release'] as const),
+];
+
+/** The viewer behind a port. */
+export function connect(port: Port): Viewer {
+  const calls = new Map<number, (answer: Answer) => void>();
+  let last = 0;
+  port.addEventListener('message', ({ data }: MessageEvent<Answer>) => calls.get(data.to)?.(data));
+  const send = (message: Call) => port.postMessage(message);
+  const call = (method: keyof Viewer, query: unknown, options: AnyOptions = {}) =>
+    new Promise((resolve, reject) => {
+      const { signal, onProgress, onPart } = options;
+      if (signal?.aborted === true) return reject(new ViewerError(cancelled));
+      const number = ++last;
+      const cancel = () => send({ cancel: number });
+      const end = () => {
+        calls.delete(number);
+        signal?.removeEventListener('abort', cancel);
+      };
+      calls.set(number, (answer) => {
+        if ('progress' in answer) return onProgress?.(answer.progress);
+        if ('part' in answer) return onPart?.(answer.part as never);
+        end();
+        if ('failure' in answer) reject(new ViewerError(answer.failure));
+        else resolve(answer.result);
+      });
+      signal?.addEventListener('abort', cancel);
+      send({ call: number, method, query });
+    });
+  const entries = methods.map((method) => [
+    method,
+    // `about` takes options alone.
+    method === 'about'
+      ? (options?: AnyOptions) => call(method, undefined, options)
+      : (query: unknown, options?: AnyOptions) => call(method, query, options),
+  ]);
+  return Object.fromEntries(entries) as Viewer;
+}
+
+/** Answers the calls that come through a port. `describe` puts an error into words. */
+export function serve(port: Port, handlers: Handlers, describe: (error: unknown) => Failure): void {
+  const running = new Map<number, AbortController>();
+  const answer = (message: Answer) => port.postMessage(message);
+  const run = async ({ call: to, method, query }: Extract<Call, { call: number }>) => {
+    const controller = new AbortController();
+    running.set(to, controller);
+    const context = {
+      signal: controller.signal,
+      progress: (progress: Progress) => answer({ to, progress }),
+      part: (part: unknown) => answer({ to, part }),
+    };
+    try {
+      const handler = handlers[method] as (query: unknown, context_: typeof context) => Promise<unknown>;
+      const result = await handler(query, context);
+      answer({ to, result });
+    } catch (error) {
+      answer({ to, failure: controller.signal.aborted ? cancelled : describe(error) });
+    } finally {
+      running.delete(to);
+    }
+  };
+  port.addEventListener('message', ({ data }: MessageEvent<Call>) => {
+    if ('cancel' in data) running.get(data.cancel)?.abort();
+    else void run(data);
+  });
+}

@@ -1,0 +1,166 @@
+/**
+ * Scratch files in a browser's origin private file system, from within a worker. Each session has a folder of its own, and a
+ * lock on its name for as long as it lives: folders without one are of sessions that crashed, and are removed when the next
+ * one begins. What is not written is a hole that reads as zeros.
+ */
+import type { ByteStore } from './byte-source.ts';
+import { NoRoomError, type ScratchFile, type ScratchPlace } from './scratch.ts';
+import { Turns } from './turns.ts';
+
+/** Folders of sessions are in this one. */
+const root = 'vmferry-scratch';
+
+/** What a worker has of files, and the DOM's types leave out. */
+interface SyncAccessHandle {
+  read(target: Uint8Array, options: { at: number }): number;
+  write(bytes: Uint8Array, options: { at: number }): number;
+  truncate(size: number): void;
+  getSize(): number;
+  flush(): void;
+  close(): void;
+}
+type WorkerFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
+
+/** The storage and the locks of a platform: `navigator`. */
+export type Platform = Partial<Pick<Navigator, 'storage' | 'locks'>>;
+
+/**
+ * Opens a folder for the scratch files of a session that is called `name`. Undefined where there is none: in a page that
+ * did not come by a safe way, and in some private windows.
+ */
+export async function openOpfsScratch({ storage, locks }: Platform, name: string): Promise<OpfsScratch | undefined> {
+  if (storage?.getDirectory === undefined || locks === undefined) return undefined;
+  try {
+    const folders = await (await storage.getDirectory()).getDirectoryHandle(root, { create: true });
+    await holdLock(locks, name);
+    await removeLeftovers(folders, locks);
+    const folder = await folders.getDirectoryHandle(name, { create: true });
+    const scratch = new OpfsScratch(folder, async () => folders.removeEntry(name, { recursive: true }));
+    // Some have folders, and no files that can be written.
+    await (await scratch.makeFile()).close();
+    return scratch;
+  } catch {
+    return undefined;
+  }
+}
+
+const lockOf = (name: string) => `${root}/${name}`;
+
+/** Holds a lock until the worker ends. */
+function holdLock(locks: LockManager, name: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    locks
+      .request(lockOf(name), () => {
+        resolve();
+        return new Promise(() => {});
+      })
+      .catch(reject);
+  });
+}
+
+async function removeLeftovers(folders: FileSystemDirectoryHandle, locks: LockManager): Promise<void> {
+  const names: string[] = [];
+  for await (const name of (folders as unknown as { keys(): AsyncIterable<string> }).keys()) names.push(name);
+  for (const name of names) {
+    await locks.request(lockOf(name), { ifAvailable: true }, async (lock) => {
+      // Whoever holds it is alive. Of two that clean up at once one may come too late.
+      if (lock !== null) await folders.removeEntry(name, { recursive: true }).catch(() => {});
+    });
+  }
+}
+
+export class OpfsScratch implements ScratchPlace {
+  readonly kind = 'disk';
+  readonly #folder: FileSystemDirectoryHandle;
+  readonly #remove: () => Promise<void>;
+  #made = 0;
+
+  constructor(folder: FileSystemDirectoryHandle, remove: () => Promise<void>) {
+    this.#folder = folder;
+    this.#remove = remove;
+  }
+
+  async makeFile(): Promise<ScratchFile> {
+    const name = String(this.#made++);
+    const handle = (await this.#folder.getFileHandle(name, { create: true })) as WorkerFileHandle;
+    return new OpfsFile(handle, await handle.createSyncAccessHandle(), () => this.#folder.removeEntry(name));
+  }
+
+  /** Removes the folder; its files have been closed. */
+  close(): Promise<void> {
+    return this.#remove();
+  }
+}
+
+class OpfsFile implements ScratchFile, ByteStore {
+  readonly name = 'scratch';
+  readonly #handle: FileSystemFileHandle;
+  readonly #remove: () => Promise<void>;
+  readonly #turns = new Turns();
+  #access: SyncAccessHandle | undefined;
+
+  constructor(handle: FileSystemFileHandle, access: SyncAccessHandle, remove: () => Promise<void>) {
+    this.#handle = handle;
+    this.#access = access;
+    this.#remove = remove;
+  }
+
+  get #open(): SyncAccessHandle {
+    if (this.#access === undefined) throw new Error('the scratch file was closed');
+    return this.#access;
+  }
+
+  get size(): number {
+    return this.#open.getSize();
+  }
+
+  read(target: Uint8Array, position: number): Promise<number> | number {
+    const count = this.#open.read(target, { at: position });
+    return this.#turns.after(count)?.then(() => count) ?? count;
+  }
+
+  /** @throws NoRoomError */
+  write(bytes: Uint8Array, position: number): void {
+    const access = this.#open;
+    const count = ask(() => access.write(bytes, { at: position }));
+    if (count < bytes.length) throw noRoom();
+  }
+
+  /** @throws NoRoomError */
+  truncate(size: number): void {
+    const access = this.#open;
+    ask(() => access.truncate(size));
+  }
+
+  async sync(): Promise<void> {
+    this.#open.flush();
+  }
+
+  async finish(name: string): Promise<File> {
+    this.#end();
+    return new File([await this.#handle.getFile()], name);
+  }
+
+  async close(): Promise<void> {
+    this.#end();
+    await this.#remove();
+  }
+
+  #end(): void {
+    this.#access?.close();
+    this.#access = undefined;
+  }
+}
+
+const noRoom = (cause?: unknown) =>
+  new NoRoomError('the browser gives this page no more room for scratch files', { cause });
+
+/** The storage that a page may use is limited by the browser. */
+function ask<Result>(use: () => Result): Result {
+  try {
+    return use();
+  } catch (error) {
+    if ((error as { name?: string }).name === 'QuotaExceededError') throw noRoom(error);
+    throw error;
+  }
+}

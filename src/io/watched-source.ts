@@ -1,0 +1,27 @@
+/** A source whose reads can be watched, and end when a signal says so. Closing it leaves the source open. */
+import type { ByteSource } from './byte-source.ts';
+
+export interface Watch {
+  signal?: AbortSignal;
+  /** Called after each read, with the bytes that were read. */
+  onRead?: (bytes: number) => void;
+}
+
+/** @throws what the signal gives as its reason, from `read`. */
+export function watchSource(source: ByteSource, { signal, onRead }: Watch): ByteSource {
+  const note = (count: number) => {
+    onRead?.(count);
+    return count;
+  };
+  return {
+    name: source.name,
+    ...(source.coordinate === undefined ? {} : { coordinate: source.coordinate }),
+    size: source.size,
+    read(target, position) {
+      signal?.throwIfAborted();
+      const count = source.read(target, position);
+      return typeof count === 'number' ? note(count) : count.then(note);
+    },
+    close: async () => {},
+  };
+}

@@ -1,0 +1,356 @@
+/** The page that looks into a saved machine, built and served as a static folder, in a real Chromium. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import type { AxeResults } from 'axe-core';
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { fixturePath } from '../fixture-files.ts';
+import { runCli } from '../run-cli.ts';
+import { findChromium, launchFlags } from './chromium.ts';
+import { type FolderServer, serveFolder } from './folder-server.ts';
+
+const executablePath = findChromium();
+const folder = fileURLToPath(new URL('../../dist-demo/', import.meta.url));
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const sample = fixturePath('pc-xbzrle-10.0.bin');
+const earlier = fixturePath('pc-plain-10.0.bin');
+
+/** Loaded JavaScript and WebAssembly (which is within it), compressed. */
+const sizeBudget = 300_000;
+
+describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
+  let browser: Browser;
+  let plain: FolderServer;
+  let isolated: FolderServer;
+  let scratch: string;
+  const complaints: string[] = [];
+  const strangers: string[] = [];
+  const pages: Page[] = [];
+
+  beforeAll(async () => {
+    if (!existsSync(join(folder, 'index.html'))) throw new Error('the page is not built: npm run demo:build');
+    scratch = mkdtempSync(join(tmpdir(), 'vmferry-demo-'));
+    const files = new Map([['guest.migration', readFileSync(sample)]]);
+    plain = await serveFolder(folder, { files });
+    isolated = await serveFolder(folder, { isIsolated: true });
+    browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
+  });
+
+  afterEach(async () => {
+    for (const page of pages.splice(0)) await page.context().close();
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    await plain?.close();
+    await isolated?.close();
+    rmSync(scratch, { recursive: true, force: true });
+  });
+
+  async function show({ page: address }: FolderServer, options: BrowserContextOptions = {}): Promise<Page> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    const page = await context.newPage();
+    pages.push(page);
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    context.on('request', (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol !== 'blob:' && origin !== new URL(address).origin) strangers.push(request.url());
+    });
+    // A dialog of the browser's is out of reach here: then the page makes downloads.
+    await page.addInitScript('delete globalThis.showSaveFilePicker');
+    await page.goto(address);
+    return page;
+  }
+
+  const part = (page: Page, name: string): Locator => page.locator(`[data-test="${name}"]`);
+  const press = (page: Page, name: string) => page.getByRole('button', { name, exact: true }).click();
+
+  async function openSample(page: Page): Promise<void> {
+    await press(page, 'Open the sample');
+    await page.locator('.verdict.is-ok').waitFor();
+  }
+
+  async function openFiles(page: Page, ...paths: string[]): Promise<void> {
+    await part(page, 'files').setInputFiles(paths);
+    await part(page, 'verdict').or(part(page, 'failure')).first().waitFor();
+  }
+
+  /** The lines of bytes that are in sight and read. */
+  async function bytesInSight(page: Page): Promise<string[]> {
+    await page.locator('.bytes-view .line').first().waitFor();
+    await page.locator('.bytes-view .is-unread').first().waitFor({ state: 'detached' });
+    return page.locator('.bytes-view .line').allTextContents();
+  }
+
+  /** What the command line reads: the dump without the lines that it squashes, and without the address of its end. */
+  async function dump(path: string, block: string, at: number): Promise<string[]> {
+    const { stdout } = await runCli(['read', path, '--block', block, '--at', String(at), '--length', '128']);
+    return stdout.split('\n').filter((line) => line.includes('|'));
+  }
+
+  async function expectBytes(page: Page, path: string, block: string, at: number): Promise<void> {
+    const expected = await dump(path, block, at);
+    await expect.poll(async () => (await bytesInSight(page)).join('\n')).toContain(expected[0]);
+    const shown = await bytesInSight(page);
+    for (const line of expected) expect(shown).toContain(line);
+  }
+
+  async function saved(page: Page, button: string | RegExp): Promise<string> {
+    await part(page, 'export').locator('summary').click();
+    const begun = page.waitForEvent('download');
+    await part(page, 'export').getByRole('button', { name: button }).click();
+    const download = await begun;
+    const path = join(scratch, download.suggestedFilename());
+    await download.saveAs(path);
+    return path;
+  }
+
+  it('is ready in a moment, and opens the sample at a click', async () => {
+    const page = await show(plain);
+    await page.getByRole('button', { name: 'Open the sample' }).waitFor();
+    const ready = await page.evaluate('performance.now()');
+    console.log(`the page was interactive ${Math.round(ready as number)} ms after it was asked for`);
+    await openSample(page);
+    const facts = await part(page, 'facts').textContent();
+    expect(facts).toContain('pc-i440fx-10.0');
+    expect(facts).toContain('2.19 MiB in 3 blocks, pages of 4 KiB, 6 passes');
+    expect(await part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('pc.ram2 MiB47125160');
+    await expectBytes(page, sample, 'pc.ram', 0x8000);
+  });
+
+  it('loads less than 300 kB of JavaScript and WebAssembly', async () => {
+    const before = plain.requests.length;
+    const page = await show(plain);
+    await openSample(page);
+    const loaded = new Set(plain.requests.slice(before).map(({ path }) => path.split('/').at(-1) as string));
+    const sizeOf = (name: string) => gzipSync(readFileSync(join(folder, 'assets', name)), { level: 9 }).length;
+    const scripts = readdirSync(join(folder, 'assets')).filter((name) => /\.(js|wasm)$/.test(name));
+    const sum = (names: string[]) => names.reduce((total, name) => total + sizeOf(name), 0);
+    const first = sum(scripts.filter((name) => loaded.has(name)));
+    const all = sum(scripts);
+    console.log(`scripts, compressed: ${first} bytes for the sample, ${all} if every codec is needed`);
+    expect(all).toBeLessThan(sizeBudget);
+  });
+
+  it.each(['without', 'with'])('reads, searches, compares and converts %s cross-origin isolation', async (how) => {
+    const page = await show(how === 'with' ? isolated : plain);
+    expect(await page.evaluate('crossOriginIsolated')).toBe(how === 'with');
+    await openFiles(page, sample);
+
+    const bytes = 'fa fc 31 c0';
+    await page.locator('.search select').first().selectOption('hex');
+    await part(page, 'search').fill(bytes);
+    await part(page, 'search').press('Enter');
+    const { stdout } = await runCli(['search', sample, '--hex', bytes]);
+    const match = part(page, 'matches').getByRole('button').first();
+    const [block, offset] = ((await match.textContent()) ?? '').split(' ');
+    expect(stdout).toContain(`${block}`);
+    expect(Number(offset)).toBe(0x8000);
+    await match.click();
+    expect((await page.locator('mark.marked').allTextContents()).join(' ')).toContain('fa fc 31 c0');
+
+    await part(page, 'map-layer').selectOption('entropy');
+    await page.locator('#map .progress-line').waitFor({ state: 'detached' });
+    await part(page, 'device-search').fill('base_rtc');
+    await part(page, 'device-matches').getByRole('button', { name: 'base_rtc' }).click();
+    const chosen = page.locator('[role=treeitem][aria-selected=true]');
+    await expect.poll(() => chosen.textContent()).toContain('1795404179');
+
+    await part(page, 'earlier').setInputFiles(earlier);
+    const diff = part(page, 'diff');
+    await diff.waitFor();
+    expect(await diff.textContent()).toContain('not the same');
+    expect(await diff.locator('tbody tr').first().textContent()).toBe('pc.ram5124882400');
+    expect(await page.locator('mark.differs').count()).toBeGreaterThan(0);
+
+    for (const [button, form] of [
+      ['Machine as a mapped-ram file', 'mapped-ram file'],
+      ['Machine as a stream', 'stream'],
+    ] as const) {
+      const path = await saved(page, button);
+      expect((await runCli(['verify', path])).stdout).toContain(`OK (${form} of pc-i440fx-10.0`);
+      expect((await runCli(['diff', sample, path])).code).toBe(0);
+    }
+  });
+
+  it('goes to a page on the map with keys alone, and shows its bytes', async () => {
+    const page = await show(plain);
+    await page.keyboard.press('Tab');
+    for (let i = 0; i < 12; i++) {
+      if ((await page.evaluate('document.activeElement.textContent')) === 'Open the sample') break;
+      await page.keyboard.press('Tab');
+    }
+    await page.keyboard.press('Enter');
+    await page.locator('.verdict.is-ok').waitFor();
+    const isOnMap = 'document.activeElement.dataset.test === "map"';
+    for (let i = 0; i < 40 && !(await page.evaluate(isOnMap)); i++) await page.keyboard.press('Tab');
+    expect(await page.evaluate(isOnMap)).toBe(true);
+
+    const map = part(page, 'map');
+    const cursor = part(page, 'cursor');
+    await expect.poll(() => cursor.textContent()).toContain('page 8 at 0x8000, data');
+    const far = Number(await map.getAttribute('data-pages-per-row'));
+    for (let i = 0; i < 8; i++) await page.keyboard.press('+');
+    const near = Number(await map.getAttribute('data-pages-per-row'));
+    expect(near).toBeLessThan(far);
+    expect(near).toBe(8);
+
+    await page.keyboard.press('Home');
+    for (let row = 0; row < 32; row++) await page.keyboard.press('ArrowDown');
+    for (let i = 0; i < 4; i++) await page.keyboard.press('ArrowRight');
+    await expect.poll(() => cursor.textContent()).toContain('page 260 at 0x104000, XBZRLE');
+    expect(await part(page, 'announcement').textContent()).toContain('page 260 at 0x104000, XBZRLE');
+    await page.keyboard.press('Enter');
+    await expectBytes(page, sample, 'pc.ram', 0x104000);
+  });
+
+  it('goes to a page by a click, and zooms with the wheel', async () => {
+    const page = await show(plain);
+    await openSample(page);
+    const map = part(page, 'map');
+    const far = Number(await map.getAttribute('data-pages-per-row'));
+    const box = await map.boundingBox();
+    if (box === null) throw new Error('there is no map');
+    // The last cell: the last page.
+    const at = { x: box.width - 8, y: box.height - 8 };
+    await map.click({ position: at });
+    await expect.poll(() => part(page, 'cursor').textContent()).toContain('page 511 at 0x1ff000, data');
+    await expectBytes(page, sample, 'pc.ram', 0x1ff000);
+    await page.mouse.move(box.x + at.x, box.y + at.y);
+    await page.keyboard.down('Control');
+    await page.mouse.wheel(0, -120);
+    await page.keyboard.up('Control');
+    await expect.poll(async () => Number(await map.getAttribute('data-pages-per-row'))).toBeLessThan(far);
+  });
+
+  it('opens a multifd set, a mapped-ram file and a libvirt save', async () => {
+    const page = await show(plain);
+    const main = fixturePath('pc-multifd-zlib-7.2');
+    await openFiles(page, `${main}.channel-1.bin`, `${main}.bin`, `${main}.channel-0.bin`);
+    await page.locator('.verdict.is-ok').waitFor();
+    expect(await part(page, 'facts').textContent()).toContain('pc-multifd-zlib-7.2.channel-0.bin');
+    await press(page, 'Open another');
+    await openFiles(page, fixturePath('containers/libvirt-gzip.bin'));
+    expect(await part(page, 'facts').textContent()).toContain('libvirt save image');
+    await press(page, 'Open another');
+    await openFiles(page, fixturePath('pc-mapped-ram-multifd-10.0.bin.gz'));
+    expect(await part(page, 'facts').textContent()).toContain('mapped-ram');
+  });
+
+  it('says of a truncated file what the command line says, and shows the bytes there', async () => {
+    const path = join(scratch, 'truncated.bin');
+    writeFileSync(path, readFileSync(sample).subarray(0, 30_000));
+    const page = await show(plain);
+    await openFiles(page, path);
+    await page.locator('.verdict.is-bad').waitFor();
+    const { stdout, code } = await runCli(['verify', path]);
+    expect(code).toBe(1);
+    const [finding] = stdout.split('\n');
+    expect(await part(page, 'findings').locator('li p').first().textContent()).toBe(finding);
+    await part(page, 'findings').getByRole('button', { name: 'at 0x7530' }).click();
+    expect(await part(page, 'bytes-where').textContent()).toContain('0x7530');
+    await expect.poll(() => page.locator('.bytes-view').textContent()).toContain('00007520');
+  });
+
+  it('refuses what is no migration file with the same code and place, and says what to do', async () => {
+    const path = join(scratch, 'photo.jpg');
+    writeFileSync(path, 'no migration stream');
+    const page = await show(plain);
+    await openFiles(page, path);
+    const { stdout } = await runCli(['inspect', path]);
+    expect(stdout).toContain('not-a-migration-stream');
+    const text = await part(page, 'failure').textContent();
+    expect(text).toContain('not-a-migration-stream');
+    expect(text).toContain('expected the magic bytes "QEVM"');
+    expect(text).toContain('at 0x0');
+    expect(text).toContain('What to do');
+  });
+
+  it('opens a URL and fetches only what it needs of it', async () => {
+    const page = await show(plain);
+    await page.getByLabel('URL').fill('files/guest.migration');
+    await press(page, 'Open');
+    await page.locator('.verdict.is-ok').waitFor();
+    const asked = plain.requests.filter(({ path }) => path.endsWith('guest.migration'));
+    expect(asked.length).toBeGreaterThan(0);
+    expect(asked.every(({ range }) => range !== undefined)).toBe(true);
+    expect(await page.locator('h2').textContent()).toBe('guest.migration');
+  });
+
+  it('saves a page, a block and the facts', async () => {
+    const page = await show(plain);
+    await openSample(page);
+    const ofPage = readFileSync(await saved(page, /^Page 0x8000/));
+    const { bytes } = await runCli(['read', sample, '--at', '0x8000', '--length', '4096', '--raw']);
+    expect(ofPage.equals(bytes)).toBe(true);
+    const ofBlock = readFileSync(await saved(page, /^Block pc\.ram/));
+    expect(ofBlock.length).toBe(2 << 20);
+    expect(ofBlock.subarray(0x8000, 0x9000).equals(bytes)).toBe(true);
+    const facts = JSON.parse(readFileSync(await saved(page, /as JSON/), 'utf8'));
+    const inspected = JSON.parse((await runCli(['inspect', sample, '--json'])).stdout);
+    expect(facts).toMatchObject({ ...inspected, source: 'pc-xbzrle-10.0.bin' });
+    expect(facts.verification.ok).toBe(true);
+    const picture = readFileSync(await saved(page, /PNG/));
+    expect(picture.subarray(1, 4).toString()).toBe('PNG');
+  });
+
+  it('lets nothing out, not even from its workers', async () => {
+    const elsewhere = await serveFolder(folder);
+    try {
+      const page = await show(plain);
+      await openSample(page);
+      const attempt = `fetch(${JSON.stringify(elsewhere.page)}, { mode: 'no-cors' }).then(() => 'got out', () => 'blocked')`;
+      const outcomes = await Promise.all([
+        page.evaluate(attempt),
+        ...page.workers().map((worker) => worker.evaluate(attempt)),
+      ]);
+      expect(outcomes.length).toBeGreaterThan(1);
+      expect(new Set(outcomes)).toEqual(new Set(['blocked']));
+      expect(elsewhere.requests).toEqual([]);
+      // What the browser says of these attempts is no complaint about the page.
+      complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes(elsewhere.page)));
+      strangers.splice(0, strangers.length, ...strangers.filter((url) => !url.startsWith(elsewhere.page)));
+    } finally {
+      await elsewhere.close();
+    }
+  });
+
+  const looks = [
+    { name: 'light', colorScheme: 'light' },
+    { name: 'dark', colorScheme: 'dark' },
+    { name: 'light, at 375 px', colorScheme: 'light', viewport: { width: 375, height: 740 } },
+  ] as const;
+  it.each(looks)('has nothing serious for axe to find: $name', async ({ name: _, ...options }) => {
+    const page = await show(plain, options);
+    expect(await seriousIn(page)).toEqual([]);
+    await openSample(page);
+    await press(page, 'Compare with the earlier sample');
+    await part(page, 'diff').waitFor();
+    await part(page, 'device-search').fill('rtc');
+    await part(page, 'device-matches').waitFor();
+    await part(page, 'export').locator('summary').click();
+    expect(await seriousIn(page)).toEqual([]);
+    const overflow = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
+    expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+  });
+
+  async function seriousIn(page: Page): Promise<string[]> {
+    await page.evaluate(axe);
+    const { violations } = (await page.evaluate('axe.run()')) as AxeResults;
+    return violations
+      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+      .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+  }
+
+  it('wants nothing from elsewhere and says nothing on the console', () => {
+    expect(strangers).toEqual([]);
+    expect(complaints).toEqual([]);
+  });
+});

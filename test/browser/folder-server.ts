@@ -1,0 +1,67 @@
+/** A plain web server on the loopback interface: a folder under a sub-path, and files beside it, with range requests. */
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { extname, join, normalize } from 'node:path';
+
+const types: Record<string, string> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+  '.txt': 'text/plain',
+};
+
+const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
+
+export interface FolderServer {
+  /** Where the page is, with a slash at the end. */
+  page: string;
+  /** What was asked for, in order. */
+  requests: { path: string; range: string | undefined }[];
+  close(): Promise<void>;
+}
+
+/** `files`: by the name under `files/` beside the page. */
+export async function serveFolder(
+  folder: string,
+  { isIsolated = false, files = new Map() }: { isIsolated?: boolean; files?: ReadonlyMap<string, Uint8Array> } = {},
+): Promise<FolderServer> {
+  const prefix = '/some/where/';
+  const requests: FolderServer['requests'] = [];
+  const answer = (request: IncomingMessage, response: ServerResponse) => {
+    const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
+    requests.push({ path, range: request.headers.range });
+    const inside = path.startsWith(prefix) ? normalize(path.slice(prefix.length) || 'index.html') : '..';
+    const file = join(folder, inside);
+    const given = files.get(inside.replace(/^files\//, ''));
+    const body = given ?? (!inside.startsWith('..') && existsSync(file) ? readFileSync(file) : undefined);
+    if (body === undefined) return response.writeHead(404).end();
+    const headers = {
+      'content-type': types[extname(file)] ?? 'application/octet-stream',
+      ...(isIsolated ? isolation : {}),
+    };
+    const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+    if (from === undefined) {
+      return response.writeHead(200, { ...headers, 'accept-ranges': 'bytes', 'content-length': body.length }).end(body);
+    }
+    const last = Math.min(to === '' ? body.length - 1 : Number(to), body.length - 1);
+    const range = {
+      'content-range': `bytes ${from}-${last}/${body.length}`,
+      'content-length': last - Number(from) + 1,
+    };
+    return response.writeHead(206, { ...headers, ...range }).end(body.subarray(Number(from), last + 1));
+  };
+  const server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    page: `http://127.0.0.1:${port}${prefix}`,
+    requests,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}

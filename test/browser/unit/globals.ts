@@ -1,0 +1,2 @@
+/** What unit tests use of Node's globals. */
+export { Buffer } from 'buffer';

@@ -1,0 +1,149 @@
+/** Runs in the page: calls the viewer's worker, and gives what can travel to the test as JSON. */
+import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
+import { openViewer } from '../../src/demo/viewer.ts';
+
+const viewer = openViewer(new Worker('/viewer-worker.js', { type: 'module' }));
+/** Files that calls gave back, by their names. */
+const saved = new Map<string, File>();
+/** Most bytes of one read. */
+const pieceBytes = 4 << 20;
+
+async function sha256(pieces: BlobPart[]): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', await new Blob(pieces).arrayBuffer());
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** Captures by their names under /captures/, what was picked, what was saved, or a URL. */
+export type Wanted = { captures: string[] } | { picked: true } | { saved: string } | { url: string };
+
+async function inputOf(wanted: Wanted, where: { offset?: number; snapshot?: string }): Promise<FileInput> {
+  if ('url' in wanted) return { url: new URL(wanted.url, location.href).href, ...where };
+  if ('saved' in wanted) return { files: [saved.get(wanted.saved) as File], ...where };
+  if ('picked' in wanted) {
+    const input = document.querySelector<HTMLInputElement>('input[type=file]');
+    return { files: [...(input?.files ?? [])], ...where };
+  }
+  const files: File[] = [];
+  for (const name of wanted.captures) files.push(new File([await (await fetch(`/captures/${name}`)).blob()], name));
+  return { files, ...where };
+}
+
+/** What `work` gives, or the failure that ends it. */
+async function tell<Result>(work: () => Promise<Result>) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ViewerError) return { failure: error.failure };
+    throw error;
+  }
+}
+
+async function hashBlocks(file: number, blocks: { index: number; idstr: string; usedLength: number }[]) {
+  const digests: Record<string, string> = {};
+  for (const { index, idstr, usedLength } of blocks) {
+    const pieces: Uint8Array<ArrayBuffer>[] = [];
+    for (let offset = 0; offset < usedLength; offset += pieceBytes) {
+      const { bytes } = await viewer.read({ file, block: index, offset, length: pieceBytes });
+      pieces.push(bytes as Uint8Array<ArrayBuffer>);
+    }
+    digests[idstr] = await sha256(pieces);
+  }
+  return digests;
+}
+
+const page = {
+  about: () => viewer.about(),
+  open: (wanted: Wanted, where: { offset?: number; snapshot?: string } = {}) =>
+    tell(async () => viewer.open(await inputOf(wanted, where))),
+  close: (file: number) => viewer.close(file),
+
+  /** Opens a file and tells all of it: inspection, verification, RAM by its hashes, the pages of each layer by class. */
+  async examine(wanted: Wanted, where: { offset?: number; snapshot?: string } = {}) {
+    return tell(async () => {
+      const opened = await viewer.open(await inputOf(wanted, where));
+      const { id: file, inspection, blocks } = opened;
+      const verification = await viewer.verify({ file });
+      const digests = await tell(() => hashBlocks(file, blocks));
+      const devices = await viewer.devices({ file, path: [] });
+      await viewer.close(file);
+      return { inspection, verification, digests, devices: devices.nodes.map(({ label }) => label) };
+    });
+  },
+
+  hashBlocks: (file: number, blocks: Parameters<typeof hashBlocks>[1]) => tell(() => hashBlocks(file, blocks)),
+
+  /** Calls any method, if wanted with a signal that is aborted at the first progress or part. */
+  async call(method: keyof typeof viewer, query: unknown, cancelled = false) {
+    const parts: unknown[] = [];
+    let progress = 0;
+    const result = await tell(async () => {
+      const controller = new AbortController();
+      const options: CallOptions<never> = {
+        signal: controller.signal,
+        onProgress: () => {
+          progress++;
+          if (cancelled) controller.abort();
+        },
+        onPart: (part) => {
+          parts.push(part);
+        },
+      };
+      const run = viewer[method] as (query: unknown, options: CallOptions<never>) => Promise<unknown>;
+      return run(query, options);
+    });
+    const plain = (value: unknown): unknown =>
+      JSON.parse(
+        JSON.stringify(value ?? null, (_, each) => {
+          if (each instanceof Uint8Array || each instanceof Uint32Array) return Array.from(each);
+          return typeof each === 'bigint' ? `${each}n` : each;
+        }),
+      );
+    return { result: plain(result), parts: plain(parts), progress };
+  },
+
+  /** Writes an output, keeps the file, and tells what was said of it. */
+  async save(method: 'convert' | 'exportBlock', query: { target: Target } & Record<string, unknown>) {
+    return tell(async () => {
+      const run = viewer[method] as (query: unknown) => ReturnType<typeof viewer.convert>;
+      const { file, ...said } = await run(query);
+      if (file === undefined) return said;
+      saved.set(file.name, file);
+      return { ...said, name: file.name, size: file.size, sha256: await sha256([file]) };
+    });
+  },
+
+  /** As `save`, to a file that was chosen: one of the private file system stands for it. */
+  async saveTo(method: 'convert' | 'exportBlock', query: Record<string, unknown>, name: string) {
+    const handle = await (await navigator.storage.getDirectory()).getFileHandle(name, { create: true });
+    const said = await page.save(method, { ...query, target: { handle } });
+    const file = await handle.getFile();
+    saved.set(name, file);
+    return { said, size: file.size };
+  },
+
+  /** What there is in the private file system, by paths. */
+  async listScratch() {
+    const list = async (folder: FileSystemDirectoryHandle, path: string): Promise<string[]> => {
+      const paths: string[] = [];
+      const entries = (folder as unknown as { values(): AsyncIterable<FileSystemHandle> }).values();
+      for await (const entry of entries) {
+        const at = `${path}/${entry.name}`;
+        if (entry.kind === 'directory') paths.push(...(await list(entry as FileSystemDirectoryHandle, at)));
+        else paths.push(at);
+      }
+      return paths;
+    };
+    return list(await navigator.storage.getDirectory(), '');
+  },
+
+  /** Leaves a file of a session that is no more. */
+  async leaveScratch(name: string) {
+    let folder = await navigator.storage.getDirectory();
+    for (const each of ['vmferry-scratch', name]) folder = await folder.getDirectoryHandle(each, { create: true });
+    await folder.getFileHandle('0', { create: true });
+  },
+};
+
+export type ViewerPage = typeof page;
+
+Object.assign(globalThis, { viewerPage: page });

@@ -1,0 +1,53 @@
+/** Builds the page (src/demo) into dist-demo/: a static folder that works from any place on any web server. */
+import { readFileSync } from 'node:fs';
+import { defineConfig } from 'vite';
+import { wasmBytes } from './scripts/wasm-bytes.ts';
+
+/** The licenses of what is bundled go with it. */
+const licenses = () => ({
+  name: 'licenses',
+  generateBundle(this: { emitFile(file: { type: 'asset'; fileName: string; source: string }): void }) {
+    this.emitFile({ type: 'asset', fileName: 'third-party.txt', source: readFileSync('THIRD-PARTY.md', 'utf8') });
+  },
+});
+
+/** The page writes nothing compressed: what would do that stays out of it. */
+const noEncoders = () => ({
+  name: 'no-encoders',
+  enforce: 'pre' as const,
+  load(id: string) {
+    return /src\/io\/(zstd-encoder|deflate)\.ts$/.test(id)
+      ? "throw new Error('the page compresses nothing');"
+      : undefined;
+  },
+});
+
+/** xz-decompress asks Node for what every browser has (tsup.config.ts). */
+const alias = { 'stream/web': new URL('./scripts/stream-web.mjs', import.meta.url).pathname };
+
+/** Makes SharedArrayBuffer available, and with it several kernels on one memory; the page works without, too. */
+const isolated = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
+
+export default defineConfig({
+  root: 'src/demo',
+  base: './',
+  resolve: { alias },
+  plugins: [wasmBytes(), licenses()],
+  worker: { format: 'es', plugins: () => [wasmBytes(), noEncoders()] },
+  build: {
+    outDir: '../../dist-demo',
+    emptyOutDir: true,
+    target: 'es2022',
+    // The page's policy allows no data: URLs.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    // The samples keep their names.
+    rollupOptions: {
+      output: {
+        assetFileNames: ({ names }) => `assets/[name]${names[0]?.endsWith('.bin') ? '' : '-[hash]'}[extname]`,
+      },
+    },
+  },
+  preview: { headers: isolated },
+  server: { headers: isolated },
+});
