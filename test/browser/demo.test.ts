@@ -12,6 +12,7 @@ import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type FolderServer, serveFolder } from './folder-server.ts';
+import { writeSparse } from './viewer-files.ts';
 
 const executablePath = findChromium();
 const folder = fileURLToPath(new URL('../../dist-demo/', import.meta.url));
@@ -206,7 +207,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     for (let row = 0; row < 32; row++) await page.keyboard.press('ArrowDown');
     for (let i = 0; i < 4; i++) await page.keyboard.press('ArrowRight');
     await expect.poll(() => cursor.textContent()).toContain('page 260 at 0x104000, XBZRLE');
-    expect(await part(page, 'announcement').textContent()).toContain('page 260 at 0x104000, XBZRLE');
+    await expect.poll(() => part(page, 'announcement').textContent()).toContain('page 260 at 0x104000, XBZRLE');
     await page.keyboard.press('Enter');
     await expectBytes(page, sample, 'pc.ram', 0x104000);
   });
@@ -282,6 +283,36 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(asked.length).toBeGreaterThan(0);
     expect(asked.every(({ range }) => range !== undefined)).toBe(true);
     expect(await page.locator('h2').textContent()).toBe('guest.migration');
+  });
+
+  it('opens a file of 2 GiB, and goes to its last page', async () => {
+    const path = join(scratch, 'sparse.mapped-ram');
+    await writeSparse(path);
+    const page = await show(plain);
+    await openFiles(page, path);
+    expect(await part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('2 GiB524,2853');
+    const map = part(page, 'map');
+    await map.press('End');
+    await expect.poll(() => part(page, 'cursor').textContent()).toContain('page 524,287 at 0x7ffff000, data');
+    await map.press('Enter');
+    await expectBytes(page, path, 'ram', 0x7ffff000);
+    // What reads much is not begun without being asked for.
+    expect(await part(page, 'verdict').textContent()).toContain('not verified');
+    await press(page, 'Verify: read all of the file');
+    await page.locator('.verdict.is-ok').waitFor();
+  });
+
+  it('ends what takes too long when it is told to, and says what it could not fetch', async () => {
+    const page = await show(plain);
+    await page.getByLabel('URL').fill('files/never');
+    await press(page, 'Open');
+    await page.getByRole('progressbar').waitFor();
+    await press(page, 'Cancel');
+    await page.getByLabel('URL').fill('http://elsewhere.invalid/guest.migration');
+    await press(page, 'Open');
+    expect(await part(page, 'failure').textContent()).toContain('only from the server that it came from');
+    complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes('elsewhere.invalid')));
+    strangers.splice(0, strangers.length, ...strangers.filter((url) => !url.includes('elsewhere.invalid')));
   });
 
   it('saves a page, a block and the facts', async () => {

@@ -22,7 +22,7 @@ export interface FolderServer {
   close(): Promise<void>;
 }
 
-/** `files`: by the name under `files/` beside the page. */
+/** `files`: by the name under `files/` beside the page, where `never` is never answered. */
 export async function serveFolder(
   folder: string,
   { isIsolated = false, files = new Map() }: { isIsolated?: boolean; files?: ReadonlyMap<string, Uint8Array> } = {},
@@ -33,6 +33,8 @@ export async function serveFolder(
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
     requests.push({ path, range: request.headers.range });
     const inside = path.startsWith(prefix) ? normalize(path.slice(prefix.length) || 'index.html') : '..';
+    // For what takes too long.
+    if (inside === 'files/never') return;
     const file = join(folder, inside);
     const given = files.get(inside.replace(/^files\//, ''));
     const body = given ?? (!inside.startsWith('..') && existsSync(file) ? readFileSync(file) : undefined);
