@@ -245,6 +245,23 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(await part(page, 'facts').textContent()).toContain('mapped-ram');
   });
 
+  it('asks which snapshot of a disk image, and where a stream begins that has something before it', async () => {
+    const page = await show(plain);
+    await part(page, 'files').setInputFiles(fixturePath('containers/qcow2-deflate.bin'));
+    await press(page, 'packed');
+    await part(page, 'facts').waitFor();
+    expect(await part(page, 'facts').textContent()).toContain('qcow2 snapshot packed');
+
+    await press(page, 'Open another');
+    const path = join(scratch, 'inside.img');
+    writeFileSync(path, Buffer.concat([Buffer.alloc(8192), readFileSync(sample)]));
+    await part(page, 'files').setInputFiles(path);
+    await part(page, 'offset').fill('8K');
+    await press(page, 'Open there');
+    await page.locator('.verdict.is-ok').waitFor();
+    await expectBytes(page, sample, 'pc.ram', 0x8000);
+  });
+
   it('says of a truncated file what the command line says, and shows the bytes there', async () => {
     const path = join(scratch, 'truncated.bin');
     writeFileSync(path, readFileSync(sample).subarray(0, 30_000));
