@@ -17,6 +17,7 @@ gcc -O3 -mavx2 -mbmi -mpopcnt -Wall -Wextra -fPIC -c bench/native/native.c -o "$
 gcc -O3 -mavx -mbmi -mpopcnt -mprefer-vector-width=128 -DVECTOR=16 -Wall -Wextra -fPIC -c bench/native/native.c -o "$out/narrow.o"
 gcc -O2 -Wall -Wextra -fPIC "-I$headers" -c bench/native/addon.c -o "$out/addon.o"
 gcc -shared -o "$out/addon.node" "$out/scalar.o" "$out/native.o" "$out/narrow.o" "$out/addon.o"
+gcc -O2 -Wall -Wextra bench/native/pwrite.c -o "$out/pwrite"
 
 if [ -f /usr/include/zlib.h ] && [ -f /usr/include/zstd.h ]; then
   gcc -O2 -Wall -Wextra -fPIC -shared "-I$headers" bench/native/codecs.c -o "$out/codecs.node" -lz -lzstd

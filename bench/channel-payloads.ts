@@ -15,25 +15,28 @@ export interface Payloads {
   total: number;
 }
 
-export function readPayloads(path: string): Payloads {
+/** `most`: bytes of pages after which it is enough. */
+export function readPayloads(path: string, most = Number.POSITIVE_INFINITY): Payloads {
   const file = readFileSync(path);
   const window = new ByteWindow(file, path);
   window.limit = file.length;
   const pages = new Float64Array(512);
   const [parts, lengths, pageBytes]: [Uint8Array[], number[], number[]] = [[], [], []];
-  for (window.position = helloLength; window.position < file.length; ) {
+  let total = 0;
+  for (window.position = helloLength; window.position < file.length && total < most; ) {
     const header = readPacketHeader(window, readPacketFlags(window), pageSize, pages);
     window.position += packetHeaderLength(pageSize);
     if (header.normalPages === 0) continue;
     parts.push(file.subarray(window.position, window.position + header.payloadLength));
     lengths.push(header.payloadLength);
     pageBytes.push(header.normalPages * pageSize);
+    total += header.normalPages * pageSize;
     window.position += header.payloadLength;
   }
   return {
     bytes: Buffer.concat(parts),
     lengths: Uint32Array.from(lengths),
     pageBytes: Uint32Array.from(pageBytes),
-    total: pageBytes.reduce((sum, each) => sum + each, 0),
+    total,
   };
 }

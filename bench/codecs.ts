@@ -1,4 +1,4 @@
-/** Our page codecs beside the native libraries, on the payloads of one channel, in one process. */
+/** Our page codecs beside the native libraries, both ways, on the payloads of one channel, in one process. */
 import { createRequire } from 'node:module';
 import { NodeCodecs } from '../src/io/node/codecs.ts';
 import type { PageCodecs, StreamFormat } from '../src/io/page-codec.ts';
@@ -9,7 +9,13 @@ import { type Row, rowOf } from './measure.ts';
 interface Addon {
   /** Nanoseconds, and the bytes that came out. */
   decode(format: 0 | 1, packets: Uint8Array, lengths: Uint32Array, times: number): [number, number];
+  encode(format: 0 | 1, packets: Uint8Array, lengths: Uint32Array, level: number): [number, number];
 }
+
+const engines: [name: string, codecs: PageCodecs][] = [
+  ['engine of Node', new NodeCodecs()],
+  ['portable engine', new PortableCodecs()],
+];
 
 const room = new Uint8Array(512 * 1024);
 
@@ -29,14 +35,51 @@ async function decodeAll(codecs: PageCodecs, format: StreamFormat, payloads: Pay
   return taken;
 }
 
-/** Rows in GB/s of pages. */
+const payloadRoom = new Uint8Array(1 << 20);
+
+/** Nanoseconds that an engine takes to compress all packets, and the bytes that come out. */
+async function encodeAll(codecs: PageCodecs, format: StreamFormat, level: number, pages: Payloads) {
+  const encoder = await codecs.openEncoder(format, level);
+  const start = process.hrtime.bigint();
+  let [at, bytes] = [0, 0];
+  for (const length of pages.lengths) {
+    bytes += await encoder.encode(pages.bytes.subarray(at, at + length), payloadRoom);
+    at += length;
+  }
+  const taken = Number(process.hrtime.bigint() - start);
+  encoder.close();
+  return { taken, bytes };
+}
+
+/** Rows in GB/s of pages, compressed at a level, and what came out as a part of what the native library made. */
+export async function measureEncoders(
+  format: StreamFormat,
+  level: number,
+  pages: Payloads,
+  rounds: number,
+): Promise<{ rows: Row[]; sizes: number[] }> {
+  const addon = createRequire(import.meta.url)('./codecs.node') as Addon;
+  const native: number[] = [];
+  const ours: number[][] = engines.map(() => []);
+  const sizes: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const [taken, size] = addon.encode(format === 'zlib' ? 0 : 1, pages.bytes, pages.lengths, level);
+    native.push(pages.total / taken);
+    for (const [i, [, codecs]] of engines.entries()) {
+      const made = await encodeAll(codecs, format, level, pages);
+      ours[i]?.push(pages.total / made.taken);
+      sizes[i] = made.bytes / size;
+    }
+  }
+  const name = `${format} level ${level}`;
+  const rows = engines.map(([engine], i) => rowOf(`${name}, ${engine} / native library`, ours[i] as number[], native));
+  return { rows, sizes };
+}
+
+/** Rows in GB/s of pages, decompressed. */
 export async function measureCodecs(format: StreamFormat, channel: string, rounds: number): Promise<Row[]> {
   const addon = createRequire(import.meta.url)('./codecs.node') as Addon;
   const payloads = readPayloads(channel);
-  const engines: [name: string, codecs: PageCodecs][] = [
-    ['engine of Node', new NodeCodecs()],
-    ['portable engine', new PortableCodecs()],
-  ];
   const native: number[] = [];
   const ours: number[][] = engines.map(() => []);
   for (let round = 0; round < rounds; round++) {

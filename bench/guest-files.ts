@@ -22,6 +22,8 @@ export interface MultifdFiles {
 }
 
 export interface GuestFiles {
+  /** The RAM itself, as a raw image. */
+  ram: string;
   stream: string;
   /** Of a guest that uses little of its memory, in which most pages are zero. */
   idleStream: string;
@@ -59,19 +61,20 @@ function fillRam(path: string, bytes: number, shares: { zero: number; code: numb
 /** The stream is of an older machine type, since analyze-migration.py knows no commands in one. */
 const streamMachine = 'pc-i440fx-7.2';
 
-/** Starts a guest that never runs, with its RAM in that file, and saves it. */
-async function save(
-  ram: string,
-  bytes: number,
-  work: (qemu: Qemu) => Promise<void>,
-  machine = 'pc-i440fx-10.0',
-): Promise<void> {
+/** Starts a guest that never runs, with its RAM in that file. */
+export async function stoppedGuest(ram: string, bytes: number, machine = 'pc-i440fx-10.0'): Promise<Qemu> {
   const backend = `memory-backend-file,id=ram0,size=${bytes},mem-path=${ram},share=on`;
-  await using qemu = await Qemu.start({
+  const qemu = await Qemu.start({
     version: '10.0',
     args: ['-S', '-nodefaults', '-object', backend, '-M', `${machine},memory-backend=ram0`, '-m', `${bytes / MiB}`],
   });
   await qemu.setParameters({ 'max-bandwidth': 0 });
+  return qemu;
+}
+
+/** Has such a guest saved. */
+async function save(ram: string, bytes: number, work: (qemu: Qemu) => Promise<void>, machine?: string): Promise<void> {
+  await using qemu = await stoppedGuest(ram, bytes, machine);
   await work(qemu);
 }
 
@@ -128,5 +131,5 @@ export async function makeGuestFiles(dir: string, bytes: number): Promise<GuestF
       multifd[compression] = await saveMultifd(qemu, dir, compression);
     });
   }
-  return { stream, idleStream, mappedRam, multifd };
+  return { ram, stream, idleStream, mappedRam, multifd };
 }

@@ -67,6 +67,8 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
+export type { WrittenChannel } from './file/channel-writer.ts';
 export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
 export { CopyError } from './file/check-copy.ts';
@@ -78,7 +80,9 @@ export {
   type SectionFacts,
 } from './file/check-facts.ts';
 export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
+export { type CompressionFigure, type CompressionWish, usualLevels } from './file/compression-sample.ts';
 export type { Container, ContainerOptions } from './file/container.ts';
+export type { ConvergenceVerdict, ModeEstimate, Target } from './file/convergence.ts';
 export {
   Conversion,
   type ConvertedBlock,
@@ -109,9 +113,18 @@ export {
   type PageChanges,
   type RamDiff,
 } from './file/diff-ram.ts';
+export {
+  type Estimate,
+  type EstimatedCompression,
+  type EstimateOptions,
+  type EstimateStep,
+  estimate,
+  estimateDefaults,
+} from './file/estimate.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
 export { type CountedFinding, FindingLog } from './file/finding-log.ts';
+export { encodeFlow, FlowWriter, type FlowWriterOptions } from './file/flow-writer.ts';
 export {
   type InspectedBlock,
   type InspectedSection,
@@ -124,12 +137,21 @@ export {
 export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
 export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export {
+  type BlockMakeUp,
+  type MakeUpOptions,
+  type MemoryMakeUp,
+  measureMakeUp,
+  type PageMakeUp,
+} from './file/memory-make-up.ts';
+export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
+export {
   MultifdWriter,
   type MultifdWriterOptions,
   multifdArenaBytes,
-  type WrittenChannel,
 } from './file/multifd-writer.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
+export { OverlayRam } from './file/overlay-ram.ts';
+export type { PageEntropy } from './file/page-entropy.ts';
 export {
   type BlockPair,
   isBitSet,
@@ -165,6 +187,13 @@ export {
 } from './file/physical.ts';
 export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
+  type ChangeCounts,
+  measureChanges,
+  type RamChanges,
+  type RamChangesOptions,
+  type XbzrleSizes,
+} from './file/ram-changes.ts';
+export {
   type ContentPiece,
   type Digest,
   digestContent,
@@ -178,6 +207,7 @@ export {
 } from './file/ram-content.ts';
 export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
+export type { Recommendation } from './file/recommend.ts';
 export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
 export type { BlockChanges } from './file/replay-changes.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
@@ -196,6 +226,7 @@ export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } f
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
+export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './file/write-guest.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
 export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
 export {
@@ -208,6 +239,14 @@ export {
   type WrittenStream,
   writeStream,
 } from './file/write-stream.ts';
+export {
+  defaultXbzrleCacheSize,
+  XbzrleCache,
+  type XbzrleCacheOptions,
+  type XbzrleMoment,
+  type XbzrleStatistics,
+  xbzrleArenaBytes,
+} from './file/xbzrle-cache.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
@@ -244,9 +283,13 @@ export {
   type StateStruct,
   type StateValue,
 } from './vm/device-state.ts';
+export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
+export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
 export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
+export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export type { PhysicalRange } from './vm/memory-map.ts';
+export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates } from './vm/page-states.ts';
 export {
   type LayoutFacts,
@@ -255,9 +298,15 @@ export {
   type PhysicalLayout,
   type SplitFrom,
 } from './vm/physical-layout.ts';
+export {
+  type PrecopyMemory,
+  type PrecopyOptions,
+  type PrecopyPrediction,
+  simulatePrecopy,
+} from './vm/precopy-model.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { Framing, SavedVm } from './vm/saved-vm.ts';
+export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
 export type {
@@ -268,8 +317,8 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
-export type { LibvirtData, LibvirtFormat, LibvirtHeader } from './wire/libvirt-header.ts';
-export { type Domain, findDomain } from './wire/libvirt-header.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
+export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {
   type Finding,
   type FindingCode,

@@ -16,6 +16,7 @@ import { openSource } from './io/node/file.ts';
 export { parseLocation } from './file/location.ts';
 export * from './index.ts';
 export { NodeCodecs } from './io/node/codecs.ts';
+export { type CompressingSink, compressTo } from './io/node/compress.ts';
 export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, openScratch } from './io/node/output-file.ts';

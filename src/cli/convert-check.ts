@@ -1,17 +1,22 @@
 /** Reads what `vmferry convert` wrote, before it gets its name. */
-import type { Conversion } from '../file/convert.ts';
-import { openFile } from '../file/open.ts';
-import type { ByteSource } from '../io/byte-source.ts';
+import { type MigrationFile, openFile } from '../file/open.ts';
+import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { NodeCodecs } from '../io/node/codecs.ts';
 import { nodeDecompress } from '../io/node/decompress.ts';
 import { showProgress } from './progress.ts';
 
-/** Holds a conversion against what was written: the output, from an offset on, and its channels. They are not closed by that. */
+/**
+ * Holds a conversion against what was written: the output, from an offset on, and its channels. They are not closed by that.
+ * Meanwhile they go to the disk.
+ */
 export async function checkAgain(
-  conversion: Conversion,
-  output: ByteSource,
-  { offset = 0, channels = [] }: { offset?: number; channels?: readonly ByteSource[] } = {},
+  conversion: { check(copy: MigrationFile): Promise<unknown> },
+  output: ByteStore,
+  { offset = 0, channels = [] }: { offset?: number; channels?: readonly ByteStore[] } = {},
 ): Promise<void> {
+  const syncing = Promise.all([output, ...channels].map((store) => store.sync()));
+  // It is waited for in the end, whatever happens before.
+  syncing.catch(() => {});
   const copy = await openFile(keepOpen(output), {
     ...{ offset, channels: channels.map(keepOpen) },
     ...{ codecs: new NodeCodecs(), decompress: nodeDecompress },
@@ -22,6 +27,7 @@ export async function checkAgain(
   } finally {
     progress.stop();
     await copy.close();
+    await syncing;
   }
 }
 

@@ -24,6 +24,7 @@ export interface ConvertOptions extends InputOptions, MultifdOptions {
   libvirtFormat?: LibvirtFormat;
   directIo?: boolean;
   base?: string;
+  onlyChangedFrom?: string;
   compat?: StreamVersion;
   dropDescription?: boolean;
   /** False with --no-verify. */

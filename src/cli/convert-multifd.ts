@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { maxChannels } from '../file/channels.ts';
 import { convertToMultifd } from '../file/convert.ts';
 import type { MigrationFile } from '../file/open.ts';
-import type { StreamVersion } from '../file/stream-rules.ts';
+import { type StreamVersion, saysVersion } from '../file/stream-rules.ts';
 import { appendTo } from '../io/byte-source.ts';
 import { NodeCodecs } from '../io/node/codecs.ts';
 import { isReplaceable, openScratch } from '../io/node/output-file.ts';
@@ -14,6 +14,7 @@ import { helloLength, multifdMagic } from '../wire/multifd-packet.ts';
 import { checkAgain } from './convert-check.ts';
 import { printWritten } from './convert-report.ts';
 import { refuseInput } from './extract.ts';
+import { printable } from './format.ts';
 import { UsageError } from './run.ts';
 import { parseCount } from './size.ts';
 
@@ -105,6 +106,12 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
     ...(compat === undefined ? {} : { compat }),
     ...(uuid === undefined ? {} : { uuid: uuidDigits(uuid) }),
   });
+  const machine = conversion.vm.configuration?.machine ?? '';
+  if (compat === undefined && !saysVersion(machine)) {
+    process.stderr.write(
+      `vmferry: warning: machine type ${printable(machine)} does not say its version: the set is for QEMU 10.0 and later (see --compat)\n`,
+    );
+  }
   const channels = others.map(({ file }) => file);
   try {
     if (options.verify) await checkAgain(conversion, main.file, { channels });

@@ -10,6 +10,7 @@ import { type OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import { open } from '../node.ts';
 import { libvirtFormats } from '../wire/libvirt-header.ts';
+import { convertChanges } from './convert-changes.ts';
 import { checkAgain } from './convert-check.ts';
 import { type ConvertOptions, chooseForm, type Form, forms } from './convert-form.ts';
 import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts } from './convert-libvirt.ts';
@@ -39,6 +40,10 @@ export function addConvert(program: Command): void {
     .option(
       '--base <OLD>',
       'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
+    )
+    .option(
+      '--only-changed-from <BASE>',
+      'write only the pages that are not as in BASE, an earlier save of the same VM, for `vmferry merge`',
     )
     .addOption(
       new Option(
@@ -73,6 +78,9 @@ description; RAM is compared page by page, but for a mapped-ram file made of a s
 is what went to - or into a FIFO. Of a multifd set the old OUT is removed, then the channels get their names, OUT last; so
 where there is an OUT, its channels are there. Channels of an older set that the new one has not are removed.
 
+A multifd set is for destinations of the machine type that FILE names. Where that says no version, --compat has to be right: a set
+for 7.2 leaves a 10.0 of machine type none without its RAM, and no error tells of it.
+
 Refused: shared memory that FILE leaves out (x-ignore-shared) in a mapped-ram file or a raw image; a stream without a
 configuration as a mapped-ram file; states of devices in multifd packets (VFIO).
 
@@ -85,9 +93,13 @@ Examples:
   vmferry convert none.stream old.stream --compat 7.2
   vmferry convert guest.mapped-ram guest.save --to libvirt --xml guest.xml --libvirt-format zstd
   vmferry convert large.mapped-ram smaller.mapped-ram
-  vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram`,
+  vmferry convert today.mapped-ram both.stream --base yesterday.mapped-ram
+  vmferry convert today.mapped-ram today.changes --only-changed-from yesterday.mapped-ram`,
     )
     .action(async (location: string, output: string, options: ConvertOptions) => {
+      if (options.onlyChangedFrom !== undefined) {
+        return convertChanges(location, options.onlyChangedFrom, output, options);
+      }
       const form = chooseForm(output, options);
       if (location === '-' && options.base === '-')
         throw new UsageError('expected two inputs, got standard input twice');

@@ -54,7 +54,7 @@ function duration(ms: number): string {
 /** The most rows of a table of blocks. */
 const mostBlocks = 8;
 
-function memory({ memory: { blocks, all, duplicates } }: Estimate): Section {
+function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Section {
   const kinds = ['zero', 'sameByte', 'duplicate', 'distinct'] as const;
   const row = (name: string, made: PageMakeUp, size: number) => [
     name,
@@ -80,6 +80,7 @@ function memory({ memory: { blocks, all, duplicates } }: Estimate): Section {
     falseMatches < 1e-9 ? 'no false match to be expected' : `${falseMatches.toExponential(0)} false matches expected`;
   const how = oneIn === 1 ? 'all counted' : `an estimate: one page in ${formatCount(oneIn)} was looked at in the end`;
   lines.push(`  duplicates by ${hashBits} bits of hash: ${how}; ${risk}`);
+  if (ignored.length > 0) lines.push(`  left out of this file (x-ignore-shared): ${printable(ignored.join(', '))}`);
   if (all.absent === null) lines.push('  this file cannot tell pages that were never sent from zero pages');
   return { title: 'Memory, in pages', lines };
 }
@@ -107,7 +108,7 @@ function compression({ compression: figures, sample, target }: Estimate): Sectio
     ['', 'ratio', 'one thread', `pays below (x${channels})`, `gain at ${rate(bandwidth)}`],
     ...figures.map(({ format, level, ratio, ratioError, bytesPerSecond, breakEven, gain }) => [
       `${format} level ${level}`,
-      `${ratio.toFixed(2)} ± ${ratioError.toFixed(2)}`,
+      `${ratio.toFixed(2)} ± ${ratioError?.toFixed(2) ?? '?'}`,
       rate(bytesPerSecond),
       breakEven === 0 ? 'never' : rate(breakEven),
       `x${digits(gain)}`,
@@ -118,7 +119,7 @@ function compression({ compression: figures, sample, target }: Estimate): Sectio
     title,
     lines: [
       formatTable(rows, ['left', 'right', 'right', 'right', 'right']),
-      `  sample: ${all} multifd packets, ${formatBytes(sample.bytes)}, seed ${sample.seed}; speed is that of this machine`,
+      `  sample: ${all} multifd packets, ${formatBytes(sample.bytes)}, seed ${sample.seed}; speed as measured now`,
     ],
   };
 }
@@ -148,10 +149,10 @@ function changes({ changes: found }: Estimate): Section {
     lines.push(formatTable(rows, ['left', ...cells.map(() => 'right' as const)], '              '));
     lines.push(
       `  cache       ${formatBytes(cache.most.bytes)} for ${share(cache.most.share, 1)} of the changed pages, ${formatBytes(cache.all.bytes)} for all;`,
-      `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks taken to lie one behind the other)`,
+      `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks one behind the other)`,
     );
   }
-  return { title: `Changes in ${digits(seconds, 4)} s, up to ${printable(found.source)}`, lines };
+  return { title: `Changes in ${digits(seconds, 4)} s`, lines };
 }
 
 const verdicts: Record<ConvergenceVerdict, readonly ['green' | 'yellow' | 'red', string]> = {
@@ -190,13 +191,14 @@ function migration(found: Estimate, paint: Paint): Section {
   return { title, lines: [head, ...coloured, ...whyNot(convergence), ...basis(found)] };
 }
 
-/** From the least to the most of what is predicted, where it converges. */
+/** From the least to the most of what is predicted; `+` where it may also not converge. */
 function predicted({ predictions }: ModeEstimate): string[] {
   const those = predictions.map(({ prediction }) => prediction).filter(({ converges }) => converges);
   if (those.length === 0) return ['-', '-', '-', '-'];
+  const isOpen = those.length < predictions.length;
   const span = (of: (prediction: (typeof those)[number]) => number, words: (value: number) => string) => {
-    const values = those.map(of);
-    const [least, most] = [words(Math.min(...values)), words(Math.max(...values))];
+    const [least, most] = [words(Math.min(...those.map(of))), words(Math.max(...those.map(of)))];
+    if (isOpen) return `${least}+`;
     return least === most ? least : `${shorten(least, most)}-${most}`;
   };
   return [
@@ -231,9 +233,10 @@ function basis({ changes: found, convergence }: Estimate): string[] {
   const given = convergence[0]?.predictions[0]?.dirtying === 'given';
   if (given) return ['  by the dirty rate given: the guest writes at random to its working set'];
   const seconds = digits((found?.intervalMs ?? 0) / 1000, 4);
+  const isOpen = convergence.some(({ verdict }) => verdict === 'likely' || verdict === 'unlikely');
   return [
-    `  from the least to the most that the guest may write, if it goes on as in those ${seconds} s;`,
-    '  likely: at random to its working set, each page once in that time',
+    `  least to most that the guest may write, if it goes on as in those ${seconds} s`,
+    ...(isOpen ? ['  +: or more, or never; likely: at random, each page once in that time'] : []),
   ];
 }
 
@@ -265,7 +268,7 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
       );
     case 'xbzrle':
       return item(
-        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}`,
+        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
         `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
       );
     case 'no-xbzrle':
@@ -274,11 +277,11 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
         `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
       );
     case 'raise-downtime-limit':
-      return item(`downtime-limit ${each.ms}`, `the least that lets it converge; ${downtimeLimit} does not`);
+      return item(`downtime-limit ${each.ms}`, `the least that lets plain precopy converge; ${downtimeLimit} does not`);
     case 'raise-bandwidth':
       return item(
         `or max-bandwidth ${rate(each.bandwidth)}`,
-        `the least that lets it converge; ${rate(bandwidth)} does not`,
+        `the least that lets plain precopy converge; ${rate(bandwidth)} does not`,
       );
     case 'auto-converge':
       return item(
@@ -287,13 +290,13 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
       );
     case 'postcopy':
       return item(
-        'or postcopy-ram',
+        'or postcopy-ram, no multifd',
         `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
       );
-    case 'saves-closer':
+    case 'save-again':
       return item(
-        `take two saves about ${duration(each.intervalMs)} apart`,
-        'these do not tell how often the guest writes the same pages: in that time they could be sent',
+        `to be sure: two saves ${duration(each.intervalMs)} apart, or --dirty-rate`,
+        'in that time what changed could be sent; these saves do not tell how much of it would be written again meanwhile',
       );
   }
 }

@@ -1,14 +1,15 @@
 /** `vmferry estimate`: what a migration of this VM would be like. */
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type EstimateOptions, estimate, sampleBytes } from '../file/estimate.ts';
+import { type Estimate, type EstimateOptions, type EstimateStep, estimate, sampleBytes } from '../file/estimate.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { openScratch } from '../io/node/output-file.ts';
-import { NodeCodecs, open } from '../node.ts';
+import { NodeCodecs } from '../node.ts';
 import { samplePages } from '../vm/dirty-rate.ts';
 import { describeEstimate } from './estimate-words.ts';
 import { painter } from './format.ts';
-import { addInput, type InputOptions, withFile } from './input.ts';
+import { addInput, type InputOptions, openInput } from './input.ts';
+import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseCount, parseRate, parseSize } from './size.ts';
@@ -90,24 +91,34 @@ Examples:
       if (options.workingSet !== undefined && options.dirtyRate === undefined) {
         throw new UsageError('--working-set goes with --dirty-rate');
       }
-      const found = await withFile('estimate', location, options, (file) =>
-        withLater(laterLocation, (later) => estimate(file, toOptions(options, later))),
-      );
+      const found = await estimateFiles(location, laterLocation, options);
       const text =
         options.json === true ? JSON.stringify(found, null, 2) : describeEstimate(found, painter(process.stdout));
       await writeOut(`${text}\n`);
     });
 }
 
-async function withLater<Result>(
-  location: string | undefined,
-  work: (later: MigrationFile | undefined) => Promise<Result>,
-): Promise<Result> {
-  const later = location === undefined ? undefined : await open(location);
+const verbs: Record<EstimateStep, string> = { read: 'estimate', compress: 'compress a sample of', compare: 'compare' };
+
+async function estimateFiles(
+  location: string,
+  laterLocation: string | undefined,
+  options: EstimateCommandOptions,
+): Promise<Estimate> {
+  const file = await openInput(location, options);
+  let later: MigrationFile | undefined;
+  let progress: ReturnType<typeof showProgress> | undefined;
+  const begin = (step: EstimateStep) => {
+    progress?.stop();
+    progress = showProgress(verbs[step], (step === 'compare' ? later : undefined) ?? file);
+  };
   try {
-    return await work(later);
+    later = laterLocation === undefined ? undefined : await openInput(laterLocation, {});
+    return await estimate(file, { ...toOptions(options, later), begin });
   } finally {
+    progress?.stop();
     await later?.close();
+    await file.close();
   }
 }
 

@@ -192,6 +192,10 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     ['capabilities', capabilities.length === 0 ? 'none that change the format' : printable(capabilities.join(', '))],
   ];
   if (uuid !== null) facts.push(['uuid', uuid]);
+  if (inspection.changes !== undefined) {
+    const { base, content } = inspection.changes;
+    facts.push(['changes', `only what changed from ${base} to ${content}: merge it with its base`]);
+  }
   const pageSize = ram.blocks[0]?.pageSize;
   facts.push([
     'RAM',

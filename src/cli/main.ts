@@ -2,16 +2,21 @@
 /** The command line: reads the arguments and hands over to one file per command. */
 import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { addCheck } from './check.ts';
-import { addConvert } from './convert.ts';
-import { addDiff } from './diff.ts';
-import { addEstimate } from './estimate.ts';
-import { addExtract } from './extract.ts';
-import { addInspect } from './inspect.ts';
-import { addRead } from './read.ts';
 import { ExitCode, handleSignals, idle, isReaderGone, reportError } from './run.ts';
-import { addSearch } from './search.ts';
-import { addVerify } from './verify.ts';
+
+/** What each command is added to a program by. Only the one that is asked for is loaded. */
+const commands: Record<string, () => Promise<(program: Command) => void>> = {
+  inspect: async () => (await import('./inspect.ts')).addInspect,
+  verify: async () => (await import('./verify.ts')).addVerify,
+  check: async () => (await import('./check.ts')).addCheck,
+  extract: async () => (await import('./extract.ts')).addExtract,
+  convert: async () => (await import('./convert.ts')).addConvert,
+  diff: async () => (await import('./diff.ts')).addDiff,
+  merge: async () => (await import('./merge.ts')).addMerge,
+  read: async () => (await import('./read.ts')).addRead,
+  search: async () => (await import('./search.ts')).addSearch,
+  estimate: async () => (await import('./estimate.ts')).addEstimate,
+};
 
 const program = new Command('vmferry')
   .description('Reads, verifies, extracts, searches and converts QEMU migration streams and mapped-ram files.')
@@ -33,6 +38,7 @@ Examples:
   vmferry extract guest.migration --block pc.ram -o pc.ram.raw
   vmferry convert guest.migration guest.mapped-ram
   vmferry diff before.migration after.mapped-ram
+  vmferry merge base.mapped-ram today.changes today.mapped-ram
   vmferry read guest.migration --at 0x7c00 --length 512
   vmferry search guest.migration 'Linux version'
   vmferry check guest.migration --against target-vmstate.json
@@ -43,15 +49,9 @@ Examples:
   ssh host cat guest.migration | vmferry verify -`,
   );
 
-addInspect(program);
-addVerify(program);
-addCheck(program);
-addExtract(program);
-addConvert(program);
-addDiff(program);
-addRead(program);
-addSearch(program);
-addEstimate(program);
+const [name = ''] = process.argv.slice(2);
+for (const load of Object.hasOwn(commands, name) ? [commands[name]] : Object.values(commands))
+  (await load?.())?.(program);
 
 handleSignals();
 try {

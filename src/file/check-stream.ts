@@ -2,6 +2,7 @@
  * What is not a device's: machine, configuration, RAM blocks, commands and how pages are sent (docs/check.md). Held
  * against what is known of the target, by a dump or by a file that it saved.
  */
+import { changesCapability } from '../wire/configuration.ts';
 import type { Finding, FindingCode } from '../wire/migration-error.ts';
 import type { BlockFacts, FileFacts } from './check-facts.ts';
 import type { CheckLog } from './check-reason.ts';
@@ -96,6 +97,11 @@ function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, l
   const { capabilities, place } = configuration;
   const theirs = target.file?.configuration?.capabilities;
   for (const name of capabilities) {
+    if (name === changesCapability) {
+      const message = 'the file holds only the pages that changed since a base: no QEMU loads it';
+      log.add({ effect: 'refused', rule: 'capability', message, advice: 'merge it with its base', place });
+      continue;
+    }
     if (theirs?.includes(name) === true) continue;
     if (!formatCapabilities.includes(name)) {
       const message = `the capability ${name} is not one that QEMU is known to list`;

@@ -14,8 +14,8 @@ export interface CompressionWish {
 export interface CompressionFigure extends CompressionWish {
   /** Bytes of pages for each byte of payload. */
   ratio: number;
-  /** Standard error of the ratio, since it comes from a sample; 0 if the sample is all there is. */
-  ratioError: number;
+  /** Standard error of the ratio, since it comes from a sample; 0 if the sample is all there is, null if it is one group. */
+  ratioError: number | null;
   /** Bytes of pages that one thread compresses in a second. */
   bytesPerSecond: number;
 }
@@ -23,7 +23,7 @@ export interface CompressionFigure extends CompressionWish {
 /** Payload may be longer than the pages, if they do not compress. */
 const payloadRoom = 1 << 20;
 /** So much is compressed at least, to see how fast. */
-const leastBytes = 4 << 20;
+const leastBytes = 1 << 20;
 
 /** QEMU's default level of both, a middle and a high one. */
 export const usualLevels: readonly CompressionWish[] = [
@@ -100,9 +100,10 @@ async function compress(groups: readonly PageGroup[], encoder: PageEncoder, room
 const sum = (sizes: readonly Size[], of: (size: Size) => number) => sizes.reduce((total, size) => total + of(size), 0);
 
 /** Standard error of a ratio of sums, over a sample without repetition. */
-function errorOf(sizes: readonly Size[], ratio: number, population: number): number {
+function errorOf(sizes: readonly Size[], ratio: number, population: number): number | null {
   const n = sizes.length;
-  if (n < 2 || n >= population) return 0;
+  if (n >= population) return 0;
+  if (n < 2) return null;
   const squares = sum(sizes, ({ from, to }) => (from - ratio * to) ** 2);
   const mean = sum(sizes, ({ to }) => to) / n;
   return (Math.sqrt(squares / (n * (n - 1))) / mean) * Math.sqrt(1 - n / population);

@@ -28,9 +28,9 @@ export interface ModeEstimate {
   verdict: ConvergenceVerdict;
   /** What came of each curve of dirtying. */
   predictions: { dirtying: DirtyingName; prediction: PrecopyPrediction }[];
-  /** The lowest max-bandwidth in bytes/s with which it would converge, by the likely curve; undefined: none up to 1 TiB/s. */
+  /** Where it does not converge, by the likely curve: the lowest max-bandwidth in bytes/s with which it would, up to 1 TiB/s. */
   leastBandwidth: number | undefined;
-  /** The least downtime-limit in ms with which it would, at the bandwidth given; undefined: none that QEMU takes. */
+  /** The same, at the bandwidth given: the least downtime-limit in ms, up to the 2000 s that QEMU takes. */
   leastDowntimeLimit: number | undefined;
 }
 
@@ -55,12 +55,16 @@ export function estimateConvergence(
   const predictions = dirtyings.map((dirtying) => ({ dirtying: dirtying.name, prediction: run(dirtying, target) }));
   const main = mainOf(dirtyings);
   const converges = (at: Partial<Target>) => run(main, { ...target, ...at }).converges;
+  const isFine = predictions.find(({ dirtying }) => dirtying === main.name)?.prediction.converges === true;
+  const { bandwidth: from, downtimeLimit: limit } = target;
   return {
     mode: mode.name,
     verdict: judge(predictions),
     predictions,
-    leastBandwidth: leastThat(64 << 10, mostBandwidth, (bandwidth) => converges({ bandwidth })),
-    leastDowntimeLimit: leastThat(1, mostDowntime, (downtimeLimit) => converges({ downtimeLimit })),
+    leastBandwidth: isFine ? undefined : leastThat(from, mostBandwidth, (bandwidth) => converges({ bandwidth })),
+    leastDowntimeLimit: isFine
+      ? undefined
+      : leastThat(limit, mostDowntime, (limit) => converges({ downtimeLimit: limit })),
   };
 }
 
@@ -82,11 +86,10 @@ function judge(predictions: ModeEstimate['predictions']): ConvergenceVerdict {
   return those.some(({ dirtying }) => dirtying === 'likely') ? 'likely' : 'unlikely';
 }
 
-/** The least number that does, within 2 %, where all above it do, too; undefined if none does. */
+/** The least number above one that does not, that does, within 2 %, if all above it do, too; undefined if none does. */
 function leastThat(low: number, high: number, does: (number: number) => boolean): number | undefined {
-  if (!does(high)) return undefined;
+  if (low >= high || !does(high)) return undefined;
   let [no, yes] = [low, high];
-  if (does(low)) return low;
   while (yes / no > 1.02) {
     const middle = Math.sqrt(no * yes);
     if (does(middle)) yes = middle;

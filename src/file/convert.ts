@@ -156,11 +156,25 @@ export async function convertToMultifd(
 async function convertVm(
   file: MigrationFile,
   format: Conversion['format'],
-  { description = true, makeScratch, compat }: ConvertFromVmOptions,
+  options: ConvertFromVmOptions,
   scratch: SavedVmOptions['makeScratch'] | undefined,
-  write: (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>,
+  write: VmWriter,
 ): Promise<Conversion> {
-  const opened = await openSavedVm(file, { makeScratch, devices: true });
+  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
+  return saveVm(file, opened, format, options, scratch, write);
+}
+
+type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>;
+
+/** Has a VM written that was opened from a file; if that fails, its content is closed. */
+export async function saveVm(
+  file: MigrationFile,
+  opened: SavedVm,
+  format: Conversion['format'],
+  { description = true, compat }: ConvertFromVmOptions,
+  scratch: SavedVmOptions['makeScratch'] | undefined,
+  write: VmWriter,
+): Promise<Conversion> {
   try {
     const vm = description ? opened : { ...opened, description: undefined };
     const rules = compat === undefined ? {} : { rules: streamRulesOf(vm.configuration?.machine, compat) };
@@ -248,18 +262,18 @@ export async function convertToMappedRam(
   return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
 }
 
-function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
+export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
   const message = 'a mapped-ram file says in its configuration that it is one, and this stream has no configuration';
   return new MigrationError('unsupported', message, placeIn(file.source, offset));
 }
 
-function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
+export function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
   const message = `RAM block "${idstr}" was left out (x-ignore-shared): a mapped-ram file needs its content`;
   return new MigrationError('unsupported', message, { ...placeIn(file.source, file.offset), block: idstr });
 }
 
 /** The sections of iterables other than RAM, as they stand in the file. */
-async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
+export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
   const [first] = sections;
   if (first === undefined) return [];
   const place = { ...placeIn(file.source, first.offset), section: first.name };

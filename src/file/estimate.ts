@@ -8,6 +8,7 @@ import type { KernelVariant } from '../kernel/kernel.ts';
 import { samplePages as sampledPages } from '../vm/dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from '../vm/dirtying.ts';
 import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from '../vm/precopy-model.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import {
   breakEven,
   type CompressionFigure,
@@ -59,7 +60,11 @@ export interface EstimateOptions {
   levels?: readonly CompressionWish[] | undefined;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
+  /** Called when a step of the work begins: FILE is read, the sample compressed, the later save read and compared. */
+  begin?: ((step: EstimateStep) => void) | undefined;
 }
+
+export type EstimateStep = 'read' | 'compress' | 'compare';
 
 export interface EstimatedCompression extends CompressionFigure {
   /** With all channels: the bandwidth in bytes/s below which it pays. 0: never. */
@@ -74,6 +79,8 @@ export interface Estimate {
   machine: string | null;
   target: Target & { channels: number };
   memory: MemoryMakeUp;
+  /** Blocks that the file does not have the content of (x-ignore-shared); they are counted nowhere. */
+  ignored: string[];
   /** What was looked at for entropy and compression: `groups` of the `of` groups of pages that are not zero. */
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
@@ -91,19 +98,22 @@ export interface Estimate {
  * @throws MigrationError if a file is bad; RangeError for options that cannot be, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
-  const { later, makeScratch, codecs, clock, levels = usualLevels, variant } = options;
+  const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
   const target = checkTarget(options);
   const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
   checkInteger('samplePages', samplePages, sampledPages.least, sampledPages.most);
   checkInteger('sample', wanted, groupBytes, sampleBytes.most);
   if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
+  begin?.('read');
   const vm = await openSavedVm(file, { makeScratch });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
-    const memory = await measureMakeUp(vm.ram, { sample, ...ofBuild });
+    const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
+    const memory = await measureMakeUp(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
     const machine = vm.configuration?.machine ?? null;
     const { groups, seen: of } = sample;
+    begin?.('compress');
     const figures =
       groups.length === 0 ? [] : await measureCompression(groups, levels, { codecs, clock, population: of });
     const compression = figures.map((figure) => ({
@@ -112,6 +122,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
       gain: gainOf(figure, target.channels, target.bandwidth),
     }));
     const entropy = measureEntropy(groups);
+    if (later !== undefined) begin?.('compare');
     const changes =
       later === undefined
         ? undefined
@@ -137,6 +148,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
       machine,
       target,
       memory,
+      ignored: vm.ignored.map(({ idstr }) => idstr),
       sample: { groups: groups.length, of, bytes: groups.reduce((sum, { bytes }) => sum + bytes.length, 0), seed },
       entropy,
       compression,
@@ -178,9 +190,13 @@ async function openChanges(
 }
 
 /** What a migration sends: pages that were never sent are zero for who sends them. */
-function sentMemory({ blocks, all }: MemoryMakeUp): PrecopyMemory {
+function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryMakeUp): PrecopyMemory {
   const zeroPages = all.zero + (all.absent ?? 0);
-  return { pageSize: blocks[0]?.pageSize ?? 4096, zeroPages, dataPages: all.pages - zeroPages };
+  const layout = parts.map((dataPages, i) => {
+    const pages = Math.min(pagesPerPart, all.pages - i * pagesPerPart);
+    return { dataPages, zeroPages: pages - dataPages };
+  });
+  return { pageSize: blocks[0]?.pageSize ?? 4096, zeroPages, dataPages: all.pages - zeroPages, layout };
 }
 
 function findDirtyings(

@@ -2,7 +2,7 @@
 import { originOf } from '../io/byte-source.ts';
 import type { Compression } from '../io/compression.ts';
 import { PageKind } from '../kernel/page-batch.ts';
-import type { Boundary, Description, FlowItem, PageSizeFrom, SectionKind } from '../vm/flow.ts';
+import type { Boundary, ChangesIds, Description, FlowItem, PageSizeFrom, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
@@ -89,6 +89,8 @@ export interface Inspection {
   machine: string | null;
   /** Guest UUID, 32 hex digits. */
   uuid: string | null;
+  /** The file holds only the pages that changed since a base. */
+  changes?: ChangesIds;
   capabilities: string[];
   /** The stream was read to its end, no bitmap in it is unfinished, and no discarded page is missing. */
   complete: boolean;
@@ -196,6 +198,7 @@ function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspe
     version: survey.version ?? null,
     machine: configuration?.machine ?? null,
     uuid: configuration?.uuid ?? null,
+    ...(configuration?.changes === undefined ? {} : { changes: configuration.changes }),
     capabilities: configuration?.capabilities ?? [],
     complete: error === null && survey.eof && !incomplete.some((code) => survey.findings.has(code)),
     ram: {

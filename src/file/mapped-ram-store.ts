@@ -9,7 +9,7 @@
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { Configuration, Description, SectionKind } from '../vm/flow.ts';
+import type { ChangesIds, Configuration, Description, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
@@ -53,6 +53,8 @@ export interface FinishOptions {
   framing?: Pick<Framing, 'footers' | 'switchoverStart'>;
   /** Sections of other iterables than RAM, in stream order. */
   iterables?: readonly RawSection[];
+  /** For a file of changes, whose configuration has them already: the ids, now that they are known. */
+  changes?: ChangesIds;
 }
 
 export class MappedRamStore implements RamStore {
@@ -91,6 +93,14 @@ export class MappedRamStore implements RamStore {
   /** Writes what comes before the first block, once. Returns where the size of RAM stands. */
   async #begin(pageSize = assumedPageSize): Promise<number> {
     if (this.#memSizeOffset !== undefined) return this.#memSizeOffset;
+    const length = await this.#writeHead(pageSize);
+    this.#memSizeOffset = this.#offset + length;
+    this.#end = this.#memSizeOffset + 8;
+    return this.#memSizeOffset;
+  }
+
+  /** Writes header, configuration and the start of RAM. Returns their length. */
+  async #writeHead(pageSize: number): Promise<number> {
     const configuration = { ...this.#configuration };
     // A reader that assumes larger pages would take part of the size of RAM for flags.
     if (pageSize < assumedPageSize) configuration.targetPageBits ??= Math.log2(pageSize);
@@ -101,9 +111,7 @@ export class MappedRamStore implements RamStore {
     encodeConfiguration(out, { ...configuration, capabilities });
     encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     await this.#file.write(out.bytes(), this.#offset);
-    this.#memSizeOffset = this.#offset + out.length;
-    this.#end = this.#memSizeOffset + 8;
-    return this.#memSizeOffset;
+    return out.length;
   }
 
   /** Lays out a block; its pages are absent. Returns it with its place. */
@@ -124,6 +132,12 @@ export class MappedRamStore implements RamStore {
 
   apply(block: RamBlock, batch: PageBatch): Promise<void> {
     return this.#area(block).apply(batch);
+  }
+
+  /** Takes zero pages as data, as what a file of changes has of them: the bits are set, the pages are holes. */
+  applyHoles(block: RamBlock, firstPage: number, pages: number): void {
+    const { states } = this.#area(block);
+    for (let page = firstPage; page < firstPage + pages; page++) states.set(page, PageKind.data);
   }
 
   discard(block: RamBlock, firstPage: number, pages: number): void {
@@ -181,6 +195,10 @@ export class MappedRamStore implements RamStore {
     encodeMemSize(total, totalBytes);
     await this.#file.write(total.bytes(), await this.#begin());
     for (const area of this.#areas) await this.#writeBitmap(area);
+    if (options.changes !== undefined) {
+      this.#configuration = { ...this.#configuration, changes: options.changes };
+      await this.#writeHead(this.blocks[0]?.pageSize ?? assumedPageSize);
+    }
 
     const out = new ByteWriter();
     const endBody = (id: number) => {

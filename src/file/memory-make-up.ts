@@ -32,6 +32,8 @@ export interface BlockMakeUp extends PageMakeUp {
 export interface MemoryMakeUp {
   blocks: BlockMakeUp[];
   all: PageMakeUp;
+  /** How pages lie in the order of the blocks: how many of each `pagesPerPart` in a row are not zero. */
+  layout: { pagesPerPart: number; dataPages: number[] };
   duplicates: {
     /** Bits by which pages are held for equal. */
     hashBits: number;
@@ -46,6 +48,8 @@ export interface MemoryMakeUp {
 const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
 const mostPages = needs.bodyBytes / 1024;
 const hashBits = 64;
+/** Parts of the layout at most. */
+const mostParts = 256;
 
 export interface MakeUpOptions {
   /** Takes from the pages that are not zero. */
@@ -67,14 +71,19 @@ export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {})
   const knownHashes = new SameByteHashes(kernel);
   const distinct = new DistinctPages(options.slots);
   const blocks: BlockMakeUp[] = [];
-  for (const block of ram.blocks.filter(only)) {
+  const wanted = ram.blocks.filter(only);
+  const pagesPerPart = Math.ceil(wanted.reduce((sum, block) => sum + pageCount(block), 0) / mostParts);
+  const layout = new Array<number>(mostParts).fill(0);
+  let base = 0;
+  for (const block of wanted) {
     const { pageSize } = block;
     const known = knownHashes.of(pageSize);
     let data = 0;
     let sameByte = 0;
     let duplicate = 0;
-    for await (const { address, length } of windows.read(ram, block)) {
+    for await (const { address, length, offset } of windows.read(ram, block)) {
       const count = length / pageSize;
+      const firstPage = base + offset / pageSize;
       kernel.hashPages64(address, pageSize, count, hashes.byteOffset);
       for (let i = 0; i < count; i++) {
         const at = address + i * pageSize;
@@ -84,6 +93,7 @@ export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {})
         const isSame = low === known[2 * first] && high === known[2 * first + 1];
         if (isSame && first === 0) continue;
         data++;
+        layout[Math.floor((firstPage + i) / pagesPerPart)]!++;
         if (isSame) sameByte++;
         else duplicate += distinct.add(high, low);
         sample?.take(kernel.bytes, at, pageSize);
@@ -91,6 +101,7 @@ export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {})
     }
     sample?.endBlock();
     const pages = pageCount(block);
+    base += pages;
     const absent = ram.absentPages?.(block) ?? null;
     // Where one page stands for many, chance could make more of them than there are.
     duplicate = Math.min(duplicate, data - sameByte);
@@ -100,7 +111,13 @@ export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {})
   }
   const all = blocks.reduce(add, { pages: 0, absent: null, zero: 0, sameByte: 0, duplicate: 0, distinct: 0 });
   const falseMatches = all.distinct ** 2 / 2 ** (hashBits + 1);
-  return { blocks, all, duplicates: { hashBits, falseMatches, oneIn: distinct.weight } };
+  const parts = layout.slice(0, Math.ceil(all.pages / Math.max(1, pagesPerPart)));
+  return {
+    blocks,
+    all,
+    layout: { pagesPerPart, dataPages: parts },
+    duplicates: { hashBits, falseMatches, oneIn: distinct.weight },
+  };
 }
 
 function add(sum: PageMakeUp, block: PageMakeUp): PageMakeUp {

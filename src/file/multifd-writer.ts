@@ -5,8 +5,8 @@
  *     main       START … mark     [ZERO records] … mark         END [mark]
  *     channel k  hello     SYNC   packet, packet, …   SYNC           [SYNC]
  *
- * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Packets
- * go to one channel after the other; up to four are compressed and written at a time, each in a room of its own, while
+ * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Each
+ * packet goes to the channel that was given least so far; up to four are compressed and written at a time, each in a room of its own, while
  * those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
  * waits at it gets all it needs to go on.
  */
@@ -26,6 +26,7 @@ import {
   packetPages,
   packetRamBytes,
 } from '../wire/multifd-packet.ts';
+import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import { maxChannels } from './channels.ts';
 import type { StreamRules } from './stream-rules.ts';
 import type { StreamWriter } from './stream-writer.ts';
@@ -53,21 +54,6 @@ export interface MultifdWriterOptions {
   codecs: PageCodecs;
 }
 
-/** What went through a channel. */
-export interface WrittenChannel {
-  /** Bytes. */
-  length: number;
-  /** Packets of all kinds. */
-  packets: number;
-}
-
-interface Channel extends WrittenChannel {
-  readonly sink: ByteSink;
-  readonly encoder: PageEncoder | undefined;
-  /** Done when all that it was given is written. */
-  tail: Promise<void>;
-}
-
 /** A packet that is being filled, or on its way. */
 interface Room {
   /** Arena address of the pages; the header is before them. */
@@ -86,24 +72,17 @@ export class MultifdWriter {
   readonly #main: StreamWriter;
   readonly #options: MultifdWriterOptions;
   readonly #method: 'none' | StreamFormat;
-  readonly #channels: Channel[];
+  readonly #channels: readonly ChannelWriter[];
   readonly #rooms: Room[];
   readonly #zeros: PageBatch | undefined;
   readonly #pagesPerPacket: number;
   readonly #headLength: number;
   #room = 0;
-  #nextChannel = 0;
   #packetNumber = 0n;
   #block: RamBlock | undefined;
   #isMarked = true;
-  #failure: { error: unknown } | undefined;
 
-  private constructor(
-    main: StreamWriter,
-    sinks: readonly ByteSink[],
-    encoders: readonly PageEncoder[],
-    options: MultifdWriterOptions,
-  ) {
+  private constructor(main: StreamWriter, channels: readonly ChannelWriter[], options: MultifdWriterOptions) {
     const { kernel } = main;
     const { pageSize, compression = 'none', rules } = options;
     this.#kernel = kernel;
@@ -112,11 +91,8 @@ export class MultifdWriter {
     this.#method = compression;
     this.#pagesPerPacket = packetPages(pageSize);
     this.#headLength = packetHeaderLength(pageSize);
-    this.#channels = sinks.map((sink, i) => ({
-      ...{ sink, encoder: encoders[i], length: 0, packets: 0 },
-      tail: Promise.resolve(),
-    }));
-    this.#rooms = Array.from({ length: Math.min(maxRooms, sinks.length) }, () => ({
+    this.#channels = channels;
+    this.#rooms = Array.from({ length: Math.min(maxRooms, channels.length) }, () => ({
       address: kernel.allocate(headBytes + packetRamBytes) + headBytes,
       packed: compression === 'none' ? undefined : new Uint8Array(this.#headLength + maxPayload),
       normal: new Float64Array(this.#pagesPerPacket),
@@ -142,22 +118,30 @@ export class MultifdWriter {
       throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels.length}`);
     }
     if (!/^[0-9a-f]{32}$/i.test(uuid)) throw new RangeError(`expected a UUID of 32 hex digits, got ${uuid}`);
-    const encoders: PageEncoder[] = [];
     if (compression !== 'none') {
       const { least, most } = levelsOf[compression];
       if (!Number.isInteger(level) || level < least || level > most) {
         throw new RangeError(`expected a level of ${compression} from ${least} to ${most}, got ${level}`);
       }
-      for (const _ of channels) encoders.push(await codecs.openEncoder(compression, level));
     }
-    const writer = new MultifdWriter(main, channels, encoders, options);
-    for (const [id, channel] of writer.#channels.entries()) {
-      const hello = new ByteWriter();
-      encodeHello(hello, { uuid, id });
-      writer.#send(channel, () => hello.bytes());
+    const writers: ChannelWriter[] = [];
+    try {
+      for (const sink of channels) {
+        const encoder = compression === 'none' ? undefined : await codecs.openEncoder(compression, level);
+        writers.push(new ChannelWriter(sink, encoder));
+      }
+      const writer = new MultifdWriter(main, writers, options);
+      for (const [id, channel] of writers.entries()) {
+        const hello = new ByteWriter();
+        encodeHello(hello, { uuid, id });
+        void channel.send(() => hello.bytes());
+      }
+      await writer.#settle();
+      return writer;
+    } catch (error) {
+      for (const { encoder } of writers) encoder?.close();
+      throw error;
     }
-    await writer.#settle();
-    return writer;
   }
 
   get channels(): readonly WrittenChannel[] {
@@ -170,7 +154,10 @@ export class MultifdWriter {
     await this.#sync();
   }
 
-  /** Sends pages of a block, in the round that is open, or a new one. They are data or zero. */
+  /**
+   * Sends pages of a block, in the round that is open, or a new one. They are data or zero; each comes once in a round, since
+   * channels are read in any order up to the mark.
+   */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
     if (block.pageSize !== this.#options.pageSize) {
       throw new RangeError(`expected pages of ${this.#options.pageSize} bytes, got those of "${block.idstr}"`);
@@ -206,7 +193,7 @@ export class MultifdWriter {
 
   /** Lets go of the compressors' memory, when nothing is being sent any more. */
   async close(): Promise<void> {
-    await Promise.all(this.#channels.map(({ tail }) => tail));
+    await Promise.all(this.#channels.map(({ settled }) => settled));
     for (const { encoder } of this.#channels) encoder?.close();
   }
 
@@ -250,12 +237,11 @@ export class MultifdWriter {
     zeros.clear();
   }
 
-  /** Sends the packet that is being filled, if it has pages, through the next channel. */
+  /** Sends the packet that is being filled, if it has pages, through the channel that had least. */
   async #sendRoom(): Promise<void> {
     const room = this.#current;
     if (room.normalPages + room.zeroPages === 0) return;
-    const channel = this.#channels[this.#nextChannel] as Channel;
-    this.#nextChannel = (this.#nextChannel + 1) % this.#channels.length;
+    const channel = this.#channels.reduce((least, each) => (each.load < least.load ? each : least));
     const { idstr, pageSize } = this.#block as RamBlock;
     room.normal.set(room.zero.subarray(0, room.zeroPages), room.normalPages);
     const header: PacketHeader = {
@@ -265,8 +251,8 @@ export class MultifdWriter {
       packetNumber: this.#packetNumber++,
     };
     channel.packets++;
-    this.#send(channel, () => this.#pack(room, header, channel.encoder));
-    room.sent = channel.tail;
+    channel.load += this.#headLength + header.payloadLength;
+    room.sent = channel.send(() => this.#pack(room, header, channel.encoder));
     this.#room = (this.#room + 1) % this.#rooms.length;
     await this.#current.sent;
     this.#throwFailure();
@@ -302,33 +288,20 @@ export class MultifdWriter {
       };
       encodePacketHeader(bytes, header, pageSize, []);
       channel.packets++;
-      this.#send(channel, () => bytes);
+      void channel.send(() => bytes);
     }
     this.#isMarked = true;
     await this.#main.flush();
     await this.#settle();
   }
 
-  /** Hands bytes to a channel when it has taken those before. After a failure nothing is sent any more. */
-  #send(channel: Channel, make: () => Uint8Array | Promise<Uint8Array>): void {
-    channel.tail = channel.tail.then(async () => {
-      if (this.#failure !== undefined) return;
-      try {
-        const bytes = await make();
-        await channel.sink.write(bytes);
-        channel.length += bytes.length;
-      } catch (error) {
-        this.#failure ??= { error };
-      }
-    });
-  }
-
+  /** Waits for all channels. */
   async #settle(): Promise<void> {
-    await Promise.all(this.#channels.map(({ tail }) => tail));
+    await Promise.all(this.#channels.map(({ settled }) => settled));
     this.#throwFailure();
   }
 
   #throwFailure(): void {
-    if (this.#failure !== undefined) throw this.#failure.error;
+    for (const channel of this.#channels) channel.throwFailure();
   }
 }

@@ -33,6 +33,8 @@ export interface OpenOptions<Input = ByteSource> extends Parts<Input>, Container
   variant?: KernelVariant;
   /** What decompresses pages. Default: the platform's fastest. */
   codecs?: PageCodecs;
+  /** Bytes of the arena beyond what reading takes: for what writes the Flow on, such as `writerArenaBytes`. Default 0. */
+  spareBytes?: number;
 }
 
 export interface FlowOptions {
@@ -307,7 +309,7 @@ const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + retur
  *   was named (SnapshotError); MigrationError for a container that cannot be read; MissingDecompressorError
  */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
-  const { offset = 0, variant } = options;
+  const { offset = 0, variant, spareBytes = 0 } = options;
   const parts = listParts(options);
   const { channels } = parts;
   let opened = source;
@@ -319,7 +321,8 @@ export async function openFile(source: ByteSource, options: OpenOptions = {}): P
     const located = await locateStream(source, offset, options, (outermost) => {
       opened = outermost;
     });
-    const wanted = { arenaBytes: arenaBytes + channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0) };
+    const ofParts = channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0);
+    const wanted = { arenaBytes: arenaBytes + ofParts + spareBytes };
     const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
     return new MigrationFile(source, located, kernel, options);
   } catch (error) {

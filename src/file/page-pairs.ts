@@ -10,6 +10,7 @@
 import type { Kernel } from '../kernel/kernel.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import { NextData } from './next-data.ts';
 
 /** Bytes of pages that are read at once, of each content. */
 export const pairWindowBytes = 1 << 20;
@@ -142,9 +143,14 @@ export class PagePairs {
       const length = span.count * newBlock.pageSize;
       const [old, now] = [this.#olds[at] as number, this.#news[at] as number];
       if (!span.isGap) {
+        // Who has nothing there is not asked: it might search far for what comes next.
         await Promise.all([
-          olds.read(oldBlock, span.first, bytes.subarray(old, old + length)),
-          news.read(newBlock, span.first, bytes.subarray(now, now + length)),
+          span.hasOld
+            ? olds.read(oldBlock, span.first, bytes.subarray(old, old + length))
+            : bytes.fill(0, old, old + length),
+          span.hasNew
+            ? news.read(newBlock, span.first, bytes.subarray(now, now + length))
+            : bytes.fill(0, now, now + length),
         ]);
       }
       return span;
@@ -159,17 +165,15 @@ export class PagePairs {
   async *#plan(olds: RamReader, news: RamReader, { oldBlock, newBlock }: BlockPair): AsyncGenerator<Planned, void> {
     const pages = Math.min(pageCount(oldBlock), pageCount(newBlock));
     const most = pairWindowBytes / newBlock.pageSize;
-    // The next page with data in each; what is known of it holds until it is passed.
-    let nextOld = -1;
-    let nextNew = -1;
+    const [oldData, newData] = [new NextData(olds), new NextData(news)];
     for (let page = 0; page < pages; ) {
-      if (nextOld < page) nextOld = (await olds.nextData(oldBlock, page, 1)).first;
-      if (nextNew < page) nextNew = (await news.nextData(newBlock, page, 1)).first;
+      const nextOld = (await oldData.find(oldBlock, page, 1)).first;
+      const nextNew = (await newData.find(newBlock, page, 1)).first;
       const data = Math.min(nextOld, nextNew, pages);
       if (data > page) yield { isGap: true, first: page, count: data - page };
       if (data === pages) return;
       const count = Math.min(most, pages - data);
-      yield { isGap: false, first: data, count };
+      yield { isGap: false, first: data, count, hasOld: nextOld < data + count, hasNew: nextNew < data + count };
       page = data + count;
     }
   }
@@ -186,4 +190,10 @@ export class PagePairs {
 }
 
 /** What comes next, before it was looked at. */
-type Planned = PairGap | Pick<PairWindow, 'isGap' | 'first' | 'count'>;
+type Planned = PairGap | PlannedWindow;
+
+interface PlannedWindow extends Pick<PairWindow, 'isGap' | 'first' | 'count'> {
+  /** Whether it has data in the one, and in the other. */
+  hasOld: boolean;
+  hasNew: boolean;
+}

@@ -37,6 +37,8 @@ export async function openRamContent(file: MigrationFile, options: RamContentOpt
 export interface SavedVmOptions extends RamContentOptions {
   /** Keep the device sections, with their bodies. Default false. */
   devices?: boolean;
+  /** The file may hold only what changed since a base (`merge.ts`). Default false. */
+  changes?: boolean;
 }
 
 /**
@@ -45,7 +47,7 @@ export interface SavedVmOptions extends RamContentOptions {
  * @throws MigrationError if the file is bad.
  */
 export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<SavedVm> {
-  const { devices = false, only = () => true } = options;
+  const { devices = false, changes = false, only = () => true } = options;
   const endBlocks = options.endBlocks === undefined ? {} : { endBlocks: options.endBlocks };
   if (file.isSeekable && (await isMappedRam(file))) {
     const blocks: RamBlock[] = [];
@@ -57,7 +59,7 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
         apply() {},
         takeBitmap: (block, firstPage, bits) => requirePages(file, block, firstPage, bits),
       },
-      { devices, read: 'bitmaps' },
+      { devices, changes, read: 'bitmaps' },
     );
     return { ...settled, ram: new MappedRamReader(file.content, blocks) };
   }

@@ -27,7 +27,7 @@ export type Recommendation =
   | { rule: 'auto-converge'; throttle: number; totalMs: number }
   /** `others`: whether another way than plain converges without it. */
   | { rule: 'postcopy'; firstPassMs: number; others: boolean }
-  | { rule: 'saves-closer'; intervalMs: number };
+  | { rule: 'save-again'; intervalMs: number };
 
 export interface Figures {
   memory: MemoryMakeUp;
@@ -41,11 +41,29 @@ export interface Figures {
 
 /** Less of a gain is not worth another thing to set. */
 const worthIt = 1.1;
+const aboutTheSame = 0.95;
 /** So few zero pages are not worth looking for. */
 const fewZeros = 0.001;
 
 export function recommend(figures: Figures): Recommendation[] {
-  return [...onZeroPages(figures), ...onCompression(figures), ...onXbzrle(figures), ...onConvergence(figures)];
+  const [compression, xbzrle] = chooseOne(figures, onCompression(figures), onXbzrle(figures));
+  return [...onZeroPages(figures), ...compression, ...xbzrle, ...onConvergence(figures)];
+}
+
+/** QEMU refuses XBZRLE with multifd: where both would help, the one that is through sooner. */
+function chooseOne(
+  { convergence }: Figures,
+  compression: Recommendation[],
+  xbzrle: Recommendation[],
+): [Recommendation[], Recommendation[]] {
+  const [compress] = compression;
+  const [delta] = xbzrle;
+  if (compress?.rule !== 'compress' || delta?.rule !== 'xbzrle') return [compression, xbzrle];
+  const packed = convergence
+    .filter(({ mode }) => mode.startsWith(`multifd ${compress.format} `))
+    .map(mainPrediction)
+    .some(({ converges, totalMs }) => converges && totalMs <= (delta.xbzrleMs as number));
+  return packed ? [compression, []] : [[], xbzrle];
 }
 
 function onZeroPages({ memory: { all } }: Figures): Recommendation[] {
@@ -56,10 +74,11 @@ function onZeroPages({ memory: { all } }: Figures): Recommendation[] {
 
 function onCompression({ compression, target: { bandwidth }, channels }: Figures): Recommendation[] {
   const gain = (figure: CompressionFigure) => gainOf(figure, channels, bandwidth);
-  const best = compression.reduce<CompressionFigure | undefined>(
-    (before, figure) => (before === undefined || gain(figure) > gain(before) ? figure : before),
-    undefined,
-  );
+  const most = Math.max(...compression.map(gain));
+  // Of those that do about the same the one with the least work.
+  const [best] = compression
+    .filter((figure) => gain(figure) >= most * aboutTheSame)
+    .sort((a, b) => b.bytesPerSecond - a.bytesPerSecond);
   if (best === undefined) return [];
   const { format, level, ratio, bytesPerSecond } = best;
   const common = { format, level, gain: gain(best) };
@@ -109,7 +128,7 @@ function onConvergence({ convergence, sent, changes, target }: Figures): Recomme
   }
   if ((plain.verdict === 'likely' || plain.verdict === 'unlikely') && changes !== undefined) {
     // What matters is how much is written in the time that it takes to send it.
-    found.push({ rule: 'saves-closer', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
+    found.push({ rule: 'save-again', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
   }
   return found;
 }

@@ -1,9 +1,10 @@
 /**
- * Sends a VM's RAM again: its pages as batches in block order, each page once. The whole of a VM is
- * `write-stream.ts`; this is what it is made of.
+ * Sends a VM's RAM again: its pages as batches in block order, all of them or those that are dirty. The whole of a VM is
+ * `write-stream.ts` and, in passes, `write-guest.ts`; this is what they are made of.
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { PageBitmap } from '../vm/page-bitmap.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
@@ -30,6 +31,8 @@ export class Replay {
   readonly #window: number;
   readonly #bitmap: number;
   readonly #batch: PageBatch;
+  /** Of the pages of the window, which are dirty. */
+  readonly #wanted = new Uint8Array(batchCapacity);
 
   /** Takes its room from the kernel's arena. */
   constructor(kernel: Kernel) {
@@ -42,45 +45,74 @@ export class Replay {
   /**
    * A block's pages in ascending order, in batches that are valid until the next is asked for. Pages without data come as
    * zero, whatever was said of them before; those that were never sent do not come.
+   *
+   * With a bitmap only the pages come whose bits are set, and their bits are cleared before they are read; a batch is then
+   * of at most `pagesRead` pages that were read.
    */
-  async *pages(ram: RamReader, counts: ReplayedBlock): AsyncGenerator<PageBatch, void> {
+  async *pages(
+    ram: RamReader,
+    counts: ReplayedBlock,
+    dirty?: PageBitmap,
+    pagesRead = batchCapacity,
+  ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
     const pages = pageCount(block);
-    const most = windowBytes / block.pageSize;
+    const limit = Math.min(pagesRead, windowBytes / block.pageSize);
     for (let page = 0; page < pages; ) {
+      page = dirty?.nextSet(page) ?? page;
+      if (page >= pages) return;
       const { first } = await ram.nextData(block, page, 1);
       while (page < first) {
-        page = this.#gatherZeros(ram, counts, page, first);
+        page = this.#gatherZeros(ram, counts, page, first, dirty);
         if (this.#batch.count > 0) yield this.#batch;
       }
       if (first === pages) return;
+      if (dirty?.has(first) === false) continue;
       // Runs may be as short as a page: what is between them is read with them, in one go.
-      const count = Math.min(most, pages - first);
+      const most = Math.min(limit, pages - first);
+      const count = dirty === undefined ? most : this.#take(dirty, first, most);
       await ram.read(block, first, this.#kernel.bytes.subarray(this.#window, this.#window + count * block.pageSize));
-      this.#gatherWindow(ram, counts, first, count);
+      this.#gatherWindow(ram, counts, first, count, dirty !== undefined);
       if (this.#batch.count > 0) yield this.#batch;
       page = first + count;
     }
   }
 
+  /** Notes which of `most` pages are dirty, and that they no longer are. Returns how many there are up to the last. */
+  #take(dirty: PageBitmap, first: number, most: number): number {
+    this.#wanted.fill(0);
+    let count = 0;
+    for (let page = first; page < first + most; page = dirty.nextSet(page + 1)) {
+      this.#wanted[page - first] = 1;
+      dirty.clear(page);
+      count = page - first + 1;
+    }
+    return count;
+  }
+
   /** Gathers zero pages from `page` on, below `end`. Returns the first that was not looked at. */
-  #gatherZeros(ram: RamReader, counts: ReplayedBlock, page: number, end: number): number {
+  #gatherZeros(ram: RamReader, counts: ReplayedBlock, page: number, end: number, dirty?: PageBitmap): number {
     const batch = this.#batch;
     batch.clear();
     let at = page;
-    for (; at < end && batch.count < batch.capacity; at++) this.#pushZero(ram, counts, at);
+    while (at < end && batch.count < batch.capacity) {
+      this.#pushZero(ram, counts, at);
+      dirty?.clear(at);
+      at = dirty?.nextSet(at + 1) ?? at + 1;
+    }
     counts.records += batch.count;
     return at;
   }
 
-  /** Gathers the pages of the window: `count` from `first` on. */
-  #gatherWindow(ram: RamReader, counts: ReplayedBlock, first: number, count: number): void {
+  /** Gathers the pages of the window: `count` from `first` on, or those of them that are wanted. */
+  #gatherWindow(ram: RamReader, counts: ReplayedBlock, first: number, count: number, isChosen: boolean): void {
     const { bytes } = this.#kernel;
     const { pageSize } = counts.block;
     const batch = this.#batch;
     batch.clear();
     this.#kernel.zeroScan(this.#window, pageSize, count, this.#bitmap);
     for (let i = 0; i < count; i++) {
+      if (isChosen && this.#wanted[i] === 0) continue;
       if ((((bytes[this.#bitmap + (i >> 3)] as number) >> (i & 7)) & 1) === 1) {
         this.#pushZero(ram, counts, first + i);
         continue;

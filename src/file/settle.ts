@@ -37,6 +37,8 @@ export type Settled = Omit<SavedVm, 'ram'>;
 export interface SettleOptions extends FlowOptions {
   /** Keep the device sections' bodies: at most 128 MiB in all. Default false. */
   devices?: boolean;
+  /** The file may hold only what changed since a base: what it has not is no content. Default false. */
+  changes?: boolean;
 }
 
 const maxDeviceBytes = 128 << 20;
@@ -57,6 +59,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   for await (const item of file.flow(options)) {
     switch (item.kind) {
       case 'configuration':
+        if (item.configuration.changes !== undefined && options.changes !== true) throw changesOnly(file, item.offset);
         settled.configuration = item.configuration;
         await sink.configure?.(item.configuration);
         break;
@@ -143,6 +146,11 @@ export function countDeviceBytes(
     ...placeIn(file.source, offset),
     section: name,
   });
+}
+
+function changesOnly(file: MigrationFile, offset: number): MigrationError {
+  const message = 'the file holds only the pages that changed since its base: merge it with that';
+  return new MigrationError('changes-only', message, placeIn(file.source, offset));
 }
 
 function tooManyParts(file: MigrationFile, { name, offset }: Section): MigrationError {

@@ -15,7 +15,10 @@ export const streamVersions = ['7.2', '9.0', '10.0'] as const;
 export interface StreamRules {
   /** SWITCHOVER_START comes before the ENDs. */
   switchoverStart: boolean;
-  /** Where the marks of the multifd channels are: every EOS of `ram`, or records MULTIFD_FLUSH. */
+  /**
+   * Where the marks of the multifd channels are: every EOS of `ram`, or records MULTIFD_FLUSH. They must be where the
+   * destination looks for them: QEMU 10.0 with rounds loads a set with marks in sections without its pages, and says nothing.
+   */
   multifdMarks: 'section' | 'round';
   /** Where zero pages of a multifd migration go: into packets, or as ZERO records into the main stream. */
   zeroPages: 'packets' | 'records';
@@ -32,6 +35,9 @@ function releaseOf(machine: string): Release | undefined {
   const match = /-(\d{1,3})\.(\d{1,2})$/.exec(machine);
   return match === null ? undefined : release(match[1] as string, match[2] as string);
 }
+
+/** Whether a machine type says which version's rules hold. */
+export const saysVersion = (machine: string): boolean => releaseOf(machine) !== undefined;
 
 /**
  * The rules for a machine, as its configuration names it. Where that says no version (`none`, those of distributions), the

@@ -30,7 +30,7 @@ export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
   footers?: boolean;
   /** Section id of `ram`: any that no other section has. Default 1. */
-  ramId?: number;
+  ramId?: number | undefined;
 }
 
 export class StreamWriter {
@@ -41,7 +41,8 @@ export class StreamWriter {
   readonly #start: number;
   readonly #room: RecordRoom;
   #written = 0;
-  #inPart = false;
+  /** The section of RAM that is open. */
+  #open: 'part' | 'end' | undefined;
 
   /** Takes its room from the arena of `kernel`, where the batches' payloads must be, too. */
   constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
@@ -84,36 +85,47 @@ export class StreamWriter {
     encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     encodeMemSize(out, total);
     for (const { idstr, usedLength, guestAddress = 0n } of blocks) {
-      encodeBlockEntry(out, idstr, usedLength);
-      if (guestAddresses) out.u64(guestAddress);
+      encodeBlockEntry(out, idstr, usedLength, guestAddresses ? { guestAddress } : {});
     }
     if (multifdFlush) encodeMultifdFlush(out);
     this.#endBody(out);
     await this.raw(out.bytes());
   }
 
-  /** Writes the records of a batch, in the PART that is open, or a new one. */
+  /** Whether records of a block name it: if the latest record was of another one. */
+  names(block: RamBlock): boolean {
+    return this.#room.current !== block;
+  }
+
+  /** Has the next record name its block, whatever the latest one was of. */
+  forgetBlock(): void {
+    this.#room.current = undefined;
+  }
+
+  /** Writes the records of a batch, in the PART or END that is open, or a new PART. */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
-    await this.beginPart();
-    for (let done = 0; ; ) {
-      done = encodePageRecords(this.#room, block, batch, done);
-      if (done === batch.count) return;
+    if (this.#open === undefined) await this.beginPart();
+    await this.records(block, batch);
+  }
+
+  /** Writes records of a batch, from `first` on and below `end`, whatever is around them. */
+  async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
+    for (let done = first; ; ) {
+      done = encodePageRecords(this.#room, block, batch, done, end);
+      if (done === end) return;
       await this.flush();
     }
   }
 
   /** Begins a PART, if none is open: it may end without pages. */
   async beginPart(): Promise<void> {
-    if (this.#inPart) return;
-    this.#inPart = true;
-    const out = new ByteWriter();
-    encodeSectionHead(out, { kind: 'part', id: this.#ramId });
-    await this.raw(out.bytes());
+    if (this.#open === 'part') return;
+    await this.#begin('part');
   }
 
-  /** A mark for the multifd channels, in the PART that is open, or a new one: each has a SYNC for it. */
+  /** A mark for the multifd channels, in the PART or END that is open, or a new PART: each has a SYNC for it. */
   async multifdFlush(): Promise<void> {
-    await this.beginPart();
+    if (this.#open === undefined) await this.beginPart();
     const out = new ByteWriter();
     encodeMultifdFlush(out);
     await this.raw(out.bytes());
@@ -121,20 +133,20 @@ export class StreamWriter {
 
   /** Ends the PART that is open, if one is. */
   async endPart(): Promise<void> {
-    if (!this.#inPart) return;
-    this.#inPart = false;
-    const out = new ByteWriter();
-    this.#endBody(out);
-    await this.raw(out.bytes());
+    if (this.#open !== 'part') return;
+    await this.#end();
   }
 
-  /** Ends RAM: its END, without pages. */
-  async endRam(): Promise<void> {
+  /** Begins the END of RAM: the pages that come then are the last. */
+  async beginEnd(): Promise<void> {
     await this.endPart();
-    const out = new ByteWriter();
-    encodeSectionHead(out, { kind: 'end', id: this.#ramId });
-    this.#endBody(out);
-    await this.raw(out.bytes());
+    await this.#begin('end');
+  }
+
+  /** Ends RAM: the END that is open, or one without pages. */
+  async endRam(): Promise<void> {
+    if (this.#open !== 'end') await this.beginEnd();
+    await this.#end();
   }
 
   async command(code: number, payload?: Uint8Array): Promise<void> {
@@ -179,6 +191,20 @@ export class StreamWriter {
     await this.#output.write(room.bytes.subarray(this.#start, room.position));
     this.#written += room.position - this.#start;
     room.position = this.#start;
+  }
+
+  async #begin(kind: 'part' | 'end'): Promise<void> {
+    this.#open = kind;
+    const out = new ByteWriter();
+    encodeSectionHead(out, { kind, id: this.#ramId });
+    await this.raw(out.bytes());
+  }
+
+  async #end(): Promise<void> {
+    this.#open = undefined;
+    const out = new ByteWriter();
+    this.#endBody(out);
+    await this.raw(out.bytes());
   }
 
   #endBody(out: ByteWriter): void {

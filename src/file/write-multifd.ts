@@ -7,11 +7,12 @@ import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import { MultifdWriter, multifdArenaBytes, type WrittenChannel } from './multifd-writer.ts';
+import type { WrittenChannel } from './channel-writer.ts';
+import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
+import { StreamWriter } from './stream-writer.ts';
 import {
   arenaBytesFor,
   defaultRules,
-  makeWriter,
   type WritableVm,
   type WriteStreamOptions,
   type WrittenStream,
@@ -54,7 +55,7 @@ export async function writeMultifd(
 ): Promise<WrittenMultifd> {
   const { rules = defaultRules(vm), uuid = vm.configuration?.uuid, codecs = new PortableCodecs(), ...rest } = options;
   const kernel = await loadKernel({ arenaBytes: arenaBytesFor({}) + multifdArenaBytes });
-  const writer = makeWriter(kernel, vm, main);
+  const writer = new StreamWriter(kernel, main, vm.framing);
   const pageSize = vm.ram.blocks[0]?.pageSize ?? 4096;
   const ofGuest = uuid === undefined ? {} : { uuid };
   const multifd = await MultifdWriter.open(writer, channels, { ...rest, ...ofGuest, codecs, rules, pageSize });

@@ -4,32 +4,19 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { type Kernel, loadKernel } from '../kernel/kernel.ts';
+import { loadKernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { Configuration, Description, DeviceSection, SectionKind } from '../vm/flow.ts';
+import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { Framing } from '../vm/saved-vm.ts';
+import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
 import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
-/** A device's state, as far as it is written. */
-export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
-
-/** What is written: a `SavedVm`, or the parts of one that there are. */
-export interface WritableVm {
-  ram: RamReader;
-  configuration?: Configuration | undefined;
-  /** Bodies are written as they are. */
-  devices?: readonly WritableDevice[];
-  description?: Pick<Description, 'text'> | undefined;
-  /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
-  ignored?: readonly RamBlock[];
-  framing?: Framing;
-}
+export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
 
 /** A section of another iterable than RAM, from its type byte to its end, as it is to be written. */
 export interface RawSection {
@@ -90,7 +77,7 @@ export async function writeStream(
 ): Promise<WrittenStream> {
   if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
   const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
-  const writer = makeWriter(kernel, vm, output);
+  const writer = new StreamWriter(kernel, output, vm.framing);
   const blocks = await writeAll(vm, writer, writer, options);
   return { length: writer.length, blocks };
 }
@@ -98,11 +85,6 @@ export async function writeStream(
 /** Arena for the main stream's writer and the replay. */
 export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
   return (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
-}
-
-export function makeWriter(kernel: Kernel, { framing = defaultFraming }: WritableVm, output: ByteSink): StreamWriter {
-  const { footers, ramId = 1 } = framing;
-  return new StreamWriter(kernel, output, { footers, ramId });
 }
 
 /** The rules for a VM if none are given: by its machine type, and with the marks that its stream had. */
@@ -118,13 +100,9 @@ export async function writeAll(
   ramWriter: RamWriter,
   { iterables = [], base, rules = defaultRules(vm) }: WriteStreamOptions,
 ): Promise<WrittenBlock[]> {
-  const { ram, configuration, devices = [], ignored = [], framing = defaultFraming } = vm;
-  const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
-  await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+  const { ram, ignored = [] } = vm;
   const parts = (kind: SectionKind) => iterables.filter((section) => section.kind === kind);
-
-  const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
-  if (hasRam) await ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  const hasRam = await startStream(writer, ramWriter, vm);
   for (const { bytes } of parts('start')) await writer.raw(bytes);
   const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
   const replay = new Replay(writer.kernel);
@@ -140,9 +118,30 @@ export async function writeAll(
   if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
   if (hasRam) await ramWriter.endRam();
   for (const { bytes } of parts('end')) await writer.raw(bytes);
-  for (const device of devices) await writer.device(device);
-  await writer.finish(vm.description?.text);
+  await endStream(writer, vm);
   return blocks;
+}
+
+/** Writes what comes before the first page. Returns whether there is a section of RAM. */
+export async function startStream(
+  writer: StreamWriter,
+  ramWriter: RamWriter,
+  { configuration, ram, framing = defaultFraming }: WritableVm,
+): Promise<boolean> {
+  const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
+  await writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+  const hasRam = framing.ramId !== undefined || ram.blocks.length > 0;
+  if (hasRam) await ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+  return hasRam;
+}
+
+/** Writes what comes after the END of RAM. */
+export async function endStream(
+  writer: StreamWriter,
+  { devices = [], description }: Partial<SavedDevices>,
+): Promise<void> {
+  for (const device of devices) await writer.device(device);
+  await writer.finish(description?.text);
 }
 
 const makeCounts = (block: RamBlock): ReplayedBlock => ({

@@ -64,7 +64,6 @@ export interface XbzrleMoment {
 export class XbzrleCache {
   readonly #kernel: Kernel;
   readonly #pageSize: number;
-  readonly #mask: number;
   /** Address of slot 0. */
   readonly #slots: number;
   /** Page number in RAM address space of each slot; -1: empty. */
@@ -103,7 +102,6 @@ export class XbzrleCache {
     }
     this.#kernel = kernel;
     this.#pageSize = pageSize;
-    this.#mask = slots - 1;
     this.#slots = kernel.allocate(cacheSize);
     this.#pages = new Float64Array(slots).fill(-1);
     this.#ages = new Uint32Array(slots);
@@ -126,7 +124,11 @@ export class XbzrleCache {
    * is asked for. Pages that are as they were do not come. Not for the first round, which QEMU neither looks up nor
    * remembers.
    */
-  *encode(block: GuestBlock, pages: PageBatch, { generation, isLastStage = false, isNamed }: XbzrleMoment) {
+  *encode(
+    block: GuestBlock,
+    pages: PageBatch,
+    { generation, isLastStage = false, isNamed }: XbzrleMoment,
+  ): Generator<PageBatch, void> {
     if (block.pageSize !== this.#pageSize) {
       throw new RangeError(`expected pages of ${this.#pageSize} bytes, got those of ${block.pageSize} bytes`);
     }
@@ -164,7 +166,7 @@ export class XbzrleCache {
     let i = first;
     for (; i < pages.count && batch.count < batchCapacity && this.#hits < most; i++) {
       const number = base + (pages.page[i] as number);
-      const slot = number % (this.#mask + 1);
+      const slot = number % this.#pages.length;
       // Its old content is still to be looked at.
       if (this.#hitIn[slot] === this.#turn) break;
       const kind = pages.kind[i] as number;

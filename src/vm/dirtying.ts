@@ -28,7 +28,7 @@ export interface Dirtying {
 export function dirtyingThrough(pages: number, seconds: number, total: number): Dirtying[] {
   const likelySet = Math.min(total, pages / (1 - Math.exp(-1)));
   // Slower than once in the interval if all memory is too small for that.
-  const rate = pages >= total ? Number.POSITIVE_INFINITY : -Math.log1p(-pages / likelySet) / seconds;
+  const rate = pages === 0 ? 0 : pages >= total ? Number.POSITIVE_INFINITY : -Math.log1p(-pages / likelySet) / seconds;
   return [
     { name: 'least', workingSet: pages, dirtied: (t) => pages * Math.min(1, t / seconds) },
     { name: 'likely', workingSet: likelySet, dirtied: (t) => saturating(likelySet, rate, t) },

@@ -21,6 +21,14 @@ export interface Configuration {
   capabilities: string[];
   /** Guest UUID as 32 hex digits, if stated. */
   uuid?: string;
+  /** The file holds only what changed since another; vmferry's own (docs/formats/incremental.md). */
+  changes?: ChangesIds;
+}
+
+/** Of what the RAM was before and after the changes: ids of its content, 16 hex digits each. */
+export interface ChangesIds {
+  base: string;
+  content: string;
 }
 
 export type SectionKind = 'start' | 'part' | 'end' | 'full';

@@ -24,11 +24,12 @@ const throttleTrigger = 50;
 const forcedSyncMs = 5000;
 /** A period of dirtying is longer than this. */
 const periodMs = 1000;
-/** Beside a page in the stream: its header; a zero page; an XBZRLE page; the frame of a part of the ram section. */
+/** Beside a page in the stream: its header; a zero page; an XBZRLE page; a part of the ram section, before its pages and after. */
 const pageHeader = 8;
 const zeroRecord = 9;
 const xbzrleHeader = 11;
-const partFrame = 18;
+const partHeader = 5;
+const partEnd = 13;
 /** A packet of 512 KiB of pages has a header of 320 bytes and 8 bytes per page. */
 const packetShare = 8 + 320 / 128;
 /**
@@ -39,12 +40,16 @@ const stillPasses = 8;
 const stillShare = 1e-3;
 const mostMs = 4 * 3600 * 1000;
 const mostFirstPasses = 30;
+/** Windows gone through one by one, for that it ends. */
+const mostWindows = 200_000;
 
 export interface PrecopyMemory {
   pageSize: number;
   /** Pages that are sent as data, and as zero. */
   dataPages: number;
   zeroPages: number;
+  /** How they lie in the order of the first pass, part by part. Default: evenly mixed. */
+  layout?: readonly { dataPages: number; zeroPages: number }[];
 }
 
 export interface PrecopyOptions {
@@ -116,17 +121,20 @@ export function firstPassSeconds(memory: PrecopyMemory, how: How): number {
 }
 
 class Precopy {
-  readonly #memory: PrecopyMemory;
+  readonly #memory: Required<PrecopyMemory>;
   readonly #dirtying: Dirtying;
   readonly #options: PrecopyOptions;
   readonly #total: number;
-  /** Data pages among those of the first pass. */
-  readonly #dataShare: number;
+  /** What the engines take for a data page; 0 if there are none. */
+  readonly #engineMsPerPage: number;
   /** Bytes of a page of the first pass, in the mean. */
   readonly #firstCost: number;
   /** Pages to send: of the first pass, and dirtied ones. */
   #initial: number;
   #again = 0;
+  /** The part that the first pass is at, and how many pages of it were sent. */
+  #part = 0;
+  #sentOfPart = 0;
   /** Pages of the working set in the XBZRLE cache. */
   #cached = 0;
   #now = 0;
@@ -146,12 +154,13 @@ class Precopy {
   #tick = { at: forcedSyncMs, syncs: 1 };
 
   constructor(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions) {
-    this.#memory = memory;
+    this.#memory = { ...memory, layout: memory.layout ?? [memory] };
     this.#dirtying = dirtying;
     this.#options = options;
     this.#total = memory.dataPages + memory.zeroPages;
     this.#initial = this.#total;
-    this.#dataShare = memory.dataPages / Math.max(1, this.#total);
+    const { compression } = options;
+    this.#engineMsPerPage = compression === undefined ? 0 : (memory.pageSize / compression.bytesPerSecond) * 1000;
     this.#firstCost = firstPassBytes(memory, options) / Math.max(1, this.#total);
     this.#passes.push({ atMs: 0, pages: this.#total });
   }
@@ -164,10 +173,12 @@ class Precopy {
     const { bandwidth, downtimeLimit } = this.#options;
     const firstPassMs = firstPassSeconds(this.#memory, this.#options) * 1000;
     const budget = Math.floor(bandwidth / 10);
+    const lastMs = mostMs + mostFirstPasses * firstPassMs;
     let threshold = 0;
-    while (this.#now < mostMs + mostFirstPasses * firstPassMs && this.#still < stillPasses) {
+    for (let windows = 0; windows < mostWindows && this.#now < lastMs && this.#still < stillPasses; windows++) {
       const start = this.#now;
       const sentBefore = this.#sent;
+      const before = { initial: this.#initial, again: this.#again, part: this.#part, syncs: this.#syncs };
       if (this.#isForced()) this.#sync();
       for (;;) {
         if (this.#pending < threshold) this.#sync();
@@ -177,42 +188,89 @@ class Precopy {
       }
       this.#pass(windowMs - (this.#now - start));
       threshold = ((this.#sent - sentBefore) / windowMs) * downtimeLimit;
+      this.#repeat(before, this.#sent - sentBefore, threshold);
     }
     return this.#result(false, 0);
   }
 
+  /** In the middle of a pass one window is like the other: they are gone through at once. */
+  #repeat(
+    before: { initial: number; again: number; part: number; syncs: number },
+    bytes: number,
+    threshold: number,
+  ): void {
+    if (before.syncs !== this.#syncs || before.part !== this.#part) return;
+    const isInitial = this.#initial > 0;
+    if (!isInitial && (before.initial > 0 || !this.#isCacheSettled())) return;
+    const pages = isInitial ? before.initial - this.#initial : before.again - this.#again;
+    if (pages <= 0) return;
+    const { layout, pageSize } = this.#memory;
+    const { dataPages, zeroPages } = layout[this.#part] ?? { dataPages: 0, zeroPages: 0 };
+    const available = isInitial ? dataPages + zeroPages - this.#sentOfPart : this.#again;
+    let times = Math.floor(Math.min(available / pages, (this.#pending - threshold) / (pages * pageSize))) - 1;
+    if (this.#options.autoConverge === true) {
+      times = Math.min(times, Math.floor((this.#tick.at - this.#now) / windowMs) - 1);
+    }
+    if (times < 1) return;
+    if (isInitial) {
+      this.#initial -= times * pages;
+      this.#sentOfPart += times * pages;
+    } else this.#again -= times * pages;
+    this.#sent += times * bytes;
+    this.#pass(times * windowMs);
+  }
+
+  /** Whether what is sent again costs the same from now on. */
+  #isCacheSettled(): boolean {
+    const { xbzrle } = this.#options;
+    return xbzrle === undefined || this.#cached >= this.#dirtying.workingSet * xbzrle.cachedShare * (1 - 1e-6);
+  }
+
   /** Sends pages until there are none, the budget of the window is used up, or its time. */
   #send(budget: number, ms: number): void {
-    const { bandwidth, compression } = this.#options;
-    const { pageSize } = this.#memory;
-    let left = budget - partFrame;
-    // Pages that the engines can compress in the time; zero pages among them cost nothing.
-    const byTime =
-      compression === undefined ? Number.POSITIVE_INFINITY : (compression.bytesPerSecond * ms) / 1000 / pageSize;
-    const most = byTime / (this.#initial > 0 ? this.#dataShare : 1);
-    let pages = most;
-    let bytes = partFrame;
-    let sentPages = 0;
-    const take = (available: number, cost: number): number => {
+    let left = budget - partHeader;
+    let engineMs = 0;
+    /** Sends of so many pages of a kind as many as it can. */
+    const send = (available: number, cost: number, dataShare: number): number => {
+      const msPerPage = this.#engineMsPerPage * dataShare;
+      const byTime = msPerPage === 0 ? available : (ms - engineMs) / msPerPage;
       // The budget is looked at before each page: the last goes beyond it.
-      const count = Math.max(0, Math.min(available, pages, left < 0 ? 0 : Math.floor(left / cost) + 1));
+      const byBudget = left < 0 ? 0 : Math.floor(left / cost) + 1;
+      const count = Math.max(0, Math.min(available, byTime, byBudget));
       left -= count * cost;
-      bytes += count * cost;
-      pages -= count;
-      sentPages += count;
-      return count;
+      engineMs += count * msPerPage;
+      return available - count < 1e-6 ? available : count;
     };
-    this.#initial -= take(this.#initial, this.#firstCost);
-    if (this.#initial < 1e-6) {
-      this.#initial = 0;
-      const sent = take(this.#again, this.#againCost());
-      this.#again = this.#again - sent < 1e-6 ? 0 : this.#again - sent;
+    this.#sendInitial(send);
+    if (this.#initial === 0) {
+      const sent = send(this.#again, this.#againCost(), 1);
+      this.#again -= sent;
       this.#fillCache(sent);
     }
+    const bytes = budget - left + partEnd;
     this.#sent += bytes;
-    const byWire = (bytes / bandwidth) * 1000;
-    const byEngine = compression === undefined ? 0 : ms * Math.min(1, sentPages / most);
-    this.#pass(Math.min(ms, Math.max(byWire, byEngine, 1e-3)));
+    const wireMs = (bytes / this.#options.bandwidth) * 1000;
+    this.#pass(Math.min(ms, Math.max(wireMs, engineMs, 1e-3)));
+  }
+
+  /** Goes on with the first pass, part by part. */
+  #sendInitial(send: (available: number, cost: number, dataShare: number) => number): void {
+    const { layout } = this.#memory;
+    while (this.#part < layout.length) {
+      const { dataPages, zeroPages } = layout[this.#part] as (typeof layout)[number];
+      const pages = dataPages + zeroPages;
+      const left = pages - this.#sentOfPart;
+      const cost = (dataPages * dataCost(this.#memory, this.#options) + zeroPages * zeroRecord) / Math.max(1, pages);
+      const sent = send(left, cost, dataPages / Math.max(1, pages));
+      this.#initial -= sent;
+      if (sent < left) {
+        this.#sentOfPart += sent;
+        return;
+      }
+      this.#part++;
+      this.#sentOfPart = 0;
+    }
+    this.#initial = 0;
   }
 
   /** Bytes of a page that is sent again, in the mean. */
@@ -282,15 +340,12 @@ class Precopy {
 
   /** The guest is stopped: a last sync, and all that is left, without a limit. */
   #complete(): PrecopyPrediction {
-    const { bandwidth, compression } = this.#options;
     const before = this.#sent;
     this.#syncs++;
     const pages = this.#initial + this.#again;
     this.#sent += this.#initial * this.#firstCost + this.#again * this.#againCost();
-    const byWire = ((this.#sent - before) / bandwidth) * 1000;
-    const byEngine =
-      compression === undefined ? 0 : ((pages * this.#memory.pageSize) / compression.bytesPerSecond) * 1000;
-    const downtimeMs = Math.max(byWire, byEngine);
+    const wireMs = ((this.#sent - before) / this.#options.bandwidth) * 1000;
+    const downtimeMs = Math.max(wireMs, pages * this.#engineMsPerPage);
     this.#now += downtimeMs;
     return this.#result(true, downtimeMs);
   }

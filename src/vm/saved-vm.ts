@@ -13,6 +13,25 @@ export interface Framing {
   switchoverStart: boolean;
 }
 
+/** A device's state, as far as it is written. */
+export type WritableDevice = Pick<DeviceSection, 'kind' | 'id' | 'name' | 'instanceId' | 'versionId' | 'data'>;
+
+/** What a VM's devices say. */
+export interface SavedDevices {
+  /** In stream order; bodies are written as they are. */
+  devices: readonly WritableDevice[];
+  description?: Pick<Description, 'text'> | undefined;
+}
+
+/** What can be written: a `SavedVm`, or the parts of one that there are. */
+export interface WritableVm extends Partial<SavedDevices> {
+  ram: RamReader;
+  configuration?: Configuration | undefined;
+  /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
+  ignored?: readonly RamBlock[];
+  framing?: Framing;
+}
+
 export interface SavedVm {
   /** Undefined for machine types before 2.4, which send none. */
   configuration: Configuration | undefined;

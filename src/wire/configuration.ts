@@ -6,8 +6,9 @@
  *     configuration/target-page-bits   be32 bits
  *     configuration/capabilities       be32 count, counted strings
  *     configuration/uuid               16 bytes
+ *     configuration/vmferry-changes    two ids of 8 bytes; not QEMU's (docs/formats/incremental.md)
  */
-import type { Configuration } from '../vm/flow.ts';
+import type { ChangesIds, Configuration } from '../vm/flow.ts';
 import { type ByteWindow, has, latin1, need, takeBytes, takeString, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
@@ -16,6 +17,10 @@ const subsectionByte = 0x05;
 const prefix = 'configuration/';
 const maxMachineName = 1024;
 const maxCapabilities = 256;
+
+/** Says that a mapped-ram file holds only what changed since another. No QEMU knows it, and so none loads such a file. */
+export const changesCapability = 'vmferry-changes';
+const idBytes = 8;
 
 /** Decodes the body; the CONFIGURATION byte has been read. */
 export function* decodeConfiguration(window: ByteWindow): Generator<Want, Configuration> {
@@ -43,13 +48,28 @@ export function* decodeConfiguration(window: ByteWindow): Generator<Want, Config
       for (let i = 0; i < count; i++) configuration.capabilities.push(yield* takeString(window, 'a capability name'));
     } else if (name === `${prefix}uuid`) {
       const bytes = yield* takeBytes(window, 16, 'the guest UUID');
-      configuration.uuid = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+      configuration.uuid = toHex(bytes);
+    } else if (name === `${prefix}${changesCapability}`) {
+      const ids = toHex(yield* takeBytes(window, 2 * idBytes, 'the ids of the changes'));
+      configuration.changes = { base: ids.slice(0, 2 * idBytes), content: ids.slice(2 * idBytes) };
     } else {
       throw new MigrationError('bad-configuration', `unknown subsection "${name}"`, window.place(start));
     }
   }
+  requireChanges(window, configuration);
   return configuration;
 }
+
+/** Either all says that the file holds changes, or nothing does. */
+function requireChanges(window: ByteWindow, { capabilities, changes }: Configuration): void {
+  const isSaid = capabilities.includes(changesCapability);
+  if (isSaid === (changes !== undefined) && (!isSaid || capabilities.includes('mapped-ram'))) return;
+  const both = `mapped-ram, ${changesCapability} and the subsection of that name`;
+  throw bad(window, `expected all or none of a file of changes: ${both}`, 0);
+}
+
+const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+const fromHex = (hex: string) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 
 /** A subsection of the configuration begins here: 0x05, a long enough name, and the prefix. */
 function* atSubsection(window: ByteWindow): Generator<Want, boolean> {
@@ -66,7 +86,7 @@ function bad(window: ByteWindow, message: string, back: number): MigrationError 
   return new MigrationError('bad-configuration', message, window.place(window.offset - back));
 }
 
-/** Encodes the body. The uuid is 32 hex digits. */
+/** Encodes the body. The uuid is 32 hex digits, the ids of changes 16 each. */
 export function encodeConfiguration(out: ByteWriter, configuration: Configuration): void {
   out.u32(configuration.machine.length).text(configuration.machine);
   const subsection = (name: string) => out.u8(subsectionByte).string(`${prefix}${name}`).u32(1);
@@ -76,6 +96,10 @@ export function encodeConfiguration(out: ByteWriter, configuration: Configuratio
     for (const name of configuration.capabilities) out.string(name);
   }
   if (configuration.uuid !== undefined) {
-    subsection('uuid').raw(Uint8Array.from(configuration.uuid.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)));
+    subsection('uuid').raw(fromHex(configuration.uuid));
+  }
+  if (configuration.changes !== undefined) {
+    const { base, content }: ChangesIds = configuration.changes;
+    subsection(changesCapability).raw(fromHex(base)).raw(fromHex(content));
   }
 }

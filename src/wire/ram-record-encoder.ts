@@ -27,17 +27,23 @@ const maxHead = 8 + 1 + 255 + 4;
 export const maxRecord = maxHead + 65536 + 1024;
 
 /**
- * Encodes records of a batch of `block`, from `first` on, as far as they fit. Returns the first that did not; the batch's
- * count if all did. The room must not touch the payloads.
+ * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
+ * not; `end` if all did. The room must not touch the payloads.
  * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long.
  */
-export function encodePageRecords(room: RecordRoom, block: RamBlock, batch: PageBatch, first = 0): number {
+export function encodePageRecords(
+  room: RecordRoom,
+  block: RamBlock,
+  batch: PageBatch,
+  first = 0,
+  end = batch.count,
+): number {
   const { bytes, view, limit } = room;
   const { pageSize, idstr, usedLength } = block;
   if (idstr.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${idstr.length}`);
   let at = room.position;
   let i = first;
-  for (; i < batch.count; i++) {
+  for (; i < end; i++) {
     const kind = batch.kind[i] as number;
     const length = batch.length[i] as number;
     if (limit - at < maxHead + length) break;
@@ -76,6 +82,15 @@ export function encodePageRecords(room: RecordRoom, block: RamBlock, batch: Page
   room.position = at;
   return i;
 }
+
+/** Whether a record that was decoded from the main stream named its block: its size there says so. */
+export function hadName(batch: PageBatch, i: number): boolean {
+  const head = headOf[batch.kind[i] as number] ?? 0;
+  return (batch.size[i] as number) > 8 + head + (batch.length[i] as number);
+}
+
+/** By `PageKind`, the bytes between the name and the payload; of a zero page, the fill byte. */
+const headOf: readonly number[] = [0, 1, 0, 3, 4];
 
 /** By `PageKind`; nothing stands for an absent page. */
 const flagOf: readonly number[] = [0, RamFlag.zero, RamFlag.page, RamFlag.xbzrle, RamFlag.compressPage];

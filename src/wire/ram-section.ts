@@ -234,9 +234,16 @@ export function encodeMemSize(out: ByteWriter, totalBytes: number): void {
   out.u64(BigInt(totalBytes) | BigInt(RamFlag.memSize));
 }
 
-/** Writes the name and length of a block list entry. */
-export function encodeBlockEntry(out: ByteWriter, idstr: string, usedLength: number): void {
+/** Writes a block list entry, with those of the optional words that are given; a mapped-ram header may follow. */
+export function encodeBlockEntry(
+  out: ByteWriter,
+  idstr: string,
+  usedLength: number,
+  { hostPageSize, guestAddress }: Pick<RamBlock, 'hostPageSize' | 'guestAddress'> = {},
+): void {
   out.string(idstr).u64(usedLength);
+  if (hostPageSize !== undefined) out.u64(hostPageSize);
+  if (guestAddress !== undefined) out.u64(guestAddress);
 }
 
 export function encodeEos(out: ByteWriter): void {

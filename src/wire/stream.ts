@@ -7,7 +7,7 @@ import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { type ByteWindow, has, need, type Want } from './byte-window.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
-import { decodeConfiguration } from './configuration.ts';
+import { changesCapability, decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
 import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
 import { iterableBodies } from './iterable-sections.ts';
@@ -26,7 +26,7 @@ export const streamVersion = 3;
 /** The first three bytes of a recovery stream: the command RECV_BITMAP. */
 const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */
-const knownCapabilities = ['x-ignore-shared', 'mapped-ram'];
+const knownCapabilities = ['x-ignore-shared', 'mapped-ram', changesCapability];
 
 export interface StreamOptions {
   /** What the description says, where it could be read first. */
@@ -170,6 +170,10 @@ function* decodeConfigurationItem(
     if (knownCapabilities.includes(name)) continue;
     const message = `capability "${name}" is not known to change the format`;
     yield { kind: 'finding', finding: makeFinding('unknown-capability', message, window.place(offset)) };
+  }
+  if (configuration.changes !== undefined) {
+    const message = `this file holds only the pages that changed since a base (${configuration.changes.base})`;
+    yield { kind: 'finding', finding: makeFinding('changes-only', message, window.place(offset)) };
   }
   state.format.mappedRam = configuration.capabilities.includes('mapped-ram');
   state.format.ignoreShared = configuration.capabilities.includes('x-ignore-shared');

@@ -2,7 +2,18 @@
 import { createHash } from 'node:crypto';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { extractBlocks, inspect, MemoryFile, type Openable, type OpenOptions, open, verify } from '../../src/index.ts';
+import {
+  appendTo,
+  type ByteSink,
+  convertToMultifd,
+  extractBlocks,
+  inspect,
+  MemoryFile,
+  type Openable,
+  type OpenOptions,
+  open,
+  verify,
+} from '../../src/index.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
@@ -92,6 +103,21 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
   it.each(fixtures)('$name is verified while it is being fetched', async ({ name, bytes, offset }) => {
     const file = await open(new Blob([bytes.slice()]).stream(), { offset });
     expect(await inPage('verifyStream', name, { offset })).toEqual(JSON.parse(JSON.stringify(await verify(file))));
+  });
+
+  it.each(['none', 'zlib', 'zstd'] as const)('a multifd set is written as in Node (%s)', async (compression) => {
+    const fixture = fixtures.find(({ name }) => name === 'pc-plain-10.0');
+    const files = ['main', '0', '1'].map((name) => new MemoryFile(name));
+    const [main, ...sinks] = files.map((file) => appendTo(file)) as [ByteSink, ...ByteSink[]];
+    const file = await open(fixture?.bytes ?? new Uint8Array());
+    const makeScratch = () => new MemoryFile();
+    await (await convertToMultifd(file, main, sinks, { compression, makeScratch })).close();
+    const digests = files.map((each) => {
+      const bytes = new Uint8Array(each.size);
+      each.read(bytes, 0);
+      return createHash('sha256').update(bytes).digest('hex');
+    });
+    expect(await inPage('writeSet', 'pc-plain-10.0', compression)).toEqual(digests);
   });
 
   it('refuses what is no migration stream with the same error', async () => {

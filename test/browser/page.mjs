@@ -1,5 +1,5 @@
-/** Runs in the page: reads a capture with the built package and gives plain values, to be compared with Node's. */
-import { extractBlocks, inspect, MemoryFile, open, verify } from '/dist/index.js';
+/** Runs in the page: reads a capture with the built package, or writes one, and gives plain values, to be compared with Node's. */
+import { appendTo, convertToMultifd, extractBlocks, inspect, MemoryFile, open, verify } from '/dist/index.js';
 
 async function sha256(file) {
   const bytes = new Uint8Array(file.size);
@@ -37,6 +37,18 @@ async function verifyStream(name, options) {
   return verification;
 }
 
+/** Writes a multifd set of a capture, checks it, and gives the digests of its files. */
+async function writeSet(name, compression) {
+  const file = await open(await (await fetch(`/captures/${name}`)).blob());
+  const files = ['main', '0', '1'].map((each) => new MemoryFile(each));
+  const [main, ...sinks] = files.map((each) => appendTo(each));
+  const makeScratch = () => new MemoryFile();
+  const conversion = await convertToMultifd(file, main, sinks, { compression, makeScratch });
+  await conversion.check(await open(files[0], { channels: files.slice(1) }));
+  await conversion.close();
+  return Promise.all(files.map(sha256));
+}
+
 /** The name and code of the error for bytes that are no capture. */
 async function refusal(bytes) {
   try {
@@ -48,4 +60,4 @@ async function refusal(bytes) {
   }
 }
 
-globalThis.vmferryPage = { examine, verifyStream, refusal };
+globalThis.vmferryPage = { examine, verifyStream, writeSet, refusal };

@@ -79,7 +79,9 @@ type OfContainers =
   | 'no-vm-state';
 /** What is said of the dump that a file is held against: see vmstate-dump.test.ts. */
 type OfDumps = 'bad-vmstate-dump';
-type OfStreams = Exclude<FindingCode, OfContainers | OfDumps>;
+/** What is said of changes and their base: see changes.test.ts. */
+type OfChanges = 'bad-changes' | 'wrong-base';
+type OfStreams = Exclude<FindingCode, OfContainers | OfDumps | OfChanges>;
 
 /** One small stream for each thing that can be found. */
 const streams: { [code in OfStreams]: Uint8Array } = {
@@ -87,6 +89,17 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'unsupported-version': hex('5145564d 00000002 00'),
   truncated: join(none, ramStart),
   'bad-configuration': join(header, configuration('none', subsection('configuration/new', u32(1))), EOF),
+  'changes-only': join(
+    ...[
+      header,
+      configuration(
+        'none',
+        capabilities('mapped-ram', 'vmferry-changes'),
+        subsection('configuration/vmferry-changes', new Uint8Array(16)),
+      ),
+    ],
+    EOF,
+  ),
   'unknown-section-type': join(none, [9]),
   'bad-section': join(none, part(7, EOS), EOF),
   'bad-footer': join(none, bare.start(7, 'ram', 4, blockList(['ram', KIB4]), EOS), footer(8), EOF),

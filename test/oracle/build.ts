@@ -116,15 +116,26 @@ export interface PacketParts {
   length?: number;
   /** What stands behind the offsets in use. */
   stale?: number;
+  /** The packet's number. */
+  number?: number;
 }
 
 /** A multifd packet of 4 KiB pages. */
 export const packet = (parts: PacketParts): Uint8Array => {
-  const { flags = 0, allocated = 128, block = 'ram', normal = [], zero = [], payload = [], stale = 0 } = parts;
+  const {
+    flags = 0,
+    allocated = 128,
+    block = 'ram',
+    normal = [],
+    zero = [],
+    payload = [],
+    stale = 0,
+    number = 0,
+  } = parts;
   const bytes = join(payload);
   return join(
     hex('11223344 00000001'),
-    [...u32(flags), ...u32(allocated), ...u32(normal.length), ...u32(parts.length ?? bytes.length), ...u64(0)],
+    [...u32(flags), ...u32(allocated), ...u32(normal.length), ...u32(parts.length ?? bytes.length), ...u64(number)],
     [...u32(zero.length), ...u32(0)],
     new Uint8Array(24),
     block,

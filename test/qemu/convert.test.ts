@@ -11,9 +11,10 @@ import { describe, expect, test } from 'vitest';
 import { appendTo, type Inspection, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import { expectCounting } from './expect-counting.ts';
 import { partOptions } from './expect-read.ts';
-import { dirtyPage, Guest, guestPage } from './guest.ts';
-import { loadInto } from './load.ts';
+import { dirtyPage, guestPage } from './guest.ts';
+import { expectRunsOn, loadInto, withLoaded } from './load.ts';
 import { fillStripes, type Machine, startDestination, writePage } from './machine.ts';
 import { Qemu, qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';
@@ -119,39 +120,6 @@ async function expectLoads(made: Capture, file: string, loadWith: string[] = [])
   } finally {
     loaded.dispose();
   }
-}
-
-/** Loads a file and lets the guest run. */
-async function withLoaded(machine: Machine, file: string, work: (guest: Guest, qemu: Qemu) => Promise<void>) {
-  const qemu = await startDestination(machine);
-  let guest: Guest | undefined;
-  try {
-    const isMapped = file.endsWith('.mapped-ram');
-    await qemu.setCapabilities(isMapped ? ['mapped-ram'] : []);
-    await qemu.execute('migrate-incoming', { uri: isMapped ? `file:${file}` : `exec:cat '${file}'` });
-    await qemu.waitForMigration();
-    guest = await Guest.resume(qemu);
-    await work(guest, qemu);
-    expect(await qemu.execute('query-status')).toMatchObject({ running: true });
-  } finally {
-    guest?.close();
-    await qemu[Symbol.asyncDispose]();
-  }
-}
-
-/** Expects that the guest of a file goes on: its program does as it is told, and counts. */
-const expectRunsOn = (machine: Machine, file: string) =>
-  withLoaded(machine, file, async (guest) => {
-    await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');
-    await expectCounting(guest, 0);
-  });
-
-/** Expects that a guest that is dirtying counts on, from at least `from` rounds. */
-async function expectCounting(guest: Guest, from: number): Promise<void> {
-  const first = await guest.count();
-  expect(first).toBeGreaterThanOrEqual(from);
-  await sleep(50);
-  expect(await guest.stop()).toBeGreaterThan(first);
 }
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry converts, QEMU loads', () => {

@@ -1,13 +1,14 @@
 /**
  * What is expected of every capture: the built command line reads it to its last byte, finds nothing wrong with it, and
- * extracts every RAM block equal to the stopped source's.
+ * extracts every RAM block equal to the stopped source's. Encoded again, it is the same, byte for byte.
  */
 import { execFile } from 'node:child_process';
-import { createReadStream, statSync } from 'node:fs';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
 import type { Inspection } from '../../src/node.ts';
+import { expectChannelAgain, expectMappedAgain, expectStreamAgain, expectStreamsAgain } from '../encode-again.ts';
 import { runCli } from '../run-cli.ts';
 import type { Capture } from './capture.ts';
 
@@ -60,6 +61,18 @@ async function expectEqualRam(made: Capture, location: string, ignored: readonly
   }
 }
 
+/** Encodes what was read again. */
+async function expectAgain(made: Capture): Promise<void> {
+  const { file, offset, parts, multifdFiles, route, version, parameters } = made;
+  const bytes = new Uint8Array(readFileSync(file));
+  const readAll = (files: readonly string[]) => files.map((each) => new Uint8Array(readFileSync(each)));
+  const hasZeroPages = parameters['zero-page-detection'] === 'none';
+  if (route === 'mapped-ram') await expectMappedAgain(bytes, offset, hasZeroPages);
+  else if (parts === undefined) await expectStreamAgain(bytes, offset);
+  else await expectStreamsAgain({ main: bytes, resumeOf: readAll(parts.resumeOf), preempt: readAll(parts.preempt) });
+  for (const channel of readAll(multifdFiles)) expectChannelAgain(channel, version !== '7.2');
+}
+
 export async function expectRead(made: Capture, expected: Expected = {}): Promise<void> {
   const { warnings = [], ignored = [] } = expected;
   const location = made.offset === undefined ? made.file : `${made.file},offset=${made.offset}`;
@@ -88,6 +101,7 @@ export async function expectRead(made: Capture, expected: Expected = {}): Promis
   expect(verified.code).toBe(0);
 
   await expectEqualRam(made, location, ignored);
+  await expectAgain(made);
 
   if (made.offset === undefined) {
     // The same through a pipe, where nothing can be looked up at the end first.

@@ -2,9 +2,12 @@
  * Loads a file, one of QEMU's or one of ours, into a real QEMU.
  */
 import { rmSync } from 'node:fs';
+import { expect } from 'vitest';
 import type { Capture, Route } from './capture.ts';
+import { expectCounting } from './expect-counting.ts';
+import { Guest } from './guest.ts';
 import { type Machine, startDestination } from './machine.ts';
-import type { MigrationInfo } from './qemu.ts';
+import type { MigrationInfo, Qemu } from './qemu.ts';
 import { findAddresses, readTruth, type Truth } from './truth.ts';
 
 export type LoadOptions = Machine & {
@@ -48,3 +51,28 @@ export async function loadCapture(capture: Capture): Promise<Loaded> {
   const capabilities = options.capabilities?.filter((name) => name !== 'background-snapshot') ?? [];
   return loadInto({ ...options, route, capabilities, file: capture.file });
 }
+
+/** Loads a file and lets the guest run. */
+export async function withLoaded(machine: Machine, file: string, work: (guest: Guest, qemu: Qemu) => Promise<void>) {
+  const qemu = await startDestination(machine);
+  let guest: Guest | undefined;
+  try {
+    const isMapped = file.endsWith('.mapped-ram');
+    await qemu.setCapabilities(isMapped ? ['mapped-ram'] : []);
+    await qemu.execute('migrate-incoming', { uri: isMapped ? `file:${file}` : `exec:cat '${file}'` });
+    await qemu.waitForMigration();
+    guest = await Guest.resume(qemu);
+    await work(guest, qemu);
+    expect(await qemu.execute('query-status')).toMatchObject({ running: true });
+  } finally {
+    guest?.close();
+    await qemu[Symbol.asyncDispose]();
+  }
+}
+
+/** Expects that the guest of a file goes on: its program does as it is told, and counts. */
+export const expectRunsOn = (machine: Machine, file: string) =>
+  withLoaded(machine, file, async (guest) => {
+    await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');
+    await expectCounting(guest, 0);
+  });

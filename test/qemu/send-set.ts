@@ -5,10 +5,24 @@
 import { createReadStream } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { finished } from 'node:stream/promises';
+import type { ByteSink } from '../../src/node.ts';
 
 export interface SetFiles {
   main: string;
   channels: readonly string[];
+}
+
+/** Connections to a QEMU that waits, as sinks: that of the main stream first. A write is done when the system has it. */
+export async function connectSinks(listen: string, channels: number): Promise<{ sinks: ByteSink[]; end: () => void }> {
+  const sockets: Socket[] = [];
+  for (let i = 0; i <= channels; i++) sockets.push(await open(listen));
+  const sinks = sockets.map((socket) => ({
+    write: (bytes: Uint8Array) =>
+      new Promise<void>((resolve, reject) => {
+        socket.write(bytes, (error) => (error ? reject(error) : resolve()));
+      }),
+  }));
+  return { sinks, end: () => sockets.forEach((socket) => void socket.end()) };
 }
 
 /** Done when all is sent, or the receiver has hung up: what it makes of it, it says itself. */

@@ -45,9 +45,12 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
     }
   };
   let [start, sync, sentBefore] = [syncs[0]!.at, 1, 0];
+  // QEMU has whole ms, and the trace another clock: of a period that ends close to its least it cannot be told.
+  let isTimeClear = true;
   for (let i = 0; i < pages.length; ) {
     for (; syncs[sync]!.pages <= i && sync + 1 < syncs.length; sync++) {
       const { at } = syncs[sync]!;
+      if (Math.abs(at - start - period) < 3) isTimeClear = false;
       if (at - start <= period) continue;
       cache.endPeriod(records.length - sentBefore);
       [start, sentBefore] = [at, records.length];
@@ -70,7 +73,7 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
     if (isFirstRound) take(index, batch);
     else for (const sent of cache.encode(guestBlock, batch, moment)) take(index, sent);
   }
-  return { records, statistics: cache.statistics };
+  return { records, statistics: cache.statistics, isTimeClear };
 }
 
 /** The counters, under QEMU's names. */
@@ -103,10 +106,13 @@ const cases: Case[] = [
       ...{ machine: 'bare', ramMiB: 4, args: twoNodes, cacheSize: 64 << 10 },
       workload: {
         ...{ passes: 9, ballast: 24 },
-        dirty: async (guest, pass, { first }) => {
+        dirty: async (guest, pass, ours) => {
+          const { first } = ours;
           await guest.dirty({ first: first + ((pass * 16) % 64), count: 64 }, 'mixed', 1);
           const kind = pass % 3 === 0 ? 'zero-in-turn' : 'few-bytes';
           await guest.dirty({ first: first + 300, count: 40 }, kind, 1);
+          // In the last stage zero pages meet pages that have been in the cache for long.
+          if (pass === 9) await guest.dirty(ours, 'touch', 1);
         },
       },
     },
@@ -125,7 +131,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
   describe.skipIf(lacksQemu(version))('sends the same with its page cache', () => {
     test.for(cases.filter(({ telling }) => isFull || telling))('$name', async ({ options, telling }) => {
       const run = await sendWithXbzrle({ ...options, version });
-      const { records, statistics } = await sendAgain(run);
+      const { records, statistics, isTimeClear } = await sendAgain(run);
       const expected = run.pages.flatMap(({ block, page, record }) =>
         record === undefined ? [] : [{ block, page, ...record }],
       );
@@ -133,7 +139,11 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       expect(records.map(say)).toEqual(expected.map(say));
       const other = records.findIndex(({ payload }, i) => Buffer.compare(payload, expected[i]!.payload) !== 0);
       expect(other, 'a record with other bytes').toBe(-1);
-      expect(named(statistics)).toEqual(run.statistics);
+      const { 'cache-miss-rate': missRate, 'encoding-rate': encodingRate, ...counters } = named(statistics);
+      expect(run.statistics).toMatchObject(counters);
+      if (isTimeClear) {
+        expect(run.statistics).toMatchObject({ 'cache-miss-rate': missRate, 'encoding-rate': encodingRate });
+      } else console.warn('not compared: the rates, since a period ended close to 1,000 ms');
       if (!telling) return;
       const later = run.pages.filter(({ isFirstRound }) => !isFirstRound);
       const skipped = later.filter(({ record }) => record === undefined).length;

@@ -45,6 +45,25 @@ describe('configuration', () => {
     expect(decode(none)).toEqual({ configuration: { machine: 'none', capabilities: [] }, length: 8 });
   });
 
+  it('says of a file of changes what its ids are, and is refused if half of it is missing', () => {
+    const changes = { base: '0123456789abcdef', content: 'fedcba9876543210' };
+    const configuration = { machine: 'none', capabilities: ['mapped-ram', 'vmferry-changes'], changes };
+    const body = encode(configuration);
+    expect(Buffer.from(body).subarray(-16).toString('hex')).toBe('0123456789abcdeffedcba9876543210');
+    expect(decode(body)).toEqual({ configuration, length: body.length });
+    const { changes: _, ...unnamed } = configuration;
+    for (const half of [
+      unnamed,
+      { ...configuration, capabilities: ['mapped-ram'] },
+      { ...configuration, capabilities: ['vmferry-changes'] },
+    ]) {
+      expect(failure(encode(half))).toMatchObject({
+        code: 'bad-configuration',
+        message: expect.stringMatching(/all or none/),
+      });
+    }
+  });
+
   it('decodes the three subsections that QEMU writes', () => {
     const body = join(
       u32(4),

@@ -1,0 +1,95 @@
+/** `vmferry convert NEW OUT --only-changed-from BASE`: a file of what changed since BASE (docs/formats/incremental.md). */
+import { realpathSync } from 'node:fs';
+import { convertToChanges, type SavedChanges } from '../file/changes.ts';
+import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
+import { checkAgain } from './convert-check.ts';
+import type { ConvertOptions } from './convert-form.ts';
+import { checkMultifdOptions } from './convert-multifd.ts';
+import { refuseInput } from './extract.ts';
+import { formatBytes, plural, printable } from './format.ts';
+import { openInput, withFile } from './input.ts';
+import { UsageError } from './run.ts';
+
+export async function convertChanges(
+  location: string,
+  baseLocation: string,
+  output: string,
+  options: ConvertOptions,
+): Promise<void> {
+  requireFit(output, options);
+  if (location === '-' && baseLocation === '-') throw new UsageError('expected two inputs, got standard input twice');
+  await withFile('convert', location, options, async (file) => {
+    const base = await openInput(baseLocation, {});
+    try {
+      for (const input of [file, base]) refuseInput(input, output);
+      // Opened first, so that a place that cannot be written to is known before a long read.
+      const target = new OutputFile(output);
+      try {
+        const makeScratch = () => openScratch(realpathSync(options.scratch));
+        const changes = await convertToChanges(file, base, target.file, { makeScratch });
+        try {
+          if (options.verify) await checkAgain(changes, target.file);
+        } finally {
+          await changes.close();
+        }
+        await target.commit();
+        const names = { source: file.source.name, base: base.source.name, output: target.path };
+        print(names, changes, options);
+      } catch (error) {
+        await target.abandon();
+        throw error;
+      }
+    } finally {
+      await base.close();
+    }
+  });
+}
+
+/** Options of other forms. */
+const foreign = {
+  ...{ block: '--block', xml: '--xml', base: '--base', dropDescription: '--drop-description', compat: '--compat' },
+  ...{ libvirtFormat: '--libvirt-format', directIo: '--direct-io' },
+} as const;
+
+function requireFit(output: string, options: ConvertOptions): void {
+  const { to } = options;
+  if (to !== undefined && to !== 'mapped-ram') {
+    throw new UsageError(`--only-changed-from goes with --to mapped-ram, not with ${to}`);
+  }
+  for (const [key, name] of Object.entries(foreign)) {
+    if (options[key as keyof typeof foreign] === undefined) continue;
+    throw new UsageError(`--only-changed-from does not go with ${name}`);
+  }
+  checkMultifdOptions('mapped-ram', options);
+  if (output === '-' || !isReplaceable(output)) {
+    throw new UsageError('a file of changes needs random access: expected the name of a file to write');
+  }
+}
+
+function print(
+  names: { source: string; base: string; output: string },
+  { blocks, ids, length, vm }: SavedChanges,
+  { json, verify }: ConvertOptions,
+): void {
+  const sum = (what: 'pages' | 'changedPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
+  if (json === true) {
+    const facts = {
+      ...{ ...names, format: 'changes', machine: vm.configuration?.machine ?? null, length, changes: ids, blocks },
+      ...{ devices: vm.devices.length, hasDescription: vm.description !== undefined, isVerified: verify },
+    };
+    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
+    return;
+  }
+  const bytes = blocks.reduce((total, { changedPages, zeroPages, length: of, pages }) => {
+    return total + (changedPages - zeroPages) * (of / Math.max(1, pages));
+  }, 0);
+  const facts = [
+    `changes since ${printable(names.base)}`,
+    `${plural(sum('changedPages'), 'page')} of ${plural(sum('pages'), 'page').replace(/ .*/, '')}`,
+    `${plural(sum('zeroPages'), 'page')} of these became zero`,
+    `${formatBytes(bytes)} of pages`,
+    plural(vm.devices.length, 'device state'),
+    verify ? 'verified' : 'not verified',
+  ];
+  process.stdout.write(`${printable(names.output)}: ${facts.join(', ')}\n`);
+}

@@ -1,0 +1,54 @@
+/** A multifd channel that is written: what it is given leaves in that order, while the next is being made ready. */
+import type { ByteSink } from '../io/byte-source.ts';
+import type { PageEncoder } from '../io/page-codec.ts';
+
+/** What went through a channel. */
+export interface WrittenChannel {
+  /** Bytes. */
+  length: number;
+  /** Packets of all kinds. */
+  packets: number;
+}
+
+export class ChannelWriter implements WrittenChannel {
+  readonly encoder: PageEncoder | undefined;
+  length = 0;
+  packets = 0;
+  /** Bytes that it was given, uncompressed. */
+  load = 0;
+  readonly #sink: ByteSink;
+  #tail: Promise<void> = Promise.resolve();
+  #failure: { error: unknown } | undefined;
+
+  constructor(sink: ByteSink, encoder: PageEncoder | undefined) {
+    this.#sink = sink;
+    this.encoder = encoder;
+  }
+
+  /**
+   * Has bytes made when those before are written, and writes them. Done when they are, or when the channel has failed:
+   * then nothing is made any more, and {@link throwFailure} throws.
+   */
+  send(make: () => Uint8Array | Promise<Uint8Array>): Promise<void> {
+    this.#tail = this.#tail.then(async () => {
+      if (this.#failure !== undefined) return;
+      try {
+        const bytes = await make();
+        await this.#sink.write(bytes);
+        this.length += bytes.length;
+      } catch (error) {
+        this.#failure = { error };
+      }
+    });
+    return this.#tail;
+  }
+
+  /** Done when all that it was given is written, or it has failed. */
+  get settled(): Promise<void> {
+    return this.#tail;
+  }
+
+  throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}

@@ -1,0 +1,53 @@
+/** A content with the blocks of another VM: found by their names, cut off, or filled up with zeros. */
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { PageState, RamReader } from '../vm/ram-store.ts';
+
+export class FittedRam implements RamReader {
+  readonly blocks: readonly RamBlock[];
+  readonly #ram: RamReader;
+  /** By index in `blocks`: the block of the content, and how many pages both have. */
+  readonly #own: readonly { block: RamBlock | undefined; pages: number }[];
+
+  /** @throws RangeError for blocks of the same name whose pages have another size */
+  constructor(ram: RamReader, blocks: readonly RamBlock[]) {
+    this.#ram = ram;
+    this.blocks = blocks;
+    const byName = new Map(ram.blocks.map((block) => [block.idstr, block]));
+    this.#own = blocks.map((wanted) => {
+      const block = byName.get(wanted.idstr);
+      if (block !== undefined && block.pageSize !== wanted.pageSize) {
+        const sizes = `pages of ${wanted.pageSize} bytes in "${wanted.idstr}" of the base, got ${block.pageSize}`;
+        throw new RangeError(`expected ${sizes}`);
+      }
+      return { block, pages: block === undefined ? 0 : Math.min(pageCount(block), pageCount(wanted)) };
+    });
+  }
+
+  state({ index }: RamBlock, page: number): PageState | Promise<PageState> {
+    const { block, pages } = this.#ownOf(index);
+    return block === undefined || page >= pages ? 'zero' : this.#ram.state(block, page);
+  }
+
+  async read({ index, pageSize }: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    const { block, pages } = this.#ownOf(index);
+    const own = Math.max(0, Math.min(target.length, (pages - page) * pageSize));
+    if (block !== undefined && own > 0) await this.#ram.read(block, page, target.subarray(0, own));
+    target.fill(0, own);
+  }
+
+  async nextData(wanted: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
+    const { block, pages } = this.#ownOf(wanted.index);
+    const none = { first: pageCount(wanted), end: pageCount(wanted) };
+    if (block === undefined || page >= pages) return none;
+    const { first, end } = await this.#ram.nextData(block, page, limit);
+    return first >= pages ? none : { first, end: Math.min(end, pages) };
+  }
+
+  async close(): Promise<void> {
+    await this.#ram.close();
+  }
+
+  #ownOf(index: number): { block: RamBlock | undefined; pages: number } {
+    return this.#own[index] as { block: RamBlock | undefined; pages: number };
+  }
+}

@@ -1,0 +1,58 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { OutputSet } from '../../../src/io/node/output-set.ts';
+
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vmferry-set-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const at = (name: string) => join(folder, name);
+const contents = () =>
+  Object.fromEntries(
+    readdirSync(folder, { withFileTypes: true }).map((entry) => [
+      entry.name,
+      entry.isFile() ? readFileSync(at(entry.name), 'utf8') : 'a directory',
+    ]),
+  );
+const write = (set: OutputSet) => {
+  for (const { file } of [set.main, ...set.others]) file.write(new TextEncoder().encode('new'), 0);
+};
+
+describe('a set of files', () => {
+  it('appears when it is committed, in place of the old one and what that had more', async () => {
+    for (const name of ['a', 'a.0', 'a.1', 'a.2', 'b']) writeFileSync(at(name), 'old');
+    const set = new OutputSet(at('a'), [at('a.0'), at('a.1')]);
+    write(set);
+    for (const name of ['a', 'a.0', 'a.1', 'a.2']) expect(contents()[name]).toBe('old');
+    await set.commit([at('a.2')]);
+    expect(contents()).toEqual({ a: 'new', 'a.0': 'new', 'a.1': 'new', b: 'old' });
+  });
+
+  it('leaves the old one when it is abandoned', async () => {
+    for (const name of ['a', 'a.0']) writeFileSync(at(name), 'old');
+    const set = new OutputSet(at('a'), [at('a.0')]);
+    write(set);
+    await set.abandon();
+    expect(contents()).toEqual({ a: 'old', 'a.0': 'old' });
+  });
+
+  it('that stops between its names has no main file', async () => {
+    for (const name of ['a', 'a.0', 'a.1']) writeFileSync(at(name), 'old');
+    const set = new OutputSet(at('a'), [at('a.0'), at('a.1')]);
+    write(set);
+    rmSync(at('a.1'));
+    mkdirSync(at('a.1'));
+    await expect(set.commit([])).rejects.toThrow(/EISDIR|ENOTEMPTY|EEXIST/);
+    await set.abandon();
+    expect(contents()).toEqual({ 'a.0': 'new', 'a.1': 'a directory' });
+  });
+
+  it('leaves nothing where a file of it cannot be written', async () => {
+    expect(() => new OutputSet(at('a'), [at('a.0'), at('nowhere/a.1')])).toThrow(/ENOENT/);
+    await expect.poll(contents).toEqual({});
+  });
+});

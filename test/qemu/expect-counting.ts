@@ -1,0 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import type { Guest } from './guest.ts';
+
+/** Expects that a guest that is dirtying counts on, from at least `from` rounds. */
+export async function expectCounting(guest: Guest, from: number): Promise<void> {
+  const first = await guest.count();
+  expect(first).toBeGreaterThanOrEqual(from);
+  await sleep(50);
+  expect(await guest.stop()).toBeGreaterThan(first);
+}
