@@ -20,7 +20,6 @@ const leftOut = [
   'test/kernel/xbzrle-encode.test.ts',
   'test/wire/libvirt-header.test.ts',
   'test/wire/migration-error.test.ts',
-  'test/wire/ram-record-encoder.test.ts',
 ];
 
 describe.skipIf(executablePath === undefined)('in Chromium', () => {
