@@ -57,6 +57,7 @@ await diff.evaluate("document.querySelector('#map').scrollIntoView()");
 await take(diff, 'demo-diff');
 
 const phone = await open({ viewport: { width: 375, height: 800 }, colorScheme: 'light', deviceScaleFactor: 1 });
+await phone.evaluate("document.querySelector('#map').scrollIntoView()");
 await take(phone, 'demo-phone');
 
 await browser.close();

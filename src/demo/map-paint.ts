@@ -101,7 +101,7 @@ function paintNumber(
   context.textAlign = 'center';
   context.textBaseline = 'middle';
   context.fillStyle = colour(isFilled ? '--on-map' : '--text');
-  context.fillText(page.toString(16), place.x + place.width / 2, place.y + place.height / 2 + 0.5);
+  context.fillText(String(page), place.x + place.width / 2, place.y + place.height / 2 + 0.5);
 }
 
 /** Two frames, one light and one dark, so that it is seen on any colour. */
