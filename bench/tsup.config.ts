@@ -1,7 +1,14 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { main: 'bench/main.ts', worker: 'bench/worker.ts', files: 'bench/files.ts', writing: 'bench/writing.ts' },
+  entry: {
+    main: 'bench/main.ts',
+    worker: 'bench/worker.ts',
+    files: 'bench/files.ts',
+    writing: 'bench/writing.ts',
+    browser: 'bench/browser.ts',
+  },
+  external: ['esbuild', 'playwright-core'],
   outDir: 'bench/build',
   format: 'esm',
   target: 'node20',

@@ -163,6 +163,7 @@ export {
   type PairWindow,
   pagePairsArenaBytes,
 } from './file/page-pairs.ts';
+export { PagePasses } from './file/page-passes.ts';
 export type { PageRange } from './file/page-ranges.ts';
 export type { PartLists, Parts } from './file/parts.ts';
 export {
@@ -256,6 +257,7 @@ export {
 } from './io/compression.ts';
 export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
 export { MemoryFile } from './io/memory-file.ts';
+export { type OpfsScratch, openOpfsScratch, type Platform } from './io/opfs-scratch.ts';
 export {
   CodecError,
   levelsOf,
@@ -266,7 +268,9 @@ export {
   type StreamFormat,
 } from './io/page-codec.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
+export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from './io/scratch.ts';
 export { StreamSource } from './io/stream-source.ts';
+export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
 export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './vm/device-diff.ts';
 export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';

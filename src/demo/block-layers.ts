@@ -80,28 +80,42 @@ export class BlockLayers {
     const meter = new Meter(context, 'reading', usedLength);
     const looking = new Set<Promise<void>>();
     let failure: { error: unknown } | undefined;
-    for (let page = 0; page < pageCount(block) && failure === undefined; ) {
+    const pages = pageCount(block);
+    for (let page = 0; page < pages && failure === undefined; ) {
       context.signal.throwIfAborted();
-      const { first, end } = await ram.nextData(block, page, windowBytes / pageSize);
-      if (end <= first) break;
+      const { first } = await ram.nextData(block, page, 1);
+      if (first >= pages) break;
+      // Runs may be as short as a page: what is between them is read with them, in one go.
+      const count = Math.min(windowBytes / pageSize, pages - first);
       const window = await lookers.take();
-      const length = (end - first) * pageSize;
-      await ram.read(block, first, window.bytes.subarray(0, length));
+      const length = count * pageSize;
+      try {
+        await ram.read(block, first, window.bytes.subarray(0, length));
+      } catch (error) {
+        window.free();
+        throw error;
+      }
       const work = window
         .measure(length, pageSize)
         .then((values) => {
-          for (let i = 0; i < values.length; i++) this.#entropy.set(first + i, values[i] as number);
-          meter.reach(end * pageSize);
+          for (let i = 0; i < count; i++)
+            if (this.#hasData(first + i)) this.#entropy.set(first + i, values[i] as number);
+          meter.reach((first + count) * pageSize);
         })
         .catch((error) => {
           failure = { error };
         })
         .finally(() => looking.delete(work));
       looking.add(work);
-      page = end;
+      page = first + count;
     }
     await Promise.all(looking);
     if (failure !== undefined) throw failure.error;
+  }
+
+  #hasData(page: number): boolean {
+    const state = this.states.get(page);
+    return state !== PageKind.absent && state !== PageKind.zero && state !== discardedState;
   }
 
   /** Begins the differences to another file anew. */

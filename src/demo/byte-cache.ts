@@ -40,11 +40,6 @@ export class ByteCache {
     if (kind === 'idle' || kind === 'done') void this.#readOn();
   }
 
-  /** Tries again what failed. */
-  retry(): void {
-    void this.#readOn();
-  }
-
   end(): void {
     this.#wanted = { offset: 0, length: 0 };
     this.reading.cancel();

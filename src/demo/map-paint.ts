@@ -45,6 +45,9 @@ function rectangleOf({ layout, firstRow }: MapPicture, page: number): Rectangle 
   return { x, y, width: layout.cellWidth - gap, height: layout.cellHeight - gap };
 }
 
+/** Steps of the scale from which on `--on-map` is what can be read on them, and below it `--text`. */
+const strongStep = 4;
+
 /** Returns whether the cell is of a colour that text on it must stand out from. */
 function paintCell(context: Context, picture: MapPicture, cell: number, place: Rectangle): boolean {
   const { layer, cells, most, colour } = picture;
@@ -54,7 +57,7 @@ function paintCell(context: Context, picture: MapPicture, cell: number, place: R
     const step = value === unknownValue ? undefined : stepOf(layer, value, most);
     context.fillStyle = colour(step === undefined ? '--map-unknown' : `--scale-${step}`);
     context.fillRect(x, y, width, height);
-    return step !== undefined;
+    return step !== undefined && step >= strongStep;
   }
   const classes = layerClasses[layer] ?? [];
   const counts = cells.counts.subarray(cell * cells.classes, (cell + 1) * cells.classes);

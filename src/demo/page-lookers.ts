@@ -14,6 +14,8 @@ export interface PageWindow {
   readonly bytes: Uint8Array;
   /** The entropy of each of its first `length / pageSize` pages, as in the layer; the window is free again. */
   measure(length: number, pageSize: number): Promise<Uint8Array>;
+  /** It is not needed after all. */
+  free(): void;
 }
 
 export interface PageLookers {
@@ -72,6 +74,7 @@ class Alone implements PageLookers {
         this.#free.give(bytes);
         return values;
       },
+      free: () => this.#free.give(bytes),
     };
   }
 }
@@ -109,6 +112,7 @@ class Helpers implements PageLookers {
           this.#free.give(window);
         }
       },
+      free: () => this.#free.give(window),
     };
   }
 

@@ -8,7 +8,7 @@ import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 
 const pageSize = 4096;
-const configuration = { machine: 'none', capabilities: [] };
+export const configuration = { machine: 'none', capabilities: [] };
 
 /** A page whose bytes say which page it is. */
 export function pageOf(page: number): Uint8Array {
@@ -19,7 +19,7 @@ export function pageOf(page: number): Uint8Array {
 }
 
 /** One block of which some pages have data. */
-class SparseRam implements RamReader {
+export class SparseRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #hasData: (page: number) => boolean;
   readonly #content: (page: number) => Uint8Array;

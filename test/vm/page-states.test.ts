@@ -67,6 +67,10 @@ describe('page states that were filled', () => {
           states.set(page, 1);
           plain[page] = 1;
         }
+        const pieces = [...states.pieces(first, pages)].flatMap((piece) =>
+          piece.states === undefined ? new Array(piece.end - piece.first).fill(piece.state) : [...piece.states],
+        );
+        expect(pieces).toEqual([...plain.subarray(first)]);
         for (const page of [0, first, end - 1, end, ...before, ...after]) {
           if (page >= 0 && page < pages) expect(states.get(page)).toBe(plain[page]);
         }

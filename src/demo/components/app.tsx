@@ -1,4 +1,5 @@
 /** The page: its head, what it is about at the moment, and its foot. */
+import { useEffect, useRef } from 'preact/hooks';
 import { announcement } from '../announce.ts';
 import { phase } from '../session.ts';
 import { FailureView } from './failure-view.tsx';
@@ -8,10 +9,18 @@ import { Opening } from './opening.tsx';
 import { PageFoot, PageHead } from './page-frame.tsx';
 
 export function App() {
+  const main = useRef<HTMLElement>(null);
+  const { kind } = phase.value;
+  const shown = useRef(kind);
+  // What had the focus is gone with what was there before.
+  useEffect(() => {
+    if (shown.current !== kind) main.current?.focus({ preventScroll: true });
+    shown.current = kind;
+  }, [kind]);
   return (
     <>
       <PageHead />
-      <main id="main" tabIndex={-1}>
+      <main id="main" ref={main} tabIndex={-1}>
         <Content />
       </main>
       <PageFoot />

@@ -31,8 +31,8 @@ export function DiffPanel() {
       {state.kind === 'idle' || state.kind === 'failed' ? (
         <>
           <p>
-            Give an earlier file of this machine, of any form, to see which pages and which fields of devices changed
-            since.
+            Give an earlier file of this machine, of any form, or drop it here, to see which pages and which fields of
+            devices changed since.
           </p>
           <div class="row">
             <FileButton

@@ -1,12 +1,12 @@
-/** Where files are dropped or chosen. A file may be dropped anywhere on the page. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+/** Where files are dropped or chosen. A file may be dropped anywhere on the page (drops.ts). */
+import { useRef } from 'preact/hooks';
+import { isFileOver } from '../drops.ts';
 import { openInput } from '../session.ts';
 
 export function FileDrop() {
   const input = useRef<HTMLInputElement>(null);
-  const isOver = useFilesOverPage((files) => void openInput({ files }));
   return (
-    <section class={`panel file-drop${isOver ? ' is-over' : ''}`}>
+    <section class={`panel file-drop${isFileOver.value ? ' is-over' : ''}`}>
       <h2>Drop a migration file here</h2>
       <p>or choose it. It is not uploaded: the page reads it in this browser.</p>
       <input
@@ -53,34 +53,4 @@ function take(input: HTMLInputElement, onFiles: (files: File[]) => void): void {
   // So that the same file can be chosen again.
   input.value = '';
   if (files.length > 0) onFiles(files);
-}
-
-/** Takes files that are dropped anywhere; whether some are being dragged over the page. */
-export function useFilesOverPage(onFiles: (files: File[]) => void): boolean {
-  const [isOver, setOver] = useState(false);
-  useEffect(() => {
-    const over = (event: DragEvent) => {
-      if (event.dataTransfer?.types.includes('Files') !== true) return;
-      event.preventDefault();
-      setOver(true);
-    };
-    const leave = (event: DragEvent) => {
-      if (event.relatedTarget === null) setOver(false);
-    };
-    const drop = (event: DragEvent) => {
-      event.preventDefault();
-      setOver(false);
-      const files = [...(event.dataTransfer?.files ?? [])];
-      if (files.length > 0) onFiles(files);
-    };
-    document.addEventListener('dragover', over);
-    document.addEventListener('dragleave', leave);
-    document.addEventListener('drop', drop);
-    return () => {
-      document.removeEventListener('dragover', over);
-      document.removeEventListener('dragleave', leave);
-      document.removeEventListener('drop', drop);
-    };
-  });
-  return isOver;
 }
