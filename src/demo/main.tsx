@@ -5,3 +5,5 @@ import { acceptDrops } from './drops.ts';
 
 render(<App />, document.getElementById('page') as HTMLElement);
 acceptDrops();
+// For who measures.
+performance.mark('vmferry-ready');
