@@ -1,21 +1,23 @@
 import { defineConfig } from 'vitest/config';
 import { wasmBytes } from './scripts/wasm-bytes.ts';
 
-const project = (name: string, include: string[], testTimeout: number) => ({
+/** Groups run one after the other, each with so many workers. */
+const project = (name: string, include: string[], testTimeout: number, groupOrder: number, maxWorkers: number) => ({
   plugins: [wasmBytes()],
-  test: { name, include, testTimeout, hookTimeout: testTimeout },
+  test: { name, include, testTimeout, hookTimeout: testTimeout, sequence: { groupOrder }, maxWorkers },
 });
 
 export default defineConfig({
   test: {
     projects: [
       // test/ mirrors src/; everything here runs without QEMU.
-      project('unit', ['test/{kernel,oracle,vm,wire,io,file,demo}/**/*.test.ts'], 120_000),
+      project('unit', ['test/{kernel,oracle,vm,wire,io,file,demo}/**/*.test.ts'], 120_000, 1, 2),
       // The built package and command line, on the fixtures that ship with the repo.
-      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 300_000),
-      // The built package in real Chromium.
-      project('browser', ['test/browser/**/*.test.ts'], 120_000),
-      project('qemu', ['test/qemu/**/*.test.ts'], 300_000),
+      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 300_000, 1, 2),
+      // The built package and the page in real Chromium.
+      project('browser', ['test/browser/**/*.test.ts'], 120_000, 2, 1),
+      // One QEMU pair at a time: guests have to keep up with the passes of their migration.
+      project('qemu', ['test/qemu/**/*.test.ts'], 300_000, 3, 1),
     ],
   },
 });

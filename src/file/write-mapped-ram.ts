@@ -35,8 +35,8 @@ const batchPages = 1024;
  * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
  * await writeMappedRam({ configuration: { machine: 'none', capabilities: [] }, ram }, file);
  *
- * @throws RangeError for a VM without a configuration, which says that the file is one, or with blocks whose content it
- *   does not have.
+ * @throws RangeError for a VM without a configuration, which says that the file is one, with blocks whose content it does
+ *   not have, or with an empty block as the last.
  */
 export async function writeMappedRam(
   vm: WritableVm,
@@ -47,6 +47,10 @@ export async function writeMappedRam(
   if (configuration === undefined) throw new RangeError('expected a VM with a configuration, got one without');
   const [left] = ignored;
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
+  const last = ram.blocks.at(-1);
+  if (last?.usedLength === 0) {
+    throw new RangeError(`expected a list of RAM blocks that does not end with an empty one ("${last.idstr}")`);
+  }
   const kernel = await loadKernel({ arenaBytes: (64 << 10) + replayArenaBytes + stagingArenaBytes(batchPages) });
   const staging = new Staging(kernel, batchPages, { source: file.name, coordinate: 'file' });
   const store = new MappedRamStore(file, staging, { offset, configuration });

@@ -23,18 +23,22 @@ const guests = fc.constantFrom(1024, 4096, 16384).chain((pageSize) =>
   fc.record({
     pageSize: fc.constant(pageSize),
     offset: fc.constantFrom(0, 1, 12345),
-    blocks: fc.uniqueArray(
-      fc.record({
-        idstr: fc.oneof(fc.constant('pc.ram'), fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' })),
-        pages: fc.array(fc.constantFrom(0, 0, 1, 2, 255), { minLength: 1, maxLength: 150 }),
-      }),
-      { minLength: 1, maxLength: 3, selector: ({ idstr }) => idstr },
-    ),
+    blocks: fc
+      .uniqueArray(
+        fc.record({
+          idstr: fc.oneof(fc.constant('pc.ram'), fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' })),
+          pages: fc.array(fc.constantFrom(0, 0, 1, 2, 255), { maxLength: 150 }),
+        }),
+        { minLength: 1, maxLength: 3, selector: ({ idstr }) => idstr },
+      )
+      .filter((blocks) => blocks.at(-1)?.pages.length !== 0),
   }),
 );
 
 const imageOf = (pages: readonly number[], pageSize: number) =>
   Uint8Array.from({ length: pages.length * pageSize }, (_, i) => pages[Math.floor(i / pageSize)] as number);
+
+const ramOf = (bytes: number) => new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', new Uint8Array(bytes)) }]);
 
 describe('a mapped-ram file written from a VM', () => {
   it('has the same blocks, pages and devices for two readers, and holes for what is zero', async () => {
@@ -91,8 +95,9 @@ describe('a mapped-ram file written from a VM', () => {
       { ignored: [{ index: 0, idstr: 'ram', usedLength: 4096, pageSize: 4096 }] },
       /content of RAM block "ram", which was left out/,
     ],
+    ['an empty block as the last', { ram: ramOf(0) }, /does not end with an empty one \("ram"\)/],
   ])('is refused for %s', async (_, change, message) => {
-    const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', new Uint8Array(4096)) }]);
+    const ram = ramOf(4096);
     const vm = { configuration: machine, ram, ...change };
     await expect(writeMappedRam(vm, new MemoryFile())).rejects.toThrow(message);
   });
