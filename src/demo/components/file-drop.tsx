@@ -4,30 +4,24 @@ import { isFileOver } from '../drops.ts';
 import { openInput } from '../session.ts';
 
 export function FileDrop() {
-  const input = useRef<HTMLInputElement>(null);
   return (
     <section class={`panel file-drop${isFileOver.value ? ' is-over' : ''}`}>
       <h2>Drop a migration file here</h2>
       <p>or choose it. It is not uploaded: the page reads it in this browser.</p>
-      <input
-        ref={input}
-        type="file"
-        multiple
-        class="visually-hidden"
-        tabIndex={-1}
-        aria-label="Migration files"
-        data-test="files"
-        onChange={({ currentTarget }) => take(currentTarget, (files) => void openInput({ files }))}
-      />
-      <button type="button" class="primary" onClick={() => input.current?.click()}>
-        Choose files…
-      </button>
+      <FileButton label="Choose files…" test="files" isPrimary onFiles={(files) => void openInput({ files })} />
     </section>
   );
 }
 
+interface Props {
+  label: string;
+  test: string;
+  isPrimary?: boolean;
+  onFiles(files: File[]): void;
+}
+
 /** A button that asks for files. */
-export function FileButton(props: { label: string; onFiles(files: File[]): void; test: string }) {
+export function FileButton({ label, test, isPrimary = false, onFiles }: Props) {
   const input = useRef<HTMLInputElement>(null);
   return (
     <>
@@ -37,12 +31,12 @@ export function FileButton(props: { label: string; onFiles(files: File[]): void;
         multiple
         class="visually-hidden"
         tabIndex={-1}
-        aria-label={props.label}
-        data-test={props.test}
-        onChange={({ currentTarget }) => take(currentTarget, props.onFiles)}
+        aria-label={label}
+        data-test={test}
+        onChange={({ currentTarget }) => take(currentTarget, onFiles)}
       />
-      <button type="button" onClick={() => input.current?.click()}>
-        {props.label}
+      <button type="button" class={isPrimary ? 'primary' : ''} onClick={() => input.current?.click()}>
+        {label}
       </button>
     </>
   );

@@ -106,22 +106,11 @@ function BlockTable() {
         <caption class="visually-hidden">RAM blocks: pages by what they are in the end</caption>
         <thead>
           <tr>
-            <th scope="col">Block</th>
-            <th scope="col" class="number">
-              Size
-            </th>
-            <th scope="col" class="number">
-              Zero
-            </th>
-            <th scope="col" class="number">
-              Data
-            </th>
-            <th scope="col" class="number">
-              XBZRLE
-            </th>
-            <th scope="col" class="number">
-              Absent
-            </th>
+            {['Block', 'Size', 'Zero', 'Data', 'XBZRLE', 'Absent'].map((name, i) => (
+              <th key={name} scope="col" class={i === 0 ? '' : 'number'}>
+                {name}
+              </th>
+            ))}
             <th scope="col" class="bar-column">
               <span class="visually-hidden">Shares</span>
             </th>
