@@ -20,7 +20,7 @@ export function acceptDrops(): void {
     const files = [...(event.dataTransfer?.files ?? [])];
     if (files.length === 0) return;
     const isToCompare = event.target instanceof Element && event.target.closest('#differences') !== null;
-    if (isToCompare && phase.value.kind === 'open') void phase.value.machine.compare({ files });
+    if (isToCompare && phase.value.kind === 'open') void phase.value.machine.compare(async () => ({ files }));
     else void openInput({ files });
   });
 }

@@ -47,10 +47,10 @@ export class Machine {
   }
 
   /** Opens a second file, the earlier one, and finds what differs. */
-  async compare(input: FileInput): Promise<void> {
+  async compare(find: () => Promise<FileInput>): Promise<void> {
     this.#dropBase();
     await this.comparison.run(async (options) => {
-      const base = await this.viewer.open(input, options);
+      const base = await this.viewer.open(await find(), options);
       this.#base = base;
       const diff = await this.viewer.diff({ base: base.id, file: this.file.id }, options);
       this.map.base.value = base;

@@ -2,10 +2,15 @@
 import earlierUrl from '../../test/fixtures/pc-plain-10.0.bin?url';
 import laterUrl from '../../test/fixtures/pc-xbzrle-10.0.bin?url';
 import type { FileInput } from './protocol.ts';
-import { openInput } from './session.ts';
+import { openInput, phase } from './session.ts';
+import { failureOf } from './task.ts';
 
 export async function openSample(): Promise<void> {
-  await openInput(await fetchFile(laterUrl), () => fetchFile(earlierUrl));
+  try {
+    await openInput(await fetchFile(laterUrl), () => fetchFile(earlierUrl));
+  } catch (error) {
+    phase.value = { kind: 'failed', name: 'the sample', input: { url: laterUrl }, failure: failureOf(error) };
+  }
 }
 
 /** They are small, and so fetched whole: that works with a web server of any kind. */

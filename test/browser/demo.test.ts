@@ -143,6 +143,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   it.each(['without', 'with'])('reads, searches, compares and converts %s cross-origin isolation', async (how) => {
     const page = await show(how === 'with' ? isolated : plain);
     expect(await page.evaluate('crossOriginIsolated')).toBe(how === 'with');
+    const means = how === 'with' ? /\d helpers? on shared memory/ : /no shared memory/;
+    await expect.poll(() => part(page, 'means').textContent()).toMatch(means);
     await openFiles(page, sample);
 
     const bytes = 'fa fc 31 c0';
@@ -158,7 +160,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect((await page.locator('mark.marked').allTextContents()).join(' ')).toContain('fa fc 31 c0');
 
     await part(page, 'map-layer').selectOption('entropy');
-    await page.locator('#map .progress-line').waitFor({ state: 'detached' });
+    await expect.poll(() => part(page, 'cursor').textContent()).toMatch(/page 8 .* [1-7]\.\d\d bits per byte/);
     await part(page, 'device-search').fill('base_rtc');
     await part(page, 'device-matches').getByRole('button', { name: 'base_rtc' }).click();
     const chosen = page.locator('[role=treeitem][aria-selected=true]');

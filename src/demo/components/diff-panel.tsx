@@ -38,14 +38,10 @@ export function DiffPanel() {
             <FileButton
               label="Compare with a file…"
               test="earlier"
-              onFiles={(files) => void machine.compare({ files })}
+              onFiles={(files) => void machine.compare(async () => ({ files }))}
             />
             {earlier === undefined ? null : (
-              <button
-                type="button"
-                class="primary"
-                onClick={() => void earlier().then((input) => machine.compare(input))}
-              >
+              <button type="button" class="primary" onClick={() => void machine.compare(earlier)}>
                 Compare with the earlier sample
               </button>
             )}

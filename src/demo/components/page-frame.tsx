@@ -1,5 +1,9 @@
 /** What is above and below: the name, the theme, and what is promised. */
+import { useEffect, useState } from 'preact/hooks';
+import { formatBytes, plural } from '../../words/format.ts';
 import icon from '../icon.svg?url';
+import type { WhatWorks } from '../protocol.ts';
+import { viewer } from '../session.ts';
 import { theme, toggleTheme } from '../theme.ts';
 
 export function PageHead() {
@@ -19,6 +23,22 @@ export function PageHead() {
   );
 }
 
+/** What this browser gives: for who wonders why something is slow. */
+function Means() {
+  const [means, setMeans] = useState<WhatWorks | undefined>();
+  useEffect(() => void viewer.about().then(setMeans, () => {}), []);
+  if (means === undefined) return null;
+  const { kernel, helpers, scratch, memoryLimit } = means;
+  const shared = helpers === 0 ? 'no shared memory' : `${plural(helpers, 'helper')} on shared memory`;
+  const aside = scratch === 'disk' ? 'private storage' : `memory, at most ${formatBytes(memoryLimit)}`;
+  return (
+    <p data-test="means">
+      In this browser: {kernel === 'simd' ? 'kernels with SIMD' : 'kernels without SIMD'}, {shared}; set aside is in{' '}
+      {aside}.
+    </p>
+  );
+}
+
 export function PageFoot() {
   return (
     <footer class="page-foot">
@@ -30,6 +50,7 @@ export function PageFoot() {
         vmferry reads QEMU migration files. It is MIT licensed; so is{' '}
         <a href="./third-party.txt">what it is built with</a>, or similarly.
       </p>
+      <Means />
     </footer>
   );
 }
