@@ -11,6 +11,26 @@ const licenses = () => ({
   },
 });
 
+/** The same page once more, as remote.html, with a policy by which it may fetch from any server (src/demo/remote.ts). */
+const remotePage = () => ({
+  name: 'remote-page',
+  enforce: 'post' as const,
+  generateBundle(
+    this: { emitFile(file: { type: 'asset'; fileName: string; source: string }): void },
+    _options: unknown,
+    bundle: Record<string, { type: string; source?: unknown }>,
+  ) {
+    const page = String(bundle['index.html']?.source);
+    const source = page
+      .replace("connect-src 'self'", "connect-src 'self' http: https:")
+      .replace('<html lang="en"', '<html lang="en" data-page="remote"');
+    if (source.length !== page.length + ' http: https:'.length + ' data-page="remote"'.length) {
+      throw new Error('expected a policy and a root in index.html');
+    }
+    this.emitFile({ type: 'asset', fileName: 'remote.html', source });
+  },
+});
+
 /** The page writes nothing compressed: what would do that stays out of it. */
 const noEncoders = () => ({
   name: 'no-encoders',
@@ -32,7 +52,7 @@ export default defineConfig({
   root: 'src/demo',
   base: './',
   resolve: { alias },
-  plugins: [wasmBytes(), licenses()],
+  plugins: [wasmBytes(), licenses(), remotePage()],
   worker: { format: 'es', plugins: () => [wasmBytes(), noEncoders()] },
   build: {
     outDir: '../../dist-demo',

@@ -2,8 +2,12 @@
 import { render } from 'preact';
 import { App } from './components/app.tsx';
 import { acceptDrops } from './drops.ts';
+import { wantedUrl } from './remote.ts';
+import { openInput } from './session.ts';
 
 render(<App />, document.getElementById('page') as HTMLElement);
 acceptDrops();
+const url = wantedUrl();
+if (url !== undefined) void openInput({ url });
 // For who measures.
 performance.mark('vmferry-ready');

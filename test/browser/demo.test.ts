@@ -304,6 +304,32 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(await page.locator('h2').textContent()).toBe('guest.migration');
   });
 
+  it('opens a URL of another server on the page that may ask it', async () => {
+    const files = new Map([['other.migration', readFileSync(sample)]]);
+    const other = await serveFolder(folder, { files, allowsOthers: true });
+    try {
+      const page = await show(plain);
+      await page.getByLabel('URL').fill(`${other.page}files/other.migration`);
+      await press(page, 'Open');
+      await part(page, 'elsewhere').getByRole('link').click();
+      await page.locator('.verdict.is-ok').waitFor();
+      expect(new URL(page.url()).pathname).toBe('/some/where/remote.html');
+      expect(await page.locator('h2').textContent()).toBe('other.migration');
+      expect(other.requests.some(({ range }) => range !== undefined)).toBe(true);
+      expect(await page.locator('footer').textContent()).toContain('may fetch from other servers');
+      const asked = strangers.filter((url) => url.startsWith(other.page));
+      expect(asked.length).toBeGreaterThan(0);
+      strangers.splice(0, strangers.length, ...strangers.filter((url) => !asked.includes(url)));
+      // What the first page was not allowed to do, the browser says there.
+      const refused = complaints.filter(
+        (text) => text.includes('Content Security Policy') || text.includes(other.page),
+      );
+      complaints.splice(0, complaints.length, ...complaints.filter((text) => !refused.includes(text)));
+    } finally {
+      await other.close();
+    }
+  });
+
   it('opens a file of 2 GiB, and goes to its last page', async () => {
     const path = join(scratch, 'sparse.mapped-ram');
     await writeSparse(path);
@@ -329,7 +355,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await press(page, 'Cancel');
     await page.getByLabel('URL').fill('http://elsewhere.invalid/guest.migration');
     await press(page, 'Open');
-    expect(await part(page, 'failure').textContent()).toContain('only from the server that it came from');
+    await part(page, 'failure').waitFor();
+    expect(await part(page, 'elsewhere').textContent()).toContain('only from the server that it came from');
     complaints.splice(0, complaints.length, ...complaints.filter((text) => !text.includes('elsewhere.invalid')));
     strangers.splice(0, strangers.length, ...strangers.filter((url) => !url.includes('elsewhere.invalid')));
   });

@@ -22,16 +22,28 @@ export interface FolderServer {
   close(): Promise<void>;
 }
 
+export interface FolderOptions {
+  isIsolated?: boolean;
+  /** Files may be read by pages of other servers. */
+  allowsOthers?: boolean;
+  files?: ReadonlyMap<string, Uint8Array>;
+}
+
 /** `files`: by the name under `files/` beside the page, where `never` is never answered. */
 export async function serveFolder(
   folder: string,
-  { isIsolated = false, files = new Map() }: { isIsolated?: boolean; files?: ReadonlyMap<string, Uint8Array> } = {},
+  { isIsolated = false, allowsOthers = false, files = new Map() }: FolderOptions = {},
 ): Promise<FolderServer> {
   const prefix = '/some/where/';
   const requests: FolderServer['requests'] = [];
   const answer = (request: IncomingMessage, response: ServerResponse) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
     requests.push({ path, range: request.headers.range });
+    // Before a range is asked for across origins.
+    if (request.method === 'OPTIONS' && allowsOthers) {
+      const allowed = { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' };
+      return response.writeHead(204, allowed).end();
+    }
     const inside = path.startsWith(prefix) ? normalize(path.slice(prefix.length) || 'index.html') : '..';
     // For what takes too long.
     if (inside === 'files/never') return;
@@ -41,6 +53,9 @@ export async function serveFolder(
     if (body === undefined) return response.writeHead(404).end();
     const headers = {
       'content-type': types[extname(file)] ?? 'application/octet-stream',
+      ...(given !== undefined && allowsOthers
+        ? { 'access-control-allow-origin': '*', 'access-control-expose-headers': 'content-range' }
+        : {}),
       ...(isIsolated ? isolation : {}),
     };
     const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];

@@ -6,7 +6,7 @@ import type { Failure } from '../protocol.ts';
 /** What to do about failures that are not the file's. */
 const remedies: Partial<Record<Failure['kind'], string>> = {
   network:
-    'This page may fetch only from the server that it came from, so that nothing can leave it. Put the file beside the page, or download it and drop it here.',
+    'The server must be there and allow this page to read from it (CORS). Or download the file and drop it here.',
   'no-room': "The browser's private storage is full or too small. Free some disk space, or use the command line.",
   unreadable: 'The file may have been changed or removed since it was chosen: choose it again.',
   internal: 'This is a fault of the page, not of the file. Reload it; the command line may still read the file.',

@@ -1,6 +1,7 @@
 /** A file could not be opened. Of a qcow2 image without a snapshot's name: which there are. */
 import { formatBytes, printable } from '../../words/format.ts';
 import type { Failure, FileInput } from '../protocol.ts';
+import { isOutOfReach, remotePageFor } from '../remote.ts';
 import { leave, openInput } from '../session.ts';
 import { FailureNote } from './failure-note.tsx';
 import { OffsetForm } from './offset-form.tsx';
@@ -32,11 +33,23 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
           ))}
         </ul>
       )}
+      {'url' in input && isOutOfReach(input.url) ? <OnAnotherServer url={input.url} /> : null}
       {failure.code === 'not-a-migration-stream' ? <BeginElsewhere input={input} /> : null}
       <button type="button" onClick={leave}>
         Open another file
       </button>
     </section>
+  );
+}
+
+/** For a URL that this page may not ask. */
+function OnAnotherServer({ url }: { url: string }) {
+  return (
+    <p data-test="elsewhere">
+      This page may fetch only from the server that it came from, so that nothing can leave it.{' '}
+      <a href={remotePageFor(url)}>Open it on the page that may ask other servers</a>: the same page, which sends
+      requests for the file, and nothing else.
+    </p>
   );
 }
 

@@ -1,5 +1,6 @@
 /** Nothing is open: how to open something. */
 import { useState } from 'preact/hooks';
+import { isRemotePage } from '../remote.ts';
 import { openSample } from '../sample.ts';
 import { openInput } from '../session.ts';
 import { FileDrop } from './file-drop.tsx';
@@ -53,7 +54,7 @@ function UrlForm() {
   };
   return (
     <section class="panel">
-      <h2>From this server</h2>
+      <h2>{isRemotePage ? 'From a server' : 'From this server'}</h2>
       <form onSubmit={open} class="row">
         <label>
           <span>URL</span>
@@ -69,7 +70,10 @@ function UrlForm() {
         </label>
         <button type="submit">Open</button>
       </form>
-      <p class="note">Only what is looked at is fetched, if the server answers range requests.</p>
+      <p class="note">
+        Only what is looked at is fetched, if the server answers range requests.
+        {isRemotePage ? ' Another server must allow this page to read from it (CORS).' : ''}
+      </p>
     </section>
   );
 }

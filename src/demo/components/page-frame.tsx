@@ -3,6 +3,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { formatBytes, plural } from '../../words/format.ts';
 import icon from '../icon.svg?url';
 import type { WhatWorks } from '../protocol.ts';
+import { isRemotePage } from '../remote.ts';
 import { viewer } from '../session.ts';
 import { theme, toggleTheme } from '../theme.ts';
 
@@ -42,10 +43,17 @@ function Means() {
 export function PageFoot() {
   return (
     <footer class="page-foot">
-      <p>
-        Nothing leaves this browser: files are read where they are, and this page may talk to no other server than the
-        one that it came from.
-      </p>
+      {isRemotePage ? (
+        <p>
+          Files are read where they are, and nothing of them is sent. This page may fetch from other servers, so that it
+          can open a URL; <a href="./index.html">the other one</a> may not.
+        </p>
+      ) : (
+        <p>
+          Nothing leaves this browser: files are read where they are, and this page may talk to no other server than the
+          one that it came from.
+        </p>
+      )}
       <p>
         vmferry reads QEMU migration files. It is MIT licensed; so is{' '}
         <a href="./third-party.txt">what it is built with</a>, or similarly.
