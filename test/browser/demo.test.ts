@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import type { AxeResults } from 'axe-core';
@@ -52,7 +52,12 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     rmSync(scratch, { recursive: true, force: true });
   });
 
-  async function show({ page: address }: FolderServer, options: BrowserContextOptions = {}): Promise<Page> {
+  /** `saving`: by downloads, or to a file that stands for the one that the reader would choose in the browser's dialog. */
+  async function show(
+    { page: address }: FolderServer,
+    options: BrowserContextOptions = {},
+    saving: 'download' | 'choose' = 'download',
+  ): Promise<Page> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
     pages.push(page);
@@ -64,8 +69,13 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       const { protocol, origin } = new URL(request.url());
       if (protocol !== 'blob:' && origin !== new URL(address).origin) strangers.push(request.url());
     });
-    // A dialog of the browser's is out of reach here: then the page makes downloads.
-    await page.addInitScript('delete globalThis.showSaveFilePicker');
+    // A dialog of the browser's is out of reach here.
+    await page.addInitScript(
+      saving === 'download'
+        ? 'delete globalThis.showSaveFilePicker'
+        : `globalThis.showSaveFilePicker = async () =>
+             (await navigator.storage.getDirectory()).getFileHandle('chosen', { create: true })`,
+    );
     await page.goto(address);
     return page;
   }
@@ -245,6 +255,51 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await press(page, 'Open another');
     await openFiles(page, fixturePath('pc-mapped-ram-multifd-10.0.bin.gz'));
     expect(await part(page, 'facts').textContent()).toContain('mapped-ram');
+  });
+
+  /** Drops a file onto the first element that a selector finds. */
+  async function drop(page: Page, path: string, selector: string): Promise<void> {
+    const bytes = readFileSync(path).toString('base64');
+    const given = await page.evaluateHandle(
+      ([text, name]) => {
+        const transfer = new DataTransfer();
+        const content = Uint8Array.from(atob(text as string), (character) => character.charCodeAt(0));
+        transfer.items.add(new File([content], name as string));
+        return transfer;
+      },
+      [bytes, basename(path)],
+    );
+    await page.locator(selector).first().dispatchEvent('drop', { dataTransfer: given });
+  }
+
+  it('opens a file that is dropped, and compares one that is dropped on the differences', async () => {
+    const page = await show(plain);
+    await drop(page, sample, 'main');
+    await page.locator('.verdict.is-ok').waitFor();
+    expect(await page.locator('h2').first().textContent()).toBe('pc-xbzrle-10.0.bin');
+    await drop(page, earlier, '#differences');
+    await part(page, 'diff').waitFor();
+    expect(await part(page, 'diff').textContent()).toContain('not the same');
+    // Elsewhere it takes the place of what is open.
+    await drop(page, earlier, '#summary, main');
+    await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-plain-10.0.bin');
+  });
+
+  it('writes to where the reader says, if the browser asks for a place', async () => {
+    const page = await show(plain, {}, 'choose');
+    await openSample(page);
+    await part(page, 'export').locator('summary').click();
+    await part(page, 'export')
+      .getByRole('button', { name: /mapped-ram/ })
+      .click();
+    await part(page, 'saved').waitFor();
+    expect(await part(page, 'saved').textContent()).toContain('read back and verified');
+    const read = `navigator.storage.getDirectory().then((root) => root.getFileHandle('chosen'))
+      .then((handle) => handle.getFile()).then((file) => file.arrayBuffer())
+      .then((buffer) => Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join('')).then(btoa)`;
+    const path = join(scratch, 'chosen.mapped-ram');
+    writeFileSync(path, Buffer.from((await page.evaluate(read)) as string, 'base64'));
+    expect((await runCli(['diff', path, sample])).code).toBe(0);
   });
 
   it('asks which snapshot of a disk image, and where a stream begins that has something before it', async () => {
