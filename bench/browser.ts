@@ -25,7 +25,7 @@ const { values } = parseArgs({
   options: {
     json: { type: 'string' },
     rounds: { type: 'string', default: '7' },
-    mib: { type: 'string', default: '1024' },
+    mib: { type: 'string', default: '1140' },
     dir: { type: 'string', default: tmpdir() },
   },
 });

@@ -19,6 +19,7 @@ import { printWritten, type Written, warn } from './convert-report.ts';
 import { isRegularTarget, openTarget, type Place, parseTarget } from './convert-target.ts';
 import { extractInto, refuseInput } from './extract.ts';
 import { addInput, withFile } from './input.ts';
+import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
@@ -117,9 +118,11 @@ interface Inputs {
 
 async function withBase(location: string | undefined, work: (base: MigrationFile | undefined) => Promise<void>) {
   const base = location === undefined ? undefined : await open(location);
+  const progress = base === undefined ? undefined : showProgress('convert', base);
   try {
     await work(base);
   } finally {
+    progress?.stop();
     await base?.close();
   }
 }

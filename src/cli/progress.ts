@@ -15,15 +15,18 @@ export function hideProgress(): void {
   shown = false;
 }
 
+/** Where two files are read by turns, each has its own: that of the file that is being read shows. */
 export function showProgress(verb: string, file: MigrationFile): { stop(): void } {
   const { stderr } = process;
   if (stderr.isTTY !== true) return { stop() {} };
   const started = Date.now();
+  let latest = -1;
   const timer = setInterval(() => {
     const elapsed = Date.now() - started;
-    if (elapsed < delayMs) return;
+    if (elapsed < delayMs || (shown && file.reached === latest)) return;
+    latest = file.reached;
     shown = true;
-    stderr.write(`\r\x1b[K${line(verb, file, elapsed).slice(0, (stderr.columns ?? 80) - 1)}`);
+    stderr.write(`\r\x1b[K${line(verb, file, elapsed).slice(0, (stderr.columns || 80) - 1)}`);
   }, intervalMs);
   return {
     stop() {
