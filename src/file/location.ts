@@ -2,16 +2,23 @@
 
 const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
+const sizePattern = /^(0x[0-9a-f]+|\d+)([kmgt]?)$/i;
+
+/** Bytes as they are written on a command line: decimal or 0x hex, with an optional suffix K, M, G or T. NaN: they are not. */
+export function parseBytes(text: string): number {
+  const [, digits, suffix = ''] = sizePattern.exec(text) ?? [];
+  return digits === undefined ? Number.NaN : Number(digits) * (multipliers[suffix.toLowerCase()] as number);
+}
+
 /**
  * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is decimal or 0x hex, with an optional suffix K, M, G or T.
  * @throws RangeError for an offset beyond 2^53 - 1.
  */
 export function parseLocation(location: string): { path: string; offset: number | undefined } {
-  const match = /^(.+),offset=(0x[0-9a-f]+|\d+)([kmgt]?)$/i.exec(location);
-  if (match === null) return { path: location, offset: undefined };
-  const [, path = '', digits = '', suffix = ''] = match;
-  const offset = Number(digits) * (multipliers[suffix.toLowerCase()] as number);
-  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${digits}${suffix}`);
+  const [, path = '', text = ''] = /^(.+),offset=([0-9a-z]+)$/i.exec(location) ?? [];
+  const offset = parseBytes(text);
+  if (Number.isNaN(offset)) return { path: location, offset: undefined };
+  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${text}`);
   return { path, offset };
 }
 

@@ -46,8 +46,6 @@ const layouts: Record<number, Layout> = {
   7: { name: 'SWITCHOVER_ACK', length: 0, named: false },
 };
 
-export const returnNames: readonly string[] = Object.values(layouts).map(({ name }) => name);
-
 /** One message. Offsets and lengths in bytes. */
 export interface ReturnMessage {
   type: number;
