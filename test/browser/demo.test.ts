@@ -64,7 +64,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const page = await context.newPage();
     pages.push(page);
     page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type())) complaints.push(`${message.text()} (${message.location().url})`);
+      if (['error', 'warning'].includes(message.type()))
+        complaints.push(`${message.text()} (${message.location().url})`);
     });
     page.on('pageerror', (error) => complaints.push(String(error)));
     context.on('request', (request) => {
