@@ -264,7 +264,11 @@ function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['ta
     case 'do-not-compress':
       return item(
         'no multifd-compression',
-        `at ${rate(bandwidth)} the best (${each.format} level ${each.level}, ${plural(each.channels, 'channel')}) gives x${digits(each.gain)}; it pays below ${rate(each.below)}`,
+        `the best is ${each.format} level ${each.level}, ${plural(each.channels, 'channel')}: ${
+          bandwidth < each.below || each.below === 0
+            ? `pages do not get smaller, ratio ${each.ratio.toFixed(2)}`
+            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays below ${rate(each.below)}`
+        }`,
       );
     case 'xbzrle':
       return item(

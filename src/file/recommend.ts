@@ -3,7 +3,7 @@
  * by says nothing.
  */
 import { firstPassSeconds, type PrecopyMemory } from '../vm/precopy-model.ts';
-import { type CompressionFigure, gainOf } from './compression-sample.ts';
+import { breakEven, type CompressionFigure, gainOf } from './compression-sample.ts';
 import { type ModeEstimate, mainPrediction, type Target } from './convergence.ts';
 import type { MemoryMakeUp } from './memory-make-up.ts';
 import type { RamChanges } from './ram-changes.ts';
@@ -12,7 +12,16 @@ import type { RamChanges } from './ram-changes.ts';
 export type Recommendation =
   | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
   | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
-  | { rule: 'do-not-compress'; format: string; level: number; channels: number; gain: number; below: number }
+  /** `below`: bytes/s, as of {@link breakEven}. */
+  | {
+      rule: 'do-not-compress';
+      format: string;
+      level: number;
+      channels: number;
+      gain: number;
+      ratio: number;
+      below: number;
+    }
   | {
       rule: 'xbzrle' | 'no-xbzrle';
       cacheBytes: number;
@@ -81,11 +90,11 @@ function onCompression({ compression, target: { bandwidth }, channels }: Figures
     .sort((a, b) => b.bytesPerSecond - a.bytesPerSecond);
   if (best === undefined) return [];
   const { format, level, ratio, bytesPerSecond } = best;
-  const common = { format, level, gain: gain(best) };
-  if (gain(best) < worthIt) return [{ rule: 'do-not-compress', ...common, channels, below: bytesPerSecond * channels }];
+  const common = { format, level, gain: gain(best), ratio };
+  if (gain(best) < worthIt) return [{ rule: 'do-not-compress', ...common, channels, below: breakEven(best, channels) }];
   // More channels than fill the wire are of no use.
   const needed = Math.ceil((bandwidth * ratio) / bytesPerSecond);
-  return [{ rule: 'compress', ...common, channels: Math.max(1, Math.min(channels, needed)), ratio }];
+  return [{ rule: 'compress', ...common, channels: Math.max(1, Math.min(channels, needed)) }];
 }
 
 function onXbzrle({ changes, convergence }: Figures): Recommendation[] {

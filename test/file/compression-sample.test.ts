@@ -37,7 +37,9 @@ describe('compression of a sample', () => {
     const groups = [group(seeded(1).bytes(4096 * 16)), group(new Uint8Array(4096 * 16).fill(3))];
     const errorOf = async (some: PageGroup[], population: number) => {
       const wish = [{ format: 'zlib' as const, level: 1 }];
-      return (await measureCompression(some, wish, { codecs, clock: () => 0, population }))[0]!.ratioError;
+      let now = 0;
+      const clock = () => (now += 100);
+      return (await measureCompression(some, wish, { codecs, clock, population }))[0]!.ratioError;
     };
     expect(await errorOf(groups, 2)).toBe(0);
     expect(await errorOf(groups, 1000)).toBeGreaterThan(1);
@@ -49,7 +51,16 @@ describe('compression of a sample', () => {
     await measureCompression([group(new Uint8Array(64 << 10))], [{ format: 'zlib', level: 1 }], {
       ...{ codecs, clock, population: 1 },
     });
-    expect(encoded).toHaveLength(1 + 16);
+    // 2 ms each.
+    expect(encoded).toHaveLength(1 + 25);
+  });
+
+  it('compresses no sample for ever, whatever the clock says', async () => {
+    const { codecs, encoded } = clockwork();
+    await measureCompression([group(new Uint8Array(4096))], [{ format: 'zlib', level: 1 }], {
+      ...{ codecs, clock: () => 0, population: 1 },
+    });
+    expect(encoded).toHaveLength(1 + 64);
   });
 
   it('pays below what the threads compress, by the ratio at most', () => {

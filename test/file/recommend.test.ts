@@ -43,6 +43,11 @@ describe('advice', () => {
     expect(found).toMatchObject({ rule: 'do-not-compress', format: 'zstd', gain: 0.6, below: 600 * MiB });
   });
 
+  it('is none at any bandwidth where pages do not get smaller', () => {
+    const random = { ...zstd, ratio: 0.999 };
+    expect(recommend(figures({ compression: [random] }))[1]).toMatchObject({ rule: 'do-not-compress', below: 0 });
+  });
+
   it('is nothing about a migration of which nothing is known, or that converges', () => {
     const [calm] = [dirtyingAt(10, 100, 250_000)];
     expect(rules({ convergence: [plain(calm!)] })).toEqual(['detect-zero-pages']);
