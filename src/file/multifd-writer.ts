@@ -106,7 +106,7 @@ export class MultifdWriter {
   /**
    * Sends the first bytes of all channels, whose numbers are their places in `channels`. Rooms are taken from the arena of
    * the main stream's kernel, where the batches' payloads must be, too.
-   * @throws RangeError for a number of channels, a level or a UUID that there cannot be.
+   * @throws RangeError for a number of channels, a compression, a level or a UUID that there cannot be.
    */
   static async open(
     main: StreamWriter,
@@ -119,6 +119,11 @@ export class MultifdWriter {
     }
     if (!/^[0-9a-f]{32}$/i.test(uuid)) throw new RangeError(`expected a UUID of 32 hex digits, got ${uuid}`);
     if (compression !== 'none') {
+      if (!(compression in levelsOf)) {
+        throw new RangeError(
+          `expected the compression none, ${Object.keys(levelsOf).join(' or ')}, got ${compression}`,
+        );
+      }
       const { least, most } = levelsOf[compression];
       if (!Number.isInteger(level) || level < least || level > most) {
         throw new RangeError(`expected a level of ${compression} from ${least} to ${most}, got ${level}`);

@@ -6,7 +6,7 @@
  * there by whole batches. What the stream says is the caller's: this knows its grammar, not what a VM is
  * (`write-stream.ts` does).
  */
-import type { ByteSink } from '../io/byte-source.ts';
+import { type ByteSink, requireSink } from '../io/byte-source.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
@@ -20,6 +20,7 @@ import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
+import { requireBlocks } from './require-vm.ts';
 
 /** Bytes that leave at once. */
 const roomBytes = 1 << 20;
@@ -33,23 +34,31 @@ export interface StreamWriterOptions {
   ramId?: number | undefined;
 }
 
+/** Methods throw what the output threw, then and ever after; an Error once the stream is finished. */
 export class StreamWriter {
   readonly kernel: Kernel;
   readonly #output: ByteSink;
   readonly #footers: boolean;
-  readonly #ramId: number;
+  /** Section id of `ram`. */
+  readonly ramId: number;
   readonly #start: number;
   readonly #room: RecordRoom;
   #written = 0;
+  /** Why nothing more can be written: it is finished, or the output failed. */
+  #over: { error: unknown } | undefined;
   /** The section of RAM that is open. */
   #open: 'part' | 'end' | undefined;
 
-  /** Takes its room from the arena of `kernel`, where the batches' payloads must be, too. */
+  /**
+   * Takes its room from the arena of `kernel`, where the batches' payloads must be, too.
+   * @throws TypeError for an output that is no `ByteSink`.
+   */
   constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
+    requireSink(output);
     this.kernel = kernel;
     this.#output = output;
     this.#footers = footers;
-    this.#ramId = ramId;
+    this.ramId = ramId;
     this.#start = kernel.allocate(roomBytes + maxRecord);
     const { bytes } = kernel;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -72,17 +81,13 @@ export class StreamWriter {
   /**
    * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
    * `multifdFlush`: with a mark for the multifd channels.
-   * @throws RangeError for a list that cannot be read: it ends when the lengths add up, so no empty block may end it.
+   * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
+    requireBlocks(blocks);
     const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
-    if (blocks.at(-1)?.usedLength === 0) {
-      throw new RangeError(
-        `expected a list of RAM blocks that does not end with an empty one ("${blocks.at(-1)?.idstr}")`,
-      );
-    }
     const out = new ByteWriter();
-    encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    encodeSectionHead(out, { kind: 'start', id: this.ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     encodeMemSize(out, total);
     for (const { idstr, usedLength, guestAddress = 0n } of blocks) {
       encodeBlockEntry(out, idstr, usedLength, guestAddresses ? { guestAddress } : {});
@@ -110,6 +115,7 @@ export class StreamWriter {
 
   /** Writes records of a batch, from `first` on and below `end`, whatever is around them. */
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
+    this.#throwOver();
     for (let done = first; ; ) {
       done = encodePageRecords(this.#room, block, batch, done, end);
       if (done === end) return;
@@ -169,15 +175,16 @@ export class StreamWriter {
     if (description !== undefined) encodeDescription(out, description);
     await this.raw(out.bytes());
     await this.flush();
+    this.#over = { error: new Error('the stream is finished: nothing can be written after its end') };
   }
 
   /** Writes bytes as they are: a whole section of another stream, say. */
   async raw(bytes: Uint8Array): Promise<void> {
+    this.#throwOver();
     const room = this.#room;
     if (bytes.length > room.limit - room.position) await this.flush();
     if (bytes.length > room.limit - room.position) {
-      await this.#output.write(bytes);
-      this.#written += bytes.length;
+      await this.#write(bytes);
       return;
     }
     room.bytes.set(bytes, room.position);
@@ -187,16 +194,31 @@ export class StreamWriter {
   /** Hands on what is in the room: for who waits for it. */
   async flush(): Promise<void> {
     const room = this.#room;
+    this.#throwOver();
     if (room.position === this.#start) return;
-    await this.#output.write(room.bytes.subarray(this.#start, room.position));
-    this.#written += room.position - this.#start;
+    await this.#write(room.bytes.subarray(this.#start, room.position));
     room.position = this.#start;
+  }
+
+  /** After a failure, what was written ends anywhere: nothing may follow it. */
+  async #write(bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#output.write(bytes);
+    } catch (error) {
+      this.#over = { error };
+      throw error;
+    }
+    this.#written += bytes.length;
+  }
+
+  #throwOver(): void {
+    if (this.#over !== undefined) throw this.#over.error;
   }
 
   async #begin(kind: 'part' | 'end'): Promise<void> {
     this.#open = kind;
     const out = new ByteWriter();
-    encodeSectionHead(out, { kind, id: this.#ramId });
+    encodeSectionHead(out, { kind, id: this.ramId });
     await this.raw(out.bytes());
   }
 
@@ -209,6 +231,6 @@ export class StreamWriter {
 
   #endBody(out: ByteWriter): void {
     encodeEos(out);
-    if (this.#footers) encodeFooter(out, this.#ramId);
+    if (this.#footers) encodeFooter(out, this.ramId);
   }
 }

@@ -17,7 +17,7 @@
  * The payload and the order of packets are the business of multifd-channel.ts.
  */
 import { type ByteWindow, latin1, need, type Want } from './byte-window.ts';
-import type { ByteWriter } from './byte-writer.ts';
+import { type ByteWriter, requireName } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
 
 export const multifdMagic = 0x11223344;
@@ -59,9 +59,9 @@ export function* decodeHello(window: ByteWindow): Generator<Want, ChannelHello> 
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
+/** Encodes a channel's first bytes. @throws RangeError for a UUID or a number that there cannot be. */
 export function encodeHello(out: ByteWriter, { uuid, id }: ChannelHello): void {
-  const bytes = Uint8Array.from(uuid.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
-  out.u32(multifdMagic).u32(multifdVersion).raw(bytes).u8(id);
+  out.u32(multifdMagic).u32(multifdVersion).hex(uuid, uuidLength).u8(id);
   out.raw(new Uint8Array(helloLength - idOffset - 1));
 }
 
@@ -178,7 +178,8 @@ export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 /**
  * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
  * numbers. As in QEMU 10.0, what is not used is zero.
- * @throws RangeError for a name or more pages than there is room for.
+ * @throws RangeError for a name or more pages than there is room for, pages that there cannot be, and a target that is too
+ *   small.
  */
 export function encodePacketHeader(
   target: Uint8Array,
@@ -190,10 +191,10 @@ export function encodePacketHeader(
   const count = normalPages + zeroPages;
   const most = packetPages(pageSize);
   if (count > most) throw new RangeError(`expected at most ${most} pages in a packet, got ${count}`);
-  if (block.length >= nameLength) {
-    throw new RangeError(`expected a name of at most ${nameLength - 1} bytes, got ${block.length}`);
-  }
-  const view = new DataView(target.buffer, target.byteOffset, packetHeaderLength(pageSize));
+  if (count > 0) requireCString(block);
+  const length = packetHeaderLength(pageSize);
+  if (target.length < length) throw new RangeError(`expected room for ${length} bytes, got ${target.length}`);
+  const view = new DataView(target.buffer, target.byteOffset, length);
   target.fill(0, 0, view.byteLength);
   view.setUint32(0, multifdMagic);
   view.setUint32(4, multifdVersion);
@@ -206,9 +207,17 @@ export function encodePacketHeader(
   for (let i = 0; i < block.length; i++) target[nameOffset + i] = block.charCodeAt(i);
   for (let i = 0; i < count; i++) {
     const offset = (pages[i] as number) * pageSize;
+    if (!(Number.isSafeInteger(offset) && offset >= 0)) throw new RangeError(`expected a page, got ${pages[i]}`);
     view.setUint32(offsetsOffset + 8 * i, Math.floor(offset / 0x1_0000_0000));
     view.setUint32(offsetsOffset + 8 * i + 4, offset >>> 0);
   }
+}
+
+/** Names in packets end with a zero. */
+function requireCString(name: string): void {
+  requireName(name);
+  if (name.includes('\0'))
+    throw new RangeError(`expected a name without zeros in a packet, got ${JSON.stringify(name)}`);
 }
 
 export const devicePacketLength = 276;
@@ -236,7 +245,9 @@ export function readDevicePacket(window: ByteWindow): DevicePacket {
   return { name: latin1(name, 0, end), instanceId: view.getUint32(position + instanceOffset), length };
 }
 
+/** Encodes the header; `length` bytes of the device's state follow it. @throws RangeError for a name there is no room for. */
 export function encodeDevicePacket(out: ByteWriter, { name, instanceId, length }: DevicePacket): void {
+  requireCString(name);
   out.u32(multifdMagic).u32(multifdVersion).u32(PacketFlag.deviceState);
   out
     .text(name)

@@ -5,6 +5,7 @@
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { requireName } from './byte-writer.ts';
 import { RamFlag } from './ram-record.ts';
 
 /** Where records are put, and what encoding remembers from record to record and from section to section. */
@@ -40,7 +41,7 @@ export function encodePageRecords(
 ): number {
   const { bytes, view, limit } = room;
   const { pageSize, idstr, usedLength } = block;
-  if (idstr.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${idstr.length}`);
+  requireName(idstr);
   let at = room.position;
   let i = first;
   for (; i < end; i++) {

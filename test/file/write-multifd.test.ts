@@ -170,6 +170,7 @@ describe('a multifd set written from a RAM image', () => {
     await expect(write(256, {})).rejects.toThrow(RangeError);
     await expect(write(1, { compression: 'zlib', level: 10 })).rejects.toThrow(/from 0 to 9, got 10/);
     await expect(write(1, { compression: 'zstd', level: 1.5 })).rejects.toThrow(RangeError);
+    await expect(write(1, { compression: 'lz4' as 'zlib' })).rejects.toThrow(/none, zlib or zstd, got lz4/);
     await expect(write(1, { uuid: '01234567-89ab' })).rejects.toThrow(/32 hex digits/);
   });
 });

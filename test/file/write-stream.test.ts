@@ -289,6 +289,35 @@ describe('a stream writer', () => {
     expect(Buffer.compare(output.content(), join(header, configuration('none'), large, EOF))).toBe(0);
   });
 
+  it('writes nothing more once the stream is finished', async () => {
+    const output = new RecordingFile();
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), appendTo(output));
+    await writer.begin(none);
+    await writer.finish();
+    const { length } = writer;
+    const after = [() => writer.raw(filled(1)), () => writer.endRam(), () => writer.flush(), () => writer.finish('{}')];
+    for (const write of after) await expect(write()).rejects.toThrow('the stream is finished');
+    expect([writer.length, output.size]).toEqual([length, length]);
+  });
+
+  it('writes nothing more after its output failed: there would be a gap', async () => {
+    const parts: number[] = [];
+    const output = {
+      write(bytes: Uint8Array) {
+        parts.push(bytes.length);
+        if (parts.length === 2) throw new Error('once');
+      },
+    };
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), output);
+    await writer.begin(none);
+    await writer.flush();
+    await expect(writer.raw(new Uint8Array(3 << 20))).rejects.toThrow('once');
+    for (const write of [() => writer.raw(filled(1)), () => writer.flush(), () => writer.finish()]) {
+      await expect(write()).rejects.toThrow('once');
+    }
+    expect(parts.length).toBe(2);
+  });
+
   it('ends as its output does: an error comes through', async () => {
     const full = {
       write() {
