@@ -269,6 +269,7 @@ export {
 } from './io/page-codec.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from './io/scratch.ts';
+export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
