@@ -318,6 +318,7 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
+export * from './wire/encoders.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
 export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {

@@ -21,7 +21,7 @@ import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ra
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
-import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
@@ -111,7 +111,8 @@ export class MappedRamStore implements RamStore {
     const configuration = { ...this.#configuration };
     // A reader that assumes larger pages would take part of the size of RAM for flags.
     if (pageSize < assumedPageSize) configuration.targetPageBits ??= Math.log2(pageSize);
-    const out = new ByteWriter().u32(streamMagic).u32(streamVersion).u8(SectionType.configuration);
+    const out = new ByteWriter();
+    encodeStreamHeader(out);
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram'])].filter(
       (name) => name !== 'x-ignore-shared',
     );

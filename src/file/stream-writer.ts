@@ -18,7 +18,7 @@ import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-recor
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
-import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { requireBlocks } from './require-vm.ts';
 
@@ -73,8 +73,9 @@ export class StreamWriter {
 
   /** Begins the stream. */
   async begin(configuration: Configuration | undefined): Promise<void> {
-    const out = new ByteWriter().u32(streamMagic).u32(streamVersion);
-    if (configuration !== undefined) encodeConfiguration(out.u8(SectionType.configuration), configuration);
+    const out = new ByteWriter();
+    encodeStreamHeader(out);
+    if (configuration !== undefined) encodeConfiguration(out, configuration);
     await this.raw(out.bytes());
   }
 

@@ -12,6 +12,7 @@ import type { ChangesIds, Configuration } from '../vm/flow.ts';
 import { type ByteWindow, has, latin1, need, takeBytes, takeString, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
+import { SectionType } from './section-type.ts';
 
 const subsectionByte = 0x05;
 const prefix = 'configuration/';
@@ -87,7 +88,7 @@ function bad(window: ByteWindow, message: string, back: number): MigrationError 
 }
 
 /**
- * Encodes the body. The uuid is 32 hex digits, the ids of changes 16 each.
+ * Encodes it, type byte included. The uuid is 32 hex digits, the ids of changes 16 each.
  * @throws RangeError for what no reader takes.
  */
 export function encodeConfiguration(out: ByteWriter, configuration: Configuration): void {
@@ -98,7 +99,7 @@ export function encodeConfiguration(out: ByteWriter, configuration: Configuratio
   if (capabilities.length > maxCapabilities) {
     throw new RangeError(`expected at most ${maxCapabilities} capabilities, got ${capabilities.length}`);
   }
-  out.u32(configuration.machine.length).text(configuration.machine);
+  out.u8(SectionType.configuration).u32(configuration.machine.length).text(configuration.machine);
   const subsection = (name: string) => out.u8(subsectionByte).string(`${prefix}${name}`).u32(1);
   if (configuration.targetPageBits !== undefined) subsection('target-page-bits').u32(configuration.targetPageBits);
   if (configuration.capabilities.length > 0) {

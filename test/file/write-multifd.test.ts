@@ -13,10 +13,10 @@ import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
+  type MultifdHeader,
   maxPayload,
-  type PacketHeader,
-  packetHeaderLength,
-  packetPages,
+  multifdHeaderLength,
+  multifdPacketPages,
   readPacketFlags,
   readPacketHeader,
 } from '../../src/wire/multifd-packet.ts';
@@ -61,7 +61,7 @@ async function written(vm: WritableVm, count: number, options?: WriteMultifdOpti
   return { ...said, main: contentOf(main), set: channels.map(contentOf) };
 }
 
-interface ReadPacket extends PacketHeader {
+interface ReadPacket extends MultifdHeader {
   pages: number[];
 }
 
@@ -74,7 +74,7 @@ function packetsOf(channel: Uint8Array, pageSize: number): ReadPacket[] {
   while (window.position < channel.length) {
     const one = readPacketHeader(window, readPacketFlags(window), pageSize, found);
     list.push({ ...one, pages: [...found.subarray(0, one.normalPages + one.zeroPages)] });
-    window.position += packetHeaderLength(pageSize) + one.payloadLength;
+    window.position += multifdHeaderLength(pageSize) + one.payloadLength;
   }
   expect(window.position).toBe(channel.length);
   return list;
@@ -223,7 +223,7 @@ describe('any VM as a multifd set', () => {
 
   function expectPackets(set: readonly Uint8Array[], pageSize: number, rules: StreamRules): void {
     const lists = set.map((channel) => packetsOf(channel, pageSize));
-    const most = packetPages(pageSize);
+    const most = multifdPacketPages(pageSize);
     const numbers = lists.flat().map(({ packetNumber }) => Number(packetNumber));
     expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i));
     for (const packets of lists) {
@@ -292,7 +292,7 @@ describe('channels that take their time', () => {
         return {
           async write(bytes) {
             while (marks < syncs) await new Promise<void>((resolve) => waiting.push(resolve));
-            if (bytes.length === packetHeaderLength(KIB4) && bytes[11] === 1) syncs++;
+            if (bytes.length === multifdHeaderLength(KIB4) && bytes[11] === 1) syncs++;
           },
         };
       };
