@@ -26,7 +26,7 @@ import { encodeDescription } from '../wire/vm-description.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
-import { requireBlock, requireDevices } from './require-vm.ts';
+import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from './require-vm.ts';
 import type { Staging } from './staging.ts';
 import type { RawSection, WritableDevice } from './write-stream.ts';
 
@@ -71,6 +71,7 @@ export class MappedRamStore implements RamStore {
   #memSizeOffset: number | undefined;
   /** Where the next block entry goes. */
   #end = 0;
+  #isFinished = false;
 
   /**
    * Begins a file. Blocks are added next, then pages in any order, then {@link finish}. Until that is done no reader takes the
@@ -129,7 +130,9 @@ export class MappedRamStore implements RamStore {
    */
   async addBlock(block: RamBlock): Promise<RamBlock> {
     const { idstr, usedLength, pageSize } = block;
+    this.#requireUnfinished();
     requireBlock(block);
+    requirePageSize(this.#configuration, block);
     if (this.#names.has(idstr)) throw new RangeError(`expected RAM blocks of different names, got "${idstr}" twice`);
     const { pageSize: others } = this.blocks[0] ?? block;
     if (pageSize !== others)
@@ -148,8 +151,12 @@ export class MappedRamStore implements RamStore {
     return added;
   }
 
-  apply(block: RamBlock, batch: PageBatch): Promise<void> {
-    return this.#area(block).apply(batch);
+  /** @throws RangeError for pages that the block does not have. */
+  async apply(block: RamBlock, batch: PageBatch): Promise<void> {
+    this.#requireUnfinished();
+    const area = this.#area(block);
+    requireRecords(area.block, batch);
+    await area.apply(batch);
   }
 
   /** Takes zero pages as data, as what a file of changes has of them: the bits are set, the pages are holes. */
@@ -203,7 +210,7 @@ export class MappedRamStore implements RamStore {
   /**
    * Writes the bitmaps, the end of the RAM section, the devices and the description, and at last the size of RAM: now the
    * file is complete.
-   * @throws RangeError for devices that no file can hold.
+   * @throws RangeError for devices that no file can hold, and for an empty block as the last.
    */
   async finish(
     devices: readonly WritableDevice[],
@@ -212,6 +219,8 @@ export class MappedRamStore implements RamStore {
   ): Promise<void> {
     const { iterables = [], framing: { footers, switchoverStart } = { footers: true, switchoverStart: false } } =
       options;
+    this.#requireUnfinished();
+    requireLastBlock(this.blocks);
     requireDevices(devices, this.#ramId);
     const memSizeOffset = await this.#begin();
     for (const area of this.#areas) await this.#writeBitmap(area);
@@ -251,10 +260,15 @@ export class MappedRamStore implements RamStore {
       this.blocks.reduce((sum, block) => sum + block.usedLength, 0),
     );
     await this.#file.write(total.bytes(), memSizeOffset);
+    this.#isFinished = true;
   }
 
   async close(): Promise<void> {
     await this.#file.close();
+  }
+
+  #requireUnfinished(): void {
+    if (this.#isFinished) throw new Error('the file is finished: nothing can be written to it');
   }
 
   #area(block: RamBlock): PageArea {

@@ -26,6 +26,7 @@ import {
   multifdPacketPages,
   packetRamBytes,
 } from '../wire/multifd-packet.ts';
+import { canBePageSize } from '../wire/page-size.ts';
 import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import { maxChannels } from './channels.ts';
 import type { StreamRules } from './stream-rules.ts';
@@ -113,7 +114,8 @@ export class MultifdWriter {
     channels: readonly ByteSink[],
     options: MultifdWriterOptions,
   ): Promise<MultifdWriter> {
-    const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs } = options;
+    const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs, pageSize } = options;
+    if (!canBePageSize(pageSize)) throw new RangeError(`expected a target page size, got ${pageSize}`);
     if (channels.length < 1 || channels.length > maxChannels) {
       throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels.length}`);
     }

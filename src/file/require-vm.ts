@@ -2,8 +2,9 @@
  * What a VM must be so that a stream or a mapped-ram file of it can be read again: refused before anything is written, since
  * most of it no writer would stumble on. All that is refused here is the caller's mistake, so it is a RangeError.
  */
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration } from '../vm/flow.ts';
-import { maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
+import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
 import { requireName } from '../wire/byte-writer.ts';
 import { canBePageSize, pageSizeOfMachine } from '../wire/page-size.ts';
@@ -33,12 +34,31 @@ export function requireBlocks(blocks: readonly RamBlock[]): void {
     const got = `${first.pageSize} bytes in "${first.idstr}" and ${pageSize} in "${idstr}"`;
     throw new RangeError(`expected RAM blocks with pages of one size, got ${got}`);
   }
-  const last = blocks.at(-1);
-  if (last?.usedLength === 0) {
-    throw new RangeError(`expected a list of RAM blocks that does not end with an empty one ("${last.idstr}")`);
-  }
+  requireLastBlock(blocks);
   const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
   if (total > maxRamBytes) throw new RangeError(`expected at most ${maxRamBytes} bytes of RAM, got ${total}`);
+}
+
+/** @throws RangeError for a list that ends with an empty block. */
+export function requireLastBlock(blocks: readonly RamBlock[]): void {
+  const last = blocks.at(-1);
+  if (last?.usedLength !== 0) return;
+  throw new RangeError(`expected a list of RAM blocks that does not end with an empty one ("${last.idstr}")`);
+}
+
+/**
+ * Requires records of pages that the block has, and data of the length of a page.
+ * @throws RangeError
+ */
+export function requireRecords(block: RamBlock, { count, kind, page, length }: PageBatch): void {
+  const pages = pageCount(block);
+  for (let i = 0; i < count; i++) {
+    const at = page[i] as number;
+    const isPage = kind[i] !== PageKind.data || length[i] === block.pageSize;
+    if (isPage && at >= 0 && at < pages && Number.isInteger(at)) continue;
+    const got = `kind ${kind[i]} of ${length[i]} bytes for page ${at}`;
+    throw new RangeError(`expected a record of a page of RAM block "${block.idstr}", which has ${pages}, got ${got}`);
+  }
 }
 
 /** @throws RangeError for a block that there cannot be. */
@@ -54,8 +74,8 @@ export function requireBlock({ idstr, usedLength, pageSize }: RamBlock): void {
   }
 }
 
-/** Requires the page size to be what a reader takes it for. */
-function requirePageSize(configuration: Configuration | undefined, block: RamBlock | undefined): void {
+/** Requires the page size to be what a reader takes it for. @throws RangeError */
+export function requirePageSize(configuration: Configuration | undefined, block: RamBlock | undefined): void {
   if (configuration === undefined || block === undefined) return;
   const { machine, targetPageBits } = configuration;
   const expected = targetPageBits === undefined ? pageSizeOfMachine(machine) : 2 ** targetPageBits;

@@ -34,7 +34,10 @@ export interface StreamWriterOptions {
   ramId?: number | undefined;
 }
 
-/** Methods throw what the output threw, then and ever after; an Error once the stream is finished. */
+/**
+ * Methods throw what the output threw, then and ever after; an Error once the stream is finished, and for what cannot come
+ * where it comes. `raw` and `records` are not asked where they come.
+ */
 export class StreamWriter {
   readonly kernel: Kernel;
   readonly #output: ByteSink;
@@ -48,6 +51,10 @@ export class StreamWriter {
   #over: { error: unknown } | undefined;
   /** The section of RAM that is open. */
   #open: 'part' | 'end' | undefined;
+  #hasBegun = false;
+  /** Names of the blocks that were listed; undefined before RAM begins. */
+  #names: ReadonlySet<string> | undefined;
+  #hasEndedRam = false;
 
   /**
    * Takes its room from the arena of `kernel`, where the batches' payloads must be, too.
@@ -71,8 +78,10 @@ export class StreamWriter {
     return this.#written + this.#room.position - this.#start;
   }
 
-  /** Begins the stream. */
+  /** Begins the stream, once. */
   async begin(configuration: Configuration | undefined): Promise<void> {
+    this.#requireOrder(!this.#hasBegun, 'one begin, got another');
+    this.#hasBegun = true;
     const out = new ByteWriter();
     encodeStreamHeader(out);
     if (configuration !== undefined) encodeConfiguration(out, configuration);
@@ -85,7 +94,10 @@ export class StreamWriter {
    * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
+    this.#requireOrder(this.#hasBegun, 'begin before RAM');
+    this.#requireOrder(this.#names === undefined, 'one START of RAM, got another');
     requireBlocks(blocks);
+    this.#names = new Set(blocks.map(({ idstr }) => idstr));
     const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
     const out = new ByteWriter();
     encodeSectionHead(out, { kind: 'start', id: this.ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
@@ -108,8 +120,14 @@ export class StreamWriter {
     this.#room.current = undefined;
   }
 
-  /** Writes the records of a batch, in the PART or END that is open, or a new PART. */
+  /**
+   * Writes the records of a batch, in the PART or END that is open, or a new PART.
+   * @throws RangeError for a block that was not listed, and records that there cannot be.
+   */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
+    if (this.#names?.has(block.idstr) === false) {
+      throw new RangeError(`expected a RAM block that was listed, got "${block.idstr}"`);
+    }
     if (this.#open === undefined) await this.beginPart();
     await this.records(block, batch);
   }
@@ -157,12 +175,14 @@ export class StreamWriter {
   }
 
   async command(code: number, payload?: Uint8Array): Promise<void> {
+    this.#requireClosed('a command');
     const out = new ByteWriter();
     encodeCommand(out, code, payload);
     await this.raw(out.bytes());
   }
 
   async device(device: Omit<DeviceSection, 'offset' | 'length' | 'packaged' | 'boundary'>): Promise<void> {
+    this.#requireClosed('a device');
     const out = new ByteWriter();
     encodeSectionHead(out, device);
     out.raw(device.data);
@@ -172,6 +192,9 @@ export class StreamWriter {
 
   /** Ends the stream, with the text of the description, if there is one. */
   async finish(description?: string): Promise<void> {
+    this.#requireClosed('the end of the stream');
+    this.#requireOrder(this.#hasBegun, 'begin before the end of the stream');
+    this.#requireOrder(this.#names === undefined || this.#hasEndedRam, 'the END of RAM before the end of the stream');
     const out = new ByteWriter().u8(SectionType.eof);
     if (description !== undefined) encodeDescription(out, description);
     await this.raw(out.bytes());
@@ -212,11 +235,23 @@ export class StreamWriter {
     this.#written += bytes.length;
   }
 
+  #requireOrder(isRight: boolean, expected: string): void {
+    this.#throwOver();
+    if (!isRight) throw new Error(`expected ${expected}`);
+  }
+
   #throwOver(): void {
     if (this.#over !== undefined) throw this.#over.error;
   }
 
+  #requireClosed(what: string): void {
+    this.#requireOrder(this.#open === undefined, `the end of the ${this.#open?.toUpperCase()} of RAM before ${what}`);
+  }
+
   async #begin(kind: 'part' | 'end'): Promise<void> {
+    this.#requireOrder(this.#names !== undefined, `RAM to be started before its ${kind.toUpperCase()}`);
+    this.#requireOrder(!this.#hasEndedRam, `nothing of RAM after its END, got a ${kind.toUpperCase()}`);
+    this.#hasEndedRam = kind === 'end';
     this.#open = kind;
     const out = new ByteWriter();
     encodeSectionHead(out, { kind, id: this.ramId });

@@ -33,7 +33,8 @@ export const maxRecord = maxHead + 65536 + 1024;
 /**
  * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
  * not; `end` if all did. The room must not touch the payloads.
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long.
+ * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long, or
+ *   outside the arena.
  */
 export function encodePageRecords(
   room: RecordRoom,
@@ -80,6 +81,7 @@ export function encodePageRecords(
       at += 4;
     }
     const from = batch.data[i] as number;
+    if (from + length > bytes.length) throw badRecord(batch, i, block);
     bytes.copyWithin(at, from, from + length);
     at += length;
   }

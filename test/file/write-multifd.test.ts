@@ -1,8 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MultifdWriter } from '../../src/file/multifd-writer.ts';
 import { openSavedVm } from '../../src/file/ram-content.ts';
 import { RawRam } from '../../src/file/raw-ram.ts';
 import { type StreamRules, streamRulesOf } from '../../src/file/stream-rules.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../src/file/write-multifd.ts';
 import type { WritableVm } from '../../src/file/write-stream.ts';
@@ -10,6 +12,7 @@ import { open } from '../../src/index.ts';
 import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
+import { loadKernel } from '../../src/kernel/kernel.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
@@ -171,6 +174,9 @@ describe('a multifd set written from a RAM image', () => {
     await expect(write(1, { compression: 'zlib', level: 10 })).rejects.toThrow(/from 0 to 9, got 10/);
     await expect(write(1, { compression: 'zstd', level: 1.5 })).rejects.toThrow(RangeError);
     await expect(write(1, { compression: 'lz4' as 'zlib' })).rejects.toThrow(/none, zlib or zstd, got lz4/);
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), { write() {} });
+    const options = { rules: streamRulesOf('none'), codecs: new NodeCodecs(), pageSize: 5000 };
+    await expect(MultifdWriter.open(writer, [{ write() {} }], options)).rejects.toThrow(/target page size, got 5000/);
     await expect(write(1, { uuid: '01234567-89ab' })).rejects.toThrow(/32 hex digits/);
   });
 });
