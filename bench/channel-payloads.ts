@@ -1,7 +1,7 @@
 /** The compressed payloads of a multifd channel, for engines to decode. Pages of 4 KiB. */
 import { readFileSync } from 'node:fs';
 import { ByteWindow } from '../src/wire/byte-window.ts';
-import { helloLength, packetHeaderLength, readPacketFlags, readPacketHeader } from '../src/wire/multifd-packet.ts';
+import { helloLength, multifdHeaderLength, readPacketFlags, readPacketHeader } from '../src/wire/multifd-packet.ts';
 
 const pageSize = 4096;
 
@@ -25,7 +25,7 @@ export function readPayloads(path: string, most = Number.POSITIVE_INFINITY): Pay
   let total = 0;
   for (window.position = helloLength; window.position < file.length && total < most; ) {
     const header = readPacketHeader(window, readPacketFlags(window), pageSize, pages);
-    window.position += packetHeaderLength(pageSize);
+    window.position += multifdHeaderLength(pageSize);
     if (header.normalPages === 0) continue;
     parts.push(file.subarray(window.position, window.position + header.payloadLength));
     lengths.push(header.payloadLength);

@@ -269,6 +269,7 @@ export {
 } from './io/page-codec.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from './io/scratch.ts';
+export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
@@ -317,6 +318,7 @@ export type {
 } from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
+export * from './wire/encoders.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
 export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
 export {

@@ -5,31 +5,31 @@
 import { expect } from 'vitest';
 import {
   type ByteSink,
+  ByteWriter,
   convertToMappedRam,
+  encodeEos,
   encodeFlow,
+  encodeFooter,
+  encodeMultifdHeader,
+  encodeMultifdHello,
   FlowWriter,
   MemoryFile,
+  type MultifdHello,
+  multifdHeaderLength,
+  multifdPacketPages,
   open,
   type RamBlock,
   StreamWriter,
   writerArenaBytes,
 } from '../src/node.ts';
 import { ByteWindow } from '../src/wire/byte-window.ts';
-import { ByteWriter } from '../src/wire/byte-writer.ts';
 import {
-  type ChannelHello,
   decodeHello,
-  encodeHello,
-  encodePacketHeader,
   helloLength,
-  packetHeaderLength,
-  packetPages,
   pageOffsetAt,
   readPacketFlags,
   readPacketHeader,
 } from '../src/wire/multifd-packet.ts';
-import { encodeEos } from '../src/wire/ram-section.ts';
-import { encodeFooter } from '../src/wire/section.ts';
 import { run } from './wire/decoding.ts';
 
 const PAGE = 4096;
@@ -100,18 +100,18 @@ export async function expectStreamsAgain(streams: {
 export function expectChannelAgain(bytes: Uint8Array, isUnusedZero: boolean): void {
   const window = new ByteWindow(bytes, 'channel.bin');
   window.limit = bytes.length;
-  const hello = run<never, ChannelHello>(bytes.subarray(0, helloLength), helloLength, decodeHello);
+  const hello = run<never, MultifdHello>(bytes.subarray(0, helloLength), helloLength, decodeHello);
   const first = new ByteWriter();
-  encodeHello(first, hello);
+  encodeMultifdHello(first, hello);
   expectSame(first.bytes(), bytes.subarray(0, helloLength), 'the first bytes');
-  const pages = new Float64Array(packetPages(PAGE));
-  const headerLength = packetHeaderLength(PAGE);
+  const pages = new Float64Array(multifdPacketPages(PAGE));
+  const headerLength = multifdHeaderLength(PAGE);
   for (window.position = helloLength; window.position < bytes.length; ) {
     const header = readPacketHeader(window, readPacketFlags(window), PAGE, pages);
     const { normalPages, zeroPages, payloadLength, method } = header;
     const count = normalPages + zeroPages;
     const out = new Uint8Array(headerLength);
-    encodePacketHeader(out, header, PAGE, pages.subarray(0, count));
+    encodeMultifdHeader(out, header, PAGE, pages.subarray(0, count));
     const compared = isUnusedZero ? headerLength : pageOffsetAt(count);
     const original = bytes.subarray(window.position, window.position + compared);
     expectSame(out.subarray(0, compared), original, `the packet at ${window.position}`);

@@ -1,5 +1,5 @@
 /** A multifd channel that is written: what it is given leaves in that order, while the next is being made ready. */
-import type { ByteSink } from '../io/byte-source.ts';
+import { type ByteSink, requireSink } from '../io/byte-source.ts';
 import type { PageEncoder } from '../io/page-codec.ts';
 
 /** What went through a channel. */
@@ -20,7 +20,9 @@ export class ChannelWriter implements WrittenChannel {
   #tail: Promise<void> = Promise.resolve();
   #failure: { error: unknown } | undefined;
 
+  /** @throws TypeError for what is no sink. */
   constructor(sink: ByteSink, encoder: PageEncoder | undefined) {
+    requireSink(sink);
     this.#sink = sink;
     this.encoder = encoder;
   }

@@ -16,7 +16,7 @@ import { hadName } from '../wire/ram-record-encoder.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead, footerLength } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
-import { streamMagic } from '../wire/stream.ts';
+import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { readIterables } from './convert.ts';
 import type { MigrationFile } from './open.ts';
@@ -72,10 +72,10 @@ export class FlowWriter {
     const out = new ByteWriter();
     switch (item.kind) {
       case 'header':
-        out.u32(streamMagic).u32(item.version);
+        encodeStreamHeader(out, item.version);
         break;
       case 'configuration':
-        encodeConfiguration(out.u8(SectionType.configuration), item.configuration);
+        encodeConfiguration(out, item.configuration);
         break;
       case 'section':
         this.#start = this.#writer.length;

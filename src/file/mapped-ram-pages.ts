@@ -7,6 +7,7 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { PageArea } from './page-area.ts';
+import { requireRecords } from './require-vm.ts';
 import type { Staging } from './staging.ts';
 
 /** What a run of pages of a block became. Plain data: it can be sent to another thread. */
@@ -34,7 +35,7 @@ export class MappedRamPages {
 
   /**
    * Writes the pages of a batch to their places, zero pages excepted.
-   * @throws RangeError for deltas: what they change may be another worker's.
+   * @throws RangeError for deltas: what they change may be another worker's; and for pages that the block does not have.
    */
   async apply({ index, idstr }: RamBlock, batch: PageBatch): Promise<void> {
     const area = this.#areas[index];
@@ -42,6 +43,7 @@ export class MappedRamPages {
     if (batch.kind.subarray(0, batch.count).includes(PageKind.delta)) {
       throw new RangeError('expected whole pages: deltas need a store of their own');
     }
+    requireRecords(area.block, batch);
     await area.apply(batch);
   }
 

@@ -21,11 +21,12 @@ import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ra
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
-import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
+import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from './require-vm.ts';
 import type { Staging } from './staging.ts';
 import type { RawSection, WritableDevice } from './write-stream.ts';
 
@@ -62,6 +63,7 @@ export class MappedRamStore implements RamStore {
   readonly #file: ByteStore;
   readonly #staging: Staging;
   readonly #areas: PageArea[] = [];
+  readonly #names = new Set<string>();
   readonly #offset: number;
   #configuration: Configuration;
   #ramId = defaultRamId;
@@ -69,13 +71,19 @@ export class MappedRamStore implements RamStore {
   #memSizeOffset: number | undefined;
   /** Where the next block entry goes. */
   #end = 0;
+  #isFinished = false;
 
-  /** Begins a file. Blocks are added next, then pages in any order, then {@link finish}. */
-  constructor(file: ByteStore, staging: Staging, options: MappedRamOptions = {}) {
+  /**
+   * Begins a file. Blocks are added next, then pages in any order, then {@link finish}. Until that is done no reader takes the
+   * file for a whole one, whatever it held before.
+   * @throws RangeError for an offset that there cannot be.
+   */
+  constructor(file: ByteStore, staging: Staging, { offset = 0, configuration }: MappedRamOptions = {}) {
+    if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     this.#file = file;
     this.#staging = staging;
-    this.#offset = options.offset ?? 0;
-    this.#configuration = options.configuration ?? { machine: 'none', capabilities: [] };
+    this.#offset = offset;
+    this.#configuration = configuration ?? { machine: 'none', capabilities: [] };
   }
 
   /** Takes the machine's configuration, before the first block. `mapped-ram` is added to its capabilities. */
@@ -99,24 +107,37 @@ export class MappedRamStore implements RamStore {
     return this.#memSizeOffset;
   }
 
-  /** Writes header, configuration and the start of RAM. Returns their length. */
+  /** Writes header, configuration, the start of RAM, and no size of RAM, which is a whole file's. Returns the length before it. */
   async #writeHead(pageSize: number): Promise<number> {
     const configuration = { ...this.#configuration };
     // A reader that assumes larger pages would take part of the size of RAM for flags.
     if (pageSize < assumedPageSize) configuration.targetPageBits ??= Math.log2(pageSize);
-    const out = new ByteWriter().u32(streamMagic).u32(streamVersion).u8(SectionType.configuration);
+    const out = new ByteWriter();
+    encodeStreamHeader(out);
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram'])].filter(
       (name) => name !== 'x-ignore-shared',
     );
     encodeConfiguration(out, { ...configuration, capabilities });
     encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
-    await this.#file.write(out.bytes(), this.#offset);
-    return out.length;
+    const { length } = out;
+    await this.#file.write(out.u64(0).bytes(), this.#offset);
+    return length;
   }
 
-  /** Lays out a block; its pages are absent. Returns it with its place. */
+  /**
+   * Lays out a block; its pages are absent. Returns it with its place.
+   * @throws RangeError for a block that there cannot be beside those before.
+   */
   async addBlock(block: RamBlock): Promise<RamBlock> {
     const { idstr, usedLength, pageSize } = block;
+    this.#requireUnfinished();
+    requireBlock(block);
+    requirePageSize(this.#configuration, block);
+    if (this.#names.has(idstr)) throw new RangeError(`expected RAM blocks of different names, got "${idstr}" twice`);
+    const { pageSize: others } = this.blocks[0] ?? block;
+    if (pageSize !== others)
+      throw new RangeError(`expected pages of ${others} bytes, got those of "${idstr}", ${pageSize}`);
+    this.#names.add(idstr);
     await this.#begin(pageSize);
     const entry = new ByteWriter();
     encodeBlockEntry(entry, idstr, usedLength);
@@ -130,8 +151,12 @@ export class MappedRamStore implements RamStore {
     return added;
   }
 
-  apply(block: RamBlock, batch: PageBatch): Promise<void> {
-    return this.#area(block).apply(batch);
+  /** @throws RangeError for pages that the block does not have. */
+  async apply(block: RamBlock, batch: PageBatch): Promise<void> {
+    this.#requireUnfinished();
+    const area = this.#area(block);
+    requireRecords(area.block, batch);
+    await area.apply(batch);
   }
 
   /** Takes zero pages as data, as what a file of changes has of them: the bits are set, the pages are holes. */
@@ -182,7 +207,11 @@ export class MappedRamStore implements RamStore {
     return tallyPages(block, this.#area(block).states);
   }
 
-  /** Writes the bitmaps, the end of the RAM section, the devices and the description: now the file is complete. */
+  /**
+   * Writes the bitmaps, the end of the RAM section, the devices and the description, and at last the size of RAM: now the
+   * file is complete.
+   * @throws RangeError for devices that no file can hold, and for an empty block as the last.
+   */
   async finish(
     devices: readonly WritableDevice[],
     description: Pick<Description, 'text'> | undefined,
@@ -190,10 +219,10 @@ export class MappedRamStore implements RamStore {
   ): Promise<void> {
     const { iterables = [], framing: { footers, switchoverStart } = { footers: true, switchoverStart: false } } =
       options;
-    const total = new ByteWriter();
-    const totalBytes = this.blocks.reduce((sum, block) => sum + block.usedLength, 0);
-    encodeMemSize(total, totalBytes);
-    await this.#file.write(total.bytes(), await this.#begin());
+    this.#requireUnfinished();
+    requireLastBlock(this.blocks);
+    requireDevices(devices, this.#ramId);
+    const memSizeOffset = await this.#begin();
     for (const area of this.#areas) await this.#writeBitmap(area);
     if (options.changes !== undefined) {
       this.#configuration = { ...this.#configuration, changes: options.changes };
@@ -224,10 +253,22 @@ export class MappedRamStore implements RamStore {
     if (description !== undefined) encodeDescription(out, description.text);
     await this.#file.write(out.bytes(), this.#end);
     await this.#file.truncate(this.#end + out.length);
+
+    const total = new ByteWriter();
+    encodeMemSize(
+      total,
+      this.blocks.reduce((sum, block) => sum + block.usedLength, 0),
+    );
+    await this.#file.write(total.bytes(), memSizeOffset);
+    this.#isFinished = true;
   }
 
   async close(): Promise<void> {
     await this.#file.close();
+  }
+
+  #requireUnfinished(): void {
+    if (this.#isFinished) throw new Error('the file is finished: nothing can be written to it');
   }
 
   #area(block: RamBlock): PageArea {

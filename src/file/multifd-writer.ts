@@ -18,14 +18,15 @@ import { PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import {
-  encodeHello,
-  encodePacketHeader,
+  encodeMultifdHeader,
+  encodeMultifdHello,
+  type MultifdHeader,
   maxPayload,
-  type PacketHeader,
-  packetHeaderLength,
-  packetPages,
+  multifdHeaderLength,
+  multifdPacketPages,
   packetRamBytes,
 } from '../wire/multifd-packet.ts';
+import { canBePageSize } from '../wire/page-size.ts';
 import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import { maxChannels } from './channels.ts';
 import type { StreamRules } from './stream-rules.ts';
@@ -36,7 +37,7 @@ const maxRooms = 4;
 /** Zero pages that are handed to the main stream at a time. */
 const zeroCapacity = 4096;
 /** Room for the header of a packet; the largest is that of 1 KiB pages. */
-const headBytes = packetHeaderLength(1024);
+const headBytes = multifdHeaderLength(1024);
 /** What a writer takes of a kernel's arena. */
 export const multifdArenaBytes = maxRooms * (headBytes + packetRamBytes + 64) + zeroCapacity * 8 + 128;
 
@@ -89,8 +90,8 @@ export class MultifdWriter {
     this.#main = main;
     this.#options = options;
     this.#method = compression;
-    this.#pagesPerPacket = packetPages(pageSize);
-    this.#headLength = packetHeaderLength(pageSize);
+    this.#pagesPerPacket = multifdPacketPages(pageSize);
+    this.#headLength = multifdHeaderLength(pageSize);
     this.#channels = channels;
     this.#rooms = Array.from({ length: Math.min(maxRooms, channels.length) }, () => ({
       address: kernel.allocate(headBytes + packetRamBytes) + headBytes,
@@ -106,19 +107,25 @@ export class MultifdWriter {
   /**
    * Sends the first bytes of all channels, whose numbers are their places in `channels`. Rooms are taken from the arena of
    * the main stream's kernel, where the batches' payloads must be, too.
-   * @throws RangeError for a number of channels, a level or a UUID that there cannot be.
+   * @throws RangeError for a number of channels, a compression, a level or a UUID that there cannot be.
    */
   static async open(
     main: StreamWriter,
     channels: readonly ByteSink[],
     options: MultifdWriterOptions,
   ): Promise<MultifdWriter> {
-    const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs } = options;
+    const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs, pageSize } = options;
+    if (!canBePageSize(pageSize)) throw new RangeError(`expected a target page size, got ${pageSize}`);
     if (channels.length < 1 || channels.length > maxChannels) {
       throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels.length}`);
     }
     if (!/^[0-9a-f]{32}$/i.test(uuid)) throw new RangeError(`expected a UUID of 32 hex digits, got ${uuid}`);
     if (compression !== 'none') {
+      if (!(compression in levelsOf)) {
+        throw new RangeError(
+          `expected the compression none, ${Object.keys(levelsOf).join(' or ')}, got ${compression}`,
+        );
+      }
       const { least, most } = levelsOf[compression];
       if (!Number.isInteger(level) || level < least || level > most) {
         throw new RangeError(`expected a level of ${compression} from ${least} to ${most}, got ${level}`);
@@ -133,7 +140,7 @@ export class MultifdWriter {
       const writer = new MultifdWriter(main, writers, options);
       for (const [id, channel] of writers.entries()) {
         const hello = new ByteWriter();
-        encodeHello(hello, { uuid, id });
+        encodeMultifdHello(hello, { uuid, id });
         void channel.send(() => hello.bytes());
       }
       await writer.#settle();
@@ -244,7 +251,7 @@ export class MultifdWriter {
     const channel = this.#channels.reduce((least, each) => (each.load < least.load ? each : least));
     const { idstr, pageSize } = this.#block as RamBlock;
     room.normal.set(room.zero.subarray(0, room.zeroPages), room.normalPages);
-    const header: PacketHeader = {
+    const header: MultifdHeader = {
       ...{ sync: false, method: this.#method, pagesAllocated: this.#pagesPerPacket, block: idstr },
       ...{ normalPages: room.normalPages, zeroPages: room.zeroPages },
       payloadLength: room.normalPages * pageSize,
@@ -260,19 +267,19 @@ export class MultifdWriter {
   }
 
   /** Makes the bytes of a packet. */
-  async #pack(room: Room, header: PacketHeader, encoder: PageEncoder | undefined): Promise<Uint8Array> {
+  async #pack(room: Room, header: MultifdHeader, encoder: PageEncoder | undefined): Promise<Uint8Array> {
     const { bytes } = this.#kernel;
     const { address, packed, normal } = room;
     const { pageSize } = this.#options;
     const head = this.#headLength;
     const end = address + header.payloadLength;
     if (encoder === undefined || packed === undefined) {
-      encodePacketHeader(bytes.subarray(address - head, address), header, pageSize, normal);
+      encodeMultifdHeader(bytes.subarray(address - head, address), header, pageSize, normal);
       return bytes.subarray(address - head, end);
     }
     const isEmpty = header.normalPages === 0;
     const payloadLength = isEmpty ? 0 : await encoder.encode(bytes.subarray(address, end), packed.subarray(head));
-    encodePacketHeader(packed, { ...header, payloadLength }, pageSize, normal);
+    encodeMultifdHeader(packed, { ...header, payloadLength }, pageSize, normal);
     return packed.subarray(0, head + payloadLength);
   }
 
@@ -281,12 +288,12 @@ export class MultifdWriter {
     const { rules, pageSize } = this.#options;
     for (const channel of this.#channels) {
       const bytes = new Uint8Array(this.#headLength);
-      const header: PacketHeader = {
+      const header: MultifdHeader = {
         ...{ sync: true, method: 'none', block: '', normalPages: 0, zeroPages: 0, payloadLength: 0 },
         pagesAllocated: rules.roomInSync ? this.#pagesPerPacket : 0,
         packetNumber: this.#packetNumber++,
       };
-      encodePacketHeader(bytes, header, pageSize, []);
+      encodeMultifdHeader(bytes, header, pageSize, []);
       channel.packets++;
       void channel.send(() => bytes);
     }

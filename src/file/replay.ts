@@ -48,6 +48,7 @@ export class Replay {
    *
    * With a bitmap only the pages come whose bits are set, and their bits are cleared before they are read; a batch is then
    * of at most `pagesRead` pages that were read.
+   * @throws RangeError for a `nextData` that finds pages before those it was asked for, or beyond the block.
    */
   async *pages(
     ram: RamReader,
@@ -61,7 +62,7 @@ export class Replay {
     for (let page = 0; page < pages; ) {
       page = dirty?.nextSet(page) ?? page;
       if (page >= pages) return;
-      const { first } = await ram.nextData(block, page, 1);
+      const first = await this.#nextData(ram, block, page);
       while (page < first) {
         page = this.#gatherZeros(ram, counts, page, first, dirty);
         if (this.#batch.count > 0) yield this.#batch;
@@ -76,6 +77,14 @@ export class Replay {
       if (this.#batch.count > 0) yield this.#batch;
       page = first + count;
     }
+  }
+
+  async #nextData(ram: RamReader, block: RamBlock, page: number): Promise<number> {
+    const { first } = await ram.nextData(block, page, 1);
+    const pages = pageCount(block);
+    if (Number.isInteger(first) && first >= page && first <= pages) return first;
+    const expected = `expected nextData of "${block.idstr}" to find a page from ${page} on, or ${pages} for none`;
+    throw new RangeError(`${expected}, got ${first}`);
   }
 
   /** Notes which of `most` pages are dirty, and that they no longer are. Returns how many there are up to the last. */

@@ -42,9 +42,12 @@ export const saysVersion = (machine: string): boolean => releaseOf(machine) !== 
 /**
  * The rules for a machine, as its configuration names it. Where that says no version (`none`, those of distributions), the
  * newest ones hold if no version is given, but for SWITCHOVER_START, which earlier versions refuse.
- * @throws RangeError for a version that does not have that machine type.
+ * @throws RangeError for a version that there is not here, or that does not have that machine type.
  */
 export function streamRulesOf(machine: string | undefined, version?: StreamVersion): StreamRules {
+  if (version !== undefined && !streamVersions.includes(version)) {
+    throw new RangeError(`expected a version of ${streamVersions.join(', ')}, got ${version}`);
+  }
   const given = version === undefined ? undefined : release(...(version.split('.') as [string, string]));
   const ofMachine = releaseOf(machine ?? '');
   if (given !== undefined && ofMachine !== undefined && ofMachine > given) {

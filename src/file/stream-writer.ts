@@ -6,7 +6,7 @@
  * there by whole batches. What the stream says is the caller's: this knows its grammar, not what a VM is
  * (`write-stream.ts` does).
  */
-import type { ByteSink } from '../io/byte-source.ts';
+import { type ByteSink, requireSink } from '../io/byte-source.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
@@ -18,8 +18,9 @@ import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-recor
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
-import { streamMagic, streamVersion } from '../wire/stream.ts';
+import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
+import { requireBlocks } from './require-vm.ts';
 
 /** Bytes that leave at once. */
 const roomBytes = 1 << 20;
@@ -33,23 +34,38 @@ export interface StreamWriterOptions {
   ramId?: number | undefined;
 }
 
+/**
+ * Methods throw what the output threw, then and ever after; an Error once the stream is finished, and for what cannot come
+ * where it comes. `raw` and `records` are not asked where they come.
+ */
 export class StreamWriter {
   readonly kernel: Kernel;
   readonly #output: ByteSink;
   readonly #footers: boolean;
-  readonly #ramId: number;
+  /** Section id of `ram`. */
+  readonly ramId: number;
   readonly #start: number;
   readonly #room: RecordRoom;
   #written = 0;
+  /** Why nothing more can be written: it is finished, or the output failed. */
+  #over: { error: unknown } | undefined;
   /** The section of RAM that is open. */
   #open: 'part' | 'end' | undefined;
+  #hasBegun = false;
+  /** Names of the blocks that were listed; undefined before RAM begins. */
+  #names: ReadonlySet<string> | undefined;
+  #hasEndedRam = false;
 
-  /** Takes its room from the arena of `kernel`, where the batches' payloads must be, too. */
+  /**
+   * Takes its room from the arena of `kernel`, where the batches' payloads must be, too.
+   * @throws TypeError for an output that is no `ByteSink`.
+   */
   constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
+    requireSink(output);
     this.kernel = kernel;
     this.#output = output;
     this.#footers = footers;
-    this.#ramId = ramId;
+    this.ramId = ramId;
     this.#start = kernel.allocate(roomBytes + maxRecord);
     const { bytes } = kernel;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -62,27 +78,29 @@ export class StreamWriter {
     return this.#written + this.#room.position - this.#start;
   }
 
-  /** Begins the stream. */
+  /** Begins the stream, once. */
   async begin(configuration: Configuration | undefined): Promise<void> {
-    const out = new ByteWriter().u32(streamMagic).u32(streamVersion);
-    if (configuration !== undefined) encodeConfiguration(out.u8(SectionType.configuration), configuration);
+    this.#requireOrder(!this.#hasBegun, 'one begin, got another');
+    this.#hasBegun = true;
+    const out = new ByteWriter();
+    encodeStreamHeader(out);
+    if (configuration !== undefined) encodeConfiguration(out, configuration);
     await this.raw(out.bytes());
   }
 
   /**
    * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
    * `multifdFlush`: with a mark for the multifd channels.
-   * @throws RangeError for a list that cannot be read: it ends when the lengths add up, so no empty block may end it.
+   * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
+    this.#requireOrder(this.#hasBegun, 'begin before RAM');
+    this.#requireOrder(this.#names === undefined, 'one START of RAM, got another');
+    requireBlocks(blocks);
+    this.#names = new Set(blocks.map(({ idstr }) => idstr));
     const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
-    if (blocks.at(-1)?.usedLength === 0) {
-      throw new RangeError(
-        `expected a list of RAM blocks that does not end with an empty one ("${blocks.at(-1)?.idstr}")`,
-      );
-    }
     const out = new ByteWriter();
-    encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    encodeSectionHead(out, { kind: 'start', id: this.ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     encodeMemSize(out, total);
     for (const { idstr, usedLength, guestAddress = 0n } of blocks) {
       encodeBlockEntry(out, idstr, usedLength, guestAddresses ? { guestAddress } : {});
@@ -102,14 +120,21 @@ export class StreamWriter {
     this.#room.current = undefined;
   }
 
-  /** Writes the records of a batch, in the PART or END that is open, or a new PART. */
+  /**
+   * Writes the records of a batch, in the PART or END that is open, or a new PART.
+   * @throws RangeError for a block that was not listed, and records that there cannot be.
+   */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
+    if (this.#names?.has(block.idstr) === false) {
+      throw new RangeError(`expected a RAM block that was listed, got "${block.idstr}"`);
+    }
     if (this.#open === undefined) await this.beginPart();
     await this.records(block, batch);
   }
 
   /** Writes records of a batch, from `first` on and below `end`, whatever is around them. */
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
+    this.#throwOver();
     for (let done = first; ; ) {
       done = encodePageRecords(this.#room, block, batch, done, end);
       if (done === end) return;
@@ -150,12 +175,14 @@ export class StreamWriter {
   }
 
   async command(code: number, payload?: Uint8Array): Promise<void> {
+    this.#requireClosed('a command');
     const out = new ByteWriter();
     encodeCommand(out, code, payload);
     await this.raw(out.bytes());
   }
 
   async device(device: Omit<DeviceSection, 'offset' | 'length' | 'packaged' | 'boundary'>): Promise<void> {
+    this.#requireClosed('a device');
     const out = new ByteWriter();
     encodeSectionHead(out, device);
     out.raw(device.data);
@@ -165,19 +192,23 @@ export class StreamWriter {
 
   /** Ends the stream, with the text of the description, if there is one. */
   async finish(description?: string): Promise<void> {
+    this.#requireClosed('the end of the stream');
+    this.#requireOrder(this.#hasBegun, 'begin before the end of the stream');
+    this.#requireOrder(this.#names === undefined || this.#hasEndedRam, 'the END of RAM before the end of the stream');
     const out = new ByteWriter().u8(SectionType.eof);
     if (description !== undefined) encodeDescription(out, description);
     await this.raw(out.bytes());
     await this.flush();
+    this.#over = { error: new Error('the stream is finished: nothing can be written after its end') };
   }
 
   /** Writes bytes as they are: a whole section of another stream, say. */
   async raw(bytes: Uint8Array): Promise<void> {
+    this.#throwOver();
     const room = this.#room;
     if (bytes.length > room.limit - room.position) await this.flush();
     if (bytes.length > room.limit - room.position) {
-      await this.#output.write(bytes);
-      this.#written += bytes.length;
+      await this.#write(bytes);
       return;
     }
     room.bytes.set(bytes, room.position);
@@ -187,16 +218,43 @@ export class StreamWriter {
   /** Hands on what is in the room: for who waits for it. */
   async flush(): Promise<void> {
     const room = this.#room;
+    this.#throwOver();
     if (room.position === this.#start) return;
-    await this.#output.write(room.bytes.subarray(this.#start, room.position));
-    this.#written += room.position - this.#start;
+    await this.#write(room.bytes.subarray(this.#start, room.position));
     room.position = this.#start;
   }
 
+  /** After a failure, what was written ends anywhere: nothing may follow it. */
+  async #write(bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#output.write(bytes);
+    } catch (error) {
+      this.#over = { error };
+      throw error;
+    }
+    this.#written += bytes.length;
+  }
+
+  #requireOrder(isRight: boolean, expected: string): void {
+    this.#throwOver();
+    if (!isRight) throw new Error(`expected ${expected}`);
+  }
+
+  #throwOver(): void {
+    if (this.#over !== undefined) throw this.#over.error;
+  }
+
+  #requireClosed(what: string): void {
+    this.#requireOrder(this.#open === undefined, `the end of the ${this.#open?.toUpperCase()} of RAM before ${what}`);
+  }
+
   async #begin(kind: 'part' | 'end'): Promise<void> {
+    this.#requireOrder(this.#names !== undefined, `RAM to be started before its ${kind.toUpperCase()}`);
+    this.#requireOrder(!this.#hasEndedRam, `nothing of RAM after its END, got a ${kind.toUpperCase()}`);
+    this.#hasEndedRam = kind === 'end';
     this.#open = kind;
     const out = new ByteWriter();
-    encodeSectionHead(out, { kind, id: this.#ramId });
+    encodeSectionHead(out, { kind, id: this.ramId });
     await this.raw(out.bytes());
   }
 
@@ -209,6 +267,6 @@ export class StreamWriter {
 
   #endBody(out: ByteWriter): void {
     encodeEos(out);
-    if (this.#footers) encodeFooter(out, this.#ramId);
+    if (this.#footers) encodeFooter(out, this.ramId);
   }
 }

@@ -10,8 +10,10 @@ import { loadKernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { requireBlocks, requireVm } from './require-vm.ts';
 import type { StreamRules } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import { defaultRules, endStream, startStream } from './write-stream.ts';
@@ -51,8 +53,8 @@ const periodLength = 1000;
  * @example
  * const { length, xbzrle } = await writeGuest(guest, appendTo(output), { xbzrle: { cacheSize: 1 << 20 } });
  *
- * @throws RangeError for a guest that no stream can hold, options that there cannot be, and a cache that does not fit
- *   into 4 GiB.
+ * @throws RangeError for a guest that no stream can hold (see `writeStream`), RAM addresses that overlap, options that there
+ *   cannot be, and a cache that does not fit into 4 GiB. What the guest throws comes through, and ends the writing.
  */
 export async function writeGuest(
   guest: Guest,
@@ -64,6 +66,8 @@ export async function writeGuest(
   if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);
   const { configuration, ram } = guest;
   const vm = { ram, configuration, ...(guest.framing === undefined ? {} : { framing: guest.framing }) };
+  requireVm(vm);
+  requireGuestBlocks(guest);
   const passes = await Passes.make(guest, output, options);
   const { writer } = passes;
   const hasRam = await startStream(writer, writer, vm);
@@ -86,6 +90,30 @@ export async function writeGuest(
   const { syncs, normal, duplicate, xbzrle } = passes;
   const counts = { length: writer.length, dirtySyncCount: syncs, normal, duplicate };
   return xbzrle === undefined ? counts : { ...counts, xbzrle };
+}
+
+/**
+ * Requires the blocks of a guest to be those of its RAM, each at a place of its own: the page cache goes by places.
+ * @throws RangeError
+ */
+function requireGuestBlocks({ blocks, ram }: Guest): void {
+  const list = (of: readonly RamBlock[]) =>
+    of.map(({ idstr, usedLength }) => `"${idstr}" of ${usedLength} bytes`).join(', ');
+  if (list(blocks) !== list(ram.blocks)) {
+    throw new RangeError(`expected the blocks of the guest's RAM (${list(ram.blocks)}), got ${list(blocks)}`);
+  }
+  requireBlocks(blocks);
+  for (const { idstr, ramAddress, pageSize } of blocks) {
+    if (Number.isSafeInteger(ramAddress) && ramAddress >= 0 && ramAddress % pageSize === 0) continue;
+    const expected = `expected a RAM address of "${idstr}" that is a multiple of the page size`;
+    throw new RangeError(`${expected}, ${pageSize}, got ${ramAddress}`);
+  }
+  const placed = blocks.filter(({ usedLength }) => usedLength > 0).sort((a, b) => a.ramAddress - b.ramAddress);
+  for (const [i, { idstr, ramAddress, usedLength }] of placed.entries()) {
+    const next = placed[i + 1];
+    if (next === undefined || ramAddress + usedLength <= next.ramAddress) continue;
+    throw new RangeError(`expected RAM addresses that do not overlap, got those of "${idstr}" and "${next.idstr}"`);
+  }
 }
 
 /** Which pages are to be sent, and how they are sent. */

@@ -7,6 +7,7 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { MappedRamStore } from './mapped-ram-store.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { requireVm } from './require-vm.ts';
 import { Staging, stagingArenaBytes } from './staging.ts';
 import { streamRulesOf } from './stream-rules.ts';
 import type { RawSection, WritableVm } from './write-stream.ts';
@@ -36,7 +37,7 @@ const batchPages = 1024;
  * await writeMappedRam({ configuration: { machine: 'none', capabilities: [] }, ram }, file);
  *
  * @throws RangeError for a VM without a configuration, which says that the file is one, with blocks whose content it does
- *   not have, or with an empty block as the last.
+ *   not have, and for one that no stream can hold (see `writeStream`).
  */
 export async function writeMappedRam(
   vm: WritableVm,
@@ -47,10 +48,7 @@ export async function writeMappedRam(
   if (configuration === undefined) throw new RangeError('expected a VM with a configuration, got one without');
   const [left] = ignored;
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
-  const last = ram.blocks.at(-1);
-  if (last?.usedLength === 0) {
-    throw new RangeError(`expected a list of RAM blocks that does not end with an empty one ("${last.idstr}")`);
-  }
+  requireVm(vm);
   const kernel = await loadKernel({ arenaBytes: (64 << 10) + replayArenaBytes + stagingArenaBytes(batchPages) });
   const staging = new Staging(kernel, batchPages, { source: file.name, coordinate: 'file' });
   const store = new MappedRamStore(file, staging, { offset, configuration });

@@ -9,6 +9,7 @@ import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import type { WrittenChannel } from './channel-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
+import { requireVm } from './require-vm.ts';
 import { StreamWriter } from './stream-writer.ts';
 import {
   arenaBytesFor,
@@ -45,7 +46,8 @@ export interface WrittenMultifd extends WrittenStream {
  * const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
  * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
  *
- * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold.
+ * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold
+ *   (see {@link writeStream}).
  */
 export async function writeMultifd(
   vm: WritableVm,
@@ -54,6 +56,7 @@ export async function writeMultifd(
   options: WriteMultifdOptions = {},
 ): Promise<WrittenMultifd> {
   const { rules = defaultRules(vm), uuid = vm.configuration?.uuid, codecs = new PortableCodecs(), ...rest } = options;
+  requireVm(vm);
   const kernel = await loadKernel({ arenaBytes: arenaBytesFor({}) + multifdArenaBytes });
   const writer = new StreamWriter(kernel, main, vm.framing);
   const pageSize = vm.ram.blocks[0]?.pageSize ?? 4096;

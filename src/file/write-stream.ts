@@ -13,6 +13,7 @@ import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
+import { requireDevices, requireVm } from './require-vm.ts';
 import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
@@ -68,13 +69,16 @@ export interface RamWriter {
  * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
  * await writeStream({ configuration: { machine: 'none', capabilities: [] }, ram }, appendTo(stream));
  *
- * @throws RangeError for a VM that no stream can hold: a name of more than 255 bytes, an empty block as the last.
+ * @throws RangeError, before anything is written, for a VM that no stream can hold: blocks without names of their own of 1 to
+ *   255 bytes, pages of two sizes or of another than the configuration says, an empty block as the last, two devices with one
+ *   section id; later for a `ram` that does not keep to what it says.
  */
 export async function writeStream(
   vm: WritableVm,
   output: ByteSink,
   options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
+  requireVm(vm);
   if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
   const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
   const writer = new StreamWriter(kernel, output, vm.framing);
@@ -135,11 +139,12 @@ export async function startStream(
   return hasRam;
 }
 
-/** Writes what comes after the END of RAM. */
+/** Writes what comes after the END of RAM. @throws RangeError for devices that no stream can hold. */
 export async function endStream(
   writer: StreamWriter,
   { devices = [], description }: Partial<SavedDevices>,
 ): Promise<void> {
+  requireDevices(devices, writer.ramId);
   for (const device of devices) await writer.device(device);
   await writer.finish(description?.text);
 }

@@ -43,6 +43,19 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void> | void;
 }
 
+/** @throws TypeError for what is no sink: stores and streams have a `write` of another kind, or none. */
+export function requireSink(output: ByteSink): void {
+  const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;
+  const takesMore = typeof write === 'function' && write.length > 1;
+  if (takesMore && typeof truncate === 'function') {
+    throw new TypeError('expected a ByteSink, got a ByteStore: appendTo(store) makes one of it');
+  }
+  if (typeof getWriter === 'function' || (takesMore && typeof once === 'function')) {
+    throw new TypeError('expected a ByteSink, got a stream: pipeTo(stream) makes one of it');
+  }
+  if (typeof write !== 'function') throw new TypeError(`expected a ByteSink, got ${typeof output} without write`);
+}
+
 /** Writes in order to a store, from `position` on. */
 export function appendTo(store: ByteStore, position = 0): ByteSink {
   let at = position;

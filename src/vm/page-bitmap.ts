@@ -24,7 +24,8 @@ export class PageBitmap {
 
   /** @throws RangeError for a page that there is not. */
   set(page: number): void {
-    if (!(page >= 0 && page < this.pages)) throw new RangeError(`expected a page below ${this.pages}, got ${page}`);
+    if (!(Number.isInteger(page) && page >= 0 && page < this.pages))
+      throw new RangeError(`expected a page below ${this.pages}, got ${page}`);
     if (this.has(page)) return;
     const word = Math.floor(page / 32);
     this.#words[word] = (this.#words[word] as number) | (1 << (page & 31));

@@ -1,4 +1,7 @@
-/** Builds big-endian structures of modest size in memory: the encoders' side of `byte-window.ts`. */
+/**
+ * Builds big-endian structures of modest size in memory: the encoders' side of `byte-window.ts`. What does not fit is a
+ * RangeError: nothing is cut to its low bits.
+ */
 export class ByteWriter {
   #bytes = new Uint8Array(256);
   #length = 0;
@@ -8,24 +11,29 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
+    requireUnsigned(value, 1);
     const at = this.#reserve(1);
     this.#bytes[at] = value;
     return this;
   }
 
   u16(value: number): this {
+    requireUnsigned(value, 2);
     const at = this.#reserve(2);
     new DataView(this.#bytes.buffer).setUint16(at, value);
     return this;
   }
 
   u32(value: number): this {
+    requireUnsigned(value, 4);
     const at = this.#reserve(4);
     new DataView(this.#bytes.buffer).setUint32(at, value);
     return this;
   }
 
   u64(value: number | bigint): this {
+    if (typeof value === 'number') requireUnsigned(value, 8);
+    else if (value !== BigInt.asUintN(64, value)) throw new RangeError(`expected an integer of 8 bytes, got ${value}`);
     const at = this.#reserve(8);
     new DataView(this.#bytes.buffer).setBigUint64(at, BigInt(value));
     return this;
@@ -37,11 +45,20 @@ export class ByteWriter {
     return this;
   }
 
-  /** Latin1 text without a length. */
+  /** Latin1 text without a length. @throws RangeError for other characters. */
   text(text: string): this {
+    requireLatin1(text);
     const at = this.#reserve(text.length);
     for (let i = 0; i < text.length; i++) this.#bytes[at + i] = text.charCodeAt(i);
     return this;
+  }
+
+  /** Bytes as hex digits, two each. @throws RangeError for anything but `count` of them. */
+  hex(digits: string, count: number): this {
+    if (digits.length !== 2 * count || !/^[0-9a-f]*$/i.test(digits)) {
+      throw new RangeError(`expected ${2 * count} hex digits, got "${digits}"`);
+    }
+    return this.raw(Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)));
   }
 
   /** A u8 length and the text. @throws RangeError over 255 bytes. */
@@ -67,3 +84,25 @@ export class ByteWriter {
     return at;
   }
 }
+
+function requireUnsigned(value: number, bytes: number): void {
+  if (Number.isSafeInteger(value) && value >= 0 && value < 2 ** (8 * bytes)) return;
+  throw new RangeError(`expected an integer of ${bytes} ${bytes === 1 ? 'byte' : 'bytes'}, got ${value}`);
+}
+
+/** @throws RangeError for text with characters that are no bytes. */
+export function requireLatin1(text: string): void {
+  if (!isLatin1.test(text)) {
+    throw new RangeError(`expected text of characters up to U+00FF, each of which is a byte, got "${text}"`);
+  }
+}
+
+/** @throws RangeError for what is no name of a RAM block, device or the like: 1 to 255 bytes. */
+export function requireName(name: string): void {
+  if (name.length === 0) throw new RangeError('expected a name, got none');
+  if (name.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${name.length}`);
+  requireLatin1(name);
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: names are bytes, and may be any
+const isLatin1 = /^[\u0000-\u00ff]*$/;

@@ -63,6 +63,7 @@ export function canBeCommand({ bytes, view, limit }: ByteWindow, at: number): bo
   return known !== undefined && (known.lengths?.includes(view.getUint16(at + 3)) ?? true);
 }
 
+/** Encodes a command, type byte included. The payload is at most 65,535 bytes. */
 export function encodeCommand(out: ByteWriter, code: number, payload: Uint8Array = new Uint8Array()): void {
   out.u8(0x08).u16(code).u16(payload.length).raw(payload);
 }

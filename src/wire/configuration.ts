@@ -12,6 +12,7 @@ import type { ChangesIds, Configuration } from '../vm/flow.ts';
 import { type ByteWindow, has, latin1, need, takeBytes, takeString, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
+import { SectionType } from './section-type.ts';
 
 const subsectionByte = 0x05;
 const prefix = 'configuration/';
@@ -21,6 +22,7 @@ const maxCapabilities = 256;
 /** Says that a mapped-ram file holds only what changed since another. No QEMU knows it, and so none loads such a file. */
 export const changesCapability = 'vmferry-changes';
 const idBytes = 8;
+const uuidBytes = 16;
 
 /** Decodes the body; the CONFIGURATION byte has been read. */
 export function* decodeConfiguration(window: ByteWindow): Generator<Want, Configuration> {
@@ -69,7 +71,6 @@ function requireChanges(window: ByteWindow, { capabilities, changes }: Configura
 }
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-const fromHex = (hex: string) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 
 /** A subsection of the configuration begins here: 0x05, a long enough name, and the prefix. */
 function* atSubsection(window: ByteWindow): Generator<Want, boolean> {
@@ -86,9 +87,19 @@ function bad(window: ByteWindow, message: string, back: number): MigrationError 
   return new MigrationError('bad-configuration', message, window.place(window.offset - back));
 }
 
-/** Encodes the body. The uuid is 32 hex digits, the ids of changes 16 each. */
+/**
+ * Encodes it, type byte included. The uuid is 32 hex digits, the ids of changes 16 each.
+ * @throws RangeError for what no reader takes.
+ */
 export function encodeConfiguration(out: ByteWriter, configuration: Configuration): void {
-  out.u32(configuration.machine.length).text(configuration.machine);
+  const { machine, capabilities } = configuration;
+  if (machine.length > maxMachineName) {
+    throw new RangeError(`expected a machine name of at most ${maxMachineName} bytes, got ${machine.length}`);
+  }
+  if (capabilities.length > maxCapabilities) {
+    throw new RangeError(`expected at most ${maxCapabilities} capabilities, got ${capabilities.length}`);
+  }
+  out.u8(SectionType.configuration).u32(configuration.machine.length).text(configuration.machine);
   const subsection = (name: string) => out.u8(subsectionByte).string(`${prefix}${name}`).u32(1);
   if (configuration.targetPageBits !== undefined) subsection('target-page-bits').u32(configuration.targetPageBits);
   if (configuration.capabilities.length > 0) {
@@ -96,10 +107,10 @@ export function encodeConfiguration(out: ByteWriter, configuration: Configuratio
     for (const name of configuration.capabilities) out.string(name);
   }
   if (configuration.uuid !== undefined) {
-    subsection('uuid').raw(fromHex(configuration.uuid));
+    subsection('uuid').hex(configuration.uuid, uuidBytes);
   }
   if (configuration.changes !== undefined) {
     const { base, content }: ChangesIds = configuration.changes;
-    subsection(changesCapability).raw(fromHex(base)).raw(fromHex(content));
+    subsection(changesCapability).hex(base, idBytes).hex(content, idBytes);
   }
 }

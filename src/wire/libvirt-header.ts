@@ -117,6 +117,9 @@ export interface LibvirtImageHead extends LibvirtData {
 
 /** The header and the data area of an image; its stream goes right behind. */
 export function encodeLibvirtHead(head: LibvirtImageHead): Uint8Array {
+  if (!libvirtFormats.includes(head.format)) {
+    throw new RangeError(`expected a format of ${libvirtFormats.join(', ')}, got ${head.format}`);
+  }
   const { xml, cookie, format, wasRunning, padding = 64 * 1024, byteOrder = 'little', isFinished = true } = head;
   const encoder = new TextEncoder();
   const text = encoder.encode(`${xml}\0${cookie === undefined ? '' : `${cookie}\0`}`);

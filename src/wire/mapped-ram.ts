@@ -25,7 +25,7 @@ export function bitmapLength(pages: number): number {
   return Math.ceil(pages / 64) * 8;
 }
 
-/** The places of a block whose header begins at file offset `header`. */
+/** The places of a block of so many pages, whose header begins at file offset `header`. */
 export function placeMapped(header: number, pages: number): MappedPlace {
   const bitmapOffset = header + mappedHeaderLength;
   const length = bitmapLength(pages);
@@ -33,6 +33,7 @@ export function placeMapped(header: number, pages: number): MappedPlace {
   return { bitmapOffset, bitmapLength: length, pagesOffset };
 }
 
+/** Encodes the header that follows a block's entry in a mapped-ram file; `place` is that of {@link placeMapped}. */
 export function encodeMappedHeader(out: ByteWriter, pageSize: number, place: MappedPlace): void {
   out.u32(1).u64(pageSize).u64(place.bitmapOffset).u64(place.pagesOffset);
 }

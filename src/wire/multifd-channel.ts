@@ -14,13 +14,13 @@ import { type ByteWindow, has, need, skip, type UnpackFormat, type UnpackWant, t
 import { MigrationError, makeFinding, type Place } from './migration-error.ts';
 import {
   badPacket,
-  type ChannelHello,
   devicePacketLength,
+  type MultifdHeader,
+  type MultifdHello,
   maxPayload,
+  multifdHeaderLength,
   PacketFlag,
-  type PacketHeader,
   type PacketMethod,
-  packetHeaderLength,
   packetRamBytes,
   packetStart,
   pageOffsetAt,
@@ -43,7 +43,7 @@ export interface ChannelCounts {
 }
 
 export interface ChannelState {
-  readonly hello: ChannelHello;
+  readonly hello: MultifdHello;
   readonly counts: ChannelCounts;
 }
 
@@ -87,10 +87,10 @@ export function* decodeEpoch(
       counts.devicePackets++;
       continue;
     }
-    yield* need(window, packetHeaderLength(pageSize), 'a multifd packet');
+    yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
     const header = readPacketHeader(window, flags, pageSize, pages);
     if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
-    else window.position += packetHeaderLength(pageSize);
+    else window.position += multifdHeaderLength(pageSize);
     if (!header.sync) continue;
     counts.syncs++;
     return;
@@ -103,7 +103,7 @@ export function* decodeChannelEnd(
   { counts }: ChannelState,
   { ram }: PacketContext,
 ): Generator<Want | FlowItem, void> {
-  const headerLength = packetHeaderLength(ram.pageSize);
+  const headerLength = multifdHeaderLength(ram.pageSize);
   const pages = new Float64Array(maxPages);
   while (yield* has(window, 1)) {
     yield* need(window, packetStart, 'a multifd packet');
@@ -131,7 +131,7 @@ function* decodeDevicePacket(window: ByteWindow): Generator<Item, void> {
 
 function* decodePages(
   window: ByteWindow,
-  header: PacketHeader,
+  header: MultifdHeader,
   pages: Float64Array,
   channel: ChannelState,
   context: PacketContext,
@@ -154,7 +154,7 @@ function* decodePages(
   channel.counts.zeroPages += zeroPages;
   const origin: BatchOrigin = { source: window.source, channel: channel.hello.id };
   const offsets = window.offset;
-  window.position += packetHeaderLength(ram.pageSize);
+  window.position += multifdHeaderLength(ram.pageSize);
 
   batch.clear();
   batch.origin = origin;

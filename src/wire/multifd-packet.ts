@@ -17,7 +17,7 @@
  * The payload and the order of packets are the business of multifd-channel.ts.
  */
 import { type ByteWindow, latin1, need, type Want } from './byte-window.ts';
-import type { ByteWriter } from './byte-writer.ts';
+import { type ByteWriter, requireName } from './byte-writer.ts';
 import { MigrationError } from './migration-error.ts';
 
 export const multifdMagic = 0x11223344;
@@ -29,7 +29,7 @@ const uuidLength = 16;
 const idOffset = 24;
 
 /** What a channel says of itself. */
-export interface ChannelHello {
+export interface MultifdHello {
   /** Guest UUID as 32 hex digits; all zero if the guest has none. */
   uuid: string;
   /** Number of the channel, from 0. */
@@ -37,7 +37,7 @@ export interface ChannelHello {
 }
 
 /** Decodes a channel's first bytes. @throws MigrationError `bad-channel` for another magic or version. */
-export function* decodeHello(window: ByteWindow): Generator<Want, ChannelHello> {
+export function* decodeHello(window: ByteWindow): Generator<Want, MultifdHello> {
   yield* need(window, helloLength, 'the first bytes of a multifd channel');
   const { bytes, view, position } = window;
   const magic = view.getUint32(position);
@@ -59,9 +59,9 @@ export function* decodeHello(window: ByteWindow): Generator<Want, ChannelHello> 
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-export function encodeHello(out: ByteWriter, { uuid, id }: ChannelHello): void {
-  const bytes = Uint8Array.from(uuid.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
-  out.u32(multifdMagic).u32(multifdVersion).raw(bytes).u8(id);
+/** Encodes a channel's first bytes. @throws RangeError for a UUID or a number that there cannot be. */
+export function encodeMultifdHello(out: ByteWriter, { uuid, id }: MultifdHello): void {
+  out.u32(multifdMagic).u32(multifdVersion).hex(uuid, uuidLength).u8(id);
   out.raw(new Uint8Array(helloLength - idOffset - 1));
 }
 
@@ -88,18 +88,26 @@ const nameLength = 256;
 const offsetsOffset = 320;
 
 /** Pages that a packet holds at most. */
-export const packetPages = (pageSize: number): number => packetRamBytes / pageSize;
+export const multifdPacketPages = (pageSize: number): number => packetRamBytes / pageSize;
 
-export const packetHeaderLength = (pageSize: number): number => offsetsOffset + 8 * packetPages(pageSize);
+/** Bytes of a packet's header. */
+export const multifdHeaderLength = (pageSize: number): number => offsetsOffset + 8 * multifdPacketPages(pageSize);
 
 /** A RAM packet's header without its offsets. */
-export interface PacketHeader {
+export interface MultifdHeader {
+  /** The channel ends its part of a round. */
   sync: boolean;
+  /** How the payload is compressed. */
   method: PacketMethod;
+  /** Pages that the sender had room for: {@link multifdPacketPages}, or 0 in a SYNC of QEMU 10.0. */
   pagesAllocated: number;
+  /** Pages that are in the payload. */
   normalPages: number;
+  /** Bytes of the payload, which follows the header. */
   payloadLength: number;
+  /** Counts the packets of all channels. */
   packetNumber: bigint;
+  /** Pages that are only listed. */
   zeroPages: number;
   /** Idstr of the block; in packets without pages it may be that of an earlier packet. */
   block: string;
@@ -136,13 +144,13 @@ export function readPacketHeader(
   flags: number,
   pageSize: number,
   pages: Float64Array,
-): PacketHeader {
+): MultifdHeader {
   const { bytes, view, position } = window;
   const pagesAllocated = view.getUint32(position + 12);
   const normalPages = view.getUint32(position + 16);
   const zeroPages = view.getUint32(position + 32);
-  if (pagesAllocated > packetPages(pageSize)) {
-    throw badPacket(window, `expected room for at most ${packetPages(pageSize)} pages, got ${pagesAllocated}`);
+  if (pagesAllocated > multifdPacketPages(pageSize)) {
+    throw badPacket(window, `expected room for at most ${multifdPacketPages(pageSize)} pages, got ${pagesAllocated}`);
   }
   const count = normalPages + zeroPages;
   if (count > pagesAllocated) throw badPacket(window, `expected at most ${pagesAllocated} pages, got ${count}`);
@@ -178,22 +186,23 @@ export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 /**
  * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
  * numbers. As in QEMU 10.0, what is not used is zero.
- * @throws RangeError for a name or more pages than there is room for.
+ * @throws RangeError for a name or more pages than there is room for, pages that there cannot be, and a target that is too
+ *   small.
  */
-export function encodePacketHeader(
+export function encodeMultifdHeader(
   target: Uint8Array,
-  header: PacketHeader,
+  header: MultifdHeader,
   pageSize: number,
   pages: ArrayLike<number>,
 ): void {
   const { block, normalPages, zeroPages, packetNumber } = header;
   const count = normalPages + zeroPages;
-  const most = packetPages(pageSize);
+  const most = multifdPacketPages(pageSize);
   if (count > most) throw new RangeError(`expected at most ${most} pages in a packet, got ${count}`);
-  if (block.length >= nameLength) {
-    throw new RangeError(`expected a name of at most ${nameLength - 1} bytes, got ${block.length}`);
-  }
-  const view = new DataView(target.buffer, target.byteOffset, packetHeaderLength(pageSize));
+  if (count > 0) requireCString(block);
+  const length = multifdHeaderLength(pageSize);
+  if (target.length < length) throw new RangeError(`expected room for ${length} bytes, got ${target.length}`);
+  const view = new DataView(target.buffer, target.byteOffset, length);
   target.fill(0, 0, view.byteLength);
   view.setUint32(0, multifdMagic);
   view.setUint32(4, multifdVersion);
@@ -206,9 +215,17 @@ export function encodePacketHeader(
   for (let i = 0; i < block.length; i++) target[nameOffset + i] = block.charCodeAt(i);
   for (let i = 0; i < count; i++) {
     const offset = (pages[i] as number) * pageSize;
+    if (!(Number.isSafeInteger(offset) && offset >= 0)) throw new RangeError(`expected a page, got ${pages[i]}`);
     view.setUint32(offsetsOffset + 8 * i, Math.floor(offset / 0x1_0000_0000));
     view.setUint32(offsetsOffset + 8 * i + 4, offset >>> 0);
   }
+}
+
+/** Names in packets end with a zero. */
+function requireCString(name: string): void {
+  requireName(name);
+  if (name.includes('\0'))
+    throw new RangeError(`expected a name without zeros in a packet, got ${JSON.stringify(name)}`);
 }
 
 export const devicePacketLength = 276;
@@ -236,7 +253,9 @@ export function readDevicePacket(window: ByteWindow): DevicePacket {
   return { name: latin1(name, 0, end), instanceId: view.getUint32(position + instanceOffset), length };
 }
 
+/** Encodes the header; `length` bytes of the device's state follow it. @throws RangeError for a name there is no room for. */
 export function encodeDevicePacket(out: ByteWriter, { name, instanceId, length }: DevicePacket): void {
+  requireCString(name);
   out.u32(multifdMagic).u32(multifdVersion).u32(PacketFlag.deviceState);
   out
     .text(name)

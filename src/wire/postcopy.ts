@@ -34,6 +34,7 @@ export function readRecvBitmap(payload: Uint8Array): string | undefined {
   return name?.end === payload.length ? name.idstr : undefined;
 }
 
+/** Encodes the payload of RECV_BITMAP. */
 export function encodeRecvBitmap(idstr: string): Uint8Array {
   return new ByteWriter().string(idstr).bytes();
 }
@@ -61,6 +62,7 @@ export function readDiscard(payload: Uint8Array): Discard | string {
   return { idstr: name.idstr, ranges };
 }
 
+/** Encodes the payload of POSTCOPY_RAM_DISCARD. */
 export function encodeDiscard({ idstr, ranges }: Discard): Uint8Array {
   const out = new ByteWriter().u8(discardVersion).string(idstr).u8(0);
   for (const { start, length } of ranges) out.u64(start).u64(length);

@@ -5,6 +5,7 @@
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { type ByteWriter, requireName } from './byte-writer.ts';
 import { RamFlag } from './ram-record.ts';
 
 /** Where records are put, and what encoding remembers from record to record and from section to section. */
@@ -20,6 +21,9 @@ export interface RecordRoom {
   current: RamBlock | undefined;
 }
 
+/** Of a batch, what is encoded. */
+type RecordTables = Pick<PageBatch, 'count' | 'kind' | 'page' | 'data' | 'length'>;
+
 /** The most bytes a record takes beside its payload: the word, a name, and the head of a delta or compressed page. */
 const maxHead = 8 + 1 + 255 + 4;
 
@@ -29,18 +33,19 @@ export const maxRecord = maxHead + 65536 + 1024;
 /**
  * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
  * not; `end` if all did. The room must not touch the payloads.
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long.
+ * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long, or
+ *   outside the arena.
  */
 export function encodePageRecords(
   room: RecordRoom,
   block: RamBlock,
-  batch: PageBatch,
+  batch: RecordTables,
   first = 0,
   end = batch.count,
 ): number {
   const { bytes, view, limit } = room;
   const { pageSize, idstr, usedLength } = block;
-  if (idstr.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${idstr.length}`);
+  requireName(idstr);
   let at = room.position;
   let i = first;
   for (; i < end; i++) {
@@ -76,11 +81,47 @@ export function encodePageRecords(
       at += 4;
     }
     const from = batch.data[i] as number;
+    if (from + length > bytes.length) throw badRecord(batch, i, block);
     bytes.copyWithin(at, from, from + length);
     at += length;
   }
   room.position = at;
   return i;
+}
+
+/** A record of a page, by itself. */
+export interface PageRecord {
+  block: RamBlock;
+  /** Index of the page in its block. */
+  page: number;
+  kind: PageKind;
+  /** `PageKind.data`: the page; `.delta`: its XBZRLE encoding; `.compressed`: the page, compressed; `.zero`: nothing. */
+  payload?: Uint8Array;
+  /** The record before was of the same block, so the name is left out (CONTINUE). Default false. */
+  continues?: boolean;
+}
+
+/**
+ * Encodes one record, whatever comes before and after it. Many at a time are faster as a batch (`StreamWriter.records`).
+ * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload of another length.
+ */
+export function encodePageRecord(
+  out: ByteWriter,
+  { block, page, kind, payload = new Uint8Array(), continues = false }: PageRecord,
+): void {
+  const { length } = payload;
+  const bytes = new Uint8Array(maxHead + 2 * length);
+  const data = maxHead + length;
+  bytes.set(payload, data);
+  const limit = data;
+  const room = { bytes, view: new DataView(bytes.buffer), position: 0, limit, current: continues ? block : undefined };
+  const tables = {
+    ...{ count: 1, kind: Uint8Array.of(kind), page: Float64Array.of(page) },
+    ...{ data: Uint32Array.of(data), length: Uint32Array.of(length) },
+  };
+  if (!Number.isInteger(page) || (kind === PageKind.zero && length > 0)) throw badRecord(tables, 0, block);
+  encodePageRecords(room, block, tables);
+  out.raw(bytes.subarray(0, room.position));
 }
 
 /** Whether a record that was decoded from the main stream named its block: its size there says so. */
@@ -95,7 +136,7 @@ const headOf: readonly number[] = [0, 1, 0, 3, 4];
 /** By `PageKind`; nothing stands for an absent page. */
 const flagOf: readonly number[] = [0, RamFlag.zero, RamFlag.page, RamFlag.xbzrle, RamFlag.compressPage];
 
-function badRecord(batch: PageBatch, i: number, { idstr }: RamBlock): RangeError {
+function badRecord(batch: RecordTables, i: number, { idstr }: RamBlock): RangeError {
   const got = `kind ${batch.kind[i]} of ${batch.length[i]} bytes for page ${batch.page[i]}`;
   return new RangeError(`expected a record of a page of RAM block "${idstr}", got ${got}`);
 }

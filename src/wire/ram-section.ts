@@ -229,12 +229,12 @@ function* decodeMappedBlock(
   yield { kind: 'seek', offset: pagesEnd };
 }
 
-/** Writes the first word of the block list. */
+/** Encodes the first word of the block list, which begins the body of START: the lengths of all blocks together. */
 export function encodeMemSize(out: ByteWriter, totalBytes: number): void {
   out.u64(BigInt(totalBytes) | BigInt(RamFlag.memSize));
 }
 
-/** Writes a block list entry, with those of the optional words that are given; a mapped-ram header may follow. */
+/** Encodes a block list entry, with those of the optional words that are given; a mapped-ram header may follow. */
 export function encodeBlockEntry(
   out: ByteWriter,
   idstr: string,
@@ -246,11 +246,12 @@ export function encodeBlockEntry(
   if (guestAddress !== undefined) out.u64(guestAddress);
 }
 
+/** Encodes what ends the body of each section of RAM: START, PART and END. A footer follows. */
 export function encodeEos(out: ByteWriter): void {
   out.u64(RamFlag.eos);
 }
 
-/** Writes a mark for the multifd channels. */
+/** Encodes a mark for the multifd channels: each has a SYNC for it. */
 export function encodeMultifdFlush(out: ByteWriter): void {
   out.u64(RamFlag.multifdFlush);
 }

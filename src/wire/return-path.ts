@@ -144,7 +144,7 @@ function bad(window: ByteWindow, offset: number, message: string): MigrationErro
 
 const bitCounts = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);
 
-/** Writes a message. `bits` are those of RECV_BITMAP, in whole words. */
+/** Encodes a message of the return path. `bits` are those of RECV_BITMAP, in whole words. */
 export function encodeReturnMessage(
   out: ByteWriter,
   message: Pick<ReturnMessage, 'type' | 'value' | 'block' | 'start' | 'bytes'>,

@@ -78,6 +78,7 @@ export function* decodeSectionHead(
   return { kind, id, name, instanceId, versionId, offset, packaged };
 }
 
+/** Encodes a section's head, type byte included; name, instance and version for START and FULL alone. What follows is the body. */
 export function encodeSectionHead(out: ByteWriter, section: Pick<Section, 'kind' | 'id'> & Partial<Section>): void {
   out.u8(types[section.kind]).u32(section.id);
   if (section.kind === 'part' || section.kind === 'end') return;
@@ -90,6 +91,7 @@ export function encodeSectionHead(out: ByteWriter, section: Pick<Section, 'kind'
 /** Bytes of a footer. */
 export const footerLength = 5;
 
+/** Encodes the footer that ends the section of that id. Machine types before 2.4 have none. */
 export function encodeFooter(out: ByteWriter, id: number): void {
   out.u8(SectionType.footer).u32(id);
 }

@@ -6,6 +6,7 @@
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { type ByteWindow, has, need, type Want } from './byte-window.ts';
+import type { ByteWriter } from './byte-writer.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { changesCapability, decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
@@ -23,6 +24,12 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
+
+/** Encodes what every stream begins with: the magic bytes and the version, 8 bytes. */
+export function encodeStreamHeader(out: ByteWriter, version = streamVersion): void {
+  out.u32(streamMagic).u32(version);
+}
+
 /** The first three bytes of a recovery stream: the command RECV_BITMAP. */
 const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */

@@ -65,6 +65,7 @@ export function canBeDescription({ bytes, view, limit }: ByteWindow, at: number)
   return bytes[at + 5] === 0x7b && view.getUint32(at + 1) <= maxDescription;
 }
 
+/** Encodes the description, JSON, as what follows the EOF of a stream, type byte included. */
 export function encodeDescription(out: ByteWriter, text: string): void {
   const bytes = new TextEncoder().encode(text);
   out.u8(SectionType.description).u32(bytes.length).raw(bytes);

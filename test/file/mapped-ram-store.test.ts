@@ -1,8 +1,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MappedRamPages } from '../../src/file/mapped-ram-pages.ts';
 import { MappedRamReader, MappedRamStore } from '../../src/file/mapped-ram-store.ts';
+import { Staging, stagingArenaBytes } from '../../src/file/staging.ts';
 import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
+import { loadKernel } from '../../src/kernel/kernel.ts';
+import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
@@ -279,5 +283,75 @@ describe('a mapped-ram reader', () => {
       [1_048_576, 1_048_577],
       [1_999_999, 2_000_000],
     ]);
+  });
+});
+
+describe('a mapped-ram store', () => {
+  const plain = { index: 0, idstr: 'ram', usedLength: 4 * 4096, pageSize: 4096 };
+  const laidOut = async (configuration: Configuration = { machine: 'none', capabilities: [] }) => {
+    const file = new RecordingFile();
+    const store = new MappedRamStore(file, feeder.staging, { configuration });
+    return { file, store, block: await store.addBlock(plain) };
+  };
+  const page = (page: number, length = 4096) => ({
+    page,
+    kind: PageKind.data,
+    payload: new Uint8Array(length).fill(7),
+  });
+
+  it('refuses pages that the block does not have, whose places are those of others', async () => {
+    const { file, store, block } = await laidOut();
+    const { writes } = file;
+    const before = writes.length;
+    const zero = { page: 4, kind: PageKind.zero, payload: new Uint8Array() };
+    for (const wrong of [page(4), page(-1), page(0.5), zero, page(0, 100)]) {
+      await expect(store.apply(block, feeder.batch([page(1), wrong], 0))).rejects.toThrow('"ram", which has 4, got');
+    }
+    const pages = new MappedRamPages(file, feeder.staging, store.blocks);
+    await expect(pages.apply(block, feeder.batch([page(4)], 0))).rejects.toThrow('"ram", which has 4, got');
+    expect(writes.length).toBe(before);
+  });
+
+  it('refuses blocks that there cannot be beside the others', async () => {
+    const { store } = await laidOut();
+    await expect(store.addBlock(plain)).rejects.toThrow('different names, got "ram" twice');
+    await expect(store.addBlock({ ...plain, idstr: 'b', pageSize: 1024 })).rejects.toThrow('pages of 4096 bytes');
+    await expect(store.addBlock({ ...plain, idstr: 'b', usedLength: 100 })).rejects.toThrow('whole pages of 4096');
+    const bits = { machine: 'none', capabilities: [], targetPageBits: 14 };
+    await expect(laidOut(bits)).rejects.toThrow('pages of 16384 bytes, as 14 target page bits has it, got 4096');
+  });
+
+  it('refuses more records at a time than its room was made for', async () => {
+    const kernel = await loadKernel({ arenaBytes: stagingArenaBytes(16) + (1 << 20) });
+    const staging = new Staging(kernel, 16, { source: 'test', coordinate: 'file' });
+    const store = new MappedRamStore(new MemoryFile(), staging);
+    const block = await store.addBlock({ ...plain, usedLength: 4096 * 4096 });
+    const batch = new PageBatch(kernel, 1025);
+    batch.count = 1025;
+    for (let i = 0; i < batch.count; i++) {
+      batch.page[i] = i;
+      batch.kind[i] = PageKind.data;
+      batch.length[i] = 4096;
+    }
+    await expect(store.apply(block, batch)).rejects.toThrow('a batch of at most 1024 records, got 1025');
+  });
+
+  it('refuses to end with an empty block', async () => {
+    const { store } = await laidOut();
+    await store.addBlock({ ...plain, index: 1, idstr: 'b', usedLength: 0 });
+    await expect(store.finish([], undefined)).rejects.toThrow('does not end with an empty one ("b")');
+  });
+
+  it('takes nothing more once it is finished', async () => {
+    const { file, store, block } = await laidOut();
+    await store.finish([], undefined);
+    const finished = file.content();
+    const more = [
+      () => store.apply(block, feeder.batch([page(0)], 0)),
+      () => store.addBlock({ ...plain, idstr: 'b' }),
+      () => store.finish([timer], undefined),
+    ];
+    for (const each of more) await expect(each()).rejects.toThrow('the file is finished');
+    expect(Buffer.compare(file.content(), finished)).toBe(0);
   });
 });

@@ -43,4 +43,8 @@ describe('the rules of a stream', () => {
     expect(() => streamRulesOf('pc-i440fx-10.0', '7.2')).toThrow(/QEMU 7.2 has no machine type pc-i440fx-10.0/);
     expect(() => streamRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
   });
+
+  it.each(['8.8', '', 'ten', 'toString'])('are not known of a version "%s"', (version) => {
+    expect(() => streamRulesOf('none', version as StreamVersion)).toThrow(`of 7.2, 9.0, 10.0, got ${version}`);
+  });
 });

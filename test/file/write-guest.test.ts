@@ -197,3 +197,45 @@ describe('a guest, written in passes', () => {
     await expect(write(new MemoryGuest({ ram: 4 }), options)).rejects.toThrow(RangeError);
   });
 });
+
+describe('a guest that cannot be written', () => {
+  const none = { write() {} };
+
+  it('has other blocks than its RAM, or RAM addresses that there cannot be', async () => {
+    const place = (...addresses: number[]) => {
+      const guest = new MemoryGuest({ a: 4, b: 4 });
+      const blocks = guest.blocks.map((block, i) => ({ ...block, ramAddress: addresses[i] as number }));
+      return writeGuest(Object.assign(guest, { blocks }), none, small);
+    };
+    await place(0, 4 * PAGE);
+    await place(8 * PAGE, 0);
+    await expect(place(0, 3 * PAGE)).rejects.toThrow('RAM addresses that do not overlap, got those of "a" and "b"');
+    await expect(place(5, 16 * PAGE)).rejects.toThrow('"a" that is a multiple of the page size, 4096, got 5');
+    await expect(place(0)).rejects.toThrow('"b" that is a multiple of the page size, 4096, got undefined');
+    const other = Object.assign(new MemoryGuest({ a: 4 }), { ram: new MemoryGuest({ a: 5 }).ram });
+    await expect(writeGuest(other, none)).rejects.toThrow('("a" of 20480 bytes), got "a" of 16384 bytes');
+  });
+
+  it.each(['syncDirty', 'stop', 'saveDevices'] as const)('throws in %s, and that ends it', async (method) => {
+    const output = new MemoryFile();
+    const guest = new MemoryGuest({ a: 4 });
+    Object.assign(guest, {
+      [method]() {
+        throw new Error('mine');
+      },
+    });
+    await expect(writeGuest(guest, appendTo(output))).rejects.toThrow('mine');
+    const bytes = new Uint8Array(output.size);
+    output.read(bytes, 0);
+    const { inspection } = await inspect(await open(bytes)).catch(() => ({ inspection: { complete: false } }));
+    expect(inspection.complete).toBe(false);
+  });
+
+  it('says of its devices, when they come, what no stream can hold', async () => {
+    const guest = new MemoryGuest({ a: 4 });
+    guest.saved = {
+      devices: [{ kind: 'full', id: 1, name: 'timer', instanceId: 0, versionId: 1, data: new Uint8Array(1) }],
+    };
+    await expect(writeGuest(guest, none)).rejects.toThrow('a section id of its own for timer#0');
+  });
+});

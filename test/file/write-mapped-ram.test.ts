@@ -88,6 +88,41 @@ describe('a mapped-ram file written from a VM', () => {
     );
   });
 
+  it('is no whole file before it is finished, also where a whole one was', async () => {
+    const write = (value: number, file: MemoryFile) => {
+      const source = new MemoryFile('ram', new Uint8Array(3 << 20).fill(value, 1 << 20));
+      const ram = new RawRam([{ idstr: 'ram', source }]);
+      return writeMappedRam({ configuration: machine, ram, devices: [timer] }, file, { offset: 4096 });
+    };
+    let unfinished = 0;
+    for (let most = 1; ; most++) {
+      const file = new RecordingFile();
+      await write(1, file);
+      const before = file.content();
+      const all = file.write.bind(file);
+      let writes = 0;
+      file.write = (bytes, position) => {
+        if (++writes < most) return all(bytes, position);
+        all(bytes.subarray(0, bytes.length >> 1), position);
+        throw new Error('no room');
+      };
+      const written = await write(2, file).catch((error: Error) => error.message);
+      if (written !== 'no room') break;
+      const isOld = Buffer.compare(file.content(), before) === 0;
+      const { ok } = await verify(await open(file, { offset: 4096 }));
+      expect(ok, `after write ${most}`).toBe(isOld);
+      unfinished++;
+    }
+    expect(unfinished).toBeGreaterThanOrEqual(5);
+  });
+
+  it('cannot begin where there is no place', async () => {
+    for (const offset of [-1, 1.5, Number.NaN]) {
+      const writing = writeMappedRam({ configuration: machine, ram: ramOf(4096) }, new MemoryFile(), { offset });
+      await expect(writing).rejects.toThrow(`expected an offset in bytes, got ${offset}`);
+    }
+  });
+
   it.each<[string, object, RegExp]>([
     ['a VM without a configuration', { configuration: undefined }, /expected a VM with a configuration/],
     [

@@ -1,8 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MultifdWriter } from '../../src/file/multifd-writer.ts';
 import { openSavedVm } from '../../src/file/ram-content.ts';
 import { RawRam } from '../../src/file/raw-ram.ts';
 import { type StreamRules, streamRulesOf } from '../../src/file/stream-rules.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../src/file/write-multifd.ts';
 import type { WritableVm } from '../../src/file/write-stream.ts';
@@ -10,13 +12,14 @@ import { open } from '../../src/index.ts';
 import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
+import { loadKernel } from '../../src/kernel/kernel.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
+  type MultifdHeader,
   maxPayload,
-  type PacketHeader,
-  packetHeaderLength,
-  packetPages,
+  multifdHeaderLength,
+  multifdPacketPages,
   readPacketFlags,
   readPacketHeader,
 } from '../../src/wire/multifd-packet.ts';
@@ -61,7 +64,7 @@ async function written(vm: WritableVm, count: number, options?: WriteMultifdOpti
   return { ...said, main: contentOf(main), set: channels.map(contentOf) };
 }
 
-interface ReadPacket extends PacketHeader {
+interface ReadPacket extends MultifdHeader {
   pages: number[];
 }
 
@@ -74,7 +77,7 @@ function packetsOf(channel: Uint8Array, pageSize: number): ReadPacket[] {
   while (window.position < channel.length) {
     const one = readPacketHeader(window, readPacketFlags(window), pageSize, found);
     list.push({ ...one, pages: [...found.subarray(0, one.normalPages + one.zeroPages)] });
-    window.position += packetHeaderLength(pageSize) + one.payloadLength;
+    window.position += multifdHeaderLength(pageSize) + one.payloadLength;
   }
   expect(window.position).toBe(channel.length);
   return list;
@@ -170,6 +173,10 @@ describe('a multifd set written from a RAM image', () => {
     await expect(write(256, {})).rejects.toThrow(RangeError);
     await expect(write(1, { compression: 'zlib', level: 10 })).rejects.toThrow(/from 0 to 9, got 10/);
     await expect(write(1, { compression: 'zstd', level: 1.5 })).rejects.toThrow(RangeError);
+    await expect(write(1, { compression: 'lz4' as 'zlib' })).rejects.toThrow(/none, zlib or zstd, got lz4/);
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), { write() {} });
+    const options = { rules: streamRulesOf('none'), codecs: new NodeCodecs(), pageSize: 5000 };
+    await expect(MultifdWriter.open(writer, [{ write() {} }], options)).rejects.toThrow(/target page size, got 5000/);
     await expect(write(1, { uuid: '01234567-89ab' })).rejects.toThrow(/32 hex digits/);
   });
 });
@@ -222,7 +229,7 @@ describe('any VM as a multifd set', () => {
 
   function expectPackets(set: readonly Uint8Array[], pageSize: number, rules: StreamRules): void {
     const lists = set.map((channel) => packetsOf(channel, pageSize));
-    const most = packetPages(pageSize);
+    const most = multifdPacketPages(pageSize);
     const numbers = lists.flat().map(({ packetNumber }) => Number(packetNumber));
     expect(numbers.sort((a, b) => a - b)).toEqual(numbers.map((_, i) => i));
     for (const packets of lists) {
@@ -291,7 +298,7 @@ describe('channels that take their time', () => {
         return {
           async write(bytes) {
             while (marks < syncs) await new Promise<void>((resolve) => waiting.push(resolve));
-            if (bytes.length === packetHeaderLength(KIB4) && bytes[11] === 1) syncs++;
+            if (bytes.length === multifdHeaderLength(KIB4) && bytes[11] === 1) syncs++;
           },
         };
       };

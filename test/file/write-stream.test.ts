@@ -10,6 +10,7 @@ import { open } from '../../src/index.ts';
 import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
+import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import {
   blockList,
@@ -277,6 +278,19 @@ describe('raw RAM', () => {
   });
 });
 
+const block: RamBlock = { index: 0, idstr: 'ram', usedLength: 4 * KIB4, pageSize: KIB4 };
+const other: RamBlock = { ...block, idstr: 'other' };
+const timer = { kind: 'full', id: 9, name: 'timer', instanceId: 0, versionId: 1, data: filled(3) } as const;
+
+/** One record of a zero page, or of data `from` an address; a negative one counts from the end of the addresses. */
+async function put(batch: PageBatch, page: number, from?: number): Promise<void> {
+  batch.count = 1;
+  batch.kind[0] = from === undefined ? PageKind.zero : PageKind.data;
+  batch.page[0] = page;
+  batch.data[0] = from ?? 0;
+  batch.length[0] = from === undefined ? 0 : KIB4;
+}
+
 describe('a stream writer', () => {
   it('passes on bytes that are more than its room', async () => {
     const output = new RecordingFile();
@@ -287,6 +301,79 @@ describe('a stream writer', () => {
     await writer.finish();
     expect(writer.length).toBe(output.size);
     expect(Buffer.compare(output.content(), join(header, configuration('none'), large, EOF))).toBe(0);
+  });
+
+  it.each<[string, (writer: StreamWriter, batch: PageBatch) => Promise<void>, RegExp]>([
+    ['a second beginning', (writer) => writer.begin(none), /one begin, got another/],
+    ['a second list of blocks', (writer) => writer.startRam([block]), /one START of RAM, got another/],
+    ['pages of a block that is not listed', (writer, batch) => writer.pages(other, batch), /listed, got "other"/],
+    ['pages beyond the block', (writer, batch) => put(batch, 9).then(() => writer.pages(block, batch)), /for page 9/],
+    ['pages outside the arena', (writer, batch) => put(batch, 0, -8).then(() => writer.pages(block, batch)), /page 0/],
+    ['a device within RAM', (writer) => writer.device(timer), /the end of the PART of RAM before a device/],
+    ['a command within RAM', (writer) => writer.command(11), /the end of the PART of RAM before a command/],
+    ['an end within RAM', (writer) => writer.finish(), /the end of the PART of RAM before the end of the stream/],
+    ['an end before the END of RAM', (writer) => writer.endPart().then(() => writer.finish()), /the END of RAM before/],
+    ['pages after the END', (writer, batch) => writer.endRam().then(() => writer.pages(block, batch)), /after its END/],
+    [
+      'a second END',
+      (writer) => writer.endRam().then(() => writer.endRam()),
+      /nothing of RAM after its END, got a END/,
+    ],
+  ])('refuses %s, and can go on', async (_, misuse, message) => {
+    const output = new RecordingFile();
+    const kernel = await loadKernel({ arenaBytes: writerArenaBytes + 65536 });
+    const writer = new StreamWriter(kernel, appendTo(output));
+    const batch = new PageBatch(kernel, 1);
+    await writer.begin(none);
+    await writer.startRam([block]);
+    await put(batch, 0);
+    await writer.pages(block, batch);
+    await expect(misuse(writer, batch)).rejects.toThrow(message);
+    // Where RAM has ended already, it cannot end again.
+    await writer.endRam().catch(() => {});
+    await writer.finish();
+    const { ok } = await verify(await open(output));
+    expect(ok).toBe(true);
+  });
+
+  it('refuses what comes before the beginning', async () => {
+    const writer = new StreamWriter(
+      await loadKernel({ arenaBytes: writerArenaBytes + 65536 }),
+      appendTo(new MemoryFile()),
+    );
+    await expect(writer.startRam([block])).rejects.toThrow('expected begin before RAM');
+    await expect(writer.beginPart()).rejects.toThrow('expected RAM to be started before its PART');
+    await expect(writer.finish()).rejects.toThrow('expected begin before the end of the stream');
+    expect(writer.length).toBe(0);
+  });
+
+  it('writes nothing more once the stream is finished', async () => {
+    const output = new RecordingFile();
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), appendTo(output));
+    await writer.begin(none);
+    await writer.finish();
+    const { length } = writer;
+    const after = [() => writer.raw(filled(1)), () => writer.endRam(), () => writer.flush(), () => writer.finish('{}')];
+    for (const write of after) await expect(write()).rejects.toThrow('the stream is finished');
+    expect([writer.length, output.size]).toEqual([length, length]);
+  });
+
+  it('writes nothing more after its output failed: there would be a gap', async () => {
+    const parts: number[] = [];
+    const output = {
+      write(bytes: Uint8Array) {
+        parts.push(bytes.length);
+        if (parts.length === 2) throw new Error('once');
+      },
+    };
+    const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), output);
+    await writer.begin(none);
+    await writer.flush();
+    await expect(writer.raw(new Uint8Array(3 << 20))).rejects.toThrow('once');
+    for (const write of [() => writer.raw(filled(1)), () => writer.flush(), () => writer.finish()]) {
+      await expect(write()).rejects.toThrow('once');
+    }
+    expect(parts.length).toBe(2);
   });
 
   it('ends as its output does: an error comes through', async () => {

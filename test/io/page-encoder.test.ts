@@ -8,7 +8,7 @@ import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
   maxPayload,
-  packetHeaderLength,
+  multifdHeaderLength,
   packetRamBytes,
   readPacketFlags,
   readPacketHeader,
@@ -139,7 +139,7 @@ describe("real QEMU's packets, compressed again", () => {
     while (window.position < bytes.length) {
       const flags = readPacketFlags(window);
       const header = readPacketHeader(window, flags, pageSize, new Float64Array(packetRamBytes / 1024));
-      window.position += packetHeaderLength(pageSize);
+      window.position += multifdHeaderLength(pageSize);
       if (header.normalPages === 0) continue;
       const payload = bytes.subarray(window.position, window.position + header.payloadLength);
       const packet = new Uint8Array(header.normalPages * pageSize);

@@ -32,6 +32,6 @@ describe('a page bitmap', () => {
   });
 
   it('refuses pages that there are not', () => {
-    for (const page of [-1, 33, Number.NaN]) expect(() => bitmapOf(33).set(page)).toThrow(RangeError);
+    for (const page of [-1, 33, Number.NaN, 1.5]) expect(() => bitmapOf(33).set(page)).toThrow(RangeError);
   });
 });

@@ -22,10 +22,12 @@ function decode(body: Uint8Array): { configuration: Configuration; length: numbe
   return results[0] as { configuration: Configuration; length: number };
 }
 
+/** Encodes a body: what follows the type byte. */
 function encode(configuration: Configuration): Uint8Array {
   const out = new ByteWriter();
   encodeConfiguration(out, configuration);
-  return out.bytes().slice();
+  expect(out.bytes()[0]).toBe(7);
+  return out.bytes().slice(1);
 }
 
 function failure(body: Uint8Array): MigrationError {

@@ -98,6 +98,10 @@ describe('the head of a libvirt save image', () => {
     expect(() => decodeData(patched(32, 3))).toThrow(/within 3 bytes/);
   });
 
+  it('with a format that there is not is not encoded', () => {
+    expect(() => head({ format: 'lz4' as 'gzip' })).toThrow(/raw, gzip, .*, got lz4/);
+  });
+
   it('with too much XML is not encoded', () => {
     expect(() => head({ xml: 'x'.repeat(1 << 24) })).toThrow(RangeError);
   });

@@ -3,17 +3,17 @@ import { describe, expect, it } from 'vitest';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import {
-  type ChannelHello,
   decodeHello,
   devicePacketLength,
   encodeDevicePacket,
-  encodeHello,
-  encodePacketHeader,
+  encodeMultifdHeader,
+  encodeMultifdHello,
   helloLength,
-  type PacketHeader,
+  type MultifdHeader,
+  type MultifdHello,
+  multifdHeaderLength,
+  multifdPacketPages,
   type PacketMethod,
-  packetHeaderLength,
-  packetPages,
   readDevicePacket,
   readPacketFlags,
   readPacketHeader,
@@ -33,14 +33,14 @@ const written = (write: (out: ByteWriter) => void): Uint8Array => {
   return out.bytes().slice();
 };
 
-const encoded = (header: PacketHeader, pageSize: number, pages: readonly number[]): Uint8Array => {
+const encoded = (header: MultifdHeader, pageSize: number, pages: readonly number[]): Uint8Array => {
   // What was there before does not show.
-  const bytes = new Uint8Array(packetHeaderLength(pageSize)).fill(0xcc);
-  encodePacketHeader(bytes, header, pageSize, pages);
+  const bytes = new Uint8Array(multifdHeaderLength(pageSize)).fill(0xcc);
+  encodeMultifdHeader(bytes, header, pageSize, pages);
   return bytes;
 };
 
-const helloOf = (bytes: Uint8Array) => run<never, ChannelHello>(bytes, 7, decodeHello);
+const helloOf = (bytes: Uint8Array) => run<never, MultifdHello>(bytes, 7, decodeHello);
 const names = fc.string({ unit: fc.constantFrom(...'abcz019./@-:'), minLength: 1, maxLength: 255 });
 
 describe('the first bytes of a channel', () => {
@@ -48,7 +48,7 @@ describe('the first bytes of a channel', () => {
     const uuid = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes).toString('hex'));
     fc.assert(
       fc.property(fc.record({ uuid, id: fc.nat(255) }), (hello) => {
-        const bytes = written((out) => encodeHello(out, hello));
+        const bytes = written((out) => encodeMultifdHello(out, hello));
         expect(bytes).toEqual(channelHello(hello.id, hello.uuid));
         expect(bytes).toHaveLength(helloLength);
         expect(helloOf(bytes)).toEqual(hello);
@@ -89,13 +89,13 @@ describe('a packet header', () => {
     })
     .map(({ pageSize, share, seed, count, ...rest }) => {
       const pages = Array.from(
-        { length: Math.min(count, packetPages(pageSize)) },
+        { length: Math.min(count, multifdPacketPages(pageSize)) },
         (_, i) => (seed * (i + 1)) % 2 ** 36,
       );
       const normalPages = Math.floor(pages.length * share);
-      const header: PacketHeader = {
+      const header: MultifdHeader = {
         ...rest,
-        pagesAllocated: packetPages(pageSize),
+        pagesAllocated: multifdPacketPages(pageSize),
         normalPages,
         zeroPages: pages.length - normalPages,
       };
@@ -116,7 +116,7 @@ describe('a packet header', () => {
   });
 
   it('has the bytes that the format says', () => {
-    const header: PacketHeader = {
+    const header: MultifdHeader = {
       sync: true,
       method: 'zlib',
       pagesAllocated: 128,

@@ -29,15 +29,19 @@ export interface CompressingSink extends ByteSink {
 }
 
 /**
- * Compresses what is written to it into `output`.
- * @throws Error, from `write` or `end`, if the program is not there or fails.
+ * Compresses what is written to it into `output`. It must be ended or abandoned: until then a program runs, and so does Node.
+ * @throws RangeError for a format that there is not; Error, from `write` or `end`, if the program is not there or fails.
  */
 export function compressTo(format: Compression, output: ByteSink): CompressingSink {
   if (format === 'gzip') {
     const transform = zlib.createGzip({ chunkSize });
     return new Compressor(transform, transform, output, Promise.resolve(undefined), () => transform.destroy());
   }
-  const child = spawn(format, programs[format], { stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true });
+  const options = programs[format];
+  if (options === undefined) {
+    throw new RangeError(`expected the format gzip, ${Object.keys(programs).join(', ')}, got ${format}`);
+  }
+  const child = spawn(format, options, { stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true });
   return new Compressor(child.stdin, child.stdout, output, endOf(format, child), () => void child.kill('SIGKILL'));
 }
 

@@ -24,6 +24,12 @@ async function decompressed(file: MemoryFile, format: (typeof compressions)[numb
 }
 
 describe('compressing a file', () => {
+  it.each(['raw', 'lz4', 'sh'])('has no format %s, whatever programs there are', (format) => {
+    expect(() => compressTo(format as 'gzip', appendTo(new MemoryFile()))).toThrow(
+      `format gzip, bzip2, xz, lzop, zstd, got ${format}`,
+    );
+  });
+
   it.each(compressions)('%s gives what decompresses to the same, though each buffer is used again', async (format) => {
     if (!isThere(format)) {
       console.warn(`skipped: ${format} is not installed`);

@@ -1,0 +1,54 @@
+/** Streams of the platform as sinks: those of the web, and those of Node (files, sockets, standard output). */
+import type { ByteSink } from './byte-source.ts';
+
+/** What is used of a Writable of Node's. */
+export interface NodeWritable {
+  write(chunk: Uint8Array, done: (error?: Error | null) => void): unknown;
+  on(event: 'error' | 'close', listener: (error?: Error) => void): unknown;
+  off(event: 'close', listener: () => void): unknown;
+}
+
+/**
+ * Writes in order to a stream, each time waiting until it has taken the bytes, of which it gets a copy. Ending the stream is
+ * yours. If it fails or is closed, writing fails, then and ever after.
+ * @example
+ * await writeStream(vm, pipeTo(socket));
+ * socket.end();
+ */
+export function pipeTo(stream: WritableStream<Uint8Array> | NodeWritable): ByteSink {
+  return 'getWriter' in stream ? pipeToWeb(stream) : pipeToNode(stream);
+}
+
+/** The stream is locked only while it is written to, so that it can be closed by whoever has it. */
+function pipeToWeb(stream: WritableStream<Uint8Array>): ByteSink {
+  return {
+    async write(bytes) {
+      const writer = stream.getWriter();
+      try {
+        await writer.write(bytes.slice());
+      } finally {
+        writer.releaseLock();
+      }
+    },
+  };
+}
+
+function pipeToNode(stream: NodeWritable): ByteSink {
+  let failure: Error | undefined;
+  stream.on('error', (error) => {
+    failure ??= error;
+  });
+  return {
+    write: (bytes) =>
+      new Promise((resolve, reject) => {
+        if (failure !== undefined) return reject(failure);
+        const close = () => reject(failure ?? new Error('the stream was closed before it had taken all'));
+        stream.on('close', close);
+        stream.write(bytes.slice(), (error) => {
+          stream.off('close', close);
+          if (error == null) resolve();
+          else reject(failure ?? error);
+        });
+      }),
+  };
+}
