@@ -1,6 +1,7 @@
 /** Errors as plain data, in the words of the command line. */
 import { reportSnapshot } from '../file/inspect.ts';
 import { SnapshotError } from '../file/qcow2.ts';
+import { UnclearPartsError } from '../file/sort-parts.ts';
 import { MissingDecompressorError } from '../io/compression.ts';
 import { HttpError } from '../io/http-source.ts';
 import { NoRoomError } from '../io/scratch.ts';
@@ -26,6 +27,7 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof SnapshotError) {
     return { kind: 'no-snapshot', message, snapshots: error.image.snapshots.map(reportSnapshot) };
   }
+  if (error instanceof UnclearPartsError) return { kind: 'unclear-parts', message, parts: error.parts };
   if (error instanceof HttpError) return { kind: 'network', message };
   if (error instanceof NoRoomError) return { kind: 'no-room', message };
   if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };

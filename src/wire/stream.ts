@@ -24,7 +24,7 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
 /** The first three bytes of a recovery stream: the command RECV_BITMAP. */
-const recoveryStart = 0x08_000a;
+export const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram', changesCapability];
 

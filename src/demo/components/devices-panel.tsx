@@ -104,9 +104,9 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
     onCurrent(key);
     (list.current?.querySelector(`[data-path="${key}"]`) as HTMLElement | null)?.focus();
   };
-  const showBytes = ({ offset, length }: DeviceNode) => {
+  const showBytes = ({ offset, length, source }: DeviceNode) => {
     if (offset === undefined) return;
-    machine.showFile({ offset }, length ?? 0);
+    machine.showFile({ offset, ...(source === undefined ? {} : { source }) }, length ?? 0);
     bringIntoSight('bytes');
   };
   const onKeyDown = (event: KeyboardEvent) => {

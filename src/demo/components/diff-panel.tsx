@@ -8,6 +8,7 @@ import { bringIntoSight } from '../jump.ts';
 import type { Comparison } from '../machine.ts';
 import { FileButton } from './file-drop.tsx';
 import { useMachine } from './machine-view.tsx';
+import { PartsForm } from './parts-form.tsx';
 import { TaskLine } from './task-line.tsx';
 
 /** Ranges of pages that are listed of each block. */
@@ -18,6 +19,8 @@ export function DiffPanel() {
   const { comparison, earlier, file } = machine;
   const state = comparison.state.value;
   const result = state.kind === 'done' ? state.result : undefined;
+  const parts = state.kind === 'failed' ? state.failure.parts : undefined;
+  const { compared } = machine;
   return (
     <section class="panel" id="differences" aria-labelledby="differences-title">
       <div class="panel-head">
@@ -48,7 +51,11 @@ export function DiffPanel() {
           </div>
         </>
       ) : null}
-      <TaskLine task={comparison} what="comparing" />
+      {parts === undefined || compared === undefined ? (
+        <TaskLine task={comparison} what="comparing" />
+      ) : (
+        <PartsForm input={compared} parts={parts} onOpen={(chosen) => void machine.compare(async () => chosen)} />
+      )}
       {result === undefined ? null : <Differences comparison={result} name={file.name} />}
     </section>
   );
