@@ -18,6 +18,17 @@ const browserErrors: Record<string, FailureKind> = {
   NoModificationAllowedError: 'unreadable',
 };
 
+/** The browser has not what the page needs. */
+export class UnsupportedError extends Error {
+  override readonly name = 'UnsupportedError';
+}
+
+/** @throws UnsupportedError without WebAssembly */
+export function requireWebAssembly(): void {
+  if (typeof WebAssembly === 'object') return;
+  throw new UnsupportedError('this browser has no WebAssembly, or it is turned off');
+}
+
 export function describeFailure(error: unknown): Failure {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof MigrationError) {
@@ -29,6 +40,7 @@ export function describeFailure(error: unknown): Failure {
   }
   if (error instanceof UnclearPartsError) return { kind: 'unclear-parts', message, parts: error.parts };
   if (error instanceof HttpError) return { kind: 'network', message };
+  if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
   if (error instanceof NoRoomError) return { kind: 'no-room', message };
   if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
   const known = error instanceof DOMException ? browserErrors[error.name] : undefined;

@@ -7,6 +7,7 @@ import type { BytesPlace } from './bytes-place.ts';
 import { MapModel } from './map-model.ts';
 import type { FileInput, OpenedFile, Viewer } from './protocol.ts';
 import { Task } from './task.ts';
+import { openWanted } from './viewer.ts';
 
 /** Files up to this size are verified without being asked: it takes a moment. */
 const verifiedAtOnce = 256 << 20;
@@ -53,7 +54,7 @@ export class Machine {
     this.#dropBase();
     await this.comparison.run(async (options) => {
       this.compared = await find();
-      const base = await this.viewer.open(this.compared, options);
+      const base = await openWanted(this.viewer, this.compared, options);
       this.#base = base;
       const diff = await this.viewer.diff({ base: base.id, file: this.file.id }, options);
       this.map.base.value = base;

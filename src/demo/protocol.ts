@@ -269,7 +269,10 @@ export interface Viewer {
   release(ticket: number, options?: CallOptions): Promise<void>;
 }
 
-/** How a call failed: `bad-input` is the file, `wrong-call` what was asked for, `no-room` storage that is full. */
+/**
+ * How a call failed: `bad-input` is the file, `wrong-call` what was asked for, `no-room` storage that is full, `unsupported` a
+ * browser without what the page needs.
+ */
 export type FailureKind =
   | 'bad-input'
   | 'wrong-call'
@@ -278,6 +281,7 @@ export type FailureKind =
   | 'network'
   | 'no-room'
   | 'unreadable'
+  | 'unsupported'
   | 'cancelled'
   | 'internal';
 

@@ -1,8 +1,10 @@
 /** The built page, served as a static folder and shown in a real Chromium: what its tests have in common. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
@@ -14,11 +16,15 @@ export const folder = fileURLToPath(new URL('../../dist-demo/', import.meta.url)
 export const sample = fixturePath('pc-xbzrle-10.0.bin');
 export const earlier = fixturePath('pc-plain-10.0.bin');
 
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
 export interface ShowOptions extends BrowserContextOptions {
   /** By downloads, or to a file that stands for the one that the reader would choose in the browser's dialog. */
   saving?: 'download' | 'choose';
   /** Runs in the page before its own scripts. */
   before?: string;
+  /** Runs in its worker before the worker's own script. */
+  inWorker?: string;
 }
 
 /** Serves the page to the tests of a `describe`, and closes what they opened. */
@@ -35,7 +41,7 @@ export function serveDemo() {
     strangers: [] as string[],
 
     async show({ page: address }: FolderServer, options: ShowOptions = {}): Promise<Page> {
-      const { saving = 'download', before, ...ofContext } = options;
+      const { saving = 'download', before, inWorker, ...ofContext } = options;
       const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...ofContext });
       const page = await context.newPage();
       pages.push(page);
@@ -56,6 +62,12 @@ export function serveDemo() {
                (await navigator.storage.getDirectory()).getFileHandle('chosen', { create: true })`,
       );
       if (before !== undefined) await page.addInitScript(before);
+      if (inWorker !== undefined) {
+        await context.route(/\/assets\/worker-[^/]*\.js$/, async (route) => {
+          const response = await route.fetch();
+          await route.fulfill({ response, body: `${inWorker};${await response.text()}` });
+        });
+      }
       await page.goto(address);
       return page;
     },
@@ -83,6 +95,19 @@ export function serveDemo() {
 
   return demo;
 }
+
+/** What axe finds that is serious. */
+export async function seriousIn(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  const { violations } = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as AxeResults;
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}
+
+/** Pixels by which the page is wider than its window. */
+export const overflowOf = (page: Page) =>
+  page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
 
 export const part = (page: Page, name: string): Locator => page.locator(`[data-test="${name}"]`);
 

@@ -4,7 +4,17 @@ import type { Locator, Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
 import { fixturePath, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
-import { earlier, executablePath, openFiles, part, press, sample, serveDemo } from './demo-page.ts';
+import {
+  earlier,
+  executablePath,
+  openFiles,
+  overflowOf,
+  part,
+  press,
+  sample,
+  seriousIn,
+  serveDemo,
+} from './demo-page.ts';
 
 const fixtureNamed = (name: string) => loadPartedFixtures().find((each) => each.name === name) as PartedFixture;
 
@@ -94,6 +104,18 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await open.click();
     await page.locator('.verdict.is-ok').waitFor();
     expect(await page.locator('h2').textContent()).toBe(basename(sample));
+  });
+
+  it.each([1280, 375])('asks so that it can be read and worked, at %i px', async (width) => {
+    const page = await demo.show(demo.plain, { viewport: { width, height: 740 }, colorScheme: 'dark' });
+    const { path, paths } = fixtureNamed('pc-recovery-7.2');
+    await part(page, 'files').setInputFiles([path, ...paths.preempt, ...paths.resumeOf, ...paths.returnPath]);
+    await part(page, 'parts').waitFor();
+    expect(await seriousIn(page)).toEqual([]);
+    expect(await overflowOf(page)).toBeLessThanOrEqual(0);
+    await page.getByRole('button', { name: 'Open these together' }).focus();
+    await page.keyboard.press('Enter');
+    await page.locator('.verdict.is-ok').waitFor();
   });
 
   it('asks in the same way of what a machine is compared with', async () => {

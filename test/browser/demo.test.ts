@@ -1,18 +1,26 @@
 /** The page that looks into a saved machine, built and served as a static folder, in a real Chromium. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import type { AxeResults } from 'axe-core';
 import type { Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
-import { earlier, executablePath, folder, openFiles, openSample, part, press, sample, serveDemo } from './demo-page.ts';
+import {
+  earlier,
+  executablePath,
+  folder,
+  openFiles,
+  openSample,
+  overflowOf,
+  part,
+  press,
+  sample,
+  seriousIn,
+  serveDemo,
+} from './demo-page.ts';
 import { serveFolder } from './folder-server.ts';
 import { writeSparse } from './viewer-files.ts';
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** Loaded JavaScript and WebAssembly (which is within it), compressed. */
 const sizeBudget = 300_000;
@@ -391,17 +399,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await part(page, 'device-matches').waitFor();
     await part(page, 'export').locator('summary').click();
     expect(await seriousIn(page)).toEqual([]);
-    const overflow = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
-    expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+    expect(await overflowOf(page)).toBeLessThanOrEqual(0);
   });
-
-  async function seriousIn(page: Page): Promise<string[]> {
-    await page.evaluate(axe);
-    const { violations } = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as AxeResults;
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
-  }
 
   it('wants nothing from elsewhere and says nothing on the console', () => {
     const notOnPurpose = (text: string) => !askedOnPurpose.some((origin) => text.includes(origin));

@@ -4,7 +4,7 @@
  */
 import { useComputed, useSignalEffect } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { formatBytes, formatHex } from '../../words/format.ts';
+import { formatBytes, formatHex, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { readColours } from '../map-colours.ts';
 import { clampRow, farthestRow, layOut, type MapLayout, nearestRow, pageAt, rowFor } from '../map-layout.ts';
@@ -111,7 +111,7 @@ export function RamMap({ view }: { view: BlockView }) {
           tabIndex={0}
           role="application"
           aria-roledescription="map of pages"
-          aria-label={`RAM map of ${view.idstr}, ${view.pages} pages`}
+          aria-label={`RAM map of ${printable(view.idstr)}, ${view.pages} pages`}
           aria-describedby="map-keys"
           data-test="map"
           data-pages-per-row={pagesPerRow}

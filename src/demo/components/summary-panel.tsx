@@ -6,6 +6,7 @@ import { formatBytes, formatCount, formatHex, plural, printable } from '../../wo
 import { layerClasses, swatch } from '../map-colours.ts';
 import type { BlockView, OpenedFile } from '../protocol.ts';
 import { useMachine } from './machine-view.tsx';
+import { useMore } from './more.tsx';
 
 export function SummaryPanel() {
   const { file } = useMachine();
@@ -146,6 +147,7 @@ function describeContainer(container: InspectedContainer): string {
 /** Each block with what its pages are, in numbers and as a bar. A click shows it on the map. */
 function BlockTable() {
   const { file, map } = useMachine();
+  const { shown, more } = useMore(file.blocks);
   if (file.blocks.length === 0) return <p class="empty">No RAM blocks: the list of them was not reached.</p>;
   return (
     <div class="table-room">
@@ -164,7 +166,7 @@ function BlockTable() {
           </tr>
         </thead>
         <tbody>
-          {file.blocks.map((block) => (
+          {shown.map((block) => (
             <tr key={block.index}>
               <th scope="row">
                 <button
@@ -182,6 +184,7 @@ function BlockTable() {
           ))}
         </tbody>
       </table>
+      {more}
     </div>
   );
 }
