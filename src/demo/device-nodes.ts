@@ -25,12 +25,17 @@ interface Item {
   length: number | undefined;
 }
 
+type SourceOf = (device: DeviceState) => string | undefined;
+
 /** The devices of a file as a tree. */
 export class DeviceTree {
   readonly #devices: readonly DeviceState[];
+  readonly #sources: readonly (string | undefined)[];
 
-  constructor(devices: readonly DeviceState[]) {
+  /** `sourceOf`: where a device lies, if that is not the file itself. */
+  constructor(devices: readonly DeviceState[], sourceOf: SourceOf = () => undefined) {
     this.#devices = devices;
+    this.#sources = devices.map(sourceOf);
   }
 
   /** @throws RangeError for a device that there is not */
@@ -55,7 +60,7 @@ export class DeviceTree {
       if (item === undefined) throw new RangeError(`expected one of ${items.length} children, got number ${at}`);
       items = childrenOf(item);
     }
-    const nodes = cut(items).map((item, i) => nodeOf(item, device, [...path, from + i]));
+    const nodes = cut(items).map((item, i) => this.#placed(nodeOf(item, device, [...path, from + i])));
     return { nodes, total: items.length };
   }
 
@@ -68,7 +73,7 @@ export class DeviceTree {
       if (++seen % nodesPerTurn === 0) await takeTurn();
       signal.throwIfAborted();
       if (!`${node.label}\n${node.text}\n${node.type}`.toLowerCase().includes(wanted)) continue;
-      found.push({ node, labels });
+      found.push({ node: this.#placed(node), labels });
       if (found.length >= limit) break;
     }
     return found;
@@ -85,7 +90,7 @@ export class DeviceTree {
   #deviceNode(index: number): DeviceNode {
     const device = this.device(index);
     const { name, instanceId, offset, length, state, problem } = device;
-    return {
+    return this.#placed({
       path: [index],
       label: `${printable(name)}#${instanceId}`,
       type: '',
@@ -94,7 +99,12 @@ export class DeviceTree {
       length,
       children: state === undefined ? 0 : countParts(state),
       ...(problem === undefined ? {} : { problem }),
-    };
+    });
+  }
+
+  #placed(node: DeviceNode): DeviceNode {
+    const source = this.#sources[node.path[0] ?? -1];
+    return source === undefined ? node : { ...node, source };
   }
 }
 

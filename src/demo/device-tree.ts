@@ -9,6 +9,8 @@ export interface TreeRow {
   /** Position among its siblings, from 1, and how many there are. */
   position: number;
   siblings: number;
+  /** Lists that end after this row, and go on with nodes that were not asked for. */
+  cut: { path: DevicePath; left: number; depth: number }[];
 }
 
 const keyOf = (path: DevicePath) => path.join('.');
@@ -20,6 +22,8 @@ export class DeviceTree {
   readonly #viewer: Viewer;
   readonly #file: number;
   readonly #children = new Map<string, DeviceNode[]>();
+  /** Children in all, asked for or not. */
+  readonly #totals = new Map<string, number>();
   readonly #open = new Set<string>(['']);
 
   constructor(viewer: Viewer, file: number) {
@@ -44,6 +48,17 @@ export class DeviceTree {
     this.#list();
   }
 
+  /** Devices in all. */
+  get total(): number {
+    return this.#totals.get('') ?? 0;
+  }
+
+  /** Loads more of the children of a node. */
+  async loadMore(path: DevicePath): Promise<void> {
+    await this.#load(path, this.#children.get(keyOf(path))?.length);
+    this.#list();
+  }
+
   /** Opens all that a node is in. */
   async reveal(path: DevicePath): Promise<void> {
     for (let depth = 0; depth < path.length; depth++) {
@@ -65,6 +80,7 @@ export class DeviceTree {
         const { nodes: more, total } = await this.#viewer.devices(query);
         nodes.push(...more);
         this.#children.set(key, nodes);
+        this.#totals.set(key, total);
         if (more.length === 0 || nodes.length >= total) break;
       }
     } catch (error) {
@@ -76,11 +92,13 @@ export class DeviceTree {
     const rows: TreeRow[] = [];
     const add = (path: DevicePath, depth: number) => {
       const nodes = this.#children.get(keyOf(path)) ?? [];
+      const siblings = this.#totals.get(keyOf(path)) ?? nodes.length;
       for (const [i, node] of nodes.entries()) {
         const isOpen = node.children > 0 && this.#open.has(keyOf(node.path));
-        rows.push({ node, depth, isOpen, position: i + 1, siblings: nodes.length });
+        rows.push({ node, depth, isOpen, position: i + 1, siblings, cut: [] });
         if (isOpen) add(node.path, depth + 1);
       }
+      if (siblings > nodes.length) rows.at(-1)?.cut.push({ path, left: siblings - nodes.length, depth });
     };
     add([], 1);
     this.rows.value = rows;

@@ -1,6 +1,7 @@
 /** Errors as plain data, in the words of the command line. */
 import { reportSnapshot } from '../file/inspect.ts';
 import { SnapshotError } from '../file/qcow2.ts';
+import { UnclearPartsError } from '../file/sort-parts.ts';
 import { MissingDecompressorError } from '../io/compression.ts';
 import { HttpError } from '../io/http-source.ts';
 import { NoRoomError } from '../io/scratch.ts';
@@ -17,6 +18,17 @@ const browserErrors: Record<string, FailureKind> = {
   NoModificationAllowedError: 'unreadable',
 };
 
+/** The browser has not what the page needs. */
+export class UnsupportedError extends Error {
+  override readonly name = 'UnsupportedError';
+}
+
+/** @throws UnsupportedError without WebAssembly */
+export function requireWebAssembly(): void {
+  if (typeof WebAssembly === 'object') return;
+  throw new UnsupportedError('this browser has no WebAssembly, or it is turned off');
+}
+
 export function describeFailure(error: unknown): Failure {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof MigrationError) {
@@ -26,7 +38,9 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof SnapshotError) {
     return { kind: 'no-snapshot', message, snapshots: error.image.snapshots.map(reportSnapshot) };
   }
+  if (error instanceof UnclearPartsError) return { kind: 'unclear-parts', message, parts: error.parts };
   if (error instanceof HttpError) return { kind: 'network', message };
+  if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
   if (error instanceof NoRoomError) return { kind: 'no-room', message };
   if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
   const known = error instanceof DOMException ? browserErrors[error.name] : undefined;

@@ -7,6 +7,7 @@ import type { BytesPlace } from './bytes-place.ts';
 import { MapModel } from './map-model.ts';
 import type { FileInput, OpenedFile, Viewer } from './protocol.ts';
 import { Task } from './task.ts';
+import { openWanted } from './viewer.ts';
 
 /** Files up to this size are verified without being asked: it takes a moment. */
 const verifiedAtOnce = 256 << 20;
@@ -27,6 +28,8 @@ export class Machine {
   readonly comparison = new Task<Comparison>();
   /** What the bytes panel shows. */
   readonly place = signal<BytesPlace>({ kind: 'file', at: { offset: 0 }, length: 0 });
+  /** What the latest comparison was with, as it was given. */
+  compared: FileInput | undefined;
   #base: OpenedFile | undefined;
 
   constructor(viewer: Viewer, file: OpenedFile, earlier?: () => Promise<FileInput>) {
@@ -50,7 +53,8 @@ export class Machine {
   async compare(find: () => Promise<FileInput>): Promise<void> {
     this.#dropBase();
     await this.comparison.run(async (options) => {
-      const base = await this.viewer.open(await find(), options);
+      this.compared = await find();
+      const base = await openWanted(this.viewer, this.compared, options);
       this.#base = base;
       const diff = await this.viewer.diff({ base: base.id, file: this.file.id }, options);
       this.map.base.value = base;

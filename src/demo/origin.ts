@@ -3,14 +3,15 @@
  * at once, each with buffers of its own, and may stop when they like.
  */
 import { splitUrl } from '../file/location.ts';
-import { sortMultifd } from '../file/multifd-set.ts';
 import { type MigrationFile, openFile } from '../file/open.ts';
+import { listParts, mapParts, type PartLists } from '../file/parts.ts';
+import { arrangeParts, sortParts } from '../file/sort-parts.ts';
 import { BlobSource } from '../io/blob-source.ts';
 import type { ByteSource } from '../io/byte-source.ts';
 import { openHttp } from '../io/http-source.ts';
 import { watchSource } from '../io/watched-source.ts';
 import type { Place } from '../wire/migration-error.ts';
-import type { FileInput } from './protocol.ts';
+import type { FileInput, PartNames } from './protocol.ts';
 
 /** While a file is open for one purpose. */
 export interface Reading {
@@ -25,36 +26,39 @@ export class Origin {
   readonly name: string;
   /** Of all sources, in bytes; undefined: the server does not say. */
   readonly size: number | undefined;
-  readonly channelNames: string[];
   readonly #main: OpenSource;
-  readonly #channels: readonly File[];
+  readonly #parts: PartLists<File>;
   readonly #where: { snapshot?: string; offset?: number };
 
   private constructor(
     name: string,
     size: number | undefined,
     main: OpenSource,
-    channels: readonly File[],
+    parts: PartLists<File>,
     where: { snapshot?: string; offset?: number },
   ) {
     this.name = name;
     this.size = size;
     this.#main = main;
-    this.#channels = channels;
-    this.channelNames = channels.map((file) => file.name);
+    this.#parts = parts;
     this.#where = where;
   }
 
-  /** @throws RangeError for files that do not belong together; HttpError; TypeError for a URL that is none */
+  /**
+   * @throws UnclearPartsError, RangeError for files that may belong together in several ways, and in none; HttpError;
+   *   TypeError for a URL that is none
+   */
   static async find(input: FileInput, signal: AbortSignal): Promise<Origin> {
     const given = {
       ...(input.snapshot === undefined ? {} : { snapshot: input.snapshot }),
       ...(input.offset === undefined ? {} : { offset: input.offset }),
     };
     if ('files' in input) {
-      const { main, channels } = await sortMultifd(input.files, (file) => new BlobSource(file));
-      const size = [main, ...channels].reduce((sum, file) => sum + file.size, 0);
-      return new Origin(main.name, size, () => new BlobSource(main), channels, given);
+      const { files, roles } = input;
+      const { main, parts } =
+        roles === undefined ? await sortParts(files, (file) => new BlobSource(file)) : arrangeParts(files, roles);
+      const size = [main, ...Object.values(parts).flat()].reduce((sum, file) => sum + file.size, 0);
+      return new Origin(main.name, size, () => new BlobSource(main), parts, given);
     }
     const { url, snapshot, offset } = splitUrl(input.url);
     const where = {
@@ -68,14 +72,26 @@ export class Origin {
     const { size } = source;
     await source.close();
     const name = decodeURIComponent(new URL(url).pathname.split('/').at(-1) ?? '') || source.name;
-    return new Origin(name, size, main, [], where);
+    return new Origin(name, size, main, listParts({}), where);
+  }
+
+  /** Names of the files that belong to the main one. */
+  get partNames(): PartNames {
+    const namesOf = (files: readonly File[]) => files.map(({ name }) => name);
+    const { channels, resumeOf, preempt, returnPath } = this.#parts;
+    return {
+      channels: namesOf(channels),
+      resumeOf: namesOf(resumeOf),
+      preempt: namesOf(preempt),
+      returnPath: namesOf(returnPath),
+    };
   }
 
   /** Opens the file; closing it is the caller's. */
   async open({ signal, onRead }: Reading): Promise<MigrationFile> {
     const watch = { signal, ...(onRead === undefined ? {} : { onRead }) };
-    const channels = this.#channels.map((file) => watchSource(new BlobSource(file), watch));
-    return openFile(watchSource(await this.#main(signal), watch), { ...this.#where, channels });
+    const parts = await mapParts(this.#parts, (file) => watchSource(new BlobSource(file), watch));
+    return openFile(watchSource(await this.#main(signal), watch), { ...this.#where, ...parts });
   }
 
   /** Opens what a place counts the bytes of. @throws RangeError for bytes that are nowhere to be read */
@@ -83,7 +99,9 @@ export class Origin {
     { source, channel, coordinate = 'file' }: Partial<Pick<Place, 'source' | 'channel' | 'coordinate'>>,
     reading: Reading,
   ): Promise<ByteSource> {
-    const file = this.#channels.find(({ name }) => name === source);
+    const file = Object.values(this.#parts)
+      .flat()
+      .find(({ name }) => name === source);
     if (channel !== undefined || file !== undefined) {
       if (file !== undefined && coordinate === 'file') return watchSource(new BlobSource(file), reading);
       throw new RangeError('expected a place in a file, got one in what came out of a decompressor');

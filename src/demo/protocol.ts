@@ -7,6 +7,8 @@
  */
 import type { VmDiff } from '../file/diff.ts';
 import type { InspectedSnapshot, Inspection } from '../file/inspect.ts';
+import type { PartLists } from '../file/parts.ts';
+import type { GuessedPart, PartRole } from '../file/sort-parts.ts';
 import type { Verification } from '../file/verify.ts';
 import type { FindingCode, Place } from '../wire/migration-error.ts';
 
@@ -27,15 +29,22 @@ export interface CallOptions<Part = never> {
 }
 
 /**
- * What to open: one file, or the files of a multifd set in any order (they are known by their first bytes), or a URL.
- * `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
+ * What to open: one file, or all that belong to a migration in any order (they are known by their first bytes), or a URL.
+ * `roles`: what each of the files is, where the reader has said so; then recoveries, preempt channels and return paths are in
+ * their order. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
  */
-export type FileInput = ({ files: readonly File[] } | { url: string }) & { snapshot?: string; offset?: number };
+export type FileInput = ({ files: readonly File[]; roles?: readonly PartRole[] } | { url: string }) & {
+  snapshot?: string;
+  offset?: number;
+};
+
+/** Names of files that belong to a migration beside its main one. */
+export type PartNames = PartLists<string>;
 
 /** A file that was opened. */
 export interface OpenedFile {
   id: number;
-  /** File name, or the last part of the URL; of a multifd set, that of the main stream. */
+  /** File name, or the last part of the URL; of several, that of the main stream, or of the last recovery. */
   name: string;
   /** Bytes of all files of it; undefined: the server does not say. */
   size: number | undefined;
@@ -43,8 +52,7 @@ export interface OpenedFile {
   inspection: Inspection;
   /** In the order of the file; those of `inspection.ram.blocks`. */
   blocks: BlockView[];
-  /** Names of the multifd channels by their numbers, if some were given. */
-  channels: string[];
+  parts: PartNames;
 }
 
 export interface BlockView {
@@ -170,6 +178,8 @@ export interface DeviceNode {
   /** Where it lies in the source, and how many bytes; undefined for an element that has no place of its own. */
   offset: number | undefined;
   length: number | undefined;
+  /** The source, if that is not the file itself. */
+  source?: string;
   /** How many children there are. */
   children: number;
   /** Why a device could not be decoded. */
@@ -259,14 +269,19 @@ export interface Viewer {
   release(ticket: number, options?: CallOptions): Promise<void>;
 }
 
-/** How a call failed: `bad-input` is the file, `wrong-call` what was asked for, `no-room` storage that is full. */
+/**
+ * How a call failed: `bad-input` is the file, `wrong-call` what was asked for, `no-room` storage that is full, `unsupported` a
+ * browser without what the page needs.
+ */
 export type FailureKind =
   | 'bad-input'
   | 'wrong-call'
   | 'no-snapshot'
+  | 'unclear-parts'
   | 'network'
   | 'no-room'
   | 'unreadable'
+  | 'unsupported'
   | 'cancelled'
   | 'internal';
 
@@ -281,6 +296,8 @@ export interface Failure {
   detail?: string;
   /** Of a qcow2 image of which no snapshot was named: those that it has. */
   snapshots?: InspectedSnapshot[];
+  /** Of files that do not say how they belong together: how they might. */
+  parts?: readonly GuessedPart[];
 }
 
 export class ViewerError extends Error {

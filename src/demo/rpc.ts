@@ -8,6 +8,7 @@ import { type CallOptions, type Failure, type Progress, type Viewer, ViewerError
 export interface Port {
   postMessage(message: unknown): void;
   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
+  addEventListener(type: 'error', listener: (event: Partial<ErrorEvent>) => void): void;
 }
 
 type Call = { call: number; method: keyof Viewer; query: unknown } | { cancel: number };
@@ -36,16 +37,33 @@ const methods: readonly (keyof Viewer)[] = [
   ...(['devices', 'findDevices', 'deviceJson', 'verify', 'diff', 'convert', 'exportBlock', 'release'] as const),
 ];
 
-/** The viewer behind a port. */
-export function connect(port: Port): Viewer {
+/** A worker that does not start answers no call: each fails. */
+export const notStarted = (reason: string | undefined): Failure => {
+  const why = reason === undefined || reason === '' ? '' : `: ${reason}`;
+  return { kind: 'unsupported', message: `the part of this page that reads files could not be started${why}` };
+};
+
+/** The viewer behind a port; undefined: nothing is behind it, and every call fails so. */
+export function connect(port: Port | undefined, failure = notStarted(undefined)): Viewer {
   const calls = new Map<number, (answer: Answer) => void>();
   let last = 0;
-  port.addEventListener('message', ({ data }: MessageEvent<Answer>) => calls.get(data.to)?.(data));
-  const send = (message: Call) => port.postMessage(message);
+  let isHeardOf = false;
+  let broken = port === undefined ? failure : undefined;
+  port?.addEventListener('message', ({ data }: MessageEvent<Answer>) => {
+    isHeardOf = true;
+    calls.get(data.to)?.(data);
+  });
+  port?.addEventListener('error', ({ message }) => {
+    if (isHeardOf) return;
+    broken = notStarted(message);
+    for (const [to, answer] of [...calls]) answer({ to, failure: broken });
+  });
+  const send = (message: Call) => port?.postMessage(message);
   const call = (method: keyof Viewer, query: unknown, options: AnyOptions = {}) =>
     new Promise((resolve, reject) => {
       const { signal, onProgress, onPart } = options;
       if (signal?.aborted === true) return reject(new ViewerError(cancelled));
+      if (broken !== undefined) return reject(new ViewerError(broken));
       const number = ++last;
       const cancel = () => send({ cancel: number });
       const end = () => {

@@ -2,14 +2,14 @@
 import earlierUrl from '../../test/fixtures/pc-plain-10.0.bin?url';
 import laterUrl from '../../test/fixtures/pc-xbzrle-10.0.bin?url';
 import type { FileInput } from './protocol.ts';
-import { openInput, phase } from './session.ts';
+import { fail, openInput } from './session.ts';
 import { failureOf } from './task.ts';
 
 export async function openSample(): Promise<void> {
   try {
     await openInput(await fetchFile(laterUrl), () => fetchFile(earlierUrl));
   } catch (error) {
-    phase.value = { kind: 'failed', name: 'the sample', input: { url: laterUrl }, failure: failureOf(error) };
+    fail('the sample', { url: laterUrl }, failureOf(error));
   }
 }
 

@@ -3,10 +3,11 @@ import { signal } from '@preact/signals';
 import { MigrationError } from '../wire/migration-error.ts';
 import { announce } from './announce.ts';
 import { Machine } from './machine.ts';
-import type { Failure, FileInput, OpenedFile } from './protocol.ts';
+import type { Failure, FileInput, OpenedFile, Viewer, WhatWorks } from './protocol.ts';
+import { connect, notStarted } from './rpc.ts';
 import { startWorker } from './start-worker.ts';
-import { Task } from './task.ts';
-import { openViewer } from './viewer.ts';
+import { failureOf, Task } from './task.ts';
+import { openViewer, openWanted } from './viewer.ts';
 import workerUrl from './worker.ts?worker&url';
 
 export type Phase =
@@ -15,24 +16,41 @@ export type Phase =
   | { kind: 'failed'; name: string; input: FileInput; failure: Failure }
   | { kind: 'open'; machine: Machine };
 
-export const viewer = openViewer(startWorker(workerUrl, 'vmferry'));
+export const viewer = startViewer();
+/** What this browser gives the page, or why that is not enough. */
+export const means = signal<WhatWorks | { failure: Failure } | undefined>(undefined);
+viewer.about().then(
+  (found) => {
+    means.value = found;
+  },
+  (error) => {
+    means.value = { failure: failureOf(error) };
+  },
+);
 export const phase = signal<Phase>({ kind: 'empty' });
 export const opening = new Task<OpenedFile>();
+
+function startViewer(): Viewer {
+  try {
+    return openViewer(startWorker(workerUrl, 'vmferry'));
+  } catch (error) {
+    return connect(undefined, notStarted(failureOf(error).message));
+  }
+}
 
 /** Opens a file in place of what is open. `earlier`: what it may be compared with at a click. */
 export async function openInput(input: FileInput, earlier?: () => Promise<FileInput>): Promise<void> {
   leave();
   const name = nameOf(input);
   phase.value = { kind: 'opening', name };
-  const file = await opening.run((options) => viewer.open(input, options));
+  const begun = phase.value;
+  const file = await opening.run((options) => openWanted(viewer, input, options));
+  // Another may have been chosen meanwhile, and be open by now.
+  if (phase.value !== begun) return;
   if (file === undefined) {
     const { value } = opening.state;
-    if (value.kind !== 'failed') {
-      if (phase.value.kind === 'opening' && value.kind === 'idle') phase.value = { kind: 'empty' };
-      return;
-    }
-    phase.value = { kind: 'failed', name, input, failure: value.failure };
-    announce(`${name} could not be opened: ${value.failure.message}`);
+    if (value.kind === 'failed') fail(name, input, value.failure);
+    else phase.value = { kind: 'empty' };
     return;
   }
   const { version, error } = file.inspection;
@@ -41,13 +59,19 @@ export async function openInput(input: FileInput, earlier?: () => Promise<FileIn
     void viewer.close(file.id).catch(() => {});
     const { code, place, message: detail } = error;
     const message = MigrationError.from(error).message;
-    phase.value = { kind: 'failed', name, input, failure: { kind: 'bad-input', message, code, place, detail } };
-    announce(`${name} could not be opened: ${message}`);
+    fail(name, input, { kind: 'bad-input', message, code, place, detail });
     return;
   }
   phase.value = { kind: 'open', machine: new Machine(viewer, file, earlier) };
   document.title = `${file.name} - vmferry`;
   announce(`${file.name} is open`);
+}
+
+/** Says why something could not be opened. */
+export function fail(name: string, input: FileInput, failure: Failure): void {
+  leave();
+  phase.value = { kind: 'failed', name, input, failure };
+  announce(`${name} could not be opened: ${failure.message}`);
 }
 
 /** Back to the beginning. */

@@ -5,6 +5,7 @@ import type { MigrationFile } from '../file/open.ts';
 import { PagePasses } from '../file/page-passes.ts';
 import { openSavedVm } from '../file/ram-content.ts';
 import type { ScratchPlace } from '../io/scratch.ts';
+import { bodyOffsetOf, type DeviceState } from '../vm/device-state.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { BlockLayers } from './block-layers.ts';
@@ -57,12 +58,12 @@ export class ViewedFile {
   }
 
   get opened(): OpenedFile {
-    const { name, size, channelNames } = this.origin;
+    const { name, size, partNames } = this.origin;
     const blocks: BlockView[] = this.#blocks.map(({ block, layers }) => {
       const { index, idstr, usedLength, pageSize } = block;
       return { index, idstr, usedLength, pageSize, pages: pageCount(block), layers };
     });
-    return { id: this.id, name, size, inspection: this.#inspection, blocks, channels: channelNames };
+    return { id: this.id, name, size, inspection: this.#inspection, blocks, parts: partNames };
   }
 
   get blocks(): readonly BlockLayers[] {
@@ -121,7 +122,15 @@ export class ViewedFile {
   }
 
   #readDevices(told: Told): Promise<DeviceTree> {
-    return this.read(told, 'reading', async (file) => new DeviceTree((await readDevices(file)).devices));
+    const keyOf = (name: string, instanceId: number, bodyOffset: number) => `${name} ${instanceId} ${bodyOffset}`;
+    // Of several streams only one is the file itself.
+    const elsewhere = new Map(
+      this.#inspection.sections
+        .filter(({ source }) => source !== undefined)
+        .map((section) => [keyOf(section.name, section.instanceId, bodyOffsetOf(section)), section.source]),
+    );
+    const sourceOf = ({ name, instanceId, offset }: DeviceState) => elsewhere.get(keyOf(name, instanceId, offset));
+    return this.read(told, 'reading', async (file) => new DeviceTree((await readDevices(file)).devices, sourceOf));
   }
 }
 

@@ -2,7 +2,7 @@
 import { openOpfsScratch } from '../io/opfs-scratch.ts';
 import { MemoryScratch } from '../io/scratch.ts';
 import { Engine } from './engine.ts';
-import { describeFailure } from './failures.ts';
+import { describeFailure, requireWebAssembly } from './failures.ts';
 import { makeLookers } from './page-lookers.ts';
 import { type Handlers, type Port, serve } from './rpc.ts';
 
@@ -14,6 +14,7 @@ const maxHelpers = 4;
 const startHelper = () => new Worker(new URL('./page-helper.ts', import.meta.url), { type: 'module' });
 
 async function makeEngine(): Promise<Engine> {
+  requireWebAssembly();
   const scratch = await openOpfsScratch(navigator, crypto.randomUUID?.() ?? String(performance.timeOrigin));
   const helpers = self.crossOriginIsolated ? Math.min(maxHelpers, Math.max(1, navigator.hardwareConcurrency - 1)) : 0;
   return new Engine(scratch ?? new MemoryScratch(memoryLimit), makeLookers(helpers, startHelper));
@@ -21,6 +22,8 @@ async function makeEngine(): Promise<Engine> {
 
 // Calls may come before the engine is there.
 const engine = makeEngine();
+// Each call says what is wrong.
+engine.catch(() => {});
 const handlers = new Proxy({} as Handlers, {
   get: (_, method: keyof Handlers) => async (query: never, context: never) => {
     const handler = (await engine).handlers[method] as (query: never, context: never) => Promise<unknown>;

@@ -58,14 +58,18 @@ export interface StateField {
  */
 export type StateValue = number | bigint | boolean | null | Uint8Array | StateStruct | readonly StateValue[];
 
+/** Where a section's body begins: type, id, counted name, instance and version come before it. */
+export function bodyOffsetOf({ name, offset }: Pick<DeviceSection, 'name' | 'offset'>): number {
+  return offset + 1 + 4 + 1 + name.length + 4 + 4;
+}
+
 /** Reads a device section by its description; without one, those few whose layout is always the same. */
 export function decodeDevice(
   section: DeviceSection,
   description: DeviceDescription | undefined = describeKnown(section),
 ): DeviceState {
   const { name, instanceId, versionId, data } = section;
-  // Type, id, counted name, instance and version come before the body.
-  const offset = section.offset + 1 + 4 + 1 + name.length + 4 + 4;
+  const offset = bodyOffsetOf(section);
   const device = { name, instanceId, versionId, offset, length: data.length, data };
   const undecoded = (problem: string): DeviceState => {
     return { ...device, state: undefined, problem, undecodedBytes: data.length };

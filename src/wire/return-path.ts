@@ -46,6 +46,13 @@ const layouts: Record<number, Layout> = {
   7: { name: 'SWITCHOVER_ACK', length: 0, named: false },
 };
 
+/** Whether a message may have this type and this length of payload, in bytes. */
+export function isReturnHead(type: number, length: number): boolean {
+  const layout = layouts[type];
+  if (layout === undefined) return false;
+  return layout.named ? length > layout.length && length <= layout.length + 256 : length === layout.length;
+}
+
 /** One message. Offsets and lengths in bytes. */
 export interface ReturnMessage {
   type: number;
@@ -89,8 +96,7 @@ function* decodeMessage(window: ByteWindow, latest: string | undefined): Generat
   const layout = layouts[type];
   if (layout === undefined) throw bad(window, offset, `unknown message type ${type}`);
   const { name, named } = layout;
-  const isLong = named ? length <= layout.length || length > layout.length + 256 : length !== layout.length;
-  if (isLong) {
+  if (!isReturnHead(type, length)) {
     const expected = named ? `${layout.length} bytes and a name` : `${layout.length} bytes`;
     throw bad(window, offset, `expected ${expected} for ${name}, got ${length}`);
   }

@@ -31,7 +31,7 @@ export function encodeStreamHeader(out: ByteWriter, version = streamVersion): vo
 }
 
 /** The first three bytes of a recovery stream: the command RECV_BITMAP. */
-const recoveryStart = 0x08_000a;
+export const recoveryStart = 0x08_000a;
 /** Capabilities that change the format in a way this decoder knows. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram', changesCapability];
 

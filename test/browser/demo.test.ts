@@ -1,100 +1,35 @@
 /** The page that looks into a saved machine, built and served as a static folder, in a real Chromium. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import type { AxeResults } from 'axe-core';
-import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
-import { findChromium, launchFlags } from './chromium.ts';
-import { type FolderServer, serveFolder } from './folder-server.ts';
+import {
+  earlier,
+  executablePath,
+  folder,
+  openFiles,
+  openSample,
+  overflowOf,
+  part,
+  press,
+  sample,
+  seriousIn,
+  serveDemo,
+} from './demo-page.ts';
+import { serveFolder } from './folder-server.ts';
 import { writeSparse } from './viewer-files.ts';
-
-const executablePath = findChromium();
-const folder = fileURLToPath(new URL('../../dist-demo/', import.meta.url));
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const sample = fixturePath('pc-xbzrle-10.0.bin');
-const earlier = fixturePath('pc-plain-10.0.bin');
 
 /** Loaded JavaScript and WebAssembly (which is within it), compressed. */
 const sizeBudget = 300_000;
 
 describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
-  let browser: Browser;
-  let plain: FolderServer;
-  let isolated: FolderServer;
-  let scratch: string;
-  const complaints: string[] = [];
-  const strangers: string[] = [];
+  const demo = serveDemo();
+  const { complaints, strangers, show } = demo;
   /** Origins that a test asks of on purpose; what comes of it may be heard of long after that test. */
   const askedOnPurpose: string[] = [];
-  const pages: Page[] = [];
-
-  beforeAll(async () => {
-    if (!existsSync(join(folder, 'index.html'))) throw new Error('the page is not built: npm run demo:build');
-    scratch = mkdtempSync(join(tmpdir(), 'vmferry-demo-'));
-    const files = new Map([['guest.migration', readFileSync(sample)]]);
-    plain = await serveFolder(folder, { files });
-    isolated = await serveFolder(folder, { isIsolated: true });
-    browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
-  });
-
-  afterEach(async () => {
-    for (const page of pages.splice(0)) await page.context().close();
-  });
-
-  afterAll(async () => {
-    await browser?.close();
-    await plain?.close();
-    await isolated?.close();
-    rmSync(scratch, { recursive: true, force: true });
-  });
-
-  /** `saving`: by downloads, or to a file that stands for the one that the reader would choose in the browser's dialog. */
-  async function show(
-    { page: address }: FolderServer,
-    options: BrowserContextOptions = {},
-    saving: 'download' | 'choose' = 'download',
-  ): Promise<Page> {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-    const page = await context.newPage();
-    pages.push(page);
-    page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type()))
-        complaints.push(`${message.text()} (${message.location().url})`);
-    });
-    page.on('pageerror', (error) => complaints.push(String(error)));
-    context.on('request', (request) => {
-      const { protocol, origin } = new URL(request.url());
-      if (protocol !== 'blob:' && origin !== new URL(address).origin) strangers.push(request.url());
-    });
-    // A dialog of the browser's is out of reach here.
-    await page.addInitScript(
-      saving === 'download'
-        ? 'delete globalThis.showSaveFilePicker'
-        : `globalThis.showSaveFilePicker = async () =>
-             (await navigator.storage.getDirectory()).getFileHandle('chosen', { create: true })`,
-    );
-    await page.goto(address);
-    return page;
-  }
-
-  const part = (page: Page, name: string): Locator => page.locator(`[data-test="${name}"]`);
-  const press = (page: Page, name: string) => page.getByRole('button', { name, exact: true }).click();
-
-  async function openSample(page: Page): Promise<void> {
-    await press(page, 'Open the sample');
-    await page.locator('.verdict.is-ok').waitFor();
-  }
-
-  async function openFiles(page: Page, ...paths: string[]): Promise<void> {
-    await part(page, 'files').setInputFiles(paths);
-    await part(page, 'verdict').or(part(page, 'failure')).first().waitFor();
-  }
 
   /** The lines of bytes that are in sight and read. */
   async function bytesInSight(page: Page): Promise<string[]> {
@@ -121,13 +56,13 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const begun = page.waitForEvent('download');
     await part(page, 'export').getByRole('button', { name: button }).click();
     const download = await begun;
-    const path = join(scratch, download.suggestedFilename());
+    const path = join(demo.scratch, download.suggestedFilename());
     await download.saveAs(path);
     return path;
   }
 
   it('is ready in a moment, and opens the sample at a click', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await page.getByRole('button', { name: 'Open the sample' }).waitFor();
     const ready = await page.evaluate("performance.getEntriesByName('vmferry-ready')[0].startTime");
     console.log(`the page was interactive ${Math.round(ready as number)} ms after it was asked for`);
@@ -140,10 +75,10 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('loads less than 300 kB of JavaScript and WebAssembly', async () => {
-    const before = plain.requests.length;
-    const page = await show(plain);
+    const before = demo.plain.requests.length;
+    const page = await show(demo.plain);
     await openSample(page);
-    const loaded = new Set(plain.requests.slice(before).map(({ path }) => path.split('/').at(-1) as string));
+    const loaded = new Set(demo.plain.requests.slice(before).map(({ path }) => path.split('/').at(-1) as string));
     const sizeOf = (name: string) => gzipSync(readFileSync(join(folder, 'assets', name)), { level: 9 }).length;
     const scripts = readdirSync(join(folder, 'assets')).filter((name) => /\.(js|wasm)$/.test(name));
     const sum = (names: string[]) => names.reduce((total, name) => total + sizeOf(name), 0);
@@ -154,7 +89,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it.each(['without', 'with'])('reads, searches, compares and converts %s cross-origin isolation', async (how) => {
-    const page = await show(how === 'with' ? isolated : plain);
+    const page = await show(how === 'with' ? demo.isolated : demo.plain);
     expect(await page.evaluate('crossOriginIsolated')).toBe(how === 'with');
     const means = how === 'with' ? /\d helpers? on shared memory/ : /no shared memory/;
     await expect.poll(() => part(page, 'means').textContent()).toMatch(means);
@@ -197,7 +132,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('goes to a page on the map with keys alone, and shows its bytes', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await page.keyboard.press('Tab');
     for (let i = 0; i < 12; i++) {
       if ((await page.evaluate('document.activeElement.textContent')) === 'Open the sample') break;
@@ -228,7 +163,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('goes to a page by a click, and zooms with the wheel', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await openSample(page);
     const map = part(page, 'map');
     const far = Number(await map.getAttribute('data-pages-per-row'));
@@ -247,7 +182,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('opens a multifd set, a mapped-ram file and a libvirt save', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     const main = fixturePath('pc-multifd-zlib-7.2');
     await openFiles(page, `${main}.channel-1.bin`, `${main}.bin`, `${main}.channel-0.bin`);
     await page.locator('.verdict.is-ok').waitFor();
@@ -276,7 +211,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   }
 
   it('opens a file that is dropped, and compares one that is dropped on the differences', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await drop(page, sample, 'main');
     await page.locator('.verdict.is-ok').waitFor();
     expect(await page.locator('h2').first().textContent()).toBe('pc-xbzrle-10.0.bin');
@@ -289,7 +224,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('writes to where the reader says, if the browser asks for a place', async () => {
-    const page = await show(plain, {}, 'choose');
+    const page = await show(demo.plain, { saving: 'choose' });
     await openSample(page);
     await part(page, 'export').locator('summary').click();
     await part(page, 'export')
@@ -300,20 +235,20 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const read = `navigator.storage.getDirectory().then((root) => root.getFileHandle('chosen'))
       .then((handle) => handle.getFile()).then((file) => file.arrayBuffer())
       .then((buffer) => Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join('')).then(btoa)`;
-    const path = join(scratch, 'chosen.mapped-ram');
+    const path = join(demo.scratch, 'chosen.mapped-ram');
     writeFileSync(path, Buffer.from((await page.evaluate(read)) as string, 'base64'));
     expect((await runCli(['diff', path, sample])).code).toBe(0);
   });
 
   it('asks which snapshot of a disk image, and where a stream begins that has something before it', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await part(page, 'files').setInputFiles(fixturePath('containers/qcow2-deflate.bin'));
     await press(page, 'packed');
     await part(page, 'facts').waitFor();
     expect(await part(page, 'facts').textContent()).toContain('qcow2 snapshot packed');
 
     await press(page, 'Open another');
-    const path = join(scratch, 'inside.img');
+    const path = join(demo.scratch, 'inside.img');
     writeFileSync(path, Buffer.concat([Buffer.alloc(8192), readFileSync(sample)]));
     await part(page, 'files').setInputFiles(path);
     await part(page, 'offset').fill('8K');
@@ -323,9 +258,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('says of a truncated file what the command line says, and shows the bytes there', async () => {
-    const path = join(scratch, 'truncated.bin');
+    const path = join(demo.scratch, 'truncated.bin');
     writeFileSync(path, readFileSync(sample).subarray(0, 30_000));
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await openFiles(page, path);
     await page.locator('.verdict.is-bad').waitFor();
     const { stdout, code } = await runCli(['verify', path]);
@@ -338,9 +273,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('refuses what is no migration file with the same code and place, and says what to do', async () => {
-    const path = join(scratch, 'photo.jpg');
+    const path = join(demo.scratch, 'photo.jpg');
     writeFileSync(path, 'no migration stream');
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await openFiles(page, path);
     const { stdout } = await runCli(['inspect', path]);
     expect(stdout).toContain('not-a-migration-stream');
@@ -352,11 +287,11 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('opens a URL and fetches only what it needs of it', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await page.getByLabel('URL').fill('files/guest.migration');
     await press(page, 'Open');
     await page.locator('.verdict.is-ok').waitFor();
-    const asked = plain.requests.filter(({ path }) => path.endsWith('guest.migration'));
+    const asked = demo.plain.requests.filter(({ path }) => path.endsWith('guest.migration'));
     expect(asked.length).toBeGreaterThan(0);
     expect(asked.every(({ range }) => range !== undefined)).toBe(true);
     expect(await page.locator('h2').textContent()).toBe('guest.migration');
@@ -367,7 +302,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const other = await serveFolder(folder, { files, allowsOthers: true });
     askedOnPurpose.push(new URL(other.page).origin);
     try {
-      const page = await show(plain);
+      const page = await show(demo.plain);
       await page.getByLabel('URL').fill(`${other.page}files/other.migration`);
       await press(page, 'Open');
       await part(page, 'elsewhere').getByRole('link').click();
@@ -384,9 +319,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('opens a file of 2 GiB, and goes to its last page', async () => {
-    const path = join(scratch, 'sparse.mapped-ram');
+    const path = join(demo.scratch, 'sparse.mapped-ram');
     await writeSparse(path);
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await openFiles(page, path);
     expect(await part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('2 GiB524,2853');
     const map = part(page, 'map');
@@ -401,7 +336,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('ends what takes too long when it is told to, and says what it could not fetch', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await page.getByLabel('URL').fill('files/never');
     await press(page, 'Open');
     await page.getByRole('progressbar').waitFor();
@@ -414,7 +349,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   });
 
   it('saves a page, a block and the facts', async () => {
-    const page = await show(plain);
+    const page = await show(demo.plain);
     await openSample(page);
     const ofPage = readFileSync(await saved(page, /^Page 0x8000/));
     const { bytes } = await runCli(['read', sample, '--at', '0x8000', '--length', '4096', '--raw']);
@@ -434,7 +369,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const elsewhere = await serveFolder(folder);
     askedOnPurpose.push(new URL(elsewhere.page).origin);
     try {
-      const page = await show(plain);
+      const page = await show(demo.plain);
       await openSample(page);
       const attempt = `fetch(${JSON.stringify(elsewhere.page)}, { mode: 'no-cors' }).then(() => 'got out', () => 'blocked')`;
       const outcomes = await Promise.all([
@@ -455,7 +390,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     { name: 'light, at 375 px', colorScheme: 'light', viewport: { width: 375, height: 740 } },
   ] as const;
   it.each(looks)('has nothing serious for axe to find: $name', async ({ name: _, ...options }) => {
-    const page = await show(plain, options);
+    const page = await show(demo.plain, options);
     expect(await seriousIn(page)).toEqual([]);
     await openSample(page);
     await press(page, 'Compare with the earlier sample');
@@ -464,17 +399,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await part(page, 'device-matches').waitFor();
     await part(page, 'export').locator('summary').click();
     expect(await seriousIn(page)).toEqual([]);
-    const overflow = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
-    expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+    expect(await overflowOf(page)).toBeLessThanOrEqual(0);
   });
-
-  async function seriousIn(page: Page): Promise<string[]> {
-    await page.evaluate(axe);
-    const { violations } = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as AxeResults;
-    return violations
-      .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-      .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
-  }
 
   it('wants nothing from elsewhere and says nothing on the console', () => {
     const notOnPurpose = (text: string) => !askedOnPurpose.some((origin) => text.includes(origin));

@@ -1,6 +1,7 @@
 /** Runs in the page: calls the viewer's worker, and gives what can travel to the test as JSON. */
 import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
 import { openViewer } from '../../src/demo/viewer.ts';
+import type { PartRole } from '../../src/file/sort-parts.ts';
 
 const viewer = openViewer(new Worker('/viewer-worker.js', { type: 'module' }));
 /** Files that calls gave back, by their names. */
@@ -14,7 +15,11 @@ async function sha256(pieces: BlobPart[]): Promise<string> {
 }
 
 /** Captures by their names under /captures/, what was picked, what was saved, or a URL. */
-export type Wanted = { captures: string[] } | { picked: true } | { saved: string } | { url: string };
+export type Wanted =
+  | { captures: string[]; roles?: PartRole[] }
+  | { picked: true }
+  | { saved: string }
+  | { url: string };
 
 async function inputOf(wanted: Wanted, where: { offset?: number; snapshot?: string }): Promise<FileInput> {
   if ('url' in wanted) return { url: new URL(wanted.url, location.href).href, ...where };
@@ -25,7 +30,7 @@ async function inputOf(wanted: Wanted, where: { offset?: number; snapshot?: stri
   }
   const files: File[] = [];
   for (const name of wanted.captures) files.push(new File([await (await fetch(`/captures/${name}`)).blob()], name));
-  return { files, ...where };
+  return { files, ...(wanted.roles === undefined ? {} : { roles: wanted.roles }), ...where };
 }
 
 /** What `work` gives, or the failure that ends it. */

@@ -2,17 +2,18 @@
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readDevices } from '../../src/file/devices.ts';
 import { diff } from '../../src/file/diff.ts';
 import { inspect } from '../../src/file/inspect.ts';
+import type { PartLists } from '../../src/file/parts.ts';
 import { openRamContent, readBytes } from '../../src/file/ram-content.ts';
 import { verify } from '../../src/file/verify.ts';
 import { MemoryFile, MigrationError, open } from '../../src/index.ts';
 import { loadContainerFixtures } from '../container-fixtures.ts';
-import { type Fixture, loadFixtures } from '../fixture-files.ts';
+import { type Fixture, loadFixtures, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
 import { bundleViewer } from './viewer-bundle.ts';
@@ -21,6 +22,7 @@ import type { ViewerPage, Wanted } from './viewer-page.ts';
 
 const executablePath = findChromium();
 const fixtures = loadFixtures();
+const parted = loadPartedFixtures();
 const containers = loadContainerFixtures();
 const html =
   '<!doctype html><meta charset="utf-8"><title>viewer</title><input type="file" multiple><script type="module" src="/viewer-page.js"></script>';
@@ -31,10 +33,26 @@ const makeScratch = () => new MemoryFile();
 const plain = (value: unknown) => JSON.parse(JSON.stringify(value));
 const named = (name: string, bytes: Uint8Array) => new File([bytes.slice()], name);
 
+interface Named {
+  name: string;
+  bytes: Uint8Array;
+}
+
 /** What the page is to say of a file, found out in Node. */
-async function examine(files: { name: string; bytes: Uint8Array }[], where: { offset?: number; snapshot?: string }) {
-  const [main, ...channels] = files.map(({ name, bytes }) => named(name, bytes));
-  const reopen = () => open(main as File, { ...where, channels });
+async function examine(
+  { name, bytes }: Named,
+  where: { offset?: number; snapshot?: string },
+  { channels = [], resumeOf = [], preempt = [], returnPath = [] }: Partial<PartLists<Named>> = {},
+) {
+  const main = named(name, bytes);
+  const filesOf = (list: readonly Named[]) => list.map((each) => named(each.name, each.bytes));
+  const parts = {
+    channels: filesOf(channels),
+    resumeOf: filesOf(resumeOf),
+    preempt: filesOf(preempt),
+    returnPath: filesOf(returnPath),
+  };
+  const reopen = () => open(main, { ...where, ...parts });
   try {
     const { inspection } = await inspect(await reopen());
     const verification = await verify(await reopen());
@@ -72,6 +90,18 @@ const filesOf = ({ name, bytes, channels }: Pick<Fixture, 'name' | 'bytes' | 'ch
   ...channels.map((channel, i) => ({ name: `${name}.channel-${i}`, bytes: channel })),
 ];
 
+/** The files of a migration in several, by their names, and as what they are given. */
+function partsOf({ path, bytes, resumeOf, preempt, returnPath, paths }: PartedFixture) {
+  const named = (part: 'resumeOf' | 'preempt' | 'returnPath', list: Uint8Array[]) =>
+    list.map((each, i) => ({ name: basename(paths[part][i] as string), bytes: each }));
+  return {
+    main: { name: basename(path), bytes },
+    resumeOf: named('resumeOf', resumeOf),
+    preempt: named('preempt', preempt),
+    returnPath: named('returnPath', returnPath),
+  };
+}
+
 const fixtureNamed = (name: string) => fixtures.find((fixture) => fixture.name === name) as Fixture;
 
 describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
@@ -104,6 +134,9 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
       fixtures.flatMap((each) => filesOf(each).map(({ name, bytes }) => [name, bytes] as const)),
     );
     for (const { name, bytes } of containers) captures.set(name, bytes);
+    for (const { main, resumeOf, preempt, returnPath } of parted.map(partsOf)) {
+      for (const { name, bytes } of [main, ...resumeOf, ...preempt, ...returnPath]) captures.set(name, bytes);
+    }
     for (const [name, bytes] of cutFixtures()) captures.set(name, bytes);
     const scripts = await bundleViewer();
     const files = new Map([
@@ -149,10 +182,53 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     const files = filesOf(fixture);
     // In whatever order they were picked.
     const found = await ask('examine', { captures: files.map(({ name }) => name).reverse() }, { offset });
-    expect(found).toEqual(await examine(order(files), { offset }));
+    const [main, ...channels] = files;
+    expect(found).toEqual(await examine(main as Named, { offset }, { channels }));
     expect((found as { digests: unknown }).digests).toEqual(
       Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])),
     );
+  });
+
+  it.each(parted)('$name, in several files, is the same as in Node', async (fixture) => {
+    const { main, ...parts } = partsOf(fixture);
+    const { resumeOf, preempt, returnPath } = parts;
+    const all = [...returnPath, ...preempt, main, ...resumeOf];
+    const captures = all.map(({ name }) => name);
+    const asStream = resumeOf.length === 0 ? main : resumeOf[0];
+    const roles = all.map((each) => {
+      if (returnPath.includes(each)) return 'return-path';
+      if (preempt.includes(each)) return 'preempt';
+      return each === asStream ? 'stream' : 'recovery';
+    });
+    // What cannot be told from the bytes is asked for.
+    const isClear = preempt.length <= 1;
+    const guessed = await ask('examine', { captures: [...captures].reverse() });
+    if (!isClear) expect(guessed).toMatchObject({ failure: { kind: 'unclear-parts', parts: expect.any(Array) } });
+    const found = isClear ? guessed : await ask('examine', { captures, roles });
+    expect(found).toEqual(await examine(main, {}, parts));
+    expect(found).toMatchObject({
+      verification: { ok: true },
+      digests: Object.fromEntries(fixture.truth.map(({ idstr, sha256 }) => [idstr, sha256])),
+    });
+  });
+
+  it('knows in which of several files a device lies', async () => {
+    const { main, resumeOf } = partsOf(parted.find(({ name }) => name === 'pc-recovery-10.0') as PartedFixture);
+    const { id } = await opened({ captures: [main.name, resumeOf[0]?.name as string] });
+    const { result } = await ask('call', 'devices', { file: id, path: [] });
+    const { nodes } = result as never as { nodes: { source?: string; offset: number; length: number }[] };
+    expect(nodes.length).toBeGreaterThan(10);
+    for (const { source, offset, length } of nodes) {
+      expect(source).toBe(resumeOf[0]?.name);
+      const { result } = await ask('call', 'bytes', {
+        file: id,
+        place: { source, offset },
+        length: Math.min(length, 64),
+      });
+      const expected = resumeOf[0]?.bytes.subarray(offset, offset + Math.min(length, 64)) as Uint8Array;
+      expect((result as { bytes: number[] }).bytes).toEqual([...expected]);
+    }
+    await ask('close', id);
   });
 
   it.each(containers)('$name is the same as in Node, or says what is missing', async ({ name, bytes, streams }) => {
@@ -165,7 +241,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
         });
         continue;
       }
-      expect(found).toEqual(await examine([{ name, bytes }], where));
+      expect(found).toEqual(await examine({ name, bytes }, where));
       expect(found).toMatchObject({ digests: Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])) });
     }
   });
@@ -178,7 +254,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   it.each([...cutFixtures().keys()])('%s has the error and the place that Node gives', async (name) => {
     const bytes = cutFixtures().get(name) as Uint8Array;
     const found = await ask('examine', { captures: [name] });
-    expect(found).toEqual(await examine([{ name, bytes }], {}));
+    expect(found).toEqual(await examine({ name, bytes }, {}));
     expect(JSON.stringify(found)).toMatch(/"code":"(truncated|not-a-migration-stream|bad-compression)"/);
   });
 
@@ -439,12 +515,6 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     expect(complaints).toEqual([]);
   });
 });
-
-/** The main stream first, then the channels in the order of their names reversed, as they were picked. */
-function order(files: { name: string; bytes: Uint8Array }[]) {
-  const [main, ...channels] = files;
-  return [main as (typeof files)[0], ...channels.reverse()];
-}
 
 /** Files that break off, and one that is none. */
 function cutFixtures(): Map<string, Uint8Array> {

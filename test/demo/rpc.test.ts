@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { describeFailure } from '../../src/demo/failures.ts';
-import { type Progress, ViewerError } from '../../src/demo/protocol.ts';
+import { type OpenedFile, type Progress, ViewerError } from '../../src/demo/protocol.ts';
 import { connect, type Handlers, type Port, serve } from '../../src/demo/rpc.ts';
+import { openWanted } from '../../src/demo/viewer.ts';
 import { MigrationError } from '../../src/index.ts';
 
 /** A viewer whose worker is `handlers`, over real messages. */
@@ -70,4 +71,32 @@ it('a call that is cancelled is ended where it runs', async () => {
   expect(ended).toBe(true);
   expect((await viewer.close(1, { signal: controller.signal }).catch((each) => each)).failure.kind).toBe('cancelled');
   end();
+});
+
+it('a file that is open when nobody wants it any more is closed again', async () => {
+  const closed: number[] = [];
+  const { viewer, end } = viewerOf({
+    // It is done before it hears that it is not wanted.
+    open: async () => ({ id: 7 }) as OpenedFile,
+    close: async (id) => void closed.push(id),
+  });
+  const controller = new AbortController();
+  const opening = openWanted(viewer, { files: [] }, { signal: controller.signal });
+  controller.abort();
+  await expect(opening).rejects.toMatchObject({ failure: { kind: 'cancelled' } });
+  await expect.poll(() => closed).toEqual([7]);
+  end();
+});
+
+it('every call of a worker that does not start fails, those before and those after', async () => {
+  const port = new EventTarget() as EventTarget & Port;
+  port.postMessage = () => {};
+  const viewer = connect(port);
+  const before = viewer.about();
+  port.dispatchEvent(Object.assign(new Event('error'), { message: 'no modules' }));
+  for (const call of [before, viewer.close(1)]) {
+    await expect(call).rejects.toMatchObject({
+      failure: { kind: 'unsupported', message: expect.stringContaining('could not be started: no modules') },
+    });
+  }
 });

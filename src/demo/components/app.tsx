@@ -1,7 +1,8 @@
 /** The page: its head, what it is about at the moment, and its foot. */
 import { useEffect, useRef } from 'preact/hooks';
 import { announcement } from '../announce.ts';
-import { phase } from '../session.ts';
+import { means, phase } from '../session.ts';
+import { FailureNote } from './failure-note.tsx';
 import { FailureView } from './failure-view.tsx';
 import { MachineView } from './machine-view.tsx';
 import { OpenPanel } from './open-panel.tsx';
@@ -11,6 +12,7 @@ import { PageFoot, PageHead } from './page-frame.tsx';
 export function App() {
   const main = useRef<HTMLElement>(null);
   const { kind } = phase.value;
+  const found = means.value;
   const shown = useRef(kind);
   // What had the focus is gone with what was there before.
   useEffect(() => {
@@ -21,7 +23,7 @@ export function App() {
     <>
       <PageHead />
       <main id="main" ref={main} tabIndex={-1}>
-        <Content />
+        {found !== undefined && 'failure' in found ? <FailureNote failure={found.failure} /> : <Content />}
       </main>
       <PageFoot />
       <div class="visually-hidden" role="status" aria-live="polite" data-test="announcement">

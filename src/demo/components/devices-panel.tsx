@@ -1,6 +1,7 @@
 /** The devices' state as a tree that can be searched. */
+import { Fragment } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { formatHex, plural, printable } from '../../words/format.ts';
+import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { announce } from '../announce.ts';
 import { DeviceTree, type TreeRow } from '../device-tree.ts';
 import { bringIntoSight } from '../jump.ts';
@@ -104,9 +105,9 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
     onCurrent(key);
     (list.current?.querySelector(`[data-path="${key}"]`) as HTMLElement | null)?.focus();
   };
-  const showBytes = ({ offset, length }: DeviceNode) => {
+  const showBytes = ({ offset, length, source }: DeviceNode) => {
     if (offset === undefined) return;
-    machine.showFile({ offset }, length ?? 0);
+    machine.showFile({ offset, ...(source === undefined ? {} : { source }) }, length ?? 0);
     bringIntoSight('bytes');
   };
   const onKeyDown = (event: KeyboardEvent) => {
@@ -131,21 +132,32 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
     <>
       <div ref={list} class="tree" role="tree" aria-label="State of the devices" data-test="tree" onKeyDown={onKeyDown}>
         {rows.map((row, i) => (
-          <TreeItem
-            key={row.node.path.join('.')}
-            row={row}
-            isCurrent={i === at}
-            onToggle={() => {
-              onCurrent(row.node.path.join('.'));
-              if (row.node.children > 0) void tree.setOpen(row.node.path, !row.isOpen);
-            }}
-            onBytes={() => showBytes(row.node)}
-          />
+          <Fragment key={row.node.path.join('.')}>
+            <TreeItem
+              row={row}
+              isCurrent={i === at}
+              onToggle={() => {
+                onCurrent(row.node.path.join('.'));
+                if (row.node.children > 0) void tree.setOpen(row.node.path, !row.isOpen);
+              }}
+              onBytes={() => showBytes(row.node)}
+            />
+            {row.cut.map(({ path, left, depth }) => (
+              <button
+                key={path.join('.')}
+                type="button"
+                class="link tree-more"
+                style={{ marginLeft: `${(depth - 1) * 16 + 26}px` }}
+                onClick={() => void tree.loadMore(path)}
+              >
+                Show more: {formatCount(left)} are not listed
+              </button>
+            ))}
+          </Fragment>
         ))}
       </div>
       <p class="note">
-        {plural(rows.filter(({ depth }) => depth === 1).length, 'device')}. Arrows open and close, <kbd>Enter</kbd>{' '}
-        shows the bytes.
+        {plural(tree.total, 'device')}. Arrows open and close, <kbd>Enter</kbd> shows the bytes.
       </p>
     </>
   );

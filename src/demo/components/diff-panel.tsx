@@ -8,6 +8,8 @@ import { bringIntoSight } from '../jump.ts';
 import type { Comparison } from '../machine.ts';
 import { FileButton } from './file-drop.tsx';
 import { useMachine } from './machine-view.tsx';
+import { useMore } from './more.tsx';
+import { PartsForm } from './parts-form.tsx';
 import { TaskLine } from './task-line.tsx';
 
 /** Ranges of pages that are listed of each block. */
@@ -18,6 +20,8 @@ export function DiffPanel() {
   const { comparison, earlier, file } = machine;
   const state = comparison.state.value;
   const result = state.kind === 'done' ? state.result : undefined;
+  const parts = state.kind === 'failed' ? state.failure.parts : undefined;
+  const { compared } = machine;
   return (
     <section class="panel" id="differences" aria-labelledby="differences-title">
       <div class="panel-head">
@@ -48,7 +52,11 @@ export function DiffPanel() {
           </div>
         </>
       ) : null}
-      <TaskLine task={comparison} what="comparing" />
+      {parts === undefined || compared === undefined ? (
+        <TaskLine task={comparison} what="comparing" />
+      ) : (
+        <PartsForm input={compared} parts={parts} onOpen={(chosen) => void machine.compare(async () => chosen)} />
+      )}
       {result === undefined ? null : <Differences comparison={result} name={file.name} />}
     </section>
   );
@@ -73,6 +81,7 @@ function Differences({ comparison: { base, diff }, name }: { comparison: Compari
 }
 
 function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
+  const { shown, more } = useMore(ram.blocks);
   return (
     <>
       <div class="table-room">
@@ -88,7 +97,7 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
             </tr>
           </thead>
           <tbody>
-            {ram.blocks.map(({ idstr, pages, same, changes: { changed, becameZero, becameData } }) => (
+            {shown.map(({ idstr, pages, same, changes: { changed, becameZero, becameData } }) => (
               <tr key={idstr}>
                 <th scope="row">{printable(idstr)}</th>
                 {[pages, same, changed, becameZero, becameData].map((count, i) => (
@@ -101,16 +110,23 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
           </tbody>
         </table>
       </div>
-      {ram.onlyOld.map(({ idstr }) => (
-        <p key={idstr}>Only in the earlier file: {printable(idstr)}</p>
-      ))}
-      {ram.onlyNew.map(({ idstr }) => (
-        <p key={idstr}>Only in this file: {printable(idstr)}</p>
-      ))}
-      {ram.blocks.map((block) => (
+      {more}
+      <NamesOnlyIn where="the earlier file" names={ram.onlyOld.map(({ idstr }) => idstr)} />
+      <NamesOnlyIn where="this file" names={ram.onlyNew.map(({ idstr }) => idstr)} />
+      {shown.map((block) => (
         <Ranges key={block.idstr} block={block} />
       ))}
     </>
+  );
+}
+
+function NamesOnlyIn({ where, names }: { where: string; names: string[] }) {
+  const { shown, more } = useMore(names);
+  if (names.length === 0) return null;
+  return (
+    <p class="names">
+      Only in {where}: {shown.map(printable).join(', ')} {more}
+    </p>
   );
 }
 
@@ -147,18 +163,20 @@ function Ranges({ block }: { block: BlockDiff }) {
 
 function DeviceDifferences({ devices }: { devices: NonNullable<VmDiff['devices']> }) {
   const { same, changed, removed, added } = devices;
-  const nameOf = ({ name, instanceId }: { name: string; instanceId: number }) => printable(`${name}#${instanceId}`);
+  const nameOf = ({ name, instanceId }: { name: string; instanceId: number }) => `${name}#${instanceId}`;
+  const { shown, more } = useMore(changed);
   return (
     <>
       <p>
         {plural(same, 'device')} with the same state
         {changed.length > 0 ? `, ${formatCount(changed.length)} with another` : ''}.
       </p>
-      {removed.length > 0 ? <p>Only in the earlier file: {removed.map(nameOf).join(', ')}</p> : null}
-      {added.length > 0 ? <p>Only in this file: {added.map(nameOf).join(', ')}</p> : null}
-      {changed.map((device) => (
+      <NamesOnlyIn where="the earlier file" names={removed.map(nameOf)} />
+      <NamesOnlyIn where="this file" names={added.map(nameOf)} />
+      {shown.map((device) => (
         <DeviceChanges key={`${device.name} ${device.instanceId}`} device={device} />
       ))}
+      {more}
     </>
   );
 }

@@ -25,7 +25,7 @@ export function ExportMenu() {
   useClosing(menu);
   const stem = file.name.replace(/\.(bin|migration|stream|mapped-ram|img|save|gz|zst|xz)$/, '') || 'guest';
   const block = map.view;
-  const blockName = (block?.idstr ?? '').replaceAll('/', '_');
+  const blockName = forFileName(block?.idstr ?? '');
 
   /** Writes something large to where the reader says. */
   const write = async (name: string, work: (target: Target, options: CallOptions) => Promise<Saved>) => {
@@ -105,6 +105,12 @@ export function ExportMenu() {
     </div>
   );
 }
+
+/** Most characters that a name of a block has in the name of a file. */
+const longestName = 80;
+
+/** A name from a file as part of a file's name: without what is not allowed in those, and not too long. */
+const forFileName = (name: string) => name.replace(/[/\\:*?"<>|\p{Cc}\p{Cf}]/gu, '_').slice(0, longestName);
 
 function Outcome({ task }: { task: Task<Done> }) {
   const state = task.state.value;

@@ -9,6 +9,8 @@ const remedies: Partial<Record<Failure['kind'], string>> = {
     'The server must be there and allow this page to read from it (CORS). Or download the file and drop it here.',
   'no-room': "The browser's private storage is full or too small. Free some disk space, or use the command line.",
   unreadable: 'The file may have been changed or removed since it was chosen: choose it again.',
+  unsupported:
+    'The page needs module workers and WebAssembly: use a current Chromium, Firefox or Safari where these are not turned off, or the command line.',
   internal: 'This is a fault of the page, not of the file. Reload it; the command line may still read the file.',
 };
 

@@ -5,17 +5,20 @@ import { isOutOfReach, remotePageFor } from '../remote.ts';
 import { leave, openInput } from '../session.ts';
 import { FailureNote } from './failure-note.tsx';
 import { OffsetForm } from './offset-form.tsx';
+import { PartsForm } from './parts-form.tsx';
 
 export function FailureView({ name, input, failure }: { name: string; input: FileInput; failure: Failure }) {
-  const { snapshots } = failure;
+  const { snapshots, parts } = failure;
   return (
     <section class="panel">
       <h2>
-        {snapshots === undefined ? 'Could not open ' : 'Which snapshot of '}
-        <span class="file-name">{name}</span>
-        {snapshots === undefined ? '' : '?'}
+        {parts !== undefined ? 'What is what in ' : snapshots === undefined ? 'Could not open ' : 'Which snapshot of '}
+        <span class="file-name">{printable(name)}</span>
+        {parts === undefined && snapshots === undefined ? '' : '?'}
       </h2>
-      {snapshots === undefined ? (
+      {parts !== undefined ? (
+        <PartsForm input={input} parts={parts} onOpen={(chosen) => void openInput(chosen)} />
+      ) : snapshots === undefined ? (
         <FailureNote failure={failure} />
       ) : (
         <ul class="snapshots">

@@ -5,6 +5,7 @@ import { formatCount, formatHex, plural, printable } from '../../words/format.ts
 import { bringIntoSight } from '../jump.ts';
 import { Help } from './failure-note.tsx';
 import { useMachine } from './machine-view.tsx';
+import { useMore } from './more.tsx';
 import { TaskLine } from './task-line.tsx';
 
 export function FindingsPanel() {
@@ -18,6 +19,7 @@ export function FindingsPanel() {
     ...inspection.findings,
   ];
   const findings = state.kind === 'done' ? state.result.findings : seen;
+  const { shown, more } = useMore(findings);
   return (
     <section class="panel" id="findings" aria-labelledby="findings-title">
       <div class="panel-head">
@@ -31,9 +33,10 @@ export function FindingsPanel() {
       <TaskLine task={verification} what="verifying" />
       {findings.length > 0 ? (
         <ul class="findings" data-test="findings">
-          {findings.map((finding) => (
+          {shown.map((finding) => (
             <Finding key={`${finding.code} ${finding.place.offset} ${finding.message}`} finding={finding} />
           ))}
+          {more === null ? null : <li>{more}</li>}
         </ul>
       ) : state.kind === 'done' ? (
         <p class="empty">

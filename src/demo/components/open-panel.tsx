@@ -30,7 +30,8 @@ export function OpenPanel() {
             <b>mapped-ram files</b>
           </li>
           <li>
-            <b>multifd sets</b>: choose the main stream and all channels together
+            <b>migrations in several files</b>: multifd channels, postcopy recoveries, preempt channels and return
+            paths; choose or drop all of them together
           </li>
           <li>
             <b>libvirt saves</b>, of <code>virsh save</code>, and <b>snapshots in qcow2 images</b>

@@ -1,4 +1,5 @@
 /** A file is being opened. */
+import { printable } from '../../words/format.ts';
 import { leave, opening } from '../session.ts';
 import { ProgressLine } from './task-line.tsx';
 
@@ -8,7 +9,7 @@ export function Opening({ name }: { name: string }) {
   return (
     <section class="panel">
       <h2>
-        Opening <span class="file-name">{name}</span>
+        Opening <span class="file-name">{printable(name)}</span>
       </h2>
       <ProgressLine what="opening" progress={progress} onCancel={leave} />
     </section>

@@ -1,10 +1,8 @@
 /** What is above and below: the name, the theme, and what is promised. */
-import { useEffect, useState } from 'preact/hooks';
 import { formatBytes, plural } from '../../words/format.ts';
 import icon from '../icon.svg?url';
-import type { WhatWorks } from '../protocol.ts';
 import { isRemotePage } from '../remote.ts';
-import { viewer } from '../session.ts';
+import { means } from '../session.ts';
 import { theme, toggleTheme } from '../theme.ts';
 
 export function PageHead() {
@@ -26,10 +24,9 @@ export function PageHead() {
 
 /** What this browser gives: for who wonders why something is slow. */
 function Means() {
-  const [means, setMeans] = useState<WhatWorks | undefined>();
-  useEffect(() => void viewer.about().then(setMeans, () => {}), []);
-  if (means === undefined) return null;
-  const { kernel, helpers, scratch, memoryLimit } = means;
+  const found = means.value;
+  if (found === undefined || 'failure' in found) return null;
+  const { kernel, helpers, scratch, memoryLimit } = found;
   const shared = helpers === 0 ? 'no shared memory' : `${plural(helpers, 'helper')} on shared memory`;
   const aside = scratch === 'disk' ? 'private storage' : `memory, at most ${formatBytes(memoryLimit)}`;
   return (

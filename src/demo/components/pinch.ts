@@ -1,4 +1,7 @@
-/** What fingers, a mouse and a wheel do on a map: pan, zoom and tap. Points are in pixels from its corner. */
+/**
+ * What fingers, a mouse and a wheel do on a map: pan, zoom and tap. Points are in pixels from its corner. One finger scrolls the
+ * page, so that nobody is caught in the map (its touch-action is pan-y); two move and zoom it.
+ */
 import { useRef } from 'preact/hooks';
 
 interface Point {
@@ -26,9 +29,11 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   };
-  const spread = () => {
+  /** How far two fingers are from each other, and the point between them. */
+  const measure = () => {
     const [a, b] = [...pointers.current.values()];
-    return a === undefined || b === undefined ? 0 : Math.hypot(a.x - b.x, a.y - b.y);
+    if (a === undefined || b === undefined) return undefined;
+    return { spread: Math.hypot(a.x - b.x, a.y - b.y), middle: { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } };
   };
 
   const onPointerDown = (event: PointerEvent) => {
@@ -36,7 +41,7 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     const point = pointOf(event);
     (event.currentTarget as HTMLElement).setPointerCapture(event.pointerId);
     pointers.current.set(event.pointerId, point);
-    gesture.current = { start: point, hasMoved: pointers.current.size > 1, left: 0, spread: spread() };
+    gesture.current = { start: point, hasMoved: pointers.current.size > 1, left: 0, spread: measure()?.spread ?? 0 };
   };
   const onPointerMove = (event: PointerEvent) => {
     const before = pointers.current.get(event.pointerId);
@@ -44,25 +49,28 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     const point = pointOf(event);
     pointers.current.set(event.pointerId, point);
     const now = gesture.current;
-    if (pointers.current.size === 1) {
-      if (Math.hypot(point.x - now.start.x, point.y - now.start.y) > steady) now.hasMoved = true;
-      now.left += point.y - before.y;
-      if (now.hasMoved) {
-        pan(now.left);
-        now.left = 0;
-      }
-      return;
+    const two = measure();
+    if (Math.hypot(point.x - now.start.x, point.y - now.start.y) > steady) now.hasMoved = true;
+    if (two === undefined && event.pointerType !== 'mouse') return;
+    now.left += (point.y - before.y) / pointers.current.size;
+    if (now.hasMoved) {
+      pan(now.left);
+      now.left = 0;
     }
-    const wide = spread();
-    if (now.spread === 0) now.spread = wide;
-    const steps = Math.trunc(Math.log2(wide / now.spread));
-    if (steps === 0) return;
-    now.spread = wide;
-    zoom(steps, point);
+    if (two === undefined) return;
+    if (now.spread === 0) now.spread = two.spread;
+    const steps = Math.trunc(Math.log2(two.spread / now.spread));
+    if (!Number.isFinite(steps) || steps === 0) return;
+    now.spread *= 2 ** steps;
+    zoom(steps, two.middle);
   };
   const onPointerUp = (event: PointerEvent) => {
     const isLast = pointers.current.delete(event.pointerId) && pointers.current.size === 0;
     if (isLast && event.type === 'pointerup' && !gesture.current.hasMoved) tap(pointOf(event));
+  };
+  /** The page must neither scroll nor zoom with the map. */
+  const onTouch = (event: TouchEvent) => {
+    if (event.touches.length > 1 && event.cancelable) event.preventDefault();
   };
   const onWheel = (event: WheelEvent) => {
     if (!event.ctrlKey) {
@@ -78,5 +86,6 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     now.left = 0;
     zoom(steps, pointOf(event));
   };
-  return { onPointerDown, onPointerMove, onPointerUp, onPointerCancel: onPointerUp, onWheel };
+  const onTouches = { onTouchStart: onTouch, onTouchMove: onTouch };
+  return { onPointerDown, onPointerMove, onPointerUp, onPointerCancel: onPointerUp, onWheel, ...onTouches };
 }

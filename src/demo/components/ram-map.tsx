@@ -4,7 +4,7 @@
  */
 import { useComputed, useSignalEffect } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { formatBytes, formatHex } from '../../words/format.ts';
+import { formatBytes, formatHex, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { readColours } from '../map-colours.ts';
 import { clampRow, farthestRow, layOut, type MapLayout, nearestRow, pageAt, rowFor } from '../map-layout.ts';
@@ -111,12 +111,12 @@ export function RamMap({ view }: { view: BlockView }) {
           tabIndex={0}
           role="application"
           aria-roledescription="map of pages"
-          aria-label={`RAM map of ${view.idstr}, ${view.pages} pages`}
+          aria-label={`RAM map of ${printable(view.idstr)}, ${view.pages} pages`}
           aria-describedby="map-keys"
           data-test="map"
           data-pages-per-row={pagesPerRow}
           data-first-row={firstRow}
-          style={{ height: `${shownHeight}px`, touchAction: hasMore ? 'none' : 'pan-y' }}
+          style={{ height: `${shownHeight}px` }}
           onKeyDown={onKeyDown}
           {...pinch}
         >
@@ -142,6 +142,7 @@ export function RamMap({ view }: { view: BlockView }) {
           {layout.pagesPerCell > 1 ? `, a cell ${layout.pagesPerCell} pages` : ', a cell one page'}
         </span>
       </div>
+      <p class="note fingers">Tap: look at the page. Two fingers: move and zoom.</p>
       <p id="map-keys" class="note keys">
         Click or <kbd>Enter</kbd>: look at the page. Arrows, <kbd>Page Up</kbd>, <kbd>Page Down</kbd>, <kbd>Home</kbd>,{' '}
         <kbd>End</kbd>: move. <kbd>+</kbd>, <kbd>-</kbd>, <kbd>0</kbd> or <kbd>Ctrl</kbd> and the wheel: zoom.

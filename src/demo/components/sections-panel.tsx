@@ -4,15 +4,13 @@ import type { InspectedSection } from '../../file/inspect.ts';
 import { formatBytes, formatCount, formatHex, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { useMachine } from './machine-view.tsx';
-
-/** Sections that are listed at first, and more at a click. */
-const listed = 100;
+import { useMore } from './more.tsx';
 
 export function SectionsPanel() {
   const { file } = useMachine();
   const { sections, sectionsOmitted } = file.inspection;
-  const [count, setCount] = useState(listed);
   const [chosen, setChosen] = useState<InspectedSection | undefined>();
+  const { shown, more } = useMore(sections, sections.indexOf(chosen as InspectedSection) + 1);
   const devices = sections.filter(({ kind }) => kind === 'full');
   return (
     <section class="panel" id="sections" aria-labelledby="sections-title">
@@ -27,15 +25,8 @@ export function SectionsPanel() {
           ) : null}
           <details open={chosen !== undefined}>
             <summary>List of {formatCount(sections.length + sectionsOmitted)} sections</summary>
-            <SectionTable
-              sections={sections.slice(0, Math.max(count, sections.indexOf(chosen as InspectedSection) + 1))}
-              chosen={chosen}
-            />
-            {count < sections.length ? (
-              <button type="button" onClick={() => setCount(count * 10)}>
-                Show more
-              </button>
-            ) : null}
+            <SectionTable sections={shown} chosen={chosen} />
+            {more}
             {sectionsOmitted > 0 ? <p class="note">{formatCount(sectionsOmitted)} more are not listed.</p> : null}
           </details>
         </>

@@ -1,10 +1,12 @@
 /** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
 import type { InspectedContainer } from '../../file/inspect.ts';
+import type { InspectedReturnPath } from '../../file/return-path.ts';
 import type { Finding } from '../../wire/migration-error.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { layerClasses, swatch } from '../map-colours.ts';
 import type { BlockView, OpenedFile } from '../protocol.ts';
 import { useMachine } from './machine-view.tsx';
+import { useMore } from './more.tsx';
 
 export function SummaryPanel() {
   const { file } = useMachine();
@@ -39,11 +41,13 @@ function BrokenOff({ error: { code, message, place } }: { error: Finding }) {
   );
 }
 
-function factsOf({ inspection, size, channels }: OpenedFile): [string, string][] {
-  const { format, version, complete, machine, uuid, capabilities, ram, sections, commands, description } = inspection;
+function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
+  const { format, version, complete, machine, uuid, changes, capabilities, ram } = inspection;
+  const { sections, commands, description } = inspection;
   const kind = format === 'mapped-ram' ? 'mapped-ram file' : 'QEMU migration stream';
   const pageSizes = [...new Set(ram.blocks.map(({ pageSize }) => formatBytes(pageSize)))].join(', ');
-  const pagesOf = pageSizes === '' ? '' : `, pages of ${pageSizes}`;
+  const assumed = ram.pageSizeFrom === 'assumed' ? ' (assumed)' : '';
+  const pagesOf = pageSizes === '' ? '' : `, pages of ${pageSizes}${assumed}`;
   const passes =
     ram.passes === null || ram.passes === 0 ? '' : `, ${plural(ram.passes, 'pass').replace(/ss(s)$/, 'sses')}`;
   const devices = sections.filter(({ kind: sectionKind }) => sectionKind === 'full');
@@ -56,6 +60,12 @@ function factsOf({ inspection, size, channels }: OpenedFile): [string, string][]
     ['Length', describeLength(inspection.length, size)],
     ['Machine', machine === null ? 'not stated' : printable(machine)],
     ['UUID', uuid ?? undefined],
+    [
+      'Changes',
+      changes === undefined
+        ? undefined
+        : `only what changed from ${changes.base} to ${changes.content}: not a whole VM`,
+    ],
     ['Capabilities', capabilities.map(printable).join(', ') || 'none that change the format'],
     ['RAM', `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}${pagesOf}${passes}`],
     [
@@ -63,12 +73,17 @@ function factsOf({ inspection, size, channels }: OpenedFile): [string, string][]
       records.map(([name, each]) => `${formatCount(each.records)} ${name} (${formatBytes(each.bytes)})`).join(', ') ||
         undefined,
     ],
-    ['Channels', channels.length === 0 ? undefined : channels.map(printable).join(', ')],
+    ['Goes on after', listNames(parts.resumeOf)],
+    ['Preempt', listNames(parts.preempt)],
+    ['Multifd', describeMultifd(inspection)],
+    ['Channels', listNames(parts.channels)],
+    ['Return path', inspection.returnPaths.map(describeReturnPath).join('; ') || undefined],
+    ['Dirty bitmaps', inspection.dirtyBitmaps.map(describeDirtyBitmap).join('; ') || undefined],
     [
       'Sections',
-      `${plural(devices.length, 'device')} (${formatBytes(deviceBytes)}), iterable: ${iterables.join(', ') || 'none'}`,
+      `${plural(devices.length, 'device')} (${formatBytes(deviceBytes)}), iterable: ${printable(iterables.join(', ')) || 'none'}`,
     ],
-    ['Commands', commands.map(({ name }) => name).join(', ') || undefined],
+    ['Commands', describeCommands(commands) || undefined],
     [
       'Description',
       description === null
@@ -78,6 +93,39 @@ function factsOf({ inspection, size, channels }: OpenedFile): [string, string][]
   ];
   return facts.filter((fact): fact is [string, string] => fact[1] !== undefined);
 }
+
+/** Commands that are named. */
+const listedCommands = 8;
+
+function describeCommands(commands: OpenedFile['inspection']['commands']): string {
+  const shown = commands.slice(0, listedCommands).map(({ name }) => name);
+  return shown.join(', ') + (commands.length > shown.length ? `, … (${formatCount(commands.length)})` : '');
+}
+
+function describeMultifd({ ram, multifd }: OpenedFile['inspection']): string | undefined {
+  if (ram.multifdSyncs === 0 && multifd === null) return undefined;
+  const syncs = plural(ram.multifdSyncs, 'sync');
+  if (multifd === null) return `${syncs}, its channels were not given`;
+  const { channels, compression } = multifd;
+  const how = compression === null ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
+  return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
+}
+
+function describeReturnPath({ source, counts, shut }: InspectedReturnPath): string {
+  const messages = Object.entries(counts).map(([name, count]) => `${formatCount(count)} ${name}`);
+  const end = shut === null ? 'SHUT did not come' : shut === 0 ? 'SHUT is ok' : `SHUT has status ${shut}`;
+  return `${printable(source)}: ${messages.join(', ') || 'no messages'}; ${end}`;
+}
+
+function describeDirtyBitmap(bitmap: OpenedFile['inspection']['dirtyBitmaps'][number]): string {
+  const { node, name, granularity, coveredBytes, dirtyBits, complete } = bitmap;
+  const dirty = formatBytes(Math.min(dirtyBits * granularity, coveredBytes));
+  return printable(
+    `${name} of ${node}: ${dirty} of ${formatBytes(coveredBytes)} dirty${complete ? '' : ', not complete'}`,
+  );
+}
+
+const listNames = (names: readonly string[]) => (names.length === 0 ? undefined : names.map(printable).join(', '));
 
 function describeLength(length: number | null, size: number | undefined): string {
   if (length !== null) return `${formatBytes(length)} (${formatCount(length)} bytes)`;
@@ -99,6 +147,7 @@ function describeContainer(container: InspectedContainer): string {
 /** Each block with what its pages are, in numbers and as a bar. A click shows it on the map. */
 function BlockTable() {
   const { file, map } = useMachine();
+  const { shown, more } = useMore(file.blocks);
   if (file.blocks.length === 0) return <p class="empty">No RAM blocks: the list of them was not reached.</p>;
   return (
     <div class="table-room">
@@ -117,7 +166,7 @@ function BlockTable() {
           </tr>
         </thead>
         <tbody>
-          {file.blocks.map((block) => (
+          {shown.map((block) => (
             <tr key={block.index}>
               <th scope="row">
                 <button
@@ -135,6 +184,7 @@ function BlockTable() {
           ))}
         </tbody>
       </table>
+      {more}
     </div>
   );
 }

@@ -1,0 +1,203 @@
+/** The page with what goes wrong: files that are none, are gone, or have too much in them, and browsers that lack something. */
+import { copyFileSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import { describe, expect, it } from 'vitest';
+import {
+  blockList,
+  EOF,
+  EOS,
+  end,
+  full,
+  join as joinBytes,
+  none,
+  start,
+  u32,
+  vmdescription,
+  zeroPage,
+} from '../oracle/build.ts';
+import { runCli } from '../run-cli.ts';
+import {
+  executablePath,
+  openFiles,
+  openSample,
+  overflowOf,
+  part,
+  press,
+  sample,
+  seriousIn,
+  serveDemo,
+} from './demo-page.ts';
+
+const [manyBlocks, manyDevices] = [3000, 2500];
+
+/** A stream of thousands of blocks with the longest names, and of devices with a field of a long name each. */
+function makeMany(): Uint8Array {
+  const nameOf = (i: number) => `block-${i}/<b>&"'\n${'x'.repeat(255)}`.slice(0, 255);
+  const names = Array.from({ length: manyBlocks }, (_, i) => nameOf(i));
+  const numbers = Array.from({ length: manyDevices }, (_, i) => i);
+  const fields = [{ name: 'field'.repeat(100), type: 'uint32', size: 4 }];
+  return joinBytes(
+    none,
+    start(7, 'ram', 4, blockList(...names.map((name) => [name, 4096] as [string, number])), EOS),
+    end(7, ...names.map((name) => zeroPage(0, name)), EOS),
+    ...numbers.map((i) => full(10 + i, `device-${i}`, u32(i))),
+    EOF,
+    vmdescription({
+      page_size: 4096,
+      devices: numbers.map((i) => ({
+        name: `device-${i}`,
+        instance_id: 0,
+        vmsd_name: `device-${i}`,
+        version: 1,
+        fields,
+      })),
+    }),
+  );
+}
+
+describe.skipIf(executablePath === undefined)('the page and what goes wrong, in Chromium', () => {
+  const demo = serveDemo();
+  /** What the page says, once it says that something failed. */
+  const failure = async (page: Page) => (await part(page, 'failure').first().textContent()) ?? '';
+
+  it('shows the beginning of what is long, and more at a click', async () => {
+    const path = join(demo.scratch, 'many.bin');
+    writeFileSync(path, makeMany());
+    expect((await runCli(['verify', path])).code).toBe(0);
+    const page = await demo.show(demo.plain);
+    await openFiles(page, path);
+    await page.locator('.verdict.is-ok').waitFor();
+    const blocks = part(page, 'blocks').locator('tbody tr');
+    expect(await blocks.count()).toBe(100);
+    await page.locator('#summary').getByRole('button', { name: 'Show more: 2,900 are not listed' }).click();
+    expect(await blocks.count()).toBe(1000);
+    const devices = page.locator('[role=treeitem]');
+    expect(await devices.count()).toBe(1000);
+    expect(await page.locator('#devices').textContent()).toContain('2,500 devices');
+    await page.locator('#devices').getByRole('button', { name: 'Show more: 1,500 are not listed' }).click();
+    await expect.poll(() => devices.count()).toBe(2000);
+    await part(page, 'device-search').fill('device-2499#');
+    await part(page, 'device-matches').getByRole('button').click();
+    await expect
+      .poll(() => page.locator('[role=treeitem][aria-selected=true]').textContent())
+      .toContain('device-2499#0');
+    await part(page, 'export').locator('summary').click();
+    for (const width of [1280, 375]) {
+      await page.setViewportSize({ width, height: 740 });
+      expect(await overflowOf(page)).toBeLessThanOrEqual(0);
+    }
+  });
+
+  it('saves a block whose name no file can have', async () => {
+    const path = join(demo.scratch, 'odd.bin');
+    const name = `../a:b*c?"<d>|\n${'x'.repeat(200)}`;
+    writeFileSync(
+      path,
+      joinBytes(none, start(7, 'ram', 4, blockList([name, 4096]), EOS), end(7, zeroPage(0, name), EOS), EOF),
+    );
+    const page = await demo.show(demo.plain);
+    await openFiles(page, path);
+    await part(page, 'export').locator('summary').click();
+    const begun = page.waitForEvent('download');
+    await part(page, 'export')
+      .getByRole('button', { name: /^Block/ })
+      .click();
+    expect((await begun).suggestedFilename()).toMatch(/^odd\..{0,3}_a_b_c___d___x{60,}\.raw$/);
+  });
+
+  it.each([0, 1, 7])('says of a file of %i bytes what the command line says', async (length) => {
+    const path = join(demo.scratch, `tiny-${length}`);
+    writeFileSync(path, none.subarray(0, length));
+    const page = await demo.show(demo.plain);
+    await openFiles(page, path);
+    const [, said] = (await runCli(['verify', path])).stdout.match(/^error truncated: (.*)$/m) ?? [];
+    expect(await failure(page)).toContain(`error truncated: ${said}`);
+  });
+
+  const losses = [
+    ['vanished', (path: string) => rmSync(path)],
+    ['shrank', (path: string) => truncateSync(path, 1000)],
+  ] as const;
+  it.each(losses)('says what to do when a file %s after it was opened', async (name, lose) => {
+    const path = join(demo.scratch, name);
+    copyFileSync(sample, path);
+    const page = await demo.show(demo.plain);
+    await openFiles(page, path);
+    await page.locator('.verdict.is-ok').waitFor();
+    lose(path);
+    await part(page, 'bytes-of').selectOption('file');
+    await part(page, 'failure').first().waitFor();
+    expect(await failure(page)).toContain('choose it again');
+    expect(await seriousIn(page)).toEqual([]);
+  });
+
+  it('says that a folder is one', async () => {
+    const folder = join(demo.scratch, 'a folder');
+    mkdirSync(folder);
+    const page = await demo.show(demo.plain);
+    const session = await page.context().newCDPSession(page);
+    const drop = async () => {
+      for (const type of ['dragEnter', 'dragOver', 'drop'] as const) {
+        const data = { items: [], files: [folder], dragOperationsMask: 1 };
+        await session.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data });
+      }
+      await part(page, 'failure').waitFor();
+    };
+    await drop();
+    expect(await failure(page)).toBe('a folder is a folder: drop the files that are in it');
+  });
+
+  it('opens the file that is dropped while another is being opened', async () => {
+    const page = await demo.show(demo.plain);
+    await page.getByLabel('URL').fill('files/never');
+    await press(page, 'Open');
+    await page.getByRole('progressbar').waitFor();
+    await page.evaluate(`(() => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File(['no migration stream'], 'not-one'));
+      document.body.dispatchEvent(new DragEvent('drop', { bubbles: true, dataTransfer: transfer }));
+    })()`);
+    await part(page, 'failure').waitFor();
+    expect(await page.locator('main h2').textContent()).toBe('Could not open not-one');
+    await press(page, 'Open another file');
+    await openSample(page);
+    expect(await page.locator('main h2').textContent()).toBe('pc-xbzrle-10.0.bin');
+  });
+
+  const browsers = [
+    ['no workers', { before: 'delete globalThis.Worker' }, 'could not be started'],
+    ['workers that are no modules', { before: asClassicWorkers() }, 'could not be started'],
+    ['no WebAssembly', { inWorker: 'delete globalThis.WebAssembly' }, 'this browser has no WebAssembly'],
+  ] as const;
+  it.each(browsers)('says what is missing: %s', async (_, options, said) => {
+    const page = await demo.show(demo.plain, options);
+    await part(page, 'failure').waitFor();
+    expect(await failure(page)).toContain(said);
+    expect(await failure(page)).toContain('use a current Chromium, Firefox or Safari');
+    // The browser complains of the script that it cannot run.
+    demo.complaints.length = 0;
+  });
+
+  it('works without a private disk, and says so', async () => {
+    const page = await demo.show(demo.plain, { inWorker: 'delete StorageManager.prototype.getDirectory' });
+    await openSample(page);
+    expect(await part(page, 'means').textContent()).toContain('memory, at most 128 MiB');
+  });
+
+  it('says nothing on the console', () => {
+    expect(demo.complaints).toEqual([]);
+  });
+});
+
+/** What browsers do that know no module workers: they take the option for nothing. */
+function asClassicWorkers(): string {
+  return `{
+    const { Worker } = globalThis;
+    globalThis.Worker = class extends Worker {
+      constructor(url) {
+        super(url);
+      }
+    };
+  }`;
+}

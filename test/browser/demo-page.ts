@@ -1,0 +1,124 @@
+/** The built page, served as a static folder and shown in a real Chromium: what its tests have in common. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { AxeResults } from 'axe-core';
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll } from 'vitest';
+import { fixturePath } from '../fixture-files.ts';
+import { findChromium, launchFlags } from './chromium.ts';
+import { type FolderServer, serveFolder } from './folder-server.ts';
+
+export const executablePath = findChromium();
+export const folder = fileURLToPath(new URL('../../dist-demo/', import.meta.url));
+export const sample = fixturePath('pc-xbzrle-10.0.bin');
+export const earlier = fixturePath('pc-plain-10.0.bin');
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+export interface ShowOptions extends BrowserContextOptions {
+  /** By downloads, or to a file that stands for the one that the reader would choose in the browser's dialog. */
+  saving?: 'download' | 'choose';
+  /** Runs in the page before its own scripts. */
+  before?: string;
+  /** Runs in its worker before the worker's own script. */
+  inWorker?: string;
+}
+
+/** Serves the page to the tests of a `describe`, and closes what they opened. */
+export function serveDemo() {
+  let browser: Browser;
+  const pages: Page[] = [];
+  const demo = {
+    plain: undefined as unknown as FolderServer,
+    isolated: undefined as unknown as FolderServer,
+    /** A folder for files. */
+    scratch: '',
+    /** What was said on the console, and asked of other servers. */
+    complaints: [] as string[],
+    strangers: [] as string[],
+
+    async show({ page: address }: FolderServer, options: ShowOptions = {}): Promise<Page> {
+      const { saving = 'download', before, inWorker, ...ofContext } = options;
+      const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...ofContext });
+      const page = await context.newPage();
+      pages.push(page);
+      page.on('console', (message) => {
+        if (['error', 'warning'].includes(message.type()))
+          demo.complaints.push(`${message.text()} (${message.location().url})`);
+      });
+      page.on('pageerror', (error) => demo.complaints.push(String(error)));
+      context.on('request', (request) => {
+        const { protocol, origin } = new URL(request.url());
+        if (protocol !== 'blob:' && origin !== new URL(address).origin) demo.strangers.push(request.url());
+      });
+      // A dialog of the browser's is out of reach here.
+      await page.addInitScript(
+        saving === 'download'
+          ? 'delete globalThis.showSaveFilePicker'
+          : `globalThis.showSaveFilePicker = async () =>
+               (await navigator.storage.getDirectory()).getFileHandle('chosen', { create: true })`,
+      );
+      if (before !== undefined) await page.addInitScript(before);
+      if (inWorker !== undefined) {
+        await context.route(/\/assets\/worker-[^/]*\.js$/, async (route) => {
+          const response = await route.fetch();
+          await route.fulfill({ response, body: `${inWorker};${await response.text()}` });
+        });
+      }
+      await page.goto(address);
+      return page;
+    },
+  };
+
+  beforeAll(async () => {
+    if (!existsSync(join(folder, 'index.html'))) throw new Error('the page is not built: npm run demo:build');
+    demo.scratch = mkdtempSync(join(tmpdir(), 'vmferry-demo-'));
+    const files = new Map([['guest.migration', readFileSync(sample)]]);
+    demo.plain = await serveFolder(folder, { files });
+    demo.isolated = await serveFolder(folder, { isIsolated: true });
+    browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
+  });
+
+  afterEach(async () => {
+    for (const page of pages.splice(0)) await page.context().close();
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    await demo.plain?.close();
+    await demo.isolated?.close();
+    rmSync(demo.scratch, { recursive: true, force: true });
+  });
+
+  return demo;
+}
+
+/** What axe finds that is serious. */
+export async function seriousIn(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  const { violations } = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as AxeResults;
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}
+
+/** Pixels by which the page is wider than its window. */
+export const overflowOf = (page: Page) =>
+  page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+
+export const part = (page: Page, name: string): Locator => page.locator(`[data-test="${name}"]`);
+
+export const press = (page: Page, name: string) => page.getByRole('button', { name, exact: true }).click();
+
+export async function openSample(page: Page): Promise<void> {
+  await press(page, 'Open the sample');
+  await page.locator('.verdict.is-ok').waitFor();
+}
+
+export async function openFiles(page: Page, ...paths: string[]): Promise<void> {
+  await part(page, 'files').setInputFiles(paths);
+  await part(page, 'verdict').or(part(page, 'failure')).first().waitFor();
+}
