@@ -1,5 +1,6 @@
 /**
- * The built package in Deno and Bun: the kernels over a caller's buffers, and a fixture read through. The runtimes are
+ * The built package in Deno and Bun: the kernels over a caller's buffers, fixtures read through, and RAM written in every form
+ * and read again. The runtimes are
  * npm packages; without them this is skipped and says so, or fails with VMFERRY_REQUIRE_RUNTIMES=1.
  */
 import { spawnSync } from 'node:child_process';
@@ -13,7 +14,10 @@ const dist = new URL('../../dist/', import.meta.url);
 /** Multifd sets with compressed pages: one for each engine. */
 const sets = ['pc-multifd-zlib-7.2', 'pc-multifd-zstd-zero-multifd-10.0'];
 const script = `
-import { inspect, loadPageKernels as fromIndex, open, verify } from ${JSON.stringify(new URL('index.js', dist).href)};
+import {
+  appendTo, inspect, loadPageKernels as fromIndex, MemoryFile, open, openRamContent, pipeTo, RawRam, stoppedGuest,
+  verify, writeGuest, writeMappedRam, writeMultifd, writeStream,
+} from ${JSON.stringify(new URL('index.js', dist).href)};
 import { loadPageKernels } from ${JSON.stringify(new URL('kernel.js', dist).href)};
 import { readFileSync } from 'node:fs';
 
@@ -41,6 +45,34 @@ for (const name of ${JSON.stringify(sets)}) {
   const { ok, pageRecords } = await verify(set);
   results.push([name, ok, pageRecords > 500]);
 }
+const image = Uint8Array.from({ length: 2 << 20 }, (_, i) => (i % 40960 < 4096 ? i >> 12 : 0));
+const vm = {
+  configuration: { machine: 'none', capabilities: [] },
+  ram: new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]),
+};
+const written = async (form, write) => {
+  const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
+  await write(main, channels);
+  const file = await open(main, { channels: channels.filter(({ size }) => size > 0) });
+  const { ok } = await verify(file);
+  const ram = await openRamContent(file, { makeScratch: () => new MemoryFile() });
+  const content = new Uint8Array(image.length);
+  await ram.read(ram.blocks[0], 0, content);
+  results.push([form, ok, content.every((byte, i) => byte === image[i])]);
+};
+await written('stream', (main) => writeStream(vm, appendTo(main)));
+await written('guest', (main) => writeGuest(stoppedGuest(vm), appendTo(main), { xbzrle: { cacheSize: 1 << 20 } }));
+await written('mapped-ram', (main) => writeMappedRam(vm, main));
+for (const compression of ['none', 'zlib', 'zstd']) {
+  await written(compression, (main, channels) => writeMultifd(vm, appendTo(main), channels.map((each) => appendTo(each)), { compression }));
+}
+await written('piped', async (main) => {
+  const { readable, writable } = new TransformStream();
+  const bytes = new Response(readable).arrayBuffer();
+  await writeStream(vm, pipeTo(writable));
+  await writable.close();
+  main.write(new Uint8Array(await bytes), 0);
+});
 console.log(JSON.stringify(results));
 `;
 const each = (variant: string) => [variant, [0xff, 0x1f, 1, 1], 4096, 1, 0x8266bfde, 2, 3];
@@ -50,6 +82,7 @@ const wanted = [
   each('scalar'),
   ['pc-i440fx-10.0', true],
   ...sets.map((name) => [name, true, true]),
+  ...['stream', 'guest', 'mapped-ram', 'none', 'zlib', 'zstd', 'piped'].map((form) => [form, true, true]),
 ];
 
 /** Where the command is: in PATH, or where VMFERRY_RUNTIMES says that the npm packages were installed. */
