@@ -2,7 +2,7 @@
 import type { DevicesDiff, VmDiff } from '../file/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../file/diff-ram.ts';
 import type { DeviceDiff } from '../vm/device-diff.ts';
-import { describeChange, describeFact } from '../words/diff-words.ts';
+import { describeBlock, describeChange, describeFact } from '../words/diff-words.ts';
 import { hexBytes } from '../words/hex-dump.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { drawRows } from './page-map.ts';
@@ -43,22 +43,12 @@ function ramTable({ blocks }: RamDiff): string {
   return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);
 }
 
-const reasons: Record<NonNullable<BlockDiff['notCompared']>, string> = {
-  'page-size': 'has pages of another size in A: not compared',
-  'old-ignored': 'is shared memory that was left out of A: not compared',
-  'new-ignored': 'is shared memory that was left out of B: not compared',
-  'both-ignored': 'is shared memory that was left out of both: not compared',
-};
-
 function* describeBlocks({ blocks, onlyOld, onlyNew }: RamDiff): Generator<string, void> {
   for (const { idstr, length } of onlyOld) yield `only in A: ${printable(idstr)}, ${formatBytes(length)}`;
   for (const { idstr, length } of onlyNew) yield `only in B: ${printable(idstr)}, ${formatBytes(length)}`;
-  for (const { idstr, oldLength, newLength, notCompared } of blocks) {
-    const name = printable(idstr);
-    if (notCompared !== null) yield `${name} ${reasons[notCompared]}`;
-    else if (oldLength !== newLength) {
-      yield `${name}: ${formatBytes(oldLength)} → ${formatBytes(newLength)}: the part that both have is compared`;
-    }
+  for (const block of blocks) {
+    const note = describeBlock(block);
+    if (note !== undefined) yield note;
   }
 }
 

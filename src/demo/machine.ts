@@ -42,6 +42,8 @@ export class Machine {
       this.place.value = { kind: 'ram', of: 'file', block, offset: 0, length: 0 };
       void this.#showFirstData(block);
     }
+    // Of a file that breaks off: what is there.
+    if (file.inspection.error !== null) this.showFile(file.inspection.error.place, 1);
     if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
   }
 

@@ -121,11 +121,17 @@ class Helpers implements PageLookers {
     this.#workers[number] = worker;
     return new Promise((resolve, reject) => {
       const { port1, port2 } = new MessageChannel();
+      const onError = ({ message }: ErrorEvent) => {
+        port1.close();
+        reject(new Error(`a helper failed: ${message}`));
+      };
       port1.onmessage = ({ data }: MessageEvent<Uint8Array>) => {
         port1.close();
+        worker.removeEventListener('error', onError);
         resolve(data);
       };
-      worker.onerror = ({ message }) => reject(new Error(`a helper failed: ${message}`));
+      // All that it was asked, not only the latest.
+      worker.addEventListener('error', onError, { once: true });
       worker.postMessage(request, [port2]);
     });
   }

@@ -1,7 +1,8 @@
 /** What differs in two machines, in a line each. */
 import type { FactDiff } from '../file/diff.ts';
+import type { BlockDiff } from '../file/diff-ram.ts';
 import type { FieldChange } from '../vm/device-diff.ts';
-import { formatCount, formatHex, plural, printable } from './format.ts';
+import { formatBytes, formatCount, formatHex, plural, printable } from './format.ts';
 import { hexBytes } from './hex-dump.ts';
 import { describeValue } from './value-words.ts';
 
@@ -18,7 +19,29 @@ export function describeFact({ what, old, new: now, counts }: FactDiff): string 
   return `${factNames[what]}: ${said(old)} → ${said(now)}${note}`;
 }
 
-export function describeChange(change: FieldChange): string {
+/** What the two are called that are compared: the older one first. */
+export type ComparedNames = readonly [old: string, now: string];
+
+const letters: ComparedNames = ['A', 'B'];
+
+/** What else is to be said of a block that both have; undefined: nothing. */
+export function describeBlock(block: BlockDiff, [old, now] = letters): string | undefined {
+  const { oldLength, newLength, notCompared } = block;
+  const idstr = printable(block.idstr);
+  if (notCompared !== null) {
+    const reasons: Record<typeof notCompared, string> = {
+      'page-size': `has pages of another size in ${old}`,
+      'old-ignored': `is shared memory that was left out of ${old}`,
+      'new-ignored': `is shared memory that was left out of ${now}`,
+      'both-ignored': 'is shared memory that was left out of both',
+    };
+    return `${idstr} ${reasons[notCompared]}: not compared`;
+  }
+  if (oldLength === newLength) return undefined;
+  return `${idstr}: ${formatBytes(oldLength)} → ${formatBytes(newLength)}: the part that both have is compared`;
+}
+
+export function describeChange(change: FieldChange, [older, newer] = letters): string {
   const path = printable(change.path);
   const at = path === '' ? 'the state' : path;
   switch (change.kind) {
@@ -29,9 +52,9 @@ export function describeChange(change: FieldChange): string {
     case 'type':
       return `${at}  ${printable(change.old)} → ${printable(change.new)}: another type`;
     case 'removed':
-      return `${at}  only in A`;
+      return `${at}  only in ${older}`;
     case 'added':
-      return `${at}  only in B`;
+      return `${at}  only in ${newer}`;
     case 'bytes': {
       const { first, count, oldLength, newLength, old, new: now } = change;
       const length = oldLength === newLength ? plural(newLength, 'byte') : `${oldLength} → ${newLength} bytes`;

@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
+import { fixturePath } from '../fixture-files.ts';
 import {
   blockList,
   EOF,
@@ -148,6 +149,53 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     expect(await failure(page)).toBe('a folder is a folder: drop the files that are in it');
   });
 
+  it.each(['q35-smp-10.0.bin', 'none-aarch64-10.0.bin'])(
+    'compares with another machine as the command line does: %s',
+    async (other) => {
+      const page = await demo.show(demo.plain);
+      await openFiles(page, sample);
+      await part(page, 'earlier').setInputFiles(fixturePath(other));
+      await part(page, 'diff').waitFor();
+      const shown = (await part(page, 'diff').textContent()) ?? '';
+      const { stdout } = await runCli(['diff', fixturePath(other), sample]);
+      const lines = stdout.split('\n').map((line) => line.trim());
+      const isSaid = (line: string) => /^(machine|page size|only in [AB]|\S+: .* → .* compared$)/.test(line);
+      expect(lines.filter(isSaid).length).toBeGreaterThan(2);
+      for (const line of lines.filter(isSaid)) {
+        const [, side, name] = /^only in ([AB]): ([^,]+)/.exec(line) ?? [];
+        if (name === undefined) expect(shown).toContain(line);
+        else
+          expect(shown).toMatch(
+            new RegExp(`Only in ${side === 'A' ? 'the earlier' : 'this'} file: .*${escaped(name)}`),
+          );
+      }
+      expect(await overflowOf(page)).toBeLessThanOrEqual(0);
+    },
+  );
+
+  it('finds a field in a description of megabytes', async () => {
+    const fields = Array.from({ length: 40_000 }, (_, i) => ({
+      name: `${'f'.repeat(200)}${i}`,
+      type: 'uint8',
+      size: 1,
+    }));
+    const device = { name: 'wide', instance_id: 0, vmsd_name: 'wide', version: 1, fields };
+    const body = new Uint8Array(fields.length).fill(1);
+    const json = vmdescription({ page_size: 4096, devices: [device] });
+    expect(json.length).toBeGreaterThan(8 << 20);
+    const path = join(demo.scratch, 'wide.bin');
+    writeFileSync(path, joinBytes(none, full(10, 'wide', body), EOF, json));
+    const page = await demo.show(demo.plain);
+    await openFiles(page, path);
+    await page.locator('.verdict.is-ok').waitFor();
+    await page.locator('[role=treeitem]').first().click();
+    await expect.poll(() => page.locator('[role=treeitem]').count()).toBe(1001);
+    await part(page, 'device-search').fill('39999');
+    await part(page, 'device-matches').getByRole('button').click();
+    const found = page.locator('[role=treeitem][aria-selected=true]').filter({ hasText: '39999' });
+    await found.waitFor();
+  });
+
   it('opens the file that is dropped while another is being opened', async () => {
     const page = await demo.show(demo.plain);
     await page.getByLabel('URL').fill('files/never');
@@ -189,6 +237,8 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     expect(demo.complaints).toEqual([]);
   });
 });
+
+const escaped = (text: string) => text.replace(/[.#$()*+?[\]\\^{|}]/g, '\\$&');
 
 /** What browsers do that know no module workers: they take the option for nothing. */
 function asClassicWorkers(): string {

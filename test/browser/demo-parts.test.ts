@@ -57,7 +57,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await openFiles(page, ...paths.returnPath, path, ...paths.resumeOf);
     await expectVerdict(page, fixture);
     const facts = await part(page, 'facts').textContent();
-    expect(facts).toContain('Goes on afterpc-recovery-10.0.broken-1.bin');
+    expect(facts).toContain('Recovery ofpc-recovery-10.0.broken-1.bin');
     expect(facts).toContain('pc-recovery-10.0.return-2.bin: 3 RECV_BITMAP');
     // The device is in the stream that broke off: so are its bytes.
     const device = page.locator('[role=treeitem]').filter({ hasText: 'timer#0' });

@@ -18,7 +18,6 @@ interface Props {
   goTo: { offset: number; length: number };
 }
 
-const lineHeight = 18;
 /** Browsers make no boxes that are much higher than that. */
 const highest = 8_000_000;
 /** Room for a line of 16 bytes, in characters. */
@@ -26,7 +25,7 @@ const wideLine = 79;
 
 export function BytesView({ cache, other, label, mode, goTo }: Props) {
   const scroller = useRef<HTMLElement>(null);
-  const [room, setRoom] = useState({ lines: 20, isWide: true });
+  const [room, setRoom] = useState({ lines: 20, isWide: true, lineHeight: 18 });
   const [line, setLine] = useState(0);
   const lastTop = useRef(0);
 
@@ -35,10 +34,12 @@ export function BytesView({ cache, other, label, mode, goTo }: Props) {
     if (element === null) return;
     const measure = () => {
       const probe = element.querySelector('.probe') as HTMLElement;
-      const character = probe.getBoundingClientRect().width / 10;
+      const { width, height: lineHeight } = probe.getBoundingClientRect();
+      if (lineHeight === 0) return;
       setRoom({
         lines: Math.ceil(element.clientHeight / lineHeight),
-        isWide: element.clientWidth >= character * wideLine + 16,
+        isWide: element.clientWidth >= (width / 10) * wideLine + 16,
+        lineHeight,
       });
     };
     const observer = new ResizeObserver(measure);
@@ -46,6 +47,7 @@ export function BytesView({ cache, other, label, mode, goTo }: Props) {
     return () => observer.disconnect();
   }, []);
 
+  const { lineHeight } = room;
   const perLine = (room.isWide ? 16 : 8) * (mode === 'text' ? 4 : 1);
   const size = cache.reader.size ?? goTo.offset + (64 << 10);
   const lines = Math.ceil(size / perLine);

@@ -2,8 +2,8 @@
 import type { VmDiff } from '../../file/diff.ts';
 import type { BlockDiff } from '../../file/diff-ram.ts';
 import type { DeviceDiff } from '../../vm/device-diff.ts';
-import { describeChange, describeFact } from '../../words/diff-words.ts';
-import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
+import { type ComparedNames, describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
+import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import type { Comparison } from '../machine.ts';
 import { FileButton } from './file-drop.tsx';
@@ -11,6 +11,9 @@ import { useMachine } from './machine-view.tsx';
 import { useMore } from './more.tsx';
 import { PartsForm } from './parts-form.tsx';
 import { TaskLine } from './task-line.tsx';
+
+/** What the two are called. */
+const theFiles: ComparedNames = ['the earlier file', 'this file'];
 
 /** Ranges of pages that are listed of each block. */
 const listedRanges = 24;
@@ -89,7 +92,7 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
           <caption class="visually-hidden">Pages of each block by how they differ</caption>
           <thead>
             <tr>
-              {['Block', 'Pages', 'Same', 'Changed', 'To zero', 'To data'].map((name, i) => (
+              {['Block', 'Pages', 'Same', 'Changed', 'To zero', 'To data', 'Absent then', 'Now'].map((name, i) => (
                 <th key={name} scope="col" class={i === 0 ? '' : 'number'}>
                   {name}
                 </th>
@@ -97,12 +100,12 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
             </tr>
           </thead>
           <tbody>
-            {shown.map(({ idstr, pages, same, changes: { changed, becameZero, becameData } }) => (
-              <tr key={idstr}>
-                <th scope="row">{printable(idstr)}</th>
-                {[pages, same, changed, becameZero, becameData].map((count, i) => (
-                  <td key={i} class={count === 0 ? 'number is-none' : 'number'}>
-                    {formatCount(count)}
+            {shown.map((block) => (
+              <tr key={block.idstr}>
+                <th scope="row">{printable(block.idstr)}</th>
+                {countsOf(block).map((count, i) => (
+                  <td key={i} class={count === 0 || count === null ? 'number is-none' : 'number'}>
+                    {count === null ? '-' : formatCount(count)}
                   </td>
                 ))}
               </tr>
@@ -111,13 +114,26 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
         </table>
       </div>
       {more}
-      <NamesOnlyIn where="the earlier file" names={ram.onlyOld.map(({ idstr }) => idstr)} />
-      <NamesOnlyIn where="this file" names={ram.onlyNew.map(({ idstr }) => idstr)} />
+      <NamesOnlyIn where={theFiles[0]} names={ram.onlyOld.map(nameAndLength)} />
+      <NamesOnlyIn where={theFiles[1]} names={ram.onlyNew.map(nameAndLength)} />
+      {shown.map((block) => {
+        const note = describeBlock(block, theFiles);
+        return note === undefined ? null : <p key={block.idstr}>{note}</p>;
+      })}
       {shown.map((block) => (
         <Ranges key={block.idstr} block={block} />
       ))}
     </>
   );
+}
+
+const nameAndLength = ({ idstr, length }: { idstr: string; length: number }) => `${idstr} (${formatBytes(length)})`;
+
+/** Pages of a block, in the order of the table; null: not known. */
+function countsOf({ pages, same, changes, notCompared, oldAbsent, newAbsent }: BlockDiff): (number | null)[] {
+  const { changed, becameZero, becameData } = changes;
+  const compared = [pages, same, changed, becameZero, becameData].map((count) => (notCompared === null ? count : null));
+  return [...compared, oldAbsent, newAbsent];
 }
 
 function NamesOnlyIn({ where, names }: { where: string; names: string[] }) {
@@ -171,8 +187,8 @@ function DeviceDifferences({ devices }: { devices: NonNullable<VmDiff['devices']
         {plural(same, 'device')} with the same state
         {changed.length > 0 ? `, ${formatCount(changed.length)} with another` : ''}.
       </p>
-      <NamesOnlyIn where="the earlier file" names={removed.map(nameOf)} />
-      <NamesOnlyIn where="this file" names={added.map(nameOf)} />
+      <NamesOnlyIn where={theFiles[0]} names={removed.map(nameOf)} />
+      <NamesOnlyIn where={theFiles[1]} names={added.map(nameOf)} />
       {shown.map((device) => (
         <DeviceChanges key={`${device.name} ${device.instanceId}`} device={device} />
       ))}
@@ -182,15 +198,16 @@ function DeviceDifferences({ devices }: { devices: NonNullable<VmDiff['devices']
 }
 
 function DeviceChanges({ device }: { device: DeviceDiff }) {
-  const { name, instanceId, changes, changeCount } = device;
+  const { name, instanceId, changes, changeCount, problem } = device;
   return (
     <details class="device-changes">
       <summary>
         {printable(`${name}#${instanceId}`)} <span class="note">{plural(changeCount, 'difference')}</span>
       </summary>
+      {problem === undefined ? null : <p class="note">compared as bytes: {printable(problem)}</p>}
       <ul class="mono">
         {changes.map((change, i) => (
-          <li key={i}>{describeChange(change)}</li>
+          <li key={i}>{describeChange(change, theFiles)}</li>
         ))}
         {changeCount > changes.length ? <li>and {formatCount(changeCount - changes.length)} more</li> : null}
       </ul>

@@ -9,16 +9,25 @@ import { PartsForm } from './parts-form.tsx';
 
 export function FailureView({ name, input, failure }: { name: string; input: FileInput; failure: Failure }) {
   const { snapshots, parts } = failure;
+  if (parts !== undefined) {
+    return (
+      <section class="panel">
+        <h2>How do these files belong together?</h2>
+        <PartsForm input={input} parts={parts} onOpen={(chosen) => void openInput(chosen)} />
+        <button type="button" onClick={leave}>
+          Open another file
+        </button>
+      </section>
+    );
+  }
   return (
     <section class="panel">
       <h2>
-        {parts !== undefined ? 'What is what in ' : snapshots === undefined ? 'Could not open ' : 'Which snapshot of '}
+        {snapshots === undefined ? 'Could not open ' : 'Which snapshot of '}
         <span class="file-name">{printable(name)}</span>
-        {parts === undefined && snapshots === undefined ? '' : '?'}
+        {snapshots === undefined ? '' : '?'}
       </h2>
-      {parts !== undefined ? (
-        <PartsForm input={input} parts={parts} onOpen={(chosen) => void openInput(chosen)} />
-      ) : snapshots === undefined ? (
+      {snapshots === undefined ? (
         <FailureNote failure={failure} />
       ) : (
         <ul class="snapshots">

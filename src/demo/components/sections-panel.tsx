@@ -55,7 +55,7 @@ function Strip({ name, sections, chosen, onChoose }: StripProps) {
   const machine = useMachine();
   const total = sections.reduce((sum, { length }) => sum + length, 0);
   const pieces = gather(sections, total * finest);
-  const first = sections[0]?.offset ?? 0;
+  const { offset: first = 0, source } = sections[0] ?? {};
   const choose = (section: InspectedSection) => {
     onChoose(section);
     machine.showFile(
@@ -67,6 +67,7 @@ function Strip({ name, sections, chosen, onChoose }: StripProps) {
     <div class="strip-row">
       <span class="note">
         {name}, {formatBytes(total)} from {formatHex(first)}
+        {source === undefined ? '' : ` of ${printable(source)}`}
       </span>
       <div class="strip" data-test="strip">
         {pieces.map((piece, i) => {

@@ -73,7 +73,7 @@ function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
       records.map(([name, each]) => `${formatCount(each.records)} ${name} (${formatBytes(each.bytes)})`).join(', ') ||
         undefined,
     ],
-    ['Goes on after', listNames(parts.resumeOf)],
+    ['Recovery of', listNames(parts.resumeOf)],
     ['Preempt', listNames(parts.preempt)],
     ['Multifd', describeMultifd(inspection)],
     ['Channels', listNames(parts.channels)],
