@@ -5,9 +5,10 @@ import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.t
 import { checkAgain } from './convert-check.ts';
 import type { ConvertOptions } from './convert-form.ts';
 import { checkMultifdOptions } from './convert-multifd.ts';
+import { requireNoOffset } from './convert-target.ts';
 import { refuseInput } from './extract.ts';
 import { formatBytes, plural, printable } from './format.ts';
-import { openInput, withFile } from './input.ts';
+import { openInput, requireInputsOnce, withFile } from './input.ts';
 import { UsageError } from './run.ts';
 
 export async function convertChanges(
@@ -17,7 +18,7 @@ export async function convertChanges(
   options: ConvertOptions,
 ): Promise<void> {
   requireFit(output, options);
-  if (location === '-' && baseLocation === '-') throw new UsageError('expected two inputs, got standard input twice');
+  requireInputsOnce([location, baseLocation], options);
   await withFile('convert', location, options, async (file) => {
     const base = await openInput(baseLocation, {});
     try {
@@ -61,6 +62,7 @@ function requireFit(output: string, options: ConvertOptions): void {
     throw new UsageError(`--only-changed-from does not go with ${name}`);
   }
   checkMultifdOptions('mapped-ram', options);
+  requireNoOffset(output, 'a file of changes');
   if (output === '-' || !isReplaceable(output)) {
     throw new UsageError('a file of changes needs random access: expected the name of a file to write');
   }

@@ -2,7 +2,7 @@
 import type { StreamVersion } from '../file/stream-rules.ts';
 import type { LibvirtFormat } from '../wire/libvirt-header.ts';
 import { checkMultifdOptions, type MultifdOptions } from './convert-multifd.ts';
-import { parseTarget } from './convert-target.ts';
+import { isStandardOutput, parseTarget } from './convert-target.ts';
 import type { InputOptions } from './input.ts';
 import { UsageError } from './run.ts';
 
@@ -63,8 +63,9 @@ export function chooseForm(output: string, options: ConvertOptions): Form {
   if (offset !== undefined && form !== 'stream' && form !== 'mapped-ram') {
     throw new UsageError(`an offset goes with --to stream or mapped-ram, not with ${form}`);
   }
-  if (output !== '-') return form;
-  if (json === true) throw new UsageError('expected either --json or the bytes on standard output, got both');
-  if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the bytes, got a terminal');
+  if (json === true && isStandardOutput(output))
+    throw new UsageError('expected either --json or the bytes on standard output, got both');
+  if (output === '-' && process.stdout.isTTY === true)
+    throw new UsageError('expected a pipe or a file for the bytes, got a terminal');
   return form;
 }

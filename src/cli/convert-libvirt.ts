@@ -1,5 +1,5 @@
 /** Libvirt save images as outputs of `vmferry convert`: texts of the input or of a file, then the stream in any of its formats. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { type Conversion, type ConvertToStreamOptions, convertToMappedRam, convertToStream } from '../file/convert.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { appendTo, type ByteSink, type ByteStore } from '../io/byte-source.ts';
@@ -26,9 +26,23 @@ export function findTexts(file: MigrationFile, path: string | undefined, format:
       `expected --xml FILE with the domain's XML, since ${file.source.name} is no libvirt save image`,
     );
   }
-  const xml = path === undefined ? libvirtText(file, 'xml') : readFileSync(path, 'utf8');
-  if (xml === '' || xml.includes('\0')) throw new UsageError(`expected the XML of a domain in ${path}`);
+  const xml = path === undefined ? libvirtText(file, 'xml') : readXml(path);
   return { xml, cookie: image?.data.cookie, wasRunning: image?.header.wasRunning, format };
+}
+
+function readXml(path: string): string {
+  if (statSync(path).isDirectory()) throw new UsageError(`expected the XML of a domain, got the directory ${path}`);
+  const xml = readFileSync(path, 'utf8');
+  if (xml.trimStart().startsWith('<') && !xml.includes('\0')) return xml;
+  throw new UsageError(`expected the XML of a domain in ${path}`);
+}
+
+/** The XML must not be replaced by the image. */
+export function refuseXml(path: string | undefined, output: string): void {
+  if (path === undefined) return;
+  const [xml, target] = [path, output].map((each) => statSync(each, { throwIfNoEntry: false }));
+  if (xml === undefined || xml.dev !== target?.dev || xml.ino !== target.ino) return;
+  throw new UsageError(`expected another output than the XML, got ${output}`);
 }
 
 /** Writes an image in order. */

@@ -35,9 +35,12 @@ export function addMultifdOptions(command: Command): Command {
         compressions,
       ),
     )
-    .option('--level <L>', 'with --multifd-compression: 0 to 9 for zlib, 0 to 20 for zstd (default: 1)', Number)
+    .option('--level <L>', 'with --multifd-compression: 0 to 9 for zlib, 0 to 20 for zstd (default: 1)', parseLevel)
     .option('--uuid <UUID>', "with --to multifd: the guest's -uuid, where FILE does not say it");
 }
+
+/** NaN, which is no level of any method, for what is no number. */
+const parseLevel = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Number.NaN);
 
 /** @throws UsageError for options that do not go together. */
 export function checkMultifdOptions(form: string, options: MultifdOptions): void {

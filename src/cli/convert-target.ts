@@ -1,7 +1,8 @@
 /** Where `vmferry convert` writes to: a file that appears whole or not at all, with or without something before the stream. */
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { parseLocation } from '../file/location.ts';
 import type { ByteStore } from '../io/byte-source.ts';
+import { isHttp } from '../io/http-source.ts';
 import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
 import { printable } from './format.ts';
 import { UsageError } from './run.ts';
@@ -15,7 +16,21 @@ export interface Place {
 
 /** Splits `PATH,offset=N`, unless there is a file of that whole name. */
 export function parseTarget(output: string): Place {
+  if (isHttp(output)) throw new UsageError(`expected a file to write to, got the URL ${output}`);
   return existsSync(output) ? { path: output, offset: undefined } : parseLocation(output);
+}
+
+/** For what begins its file. @throws UsageError for `PATH,offset=N` */
+export function requireNoOffset(output: string, what: string): void {
+  if (parseTarget(output).offset !== undefined)
+    throw new UsageError(`${what} begins its file: expected no offset, got ${output}`);
+}
+
+/** Whether bytes and words would go to the same place: `-`, or /dev/stdout and the like. */
+export function isStandardOutput(output: string): boolean {
+  if (output === '-') return true;
+  const [target, own] = [statSync(output, { throwIfNoEntry: false }), fstatSync(process.stdout.fd)];
+  return target !== undefined && !target.isFile() && target.dev === own.dev && target.ino === own.ino;
 }
 
 /** Whether the output is, or will be, a regular file. */
@@ -32,16 +47,21 @@ export function isRegularTarget({ path, offset }: Place): boolean {
  * Begins the file. What a file of that name has before the offset is copied, since the new one takes its place; the rest
  * goes, as when QEMU writes to an offset.
  */
-export function openTarget({ path, offset = 0 }: Place, directIo: boolean): OutputFile {
+export async function openTarget({ path, offset = 0 }: Place, directIo: boolean): Promise<OutputFile> {
   const target = new OutputFile(path, { directIo });
   if (directIo && target.file.alignment === undefined) {
     process.stderr.write(`vmferry: no direct I/O on the file system of ${printable(path)}: it is written as ever\n`);
   }
-  if (offset > 0) {
-    if (existsSync(path)) copyFront(path, target.file, offset);
-    target.file.truncate(offset);
+  try {
+    if (offset > 0) {
+      if (existsSync(path)) copyFront(path, target.file, offset);
+      target.file.truncate(offset);
+    }
+    return target;
+  } catch (error) {
+    await target.abandon();
+    throw error;
   }
-  return target;
 }
 
 const pieceBytes = 1 << 20;

@@ -13,12 +13,12 @@ import { libvirtFormats } from '../wire/libvirt-header.ts';
 import { convertChanges } from './convert-changes.ts';
 import { checkAgain } from './convert-check.ts';
 import { type ConvertOptions, chooseForm, type Form, forms } from './convert-form.ts';
-import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts } from './convert-libvirt.ts';
+import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts, refuseXml } from './convert-libvirt.ts';
 import { addMultifdOptions, convertToSet } from './convert-multifd.ts';
 import { printWritten, type Written, warn } from './convert-report.ts';
 import { isRegularTarget, openTarget, type Place, parseTarget } from './convert-target.ts';
 import { extractInto, refuseInput } from './extract.ts';
-import { addInput, withFile } from './input.ts';
+import { addInput, requireInputsOnce, withFile } from './input.ts';
 import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
@@ -102,8 +102,7 @@ Examples:
         return convertChanges(location, options.onlyChangedFrom, output, options);
       }
       const form = chooseForm(output, options);
-      if (location === '-' && options.base === '-')
-        throw new UsageError('expected two inputs, got standard input twice');
+      requireInputsOnce([location, options.base], options);
       await withFile('convert', location, options, (file) =>
         withBase(options.base, (base) => convert({ file, base }, output, form, options)),
       );
@@ -138,13 +137,14 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
   if (isPipe && form === 'multifd') {
     throw new UsageError('a multifd set is several files: expected the name of a file to write');
   }
+  if (!isPipe) refuseXml(options.xml, place.path);
   if (!isPipe) for (const input of base === undefined ? [file] : [file, base]) refuseInput(input, place.path);
   const texts = form === 'libvirt' ? findTexts(file, options.xml, options.libvirtFormat ?? 'raw') : undefined;
   if (form === 'multifd') return convertToSet(file, output, options);
   if (form === 'raw') return extractInto(file, options.block as string, output, options);
-  if (isPipe) return convertToPipe(inputs, output, texts, options);
+  if (isPipe) return convertToPipe(inputs, output, form, texts, options);
   // Opened first, so that a place that cannot be written to is known before a long read.
-  const target = openTarget(place, options.directIo === true);
+  const target = await openTarget(place, options.directIo === true);
   try {
     const written = await convertToFile(inputs, target, { ...place, form }, texts, options);
     await target.commit();
@@ -194,13 +194,16 @@ const streamOptions = ({ base }: Inputs, { compat, dropDescription, scratch }: C
 async function convertToPipe(
   inputs: Inputs,
   output: string,
+  form: Form,
   texts: LibvirtTexts | undefined,
   options: ConvertOptions,
 ): Promise<void> {
   let inPlace: SequentialOutput | undefined;
   if (output !== '-') process.stderr.write(`vmferry: ${output} is no regular file: it is written in place\n`);
+  let length = 0;
   const sink: ByteSink = {
     async write(bytes) {
+      length += bytes.length;
       if (output === '-') return writeOut(bytes);
       // Opened when there is something to write: bad input is found first.
       inPlace ??= await openInPlace(output);
@@ -213,7 +216,11 @@ async function convertToPipe(
         ? await convertToStream(inputs.file, sink, streamOptions(inputs, options))
         : await convertToLibvirt(inputs.file, sink, texts, streamOptions(inputs, options));
     await conversion.close();
-    warn(conversion);
+    const written = inPlace;
+    inPlace = undefined;
+    await written?.close();
+    if (options.json !== true) return warn(conversion);
+    printWritten({ source: inputs.file.source.name, output, form, conversion, length, isVerified: false }, true);
   } finally {
     await inPlace?.close();
   }

@@ -8,10 +8,10 @@ import { openScratch } from '../io/node/output-file.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { describeDiff, diffToJson } from './diff-words.ts';
-import { collect, openInput } from './input.ts';
+import { collect, openInput, requireInputsOnce } from './input.ts';
 import { mapCells } from './page-map.ts';
 import { showProgress } from './progress.ts';
-import { ExitCode, reportError, UsageError, writeOut } from './run.ts';
+import { ExitCode, reportError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
 /** As diff(1): 0 the same, 1 not, and all trouble is 2. */
@@ -76,10 +76,7 @@ Examples:
 
 /** Prints what differs. Returns whether nothing does. */
 async function run(a: string, b: string, options: Options): Promise<boolean> {
-  const inputs = [a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])];
-  if (inputs.filter((input) => input === '-').length > 1) {
-    throw new UsageError('expected two inputs, got standard input twice');
-  }
+  requireInputsOnce([a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])]);
   const old = await openInput(a, { channel: options.channelA ?? [] });
   try {
     const now = await openInput(b, { channel: options.channelB ?? [] });

@@ -8,7 +8,7 @@ import { NodeCodecs } from '../node.ts';
 import { samplePages } from '../vm/dirty-rate.ts';
 import { describeEstimate } from './estimate-words.ts';
 import { painter } from './format.ts';
-import { addInput, type InputOptions, openInput } from './input.ts';
+import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';
 import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
@@ -45,7 +45,7 @@ export function addEstimate(program: Command): void {
       'the guest writes so many MiB/s of different pages, as calc-dirty-rate says',
       parseMiB,
     )
-    .option('--working-set <BYTES>', 'with --dirty-rate: all writes are to so many bytes', parseSize)
+    .option('--working-set <BYTES>', 'with --dirty-rate: all writes are to so many bytes', parseSomeBytes)
     .option(
       '--sample-pages <N>',
       `pages per GiB that the dirty rate is sampled with, ${samplePages.least} to ${samplePages.most} (default: ${samplePages.default}, as QEMU's)`,
@@ -86,8 +86,7 @@ Examples:
       if (laterLocation === undefined && options.interval !== undefined) {
         throw new UsageError('--interval goes with a second file, a later save of the same VM');
       }
-      if (location === '-' && laterLocation === '-')
-        throw new UsageError('expected two inputs, got standard input twice');
+      requireInputsOnce([location, laterLocation], options);
       if (options.workingSet !== undefined && options.dirtyRate === undefined) {
         throw new UsageError('--working-set goes with --dirty-rate');
       }
@@ -139,6 +138,13 @@ function parseSeconds(text: string): number {
   const ms = /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : 0;
   if (ms >= 1 && Number.isSafeInteger(ms)) return ms;
   throw new UsageError(`expected seconds above 0, such as 10 or 0.5, got "${text}"`);
+}
+
+/** A size that is not 0. */
+function parseSomeBytes(text: string): number {
+  const size = parseSize(text);
+  if (size > 0) return size;
+  throw new UsageError(`expected a number of bytes above 0, got "${text}"`);
 }
 
 /** MiB, as bytes. */

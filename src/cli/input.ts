@@ -39,11 +39,20 @@ export function addInput(command: Command): Command {
     .option('--return-path <FILE>', 'capture of what the destination answered, for display (repeatable)', collect);
 }
 
-/** Opens `location` with what belongs to it. @throws UsageError for a terminal, and too many channels */
-export function openInput(
-  location: string,
-  { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] }: InputOptions,
-): Promise<MigrationFile> {
+/** @throws UsageError if standard input is more than one of the files and what belongs to them */
+export function requireInputsOnce(
+  locations: readonly (string | undefined)[],
+  { channel = [], resumeOf = [], preempt = [], returnPath = [] }: InputOptions = {},
+): void {
+  const inputs = [...locations, ...channel, ...resumeOf, ...preempt, ...returnPath];
+  if (inputs.filter((input) => input === '-').length < 2) return;
+  throw new UsageError('expected one input on standard input, got standard input twice');
+}
+
+/** Opens `location` with what belongs to it. @throws UsageError for a terminal, standard input twice, and too many channels */
+export function openInput(location: string, options: InputOptions): Promise<MigrationFile> {
+  const { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] } = options;
+  requireInputsOnce([location], options);
   if ([location, ...channels].includes('-') && process.stdin.isTTY === true) {
     throw new UsageError('expected a migration stream on standard input, got a terminal');
   }

@@ -9,8 +9,9 @@ import { appendTo } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import { checkAgain } from './convert-check.ts';
 import { printWritten, warn } from './convert-report.ts';
+import { requireNoOffset } from './convert-target.ts';
 import { refuseInput } from './extract.ts';
-import { openInput } from './input.ts';
+import { openInput, requireInputsOnce } from './input.ts';
 import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
@@ -58,6 +59,7 @@ Examples:
     )
     .action(async (base: string, changes: string, output: string, options: Options) => {
       const form = chooseForm(output, options);
+      requireInputsOnce([base, changes]);
       const before = await openInput(base, {});
       try {
         const file = await openInput(changes, {});
@@ -73,6 +75,7 @@ Examples:
 }
 
 function chooseForm(output: string, { to, json }: Options): Form {
+  requireNoOffset(output, 'what is merged');
   const named = /\.(stream|migration)$/.test(output) || output === '-' ? 'stream' : undefined;
   const form = to ?? (output.endsWith('.mapped-ram') ? 'mapped-ram' : named);
   if (form === undefined) {

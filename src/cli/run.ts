@@ -35,6 +35,7 @@ export function handleSignals(): void {
       process.kill(process.pid, signal);
     });
   }
+  process.once('exit', removeUnfinished);
   process.stdout.on('error', (error) => {
     // Whoever writes is told, too, and ends.
     if (!isReaderGone(error)) process.exit(reportError(error));

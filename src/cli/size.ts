@@ -11,7 +11,11 @@ export function parseSize(text: string): number {
 /** Bytes per second: as {@link parseSize}, QEMU's way; or bits per second: kbps, mbps, gbps. */
 export function parseRate(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmg])bps$/i.exec(text);
-  if (match === null) return parseSize(text.replace(/(?:i?b)?\/s$/i, ''));
+  if (match === null) {
+    const rate = parseBytes(text.replace(/(?:i?b)?\/s$/i, ''));
+    if (Number.isSafeInteger(rate)) return rate;
+    throw new UsageError(`expected bytes per second such as 128M, or bits such as 1gbps, got "${text}"`);
+  }
   const [, digits = '', suffix = ''] = match;
   return Math.round((Number(digits) * 1000 ** ('kmg'.indexOf(suffix.toLowerCase()) + 1)) / 8);
 }

@@ -7,8 +7,9 @@ import { ChannelReader } from '../io/channel-reader.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { allocateWindow, type WindowBuffers, windowBytes } from '../io/window-reader.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import type { PageBatch } from '../kernel/page-batch.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
+import type { ByteWindow } from '../wire/byte-window.ts';
 import { MigrationError, type Place } from '../wire/migration-error.ts';
 import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
 import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
@@ -154,6 +155,18 @@ export class ChannelSet {
       if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels beside a mapped-ram file');
       if (uuid === undefined || uuid === state.hello.uuid) continue;
       throw badChannel(place, `expected the guest UUID ${uuid} of the main stream, got ${state.hello.uuid}`);
+    }
+  }
+
+  /**
+   * Holds a batch of the main stream against them: its pages are zero, or it has no channels, and these are of another
+   * migration, though the marks of both may be as many. Not for what comes in postcopy, which is without channels.
+   */
+  checkMainPages({ block, batch }: Extract<FlowItem, { kind: 'pages' }>, window: ByteWindow): void {
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] === PageKind.zero) continue;
+      const place = { ...window.place(batch.offset[i]), section: 'ram', block: block.idstr };
+      throw badChannel(place, 'expected no channels beside a stream that has the data of pages in itself');
     }
   }
 

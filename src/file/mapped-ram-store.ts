@@ -322,7 +322,7 @@ export class MappedRamReader implements RamReader {
   }
 
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
-    const map = { block, nextData: (from: number, limit: number) => this.nextData(block, from, limit) };
+    const map = { block, dataBefore: (from: number, end: number) => this.#dataBefore(block, from, end) };
     // A block without a place has no data pages, so the origin does not matter.
     return readPages(this.#source, block.mapped?.pagesOffset ?? 0, map, page, target);
   }
@@ -332,6 +332,12 @@ export class MappedRamReader implements RamReader {
     const first = await this.#find(block, page, pages, 1);
     const end = await this.#find(block, first, Math.min(pages, first + limit), 0);
     return { first, end };
+  }
+
+  /** The first run of data pages in `[page, end)`, see `PageMap`. */
+  async #dataBefore(block: RamBlock, page: number, end: number): Promise<{ first: number; end: number }> {
+    const first = await this.#find(block, page, end, 1);
+    return { first, end: await this.#find(block, first, end, 0) };
   }
 
   async close(): Promise<void> {

@@ -198,6 +198,7 @@ export class MigrationFile {
       const isFirst = this.parts.resumeOf.length === 0;
       const decoder = isFirst ? decodeStream(window, this.#batch, options, state) : decodeRecovery(window, state);
       for await (const item of drive<FlowItem>(reader, decoder)) {
+        if (item.kind === 'pages' && !state.ram.postcopy) channels?.checkMainPages(item, window);
         if (item.kind === 'pages' && read === 'pages') yield* this.#unpacker.unpack(item);
         else if (item.kind === 'sync' && channels !== undefined) {
           yield* channels.epoch({ ...window.place(item.offset), section: 'ram' });

@@ -57,11 +57,26 @@ export class PageArea {
   /** The next run of data pages, see `RamReader.nextData`. */
   nextData(page: number, limit: number): { first: number; end: number } {
     const pages = pageCount(this.block);
-    let first = this.states.nextSet(page, pages);
-    while (first < pages && this.states.get(first) !== PageKind.data) first = this.states.nextSet(first + 1, pages);
-    let end = first;
-    while (end < Math.min(pages, first + limit) && this.states.get(end) === PageKind.data) end++;
-    return { first, end };
+    const first = this.#firstData(page, pages);
+    return { first, end: this.#endOfData(first, Math.min(pages, first + limit)) };
+  }
+
+  /** The first run of data pages in `[page, end)`, see `PageMap`. */
+  dataBefore(page: number, end: number): { first: number; end: number } {
+    const first = this.#firstData(page, end);
+    return { first, end: this.#endOfData(first, end) };
+  }
+
+  #firstData(page: number, end: number): number {
+    let first = this.states.nextSet(page, end);
+    while (first < end && this.states.get(first) !== PageKind.data) first = this.states.nextSet(first + 1, end);
+    return first;
+  }
+
+  #endOfData(first: number, end: number): number {
+    let at = first;
+    while (at < end && this.states.get(at) === PageKind.data) at++;
+    return at;
   }
 
   async apply(batch: PageBatch): Promise<void> {

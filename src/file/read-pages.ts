@@ -7,10 +7,14 @@ const mergeGap = 8;
 
 type Run = { first: number; end: number };
 
-/** What knows which pages of a block have data; see `RamReader.nextData`. */
+/** What knows which pages of a block have data. */
 export interface PageMap {
   readonly block: RamBlock;
-  nextData(page: number, limit: number): Run | Promise<Run>;
+  /**
+   * The first run of data pages in `[page, end)`; empty, and at `end`, if there is none. No page behind `end` is looked
+   * at: there may be a hole of many GiB, and whoever reads window by window would go through it each time.
+   */
+  dataBefore(page: number, end: number): Run | Promise<Run>;
 }
 
 /**
@@ -34,32 +38,20 @@ export async function readPages(
   const placeOf = (at: number) => (at - page) * pageSize;
   const clear = (from: number, to: number) => target.fill(0, placeOf(from), placeOf(to));
   for (let at = page; at < end; ) {
-    const first = await nextRun(map, at, end);
-    clear(at, first.from);
+    const run = await map.dataBefore(at, end);
+    clear(at, run.first);
     // Runs with little between them are read in one go, and what is between is cleared.
-    const gaps: Span[] = [];
-    let { to } = first;
+    const gaps: Run[] = [];
+    let to = run.end;
     while (to < end) {
-      const next = await nextRun(map, to, Math.min(end, to + mergeGap));
-      if (next.to === next.from) break;
-      if (next.from > to) gaps.push({ from: to, to: next.from });
-      to = next.to;
+      const next = await map.dataBefore(to, Math.min(end, to + mergeGap));
+      if (next.end === next.first) break;
+      if (next.first > to) gaps.push({ first: to, end: next.first });
+      to = next.end;
     }
-    if (to > first.from)
-      await readFully(source, target.subarray(placeOf(first.from), placeOf(to)), origin + first.from * pageSize);
-    for (const gap of gaps) clear(gap.from, gap.to);
+    if (to > run.first)
+      await readFully(source, target.subarray(placeOf(run.first), placeOf(to)), origin + run.first * pageSize);
+    for (const gap of gaps) clear(gap.first, gap.end);
     at = to;
   }
-}
-
-interface Span {
-  from: number;
-  to: number;
-}
-
-/** The next run of pages with data from `at` on, as far as it begins before `end`; empty, and at `end`, if there is none. */
-async function nextRun(map: PageMap, at: number, end: number): Promise<Span> {
-  const { first, end: to } = await map.nextData(at, end - at);
-  const from = Math.min(first, end);
-  return { from, to: Math.max(from, Math.min(to, end)) };
 }

@@ -124,6 +124,11 @@ describe('convert --to multifd', () => {
     ['a directory for a channel', [pc, 'SET', ...multifd], /expected a file to write a channel to, got SET.1/],
     ['no channels', [pc, 'OUT', ...multifd, '--channels', '0'], /a count from 1 on, got "0"/],
     ['--channels for a stream', [pc, 'OUT.stream', '--channels', '2'], /--channels goes with --to multifd/],
+    [
+      'a level without digits',
+      [pc, 'OUT', ...multifd, '--multifd-compression', 'zlib', '--level', ''],
+      /expected a level of zlib from 0 to 9/,
+    ],
     ['another method', [pc, 'OUT', ...multifd, '--multifd-compression', 'qpl'], /Allowed choices are none, zlib, zstd/],
     ['a base', [pc, 'OUT', ...multifd, '--base', pc], /--base goes with --to stream, not with multifd/],
     ['--compat for a mapped-ram file', [pc, 'OUT.mapped-ram', '--compat', '10.0'], /--compat goes with/],

@@ -147,7 +147,14 @@ describe('convert', () => {
     ['XML that is not there', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', 'nowhere'], /ENOENT/],
     ['JSON among bytes', [xbzrle, '-', '--to', 'stream', '--json'], /either --json or the bytes/],
     ['a directory', [xbzrle, '.', '--to', 'stream'], /got the directory/],
-    ['a directory that is not there', [xbzrle, 'no/OUT.stream'], /ENOENT/],
+    ['a directory that is not there', [xbzrle, 'no/OUT.stream'], /ENOENT: there is no directory no to write no.OUT/],
+    ['an output without a name', [xbzrle, '', '--to', 'stream'], /expected the name of a file to write/],
+    ['an output on a web server', [xbzrle, 'http://127.0.0.1/OUT.stream'], /got the URL http/],
+    ['standard input as a channel, too', ['-', 'OUT.stream', '--channel', '-'], /got standard input twice/],
+    ['standard input as two channels', [xbzrle, 'OUT.stream', '--channel', '-', '--channel', '-'], /input twice/],
+    ['an offset that no file can have', [xbzrle, 'OUT.stream,offset=8191T'], /EFBIG/],
+    ['XML that is none', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', xbzrle], /expected the XML of a domain in/],
+    ['a directory as XML', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', '.'], /got the directory \./],
   ])('refuses %s, and leaves nothing', async (_, args, message) => {
     const cwd = emptyDirectory();
     const { code, stderr, stdout } = await runCli(['convert', ...args], undefined, { cwd });
@@ -167,6 +174,23 @@ describe('convert', () => {
       expect(stderr).toMatch(/expected another output than the input/);
     }
     expect(readFileSync(path).equals(readFileSync(xbzrle))).toBe(true);
+  });
+
+  it('never writes over the XML that it puts in front', async () => {
+    const xml = join(emptyDirectory(), 'domain.xml');
+    writeFileSync(xml, '<domain/>');
+    const { code, stderr } = await runCli(['convert', xbzrle, xml, '--to', 'libvirt', '--xml', xml]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/expected another output than the XML/)]);
+    expect(readFileSync(xml, 'utf8')).toBe('<domain/>');
+  });
+
+  it('says with --json what it wrote in place', async () => {
+    const { code, stdout } = await runCli(['convert', xbzrle, '/dev/null', '--to', 'stream', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ output: '/dev/null', format: 'stream', devices: 28, isVerified: false });
+    const own = await runCli(['convert', xbzrle, '/proc/self/fd/1', '--to', 'stream', '--json']);
+    expect([own.code, own.stdout]).toEqual([2, '']);
+    expect(own.stderr).toMatch(/either --json or the bytes/);
   });
 
   it('keeps the old file when the input is bad', async () => {

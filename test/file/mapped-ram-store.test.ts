@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MappedRamPages } from '../../src/file/mapped-ram-pages.ts';
 import { MappedRamReader, MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import { Staging, stagingArenaBytes } from '../../src/file/staging.ts';
@@ -257,6 +257,18 @@ describe('a mapped-ram reader', () => {
     expect(target.every((byte) => byte === 0)).toBe(true);
     expect(await ram.nextData(block, 0, 9)).toEqual({ first: 2, end: 2 });
     expect(await ram.state(block, 1)).toBe('zero');
+  });
+
+  it('reads no piece of a bitmap behind the pages that are asked for', async () => {
+    const pages = 2_000_000;
+    const mapped = { bitmapOffset: 100, bitmapLength: pages / 8, pagesOffset: 1 << 20 };
+    const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * 4096, pageSize: 4096, mapped };
+    const file = new MemoryFile('f', new Uint8Array(1 << 20));
+    const read = vi.spyOn(file, 'read');
+    const target = new Uint8Array(8192).fill(0xee);
+    await new MappedRamReader(file, [block]).read(block, 7, target);
+    expect(target.every((byte) => byte === 0)).toBe(true);
+    expect(read.mock.calls.map(([bytes, at]) => [at, bytes.length])).toEqual([[100, 64 << 10]]);
   });
 
   it('searches bitmaps of many pieces', async () => {

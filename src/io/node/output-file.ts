@@ -23,7 +23,7 @@ import { NodeFile, openDirect } from './file.ts';
 const unfinished = new Set<string>();
 const unfinishedDirectories = new Set<string>();
 
-/** Removes everything unfinished; for signal handlers. */
+/** Removes everything unfinished; for signal handlers, and for whatever else ends the process. */
 export function removeUnfinished(): void {
   for (const path of unfinished) ignoreMissing(() => unlinkSync(path));
   for (const path of unfinishedDirectories) ignoreMissing(() => rmdirSync(path));
@@ -61,6 +61,7 @@ export class OutputFile {
     this.#temporary = join(dirname(this.#target), temporaryName());
     unfinished.add(this.#temporary);
     try {
+      requireDirectory(path, dirname(this.#target));
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
       this.file = new NodeFile(fd, path, 0, directIo ? openDirect(this.#temporary) : undefined);
     } catch (error) {
@@ -120,6 +121,14 @@ export function syncDirectory(path: string): void {
 export function watchDirectory(path: string): { keep(): void } {
   unfinishedDirectories.add(path);
   return { keep: () => void unfinishedDirectories.delete(path) };
+}
+
+/** What is written has to have a name, and a directory for it. @throws Error with the `code` of the system */
+function requireDirectory(path: string, directory: string): void {
+  if (path === '')
+    throw Object.assign(new Error('expected the name of a file to write, got an empty one'), { code: 'ENOENT' });
+  if (statSync(directory, { throwIfNoEntry: false }) !== undefined) return;
+  throw Object.assign(new Error(`ENOENT: there is no directory ${directory} to write ${path} to`), { code: 'ENOENT' });
 }
 
 /** A scratch file without a name: gone when closed, whatever happens. */
