@@ -291,7 +291,7 @@ export type * from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export type { PhysicalRange } from './vm/memory-map.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
-export { discardedState, PageStates } from './vm/page-states.ts';
+export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
 export {
   type LayoutFacts,
   type LayoutOptions,
@@ -328,6 +328,7 @@ export {
   formatPlace,
   MigrationError,
   type Place,
+  type PlaceOrigin,
   type Severity,
 } from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';

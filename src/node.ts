@@ -19,7 +19,7 @@ export { NodeCodecs } from './io/node/codecs.ts';
 export { type CompressingSink, compressTo } from './io/node/compress.ts';
 export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
-export { OutputFile, openScratch } from './io/node/output-file.ts';
+export { OutputFile, type OutputFileOptions, openScratch } from './io/node/output-file.ts';
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,

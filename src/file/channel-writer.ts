@@ -18,7 +18,11 @@ export class ChannelWriter implements WrittenChannel {
   load = 0;
   readonly #sink: ByteSink;
   #tail: Promise<void> = Promise.resolve();
+  /** Bytes that are being made. */
+  #making: Promise<unknown> = Promise.resolve();
   #failure: { error: unknown } | undefined;
+  /** Called when the channel fails. */
+  onFailure: () => void = () => {};
 
   /** @throws TypeError for what is no sink. */
   constructor(sink: ByteSink, encoder: PageEncoder | undefined) {
@@ -35,11 +39,13 @@ export class ChannelWriter implements WrittenChannel {
     this.#tail = this.#tail.then(async () => {
       if (this.#failure !== undefined) return;
       try {
-        const bytes = await make();
+        const making = Promise.resolve(make());
+        this.#making = making.catch(() => {});
+        const bytes = await making;
         await this.#sink.write(bytes);
         this.length += bytes.length;
       } catch (error) {
-        this.#failure = { error };
+        this.#fail(error);
       }
     });
     return this.#tail;
@@ -48,6 +54,21 @@ export class ChannelWriter implements WrittenChannel {
   /** Done when all that it was given is written, or it has failed. */
   get settled(): Promise<void> {
     return this.#tail;
+  }
+
+  /** Makes nothing more, and lets go of the compressor's memory; a sink may still be at the bytes that it was given. */
+  abandon(): void {
+    this.#fail(new Error('the channel was abandoned'));
+    void this.#making.then(() => this.encoder?.close());
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.onFailure();
+  }
+
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
   }
 
   throwFailure(): void {

@@ -76,9 +76,12 @@ export class MappedRamStore implements RamStore {
   /**
    * Begins a file. Blocks are added next, then pages in any order, then {@link finish}. Until that is done no reader takes the
    * file for a whole one, whatever it held before.
-   * @throws RangeError for an offset that there cannot be.
+   * @throws RangeError for an offset that there cannot be, TypeError for a file that is no `ByteStore`.
    */
   constructor(file: ByteStore, staging: Staging, { offset = 0, configuration }: MappedRamOptions = {}) {
+    if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
+      throw new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read');
+    }
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     this.#file = file;
     this.#staging = staging;

@@ -74,6 +74,8 @@ export class MultifdWriter {
   readonly #options: MultifdWriterOptions;
   readonly #method: 'none' | StreamFormat;
   readonly #channels: readonly ChannelWriter[];
+  /** Ends the wait that there is. */
+  #wake: () => void = () => {};
   readonly #rooms: Room[];
   readonly #zeros: PageBatch | undefined;
   readonly #pagesPerPacket: number;
@@ -93,6 +95,7 @@ export class MultifdWriter {
     this.#pagesPerPacket = multifdPacketPages(pageSize);
     this.#headLength = multifdHeaderLength(pageSize);
     this.#channels = channels;
+    for (const channel of channels) channel.onFailure = () => this.#wake();
     this.#rooms = Array.from({ length: Math.min(maxRooms, channels.length) }, () => ({
       address: kernel.allocate(headBytes + packetRamBytes) + headBytes,
       packed: compression === 'none' ? undefined : new Uint8Array(this.#headLength + maxPayload),
@@ -146,7 +149,7 @@ export class MultifdWriter {
       await writer.#settle();
       return writer;
     } catch (error) {
-      for (const { encoder } of writers) encoder?.close();
+      for (const writer of writers) writer.abandon();
       throw error;
     }
   }
@@ -196,6 +199,11 @@ export class MultifdWriter {
     await this.endPart();
     await this.#main.endRam();
     if (this.#options.rules.multifdMarks === 'section') await this.#sync();
+  }
+
+  /** Lets go of the compressors' memory after a failure, without waiting for sinks, some of which may never be done. */
+  abandon(): void {
+    for (const channel of this.#channels) channel.abandon();
   }
 
   /** Lets go of the compressors' memory, when nothing is being sent any more. */
@@ -261,8 +269,7 @@ export class MultifdWriter {
     channel.load += this.#headLength + header.payloadLength;
     room.sent = channel.send(() => this.#pack(room, header, channel.encoder));
     this.#room = (this.#room + 1) % this.#rooms.length;
-    await this.#current.sent;
-    this.#throwFailure();
+    await this.#unlessFailed(this.#current.sent);
     Object.assign(this.#current, { normalPages: 0, zeroPages: 0 });
   }
 
@@ -298,13 +305,22 @@ export class MultifdWriter {
       void channel.send(() => bytes);
     }
     this.#isMarked = true;
-    await this.#main.flush();
+    await this.#unlessFailed(this.#main.flush());
     await this.#settle();
   }
 
   /** Waits for all channels. */
   async #settle(): Promise<void> {
-    await Promise.all(this.#channels.map(({ settled }) => settled));
+    await this.#unlessFailed(Promise.all(this.#channels.map(({ settled }) => settled)));
+  }
+
+  /** Waits for `work`, but no longer once a channel has failed. @throws what that channel failed with */
+  async #unlessFailed(work: Promise<unknown>): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#wake = resolve;
+      work.then(() => resolve(), reject);
+      if (this.#channels.some(({ hasFailed }) => hasFailed)) resolve();
+    });
     this.#throwFailure();
   }
 

@@ -47,7 +47,7 @@ export interface WrittenMultifd extends WrittenStream {
  * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
  *
  * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold
- *   (see {@link writeStream}).
+ *   (see {@link writeStream}). What a sink throws comes through at once, be others still waiting.
  */
 export async function writeMultifd(
   vm: WritableVm,
@@ -64,8 +64,10 @@ export async function writeMultifd(
   const multifd = await MultifdWriter.open(writer, channels, { ...rest, ...ofGuest, codecs, rules, pageSize });
   try {
     const blocks = await writeAll(vm, writer, multifd, { ...rest, rules });
-    return { length: writer.length, blocks, channels: multifd.channels };
-  } finally {
     await multifd.close();
+    return { length: writer.length, blocks, channels: multifd.channels };
+  } catch (error) {
+    multifd.abandon();
+    throw error;
   }
 }

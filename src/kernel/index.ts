@@ -9,5 +9,5 @@ export {
   loadKernel,
   type XbzrleFault,
 } from './kernel.ts';
-export { PageBatch, PageKind } from './page-batch.ts';
+export { type BatchOrigin, PageBatch, PageKind } from './page-batch.ts';
 export { loadPageKernels, PageKernels, type PageKernelsOptions } from './page-kernels.ts';

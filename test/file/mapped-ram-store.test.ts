@@ -348,6 +348,11 @@ describe('a mapped-ram store', () => {
     await expect(store.apply(block, batch)).rejects.toThrow('a batch of at most 1024 records, got 1025');
   });
 
+  it.each([undefined, { write() {} }, 'out.mapped-ram'])('is not made in %s', (file) => {
+    const make = () => new MappedRamStore(file as unknown as MemoryFile, feeder.staging);
+    expect(make).toThrow(new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read'));
+  });
+
   it('refuses to end with an empty block', async () => {
     const { store } = await laidOut();
     await store.addBlock({ ...plain, index: 1, idstr: 'b', usedLength: 0 });

@@ -12,6 +12,7 @@ import { open } from '../../src/index.ts';
 import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
+import type { PageCodecs } from '../../src/io/page-codec.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
@@ -324,4 +325,46 @@ describe('channels that take their time', () => {
     const main = { write: () => Promise.reject(new Error('no main')) };
     await expect(writeMultifd(vm, main, [late(2).sink])).rejects.toThrow('no main');
   });
+
+  it.each(['none', 'zlib', 'zstd'] as const)(
+    'that fail end it also where others are never done (%s)',
+    async (compression) => {
+      const stuck: ByteSink = { write: () => new Promise(() => {}) };
+      const failing = (after: number): ByteSink => {
+        let count = 0;
+        return { write: () => (count++ < after ? Promise.resolve() : Promise.reject(new Error('no room'))) };
+      };
+      const fine: ByteSink = { write() {} };
+      let openEncoders = 0;
+      const node = new NodeCodecs();
+      const codecs: PageCodecs = Object.assign(Object.create(node), {
+        async openEncoder(...args: Parameters<PageCodecs['openEncoder']>) {
+          const encoder = await node.openEncoder(...args);
+          openEncoders++;
+          const close = () => {
+            openEncoders--;
+            encoder.close();
+          };
+          return { encode: encoder.encode.bind(encoder), close };
+        },
+      });
+      /** Takes its first bytes, and then no more. */
+      const late = (): ByteSink => {
+        let count = 0;
+        return { write: () => (count++ === 0 ? undefined : stuck.write(new Uint8Array())) };
+      };
+      const cases: [ByteSink, ByteSink[]][] = [
+        [fine, [failing(0), stuck]],
+        [fine, [failing(1), late()]],
+        [fine, [late(), failing(1)]],
+        [failing(0), [late(), fine]],
+        [stuck, [failing(1), fine]],
+      ];
+      for (const [main, channels] of cases) {
+        await expect(writeMultifd(vm, main, channels, { compression, codecs })).rejects.toThrow('no room');
+      }
+      await new Promise(setImmediate);
+      expect(openEncoders).toBe(0);
+    },
+  );
 });

@@ -166,6 +166,8 @@ describe('a project that installed the package', () => {
     writeFileSync(
       join(project, 'main.ts'),
       `import { type FlowItem, type Inspection, inspect, MemoryFile, MigrationError, open } from 'vmferry';
+      import { appendTo, ByteWriter, encodePageRecord, type Guest, type PageBitmap, PageKind, pipeTo, RawRam } from 'vmferry';
+      import { type SavedDevices, writeGuest } from 'vmferry';
       import { OutputFile, open as openPath } from 'vmferry/node';
       import { extractBlocks, type FindingCode, findingCodes } from 'vmferry/universal';
 
@@ -187,6 +189,28 @@ describe('a project that installed the package', () => {
       export const codeOf = (error: unknown): FindingCode | undefined =>
         error instanceof MigrationError ? error.code : undefined;
       export const meaning: string = findingCodes['bad-delta'][1];
+      export class Guest1 implements Guest {
+        readonly configuration = { machine: 'none', capabilities: [] };
+        readonly ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', new Uint8Array(1 << 20)) }]);
+        readonly blocks = this.ram.blocks.map((block) => ({ ...block, ramAddress: 0 }));
+        syncDirty([dirty]: readonly PageBitmap[]): void {
+          dirty?.set(1);
+        }
+        stop(): void {}
+        saveDevices(): SavedDevices {
+          return { devices: [{ kind: 'full', id: 2, name: 'd', instanceId: 0, versionId: 1, data: new Uint8Array(4) }] };
+        }
+      }
+      export async function write(stream: WritableStream<Uint8Array>, store: MemoryFile): Promise<number> {
+        await writeGuest(new Guest1(), appendTo(store), { xbzrle: true });
+        // @ts-expect-error: a store is no sink
+        await writeGuest(new Guest1(), store);
+        const { length } = await writeGuest(new Guest1(), pipeTo(stream));
+        const out = new ByteWriter();
+        const [block] = new Guest1().blocks;
+        if (block !== undefined) encodePageRecord(out, { block, page: 0, kind: PageKind.zero });
+        return length + out.length;
+      }
       // @ts-expect-error: an item has one of the kinds that there are
       export const wrong: FlowItem['kind'] = 'page';
       `,
