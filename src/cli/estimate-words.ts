@@ -3,7 +3,8 @@ import type { ConvergenceVerdict, ModeEstimate } from '../file/convergence.ts';
 import { mainPrediction } from '../file/convergence.ts';
 import type { Estimate } from '../file/estimate.ts';
 import type { PageMakeUp } from '../file/memory-make-up.ts';
-import type { Recommendation } from '../file/recommend.ts';
+import { advise } from './advice-words.ts';
+import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, formatCount, formatTable, type painter, plural, printable } from './format.ts';
 
 type Paint = ReturnType<typeof painter>;
@@ -31,24 +32,6 @@ export function describeEstimate(found: Estimate, paint: Paint): string {
 interface Section {
   title: string;
   lines: string[];
-}
-
-const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
-
-/** At most three digits that matter. */
-const digits = (value: number, most = 3) => String(Number(value.toPrecision(most)));
-
-function share(part: number, whole: number): string {
-  const percent = whole === 0 ? 0 : (part / whole) * 100;
-  if (percent > 0 && percent < 0.1) return '<0.1 %';
-  return percent < 100 && percent > 99.9 ? '>99.9 %' : `${percent.toFixed(1)} %`;
-}
-
-function duration(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 120_000) return `${digits(ms / 1000)} s`;
-  if (ms < 7_200_000) return `${digits(ms / 60_000)} min`;
-  return `${digits(ms / 3_600_000)} h`;
 }
 
 /** The most rows of a table of blocks. */
@@ -242,84 +225,4 @@ function basis({ changes: found, convergence }: Estimate): string[] {
 
 function advice({ recommendations, target }: Estimate): Section {
   return { title: 'Advice', lines: recommendations.flatMap((each) => advise(each, target)) };
-}
-
-function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['target']): string[] {
-  switch (each.rule) {
-    case 'detect-zero-pages':
-      return item(
-        'leave zero-page-detection on',
-        `${share(each.zeroPages, each.pages)} of the pages are zero and need no data`,
-      );
-    case 'skip-zero-detection':
-      return item(
-        'zero-page-detection none',
-        `only ${share(each.zeroPages, each.pages)} of the pages are zero: no use looking`,
-      );
-    case 'compress':
-      return item(
-        `multifd, multifd-channels ${each.channels}, multifd-compression ${each.format}, level ${each.level}`,
-        `ratio ${digits(each.ratio)}; pages go x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
-      );
-    case 'do-not-compress':
-      return item(
-        'no multifd-compression',
-        `the best is ${each.format} level ${each.level}, ${plural(each.channels, 'channel')}: ${
-          bandwidth < each.below || each.below === 0
-            ? `pages do not get smaller, ratio ${each.ratio.toFixed(2)}`
-            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays below ${rate(each.below)}`
-        }`,
-      );
-    case 'xbzrle':
-      return item(
-        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
-        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
-      );
-    case 'no-xbzrle':
-      return item(
-        'no xbzrle',
-        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
-      );
-    case 'raise-downtime-limit':
-      return item(`downtime-limit ${each.ms}`, `the least that lets plain precopy converge; ${downtimeLimit} does not`);
-    case 'raise-bandwidth':
-      return item(
-        `or max-bandwidth ${rate(each.bandwidth)}`,
-        `the least that lets plain precopy converge; ${rate(bandwidth)} does not`,
-      );
-    case 'auto-converge':
-      return item(
-        'or auto-converge',
-        `converges in ${duration(each.totalMs)}, with the guest slowed by ${each.throttle} %`,
-      );
-    case 'postcopy':
-      return item(
-        'or postcopy-ram, no multifd',
-        `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
-      );
-    case 'save-again':
-      return item(
-        `to be sure: two saves ${duration(each.intervalMs)} apart, or --dirty-rate`,
-        'in that time what changed could be sent; these saves do not tell how much of it would be written again meanwhile',
-      );
-  }
-}
-
-const took = (ms: number | null) => (ms === null ? 'no end' : duration(ms));
-
-/** What to do, and why. */
-function item(what: string, why: string): string[] {
-  return [`  - ${what}`, ...wrap(why, 74).map((line) => `      ${line}`)];
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }

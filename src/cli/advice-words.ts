@@ -1,0 +1,86 @@
+/** What an estimate recommends, in words. */
+import type { Estimate } from '../file/estimate.ts';
+import type { Recommendation } from '../file/recommend.ts';
+import { digits, duration, rate, share } from './estimate-figures.ts';
+import { formatBytes, plural } from './format.ts';
+
+/** A recommendation in words: what to do, and why. */
+export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['target']): string[] {
+  switch (each.rule) {
+    case 'detect-zero-pages':
+      return item(
+        'leave zero-page-detection on',
+        `${share(each.zeroPages, each.pages)} of the pages are zero and need no data`,
+      );
+    case 'skip-zero-detection':
+      return item(
+        'zero-page-detection none',
+        `only ${share(each.zeroPages, each.pages)} of the pages are zero: no use looking`,
+      );
+    case 'compress':
+      return item(
+        `multifd, multifd-channels ${each.channels}, multifd-compression ${each.format}, level ${each.level}`,
+        `ratio ${digits(each.ratio)}; pages go x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
+      );
+    case 'do-not-compress':
+      return item(
+        'no multifd-compression',
+        `the best is ${each.format} level ${each.level}, ${plural(each.channels, 'channel')}: ${
+          bandwidth < each.below || each.below === 0
+            ? `pages do not get smaller, ratio ${each.ratio.toFixed(2)}`
+            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays below ${rate(each.below)}`
+        }`,
+      );
+    case 'xbzrle':
+      return item(
+        `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
+      );
+    case 'no-xbzrle':
+      return item(
+        'no xbzrle',
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
+      );
+    case 'raise-downtime-limit':
+      return item(`downtime-limit ${each.ms}`, `the least that lets plain precopy converge; ${downtimeLimit} does not`);
+    case 'raise-bandwidth':
+      return item(
+        `or max-bandwidth ${rate(each.bandwidth)}`,
+        `the least that lets plain precopy converge; ${rate(bandwidth)} does not`,
+      );
+    case 'auto-converge':
+      return item(
+        'or auto-converge',
+        `converges in ${duration(each.totalMs)}, with the guest slowed by ${each.throttle} %`,
+      );
+    case 'postcopy':
+      return item(
+        'or postcopy-ram, no multifd',
+        `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
+      );
+    case 'save-again':
+      return item(
+        `to be sure: two saves ${duration(each.intervalMs)} apart, or --dirty-rate`,
+        'in that time what changed could be sent; these saves do not tell how much of it would be written again meanwhile',
+      );
+  }
+}
+
+const took = (ms: number | null) => (ms === null ? 'no end' : duration(ms));
+
+/** What to do, and why. */
+function item(what: string, why: string): string[] {
+  return [`  - ${what}`, ...wrap(why, 74).map((line) => `      ${line}`)];
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}
