@@ -47,8 +47,9 @@ export function addMerge(program: Command): void {
       'after',
       `
 RAM, devices, configuration and description are those of the VM that the changes were made of. A base with other content than
-that which the changes were made since is refused, and so are changes that are damaged, before anything is written. BASE may
-be in another form than it was, since it is known by its content: a stream of it will do. OUT appears whole or not at all.
+that which the changes were made since is refused, and so are changes whose pages are damaged, before anything is written; the
+states of devices have no checksum, here as in all migrations. BASE may be in another form than it was, since it is known by
+its content: a stream of it will do. OUT appears whole or not at all, and is no PATH,offset=N.
 
 What is merged may be the base of the next changes.
 

@@ -2,6 +2,7 @@
  * Reads a file that was just written, and holds it against what it was to hold: sound, the same blocks, the same device
  * states byte for byte, and, where the content can still be read, the same RAM, page by page.
  */
+import { Turns } from '../io/turns.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -100,6 +101,8 @@ export async function compareSettled(
 class ContentCheck {
   readonly #copy: MigrationFile;
   readonly #ram: RamReader;
+  /** What is zero in both waits for no file, and there may be hours of it. */
+  readonly #turns = new Turns();
 
   constructor(copy: MigrationFile, ram: RamReader) {
     this.#copy = copy;
@@ -125,6 +128,7 @@ class ContentCheck {
     const { pageSize } = block;
     const page = batch.page[first] as number;
     const count = (batch.page[end - 1] as number) - page + 1;
+    await this.#turns.after(count * pageSize);
     await this.#ram.read(block, page, bytes.subarray(0, count * pageSize));
     const zero = address + slots * pageSize;
     for (let i = first; i < end; i++) {

@@ -25,11 +25,14 @@ import {
   full,
   header,
   KIB4,
+  none,
   normalPage,
   part,
+  ramEnd,
   ramStart,
   start,
   u64,
+  zeroPage,
 } from '../oracle/build.ts';
 import { RecordingFile } from './recording-file.ts';
 
@@ -230,5 +233,28 @@ describe('reading what was written', () => {
   ])('finds %s', async (_, change, message) => {
     await expect(checkChanged(change)).rejects.toThrow(CopyError);
     await expect(checkChanged(change)).rejects.toThrow(message);
+  });
+});
+
+describe('holding a copy of an idle guest against it', () => {
+  it('hears what else there is to do, though no file is waited for', async () => {
+    const pages = (512 << 20) / KIB4;
+    const zeros = Array.from({ length: pages }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
+    const list = blockList(['ram', pages * KIB4]);
+    const bytes = bytesOf(none, start(7, 'ram', 4, list, EOS), part(7, Buffer.concat(zeros), EOS), ramEnd, EOF);
+    const [file, output] = [await open(bytes), new MemoryFile()];
+    const conversion = await convertToStream(file, appendTo(output), { makeScratch });
+    const copy = await open(output);
+    let turns = 0;
+    let isChecking = true;
+    const count = () => {
+      turns++;
+      if (isChecking) setImmediate(count);
+    };
+    setImmediate(count);
+    await conversion.check(copy);
+    isChecking = false;
+    await conversion.close();
+    expect(turns).toBeGreaterThan(30);
   });
 });

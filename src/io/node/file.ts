@@ -139,7 +139,11 @@ export class NodeFile implements ByteStore {
   }
 
   truncate(size: number): void {
-    ftruncateSync(this.fd, size);
+    try {
+      ftruncateSync(this.fd, size);
+    } catch (error) {
+      throw this.#explain(error, size);
+    }
     this.#size = size;
   }
 
