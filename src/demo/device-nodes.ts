@@ -31,6 +31,8 @@ type SourceOf = (device: DeviceState) => string | undefined;
 export class DeviceTree {
   readonly #devices: readonly DeviceState[];
   readonly #sources: readonly (string | undefined)[];
+  /** The list that was asked for last: a long one is asked for in pieces. */
+  #latest: { key: string; items: readonly Item[] } | undefined;
 
   /** `sourceOf`: where a device lies, if that is not the file itself. */
   constructor(devices: readonly DeviceState[], sourceOf: SourceOf = () => undefined) {
@@ -54,12 +56,9 @@ export class DeviceTree {
       return { nodes, total: this.#devices.length };
     }
     const device = this.device(index);
-    let items = device.state === undefined ? [] : itemsOf(device.state);
-    for (const at of rest) {
-      const item = items[at];
-      if (item === undefined) throw new RangeError(`expected one of ${items.length} children, got number ${at}`);
-      items = childrenOf(item);
-    }
+    const key = path.join('.');
+    const items = this.#latest?.key === key ? this.#latest.items : listItems(device, rest);
+    this.#latest = { key, items };
     const nodes = cut(items).map((item, i) => this.#placed(nodeOf(item, device, [...path, from + i])));
     return { nodes, total: items.length };
   }
@@ -106,6 +105,17 @@ export class DeviceTree {
     const source = this.#sources[node.path[0] ?? -1];
     return source === undefined ? node : { ...node, source };
   }
+}
+
+/** What is at a path in a device. @throws RangeError for a path that leads nowhere */
+function listItems(device: DeviceState, path: DevicePath): readonly Item[] {
+  let items = device.state === undefined ? [] : itemsOf(device.state);
+  for (const at of path) {
+    const item = items[at];
+    if (item === undefined) throw new RangeError(`expected one of ${items.length} children, got number ${at}`);
+    items = childrenOf(item);
+  }
+  return items;
 }
 
 function* walk(

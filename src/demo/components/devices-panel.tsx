@@ -1,6 +1,6 @@
 /** The devices' state as a tree that can be searched. */
 import { Fragment } from 'preact';
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { announce } from '../announce.ts';
 import { DeviceTree, type TreeRow } from '../device-tree.ts';
@@ -10,6 +10,9 @@ import { failureOf, Task } from '../task.ts';
 import { FailureNote } from './failure-note.tsx';
 import { useMachine } from './machine-view.tsx';
 import { TaskLine } from './task-line.tsx';
+
+/** Rows of the tree that exist at once. */
+const rowsAtOnce = 2000;
 
 /** Nodes that a search lists. */
 const limit = 200;
@@ -23,7 +26,6 @@ export function DevicesPanel() {
   const reveal = async (node: DeviceNode) => {
     await tree.reveal(node.path);
     setCurrent(node.path.join('.'));
-    document.querySelector(`[data-path="${node.path.join('.')}"]`)?.scrollIntoView({ block: 'nearest' });
   };
   return (
     <section class="panel" id="devices" aria-labelledby="devices-title">
@@ -99,12 +101,30 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
     0,
     rows.findIndex(({ node }) => node.path.join('.') === current),
   );
+  const isToFocus = useRef(false);
   const focus = (row: TreeRow | undefined) => {
     if (row === undefined) return;
-    const key = row.node.path.join('.');
-    onCurrent(key);
-    (list.current?.querySelector(`[data-path="${key}"]`) as HTMLElement | null)?.focus();
+    isToFocus.current = true;
+    onCurrent(row.node.path.join('.'));
   };
+  const [first, setFirst] = useState(0);
+  // The current row is always there, also when it was far away before.
+  const [seen, setSeen] = useState(current);
+  let from = Math.min(first, Math.max(0, rows.length - 1));
+  if (seen !== current) {
+    if (at < from || at >= from + rowsAtOnce) from = Math.max(0, at - rowsAtOnce / 2);
+    setSeen(current);
+    setFirst(from);
+  }
+  useLayoutEffect(() => {
+    if (current === '') return;
+    list.current?.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: 'nearest' });
+  }, [current]);
+  useLayoutEffect(() => {
+    if (!isToFocus.current) return;
+    isToFocus.current = false;
+    (list.current?.querySelector('[tabindex="0"]') as HTMLElement | null)?.focus();
+  });
   const showBytes = ({ offset, length, source }: DeviceNode) => {
     if (offset === undefined) return;
     machine.showFile({ offset, ...(source === undefined ? {} : { source }) }, length ?? 0);
@@ -131,11 +151,12 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
   return (
     <>
       <div ref={list} class="tree" role="tree" aria-label="State of the devices" data-test="tree" onKeyDown={onKeyDown}>
-        {rows.map((row, i) => (
+        <OtherRows count={from} where="above" onShow={() => setFirst(Math.max(0, from - rowsAtOnce / 2))} />
+        {rows.slice(from, from + rowsAtOnce).map((row, i) => (
           <Fragment key={row.node.path.join('.')}>
             <TreeItem
               row={row}
-              isCurrent={i === at}
+              isCurrent={from + i === at}
               onToggle={() => {
                 onCurrent(row.node.path.join('.'));
                 if (row.node.children > 0) void tree.setOpen(row.node.path, !row.isOpen);
@@ -155,11 +176,26 @@ function Tree(props: { tree: DeviceTree; current: string; onCurrent(key: string)
             ))}
           </Fragment>
         ))}
+        <OtherRows
+          count={rows.length - from - rowsAtOnce}
+          where="below"
+          onShow={() => setFirst(from + rowsAtOnce / 2)}
+        />
       </div>
       <p class="note">
         {plural(tree.total, 'device')}. Arrows open and close, <kbd>Enter</kbd> shows the bytes.
       </p>
     </>
+  );
+}
+
+/** Rows that are open, but not shown at the moment. */
+function OtherRows({ count, where, onShow }: { count: number; where: 'above' | 'below'; onShow(): void }) {
+  if (count <= 0) return null;
+  return (
+    <button type="button" class="link tree-more" style={{ marginLeft: '26px' }} onClick={onShow}>
+      {plural(count, 'row')} {where}
+    </button>
   );
 }
 

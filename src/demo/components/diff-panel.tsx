@@ -87,7 +87,12 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
   const { shown, more } = useMore(ram.blocks);
   return (
     <>
-      <div class="table-room">
+      <section
+        class="table-room"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls where it is narrow, also with keys
+        tabIndex={0}
+        aria-label="Pages of each block"
+      >
         <table>
           <caption class="visually-hidden">Pages of each block by how they differ</caption>
           <thead>
@@ -112,7 +117,7 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </section>
       {more}
       <NamesOnlyIn where={theFiles[0]} names={ram.onlyOld.map(nameAndLength)} />
       <NamesOnlyIn where={theFiles[1]} names={ram.onlyNew.map(nameAndLength)} />
