@@ -10,9 +10,10 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
 import type { ByteWindow } from '../wire/byte-window.ts';
-import { MigrationError, type Place } from '../wire/migration-error.ts';
+import { MigrationError, makeFinding, type Place } from '../wire/migration-error.ts';
 import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
 import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
+import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
 
 /** The most channels that QEMU makes. */
@@ -85,7 +86,7 @@ export class ChannelSet {
     options: ChannelOptions,
   ) {
     this.#readers = sources.map((source, i) => new ChannelReader(kernel, buffers[i] as WindowBuffers, source, codecs));
-    this.#context = { ...options, method: undefined };
+    this.#context = { ...options, numbers: new PacketNumbers(), method: undefined };
   }
 
   /** Bytes asked for, of all channels. */
@@ -182,6 +183,11 @@ export class ChannelSet {
     for (const { reader, state } of this.#channels) {
       yield* reader.drive<FlowItem>(decodeChannelEnd(reader.reader.window, state, this.#context));
     }
+    const lost = this.#context.numbers.lost();
+    const last = this.#channels.at(-1);
+    if (lost === undefined || last === undefined) return;
+    const message = `expected packets of all numbers below ${lost.of}, got none of ${lost.count} from number ${lost.first} on: is a channel missing?`;
+    yield { kind: 'finding', finding: makeFinding('bad-channel', message, last.reader.reader.window.place()) };
   }
 
   /** After this the arena is not written to. */

@@ -57,12 +57,12 @@ export class Staging {
   /** Marks the records of a batch whose payload is a whole page of zeros, in one kernel call; undefined if none is. */
   markZeroPages(batch: PageBatch, pageSize: number): Uint8Array | undefined {
     const { kernel, sources, bitmap, bitmapAddress, tableLength } = this;
-    if (batch.count > tableLength) {
-      throw new RangeError(`expected a batch of at most ${tableLength} records, got ${batch.count}`);
-    }
     let count = 0;
     for (let i = 0; i < batch.count; i++) {
-      if (hasWholePage(batch, i)) sources[count++] = batch.data[i] as number;
+      if (!hasWholePage(batch, i)) continue;
+      if (count === tableLength)
+        throw new RangeError(`expected a batch of at most ${tableLength} whole pages, got more`);
+      sources[count++] = batch.data[i] as number;
     }
     if (count === 0 || kernel.zeroScanGather(sources.byteOffset, pageSize, count, bitmapAddress) === 0)
       return undefined;

@@ -28,6 +28,7 @@ import {
   readPacketFlags,
   readPacketHeader,
 } from './multifd-packet.ts';
+import type { PacketNumbers } from './packet-numbers.ts';
 import type { RamState } from './ram-record.ts';
 
 /** What a channel has sent so far. */
@@ -55,6 +56,7 @@ export interface PacketContext {
   readonly room: number;
   /** `bitmaps`: payloads are passed over, so that batches have no data. */
   readonly read: 'pages' | 'bitmaps';
+  readonly numbers: PacketNumbers;
   /** How all channels compress; undefined until a packet with data says so. */
   method: PacketMethod | undefined;
 }
@@ -85,10 +87,12 @@ export function* decodeEpoch(
     if ((flags & PacketFlag.deviceState) !== 0) {
       yield* decodeDevicePacket(window);
       counts.devicePackets++;
+      context.numbers.mute();
       continue;
     }
     yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
     const header = readPacketHeader(window, flags, pageSize, pages);
+    context.numbers.add(header.packetNumber, header);
     if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
     else window.position += multifdHeaderLength(pageSize);
     if (!header.sync) continue;

@@ -408,6 +408,22 @@ describe('without its last channel', () => {
       { code: 'pages-absent', message: expect.stringMatching(/is a channel of a higher number missing/) },
     ]);
   });
+
+  const whole = loadFixtures().filter(({ name, channels }) => name.endsWith('-10.0') && channels.length > 1);
+  it.each(whole)('$name is told from one without its last channel by the numbers of packets', async (fixture) => {
+    const { bytes, channels } = fixture;
+    const numberOf = (channel: Uint8Array) => channel[24] as number;
+    const left = channels.filter((each) => numberOf(each) < channels.length - 1);
+    expect(left).toHaveLength(channels.length - 1);
+    const codes = async (given: Uint8Array[]) => {
+      const { findings } = await verify(await open(bytes, { channels: given }));
+      return findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
+    };
+    expect(await codes(channels)).toEqual([]);
+    expect(await codes(left)).toEqual(['bad-channel']);
+    const image = extractBlocks(await open(bytes, { channels: left }), () => new MemoryFile());
+    await expect(image).rejects.toMatchObject({ code: 'bad-channel' });
+  });
 });
 
 describe('without its channels a main stream', () => {

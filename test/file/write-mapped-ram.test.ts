@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { openSavedVm } from '../../src/file/ram-content.ts';
 import { RawRam } from '../../src/file/raw-ram.ts';
 import { verify } from '../../src/file/verify.ts';
 import { writeMappedRam } from '../../src/file/write-mapped-ram.ts';
@@ -86,6 +87,22 @@ describe('a mapped-ram file written from a VM', () => {
       }),
       { numRuns: 40 },
     );
+  });
+
+  it('has any number of zero pages after each other', async () => {
+    const pages = 10_000;
+    const image = new Uint8Array(pages * 1024);
+    image[image.length - 1] = 7;
+    const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }], 1024);
+    const output = new MemoryFile();
+    const configuration = { ...machine, targetPageBits: 10 };
+    const { blocks } = await writeMappedRam({ configuration, ram }, output);
+    expect(blocks[0]).toMatchObject({ dataPages: 1, zeroPages: pages - 1 });
+    // Of what knows where its data are, they come by the thousand.
+    const vm = await openSavedVm(await open(output), { makeScratch: () => new MemoryFile() });
+    const again = new MemoryFile();
+    expect((await writeMappedRam(vm, again)).blocks[0]).toMatchObject({ dataPages: 1, zeroPages: pages - 1 });
+    expect((await verify(await open(again))).ok).toBe(true);
   });
 
   it('is no whole file before it is finished, also where a whole one was', async () => {
