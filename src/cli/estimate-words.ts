@@ -107,6 +107,17 @@ function compression({ compression: figures, sample, target }: Estimate): Sectio
   };
 }
 
+/** Of an interval, how far the guest's clock may be from it. */
+const clockTolerance = 0.2;
+
+/** What the guest's clock says against the interval that was given. */
+function doubtOf({ intervalMs, guestMs }: NonNullable<Estimate['changes']>): string[] {
+  if (guestMs === null || Math.abs(guestMs - intervalMs) <= clockTolerance * intervalMs) return [];
+  if (guestMs < 0)
+    return [`  clock       the guest's went back by ${duration(-guestMs)}: is the later file the earlier?`];
+  return [`  clock       the guest's moved ${duration(guestMs)} in that time: is the interval right?`];
+}
+
 function changes({ changes: found }: Estimate): Section {
   if (found === null) return { title: '', lines: [] };
   const { all, sampled, xbzrle, cache, intervalMs } = found;
@@ -117,6 +128,7 @@ function changes({ changes: found }: Estimate): Section {
     `  dirty rate  at least ${rate(found.changedBytes / seconds)}: what was written and restored is not seen`,
     `              calc-dirty-rate would say ${sampled.rate === undefined ? 'nothing' : `${sampled.rate} MiB/s`} (${formatCount(sampled.dirty)} of ${plural(sampled.samples, 'sample')})`,
   ];
+  lines.push(...doubtOf(found));
   if (xbzrle !== undefined && xbzrle.pages > 0) {
     lines.push(
       `  XBZRLE      mean ${digits(xbzrle.mean)} bytes, median ${xbzrle.median}; ${share(xbzrle.overflow, xbzrle.pages)} do not fit and go whole`,

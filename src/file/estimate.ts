@@ -18,6 +18,7 @@ import {
   usualLevels,
 } from './compression-sample.ts';
 import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target } from './convergence.ts';
+import { guestClock } from './guest-clock.ts';
 import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
 import type { MigrationFile } from './open.ts';
 import { measureEntropy, type PageEntropy } from './page-entropy.ts';
@@ -85,7 +86,8 @@ export interface Estimate {
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
   compression: EstimatedCompression[];
-  changes: (RamChanges & { source: string; intervalMs: number }) | null;
+  /** `guestMs`: by how much the guest's clock moved between the two, which is how long it ran; null: they do not tell. */
+  changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | null }) | null;
   /** The first pass, if the guest writes nothing. */
   firstPass: { mode: string; bytes: number; ms: number }[];
   /** Empty if it is not known how the guest dirties memory. */
@@ -106,7 +108,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
   if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
   begin?.('read');
-  const vm = await openSavedVm(file, { makeScratch });
+  const vm = await openSavedVm(file, { makeScratch, devices: true });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
@@ -174,8 +176,8 @@ async function openChanges(
     makeScratch,
     ...options
   }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
-): Promise<RamChanges> {
-  const now = await openSavedVm(file, { makeScratch });
+): Promise<RamChanges & { guestMs: number | null }> {
+  const now = await openSavedVm(file, { makeScratch, devices: true });
   try {
     const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
     if (before !== after) {
@@ -183,7 +185,9 @@ async function openChanges(
         `expected two saves of one VM, got machines ${before ?? 'unknown'} and ${after ?? 'unknown'}`,
       );
     }
-    return await measureChanges(vm.ram, now.ram, { ...options, intervalMs });
+    const [begin, end] = [guestClock(vm), guestClock(now)];
+    const guestMs = begin === undefined || end === undefined ? null : end - begin;
+    return { ...(await measureChanges(vm.ram, now.ram, { ...options, intervalMs })), guestMs };
   } finally {
     await now.ram.close();
   }

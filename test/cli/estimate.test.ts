@@ -87,6 +87,22 @@ describe('estimate', () => {
     ).toBeLessThanOrEqual(80);
   });
 
+  it("says so where the guest's clock is against the interval, or the order of the files", async () => {
+    // The guest of the one ran 0.49 s longer than that of the other.
+    const files = [fixturePath('pc-plain-10.0.bin'), fixturePath('pc-xbzrle-10.0.bin')];
+    const clockOf = async (seconds: string, given: string[]) => {
+      const { stdout } = await runCli(['estimate', ...given, '--interval', seconds, ...quick]);
+      return /^ {2}clock +(.*)$/m.exec(stdout)?.[1];
+    };
+    expect(await clockOf('0.5', files)).toBeUndefined();
+    expect(await clockOf('5', files)).toBe("the guest's moved 493 ms in that time: is the interval right?");
+    expect(await clockOf('0.5', files.toReversed())).toBe(
+      "the guest's went back by 493 ms: is the later file the earlier?",
+    );
+    const { stdout } = await runCli(['estimate', '--json', ...files, '--interval', '5', ...quick]);
+    expect(JSON.parse(stdout).changes.guestMs).toBeCloseTo(493.24, 1);
+  });
+
   it('says so when it would not, and what would help', async () => {
     const args = ['estimate', before, '--dirty-rate', '500', '--working-set', '1M', '--bandwidth', '1M', ...quick];
     const { stdout, code } = await runCli(args);

@@ -211,6 +211,9 @@ function compare(each: Case, { estimated, intervalMs, dirtyRate, completed, last
         : `  QEMU took ${completed['total-time']} ms, downtime ${completed.downtime} ms, ${mib(completed.ram!.transferred!)} MiB, ${completed.ram!['dirty-sync-count']} syncs`,
     ].join('\n'),
   );
+  // The clock went on while the guest was awaited, and not before it was told to run, nor after it was stopped.
+  expect(changes!.guestMs).toBeGreaterThan(each.seconds * 1000 - 5);
+  expect(changes!.guestMs).toBeLessThan(intervalMs + 5);
   if (each.verdict !== undefined) expect(mode.verdict).toBe(each.verdict);
   if (mode.verdict === 'converges') expect(completed).toBeDefined();
   if (completed === undefined) return;
