@@ -8,11 +8,13 @@ export function parseSize(text: string): number {
   throw new UsageError(`expected a number of bytes such as 4096, 0x1000 or 4K, got "${text}"`);
 }
 
-/** Bytes per second: as {@link parseSize}, QEMU's way; or bits per second: kbps, mbps, gbps. */
+/** Bytes per second: as {@link parseSize}, QEMU's way, also 1.5G; or bits per second: kbps, mbps, gbps. */
 export function parseRate(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmg])bps$/i.exec(text);
   if (match === null) {
-    const rate = parseBytes(text.replace(/(?:i?b)?\/s$/i, ''));
+    const bytes = text.replace(/(?:i?b)?\/s$/i, '');
+    const [, decimal, unit] = /^(\d+\.\d+)([kmgt])$/i.exec(bytes) ?? [];
+    const rate = decimal === undefined ? parseBytes(bytes) : Math.round(Number(decimal) * parseBytes(`1${unit}`));
     if (Number.isSafeInteger(rate)) return rate;
     throw new UsageError(`expected bytes per second such as 128M, or bits such as 1gbps, got "${text}"`);
   }

@@ -278,7 +278,7 @@ export async function readIterables(file: MigrationFile, sections: readonly Sect
   if (first === undefined) return [];
   const place = { ...placeIn(file.source, first.offset), section: first.name };
   if (!file.isSeekable || file.parts.resumeOf.length > 0) {
-    const where = 'a file that can be read twice, of a migration that was not recovered';
+    const where = 'a file that can be read twice (no pipe, not compressed), of a migration that was not recovered';
     throw new MigrationError('unsupported', `sections of ${first.name} can be taken over only from ${where}`, place);
   }
   const bytes = sections.reduce((sum, { length }) => sum + length, 0);
