@@ -18,7 +18,7 @@ import {
   usualLevels,
 } from './compression-sample.ts';
 import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target } from './convergence.ts';
-import { guestClock } from './guest-clock.ts';
+import { guestClock, hasGuestClock } from './guest-clock.ts';
 import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
 import type { MigrationFile } from './open.ts';
 import { measureEntropy, type PageEntropy } from './page-entropy.ts';
@@ -108,7 +108,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
   if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
   begin?.('read');
-  const vm = await openSavedVm(file, { makeScratch, devices: true });
+  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
@@ -177,7 +177,7 @@ async function openChanges(
     ...options
   }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
 ): Promise<RamChanges & { guestMs: number | null }> {
-  const now = await openSavedVm(file, { makeScratch, devices: true });
+  const now = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
   try {
     const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
     if (before !== after) {

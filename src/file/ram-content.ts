@@ -10,7 +10,7 @@ import type { SavedVm } from '../vm/saved-vm.ts';
 import { MigrationError } from '../wire/migration-error.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
-import { settle } from './settle.ts';
+import { type SettleOptions, settle } from './settle.ts';
 import { NotIndexable, StreamIndex } from './stream-index.ts';
 
 /** Bytes handed on at a time. */
@@ -35,8 +35,8 @@ export async function openRamContent(file: MigrationFile, options: RamContentOpt
 }
 
 export interface SavedVmOptions extends RamContentOptions {
-  /** Keep the device sections, with their bodies. Default false. */
-  devices?: boolean;
+  /** Keep the device sections, with their bodies, or some of them. Default false. */
+  devices?: SettleOptions['devices'];
   /** The file may hold only what changed since a base (`merge.ts`). Default false. */
   changes?: boolean;
 }
@@ -93,7 +93,7 @@ async function tryIndex(
   file: MigrationFile,
   only: (block: RamBlock) => boolean,
   endBlocks: Pick<RamContentOptions, 'endBlocks'>,
-  devices: boolean,
+  devices: NonNullable<SettleOptions['devices']>,
 ): Promise<SavedVm | undefined> {
   const index = new StreamIndex(file, only);
   try {

@@ -35,8 +35,8 @@ export interface RamSink {
 export type Settled = Omit<SavedVm, 'ram'>;
 
 export interface SettleOptions extends FlowOptions {
-  /** Keep the device sections' bodies: at most 128 MiB in all. Default false. */
-  devices?: boolean;
+  /** Keep the device sections' bodies, or those of some: at most 128 MiB in all. Default false. */
+  devices?: boolean | ((device: DeviceSection) => boolean);
   /** The file may hold only what changed since a base: what it has not is no content. Default false. */
   changes?: boolean;
 }
@@ -56,6 +56,8 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
   const blocks: RamBlock[] = [];
   let deviceBytes = 0;
   const sent = new Set<number>();
+  const { devices: wanted = false } = options;
+  const isWanted = (device: DeviceSection) => (typeof wanted === 'function' ? wanted(device) : wanted);
   for await (const item of file.flow(options)) {
     switch (item.kind) {
       case 'configuration':
@@ -111,7 +113,7 @@ export async function settle(file: MigrationFile, sink: RamSink, options: Settle
         await sink.takeBitmap?.(item.block, item.firstPage, item.bits);
         break;
       case 'device':
-        if (options.devices !== true) break;
+        if (!isWanted(item.device)) break;
         deviceBytes = countDeviceBytes(file, item.device, deviceBytes);
         settled.devices.push(item.device);
         break;
