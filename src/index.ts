@@ -154,7 +154,6 @@ export { OverlayRam } from './file/overlay-ram.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
 export {
   type BlockPair,
-  isBitSet,
   type MatchedBlocks,
   matchBlocks,
   PagePairs,
@@ -273,6 +272,7 @@ export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
+export { isBitSet } from './vm/bits.ts';
 export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './vm/device-diff.ts';
 export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
 export { deviceToJson } from './vm/device-json.ts';

@@ -5,6 +5,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { type Kernel, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { isBitSet } from '../vm/bits.ts';
 import type { ChangesIds } from '../vm/flow.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -17,7 +18,7 @@ import { FittedRam } from './fitted-ram.ts';
 import { MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { OverlayRam } from './overlay-ram.ts';
-import { isBitSet, PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from './page-pairs.ts';
+import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from './page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import { Staging, stagingArenaBytes } from './staging.ts';
 import { streamRulesOf } from './stream-rules.ts';

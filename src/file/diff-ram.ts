@@ -1,10 +1,10 @@
 /** The RAM of two VMs, block by block: how many pages differ, and where they are. */
 import { loadKernel } from '../kernel/kernel.ts';
+import { isBitSet } from '../vm/bits.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import {
   type BlockPair,
-  isBitSet,
   matchBlocks,
   PagePairs,
   type PairSpan,

@@ -71,10 +71,6 @@ export interface PairWindow {
 
 export type PairSpan = PairGap | PairWindow;
 
-export function isBitSet(bitmap: Uint8Array, i: number): boolean {
-  return (((bitmap[i >> 3] as number) >> (i & 7)) & 1) === 1;
-}
-
 export class PagePairs {
   readonly #kernel: Kernel;
   /** Arena addresses of the windows: one of each content is looked at while the other is read. */

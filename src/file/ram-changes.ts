@@ -3,13 +3,13 @@
  * send it. Pages that were written and have their old content again are not seen, by none of them.
  */
 import { type KernelVariant, loadKernel } from '../kernel/kernel.ts';
+import { isBitSet } from '../vm/bits.ts';
 import { reportedDirtyRate, type SampledPages, samplePagesOf } from '../vm/dirty-rate.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import { PageSet } from './cache-slots.ts';
 import {
   type BlockPair,
-  isBitSet,
   matchBlocks,
   PagePairs,
   type PairWindow,

@@ -4,6 +4,7 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { isBitSet } from '../vm/bits.ts';
 import type { PageBitmap } from '../vm/page-bitmap.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -29,7 +30,8 @@ export interface ReplayedBlock {
 export class Replay {
   readonly #kernel: Kernel;
   readonly #window: number;
-  readonly #bitmap: number;
+  /** Of the window, which pages are zero. */
+  readonly #zeros: Uint8Array;
   readonly #batch: PageBatch;
   /** Of the pages of the window, which are dirty. */
   readonly #wanted = new Uint8Array(batchCapacity);
@@ -38,7 +40,8 @@ export class Replay {
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#window = kernel.allocate(windowBytes);
-    this.#bitmap = kernel.allocate(batchCapacity / 8);
+    const zeros = kernel.allocate(batchCapacity / 8);
+    this.#zeros = kernel.bytes.subarray(zeros, zeros + batchCapacity / 8);
     this.#batch = new PageBatch(kernel, batchCapacity);
   }
 
@@ -115,14 +118,13 @@ export class Replay {
 
   /** Gathers the pages of the window: `count` from `first` on, or those of them that are wanted. */
   #gatherWindow(ram: RamReader, counts: ReplayedBlock, first: number, count: number, isChosen: boolean): void {
-    const { bytes } = this.#kernel;
     const { pageSize } = counts.block;
     const batch = this.#batch;
     batch.clear();
-    this.#kernel.zeroScan(this.#window, pageSize, count, this.#bitmap);
+    this.#kernel.zeroScan(this.#window, pageSize, count, this.#zeros.byteOffset);
     for (let i = 0; i < count; i++) {
       if (isChosen && this.#wanted[i] === 0) continue;
-      if ((((bytes[this.#bitmap + (i >> 3)] as number) >> (i & 7)) & 1) === 1) {
+      if (isBitSet(this.#zeros, i)) {
         this.#pushZero(ram, counts, first + i);
         continue;
       }

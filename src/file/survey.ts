@@ -3,6 +3,7 @@
  * starts from.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { isBitSet } from '../vm/bits.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../vm/flow.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -205,7 +206,7 @@ export class Survey {
     data.bytes += pages * block.pageSize;
     if (!this.#keepBitmaps || pages === 0) return;
     for (let i = 0; i < bits.length * 8; i++) {
-      if (((bits[i >> 3] as number) >> (i & 7)) & 1) survey.states.set(firstPage + i, PageKind.data);
+      if (isBitSet(bits, i)) survey.states.set(firstPage + i, PageKind.data);
     }
   }
 

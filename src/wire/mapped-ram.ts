@@ -10,6 +10,7 @@
  * 1 = the page is at pages offset + i * page size; 0 = the page is zero, and whatever stands there is stale.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { isBitSet } from '../vm/bits.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, has, need, takeSize, takeU32, type Want } from './byte-window.ts';
@@ -107,7 +108,7 @@ export function* decodeBitmap(
 
 function requireClearPadding(window: ByteWindow, block: RamBlock, bits: Uint8Array, pages: number): void {
   for (let i = pages; i < bits.length * 8; i++) {
-    if (((bits[i >> 3] as number) >> (i & 7)) & 1) {
+    if (isBitSet(bits, i)) {
       const message = `expected no bits from page ${pageCount(block)} on`;
       const place = { ...window.place(window.offset + (i >> 3)), section: 'ram', block: block.idstr };
       throw new MigrationError('bad-bitmap', message, place);
@@ -133,7 +134,7 @@ export function* decodeMappedPages(
 ): Generator<Want | (FlowItem & { kind: 'pages' }), void> {
   const pages = pageCount(block);
   const { pageSize } = block;
-  const isSet = (page: number) => (((bits[page >>> 3] as number) >> (page & 7)) & 1) === 1;
+  const isSet = (page: number) => isBitSet(bits, page);
   const flush = { kind: 'pages', block, batch } as const;
   batch.clear();
   let page = 0;

@@ -3,6 +3,7 @@
  * channels leaves none out, so that a number which no channel has is of a channel that is missing. Before, numbers were
  * left out and came again: such packets, and a count that device states may have a part in, say nothing.
  */
+import { isBitSet } from '../vm/bits.ts';
 
 /** Numbers that are kept: 1 MiB of bits, packets with 4 TiB of pages. */
 const mostNumbers = 1 << 23;
@@ -49,7 +50,7 @@ export class PacketNumbers {
   lost(): LostPackets | undefined {
     if (!this.#isTelling || this.#count === this.#end) return undefined;
     let first = 0;
-    while ((((this.#seen[first >> 3] as number) >> (first & 7)) & 1) === 1) first++;
+    while (isBitSet(this.#seen, first)) first++;
     return { first, count: this.#end - this.#count, of: this.#end };
   }
 }

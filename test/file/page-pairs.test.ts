@@ -1,8 +1,9 @@
 /** Two contents side by side, held against the plainest comparison. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type BlockPair, isBitSet, matchBlocks, PagePairs, pagePairsArenaBytes } from '../../src/file/page-pairs.ts';
+import { type BlockPair, matchBlocks, PagePairs, pagePairsArenaBytes } from '../../src/file/page-pairs.ts';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import { isBitSet } from '../../src/vm/bits.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 import { PlainRam } from './plain-ram.ts';
