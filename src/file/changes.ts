@@ -126,7 +126,7 @@ async function write(
 ): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
   const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + stagingArenaBytes(pairWindowPages);
   const kernel = await loadKernel({ arenaBytes: (64 << 10) + room });
-  const staging = new Staging(kernel, pairWindowPages, { source: output.name, coordinate: 'file' });
+  const staging = new Staging(kernel, pairWindowPages);
   const { configuration } = vm;
   const store = new MappedRamStore(output, staging, { configuration });
   if (vm.framing.ramId !== undefined) store.startRam({ id: vm.framing.ramId });

@@ -99,11 +99,11 @@ export class MigrationFile {
     this.parts = listParts(options);
     this.#codecs = options.codecs ?? new PortableCodecs();
     this.#channelBuffers = allocateChannels(kernel, this.parts.channels.length);
-    this.#unpacker = new PageUnpacker(kernel, this.#codecs, originOf(source));
+    this.#unpacker = new PageUnpacker(kernel, this.#codecs);
     this.#buffers = allocateWindow(kernel);
     if (needsSide(this.parts)) this.#sideBuffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity, originOf(source));
+    this.staging = new Staging(kernel, batchCapacity);
   }
 
   /** Whether the Flow can be read more than once. */
@@ -233,7 +233,6 @@ export class MigrationFile {
   /** Says which source is being read from now on, where there is more than one stream. */
   *#announce(source: ByteSource): Generator<FlowItem, void> {
     const { resumeOf, preempt } = this.parts;
-    this.staging.origin = originOf(source);
     if (resumeOf.length + preempt.length > 0) yield { kind: 'source', origin: originOf(source) };
   }
 

@@ -220,7 +220,7 @@ export class PageArea {
   }
 
   #error(code: 'bad-delta', batch: PageBatch, record: number, message: string): MigrationError {
-    return new MigrationError(code, message, pagePlace(this.#staging.origin, this.block, batch, record));
+    return new MigrationError(code, message, pagePlace(this.block, batch, record));
   }
 }
 

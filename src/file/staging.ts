@@ -4,7 +4,6 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { PlaceOrigin } from '../wire/migration-error.ts';
 
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
@@ -24,8 +23,6 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
 
 export class Staging {
   readonly kernel: Kernel;
-  /** The source of the pages at hand, for places. */
-  origin: PlaceOrigin;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;
   /** The slots' bytes. */
@@ -39,8 +36,7 @@ export class Staging {
   readonly bitmap: Uint8Array;
   readonly bitmapAddress: number;
 
-  constructor(kernel: Kernel, batchCapacity: number, origin: PlaceOrigin) {
-    this.origin = origin;
+  constructor(kernel: Kernel, batchCapacity: number) {
     this.kernel = kernel;
     this.address = kernel.allocate(slotBytes, slotAlignment);
     this.bytes = kernel.bytes.subarray(this.address, this.address + slotBytes);

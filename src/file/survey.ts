@@ -255,9 +255,8 @@ export class Survey {
 }
 
 /** Where a record of a batch stands. */
-export function pagePlace(origin: PlaceOrigin, block: RamBlock, batch: PageBatch, record: number): Place {
+export function pagePlace(block: RamBlock, batch: PageBatch, record: number): Place {
   return {
-    ...origin,
     ...batch.origin,
     offset: batch.offset[record] as number,
     section: 'ram',

@@ -6,7 +6,7 @@ import { CodecError, type PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { makeFinding, type PlaceOrigin } from '../wire/migration-error.ts';
+import { makeFinding } from '../wire/migration-error.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
 import { pagePlace } from './survey.ts';
 
@@ -22,14 +22,12 @@ export class PageUnpacker {
   readonly #kernel: Kernel;
   readonly #batch: PageBatch;
   readonly #codecs: PageCodecs;
-  readonly #origin: PlaceOrigin;
 
-  constructor(kernel: Kernel, codecs: PageCodecs, origin: PlaceOrigin) {
+  constructor(kernel: Kernel, codecs: PageCodecs) {
     this.room = kernel.allocate(packetRamBytes);
     this.#kernel = kernel;
     this.#batch = new PageBatch(kernel, capacity);
     this.#codecs = codecs;
-    this.#origin = origin;
   }
 
   /** The item's pages, those that were compressed as they are; kinds and sizes stay those of the records. */
@@ -43,7 +41,7 @@ export class PageUnpacker {
     const out = this.#batch;
     const slots = packetRamBytes / pageSize;
     let slot = 0;
-    out.clear();
+    out.begin(batch.origin);
     for (let i = 0; i < batch.count; i++) {
       if (out.count === capacity || slot === slots) {
         yield { kind: 'pages', block, batch: out };
@@ -59,7 +57,7 @@ export class PageUnpacker {
           await this.#codecs.decodePage('zlib', this.#kernel.bytes.subarray(data, data + length), target);
         } catch (error) {
           if (!(error instanceof CodecError)) throw error;
-          const place = pagePlace(this.#origin, block, batch, i);
+          const place = pagePlace(block, batch, i);
           yield { kind: 'finding', finding: makeFinding('bad-compressed-data', error.message, place) };
           continue;
         }

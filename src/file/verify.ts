@@ -190,12 +190,12 @@ class Checks {
     const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
     const message = 'pages sent in full although they are zero';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
-    const last = pagePlace(this.survey.origin, block, batch, zeroPages.lastIndexOf(1));
+    const last = pagePlace(block, batch, zeroPages.lastIndexOf(1));
     this.survey.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
-    return makeFinding(code, message, pagePlace(this.survey.origin, block, batch, record));
+    return makeFinding(code, message, pagePlace(block, batch, record));
   }
 
   /** All iterables end together: no START or PART comes after an END, but in postcopy. */

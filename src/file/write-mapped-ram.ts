@@ -50,7 +50,7 @@ export async function writeMappedRam(
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
   requireVm(vm);
   const kernel = await loadKernel({ arenaBytes: (64 << 10) + replayArenaBytes + stagingArenaBytes(batchPages) });
-  const staging = new Staging(kernel, batchPages, { source: file.name, coordinate: 'file' });
+  const staging = new Staging(kernel, batchPages);
   const store = new MappedRamStore(file, staging, { offset, configuration });
   if (framing?.ramId !== undefined) store.startRam({ id: framing.ramId });
   const replay = new Replay(kernel);

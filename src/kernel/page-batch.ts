@@ -22,25 +22,25 @@ export const PageKind = {
 } as const;
 export type PageKind = (typeof PageKind)[keyof typeof PageKind];
 
-/** What the offsets of a batch's records count. */
+/** Where the records of a batch come from, and what their offsets count: the part that all their places have in common. */
 export interface BatchOrigin {
-  /** Name of the source, where it is not that of the main stream. */
-  readonly source?: string;
-  /** Number of the multifd channel. */
+  /** Name of the source. */
+  readonly source: string;
+  /** Number of the multifd channel that the source is. */
   readonly channel?: number;
-  /** `decompressed`: bytes of what came out of the channel's decompressor. Default: bytes of the source. */
-  readonly coordinate?: 'decompressed';
+  /** As in `Place` (`vm/migration-error.ts`). `decompressed`: bytes of what came out of a decompressor. */
+  readonly coordinate: 'file' | 'decompressed' | 'vm-state';
 }
 
-const mainStream: BatchOrigin = {};
+const memory: BatchOrigin = { source: 'memory', coordinate: 'file' };
 
 export class PageBatch {
   /** Records there is room for. */
   readonly capacity: number;
   /** Records there are: only the first `count` entries of the tables mean anything. */
   count = 0;
-  /** Where all of them come from; the main stream unless told. */
-  origin: BatchOrigin = mainStream;
+  /** Where all of them come from. Default: memory. */
+  origin: BatchOrigin = memory;
   /** `PageKind` of each record. */
   readonly kind: Uint8Array<ArrayBuffer>;
   /** Index of the page within its RAM block. */
@@ -80,9 +80,14 @@ export class PageBatch {
     this.count = end - first;
   }
 
-  /** Forgets all records; the tables keep their bytes. */
+  /** Forgets all records; the tables keep their bytes, and the origin stays. */
   clear(): void {
     this.count = 0;
-    this.origin = mainStream;
+  }
+
+  /** Forgets all records. Those to come are from `origin`. */
+  begin(origin: BatchOrigin): void {
+    this.count = 0;
+    this.origin = origin;
   }
 }

@@ -8,6 +8,7 @@
  *     bytes   |....consumed....|######unread######|....stale....|
  *                              ^ position         ^ limit
  */
+import type { BatchOrigin } from '../kernel/page-batch.ts';
 import { MigrationError, type Place, type PlaceOrigin } from './migration-error.ts';
 
 /** What a decoder asks of its driver. */
@@ -77,9 +78,14 @@ export class ByteWindow {
     return this.limit - this.position;
   }
 
+  /** What all places in the source have in common. */
+  get origin(): BatchOrigin {
+    const { source, coordinate, channel } = this;
+    return channel === undefined ? { source, coordinate } : { source, coordinate, channel };
+  }
+
   place(offset = this.offset): Place {
-    const place: Place = { source: this.source, offset, coordinate: this.coordinate };
-    if (this.channel !== undefined) place.channel = this.channel;
+    const place: Place = { ...this.origin, offset };
     return this.section === undefined ? place : { ...place, section: this.section };
   }
 }

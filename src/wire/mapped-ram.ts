@@ -136,7 +136,7 @@ export function* decodeMappedPages(
   const { pageSize } = block;
   const isSet = (page: number) => isBitSet(bits, page);
   const flush = { kind: 'pages', block, batch } as const;
-  batch.clear();
+  batch.begin(window.origin);
   let page = 0;
   while (page < pages) {
     if (!isSet(page)) {

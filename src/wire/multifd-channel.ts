@@ -156,12 +156,11 @@ function* decodePages(
   }
   channel.counts.normalPages += normalPages;
   channel.counts.zeroPages += zeroPages;
-  const origin: BatchOrigin = { source: window.source, channel: channel.hello.id };
+  const origin: BatchOrigin = { ...window.origin, channel: channel.hello.id };
   const offsets = window.offset;
   window.position += multifdHeaderLength(ram.pageSize);
 
-  batch.clear();
-  batch.origin = origin;
+  batch.begin(origin);
   const inBlock = pageCount(block);
   for (let i = normalPages; i < normalPages + zeroPages; i++) {
     const page = pages[i] as number;
@@ -173,14 +172,13 @@ function* decodePages(
 
   const length = method === 'none' ? normalPages * ram.pageSize : header.payloadLength;
   const payload: Payload = { block, pages, count: normalPages, length, place };
-  batch.origin = origin;
   if (read === 'bitmaps') yield* passOver(window, payload, batch);
   else if (method === 'none') yield* readPages(window, payload, batch);
   else if (method === 'qatzip') yield* refuse(window, payload, method);
   else {
     if (method === 'zlib' || method === 'zstd') yield* unpackTogether(window, payload, context, method);
     else yield* unpackOneByOne(window, payload, context, method === 'qpl' ? 'deflate-page' : 'zlib-page');
-    batch.origin = { ...origin, coordinate: 'decompressed' };
+    batch.begin({ ...origin, coordinate: 'decompressed' });
     const each = Math.floor(length / normalPages);
     for (let i = 0; i < normalPages; i++) {
       const page = pages[i] as number;
@@ -214,12 +212,10 @@ function* readPages(
   batch: PageBatch,
 ): Generator<Item, void> {
   const { pageSize } = block;
-  const { origin } = batch;
   const inBlock = pageCount(block);
   for (let i = 0; i < count; i++) {
     if (window.available < pageSize) {
       yield* flush(block, batch);
-      batch.origin = origin;
       yield* need(window, pageSize, 'the pages of a multifd packet');
     }
     const page = pages[i] as number;

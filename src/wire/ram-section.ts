@@ -86,7 +86,7 @@ export function* decodePages(
   batch: PageBatch,
   framing: 'section' | 'bare' = 'section',
 ): Generator<Want | FlowItem, void> {
-  batch.clear();
+  batch.begin(window.origin);
   for (;;) {
     const stop = decodePageRecords(window, ram, batch);
     if (batch.count > 0) {

@@ -124,7 +124,7 @@ describe('epochs', () => {
     const at = 64 + 1344 + 1344;
     expect(kinds).toEqual([
       ['sync', 1],
-      ['pages', { source: 'channel 0', channel: 0 }, at],
+      ['pages', { source: 'channel 0', coordinate: 'file', channel: 0 }, at],
       ['sync', 1],
     ]);
   });

@@ -340,7 +340,7 @@ describe('a mapped-ram store', () => {
 
   it('refuses more whole pages at a time than its room was made for', async () => {
     const kernel = await loadKernel({ arenaBytes: stagingArenaBytes(16) + (1 << 20) });
-    const staging = new Staging(kernel, 16, { source: 'test', coordinate: 'file' });
+    const staging = new Staging(kernel, 16);
     const store = new MappedRamStore(new MemoryFile(), staging);
     const block = await store.addBlock({ ...plain, usedLength: 4096 * 4096 });
     const batch = new PageBatch(kernel, 1025);

@@ -24,7 +24,7 @@ export class Feeder {
 
   private constructor(kernel: Kernel) {
     this.kernel = kernel;
-    this.staging = new Staging(kernel, capacity, { source: 'test.bin', coordinate: 'file' });
+    this.staging = new Staging(kernel, capacity);
     this.#batch = new PageBatch(kernel, capacity);
     this.#room = kernel.allocate(roomBytes);
   }
@@ -36,7 +36,7 @@ export class Feeder {
   /** A batch of these pages. Payloads lie `gap` bytes apart; 0 puts neighbouring pages side by side. */
   batch(pages: readonly PlainPage[], gap: number): PageBatch {
     const batch = this.#batch;
-    batch.clear();
+    batch.begin({ source: 'test.bin', coordinate: 'file' });
     let at = this.#room;
     this.kernel.bytes.fill(0xcc, at, at + roomBytes);
     for (const { page, kind, payload } of pages) {

@@ -34,7 +34,7 @@ import { loadKernel, MappedRamPages, NodeFile, PageBatch, PageKind, Staging, sta
 const { path, blocks, number } = workerData;
 const kernel = await loadKernel({ arenaBytes: (4 << 20) + stagingArenaBytes(256) });
 const file = new NodeFile(openSync(path, 'r+'), path, 0);
-const written = new MappedRamPages(file, new Staging(kernel, 256, { source: path, coordinate: 'file' }), blocks);
+const written = new MappedRamPages(file, new Staging(kernel, 256), blocks);
 const batch = new PageBatch(kernel, 256);
 const room = kernel.allocate(256 * ${pageSize});
 parentPort.on('message', async (round) => {
@@ -67,7 +67,7 @@ describe('workers', () => {
       const path = join(directory, 'guest.mapped-ram');
       const output = new OutputFile(path);
       const kernel = await loadKernel({ arenaBytes: (64 << 10) + stagingArenaBytes(256) });
-      const store = new MappedRamStore(output.file, new Staging(kernel, 256, { source: path, coordinate: 'file' }));
+      const store = new MappedRamStore(output.file, new Staging(kernel, 256));
       const block = await store.addBlock({ index: 0, idstr: 'ram', usedLength: pages * pageSize, pageSize });
       for (let number = 0; number < workers; number++) {
         const workerData = { path: `/proc/${process.pid}/fd/${output.file.fd}`, blocks: store.blocks, number };

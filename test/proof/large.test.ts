@@ -45,7 +45,7 @@ it('a 64 GiB sparse mapped-ram file is inspected, mapped, verified, searched and
   const kernel = await loadKernel({ arenaBytes: 4 * MiB });
   const batch = new PageBatch(kernel, 1024);
   const output = new NodeFile(openSync(path, 'w+'), path, 0);
-  const store = new MappedRamStore(output, new Staging(kernel, 1024, { source: 'test', coordinate: 'file' }));
+  const store = new MappedRamStore(output, new Staging(kernel, 1024));
   const block = await store.addBlock({ index: 0, idstr: 'pc.ram', usedLength, pageSize });
   const data = kernel.allocate(pageSize);
   kernel.bytes.fill(0x5a, data, data + pageSize);
