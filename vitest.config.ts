@@ -11,7 +11,13 @@ export default defineConfig({
   test: {
     projects: [
       // test/ mirrors src/; everything here runs without QEMU.
-      project('unit', ['test/{kernel,oracle,vm,wire,io,file,demo}/**/*.test.ts'], 120_000, 1, 2),
+      project(
+        'unit',
+        ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,guest,tasks,words,demo,file}/**/*.test.ts'],
+        120_000,
+        1,
+        2,
+      ),
       // The built package and command line, on the fixtures that ship with the repo.
       project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 300_000, 1, 2),
       // The built package and the page in real Chromium.

@@ -67,6 +67,26 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
+export type {
+  DeviceDescription,
+  FieldDescription,
+  StateDescription,
+  VmDescription,
+} from './devices/device-description.ts';
+export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './devices/device-diff.ts';
+export { type DeviceTimer, findTimers, readRunState } from './devices/device-facts.ts';
+export { deviceToJson } from './devices/device-json.ts';
+export {
+  type DeviceState,
+  decodeDevice,
+  isStruct,
+  type StateField,
+  type StateStruct,
+  type StateValue,
+} from './devices/device-state.ts';
+export { findValue } from './devices/find-value.ts';
+export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
+export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
 export type { WrittenChannel } from './file/channel-writer.ts';
 export type { ChannelReport } from './file/channels.ts';
@@ -273,20 +293,8 @@ export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
 export { isBitSet } from './vm/bits.ts';
-export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './vm/device-diff.ts';
-export { type DeviceTimer, findTimers, readRunState } from './vm/device-facts.ts';
-export { deviceToJson } from './vm/device-json.ts';
-export {
-  type DeviceState,
-  decodeDevice,
-  isStruct,
-  type StateField,
-  type StateStruct,
-  type StateValue,
-} from './vm/device-state.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
 export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
-export { findValue } from './vm/find-value.ts';
 export type * from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export type { PhysicalRange } from './vm/memory-map.ts';
@@ -308,14 +316,6 @@ export {
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
-export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './vm/virtio-device.ts';
-export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './vm/x86-registers.ts';
-export type {
-  DeviceDescription,
-  FieldDescription,
-  StateDescription,
-  VmDescription,
-} from './wire/device-description.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
 export * from './wire/encoders.ts';

@@ -1,5 +1,11 @@
 /** A device's state as a tree: the offset in the file, the name and the value of every field. */
-import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
+import {
+  type DeviceState,
+  isStruct,
+  type StateField,
+  type StateStruct,
+  type StateValue,
+} from '../devices/device-state.ts';
 import { HexDump } from '../words/hex-dump.ts';
 import { describeBytes, describeValue } from '../words/value-words.ts';
 import { formatCount, formatHex, plural, printable } from './format.ts';

@@ -1,12 +1,13 @@
 /** `inspect --devices` and `--device`, and `extract --device`: the state of devices, in words, as a tree, and as JSON. */
+
+import { deviceToJson } from '../devices/device-json.ts';
+import type { DeviceState } from '../devices/device-state.ts';
+import { readVirtioDevice } from '../devices/virtio-device.ts';
+import { readX86Registers } from '../devices/x86-registers.ts';
 import { type ReadDevices, readDevices } from '../file/devices.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
 import { openInPlace } from '../io/node/output-in-place.ts';
-import { deviceToJson } from '../vm/device-json.ts';
-import type { DeviceState } from '../vm/device-state.ts';
-import { readVirtioDevice } from '../vm/virtio-device.ts';
-import { readX86Registers } from '../vm/x86-registers.ts';
 import { formatPlace, MigrationError } from '../wire/migration-error.ts';
 import { describeDevice } from '../words/device-words.ts';
 import { drawDevice } from './device-tree.ts';

@@ -1,6 +1,13 @@
 /** Devices' states as nodes of a tree. Only what is asked for is decoded. */
+
+import {
+  type DeviceState,
+  isStruct,
+  type StateField,
+  type StateStruct,
+  type StateValue,
+} from '../devices/device-state.ts';
 import { takeTurn } from '../io/turns.ts';
-import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
 import { describeDevice } from '../words/device-words.ts';
 import { plural, printable } from '../words/format.ts';
 import { hexBytes } from '../words/hex-dump.ts';

@@ -1,4 +1,6 @@
 /** Who answers the page: files by their numbers, and what is done with them. */
+
+import { deviceToJson } from '../devices/device-json.ts';
 import { diffVms } from '../file/diff.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts';
 import { Searcher } from '../file/search.ts';
@@ -6,7 +8,6 @@ import { StreamIndex } from '../file/stream-index.ts';
 import { verify } from '../file/verify.ts';
 import { MemoryScratch, type ScratchPlace } from '../io/scratch.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import { deviceToJson } from '../vm/device-json.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import { type CallContext, Meter, SharedWork } from './calls.ts';
 import { Outputs } from './outputs.ts';

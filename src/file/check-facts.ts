@@ -2,11 +2,12 @@
  * What a file says that a loader could refuse: machine, blocks, sections, commands, and the device state as described.
  * The same facts, of a file that the target saved, say what the target has.
  */
+
+import type { DeviceDescription, VmDescription } from '../devices/device-description.ts';
+import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import { originOf } from '../io/byte-source.ts';
 import { PageKind } from '../kernel/page-batch.ts';
-import { type DeviceState, decodeDevice } from '../vm/device-state.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../vm/flow.ts';
-import type { DeviceDescription, VmDescription } from '../wire/device-description.ts';
 import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../wire/migration-error.ts';
 import type { MigrationFile } from './open.ts';
 import { countDeviceBytes } from './settle.ts';

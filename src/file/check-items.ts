@@ -2,8 +2,8 @@
  * Fields as two sides are compared by (docs/check.md, "Fields"): those of a file's description, and those of a dump. Which
  * of them are one and the same, as far as names, types and sizes tell.
  */
-import type { FieldDescription, StateDescription } from '../wire/device-description.ts';
-import { scalars } from '../wire/state-scalars.ts';
+import type { FieldDescription, StateDescription } from '../devices/device-description.ts';
+import { scalars } from '../devices/state-scalars.ts';
 import type { DumpedState } from '../wire/vmstate-dump.ts';
 import type { LayoutItem } from './check-layout.ts';
 

@@ -4,7 +4,7 @@
  * ones are compared that no guest can write whatever the device: ids, class, kinds of BARs, and the list of capabilities
  * with the sizes in them.
  */
-import { isStruct, type StateStruct } from '../vm/device-state.ts';
+import { isStruct, type StateStruct } from '../devices/device-state.ts';
 import type { SectionFacts } from './check-facts.ts';
 import type { CheckEffect, CheckLog } from './check-reason.ts';
 

@@ -2,10 +2,11 @@
  * Device state held against what a target knows of it (docs/check.md, "Fields"): against a dump, or against the same
  * device in a file that the target saved. Of nested states, subsections and fields, as deep as they go.
  */
-import { isStruct, type StateField, type StateStruct, type StateValue } from '../vm/device-state.ts';
-import type { StateDescription } from '../wire/device-description.ts';
+
+import type { StateDescription } from '../devices/device-description.ts';
+import { isStruct, type StateField, type StateStruct, type StateValue } from '../devices/device-state.ts';
+import { scalars } from '../devices/state-scalars.ts';
 import type { Place } from '../wire/migration-error.ts';
-import { scalars } from '../wire/state-scalars.ts';
 import type { DumpedState } from '../wire/vmstate-dump.ts';
 import type { SectionFacts } from './check-facts.ts';
 import {

@@ -1,8 +1,9 @@
 /** The state of all devices of a file, each read by its description. */
-import { type DeviceState, decodeDevice } from '../vm/device-state.ts';
+
+import type { DeviceDescription, VmDescription } from '../devices/device-description.ts';
+import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import type { DeviceDescription, VmDescription } from '../wire/device-description.ts';
 import { type Finding, MigrationError } from '../wire/migration-error.ts';
 import type { MigrationFile } from './open.ts';
 import { countDeviceBytes } from './settle.ts';

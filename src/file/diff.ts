@@ -3,8 +3,8 @@
  * the state of its devices, field by field, and what the machine says of itself. How the one and the other were sent is not.
  */
 
-import { type DeviceDiff, diffDevice } from '../vm/device-diff.ts';
-import type { DeviceState } from '../vm/device-state.ts';
+import { type DeviceDiff, diffDevice } from '../devices/device-diff.ts';
+import type { DeviceState } from '../devices/device-state.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { decodeDevices } from './devices.ts';

@@ -3,10 +3,11 @@
  * The layout needs the devices' state, which comes after the pages, so the file is settled first, in place where that
  * can be (`ram-content.ts`); then the content is handed on in the order of the output, which may be a pipe.
  */
+
+import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../devices/cpu-registers.ts';
+import type { DeviceState } from '../devices/device-state.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { placeIn } from '../io/byte-source.ts';
-import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../vm/cpu-registers.ts';
-import type { DeviceState } from '../vm/device-state.ts';
 import type { PhysicalRange } from '../vm/memory-map.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from '../vm/physical-layout.ts';
 import type { RamBlock } from '../vm/ram-block.ts';

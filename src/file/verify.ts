@@ -4,13 +4,14 @@
  *
  * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
  */
+
+import type { VmDescription } from '../devices/device-description.ts';
+import { decodeDevice } from '../devices/device-state.ts';
 import { originOf } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { decodeDevice } from '../vm/device-state.ts';
 import type { DeviceSection, FlowItem } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
-import type { VmDescription } from '../wire/device-description.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../wire/migration-error.ts';
 import { readDeviceSizes } from '../wire/vm-description.ts';
 import type { CountedFinding } from './finding-log.ts';

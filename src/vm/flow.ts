@@ -5,8 +5,9 @@
  * Items are views: a `pages` batch and a `bitmap` are valid only until the next item is asked for.
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
+
+import type { VmDescription } from '../devices/device-description.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { VmDescription } from '../wire/device-description.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import type { Finding, Place, PlaceOrigin } from '../wire/migration-error.ts';
 import type { RamBlock } from './ram-block.ts';

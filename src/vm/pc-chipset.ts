@@ -5,8 +5,8 @@
  * Read from the bodies themselves, whose beginnings are fixed, so that a stream without a description will do; only the
  * VGA's mode needs one.
  */
-import type { DeviceState } from './device-state.ts';
-import { findValue } from './find-value.ts';
+import type { DeviceState } from '../devices/device-state.ts';
+import { findValue } from '../devices/find-value.ts';
 
 export type Chipset = 'i440fx' | 'q35';
 

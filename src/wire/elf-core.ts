@@ -8,7 +8,7 @@
  *     memory           the ranges, one after the other
  *     "\0.shstrtab\0"
  */
-import { type CpuRegisters, generalNames, isInLongMode, type Segment } from '../vm/cpu-registers.ts';
+import { type CpuRegisters, generalNames, isInLongMode, type Segment } from '../devices/cpu-registers.ts';
 
 /** ELF64 or ELF32. */
 export type ElfClass = 64 | 32;

@@ -3,10 +3,11 @@
  * It names every device section and its fields with their sizes, which is the only exact way to know where a
  * device's state ends. This file finds it and takes from it what framing needs; `device-description.ts` parses the JSON.
  */
+
+import { parseVmDescription, type StateDescription, type VmDescription } from '../devices/device-description.ts';
 import type { Description } from '../vm/flow.ts';
 import { type ByteWindow, takeBytes, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { parseVmDescription, type StateDescription, type VmDescription } from './device-description.ts';
 import { MigrationError } from './migration-error.ts';
 import { SectionType } from './section-type.ts';
 

@@ -1,9 +1,9 @@
 /** What a device's state says, in a few words: for a list of devices. */
-import { findTimers, readRunState } from '../vm/device-facts.ts';
-import { type DeviceState, isStruct, type StateStruct, type StateValue } from '../vm/device-state.ts';
-import { findValue } from '../vm/find-value.ts';
-import { readVirtioDevice, virtioStatusNames } from '../vm/virtio-device.ts';
-import { readX86Registers } from '../vm/x86-registers.ts';
+import { findTimers, readRunState } from '../devices/device-facts.ts';
+import { type DeviceState, isStruct, type StateStruct, type StateValue } from '../devices/device-state.ts';
+import { findValue } from '../devices/find-value.ts';
+import { readVirtioDevice, virtioStatusNames } from '../devices/virtio-device.ts';
+import { readX86Registers } from '../devices/x86-registers.ts';
 import { plural } from './format.ts';
 
 /** Where other CPUs than x86 have their program counter. */

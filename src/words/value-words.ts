@@ -1,5 +1,5 @@
 /** Values of a device's state in words. */
-import type { StateValue } from '../vm/device-state.ts';
+import type { StateValue } from '../devices/device-state.ts';
 import { plural } from './format.ts';
 import { hexBytes } from './hex-dump.ts';
 

@@ -4,10 +4,10 @@ import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, writeF
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { virtioBody } from '../devices/virtio.ts';
 import { fixturePath } from '../fixture-files.ts';
 import { EOF, full, join, none, ramEnd, ramStart, u32, vmdescription } from '../oracle/build.ts';
 import { runCli } from '../run-cli.ts';
-import { virtioBody } from '../vm/virtio.ts';
 
 const pc = fixturePath('pc-plain-10.0.bin');
 

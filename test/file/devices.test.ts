@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import { readRunState } from '../../src/devices/device-facts.ts';
+import { deviceToJson } from '../../src/devices/device-json.ts';
+import { type DeviceState, isStruct, type StateStruct } from '../../src/devices/device-state.ts';
+import { findValue } from '../../src/devices/find-value.ts';
 import { decodeDevices, readDevices } from '../../src/file/devices.ts';
 import { settle } from '../../src/file/settle.ts';
 import { verify } from '../../src/file/verify.ts';
 import { open } from '../../src/index.ts';
-import { readRunState } from '../../src/vm/device-facts.ts';
-import { deviceToJson } from '../../src/vm/device-json.ts';
-import { type DeviceState, isStruct, type StateStruct } from '../../src/vm/device-state.ts';
-import { findValue } from '../../src/vm/find-value.ts';
+import { sectionOf } from '../devices/devices.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import { EOF, full, hex, join, none, ramEnd, ramStart, vmdescription } from '../oracle/build.ts';
-import { sectionOf } from '../vm/devices.ts';
 
 const read = async (bytes: Uint8Array) => {
   const file = await open(bytes);

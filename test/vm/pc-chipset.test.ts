@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { findHostBridge, findShown, findVga, readCmosMemory } from '../../src/vm/pc-chipset.ts';
-import { describedDevice, type Plain, type PlainStruct } from './described-device.ts';
+import { describedDevice, type Plain, type PlainStruct } from '../devices/described-device.ts';
 import { i440fx, pciDevice, q35, rtc, vga } from './pc-devices.ts';
 
 const KiB16 = 0x4000;

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { CpuRegisters, Segment } from '../../src/vm/cpu-registers.ts';
+import type { CpuRegisters, Segment } from '../../src/devices/cpu-registers.ts';
 import {
   chooseElf,
   coreHeaderLength,

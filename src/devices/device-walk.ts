@@ -2,9 +2,9 @@
  * The walk through a device's body by its description (docs/formats/devices.md): where each field, element and
  * subsection begins and ends. It reads no values, but counts, and the bytes that must be what they are.
  */
-import type { FieldDescription, StateDescription } from '../wire/device-description.ts';
-import { describePrivate } from '../wire/private-state.ts';
-import { scalars } from '../wire/state-scalars.ts';
+import type { FieldDescription, StateDescription } from './device-description.ts';
+import { describePrivate } from './private-state.ts';
+import { scalars } from './state-scalars.ts';
 
 /** Elements of one array. */
 const maxElements = 1 << 22;

@@ -1,7 +1,8 @@
 /** Devices made by hand: a body, and the description that QEMU would have given it. */
-import { type DeviceState, decodeDevice } from '../../src/vm/device-state.ts';
+
+import { parseVmDescription } from '../../src/devices/device-description.ts';
+import { type DeviceState, decodeDevice } from '../../src/devices/device-state.ts';
 import type { DeviceSection } from '../../src/vm/flow.ts';
-import { parseVmDescription } from '../../src/wire/device-description.ts';
 
 export const sectionOf = (data: Uint8Array, more: Partial<DeviceSection> = {}): DeviceSection => ({
   ...{ kind: 'full', id: 1, name: 'dev', instanceId: 0, versionId: 1, offset: 100 },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BadCpuState, isInLongMode, readCpuRegisters } from '../../src/vm/cpu-registers.ts';
+import { BadCpuState, isInLongMode, readCpuRegisters } from '../../src/devices/cpu-registers.ts';
 import { describedDevice, type PlainStruct } from './described-device.ts';
 
 const segment = (n: number): PlainStruct => ({

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeDevice, isStruct, type StateStruct, type StateValue } from '../../src/vm/device-state.ts';
+import { decodeDevice, isStruct, type StateStruct, type StateValue } from '../../src/devices/device-state.ts';
 import { counted, hex, join, subsection, u32, u64 } from '../oracle/build.ts';
 import { decodeBy, decodeField, field, sectionOf } from './devices.ts';
 

@@ -1,6 +1,6 @@
 /**
  * The JSON of the VM description, as types (docs/formats/devices.md, "The description"): which fields each device
- * section has, and their sizes. `vm-description.ts` finds it in a stream, `vm/device-state.ts` reads bodies by it.
+ * section has, and their sizes. `vm-description.ts` finds it in a stream, `devices/device-state.ts` reads bodies by it.
  *
  * The elements of a list repeat their keys within one object, so JSON.parse would lose all but the last: this takes
  * every property as it comes (`visit` of jsonc-parser) and builds only what a description can have. That also keeps

@@ -1,9 +1,9 @@
 /** Two states of one device, held against each other. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { diffDevice, type FieldChange } from '../../src/vm/device-diff.ts';
-import { type DeviceState, decodeDevice, type StateStruct } from '../../src/vm/device-state.ts';
-import { findValue } from '../../src/vm/find-value.ts';
+import { diffDevice, type FieldChange } from '../../src/devices/device-diff.ts';
+import { type DeviceState, decodeDevice, type StateStruct } from '../../src/devices/device-state.ts';
+import { findValue } from '../../src/devices/find-value.ts';
 import { hex, join, subsection } from '../oracle/build.ts';
 import { describedDevice, type PlainStruct } from './described-device.ts';
 import { decodeBy, field, sectionOf } from './devices.ts';

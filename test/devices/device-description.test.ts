@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseVmDescription } from '../../src/wire/device-description.ts';
+import { parseVmDescription } from '../../src/devices/device-description.ts';
 
 const parse = (text: string) => parseVmDescription(text)?.description;
 const problemsOf = (value: unknown) => parseVmDescription(JSON.stringify(value))?.problems;

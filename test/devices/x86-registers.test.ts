@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { StateStruct } from '../../src/vm/device-state.ts';
-import { readX86Registers, x86FlagNames } from '../../src/vm/x86-registers.ts';
+import type { StateStruct } from '../../src/devices/device-state.ts';
+import { readX86Registers, x86FlagNames } from '../../src/devices/x86-registers.ts';
 import { join, u32, u64 } from '../oracle/build.ts';
 import { decodeBy, field } from './devices.ts';
 

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeDevice, isStruct } from '../../src/vm/device-state.ts';
-import { findValue } from '../../src/vm/find-value.ts';
-import { readVirtioDevice, virtioStatusNames } from '../../src/vm/virtio-device.ts';
+import { decodeDevice, isStruct } from '../../src/devices/device-state.ts';
+import { findValue } from '../../src/devices/find-value.ts';
+import { readVirtioDevice, virtioStatusNames } from '../../src/devices/virtio-device.ts';
 import { join, subsection, u16, u32, u64 } from '../oracle/build.ts';
 import { sectionOf } from './devices.ts';
 import { type VirtioShape, virtioBody } from './virtio.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { isStruct, type StateStruct } from '../../src/vm/device-state.ts';
-import { findValue } from '../../src/vm/find-value.ts';
+import { isStruct, type StateStruct } from '../../src/devices/device-state.ts';
+import { findValue } from '../../src/devices/find-value.ts';
 import { hex, join, subsection } from '../oracle/build.ts';
 import { decodeBy, field } from './devices.ts';
 

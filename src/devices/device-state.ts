@@ -4,12 +4,13 @@
  * `decodeDevice` walks the body once and makes sure that the description fits it to the last byte; it makes no object
  * of a value. Fields and values come into being when they are asked for, by the same walk.
  */
-import type { DeviceDescription, FieldDescription, StateDescription } from '../wire/device-description.ts';
-import { describeKnown } from '../wire/known-devices.ts';
-import { scalars } from '../wire/state-scalars.ts';
+
+import type { DeviceSection } from '../vm/flow.ts';
 import { bodySize } from '../wire/vm-description.ts';
+import type { DeviceDescription, FieldDescription, StateDescription } from './device-description.ts';
 import { isList, isPlain, Misfit, subsectionHeadLength, Walk } from './device-walk.ts';
-import type { DeviceSection } from './flow.ts';
+import { describeKnown } from './known-devices.ts';
+import { scalars } from './state-scalars.ts';
 
 /** A device's state. Offsets of what is in it count from the body's first byte. */
 export interface DeviceState {
