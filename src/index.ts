@@ -240,8 +240,6 @@ export {
   search,
 } from './file/search.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
-export { Staging, stagingArenaBytes } from './file/staging.ts';
-export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './file/stream-rules.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
@@ -292,12 +290,24 @@ export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
+export { Staging, stagingArenaBytes } from './kernel/page-slots.ts';
+export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './schema/stream-rules.ts';
 export { isBitSet } from './vm/bits.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
 export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
 export type * from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export type { PhysicalRange } from './vm/memory-map.ts';
+export {
+  type Finding,
+  type FindingCode,
+  findingCodes,
+  formatPlace,
+  MigrationError,
+  type Place,
+  type PlaceOrigin,
+  type Severity,
+} from './vm/migration-error.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
 export {
@@ -321,16 +331,6 @@ export type { CoreSegment } from './wire/elf-core.ts';
 export * from './wire/encoders.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
 export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
-export {
-  type Finding,
-  type FindingCode,
-  findingCodes,
-  formatPlace,
-  MigrationError,
-  type Place,
-  type PlaceOrigin,
-  type Severity,
-} from './wire/migration-error.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { MemoryAffinity, MemoryNode } from './wire/srat.ts';

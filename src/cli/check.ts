@@ -6,7 +6,7 @@ import type { CheckEffect, CheckReason } from '../file/check-reason.ts';
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import { peek } from '../io/peeked-source.ts';
 import { open, openSource } from '../node.ts';
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { canBeDump, maxDump, parseVmstateDump } from '../wire/vmstate-dump.ts';
 import { formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';

@@ -8,7 +8,7 @@ import { type ReadDevices, readDevices } from '../file/devices.ts';
 import type { MigrationFile } from '../file/open.ts';
 import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
 import { openInPlace } from '../io/node/output-in-place.ts';
-import { formatPlace, MigrationError } from '../wire/migration-error.ts';
+import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import { describeDevice } from '../words/device-words.ts';
 import { drawDevice } from './device-tree.ts';
 import { formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';

@@ -17,9 +17,9 @@ import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.
 import type { InspectedReturnPath } from '../file/return-path.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
+import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
-import { formatPlace, MigrationError } from '../wire/migration-error.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './containers.ts';
 import { showDevices } from './devices.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';

@@ -4,7 +4,7 @@
  *     0 fine · 1 the input is bad · 2 usage or tool error · 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP
  */
 import { removeUnfinished } from '../io/node/output-file.ts';
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { painter, printable } from './format.ts';
 
 export const ExitCode = { ok: 0, badInput: 1, trouble: 2 } as const;

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { CountedFinding } from '../file/finding-log.ts';
 import { type Verification, verificationOf, verify } from '../file/verify.ts';
-import { MigrationError, type Severity } from '../wire/migration-error.ts';
+import { MigrationError, type Severity } from '../vm/migration-error.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { ExitCode } from './run.ts';

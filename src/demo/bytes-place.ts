@@ -1,5 +1,5 @@
 /** Bytes that can be looked at: of a RAM block's final content, or of the file itself. */
-import type { Place } from '../wire/migration-error.ts';
+import type { Place } from '../vm/migration-error.ts';
 
 export type BytesPlace =
   | {

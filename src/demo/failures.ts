@@ -5,7 +5,7 @@ import { UnclearPartsError } from '../file/sort-parts.ts';
 import { MissingDecompressorError } from '../io/compression.ts';
 import { HttpError } from '../io/http-source.ts';
 import { NoRoomError } from '../io/scratch.ts';
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import type { Failure, FailureKind } from './protocol.ts';
 
 /** What a browser calls the failures that are no faults of this program. */

@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals';
 import type { VmDiff } from '../file/diff.ts';
 import type { Verification } from '../file/verify.ts';
-import type { Place } from '../wire/migration-error.ts';
+import type { Place } from '../vm/migration-error.ts';
 import type { BytesPlace } from './bytes-place.ts';
 import { MapModel } from './map-model.ts';
 import type { FileInput, OpenedFile, Viewer } from './protocol.ts';

@@ -10,7 +10,7 @@ import { BlobSource } from '../io/blob-source.ts';
 import type { ByteSource } from '../io/byte-source.ts';
 import { openHttp } from '../io/http-source.ts';
 import { watchSource } from '../io/watched-source.ts';
-import type { Place } from '../wire/migration-error.ts';
+import type { Place } from '../vm/migration-error.ts';
 import type { FileInput, PartNames } from './protocol.ts';
 
 /** While a file is open for one purpose. */

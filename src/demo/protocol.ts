@@ -10,7 +10,7 @@ import type { InspectedSnapshot, Inspection } from '../file/inspect.ts';
 import type { PartLists } from '../file/parts.ts';
 import type { GuessedPart, PartRole } from '../file/sort-parts.ts';
 import type { Verification } from '../file/verify.ts';
-import type { FindingCode, Place } from '../wire/migration-error.ts';
+import type { FindingCode, Place } from '../vm/migration-error.ts';
 
 /** How far a call has come. Calls that are quick say nothing. */
 export interface Progress {

@@ -1,6 +1,6 @@
 /** What the page is about at the moment: nothing, a file that is being opened, one that could not be, or a machine. */
 import { signal } from '@preact/signals';
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { announce } from './announce.ts';
 import { Machine } from './machine.ts';
 import type { Failure, FileInput, OpenedFile, Viewer, WhatWorks } from './protocol.ts';

@@ -5,6 +5,8 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { type Kernel, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { Staging, stagingArenaBytes } from '../kernel/page-slots.ts';
+import { streamRulesOf } from '../schema/stream-rules.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { ChangesIds } from '../vm/flow.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -20,8 +22,6 @@ import type { MigrationFile } from './open.ts';
 import { OverlayRam } from './overlay-ram.ts';
 import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from './page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
-import { Staging, stagingArenaBytes } from './staging.ts';
-import { streamRulesOf } from './stream-rules.ts';
 import type { Verification } from './verify.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };

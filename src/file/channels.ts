@@ -9,8 +9,8 @@ import { allocateWindow, type WindowBuffers, windowBytes } from '../io/window-re
 import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
+import { MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import type { ByteWindow } from '../wire/byte-window.ts';
-import { MigrationError, makeFinding, type Place } from '../wire/migration-error.ts';
 import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
 import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';

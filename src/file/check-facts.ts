@@ -8,7 +8,7 @@ import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import { originOf } from '../io/byte-source.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../vm/flow.ts';
-import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../wire/migration-error.ts';
+import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
 import type { MigrationFile } from './open.ts';
 import { countDeviceBytes } from './settle.ts';
 

@@ -1,5 +1,5 @@
 /** What `check` finds: reasons why a target refuses a file, or may, and what it needs. */
-import type { Place } from '../wire/migration-error.ts';
+import type { Place } from '../vm/migration-error.ts';
 
 /**
  * `refused`: the target does not load the file. `doubt`: it may refuse, or load something else than was saved.

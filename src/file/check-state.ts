@@ -6,7 +6,7 @@
 import type { StateDescription } from '../devices/device-description.ts';
 import { isStruct, type StateField, type StateStruct, type StateValue } from '../devices/device-state.ts';
 import { scalars } from '../devices/state-scalars.ts';
-import type { Place } from '../wire/migration-error.ts';
+import type { Place } from '../vm/migration-error.ts';
 import type { DumpedState } from '../wire/vmstate-dump.ts';
 import type { SectionFacts } from './check-facts.ts';
 import {

@@ -2,8 +2,9 @@
  * What is not a device's: machine, configuration, RAM blocks, commands and how pages are sent (docs/check.md). Held
  * against what is known of the target, by a dump or by a file that it saved.
  */
+
+import type { Finding, FindingCode } from '../vm/migration-error.ts';
 import { changesCapability } from '../wire/configuration.ts';
-import type { Finding, FindingCode } from '../wire/migration-error.ts';
 import type { BlockFacts, FileFacts } from './check-facts.ts';
 import type { CheckLog } from './check-reason.ts';
 

@@ -2,7 +2,7 @@
  * check: would a target load this file? The target is known by the output of its `-dump-vmstate`, or by a file that it
  * saved. What either does not say is not judged, and that is said.
  */
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import type { VmstateDump } from '../wire/vmstate-dump.ts';
 import { emptyFacts, type FileFacts, readFacts } from './check-facts.ts';
 import { CheckLog, type CheckReason } from './check-reason.ts';

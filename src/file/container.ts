@@ -13,6 +13,7 @@ import {
   portableDecompress,
 } from '../io/compression.ts';
 import { peek } from '../io/peeked-source.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
@@ -21,7 +22,6 @@ import {
   type LibvirtHeader,
   libvirtHeaderLength,
 } from '../wire/libvirt-header.ts';
-import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
 import { type Qcow2Snapshot, qcow2Magic } from '../wire/qcow2.ts';
 import { streamMagic } from '../wire/stream.ts';
 import { openSnapshot, readQcow2, SnapshotError } from './qcow2.ts';

@@ -5,18 +5,18 @@
  * refused.
  */
 import { type ByteSink, type ByteStore, placeIn, readFully } from '../io/byte-source.ts';
+import { type StreamVersion, streamRulesOf } from '../schema/stream-rules.ts';
 import type { Section } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import type { MigrationFile } from './open.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import type { BlockChanges } from './replay-changes.ts';
 import { settle } from './settle.ts';
-import { type StreamVersion, streamRulesOf } from './stream-rules.ts';
 import type { Verification } from './verify.ts';
 import { type WriteMultifdOptions, writeMultifd } from './write-multifd.ts';
 import type { RawSection } from './write-stream.ts';

@@ -1,5 +1,5 @@
 /** Collects findings; like ones (same code, section and block) are squashed into one with a count. */
-import type { RamBlock } from '../vm/ram-block.ts';
+
 import {
   type Finding,
   type FindingCode,
@@ -7,7 +7,8 @@ import {
   type Place,
   type PlaceOrigin,
   type Severity,
-} from '../wire/migration-error.ts';
+} from '../vm/migration-error.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 
 export interface CountedFinding extends Finding {
   /** How many there were. `message` and `place` are those of the first. */

@@ -5,10 +5,10 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { Staging } from '../kernel/page-slots.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { requireRecords } from '../wire/require-vm.ts';
 import { PageArea } from './page-area.ts';
-import { requireRecords } from './require-vm.ts';
-import type { Staging } from './staging.ts';
 
 /** What a run of pages of a block became. Plain data: it can be sent to another thread. */
 export interface WrittenPages {

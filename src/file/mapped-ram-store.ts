@@ -9,6 +9,7 @@
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { Staging } from '../kernel/page-slots.ts';
 import type { ChangesIds, Configuration, Description, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -19,6 +20,7 @@ import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
+import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
@@ -26,8 +28,6 @@ import { encodeDescription } from '../wire/vm-description.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
-import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from './require-vm.ts';
-import type { Staging } from './staging.ts';
 import type { RawSection, WritableDevice } from './write-stream.ts';
 
 /** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */

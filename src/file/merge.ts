@@ -5,11 +5,11 @@
  */
 import { type ByteSink, type ByteStore, placeIn } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { changesCapability } from '../wire/configuration.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
 import { FittedRam } from './fitted-ram.ts';

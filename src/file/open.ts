@@ -13,8 +13,9 @@ import { PortableCodecs } from '../io/portable-codecs.ts';
 import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/window-reader.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
+import { Staging } from '../kernel/page-slots.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
@@ -22,7 +23,6 @@ import type { DeviceSizes } from '../wire/vm-description.ts';
 import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
 import { type Container, type ContainerOptions, type Located, locateStream } from './container.ts';
 import { listParts, type PartLists, type Parts } from './parts.ts';
-import { Staging } from './staging.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 

@@ -9,11 +9,11 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { hasWholePage, type Staging } from '../kernel/page-slots.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import { readPages } from './read-pages.ts';
-import { hasWholePage, type Staging } from './staging.ts';
 import { pagePlace } from './survey.ts';
 
 export interface PageAreaOptions {

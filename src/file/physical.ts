@@ -9,6 +9,7 @@ import type { DeviceState } from '../devices/device-state.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { placeIn } from '../io/byte-source.ts';
 import type { PhysicalRange } from '../vm/memory-map.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from '../vm/physical-layout.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -20,7 +21,6 @@ import {
   encodeNotes,
   sectionNames,
 } from '../wire/elf-core.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from '../wire/srat.ts';
 import { decodeDevices } from './devices.ts';
 import type { MigrationFile } from './open.ts';

@@ -3,7 +3,7 @@ import type { BlockCache } from '../io/block-cache.ts';
 import { type ByteSource, placeIn } from '../io/byte-source.ts';
 import { inflateRaw, unzstd } from '../io/compression.ts';
 import { Qcow2Source, type Unpack } from '../io/qcow2-source.ts';
-import { type Finding, MigrationError, makeFinding } from '../wire/migration-error.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import {
   decodeQcow2Header,
   decodeSnapshot,

@@ -5,10 +5,10 @@
 import { originOf, placeIn } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection, Section } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import { lostPagesFinding } from './finding-log.ts';
 import type { FlowOptions, MigrationFile } from './open.ts';
 

@@ -1,7 +1,7 @@
 /** The end of a source: the description that can be found there before anything else, and what follows the stream. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import type { WindowReader } from '../io/window-reader.ts';
-import { type Finding, makeFinding } from '../wire/migration-error.ts';
+import { type Finding, makeFinding } from '../vm/migration-error.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
 
 /** How far from the end the description is looked for: first the common case, then the largest. */

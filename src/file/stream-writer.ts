@@ -16,11 +16,11 @@ import { encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-record-encoder.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
+import { requireBlocks } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
-import { requireBlocks } from './require-vm.ts';
 
 /** Bytes that leave at once. */
 const roomBytes = 1 << 20;

@@ -5,10 +5,10 @@
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../vm/flow.ts';
+import type { Place, PlaceOrigin } from '../vm/migration-error.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
-import type { Place, PlaceOrigin } from '../wire/migration-error.ts';
 import { FindingLog, lostPagesFinding } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */

@@ -6,7 +6,7 @@ import { CodecError, type PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { makeFinding } from '../wire/migration-error.ts';
+import { makeFinding } from '../vm/migration-error.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
 import { pagePlace } from './survey.ts';
 

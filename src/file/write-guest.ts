@@ -8,13 +8,13 @@
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { StreamRules } from '../schema/stream-rules.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
+import { requireBlocks, requireVm } from '../wire/require-vm.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
-import { requireBlocks, requireVm } from './require-vm.ts';
-import type { StreamRules } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import { defaultRules, endStream, startStream } from './write-stream.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';

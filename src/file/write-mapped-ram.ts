@@ -5,11 +5,11 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import { Staging, stagingArenaBytes } from '../kernel/page-slots.ts';
+import { streamRulesOf } from '../schema/stream-rules.ts';
+import { requireVm } from '../wire/require-vm.ts';
 import { MappedRamStore } from './mapped-ram-store.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
-import { requireVm } from './require-vm.ts';
-import { Staging, stagingArenaBytes } from './staging.ts';
-import { streamRulesOf } from './stream-rules.ts';
 import type { RawSection, WritableVm } from './write-stream.ts';
 
 export interface WriteMappedRamOptions {

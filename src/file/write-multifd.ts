@@ -7,9 +7,9 @@ import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import { requireVm } from '../wire/require-vm.ts';
 import type { WrittenChannel } from './channel-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
-import { requireVm } from './require-vm.ts';
 import { StreamWriter } from './stream-writer.ts';
 import {
   arenaBytesFor,

@@ -6,15 +6,15 @@
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
+import { type StreamRules, streamRulesOf } from '../schema/stream-rules.ts';
 import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
+import { requireDevices, requireVm } from '../wire/require-vm.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
-import { requireDevices, requireVm } from './require-vm.ts';
-import { type StreamRules, streamRulesOf } from './stream-rules.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';

@@ -3,7 +3,7 @@
  * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
  */
 
-import { MigrationError, type Place, type PlaceOrigin } from '../wire/migration-error.ts';
+import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
 
 /** Bytes that can be read. */
 export interface ByteSource {

@@ -3,8 +3,8 @@
  * through a decompressor that lives as long as the channel.
  */
 import type { Kernel } from '../kernel/kernel.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import type { UnpackWant, Want } from '../wire/byte-window.ts';
-import { MigrationError } from '../wire/migration-error.ts';
 import type { ByteSource } from './byte-source.ts';
 import { CodecError, type PageCodecs, type PageDecoder } from './page-codec.ts';
 import { isWant, type WindowBuffers, WindowReader } from './window-reader.ts';

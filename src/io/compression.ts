@@ -3,7 +3,7 @@
  * decompressor. Decompressors are given by the platform ({@link Decompress}); `portableDecompress` is what there is
  * everywhere. Memory stays bounded whatever comes out, since it is handed on as it comes.
  */
-import { MigrationError } from '../wire/migration-error.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteSource, placeIn } from './byte-source.ts';
 import { StreamSource } from './stream-source.ts';
 import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';

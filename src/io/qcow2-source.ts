@@ -2,7 +2,7 @@
  * The VM state of a qcow2 snapshot as a source of its own: byte 0 is the state's first (docs/formats/qcow2.md). Random
  * access; zero, compressed and extended (subcluster) entries are read, clusters that follow each other in one go.
  */
-import { MigrationError, type Place } from '../wire/migration-error.ts';
+import { MigrationError, type Place } from '../vm/migration-error.ts';
 import {
   type ClusterPlace,
   decodeL1Entry,

@@ -9,7 +9,7 @@
 import type { VmDescription } from '../devices/device-description.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
-import type { Finding, Place, PlaceOrigin } from '../wire/migration-error.ts';
+import type { Finding, Place, PlaceOrigin } from './migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
 /** What the source machine said about itself. Facts: docs/formats/stream.md, "Configuration". */

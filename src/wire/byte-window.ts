@@ -9,7 +9,7 @@
  *                              ^ position         ^ limit
  */
 import type { BatchOrigin } from '../kernel/page-batch.ts';
-import { MigrationError, type Place, type PlaceOrigin } from './migration-error.ts';
+import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
 
 /** What a decoder asks of its driver. */
 export type Want =

@@ -2,9 +2,9 @@
  * Commands (docs/formats/stream.md, "Commands"): u8 0x08 | be16 code | be16 length | payload.
  */
 import type { Command } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, takeBytes, takeU16, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 
 export const CommandCode = {
   openReturnPath: 1,

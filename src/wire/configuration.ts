@@ -9,9 +9,9 @@
  *     configuration/vmferry-changes    two ids of 8 bytes; not QEMU's (docs/formats/incremental.md)
  */
 import type { ChangesIds, Configuration } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, has, latin1, need, takeBytes, takeString, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 import { SectionType } from './section-type.ts';
 
 const subsectionByte = 0x05;

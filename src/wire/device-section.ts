@@ -4,9 +4,9 @@
  * followed by something that can be an item; without footers, the first thing that can be an item: a guess.
  */
 import type { Boundary } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, concat, has, type Want } from './byte-window.ts';
 import { canBeCommand } from './command.ts';
-import { MigrationError } from './migration-error.ts';
 import {
   canBeHead,
   canBeItem,

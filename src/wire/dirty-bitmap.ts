@@ -12,8 +12,8 @@
  * the disk; bits are counted here, not kept.
  */
 import type { FlowItem } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, need, takeString, takeU8, takeU32, takeU64, type Want } from './byte-window.ts';
-import { MigrationError } from './migration-error.ts';
 
 /** A dirty bitmap of a disk, as far as it has come. */
 export interface DirtyBitmap {

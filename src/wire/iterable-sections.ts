@@ -2,8 +2,9 @@
  * The bodies of iterable sections other than `ram` and `dirty-bitmap` (docs/formats/stream.md, "Other iterable
  * sections"): each says where it ends, so they are passed over exactly. Their content is not decoded here.
  */
+
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, need, skip, takeU8, takeU16, takeU32, takeU64, type Want } from './byte-window.ts';
-import { MigrationError } from './migration-error.ts';
 import type { SectionHead } from './section.ts';
 
 type BodyDecoder = (window: ByteWindow, section: SectionHead) => Generator<Want, void>;

@@ -12,10 +12,10 @@
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { FlowItem } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, has, need, takeSize, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 
 export const mappedHeaderLength = 28;
 /** Where QEMU aligns page areas, in bytes. */

@@ -9,9 +9,9 @@
 import type { BatchOrigin, PageBatch } from '../kernel/page-batch.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
+import { MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, has, need, skip, type UnpackFormat, type UnpackWant, type Want } from './byte-window.ts';
-import { MigrationError, makeFinding, type Place } from './migration-error.ts';
 import {
   badPacket,
   devicePacketLength,

@@ -16,9 +16,10 @@
  *
  * The payload and the order of packets are the business of multifd-channel.ts.
  */
+
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, latin1, need, type Want } from './byte-window.ts';
 import { type ByteWriter, requireName } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 
 export const multifdMagic = 0x11223344;
 export const multifdVersion = 1;

@@ -13,9 +13,9 @@
  * the window's bytes, without copying them, and without awaiting.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { type Finding, type FindingCode, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, latin1 } from './byte-window.ts';
-import { type Finding, type FindingCode, MigrationError, makeFinding } from './migration-error.ts';
 
 export const RamFlag = {
   full: 0x001,

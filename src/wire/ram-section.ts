@@ -8,11 +8,11 @@
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem, PageSizeFrom } from '../vm/flow.ts';
+import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { type MappedPlace, maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, concat, has, need, takeSize, takeString, takeU64, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { atMappedHeader, decodeBitmap, decodeMappedHeader, decodeMappedPages, mappedAlignment } from './mapped-ram.ts';
-import { MigrationError, makeFinding } from './migration-error.ts';
 import { detectPageSize } from './page-size.ts';
 import { decodePageRecords, RamFlag, type RamState, recordError, Stop } from './ram-record.ts';
 import type { SectionHead } from './section.ts';

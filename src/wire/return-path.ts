@@ -14,10 +14,11 @@
  * The bits of RECV_BITMAP say which pages have been received, LSB first, in whole 64-bit words. They are counted here,
  * not kept.
  */
+
+import { MigrationError } from '../vm/migration-error.ts';
 import { maxRamBytes } from '../vm/ram-block.ts';
 import { type ByteWindow, has, need, takeString, takeU16, takeU32, takeU64, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 
 export const ReturnType = {
   shut: 1,

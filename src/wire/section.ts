@@ -6,10 +6,10 @@
  * Bodies have no length, so this file also says what can follow one: the search for a body's end relies on it.
  */
 import type { Section, SectionKind } from '../vm/flow.ts';
+import { MigrationError, type Place } from '../vm/migration-error.ts';
 import { type ByteWindow, has, need, takeString, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { maxCommand } from './command.ts';
-import { MigrationError, type Place } from './migration-error.ts';
 import { SectionType } from './section-type.ts';
 import { canBeDescription } from './vm-description.ts';
 

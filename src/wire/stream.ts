@@ -5,6 +5,7 @@
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
+import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { type ByteWindow, has, need, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
@@ -12,7 +13,6 @@ import { changesCapability, decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
 import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
 import { iterableBodies } from './iterable-sections.ts';
-import { MigrationError, makeFinding } from './migration-error.ts';
 import { multifdMagic, multifdVersion } from './multifd-packet.ts';
 import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
 import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';

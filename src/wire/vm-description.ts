@@ -6,9 +6,9 @@
 
 import { parseVmDescription, type StateDescription, type VmDescription } from '../devices/device-description.ts';
 import type { Description } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, takeBytes, takeU32, type Want } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { MigrationError } from './migration-error.ts';
 import { SectionType } from './section-type.ts';
 
 /** The largest description accepted, in bytes. QEMU's are from 0.5 kB to 100 kB. */

@@ -3,7 +3,7 @@
  * the binary has, the state that it saves and loads. It says of each field since which version of the state it is there
  * and whether a condition goes with it, which a stream does not say; and nothing of which devices a guest has.
  */
-import { MigrationError, type PlaceOrigin } from './migration-error.ts';
+import { MigrationError, type PlaceOrigin } from '../vm/migration-error.ts';
 
 /** What a binary can load. */
 export interface VmstateDump {

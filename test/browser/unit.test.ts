@@ -19,7 +19,7 @@ const leftOut = [
   'test/kernel/table.test.ts',
   'test/kernel/xbzrle-encode.test.ts',
   'test/wire/libvirt-header.test.ts',
-  'test/wire/migration-error.test.ts',
+  'test/vm/migration-error.test.ts',
 ];
 
 describe.skipIf(executablePath === undefined)('in Chromium', () => {

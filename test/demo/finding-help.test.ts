@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { helpFor, plainText } from '../../src/demo/finding-help.ts';
-import { findingCodes } from '../../src/wire/migration-error.ts';
+import { findingCodes } from '../../src/vm/migration-error.ts';
 
 describe('the help for findings', () => {
   it.each(Object.keys(findingCodes))('has a meaning, a cause and a remedy for %s', (code) => {

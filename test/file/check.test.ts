@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Check, check, checkOf, readTarget } from '../../src/file/check.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { parseVmstateDump } from '../../src/wire/vmstate-dump.ts';
 import { command, compressedPage, EOS, FLUSH, filled, join, part, start, u32, u64 } from '../oracle/build.ts';
 import { kindsOfSource, opened } from './opened.ts';

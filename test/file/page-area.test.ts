@@ -4,8 +4,8 @@ import { PageArea } from '../../src/file/page-area.ts';
 import type { ByteStore } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
 import { BlockModel, Feeder, passes } from './pages.ts';
 import { RecordingFile } from './recording-file.ts';
 

@@ -1,8 +1,8 @@
 /** Batches of pages made by hand, and a plain model of what they leave behind. */
 import * as fc from 'fast-check';
-import { Staging } from '../../src/file/staging.ts';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
+import { Staging } from '../../src/kernel/page-slots.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import { xbzrleDecode, xbzrleEncode } from '../kernel/oracle.ts';
 

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import {
   has,
   need,
@@ -13,7 +14,6 @@ import {
   takeU64,
 } from '../../src/wire/byte-window.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
 import { run } from './decoding.ts';
 
 describe('a byte window', () => {

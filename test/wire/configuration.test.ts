@@ -1,9 +1,9 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Configuration } from '../../src/vm/flow.ts';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { decodeConfiguration, encodeConfiguration } from '../../src/wire/configuration.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
 import { counted, hex, join, subsection, u32 } from '../oracle/build.ts';
 import { run } from './decoding.ts';
 

@@ -8,8 +8,8 @@ import { expect } from 'vitest';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { FlowItem } from '../../src/vm/flow.ts';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { ByteWindow, maxWant, type Want } from '../../src/wire/byte-window.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
 import { decodeStream, type StreamOptions } from '../../src/wire/stream.ts';
 
 /** A page record, taken out of its batch. */

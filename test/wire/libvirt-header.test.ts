@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Place } from '../../src/vm/migration-error.ts';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
@@ -9,7 +10,6 @@ import {
   libvirtFormats,
   libvirtHeaderLength,
 } from '../../src/wire/libvirt-header.ts';
-import type { Place } from '../../src/wire/migration-error.ts';
 import { loadContainerFixture } from '../container-fixtures.ts';
 
 const place: Place = { source: 'guest.save', offset: 1000, coordinate: 'file' };

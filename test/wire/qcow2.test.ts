@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Place } from '../../src/wire/migration-error.ts';
+import type { Place } from '../../src/vm/migration-error.ts';
 import {
   decodeL1Entry,
   decodeL2Entry,

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
-import { MigrationError } from '../../src/wire/migration-error.ts';
 import { decodeReturnPath, encodeReturnMessage, type ReturnMessage, ReturnType } from '../../src/wire/return-path.ts';
 import { hex, join, u16, u32, u64 } from '../oracle/build.ts';
 import { run } from './decoding.ts';

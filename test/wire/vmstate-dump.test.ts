@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MigrationError } from '../../src/wire/migration-error.ts';
+import { MigrationError } from '../../src/vm/migration-error.ts';
 import { canBeDump, maxDump, parseVmstateDump } from '../../src/wire/vmstate-dump.ts';
 import { dumpText } from '../file/saved-files.ts';
 

@@ -1,6 +1,6 @@
 /** What `vmferry verify` says of the file, with places that can be jumped to. */
 import type { CountedFinding } from '../../file/finding-log.ts';
-import type { Place } from '../../wire/migration-error.ts';
+import type { Place } from '../../vm/migration-error.ts';
 import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { Help } from './failure-note.tsx';

@@ -1,7 +1,7 @@
 /** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
 import type { InspectedContainer } from '../../file/inspect.ts';
 import type { InspectedReturnPath } from '../../file/return-path.ts';
-import type { Finding } from '../../wire/migration-error.ts';
+import type { Finding } from '../../vm/migration-error.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { layerClasses, swatch } from '../map-colours.ts';
 import type { BlockView, OpenedFile } from '../protocol.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type StreamVersion, streamRulesOf } from '../../src/file/stream-rules.ts';
+import { type StreamVersion, streamRulesOf } from '../../src/schema/stream-rules.ts';
 
 const short = (machine: string | undefined, version?: StreamVersion) => {
   const { switchoverStart, multifdMarks, zeroPages, roomInSync } = streamRulesOf(machine, version);

@@ -6,8 +6,8 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration } from '../vm/flow.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
-import { requireName } from '../wire/byte-writer.ts';
-import { canBePageSize, pageSizeOfMachine } from '../wire/page-size.ts';
+import { requireName } from './byte-writer.ts';
+import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
 
 /** @throws RangeError for a VM that could be written, but not be read again. Its devices may come later. */
 export function requireVm({ ram, configuration, framing, devices = [] }: WritableVm): void {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { findingCodes, formatPlace, MigrationError, makeFinding, type Place } from '../../src/wire/migration-error.ts';
+import { findingCodes, formatPlace, MigrationError, makeFinding, type Place } from '../../src/vm/migration-error.ts';
 
 const place: Place = { source: 'guest.bin', offset: 500, coordinate: 'file' };
 

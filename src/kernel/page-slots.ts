@@ -2,8 +2,8 @@
  * The room in the arena that stores work in: page slots in which runs are gathered and deltas decoded before they are
  * written, and the tables that batched kernel calls take. One per kernel, shared by all stores on it.
  */
-import type { Kernel } from '../kernel/kernel.ts';
-import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { Kernel } from './kernel.ts';
+import { type PageBatch, PageKind } from './page-batch.ts';
 
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
