@@ -4,14 +4,14 @@
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
 
-import { splitUrl } from './file/location.ts';
-import { type MigrationFile, type OpenOptions, openFile } from './file/open.ts';
-import { mapParts } from './file/parts.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
 import { MemoryFile } from './io/memory-file.ts';
 import { StreamSource } from './io/stream-source.ts';
+import { splitUrl } from './read/location.ts';
+import { type MigrationFile, type OpenOptions, openFile } from './read/open.ts';
+import { mapParts } from './read/parts.ts';
 
 /** What {@link open} takes, apart from a {@link ByteSource} of your own. */
 export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSource | HttpUrl;
@@ -89,7 +89,6 @@ export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusName
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
 export type { WrittenChannel } from './file/channel-writer.ts';
-export type { ChannelReport } from './file/channels.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
 export { CopyError } from './file/check-copy.ts';
 export {
@@ -101,7 +100,6 @@ export {
 } from './file/check-facts.ts';
 export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
 export { type CompressionFigure, type CompressionWish, usualLevels } from './file/compression-sample.ts';
-export type { Container, ContainerOptions } from './file/container.ts';
 export type { ConvergenceVerdict, ModeEstimate, Target } from './file/convergence.ts';
 export {
   Conversion,
@@ -143,7 +141,6 @@ export {
 } from './file/estimate.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
-export { type CountedFinding, FindingLog } from './file/finding-log.ts';
 export { encodeFlow, FlowWriter, type FlowWriterOptions } from './file/flow-writer.ts';
 export {
   type InspectedBlock,
@@ -169,7 +166,6 @@ export {
   type MultifdWriterOptions,
   multifdArenaBytes,
 } from './file/multifd-writer.ts';
-export { type FlowOptions, MigrationFile, type OpenOptions } from './file/open.ts';
 export { OverlayRam } from './file/overlay-ram.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
 export {
@@ -184,7 +180,6 @@ export {
 } from './file/page-pairs.ts';
 export { PagePasses } from './file/page-passes.ts';
 export type { PageRange } from './file/page-ranges.ts';
-export type { PartLists, Parts } from './file/parts.ts';
 export {
   type BytePattern,
   hexPattern,
@@ -204,7 +199,6 @@ export {
   type PhysicalOutput,
   storeOutput,
 } from './file/physical.ts';
-export { type Qcow2Image, SnapshotError } from './file/qcow2.ts';
 export {
   type ChangeCounts,
   measureChanges,
@@ -291,6 +285,15 @@ export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
 export { Staging, stagingArenaBytes } from './kernel/page-slots.ts';
+export type { ChannelReport } from './read/channels.ts';
+export type { Container, ContainerOptions } from './read/container/container.ts';
+export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './read/container/libvirt-header.ts';
+export { type Domain, encodeLibvirtHead, findDomain } from './read/container/libvirt-header.ts';
+export type { Qcow2Header, Qcow2Snapshot } from './read/container/qcow2-header.ts';
+export { type Qcow2Image, SnapshotError } from './read/container/qcow2-snapshots.ts';
+export { type CountedFinding, FindingLog } from './read/finding-log.ts';
+export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
+export type { PartLists, Parts } from './read/parts.ts';
 export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './schema/stream-rules.ts';
 export { isBitSet } from './vm/bits.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
@@ -329,9 +332,6 @@ export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
 export type { CoreSegment } from './wire/elf-core.ts';
 export * from './wire/encoders.ts';
-export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './wire/libvirt-header.ts';
-export { type Domain, encodeLibvirtHead, findDomain } from './wire/libvirt-header.ts';
-export type { Qcow2Header, Qcow2Snapshot } from './wire/qcow2.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { MemoryAffinity, MemoryNode } from './wire/srat.ts';
 export {

@@ -3,23 +3,23 @@
  */
 
 import { existsSync } from 'node:fs';
-import { parseLocation, splitSnapshot } from './file/location.ts';
-import type { MigrationFile, OpenOptions } from './file/open.ts';
-import { mapParts } from './file/parts.ts';
 import { type Openable, open as openAnywhere } from './index.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { isHttp } from './io/http-source.ts';
 import { NodeCodecs } from './io/node/codecs.ts';
 import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
+import { parseLocation, splitSnapshot } from './read/location.ts';
+import type { MigrationFile, OpenOptions } from './read/open.ts';
+import { mapParts } from './read/parts.ts';
 
-export { parseLocation } from './file/location.ts';
 export * from './index.ts';
 export { NodeCodecs } from './io/node/codecs.ts';
 export { type CompressingSink, compressTo } from './io/node/compress.ts';
 export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';
 export { OutputFile, type OutputFileOptions, openScratch } from './io/node/output-file.ts';
+export { parseLocation } from './read/location.ts';
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,

@@ -1,8 +1,9 @@
 /** Reads what `vmferry convert` wrote, before it gets its name. */
-import { type MigrationFile, openFile } from '../file/open.ts';
+
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { NodeCodecs } from '../io/node/codecs.ts';
 import { nodeDecompress } from '../io/node/decompress.ts';
+import { type MigrationFile, openFile } from '../read/open.ts';
 import { showProgress } from './progress.ts';
 
 /**

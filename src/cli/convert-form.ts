@@ -1,6 +1,7 @@
 /** The form that `vmferry convert` writes, by its options and the name of its output; and which options go with it. */
+
+import type { LibvirtFormat } from '../read/container/libvirt-header.ts';
 import type { StreamVersion } from '../schema/stream-rules.ts';
-import type { LibvirtFormat } from '../wire/libvirt-header.ts';
 import { checkMultifdOptions, type MultifdOptions } from './convert-multifd.ts';
 import { isStandardOutput, parseTarget } from './convert-target.ts';
 import type { InputOptions } from './input.ts';

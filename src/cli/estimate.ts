@@ -2,9 +2,9 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { type Estimate, type EstimateOptions, type EstimateStep, estimate, sampleBytes } from '../file/estimate.ts';
-import type { MigrationFile } from '../file/open.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { NodeCodecs } from '../node.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { samplePages } from '../vm/dirty-rate.ts';
 import { describeEstimate } from './estimate-words.ts';
 import { painter } from './format.ts';

@@ -1,8 +1,8 @@
 /** The input that all commands take: what may be said of it on the command line, and opening it. */
 import type { Command } from 'commander';
-import { maxChannels } from '../file/channels.ts';
-import type { MigrationFile } from '../file/open.ts';
 import { open } from '../node.ts';
+import { maxChannels } from '../read/channels.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { showProgress } from './progress.ts';
 import { UsageError } from './run.ts';
 

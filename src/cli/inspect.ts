@@ -11,12 +11,12 @@ import {
   mapPages,
 } from '../file/inspect.ts';
 import { MappedRamStore } from '../file/mapped-ram-store.ts';
-import type { MigrationFile } from '../file/open.ts';
-import { SnapshotError } from '../file/qcow2.ts';
 import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
 import type { InspectedReturnPath } from '../file/return-path.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
+import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';

@@ -1,5 +1,5 @@
 /** A progress line on standard error, for as long as a file is read; only on a terminal. */
-import type { MigrationFile } from '../file/open.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { formatBytes } from './format.ts';
 
 const intervalMs = 100;

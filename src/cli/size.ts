@@ -1,5 +1,5 @@
 /** Numbers of bytes on the command line: decimal or 0x hex, with an optional suffix K, M, G or T. */
-import { parseBytes } from '../file/location.ts';
+import { parseBytes } from '../read/location.ts';
 import { UsageError } from './run.ts';
 
 export function parseSize(text: string): number {

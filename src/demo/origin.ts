@@ -2,14 +2,15 @@
  * Where a file comes from: files that were picked or dropped, or a URL. Whoever reads it opens it anew, so that several can
  * at once, each with buffers of its own, and may stop when they like.
  */
-import { splitUrl } from '../file/location.ts';
-import { type MigrationFile, openFile } from '../file/open.ts';
-import { listParts, mapParts, type PartLists } from '../file/parts.ts';
-import { arrangeParts, sortParts } from '../file/sort-parts.ts';
+
 import { BlobSource } from '../io/blob-source.ts';
 import type { ByteSource } from '../io/byte-source.ts';
 import { openHttp } from '../io/http-source.ts';
 import { watchSource } from '../io/watched-source.ts';
+import { splitUrl } from '../read/location.ts';
+import { type MigrationFile, openFile } from '../read/open.ts';
+import { listParts, mapParts, type PartLists } from '../read/parts.ts';
+import { arrangeParts, sortParts } from '../read/sort-parts.ts';
 import type { Place } from '../vm/migration-error.ts';
 import type { FileInput, PartNames } from './protocol.ts';
 

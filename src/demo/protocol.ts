@@ -7,9 +7,9 @@
  */
 import type { VmDiff } from '../file/diff.ts';
 import type { InspectedSnapshot, Inspection } from '../file/inspect.ts';
-import type { PartLists } from '../file/parts.ts';
-import type { GuessedPart, PartRole } from '../file/sort-parts.ts';
 import type { Verification } from '../file/verify.ts';
+import type { PartLists } from '../read/parts.ts';
+import type { GuessedPart, PartRole } from '../read/sort-parts.ts';
 import type { FindingCode, Place } from '../vm/migration-error.ts';
 
 /** How far a call has come. Calls that are quick say nothing. */

@@ -3,10 +3,10 @@
 import { bodyOffsetOf, type DeviceState } from '../devices/device-state.ts';
 import { readDevices } from '../file/devices.ts';
 import { inspect } from '../file/inspect.ts';
-import type { MigrationFile } from '../file/open.ts';
 import { PagePasses } from '../file/page-passes.ts';
 import { openSavedVm } from '../file/ram-content.ts';
 import type { ScratchPlace } from '../io/scratch.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { BlockLayers } from './block-layers.ts';

@@ -4,12 +4,12 @@
  */
 import { Turns } from '../io/turns.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { MigrationFile } from '../read/open.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import { formatPlace } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import type { MigrationFile } from './open.ts';
 import { openRamContent, type SavedVmOptions } from './ram-content.ts';
 import { type Verification, verify } from './verify.ts';
 

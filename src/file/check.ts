@@ -2,13 +2,14 @@
  * check: would a target load this file? The target is known by the output of its `-dump-vmstate`, or by a file that it
  * saved. What either does not say is not judged, and that is said.
  */
+
+import type { MigrationFile } from '../read/open.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { VmstateDump } from '../wire/vmstate-dump.ts';
 import { emptyFacts, type FileFacts, readFacts } from './check-facts.ts';
 import { CheckLog, type CheckReason } from './check-reason.ts';
 import { judgeSectionsByDump, judgeSectionsByFile } from './check-sections.ts';
 import { judgeStream } from './check-stream.ts';
-import type { MigrationFile } from './open.ts';
 
 /** What is known of a target. */
 export type CheckTarget =

@@ -5,6 +5,7 @@
  * refused.
  */
 import { type ByteSink, type ByteStore, placeIn, readFully } from '../io/byte-source.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { type StreamVersion, streamRulesOf } from '../schema/stream-rules.ts';
 import type { Section } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
@@ -13,7 +14,6 @@ import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
-import type { MigrationFile } from './open.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import type { BlockChanges } from './replay-changes.ts';
 import { settle } from './settle.ts';

@@ -2,10 +2,10 @@
 
 import type { DeviceDescription, VmDescription } from '../devices/device-description.ts';
 import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
+import type { MigrationFile } from '../read/open.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import type { MigrationFile } from './open.ts';
 import { countDeviceBytes } from './settle.ts';
 
 export interface ReadDevices {

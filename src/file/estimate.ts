@@ -5,6 +5,7 @@
  */
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { KernelVariant } from '../kernel/kernel.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { samplePages as sampledPages } from '../vm/dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from '../vm/dirtying.ts';
 import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from '../vm/precopy-model.ts';
@@ -20,7 +21,6 @@ import {
 import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target } from './convergence.ts';
 import { guestClock, hasGuestClock } from './guest-clock.ts';
 import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
-import type { MigrationFile } from './open.ts';
 import { measureEntropy, type PageEntropy } from './page-entropy.ts';
 import { groupBytes, PageSample } from './page-sample.ts';
 import { measureChanges, type RamChanges } from './ram-changes.ts';

@@ -3,10 +3,10 @@
  * never sent, and zero pages, are left as holes.
  */
 import type { ByteStore } from '../io/byte-source.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { tallyPages } from '../vm/page-states.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { lostPage } from './mapped-ram-store.ts';
-import type { MigrationFile } from './open.ts';
 import { PageArea } from './page-area.ts';
 import { settle } from './settle.ts';
 

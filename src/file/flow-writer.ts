@@ -7,6 +7,7 @@
  */
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
+import type { MigrationFile } from '../read/open.ts';
 import type { FlowItem, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
@@ -19,7 +20,6 @@ import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { readIterables } from './convert.ts';
-import type { MigrationFile } from './open.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface FlowWriterOptions {

@@ -5,6 +5,7 @@
  */
 import { type ByteSink, type ByteStore, placeIn } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -13,7 +14,6 @@ import { changesCapability } from '../wire/configuration.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
 import { FittedRam } from './fitted-ram.ts';
-import type { MigrationFile } from './open.ts';
 import { OverlayRam } from './overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from './page-pairs.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';

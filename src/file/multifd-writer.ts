@@ -15,6 +15,7 @@ import type { PageCodecs, PageEncoder, StreamFormat } from '../io/page-codec.ts'
 import { levelsOf } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { maxChannels } from '../read/channels.ts';
 import type { StreamRules } from '../schema/stream-rules.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
@@ -29,7 +30,6 @@ import {
 } from '../wire/multifd-packet.ts';
 import { canBePageSize } from '../wire/page-size.ts';
 import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
-import { maxChannels } from './channels.ts';
 import type { StreamWriter } from './stream-writer.ts';
 
 /** Packets that are on their way at a time. */

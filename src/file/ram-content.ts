@@ -4,12 +4,12 @@
  * scratch file first, since their passes overwrite each other.
  */
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
-import type { MigrationFile } from './open.ts';
 import { type SettleOptions, settle } from './settle.ts';
 import { NotIndexable, StreamIndex } from './stream-index.ts';
 

@@ -3,10 +3,10 @@
  * was read before.
  */
 import type { ByteSource } from '../io/byte-source.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { bitmapLength } from '../wire/mapped-ram.ts';
 import { type ReturnMessage, ReturnType } from '../wire/return-path.ts';
-import type { MigrationFile } from './open.ts';
 import type { Survey } from './survey.ts';
 
 /** Messages remembered one by one; what is beyond is only counted. */

@@ -6,11 +6,11 @@
  * searched for in one go, each on its own.
  */
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
+import type { MigrationFile } from '../read/open.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import { type ContentWindow, ContentWindows, windowBytes } from './content-windows.ts';
 import { BytesFinder, type Finder, type Found, RegexFinder, type ToText, widen } from './finder.ts';
-import type { MigrationFile } from './open.ts';
 import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
 import { openRamContent, type RamContentOptions } from './ram-content.ts';
 

@@ -4,13 +4,13 @@
  */
 import { originOf, placeIn } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
+import { lostPagesFinding } from '../read/finding-log.ts';
+import type { FlowOptions, MigrationFile } from '../read/open.ts';
 import type { Configuration, DeviceSection, Section } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
-import { lostPagesFinding } from './finding-log.ts';
-import type { FlowOptions, MigrationFile } from './open.ts';
 
 /** Takes RAM in: a store, or a set of raw images. */
 export interface RamSink {

@@ -10,10 +10,10 @@
  */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { MigrationFile } from '../read/open.ts';
 import { PageStates, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
-import type { MigrationFile } from './open.ts';
 
 /** Bytes of a page record before its page, where it names no block. */
 const headerBytes = 8;

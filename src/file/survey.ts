@@ -3,13 +3,13 @@
  * starts from.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { FindingLog, lostPagesFinding } from '../read/finding-log.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../vm/flow.ts';
 import type { Place, PlaceOrigin } from '../vm/migration-error.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
-import { FindingLog, lostPagesFinding } from './finding-log.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
 const maxListed = 100_000;

@@ -9,13 +9,13 @@ import type { VmDescription } from '../devices/device-description.ts';
 import { decodeDevice } from '../devices/device-state.ts';
 import { originOf } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
+import type { CountedFinding } from '../read/finding-log.ts';
+import type { MigrationFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem } from '../vm/flow.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
 import { readDeviceSizes } from '../wire/vm-description.ts';
-import type { CountedFinding } from './finding-log.ts';
-import type { MigrationFile } from './open.ts';
 import { surveyReturnPath } from './return-path.ts';
 import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
 

@@ -2,7 +2,7 @@
  * A window onto a source of bytes: what the decoders read from, whatever fills it.
  *
  * A decoder is a generator. It takes bytes from the window, yields what it found, and yields a {@link Want} when it
- * cannot go on: more bytes, or bytes from elsewhere. The driver (`io/window-reader.ts`) answers a want by changing
+ * cannot go on: more bytes, or bytes from elsewhere. The driver (`read/window-reader.ts`) answers a want by changing
  * the window. So the same decoder serves a 100 GB file, a pipe, a socket and a Blob, and its hot loops never await.
  *
  *     bytes   |....consumed....|######unread######|....stale....|

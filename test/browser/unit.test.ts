@@ -18,7 +18,7 @@ const html =
 const leftOut = [
   'test/kernel/table.test.ts',
   'test/kernel/xbzrle-encode.test.ts',
-  'test/wire/libvirt-header.test.ts',
+  'test/read/container/libvirt-header.test.ts',
   'test/vm/migration-error.test.ts',
 ];
 

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { libvirtFormats } from '../../src/wire/libvirt-header.ts';
+import { libvirtFormats } from '../../src/read/container/libvirt-header.ts';
 import { fixturePath, loadFixtures } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { FindingLog } from '../../src/file/finding-log.ts';
 import { verify } from '../../src/file/verify.ts';
 import type { OpenOptions } from '../../src/index.ts';
+import { FindingLog } from '../../src/read/finding-log.ts';
 import { type FindingCode, findingCodes, makeFinding } from '../../src/vm/migration-error.ts';
 import {
   bare,

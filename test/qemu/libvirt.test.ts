@@ -9,7 +9,7 @@ import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/node.ts';
-import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
+import { encodeLibvirtHead } from '../../src/read/container/libvirt-header.ts';
 import { runCli } from '../run-cli.ts';
 import { writeContainerFixture } from './container-fixtures.ts';
 import { Libvirt, lacksLibvirt, type SavedImage, saveFormats } from './libvirt.ts';

@@ -1,5 +1,5 @@
 /** What `vmferry verify` says of the file, with places that can be jumped to. */
-import type { CountedFinding } from '../../file/finding-log.ts';
+import type { CountedFinding } from '../../read/finding-log.ts';
 import type { Place } from '../../vm/migration-error.ts';
 import { formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';

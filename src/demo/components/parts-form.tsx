@@ -1,6 +1,6 @@
 /** Files that do not say themselves how they belong together: the reader says it. */
 import { useState } from 'preact/hooks';
-import type { GuessedPart, PartKind, PartRole } from '../../file/sort-parts.ts';
+import type { GuessedPart, PartKind, PartRole } from '../../read/sort-parts.ts';
 import { formatBytes, printable } from '../../words/format.ts';
 import type { FileInput } from '../protocol.ts';
 

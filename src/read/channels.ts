@@ -3,9 +3,7 @@
  * gives its packets up to its i-th SYNC. Epochs come in order; within one the channels come by their numbers.
  */
 import type { ByteSource } from '../io/byte-source.ts';
-import { ChannelReader } from '../io/channel-reader.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
-import { allocateWindow, type WindowBuffers, windowBytes } from '../io/window-reader.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
@@ -15,6 +13,8 @@ import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } 
 import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
+import { ChannelReader } from './channel-reader.ts';
+import { allocateWindow, type WindowBuffers, windowBytes } from './window-reader.ts';
 
 /** The most channels that QEMU makes. */
 export const maxChannels = 255;

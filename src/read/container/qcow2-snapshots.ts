@@ -1,9 +1,8 @@
 /** qcow2 images (docs/formats/qcow2.md): their internal snapshots, and the VM state of one as a source. */
-import type { BlockCache } from '../io/block-cache.ts';
-import { type ByteSource, placeIn } from '../io/byte-source.ts';
-import { inflateRaw, unzstd } from '../io/compression.ts';
-import { Qcow2Source, type Unpack } from '../io/qcow2-source.ts';
-import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
+import type { BlockCache } from '../../io/block-cache.ts';
+import { type ByteSource, placeIn } from '../../io/byte-source.ts';
+import { inflateRaw, unzstd } from '../../io/compression.ts';
+import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
 import {
   decodeQcow2Header,
   decodeSnapshot,
@@ -12,7 +11,8 @@ import {
   qcow2HeaderLength,
   snapshotEntryLength,
   snapshotHeadLength,
-} from '../wire/qcow2.ts';
+} from './qcow2-header.ts';
+import { Qcow2Source, type Unpack } from './qcow2-source.ts';
 
 /** The most bytes of snapshot table; QEMU has room for 64 MiB. */
 const maxTableBytes = 16 << 20;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { splitSnapshot, splitUrl } from '../../src/file/location.ts';
+import { splitSnapshot, splitUrl } from '../../src/read/location.ts';
 
 describe('a snapshot behind a path', () => {
   const files = ['disk.qcow2', 'a#b', 'a', 'x#1.qcow2'];

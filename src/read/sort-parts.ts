@@ -5,12 +5,12 @@
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { findCompression } from '../io/compression.ts';
 import { maxRamBytes } from '../vm/ram-block.ts';
-import { isLibvirtMagic } from '../wire/libvirt-header.ts';
 import { multifdMagic } from '../wire/multifd-packet.ts';
-import { qcow2Magic } from '../wire/qcow2.ts';
 import { RamFlag } from '../wire/ram-record.ts';
 import { isReturnHead } from '../wire/return-path.ts';
 import { recoveryStart, streamMagic } from '../wire/stream.ts';
+import { isLibvirtMagic } from './container/libvirt-header.ts';
+import { qcow2Magic } from './container/qcow2-header.ts';
 import type { PartLists } from './parts.ts';
 
 /** What a file may be taken for. `stream`: the one that begins the migration; `none`: nothing that belongs to it. */

@@ -1,6 +1,5 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Place } from '../../src/vm/migration-error.ts';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
@@ -9,8 +8,9 @@ import {
   isLibvirtMagic,
   libvirtFormats,
   libvirtHeaderLength,
-} from '../../src/wire/libvirt-header.ts';
-import { loadContainerFixture } from '../container-fixtures.ts';
+} from '../../../src/read/container/libvirt-header.ts';
+import type { Place } from '../../../src/vm/migration-error.ts';
+import { loadContainerFixture } from '../../container-fixtures.ts';
 
 const place: Place = { source: 'guest.save', offset: 1000, coordinate: 'file' };
 const head = (change: Partial<Parameters<typeof encodeLibvirtHead>[0]> = {}) =>

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { arrangeParts, findPartKind, sortParts, UnclearPartsError } from '../../src/file/sort-parts.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
+import { arrangeParts, findPartKind, sortParts, UnclearPartsError } from '../../src/read/sort-parts.ts';
 import { loadContainerFixtures } from '../container-fixtures.ts';
 import { loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
 import { channelHello, none } from '../oracle/build.ts';

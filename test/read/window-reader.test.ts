@@ -2,10 +2,10 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ByteSource } from '../../src/io/byte-source.ts';
 import { StreamSource } from '../../src/io/stream-source.ts';
-import { allocateWindow, drive, WindowReader } from '../../src/io/window-reader.ts';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import { allocateWindow, drive, WindowReader } from '../../src/read/window-reader.ts';
 import { type ByteWindow, maxWant, need, takeBytes, takeU8, type Want } from '../../src/wire/byte-window.ts';
-import { chunksOf, ScriptedSource } from './sources.ts';
+import { chunksOf, ScriptedSource } from '../io/sources.ts';
 
 const kernel: Kernel = await loadKernel({ arenaBytes: 4 << 20 });
 const buffers = allocateWindow(kernel);

@@ -10,7 +10,6 @@
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { allocateWindow, drive, type WindowBuffers, WindowReader } from '../io/window-reader.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
 import { Staging } from '../kernel/page-slots.ts';
@@ -21,10 +20,11 @@ import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
 import type { DeviceSizes } from '../wire/vm-description.ts';
 import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
-import { type Container, type ContainerOptions, type Located, locateStream } from './container.ts';
+import { type Container, type ContainerOptions, type Located, locateStream } from './container/container.ts';
 import { listParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
+import { allocateWindow, drive, type WindowBuffers, WindowReader } from './window-reader.ts';
 
 export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions {
   /** Where the stream, or what it is in, begins in the source, in bytes. Default 0. */

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import type { Place } from '../../src/vm/migration-error.ts';
 import {
   decodeL1Entry,
   decodeL2Entry,
@@ -9,7 +8,8 @@ import {
   type Qcow2Header,
   snapshotEntryLength,
   vmStateOffset,
-} from '../../src/wire/qcow2.ts';
+} from '../../../src/read/container/qcow2-header.ts';
+import type { Place } from '../../../src/vm/migration-error.ts';
 
 const place: Place = { source: 'disk.qcow2', offset: 0, coordinate: 'file' };
 

@@ -2,7 +2,10 @@
  * The VM state of a qcow2 snapshot as a source of its own: byte 0 is the state's first (docs/formats/qcow2.md). Random
  * access; zero, compressed and extended (subcluster) entries are read, clusters that follow each other in one go.
  */
-import { MigrationError, type Place } from '../vm/migration-error.ts';
+
+import { BlockCache } from '../../io/block-cache.ts';
+import { type ByteSource, placeIn, readFully } from '../../io/byte-source.ts';
+import { MigrationError, type Place } from '../../vm/migration-error.ts';
 import {
   type ClusterPlace,
   decodeL1Entry,
@@ -12,9 +15,7 @@ import {
   type Qcow2Header,
   type Qcow2Snapshot,
   vmStateOffset,
-} from '../wire/qcow2.ts';
-import { BlockCache } from './block-cache.ts';
-import { type ByteSource, placeIn, readFully } from './byte-source.ts';
+} from './qcow2-header.ts';
 
 /** Unpacks one cluster: gives `length` bytes, and takes no notice of what follows the packed data. */
 export type Unpack = (packed: Uint8Array, length: number) => Promise<Uint8Array>;

@@ -5,9 +5,10 @@
  *     buffer   |.....head.....|..............body..............|
  *                        ^tail of the buffer before, copied here so that no record is cut
  */
+
+import type { ByteSource } from '../io/byte-source.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { ByteWindow, maxWant, type Want } from '../wire/byte-window.ts';
-import type { ByteSource } from './byte-source.ts';
 
 /** Bytes read at a time, unless told. */
 const defaultBodyBytes = 1 << 20;

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import * as zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
+import { MappedRamStore } from '../../../src/file/mapped-ram-store.ts';
 import {
   type FindingCode,
   inspect,
@@ -13,13 +13,13 @@ import {
   SnapshotError,
   StreamSource,
   verify,
-} from '../../src/index.ts';
-import { nodeDecompress, open } from '../../src/node.ts';
-import { encodeLibvirtHead } from '../../src/wire/libvirt-header.ts';
-import { loadContainerFixture, loadContainerFixtures } from '../container-fixtures.ts';
-import { fixturePath, loadFixtures } from '../fixture-files.ts';
-import { chunksOf } from '../io/sources.ts';
-import { unwrap } from '../oracle/containers.ts';
+} from '../../../src/index.ts';
+import { nodeDecompress, open } from '../../../src/node.ts';
+import { encodeLibvirtHead } from '../../../src/read/container/libvirt-header.ts';
+import { loadContainerFixture, loadContainerFixtures } from '../../container-fixtures.ts';
+import { fixturePath, loadFixtures } from '../../fixture-files.ts';
+import { chunksOf } from '../../io/sources.ts';
+import { unwrap } from '../../oracle/containers.ts';
 
 const { gzipSync } = zlib;
 

@@ -2,11 +2,12 @@
  * Drives the decoders of one multifd channel: bytes through a {@link WindowReader} of its own, and what is compressed
  * through a decompressor that lives as long as the channel.
  */
+
+import type { ByteSource } from '../io/byte-source.ts';
+import { CodecError, type PageCodecs, type PageDecoder } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { UnpackWant, Want } from '../wire/byte-window.ts';
-import type { ByteSource } from './byte-source.ts';
-import { CodecError, type PageCodecs, type PageDecoder } from './page-codec.ts';
 import { isWant, type WindowBuffers, WindowReader } from './window-reader.ts';
 
 export class ChannelReader {

@@ -1,10 +1,10 @@
 import { deflateRawSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { inflateRaw } from '../../src/io/compression.ts';
-import { Qcow2Source } from '../../src/io/qcow2-source.ts';
-import type { Qcow2Header, Qcow2Snapshot } from '../../src/wire/qcow2.ts';
-import { ScriptedSource } from './sources.ts';
+import { inflateRaw } from '../../../src/io/compression.ts';
+import type { Qcow2Header, Qcow2Snapshot } from '../../../src/read/container/qcow2-header.ts';
+import { Qcow2Source } from '../../../src/read/container/qcow2-source.ts';
+import { ScriptedSource } from '../../io/sources.ts';
 
 const clusterSize = 512;
 const tableClusters = clusterSize / 8;

@@ -3,17 +3,18 @@
  * (docs/formats/libvirt.md) and a qcow2 image with internal snapshots (docs/formats/qcow2.md) are known by their first
  * bytes; one may be in another, as far as that makes sense.
  */
-import { BlockCache } from '../io/block-cache.ts';
-import { type ByteSource, placeIn, readFully } from '../io/byte-source.ts';
+import { BlockCache } from '../../io/block-cache.ts';
+import { type ByteSource, placeIn, readFully } from '../../io/byte-source.ts';
 import {
   type Compression,
   type Decompress,
   decompressSource,
   findCompression,
   portableDecompress,
-} from '../io/compression.ts';
-import { peek } from '../io/peeked-source.ts';
-import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
+} from '../../io/compression.ts';
+import { peek } from '../../io/peeked-source.ts';
+import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
+import { streamMagic } from '../../wire/stream.ts';
 import {
   decodeLibvirtData,
   decodeLibvirtHeader,
@@ -21,10 +22,9 @@ import {
   type LibvirtData,
   type LibvirtHeader,
   libvirtHeaderLength,
-} from '../wire/libvirt-header.ts';
-import { type Qcow2Snapshot, qcow2Magic } from '../wire/qcow2.ts';
-import { streamMagic } from '../wire/stream.ts';
-import { openSnapshot, readQcow2, SnapshotError } from './qcow2.ts';
+} from './libvirt-header.ts';
+import { type Qcow2Snapshot, qcow2Magic } from './qcow2-header.ts';
+import { openSnapshot, readQcow2, SnapshotError } from './qcow2-snapshots.ts';
 
 /** What a stream was found in. */
 export type Container =

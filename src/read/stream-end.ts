@@ -1,8 +1,8 @@
 /** The end of a source: the description that can be found there before anything else, and what follows the stream. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
-import type { WindowReader } from '../io/window-reader.ts';
 import { type Finding, makeFinding } from '../vm/migration-error.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
+import type { WindowReader } from './window-reader.ts';
 
 /** How far from the end the description is looked for: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];

@@ -12,7 +12,7 @@
  *
  * What the XML says is not looked at, but for three facts that name the domain.
  */
-import { MigrationError, type Place } from '../vm/migration-error.ts';
+import { MigrationError, type Place } from '../../vm/migration-error.ts';
 
 export const libvirtHeaderLength = 92;
 /** The most bytes of XML, cookie and padding: libvirt itself passes on no XML beyond 4 MiB. */

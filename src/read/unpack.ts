@@ -2,13 +2,14 @@
  * Pages that are compressed one by one in the main stream (capability `compress`, QEMU 7.2 to 9.0): decompressed on their
  * way, so that what takes pages need not know. A page that does not decompress is a finding, and goes no further.
  */
+
+import { pagePlace } from '../file/survey.ts';
 import { CodecError, type PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { makeFinding } from '../vm/migration-error.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
-import { pagePlace } from './survey.ts';
 
 /** Records handed on at a time; the room bounds how many of them are compressed. */
 const capacity = 1024;

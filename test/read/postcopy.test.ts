@@ -14,6 +14,7 @@ import {
   settle,
   verify,
 } from '../../src/index.ts';
+import { kindsOfSource, opened } from '../file/opened.ts';
 import { loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import {
   blockList,
@@ -37,7 +38,6 @@ import {
   u64,
   zeroPage,
 } from '../oracle/build.ts';
-import { kindsOfSource, opened } from './opened.ts';
 
 const fixtures = loadPartedFixtures();
 

@@ -2,7 +2,7 @@
  * qcow2 metadata, as far as the way to the VM state of an internal snapshot needs it (docs/formats/qcow2.md): the
  * header, the snapshot table, entries of L1 and L2 tables. All integers big-endian. Nothing is written here.
  */
-import { MigrationError, type Place } from '../vm/migration-error.ts';
+import { MigrationError, type Place } from '../../vm/migration-error.ts';
 
 export const qcow2Magic = 0x514649fb;
 /** The part of the header that is read: up to and with the compression type. */
