@@ -112,7 +112,6 @@ export {
   convertToMultifd,
   convertToStream,
 } from './file/convert.ts';
-export { decodeDevices, type ReadDevices, readDevices } from './file/devices.ts';
 export {
   type DevicesDiff,
   type DiffOptions,
@@ -151,8 +150,6 @@ export {
   inspect,
   mapPages,
 } from './file/inspect.ts';
-export { MappedRamPages, type WrittenPages } from './file/mapped-ram-pages.ts';
-export { type FinishOptions, type MappedRamOptions, MappedRamReader, MappedRamStore } from './file/mapped-ram-store.ts';
 export {
   type BlockMakeUp,
   type MakeUpOptions,
@@ -166,18 +163,7 @@ export {
   type MultifdWriterOptions,
   multifdArenaBytes,
 } from './file/multifd-writer.ts';
-export { OverlayRam } from './file/overlay-ram.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
-export {
-  type BlockPair,
-  type MatchedBlocks,
-  matchBlocks,
-  PagePairs,
-  type PairGap,
-  type PairSpan,
-  type PairWindow,
-  pagePairsArenaBytes,
-} from './file/page-pairs.ts';
 export { PagePasses } from './file/page-passes.ts';
 export type { PageRange } from './file/page-ranges.ts';
 export {
@@ -206,19 +192,6 @@ export {
   type RamChangesOptions,
   type XbzrleSizes,
 } from './file/ram-changes.ts';
-export {
-  type ContentPiece,
-  type Digest,
-  digestContent,
-  isMappedRam,
-  openRamContent,
-  openSavedVm,
-  type RamContentOptions,
-  readBytes,
-  readContent,
-  type SavedVmOptions,
-} from './file/ram-content.ts';
-export { type RawBlock, RawRam } from './file/raw-ram.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
 export type { Recommendation } from './file/recommend.ts';
 export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
@@ -233,7 +206,6 @@ export {
   type SearchOptions,
   search,
 } from './file/search.ts';
-export { type RamSink, type Settled, type SettleOptions, settle } from './file/settle.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
@@ -295,6 +267,39 @@ export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
 export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './schema/stream-rules.ts';
+export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';
+export { MappedRamPages, type WrittenPages } from './store/mapped-ram-pages.ts';
+export {
+  type FinishOptions,
+  type MappedRamOptions,
+  MappedRamReader,
+  MappedRamStore,
+} from './store/mapped-ram-store.ts';
+export { OverlayRam } from './store/overlay-ram.ts';
+export {
+  type BlockPair,
+  type MatchedBlocks,
+  matchBlocks,
+  PagePairs,
+  type PairGap,
+  type PairSpan,
+  type PairWindow,
+  pagePairsArenaBytes,
+} from './store/page-pairs.ts';
+export {
+  type ContentPiece,
+  type Digest,
+  digestContent,
+  isMappedRam,
+  openRamContent,
+  openSavedVm,
+  type RamContentOptions,
+  readBytes,
+  readContent,
+  type SavedVmOptions,
+} from './store/ram-content.ts';
+export { type RawBlock, RawRam } from './store/raw-ram.ts';
+export { type RamSink, type Settled, type SettleOptions, settle } from './store/settle.ts';
 export { isBitSet } from './vm/bits.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
 export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';

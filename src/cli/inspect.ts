@@ -10,13 +10,13 @@ import {
   inspectionOf,
   mapPages,
 } from '../file/inspect.ts';
-import { MappedRamStore } from '../file/mapped-ram-store.ts';
-import { digestContent, isMappedRam, openRamContent } from '../file/ram-content.ts';
 import type { InspectedReturnPath } from '../file/return-path.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { MappedRamStore } from '../store/mapped-ram-store.ts';
+import { digestContent, isMappedRam, openRamContent } from '../store/ram-content.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';

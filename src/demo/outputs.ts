@@ -3,12 +3,12 @@
  * chosen, which has all of it or nothing.
  */
 import { convertToMappedRam, convertToStream } from '../file/convert.ts';
-import { readContent } from '../file/ram-content.ts';
 import type { Verification } from '../file/verify.ts';
 import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
 import type { ScratchFile, ScratchPlace } from '../io/scratch.ts';
 import { watchSource } from '../io/watched-source.ts';
 import { openFile } from '../read/open.ts';
+import { readContent } from '../store/ram-content.ts';
 import { type CallContext, Meter } from './calls.ts';
 import type { Saved, Target } from './protocol.ts';
 import type { ViewedFile } from './viewed-file.ts';

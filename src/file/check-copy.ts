@@ -5,12 +5,12 @@
 import { Turns } from '../io/turns.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { openRamContent, type SavedVmOptions } from '../store/ram-content.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import { formatPlace } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { openRamContent, type SavedVmOptions } from './ram-content.ts';
 import { type Verification, verify } from './verify.ts';
 
 /** What was written is not what was to be written: a fault of the disk, or of this program. */

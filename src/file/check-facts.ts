@@ -8,9 +8,9 @@ import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import { originOf } from '../io/byte-source.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { countDeviceBytes } from '../store/settle.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../vm/flow.ts';
 import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
-import { countDeviceBytes } from './settle.ts';
 
 /** A section that begins: an iterable's START, or a device. */
 export interface SectionFacts {

@@ -4,9 +4,9 @@
  * mistaken for each other; they are no protection against somebody who wants them to be equal.
  */
 import type { Kernel } from '../kernel/kernel.ts';
+import { type PairWindow, pairWindowPages } from '../store/page-pairs.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { type PairWindow, pairWindowPages } from './page-pairs.ts';
 
 /** What it takes of a kernel's arena. */
 export const contentIdsArenaBytes = 2 * (pairWindowPages * 8 + 64);

@@ -1,8 +1,5 @@
 /** The RAM of two VMs, block by block: how many pages differ, and where they are. */
 import { loadKernel } from '../kernel/kernel.ts';
-import { isBitSet } from '../vm/bits.ts';
-import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { RamReader } from '../vm/ram-store.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -10,7 +7,10 @@ import {
   type PairSpan,
   type PairWindow,
   pagePairsArenaBytes,
-} from './page-pairs.ts';
+} from '../store/page-pairs.ts';
+import { isBitSet } from '../vm/bits.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
 import { type PageRange, PageRanges } from './page-ranges.ts';
 
 /** Pages of a block by what they are in the one and in the other. */

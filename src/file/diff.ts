@@ -6,11 +6,11 @@
 import { type DeviceDiff, diffDevice } from '../devices/device-diff.ts';
 import type { DeviceState } from '../devices/device-state.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { decodeDevices } from '../store/devices.ts';
+import { openSavedVm, type SavedVmOptions } from '../store/ram-content.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { decodeDevices } from './devices.ts';
 import { type DiffRamOptions, diffRam, isSameRam, type RamDiff } from './diff-ram.ts';
-import { openSavedVm, type SavedVmOptions } from './ram-content.ts';
 
 /** What the machine says of itself, where the two do not say the same. Null: not said. */
 export interface FactDiff {

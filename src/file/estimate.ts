@@ -6,6 +6,7 @@
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { KernelVariant } from '../kernel/kernel.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { openSavedVm, type RamContentOptions } from '../store/ram-content.ts';
 import { samplePages as sampledPages } from '../vm/dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from '../vm/dirtying.ts';
 import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from '../vm/precopy-model.ts';
@@ -24,7 +25,6 @@ import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
 import { measureEntropy, type PageEntropy } from './page-entropy.ts';
 import { groupBytes, PageSample } from './page-sample.ts';
 import { measureChanges, type RamChanges } from './ram-changes.ts';
-import { openSavedVm, type RamContentOptions } from './ram-content.ts';
 import { type Recommendation, recommend } from './recommend.ts';
 import { seededRandom } from './seeded-random.ts';
 

@@ -4,11 +4,11 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { lostPage } from '../store/mapped-ram-store.ts';
+import { PageArea } from '../store/page-area.ts';
+import { settle } from '../store/settle.ts';
 import { tallyPages } from '../vm/page-states.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { lostPage } from './mapped-ram-store.ts';
-import { PageArea } from './page-area.ts';
-import { settle } from './settle.ts';
 
 /** A block that was extracted. */
 export interface ExtractedBlock {

@@ -2,9 +2,10 @@
  * How long a guest has run: the clock that QEMU stops with it, and saves as `cpu_clock_offset` of the section `timer`
  * (seen: of two saves of one guest it tells by how much it ran between them).
  */
+
+import { decodeDevices } from '../store/devices.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
-import { decodeDevices } from './devices.ts';
 
 /** Whether a section has the clock. */
 export const hasGuestClock = ({ name }: Pick<DeviceSection, 'name'>): boolean => name === 'timer';

@@ -9,13 +9,13 @@ import type { Qcow2Snapshot } from '../read/container/qcow2-header.ts';
 import type { CountedFinding } from '../read/finding-log.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { listParts } from '../read/parts.ts';
+import type { RamSink } from '../store/settle.ts';
 import type { Boundary, ChangesIds, Description, FlowItem, PageSizeFrom, SectionKind } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import { discardedState, type PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { type InspectedReturnPath, surveyReturnPath } from './return-path.ts';
-import type { RamSink } from './settle.ts';
 import { type PageCounts, type RecordCount, Survey } from './survey.ts';
 
 export interface InspectedBlock {

@@ -4,9 +4,9 @@
  * also those of one byte, whose hashes are known beforehand.
  */
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
+import { ContentWindows, windowBytes } from '../store/content-windows.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { ContentWindows, windowBytes } from './content-windows.ts';
 import { DistinctPages } from './distinct-pages.ts';
 import type { PageSample } from './page-sample.ts';
 

@@ -6,6 +6,10 @@
 import { type ByteSink, type ByteStore, placeIn } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { FittedRam } from '../store/fitted-ram.ts';
+import { OverlayRam } from '../store/overlay-ram.ts';
+import { PagePairs, pagePairsArenaBytes } from '../store/page-pairs.ts';
+import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../store/ram-content.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -13,10 +17,6 @@ import type { SavedVm } from '../vm/saved-vm.ts';
 import { changesCapability } from '../wire/configuration.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
-import { FittedRam } from './fitted-ram.ts';
-import { OverlayRam } from './overlay-ram.ts';
-import { PagePairs, pagePairsArenaBytes } from './page-pairs.ts';
-import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from './ram-content.ts';
 import { writeMappedRam } from './write-mapped-ram.ts';
 import { writeStream } from './write-stream.ts';
 

@@ -9,6 +9,8 @@ import type { DeviceState } from '../devices/device-state.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { placeIn } from '../io/byte-source.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { decodeDevices } from '../store/devices.ts';
+import { type ContentPiece, openSavedVm, type RamContentOptions } from '../store/ram-content.ts';
 import type { PhysicalRange } from '../vm/memory-map.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from '../vm/physical-layout.ts';
@@ -23,8 +25,6 @@ import {
   sectionNames,
 } from '../wire/elf-core.ts';
 import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from '../wire/srat.ts';
-import { decodeDevices } from './devices.ts';
-import { type ContentPiece, openSavedVm, type RamContentOptions } from './ram-content.ts';
 import { readPart } from './read.ts';
 
 export interface PhysicalOptions extends LayoutOptions, Pick<RamContentOptions, 'makeScratch' | 'endBlocks'> {}

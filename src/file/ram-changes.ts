@@ -3,11 +3,6 @@
  * send it. Pages that were written and have their old content again are not seen, by none of them.
  */
 import { type KernelVariant, loadKernel } from '../kernel/kernel.ts';
-import { isBitSet } from '../vm/bits.ts';
-import { reportedDirtyRate, type SampledPages, samplePagesOf } from '../vm/dirty-rate.ts';
-import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { RamReader } from '../vm/ram-store.ts';
-import { PageSet } from './cache-slots.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -16,7 +11,12 @@ import {
   pagePairsArenaBytes,
   pairWindowBytes,
   pairWindowPages,
-} from './page-pairs.ts';
+} from '../store/page-pairs.ts';
+import { isBitSet } from '../vm/bits.ts';
+import { reportedDirtyRate, type SampledPages, samplePagesOf } from '../vm/dirty-rate.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import { PageSet } from './cache-slots.ts';
 import type { Random } from './seeded-random.ts';
 
 /** Pages of a block that differ, by what they became. The kinds add up to `changed`. */

@@ -7,12 +7,12 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { MemoryFile } from '../io/memory-file.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { lostPage } from '../store/mapped-ram-store.ts';
+import { PageArea } from '../store/page-area.ts';
+import { type ContentPiece, isMappedRam, openRamContent } from '../store/ram-content.ts';
+import { settle } from '../store/settle.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { lostPage } from './mapped-ram-store.ts';
-import { PageArea } from './page-area.ts';
-import { type ContentPiece, isMappedRam, openRamContent } from './ram-content.ts';
-import { settle } from './settle.ts';
 
 /** Ranges up to this size are kept in memory. */
 const maxKept = 16 << 20;

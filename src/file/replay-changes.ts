@@ -5,10 +5,16 @@
  */
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import {
+  PagePairs,
+  type PairWindow,
+  pagePairsArenaBytes,
+  pairWindowBytes,
+  pairWindowPages,
+} from '../store/page-pairs.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowBytes, pairWindowPages } from './page-pairs.ts';
 import type { ReplayedBlock } from './replay.ts';
 
 /** Records in a batch: a window's pages. */

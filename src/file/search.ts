@@ -7,12 +7,12 @@
  */
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { type ContentWindow, ContentWindows, windowBytes } from '../store/content-windows.ts';
+import { openRamContent, type RamContentOptions } from '../store/ram-content.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import { type ContentWindow, ContentWindows, windowBytes } from './content-windows.ts';
 import { BytesFinder, type Finder, type Found, RegexFinder, type ToText, widen } from './finder.ts';
 import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
-import { openRamContent, type RamContentOptions } from './ram-content.ts';
 
 /** Patterns searched for at a time. */
 export const maxPatterns = 1000;

@@ -7,8 +7,8 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { Staging, stagingArenaBytes } from '../kernel/page-slots.ts';
 import { streamRulesOf } from '../schema/stream-rules.ts';
+import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { MappedRamStore } from './mapped-ram-store.ts';
 import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
 import type { RawSection, WritableVm } from './write-stream.ts';
 

@@ -1,6 +1,6 @@
 /**
  * RamStore: random access to pages by (block, page). The stores differ in where bytes are kept
- * (`file/mapped-ram-store.ts` keeps them in a mapped-ram file, on disk or in memory).
+ * (`store/mapped-ram-store.ts` keeps them in a mapped-ram file, on disk or in memory).
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { RamBlock } from './ram-block.ts';

@@ -7,13 +7,13 @@ import { type Conversion, convertToMappedRam, convertToStream } from '../../src/
 import { diff, diffVms } from '../../src/file/diff.ts';
 import { inspect } from '../../src/file/inspect.ts';
 import { mergeToMappedRam, mergeToStream, openMerged } from '../../src/file/merge.ts';
-import { openSavedVm } from '../../src/file/ram-content.ts';
 import { search } from '../../src/file/search.ts';
 import { verify } from '../../src/file/verify.ts';
 import { writeStream } from '../../src/file/write-stream.ts';
 import { appendTo } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { type MigrationFile, open } from '../../src/node.ts';
+import { openSavedVm } from '../../src/store/ram-content.ts';
 import { fixturePath, loadFixtures } from '../fixture-files.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
 import { type ListedBlock, PageListRam, type Seed } from './page-list-ram.ts';

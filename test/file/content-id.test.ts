@@ -1,8 +1,8 @@
 /** Ids of contents, held against what docs/formats/incremental.md says they are. */
 import { describe, expect, it } from 'vitest';
 import { ContentIds, contentIdsArenaBytes } from '../../src/file/content-id.ts';
-import { PagePairs, pagePairsArenaBytes } from '../../src/file/page-pairs.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
+import { PagePairs, pagePairsArenaBytes } from '../../src/store/page-pairs.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import { pageHash } from '../kernel/oracle.ts';
 import { type ListedBlock, PageListRam } from './page-list-ram.ts';

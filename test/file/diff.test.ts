@@ -4,11 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { convertToMappedRam, convertToStream } from '../../src/file/convert.ts';
 import { type DiffOptions, diff, type VmDiff } from '../../src/file/diff.ts';
 import { diffRam, isSameRam } from '../../src/file/diff-ram.ts';
-import { RawRam } from '../../src/file/raw-ram.ts';
 import { appendTo } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs, open } from '../../src/node.ts';
 import type { MigrationFile } from '../../src/read/open.ts';
+import { RawRam } from '../../src/store/raw-ram.ts';
 import { type Fixture, loadFixtures } from '../fixture-files.ts';
 import {
   blockList,

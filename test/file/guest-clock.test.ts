@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { guestClock, hasGuestClock } from '../../src/file/guest-clock.ts';
-import { openSavedVm } from '../../src/file/ram-content.ts';
 import { MemoryFile, open } from '../../src/index.ts';
+import { openSavedVm } from '../../src/store/ram-content.ts';
 import { loadFixtures } from '../fixture-files.ts';
 
 async function vmOf(wanted: string) {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { inspect, mapPages } from '../../src/file/inspect.ts';
-import { settle } from '../../src/file/settle.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
+import { settle } from '../../src/store/settle.ts';
 import { PageStates } from '../../src/vm/page-states.ts';
 import {
   blockList,

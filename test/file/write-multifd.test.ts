@@ -1,8 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MultifdWriter } from '../../src/file/multifd-writer.ts';
-import { openSavedVm } from '../../src/file/ram-content.ts';
-import { RawRam } from '../../src/file/raw-ram.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../src/file/write-multifd.ts';
@@ -14,6 +12,8 @@ import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import type { PageCodecs } from '../../src/io/page-codec.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { type StreamRules, streamRulesOf } from '../../src/schema/stream-rules.ts';
+import { openSavedVm } from '../../src/store/ram-content.ts';
+import { RawRam } from '../../src/store/raw-ram.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,

@@ -1,7 +1,5 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { openSavedVm } from '../../src/file/ram-content.ts';
-import { RawRam } from '../../src/file/raw-ram.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
 import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/file/write-stream.ts';
@@ -11,6 +9,8 @@ import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { streamRulesOf } from '../../src/schema/stream-rules.ts';
+import { openSavedVm } from '../../src/store/ram-content.ts';
+import { RawRam } from '../../src/store/raw-ram.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import {
   blockList,

@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import { type ByteSource, HttpError, inspect, MemoryFile, openHttp, openRamContent, verify } from '../../src/index.ts';
 import { open } from '../../src/node.ts';
+import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { loadContainerFixture } from '../container-fixtures.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import {

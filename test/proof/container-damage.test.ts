@@ -3,9 +3,9 @@
  * in the same bytes; never a crash or a hang. VMFERRY_MUTATIONS raises the number of mutations.
  */
 import { describe, expect, it } from 'vitest';
-import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import { inspect, MemoryFile, MigrationError, MissingDecompressorError, SnapshotError } from '../../src/index.ts';
 import { open } from '../../src/node.ts';
+import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { type ContainerFixture, loadContainerFixtures } from '../container-fixtures.ts';
 import { unwrap } from '../oracle/containers.ts';
 import { recordBoundaries, slowRead } from '../oracle/slow-reader.ts';

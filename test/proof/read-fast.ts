@@ -3,7 +3,6 @@
  * vmferry's answer is a MigrationError with its place, or equals that of the slow reader on the same bytes.
  */
 import { expect } from 'vitest';
-import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import {
   type Finding,
   type Inspection,
@@ -14,6 +13,7 @@ import {
   type PageCodecs,
   PageKind,
 } from '../../src/node.ts';
+import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { type SlowResult, slowRead, slowReadParts } from '../oracle/slow-reader.ts';
 
 /** How long a file may take before it counts as a hang. */

@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import * as zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { MappedRamStore } from '../../../src/file/mapped-ram-store.ts';
 import {
   type FindingCode,
   inspect,
@@ -16,6 +15,7 @@ import {
 } from '../../../src/index.ts';
 import { nodeDecompress, open } from '../../../src/node.ts';
 import { encodeLibvirtHead } from '../../../src/read/container/libvirt-header.ts';
+import { MappedRamStore } from '../../../src/store/mapped-ram-store.ts';
 import { loadContainerFixture, loadContainerFixtures } from '../../container-fixtures.ts';
 import { fixturePath, loadFixtures } from '../../fixture-files.ts';
 import { chunksOf } from '../../io/sources.ts';

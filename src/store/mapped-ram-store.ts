@@ -6,6 +6,7 @@
  * vmferry wrote. What deltas need, the page as it was, is read back from the file.
  */
 
+import type { RawSection, WritableDevice } from '../file/write-stream.ts';
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
@@ -28,7 +29,6 @@ import { encodeDescription } from '../wire/vm-description.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
-import type { RawSection, WritableDevice } from './write-stream.ts';
 
 /** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */
 const defaultRamId = 0x7265_7272;

@@ -1,12 +1,12 @@
 /** Two contents side by side, held against the plainest comparison. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type BlockPair, matchBlocks, PagePairs, pagePairsArenaBytes } from '../../src/file/page-pairs.ts';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import { type BlockPair, matchBlocks, PagePairs, pagePairsArenaBytes } from '../../src/store/page-pairs.ts';
 import { isBitSet } from '../../src/vm/bits.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { PlainRam } from './plain-ram.ts';
+import { PlainRam } from '../file/plain-ram.ts';
 
 const load = () => loadKernel({ arenaBytes: pagePairsArenaBytes + (64 << 10) });
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { NotIndexable, StreamIndex } from '../../src/file/stream-index.ts';
 import { open, PageBatch, PageKind } from '../../src/index.ts';
+import { NotIndexable, StreamIndex } from '../../src/store/stream-index.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 
 const pageSize = 1024;

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { MappedRamStore } from '../../src/file/mapped-ram-store.ts';
-import { digestContent, openRamContent, openSavedVm, readContent } from '../../src/file/ram-content.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
+import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
+import { digestContent, openRamContent, openSavedVm, readContent } from '../../src/store/ram-content.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
+import { kindsOfSource, opened } from '../file/opened.ts';
+import { Feeder } from '../file/pages.ts';
+import { RecordingFile } from '../file/recording-file.ts';
 import {
   blockList,
   deltaPage,
@@ -25,9 +28,6 @@ import {
 } from '../oracle/build.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
-import { kindsOfSource, opened } from './opened.ts';
-import { Feeder } from './pages.ts';
-import { RecordingFile } from './recording-file.ts';
 
 const MIB = 1 << 20;
 // Runs of data and of zeros longer than the pieces in which content is handed on.

@@ -1,19 +1,19 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MappedRamPages } from '../../src/file/mapped-ram-pages.ts';
-import { MappedRamReader, MappedRamStore } from '../../src/file/mapped-ram-store.ts';
 import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { Staging, stagingArenaBytes } from '../../src/kernel/page-slots.ts';
+import { MappedRamPages } from '../../src/store/mapped-ram-pages.ts';
+import { MappedRamReader, MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 import { makeDescription } from '../../src/wire/vm-description.ts';
+import { BlockModel, Feeder, type Pass, passes } from '../file/pages.ts';
+import { RecordingFile } from '../file/recording-file.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
-import { BlockModel, Feeder, type Pass, passes } from './pages.ts';
-import { RecordingFile } from './recording-file.ts';
 
 const feeder = await Feeder.make();
 

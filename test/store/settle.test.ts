@@ -1,6 +1,7 @@
 import { deflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { type RamSink, settle } from '../../src/file/settle.ts';
+import { type RamSink, settle } from '../../src/store/settle.ts';
+import { kindsOfSource, opened } from '../file/opened.ts';
 import {
   blockList,
   compressedPage,
@@ -23,7 +24,6 @@ import {
   zeroPage,
 } from '../oracle/build.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
-import { kindsOfSource, opened } from './opened.ts';
 
 /** A sink that writes down what it is given. */
 class Notes implements RamSink {

@@ -1,12 +1,12 @@
 /** One content laid over another, and a content with the blocks of another VM, against plain arrays. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FittedRam } from '../../src/file/fitted-ram.ts';
-import { NextData } from '../../src/file/next-data.ts';
-import { OverlayRam } from '../../src/file/overlay-ram.ts';
+import { FittedRam } from '../../src/store/fitted-ram.ts';
+import { NextData } from '../../src/store/next-data.ts';
+import { OverlayRam } from '../../src/store/overlay-ram.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { PageListRam, type Seed } from './page-list-ram.ts';
+import { PageListRam, type Seed } from '../file/page-list-ram.ts';
 
 const pageSize = 1024;
 

@@ -1,13 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PageArea } from '../../src/file/page-area.ts';
 import type { ByteStore } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
+import { PageArea } from '../../src/store/page-area.ts';
 import { MigrationError } from '../../src/vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
-import { BlockModel, Feeder, passes } from './pages.ts';
-import { RecordingFile } from './recording-file.ts';
+import { BlockModel, Feeder, passes } from '../file/pages.ts';
+import { RecordingFile } from '../file/recording-file.ts';
 
 const feeder = await Feeder.make();
 const blockOf = (pages: number, pageSize = 4096): RamBlock => ({

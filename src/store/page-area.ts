@@ -6,6 +6,7 @@
  * data and deltas are gathered in page slots first, and runs of neighbouring slots written at once.
  */
 
+import { pagePlace } from '../file/survey.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
@@ -14,7 +15,6 @@ import { MigrationError } from '../vm/migration-error.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { readPages } from './read-pages.ts';
-import { pagePlace } from './survey.ts';
 
 export interface PageAreaOptions {
   /** Where page 0 stands in the file, in bytes. */
