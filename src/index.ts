@@ -88,7 +88,6 @@ export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
-export type { WrittenChannel } from './file/channel-writer.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
 export { CopyError } from './file/check-copy.ts';
 export {
@@ -140,7 +139,6 @@ export {
 } from './file/estimate.ts';
 export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
 export type { ToText } from './file/finder.ts';
-export { encodeFlow, FlowWriter, type FlowWriterOptions } from './file/flow-writer.ts';
 export {
   type InspectedBlock,
   type InspectedSection,
@@ -158,11 +156,6 @@ export {
   type PageMakeUp,
 } from './file/memory-make-up.ts';
 export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
-export {
-  MultifdWriter,
-  type MultifdWriterOptions,
-  multifdArenaBytes,
-} from './file/multifd-writer.ts';
 export type { PageEntropy } from './file/page-entropy.ts';
 export { PagePasses } from './file/page-passes.ts';
 export type { PageRange } from './file/page-ranges.ts';
@@ -194,8 +187,6 @@ export {
 } from './file/ram-changes.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
 export type { Recommendation } from './file/recommend.ts';
-export { Replay, type ReplayedBlock, replayArenaBytes } from './file/replay.ts';
-export type { BlockChanges } from './file/replay-changes.ts';
 export type { InspectedReturnPath } from './file/return-path.ts';
 export {
   countMatches,
@@ -206,30 +197,8 @@ export {
   type SearchOptions,
   search,
 } from './file/search.ts';
-export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './file/stream-writer.ts';
 export type { PageCounts, RecordCount } from './file/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
-export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './file/write-guest.ts';
-export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './file/write-mapped-ram.ts';
-export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './file/write-multifd.ts';
-export {
-  type RamWriter,
-  type RawSection,
-  type WritableDevice,
-  type WritableVm,
-  type WriteStreamOptions,
-  type WrittenBlock,
-  type WrittenStream,
-  writeStream,
-} from './file/write-stream.ts';
-export {
-  defaultXbzrleCacheSize,
-  XbzrleCache,
-  type XbzrleCacheOptions,
-  type XbzrleMoment,
-  type XbzrleStatistics,
-  xbzrleArenaBytes,
-} from './file/xbzrle-cache.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
@@ -347,3 +316,34 @@ export {
   parseVmstateDump,
   type VmstateDump,
 } from './wire/vmstate-dump.ts';
+export type { WrittenChannel } from './write/channel-writer.ts';
+export type { BlockChanges } from './write/delta-scan.ts';
+export { encodeFlow, FlowWriter, type FlowWriterOptions } from './write/flow-writer.ts';
+export {
+  MultifdWriter,
+  type MultifdWriterOptions,
+  multifdArenaBytes,
+} from './write/multifd-writer.ts';
+export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/passes.ts';
+export { Replay, type ReplayedBlock, replayArenaBytes } from './write/ram-scan.ts';
+export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './write/stream-writer.ts';
+export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './write/write-mapped-ram.ts';
+export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './write/write-multifd.ts';
+export {
+  type RamWriter,
+  type RawSection,
+  type WritableDevice,
+  type WritableVm,
+  type WriteStreamOptions,
+  type WrittenBlock,
+  type WrittenStream,
+  writeStream,
+} from './write/write-stream.ts';
+export {
+  defaultXbzrleCacheSize,
+  XbzrleCache,
+  type XbzrleCacheOptions,
+  type XbzrleMoment,
+  type XbzrleStatistics,
+  xbzrleArenaBytes,
+} from './write/xbzrle-cache.ts';

@@ -15,12 +15,12 @@ import { MigrationError } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
+import type { BlockChanges } from '../write/delta-scan.ts';
+import { type WriteMultifdOptions, writeMultifd } from '../write/write-multifd.ts';
+import type { RawSection } from '../write/write-stream.ts';
+import { type WriteStreamOptions, type WrittenStream, writeStream } from '../write/write-stream.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
-import type { BlockChanges } from './replay-changes.ts';
 import type { Verification } from './verify.ts';
-import { type WriteMultifdOptions, writeMultifd } from './write-multifd.ts';
-import type { RawSection } from './write-stream.ts';
-import { type WriteStreamOptions, type WrittenStream, writeStream } from './write-stream.ts';
 
 /** Bytes of iterables other than RAM that are taken over, in all. */
 const maxIterableBytes = 128 << 20;

@@ -15,10 +15,10 @@ import { pageCount } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { changesCapability } from '../wire/configuration.ts';
+import { writeMappedRam } from '../write/write-mapped-ram.ts';
+import { writeStream } from '../write/write-stream.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
-import { writeMappedRam } from './write-mapped-ram.ts';
-import { writeStream } from './write-stream.ts';
 
 /**
  * Opens the VM that changes make of their base. Closing its `ram` closes scratch files, not the two files.

@@ -6,7 +6,6 @@
  * vmferry wrote. What deltas need, the page as it was, is read back from the file.
  */
 
-import type { RawSection, WritableDevice } from '../file/write-stream.ts';
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
@@ -26,6 +25,7 @@ import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
+import type { RawSection, WritableDevice } from '../write/write-stream.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';

@@ -1,11 +1,11 @@
 /** Files for the viewer's tests that are too large to be fixtures: they are made by the library, in Node. */
 import { createHash } from 'node:crypto';
-import { writeMappedRam } from '../../src/file/write-mapped-ram.ts';
-import { writeStream } from '../../src/file/write-stream.ts';
 import { appendTo } from '../../src/io/byte-source.ts';
 import { OutputFile } from '../../src/io/node/output-file.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
+import { writeMappedRam } from '../../src/write/write-mapped-ram.ts';
+import { writeStream } from '../../src/write/write-stream.ts';
 
 const pageSize = 4096;
 export const configuration = { machine: 'none', capabilities: [] };

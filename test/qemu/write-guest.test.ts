@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type ByteSink, MemoryFile, open, openSavedVm, type WriteGuestOptions, writeGuest } from '../../src/node.ts';
-import { MemoryGuest } from '../file/memory-guest.ts';
+import { MemoryGuest } from '../write/memory-guest.ts';
 import { capture } from './capture.ts';
 import { Guest, guestPage } from './guest.ts';
 import { loadInto } from './load.ts';

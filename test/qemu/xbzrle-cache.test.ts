@@ -5,10 +5,10 @@
  * The telling case runs with `npm test`; VMFERRY_QEMU=full runs all.
  */
 import { describe, expect, test } from 'vitest';
-import { XbzrleCache, type XbzrleStatistics, xbzrleArenaBytes } from '../../src/file/xbzrle-cache.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { GuestBlock } from '../../src/vm/guest.ts';
+import { XbzrleCache, type XbzrleStatistics, xbzrleArenaBytes } from '../../src/write/xbzrle-cache.ts';
 import { PAGE } from './machine.ts';
 import { qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';

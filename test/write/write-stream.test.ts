@@ -1,8 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
-import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/file/write-stream.ts';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -12,6 +10,9 @@ import { streamRulesOf } from '../../src/schema/stream-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
+import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/write/write-stream.ts';
+import { RecordingFile } from '../file/recording-file.ts';
 import {
   blockList,
   configuration,
@@ -30,7 +31,6 @@ import {
   zeroPage,
 } from '../oracle/build.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
-import { RecordingFile } from './recording-file.ts';
 
 const none = { machine: 'none', capabilities: [] };
 const image = (...pages: Uint8Array[]): ByteSource => new MemoryFile('image', join(...pages));

@@ -9,7 +9,7 @@ import { Staging, stagingArenaBytes } from '../kernel/page-slots.ts';
 import { streamRulesOf } from '../schema/stream-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
 import type { RawSection, WritableVm } from './write-stream.ts';
 
 export interface WriteMappedRamOptions {

@@ -1,10 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MultifdWriter } from '../../src/file/multifd-writer.ts';
-import { StreamWriter, writerArenaBytes } from '../../src/file/stream-writer.ts';
 import { verify } from '../../src/file/verify.ts';
-import { type WriteMultifdOptions, writeMultifd } from '../../src/file/write-multifd.ts';
-import type { WritableVm } from '../../src/file/write-stream.ts';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -24,6 +20,10 @@ import {
   readPacketFlags,
   readPacketHeader,
 } from '../../src/wire/multifd-packet.ts';
+import { MultifdWriter } from '../../src/write/multifd-writer.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
+import { type WriteMultifdOptions, writeMultifd } from '../../src/write/write-multifd.ts';
+import type { WritableVm } from '../../src/write/write-stream.ts';
 import {
   blockList,
   channelHello,

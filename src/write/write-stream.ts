@@ -13,8 +13,8 @@ import type { RamReader } from '../vm/ram-store.ts';
 import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireDevices, requireVm } from '../wire/require-vm.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
-import { type BlockChanges, changesArenaBytes, ReplayChanges } from './replay-changes.ts';
+import { type BlockChanges, changesArenaBytes, ReplayChanges } from './delta-scan.ts';
+import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';

@@ -5,6 +5,8 @@
  * What a Flow does not say follows from the lengths that it states: whether a section has a footer, and whether a record
  * names its block. The bytes of sections of iterables other than RAM are not in it, and are asked for.
  */
+
+import { readIterables } from '../file/convert.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
@@ -19,7 +21,6 @@ import { encodeFooter, encodeSectionHead, footerLength } from '../wire/section.t
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
-import { readIterables } from './convert.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface FlowWriterOptions {

@@ -15,7 +15,7 @@ import {
 import { isBitSet } from '../vm/bits.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { ReplayedBlock } from './replay.ts';
+import type { ReplayedBlock } from './ram-scan.ts';
 
 /** Records in a batch: a window's pages. */
 const batchCapacity = pairWindowPages;

@@ -1,9 +1,9 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { XbzrleCache, type XbzrleMoment, xbzrleArenaBytes } from '../../src/file/xbzrle-cache.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { GuestBlock } from '../../src/vm/guest.ts';
+import { XbzrleCache, type XbzrleMoment, xbzrleArenaBytes } from '../../src/write/xbzrle-cache.ts';
 import { applyDelta } from '../oracle/xbzrle.ts';
 
 const PAGE = 1024;

@@ -14,7 +14,7 @@ import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireBlocks, requireVm } from '../wire/require-vm.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './replay.ts';
+import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import { defaultRules, endStream, startStream } from './write-stream.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
