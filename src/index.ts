@@ -87,118 +87,6 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
-export { type ChangedBlock, convertToChanges, SavedChanges } from './file/changes.ts';
-export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './file/check.ts';
-export { CopyError } from './file/check-copy.ts';
-export {
-  type BlockFacts,
-  type CommandFacts,
-  type FileFacts,
-  readFacts,
-  type SectionFacts,
-} from './file/check-facts.ts';
-export type { CheckEffect, CheckReason, CheckRule } from './file/check-reason.ts';
-export { type CompressionFigure, type CompressionWish, usualLevels } from './file/compression-sample.ts';
-export type { ConvergenceVerdict, ModeEstimate, Target } from './file/convergence.ts';
-export {
-  Conversion,
-  type ConvertedBlock,
-  type ConvertFromVmOptions,
-  type ConvertOptions,
-  type ConvertToMultifdOptions,
-  type ConvertToStreamOptions,
-  convertToMappedRam,
-  convertToMultifd,
-  convertToStream,
-} from './file/convert.ts';
-export {
-  type DevicesDiff,
-  type DiffOptions,
-  diff,
-  diffDevices,
-  diffVms,
-  type FactDiff,
-  type VmDiff,
-} from './file/diff.ts';
-export {
-  type BlockDiff,
-  type DiffRamOptions,
-  diffRam,
-  isSameRam,
-  type MapCell,
-  type PageChanges,
-  type RamDiff,
-} from './file/diff-ram.ts';
-export {
-  type Estimate,
-  type EstimatedCompression,
-  type EstimateOptions,
-  type EstimateStep,
-  estimate,
-  estimateDefaults,
-} from './file/estimate.ts';
-export { type ExtractedBlock, extractBlocks } from './file/extract.ts';
-export type { ToText } from './file/finder.ts';
-export {
-  type InspectedBlock,
-  type InspectedSection,
-  type Inspection,
-  type InspectOptions,
-  type InspectResult,
-  inspect,
-  mapPages,
-} from './file/inspect.ts';
-export {
-  type BlockMakeUp,
-  type MakeUpOptions,
-  type MemoryMakeUp,
-  measureMakeUp,
-  type PageMakeUp,
-} from './file/memory-make-up.ts';
-export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './file/merge.ts';
-export type { PageEntropy } from './file/page-entropy.ts';
-export { PagePasses } from './file/page-passes.ts';
-export type { PageRange } from './file/page-ranges.ts';
-export {
-  type BytePattern,
-  hexPattern,
-  maxMatchBytes,
-  type SearchPattern,
-  type TextPatternOptions,
-  textPattern,
-} from './file/pattern.ts';
-export {
-  type CoreOutput,
-  type ExtractedPhysical,
-  extractElf,
-  extractPhysical,
-  openPhysical,
-  type PhysicalMemory,
-  type PhysicalOptions,
-  type PhysicalOutput,
-  storeOutput,
-} from './file/physical.ts';
-export {
-  type ChangeCounts,
-  measureChanges,
-  type RamChanges,
-  type RamChangesOptions,
-  type XbzrleSizes,
-} from './file/ram-changes.ts';
-export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './file/read.ts';
-export type { Recommendation } from './file/recommend.ts';
-export type { InspectedReturnPath } from './file/return-path.ts';
-export {
-  countMatches,
-  type Match,
-  type MatchOptions,
-  maxPatterns,
-  Searcher,
-  type SearchOptions,
-  search,
-} from './file/search.ts';
-export type { PageCounts, RecordCount } from './file/survey.ts';
-export { type Verification, type VerifyOptions, verify } from './file/verify.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
@@ -269,12 +157,147 @@ export {
 } from './store/ram-content.ts';
 export { type RawBlock, RawRam } from './store/raw-ram.ts';
 export { type RamSink, type Settled, type SettleOptions, settle } from './store/settle.ts';
+export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './tasks/check/check.ts';
+export {
+  type BlockFacts,
+  type CommandFacts,
+  type FileFacts,
+  readFacts,
+  type SectionFacts,
+} from './tasks/check/check-facts.ts';
+export type { CheckEffect, CheckReason, CheckRule } from './tasks/check/check-reason.ts';
+export {
+  canBeDump,
+  type DumpedField,
+  type DumpedState,
+  type DumpedType,
+  parseVmstateDump,
+  type VmstateDump,
+} from './tasks/check/vmstate-dump.ts';
+export { type ChangedBlock, convertToChanges, SavedChanges } from './tasks/convert/changes.ts';
+export { CopyError } from './tasks/convert/check-copy.ts';
+export {
+  Conversion,
+  type ConvertedBlock,
+  type ConvertFromVmOptions,
+  type ConvertOptions,
+  type ConvertToMultifdOptions,
+  type ConvertToStreamOptions,
+  convertToMappedRam,
+  convertToMultifd,
+  convertToStream,
+} from './tasks/convert/convert.ts';
+export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './tasks/convert/merge.ts';
+export {
+  type DevicesDiff,
+  type DiffOptions,
+  diff,
+  diffDevices,
+  diffVms,
+  type FactDiff,
+  type VmDiff,
+} from './tasks/diff/diff.ts';
+export {
+  type BlockDiff,
+  type DiffRamOptions,
+  diffRam,
+  isSameRam,
+  type MapCell,
+  type PageChanges,
+  type RamDiff,
+} from './tasks/diff/diff-ram.ts';
+export type { PageRange } from './tasks/diff/page-ranges.ts';
+export { type CompressionFigure, type CompressionWish, usualLevels } from './tasks/estimate/compression-sample.ts';
+export type { ConvergenceVerdict, ModeEstimate, Target } from './tasks/estimate/convergence.ts';
+export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './tasks/estimate/dirty-rate.ts';
+export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './tasks/estimate/dirtying.ts';
+export {
+  type Estimate,
+  type EstimatedCompression,
+  type EstimateOptions,
+  type EstimateStep,
+  estimate,
+  estimateDefaults,
+} from './tasks/estimate/estimate.ts';
+export {
+  type BlockMakeUp,
+  type MakeUpOptions,
+  type MemoryMakeUp,
+  measureMakeUp,
+  type PageMakeUp,
+} from './tasks/estimate/memory-make-up.ts';
+export type { PageEntropy } from './tasks/estimate/page-entropy.ts';
+export {
+  type PrecopyMemory,
+  type PrecopyOptions,
+  type PrecopyPrediction,
+  simulatePrecopy,
+} from './tasks/estimate/precopy-model.ts';
+export {
+  type ChangeCounts,
+  measureChanges,
+  type RamChanges,
+  type RamChangesOptions,
+  type XbzrleSizes,
+} from './tasks/estimate/ram-changes.ts';
+export type { Recommendation } from './tasks/estimate/recommend.ts';
+export type { CoreSegment } from './tasks/extract/elf-core.ts';
+export { type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
+export type { PhysicalRange } from './tasks/extract/memory-map.ts';
+export {
+  type CoreOutput,
+  type ExtractedPhysical,
+  extractElf,
+  extractPhysical,
+  openPhysical,
+  type PhysicalMemory,
+  type PhysicalOptions,
+  type PhysicalOutput,
+  storeOutput,
+} from './tasks/extract/physical.ts';
+export {
+  type LayoutFacts,
+  type LayoutOptions,
+  layOutPhysical,
+  type PhysicalLayout,
+  type SplitFrom,
+} from './tasks/extract/physical-layout.ts';
+export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './tasks/extract/range.ts';
+export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
+export {
+  type InspectedBlock,
+  type InspectedSection,
+  type Inspection,
+  type InspectOptions,
+  type InspectResult,
+  inspect,
+  mapPages,
+} from './tasks/inspect/inspect.ts';
+export { PagePasses } from './tasks/inspect/page-passes.ts';
+export type { InspectedReturnPath } from './tasks/inspect/return-path.ts';
+export type { PageCounts, RecordCount } from './tasks/inspect/survey.ts';
+export { type Verification, type VerifyOptions, verify } from './tasks/inspect/verify.ts';
+export type { ToText } from './tasks/search/finder.ts';
+export {
+  type BytePattern,
+  hexPattern,
+  maxMatchBytes,
+  type SearchPattern,
+  type TextPatternOptions,
+  textPattern,
+} from './tasks/search/pattern.ts';
+export {
+  countMatches,
+  type Match,
+  type MatchOptions,
+  maxPatterns,
+  Searcher,
+  type SearchOptions,
+  search,
+} from './tasks/search/search.ts';
 export { isBitSet } from './vm/bits.ts';
-export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
-export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './vm/dirtying.ts';
 export type * from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
-export type { PhysicalRange } from './vm/memory-map.ts';
 export {
   type Finding,
   type FindingCode,
@@ -287,35 +310,12 @@ export {
 } from './vm/migration-error.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
-export {
-  type LayoutFacts,
-  type LayoutOptions,
-  layOutPhysical,
-  type PhysicalLayout,
-  type SplitFrom,
-} from './vm/physical-layout.ts';
-export {
-  type PrecopyMemory,
-  type PrecopyOptions,
-  type PrecopyPrediction,
-  simulatePrecopy,
-} from './vm/precopy-model.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
 export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
 export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
-export type { CoreSegment } from './wire/elf-core.ts';
 export * from './wire/encoders.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
-export type { MemoryAffinity, MemoryNode } from './wire/srat.ts';
-export {
-  canBeDump,
-  type DumpedField,
-  type DumpedState,
-  type DumpedType,
-  parseVmstateDump,
-  type VmstateDump,
-} from './wire/vmstate-dump.ts';
 export type { WrittenChannel } from './write/channel-writer.ts';
 export type { BlockChanges } from './write/delta-scan.ts';
 export { encodeFlow, FlowWriter, type FlowWriterOptions } from './write/flow-writer.ts';

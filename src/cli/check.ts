@@ -1,13 +1,13 @@
 /** `vmferry check`: would that QEMU load this file? */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type Check, type CheckTarget, check, checkOf, readTarget } from '../file/check.ts';
-import type { CheckEffect, CheckReason } from '../file/check-reason.ts';
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import { peek } from '../io/peeked-source.ts';
 import { open, openSource } from '../node.ts';
+import { type Check, type CheckTarget, check, checkOf, readTarget } from '../tasks/check/check.ts';
+import type { CheckEffect, CheckReason } from '../tasks/check/check-reason.ts';
+import { canBeDump, maxDump, parseVmstateDump } from '../tasks/check/vmstate-dump.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { canBeDump, maxDump, parseVmstateDump } from '../wire/vmstate-dump.ts';
 import { formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { ExitCode, UsageError } from './run.ts';

@@ -1,7 +1,7 @@
 /** `vmferry convert NEW OUT --only-changed-from BASE`: a file of what changed since BASE (docs/formats/incremental.md). */
 import { realpathSync } from 'node:fs';
-import { convertToChanges, type SavedChanges } from '../file/changes.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
+import { convertToChanges, type SavedChanges } from '../tasks/convert/changes.ts';
 import { checkAgain } from './convert-check.ts';
 import type { ConvertOptions } from './convert-form.ts';
 import { checkMultifdOptions } from './convert-multifd.ts';

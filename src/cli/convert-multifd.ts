@@ -1,7 +1,6 @@
 /** `vmferry convert --to multifd`: a main stream and a file for each channel. */
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { convertToMultifd } from '../file/convert.ts';
 import { appendTo } from '../io/byte-source.ts';
 import { NodeCodecs } from '../io/node/codecs.ts';
 import { isReplaceable, openScratch } from '../io/node/output-file.ts';
@@ -10,6 +9,7 @@ import { levelsOf } from '../io/page-codec.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { type StreamVersion, saysVersion } from '../schema/stream-rules.ts';
+import { convertToMultifd } from '../tasks/convert/convert.ts';
 import { helloLength, multifdMagic } from '../wire/multifd-packet.ts';
 import { checkAgain } from './convert-check.ts';
 import { printWritten } from './convert-report.ts';

@@ -1,5 +1,5 @@
 /** What `vmferry convert` says of what it wrote. */
-import type { Conversion } from '../file/convert.ts';
+import type { Conversion } from '../tasks/convert/convert.ts';
 import { formatBytes, plural, printable } from './format.ts';
 
 /** What was written. */

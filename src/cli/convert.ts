@@ -2,7 +2,6 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { convertToMappedRam, convertToStream } from '../file/convert.ts';
 import { appendTo, type ByteSink } from '../io/byte-source.ts';
 import { type OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
@@ -10,6 +9,7 @@ import { open } from '../node.ts';
 import { libvirtFormats } from '../read/container/libvirt-header.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { streamVersions } from '../schema/stream-rules.ts';
+import { convertToMappedRam, convertToStream } from '../tasks/convert/convert.ts';
 import { convertChanges } from './convert-changes.ts';
 import { checkAgain } from './convert-check.ts';
 import { type ConvertOptions, chooseForm, type Form, forms } from './convert-form.ts';

@@ -1,10 +1,10 @@
 /** `vmferry diff`: what is not the same in two files? */
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { diffVms, type VmDiff } from '../file/diff.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { openSavedVm } from '../store/ram-content.ts';
+import { diffVms, type VmDiff } from '../tasks/diff/diff.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { describeDiff, diffToJson } from './diff-words.ts';

@@ -1,11 +1,17 @@
 /** `vmferry estimate`: what a migration of this VM would be like. */
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type Estimate, type EstimateOptions, type EstimateStep, estimate, sampleBytes } from '../file/estimate.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { NodeCodecs } from '../node.ts';
 import type { MigrationFile } from '../read/open.ts';
-import { samplePages } from '../vm/dirty-rate.ts';
+import { samplePages } from '../tasks/estimate/dirty-rate.ts';
+import {
+  type Estimate,
+  type EstimateOptions,
+  type EstimateStep,
+  estimate,
+  sampleBytes,
+} from '../tasks/estimate/estimate.ts';
 import { describeEstimate } from './estimate-words.ts';
 import { painter } from './format.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';

@@ -2,12 +2,12 @@
 import { fstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type ExtractedBlock, extractBlocks } from '../file/extract.ts';
 import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { openSavedVm, readBytes } from '../store/ram-content.ts';
+import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { extractDevice } from './devices.ts';
 import { formatBytes, plural, printable } from './format.ts';

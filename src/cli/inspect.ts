@@ -2,6 +2,12 @@
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
+import { openScratch } from '../io/node/output-file.ts';
+import { PageKind } from '../kernel/page-batch.ts';
+import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
+import type { MigrationFile } from '../read/open.ts';
+import { MappedRamStore } from '../store/mapped-ram-store.ts';
+import { digestContent, isMappedRam, openRamContent } from '../store/ram-content.ts';
 import {
   type InspectedBlock,
   type InspectedSection,
@@ -9,14 +15,8 @@ import {
   inspect,
   inspectionOf,
   mapPages,
-} from '../file/inspect.ts';
-import type { InspectedReturnPath } from '../file/return-path.ts';
-import { openScratch } from '../io/node/output-file.ts';
-import { PageKind } from '../kernel/page-batch.ts';
-import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
-import type { MigrationFile } from '../read/open.ts';
-import { MappedRamStore } from '../store/mapped-ram-store.ts';
-import { digestContent, isMappedRam, openRamContent } from '../store/ram-content.ts';
+} from '../tasks/inspect/inspect.ts';
+import type { InspectedReturnPath } from '../tasks/inspect/return-path.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';

@@ -2,11 +2,11 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { Conversion } from '../file/convert.ts';
-import { mergeToMappedRam, mergeToStream } from '../file/merge.ts';
 import { appendTo } from '../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { Conversion } from '../tasks/convert/convert.ts';
+import { mergeToMappedRam, mergeToStream } from '../tasks/convert/merge.ts';
 import { checkAgain } from './convert-check.ts';
 import { printWritten, warn } from './convert-report.ts';
 import { requireNoOffset } from './convert-target.ts';

@@ -1,9 +1,9 @@
 /** `vmferry extract --physical` and `--elf`: guest-physical memory as an image or a core file, and what is where in it. */
 import { realpathSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
-import { openPhysical, type PhysicalMemory } from '../file/physical.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { openPhysical, type PhysicalMemory } from '../tasks/extract/physical.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './format.ts';
 import { type InputOptions, withFile } from './input.ts';
 import { openTarget, writeBytes } from './read.ts';

@@ -1,10 +1,10 @@
 /** `vmferry read`: a range of a RAM block, as a hex dump or as bytes. */
 import { realpathSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
-import { openRange, type RamRange } from '../file/read.ts';
 import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
 import { openInPlace } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { openRange, type RamRange } from '../tasks/extract/range.ts';
 import { HexDump } from '../words/hex-dump.ts';
 import { refuseInput } from './extract.ts';
 import { plural, printable } from './format.ts';

@@ -1,10 +1,10 @@
 /** `vmferry search`: where bytes, text or what a regular expression describes are in RAM. */
 import { readFileSync, realpathSync } from 'node:fs';
 import type { Command } from 'commander';
-import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts';
-import { countMatches, type Match, search } from '../file/search.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { hexPattern, type SearchPattern, textPattern } from '../tasks/search/pattern.ts';
+import { countMatches, type Match, search } from '../tasks/search/search.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { asciiBytes, hexBytes } from '../words/hex-dump.ts';
 import { ignoredMemory, requireBlock } from './extract.ts';

@@ -1,7 +1,7 @@
 /** `vmferry verify`: is this file sound? */
 import type { Command } from 'commander';
-import { type Verification, verificationOf, verify } from '../file/verify.ts';
 import type { CountedFinding } from '../read/finding-log.ts';
+import { type Verification, verificationOf, verify } from '../tasks/inspect/verify.ts';
 import { MigrationError, type Severity } from '../vm/migration-error.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';

@@ -1,8 +1,8 @@
 /** What is known of the pages of one block: a byte per page and layer, for the parts that were touched. */
 
-import { lastPass } from '../file/page-passes.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { PairSpan } from '../store/page-pairs.ts';
+import { lastPass } from '../tasks/inspect/page-passes.ts';
 import { isBitSet } from '../vm/bits.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';

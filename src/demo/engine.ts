@@ -1,13 +1,13 @@
 /** Who answers the page: files by their numbers, and what is done with them. */
 
 import { deviceToJson } from '../devices/device-json.ts';
-import { diffVms } from '../file/diff.ts';
-import { hexPattern, type SearchPattern, textPattern } from '../file/pattern.ts';
-import { Searcher } from '../file/search.ts';
-import { verify } from '../file/verify.ts';
 import { MemoryScratch, type ScratchPlace } from '../io/scratch.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { StreamIndex } from '../store/stream-index.ts';
+import { diffVms } from '../tasks/diff/diff.ts';
+import { verify } from '../tasks/inspect/verify.ts';
+import { hexPattern, type SearchPattern, textPattern } from '../tasks/search/pattern.ts';
+import { Searcher } from '../tasks/search/search.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import { type CallContext, Meter, SharedWork } from './calls.ts';
 import { Outputs } from './outputs.ts';

@@ -1,10 +1,11 @@
 /** Errors as plain data, in the words of the command line. */
-import { reportSnapshot } from '../file/inspect.ts';
+
 import { MissingDecompressorError } from '../io/compression.ts';
 import { HttpError } from '../io/http-source.ts';
 import { NoRoomError } from '../io/scratch.ts';
 import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
 import { UnclearPartsError } from '../read/sort-parts.ts';
+import { reportSnapshot } from '../tasks/inspect/inspect.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { Failure, FailureKind } from './protocol.ts';
 

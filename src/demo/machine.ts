@@ -1,7 +1,7 @@
 /** A file that is open, and what the reader looks at in it. What is shown of it are the components. */
 import { signal } from '@preact/signals';
-import type { VmDiff } from '../file/diff.ts';
-import type { Verification } from '../file/verify.ts';
+import type { VmDiff } from '../tasks/diff/diff.ts';
+import type { Verification } from '../tasks/inspect/verify.ts';
 import type { Place } from '../vm/migration-error.ts';
 import type { BytesPlace } from './bytes-place.ts';
 import { MapModel } from './map-model.ts';

@@ -2,13 +2,14 @@
  * What is written for the page to save: to a scratch file, where it can be read back, and from there to the place that was
  * chosen, which has all of it or nothing.
  */
-import { convertToMappedRam, convertToStream } from '../file/convert.ts';
-import type { Verification } from '../file/verify.ts';
+
 import { appendTo, type ByteSink, type ByteSource } from '../io/byte-source.ts';
 import type { ScratchFile, ScratchPlace } from '../io/scratch.ts';
 import { watchSource } from '../io/watched-source.ts';
 import { openFile } from '../read/open.ts';
 import { readContent } from '../store/ram-content.ts';
+import { convertToMappedRam, convertToStream } from '../tasks/convert/convert.ts';
+import type { Verification } from '../tasks/inspect/verify.ts';
 import { type CallContext, Meter } from './calls.ts';
 import type { Saved, Target } from './protocol.ts';
 import type { ViewedFile } from './viewed-file.ts';

@@ -5,11 +5,12 @@
  * Offsets and lengths are bytes, pages are counted from 0 within their RAM block. A file that was opened has a number, until
  * it is closed. Every call may be cancelled, and then fails with a {@link ViewerError} of kind `cancelled`.
  */
-import type { VmDiff } from '../file/diff.ts';
-import type { InspectedSnapshot, Inspection } from '../file/inspect.ts';
-import type { Verification } from '../file/verify.ts';
+
 import type { PartLists } from '../read/parts.ts';
 import type { GuessedPart, PartRole } from '../read/sort-parts.ts';
+import type { VmDiff } from '../tasks/diff/diff.ts';
+import type { InspectedSnapshot, Inspection } from '../tasks/inspect/inspect.ts';
+import type { Verification } from '../tasks/inspect/verify.ts';
 import type { FindingCode, Place } from '../vm/migration-error.ts';
 
 /** How far a call has come. Calls that are quick say nothing. */

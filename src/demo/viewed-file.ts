@@ -1,12 +1,12 @@
 /** A file that was opened to be looked into: what was found out, and what is kept for it until it is closed. */
 
 import { bodyOffsetOf, type DeviceState } from '../devices/device-state.ts';
-import { inspect } from '../file/inspect.ts';
-import { PagePasses } from '../file/page-passes.ts';
 import type { ScratchPlace } from '../io/scratch.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { readDevices } from '../store/devices.ts';
 import { openSavedVm } from '../store/ram-content.ts';
+import { inspect } from '../tasks/inspect/inspect.ts';
+import { PagePasses } from '../tasks/inspect/page-passes.ts';
 import { pageCount } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { BlockLayers } from './block-layers.ts';

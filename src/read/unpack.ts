@@ -3,10 +3,10 @@
  * way, so that what takes pages need not know. A page that does not decompress is a finding, and goes no further.
  */
 
-import { pagePlace } from '../file/survey.ts';
 import { CodecError, type PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { pagePlace } from '../tasks/inspect/survey.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { makeFinding } from '../vm/migration-error.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';

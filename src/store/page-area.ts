@@ -6,11 +6,11 @@
  * data and deltas are gathered in page slots first, and runs of neighbouring slots written at once.
  */
 
-import { pagePlace } from '../file/survey.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { hasWholePage, type Staging } from '../kernel/page-slots.ts';
+import { pagePlace } from '../tasks/inspect/survey.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';

@@ -1,8 +1,8 @@
 /** What differs in two machines, in a line each. */
 
 import type { FieldChange } from '../devices/device-diff.ts';
-import type { FactDiff } from '../file/diff.ts';
-import type { BlockDiff } from '../file/diff-ram.ts';
+import type { FactDiff } from '../tasks/diff/diff.ts';
+import type { BlockDiff } from '../tasks/diff/diff-ram.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from './format.ts';
 import { hexBytes } from './hex-dump.ts';
 import { describeValue } from './value-words.ts';

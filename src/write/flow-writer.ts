@@ -6,10 +6,10 @@
  * names its block. The bytes of sections of iterables other than RAM are not in it, and are asked for.
  */
 
-import { readIterables } from '../file/convert.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { readIterables } from '../tasks/convert/convert.ts';
 import type { FlowItem, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';

@@ -1,5 +1,5 @@
 /** RAM as an array of bytes, and the plainest search in it. */
-import { maxMatchBytes, type SearchPattern, toPattern } from '../../src/file/pattern.ts';
+import { maxMatchBytes, type SearchPattern, toPattern } from '../../src/tasks/search/pattern.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 

@@ -1,10 +1,10 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { verify } from '../../src/file/verify.ts';
 import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
+import { verify } from '../../src/tasks/inspect/verify.ts';
 import { writeMappedRam } from '../../src/write/write-mapped-ram.ts';
 import { RecordingFile } from '../file/recording-file.ts';
 import { slowRead } from '../oracle/slow-reader.ts';

@@ -1,6 +1,5 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { verify } from '../../src/file/verify.ts';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -10,6 +9,7 @@ import { loadKernel } from '../../src/kernel/kernel.ts';
 import { type StreamRules, streamRulesOf } from '../../src/schema/stream-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
+import { verify } from '../../src/tasks/inspect/verify.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,

@@ -1,6 +1,5 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { verify } from '../../src/file/verify.ts';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -9,6 +8,7 @@ import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { streamRulesOf } from '../../src/schema/stream-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
+import { verify } from '../../src/tasks/inspect/verify.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
 import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/write/write-stream.ts';

@@ -1,8 +1,8 @@
 /** What differs from an earlier file of the same machine, as `vmferry diff` says it. */
 
 import type { DeviceDiff } from '../../devices/device-diff.ts';
-import type { VmDiff } from '../../file/diff.ts';
-import type { BlockDiff } from '../../file/diff-ram.ts';
+import type { VmDiff } from '../../tasks/diff/diff.ts';
+import type { BlockDiff } from '../../tasks/diff/diff-ram.ts';
 import { type ComparedNames, describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';

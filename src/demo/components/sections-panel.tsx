@@ -1,6 +1,6 @@
 /** The sections of the stream as a strip in proportion, and as a list. */
 import { useState } from 'preact/hooks';
-import type { InspectedSection } from '../../file/inspect.ts';
+import type { InspectedSection } from '../../tasks/inspect/inspect.ts';
 import { formatBytes, formatCount, formatHex, printable } from '../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { useMachine } from './machine-view.tsx';

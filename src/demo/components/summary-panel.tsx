@@ -1,6 +1,6 @@
 /** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
-import type { InspectedContainer } from '../../file/inspect.ts';
-import type { InspectedReturnPath } from '../../file/return-path.ts';
+import type { InspectedContainer } from '../../tasks/inspect/inspect.ts';
+import type { InspectedReturnPath } from '../../tasks/inspect/return-path.ts';
 import type { Finding } from '../../vm/migration-error.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 import { layerClasses, swatch } from '../map-colours.ts';

@@ -1,0 +1,206 @@
+/**
+ * What a file says that a loader could refuse: machine, blocks, sections, commands, and the device state as described.
+ * The same facts, of a file that the target saved, say what the target has.
+ */
+
+import type { DeviceDescription, VmDescription } from '../../devices/device-description.ts';
+import { type DeviceState, decodeDevice } from '../../devices/device-state.ts';
+import { originOf } from '../../io/byte-source.ts';
+import { PageKind } from '../../kernel/page-batch.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { countDeviceBytes } from '../../store/settle.ts';
+import type { Configuration, DeviceSection, FlowItem } from '../../vm/flow.ts';
+import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../../vm/migration-error.ts';
+
+/** A section that begins: an iterable's START, or a device. */
+export interface SectionFacts {
+  /** idstr, such as `0000:00:02.0/virtio-net`. */
+  name: string;
+  instanceId: number;
+  versionId: number;
+  place: Place;
+  /** What the VM description says of it; undefined: there is none. */
+  description: DeviceDescription | undefined;
+  /** Undefined: an iterable. */
+  state: DeviceState | undefined;
+}
+
+export interface BlockFacts {
+  idstr: string;
+  /** Bytes. */
+  usedLength: number;
+  pageSize: number;
+}
+
+export interface CommandFacts {
+  name: string;
+  place: Place;
+  payloadLength: number;
+}
+
+/** All of it in stream order. */
+export interface FileFacts {
+  origin: PlaceOrigin;
+  configuration: (Configuration & { place: Place }) | undefined;
+  /** Whether the target page size is stated by the stream. */
+  statesPageSize: boolean;
+  blocks: BlockFacts[];
+  sections: SectionFacts[];
+  commands: CommandFacts[];
+  /** False: its sections have none; undefined: there was no section. */
+  hasFooters: boolean | undefined;
+  /** An iterable ended: so do all streams but those of background snapshots. */
+  hasEnd: boolean;
+  /** Of the first page compressed by the capability `compress`. */
+  compressedPages: Place | undefined;
+  /** Of the first mark of the main stream of a multifd migration. */
+  multifd: Place | undefined;
+  hasDescription: boolean;
+  /** The description has the configuration: QEMU 7.2 leaves it out. */
+  describesConfiguration: boolean;
+  /** What the reader noticed that a loader would, too, or that makes the content doubtful. */
+  findings: Finding[];
+  /** What stopped the reading. */
+  error: Finding | undefined;
+}
+
+/** Sections, commands and findings beyond are left out. */
+const maxListed = 100_000;
+
+/** Reads a file through, but for its pages where it can seek over them. */
+export async function readFacts(file: MigrationFile): Promise<FileFacts> {
+  const gathering = new Gathering(file);
+  try {
+    for await (const item of file.flow({ read: 'bitmaps' })) gathering.take(item);
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    gathering.facts.error = caught.toFinding();
+  }
+  return gathering.finish();
+}
+
+/** Nothing is known yet. */
+export function emptyFacts(origin: PlaceOrigin): FileFacts {
+  return {
+    origin,
+    configuration: undefined,
+    statesPageSize: false,
+    blocks: [],
+    sections: [],
+    commands: [],
+    hasFooters: undefined,
+    hasEnd: false,
+    compressedPages: undefined,
+    multifd: undefined,
+    hasDescription: false,
+    describesConfiguration: false,
+    findings: [],
+    error: undefined,
+  };
+}
+
+class Gathering {
+  readonly facts: FileFacts;
+  readonly #file: MigrationFile;
+  readonly #devices: { section: DeviceSection; facts: SectionFacts }[] = [];
+  #description: VmDescription | undefined;
+  #deviceBytes = 0;
+
+  constructor(file: MigrationFile) {
+    this.#file = file;
+    this.facts = emptyFacts(originOf(file.source));
+  }
+
+  take(item: FlowItem): void {
+    const { facts } = this;
+    switch (item.kind) {
+      case 'source':
+        facts.origin = item.origin;
+        break;
+      case 'configuration':
+        facts.configuration = { ...item.configuration, place: this.#place(item.offset) };
+        break;
+      case 'section':
+        facts.hasFooters ??= true;
+        facts.hasEnd ||= item.section.kind === 'end';
+        if (item.section.kind === 'start') this.#addSection(item.section);
+        break;
+      case 'block':
+        facts.blocks.push(item.block);
+        break;
+      case 'blocks-end':
+        facts.statesPageSize = item.pageSizeFrom === 'stream';
+        break;
+      case 'pages':
+        if (facts.compressedPages !== undefined || this.#file.parts.channels.length > 0) break;
+        this.#findCompressed(item);
+        break;
+      case 'sync':
+        facts.multifd ??= { ...this.#place(item.offset), section: 'ram' };
+        break;
+      case 'command': {
+        const { name, offset, payload } = item.command;
+        if (facts.commands.length >= maxListed) break;
+        facts.commands.push({ name, place: this.#place(offset), payloadLength: payload.length });
+        break;
+      }
+      case 'device': {
+        const { device } = item;
+        this.#deviceBytes = countDeviceBytes(this.#file, device, this.#deviceBytes);
+        const section = this.#addSection(device);
+        if (section !== undefined) this.#devices.push({ section: device, facts: section });
+        break;
+      }
+      case 'finding':
+        if (item.finding.code === 'no-footers') facts.hasFooters = false;
+        if (item.finding.severity === 'error' && facts.findings.length < maxListed) facts.findings.push(item.finding);
+        break;
+      case 'description':
+        facts.hasDescription = item.description.parsed !== undefined;
+        facts.describesConfiguration = item.description.parsed?.configuration !== undefined;
+        this.#description = item.description.parsed;
+        break;
+      default:
+    }
+  }
+
+  /** Descriptions come last. Sections of the same name and instance are described in their order. */
+  finish(): FileFacts {
+    const described = new Map<string, DeviceDescription[]>();
+    const keyOf = ({ name, instanceId }: { name: string; instanceId: number }) => `${instanceId} ${name}`;
+    for (const device of [...(this.#description?.devices ?? [])].reverse()) {
+      const known = described.get(keyOf(device));
+      if (known === undefined) described.set(keyOf(device), [device]);
+      else known.push(device);
+    }
+    for (const { section, facts } of this.#devices) {
+      facts.description = described.get(keyOf(section))?.pop();
+      facts.state = decodeDevice(section, facts.description);
+    }
+    return this.facts;
+  }
+
+  #place(offset: number): Place {
+    return { ...this.facts.origin, offset };
+  }
+
+  #addSection({
+    name,
+    instanceId,
+    versionId,
+    offset,
+  }: Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset'>): SectionFacts | undefined {
+    if (this.facts.sections.length >= maxListed) return undefined;
+    const place = { ...this.#place(offset), section: name };
+    const section = { name, instanceId, versionId, place, description: undefined, state: undefined };
+    this.facts.sections.push(section);
+    return section;
+  }
+
+  #findCompressed({ block, batch }: FlowItem & { kind: 'pages' }): void {
+    const first = batch.kind.subarray(0, batch.count).indexOf(PageKind.compressed);
+    if (first === -1) return;
+    const offset = batch.offset[first] as number;
+    this.facts.compressedPages = { ...this.#place(offset), section: 'ram', block: block.idstr };
+  }
+}

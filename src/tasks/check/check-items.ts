@@ -1,0 +1,114 @@
+/**
+ * Fields as two sides are compared by (docs/check.md, "Fields"): those of a file's description, and those of a dump. Which
+ * of them are one and the same, as far as names, types and sizes tell.
+ */
+import type { FieldDescription, StateDescription } from '../../devices/device-description.ts';
+import { scalars } from '../../devices/state-scalars.ts';
+import type { LayoutItem } from './check-layout.ts';
+import type { DumpedState } from './vmstate-dump.ts';
+
+/** A field of a file's description, or all elements of an array. */
+export interface DescribedItem extends LayoutItem {
+  /** As it is described. */
+  fullName: string;
+  /** Which of the fields of that name it is; undefined: the only one. */
+  ordinal: number | undefined;
+  type: string;
+  /** Bytes of an element; undefined: not known. */
+  unit: number | undefined;
+  count: number;
+  /** One for each element that is described. */
+  nested: StateDescription[];
+  /** Which field of the state the first element is. */
+  index: number;
+}
+
+/** A field of a dump. */
+export interface DumpedItem extends LayoutItem {
+  ordinal: number;
+  unit: number;
+  nested: DumpedState | undefined;
+}
+
+export const listTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist', 'gtree']);
+export const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'bitmap']);
+export const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
+/** Types of devices' own whose size the configuration decides. */
+export const fixedPrivateTypes: ReadonlySet<string> = new Set(['pci config', 'msix state', 'pci irq state']);
+
+/** Fields of one name within a state have a [n] behind it, which counts those that are not there, too. */
+function splitName(name: string): { name: string; ordinal: number | undefined } {
+  const [, base, ordinal] = /^(.*)\[(\d+)\]$/.exec(name) ?? [];
+  return base === undefined ? { name, ordinal: undefined } : { name: base, ordinal: Number(ordinal) };
+}
+
+/** Consecutive fields of one name are the elements of one array. */
+export function describedItems({ fields }: StateDescription): DescribedItem[] {
+  const items: DescribedItem[] = [];
+  let latest: FieldDescription | undefined;
+  for (const [index, field] of fields.entries()) {
+    const { name, type, size, arrayLength = 1, nested } = field;
+    const bytes = size === undefined ? undefined : size * arrayLength;
+    const item = items.at(-1);
+    if (item !== undefined && latest?.name === name) {
+      item.bytes = item.bytes === undefined || bytes === undefined ? undefined : item.bytes + bytes;
+      item.count += arrayLength;
+      for (const state of nested) item.nested.push(state);
+      if (item.type === 'nullptr') item.type = type;
+    } else {
+      const common = { isConditional: false, mayBeEmpty: false, index };
+      items.push({
+        fullName: name,
+        ...splitName(name),
+        type,
+        bytes,
+        unit: size,
+        count: arrayLength,
+        nested: [...nested],
+        ...common,
+      });
+    }
+    latest = field;
+  }
+  return items;
+}
+
+/** What a target reads of a state of this version. */
+export function dumpedItems(state: DumpedState, version: number): DumpedItem[] {
+  const seen = new Map<string, number>();
+  return state.fields.flatMap(({ name, version: since, conditional, size, nested }) => {
+    const ordinal = seen.get(name) ?? 0;
+    seen.set(name, ordinal + 1);
+    if (!conditional && since > version) return [];
+    const isOpen = nested !== undefined || size <= 0;
+    const bytes = isOpen ? undefined : size;
+    return [{ name, ordinal, bytes, isConditional: conditional, mayBeEmpty: isOpen, unit: size, nested }];
+  });
+}
+
+export const isScalar = ({ type, unit }: DescribedItem) => type !== 'nullptr' && scalars.get(type)?.size === unit;
+export const isOpaque = (item: DescribedItem) =>
+  !isScalar(item) &&
+  !byteTypes.has(item.type) &&
+  !listTypes.has(item.type) &&
+  !structTypes.has(item.type) &&
+  item.type !== 'nullptr';
+
+export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boolean {
+  // Some names end in [n] themselves.
+  const isNamed = source.name === target.name && (source.ordinal ?? target.ordinal) === target.ordinal;
+  if (!isNamed && source.fullName !== target.name) return false;
+  if (isScalar(source)) return target.nested === undefined && target.unit === source.unit;
+  if (source.type === 'buffer' || source.type === 'unused_buffer') {
+    return target.nested === undefined && (target.unit <= 0 || target.unit === source.unit);
+  }
+  return source.nested.length === 0 || target.nested !== undefined;
+}
+
+/** Whether a field of another name can be read as the target's: an array, whose length a dump does not say, too. */
+export function isTakenAsDumped(source: DescribedItem, target: DumpedItem): boolean {
+  if (source.nested.length > 0 || target.nested !== undefined || source.bytes === undefined || target.unit <= 0)
+    return false;
+  const isMany = source.count > 1 || byteTypes.has(source.type);
+  return source.bytes === target.unit || (isMany && source.bytes % target.unit === 0);
+}

@@ -1,0 +1,186 @@
+/** Sections held against a target: whether it has the device, and loads that version (docs/check.md, "Sections"). */
+
+import type { FileFacts, SectionFacts } from './check-facts.ts';
+import { comparePciConfig } from './check-pci.ts';
+import { CheckLog } from './check-reason.ts';
+import { Budget, StateCheck } from './check-state.ts';
+import type { DumpedState, VmstateDump } from './vmstate-dump.ts';
+
+/**
+ * States that QEMU registers by themselves, not as a device type's: no dump lists them. Found by saving guests of x86,
+ * ARM, PowerPC and s390x, and holding them against the dump of the same binary.
+ */
+const unlisted: ReadonlySet<string> = new Set([
+  ...['timer', 'cpu_common', 'cpu', 'apic', 'globalstate', 'slirp', 'acpi_build', 'ide'],
+  ...['PCIBUS', 'i2c_bus', 'ipmi-bmc-sim', 'ipmi-interface'],
+  ...['spapr', 'spapr_cpu', 'spapr_iommu', 'icp/server', 's390_css'],
+]);
+
+/** Sections that a target of that machine has, also if the file that it saved shows none of them. */
+const alwaysKnown: ReadonlySet<string> = new Set(['ram', 'globalstate', 'dirty-bitmap']);
+
+/** Iterables that come with a machine. */
+const iterables: ReadonlySet<string> = new Set(['ram', 'dirty-bitmap', 'spapr/htab', 's390-storage_attributes']);
+
+/** `virtio-net #0 (0000:00:03.0/virtio-net)` would say it twice. */
+const nameOf = ({ name, instanceId }: Pick<SectionFacts, 'name' | 'instanceId'>) =>
+  instanceId === 0 ? name : `${name} (instance ${instanceId})`;
+
+/** What the types of a dump know of states of one name. */
+interface Known {
+  newest: number;
+  oldest: number;
+  /** Those that differ. */
+  states: Map<string, DumpedState>;
+}
+
+/** Types of one name, and yet another state, that a section is held against. QEMU has two. */
+const maxStates = 16;
+
+export function judgeSectionsByDump(file: FileFacts, dump: VmstateDump, log: CheckLog): void {
+  const byName = new Map<string, Known>();
+  for (const { state } of dump.types) {
+    const known = byName.get(state.name) ?? { newest: state.version, oldest: state.minimumVersion, states: new Map() };
+    byName.set(state.name, known);
+    known.newest = Math.max(known.newest, state.version);
+    known.oldest = Math.min(known.oldest, state.minimumVersion);
+    known.states.set(JSON.stringify(state), state);
+  }
+  const budget = new Budget();
+  for (const section of file.sections) {
+    if (section.state !== undefined) judgeByDump(section, byName, log, budget);
+    else if (!iterables.has(section.name) && section.name !== 'block') {
+      log.leaveOut(`section ${section.name}: a dump does not list what is sent in rounds`);
+    }
+  }
+}
+
+function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, log: CheckLog, budget: Budget): void {
+  const { name, versionId, place, description } = section;
+  const described = description?.vmsdName ?? '';
+  // The last part of an idstr is the name of the state.
+  const vmsdName = described === '' ? lastPart(name) : described;
+  const guess = described === '' ? `; its type is a guess from its name, since nothing in the file describes it` : '';
+  const known = byName.get(vmsdName);
+  if (known === undefined) {
+    const isOldStyle = description !== undefined && described === '';
+    if (isOldStyle || unlisted.has(vmsdName)) log.leaveOut(`section ${name}: a dump does not list states of its kind`);
+    else {
+      // A device on a bus is one by its type; other states may be registered by themselves.
+      const isDevice = described !== '' && name.endsWith(`/${described}`);
+      const message = `the target's QEMU has no device type with the state ${vmsdName}${guess}`;
+      const advice = 'save without that device, or load with a QEMU that has it';
+      log.add({ effect: isDevice ? 'refused' : 'doubt', rule: 'section', message, advice, place });
+    }
+    return;
+  }
+  log.judgedSections++;
+  const { newest, oldest, states } = known;
+  if (versionId > newest) {
+    const message = `${vmsdName} has version ${versionId}, the target knows up to ${newest}${guess}`;
+    log.add({ effect: 'refused', rule: 'section-version', message, advice: newerQemu, place });
+  } else if (versionId < oldest) {
+    const message = `${vmsdName} has version ${versionId}, the target reads from ${oldest} on${guess}`;
+    log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
+  } else if (description === undefined || described === '') {
+    log.leaveOut(`fields of ${name}: nothing in the file describes them`);
+  } else if (states.size > maxStates) {
+    const message = `${states.size} types of the dump share the name ${vmsdName}, and have other fields: too many to compare`;
+    log.add({ effect: 'doubt', rule: 'field', message, place });
+  } else {
+    // Several types may share the name of a state, and differ in it: the one that fits best is meant.
+    const logs = [...states.values()].map((state) => {
+      const own = new CheckLog();
+      new StateCheck(own, section, budget).againstDump(description, state);
+      return own;
+    });
+    const best = logs.reduce((a, b) => (b.weight < a.weight ? b : a));
+    log.merge(best);
+  }
+}
+
+const newerQemu = 'load it with the QEMU that saved it or a newer one, or save it with an older machine type';
+
+export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: CheckLog): void {
+  const keyOf = ({ name, instanceId }: SectionFacts) => `${instanceId} ${name}`;
+  const theirs = new Map<string, SectionFacts[]>();
+  for (const section of [...target.sections].reverse()) {
+    const known = theirs.get(keyOf(section));
+    if (known === undefined) theirs.set(keyOf(section), [section]);
+    else known.push(section);
+  }
+  const places = new Map<string, SectionFacts[]>();
+  for (const section of target.sections) {
+    const last = lastPart(section.name);
+    const known = places.get(last);
+    if (known === undefined) places.set(last, [section]);
+    else known.push(section);
+  }
+  const budget = new Budget();
+  for (const section of file.sections) {
+    const same = theirs.get(keyOf(section));
+    const other = same !== undefined && same.length > 1 ? same.pop() : same?.[0];
+    log.judgedSections++;
+    if (other === undefined) judgeMissing(section, places.get(lastPart(section.name)) ?? [], log);
+    else judgeByFile(section, other, log, budget);
+  }
+  const mine = new Set(file.sections.map(keyOf));
+  for (const section of target.sections) {
+    if (mine.has(keyOf(section)) || alwaysKnown.has(section.name)) continue;
+    const message = `the target also has ${nameOf(section)}, which the file does not load: it stays as after a reset`;
+    log.add({ effect: 'note', rule: 'section', message });
+  }
+}
+
+/** Sections that are looked at for a hint. */
+const maxAlike = 1000;
+
+/** Also the name of the state. */
+const lastPart = (name: string) => name.slice(name.lastIndexOf('/') + 1);
+
+/** `alike`: sections of the target with the same last part of the name. */
+function judgeMissing(section: SectionFacts, alike: readonly SectionFacts[], log: CheckLog): void {
+  const { name, instanceId, place } = section;
+  if (alwaysKnown.has(name) || name === 'block') return;
+  const near = alike.slice(0, maxAlike);
+  const elsewhere = near.find((other) => other.name !== name);
+  const others = near.filter((other) => other.name === name).length;
+  // Devices on a bus are also found by the name that they had before their place was part of it.
+  const isOldName = !name.includes('/') && elsewhere !== undefined;
+  let message = `the target has no section ${nameOf(section)}`;
+  let advice = `give the target the same -device as the source`;
+  if (others > 0) {
+    message = `the target has ${others} of ${name}, but none with instance ${instanceId}`;
+    advice = name.startsWith('cpu') || name === 'apic' ? 'give the target the same -smp as the source' : advice;
+  } else if (elsewhere !== undefined && name.includes('/')) {
+    message += `; it has ${elsewhere.name}`;
+    advice = 'put the device at the same address: -device NAME,addr=…, in the same order';
+  }
+  if (name === 'cpu' || name === 'cpu_common') advice = 'give the target the same -smp as the source';
+  log.add({ effect: isOldName ? 'doubt' : 'refused', rule: 'section', message, advice, place });
+}
+
+function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, budget: Budget): void {
+  const { name, versionId, place, description } = section;
+  if (versionId > other.versionId) {
+    const message = `${name} has version ${versionId}, the target knows up to ${other.versionId}`;
+    log.add({ effect: 'refused', rule: 'section-version', message, advice: newerQemu, place });
+    return;
+  }
+  if (versionId < other.versionId) {
+    const message = `${name} has version ${versionId}, the target saves ${other.versionId}: whether it still reads the older one, a file does not say`;
+    const advice = "hold it against the output of the target's -dump-vmstate";
+    log.add({ effect: 'doubt', rule: 'section-version', message, advice, place });
+  }
+  if (section.state === undefined) return;
+  comparePciConfig(section, other, log);
+  if (description === undefined || other.description === undefined) {
+    log.leaveOut(`fields of ${name}: they are not described in both files`);
+    return;
+  }
+  if (description.vmsdName !== other.description.vmsdName) {
+    const message = `${nameOf(section)} is the state ${description.vmsdName}, that of the target ${other.description.vmsdName}`;
+    log.add({ effect: 'doubt', rule: 'section', message, place });
+  }
+  new StateCheck(log, section, budget).againstFile(description, other);
+}

@@ -1,0 +1,360 @@
+/**
+ * Device state held against what a target knows of it (docs/check.md, "Fields"): against a dump, or against the same
+ * device in a file that the target saved. Of nested states, subsections and fields, as deep as they go.
+ */
+
+import type { StateDescription } from '../../devices/device-description.ts';
+import { isStruct, type StateField, type StateStruct, type StateValue } from '../../devices/device-state.ts';
+import { scalars } from '../../devices/state-scalars.ts';
+import type { Place } from '../../vm/migration-error.ts';
+import type { SectionFacts } from './check-facts.ts';
+import {
+  byteTypes,
+  type DescribedItem,
+  describedItems,
+  dumpedItems,
+  fixedPrivateTypes,
+  isOpaque,
+  isSameAsDumped,
+  isScalar,
+  isTakenAsDumped,
+  listTypes,
+  structTypes,
+} from './check-items.ts';
+import { align, type Gap, type LayoutItem } from './check-layout.ts';
+import type { CheckEffect, CheckLog, CheckReason } from './check-reason.ts';
+import type { DumpedState } from './vmstate-dump.ts';
+
+/** A state of the file, and where it is. */
+interface At {
+  description: StateDescription;
+  /** Its values; undefined where the description does not fit the bytes. */
+  struct: StateStruct | undefined;
+}
+
+/** Comparisons in all; beyond, fields are not judged. Two files of QEMU's with 100 devices need some 100,000. */
+const maxWork = 20_000_000;
+
+/** Work that is left to all comparisons of one check. */
+export class Budget {
+  #left = maxWork;
+
+  take(work: number): boolean {
+    this.#left -= work;
+    return this.#left >= 0;
+  }
+}
+
+/** Judges the states of one section. */
+export class StateCheck {
+  readonly #log: CheckLog;
+  readonly #section: SectionFacts;
+  readonly #budget: Budget;
+  /** The version of this section is older than the target's: it may know how to read it. */
+  #isOlder = false;
+
+  constructor(log: CheckLog, section: SectionFacts, budget: Budget) {
+    this.#log = log;
+    this.#section = section;
+    this.#budget = budget;
+  }
+
+  /** Against what a dump says of the device. */
+  againstDump(description: StateDescription, target: DumpedState): void {
+    const at = { description, struct: this.#section.state?.state };
+    this.#dumpedState(at, target, this.#section.versionId, '');
+  }
+
+  /** Against the same section of a file that the target saved. */
+  againstFile(description: StateDescription, target: SectionFacts): void {
+    if (target.description === undefined) return;
+    this.#isOlder = this.#section.versionId < target.versionId;
+    const at = { description, struct: this.#section.state?.state };
+    this.#describedState(at, { description: target.description, struct: target.state?.state }, '');
+  }
+
+  #dumpedState(at: At, target: DumpedState, version: number, path: string): void {
+    const source = describedItems(at.description);
+    if (!this.#spend(source.length + target.fields.length, path)) return;
+    const alignment = this.#align(at, source, dumpedItems(target, version), isSameAsDumped, isTakenAsDumped, path);
+    for (const { source, target } of alignment?.pairs ?? []) {
+      const { nested } = target;
+      if (nested === undefined || source.type === 'gtree') continue;
+      // The stream does not say the version of a nested state: the target takes its own.
+      this.#eachNested(at, source, (inner) => {
+        const version = source.type === 'vstruct' ? inner.description.version : undefined;
+        this.#dumpedState(inner, nested, version ?? nested.version, join(path, source.name));
+      });
+    }
+    for (const [i, subsection] of at.description.subsections.entries()) {
+      const inner = { description: subsection, struct: at.struct?.subsections[i] };
+      const known = target.subsections.find(({ name }) => name === subsection.vmsdName);
+      if (known === undefined) {
+        const message = `the target does not know the subsection ${subsection.vmsdName}`;
+        const advice =
+          'find out which property of the device sends it (-device NAME,help), and turn it off at the source';
+        this.#addSubsection('refused', inner, message, advice);
+        continue;
+      }
+      const { version = known.version } = subsection;
+      const { vmsdName } = subsection;
+      if (version > known.version) {
+        const message = `the subsection ${vmsdName} has version ${version}, the target knows up to ${known.version}`;
+        this.#addSubsection('refused', inner, message);
+      } else if (version < known.minimumVersion) {
+        const message = `the subsection ${vmsdName} has version ${version}, the target reads from ${known.minimumVersion} on`;
+        this.#addSubsection('refused', inner, message);
+      } else this.#dumpedState(inner, known, version, vmsdName);
+    }
+  }
+
+  #describedState(at: At, target: At, path: string): void {
+    const source = describedItems(at.description);
+    const items = describedItems(target.description);
+    if (!this.#spend(source.length + items.length, path)) return;
+    const isSame = (a: DescribedItem, b: DescribedItem) => this.#isSameAsDescribed(at, a, target, b);
+    const alignment = this.#align(at, source, items, isSame, () => false, path, target);
+    for (const pair of alignment?.pairs ?? []) this.#pair(at, pair.source, target, pair.target, path);
+    for (const [i, subsection] of at.description.subsections.entries()) {
+      const inner = { description: subsection, struct: at.struct?.subsections[i] };
+      const j = target.description.subsections.findIndex(({ vmsdName }) => vmsdName === subsection.vmsdName);
+      const known = target.description.subsections[j];
+      if (known === undefined) {
+        this.#log.leaveOut(
+          `subsection ${subsection.vmsdName} of ${this.#section.name}: the target's file has none, which may be since its guest needs none`,
+        );
+        continue;
+      }
+      const [version = 0, knownVersion = 0] = [subsection.version, known.version];
+      if (version > knownVersion) {
+        const message = `the subsection ${subsection.vmsdName} has version ${version}, the target knows up to ${knownVersion}`;
+        this.#addSubsection('refused', inner, message);
+        continue;
+      }
+      const wasOlder = this.#isOlder;
+      this.#isOlder = version < knownVersion;
+      this.#describedState(inner, { description: known, struct: target.struct?.subsections[j] }, subsection.vmsdName);
+      this.#isOlder = wasOlder;
+    }
+  }
+
+  #isSameAsDescribed(at: At, source: DescribedItem, target: At, other: DescribedItem): boolean {
+    if (source.name !== other.name) return false;
+    if (source.ordinal !== undefined && other.ordinal !== undefined && source.ordinal !== other.ordinal) return false;
+    if (isScalar(source) || isScalar(other)) return isScalar(source) && isScalar(other) && source.unit === other.unit;
+    if (byteTypes.has(source.type) || byteTypes.has(other.type)) {
+      return source.bytes === other.bytes || isCounted(at, source, target, other);
+    }
+    if (listTypes.has(source.type) || listTypes.has(other.type)) return source.type === other.type;
+    return isOpaque(source) === isOpaque(other);
+  }
+
+  #pair(at: At, source: DescribedItem, target: At, other: DescribedItem, path: string): void {
+    const name = join(path, source.name);
+    const where = this.#place(at, source.index);
+    if (isOpaque(source)) {
+      if (source.bytes === other.bytes || source.type === 'virtio') return;
+      const message = `${name} has ${source.bytes} bytes, that of the target ${other.bytes}`;
+      this.#add(fixedPrivateTypes.has(source.type) ? 'refused' : 'doubt', {
+        rule: 'field',
+        message,
+        ...where,
+        field: name,
+      });
+      return;
+    }
+    if (!listTypes.has(source.type) && (source.count !== other.count || isLonger(source, other))) {
+      const count = ({ count, bytes, type }: DescribedItem) =>
+        byteTypes.has(type) ? `${bytes} bytes` : `${count} elements`;
+      const message = `the array ${name} has ${count(source)}, that of the target ${count(other)}`;
+      // As many as a number in the file says: the target can follow, but may insist on its own.
+      const isFollowed = isCounted(at, source, target, other);
+      this.#add(isFollowed ? 'doubt' : 'refused', {
+        rule: 'field',
+        message,
+        advice: sameProperties,
+        ...where,
+        field: name,
+      });
+      if (!isFollowed) return;
+    }
+    if (isScalar(source)) this.#value(at, source, target, other, name);
+    if (source.type === 'gtree') return;
+    const inner = other.nested[0];
+    if (inner === undefined) return;
+    const otherStruct = nestedStructs(target.struct, other.index)[0];
+    this.#eachNested(at, source, (each) =>
+      this.#describedState(each, { description: inner, struct: otherStruct }, name),
+    );
+  }
+
+  /** Fields that the target compares with its own. */
+  #value(at: At, source: DescribedItem, target: At, other: DescribedItem, name: string): void {
+    const isLe = source.type === 'int32 le';
+    if ((!isLe && !source.type.endsWith(' equal')) || source.count !== 1) return;
+    const mine = at.struct?.fields[source.index]?.value;
+    const theirs = target.struct?.fields[other.index]?.value;
+    if (mine === undefined || theirs === undefined || mine === theirs) return;
+    if (isLe && Number(mine) <= Number(theirs)) return;
+    const message = `${name} is ${shown(mine)}, the target insists on ${isLe ? 'at most ' : ''}its own, ${shown(theirs)}`;
+    this.#add('refused', {
+      rule: 'value',
+      message,
+      advice: sameProperties,
+      ...this.#place(at, source.index),
+      field: name,
+    });
+  }
+
+  #align<Target extends LayoutItem>(
+    at: At,
+    source: DescribedItem[],
+    target: Target[],
+    isSame: (source: DescribedItem, target: Target) => boolean,
+    isTaken: (source: DescribedItem, target: Target) => boolean,
+    path: string,
+    targetAt?: At,
+  ) {
+    const alignment = align(source, target, isSame, isTaken, (times) => this.#budget.take(times));
+    if (alignment === undefined) {
+      this.#tooMany(path || at.description.vmsdName);
+      return undefined;
+    }
+    for (const gap of alignment.gaps) {
+      const isFollowed = targetAt !== undefined && isCountedGap(at, targetAt, gap as Gap<DescribedItem, LayoutItem>);
+      this.#gap(at, gap, alignment.mayShift || isFollowed, path);
+    }
+    return alignment;
+  }
+
+  #gap(at: At, { source, target, kind }: Gap<DescribedItem, LayoutItem>, mayShift: boolean, path: string): void {
+    if (kind === 'skipped') return;
+    const names = (items: LayoutItem[]) => items.map(({ name }) => join(path, name)).join(', ') || 'nothing';
+    const [first] = source;
+    const where = this.#place(at, first?.index ?? at.description.fields.length);
+    const field = (first ?? (target[0] as LayoutItem)).name;
+    const reason = { rule: 'field' as const, ...where, field: join(path, field), ...stateOf(at) };
+    const always = target.filter(({ isConditional }) => !isConditional);
+    if (kind === 'same-bytes') {
+      const message = `${names(source)} is read as ${names(target)}, of as many bytes`;
+      this.#add('note', { ...reason, message });
+    } else if (kind === 'conditional') {
+      const message = `${names(source)} is read as ${names(target)}, if conditions hold that a dump does not say`;
+      this.#add('doubt', { ...reason, message });
+    } else if (kind === 'unknown') {
+      const message = `${names(source)} is read as ${names(target)}, of a size that is not known`;
+      this.#add('doubt', { ...reason, message });
+    } else if (kind === 'empty') {
+      const message = `the target also reads ${names(always)}, which must be an array without elements`;
+      this.#add(hasZeroBefore(at, source, where.place) ? 'note' : 'doubt', { ...reason, message });
+    } else {
+      const bytes = (items: LayoutItem[]) => countBytes(items.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0));
+      let message = `the target reads ${names(always)} (${bytes(always)}) where the file has ${names(source)} (${bytes(source)})`;
+      if (always.length === 0) message = `the target does not know ${names(source)} (${bytes(source)})`;
+      if (source.length === 0)
+        message = `the target also reads ${names(always)} (${bytes(always)}), which the file does not have`;
+      if (mayShift) message += '; the bytes may add up all the same';
+      this.#add(mayShift || this.#isOlder ? 'doubt' : 'refused', { ...reason, message, advice: otherVersion });
+    }
+  }
+
+  #eachNested(at: At, item: DescribedItem, take: (inner: At) => void): void {
+    const structs = nestedStructs(at.struct, item.index);
+    // Elements that one description stands for are all alike.
+    for (const [i, description] of item.nested.entries()) take({ description, struct: structs[i] });
+  }
+
+  #spend(work: number, path: string): boolean {
+    if (this.#budget.take(work)) return true;
+    this.#tooMany(path || 'the state');
+    return false;
+  }
+
+  #tooMany(what: string): void {
+    const message = `the fields of ${what} are too many to compare`;
+    this.#add('doubt', { rule: 'field', message, place: this.#section.place });
+  }
+
+  #add(effect: CheckEffect, reason: Omit<CheckReason, 'effect'>): void {
+    this.#log.add({ effect, ...reason });
+  }
+
+  #addSubsection(effect: CheckEffect, at: At, message: string, advice?: string): void {
+    const place = this.#offset(at.struct?.offset);
+    this.#add(effect, {
+      rule: 'subsection',
+      message,
+      ...(advice === undefined ? {} : { advice }),
+      place,
+      state: at.description.vmsdName,
+    });
+  }
+
+  /** Where a field is; behind the last one if it is not there. */
+  #place({ struct }: At, index: number): { place: Place } {
+    const field = struct?.fields[index];
+    const last = struct?.fields.at(-1);
+    return { place: this.#offset(field?.offset ?? (last === undefined ? struct?.offset : last.offset + last.length)) };
+  }
+
+  #offset(inBody: number | undefined): Place {
+    const { place, state } = this.#section;
+    return inBody === undefined || state === undefined ? place : { ...place, offset: state.offset + inBody };
+  }
+}
+
+const otherVersion = 'load it with the QEMU that saved it, or one whose device has the same fields';
+const sameProperties = 'give the target the same -m, -smp, -machine and -device properties as the source';
+
+const countBytes = (count: number) => (count === 1 ? '1 byte' : `${count} bytes`);
+const join = (path: string, name: string) => (path === '' ? name : `${path}.${name}`);
+const stateOf = ({ description: { vmsdName } }: At) => (vmsdName === '' ? {} : { state: vmsdName });
+const shown = (value: StateValue) => (typeof value === 'object' ? '…' : String(value));
+
+/** The structs that a field's value is, in order. */
+function nestedStructs(struct: StateStruct | undefined, index: number): StateStruct[] {
+  const field = struct?.fields[index];
+  if (struct === undefined || field === undefined) return [];
+  const structs: StateStruct[] = [];
+  for (let i = index; struct.fields[i]?.name === field.name; i++) {
+    const { type } = struct.fields[i] as typeof field;
+    if (!structTypes.has(type) && !listTypes.has(type)) break;
+    const value = (struct.fields[i] as typeof field).value;
+    for (const each of Array.isArray(value) ? (value as StateValue[]) : [value]) if (isStruct(each)) structs.push(each);
+  }
+  return structs;
+}
+
+/** Whether a number before the item is 0: that of its elements, it may be. */
+function hasZeroBefore(at: At, source: DescribedItem[], place: Place): boolean {
+  const fields = at.struct?.fields ?? [];
+  const end = source[0]?.index ?? fields.length;
+  return place !== undefined && fields.slice(0, end).some((field) => isNumber(field.type) && field.value === 0);
+}
+
+const isLonger = (source: DescribedItem, other: DescribedItem) =>
+  byteTypes.has(source.type) && source.bytes !== other.bytes;
+
+const isNumber = (type: string) => scalars.has(type) && type !== 'nullptr' && type !== 'bool' && type !== 'timer';
+
+/** Whether a number before it says on both sides how many elements, or bytes, there are: the target can read as many. */
+function isCounted(at: At, source: DescribedItem | undefined, target: At, other: DescribedItem | undefined): boolean {
+  const mine = at.struct?.fields ?? [];
+  const theirs = target.struct?.fields ?? [];
+  const isCount = (value: StateValue, item: DescribedItem | undefined) =>
+    value === (item?.count ?? 0) || value === (item?.bytes ?? 0);
+  return mine.slice(0, source?.index ?? mine.length).some((field, i) => {
+    // It may have another name now.
+    const same = theirs.find(({ name }) => name === field.name) ?? theirs[i];
+    if (same === undefined || !isSingle(field) || !isSingle(same)) return false;
+    return isCount(field.value, source) && isCount(same.value, other);
+  });
+}
+
+const isSingle = ({ type, length }: StateField) => isNumber(type) && length <= 8;
+
+/** The same of an array that one side has, and the other without elements. */
+function isCountedGap(at: At, target: At, gap: Gap<DescribedItem, LayoutItem>): boolean {
+  if (gap.source.length + gap.target.length !== 1) return false;
+  return isCounted(at, gap.source[0], target, gap.target[0] as DescribedItem | undefined);
+}

@@ -1,0 +1,188 @@
+/**
+ * A file of changes (docs/formats/incremental.md): a mapped-ram file with the pages of a VM that are not as they were in a
+ * base, and all else of the VM. It is no VM by itself, and says so: no QEMU loads it, and only `merge.ts` takes its RAM.
+ */
+import type { ByteStore } from '../../io/byte-source.ts';
+import { type Kernel, loadKernel } from '../../kernel/kernel.ts';
+import { PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import { Staging, stagingArenaBytes } from '../../kernel/page-slots.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { streamRulesOf } from '../../schema/stream-rules.ts';
+import { FittedRam } from '../../store/fitted-ram.ts';
+import { MappedRamStore } from '../../store/mapped-ram-store.ts';
+import { OverlayRam } from '../../store/overlay-ram.ts';
+import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from '../../store/page-pairs.ts';
+import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { isBitSet } from '../../vm/bits.ts';
+import type { ChangesIds } from '../../vm/flow.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import type { SavedVm } from '../../vm/saved-vm.ts';
+import { changesCapability } from '../../wire/configuration.ts';
+import type { Verification } from '../inspect/verify.ts';
+import { CopyError, checkCopy } from './check-copy.ts';
+import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
+import { readIterables, withoutConfiguration, withoutContent } from './convert.ts';
+
+const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
+
+export interface ChangedBlock {
+  idstr: string;
+  /** Bytes of the block. */
+  length: number;
+  /** Pages of the block, and those that are in the file. */
+  pages: number;
+  changedPages: number;
+  /** How many of these are zero: they take no space. */
+  zeroPages: number;
+}
+
+/** What was written, and what it was written from, until it is closed. */
+export class SavedChanges {
+  /** Bytes of the file. */
+  readonly length: number;
+  readonly blocks: readonly ChangedBlock[];
+  readonly ids: ChangesIds;
+  readonly vm: SavedVm;
+  readonly #base: RamReader;
+
+  constructor(length: number, blocks: readonly ChangedBlock[], ids: ChangesIds, vm: SavedVm, base: RamReader) {
+    this.length = length;
+    this.blocks = blocks;
+    this.ids = ids;
+    this.vm = vm;
+    this.#base = base;
+  }
+
+  /**
+   * Reads what was written: it is sound, has the same devices byte for byte, and with its base the same RAM, page by page.
+   * @throws CopyError if it is not so
+   */
+  async check(copy: MigrationFile): Promise<Verification> {
+    const verification = await checkCopy(copy, this.vm, this.vm.ram.blocks.map(pageCount), undefined);
+    const { configuration, ram } = await openSavedVm(copy, { makeScratch: noScratch, changes: true });
+    const { base, content } = configuration?.changes ?? noIds;
+    if (base !== this.ids.base || content !== this.ids.content) throw new CopyError('what was written has other ids');
+    const merged = new OverlayRam(this.#base, ram);
+    const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes });
+    const walker = new PagePairs(kernel);
+    for (const newBlock of this.vm.ram.blocks) {
+      const oldBlock = merged.blocks[newBlock.index] as RamBlock;
+      for await (const span of walker.spans(merged, this.vm.ram, { oldBlock, newBlock })) {
+        if (span.isGap || span.changedCount === 0) continue;
+        const what = `${span.changedCount} of ${span.count} pages of ${newBlock.idstr} from page ${span.first} on`;
+        throw new CopyError(`what was written is not what changed: with the base there is other content in ${what}`);
+      }
+    }
+    return verification;
+  }
+
+  /** Closes the contents, and scratch files with them; not the files. */
+  async close(): Promise<void> {
+    await this.#base.close();
+    await this.vm.ram.close();
+  }
+}
+
+const noScratch = () => {
+  throw new Error('a mapped-ram file needs no scratch file');
+};
+
+/**
+ * Writes what of a file's VM is not as in `base`, an earlier state of it in any form, as a file of changes.
+ * @throws MigrationError if an input is bad, or has what cannot be taken over; RangeError for a base with pages of another
+ *   size.
+ */
+export async function convertToChanges(
+  file: MigrationFile,
+  base: MigrationFile,
+  output: ByteStore,
+  { makeScratch }: Pick<SavedVmOptions, 'makeScratch'>,
+): Promise<SavedChanges> {
+  const vm = await openSavedVm(file, { makeScratch, devices: true });
+  let before: RamReader | undefined;
+  try {
+    if (vm.configuration === undefined) throw withoutConfiguration(file, { offset: file.offset });
+    const [ignored] = vm.ignored;
+    if (ignored !== undefined) throw withoutContent(file, ignored);
+    const { configuration } = vm;
+    const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram', changesCapability])];
+    before = new FittedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
+    const marked = { ...vm, configuration: { ...configuration, capabilities, changes: noIds } };
+    const { blocks, ids } = await write(marked, before, output, () => readIterables(file, vm.iterables));
+    return new SavedChanges(output.size, blocks, ids, vm, before);
+  } catch (error) {
+    await before?.close();
+    await vm.ram.close();
+    throw error;
+  }
+}
+
+async function write(
+  vm: SavedVm,
+  before: RamReader,
+  output: ByteStore,
+  iterables: () => ReturnType<typeof readIterables>,
+): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
+  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + stagingArenaBytes(pairWindowPages);
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + room });
+  const staging = new Staging(kernel, pairWindowPages);
+  const { configuration } = vm;
+  const store = new MappedRamStore(output, staging, { configuration });
+  if (vm.framing.ramId !== undefined) store.startRam({ id: vm.framing.ramId });
+  for (const block of vm.ram.blocks) await store.addBlock(block);
+  const ids = new ContentIds(kernel);
+  const walker = new PagePairs(kernel);
+  const writer = new ChangesWriter(kernel, store);
+  const blocks: ChangedBlock[] = [];
+  for (const block of vm.ram.blocks) {
+    const { idstr, usedLength: length } = block;
+    const counts = { idstr, length, pages: pageCount(block), changedPages: 0, zeroPages: 0 };
+    for await (const span of walker.spans(before, vm.ram, { oldBlock: block, newBlock: block })) {
+      if (span.isGap) continue;
+      ids.add(block, span);
+      if (span.changedCount > 0) await writer.take(store.blocks[block.index] as RamBlock, span, counts);
+    }
+    blocks.push(counts);
+  }
+  const found = { base: ids.old, content: ids.new };
+  const { footers } = vm.framing;
+  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart;
+  await store.finish(vm.devices, vm.description, {
+    framing: { footers, switchoverStart },
+    iterables: await iterables(),
+    changes: found,
+  });
+  return { blocks, ids: found };
+}
+
+/** Puts the pages of a window that changed into the store. */
+class ChangesWriter {
+  readonly #store: MappedRamStore;
+  readonly #batch: PageBatch;
+
+  constructor(kernel: Kernel, store: MappedRamStore) {
+    this.#store = store;
+    this.#batch = new PageBatch(kernel, pairWindowPages);
+  }
+
+  async take(block: RamBlock, window: PairWindow, counts: ChangedBlock): Promise<void> {
+    const batch = this.#batch;
+    batch.clear();
+    for (let i = 0; i < window.count; i++) {
+      if (!isBitSet(window.changed, i)) continue;
+      counts.changedPages++;
+      if (isBitSet(window.newZero, i)) {
+        this.#store.applyHoles(block, window.first + i, 1);
+        counts.zeroPages++;
+        continue;
+      }
+      const record = batch.count++;
+      batch.kind[record] = PageKind.data;
+      batch.page[record] = window.first + i;
+      batch.data[record] = window.new + i * block.pageSize;
+      batch.length[record] = block.pageSize;
+    }
+    if (batch.count > 0) await this.#store.apply(block, batch);
+  }
+}

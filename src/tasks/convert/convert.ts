@@ -1,0 +1,296 @@
+/**
+ * convert: a migration in another form. To a mapped-ram file the Flow is settled right into its place, whatever its
+ * encoding and however often pages come; a stream is written from the settled VM, in one pass. Device states and other
+ * iterables go over as they are, byte for byte. What is not in the input is not invented: a form that would need it is
+ * refused.
+ */
+import { type ByteSink, type ByteStore, placeIn, readFully } from '../../io/byte-source.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { type StreamVersion, streamRulesOf } from '../../schema/stream-rules.ts';
+import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
+import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { settle } from '../../store/settle.ts';
+import type { Section } from '../../vm/flow.ts';
+import { MigrationError } from '../../vm/migration-error.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import type { SavedVm } from '../../vm/saved-vm.ts';
+import type { BlockChanges } from '../../write/delta-scan.ts';
+import { type WriteMultifdOptions, writeMultifd } from '../../write/write-multifd.ts';
+import type { RawSection } from '../../write/write-stream.ts';
+import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../write/write-stream.ts';
+import type { Verification } from '../inspect/verify.ts';
+import { checkCopy, compareSettled } from './check-copy.ts';
+
+/** Bytes of iterables other than RAM that are taken over, in all. */
+const maxIterableBytes = 128 << 20;
+
+export interface ConvertOptions {
+  /** Keep the VM description. Default true. */
+  description?: boolean;
+}
+
+/** Options of what is written as a stream, alone or with channels. */
+export interface ConvertFromVmOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
+  /** The version of QEMU that is to load it, see {@link streamRulesOf}. Default: by the machine type, and the input. */
+  compat?: StreamVersion;
+}
+
+export interface ConvertToStreamOptions extends ConvertFromVmOptions {
+  /** Called when the VM is known, before anything is written: it may write what goes in front of the stream. */
+  begin?: (vm: SavedVm) => Promise<void> | void;
+  /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
+  base?: MigrationFile;
+}
+
+export interface ConvertToMultifdOptions
+  extends ConvertFromVmOptions,
+    Pick<WriteMultifdOptions, 'compression' | 'level' | 'uuid' | 'codecs'> {}
+
+export interface ConvertedBlock {
+  idstr: string;
+  /** Bytes of the block. */
+  length: number;
+  dataPages: number;
+  zeroPages: number;
+  /** Pages that were never sent. They are not sent again; a mapped-ram file cannot say so, and has zeros. */
+  absentPages: number;
+  /** Shared memory that the migration left out (x-ignore-shared): it is listed, and its content is still missing. */
+  ignored?: true;
+  /** With a base: the records of the second pass. */
+  changes?: BlockChanges;
+}
+
+/** What was written, and what it was written from, until it is closed. */
+export class Conversion {
+  readonly format: 'stream' | 'multifd' | 'mapped-ram';
+  /** Bytes of the output, from the stream's first; of a multifd set, of its main stream. */
+  readonly length: number;
+  readonly blocks: readonly ConvertedBlock[];
+  readonly vm: SavedVm;
+  readonly #records: readonly number[];
+  /** The content, if it can be read beside the output. */
+  readonly #ram: RamReader | undefined;
+  /** The stream has deltas: it must be settled to be compared. */
+  readonly #makeScratch: SavedVmOptions['makeScratch'] | undefined;
+
+  constructor(
+    format: Conversion['format'],
+    length: number,
+    blocks: readonly ConvertedBlock[],
+    vm: SavedVm,
+    records: readonly number[],
+    ram: RamReader | undefined,
+    makeScratch?: SavedVmOptions['makeScratch'],
+  ) {
+    this.format = format;
+    this.length = length;
+    this.blocks = blocks;
+    this.vm = vm;
+    this.#records = records;
+    this.#ram = ram;
+    this.#makeScratch = makeScratch;
+  }
+
+  /**
+   * Reads what was written: it is sound, and holds what was to be written. Device states are compared byte for byte, and
+   * so is RAM where the content can still be read: all but mapped-ram files that were made of a stream.
+   * @throws CopyError if it is not so
+   */
+  async check(copy: MigrationFile): Promise<Verification> {
+    const makeScratch = this.#makeScratch;
+    if (makeScratch === undefined) return checkCopy(copy, this.vm, this.#records, this.#ram);
+    const verification = await checkCopy(copy, this.vm, this.#records, undefined);
+    await compareSettled(copy, this.vm, makeScratch);
+    return verification;
+  }
+
+  /** Closes the content, and a scratch file with it; not the files. */
+  async close(): Promise<void> {
+    await this.#ram?.close();
+  }
+}
+
+/**
+ * Writes a file as a stream, in order: plain and of one pass, or of two with deltas if there is a base.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError for a base with other blocks, and
+ *   for a version of QEMU that does not have the machine type.
+ */
+export async function convertToStream(
+  file: MigrationFile,
+  output: ByteSink,
+  options: ConvertToStreamOptions,
+): Promise<Conversion> {
+  const { begin, base, makeScratch } = options;
+  return convertVm(file, 'stream', options, base === undefined ? undefined : makeScratch, async (vm, written) => {
+    await begin?.(vm);
+    return writeFrom(base, vm, output, written, makeScratch);
+  });
+}
+
+/**
+ * Writes a file as a multifd set, see {@link writeMultifd}. The guest's UUID is that of the input, if it says one.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over; RangeError as `writeMultifd`, and for a
+ *   version of QEMU that does not have the machine type.
+ */
+export async function convertToMultifd(
+  file: MigrationFile,
+  main: ByteSink,
+  channels: readonly ByteSink[],
+  options: ConvertToMultifdOptions,
+): Promise<Conversion> {
+  const { compression = 'none', level, codecs } = options;
+  return convertVm(file, 'multifd', options, undefined, async (vm, written) => {
+    const uuid = options.uuid ?? vm.configuration?.uuid ?? file.channels.uuid;
+    return writeMultifd(vm, main, channels, {
+      ...written,
+      compression,
+      ...(level === undefined ? {} : { level }),
+      ...(uuid === undefined ? {} : { uuid }),
+      ...(codecs === undefined ? {} : { codecs }),
+    });
+  });
+}
+
+/** Opens the VM of a file and has it written. `scratch`: what is written has deltas, and is settled there to be compared. */
+async function convertVm(
+  file: MigrationFile,
+  format: Conversion['format'],
+  options: ConvertFromVmOptions,
+  scratch: SavedVmOptions['makeScratch'] | undefined,
+  write: VmWriter,
+): Promise<Conversion> {
+  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
+  return saveVm(file, opened, format, options, scratch, write);
+}
+
+type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>;
+
+/** Has a VM written that was opened from a file; if that fails, its content is closed. */
+export async function saveVm(
+  file: MigrationFile,
+  opened: SavedVm,
+  format: Conversion['format'],
+  { description = true, compat }: ConvertFromVmOptions,
+  scratch: SavedVmOptions['makeScratch'] | undefined,
+  write: VmWriter,
+): Promise<Conversion> {
+  try {
+    const vm = description ? opened : { ...opened, description: undefined };
+    const rules = compat === undefined ? {} : { rules: streamRulesOf(vm.configuration?.machine, compat) };
+    const iterables = await readIterables(file, vm.iterables);
+    const { length, blocks } = await write(vm, { iterables, ...rules });
+    const converted = blocks.map(({ block, records: _, ...counts }) => ({
+      ...{ idstr: block.idstr, length: block.usedLength, ...counts },
+      ...(vm.ignored.some(({ index }) => index === block.index) ? { ignored: true as const } : {}),
+    }));
+    const records = blocks.map((block) => block.records);
+    return new Conversion(format, length, converted, vm, records, vm.ram, scratch);
+  } catch (error) {
+    await opened.ram.close();
+    throw error;
+  }
+}
+
+/** Writes the stream, after what is in `base`, if it is given. */
+async function writeFrom(
+  base: MigrationFile | undefined,
+  vm: SavedVm,
+  output: ByteSink,
+  options: WriteStreamOptions,
+  makeScratch: SavedVmOptions['makeScratch'],
+): Promise<WrittenStream> {
+  if (base === undefined) return writeStream(vm, output, options);
+  const ram = await openRamContent(base, { makeScratch });
+  try {
+    return await writeStream(vm, output, { ...options, base: ram });
+  } finally {
+    await ram.close();
+  }
+}
+
+/**
+ * Writes a file as a mapped-ram file that begins at `offset` of a store. Zero pages become holes.
+ * @throws MigrationError if the input is bad, or has what cannot be taken over.
+ */
+export async function convertToMappedRam(
+  file: MigrationFile,
+  output: ByteStore,
+  { description = true, offset = 0 }: ConvertOptions & { offset?: number } = {},
+): Promise<Conversion> {
+  const store = new MappedRamStore(output, file.staging, { offset });
+  const inputBlocks: RamBlock[] = [];
+  let isConfigured = false;
+  const settled = await settle(
+    file,
+    {
+      configure(configuration) {
+        isConfigured = true;
+        store.configure(configuration);
+      },
+      startRam(section) {
+        if (!isConfigured) throw withoutConfiguration(file, section);
+        store.startRam(section);
+      },
+      addBlock(block) {
+        inputBlocks.push(block);
+        return store.addBlock(block);
+      },
+      apply: (block, batch) => store.apply(block, batch),
+      discard: (block, firstPage, pages) => store.discard(block, firstPage, pages),
+      lostPage: () => store.lostPage(),
+    },
+    { devices: true },
+  );
+  const [ignored] = settled.ignored;
+  if (ignored !== undefined) throw withoutContent(file, ignored);
+  const vm = { ...settled, ram: store, description: description ? settled.description : undefined };
+  const { footers } = vm.framing;
+  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(vm.configuration?.machine).switchoverStart;
+  await store.finish(vm.devices, vm.description, {
+    framing: { footers, switchoverStart },
+    iterables: await readIterables(file, vm.iterables),
+  });
+  const blocks = store.blocks.map((block) => ({
+    ...{ idstr: block.idstr, length: block.usedLength },
+    ...store.countPages(block),
+  }));
+  const isReadable = file.isSeekable && (await isMappedRam(file));
+  const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
+  // All pages are there, absent ones as zeros.
+  const records = store.blocks.map(pageCount);
+  return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
+}
+
+export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
+  const message = 'a mapped-ram file says in its configuration that it is one, and this stream has no configuration';
+  return new MigrationError('unsupported', message, placeIn(file.source, offset));
+}
+
+export function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
+  const message = `RAM block "${idstr}" was left out (x-ignore-shared): a mapped-ram file needs its content`;
+  return new MigrationError('unsupported', message, { ...placeIn(file.source, file.offset), block: idstr });
+}
+
+/** The sections of iterables other than RAM, as they stand in the file. */
+export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
+  const [first] = sections;
+  if (first === undefined) return [];
+  const place = { ...placeIn(file.source, first.offset), section: first.name };
+  if (!file.isSeekable || file.parts.resumeOf.length > 0) {
+    const where = 'a file that can be read twice (no pipe, not compressed), of a migration that was not recovered';
+    throw new MigrationError('unsupported', `sections of ${first.name} can be taken over only from ${where}`, place);
+  }
+  const bytes = sections.reduce((sum, { length }) => sum + length, 0);
+  if (bytes > maxIterableBytes) {
+    const message = `expected at most ${maxIterableBytes} bytes of iterables other than RAM, got ${bytes}`;
+    throw new MigrationError('limit-exceeded', message, place);
+  }
+  const read: RawSection[] = [];
+  for (const { kind, offset, length } of sections) {
+    const section = { kind, bytes: new Uint8Array(length) };
+    await readFully(file.content, section.bytes, offset);
+    read.push(section);
+  }
+  return read;
+}

@@ -1,0 +1,105 @@
+/**
+ * merge: a base and a file of changes (`changes.ts`) as the VM that the changes were made of. RAM is the one laid over the
+ * other; devices, description and configuration are those of the changes. That they belong together is made sure of
+ * before anything is written.
+ */
+import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
+import { loadKernel } from '../../kernel/kernel.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { FittedRam } from '../../store/fitted-ram.ts';
+import { OverlayRam } from '../../store/overlay-ram.ts';
+import { PagePairs, pagePairsArenaBytes } from '../../store/page-pairs.ts';
+import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { MigrationError } from '../../vm/migration-error.ts';
+import { pageCount } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import type { SavedVm } from '../../vm/saved-vm.ts';
+import { changesCapability } from '../../wire/configuration.ts';
+import { writeMappedRam } from '../../write/write-mapped-ram.ts';
+import { writeStream } from '../../write/write-stream.ts';
+import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
+import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
+
+/**
+ * Opens the VM that changes make of their base. Closing its `ram` closes scratch files, not the two files.
+ * @throws MigrationError `bad-changes` for a file that has no changes, or damaged ones, `wrong-base` for another base.
+ */
+export async function openMerged(
+  base: MigrationFile,
+  changes: MigrationFile,
+  { makeScratch }: Pick<SavedVmOptions, 'makeScratch'>,
+): Promise<SavedVm> {
+  const refuse = (message: string) =>
+    new MigrationError('bad-changes', message, placeIn(changes.source, changes.offset));
+  if (!changes.isSeekable) throw refuse('changes are read where they lie: expected a file, not a pipe, not compressed');
+  if (!(await isMappedRam(changes))) throw refuse('expected a file of changes, got a whole stream');
+  const vm = await openSavedVm(changes, { makeScratch, devices: true, changes: true });
+  const ids = vm.configuration?.changes;
+  if (vm.configuration === undefined || ids === undefined) {
+    throw refuse('expected a file of changes, got a mapped-ram file of a whole VM');
+  }
+  const before = new FittedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
+  const ram = new OverlayRam(before, vm.ram);
+  try {
+    const found = await findIds(before, ram);
+    if (found.old !== ids.base) {
+      const message = `expected the base that the changes were made since (${ids.base}), got another (${found.old})`;
+      throw new MigrationError('wrong-base', message, placeIn(base.source, base.offset));
+    }
+    if (found.new !== ids.content) {
+      throw refuse(`expected that base and changes come to ${ids.content}, got ${found.new}: the changes are damaged`);
+    }
+  } catch (error) {
+    await ram.close();
+    throw error;
+  }
+  const { changes: _, ...configuration } = vm.configuration;
+  const capabilities = configuration.capabilities.filter((name) => name !== changesCapability);
+  return { ...vm, ram, configuration: { ...configuration, capabilities } };
+}
+
+async function findIds(before: RamReader, ram: RamReader): Promise<ContentIds> {
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes + contentIdsArenaBytes });
+  const ids = new ContentIds(kernel);
+  const walker = new PagePairs(kernel);
+  for (const block of ram.blocks) {
+    for await (const span of walker.spans(before, ram, { oldBlock: block, newBlock: block })) {
+      if (!span.isGap) ids.add(block, span);
+    }
+  }
+  return ids;
+}
+
+export type MergeToStreamOptions = Pick<ConvertToStreamOptions, 'makeScratch'>;
+
+/** Writes base and changes as a stream of one pass, in order. @throws as {@link openMerged} */
+export async function mergeToStream(
+  base: MigrationFile,
+  changes: MigrationFile,
+  output: ByteSink,
+  options: MergeToStreamOptions,
+): Promise<Conversion> {
+  const vm = await openMerged(base, changes, options);
+  return saveVm(changes, vm, 'stream', options, undefined, (merged, written) => writeStream(merged, output, written));
+}
+
+/** Writes base and changes as a mapped-ram file. @throws as {@link openMerged} */
+export async function mergeToMappedRam(
+  base: MigrationFile,
+  changes: MigrationFile,
+  output: ByteStore,
+  options: MergeToStreamOptions,
+): Promise<Conversion> {
+  const vm = await openMerged(base, changes, options);
+  try {
+    const written = await writeMappedRam(vm, output, { iterables: await readIterables(changes, vm.iterables) });
+    const blocks = written.blocks.map(({ block, records: _, ...counts }) => {
+      return { idstr: block.idstr, length: block.usedLength, ...counts };
+    });
+    // All pages are there.
+    return new Conversion('mapped-ram', output.size, blocks, vm, vm.ram.blocks.map(pageCount), vm.ram);
+  } catch (error) {
+    await vm.ram.close();
+    throw error;
+  }
+}

@@ -1,0 +1,162 @@
+/** The RAM of two VMs, block by block: how many pages differ, and where they are. */
+import { loadKernel } from '../../kernel/kernel.ts';
+import {
+  type BlockPair,
+  matchBlocks,
+  PagePairs,
+  type PairSpan,
+  type PairWindow,
+  pagePairsArenaBytes,
+} from '../../store/page-pairs.ts';
+import { isBitSet } from '../../vm/bits.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import { type PageRange, PageRanges } from './page-ranges.ts';
+
+/** Pages of a block by what they are in the one and in the other. */
+export interface PageChanges {
+  /** Data in both, and not the same. */
+  changed: number;
+  becameZero: number;
+  becameData: number;
+}
+
+/** A block that both have. Pages that were never sent are compared as zeros. */
+export interface BlockDiff {
+  idstr: string;
+  /** Bytes. */
+  pageSize: number;
+  oldLength: number;
+  newLength: number;
+  /** Pages that were compared: those that both have; none, if the page sizes differ or the content is missing. */
+  pages: number;
+  /** The same in both, whatever they are. */
+  same: number;
+  changes: PageChanges;
+  /** Pages that were never sent; null where that cannot be told from zero. */
+  oldAbsent: number | null;
+  newAbsent: number | null;
+  /** Why the content was not compared: pages of another size, or shared memory that was left out (x-ignore-shared). */
+  notCompared: 'page-size' | 'old-ignored' | 'new-ignored' | 'both-ignored' | null;
+  /** Where the pages are that are not the same. */
+  ranges: PageRange[];
+  /** Every page of every range is such a page. Otherwise they were too many: near ones are in one range. */
+  areRangesExact: boolean;
+  /** The block in equal pieces: how many pages of each are not the same, and in which way. */
+  map: MapCell[];
+}
+
+/** A piece of a block. */
+export interface MapCell extends PageChanges {
+  pages: number;
+}
+
+export interface RamDiff {
+  blocks: BlockDiff[];
+  /** Blocks that only one has. */
+  onlyOld: { idstr: string; length: number }[];
+  onlyNew: { idstr: string; length: number }[];
+}
+
+export interface DiffRamOptions {
+  /** Ranges of each block. Default 1,000. */
+  maxRanges?: number;
+  /** Pieces of the map of each block. Default 1,024. */
+  mapCells?: number;
+  /** Blocks whose content a file has not. */
+  oldIgnored?: readonly RamBlock[];
+  newIgnored?: readonly RamBlock[];
+  /** Sees each piece of two blocks after it was compared. */
+  watch?: (pair: BlockPair, span: PairSpan) => void;
+}
+
+/** Whether all content is the same, as far as there is any: what was left out of both is taken to be. */
+export function isSameRam({ blocks, onlyOld, onlyNew }: RamDiff): boolean {
+  if (onlyOld.length + onlyNew.length > 0) return false;
+  return blocks.every(({ same, pages, oldLength, newLength, notCompared }) => {
+    return same === pages && oldLength === newLength && (notCompared === null || notCompared === 'both-ignored');
+  });
+}
+
+/** Compares all blocks that both have, matched by their names. */
+export async function diffRam(olds: RamReader, news: RamReader, options: DiffRamOptions = {}): Promise<RamDiff> {
+  const { pairs, onlyOld, onlyNew } = matchBlocks(olds.blocks, news.blocks);
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes });
+  const walker = new PagePairs(kernel);
+  const blocks: BlockDiff[] = [];
+  for (const pair of pairs) blocks.push(await diffBlock(walker, olds, news, pair, options));
+  const listed = ({ idstr, usedLength }: RamBlock) => ({ idstr, length: usedLength });
+  return { blocks, onlyOld: onlyOld.map(listed), onlyNew: onlyNew.map(listed) };
+}
+
+async function diffBlock(
+  walker: PagePairs,
+  olds: RamReader,
+  news: RamReader,
+  pair: BlockPair,
+  options: DiffRamOptions,
+): Promise<BlockDiff> {
+  const { oldBlock, newBlock } = pair;
+  const { idstr, pageSize } = newBlock;
+  const notCompared = whyNot(pair, options);
+  const pages = notCompared === null ? Math.min(pageCount(oldBlock), pageCount(newBlock)) : 0;
+  const ranges = new PageRanges(options.maxRanges ?? 1000);
+  const changes: PageChanges = { changed: 0, becameZero: 0, becameData: 0 };
+  const map = emptyMap(pages, options.mapCells ?? 1024);
+  if (notCompared === null) {
+    for await (const span of walker.spans(olds, news, pair)) {
+      if (!span.isGap && span.changedCount > 0) takeWindow(span, pages, changes, map, ranges);
+      options.watch?.(pair, span);
+    }
+  }
+  const lengths = { oldLength: oldBlock.usedLength, newLength: newBlock.usedLength };
+  return {
+    ...{ idstr, pageSize, ...lengths, pages },
+    same: pages - changes.changed - changes.becameZero - changes.becameData,
+    changes,
+    oldAbsent: notCompared === null ? (olds.absentPages?.(oldBlock) ?? null) : null,
+    newAbsent: notCompared === null ? (news.absentPages?.(newBlock) ?? null) : null,
+    notCompared,
+    ranges: ranges.list(),
+    areRangesExact: ranges.isExact,
+    map,
+  };
+}
+
+function whyNot({ oldBlock, newBlock }: BlockPair, options: DiffRamOptions): BlockDiff['notCompared'] {
+  const { oldIgnored = [], newIgnored = [] } = options;
+  const isOf = (list: readonly RamBlock[], { idstr }: RamBlock) => list.some((block) => block.idstr === idstr);
+  const [isOld, isNew] = [isOf(oldIgnored, oldBlock), isOf(newIgnored, newBlock)];
+  if (isOld && isNew) return 'both-ignored';
+  if (isOld || isNew) return isOld ? 'old-ignored' : 'new-ignored';
+  return oldBlock.pageSize === newBlock.pageSize ? null : 'page-size';
+}
+
+/** Counts the pages of a window that are not the same. */
+function takeWindow(
+  { first, count, changed, oldZero, newZero }: PairWindow,
+  pages: number,
+  changes: PageChanges,
+  map: readonly MapCell[],
+  ranges: PageRanges,
+): void {
+  for (let i = 0; i < count; i++) {
+    if (!isBitSet(changed, i)) continue;
+    const page = first + i;
+    const kind = isBitSet(newZero, i) ? 'becameZero' : isBitSet(oldZero, i) ? 'becameData' : 'changed';
+    changes[kind]++;
+    (map[cellOf(page, pages, map.length)] as MapCell)[kind]++;
+    ranges.add(page);
+  }
+}
+
+/** Pieces as `mapPages` makes them: cell i begins at page floor(i * pages / cells). */
+function emptyMap(pages: number, most: number): MapCell[] {
+  const count = Math.min(pages, most);
+  const start = (cell: number) => Math.floor((cell * pages) / count);
+  return Array.from({ length: count }, (_, cell) => {
+    return { pages: start(cell + 1) - start(cell), changed: 0, becameZero: 0, becameData: 0 };
+  });
+}
+
+const cellOf = (page: number, pages: number, cells: number) => Math.floor(((page + 1) * cells - 1) / pages);

@@ -1,0 +1,144 @@
+/**
+ * diff: what is not the same in two migrations of a VM, whatever form each is in. It is about the VM: its RAM, page by page,
+ * the state of its devices, field by field, and what the machine says of itself. How the one and the other were sent is not.
+ */
+
+import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
+import type { DeviceState } from '../../devices/device-state.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { decodeDevices } from '../../store/devices.ts';
+import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import type { Configuration } from '../../vm/flow.ts';
+import type { SavedVm } from '../../vm/saved-vm.ts';
+import { type DiffRamOptions, diffRam, isSameRam, type RamDiff } from './diff-ram.ts';
+
+/** What the machine says of itself, where the two do not say the same. Null: not said. */
+export interface FactDiff {
+  what: 'machine' | 'uuid' | 'page-size' | 'capabilities';
+  old: string | null;
+  new: string | null;
+  /** Both say it, and not the same, and it is about the VM: not only about how it was sent. */
+  counts: boolean;
+}
+
+export interface DevicesDiff {
+  /** In both, with the same state. */
+  same: number;
+  /** In both, with other states. */
+  changed: DeviceDiff[];
+  /** In one of them only. */
+  removed: { name: string; instanceId: number }[];
+  added: { name: string; instanceId: number }[];
+}
+
+export interface VmDiff {
+  /** Nothing that was compared differs. */
+  same: boolean;
+  facts: FactDiff[];
+  /** Undefined: not asked for. */
+  ram: RamDiff | undefined;
+  devices: DevicesDiff | undefined;
+  /** Iterables other than RAM, such as dirty bitmaps, that are in one or both: they are not compared. */
+  notCompared: string[];
+}
+
+export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
+  /** Compare RAM. Default true. */
+  ram?: boolean;
+  /** Compare the devices' state. Default true. */
+  devices?: boolean;
+  /** Differences that are kept of each device. Default 1,000. */
+  maxChanges?: number;
+}
+
+/**
+ * Compares two migrations, each read to its end.
+ * @example
+ * const { same, ram, devices } = await diff(before, after, { makeScratch: () => openScratch(tmpdir()) });
+ *
+ * @throws MigrationError if one is bad, or its RAM is not in it.
+ */
+export async function diff(
+  old: MigrationFile,
+  now: MigrationFile,
+  options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,
+): Promise<VmDiff> {
+  const { makeScratch } = options;
+  const oldVm = await openSavedVm(old, { makeScratch, devices: true });
+  try {
+    const newVm = await openSavedVm(now, { makeScratch, devices: true });
+    try {
+      return await diffVms(oldVm, newVm, options);
+    } finally {
+      await newVm.ram.close();
+    }
+  } finally {
+    await oldVm.ram.close();
+  }
+}
+
+/** Compares two VMs whose devices were kept. */
+export async function diffVms(old: SavedVm, now: SavedVm, options: DiffOptions = {}): Promise<VmDiff> {
+  const facts = diffFacts(old, now);
+  const ignored = { oldIgnored: old.ignored, newIgnored: now.ignored };
+  const ram = options.ram === false ? undefined : await diffRam(old.ram, now.ram, { ...options, ...ignored });
+  const devices =
+    options.devices === false
+      ? undefined
+      : diffDevices(decodeDevices(old), decodeDevices(now), options.maxChanges ?? 1000);
+  const iterables = [...old.iterables, ...now.iterables].map(({ name }) => name);
+  return {
+    same:
+      !facts.some(({ counts }) => counts) &&
+      (ram === undefined || isSameRam(ram)) &&
+      (devices === undefined || devices.changed.length + devices.removed.length + devices.added.length === 0),
+    facts,
+    ram,
+    devices,
+    notCompared: [...new Set(iterables)],
+  };
+}
+
+/** The devices of two VMs, matched by name and instance; several of the same in their order. */
+export function diffDevices(
+  olds: readonly DeviceState[],
+  news: readonly DeviceState[],
+  maxChanges: number,
+): DevicesDiff {
+  const left = new Map<string, DeviceState[]>();
+  const keyOf = ({ name, instanceId }: DeviceState) => `${instanceId} ${name}`;
+  for (const device of olds) left.set(keyOf(device), [...(left.get(keyOf(device)) ?? []), device]);
+  const found: DevicesDiff = { same: 0, changed: [], removed: [], added: [] };
+  const named = ({ name, instanceId }: DeviceState) => ({ name, instanceId });
+  for (const device of news) {
+    const old = left.get(keyOf(device))?.shift();
+    if (old === undefined) {
+      found.added.push(named(device));
+      continue;
+    }
+    const difference = diffDevice(old, device, maxChanges);
+    if (difference.changeCount === 0) found.same++;
+    else found.changed.push(difference);
+  }
+  for (const devices of left.values()) found.removed.push(...devices.map(named));
+  return found;
+}
+
+function diffFacts(old: SavedVm, now: SavedVm): FactDiff[] {
+  const say = ({ configuration, ram }: SavedVm): Record<FactDiff['what'], string | null> => ({
+    machine: configuration?.machine ?? null,
+    uuid: configuration?.uuid ?? null,
+    'page-size': ram.blocks[0] === undefined ? null : String(ram.blocks[0].pageSize),
+    capabilities: listCapabilities(configuration),
+  });
+  const [before, after] = [say(old), say(now)];
+  return (['machine', 'uuid', 'page-size', 'capabilities'] as const)
+    .filter((what) => before[what] !== after[what])
+    .map((what) => {
+      const isSaid = before[what] !== null && after[what] !== null;
+      return { what, old: before[what], new: after[what], counts: isSaid && what !== 'capabilities' };
+    });
+}
+
+const listCapabilities = (configuration: Configuration | undefined) =>
+  configuration === undefined ? null : [...configuration.capabilities].sort().join(', ');

@@ -1,0 +1,130 @@
+/**
+ * What multifd's compressions would make of a VM's pages: measured on a sample, each group of pages compressed and flushed
+ * as QEMU does with a packet, all of them through one stream (docs/formats/multifd.md, "Compression"). How fast, is how
+ * fast this machine's engine is, one thread of it.
+ */
+import type { PageCodecs, PageEncoder, StreamFormat } from '../../io/page-codec.ts';
+import type { PageGroup } from './page-sample.ts';
+
+export interface CompressionWish {
+  format: StreamFormat;
+  level: number;
+}
+
+export interface CompressionFigure extends CompressionWish {
+  /** Bytes of pages for each byte of payload. */
+  ratio: number;
+  /** Standard error of the ratio, since it comes from a sample; 0 if the sample is all there is, null if it is one group. */
+  ratioError: number | null;
+  /** Bytes of pages that one thread compresses in a second, at its best where a small sample was compressed repeatedly. */
+  bytesPerSecond: number;
+}
+
+/** Payload may be longer than the pages, if they do not compress. */
+const payloadRoom = 1 << 20;
+/** So much is compressed at least, to see how fast, and so long; but no sample more often than `mostRounds`. */
+const leastBytes = 1 << 20;
+const leastMs = 50;
+const mostRounds = 64;
+
+/** QEMU's default level of both, a middle and a high one. */
+export const usualLevels: readonly CompressionWish[] = [
+  { format: 'zlib', level: 1 },
+  { format: 'zlib', level: 6 },
+  { format: 'zlib', level: 9 },
+  { format: 'zstd', level: 1 },
+  { format: 'zstd', level: 3 },
+  { format: 'zstd', level: 9 },
+];
+
+export interface CompressionOptions {
+  codecs: PageCodecs;
+  /** Says the time in ms; only differences count. */
+  clock: () => number;
+  /** Groups that the sample was taken from. */
+  population: number;
+}
+
+/** Compresses a sample with each; there must be a page in it. */
+export async function measureCompression(
+  groups: readonly PageGroup[],
+  wishes: readonly CompressionWish[],
+  options: CompressionOptions,
+): Promise<CompressionFigure[]> {
+  const figures: CompressionFigure[] = [];
+  for (const wish of wishes) figures.push(await measure(groups, wish, options));
+  return figures;
+}
+
+async function measure(
+  groups: readonly PageGroup[],
+  wish: CompressionWish,
+  { codecs, clock, population }: CompressionOptions,
+): Promise<CompressionFigure> {
+  const room = new Uint8Array(payloadRoom);
+  let sizes: Size[] = [];
+  let ms = 0;
+  let bytes = 0;
+  let least = Number.POSITIVE_INFINITY;
+  // A small sample is compressed again and again. The first time what is loaded and compiled when it is used does not count.
+  const isEnough = () => bytes >= leastBytes && ms >= leastMs;
+  for (let round = 0; round < 2 || (!isEnough() && round <= mostRounds); round++) {
+    const encoder = await codecs.openEncoder(wish.format, wish.level);
+    try {
+      const begin = clock();
+      sizes = await compress(round === 0 ? groups.slice(0, 1) : groups, encoder, room);
+      if (round === 0) continue;
+      const took = clock() - begin;
+      ms += took;
+      least = Math.min(least, took);
+      bytes += sum(sizes, ({ from }) => from);
+    } finally {
+      encoder.close();
+    }
+  }
+  const sampled = sum(sizes, ({ from }) => from);
+  const ratio = sampled / sum(sizes, ({ to }) => to);
+  return {
+    ...wish,
+    ratio,
+    ratioError: errorOf(sizes, ratio, population),
+    bytesPerSecond: (sampled / Math.max(least, 1e-3)) * 1000,
+  };
+}
+
+/** Bytes of pages, and of the payload that was made of them. */
+interface Size {
+  from: number;
+  to: number;
+}
+
+async function compress(groups: readonly PageGroup[], encoder: PageEncoder, room: Uint8Array): Promise<Size[]> {
+  const sizes: Size[] = [];
+  for (const { bytes } of groups) sizes.push({ from: bytes.length, to: await encoder.encode(bytes, room) });
+  return sizes;
+}
+
+const sum = (sizes: readonly Size[], of: (size: Size) => number) => sizes.reduce((total, size) => total + of(size), 0);
+
+/** Standard error of a ratio of sums, over a sample without repetition. */
+function errorOf(sizes: readonly Size[], ratio: number, population: number): number | null {
+  const n = sizes.length;
+  if (n >= population) return 0;
+  if (n < 2) return null;
+  const squares = sum(sizes, ({ from, to }) => (from - ratio * to) ** 2);
+  const mean = sum(sizes, ({ to }) => to) / n;
+  return (Math.sqrt(squares / (n * (n - 1))) / mean) * Math.sqrt(1 - n / population);
+}
+
+/**
+ * The bandwidth in bytes/s below which compressing sends pages faster than sending them as they are, with `channels`
+ * threads: what they compress in a second. Above, the engine is slower than the wire. 0: never, since nothing gets smaller.
+ */
+export function breakEven({ ratio, bytesPerSecond }: CompressionFigure, channels: number): number {
+  return ratio > 1 ? bytesPerSecond * channels : 0;
+}
+
+/** How many times faster pages go with it than without, at a bandwidth: below 1, slower. */
+export function gainOf({ ratio, bytesPerSecond }: CompressionFigure, channels: number, bandwidth: number): number {
+  return Math.min(ratio, (bytesPerSecond * channels) / bandwidth);
+}

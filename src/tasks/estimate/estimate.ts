@@ -1,0 +1,278 @@
+/**
+ * estimate: what a migration of this VM would be like. What its memory is made of and how it compresses, from one file;
+ * how it changes, from two saves of the same VM; and by QEMU's own rules whether and when a migration would converge. How
+ * each figure is made: docs/estimate.md.
+ */
+import type { PageCodecs } from '../../io/page-codec.ts';
+import type { KernelVariant } from '../../kernel/kernel.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
+import type { RamBlock } from '../../vm/ram-block.ts';
+import {
+  breakEven,
+  type CompressionFigure,
+  type CompressionWish,
+  gainOf,
+  measureCompression,
+  usualLevels,
+} from './compression-sample.ts';
+import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target } from './convergence.ts';
+import { samplePages as sampledPages } from './dirty-rate.ts';
+import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './dirtying.ts';
+import { guestClock, hasGuestClock } from './guest-clock.ts';
+import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
+import { measureEntropy, type PageEntropy } from './page-entropy.ts';
+import { groupBytes, PageSample } from './page-sample.ts';
+import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from './precopy-model.ts';
+import { measureChanges, type RamChanges } from './ram-changes.ts';
+import { type Recommendation, recommend } from './recommend.ts';
+import { seededRandom } from './seeded-random.ts';
+
+/** QEMU's defaults. */
+export const estimateDefaults = { bandwidth: 128 << 20, downtimeLimit: 300, channels: 2 } as const;
+/** Bytes of pages that are compressed, and the most that may be asked for. */
+export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
+
+export interface EstimateOptions {
+  makeScratch: RamContentOptions['makeScratch'];
+  /** What compresses the sample. */
+  codecs: PageCodecs;
+  /** Says the time in ms, to measure how fast: only differences count. */
+  clock: () => number;
+  /** A later save of the same VM, and how long after the first it was made. */
+  later?: { file: MigrationFile; intervalMs: number } | undefined;
+  /** max-bandwidth in bytes/s. Default 128 MiB/s, as QEMU's. */
+  bandwidth?: number | undefined;
+  /** downtime-limit in ms. Default 300, as QEMU's. */
+  downtimeLimit?: number | undefined;
+  /** multifd-channels, each a thread that compresses. Default 2, as QEMU's. */
+  channels?: number | undefined;
+  /** How fast the guest dirties memory, in bytes/s, where that is known, as from calc-dirty-rate. */
+  dirtyRate?: number | undefined;
+  /** Bytes among which those are. Default: unknown; with a later save it is found from both. */
+  workingSet?: number | undefined;
+  /** Pages for each GiB that the dirty rate is sampled with, 128 to 16384. Default 512, as QEMU's. */
+  samplePages?: number | undefined;
+  /** Chooses the samples. Default 1. */
+  seed?: number | undefined;
+  /** Bytes of pages to compress. Default 16 MiB. */
+  sample?: number | undefined;
+  /** What to compress with. Default {@link usualLevels}. */
+  levels?: readonly CompressionWish[] | undefined;
+  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  variant?: KernelVariant;
+  /** Called when a step of the work begins: FILE is read, the sample compressed, the later save read and compared. */
+  begin?: ((step: EstimateStep) => void) | undefined;
+}
+
+export type EstimateStep = 'read' | 'compress' | 'compare';
+
+export interface EstimatedCompression extends CompressionFigure {
+  /** With all channels: the bandwidth in bytes/s below which it pays. 0: never. */
+  breakEven: number;
+  /** With all channels, at the bandwidth: how many times faster pages go. Below 1: slower. */
+  gain: number;
+}
+
+export interface Estimate {
+  source: string;
+  /** The machine type, if the file says it. */
+  machine: string | null;
+  target: Target & { channels: number };
+  memory: MemoryMakeUp;
+  /** Blocks that the file does not have the content of (x-ignore-shared); they are counted nowhere. */
+  ignored: string[];
+  /** What was looked at for entropy and compression: `groups` of the `of` groups of pages that are not zero. */
+  sample: { groups: number; of: number; bytes: number; seed: number };
+  entropy: PageEntropy;
+  compression: EstimatedCompression[];
+  /** `guestMs`: by how much the guest's clock moved between the two, which is how long it ran; null: they do not tell. */
+  changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | null }) | null;
+  /** The first pass, if the guest writes nothing. */
+  firstPass: { mode: string; bytes: number; ms: number }[];
+  /** Empty if it is not known how the guest dirties memory. */
+  convergence: ModeEstimate[];
+  recommendations: Recommendation[];
+}
+
+/**
+ * Estimates what migrating a VM would be like. Reads the file's RAM once, and with a later save both a second time.
+ * @throws MigrationError if a file is bad; RangeError for options that cannot be, and for files of different VMs.
+ */
+export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
+  const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
+  const target = checkTarget(options);
+  const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
+  checkInteger('samplePages', samplePages, sampledPages.least, sampledPages.most);
+  checkInteger('sample', wanted, groupBytes, sampleBytes.most);
+  if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
+  const ofBuild = variant === undefined ? {} : { variant };
+  begin?.('read');
+  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
+  try {
+    const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
+    const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
+    const memory = await measureMakeUp(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
+    const machine = vm.configuration?.machine ?? null;
+    const { groups, seen: of } = sample;
+    begin?.('compress');
+    const figures =
+      groups.length === 0 ? [] : await measureCompression(groups, levels, { codecs, clock, population: of });
+    const compression = figures.map((figure) => ({
+      ...figure,
+      breakEven: breakEven(figure, target.channels),
+      gain: gainOf(figure, target.channels, target.bandwidth),
+    }));
+    const entropy = measureEntropy(groups);
+    if (later !== undefined) begin?.('compare');
+    const changes =
+      later === undefined
+        ? undefined
+        : await openChanges(vm, later, { makeScratch, samplePages, random: seededRandom(seed), ...ofBuild });
+    const sent = sentMemory(memory);
+    const dirtyings = findDirtyings(options, changes, memory);
+    const modes = listModes(figures, target.channels, changes);
+    const convergence =
+      dirtyings.length === 0 ? [] : modes.map((mode) => estimateConvergence(sent, dirtyings, mode, target));
+    const firstPass = modes
+      .filter(({ options: { xbzrle, autoConverge } }) => xbzrle === undefined && autoConverge !== true)
+      .map(({ name, options: { compression: by } }) => ({
+        mode: name,
+        bytes: Math.round(firstPassBytes(sent, { compression: by })),
+        ms: Math.round(firstPassSeconds(sent, { bandwidth: target.bandwidth, compression: by }) * 1000),
+      }));
+    const recommendations = recommend({
+      ...{ memory, sent, compression, convergence, target },
+      ...{ changes, channels: target.channels },
+    });
+    return {
+      source: file.source.name,
+      machine,
+      target,
+      memory,
+      ignored: vm.ignored.map(({ idstr }) => idstr),
+      sample: { groups: groups.length, of, bytes: groups.reduce((sum, { bytes }) => sum + bytes.length, 0), seed },
+      entropy,
+      compression,
+      changes:
+        changes === undefined
+          ? null
+          : { source: later?.file.source.name ?? '', intervalMs: later?.intervalMs ?? 0, ...changes },
+      firstPass,
+      convergence,
+      recommendations,
+    };
+  } finally {
+    await vm.ram.close();
+  }
+}
+
+type OpenVm = Awaited<ReturnType<typeof openSavedVm>>;
+
+async function openChanges(
+  vm: OpenVm,
+  { file, intervalMs }: NonNullable<EstimateOptions['later']>,
+  {
+    makeScratch,
+    ...options
+  }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
+): Promise<RamChanges & { guestMs: number | null }> {
+  const now = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
+  try {
+    const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
+    if (before !== after) {
+      throw new RangeError(
+        `expected two saves of one VM, got machines ${before ?? 'unknown'} and ${after ?? 'unknown'}`,
+      );
+    }
+    const [begin, end] = [guestClock(vm), guestClock(now)];
+    const guestMs = begin === undefined || end === undefined ? null : end - begin;
+    return { ...(await measureChanges(vm.ram, now.ram, { ...options, intervalMs })), guestMs };
+  } finally {
+    await now.ram.close();
+  }
+}
+
+/** What a migration sends: pages that were never sent are zero for who sends them. */
+function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryMakeUp): PrecopyMemory {
+  const zeroPages = all.zero + (all.absent ?? 0);
+  const layout = parts.map((dataPages, i) => {
+    const pages = Math.min(pagesPerPart, all.pages - i * pagesPerPart);
+    return { dataPages, zeroPages: pages - dataPages };
+  });
+  return { pageSize: blocks[0]?.pageSize ?? 4096, zeroPages, dataPages: all.pages - zeroPages, layout };
+}
+
+function findDirtyings(
+  { dirtyRate, workingSet, later }: EstimateOptions,
+  changes: RamChanges | undefined,
+  { blocks, all }: MemoryMakeUp,
+): Dirtying[] {
+  const pageSize = blocks[0]?.pageSize ?? 4096;
+  const total = all.pages;
+  if (dirtyRate !== undefined) {
+    const perSecond = dirtyRate / pageSize;
+    if (workingSet !== undefined) return [dirtyingAt(perSecond, Math.min(total, workingSet / pageSize), total)];
+    if (changes === undefined || later === undefined) return [dirtyingAt(perSecond, undefined, total)];
+    const set = findWorkingSet(perSecond, changes.all.changed, later.intervalMs / 1000);
+    return [dirtyingAt(perSecond, set === undefined ? undefined : Math.min(total, set), total)];
+  }
+  if (changes === undefined || later === undefined) return [];
+  return dirtyingThrough(changes.all.changed, later.intervalMs / 1000, total);
+}
+
+/** The ways to migrate that there are figures for. */
+function listModes(
+  figures: readonly CompressionFigure[],
+  channels: number,
+  changes: RamChanges | undefined,
+): MigrationMode[] {
+  const modes: MigrationMode[] = [{ name: 'plain', options: {} }];
+  const xbzrle = changes === undefined ? undefined : xbzrleFigures(changes);
+  if (xbzrle !== undefined) modes.push({ name: 'xbzrle', options: { xbzrle } });
+  for (const { format, level, ratio, bytesPerSecond } of figures.filter(isFastest)) {
+    const compression = { ratio, bytesPerSecond: bytesPerSecond * channels };
+    modes.push({ name: `multifd ${format} level ${level}`, options: { compression } });
+  }
+  modes.push({ name: 'auto-converge', options: { autoConverge: true } });
+  return modes;
+}
+
+/** Of each format the one that gives most for its time is the lowest level, which is QEMU's default, too. */
+function isFastest({ format, level }: CompressionFigure, _: number, all: readonly CompressionFigure[]): boolean {
+  return all.every((other) => other.format !== format || other.level >= level);
+}
+
+function xbzrleFigures({ xbzrle, cache }: RamChanges): XbzrleFigures | undefined {
+  if (xbzrle === undefined || xbzrle.pages === 0) return undefined;
+  // The cache is taken to be as large as it has to be.
+  return { meanBytes: xbzrle.mean, overflowShare: xbzrle.overflow / xbzrle.pages, cachedShare: cache.most.share };
+}
+
+function checkTarget({
+  bandwidth,
+  downtimeLimit,
+  channels,
+  dirtyRate,
+  workingSet,
+}: EstimateOptions): Estimate['target'] {
+  const target = {
+    bandwidth: bandwidth ?? estimateDefaults.bandwidth,
+    downtimeLimit: downtimeLimit ?? estimateDefaults.downtimeLimit,
+    channels: channels ?? estimateDefaults.channels,
+  };
+  checkInteger('bandwidth', target.bandwidth, 65536, Number.MAX_SAFE_INTEGER);
+  checkInteger('downtimeLimit', target.downtimeLimit, 1, 2_000_000);
+  checkInteger('channels', target.channels, 1, 255);
+  if (dirtyRate !== undefined) checkInteger('dirtyRate', dirtyRate, 0, Number.MAX_SAFE_INTEGER);
+  if (workingSet !== undefined) checkInteger('workingSet', workingSet, 0, Number.MAX_SAFE_INTEGER);
+  if (workingSet !== undefined && dirtyRate === undefined) {
+    throw new RangeError('expected a dirty rate with the working set');
+  }
+  return target;
+}
+
+function checkInteger(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new RangeError(`${name}: expected an integer from ${least} to ${most}, got ${value}`);
+}

@@ -1,0 +1,158 @@
+/**
+ * What a VM's memory is made of: zero pages, pages of one byte, pages whose content was there before, and the rest. One
+ * reading of the content in address order; each page is known by the 64 bits of its hash (docs/formats/dirty-rate.md),
+ * also those of one byte, whose hashes are known beforehand.
+ */
+import { type Kernel, type KernelVariant, loadKernel } from '../../kernel/kernel.ts';
+import { ContentWindows, windowBytes } from '../../store/content-windows.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import { DistinctPages } from './distinct-pages.ts';
+import type { PageSample } from './page-sample.ts';
+
+/** Pages of a block, or of all. The kinds add up to `pages`. */
+export interface PageMakeUp {
+  pages: number;
+  /** Never sent by the source; null where that cannot be told from zero (mapped-ram files). */
+  absent: number | null;
+  zero: number;
+  /** All bytes have one value other than zero. */
+  sameByte: number;
+  /** Of a content that was there before, in this block or in one before it. An estimate where {@link MemoryMakeUp} says so. */
+  duplicate: number;
+  /** The rest: each content counted once. */
+  distinct: number;
+}
+
+export interface BlockMakeUp extends PageMakeUp {
+  idstr: string;
+  pageSize: number;
+}
+
+export interface MemoryMakeUp {
+  blocks: BlockMakeUp[];
+  all: PageMakeUp;
+  /** How pages lie in the order of the blocks: how many of each `pagesPerPart` in a row are not zero. */
+  layout: { pagesPerPart: number; dataPages: number[] };
+  duplicates: {
+    /** Bits by which pages are held for equal. */
+    hashBits: number;
+    /** How many pairs of different pages may be expected to be held for equal. */
+    falseMatches: number;
+    /** One page in so many is looked at in the end. 1: all were, and the numbers are exact but for false matches. */
+    oneIn: number;
+  };
+}
+
+/** Nothing lies across pages, so windows do not overlap. */
+const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
+const mostPages = needs.bodyBytes / 1024;
+const hashBits = 64;
+/** Parts of the layout at most. */
+const mostParts = 256;
+
+export interface MakeUpOptions {
+  /** Takes from the pages that are not zero. */
+  sample?: PageSample;
+  /** Blocks that are wanted; default all. */
+  only?: (block: RamBlock) => boolean;
+  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  variant?: KernelVariant;
+  /** Hashes kept at most, times two: a power of two. Default 2^22. */
+  slots?: number;
+}
+
+export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryMakeUp> {
+  const { sample, only = () => true, variant } = options;
+  const arenaBytes = windowBytes(needs) + mostPages * 8 + (192 << 10);
+  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+  const windows = new ContentWindows(kernel, needs);
+  const hashes = kernel.u32(kernel.allocate(mostPages * 8), mostPages * 2);
+  const knownHashes = new SameByteHashes(kernel);
+  const distinct = new DistinctPages(options.slots);
+  const blocks: BlockMakeUp[] = [];
+  const wanted = ram.blocks.filter(only);
+  const pagesPerPart = Math.ceil(wanted.reduce((sum, block) => sum + pageCount(block), 0) / mostParts);
+  const layout = new Array<number>(mostParts).fill(0);
+  let base = 0;
+  for (const block of wanted) {
+    const { pageSize } = block;
+    const known = knownHashes.of(pageSize);
+    let data = 0;
+    let sameByte = 0;
+    let duplicate = 0;
+    for await (const { address, length, offset } of windows.read(ram, block)) {
+      const count = length / pageSize;
+      const firstPage = base + offset / pageSize;
+      kernel.hashPages64(address, pageSize, count, hashes.byteOffset);
+      for (let i = 0; i < count; i++) {
+        const at = address + i * pageSize;
+        const first = kernel.bytes[at] as number;
+        const low = hashes[2 * i] as number;
+        const high = hashes[2 * i + 1] as number;
+        const isSame = low === known[2 * first] && high === known[2 * first + 1];
+        if (isSame && first === 0) continue;
+        data++;
+        layout[Math.floor((firstPage + i) / pagesPerPart)]!++;
+        if (isSame) sameByte++;
+        else duplicate += distinct.add(high, low);
+        sample?.take(kernel.bytes, at, pageSize);
+      }
+    }
+    sample?.endBlock();
+    const pages = pageCount(block);
+    base += pages;
+    const absent = ram.absentPages?.(block) ?? null;
+    // Where one page stands for many, chance could make more of them than there are.
+    duplicate = Math.min(duplicate, data - sameByte);
+    const zero = pages - data - (absent ?? 0);
+    const distinctPages = data - sameByte - duplicate;
+    blocks.push({ idstr: block.idstr, pageSize, pages, absent, zero, sameByte, duplicate, distinct: distinctPages });
+  }
+  const all = blocks.reduce(add, { pages: 0, absent: null, zero: 0, sameByte: 0, duplicate: 0, distinct: 0 });
+  const falseMatches = all.distinct ** 2 / 2 ** (hashBits + 1);
+  const parts = layout.slice(0, Math.ceil(all.pages / Math.max(1, pagesPerPart)));
+  return {
+    blocks,
+    all,
+    layout: { pagesPerPart, dataPages: parts },
+    duplicates: { hashBits, falseMatches, oneIn: distinct.weight },
+  };
+}
+
+function add(sum: PageMakeUp, block: PageMakeUp): PageMakeUp {
+  return {
+    pages: sum.pages + block.pages,
+    absent: block.absent === null ? sum.absent : (sum.absent ?? 0) + block.absent,
+    zero: sum.zero + block.zero,
+    sameByte: sum.sameByte + block.sameByte,
+    duplicate: sum.duplicate + block.duplicate,
+    distinct: sum.distinct + block.distinct,
+  };
+}
+
+/** The hashes of the 256 pages of one byte, as the kernel writes them. */
+class SameByteHashes {
+  readonly #kernel: Kernel;
+  readonly #page: number;
+  readonly #hash: Uint32Array;
+  #pageSize = 0;
+  #known = new Uint32Array(512);
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+    this.#page = kernel.allocate(64 << 10);
+    this.#hash = kernel.u32(kernel.allocate(8), 2);
+  }
+
+  of(pageSize: number): Uint32Array {
+    if (pageSize === this.#pageSize) return this.#known;
+    this.#pageSize = pageSize;
+    for (let value = 0; value < 256; value++) {
+      this.#kernel.bytes.fill(value, this.#page, this.#page + pageSize);
+      this.#kernel.hashPages64(this.#page, pageSize, 1, this.#hash.byteOffset);
+      this.#known.set(this.#hash, 2 * value);
+    }
+    return this.#known;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Which parameters to migrate a VM with, and why: rules over the figures of an estimate. A rule that has no figures to go
+ * by says nothing.
+ */
+
+import { breakEven, type CompressionFigure, gainOf } from './compression-sample.ts';
+import { type ModeEstimate, mainPrediction, type Target } from './convergence.ts';
+import type { MemoryMakeUp } from './memory-make-up.ts';
+import { firstPassSeconds, type PrecopyMemory } from './precopy-model.ts';
+import type { RamChanges } from './ram-changes.ts';
+
+/** A parameter or capability, and the figures that speak for it. Bytes, bytes/s and ms. */
+export type Recommendation =
+  | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
+  | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
+  /** `below`: bytes/s, as of {@link breakEven}. */
+  | {
+      rule: 'do-not-compress';
+      format: string;
+      level: number;
+      channels: number;
+      gain: number;
+      ratio: number;
+      below: number;
+    }
+  | {
+      rule: 'xbzrle' | 'no-xbzrle';
+      cacheBytes: number;
+      meanBytes: number;
+      overflowShare: number;
+      /** Until it is over, without and with it; null: it does not converge. */
+      plainMs: number | null;
+      xbzrleMs: number | null;
+    }
+  | { rule: 'raise-downtime-limit'; ms: number }
+  | { rule: 'raise-bandwidth'; bandwidth: number }
+  | { rule: 'auto-converge'; throttle: number; totalMs: number }
+  /** `others`: whether another way than plain converges without it. */
+  | { rule: 'postcopy'; firstPassMs: number; others: boolean }
+  | { rule: 'save-again'; intervalMs: number };
+
+export interface Figures {
+  memory: MemoryMakeUp;
+  sent: PrecopyMemory;
+  compression: readonly CompressionFigure[];
+  changes: RamChanges | undefined;
+  convergence: readonly ModeEstimate[];
+  target: Target;
+  channels: number;
+}
+
+/** Less of a gain is not worth another thing to set. */
+const worthIt = 1.1;
+const aboutTheSame = 0.95;
+/** So few zero pages are not worth looking for. */
+const fewZeros = 0.001;
+
+export function recommend(figures: Figures): Recommendation[] {
+  const [compression, xbzrle] = chooseOne(figures, onCompression(figures), onXbzrle(figures));
+  return [...onZeroPages(figures), ...compression, ...xbzrle, ...onConvergence(figures)];
+}
+
+/** QEMU refuses XBZRLE with multifd: where both would help, the one that is through sooner. */
+function chooseOne(
+  { convergence }: Figures,
+  compression: Recommendation[],
+  xbzrle: Recommendation[],
+): [Recommendation[], Recommendation[]] {
+  const [compress] = compression;
+  const [delta] = xbzrle;
+  if (compress?.rule !== 'compress' || delta?.rule !== 'xbzrle') return [compression, xbzrle];
+  const packed = convergence
+    .filter(({ mode }) => mode.startsWith(`multifd ${compress.format} `))
+    .map(mainPrediction)
+    .some(({ converges, totalMs }) => converges && totalMs <= (delta.xbzrleMs as number));
+  return packed ? [compression, []] : [[], xbzrle];
+}
+
+function onZeroPages({ memory: { all } }: Figures): Recommendation[] {
+  const zeroPages = all.zero + (all.absent ?? 0);
+  const rule = zeroPages / Math.max(1, all.pages) < fewZeros ? 'skip-zero-detection' : 'detect-zero-pages';
+  return [{ rule, zeroPages, pages: all.pages }];
+}
+
+function onCompression({ compression, target: { bandwidth }, channels }: Figures): Recommendation[] {
+  const gain = (figure: CompressionFigure) => gainOf(figure, channels, bandwidth);
+  const most = Math.max(...compression.map(gain));
+  // Of those that do about the same the one with the least work.
+  const [best] = compression
+    .filter((figure) => gain(figure) >= most * aboutTheSame)
+    .sort((a, b) => b.bytesPerSecond - a.bytesPerSecond);
+  if (best === undefined) return [];
+  const { format, level, ratio, bytesPerSecond } = best;
+  const common = { format, level, gain: gain(best), ratio };
+  if (gain(best) < worthIt) return [{ rule: 'do-not-compress', ...common, channels, below: breakEven(best, channels) }];
+  // More channels than fill the wire are of no use.
+  const needed = Math.ceil((bandwidth * ratio) / bytesPerSecond);
+  return [{ rule: 'compress', ...common, channels: Math.max(1, Math.min(channels, needed)) }];
+}
+
+function onXbzrle({ changes, convergence }: Figures): Recommendation[] {
+  const plain = convergence.find(({ mode }) => mode === 'plain');
+  const encoded = convergence.find(({ mode }) => mode === 'xbzrle');
+  if (changes?.xbzrle === undefined || plain === undefined || encoded === undefined) return [];
+  const time = (estimate: ModeEstimate) => {
+    const { converges, totalMs } = mainPrediction(estimate);
+    return converges ? totalMs : null;
+  };
+  const [plainMs, xbzrleMs] = [time(plain), time(encoded)];
+  const helps = xbzrleMs !== null && (plainMs === null || plainMs > xbzrleMs * worthIt);
+  const { pages, overflow, mean } = changes.xbzrle;
+  const figures = {
+    cacheBytes: changes.cache.most.bytes,
+    meanBytes: mean,
+    overflowShare: pages === 0 ? 0 : overflow / pages,
+    ...{ plainMs, xbzrleMs },
+  };
+  return [{ rule: helps ? 'xbzrle' : 'no-xbzrle', ...figures }];
+}
+
+function onConvergence({ convergence, sent, changes, target }: Figures): Recommendation[] {
+  const find = (name: string) => convergence.find(({ mode }) => mode === name);
+  const plain = find('plain');
+  if (plain === undefined) return [];
+  const found: Recommendation[] = [];
+  if (!mainPrediction(plain).converges) {
+    const { leastBandwidth, leastDowntimeLimit } = plain;
+    if (leastDowntimeLimit !== undefined) found.push({ rule: 'raise-downtime-limit', ms: leastDowntimeLimit });
+    if (leastBandwidth !== undefined) found.push({ rule: 'raise-bandwidth', bandwidth: leastBandwidth });
+    const throttled = find('auto-converge');
+    const slowed = throttled === undefined ? undefined : mainPrediction(throttled);
+    if (slowed?.converges === true) {
+      found.push({ rule: 'auto-converge', throttle: slowed.throttle, totalMs: slowed.totalMs });
+    }
+    const firstPassMs = Math.round(firstPassSeconds(sent, target) * 1000);
+    const others = convergence.some((each) => mainPrediction(each).converges);
+    found.push({ rule: 'postcopy', firstPassMs, others });
+  }
+  if ((plain.verdict === 'likely' || plain.verdict === 'unlikely') && changes !== undefined) {
+    // What matters is how much is written in the time that it takes to send it.
+    found.push({ rule: 'save-again', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
+  }
+  return found;
+}

@@ -1,0 +1,227 @@
+/**
+ * A file's RAM in guest-physical order, for tools that want memory as the guest sees it: one image, or an ELF core file.
+ * The layout needs the devices' state, which comes after the pages, so the file is settled first, in place where that
+ * can be (`ram-content.ts`); then the content is handed on in the order of the output, which may be a pipe.
+ */
+
+import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../../devices/cpu-registers.ts';
+import type { DeviceState } from '../../devices/device-state.ts';
+import type { ByteStore } from '../../io/byte-source.ts';
+import { placeIn } from '../../io/byte-source.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { decodeDevices } from '../../store/devices.ts';
+import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
+import { MigrationError } from '../../vm/migration-error.ts';
+import type { RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import {
+  type CoreSegment,
+  chooseElf,
+  coreHeaderLength,
+  encodeCoreHeader,
+  encodeNotes,
+  sectionNames,
+} from './elf-core.ts';
+import type { PhysicalRange } from './memory-map.ts';
+import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
+import { readPart } from './range.ts';
+import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from './srat.ts';
+
+export interface PhysicalOptions extends LayoutOptions, Pick<RamContentOptions, 'makeScratch' | 'endBlocks'> {}
+
+/** What can be written out: pieces in order, and how many bytes they are together. */
+export interface PhysicalOutput {
+  length: number;
+  pieces(): AsyncGenerator<ContentPiece, void>;
+}
+
+/** A core file in the making. */
+export interface CoreOutput extends PhysicalOutput {
+  cpus: number;
+  segments: CoreSegment[];
+}
+
+/** The memory of a guest by its addresses. */
+export interface PhysicalMemory {
+  readonly machine: string | undefined;
+  readonly layout: PhysicalLayout;
+  /** Pages of the blocks in the layout that were never sent: they read as zeros. A mapped-ram file cannot tell. */
+  readonly absentPages: { block: RamBlock; pages: number }[];
+  /** From address 0 to the end of RAM. Where nothing is seen there are zeros. */
+  image(): PhysicalOutput;
+  /**
+   * An ELF core file as `dump-guest-memory` writes it.
+   * @throws MigrationError `unsupported` where the state of the CPUs is not described, or lacks registers
+   */
+  core(): CoreOutput;
+  /** Closes the scratch file, if there is one, not the file. */
+  close(): Promise<void>;
+}
+
+/** More than QEMU makes for a PC. */
+const maxCpus = 8192;
+
+/**
+ * Reads a file and lays out its RAM. The file is read and checked to its end.
+ * @throws RangeError for a machine whose layout is not known, see {@link layOutPhysical}, and for memory that is not in
+ *   the file; MigrationError if the file is bad
+ */
+export async function openPhysical(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
+  const vm = await openSavedVm(file, { ...options, devices: true });
+  const { ram, configuration, ignored } = vm;
+  try {
+    const machine = configuration?.machine;
+    const devices = decodeDevices(vm);
+    const affinity = await readAffinity(ram);
+    const facts = { machine, blocks: ram.blocks, devices, ...(affinity === undefined ? {} : { affinity }) };
+    const layout = layOutPhysical(facts, options);
+    const shown = [...new Set(layout.ranges.map(({ block }) => block))];
+    const left = shown.find((block) => ignored.includes(block));
+    if (left !== undefined) {
+      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
+      throw new RangeError(`${left.idstr} ${reason}: its content is not in the file`);
+    }
+    const { ranges, ramEnd } = layout;
+    return {
+      machine,
+      layout,
+      absentPages: shown
+        .map((block) => ({ block, pages: ram.absentPages?.(block) ?? 0 }))
+        .filter(({ pages }) => pages > 0),
+      image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
+      core: () => makeCore(ram, ranges, readCpus(file, devices)),
+      close: () => ram.close(),
+    };
+  } catch (error) {
+    await ram.close();
+    throw error;
+  }
+}
+
+/** What was written by {@link extractPhysical} or {@link extractElf}. */
+export interface ExtractedPhysical {
+  layout: PhysicalLayout;
+  /** Bytes of the output. */
+  length: number;
+}
+
+/**
+ * Writes the guest-physical memory, address by address, zeros and what is not memory as holes. The store is complete when
+ * this resolves; closing and syncing it is the caller's.
+ * @throws as {@link openPhysical}: then the output is not to be kept.
+ */
+export function extractPhysical(
+  file: MigrationFile,
+  output: ByteStore,
+  options: PhysicalOptions,
+): Promise<ExtractedPhysical> {
+  return extractOutput(file, output, options, (memory) => memory.image());
+}
+
+/** Writes an ELF core file as `dump-guest-memory` does, zeros as holes; otherwise as {@link extractPhysical}. */
+export function extractElf(
+  file: MigrationFile,
+  output: ByteStore,
+  options: PhysicalOptions,
+): Promise<ExtractedPhysical> {
+  return extractOutput(file, output, options, (memory) => memory.core());
+}
+
+async function extractOutput(
+  file: MigrationFile,
+  store: ByteStore,
+  options: PhysicalOptions,
+  choose: (memory: PhysicalMemory) => PhysicalOutput,
+): Promise<ExtractedPhysical> {
+  const memory = await openPhysical(file, options);
+  try {
+    const output = choose(memory);
+    await storeOutput(output, store);
+    return { layout: memory.layout, length: output.length };
+  } finally {
+    await memory.close();
+  }
+}
+
+/** Writes pieces to a store, zeros as holes. */
+export async function storeOutput({ length, pieces }: PhysicalOutput, store: ByteStore): Promise<void> {
+  let at = 0;
+  for await (const piece of pieces()) {
+    if (piece.bytes !== undefined) await store.write(piece.bytes, at);
+    at += piece.length;
+  }
+  await store.truncate(length);
+}
+
+async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined> {
+  const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
+  if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
+  const tables = new Uint8Array(block.usedLength);
+  let at = 0;
+  for await (const { length, bytes } of readPart(ram, block, 0, block.usedLength)) {
+    if (bytes !== undefined) tables.set(bytes, at);
+    at += length;
+  }
+  return findMemoryAffinity(tables);
+}
+
+/** The CPUs in the order of the stream, which is that in which they were made. */
+function readCpus(file: MigrationFile, devices: readonly DeviceState[]): CpuRegisters[] {
+  const states = devices.filter(({ name }) => name === 'cpu');
+  if (states.length === 0)
+    throw new MigrationError('unsupported', 'there is no state of a CPU', placeIn(file.source, 0));
+  if (states.length > maxCpus) {
+    const message = `expected at most ${maxCpus} CPUs, got ${states.length}`;
+    throw new MigrationError('limit-exceeded', message, placeIn(file.source, states[maxCpus]?.offset ?? 0));
+  }
+  return states.map((device) => {
+    const place = { ...placeIn(file.source, device.offset), section: 'cpu' };
+    if (device.state === undefined) {
+      const message = `the registers of CPU ${device.instanceId} cannot be read: ${device.problem}`;
+      throw new MigrationError('unsupported', message, place);
+    }
+    try {
+      return readCpuRegisters(device);
+    } catch (error) {
+      if (!(error instanceof BadCpuState)) throw error;
+      throw new MigrationError('unsupported', `CPU ${device.instanceId}: ${error.message}`, place);
+    }
+  });
+}
+
+/** Ranges of memory as the dump has them: neighbours in one block are one, flash memory is none. */
+function makeCore(ram: RamReader, ranges: readonly PhysicalRange[], cpus: readonly CpuRegisters[]): CoreOutput {
+  const memory = ranges.filter(({ isFlash }) => isFlash !== true);
+  const segments = memory.map(({ start, length }) => ({ address: start, length }));
+  const { elfClass, machine } = chooseElf(cpus, segments);
+  const core = { elfClass, machine, notes: encodeNotes(cpus, machine), segments };
+  const bytes = segments.reduce((sum, { length }) => sum + length, 0);
+  return {
+    cpus: cpus.length,
+    segments,
+    length: coreHeaderLength(core) + bytes + sectionNames.length,
+    async *pieces() {
+      const header = encodeCoreHeader(core);
+      yield { length: header.length, bytes: header };
+      for (const { block, offset, length } of memory) yield* readPart(ram, block, offset, length);
+      yield { length: sectionNames.length, bytes: sectionNames };
+    },
+  };
+}
+
+/** All up to the end of RAM, with what lies between as zeros. */
+async function* imagePieces(
+  ram: RamReader,
+  ranges: readonly PhysicalRange[],
+  end: number,
+): AsyncGenerator<ContentPiece, void> {
+  let at = 0;
+  for (const { start, length, block, offset } of ranges) {
+    const wanted = Math.min(length, end - start);
+    if (wanted <= 0) break;
+    if (start > at) yield { length: start - at, bytes: undefined };
+    yield* readPart(ram, block, offset, wanted);
+    at = start + wanted;
+  }
+  if (end > at) yield { length: end - at, bytes: undefined };
+}

@@ -1,0 +1,266 @@
+/**
+ * read: a range of a RAM block's final content. Of a mapped-ram file only the bytes in the range are read. A stream is
+ * read to its end, since its passes overwrite each other, and checked; but only the pages of the range are kept, in
+ * memory if they are few, otherwise in a scratch file.
+ */
+import type { ByteStore } from '../../io/byte-source.ts';
+import { MemoryFile } from '../../io/memory-file.ts';
+import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { lostPage } from '../../store/mapped-ram-store.ts';
+import { PageArea } from '../../store/page-area.ts';
+import { type ContentPiece, isMappedRam, openRamContent } from '../../store/ram-content.ts';
+import { settle } from '../../store/settle.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+
+/** Ranges up to this size are kept in memory. */
+const maxKept = 16 << 20;
+/** Bytes handed on at a time: what is still in the processor's cache when it is written. */
+const pieceBytes = 256 << 10;
+const defaultLength = 256;
+
+export interface RangeOptions {
+  /** idstr of the block. Default: the main RAM, where it is obvious, see {@link mainBlock}. */
+  block?: string;
+  /** Where the range begins in the block, in bytes. Default 0. */
+  at?: number;
+  /** Bytes in the range. Default 256, or fewer where the block ends before. */
+  length?: number;
+  /** Makes the scratch file, if one is needed. It is closed when the range is. */
+  makeScratch: () => ByteStore | Promise<ByteStore>;
+}
+
+/** A range of a block that can be read. */
+export interface RamRange {
+  readonly block: RamBlock;
+  readonly at: number;
+  readonly length: number;
+  /** Pages of the range that were never sent, which read as zeros; undefined for a mapped-ram file, which cannot tell. */
+  readonly absentPages: number | undefined;
+  /** The range in order; `bytes` undefined means zeros. A piece is valid until the next is asked for. */
+  pieces(): AsyncGenerator<ContentPiece, void>;
+  /** Closes the scratch file, if there is one, not the file. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a range. A stream is read and checked through; of a mapped-ram file all but the pages is.
+ * @throws RangeError for a block that there is not, or a range that is not within it, or a block that the
+ *   migration left out; MigrationError if the file is bad.
+ */
+export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
+  if (file.isSeekable && (await isMappedRam(file))) {
+    const ram = await openRamContent(file, options);
+    const { block, at, length } = chooseRange(ram.blocks, options);
+    return {
+      block,
+      at,
+      length,
+      absentPages: undefined,
+      pieces: () => readPart(ram, block, at, length),
+      close: () => ram.close(),
+    };
+  }
+  const kept = new KeptRange(file, options);
+  try {
+    const { ignored } = await settle(file, kept);
+    return kept.finish(ignored);
+  } catch (error) {
+    await kept.close();
+    throw error;
+  }
+}
+
+/** Reads a range into memory, see {@link openRange}. */
+export async function readRam(file: MigrationFile, options: RangeOptions): Promise<Uint8Array> {
+  const range = await openRange(file, options);
+  try {
+    const content = new Uint8Array(range.length);
+    let at = 0;
+    for await (const { length, bytes } of range.pieces()) {
+      if (bytes !== undefined) content.set(bytes, at);
+      at += length;
+    }
+    return content;
+  } finally {
+    await range.close();
+  }
+}
+
+/**
+ * The block that is the guest's main RAM, where that is obvious: the only block, the only one named `ram` or `*.ram` as
+ * QEMU's machines do, or one that is larger than all others together.
+ */
+export function mainBlock(blocks: readonly RamBlock[]): RamBlock | undefined {
+  if (blocks.length === 1) return blocks[0];
+  const named = blocks.filter(({ idstr }) => /(^|\.)ram$/.test(idstr));
+  if (named.length === 1) return named[0];
+  const total = blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
+  return blocks.find(({ usedLength }) => usedLength > total / 2);
+}
+
+interface ChosenRange {
+  block: RamBlock;
+  at: number;
+  length: number;
+}
+
+/** @throws RangeError for a block that there is not, or a range that is not within it. */
+function chooseRange(blocks: readonly RamBlock[], options: RangeOptions): ChosenRange {
+  const block = chooseBlock(blocks, options.block);
+  const { idstr, usedLength } = block;
+  const { at = 0, length = Math.max(0, Math.min(defaultLength, usedLength - at)) } = options;
+  const isRange = Number.isSafeInteger(at) && Number.isSafeInteger(length) && at >= 0 && length >= 0;
+  const isWithin = at + length <= usedLength && (at < usedLength || options.length === 0);
+  if (isRange && isWithin) return { block, at, length };
+  const wanted = options.length === undefined ? `offset ${both(at)}` : `${both(length)} bytes at ${both(at)}`;
+  throw new RangeError(`expected a range within ${idstr}, which has ${both(usedLength)} bytes, got ${wanted}`);
+}
+
+function chooseBlock(blocks: readonly RamBlock[], wanted: string | undefined): RamBlock {
+  const block = wanted === undefined ? mainBlock(blocks) : blocks.find(({ idstr }) => idstr === wanted);
+  if (block !== undefined) return block;
+  const names = blocks.map(({ idstr, usedLength }) => `${idstr} of ${both(usedLength)} bytes`).join(', ');
+  const got = wanted === undefined ? 'none, and no block that is clearly the main one' : `"${wanted}"`;
+  throw new RangeError(`expected the name of a RAM block of the file (${names || 'it has none'}), got ${got}`);
+}
+
+/** A number as people count bytes, and as they write addresses. */
+function both(bytes: number): string {
+  return `${bytes} (0x${bytes.toString(16)})`;
+}
+
+/** Bytes `at` to `at + length` of a block, piece by piece. */
+export async function* readPart(
+  ram: Pick<RamReader, 'read' | 'nextData'>,
+  block: RamBlock,
+  at: number,
+  length: number,
+): AsyncGenerator<ContentPiece, void> {
+  const { pageSize } = block;
+  const stop = at + length;
+  const buffer = new Uint8Array(pieceBytes);
+  for (let from = at; from < stop; ) {
+    const run = await ram.nextData(block, Math.floor(from / pageSize), pieceBytes / pageSize);
+    const data = Math.min(stop, Math.max(from, run.first * pageSize));
+    if (data > from) yield { length: data - from, bytes: undefined };
+    const end = Math.min(stop, run.end * pageSize);
+    if (end > data) {
+      const first = Math.floor(data / pageSize);
+      const pages = buffer.subarray(0, (Math.ceil(end / pageSize) - first) * pageSize);
+      await ram.read(block, first, pages);
+      yield { length: end - data, bytes: pages.subarray(data - first * pageSize, end - first * pageSize) };
+    }
+    from = Math.max(data, end);
+  }
+}
+
+/** The pages of a range of a stream. Until all blocks are known, it may have to be kept of several. */
+class KeptRange {
+  readonly #file: MigrationFile;
+  readonly #options: RangeOptions;
+  readonly #blocks: RamBlock[] = [];
+  readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
+  /** What was discarded of blocks of which no page was kept before. */
+  readonly #discarded: { block: RamBlock; first: number; pages: number }[] = [];
+  #range: ChosenRange | undefined;
+
+  constructor(file: MigrationFile, options: RangeOptions) {
+    this.#file = file;
+    this.#options = options;
+  }
+
+  addBlock(block: RamBlock): undefined {
+    this.#blocks.push(block);
+  }
+
+  endBlocks(): void {
+    this.#range = chooseRange(this.#blocks, this.#options);
+  }
+
+  async apply(block: RamBlock, batch: PageBatch): Promise<void> {
+    const { first, end } = this.#pagesOf(block);
+    let from = 0;
+    while (from < batch.count && (batch.page[from] as number) < first) from++;
+    let to = from;
+    while (to < batch.count && (batch.page[to] as number) < end) to++;
+    if (to === from) return;
+    batch.keep(from, to);
+    await (await this.#area(block, first, end)).apply(batch);
+  }
+
+  discard(block: RamBlock, firstPage: number, pages: number): void {
+    const wanted = this.#pagesOf(block);
+    const first = Math.max(firstPage, wanted.first);
+    const end = Math.min(firstPage + pages, wanted.end);
+    if (first >= end) return;
+    const known = this.#areas.get(block.index);
+    if (known !== undefined) known.area.discard(first, end - first);
+    else this.#discarded.push({ block, first, pages: end - first });
+  }
+
+  lostPage(): { block: RamBlock; page: number } | undefined {
+    const never = this.#discarded.find(({ block }) => !this.#areas.has(block.index));
+    return never === undefined
+      ? lostPage([...this.#areas.values()].map(({ area }) => area))
+      : { block: never.block, page: never.first };
+  }
+
+  /** Pages of a block that are to be kept. */
+  #pagesOf(block: RamBlock): { first: number; end: number } {
+    const wanted = this.#range?.block ?? this.#options.block ?? block;
+    const isWanted = typeof wanted === 'string' ? wanted === block.idstr : wanted === block;
+    if (!isWanted) return { first: 0, end: 0 };
+    const { at = 0, length = defaultLength } = this.#range ?? this.#options;
+    return { first: Math.floor(at / block.pageSize), end: Math.ceil((at + length) / block.pageSize) };
+  }
+
+  async #area(block: RamBlock, first: number, end: number): Promise<PageArea> {
+    const known = this.#areas.get(block.index);
+    if (known !== undefined) return known.area;
+    const isSmall = (end - first) * block.pageSize <= maxKept;
+    const store = isSmall ? new MemoryFile('range') : await this.#options.makeScratch();
+    const area = new PageArea(store, block, this.#file.staging, { origin: -first * block.pageSize, erase: false });
+    this.#areas.set(block.index, { store, area });
+    for (const each of this.#discarded) if (each.block === block) area.discard(each.first, each.pages);
+    return area;
+  }
+
+  /** @throws RangeError if the block is one of those that the migration left out. */
+  finish(ignored: readonly RamBlock[]): RamRange {
+    // A stream without a RAM section has not even a list of blocks.
+    const { block, at, length } = this.#range ?? chooseRange(this.#blocks, this.#options);
+    if (ignored.includes(block)) {
+      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
+      throw new RangeError(`${block.idstr} ${reason}: its content is not in the file`);
+    }
+    const { first, end } = this.#pagesOf(block);
+    const area = this.#areas.get(block.index)?.area;
+    const absentPages = block.mapped === undefined ? this.#countAbsent(area, first, end) : undefined;
+    const none = { first: pageCount(block), end: pageCount(block) };
+    const ram = {
+      read: async (_: RamBlock, page: number, target: Uint8Array) => area?.read(page, target),
+      nextData: async (_: RamBlock, page: number, limit: number) => area?.nextData(page, limit) ?? none,
+    };
+    return {
+      block,
+      at,
+      length,
+      absentPages,
+      pieces: () => readPart(ram, block, at, length),
+      close: () => this.close(),
+    };
+  }
+
+  #countAbsent(area: PageArea | undefined, first: number, end: number): number {
+    let count = 0;
+    for (let page = first; page < end; page++) if ((area?.states.get(page) ?? 0) === PageKind.absent) count++;
+    return count;
+  }
+
+  async close(): Promise<void> {
+    for (const { store } of this.#areas.values()) await store.close();
+    this.#areas.clear();
+  }
+}

@@ -1,0 +1,290 @@
+/** inspect: what is in a file, as far as it can be read. */
+import { originOf } from '../../io/byte-source.ts';
+import type { Compression } from '../../io/compression.ts';
+import { PageKind } from '../../kernel/page-batch.ts';
+import type { ChannelReport } from '../../read/channels.ts';
+import type { Container } from '../../read/container/container.ts';
+import { type Domain, findDomain, type LibvirtHeader } from '../../read/container/libvirt-header.ts';
+import type { Qcow2Snapshot } from '../../read/container/qcow2-header.ts';
+import type { CountedFinding } from '../../read/finding-log.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { listParts } from '../../read/parts.ts';
+import type { RamSink } from '../../store/settle.ts';
+import type { Boundary, ChangesIds, Description, FlowItem, PageSizeFrom, SectionKind } from '../../vm/flow.ts';
+import { type Finding, MigrationError } from '../../vm/migration-error.ts';
+import { discardedState, type PageStates } from '../../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { DirtyBitmap } from '../../wire/dirty-bitmap.ts';
+import { type InspectedReturnPath, surveyReturnPath } from './return-path.ts';
+import { type PageCounts, type RecordCount, Survey } from './survey.ts';
+
+export interface InspectedBlock {
+  idstr: string;
+  /** Bytes. */
+  usedLength: number;
+  /** Target page size, bytes. */
+  pageSize: number;
+  /** Pages by what their last record was: the final content. */
+  pages: PageCounts;
+  /** Host page size in bytes, where the stream states it. */
+  hostPageSize?: number;
+  /** Shared memory that the migration left out (x-ignore-shared): its content is not in the file. */
+  ignored?: true;
+  /** Guest-physical address in hex, where the stream states it. */
+  guestAddress?: string;
+  /** Absolute file offsets, in a mapped-ram file. */
+  bitmapOffset?: number;
+  pagesOffset?: number;
+}
+
+export interface InspectedSection {
+  name: string;
+  instanceId: number;
+  versionId: number;
+  kind: SectionKind;
+  id: number;
+  /** Byte offset of the section in the file, and bytes up to the end of its footer. */
+  offset: number;
+  length: number;
+  packaged: boolean;
+  /** The source it is in, if that is not the file itself. */
+  source?: string;
+  /** How the end of a device section was found. */
+  boundary?: Boundary;
+}
+
+/** What a stream was found in. Sizes in bytes. */
+export type InspectedContainer =
+  | { kind: 'compressed'; format: Compression }
+  | ({
+      kind: 'libvirt';
+      xmlLength: number;
+      /** Null: there is none. */
+      cookieLength: number | null;
+      domain: Domain;
+    } & LibvirtHeader)
+  | ({ kind: 'qcow2' } & InspectedSnapshot);
+
+/** An internal snapshot of a qcow2 image. Sizes in bytes. */
+export interface InspectedSnapshot {
+  id: string;
+  name: string;
+  /** When it was made by the host's clock, in seconds since 1970. */
+  date: number;
+  /** The guest's clock, in seconds. */
+  vmClock: number;
+  /** 0: of the disk alone. */
+  vmStateSize: number;
+  diskSize: number;
+}
+
+/** What a file holds. All sizes and offsets in bytes. */
+export interface Inspection {
+  source: string;
+  /** What the stream was found in, from the outside in. */
+  containers: InspectedContainer[];
+  format: 'stream' | 'mapped-ram';
+  /** Version of the stream format; null if the header was not readable. */
+  version: number | null;
+  machine: string | null;
+  /** Guest UUID, 32 hex digits. */
+  uuid: string | null;
+  /** The file holds only the pages that changed since a base. */
+  changes?: ChangesIds;
+  capabilities: string[];
+  /** The stream was read to its end, no bitmap in it is unfinished, and no discarded page is missing. */
+  complete: boolean;
+  ram: {
+    totalBytes: number;
+    /** How the target page size is known; null if there are no blocks. */
+    pageSizeFrom: PageSizeFrom | null;
+    /**
+     * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null where the order of
+     * pages says nothing: with compressed pages, multifd channels, and in a background snapshot.
+     */
+    passes: number | null;
+    blocks: InspectedBlock[];
+    /** Page records in all passes, and the bytes they take in the file. */
+    records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
+    multifdSyncs: number;
+  };
+  /** The channels that were given, by their numbers; null if none was. */
+  multifd: { compression: string | null; channels: ChannelReport[] } | null;
+  sections: InspectedSection[];
+  /** Sections beyond the first 100,000. */
+  sectionsOmitted: number;
+  commands: { name: string; offset: number; source?: string }[];
+  description: { offset: number; length: number; pageSize: number | null; devices: number } | null;
+  /** Bytes of the stream, from its header to its end; null if the end was not reached. */
+  length: number | null;
+  /** Dirty bitmaps of disks (capability dirty-bitmaps). */
+  dirtyBitmaps: DirtyBitmap[];
+  /** What the destination said, for each return path that was given. */
+  returnPaths: InspectedReturnPath[];
+  findings: CountedFinding[];
+  /** What stopped the reading, if something did. */
+  error: Finding | null;
+}
+
+export interface InspectOptions {
+  /** Remember each page's state, for {@link InspectResult.states}. */
+  pages?: boolean;
+  /** Takes the pages in while they pass by: for sources that can be read only once. Errors in them are `error`. */
+  sink?: RamSink;
+  /** Sees each item of the Flow after it was counted; pages without `sink` may be without data, see `FlowOptions`. */
+  watch?: (item: FlowItem) => void;
+}
+
+export interface InspectResult {
+  inspection: Inspection;
+  /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */
+  states: { block: RamBlock; states: PageStates }[];
+}
+
+/**
+ * Reads a file through (of a mapped-ram file all but the pages). A file that breaks off gives what was read, and
+ * `error`.
+ */
+export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
+  const survey = new Survey(originOf(file.source), options.pages === true);
+  let error: Finding | null = null;
+  try {
+    for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
+      survey.take(item);
+      options.watch?.(item);
+      if (item.kind === 'block') await options.sink?.addBlock(item.block);
+      else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
+      else if (item.kind === 'discard') options.sink?.discard?.(item.block, item.firstPage, item.pages);
+    }
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    error = caught.toFinding();
+  }
+  const returnPaths: InspectedReturnPath[] = [];
+  for (const source of file.parts.returnPath) returnPaths.push(await surveyReturnPath(file, source, survey));
+  return { inspection: { ...report(file, survey, error), returnPaths }, states: survey.blocks };
+}
+
+/** What there is to say of a file that could not even be opened. */
+export function inspectionOf(error: MigrationError): Inspection {
+  const { source, coordinate } = error.place;
+  const nothing = new Survey({ source, coordinate });
+  const opened: Opened = {
+    source: { name: source },
+    offset: 0,
+    containers: [],
+    parts: listParts({}),
+    channels: { compression: null, list: [], uuid: undefined },
+  };
+  return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
+}
+
+/** What is known of a file before it is read. */
+type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'containers' | 'parts' | 'channels'>;
+
+/** Findings of a file that has an end, and yet not all that it should have. */
+const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
+
+function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspection, 'returnPaths'> {
+  const { configuration, description } = survey;
+  const { channels } = file;
+  const hasChannels = file.parts.channels.length > 0;
+  const isUnordered = hasChannels || survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
+  const records = (kind: PageKind) => survey.records[kind] as RecordCount;
+  return {
+    source: file.source.name,
+    containers: file.containers.map(reportContainer),
+    format: survey.format,
+    version: survey.version ?? null,
+    machine: configuration?.machine ?? null,
+    uuid: configuration?.uuid ?? null,
+    ...(configuration?.changes === undefined ? {} : { changes: configuration.changes }),
+    capabilities: configuration?.capabilities ?? [],
+    complete: error === null && survey.eof && !incomplete.some((code) => survey.findings.has(code)),
+    ram: {
+      totalBytes: survey.totalBytes,
+      pageSizeFrom: survey.pageSizeFrom ?? null,
+      passes: isUnordered ? null : survey.passes,
+      blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block), survey.isIgnored(block))),
+      records: {
+        zero: records(PageKind.zero),
+        normal: records(PageKind.data),
+        xbzrle: records(PageKind.delta),
+        compressed: records(PageKind.compressed),
+      },
+      multifdSyncs: survey.syncs,
+    },
+    multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : null,
+    sections: survey.sections.map(
+      ({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary, source }) => ({
+        name,
+        instanceId,
+        versionId,
+        kind,
+        id,
+        offset,
+        length,
+        packaged,
+        ...(boundary === undefined ? {} : { boundary }),
+        ...(source === undefined ? {} : { source }),
+      }),
+    ),
+    sectionsOmitted: survey.sectionsOmitted,
+    commands: survey.commands.map(({ code: _, ...command }) => command),
+    description: description === undefined ? null : reportDescription(description),
+    length: survey.end === undefined ? null : survey.end - file.offset,
+    dirtyBitmaps: [...survey.dirtyBitmaps.values()],
+    findings: survey.findings.list(),
+    error,
+  };
+}
+
+function reportContainer(container: Container): InspectedContainer {
+  if (container.kind === 'compressed') return container;
+  if (container.kind === 'qcow2') return { kind: 'qcow2', ...reportSnapshot(container.snapshot) };
+  const { header, data } = container;
+  const length = (text: string) => new TextEncoder().encode(text).length;
+  const cookieLength = data.cookie === undefined ? null : length(data.cookie);
+  return { kind: 'libvirt', ...header, xmlLength: length(data.xml), cookieLength, domain: findDomain(data.xml) };
+}
+
+/** A snapshot, in numbers and texts that JSON can hold. */
+export function reportSnapshot(snapshot: Qcow2Snapshot): InspectedSnapshot {
+  const { id, name, dateSeconds, dateNanoseconds, vmClock, vmStateSize, diskSize } = snapshot;
+  return { id, name, date: dateSeconds + dateNanoseconds / 1e9, vmClock: Number(vmClock) / 1e9, vmStateSize, diskSize };
+}
+
+function reportBlock(block: RamBlock, pages: PageCounts, isIgnored: boolean): InspectedBlock {
+  const { idstr, usedLength, pageSize, hostPageSize, guestAddress, mapped } = block;
+  return {
+    idstr,
+    usedLength,
+    pageSize,
+    pages,
+    ...(isIgnored ? { ignored: true } : {}),
+    ...(hostPageSize === undefined ? {} : { hostPageSize }),
+    ...(guestAddress === undefined ? {} : { guestAddress: `0x${guestAddress.toString(16)}` }),
+    ...(mapped === undefined ? {} : { bitmapOffset: mapped.bitmapOffset, pagesOffset: mapped.pagesOffset }),
+  };
+}
+
+function reportDescription({ offset, length, parsed }: Description): NonNullable<Inspection['description']> {
+  return { offset, length, pageSize: parsed?.pageSize ?? null, devices: parsed?.devices.length ?? 0 };
+}
+
+/** Pages of a block that fall into each of `cells` equal ranges, by `PageKind`: what a map of memory is drawn from. */
+export function mapPages(block: RamBlock, states: PageStates, cells: number): number[][] {
+  const pages = pageCount(block);
+  const count = Math.min(cells, pages);
+  return Array.from({ length: count }, (_, cell) => {
+    const from = Math.floor((cell * pages) / count);
+    const end = Math.floor(((cell + 1) * pages) / count);
+    const kinds = new Array<number>(Object.keys(PageKind).length).fill(0);
+    for (let page = states.nextSet(from, end); page < end; page = states.nextSet(page + 1, end)) {
+      const kind = states.get(page);
+      if (kind !== discardedState) kinds[kind] = (kinds[kind] as number) + 1;
+    }
+    kinds[PageKind.absent] = end - from - kinds.reduce((sum, n) => sum + n, 0);
+    return kinds;
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * What the destination of a migration said: the messages of a return path counted, and held against the stream that
+ * was read before.
+ */
+import type { ByteSource } from '../../io/byte-source.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
+import { bitmapLength } from '../../wire/mapped-ram.ts';
+import { type ReturnMessage, ReturnType } from '../../wire/return-path.ts';
+import type { Survey } from './survey.ts';
+
+/** Messages remembered one by one; what is beyond is only counted. */
+const maxListed = 100_000;
+
+/** What was said on one connection. */
+export interface InspectedReturnPath {
+  source: string;
+  /** Messages by their names. */
+  counts: Record<string, number>;
+  /** Bytes of RAM asked for. */
+  requestedBytes: number;
+  /** Status of SHUT, 0 if the destination is content; null if it did not come. */
+  shut: number | null;
+  /** Bytes read. */
+  length: number;
+  messages: ReturnMessage[];
+  /** Messages beyond the first 100,000. */
+  messagesOmitted: number;
+  /** What stopped the reading, if something did. */
+  error: Finding | null;
+}
+
+/** Reads a return path through. What is wrong with it becomes findings of the survey. */
+export async function surveyReturnPath(
+  file: MigrationFile,
+  source: ByteSource,
+  survey: Survey,
+): Promise<InspectedReturnPath> {
+  const counts: Record<string, number> = {};
+  const path: InspectedReturnPath = {
+    source: source.name,
+    counts,
+    requestedBytes: 0,
+    shut: null,
+    length: 0,
+    messages: [],
+    messagesOmitted: 0,
+    error: null,
+  };
+  const note = (code: Finding['code'], text: string, offset: number): void => {
+    survey.findings.add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
+  };
+  try {
+    for await (const message of file.returnMessages(source)) {
+      const { name, type, offset, length, value = 0, bytes = 0 } = message;
+      counts[name] = (counts[name] ?? 0) + 1;
+      path.length = offset + length;
+      path.requestedBytes += bytes;
+      if (path.messages.length < maxListed) path.messages.push(message);
+      else path.messagesOmitted++;
+      const fault = contradiction(message, survey);
+      if (fault !== undefined) note('bad-return-path', fault, offset);
+      if (type !== ReturnType.shut) continue;
+      path.shut = value;
+      if (value !== 0) note('return-path-error', `the destination ends with status ${value}`, offset);
+    }
+    if (path.shut === null) note('return-path-open', 'the return path ends without SHUT', path.length);
+  } catch (error) {
+    if (!(error instanceof MigrationError)) throw error;
+    path.error = error.toFinding();
+    survey.findings.add(path.error);
+  }
+  return path;
+}
+
+/** How a message contradicts the stream; undefined if it does not, or if the stream has not told its blocks. */
+function contradiction({ type, block: idstr, start = 0, bytes = 0, bitmapBytes }: ReturnMessage, survey: Survey) {
+  if (idstr === undefined || survey.blocks.length === 0) return undefined;
+  const block = survey.blocks.find(({ block: each }) => each.idstr === idstr)?.block;
+  if (block === undefined) return `a message about RAM block "${idstr}", which was not listed`;
+  const { usedLength, pageSize } = block;
+  if (type === ReturnType.recvBitmap) {
+    const expected = bitmapLength(usedLength / pageSize);
+    return bitmapBytes === expected
+      ? undefined
+      : `expected ${expected} bytes of bitmap of ${idstr}, got ${bitmapBytes}`;
+  }
+  const isWhole = start % pageSize === 0 && bytes % pageSize === 0 && bytes > 0;
+  if (isWhole && start + bytes <= usedLength) return undefined;
+  return `expected a request for whole pages of ${idstr}, got ${bytes} bytes at ${start}`;
+}

@@ -1,0 +1,276 @@
+/**
+ * Surveys a Flow: counts and remembers what is in it, without its content. What `inspect` shows, and what `verify`
+ * starts from.
+ */
+import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import { FindingLog, lostPagesFinding } from '../../read/finding-log.ts';
+import { isBitSet } from '../../vm/bits.ts';
+import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../../vm/flow.ts';
+import type { Place, PlaceOrigin } from '../../vm/migration-error.ts';
+import { discardedState, PageStates } from '../../vm/page-states.ts';
+import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { DirtyBitmap } from '../../wire/dirty-bitmap.ts';
+
+/** Sections and commands remembered one by one; what is beyond is only counted. */
+const maxListed = 100_000;
+const kindCount = Object.keys(PageKind).length;
+
+/** A section as listed. */
+export interface ListedSection extends Section {
+  /** How the end of a device section was found. */
+  boundary?: Boundary;
+  /** The source it is in, if that is not the file itself. */
+  source?: string;
+}
+
+/** What was seen of a block. */
+export interface BlockSurvey {
+  block: RamBlock;
+  /** `PageKind` of each page's last record. In a mapped-ram file zero pages are not set, and without need no others. */
+  states: PageStates;
+  /** Pages whose bit is set, of a block seen through its bitmap. */
+  bitmapPages: number | undefined;
+}
+
+/** Records of a kind, in all passes, and the bytes they take. */
+export interface RecordCount {
+  records: number;
+  bytes: number;
+}
+
+export class Survey {
+  version: number | undefined;
+  configuration: Configuration | undefined;
+  totalBytes = 0;
+  pageSizeFrom: PageSizeFrom | undefined;
+  readonly blocks: BlockSurvey[] = [];
+  /** Indexed by `PageKind`. */
+  readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
+  /** Times the page scan went through the blocks; means nothing with compressed pages, which threads send unordered. */
+  passes = 0;
+  syncs = 0;
+  readonly sections: ListedSection[] = [];
+  sectionsOmitted = 0;
+  readonly commands: (Omit<Command, 'payload'> & { source?: string })[] = [];
+  /** By node and name. */
+  readonly dirtyBitmaps = new Map<string, DirtyBitmap>();
+  readonly findings = new FindingLog();
+  description: Description | undefined;
+  /** The EOF byte was read. */
+  eof = false;
+  /** Offset of the first byte after the stream, if it ended. */
+  end: number | undefined;
+  #lastBoundary: Boundary | undefined;
+  /** What is being read: the first half of places. */
+  origin: PlaceOrigin;
+  readonly #file: string;
+  readonly #keepBitmaps: boolean;
+
+  /**
+   * `origin` is that of the file. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
+   * many there are.
+   */
+  constructor(origin: PlaceOrigin, keepBitmaps = false) {
+    this.origin = origin;
+    this.#file = origin.source;
+    this.#keepBitmaps = keepBitmaps;
+  }
+
+  get format(): 'stream' | 'mapped-ram' {
+    return this.configuration?.capabilities.includes('mapped-ram') === true ? 'mapped-ram' : 'stream';
+  }
+
+  take(item: FlowItem): void {
+    switch (item.kind) {
+      case 'header':
+        this.version = item.version;
+        break;
+      case 'configuration':
+        this.configuration = item.configuration;
+        break;
+      case 'block':
+        this.blocks.push({ block: item.block, states: new PageStates(), bitmapPages: undefined });
+        break;
+      case 'blocks-end':
+        this.totalBytes = item.totalBytes;
+        this.pageSizeFrom = item.pageSizeFrom;
+        break;
+      case 'pages':
+        this.#takePages(item);
+        break;
+      case 'dirty-bitmap':
+        this.dirtyBitmaps.set(`${item.bitmap.node}\0${item.bitmap.name}`, item.bitmap);
+        break;
+      case 'discard':
+        this.blocks[item.block.index]?.states.fill(item.firstPage, item.firstPage + item.pages, discardedState);
+        break;
+      case 'source':
+        this.origin = item.origin;
+        break;
+      case 'bitmap':
+        this.#takeBitmap(item);
+        break;
+      case 'pass-end':
+        this.passes++;
+        break;
+      case 'sync':
+        this.syncs++;
+        if (item.channels === 0) this.#noteMultifd(item.offset);
+        break;
+      case 'unread-pages':
+        this.#noteUnread(item);
+        break;
+      case 'device-packet': {
+        const message = `the state of ${item.device.name} in multifd packets is passed over`;
+        this.findings.add({ severity: 'warning', code: 'unsupported', message, place: item.place });
+        break;
+      }
+      case 'command':
+        this.#takeCommand(item.command);
+        break;
+      case 'device':
+        this.#lastBoundary = item.device.boundary;
+        break;
+      case 'section-end':
+        this.#takeSection(item.section);
+        break;
+      case 'finding':
+        this.findings.add(item.finding);
+        break;
+      case 'description':
+        this.description = item.description;
+        break;
+      case 'eof':
+        this.eof = true;
+        break;
+      case 'end':
+        this.end = item.offset;
+        this.#noteLostPages();
+        break;
+      case 'section':
+    }
+  }
+
+  #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
+    if (this.passes === 0 && block.mapped === undefined) this.passes = 1;
+    const { states } = this.blocks[block.index] as BlockSurvey;
+    for (let i = 0; i < batch.count; i++) {
+      const kind = batch.kind[i] as number;
+      const count = this.records[kind] as RecordCount;
+      count.records++;
+      count.bytes += batch.size[i] as number;
+      if (kind !== PageKind.zero || block.mapped === undefined) states.set(batch.page[i] as number, kind);
+    }
+  }
+
+  /** Valid, but their content is not known. They count as compressed. */
+  #noteUnread({ block, pages, method, place }: FlowItem & { kind: 'unread-pages' }): void {
+    const { states } = this.blocks[block.index] as BlockSurvey;
+    for (const page of pages) states.set(page, PageKind.compressed);
+    const message = `pages compressed with ${method} are not decoded`;
+    const where = { ...place, section: 'ram', block: block.idstr };
+    this.findings.add({ severity: 'warning', code: 'unsupported', message, place: where }, pages.length);
+  }
+
+  /** Everything has come: what was discarded and did not come again is lost. */
+  #noteLostPages(): void {
+    for (const survey of this.blocks) {
+      const { block, states } = survey;
+      const page = states.find(discardedState);
+      if (page === undefined) continue;
+      this.findings.add(lostPagesFinding(this.origin, block, page), this.countLost(survey));
+    }
+  }
+
+  /** Whether a block is shared memory that the migration left out, as far as a whole stream can tell. */
+  isIgnored({ block, states, bitmapPages }: BlockSurvey): boolean {
+    const mayIgnore = this.configuration?.capabilities.includes('x-ignore-shared') === true;
+    if (!mayIgnore || !this.eof || block.mapped !== undefined || bitmapPages !== undefined) return false;
+    return states.nextSet(0, pageCount(block)) === pageCount(block);
+  }
+
+  /** Valid, but RAM is not all there. */
+  #noteMultifd(offset: number): void {
+    const message = 'the pages of a multifd migration are in its channels, which were not given';
+    const place = { ...this.origin, offset, section: 'ram' };
+    this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
+  }
+
+  #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {
+    const survey = this.blocks[block.index] as BlockSurvey;
+    let pages = 0;
+    for (const byte of bits) pages += bitCounts[byte] as number;
+    survey.bitmapPages = (survey.bitmapPages ?? 0) + pages;
+    const data = this.records[PageKind.data] as RecordCount;
+    data.records += pages;
+    data.bytes += pages * block.pageSize;
+    if (!this.#keepBitmaps || pages === 0) return;
+    for (let i = 0; i < bits.length * 8; i++) {
+      if (isBitSet(bits, i)) survey.states.set(firstPage + i, PageKind.data);
+    }
+  }
+
+  #takeSection(section: Section): void {
+    if (this.sections.length >= maxListed) {
+      this.sectionsOmitted++;
+      return;
+    }
+    const listed: ListedSection = { ...section };
+    if (section.kind === 'full' && this.#lastBoundary !== undefined) listed.boundary = this.#lastBoundary;
+    if (this.origin.source !== this.#file) listed.source = this.origin.source;
+    this.sections.push(listed);
+    this.#lastBoundary = undefined;
+  }
+
+  #takeCommand({ code, name, offset }: Command): void {
+    if (this.commands.length >= maxListed) return;
+    const { source } = this.origin;
+    this.commands.push({ code, name, offset, ...(source === this.#file ? {} : { source }) });
+  }
+
+  /** Records of a kind, in all passes. */
+  countRecords(kind: PageKind): number {
+    return this.records[kind]?.records ?? 0;
+  }
+
+  /** Pages of a block that were discarded and did not come again. */
+  countLost({ states }: BlockSurvey): number {
+    return states.count(kindCount)[discardedState] ?? 0;
+  }
+
+  /** Pages of a block by what their last record was. */
+  countPages({ block, states, bitmapPages }: BlockSurvey): PageCounts {
+    const pages = pageCount(block);
+    if (bitmapPages !== undefined) {
+      return { zero: pages - bitmapPages, normal: bitmapPages, xbzrle: 0, compressed: 0, absent: 0 };
+    }
+    const counts = states.count(kindCount);
+    const zero = counts[PageKind.zero] ?? 0;
+    const normal = counts[PageKind.data] ?? 0;
+    const xbzrle = counts[PageKind.delta] ?? 0;
+    const compressed = counts[PageKind.compressed] ?? 0;
+    if (block.mapped !== undefined) return { zero: pages - normal, normal, xbzrle, compressed, absent: 0 };
+    return { zero, normal, xbzrle, compressed, absent: pages - zero - normal - xbzrle - compressed };
+  }
+}
+
+/** Where a record of a batch stands. */
+export function pagePlace(block: RamBlock, batch: PageBatch, record: number): Place {
+  return {
+    ...batch.origin,
+    offset: batch.offset[record] as number,
+    section: 'ram',
+    block: block.idstr,
+    page: batch.page[record] as number,
+  };
+}
+
+export interface PageCounts {
+  zero: number;
+  normal: number;
+  xbzrle: number;
+  compressed: number;
+  absent: number;
+}
+
+const bitCounts = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);

@@ -1,0 +1,254 @@
+/**
+ * verify: reads all of a file and checks it: structure, footers, ids, bounds, every delta, reserved fields, order,
+ * completeness. Findings are collected; only what makes the rest unreadable ends the reading.
+ *
+ * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
+ */
+
+import type { VmDescription } from '../../devices/device-description.ts';
+import { decodeDevice } from '../../devices/device-state.ts';
+import { originOf } from '../../io/byte-source.ts';
+import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import type { CountedFinding } from '../../read/finding-log.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
+import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../../vm/migration-error.ts';
+import type { RamBlock } from '../../vm/ram-block.ts';
+import { CommandCode } from '../../wire/command.ts';
+import { readDeviceSizes } from '../../wire/vm-description.ts';
+import { surveyReturnPath } from './return-path.ts';
+import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
+
+export interface Verification {
+  source: string;
+  format: 'stream' | 'mapped-ram';
+  /** No finding of severity `error`: the file can be loaded and its RAM trusted. */
+  ok: boolean;
+  machine: string | null;
+  /** Bytes of RAM, of all blocks. */
+  ramBytes: number;
+  /** Page records read, in all passes. */
+  pageRecords: number;
+  sections: number;
+  /** Bytes of the stream; null if its end was not reached. */
+  length: number | null;
+  findings: CountedFinding[];
+}
+
+export interface VerifyOptions {
+  /** Sees each item of the Flow after it was checked. */
+  watch?: (item: FlowItem) => Promise<void> | void;
+}
+
+export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
+  const checks = new Checks(file);
+  try {
+    for await (const item of file.flow()) {
+      checks.take(item);
+      if (watch !== undefined) await watch(item);
+    }
+    checks.finish();
+    for (const source of file.parts.returnPath) await surveyReturnPath(file, source, checks.survey);
+  } catch (caught) {
+    if (!(caught instanceof MigrationError)) throw caught;
+    checks.survey.findings.add(caught.toFinding());
+  }
+  const { survey } = checks;
+  return {
+    source: file.source.name,
+    format: survey.format,
+    ok: !survey.findings.hasErrors,
+    machine: survey.configuration?.machine ?? null,
+    ramBytes: survey.totalBytes,
+    pageRecords: survey.records.reduce((sum, { records }) => sum + records, 0),
+    sections: survey.sections.length + survey.sectionsOmitted,
+    length: survey.end === undefined ? null : survey.end - file.offset,
+    findings: survey.findings.list(),
+  };
+}
+
+/** What there is to say of a file that could not even be opened. */
+export function verificationOf(error: MigrationError): Verification {
+  return {
+    source: error.place.source,
+    format: 'stream',
+    ok: false,
+    machine: null,
+    ramBytes: 0,
+    pageRecords: 0,
+    sections: 0,
+    length: null,
+    findings: [{ ...error.toFinding(), count: 1 }],
+  };
+}
+
+/** A device section without its body. */
+type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & {
+  size: number;
+  /** With its body, as long as there is room. */
+  section: DeviceSection | undefined;
+};
+
+/** Device sections held against the description; beyond, only counted. */
+const maxDevices = 100_000;
+/** Bodies of theirs that are kept for it, in bytes. */
+const maxBodies = 32 << 20;
+
+/** QEMU before 8.1 leaves no other trace: the main stream has zero pages only. */
+const multifdHint = ': none with data was; if this is the main stream of a multifd migration, its channels have them';
+
+/** Channels are numbered from 0: without the last ones the rest looks whole. */
+const channelHint = ': is a channel of a higher number missing?';
+
+/** What a survey does not notice. */
+class Checks {
+  readonly survey: Survey;
+  readonly #file: MigrationFile;
+  readonly #devices: SeenDevice[] = [];
+  #bodies = 0;
+  #ended = false;
+  #postcopy = false;
+
+  constructor(file: MigrationFile) {
+    this.#file = file;
+    this.survey = new Survey(originOf(file.source));
+  }
+
+  take(item: FlowItem): void {
+    if (item.kind === 'pages') this.#checkPages(item.block, item.batch);
+    else if (item.kind === 'section') this.#checkOrder(item.section);
+    else if (item.kind === 'command') this.#postcopy ||= item.command.code === CommandCode.postcopyListen;
+    else if (item.kind === 'device') this.#takeDevice(item.device);
+    this.survey.take(item);
+  }
+
+  /** What can be said only at the end. */
+  finish(): void {
+    const { survey } = this;
+    if (survey.description?.parsed !== undefined) this.#checkDescription(survey.description.parsed);
+    else if (survey.description === undefined && !this.#postcopy)
+      this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
+    const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
+    for (const block of survey.blocks) {
+      const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
+      if (survey.isIgnored(block)) {
+        this.#add('block-ignored', 'shared memory that the migration left out (x-ignore-shared)', place);
+        continue;
+      }
+      const absent = survey.countPages(block).absent - survey.countLost(block);
+      if (absent === 0 || survey.format === 'mapped-ram') continue;
+      const hint = this.#file.parts.channels.length > 0 ? channelHint : hasData ? '' : multifdHint;
+      this.survey.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
+    }
+  }
+
+  #place(offset: number): Place {
+    return { ...this.survey.origin, offset };
+  }
+
+  #add(code: FindingCode, message: string, place: Place): void {
+    this.survey.findings.add(makeFinding(code, message, place));
+  }
+
+  #checkPages(block: RamBlock, batch: PageBatch): void {
+    const zeroPages = this.#file.staging.markZeroPages(batch, block.pageSize);
+    if (zeroPages !== undefined) this.#reportZeroPages(block, batch, zeroPages);
+    this.#checkDeltas(block, batch);
+  }
+
+  #checkDeltas(block: RamBlock, batch: PageBatch): void {
+    const { kernel, sources, lengths, results } = this.#file.staging;
+    const { states } = this.survey.blocks[block.index] as BlockSurvey;
+    const deltas: number[] = [];
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.kind[i] !== PageKind.delta) continue;
+      sources[deltas.length] = batch.data[i] as number;
+      lengths[deltas.length] = batch.length[i] as number;
+      deltas.push(i);
+      if (states.get(batch.page[i] as number) !== PageKind.absent) continue;
+      const message = 'an XBZRLE delta for a page that was never sent';
+      this.survey.findings.add(this.#pageFinding('delta-without-base', message, block, batch, i));
+    }
+    if (deltas.length === 0) return;
+    const { pageSize } = block;
+    const failures = kernel.xbzrleCheckBatch(
+      sources.byteOffset,
+      lengths.byteOffset,
+      deltas.length,
+      pageSize,
+      results.byteOffset,
+    );
+    if (failures === 0) return;
+    deltas.forEach((record, i) => {
+      const fault = kernel.xbzrleFault(results[i] as number);
+      if (fault === undefined) return;
+      const message = `an XBZRLE delta does not decode: ${fault}`;
+      this.survey.findings.add(this.#pageFinding('bad-delta', message, block, batch, record));
+    });
+  }
+
+  #reportZeroPages(block: RamBlock, batch: PageBatch, zeroPages: Uint8Array): void {
+    const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
+    const message = 'pages sent in full although they are zero';
+    const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
+    const last = pagePlace(block, batch, zeroPages.lastIndexOf(1));
+    this.survey.findings.add(first, count, last);
+  }
+
+  #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
+    return makeFinding(code, message, pagePlace(block, batch, record));
+  }
+
+  /** All iterables end together: no START or PART comes after an END, but in postcopy. */
+  #checkOrder(section: { kind: string; name: string; offset: number }): void {
+    if (section.kind === 'end') this.#ended = true;
+    else if (this.#ended && !this.#postcopy && (section.kind === 'start' || section.kind === 'part')) {
+      const place = { ...this.#place(section.offset), section: section.name };
+      this.#add('order-violation', `a ${section.kind} of ${section.name} after sections have ended`, place);
+    }
+  }
+
+  #takeDevice(device: DeviceSection): void {
+    const { name, instanceId, versionId, offset, boundary, data } = device;
+    if (this.#devices.length < maxDevices) {
+      const isKept = this.#bodies + data.length <= maxBodies;
+      if (isKept) this.#bodies += data.length;
+      const section = isKept ? device : undefined;
+      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length, section });
+    }
+    const place = { ...this.#place(offset), section: name };
+    if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} is a guess`, place);
+  }
+
+  /** Names, versions and sizes of all devices, one by one. */
+  #checkDescription(description: VmDescription): void {
+    const described = readDeviceSizes(description);
+    const count = Math.max(this.#devices.length, described.devices.length);
+    for (let i = 0; i < count; i++) {
+      const seen = this.#devices[i];
+      const expected = described.devices[i];
+      if (seen === undefined || expected === undefined) {
+        const message = `${this.#devices.length} device sections, ${described.devices.length} in the description`;
+        this.#add('description-mismatch', message, this.#place(seen?.offset ?? this.survey.description?.offset ?? 0));
+        return;
+      }
+      const place = { ...this.#place(seen.offset), section: seen.name };
+      if (seen.name !== expected.name || seen.instanceId !== expected.instanceId) {
+        const message = `${seen.name} #${seen.instanceId} where the description has ${expected.name} #${expected.instanceId}`;
+        this.#add('description-mismatch', message, place);
+        return;
+      }
+      if (expected.version !== undefined && expected.version !== seen.versionId) {
+        const message = `version ${seen.versionId}, in the description ${expected.version}`;
+        this.#add('description-mismatch', message, place);
+      }
+      // Where the decoder was given the size, it has said so already.
+      if (expected.size !== undefined && expected.size !== seen.size && this.#file.source.size === undefined) {
+        this.#add('description-mismatch', `${seen.size} bytes, in the description ${expected.size}`, place);
+      }
+      if (seen.section === undefined || expected.size !== seen.size) continue;
+      const { problem } = decodeDevice(seen.section, description.devices[i]);
+      if (problem !== undefined) this.#add('description-mismatch', problem, place);
+    }
+  }
+}

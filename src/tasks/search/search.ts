@@ -1,0 +1,217 @@
+/**
+ * search: where patterns are in the final content of RAM. Each block is searched from its first byte to its last, zeros
+ * and pages that were never sent included; a match may lie across pages, not across blocks.
+ *
+ * The matches of one pattern do not overlap: after a match its search goes on at the match's end. Several patterns are
+ * searched for in one go, each on its own.
+ */
+import { type Kernel, type KernelVariant, loadKernel } from '../../kernel/kernel.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { type ContentWindow, ContentWindows, windowBytes } from '../../store/content-windows.ts';
+import { openRamContent, type RamContentOptions } from '../../store/ram-content.ts';
+import type { RamBlock } from '../../vm/ram-block.ts';
+import type { RamReader } from '../../vm/ram-store.ts';
+import { BytesFinder, type Finder, type Found, RegexFinder, type ToText, widen } from './finder.ts';
+import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
+
+/** Patterns searched for at a time. */
+export const maxPatterns = 1000;
+
+export interface Match {
+  block: RamBlock;
+  /** Where it begins in the block, in bytes. */
+  offset: number;
+  /** Its bytes. */
+  bytes: Uint8Array;
+  /** Which of the patterns it is, from 0. */
+  pattern: number;
+  /** Bytes of context, as many as were asked for where the block has them. */
+  before: Uint8Array;
+  after: Uint8Array;
+}
+
+export interface MatchOptions {
+  /** Bytes of context with each match, at most 4,096. Default 0. */
+  before?: number;
+  after?: number;
+  /**
+   * How bytes become text for regular expressions: a character per byte, with the byte's number. There is a portable
+   * way; in Node `Buffer.latin1Slice` is faster.
+   */
+  toText?: ToText;
+  /** Bytes read at a time, at least a page. Default 1 MiB. */
+  bodyBytes?: number;
+  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  variant?: KernelVariant;
+}
+
+export interface SearchOptions extends RamContentOptions, MatchOptions {}
+
+/**
+ * Searches a file's RAM; the blocks one after the other, matches in ascending order.
+ * Where the content lies: see {@link openRamContent}.
+ * @throws MigrationError if the file is bad; TypeError, RangeError for patterns that are none.
+ */
+export async function* search(
+  file: MigrationFile,
+  patterns: SearchPattern | readonly SearchPattern[],
+  options: SearchOptions,
+): AsyncGenerator<Match, void> {
+  const searcher = await Searcher.make(patterns, options);
+  const ram = await openRamContent(file, options);
+  try {
+    for (const block of wantedBlocks(ram, options)) {
+      for await (const matches of searcher.search(ram, block)) yield* matches;
+    }
+  } finally {
+    await ram.close();
+  }
+}
+
+/** Counts the matches that {@link search} would find; much faster than going through them where they are many. */
+export async function countMatches(
+  file: MigrationFile,
+  patterns: SearchPattern | readonly SearchPattern[],
+  options: SearchOptions,
+): Promise<number> {
+  const searcher = await Searcher.make(patterns, options);
+  const ram = await openRamContent(file, options);
+  try {
+    let count = 0;
+    for (const block of wantedBlocks(ram, options)) count += await searcher.count(ram, block);
+    return count;
+  } finally {
+    await ram.close();
+  }
+}
+
+function wantedBlocks({ blocks }: RamReader, { only = () => true }: RamContentOptions): readonly RamBlock[] {
+  return blocks.filter(only);
+}
+
+/** Patterns made ready, for content that is open already. One block is searched at a time. */
+export class Searcher {
+  readonly #kernel: Kernel;
+  readonly #finders: Finder[];
+  readonly #windows: ContentWindows;
+  readonly #before: number;
+  readonly #after: number;
+
+  private constructor(kernel: Kernel, finders: Finder[], windows: ContentWindows, before: number, after: number) {
+    this.#kernel = kernel;
+    this.#finders = finders;
+    this.#windows = windows;
+    this.#before = before;
+    this.#after = after;
+  }
+
+  /** @throws TypeError, RangeError for patterns that are none, or too many. */
+  static async make(patterns: SearchPattern | readonly SearchPattern[], options: MatchOptions = {}): Promise<Searcher> {
+    const list = (Array.isArray(patterns) ? patterns : [patterns]).map(toPattern);
+    if (list.length < 1 || list.length > maxPatterns) {
+      throw new RangeError(`expected 1 to ${maxPatterns} patterns, got ${list.length}`);
+    }
+    const { before = 0, after = 0, toText = widen(), bodyBytes = 1 << 20, variant } = options;
+    checkContext('before', before);
+    checkContext('after', after);
+    checkBody(bodyBytes);
+    const most = { reach: maxMatchBytes + after, behind: Math.max(maxMatchBytes, before), skipZeros: true, bodyBytes };
+    const patternBytes = list.reduce((sum, each) => sum + 64 + ('values' in each ? 2 * each.values.length : 256), 0);
+    const arenaBytes = windowBytes(most) + patternBytes + 128 * 1024;
+    const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+    const finders = list.map((each) =>
+      'values' in each ? new BytesFinder(kernel, each) : new RegexFinder(kernel, each, toText),
+    );
+    const windows = new ContentWindows(kernel, {
+      reach: Math.max(...finders.map(({ reach }) => reach)) + after,
+      behind: Math.max(before, ...finders.map(({ behind }) => behind)),
+      skipZeros: !finders.some(({ matchesZeros }) => matchesZeros),
+      bodyBytes,
+    });
+    return new Searcher(kernel, finders, windows, before, after);
+  }
+
+  /** Searches a block of content: the matches of one window after the other, each to be gone through before the next. */
+  async *search(ram: RamReader, block: RamBlock): AsyncGenerator<Iterable<Match>, void> {
+    const next = this.#begin();
+    for await (const window of this.#windows.read(ram, block)) yield this.#matches(block, window, next);
+  }
+
+  /** Counts the matches in a block of content. */
+  async count(ram: RamReader, block: RamBlock): Promise<number> {
+    const next = this.#begin();
+    let count = 0;
+    for await (const window of this.#windows.read(ram, block)) {
+      const until = window.until - window.offset;
+      for (const [pattern, finder] of this.#finders.entries()) {
+        let from = Math.max(window.from, next[pattern] as number) - window.offset;
+        while (from < until) {
+          const found = finder.find(window, from, until);
+          if (found === undefined) break;
+          count++;
+          from = found.at + found.length;
+        }
+        next[pattern] = window.offset + from;
+      }
+    }
+    return count;
+  }
+
+  /** Where the search for each pattern goes on, in the block. */
+  #begin(): Float64Array {
+    return new Float64Array(this.#finders.length);
+  }
+
+  /** All matches that a window tells of, ascending. */
+  *#matches(block: RamBlock, window: ContentWindow, next: Float64Array): Generator<Match, void> {
+    const until = window.until - window.offset;
+    const find = (finder: Finder, pattern: number): Found | undefined => {
+      const from = Math.max(window.from, next[pattern] as number) - window.offset;
+      return from < until ? finder.find(window, from, until) : undefined;
+    };
+    const found = this.#finders.map(find);
+    for (;;) {
+      const pattern = firstOf(found);
+      if (pattern === -1) return;
+      const { at, length } = found[pattern] as Found;
+      yield { block, offset: window.offset + at, pattern, ...this.#cut(window, at, length) };
+      next[pattern] = window.offset + at + length;
+      found[pattern] = find(this.#finders[pattern] as Finder, pattern);
+    }
+  }
+
+  #cut(
+    { address, length: size }: ContentWindow,
+    at: number,
+    length: number,
+  ): Pick<Match, 'bytes' | 'before' | 'after'> {
+    const from = Math.max(0, at - this.#before);
+    const to = Math.min(size, at + length + this.#after);
+    const all = this.#kernel.bytes.slice(address + from, address + to);
+    const [begin, end] = [at - from, at - from + length];
+    return { bytes: all.subarray(begin, end), before: all.subarray(0, begin), after: all.subarray(end) };
+  }
+}
+
+/** Which of the patterns has the first match; the first of them if several begin there. */
+function firstOf(found: readonly (Found | undefined)[]): number {
+  let first = -1;
+  let at = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < found.length; i++) {
+    const match = found[i];
+    if (match === undefined || match.at >= at) continue;
+    first = i;
+    at = match.at;
+  }
+  return first;
+}
+
+function checkContext(name: string, bytes: number): void {
+  if (Number.isInteger(bytes) && bytes >= 0 && bytes <= maxMatchBytes) return;
+  throw new RangeError(`${name}: expected 0 to ${maxMatchBytes} bytes of context, got ${bytes}`);
+}
+
+function checkBody(bytes: number): void {
+  if (Number.isInteger(bytes) && bytes >= 1 && bytes <= 1 << 28) return;
+  throw new RangeError(`bodyBytes: expected 1 to 2^28, got ${bytes}`);
+}

@@ -1,0 +1,90 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { findMemoryAffinity } from '../../../src/tasks/extract/srat.ts';
+
+const MiB = 2 ** 20;
+
+interface Entry {
+  node: number;
+  base: number;
+  length: number;
+  flags?: number;
+}
+
+/** An SRAT of these entries, as QEMU writes it. */
+function srat(entries: readonly Entry[], more: number[] = []): Buffer {
+  const table = Buffer.alloc(48 + 40 * entries.length);
+  table.write('SRAT', 0, 'latin1');
+  for (const [i, { node, base, length, flags = 1 }] of entries.entries()) {
+    const at = 48 + 40 * i;
+    table[at] = 1;
+    table[at + 1] = 40;
+    table.writeUInt32LE(node, at + 2);
+    table.writeBigUInt64LE(BigInt(base), at + 8);
+    table.writeBigUInt64LE(BigInt(length), at + 16);
+    table.writeUInt32LE(flags, at + 28);
+  }
+  const whole = Buffer.concat([table, Buffer.from(more)]);
+  whole.writeUInt32LE(whole.length, 4);
+  return whole;
+}
+
+const two: Entry[] = [
+  { node: 1, base: 0x4000_0000, length: 0x4000_0000 },
+  { node: 0, base: 0, length: 0xa0000 },
+  { node: 0, base: MiB, length: 0x3ff0_0000 },
+  { node: 1, base: 2 ** 32, length: 0xc000_0000 },
+  { node: 1, base: 0x1_c000_0000, length: 0x1000, flags: 3 },
+  { node: 2, base: 0, length: 0x1000, flags: 0 },
+];
+
+describe('the memory nodes of an SRAT', () => {
+  it('are in the order of their addresses, with all their RAM, wherever the table is', () => {
+    const nodes = [
+      { node: 0, base: 0, length: 0x4000_0000 },
+      { node: 1, base: 0x4000_0000, length: 0x1_0000_0000 },
+    ];
+    const deviceMemory = { base: 0x1_c000_0000, length: 0x1000 };
+    expect(findMemoryAffinity(srat(two))).toEqual({ nodes, deviceMemory });
+    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), srat(two), Buffer.alloc(99)]))).toEqual({
+      nodes,
+      deviceMemory,
+    });
+  });
+
+  it('are passed over where other entries are', () => {
+    expect(findMemoryAffinity(srat(two.slice(0, 1), [0, 16, ...new Array(14).fill(0), 2, 2]))?.nodes.length).toBe(1);
+  });
+
+  it.each([
+    ['nothing', Buffer.alloc(0)],
+    ['zeros', Buffer.alloc(4096)],
+    ['a name alone', Buffer.from('SRAT')],
+    ['a table that is cut', srat(two).subarray(0, 200)],
+    ['an entry of no length', srat(two, [9, 0])],
+    ['an entry that is cut', srat(two, [9, 3])],
+    ['half an entry', srat(two, [9])],
+    ['no memory', srat([])],
+  ])('are none in %s', (_, bytes) => {
+    expect(findMemoryAffinity(bytes)).toBeUndefined();
+  });
+
+  it('are found in bounded time in bytes that are full of the name', () => {
+    const bytes = Buffer.alloc(2 * MiB, 'SRAT\x00\x00\x01\x00');
+    expect(findMemoryAffinity(bytes)).toBeUndefined();
+  });
+
+  it('never throw', () => {
+    const noise = fc.uint8Array({ maxLength: 300 });
+    fc.assert(
+      fc.property(noise, noise, (before, after) => void findMemoryAffinity(Buffer.concat([before, srat(two), after]))),
+    );
+    fc.assert(
+      fc.property(fc.nat(250), fc.nat(255), (at, value) => {
+        const table = srat(two);
+        table[at] = value;
+        findMemoryAffinity(table);
+      }),
+    );
+  });
+});
