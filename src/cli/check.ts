@@ -8,8 +8,8 @@ import { type Check, type CheckTarget, check, checkOf, readTarget } from '../tas
 import type { CheckEffect, CheckReason } from '../tasks/check/check-reason.ts';
 import { canBeDump, maxDump, parseVmstateDump } from '../tasks/check/vmstate-dump.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { formatHex, painter, plural, printable } from './print/format.ts';
 import { ExitCode, UsageError } from './run.ts';
 
 interface CheckOptions extends InputOptions {

@@ -10,11 +10,11 @@ import type { MigrationFile } from '../read/open.ts';
 import { type ReadDevices, readDevices } from '../store/devices.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import { describeDevice } from '../words/device-words.ts';
-import { drawDevice } from './device-tree.ts';
-import { formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
+import { drawDevice } from './print/device-tree.ts';
+import { formatCount, formatHex, formatTable, painter, plural, printable } from './print/format.ts';
+import { drawVirtio } from './print/virtio.ts';
+import { drawRegisters, registersToJson } from './print/x86-registers.ts';
 import { ExitCode, UsageError, writeOut } from './run.ts';
-import { drawVirtio } from './virtio.ts';
-import { drawRegisters, registersToJson } from './x86-registers.ts';
 
 export interface DeviceOptions {
   devices?: boolean;

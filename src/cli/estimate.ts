@@ -12,9 +12,9 @@ import {
   estimate,
   sampleBytes,
 } from '../tasks/estimate/estimate.ts';
-import { describeEstimate } from './estimate-words.ts';
-import { painter } from './format.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';
+import { describeEstimate } from './print/estimate-words.ts';
+import { painter } from './print/format.ts';
 import { showProgress } from './progress.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';

@@ -10,9 +10,9 @@ import { openSavedVm, readBytes } from '../store/ram-content.ts';
 import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { extractDevice } from './devices.ts';
-import { formatBytes, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
+import { formatBytes, plural, printable } from './print/format.ts';
 import { UsageError, writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 

@@ -1,6 +1,6 @@
 /** A progress line on standard error, for as long as a file is read; only on a terminal. */
 import type { MigrationFile } from '../read/open.ts';
-import { formatBytes } from './format.ts';
+import { formatBytes } from './print/format.ts';
 
 const intervalMs = 100;
 /** Short work shows no progress. */

@@ -5,7 +5,7 @@
  */
 import { removeUnfinished } from '../io/node/output-file.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { painter, printable } from './format.ts';
+import { painter, printable } from './print/format.ts';
 
 export const ExitCode = { ok: 0, badInput: 1, trouble: 2 } as const;
 

@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import type { CountedFinding } from '../read/finding-log.ts';
 import { type Verification, verificationOf, verify } from '../tasks/inspect/verify.ts';
 import { MigrationError, type Severity } from '../vm/migration-error.ts';
-import { formatBytes, formatCount, formatHex, painter, plural, printable } from './format.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { formatBytes, formatCount, formatHex, painter, plural, printable } from './print/format.ts';
 import { ExitCode } from './run.ts';
 
 export function addVerify(program: Command): void {

@@ -1,6 +1,6 @@
 /** What an estimate recommends, in words. */
-import type { Estimate } from '../tasks/estimate/estimate.ts';
-import type { Recommendation } from '../tasks/estimate/recommend.ts';
+import type { Estimate } from '../../tasks/estimate/estimate.ts';
+import type { Recommendation } from '../../tasks/estimate/recommend.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, plural } from './format.ts';
 

@@ -1,6 +1,6 @@
 /** What `vmferry convert` says of what it wrote. */
-import type { Conversion } from '../tasks/convert/convert.ts';
-import { formatBytes, plural, printable } from './format.ts';
+import type { Conversion } from '../../tasks/convert/convert.ts';
+import { formatBytes, plural, printable } from '../print/format.ts';
 
 /** What was written. */
 export interface Written {

@@ -1,8 +1,8 @@
 /** An estimate in words and tables: sections that can be read one by one. */
-import type { ConvergenceVerdict, ModeEstimate } from '../tasks/estimate/convergence.ts';
-import { mainPrediction } from '../tasks/estimate/convergence.ts';
-import type { Estimate } from '../tasks/estimate/estimate.ts';
-import type { PageMakeUp } from '../tasks/estimate/memory-make-up.ts';
+import type { ConvergenceVerdict, ModeEstimate } from '../../tasks/estimate/convergence.ts';
+import { mainPrediction } from '../../tasks/estimate/convergence.ts';
+import type { Estimate } from '../../tasks/estimate/estimate.ts';
+import type { PageMakeUp } from '../../tasks/estimate/memory-make-up.ts';
 import { advise } from './advice-words.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, formatCount, formatTable, type painter, plural, printable } from './format.ts';

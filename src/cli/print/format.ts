@@ -1,5 +1,5 @@
 /** How the command line shows tables and colours; numbers as everywhere (src/words/format.ts). */
-export { formatBytes, formatCount, formatHex, plural, printable } from '../words/format.ts';
+export { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 
 /** Rows as aligned columns, two spaces apart; a column is `left` or `right`. The first row is the head. */
 export function formatTable(rows: string[][], columns: ('left' | 'right')[], indent = '  '): string {

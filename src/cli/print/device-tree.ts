@@ -5,9 +5,9 @@ import {
   type StateField,
   type StateStruct,
   type StateValue,
-} from '../devices/device-state.ts';
-import { HexDump } from '../words/hex-dump.ts';
-import { describeBytes, describeValue } from '../words/value-words.ts';
+} from '../../devices/device-state.ts';
+import { HexDump } from '../../words/hex-dump.ts';
+import { describeBytes, describeValue } from '../../words/value-words.ts';
 import { formatCount, formatHex, plural, printable } from './format.ts';
 
 /** Bytes that are shown in a dump below their field. */

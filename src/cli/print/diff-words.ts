@@ -1,10 +1,10 @@
 /** What `vmferry diff` says: in words, and as JSON. */
 
-import type { DeviceDiff } from '../devices/device-diff.ts';
-import type { DevicesDiff, VmDiff } from '../tasks/diff/diff.ts';
-import type { BlockDiff, MapCell, RamDiff } from '../tasks/diff/diff-ram.ts';
-import { describeBlock, describeChange, describeFact } from '../words/diff-words.ts';
-import { hexBytes } from '../words/hex-dump.ts';
+import type { DeviceDiff } from '../../devices/device-diff.ts';
+import type { DevicesDiff, VmDiff } from '../../tasks/diff/diff.ts';
+import type { BlockDiff, MapCell, RamDiff } from '../../tasks/diff/diff-ram.ts';
+import { describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
+import { hexBytes } from '../../words/hex-dump.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { drawRows } from './page-map.ts';
 

@@ -1,18 +1,18 @@
 /** Libvirt save images as outputs of `vmferry convert`: texts of the input or of a file, then the stream in any of its formats. */
 import { readFileSync, statSync } from 'node:fs';
-import { appendTo, type ByteSink, type ByteStore } from '../io/byte-source.ts';
-import { type CompressingSink, compressTo } from '../io/node/compress.ts';
-import { encodeLibvirtHead, type LibvirtFormat } from '../read/container/libvirt-header.ts';
-import type { MigrationFile } from '../read/open.ts';
+import { appendTo, type ByteSink, type ByteStore } from '../../io/byte-source.ts';
+import { type CompressingSink, compressTo } from '../../io/node/compress.ts';
+import { encodeLibvirtHead, type LibvirtFormat } from '../../read/container/libvirt-header.ts';
+import type { MigrationFile } from '../../read/open.ts';
 import {
   type Conversion,
   type ConvertToStreamOptions,
   convertToMappedRam,
   convertToStream,
-} from '../tasks/convert/convert.ts';
-import type { SavedVm } from '../vm/saved-vm.ts';
-import { libvirtText } from './containers.ts';
-import { UsageError } from './run.ts';
+} from '../../tasks/convert/convert.ts';
+import type { SavedVm } from '../../vm/saved-vm.ts';
+import { libvirtText } from '../print/containers.ts';
+import { UsageError } from '../run.ts';
 
 /** What is in front of the stream, but for whether the guest ran. */
 export interface LibvirtTexts {

@@ -16,11 +16,11 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkMultifdOptions, type MultifdOptions } from '../../src/cli/convert-multifd.ts';
-import { UsageError } from '../../src/cli/run.ts';
-import { loadContainerFixture } from '../container-fixtures.ts';
-import { fixturePath, loadFixtures } from '../fixture-files.ts';
-import { cliPath, runCli } from '../run-cli.ts';
+import { checkMultifdOptions, type MultifdOptions } from '../../../src/cli/convert/multifd.ts';
+import { UsageError } from '../../../src/cli/run.ts';
+import { loadContainerFixture } from '../../container-fixtures.ts';
+import { fixturePath, loadFixtures } from '../../fixture-files.ts';
+import { cliPath, runCli } from '../../run-cli.ts';
 
 const pc = fixturePath('pc-xbzrle-10.0.bin');
 const old = fixturePath('pc-xbzrle-7.2.bin');
@@ -290,7 +290,7 @@ let made: Uint8Array | undefined;
 /** 32 MiB of pages that are not zero, in a stream. */
 async function largeStream(): Promise<Uint8Array> {
   if (made !== undefined) return made;
-  const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../src/node.ts');
+  const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../../src/node.ts');
   const image = new Uint8Array(32 << 20);
   for (let at = 0; at < image.length; at += 4096) image[at] = 1 + ((at >> 12) % 255);
   const file = new MemoryFile();

@@ -1,11 +1,11 @@
 /** Where `vmferry convert` writes to: a file that appears whole or not at all, with or without something before the stream. */
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import type { ByteStore } from '../io/byte-source.ts';
-import { isHttp } from '../io/http-source.ts';
-import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
-import { parseLocation } from '../read/location.ts';
-import { printable } from './format.ts';
-import { UsageError } from './run.ts';
+import type { ByteStore } from '../../io/byte-source.ts';
+import { isHttp } from '../../io/http-source.ts';
+import { isReplaceable, OutputFile } from '../../io/node/output-file.ts';
+import { parseLocation } from '../../read/location.ts';
+import { printable } from '../print/format.ts';
+import { UsageError } from '../run.ts';
 
 /** What OUT means: a file, and where in it the stream is to begin. */
 export interface Place {

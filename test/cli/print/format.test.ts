@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { printable } from '../../src/cli/format.ts';
+import { printable } from '../../../src/cli/print/format.ts';
 
 describe('text from a file', () => {
   it('is shown as UTF-8 where its bytes are, and as it is elsewhere', () => {

@@ -1,10 +1,10 @@
 /** Reads what `vmferry convert` wrote, before it gets its name. */
 
-import type { ByteSource, ByteStore } from '../io/byte-source.ts';
-import { NodeCodecs } from '../io/node/codecs.ts';
-import { nodeDecompress } from '../io/node/decompress.ts';
-import { type MigrationFile, openFile } from '../read/open.ts';
-import { showProgress } from './progress.ts';
+import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
+import { NodeCodecs } from '../../io/node/codecs.ts';
+import { nodeDecompress } from '../../io/node/decompress.ts';
+import { type MigrationFile, openFile } from '../../read/open.ts';
+import { showProgress } from '../progress.ts';
 
 /**
  * Holds a conversion against what was written: the output, from an offset on, and its channels. They are not closed by that.

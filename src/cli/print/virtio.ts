@@ -1,5 +1,5 @@
 /** What the driver of a virtio device has set up, as a table. */
-import { type VirtioDevice, virtioStatusNames } from '../devices/virtio-device.ts';
+import { type VirtioDevice, virtioStatusNames } from '../../devices/virtio-device.ts';
 import { formatTable } from './format.ts';
 
 export function drawVirtio({ kind, status, features, queues }: VirtioDevice): string {

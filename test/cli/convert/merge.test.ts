@@ -16,9 +16,9 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { appendTo, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
-import { fixturePath } from '../fixture-files.ts';
-import { cliPath, runCli } from '../run-cli.ts';
+import { appendTo, MemoryFile, OutputFile, RawRam, writeStream } from '../../../src/node.ts';
+import { fixturePath } from '../../fixture-files.ts';
+import { cliPath, runCli } from '../../run-cli.ts';
 
 const now = fixturePath('pc-xbzrle-10.0.bin');
 const base = fixturePath('pc-plain-10.0.bin');

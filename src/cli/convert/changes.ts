@@ -1,15 +1,15 @@
 /** `vmferry convert NEW OUT --only-changed-from BASE`: a file of what changed since BASE (docs/formats/incremental.md). */
 import { realpathSync } from 'node:fs';
-import { isReplaceable, OutputFile, openScratch } from '../io/node/output-file.ts';
-import { convertToChanges, type SavedChanges } from '../tasks/convert/changes.ts';
-import { checkAgain } from './convert-check.ts';
-import type { ConvertOptions } from './convert-form.ts';
-import { checkMultifdOptions } from './convert-multifd.ts';
-import { requireNoOffset } from './convert-target.ts';
-import { refuseInput } from './extract.ts';
-import { formatBytes, plural, printable } from './format.ts';
-import { openInput, requireInputsOnce, withFile } from './input.ts';
-import { UsageError } from './run.ts';
+import { isReplaceable, OutputFile, openScratch } from '../../io/node/output-file.ts';
+import { convertToChanges, type SavedChanges } from '../../tasks/convert/changes.ts';
+import { refuseInput } from '../extract.ts';
+import { openInput, requireInputsOnce, withFile } from '../input.ts';
+import { formatBytes, plural, printable } from '../print/format.ts';
+import { UsageError } from '../run.ts';
+import { checkAgain } from './check-again.ts';
+import type { ConvertOptions } from './form.ts';
+import { checkMultifdOptions } from './multifd.ts';
+import { requireNoOffset } from './target.ts';
 
 export async function convertChanges(
   location: string,

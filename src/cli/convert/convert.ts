@@ -2,26 +2,26 @@
 import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { appendTo, type ByteSink } from '../io/byte-source.ts';
-import { type OutputFile, openScratch } from '../io/node/output-file.ts';
-import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
-import { open } from '../node.ts';
-import { libvirtFormats } from '../read/container/libvirt-header.ts';
-import type { MigrationFile } from '../read/open.ts';
-import { streamVersions } from '../schema/stream-rules.ts';
-import { convertToMappedRam, convertToStream } from '../tasks/convert/convert.ts';
-import { convertChanges } from './convert-changes.ts';
-import { checkAgain } from './convert-check.ts';
-import { type ConvertOptions, chooseForm, type Form, forms } from './convert-form.ts';
-import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts, refuseXml } from './convert-libvirt.ts';
-import { addMultifdOptions, convertToSet } from './convert-multifd.ts';
-import { printWritten, type Written, warn } from './convert-report.ts';
-import { isRegularTarget, openTarget, type Place, parseTarget } from './convert-target.ts';
-import { extractInto, refuseInput } from './extract.ts';
-import { addInput, requireInputsOnce, withFile } from './input.ts';
-import { showProgress } from './progress.ts';
-import { UsageError, writeOut } from './run.ts';
-import { scratchOption } from './scratch.ts';
+import { appendTo, type ByteSink } from '../../io/byte-source.ts';
+import { type OutputFile, openScratch } from '../../io/node/output-file.ts';
+import { openInPlace, type SequentialOutput } from '../../io/node/output-in-place.ts';
+import { open } from '../../node.ts';
+import { libvirtFormats } from '../../read/container/libvirt-header.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { streamVersions } from '../../schema/stream-rules.ts';
+import { convertToMappedRam, convertToStream } from '../../tasks/convert/convert.ts';
+import { extractInto, refuseInput } from '../extract.ts';
+import { addInput, requireInputsOnce, withFile } from '../input.ts';
+import { showProgress } from '../progress.ts';
+import { UsageError, writeOut } from '../run.ts';
+import { scratchOption } from '../scratch.ts';
+import { convertChanges } from './changes.ts';
+import { checkAgain } from './check-again.ts';
+import { type ConvertOptions, chooseForm, type Form, forms } from './form.ts';
+import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts, refuseXml } from './libvirt.ts';
+import { addMultifdOptions, convertToSet } from './multifd.ts';
+import { printWritten, type Written, warn } from './report.ts';
+import { isRegularTarget, openTarget, type Place, parseTarget } from './target.ts';
 
 export function addConvert(program: Command): void {
   const command = addInput(program.command('convert'))

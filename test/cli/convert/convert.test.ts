@@ -16,10 +16,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadContainerFixture } from '../container-fixtures.ts';
-import { fixturePath, loadFixtures } from '../fixture-files.ts';
-import { join as bytesOf, command, EOF, EOS, end, none, normalPage, part, ramStart } from '../oracle/build.ts';
-import { runCli } from '../run-cli.ts';
+import { loadContainerFixture } from '../../container-fixtures.ts';
+import { fixturePath, loadFixtures } from '../../fixture-files.ts';
+import { join as bytesOf, command, EOF, EOS, end, none, normalPage, part, ramStart } from '../../oracle/build.ts';
+import { runCli } from '../../run-cli.ts';
 
 const xbzrle = fixturePath('pc-xbzrle-10.0.bin');
 const truth = loadFixtures().find(({ name }) => name === 'pc-xbzrle-10.0')?.truth ?? [];

@@ -1,11 +1,11 @@
 /** What `inspect` says of the file around a stream: libvirt save images, compression, qcow2 images and their snapshots. */
 
-import type { SnapshotError } from '../read/container/qcow2-snapshots.ts';
-import type { MigrationFile } from '../read/open.ts';
-import type { InspectedContainer } from '../tasks/inspect/inspect.ts';
-import { reportSnapshot } from '../tasks/inspect/inspect.ts';
+import type { SnapshotError } from '../../read/container/qcow2-snapshots.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import type { InspectedContainer } from '../../tasks/inspect/inspect.ts';
+import { reportSnapshot } from '../../tasks/inspect/inspect.ts';
+import { UsageError } from '../run.ts';
 import { formatBytes, formatTable, painter, printable } from './format.ts';
-import { UsageError } from './run.ts';
 
 /** A container as facts: names and texts. */
 export function describeContainer(container: InspectedContainer): [string, string][] {

@@ -1,5 +1,5 @@
 /** The registers of an x86 CPU as a table, and as JSON. */
-import { type X86Registers, x86FlagNames } from '../devices/x86-registers.ts';
+import { type X86Registers, x86FlagNames } from '../../devices/x86-registers.ts';
 import { formatTable } from './format.ts';
 
 export function drawRegisters(registers: X86Registers): string {

@@ -1,22 +1,22 @@
 /** `vmferry convert --to multifd`: a main stream and a file for each channel. */
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { appendTo } from '../io/byte-source.ts';
-import { NodeCodecs } from '../io/node/codecs.ts';
-import { isReplaceable, openScratch } from '../io/node/output-file.ts';
-import { OutputSet } from '../io/node/output-set.ts';
-import { levelsOf } from '../io/page-codec.ts';
-import { maxChannels } from '../read/channels.ts';
-import type { MigrationFile } from '../read/open.ts';
-import { type StreamVersion, saysVersion } from '../schema/stream-rules.ts';
-import { convertToMultifd } from '../tasks/convert/convert.ts';
-import { helloLength, multifdMagic } from '../wire/multifd-packet.ts';
-import { checkAgain } from './convert-check.ts';
-import { printWritten } from './convert-report.ts';
-import { refuseInput } from './extract.ts';
-import { printable } from './format.ts';
-import { UsageError } from './run.ts';
-import { parseCount } from './size.ts';
+import { appendTo } from '../../io/byte-source.ts';
+import { NodeCodecs } from '../../io/node/codecs.ts';
+import { isReplaceable, openScratch } from '../../io/node/output-file.ts';
+import { OutputSet } from '../../io/node/output-set.ts';
+import { levelsOf } from '../../io/page-codec.ts';
+import { maxChannels } from '../../read/channels.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { type StreamVersion, saysVersion } from '../../schema/stream-rules.ts';
+import { convertToMultifd } from '../../tasks/convert/convert.ts';
+import { helloLength, multifdMagic } from '../../wire/multifd-packet.ts';
+import { refuseInput } from '../extract.ts';
+import { printable } from '../print/format.ts';
+import { UsageError } from '../run.ts';
+import { parseCount } from '../size.ts';
+import { checkAgain } from './check-again.ts';
+import { printWritten } from './report.ts';
 
 const compressions = ['none', 'zlib', 'zstd'] as const;
 

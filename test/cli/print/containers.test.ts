@@ -5,10 +5,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { encodeLibvirtHead } from '../../src/read/container/libvirt-header.ts';
-import { loadContainerFixture } from '../container-fixtures.ts';
-import { fixturePath } from '../fixture-files.ts';
-import { runCli } from '../run-cli.ts';
+import { encodeLibvirtHead } from '../../../src/read/container/libvirt-header.ts';
+import { loadContainerFixture } from '../../container-fixtures.ts';
+import { fixturePath } from '../../fixture-files.ts';
+import { runCli } from '../../run-cli.ts';
 
 let directory = '';
 /** The fixture as an ordinary file. */

@@ -1,11 +1,11 @@
 /** The form that `vmferry convert` writes, by its options and the name of its output; and which options go with it. */
 
-import type { LibvirtFormat } from '../read/container/libvirt-header.ts';
-import type { StreamVersion } from '../schema/stream-rules.ts';
-import { checkMultifdOptions, type MultifdOptions } from './convert-multifd.ts';
-import { isStandardOutput, parseTarget } from './convert-target.ts';
-import type { InputOptions } from './input.ts';
-import { UsageError } from './run.ts';
+import type { LibvirtFormat } from '../../read/container/libvirt-header.ts';
+import type { StreamVersion } from '../../schema/stream-rules.ts';
+import type { InputOptions } from '../input.ts';
+import { UsageError } from '../run.ts';
+import { checkMultifdOptions, type MultifdOptions } from './multifd.ts';
+import { isStandardOutput, parseTarget } from './target.ts';
 
 export const forms = ['stream', 'multifd', 'mapped-ram', 'raw', 'libvirt'] as const;
 export type Form = (typeof forms)[number];
