@@ -11,7 +11,7 @@ const licenses = () => ({
   },
 });
 
-/** The same page once more, as remote.html, with a policy by which it may fetch from any server (src/demo/remote.ts). */
+/** The same page once more, as remote.html, with a policy by which it may fetch from any server (src/demo/page/remote.ts). */
 const remotePage = () => ({
   name: 'remote-page',
   enforce: 'post' as const,

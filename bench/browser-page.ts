@@ -1,5 +1,5 @@
 /** What `bench/browser.ts` runs in the page: the kernels, and opening the file that was picked. */
-import { openViewer } from '../src/demo/viewer.ts';
+import { openViewer } from '../src/demo/page/viewer.ts';
 import { measureKernels } from './kernel-speeds.ts';
 
 const viewer = openViewer(new Worker('/worker.js', { type: 'module' }));

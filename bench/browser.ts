@@ -102,7 +102,12 @@ if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(all,
 async function bundle(): Promise<Map<string, string>> {
   const { outputFiles } = await build({
     absWorkingDir: root,
-    entryPoints: ['bench/browser-page.ts', 'bench/slice-worker.ts', 'src/demo/worker.ts', 'src/demo/page-helper.ts'],
+    entryPoints: [
+      'bench/browser-page.ts',
+      'bench/slice-worker.ts',
+      'src/demo/worker/worker.ts',
+      'src/demo/worker/page-helper.ts',
+    ],
     entryNames: '[name]',
     outdir: '/',
     write: false,

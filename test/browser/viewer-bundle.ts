@@ -16,8 +16,8 @@ export async function bundleViewer(): Promise<Map<string, string>> {
       config: false,
       entry: {
         'viewer-page': at('./viewer-page.ts'),
-        'viewer-worker': at('../../src/demo/worker.ts'),
-        'page-helper': at('../../src/demo/page-helper.ts'),
+        'viewer-worker': at('../../src/demo/worker/worker.ts'),
+        'page-helper': at('../../src/demo/worker/page-helper.ts'),
       },
       outDir: directory,
       format: 'esm',

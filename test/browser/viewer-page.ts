@@ -1,6 +1,7 @@
 /** Runs in the page: calls the viewer's worker, and gives what can travel to the test as JSON. */
+
+import { openViewer } from '../../src/demo/page/viewer.ts';
 import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
-import { openViewer } from '../../src/demo/viewer.ts';
 import type { PartRole } from '../../src/read/sort-parts.ts';
 
 const viewer = openViewer(new Worker('/viewer-worker.js', { type: 'module' }));

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
-import { describeFailure } from '../../src/demo/failures.ts';
+import { openWanted } from '../../src/demo/page/viewer.ts';
 import { type OpenedFile, type Progress, ViewerError } from '../../src/demo/protocol.ts';
 import { connect, type Handlers, type Port, serve } from '../../src/demo/rpc.ts';
-import { openWanted } from '../../src/demo/viewer.ts';
+import { describeFailure } from '../../src/demo/worker/failures.ts';
 import { MigrationError } from '../../src/index.ts';
 
 /** A viewer whose worker is `handlers`, over real messages. */

@@ -1,0 +1,75 @@
+/** Bytes that are being looked at, read in pieces as they come into sight; a few MiB of them are kept. */
+import { signal } from '@preact/signals';
+import type { CallOptions } from '../protocol.ts';
+import { Task } from './task.ts';
+
+/** Something with bytes. */
+export interface ByteReader {
+  /** Bytes in all; undefined: not known. */
+  size: number | undefined;
+  /** Fewer than `length` at the end. */
+  read(offset: number, length: number, options: CallOptions): Promise<Uint8Array>;
+}
+
+const pieceBytes = 64 << 10;
+const keptPieces = 64;
+
+export class ByteCache {
+  readonly reader: ByteReader;
+  /** Counts up when there are more bytes. */
+  readonly revision = signal(0);
+  readonly reading = new Task<Uint8Array>();
+  readonly #pieces = new Map<number, Uint8Array>();
+  #wanted: { offset: number; length: number } = { offset: 0, length: 0 };
+
+  constructor(reader: ByteReader) {
+    this.reader = reader;
+  }
+
+  /** Up to `length` bytes, if they are there; they must not reach over a multiple of 64 KiB. */
+  get(offset: number, length: number): Uint8Array | undefined {
+    const piece = this.#pieces.get(Math.floor(offset / pieceBytes));
+    const start = offset % pieceBytes;
+    return piece?.subarray(start, start + length);
+  }
+
+  /** Reads what is not there of a range; a range that was wanted before and is still unread is no longer. */
+  want(offset: number, length: number): void {
+    this.#wanted = { offset, length };
+    const { kind } = this.reading.state.peek();
+    if (kind === 'idle' || kind === 'done') void this.#readOn();
+  }
+
+  end(): void {
+    this.#wanted = { offset: 0, length: 0 };
+    this.reading.cancel();
+  }
+
+  async #readOn(): Promise<void> {
+    for (;;) {
+      const number = this.#missing();
+      if (number === undefined) return;
+      const offset = number * pieceBytes;
+      const bytes = await this.reading.run((options) => this.reader.read(offset, pieceBytes, options));
+      if (bytes === undefined) return;
+      this.#keep(number, bytes);
+    }
+  }
+
+  #missing(): number | undefined {
+    const { offset, length } = this.#wanted;
+    for (let number = Math.floor(offset / pieceBytes); number * pieceBytes < offset + length; number++) {
+      if (!this.#pieces.has(number)) return number;
+    }
+    return undefined;
+  }
+
+  #keep(number: number, bytes: Uint8Array): void {
+    for (const oldest of this.#pieces.keys()) {
+      if (this.#pieces.size < keptPieces) break;
+      this.#pieces.delete(oldest);
+    }
+    this.#pieces.set(number, bytes);
+    this.revision.value++;
+  }
+}

@@ -1,0 +1,49 @@
+/** What went wrong, where, and what to do: with the words of the command line. */
+import { formatHex, printable } from '../../../words/format.ts';
+import type { Failure } from '../../protocol.ts';
+import { helpFor, plainText } from '../finding-help.ts';
+
+/** What to do about failures that are not the file's. */
+const remedies: Partial<Record<Failure['kind'], string>> = {
+  network:
+    'The server must be there and allow this page to read from it (CORS). Or download the file and drop it here.',
+  'no-room': "The browser's private storage is full or too small. Free some disk space, or use the command line.",
+  unreadable: 'The file may have been changed or removed since it was chosen: choose it again.',
+  unsupported:
+    'The page needs module workers and WebAssembly: use a current Chromium, Firefox or Safari where these are not turned off, or the command line.',
+  internal: 'This is a fault of the page, not of the file. Reload it; the command line may still read the file.',
+};
+
+export function FailureNote({ failure }: { failure: Failure }) {
+  const { kind, code, place, detail, message } = failure;
+  return (
+    <div class="failure" role="alert" data-test="failure">
+      {code === undefined ? (
+        <p class="what">{printable(message)}</p>
+      ) : (
+        <p class="what">
+          <b class="severity-error">error</b> <code>{code}</code>: {printable(detail ?? message)}
+          {place === undefined ? '' : ` at ${formatHex(place.offset)}`}
+          {place?.section === undefined ? '' : `, section ${printable(place.section)}`}
+        </p>
+      )}
+      {code === undefined ? remedies[kind] === undefined ? null : <p>{remedies[kind]}</p> : <Help code={code} />}
+    </div>
+  );
+}
+
+/** The row of docs/findings.md for a code. */
+export function Help({ code }: { code: string }) {
+  const help = helpFor(code);
+  if (help === undefined) return null;
+  return (
+    <dl class="help">
+      <dt>Meaning</dt>
+      <dd>{plainText(help.meaning)}</dd>
+      <dt>Usual cause</dt>
+      <dd>{plainText(help.cause)}</dd>
+      <dt>What to do</dt>
+      <dd>{plainText(help.remedy)}</dd>
+    </dl>
+  );
+}

@@ -1,0 +1,100 @@
+/** What `vmferry verify` says of the file, with places that can be jumped to. */
+import type { CountedFinding } from '../../../read/finding-log.ts';
+import type { Place } from '../../../vm/migration-error.ts';
+import { formatCount, formatHex, plural, printable } from '../../../words/format.ts';
+import { bringIntoSight } from '../jump.ts';
+import { Help } from './failure-note.tsx';
+import { useMachine } from './machine-view.tsx';
+import { useMore } from './more.tsx';
+import { TaskLine } from './task-line.tsx';
+
+export function FindingsPanel() {
+  const machine = useMachine();
+  const { verification, file } = machine;
+  const state = verification.state.value;
+  const { inspection } = file;
+  // Until all is verified: what was seen when the file was opened.
+  const seen = [
+    ...(inspection.error === null ? [] : [{ ...inspection.error, count: 1 } as CountedFinding]),
+    ...inspection.findings,
+  ];
+  const findings = state.kind === 'done' ? state.result.findings : seen;
+  const { shown, more } = useMore(findings);
+  return (
+    <section class="panel" id="findings" aria-labelledby="findings-title">
+      <div class="panel-head">
+        <h3 id="findings-title">Findings</h3>
+        {state.kind === 'idle' || state.kind === 'failed' ? (
+          <button type="button" onClick={() => void machine.verify()}>
+            Verify: read all of the file
+          </button>
+        ) : null}
+      </div>
+      <TaskLine task={verification} what="verifying" />
+      {findings.length > 0 ? (
+        <ul class="findings" data-test="findings">
+          {shown.map((finding) => (
+            <Finding key={`${finding.code} ${finding.place.offset} ${finding.message}`} finding={finding} />
+          ))}
+          {more === null ? null : <li>{more}</li>}
+        </ul>
+      ) : state.kind === 'done' ? (
+        <p class="empty">
+          Nothing to report: {formatCount(state.result.pageRecords)} page records and{' '}
+          {plural(state.result.sections, 'section')} were read and checked.
+        </p>
+      ) : (
+        <p class="empty">Nothing was noticed so far; the file has not been read and checked in full.</p>
+      )}
+    </section>
+  );
+}
+
+function Finding({ finding }: { finding: CountedFinding }) {
+  const { severity, code, message, place, last, count } = finding;
+  return (
+    <li>
+      <p>
+        <b class={`severity-${severity}`}>{severity}</b> <code>{code}</code>: {printable(message)}{' '}
+        <Where place={place} />
+        {count > 1 ? (
+          <span>
+            {' '}
+            ({formatCount(count)} times
+            {last === undefined ? '' : `, last at ${formatHex(last.offset)}`})
+          </span>
+        ) : null}
+      </p>
+      <details>
+        <summary>What this means</summary>
+        <Help code={code} />
+      </details>
+    </li>
+  );
+}
+
+/** A place in the words of the command line; a click shows the bytes. */
+function Where({ place }: { place: Place }) {
+  const machine = useMachine();
+  const { file } = machine;
+  const { block, page, channel, section, source, offset } = place;
+  const blockIndex = file.blocks.findIndex(({ idstr }) => idstr === block);
+  const show = () => {
+    machine.showFile(place, 1);
+    if (blockIndex >= 0 && page !== undefined) machine.map.select(blockIndex, page);
+    bringIntoSight('bytes');
+  };
+  const elsewhere = source !== file.name && channel === undefined ? `in ${printable(source)} ` : '';
+  return (
+    <>
+      {elsewhere}
+      <button type="button" class="link" onClick={show} title="show the bytes there">
+        at {formatHex(offset)}
+      </button>
+      {channel === undefined ? '' : ` of channel ${channel}`}
+      {section === undefined ? '' : `, section ${printable(section)}`}
+      {block === undefined ? '' : `, block ${printable(block)}`}
+      {page === undefined ? '' : `, page ${formatCount(page)}`}
+    </>
+  );
+}

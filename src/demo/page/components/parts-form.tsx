@@ -1,0 +1,112 @@
+/** Files that do not say themselves how they belong together: the reader says it. */
+import { useState } from 'preact/hooks';
+import type { GuessedPart, PartKind, PartRole } from '../../../read/sort-parts.ts';
+import { formatBytes, printable } from '../../../words/format.ts';
+import type { FileInput } from '../../protocol.ts';
+
+const kindNames: Record<PartKind, string> = {
+  stream: 'a stream of its own',
+  channel: 'a multifd channel',
+  recovery: 'a postcopy recovery',
+  preempt: 'a preempt channel',
+  'return-path': 'a return path',
+  unknown: 'nothing known',
+};
+
+const roleNames: Record<PartRole, string> = {
+  stream: 'the stream that begins it',
+  channel: 'multifd channel',
+  recovery: 'recovery, goes on after a break',
+  preempt: 'preempt channel',
+  'return-path': 'return path',
+  none: 'leave out',
+};
+
+interface Props {
+  input: FileInput;
+  parts: readonly GuessedPart[];
+  onOpen(input: FileInput): void;
+}
+
+export function PartsForm({ input, parts, onOpen }: Props) {
+  const [rows, setRows] = useState(parts);
+  const files = 'files' in input ? input.files : [];
+  const streams = rows.filter(({ role }) => role === 'stream').length;
+  const move = (from: number, to: number) => {
+    const next = [...rows];
+    next.splice(to, 0, ...next.splice(from, 1));
+    setRows(next);
+  };
+  const choose = (at: number, role: PartRole) => setRows(rows.map((row, i) => (i === at ? { ...row, role } : row)));
+  const open = (event: Event) => {
+    event.preventDefault();
+    const chosen = rows.map(({ index }) => files[index] as File);
+    onOpen({ ...input, files: chosen, roles: rows.map(({ role }) => role) });
+  };
+  return (
+    <form class="parts-form" onSubmit={open} data-test="parts">
+      {reasonsOf(parts).map((reason) => (
+        <p key={reason}>{reason}</p>
+      ))}
+      <ol>
+        {rows.map(({ index, name, kind, role }, i) => (
+          <li key={index}>
+            <span class="file-name">{printable(name)}</span>
+            <span class="note">
+              {formatBytes(files[index]?.size ?? 0)}, looks like {kindNames[kind]}
+            </span>
+            <span class="row">
+              <select
+                value={role}
+                aria-label={`what ${name} is`}
+                onChange={({ currentTarget }) => choose(i, currentTarget.value as PartRole)}
+              >
+                {Object.entries(roleNames).map(([value, text]) => (
+                  <option key={value} value={value}>
+                    {text}
+                  </option>
+                ))}
+              </select>
+              <button type="button" aria-label={`${name}: earlier`} disabled={i === 0} onClick={() => move(i, i - 1)}>
+                ↑
+              </button>
+              <button
+                type="button"
+                aria-label={`${name}: later`}
+                disabled={i === rows.length - 1}
+                onClick={() => move(i, i + 1)}
+              >
+                ↓
+              </button>
+            </span>
+          </li>
+        ))}
+      </ol>
+      <div class="row">
+        <button type="submit" class="primary" disabled={streams !== 1}>
+          Open these together
+        </button>
+        {streams === 1 ? null : <span class="wrong">exactly one file must be the stream that begins it</span>}
+      </div>
+    </form>
+  );
+}
+
+/** Why it must be asked. */
+function reasonsOf(parts: readonly GuessedPart[]): string[] {
+  const count = (...kinds: PartKind[]) => parts.filter(({ kind }) => kinds.includes(kind)).length;
+  const reasons: string[] = [];
+  if (count('stream', 'unknown') > 1) {
+    reasons.push(
+      'More than one of these files does not belong to another. One migration is opened at a time; a second one can be compared with it afterwards.',
+    );
+  }
+  if (count('recovery') > 1)
+    reasons.push('In which order the recoveries came their bytes do not say: the first one comes first.');
+  if (count('preempt') > 1) {
+    reasons.push(
+      'Each connection has a preempt channel of its own, and their bytes do not say which was first: put them in the order of the connections.',
+    );
+  }
+  return reasons;
+}

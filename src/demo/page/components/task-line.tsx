@@ -1,0 +1,30 @@
+/** How far something is, with a way to end it, or why it failed. Nothing, if there is nothing to say. */
+import { formatBytes } from '../../../words/format.ts';
+import type { Progress } from '../../protocol.ts';
+import type { Task } from '../task.ts';
+import { FailureNote } from './failure-note.tsx';
+
+export function TaskLine<Result>({ task, what }: { task: Task<Result>; what: string }) {
+  const state = task.state.value;
+  if (state.kind === 'failed') return <FailureNote failure={state.failure} />;
+  if (state.kind !== 'running') return null;
+  return <ProgressLine what={what} progress={state.progress} onCancel={() => task.cancel()} />;
+}
+
+export function ProgressLine(props: { what: string; progress: Progress | undefined; onCancel(): void }) {
+  const { what, progress, onCancel } = props;
+  const share = progress?.total === undefined || progress.total === 0 ? undefined : progress.done / progress.total;
+  return (
+    <div class="progress-line">
+      <progress {...(share === undefined ? {} : { value: share, max: 1 })} aria-label={what} />
+      <span>{progress === undefined ? what : `${progress.doing} ${amount(progress)}`}</span>
+      <button type="button" onClick={onCancel}>
+        Cancel
+      </button>
+    </div>
+  );
+}
+
+function amount({ done, total }: Progress): string {
+  return total === undefined ? formatBytes(done) : `${formatBytes(done)} of ${formatBytes(total)}`;
+}

@@ -1,0 +1,116 @@
+/** A file that is open, and what the reader looks at in it. What is shown of it are the components. */
+import { signal } from '@preact/signals';
+import type { VmDiff } from '../../tasks/diff/diff.ts';
+import type { Verification } from '../../tasks/inspect/verify.ts';
+import type { Place } from '../../vm/migration-error.ts';
+import type { FileInput, OpenedFile, Viewer } from '../protocol.ts';
+import type { BytesPlace } from './bytes-place.ts';
+import { MapModel } from './map-model.ts';
+import { Task } from './task.ts';
+import { openWanted } from './viewer.ts';
+
+/** Files up to this size are verified without being asked: it takes a moment. */
+const verifiedAtOnce = 256 << 20;
+
+/** A second file, and what differs from it. */
+export interface Comparison {
+  base: OpenedFile;
+  diff: VmDiff;
+}
+
+export class Machine {
+  readonly viewer: Viewer;
+  readonly file: OpenedFile;
+  /** What the file may be compared with at a click, if there is something. */
+  readonly earlier: (() => Promise<FileInput>) | undefined;
+  readonly map: MapModel;
+  readonly verification = new Task<Verification>();
+  readonly comparison = new Task<Comparison>();
+  /** What the bytes panel shows. */
+  readonly place = signal<BytesPlace>({ kind: 'file', at: { offset: 0 }, length: 0 });
+  /** What the latest comparison was with, as it was given. */
+  compared: FileInput | undefined;
+  #base: OpenedFile | undefined;
+
+  constructor(viewer: Viewer, file: OpenedFile, earlier?: () => Promise<FileInput>) {
+    this.viewer = viewer;
+    this.file = file;
+    this.earlier = earlier;
+    this.map = new MapModel(viewer, file);
+    if (file.blocks.length > 0 && file.inspection.error === null) {
+      const block = this.map.block.value;
+      this.place.value = { kind: 'ram', of: 'file', block, offset: 0, length: 0 };
+      void this.#showFirstData(block);
+    }
+    // Of a file that breaks off: what is there.
+    if (file.inspection.error !== null) this.showFile(file.inspection.error.place, 1);
+    if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
+  }
+
+  async verify(): Promise<void> {
+    await this.verification.run((options) => this.viewer.verify({ file: this.file.id }, options));
+  }
+
+  /** Opens a second file, the earlier one, and finds what differs. */
+  async compare(find: () => Promise<FileInput>): Promise<void> {
+    this.#dropBase();
+    await this.comparison.run(async (options) => {
+      this.compared = await find();
+      const base = await openWanted(this.viewer, this.compared, options);
+      this.#base = base;
+      const diff = await this.viewer.diff({ base: base.id, file: this.file.id }, options);
+      this.map.base.value = base;
+      this.map.show('difference');
+      this.#showFirstDifference(diff);
+      return { base, diff };
+    });
+  }
+
+  stopComparing(): void {
+    this.comparison.cancel();
+    this.#dropBase();
+  }
+
+  /** Shows bytes of a RAM block, and their page on the map. `length`: what is marked. */
+  showRam(block: number, offset: number, length = 0): void {
+    this.place.value = { kind: 'ram', of: 'file', block, offset, length };
+    const { pageSize } = this.file.blocks[block] ?? {};
+    if (pageSize !== undefined) this.map.select(block, Math.floor(offset / pageSize));
+  }
+
+  /** Shows bytes of the file itself. */
+  showFile(at: Pick<Place, 'offset'> & Partial<Place>, length = 0): void {
+    this.place.value = { kind: 'file', at, length };
+  }
+
+  close(): void {
+    this.verification.cancel();
+    this.stopComparing();
+    this.map.end();
+    void this.viewer.close(this.file.id).catch(() => {});
+  }
+
+  /** Zeros are no good sight to begin with. */
+  async #showFirstData(block: number): Promise<void> {
+    const begin = this.place.value;
+    const page = await this.map.firstDataPage().catch(() => undefined);
+    if (page !== undefined && this.place.value === begin) this.showRam(block, page * (this.map.view?.pageSize ?? 0));
+  }
+
+  #showFirstDifference({ ram }: VmDiff): void {
+    const found = ram?.blocks.find(({ ranges }) => ranges.length > 0);
+    const block = this.file.blocks.find(({ idstr }) => idstr === found?.idstr);
+    const range = found?.ranges[0];
+    if (block !== undefined && range !== undefined) this.showRam(block.index, range.first * block.pageSize);
+  }
+
+  #dropBase(): void {
+    const base = this.#base;
+    this.#base = undefined;
+    this.map.base.value = undefined;
+    const place = this.place.value;
+    if (place.kind === 'ram' && place.of === 'base') this.showRam(this.map.block.value, 0);
+    if (this.map.layer.value === 'difference') this.map.show('state');
+    if (base !== undefined) void this.viewer.close(base.id).catch(() => {});
+  }
+}

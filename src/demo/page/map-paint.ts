@@ -1,0 +1,118 @@
+/** Paints the map onto a canvas: cells, the cursor, and, where there is room, the numbers of pages. */
+
+import type { CellMap, Layer } from '../protocol.ts';
+import { drawingOrder, layerClasses, type PageClass, stepOf, unknownValue } from './map-colours.ts';
+import { cellOf, type MapLayout } from './map-layout.ts';
+
+export interface MapPicture {
+  layout: MapLayout;
+  firstRow: number;
+  layer: Layer;
+  /** From the first page of the first row on. */
+  cells: CellMap;
+  /** The last pass. */
+  most: number;
+  cursor: number | undefined;
+  colour(variable: string): string;
+}
+
+type Context = CanvasRenderingContext2D;
+
+interface Rectangle {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export function paintMap(context: Context, picture: MapPicture): void {
+  const { layout, firstRow } = picture;
+  context.clearRect(0, 0, layout.columns * layout.cellWidth + 8, layout.visibleRows * layout.cellHeight + 8);
+  const hasNumbers = layout.pagesPerCell === 1 && layout.cellWidth >= 44;
+  const cells = layout.visibleRows * layout.columns;
+  for (let cell = 0; cell < cells; cell++) {
+    const page = firstRow * layout.pagesPerRow + cell * layout.pagesPerCell;
+    if (page >= layout.pages) break;
+    const place = rectangleOf(picture, page);
+    const isFilled = paintCell(context, picture, cell, place);
+    if (hasNumbers) paintNumber(context, picture, page, place, isFilled);
+  }
+  if (picture.cursor !== undefined) paintCursor(context, picture, picture.cursor);
+}
+
+function rectangleOf({ layout, firstRow }: MapPicture, page: number): Rectangle {
+  const gap = layout.cellWidth >= 12 ? 1 : layout.cellWidth >= 6 ? 0.5 : 0;
+  const { x, y } = cellOf(layout, firstRow, page);
+  return { x, y, width: layout.cellWidth - gap, height: layout.cellHeight - gap };
+}
+
+/** Steps of the scale from which on `--on-map` is what can be read on them, and below it `--text`. */
+const strongStep = 4;
+
+/** Returns whether the cell is of a colour that text on it must stand out from. */
+function paintCell(context: Context, picture: MapPicture, cell: number, place: Rectangle): boolean {
+  const { layer, cells, most, colour } = picture;
+  const { x, y, width, height } = place;
+  if (cells.kind === 'values') {
+    const value = cells.values[cell] ?? unknownValue;
+    const step = value === unknownValue ? undefined : stepOf(layer, value, most);
+    context.fillStyle = colour(step === undefined ? '--map-unknown' : `--scale-${step}`);
+    context.fillRect(x, y, width, height);
+    return step !== undefined && step >= strongStep;
+  }
+  const classes = layerClasses[layer] ?? [];
+  const counts = cells.counts.subarray(cell * cells.classes, (cell + 1) * cells.classes);
+  const pages = counts.reduce((sum, count) => sum + count, 0);
+  let from = x;
+  let first: PageClass | undefined;
+  for (const number of drawingOrder[layer] ?? []) {
+    const [count, pageClass] = [counts[number] ?? 0, classes[number]];
+    if (count === 0 || pageClass === undefined) continue;
+    first ??= pageClass;
+    // What is there at all is seen: at least a pixel.
+    const share = Math.min(x + width - from, Math.max(1, (width * count) / pages));
+    paintClass(context, pageClass, colour(pageClass.colour), { x: from, y, width: share, height });
+    from += share;
+  }
+  return first !== undefined && !first.isHollow && !['zero', 'same', 'unknown'].includes(first.name);
+}
+
+function paintClass(context: Context, { isHollow }: PageClass, colour: string, place: Rectangle): void {
+  const { x, y, width, height } = place;
+  context.fillStyle = colour;
+  if (!isHollow) {
+    context.fillRect(x, y, width, height);
+    return;
+  }
+  context.fillRect(x, y, width, 1);
+  context.fillRect(x, y + height - 1, width, 1);
+  if (width < 5) return;
+  context.fillRect(x, y, 1, height);
+  context.fillRect(x + width - 1, y, 1, height);
+}
+
+function paintNumber(
+  context: Context,
+  { colour }: MapPicture,
+  page: number,
+  place: Rectangle,
+  isFilled: boolean,
+): void {
+  context.font = `11px ${colour('--mono')}`;
+  context.textAlign = 'center';
+  context.textBaseline = 'middle';
+  context.fillStyle = colour(isFilled ? '--on-map' : '--text');
+  context.fillText(String(page), place.x + place.width / 2, place.y + place.height / 2 + 0.5);
+}
+
+/** Two frames, one light and one dark, so that it is seen on any colour. */
+function paintCursor(context: Context, picture: MapPicture, page: number): void {
+  const { x, y, width, height } = rectangleOf(picture, page);
+  const { layout, colour } = picture;
+  if (y < 0 || y >= layout.visibleRows * layout.cellHeight) return;
+  context.lineWidth = 2;
+  context.strokeStyle = colour('--panel');
+  context.strokeRect(x + 2, y + 2, width - 4, height - 4);
+  context.strokeStyle = colour('--text');
+  context.strokeRect(x, y, width, height);
+}

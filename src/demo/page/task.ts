@@ -1,0 +1,57 @@
+/** A call to the worker that takes its time: what it came to, or how far it is, for the page to show. */
+import { signal } from '@preact/signals';
+import { type CallOptions, type Failure, type Progress, ViewerError } from '../protocol.ts';
+
+export type TaskState<Result> =
+  | { kind: 'idle' }
+  | { kind: 'running'; progress: Progress | undefined }
+  | { kind: 'done'; result: Result }
+  | { kind: 'failed'; failure: Failure };
+
+export class Task<Result> {
+  readonly state = signal<TaskState<Result>>({ kind: 'idle' });
+  #controller: AbortController | undefined;
+
+  /** Runs `work`, and ends what ran before. Resolves to the result; to undefined if it failed or was cancelled. */
+  async run(work: (options: CallOptions) => Promise<Result>): Promise<Result | undefined> {
+    this.cancel();
+    const controller = new AbortController();
+    this.#controller = controller;
+    const isCurrent = () => this.#controller === controller;
+    this.state.value = { kind: 'running', progress: undefined };
+    try {
+      const result = await work({
+        signal: controller.signal,
+        onProgress: (progress) => {
+          if (isCurrent()) this.state.value = { kind: 'running', progress };
+        },
+      });
+      if (!isCurrent()) return undefined;
+      this.state.value = { kind: 'done', result };
+      return result;
+    } catch (error) {
+      if (!isCurrent()) return undefined;
+      const failure = failureOf(error);
+      this.state.value = failure.kind === 'cancelled' ? { kind: 'idle' } : { kind: 'failed', failure };
+      return undefined;
+    }
+  }
+
+  /** Back to idle, whatever it was. */
+  cancel(): void {
+    const controller = this.#controller;
+    this.#controller = undefined;
+    this.state.value = { kind: 'idle' };
+    controller?.abort();
+  }
+
+  get result(): Result | undefined {
+    return this.state.value.kind === 'done' ? this.state.value.result : undefined;
+  }
+}
+
+/** Any error as a failure that can be shown. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof ViewerError) return error.failure;
+  return { kind: 'internal', message: error instanceof Error ? error.message : String(error) };
+}

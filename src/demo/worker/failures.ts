@@ -1,0 +1,51 @@
+/** Errors as plain data, in the words of the command line. */
+
+import { MissingDecompressorError } from '../../io/compression.ts';
+import { HttpError } from '../../io/http-source.ts';
+import { NoRoomError } from '../../io/scratch.ts';
+import { SnapshotError } from '../../read/container/qcow2-snapshots.ts';
+import { UnclearPartsError } from '../../read/sort-parts.ts';
+import { reportSnapshot } from '../../tasks/inspect/inspect.ts';
+import { MigrationError } from '../../vm/migration-error.ts';
+import type { Failure, FailureKind } from '../protocol.ts';
+
+/** What a browser calls the failures that are no faults of this program. */
+const browserErrors: Record<string, FailureKind> = {
+  QuotaExceededError: 'no-room',
+  // A file that was changed or removed after it was picked.
+  NotReadableError: 'unreadable',
+  NotFoundError: 'unreadable',
+  NotAllowedError: 'unreadable',
+  NoModificationAllowedError: 'unreadable',
+};
+
+/** The browser has not what the page needs. */
+export class UnsupportedError extends Error {
+  override readonly name = 'UnsupportedError';
+}
+
+/** @throws UnsupportedError without WebAssembly */
+export function requireWebAssembly(): void {
+  if (typeof WebAssembly === 'object') return;
+  throw new UnsupportedError('this browser has no WebAssembly, or it is turned off');
+}
+
+export function describeFailure(error: unknown): Failure {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof MigrationError) {
+    const { code, place, detail } = error;
+    return { kind: 'bad-input', message, code, place, detail };
+  }
+  if (error instanceof SnapshotError) {
+    return { kind: 'no-snapshot', message, snapshots: error.image.snapshots.map(reportSnapshot) };
+  }
+  if (error instanceof UnclearPartsError) return { kind: 'unclear-parts', message, parts: error.parts };
+  if (error instanceof HttpError) return { kind: 'network', message };
+  if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
+  if (error instanceof NoRoomError) return { kind: 'no-room', message };
+  if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
+  const known = error instanceof DOMException ? browserErrors[error.name] : undefined;
+  if (known !== undefined) return { kind: known, message };
+  const isWrong = error instanceof RangeError || error instanceof TypeError || error instanceof SyntaxError;
+  return { kind: isWrong ? 'wrong-call' : 'internal', message };
+}
