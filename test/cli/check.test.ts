@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, describe, expect, it } from 'vitest';
-import { dumpText, savedFile, word } from '../file/saved-files.ts';
 import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
+import { dumpText, savedFile, word } from '../support/saved-files.ts';
 
 const of72 = fixturePath('pc-xbzrle-7.2.bin');
 const of100 = fixturePath('pc-xbzrle-10.0.bin');

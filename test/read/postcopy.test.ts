@@ -14,7 +14,6 @@ import {
   settle,
   verify,
 } from '../../src/index.ts';
-import { kindsOfSource, opened } from '../file/opened.ts';
 import { loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import {
   blockList,
@@ -38,6 +37,7 @@ import {
   u64,
   zeroPage,
 } from '../oracle/build.ts';
+import { kindsOfSource, opened } from '../support/opened.ts';
 
 const fixtures = loadPartedFixtures();
 

@@ -3,7 +3,7 @@ import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
 import { MappedRamPages } from '../../src/store/mapped-ram-pages.ts';
 import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
-import { Feeder } from '../file/pages.ts';
+import { Feeder } from '../support/pages.ts';
 
 const feeder = await Feeder.make();
 const plain = { index: 0, idstr: 'ram', usedLength: 10 * 4096, pageSize: 4096 };

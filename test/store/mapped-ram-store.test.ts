@@ -11,9 +11,9 @@ import type { Configuration, Description, DeviceSection } from '../../src/vm/flo
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 import { makeDescription } from '../../src/wire/vm-description.ts';
-import { BlockModel, Feeder, type Pass, passes } from '../file/pages.ts';
-import { RecordingFile } from '../file/recording-file.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
+import { BlockModel, Feeder, type Pass, passes } from '../support/pages.ts';
+import { RecordingFile } from '../support/recording-file.ts';
 
 const feeder = await Feeder.make();
 

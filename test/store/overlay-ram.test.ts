@@ -6,7 +6,7 @@ import { NextData } from '../../src/store/next-data.ts';
 import { OverlayRam } from '../../src/store/overlay-ram.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { PageListRam, type Seed } from '../file/page-list-ram.ts';
+import { PageListRam, type Seed } from '../support/page-list-ram.ts';
 
 const pageSize = 1024;
 

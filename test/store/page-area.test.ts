@@ -6,8 +6,8 @@ import { PageKind } from '../../src/kernel/page-batch.ts';
 import { PageArea } from '../../src/store/page-area.ts';
 import { MigrationError } from '../../src/vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
-import { BlockModel, Feeder, passes } from '../file/pages.ts';
-import { RecordingFile } from '../file/recording-file.ts';
+import { BlockModel, Feeder, passes } from '../support/pages.ts';
+import { RecordingFile } from '../support/recording-file.ts';
 
 const feeder = await Feeder.make();
 const blockOf = (pages: number, pageSize = 4096): RamBlock => ({

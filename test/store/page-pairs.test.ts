@@ -6,7 +6,7 @@ import { type BlockPair, matchBlocks, PagePairs, pagePairsArenaBytes } from '../
 import { isBitSet } from '../../src/vm/bits.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { PlainRam } from '../file/plain-ram.ts';
+import { PlainRam } from '../support/plain-ram.ts';
 
 const load = () => loadKernel({ arenaBytes: pagePairsArenaBytes + (64 << 10) });
 

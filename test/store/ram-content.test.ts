@@ -5,9 +5,6 @@ import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { digestContent, openRamContent, openSavedVm, readContent } from '../../src/store/ram-content.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { kindsOfSource, opened } from '../file/opened.ts';
-import { Feeder } from '../file/pages.ts';
-import { RecordingFile } from '../file/recording-file.ts';
 import {
   blockList,
   deltaPage,
@@ -27,6 +24,9 @@ import {
   zeroPage,
 } from '../oracle/build.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
+import { kindsOfSource, opened } from '../support/opened.ts';
+import { Feeder } from '../support/pages.ts';
+import { RecordingFile } from '../support/recording-file.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
 const MIB = 1 << 20;

@@ -1,7 +1,6 @@
 import { deflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type RamSink, settle } from '../../src/store/settle.ts';
-import { kindsOfSource, opened } from '../file/opened.ts';
 import {
   blockList,
   compressedPage,
@@ -23,6 +22,7 @@ import {
   vmdescription,
   zeroPage,
 } from '../oracle/build.ts';
+import { kindsOfSource, opened } from '../support/opened.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
 /** A sink that writes down what it is given. */

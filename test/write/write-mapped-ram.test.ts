@@ -6,8 +6,8 @@ import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
 import { writeMappedRam } from '../../src/write/write-mapped-ram.ts';
-import { RecordingFile } from '../file/recording-file.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
+import { RecordingFile } from '../support/recording-file.ts';
 
 const machine = { machine: 'none', capabilities: [] };
 const timer = {

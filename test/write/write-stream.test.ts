@@ -12,7 +12,6 @@ import { verify } from '../../src/tasks/inspect/verify.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
 import { type WritableVm, type WriteStreamOptions, writeStream } from '../../src/write/write-stream.ts';
-import { RecordingFile } from '../file/recording-file.ts';
 import {
   blockList,
   configuration,
@@ -31,6 +30,7 @@ import {
   zeroPage,
 } from '../oracle/build.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
+import { RecordingFile } from '../support/recording-file.ts';
 
 const none = { machine: 'none', capabilities: [] };
 const image = (...pages: Uint8Array[]): ByteSource => new MemoryFile('image', join(...pages));

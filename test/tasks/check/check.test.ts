@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { type Check, check, checkOf, readTarget } from '../../../src/tasks/check/check.ts';
 import { parseVmstateDump } from '../../../src/tasks/check/vmstate-dump.ts';
 import { MigrationError } from '../../../src/vm/migration-error.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
+import { command, compressedPage, EOS, FLUSH, filled, join, part, start, u32, u64 } from '../../oracle/build.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
 import {
   byte,
   bytes,
@@ -17,8 +18,7 @@ import {
   structs,
   word,
   words,
-} from '../../file/saved-files.ts';
-import { command, compressedPage, EOS, FLUSH, filled, join, part, start, u32, u64 } from '../../oracle/build.ts';
+} from '../../support/saved-files.ts';
 
 const dumpOf = (states: DumpState[], machine?: string) => ({
   kind: 'vmstate-dump' as const,

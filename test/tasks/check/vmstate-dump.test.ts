@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canBeDump, maxDump, parseVmstateDump } from '../../../src/tasks/check/vmstate-dump.ts';
 import { MigrationError } from '../../../src/vm/migration-error.ts';
-import { dumpText } from '../../file/saved-files.ts';
+import { dumpText } from '../../support/saved-files.ts';
 
 const origin = { source: 'dump.json', coordinate: 'file' } as const;
 const parse = (text: string) => parseVmstateDump(text, origin);

@@ -14,10 +14,10 @@ import { inspect } from '../../../src/tasks/inspect/inspect.ts';
 import { verify } from '../../../src/tasks/inspect/verify.ts';
 import { search } from '../../../src/tasks/search/search.ts';
 import { writeStream } from '../../../src/write/write-stream.ts';
-import { type ListedBlock, PageListRam, type Seed } from '../../file/page-list-ram.ts';
-import { RecordingFile } from '../../file/recording-file.ts';
 import { fixturePath, loadFixtures } from '../../fixture-files.ts';
 import { slowRead } from '../../oracle/slow-reader.ts';
+import { type ListedBlock, PageListRam, type Seed } from '../../support/page-list-ram.ts';
+import { RecordingFile } from '../../support/recording-file.ts';
 
 const makeScratch = () => new MemoryFile('scratch');
 const scratch = { makeScratch };

@@ -4,8 +4,8 @@ import { loadKernel } from '../../../src/kernel/kernel.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../../src/store/page-pairs.ts';
 import { ContentIds, contentIdsArenaBytes } from '../../../src/tasks/convert/content-id.ts';
 import type { RamBlock } from '../../../src/vm/ram-block.ts';
-import { type ListedBlock, PageListRam } from '../../file/page-list-ram.ts';
 import { pageHash } from '../../kernel/oracle.ts';
+import { type ListedBlock, PageListRam } from '../../support/page-list-ram.ts';
 
 const bits32 = 0xffffffffn;
 

@@ -11,7 +11,6 @@ import { CopyError } from '../../../src/tasks/convert/check-copy.ts';
 import { type Conversion, convertToMappedRam, convertToStream } from '../../../src/tasks/convert/convert.ts';
 import { verify } from '../../../src/tasks/inspect/verify.ts';
 import { loadContainerFixtures } from '../../container-fixtures.ts';
-import { RecordingFile } from '../../file/recording-file.ts';
 import { type Fixture, loadFixtures, loadPartedFixtures, type PartedFixture } from '../../fixture-files.ts';
 import { chunksOf } from '../../io/sources.ts';
 import {
@@ -35,6 +34,7 @@ import {
   u64,
   zeroPage,
 } from '../../oracle/build.ts';
+import { RecordingFile } from '../../support/recording-file.ts';
 
 const makeScratch = () => new MemoryFile('scratch');
 const codecs = new NodeCodecs();

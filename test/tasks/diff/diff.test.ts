@@ -9,8 +9,6 @@ import { RawRam } from '../../../src/store/raw-ram.ts';
 import { convertToMappedRam, convertToStream } from '../../../src/tasks/convert/convert.ts';
 import { type DiffOptions, diff, type VmDiff } from '../../../src/tasks/diff/diff.ts';
 import { diffRam, isSameRam } from '../../../src/tasks/diff/diff-ram.ts';
-import { opened } from '../../file/opened.ts';
-import { savedFile, word, words } from '../../file/saved-files.ts';
 import { type Fixture, loadFixtures } from '../../fixture-files.ts';
 import {
   blockList,
@@ -30,6 +28,8 @@ import {
   u64,
   zeroPage,
 } from '../../oracle/build.ts';
+import { opened } from '../../support/opened.ts';
+import { savedFile, word, words } from '../../support/saved-files.ts';
 
 const makeScratch = () => new MemoryFile('scratch');
 const differ = async (old: MigrationFile, now: MigrationFile, options: DiffOptions = {}): Promise<VmDiff> =>

@@ -5,8 +5,8 @@ import { measureMakeUp } from '../../../src/tasks/estimate/memory-make-up.ts';
 import { measureEntropy } from '../../../src/tasks/estimate/page-entropy.ts';
 import { groupBytes, PageSample } from '../../../src/tasks/estimate/page-sample.ts';
 import { seededRandom } from '../../../src/tasks/estimate/seeded-random.ts';
-import { PlainRam } from '../../file/plain-ram.ts';
 import { seeded, variants } from '../../kernel/arena.ts';
+import { PlainRam } from '../../support/plain-ram.ts';
 
 const page = 1024;
 /** Pages of few contents, so that many are alike. */

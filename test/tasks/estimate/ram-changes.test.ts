@@ -3,9 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { PageSet } from '../../../src/tasks/estimate/cache-slots.ts';
 import { measureChanges } from '../../../src/tasks/estimate/ram-changes.ts';
 import { seededRandom } from '../../../src/tasks/estimate/seeded-random.ts';
-import { PlainRam } from '../../file/plain-ram.ts';
 import { seeded, variants } from '../../kernel/arena.ts';
 import { xbzrleEncode } from '../../kernel/oracle.ts';
+import { PlainRam } from '../../support/plain-ram.ts';
 
 const page = 1024;
 const join = (pages: Uint8Array[]) => new PlainRam(new Uint8Array(pages.flatMap((bytes) => [...bytes])), page);

@@ -1,7 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { extractBlocks } from '../../../src/tasks/extract/extract.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
-import { RecordingFile } from '../../file/recording-file.ts';
 import {
   blockList,
   compressedPage,
@@ -22,6 +20,8 @@ import {
   zeroPage,
 } from '../../oracle/build.ts';
 import { slowRead } from '../../oracle/slow-reader.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
+import { RecordingFile } from '../../support/recording-file.ts';
 import { mappedRamFile } from '../../wire/mapped-ram-file.ts';
 
 /** Extracts all blocks into memory. */

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { MemoryFile } from '../../../src/io/memory-file.ts';
 import { extractElf, extractPhysical, openPhysical } from '../../../src/tasks/extract/physical.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
-import { RecordingFile } from '../../file/recording-file.ts';
 import { loadFixtures } from '../../fixture-files.ts';
 import * as build from '../../oracle/build.ts';
 import { slowRead } from '../../oracle/slow-reader.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
+import { RecordingFile } from '../../support/recording-file.ts';
 import { decodeCore } from './decode-core.ts';
 import { pciDevice, rtc } from './pc-devices.ts';
 

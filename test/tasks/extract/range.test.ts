@@ -2,8 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { mainBlock, openRange, readRam } from '../../../src/tasks/extract/range.ts';
 import type { RamBlock } from '../../../src/vm/ram-block.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
-import { RecordingFile } from '../../file/recording-file.ts';
 import {
   blockList,
   deltaPage,
@@ -21,6 +19,8 @@ import {
   zeroPage,
 } from '../../oracle/build.ts';
 import { slowRead } from '../../oracle/slow-reader.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
+import { RecordingFile } from '../../support/recording-file.ts';
 import { mappedRamFile } from '../../wire/mapped-ram-file.ts';
 
 const noScratch = () => {

@@ -3,7 +3,6 @@ import { PageKind } from '../../../src/kernel/page-batch.ts';
 import { settle } from '../../../src/store/settle.ts';
 import { inspect, mapPages } from '../../../src/tasks/inspect/inspect.ts';
 import { PageStates } from '../../../src/vm/page-states.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
 import {
   blockList,
   capabilities,
@@ -34,6 +33,7 @@ import {
   vmdescription,
   zeroPage,
 } from '../../oracle/build.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
 import { firstHeader, mappedRamFile } from '../../wire/mapped-ram-file.ts';
 
 const inspectBytes = async (bytes: Uint8Array, options = {}) =>

@@ -2,7 +2,6 @@ import { expect, it } from 'vitest';
 import { inspect } from '../../../src/tasks/inspect/inspect.ts';
 import { lastPass, PagePasses } from '../../../src/tasks/inspect/page-passes.ts';
 import type { FlowItem } from '../../../src/vm/flow.ts';
-import { opened } from '../../file/opened.ts';
 import {
   EOF,
   EOS,
@@ -16,6 +15,7 @@ import {
   ramStart,
   zeroPage,
 } from '../../oracle/build.ts';
+import { opened } from '../../support/opened.ts';
 
 it('notes of each page the pass in which it came last', async () => {
   const stream = join(

@@ -3,7 +3,6 @@ import type { OpenOptions } from '../../../src/index.ts';
 import { FindingLog } from '../../../src/read/finding-log.ts';
 import { verify } from '../../../src/tasks/inspect/verify.ts';
 import { type FindingCode, findingCodes, makeFinding } from '../../../src/vm/migration-error.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
 import {
   bare,
   blockList,
@@ -39,6 +38,7 @@ import {
   vmdescription,
   zeroPage,
 } from '../../oracle/build.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
 import { mappedRamFile } from '../../wire/mapped-ram-file.ts';
 
 const pages = (...records: Uint8Array[]) => join(none, ramStart, part(7, ...records, EOS), ramEnd, EOF);

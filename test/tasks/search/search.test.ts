@@ -4,8 +4,6 @@ import { MemoryFile } from '../../../src/io/memory-file.ts';
 import { widen } from '../../../src/tasks/search/finder.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../../../src/tasks/search/pattern.ts';
 import { countMatches, type Match, type MatchOptions, Searcher, search } from '../../../src/tasks/search/search.ts';
-import { kindsOfSource, opened } from '../../file/opened.ts';
-import { PlainRam, plainSearch } from '../../file/plain-ram.ts';
 import { variants } from '../../kernel/arena.ts';
 import {
   blockList,
@@ -23,6 +21,8 @@ import {
   start,
   zeroPage,
 } from '../../oracle/build.ts';
+import { kindsOfSource, opened } from '../../support/opened.ts';
+import { PlainRam, plainSearch } from '../../support/plain-ram.ts';
 import { mappedRamFile } from '../../wire/mapped-ram-file.ts';
 
 const makeScratch = () => new MemoryFile('scratch');
