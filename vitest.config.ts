@@ -13,7 +13,7 @@ export default defineConfig({
       // test/ mirrors src/; everything here runs without QEMU.
       project(
         'unit',
-        ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,guest,tasks,words,demo,file}/**/*.test.ts'],
+        ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,guest,tasks,words,demo}/**/*.test.ts'],
         120_000,
         1,
         2,
