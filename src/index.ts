@@ -67,12 +67,6 @@ function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
   return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
 }
 
-export type {
-  DeviceDescription,
-  FieldDescription,
-  StateDescription,
-  VmDescription,
-} from './devices/device-description.ts';
 export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './devices/device-diff.ts';
 export { type DeviceTimer, findTimers, readRunState } from './devices/device-facts.ts';
 export { deviceToJson } from './devices/device-json.ts';
@@ -113,7 +107,7 @@ export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
 export * from './kernel/index.ts';
-export { Staging, stagingArenaBytes } from './kernel/page-slots.ts';
+export { PageSlots, pageSlotsArenaBytes } from './kernel/page-slots.ts';
 export type { ChannelReport } from './read/channels.ts';
 export type { Container, ContainerOptions } from './read/container/container.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './read/container/libvirt-header.ts';
@@ -123,7 +117,7 @@ export { type Qcow2Image, SnapshotError } from './read/container/qcow2-snapshots
 export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
-export { type StreamRules, type StreamVersion, streamRulesOf, streamVersions } from './schema/stream-rules.ts';
+export { type ReleaseName, type ReleaseRules, releaseNames, releaseRulesOf } from './schema/release-rules.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';
 export { MappedRamPages, type WrittenPages } from './store/mapped-ram-pages.ts';
 export {
@@ -207,7 +201,7 @@ export {
   type RamDiff,
 } from './tasks/diff/diff-ram.ts';
 export type { PageRange } from './tasks/diff/page-ranges.ts';
-export { type CompressionFigure, type CompressionWish, usualLevels } from './tasks/estimate/compression-sample.ts';
+export { type CompressionChoice, type CompressionFigure, usualLevels } from './tasks/estimate/compression-sample.ts';
 export type { ConvergenceVerdict, ModeEstimate, Target } from './tasks/estimate/convergence.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './tasks/estimate/dirty-rate.ts';
 export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './tasks/estimate/dirtying.ts';
@@ -222,10 +216,10 @@ export {
 export {
   type BlockMakeUp,
   type MakeUpOptions,
-  type MemoryMakeUp,
-  measureMakeUp,
+  type MemoryComposition,
+  measureComposition,
   type PageMakeUp,
-} from './tasks/estimate/memory-make-up.ts';
+} from './tasks/estimate/memory-composition.ts';
 export type { PageEntropy } from './tasks/estimate/page-entropy.ts';
 export {
   type PrecopyMemory,
@@ -264,6 +258,7 @@ export {
 } from './tasks/extract/physical-layout.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './tasks/extract/range.ts';
 export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
+export type { PageCounts, RecordCount } from './tasks/inspect/flow-stats.ts';
 export {
   type InspectedBlock,
   type InspectedSection,
@@ -275,7 +270,6 @@ export {
 } from './tasks/inspect/inspect.ts';
 export { PagePasses } from './tasks/inspect/page-passes.ts';
 export type { InspectedReturnPath } from './tasks/inspect/return-path.ts';
-export type { PageCounts, RecordCount } from './tasks/inspect/survey.ts';
 export { type Verification, type VerifyOptions, verify } from './tasks/inspect/verify.ts';
 export type { ToText } from './tasks/search/finder.ts';
 export {
@@ -296,7 +290,9 @@ export {
   search,
 } from './tasks/search/search.ts';
 export { isBitSet } from './vm/bits.ts';
+export type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from './vm/description.ts';
 export type * from './vm/flow.ts';
+export type { DirtyBitmap } from './vm/flow.ts';
 export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export {
   type Finding,
@@ -312,8 +308,7 @@ export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { Framing, SavedDevices, SavedVm } from './vm/saved-vm.ts';
-export type { DirtyBitmap } from './wire/dirty-bitmap.ts';
+export type { Framing, RawSection, SavedDevices, SavedVm } from './vm/saved-vm.ts';
 export * from './wire/encoders.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { WrittenChannel } from './write/channel-writer.ts';
@@ -325,13 +320,12 @@ export {
   multifdArenaBytes,
 } from './write/multifd-writer.ts';
 export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/passes.ts';
-export { Replay, type ReplayedBlock, replayArenaBytes } from './write/ram-scan.ts';
+export { RamScan, ramScanArenaBytes, type ScannedBlock } from './write/ram-scan.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './write/stream-writer.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './write/write-mapped-ram.ts';
 export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './write/write-multifd.ts';
 export {
   type RamWriter,
-  type RawSection,
   type WritableDevice,
   type WritableVm,
   type WriteStreamOptions,
@@ -341,9 +335,9 @@ export {
 } from './write/write-stream.ts';
 export {
   defaultXbzrleCacheSize,
+  type PassContext,
   XbzrleCache,
   type XbzrleCacheOptions,
-  type XbzrleMoment,
   type XbzrleStatistics,
   xbzrleArenaBytes,
 } from './write/xbzrle-cache.ts';

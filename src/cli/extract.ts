@@ -1,8 +1,8 @@
 /** `vmferry extract`: RAM blocks as raw images. */
-import { fstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
+
+import { mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { NodeFile } from '../io/node/file.ts';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
@@ -11,6 +11,7 @@ import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts'
 import type { RamBlock } from '../vm/ram-block.ts';
 import { extractDevice } from './devices.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { refuseInput } from './output.ts';
 import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { formatBytes, plural, printable } from './print/format.ts';
 import { UsageError, writeOut } from './run.ts';
@@ -238,18 +239,5 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
     await extractToPipe(file, idstr, write, scratch);
   } finally {
     await output?.close();
-  }
-}
-
-/** The input must not be replaced by what is extracted from it. */
-export function refuseInput({ input, parts }: MigrationFile, path: string): void {
-  const target = statSync(path, { throwIfNoEntry: false });
-  if (target === undefined) return;
-  for (const each of [input, ...Object.values(parts).flat()]) {
-    if (!(each instanceof NodeFile)) continue;
-    const { dev, ino } = fstatSync(each.fd);
-    if (dev === target.dev && ino === target.ino) {
-      throw new UsageError(`expected another output than the input, got ${path}`);
-    }
   }
 }

@@ -17,9 +17,9 @@ import {
   mapPages,
 } from '../tasks/inspect/inspect.ts';
 import type { InspectedReturnPath } from '../tasks/inspect/return-path.ts';
+import type { DirtyBitmap } from '../vm/flow.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
 import { showDevices } from './devices.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './print/containers.ts';
@@ -112,7 +112,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   // What is no page store itself becomes one on the way.
   const needsStore = options.hash === true && !(file.isSeekable && (await isMappedRam(file)));
-  const store = needsStore ? new MappedRamStore(makeScratch(), file.staging) : undefined;
+  const store = needsStore ? new MappedRamStore(makeScratch(), file.pageSlots) : undefined;
   try {
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });

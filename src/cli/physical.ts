@@ -5,8 +5,8 @@ import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { openPhysical, type PhysicalMemory } from '../tasks/extract/physical.ts';
 import { type InputOptions, withFile } from './input.ts';
+import { openTarget, writeBytes } from './output.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
-import { openTarget, writeBytes } from './read.ts';
 import { UsageError, writeOut } from './run.ts';
 import { parseSize } from './size.ts';
 

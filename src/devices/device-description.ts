@@ -6,46 +6,9 @@
  * every property as it comes (`visit` of jsonc-parser) and builds only what a description can have. That also keeps
  * memory small whatever else the JSON holds. What that scanner itself would gather without bound is refused before.
  */
+
 import { visit } from 'jsonc-parser';
-
-/** What QEMU says of all device sections. */
-export interface VmDescription {
-  /** Target page size in bytes, if stated plausibly. */
-  pageSize: number | undefined;
-  configuration: StateDescription | undefined;
-  /** In stream order. */
-  devices: DeviceDescription[];
-}
-
-/** Fields in order, then subsections: what QEMU calls a vmsd. */
-export interface StateDescription {
-  /** Empty where there is none: devices of the old style, and NULL pointers as QEMU 7.2 describes them. */
-  vmsdName: string;
-  version: number | undefined;
-  fields: FieldDescription[];
-  /** Those that were sent. */
-  subsections: StateDescription[];
-}
-
-export interface DeviceDescription extends StateDescription {
-  /** idstr of the section. */
-  name: string;
-  instanceId: number;
-}
-
-export interface FieldDescription {
-  name: string;
-  /** QEMU's word for the type: `uint32`, `struct`, `qtailq`, `buffer`, … */
-  type: string;
-  /** Bytes of the field, or of its first element; undefined if the JSON has no size that can be. */
-  size: number | undefined;
-  /** Elements, if it is described once for all of them (`array_len`). */
-  arrayLength: number | undefined;
-  /** Position in its array, if each element is described by itself. */
-  index: number | undefined;
-  /** One for struct, vstruct and tmp; one for each element of qtailq, qlist and gtree. */
-  nested: StateDescription[];
-}
+import type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from '../vm/description.ts';
 
 /** The deepest nesting of the JSON. QEMU's is below 20. */
 const maxDepth = 64;

@@ -5,11 +5,12 @@
  * of a value. Fields and values come into being when they are asked for, by the same walk.
  */
 
+import type { DeviceDescription, FieldDescription, StateDescription } from '../vm/description.ts';
 import type { DeviceSection } from '../vm/flow.ts';
-import { bodySize } from '../wire/vm-description.ts';
-import type { DeviceDescription, FieldDescription, StateDescription } from './device-description.ts';
-import { isList, isPlain, Misfit, subsectionHeadLength, Walk } from './device-walk.ts';
+import { bodySize } from './body-size.ts';
+import { isList, isPlain, subsectionHeadLength, Walk } from './device-walk.ts';
 import { describeKnown } from './known-devices.ts';
+import { LayoutMismatch } from './layout-builder.ts';
 import { scalars } from './state-scalars.ts';
 
 /** A device's state. Offsets of what is in it count from the body's first byte. */
@@ -77,13 +78,13 @@ export function decodeDevice(
   };
   if (description === undefined) return undecoded('there is no description');
   const walked = walkThrough(data, description);
-  if (!(walked instanceof Misfit)) {
+  if (!(walked instanceof LayoutMismatch)) {
     const undecodedBytes = isOldStyle(description) ? data.length : walked.undecodedBytes;
     return { ...device, state: new Struct(data, description, 0, data.length), problem: undefined, undecodedBytes };
   }
   const amended = stretchPointers(description, data.length);
   const again = amended === undefined ? walked : walkThrough(data, amended);
-  if (amended !== undefined && !(again instanceof Misfit)) {
+  if (amended !== undefined && !(again instanceof LayoutMismatch)) {
     const state = new Struct(data, amended, 0, data.length);
     return { ...device, state, problem: undefined, undecodedBytes: again.undecodedBytes };
   }
@@ -92,14 +93,14 @@ export function decodeDevice(
 }
 
 /** Walks through a whole body. */
-function walkThrough(data: Uint8Array, description: DeviceDescription): Walk | Misfit {
+function walkThrough(data: Uint8Array, description: DeviceDescription): Walk | LayoutMismatch {
   const walk = new Walk(data);
   try {
     const end = walk.state(description, 0, 0);
     if (end === data.length) return walk;
-    return new Misfit(end, `the description ends here, ${data.length - end} bytes before the body`);
+    return new LayoutMismatch(end, `the description ends here, ${data.length - end} bytes before the body`);
   } catch (error) {
-    if (error instanceof Misfit) return error;
+    if (error instanceof LayoutMismatch) return error;
     throw error;
   }
 }

@@ -2,7 +2,8 @@
  * The walk through a device's body by its description (docs/formats/devices.md): where each field, element and
  * subsection begins and ends. It reads no values, but counts, and the bytes that must be what they are.
  */
-import type { FieldDescription, StateDescription } from './device-description.ts';
+import type { FieldDescription, StateDescription } from '../vm/description.ts';
+import { LayoutMismatch } from './layout-builder.ts';
 import { describePrivate } from './private-state.ts';
 import { scalars } from './state-scalars.ts';
 
@@ -13,8 +14,8 @@ const maxElements = 1 << 22;
  * 12,000, of virtio devices with 1,024 queues.
  */
 const stepsPerByte = 4;
-const leastSteps = 2000;
-const mostSteps = 100_000;
+const minSteps = 2000;
+const maxSteps = 100_000;
 /** Elements that take no byte. */
 const maxEmpty = 1024;
 /** Nesting of descriptions, private ones included. */
@@ -29,17 +30,6 @@ const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'pci 
 const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
 const queueTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist']);
 export const isList = (type: string) => queueTypes.has(type) || type === 'gtree';
-
-/** The description does not fit the bytes. */
-export class Misfit extends Error {
-  /** Offset in the body. */
-  readonly at: number;
-
-  constructor(at: number, message: string) {
-    super(message);
-    this.at = at;
-  }
-}
 
 /** Takes what a walk passes. */
 interface Passing {
@@ -64,12 +54,12 @@ export class Walk {
   constructor(data: Uint8Array) {
     this.#data = data;
     this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-    this.#maxSteps = Math.min(leastSteps + stepsPerByte * data.length, mostSteps);
+    this.#maxSteps = Math.min(minSteps + stepsPerByte * data.length, maxSteps);
   }
 
   /** Passes a description's fields and subsections; returns where they end. */
   state(description: StateDescription, from: number, depth: number, passing?: Passing): number {
-    if (depth > maxDepth) throw new Misfit(from, `expected descriptions nested at most ${maxDepth} deep`);
+    if (depth > maxDepth) throw new LayoutMismatch(from, `expected descriptions nested at most ${maxDepth} deep`);
     let at = from;
     for (const field of description.fields) {
       const end = this.field(field, description, at, depth);
@@ -87,14 +77,17 @@ export class Walk {
   /** Passes a field; returns where it ends. */
   field(field: FieldDescription, parent: StateDescription, from: number, depth: number, take?: TakeElement): number {
     const { name, type, size, arrayLength = 1 } = field;
-    if (size === undefined) throw new Misfit(from, `the description has no size of field ${name}`);
+    if (size === undefined) throw new LayoutMismatch(from, `the description has no size of field ${name}`);
     const most = size === 0 ? maxEmpty : maxElements;
     if (arrayLength > most) {
-      throw new Misfit(from, `expected at most ${most} elements of ${size} bytes in field ${name}, got ${arrayLength}`);
+      throw new LayoutMismatch(
+        from,
+        `expected at most ${most} elements of ${size} bytes in field ${name}, got ${arrayLength}`,
+      );
     }
     const end = from + size * arrayLength;
     if (end > this.#data.length) {
-      throw new Misfit(from, `field ${name} of ${size * arrayLength} bytes ends beyond the body`);
+      throw new LayoutMismatch(from, `field ${name} of ${size * arrayLength} bytes ends beyond the body`);
     }
     this.#step(from);
     const pass = queueTypes.has(type)
@@ -110,7 +103,7 @@ export class Walk {
         const takeOne = take && ((nested: StateDescription | undefined, a: number, b: number) => take(i, nested, a, b));
         const stop = pass.call(this, field, at, depth, takeOne);
         if (stop !== at + size)
-          throw new Misfit(at, `field ${name} has ${stop - at} bytes, the description says ${size}`);
+          throw new LayoutMismatch(at, `field ${name} has ${stop - at} bytes, the description says ${size}`);
       }
     } else if (type === 'nullptr') {
       for (let at = from; at < end; at++) this.#requireNull(field, at);
@@ -126,13 +119,13 @@ export class Walk {
   }
 
   #step(at: number): void {
-    if (++this.#steps > this.#maxSteps) throw new Misfit(at, `expected at most ${this.#maxSteps} values`);
+    if (++this.#steps > this.#maxSteps) throw new LayoutMismatch(at, `expected at most ${this.#maxSteps} values`);
   }
 
   #requireNull({ name }: FieldDescription, at: number): void {
     const byte = this.#data[at];
     if (byte === nullByte) return;
-    throw new Misfit(at, `expected 0x30 for a NULL pointer in field ${name}, got 0x${byte?.toString(16)}`);
+    throw new LayoutMismatch(at, `expected 0x30 for a NULL pointer in field ${name}, got 0x${byte?.toString(16)}`);
   }
 
   #struct(field: FieldDescription, at: number, depth: number, take: TakeNested | undefined): number {
@@ -158,7 +151,7 @@ export class Walk {
       this.#step(at);
       if (!this.#hasNext(field, at++)) return at;
       const nested = field.nested[i] ?? field.nested.at(-1);
-      if (nested === undefined) throw new Misfit(at, `an element of field ${field.name} is not described`);
+      if (nested === undefined) throw new LayoutMismatch(at, `an element of field ${field.name} is not described`);
       const end = this.state(nested, at, depth + 1);
       take?.(nested, at, end);
       at = end;
@@ -176,11 +169,11 @@ export class Walk {
       this.#step(at);
       if (!this.#hasNext(field, at++)) {
         if (i === count) return at;
-        throw new Misfit(from, `expected ${count} elements in field ${name}, got ${i}`);
+        throw new LayoutMismatch(from, `expected ${count} elements in field ${name}, got ${i}`);
       }
       const key = isDirect ? undefined : nested[2 * i];
       const value = isDirect ? nested[i] : nested[2 * i + 1];
-      if (value === undefined) throw new Misfit(at, `an element of field ${name} is not described`);
+      if (value === undefined) throw new LayoutMismatch(at, `an element of field ${name} is not described`);
       if (key === undefined) this.#requireBytes(at, 8, field);
       const middle = key === undefined ? at + 8 : this.state(key, at, depth + 1);
       const end = this.state(value, middle, depth + 1);
@@ -192,7 +185,7 @@ export class Walk {
   #hasNext({ name }: FieldDescription, at: number): boolean {
     const byte = this.#data[at];
     if (byte === 0 || byte === 1) return byte === 1;
-    throw new Misfit(at, `expected 1 or 0 before the next element of field ${name}, got ${byte ?? 'the end'}`);
+    throw new LayoutMismatch(at, `expected 1 or 0 before the next element of field ${name}, got ${byte ?? 'the end'}`);
   }
 
   /** What the bytes of a type that only the device knows are, if it is known here. */
@@ -204,14 +197,14 @@ export class Walk {
     try {
       if (nested !== undefined && this.state(nested, at, depth + 1) === at + size) return nested;
     } catch (error) {
-      if (!(error instanceof Misfit)) throw error;
+      if (!(error instanceof LayoutMismatch)) throw error;
     }
     this.undecodedBytes = undecodedBefore + size;
     return undefined;
   }
 
   #requireBytes(at: number, size: number, { name }: FieldDescription): void {
-    if (at + size > this.#data.length) throw new Misfit(at, `field ${name} ends beyond the body`);
+    if (at + size > this.#data.length) throw new LayoutMismatch(at, `field ${name} ends beyond the body`);
   }
 
   /** Passes what comes before a subsection's fields. */
@@ -220,10 +213,10 @@ export class Walk {
     const data = this.#data;
     let isHere = end <= data.length && data[at] === subsectionByte && data[at + 1] === vmsdName.length;
     for (let i = 0; i < vmsdName.length && isHere; i++) isHere = data[at + 2 + i] === vmsdName.charCodeAt(i);
-    if (!isHere) throw new Misfit(at, `expected the subsection ${vmsdName}`);
+    if (!isHere) throw new LayoutMismatch(at, `expected the subsection ${vmsdName}`);
     const got = this.#view.getUint32(end - 4);
     if (version === undefined || got === version) return end;
-    throw new Misfit(end - 4, `expected version ${version} of the subsection ${vmsdName}, got ${got}`);
+    throw new LayoutMismatch(end - 4, `expected version ${version} of the subsection ${vmsdName}, got ${got}`);
   }
 }
 

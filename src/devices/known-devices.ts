@@ -2,11 +2,12 @@
  * Devices whose layout QEMU has not changed (docs/formats/devices.md, "Without a description"): where a stream has no
  * description, as in postcopy, these can still be read.
  */
-import type { DeviceSection } from '../vm/flow.ts';
-import type { DeviceDescription } from './device-description.ts';
-import { type Sketch, sketch } from './state-sketch.ts';
 
-const known: { name: string; version: number; draw: (body: Sketch) => void }[] = [
+import type { DeviceDescription } from '../vm/description.ts';
+import type { DeviceSection } from '../vm/flow.ts';
+import { buildLayout, type LayoutBuilder } from './layout-builder.ts';
+
+const known: { name: string; version: number; draw: (body: LayoutBuilder) => void }[] = [
   {
     name: 'timer',
     version: 2,
@@ -19,6 +20,6 @@ const known: { name: string; version: number; draw: (body: Sketch) => void }[] =
 export function describeKnown({ name, instanceId, versionId, data }: DeviceSection): DeviceDescription | undefined {
   const device = known.find((each) => each.name === name && each.version === versionId);
   if (device === undefined) return undefined;
-  const state = sketch(new DataView(data.buffer, data.byteOffset, data.byteLength), name, device.draw);
+  const state = buildLayout(new DataView(data.buffer, data.byteOffset, data.byteLength), name, device.draw);
   return state === undefined ? undefined : { ...state, version: versionId, name, instanceId };
 }

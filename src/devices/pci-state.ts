@@ -2,19 +2,19 @@
  * PCI state that the VM description gives as bytes (docs/formats/devices.md, "PCI"): the device that a virtio device has
  * in its body, and the table of MSI-X. The layout of configuration space is the PCI standard's.
  */
-import type { Sketch } from './state-sketch.ts';
+import type { LayoutBuilder } from './layout-builder.ts';
 
 const msixEntry = 16;
 const msixCapability = 0x11;
 
 /** Version, configuration space and interrupt state. @throws NoFit if it is none */
-export function addPciDevice(whole: Sketch, configurationBytes: number): void {
+export function addPciDevice(whole: LayoutBuilder, configurationBytes: number): void {
   whole.insist(whole.count32('pci.version_id') === 2);
   whole.add('pci.config', 'pci config', configurationBytes).add('pci.irq_state', 'uint32', 4, 4);
 }
 
 /** Vectors of the MSI-X table, as the capability in the configuration space says that was just added; 0: none. */
-export function msixVectors({ view, at }: Sketch, configurationBytes: number): number {
+export function msixVectors({ view, at }: LayoutBuilder, configurationBytes: number): number {
   const start = at - configurationBytes - 16;
   let pointer = view.getUint8(start + 0x34);
   // As many as there can be: a list may lead back to itself.
@@ -27,7 +27,7 @@ export function msixVectors({ view, at }: Sketch, configurationBytes: number): n
 }
 
 /** The table as the guest sees it, and a pending bit for each vector. */
-export function addMsix(whole: Sketch, vectors: number): Sketch {
+export function addMsix(whole: LayoutBuilder, vectors: number): LayoutBuilder {
   whole.array('msix.table', vectors, (entry) => {
     entry.add('address', 'le64', 8).add('data', 'le32', 4).add('control', 'le32', 4);
   });
@@ -35,7 +35,7 @@ export function addMsix(whole: Sketch, vectors: number): Sketch {
 }
 
 /** A field of type `msix state` has nothing else: its size says how many vectors there are. */
-export function drawMsixState(whole: Sketch): void {
+export function drawMsixState(whole: LayoutBuilder): void {
   const vectors = Math.floor((whole.left * 8) / (msixEntry * 8 + 1));
   addMsix(whole, vectors);
 }

@@ -2,9 +2,9 @@
  * Fields whose type only their device knows (docs/formats/devices.md, "Types of devices' own"): from the bytes, a
  * description as QEMU would have given it. So they are decoded, shown and found as all others.
  */
-import type { StateDescription } from './device-description.ts';
+import type { StateDescription } from '../vm/description.ts';
+import { buildLayout, type LayoutBuilder } from './layout-builder.ts';
 import { drawMsixState } from './pci-state.ts';
-import { type Sketch, sketch } from './state-sketch.ts';
 import { describeVirtio } from './virtio-state.ts';
 
 /** A field of such a type. */
@@ -16,7 +16,7 @@ export interface PrivateField {
   bytes: DataView;
 }
 
-const drawings = new Map<string, (whole: Sketch) => void>([
+const drawings = new Map<string, (whole: LayoutBuilder) => void>([
   ['pci irq state', (whole) => whole.add('intx', 'uint32', 4, 4)],
   ['msix state', drawMsixState],
   // A list that ends at once: what requests in flight are made of is not decoded.
@@ -31,5 +31,5 @@ const drawings = new Map<string, (whole: Sketch) => void>([
 export function describePrivate({ type, vmsdName, bytes }: PrivateField): StateDescription | undefined {
   if (type === 'virtio') return describeVirtio(bytes, vmsdName);
   const draw = drawings.get(type);
-  return draw === undefined ? undefined : sketch(bytes, '', draw);
+  return draw === undefined ? undefined : buildLayout(bytes, '', draw);
 }

@@ -6,16 +6,16 @@
  * Nothing says which transport it is: the one whose layout ends where the bytes do. Requests in flight and what devices
  * keep beyond the common ones are not decoded; what stands around them is.
  */
-import type { StateDescription } from './device-description.ts';
+import type { StateDescription } from '../vm/description.ts';
+import { buildLayout, type LayoutBuilder } from './layout-builder.ts';
 import { addMsix, addPciDevice, msixVectors } from './pci-state.ts';
-import { type Sketch, sketch } from './state-sketch.ts';
 
 /** Queues that QEMU keeps room for in each device, used or not. */
 const allQueues = 1024;
 
 /** What the way to the device keeps of it, and what it adds to each queue. */
 interface Transport {
-  draw(whole: Sketch): { hasAlignment: boolean; hasVector: boolean };
+  draw(whole: LayoutBuilder): { hasAlignment: boolean; hasVector: boolean };
 }
 
 const pci = (configurationBytes: number): Transport => ({
@@ -42,7 +42,7 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
   for (const isExact of [true, false]) {
     if (isExact && drawOwn === undefined) continue;
     for (const transport of transports) {
-      const found = sketch(bytes, 'virtio', (whole) => {
+      const found = buildLayout(bytes, 'virtio', (whole) => {
         drawCommon(whole, transport);
         const features = featuresOf(whole);
         if (!isExact) whole.unknown('device', findSubsections(whole));
@@ -53,7 +53,7 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
       if (found !== undefined) return found;
     }
   }
-  return sketch(bytes, 'virtio', (whole) => {
+  return buildLayout(bytes, 'virtio', (whole) => {
     const end = findSubsections(whole);
     whole.insist(end < bytes.byteLength);
     whole.unknown('device', end);
@@ -61,7 +61,7 @@ export function describeVirtio(bytes: DataView, vmsdName: string): StateDescript
   });
 }
 
-function drawCommon(whole: Sketch, transport: Transport): void {
+function drawCommon(whole: LayoutBuilder, transport: Transport): void {
   const { hasAlignment, hasVector } = transport.draw(whole);
   whole.u8('status').u8('isr').u16('queue_sel').u32('guest_features');
   whole.buffer('config', whole.count32('config_len'));
@@ -76,7 +76,7 @@ function drawCommon(whole: Sketch, transport: Transport): void {
 }
 
 /** The lower 32 feature bits that the driver has accepted. */
-function featuresOf({ state, view }: Sketch): number {
+function featuresOf({ state, view }: LayoutBuilder): number {
   let at = 0;
   for (const { name, size = 0, arrayLength = 1 } of state.fields) {
     if (name === 'guest_features') return view.getUint32(at);
@@ -86,7 +86,7 @@ function featuresOf({ state, view }: Sketch): number {
 }
 
 /** What a device keeps of its own; `features` are the lower 32 that the driver has accepted. */
-type DrawOwn = (whole: Sketch, features: number) => void;
+type DrawOwn = (whole: LayoutBuilder, features: number) => void;
 
 /** A device whose state is all common. */
 const nothing: DrawOwn = () => {};
@@ -105,7 +105,7 @@ const owns = new Map<string, DrawOwn>([
 
 const ctrlGuestOffloads = 1 << 2;
 
-function drawNet(whole: Sketch, features: number): void {
+function drawNet(whole: LayoutBuilder, features: number): void {
   whole.buffer('mac', 6).u32('tx_waiting').u32('mergeable_rx_bufs').u16('status').u8('promisc').u8('allmulti');
   const addresses = whole.count32('mac_table.in_use');
   whole
@@ -118,13 +118,13 @@ function drawNet(whole: Sketch, features: number): void {
 }
 
 /** virtio-serial; a buffer that a port has taken half of is not decoded. */
-function drawConsole(whole: Sketch): void {
+function drawConsole(whole: LayoutBuilder): void {
   whole.u16('cols').u16('rows');
   const words = Math.ceil(whole.count32('max_nr_ports') / 32);
   whole.add('ports_map', 'uint32', 4, words);
   const ports = whole.count32('active_ports');
   for (let i = 0; i < ports; i++) {
-    const draw = (port: Sketch) => {
+    const draw = (port: LayoutBuilder) => {
       port.u32('id').bool('guest_connected').bool('host_connected');
       port.insist(port.count32('elem_popped') === 0);
     };
@@ -132,12 +132,12 @@ function drawConsole(whole: Sketch): void {
   }
 }
 
-function drawBalloon(whole: Sketch): void {
+function drawBalloon(whole: LayoutBuilder): void {
   whole.u32('num_pages').u32('actual');
   drawBalloonSubsections(whole);
 }
 
-function drawBalloonSubsections(whole: Sketch): void {
+function drawBalloonSubsections(whole: LayoutBuilder): void {
   for (;;) {
     const name = whole.subsectionName('virtio-balloon-device/');
     if (name === 'virtio-balloon-device/free-page-report') {
@@ -149,13 +149,13 @@ function drawBalloonSubsections(whole: Sketch): void {
 }
 
 /** Without domains: those of a guest that uses it are not decoded. */
-function drawIommu(whole: Sketch): void {
+function drawIommu(whole: LayoutBuilder): void {
   whole.insist(whole.count32('domains') === 0 && whole.count8('domains_end') === 0);
   whole.bool('boot_bypass');
 }
 
 /** Subsections of all virtio devices, in the order in which QEMU writes them. */
-const subsections = new Map<string, (part: Sketch) => void>([
+const subsections = new Map<string, (part: LayoutBuilder) => void>([
   ['device_endian', (part) => part.u8('device_endian')],
   ['64bit_features', (part) => part.u64('guest_features')],
   ['virtqueues', (part) => part.array('vq', allQueues, (queue) => queue.u64('avail').u64('used'))],
@@ -180,7 +180,7 @@ const subsections = new Map<string, (part: Sketch) => void>([
 
 const prefix = 'virtio/';
 
-function drawSubsections(whole: Sketch): void {
+function drawSubsections(whole: LayoutBuilder): void {
   while (whole.left > 0) {
     const name = whole.subsectionName(prefix);
     const draw = subsections.get(name?.slice(prefix.length) ?? '');
@@ -190,7 +190,7 @@ function drawSubsections(whole: Sketch): void {
 }
 
 /** What a transport keeps of a device of virtio 1.0. */
-function drawExtraState(part: Sketch): void {
+function drawExtraState(part: LayoutBuilder): void {
   const isPci = part.subsectionName('virtio_pci/modern_state') === 'virtio_pci/modern_state';
   const name = isPci ? 'virtio_pci/modern_state' : 'virtio_mmio/state';
   part.insist(part.subsectionName(name) === name);
@@ -207,7 +207,7 @@ function drawExtraState(part: Sketch): void {
 }
 
 /** Where the subsections begin, if there are any; the end otherwise. */
-function findSubsections({ view, at }: Sketch): number {
+function findSubsections({ view, at }: LayoutBuilder): number {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   for (let i = at; i + 2 + prefix.length < bytes.length; i++) {
     if (bytes[i] !== 0x05) continue;

@@ -4,8 +4,8 @@
  * one begins. What is not written is a hole that reads as zeros.
  */
 import type { ByteStore } from './byte-source.ts';
+import { EventLoopYield } from './event-loop-yield.ts';
 import { NoRoomError, type ScratchFile, type ScratchPlace } from './scratch.ts';
-import { Turns } from './turns.ts';
 
 /** Folders of sessions are in this one. */
 const root = 'vmferry-scratch';
@@ -96,7 +96,7 @@ class OpfsFile implements ScratchFile, ByteStore {
   readonly name = 'scratch';
   readonly #handle: FileSystemFileHandle;
   readonly #remove: () => Promise<void>;
-  readonly #turns = new Turns();
+  readonly #turns = new EventLoopYield();
   #access: SyncAccessHandle | undefined;
 
   constructor(handle: FileSystemFileHandle, access: SyncAccessHandle, remove: () => Promise<void>) {

@@ -1,7 +1,7 @@
 /** Scratch files where there is no file system of one's own: in memory up to a limit, or on a platform's private disk. */
 import type { ByteStore } from './byte-source.ts';
+import { EventLoopYield } from './event-loop-yield.ts';
 import { MemoryFile } from './memory-file.ts';
-import { Turns } from './turns.ts';
 
 /** A store that is removed when it is closed. */
 export interface ScratchFile extends ByteStore {
@@ -48,7 +48,7 @@ export class MemoryScratch implements ScratchPlace {
 class LimitedFile implements ScratchFile {
   readonly name = 'scratch';
   readonly #file = new MemoryFile(this.name);
-  readonly #turns = new Turns();
+  readonly #turns = new EventLoopYield();
   readonly #take: (bytes: number) => void;
 
   constructor(take: (bytes: number) => void) {

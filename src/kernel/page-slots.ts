@@ -12,7 +12,7 @@ const maxSlots = 1024;
 const slotAlignment = 4096;
 
 /** What the room takes of a kernel's arena. */
-export const stagingArenaBytes = (batchCapacity: number): number =>
+export const pageSlotsArenaBytes = (batchCapacity: number): number =>
   slotBytes + slotAlignment + Math.max(maxSlots, batchCapacity) * (4 * 4 + 1 / 8) + 6 * 64;
 
 /** Whether the payload of a record is its page. */
@@ -21,7 +21,7 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
   return kind === PageKind.data || kind === PageKind.compressed;
 }
 
-export class Staging {
+export class PageSlots {
   readonly kernel: Kernel;
   /** Arena address of slot 0; slots follow each other, one page each. */
   readonly address: number;

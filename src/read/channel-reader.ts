@@ -7,7 +7,7 @@ import type { ByteSource } from '../io/byte-source.ts';
 import { CodecError, type PageCodecs, type PageDecoder } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import type { UnpackWant, Want } from '../wire/byte-window.ts';
+import type { InflateRequest, Need } from '../wire/byte-window.ts';
 import { isWant, type WindowBuffers, WindowReader } from './window-reader.ts';
 
 export class ChannelReader {
@@ -21,7 +21,7 @@ export class ChannelReader {
   }
 
   /** Runs a decoder, which goes on where the one before stopped, and yields its items. */
-  async *drive<Item>(decoder: Generator<Want | UnpackWant | Item, void>): AsyncGenerator<Item, void> {
+  async *drive<Item>(decoder: Generator<Need | InflateRequest | Item, void>): AsyncGenerator<Item, void> {
     for (const step of decoder) {
       if (isWant(step)) await this.reader.satisfy(step);
       else if (isUnpackWant(step)) await this.#unpack(step);
@@ -29,7 +29,7 @@ export class ChannelReader {
     }
   }
 
-  async #unpack(want: UnpackWant): Promise<void> {
+  async #unpack(want: InflateRequest): Promise<void> {
     const { format, input, target } = want;
     try {
       if (format === 'zlib' || format === 'zstd') {
@@ -54,6 +54,6 @@ export class ChannelReader {
   }
 }
 
-function isUnpackWant(step: unknown): step is UnpackWant {
+function isUnpackWant(step: unknown): step is InflateRequest {
   return (step as { kind: string }).kind === 'unpack';
 }

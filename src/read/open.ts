@@ -12,7 +12,7 @@ import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageBatch } from '../kernel/page-batch.ts';
-import { Staging } from '../kernel/page-slots.ts';
+import { PageSlots } from '../kernel/page-slots.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
@@ -64,7 +64,7 @@ export class MigrationFile {
   readonly containers: readonly Container[];
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
-  readonly staging: Staging;
+  readonly pageSlots: PageSlots;
   /** The other sources that belong to the migration. */
   readonly parts: PartLists;
   readonly #findings: readonly Finding[];
@@ -103,7 +103,7 @@ export class MigrationFile {
     this.#buffers = allocateWindow(kernel);
     if (needsSide(this.parts)) this.#sideBuffers = allocateWindow(kernel);
     this.#batch = new PageBatch(kernel, batchCapacity);
-    this.staging = new Staging(kernel, batchCapacity);
+    this.pageSlots = new PageSlots(kernel, batchCapacity);
   }
 
   /** Whether the Flow can be read more than once. */

@@ -6,9 +6,9 @@
 import { CodecError, type PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { pagePlace } from '../tasks/inspect/survey.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { makeFinding } from '../vm/migration-error.ts';
+import { pagePlace } from '../vm/page-place.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
 
 /** Records handed on at a time; the room bounds how many of them are compressed. */

@@ -8,7 +8,7 @@
 
 import type { ByteSource } from '../io/byte-source.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { ByteWindow, maxWant, type Want } from '../wire/byte-window.ts';
+import { ByteWindow, maxNeed, type Need } from '../wire/byte-window.ts';
 
 /** Bytes read at a time, unless told. */
 const defaultBodyBytes = 1 << 20;
@@ -23,12 +23,12 @@ export interface WindowBuffers {
 
 /** Takes room for both buffers from the arena: {@link windowBytes} bytes. */
 export function allocateWindow(kernel: Kernel, bodyBytes = defaultBodyBytes): WindowBuffers {
-  const buffer = () => kernel.allocate(maxWant + bodyBytes) + maxWant;
+  const buffer = () => kernel.allocate(maxNeed + bodyBytes) + maxNeed;
   return { bodies: [buffer(), buffer()], bodyBytes };
 }
 
 /** Bytes of arena that the buffers of a window take. */
-export const windowBytes = (bodyBytes: number): number => 2 * (maxWant + bodyBytes);
+export const windowBytes = (bodyBytes: number): number => 2 * (maxNeed + bodyBytes);
 
 interface PendingRead {
   buffer: number;
@@ -74,7 +74,7 @@ export class WindowReader {
   }
 
   /** As {@link satisfy}, but gives up waiting after so many milliseconds; then nothing more can be read. */
-  async satisfyWithin(want: Want, ms: number): Promise<void> {
+  async satisfyWithin(want: Need, ms: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, ms);
@@ -83,7 +83,7 @@ export class WindowReader {
     clearTimeout(timer);
   }
 
-  async satisfy(want: Want): Promise<void> {
+  async satisfy(want: Need): Promise<void> {
     if (want.kind === 'seek') await this.#seek(want.offset, want.length);
     else await this.#fill(want.bytes);
   }
@@ -139,7 +139,7 @@ export class WindowReader {
   }
 
   async #fill(bytes: number): Promise<void> {
-    if (bytes > maxWant) throw new RangeError(`expected a want of at most ${maxWant} bytes, got ${bytes}`);
+    if (bytes > maxNeed) throw new RangeError(`expected a want of at most ${maxNeed} bytes, got ${bytes}`);
     const { window } = this;
     // The horizon was a hint; a decoder that wants more gets it.
     if (window.offset + bytes > this.#horizon) this.#horizon = Number.POSITIVE_INFINITY;
@@ -185,7 +185,7 @@ export class WindowReader {
 /** Runs a decoder over a source from `offset` on, and yields its items. */
 export async function* drive<Item>(
   reader: WindowReader,
-  decoder: Generator<Want | Item, void>,
+  decoder: Generator<Need | Item, void>,
 ): AsyncGenerator<Item, void> {
   try {
     for (const step of decoder) {
@@ -197,7 +197,7 @@ export async function* drive<Item>(
   }
 }
 
-export function isWant(step: unknown): step is Want {
+export function isWant(step: unknown): step is Need {
   const { kind } = step as { kind: string };
   return kind === 'more' || kind === 'seek';
 }

@@ -1,8 +1,8 @@
 /** The state of all devices of a file, each read by its description. */
 
-import type { DeviceDescription, VmDescription } from '../devices/device-description.ts';
 import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { DeviceDescription, VmDescription } from '../vm/description.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';

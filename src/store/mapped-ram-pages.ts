@@ -5,7 +5,7 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { Staging } from '../kernel/page-slots.ts';
+import type { PageSlots } from '../kernel/page-slots.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { requireRecords } from '../wire/require-vm.ts';
 import { PageArea } from './page-area.ts';
@@ -26,10 +26,10 @@ export class MappedRamPages {
    * `file` is the worker's own, open on the file of the store; `blocks` are those that the store laid out.
    * @throws RangeError for a block without a place.
    */
-  constructor(file: ByteStore, staging: Staging, blocks: readonly RamBlock[]) {
+  constructor(file: ByteStore, pageSlots: PageSlots, blocks: readonly RamBlock[]) {
     this.#areas = blocks.map((block) => {
       if (block.mapped === undefined) throw new RangeError(`expected a block with a place, got "${block.idstr}"`);
-      return new PageArea(file, block, staging, { origin: block.mapped.pagesOffset, erase: false });
+      return new PageArea(file, block, pageSlots, { origin: block.mapped.pagesOffset, erase: false });
     });
   }
 

@@ -9,12 +9,12 @@
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { Staging } from '../kernel/page-slots.ts';
+import type { PageSlots } from '../kernel/page-slots.ts';
 import type { ChangesIds, Configuration, Description, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
-import type { Framing } from '../vm/saved-vm.ts';
+import type { Framing, RawSection } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
@@ -25,7 +25,7 @@ import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
-import type { RawSection, WritableDevice } from '../write/write-stream.ts';
+import type { WritableDevice } from '../write/write-stream.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
@@ -61,7 +61,7 @@ export interface FinishOptions {
 export class MappedRamStore implements RamStore {
   readonly blocks: RamBlock[] = [];
   readonly #file: ByteStore;
-  readonly #staging: Staging;
+  readonly #pageSlots: PageSlots;
   readonly #areas: PageArea[] = [];
   readonly #names = new Set<string>();
   readonly #offset: number;
@@ -78,13 +78,13 @@ export class MappedRamStore implements RamStore {
    * file for a whole one, whatever it held before.
    * @throws RangeError for an offset that there cannot be, TypeError for a file that is no `ByteStore`.
    */
-  constructor(file: ByteStore, staging: Staging, { offset = 0, configuration }: MappedRamOptions = {}) {
+  constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration }: MappedRamOptions = {}) {
     if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
       throw new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read');
     }
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     this.#file = file;
-    this.#staging = staging;
+    this.#pageSlots = pageSlots;
     this.#offset = offset;
     this.#configuration = configuration ?? { machine: 'none', capabilities: [] };
   }
@@ -149,7 +149,7 @@ export class MappedRamStore implements RamStore {
     await this.#file.write(entry.bytes(), this.#end);
     const added: RamBlock = { index: this.blocks.length, idstr, usedLength, pageSize, mapped: place };
     this.blocks.push(added);
-    this.#areas.push(new PageArea(this.#file, added, this.#staging, { origin: place.pagesOffset, erase: false }));
+    this.#areas.push(new PageArea(this.#file, added, this.#pageSlots, { origin: place.pagesOffset, erase: false }));
     this.#end = place.pagesOffset + usedLength;
     return added;
   }

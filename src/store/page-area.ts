@@ -9,9 +9,9 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import { hasWholePage, type Staging } from '../kernel/page-slots.ts';
-import { pagePlace } from '../tasks/inspect/survey.ts';
+import { hasWholePage, type PageSlots } from '../kernel/page-slots.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import { pagePlace } from '../vm/page-place.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { readPages } from './read-pages.ts';
@@ -36,16 +36,16 @@ export class PageArea {
   /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`. */
   readonly states = new PageStates();
   readonly #file: ByteStore;
-  readonly #staging: Staging;
+  readonly #pageSlots: PageSlots;
   readonly #options: PageAreaOptions;
   /** Pages that had data when they were discarded: only those must be overwritten with zeros. */
   readonly #stale = new PageStates();
   #slots: Slot[] = [];
 
-  constructor(file: ByteStore, block: RamBlock, staging: Staging, options: PageAreaOptions) {
+  constructor(file: ByteStore, block: RamBlock, pageSlots: PageSlots, options: PageAreaOptions) {
     this.#file = file;
     this.block = block;
-    this.#staging = staging;
+    this.#pageSlots = pageSlots;
     this.#options = options;
   }
 
@@ -81,8 +81,8 @@ export class PageArea {
 
   async apply(batch: PageBatch): Promise<void> {
     const { pageSize } = this.block;
-    const zeroPages = this.#staging.markZeroPages(batch, pageSize);
-    const capacity = this.#staging.slots(pageSize);
+    const zeroPages = this.#pageSlots.markZeroPages(batch, pageSize);
+    const capacity = this.#pageSlots.slots(pageSize);
     for (let i = 0; i < batch.count; ) {
       const kind = batch.kind[i] as PageKind;
       const page = batch.page[i] as number;
@@ -147,7 +147,7 @@ export class PageArea {
     const { pageSize } = this.block;
     const page = batch.page[first] as number;
     const address = batch.data[first] as number;
-    const bytes = this.#staging.kernel.bytes.subarray(address, address + count * pageSize);
+    const bytes = this.#pageSlots.kernel.bytes.subarray(address, address + count * pageSize);
     await this.#file.write(bytes, this.#options.origin + page * pageSize);
     for (let i = 0; i < count; i++) this.states.set(page + i, PageKind.data);
   }
@@ -162,7 +162,7 @@ export class PageArea {
     for (let first = 0; first < slots.length; ) {
       const end = neighbours(slots, first, () => true);
       const { page } = slots[first] as Slot;
-      const bytes = this.#staging.bytes.subarray(first * pageSize, end * pageSize);
+      const bytes = this.#pageSlots.bytes.subarray(first * pageSize, end * pageSize);
       await this.#file.write(bytes, this.#options.origin + page * pageSize);
       first = end;
     }
@@ -172,7 +172,7 @@ export class PageArea {
 
   async #fillSlots(batch: PageBatch, slots: Slot[]): Promise<void> {
     const { pageSize } = this.block;
-    const { bytes, address, kernel } = this.#staging;
+    const { bytes, address, kernel } = this.#pageSlots;
     const hasBase = ({ page, kind }: Slot) => kind === PageKind.delta && this.states.get(page) === PageKind.data;
     for (let i = 0; i < slots.length; ) {
       const slot = slots[i] as Slot;
@@ -194,7 +194,7 @@ export class PageArea {
   }
 
   #decodeDeltas(batch: PageBatch, slots: Slot[]): void {
-    const { kernel, sources, lengths, pages, results, address } = this.#staging;
+    const { kernel, sources, lengths, pages, results, address } = this.#pageSlots;
     const { pageSize } = this.block;
     const deltas: Slot[] = [];
     slots.forEach((slot, i) => {

@@ -69,7 +69,7 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
   }
   const scratch = await options.makeScratch();
   try {
-    const store = new MappedRamStore(scratch, file.staging);
+    const store = new MappedRamStore(scratch, file.pageSlots);
     const settled = await settle(
       file,
       {

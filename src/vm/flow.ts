@@ -6,9 +6,8 @@
  * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
  */
 
-import type { VmDescription } from '../devices/device-description.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { DirtyBitmap } from '../wire/dirty-bitmap.ts';
+import type { VmDescription } from './description.ts';
 import type { Finding, Place, PlaceOrigin } from './migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
@@ -122,3 +121,19 @@ export type FlowItem =
   | { kind: 'description'; description: Description }
   /** The stream is over; `offset` is the first byte after it. */
   | { kind: 'end'; offset: number };
+
+/** A dirty bitmap of a disk, as far as it has come. */
+export interface DirtyBitmap {
+  /** Node (or its alias) and bitmap. */
+  node: string;
+  name: string;
+  /** Bytes of the disk per bit. */
+  granularity: number;
+  enabled: boolean;
+  persistent: boolean;
+  /** Bytes of the disk that the bits which came are about, and how many of the bits are set. */
+  coveredBytes: number;
+  dirtyBits: number;
+  /** COMPLETE came. */
+  complete: boolean;
+}

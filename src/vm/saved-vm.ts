@@ -1,5 +1,6 @@
 /** A SavedVm: a migration at rest, what is left when everything has arrived. Every output starts from one. */
-import type { Configuration, Description, DeviceSection, Section } from './flow.ts';
+
+import type { Configuration, Description, DeviceSection, Section, SectionKind } from './flow.ts';
 import type { RamBlock } from './ram-block.ts';
 import type { RamReader } from './ram-store.ts';
 
@@ -44,4 +45,10 @@ export interface SavedVm {
   /** Parts of iterables other than `ram`, such as dirty bitmaps, in stream order: where they are, not what is in them. */
   iterables: readonly Section[];
   framing: Framing;
+}
+
+/** A section of another iterable than RAM, from its type byte to its end, as it is to be written. */
+export interface RawSection {
+  kind: SectionKind;
+  bytes: Uint8Array;
 }

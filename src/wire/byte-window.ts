@@ -1,7 +1,7 @@
 /**
  * A window onto a source of bytes: what the decoders read from, whatever fills it.
  *
- * A decoder is a generator. It takes bytes from the window, yields what it found, and yields a {@link Want} when it
+ * A decoder is a generator. It takes bytes from the window, yields what it found, and yields a {@link Need} when it
  * cannot go on: more bytes, or bytes from elsewhere. The driver (`read/window-reader.ts`) answers a want by changing
  * the window. So the same decoder serves a 100 GB file, a pipe, a socket and a Blob, and its hot loops never await.
  *
@@ -12,14 +12,14 @@ import type { BatchOrigin } from '../kernel/page-batch.ts';
 import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
 
 /** What a decoder asks of its driver. */
-export type Want =
+export type Need =
   /** Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxWant}. */
   | { kind: 'more'; bytes: number }
   /** Go on at this offset of the source. `length` says how many bytes will be wanted there, if that is known. */
   | { kind: 'seek'; offset: number; length?: number };
 
 /** How bytes that a decoder cannot read itself are compressed. */
-export type UnpackFormat =
+export type InflateFormat =
   /** Part of the one stream of a multifd channel: its state lives from want to want. */
   | 'zlib'
   | 'zstd'
@@ -28,9 +28,9 @@ export type UnpackFormat =
   | 'deflate-page';
 
 /** What a decoder of multifd channels also asks: decompress `input` into `target`, and say in `written` how much came. */
-export interface UnpackWant {
+export interface InflateRequest {
   kind: 'unpack';
-  format: UnpackFormat;
+  format: InflateFormat;
   input: Uint8Array;
   target: Uint8Array;
   written: number;
@@ -39,7 +39,7 @@ export interface UnpackWant {
 }
 
 /** The most bytes a decoder may want at once: a 64 KiB page with its header, and room to look ahead. */
-export const maxWant = 72 * 1024;
+export const maxNeed = 72 * 1024;
 
 export class ByteWindow {
   readonly bytes: Uint8Array;
@@ -91,7 +91,7 @@ export class ByteWindow {
 }
 
 /** Waits until `count` bytes are there. @throws MigrationError `truncated` when the source ends before. */
-export function* need(window: ByteWindow, count: number, what: string): Generator<Want, void> {
+export function* need(window: ByteWindow, count: number, what: string): Generator<Need, void> {
   if (window.available >= count) return;
   yield { kind: 'more', bytes: count };
   if (window.available < count) throw truncated(window, count, what);
@@ -106,31 +106,31 @@ export function truncated(window: ByteWindow, count: number, what: string, got =
 }
 
 /** True when `count` bytes are there; false when the source ends before. */
-export function* has(window: ByteWindow, count: number): Generator<Want, boolean> {
+export function* has(window: ByteWindow, count: number): Generator<Need, boolean> {
   if (window.available < count) yield { kind: 'more', bytes: count };
   return window.available >= count;
 }
 
-export function* takeU8(window: ByteWindow, what: string): Generator<Want, number> {
+export function* takeU8(window: ByteWindow, what: string): Generator<Need, number> {
   yield* need(window, 1, what);
   return window.bytes[window.position++] as number;
 }
 
-export function* takeU16(window: ByteWindow, what: string): Generator<Want, number> {
+export function* takeU16(window: ByteWindow, what: string): Generator<Need, number> {
   yield* need(window, 2, what);
   const value = window.view.getUint16(window.position);
   window.position += 2;
   return value;
 }
 
-export function* takeU32(window: ByteWindow, what: string): Generator<Want, number> {
+export function* takeU32(window: ByteWindow, what: string): Generator<Need, number> {
   yield* need(window, 4, what);
   const value = window.view.getUint32(window.position);
   window.position += 4;
   return value;
 }
 
-export function* takeU64(window: ByteWindow, what: string): Generator<Want, bigint> {
+export function* takeU64(window: ByteWindow, what: string): Generator<Need, bigint> {
   yield* need(window, 8, what);
   const value = window.view.getBigUint64(window.position);
   window.position += 8;
@@ -138,7 +138,7 @@ export function* takeU64(window: ByteWindow, what: string): Generator<Want, bigi
 }
 
 /** A 64-bit size or offset as a number. @throws MigrationError `limit-exceeded` beyond 2^53 - 1. */
-export function* takeSize(window: ByteWindow, what: string): Generator<Want, number> {
+export function* takeSize(window: ByteWindow, what: string): Generator<Need, number> {
   const value = yield* takeU64(window, what);
   if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
   throw new MigrationError(
@@ -149,7 +149,7 @@ export function* takeSize(window: ByteWindow, what: string): Generator<Want, num
 }
 
 /** A u8 length and that many bytes, as latin1 text so that every byte survives. */
-export function* takeString(window: ByteWindow, what: string): Generator<Want, string> {
+export function* takeString(window: ByteWindow, what: string): Generator<Need, string> {
   const length = yield* takeU8(window, what);
   yield* need(window, length, what);
   const text = latin1(window.bytes, window.position, length);
@@ -158,7 +158,7 @@ export function* takeString(window: ByteWindow, what: string): Generator<Want, s
 }
 
 /** Passes over `count` bytes of any number, by reading them. */
-export function* skip(window: ByteWindow, count: number, what: string): Generator<Want, void> {
+export function* skip(window: ByteWindow, count: number, what: string): Generator<Need, void> {
   let left = count;
   while (left > 0) {
     if (window.available === 0 && !(yield* has(window, 1))) throw truncated(window, count, what, count - left);
@@ -169,7 +169,7 @@ export function* skip(window: ByteWindow, count: number, what: string): Generato
 }
 
 /** Copies out `count` bytes of any number; memory grows only as they arrive, unless they are known to be there. */
-export function* takeBytes(window: ByteWindow, count: number, what: string): Generator<Want, Uint8Array> {
+export function* takeBytes(window: ByteWindow, count: number, what: string): Generator<Need, Uint8Array> {
   const isThere = Number.isFinite(window.size) && count <= window.size - window.offset;
   const whole = isThere ? new Uint8Array(count) : undefined;
   const parts: Uint8Array[] = [];

@@ -3,7 +3,7 @@
  */
 import type { Command } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, takeBytes, takeU16, type Want } from './byte-window.ts';
+import { type ByteWindow, type Need, takeBytes, takeU16 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
 export const CommandCode = {
@@ -38,7 +38,7 @@ const commands: Record<number, { name: string; lengths?: readonly number[] }> = 
 };
 
 /** Decodes a command; its type byte has been read. */
-export function* decodeCommand(window: ByteWindow): Generator<Want, Command> {
+export function* decodeCommand(window: ByteWindow): Generator<Need, Command> {
   const offset = window.offset - 1;
   const code = yield* takeU16(window, 'a command');
   const length = yield* takeU16(window, 'a command length');

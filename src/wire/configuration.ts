@@ -10,7 +10,7 @@
  */
 import type { ChangesIds, Configuration } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, has, latin1, need, takeBytes, takeString, takeU32, type Want } from './byte-window.ts';
+import { type ByteWindow, has, latin1, type Need, need, takeBytes, takeString, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { SectionType } from './section-type.ts';
 
@@ -25,7 +25,7 @@ const idBytes = 8;
 const uuidBytes = 16;
 
 /** Decodes the body; the CONFIGURATION byte has been read. */
-export function* decodeConfiguration(window: ByteWindow): Generator<Want, Configuration> {
+export function* decodeConfiguration(window: ByteWindow): Generator<Need, Configuration> {
   const length = yield* takeU32(window, 'the length of the machine name');
   if (length > maxMachineName) {
     throw bad(window, `expected a machine name of at most ${maxMachineName} bytes, got ${length}`, 4);
@@ -73,7 +73,7 @@ function requireChanges(window: ByteWindow, { capabilities, changes }: Configura
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** A subsection of the configuration begins here: 0x05, a long enough name, and the prefix. */
-function* atSubsection(window: ByteWindow): Generator<Want, boolean> {
+function* atSubsection(window: ByteWindow): Generator<Need, boolean> {
   if (!(yield* has(window, 2 + prefix.length))) return false;
   const { bytes, position } = window;
   return (

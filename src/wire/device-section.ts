@@ -5,7 +5,7 @@
  */
 import type { Boundary } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, concat, has, type Want } from './byte-window.ts';
+import { type ByteWindow, concat, has, type Need } from './byte-window.ts';
 import { canBeCommand } from './command.ts';
 import {
   canBeHead,
@@ -46,7 +46,7 @@ export function* decodeDeviceBody(
   section: SectionHead,
   context: BodyContext,
   size: number | undefined,
-): Generator<Want, DeviceBody> {
+): Generator<Need, DeviceBody> {
   const start = window.offset;
   if (size !== undefined && size <= maxDeviceBody) {
     const data = yield* takeDescribed(window, size, context);
@@ -68,7 +68,7 @@ function* takeDescribed(
   window: ByteWindow,
   size: number,
   context: BodyContext,
-): Generator<Want, Uint8Array | undefined> {
+): Generator<Need, Uint8Array | undefined> {
   if (context.end !== undefined && window.offset + size > context.end) return undefined;
   const parts: Uint8Array[] = [];
   let left = size;
@@ -87,7 +87,7 @@ function* endsHere(
   window: ByteWindow,
   section: SectionHead,
   context: BodyContext,
-): Generator<Want, boolean | undefined> {
+): Generator<Need, boolean | undefined> {
   yield* has(window, footerLength + itemLookahead);
   if (context.footers !== false && window.available >= footerLength && isFooter(window, window.position, section.id)) {
     return true;
@@ -101,7 +101,7 @@ function* scanBody(
   section: SectionHead,
   context: BodyContext,
   footers: boolean,
-): Generator<Want, Uint8Array> {
+): Generator<Need, Uint8Array> {
   const start = window.offset;
   const parts: Uint8Array[] = [];
   let taken = 0;

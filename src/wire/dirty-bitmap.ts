@@ -11,25 +11,10 @@
  * Names that are left out are those of the chunk before, also across sections. A bit stands for `granularity` bytes of
  * the disk; bits are counted here, not kept.
  */
-import type { FlowItem } from '../vm/flow.ts';
-import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, need, takeString, takeU8, takeU32, takeU64, type Want } from './byte-window.ts';
 
-/** A dirty bitmap of a disk, as far as it has come. */
-export interface DirtyBitmap {
-  /** Node (or its alias) and bitmap. */
-  node: string;
-  name: string;
-  /** Bytes of the disk per bit. */
-  granularity: number;
-  enabled: boolean;
-  persistent: boolean;
-  /** Bytes of the disk that the bits which came are about, and how many of the bits are set. */
-  coveredBytes: number;
-  dirtyBits: number;
-  /** COMPLETE came. */
-  complete: boolean;
-}
+import type { DirtyBitmap, FlowItem } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+import { type ByteWindow, type Need, need, takeString, takeU8, takeU32, takeU64 } from './byte-window.ts';
 
 /** What is remembered from chunk to chunk and from section to section. */
 export interface DirtyBitmapState {
@@ -53,7 +38,7 @@ const maxBitmaps = 4096;
 export function* decodeDirtyBitmaps(
   window: ByteWindow,
   state: DirtyBitmapState,
-): Generator<Want | (FlowItem & { kind: 'dirty-bitmap' }), void> {
+): Generator<Need | (FlowItem & { kind: 'dirty-bitmap' }), void> {
   const touched = new Set<DirtyBitmap>();
   for (;;) {
     const offset = window.offset;
@@ -91,7 +76,7 @@ export function* decodeDirtyBitmaps(
 
 type Bad = (message: string) => MigrationError;
 
-function* decodeStart(window: ByteWindow, node: string, name: string, bad: Bad): Generator<Want, DirtyBitmap> {
+function* decodeStart(window: ByteWindow, node: string, name: string, bad: Bad): Generator<Need, DirtyBitmap> {
   const granularity = yield* takeU32(window, 'a granularity');
   const flags = yield* takeU8(window, 'dirty-bitmap start flags');
   if (granularity < sectorBytes || !Number.isInteger(Math.log2(granularity))) {
@@ -104,7 +89,7 @@ function* decodeStart(window: ByteWindow, node: string, name: string, bad: Bad):
   return { node, name, granularity, enabled, persistent, coveredBytes: 0, dirtyBits: 0, complete: false };
 }
 
-function* decodeBits(window: ByteWindow, bitmap: DirtyBitmap, isZeroes: boolean, bad: Bad): Generator<Want, void> {
+function* decodeBits(window: ByteWindow, bitmap: DirtyBitmap, isZeroes: boolean, bad: Bad): Generator<Need, void> {
   const first = yield* takeU64(window, 'the first sector of dirty bits');
   const sectors = yield* takeU32(window, 'the sectors of dirty bits');
   const start = first * BigInt(sectorBytes);

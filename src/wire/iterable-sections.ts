@@ -4,10 +4,10 @@
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, need, skip, takeU8, takeU16, takeU32, takeU64, type Want } from './byte-window.ts';
+import { type ByteWindow, type Need, need, skip, takeU8, takeU16, takeU32, takeU64 } from './byte-window.ts';
 import type { SectionHead } from './section.ts';
 
-type BodyDecoder = (window: ByteWindow, section: SectionHead) => Generator<Want, void>;
+type BodyDecoder = (window: ByteWindow, section: SectionHead) => Generator<Need, void>;
 
 /** Decoders by the idstr of the section. */
 export const iterableBodies: ReadonlyMap<string, BodyDecoder> = new Map([
@@ -21,18 +21,18 @@ function bad(window: ByteWindow, section: SectionHead, message: string): Migrati
 }
 
 /** Passes over a counted length that must stay below 2^53. */
-function* skipCounted(window: ByteWindow, section: SectionHead): Generator<Want, void> {
+function* skipCounted(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const length = yield* takeU64(window, 'a length');
   if (length > BigInt(Number.MAX_SAFE_INTEGER)) throw bad(window, section, `expected a length, got ${length}`);
   yield* skip(window, Number(length), `${section.name} data`);
 }
 
-function* skipString(window: ByteWindow): Generator<Want, void> {
+function* skipString(window: ByteWindow): Generator<Need, void> {
   yield* skip(window, yield* takeU8(window, 'a name'), 'a name');
 }
 
 /** START: be32 shift. PART, END: be32 header; 0: groups until one is all zero; -1: nothing. */
-function* passHtab(window: ByteWindow, section: SectionHead): Generator<Want, void> {
+function* passHtab(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const header = yield* takeU32(window, 'an htab header');
   if (section.kind === 'start' || header === 0xffff_ffff) return;
   if (header !== 0) throw bad(window, section, `expected htab header 0, got ${header}`);
@@ -46,7 +46,7 @@ function* passHtab(window: ByteWindow, section: SectionHead): Generator<Want, vo
 }
 
 /** be64 words with flags in the low 12 bits. */
-function* passStorageAttributes(window: ByteWindow, section: SectionHead): Generator<Want, void> {
+function* passStorageAttributes(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const Flag = { eos: 0x01, more: 0x02, error: 0x04, done: 0x08 };
   for (;;) {
     const flags = Number((yield* takeU64(window, 'storage attributes')) & 0xfffn);
@@ -59,7 +59,7 @@ function* passStorageAttributes(window: ByteWindow, section: SectionHead): Gener
 }
 
 /** be64 sector << 9 | flags: a device's name and 1 MiB of data, progress, or zeroes; EOS ends. */
-function* passBlock(window: ByteWindow, section: SectionHead): Generator<Want, void> {
+function* passBlock(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const Flag = { deviceBlock: 0x01, eos: 0x02, progress: 0x04, zeroBlock: 0x08 };
   const blockBytes = 1 << 20;
   for (;;) {

@@ -14,7 +14,7 @@ import { isBitSet } from '../vm/bits.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
-import { type ByteWindow, has, need, takeSize, takeU32, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type Need, need, takeSize, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
 export const mappedHeaderLength = 28;
@@ -43,7 +43,7 @@ export function encodeMappedHeader(out: ByteWriter, pageSize: number, place: Map
  * Whether a header comes next. Without x-ignore-shared it always does; with it, an ignored block may have none:
  * then the bytes at +12 are not the offset right after the header.
  */
-export function* atMappedHeader(window: ByteWindow): Generator<Want, boolean> {
+export function* atMappedHeader(window: ByteWindow): Generator<Need, boolean> {
   if (!(yield* has(window, mappedHeaderLength))) return false;
   const { view, position } = window;
   return (
@@ -60,7 +60,7 @@ export function* decodeMappedHeader(
   idstr: string,
   usedLength: number,
   pageSize: number | undefined,
-): Generator<Want, { place: MappedPlace; pageSize: number }> {
+): Generator<Need, { place: MappedPlace; pageSize: number }> {
   const offset = window.offset;
   const bad = (message: string) =>
     new MigrationError('bad-mapped-ram-header', message, { ...window.place(offset), section: 'ram', block: idstr });
@@ -92,7 +92,7 @@ export function* decodeBitmap(
   window: ByteWindow,
   block: RamBlock,
   place: MappedPlace,
-): Generator<Want | (FlowItem & { kind: 'bitmap' }), void> {
+): Generator<Need | (FlowItem & { kind: 'bitmap' }), void> {
   const pages = pageCount(block);
   for (let done = 0; done < place.bitmapLength; ) {
     yield* need(window, Math.min(8, place.bitmapLength - done), 'a mapped-ram bitmap');
@@ -131,7 +131,7 @@ export function* decodeMappedPages(
   place: MappedPlace,
   bits: Uint8Array,
   batch: PageBatch,
-): Generator<Want | (FlowItem & { kind: 'pages' }), void> {
+): Generator<Need | (FlowItem & { kind: 'pages' }), void> {
   const pages = pageCount(block);
   const { pageSize } = block;
   const isSet = (page: number) => isBitSet(bits, page);

@@ -4,14 +4,14 @@
  *     packet · payload · packet · payload · … · SYNC        the main stream has a mark for every SYNC
  *
  * Pages that are not compressed are handed on where they lie in the window. Compressed ones go through an
- * {@link UnpackWant} into the room of a packet's pages: this file knows no compression library.
+ * {@link InflateRequest} into the room of a packet's pages: this file knows no compression library.
  */
 import type { BatchOrigin, PageBatch } from '../kernel/page-batch.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import { type ByteWindow, has, need, skip, type UnpackFormat, type UnpackWant, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type InflateFormat, type InflateRequest, type Need, need, skip } from './byte-window.ts';
 import {
   badPacket,
   devicePacketLength,
@@ -61,7 +61,7 @@ export interface PacketContext {
   method: PacketMethod | undefined;
 }
 
-type Item = Want | UnpackWant | FlowItem;
+type Item = Need | InflateRequest | FlowItem;
 
 /** Page numbers of the packet at hand. Only one is decoded at a time, and no want comes between reading and copying. */
 const maxPages = packetRamBytes / 1024;
@@ -87,7 +87,7 @@ export function* decodeEpoch(
     if ((flags & PacketFlag.deviceState) !== 0) {
       yield* decodeDevicePacket(window);
       counts.devicePackets++;
-      context.numbers.mute();
+      context.numbers.disable();
       continue;
     }
     yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
@@ -106,7 +106,7 @@ export function* decodeChannelEnd(
   window: ByteWindow,
   { counts }: ChannelState,
   { ram }: PacketContext,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   const headerLength = multifdHeaderLength(ram.pageSize);
   const pages = new Float64Array(maxPages);
   while (yield* has(window, 1)) {
@@ -261,7 +261,7 @@ function* unpackTogether(
   window: ByteWindow,
   { block, count, length, place }: Payload,
   context: PacketContext,
-  format: UnpackFormat,
+  format: InflateFormat,
 ): Generator<Item, void> {
   const size = count * block.pageSize;
   let written = 0;
@@ -270,7 +270,7 @@ function* unpackTogether(
     const step = Math.min(left, window.available);
     const input = window.bytes.subarray(window.position, window.position + step);
     const target = window.bytes.subarray(context.room + written, context.room + size);
-    const want: UnpackWant = { kind: 'unpack', format, input, target, written: 0, place };
+    const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
     yield want;
     written += want.written;
     window.position += step;
@@ -287,7 +287,7 @@ function* unpackOneByOne(
   window: ByteWindow,
   { block, count, length, place }: Payload,
   context: PacketContext,
-  format: UnpackFormat,
+  format: InflateFormat,
 ): Generator<Item, void> {
   const { pageSize } = block;
   yield* need(window, 4 * count, 'the lengths of compressed pages');
@@ -305,7 +305,7 @@ function* unpackOneByOne(
     const target = window.bytes.subarray(context.room + i * pageSize, context.room + (i + 1) * pageSize);
     if (each === pageSize) target.set(input);
     else {
-      const want: UnpackWant = { kind: 'unpack', format, input, target, written: 0, place };
+      const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
       yield want;
       if (want.written !== pageSize) throw badData(`expected a page of ${pageSize} bytes, got ${want.written}`, place);
     }

@@ -18,7 +18,7 @@
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, latin1, need, type Want } from './byte-window.ts';
+import { type ByteWindow, latin1, type Need, need } from './byte-window.ts';
 import { type ByteWriter, requireName } from './byte-writer.ts';
 
 export const multifdMagic = 0x11223344;
@@ -38,7 +38,7 @@ export interface MultifdHello {
 }
 
 /** Decodes a channel's first bytes. @throws MigrationError `bad-channel` for another magic or version. */
-export function* decodeHello(window: ByteWindow): Generator<Want, MultifdHello> {
+export function* decodeHello(window: ByteWindow): Generator<Need, MultifdHello> {
   yield* need(window, helloLength, 'the first bytes of a multifd channel');
   const { bytes, view, position } = window;
   const magic = view.getUint32(position);

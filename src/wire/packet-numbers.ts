@@ -6,7 +6,7 @@
 import { isBitSet } from '../vm/bits.ts';
 
 /** Numbers that are kept: 1 MiB of bits, packets with 4 TiB of pages. */
-const mostNumbers = 1 << 23;
+const maxNumbers = 1 << 23;
 
 /** Numbers that no packet had. */
 export interface LostPackets {
@@ -21,12 +21,12 @@ export class PacketNumbers {
   #count = 0;
   /** After the highest number. */
   #end = 0;
-  #isTelling = true;
+  #isReliable = true;
 
   /** Takes a RAM packet. `pagesAllocated` tells a SYNC of 9.0 and later. */
   add(number: bigint, { sync, pagesAllocated }: { sync: boolean; pagesAllocated: number }): void {
-    if (number >= mostNumbers || (sync && pagesAllocated > 0)) this.mute();
-    if (!this.#isTelling) return;
+    if (number >= maxNumbers || (sync && pagesAllocated > 0)) this.disable();
+    if (!this.#isReliable) return;
     const at = Number(number);
     if (at >> 3 >= this.#seen.length) {
       const seen = new Uint8Array(2 ** Math.ceil(Math.log2((at >> 3) + 1)));
@@ -35,20 +35,20 @@ export class PacketNumbers {
     }
     const [byte, bit] = [this.#seen[at >> 3] as number, 1 << (at & 7)];
     // Came again.
-    if ((byte & bit) !== 0) this.mute();
+    if ((byte & bit) !== 0) this.disable();
     else this.#count++;
     this.#seen[at >> 3] = byte | bit;
     this.#end = Math.max(this.#end, at + 1);
   }
 
   /** From here on the numbers say nothing. */
-  mute(): void {
-    this.#isTelling = false;
+  disable(): void {
+    this.#isReliable = false;
   }
 
   /** The numbers below the highest that no packet had; undefined if there are none, or nothing can be said. */
   lost(): LostPackets | undefined {
-    if (!this.#isTelling || this.#count === this.#end) return undefined;
+    if (!this.#isReliable || this.#count === this.#end) return undefined;
     let first = 0;
     while (isBitSet(this.#seen, first)) first++;
     return { first, count: this.#end - this.#count, of: this.#end };

@@ -9,7 +9,7 @@
  * Zero pages alone decide by their offsets: in the first pass every page of a block comes, in order. Where several page
  * sizes stay possible, nothing is said. Not looked through: lists with mapped-ram headers, which state the page size.
  */
-import { type ByteWindow, has, maxWant, type Want } from './byte-window.ts';
+import { type ByteWindow, has, maxNeed, type Need } from './byte-window.ts';
 import { RamFlag } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
@@ -20,7 +20,7 @@ const flagBits = 0x3ff;
 /** How many zero pages in a row tell their size. */
 const enoughZeroPages = 64;
 /** How far is looked, step by step: a stream that is still being written may have no more for a while. */
-const steps = [4 * 1024, 16 * 1024, maxWant];
+const steps = [4 * 1024, 16 * 1024, maxNeed];
 
 /** Whether a number of bytes can be a target page size. */
 export function canBePageSize(bytes: number): boolean {
@@ -39,9 +39,9 @@ export function pageSizeOfMachine(machine: string): number | undefined {
 }
 
 /** The page size that the records ahead show; undefined if they do not. The position is that of the block list. */
-export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Want, number | undefined> {
+export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Need, number | undefined> {
   for (const bytes of steps) {
-    const isAll = !(yield* has(window, bytes)) || bytes === maxWant;
+    const isAll = !(yield* has(window, bytes)) || bytes === maxNeed;
     // No further, however much is there: what is found must not depend on how the bytes arrived.
     const end = Math.min(window.limit, window.position + bytes);
     const records = findRecords(window, end, ignoreShared);

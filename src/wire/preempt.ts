@@ -5,7 +5,7 @@
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type ByteWindow, has, need, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type Need, need } from './byte-window.ts';
 import { RamFlag, type RamState, recordError } from './ram-record.ts';
 import { decodePages } from './ram-section.ts';
 
@@ -14,7 +14,7 @@ export function* decodePreemptChannel(
   window: ByteWindow,
   ram: RamState,
   batch: PageBatch,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   const channel: RamState = { ...ram, current: undefined, scan: { block: -1, page: -1 }, postcopy: true };
   yield* decodePages(window, channel, batch, 'bare');
   if (!(yield* has(window, 1))) return;

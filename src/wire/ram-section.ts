@@ -10,7 +10,7 @@ import type { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem, PageSizeFrom } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { type MappedPlace, maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
-import { type ByteWindow, concat, has, need, takeSize, takeString, takeU64, type Want } from './byte-window.ts';
+import { type ByteWindow, concat, has, type Need, need, takeSize, takeString, takeU64 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { atMappedHeader, decodeBitmap, decodeMappedHeader, decodeMappedPages, mappedAlignment } from './mapped-ram.ts';
 import { detectPageSize } from './page-size.ts';
@@ -43,7 +43,7 @@ export function* decodeRamBody(
   format: RamFormat,
   section: SectionHead,
   batch: PageBatch,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   if (section.kind === 'start' || section.kind === 'full') yield* decodeBlockList(window, ram, format, batch);
   let hasFlush = false;
   for (;;) {
@@ -85,7 +85,7 @@ export function* decodePages(
   ram: RamState,
   batch: PageBatch,
   framing: 'section' | 'bare' = 'section',
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   batch.begin(window.origin);
   for (;;) {
     const stop = decodePageRecords(window, ram, batch);
@@ -108,7 +108,7 @@ function* decodeBlockList(
   ram: RamState,
   format: RamFormat,
   batch: PageBatch,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   if (format.pageSizeFrom === 'assumed' && !format.mappedRam && ram.byName.size === 0) {
     const pageSize = yield* detectPageSize(window, format.ignoreShared);
     if (pageSize !== undefined) {
@@ -167,7 +167,7 @@ function* decodeBlockEntry(
   format: RamFormat,
   idstr: string,
   usedLength: number,
-): Generator<Want, RamBlock> {
+): Generator<Need, RamBlock> {
   const base = { index: ram.blocks.length, idstr, usedLength };
   const optional: { hostPageSize?: number; guestAddress?: bigint; mapped?: MappedPlace } = {};
   if (yield* atHostPageSize(window, format)) {
@@ -188,7 +188,7 @@ function* decodeBlockEntry(
  * Whether the next word is a host page size: only with advice of more than 4 KiB pages, and if it is a power of two
  * above 4096 that the advice contains. Neither a name nor a record word looks like that.
  */
-function* atHostPageSize(window: ByteWindow, format: RamFormat): Generator<Want, boolean> {
+function* atHostPageSize(window: ByteWindow, format: RamFormat): Generator<Need, boolean> {
   const advised = format.advisedPageSizes;
   if (advised === undefined || advised === 4096n || format.mappedRam) return false;
   if (!(yield* has(window, 8))) return false;
@@ -203,7 +203,7 @@ function* decodeMappedBlock(
   place: MappedPlace,
   format: RamFormat,
   batch: PageBatch,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   if (place.pagesOffset % mappedAlignment !== 0) {
     const where = { ...window.place(place.pagesOffset), section: 'ram', block: block.idstr };
     yield { kind: 'finding', finding: makeFinding('unaligned-pages', 'pages are not aligned to 1 MiB', where) };

@@ -17,7 +17,7 @@
 
 import { MigrationError } from '../vm/migration-error.ts';
 import { maxRamBytes } from '../vm/ram-block.ts';
-import { type ByteWindow, has, need, takeString, takeU16, takeU32, takeU64, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type Need, need, takeString, takeU16, takeU32, takeU64 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
 export const ReturnType = {
@@ -78,7 +78,7 @@ const maxBitmap = BigInt(maxRamBytes / 1024 / 8);
 const endMark = 0x0123_4567_89ab_cdefn;
 
 /** Decodes messages to the end of the source. @throws MigrationError `bad-return-path`, `truncated` */
-export function* decodeReturnPath(window: ByteWindow): Generator<Want | ReturnMessage, void> {
+export function* decodeReturnPath(window: ByteWindow): Generator<Need | ReturnMessage, void> {
   let block: string | undefined;
   let isShut = false;
   while (yield* has(window, 1)) {
@@ -90,7 +90,7 @@ export function* decodeReturnPath(window: ByteWindow): Generator<Want | ReturnMe
   }
 }
 
-function* decodeMessage(window: ByteWindow, latest: string | undefined): Generator<Want, ReturnMessage> {
+function* decodeMessage(window: ByteWindow, latest: string | undefined): Generator<Need, ReturnMessage> {
   const offset = window.offset;
   const type = yield* takeU16(window, 'a return path message');
   const length = yield* takeU16(window, 'a return path message');
@@ -127,7 +127,7 @@ function* decodeMessage(window: ByteWindow, latest: string | undefined): Generat
 }
 
 /** What follows the payload of RECV_BITMAP. */
-function* decodeBits(window: ByteWindow, offset: number): Generator<Want, { bitmapBytes: number; received: number }> {
+function* decodeBits(window: ByteWindow, offset: number): Generator<Need, { bitmapBytes: number; received: number }> {
   const size = yield* takeU64(window, 'the size of a received bitmap');
   if (size % 8n !== 0n || size > maxBitmap) {
     throw bad(window, offset, `expected a bitmap of whole words, at most ${maxBitmap} bytes, got ${size}`);

@@ -7,7 +7,7 @@
  */
 import type { Section, SectionKind } from '../vm/flow.ts';
 import { MigrationError, type Place } from '../vm/migration-error.ts';
-import { type ByteWindow, has, need, takeString, takeU32, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type Need, need, takeString, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { maxCommand } from './command.ts';
 import { SectionType } from './section-type.ts';
@@ -38,7 +38,7 @@ export function* decodeSectionHead(
   window: ByteWindow,
   known: Map<number, KnownSection>,
   packaged: boolean,
-): Generator<Want, SectionHead> {
+): Generator<Need, SectionHead> {
   const offset = window.offset;
   yield* need(window, 5, 'a section head');
   const kind = kinds[window.bytes[window.position] as number] as SectionKind;
@@ -156,7 +156,7 @@ export function* decodeFooter(
   section: SectionHead,
   footers: boolean | undefined,
   known: Map<number, KnownSection>,
-): Generator<Want, boolean> {
+): Generator<Need, boolean> {
   if (footers === false) return false;
   const enough = yield* has(window, footerLength);
   if (enough && isFooter(window, window.position, section.id)) {

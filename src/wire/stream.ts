@@ -6,7 +6,7 @@
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
-import { type ByteWindow, has, need, type Want } from './byte-window.ts';
+import { type ByteWindow, has, type Need, need } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { changesCapability, decodeConfiguration } from './configuration.ts';
@@ -67,7 +67,7 @@ export function* decodeStream(
   batch: PageBatch,
   options: StreamOptions = {},
   state = makeStreamState(batch, options),
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   yield* decodeHeader(window);
   if ((yield* has(window, 1)) && window.bytes[window.position] === SectionType.configuration) {
     yield* decodeConfigurationItem(window, state, options);
@@ -89,7 +89,7 @@ export function* decodeStream(
  * Decodes a recovery stream (docs/formats/postcopy.md, "Recovery"): what the source sends over a new connection after
  * the one of `state` broke. It has no header, and its section ids and blocks are those of the stream before.
  */
-export function* decodeRecovery(window: ByteWindow, state: StreamState): Generator<Want | FlowItem, void> {
+export function* decodeRecovery(window: ByteWindow, state: StreamState): Generator<Need | FlowItem, void> {
   yield* need(window, 1, 'a recovery stream');
   if (window.bytes[window.position] !== SectionType.command) {
     throw new MigrationError(
@@ -137,7 +137,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
   };
 }
 
-function* decodeHeader(window: ByteWindow): Generator<Want | FlowItem, void> {
+function* decodeHeader(window: ByteWindow): Generator<Need | FlowItem, void> {
   const offset = window.offset;
   yield* need(window, 8, 'the stream header');
   const magic = window.view.getUint32(window.position);
@@ -167,7 +167,7 @@ function* decodeConfigurationItem(
   window: ByteWindow,
   state: StreamState,
   options: StreamOptions,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   const offset = window.offset;
   window.position += 1;
   const configuration = yield* decodeConfiguration(window);
@@ -205,7 +205,7 @@ function* decodeItems(
   window: ByteWindow,
   state: StreamState,
   end: number | undefined,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   while (end === undefined || window.offset < end) {
     const offset = window.offset;
     yield* need(window, 1, 'a section');
@@ -246,7 +246,7 @@ function* decodeSection(
   window: ByteWindow,
   state: StreamState,
   end: number | undefined,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   const section = yield* decodeSectionHead(window, state.known, end !== undefined);
   window.section = section.name;
   yield* decodeSectionBody(window, state, section, end);
@@ -258,7 +258,7 @@ function* decodeSectionBody(
   state: StreamState,
   section: SectionHead,
   end: number | undefined,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   yield { kind: 'section', section };
   const length = () => window.offset - section.offset;
   const passBody = iterableBodies.get(section.name);
@@ -317,7 +317,7 @@ function* decodeCommandItem(
   window: ByteWindow,
   state: StreamState,
   end: number | undefined,
-): Generator<Want | FlowItem, void> {
+): Generator<Need | FlowItem, void> {
   window.position += 1;
   const command = yield* decodeCommand(window);
   yield { kind: 'command', command };

@@ -4,10 +4,12 @@
  * device's state ends. This file finds it and takes from it what framing needs; `device-description.ts` parses the JSON.
  */
 
-import { parseVmDescription, type StateDescription, type VmDescription } from '../devices/device-description.ts';
+import { bodySize } from '../devices/body-size.ts';
+import { parseVmDescription } from '../devices/device-description.ts';
+import type { VmDescription } from '../vm/description.ts';
 import type { Description } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, takeBytes, takeU32, type Want } from './byte-window.ts';
+import { type ByteWindow, type Need, takeBytes, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { SectionType } from './section-type.ts';
 
@@ -25,7 +27,7 @@ export interface FoundDescription {
 export function* decodeDescription(
   window: ByteWindow,
   found?: FoundDescription,
-): Generator<Want, { description: Description; problems: string[] }> {
+): Generator<Need, { description: Description; problems: string[] }> {
   const offset = window.offset - 1;
   const length = yield* takeU32(window, 'the length of the VM description');
   if (length > maxDescription) {
@@ -117,20 +119,4 @@ export function readDeviceSizes({ pageSize, devices }: VmDescription): DeviceSiz
       size: bodySize(device),
     })),
   };
-}
-
-/** Bytes of a description's fields and subsections; undefined if a size is missing or absurd. */
-export function bodySize({ fields, subsections }: StateDescription): number | undefined {
-  let size = 0;
-  for (const field of fields) {
-    if (field.size === undefined) return undefined;
-    size += field.size * (field.arrayLength ?? 1);
-  }
-  for (const subsection of subsections) {
-    const inner = bodySize(subsection);
-    if (subsection.vmsdName === '' || inner === undefined) return undefined;
-    // 0x05, a counted name and a version come before a subsection's fields.
-    size += 1 + 1 + subsection.vmsdName.length + 4 + inner;
-  }
-  return Number.isSafeInteger(size) ? size : undefined;
 }

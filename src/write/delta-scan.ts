@@ -15,7 +15,7 @@ import {
 import { isBitSet } from '../vm/bits.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { ReplayedBlock } from './ram-scan.ts';
+import type { ScannedBlock } from './ram-scan.ts';
 
 /** Records in a batch: a window's pages. */
 const batchCapacity = pairWindowPages;
@@ -33,7 +33,7 @@ export interface BlockChanges {
 }
 
 /** What a page is to become. */
-const Fate = { same: 0, zero: 1, data: 2, delta: 3 } as const;
+const PageAction = { same: 0, zero: 1, data: 2, delta: 3 } as const;
 
 /** What is sent, and what was sent before. */
 interface Contents {
@@ -42,7 +42,7 @@ interface Contents {
   baseBlock: RamBlock;
 }
 
-export class ReplayChanges {
+export class DeltaScan {
   readonly #kernel: Kernel;
   readonly #pairs: PagePairs;
   readonly #deltas: number;
@@ -70,7 +70,7 @@ export class ReplayChanges {
   async *pages(
     base: RamReader,
     ram: RamReader,
-    counts: ReplayedBlock,
+    counts: ScannedBlock,
     changes: BlockChanges,
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
@@ -100,10 +100,11 @@ export class ReplayChanges {
     let candidates = 0;
     for (let i = 0; i < count; i++) {
       const isBased = base.isAbsent?.(baseBlock, first + i) !== true;
-      let fate: number = Fate.same;
-      if (isBitSet(changed, i)) fate = isBitSet(newZero, i) ? Fate.zero : isBased && canEncode ? Fate.delta : Fate.data;
+      let fate: number = PageAction.same;
+      if (isBitSet(changed, i))
+        fate = isBitSet(newZero, i) ? PageAction.zero : isBased && canEncode ? PageAction.delta : PageAction.data;
       this.#fates[i] = fate;
-      if (fate !== Fate.delta) continue;
+      if (fate !== PageAction.delta) continue;
       this.#olds[candidates] = window.old + i * pageSize;
       this.#news[candidates++] = window.new + i * pageSize;
     }
@@ -116,7 +117,7 @@ export class ReplayChanges {
   /** Gathers what comes of some pages; of those of a gap no window is given. */
   #gather(
     { base, ram, baseBlock }: Contents,
-    counts: ReplayedBlock,
+    counts: ScannedBlock,
     changes: BlockChanges,
     first: number,
     count: number,
@@ -134,14 +135,15 @@ export class ReplayChanges {
       if (isAbsent) counts.absentPages++;
       else if (isZero) counts.zeroPages++;
       else counts.dataPages++;
-      let fate = window === undefined ? Fate.same : (this.#fates[i] as number);
+      let fate = window === undefined ? PageAction.same : (this.#fates[i] as number);
       // A page that was not sent before is sent now, zero as it is.
-      if (fate === Fate.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true) fate = Fate.zero;
-      if (fate === Fate.same) continue;
-      const length = fate === Fate.delta ? (this.#results[candidate++] as number) : -1;
+      if (fate === PageAction.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true)
+        fate = PageAction.zero;
+      if (fate === PageAction.same) continue;
+      const length = fate === PageAction.delta ? (this.#results[candidate++] as number) : -1;
       const record = batch.count++;
       batch.page[record] = page;
-      if (fate === Fate.zero) {
+      if (fate === PageAction.zero) {
         batch.kind[record] = PageKind.zero;
         batch.length[record] = 0;
         changes.zeroPages++;

@@ -9,7 +9,7 @@
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
-import { readIterables } from '../tasks/convert/convert.ts';
+import { readIterables } from '../store/iterables.ts';
 import type { FlowItem, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';

@@ -16,7 +16,7 @@ import { levelsOf } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { maxChannels } from '../read/channels.ts';
-import type { StreamRules } from '../schema/stream-rules.ts';
+import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import {
@@ -42,7 +42,7 @@ const headBytes = multifdHeaderLength(1024);
 export const multifdArenaBytes = maxRooms * (headBytes + packetRamBytes + 64) + zeroCapacity * 8 + 128;
 
 export interface MultifdWriterOptions {
-  rules: StreamRules;
+  rules: ReleaseRules;
   /** Bytes of a target page. */
   pageSize: number;
   /** The guest's UUID as 32 hex digits. Default: all zero, for a guest without one. */

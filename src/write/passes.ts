@@ -8,13 +8,13 @@
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { StreamRules } from '../schema/stream-rules.ts';
+import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireBlocks, requireVm } from '../wire/require-vm.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
+import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import { defaultRules, endStream, startStream } from './write-stream.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
@@ -31,7 +31,7 @@ export interface WriteGuestOptions {
   /** Time in ms, from any beginning. Without it the rates of XBZRLE stay 0. */
   now?: () => number;
   /** What the version of QEMU that is to load it expects. Default: by the machine type, and by `framing`. */
-  rules?: StreamRules;
+  rules?: ReleaseRules;
 }
 
 export interface WrittenGuest {
@@ -123,7 +123,7 @@ class Passes {
   normal = 0;
   duplicate = 0;
   readonly #guest: Guest;
-  readonly #replay: Replay;
+  readonly #replay: RamScan;
   readonly #cache: XbzrleCache | undefined;
   readonly #dirty: readonly PageBitmap[];
   readonly #partBytes: number;
@@ -137,17 +137,17 @@ class Passes {
     const { xbzrle = false } = options;
     const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
     const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
-    const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + replayArenaBytes + cacheBytes });
+    const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + ramScanArenaBytes + cacheBytes });
     const writer = new StreamWriter(kernel, output, guest.framing);
     const pageSize = guest.blocks[0]?.pageSize ?? 4096;
     const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
-    return new Passes(guest, writer, new Replay(kernel), cache, options);
+    return new Passes(guest, writer, new RamScan(kernel), cache, options);
   }
 
   constructor(
     guest: Guest,
     writer: StreamWriter,
-    replay: Replay,
+    replay: RamScan,
     cache: XbzrleCache | undefined,
     { partBytes = Number.POSITIVE_INFINITY, now }: WriteGuestOptions,
   ) {
@@ -192,7 +192,7 @@ class Passes {
     const { writer } = this;
     let start = writer.length;
     for (const block of this.#sentBlocks) {
-      const counts: ReplayedBlock = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
+      const counts: ScannedBlock = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
       const most = Math.max(1, Math.floor(this.#partBytes / block.pageSize));
       for await (const batch of this.#replay.pages(this.#guest.ram, counts, this.#bitmap(block.index), most)) {
         for (const records of this.#encode(block, batch, isLastStage)) {

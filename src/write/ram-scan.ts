@@ -14,10 +14,10 @@ const windowBytes = 1 << 20;
 /** Records of zero pages in a batch, and pages of the least size that are read at once. */
 const batchCapacity = 4096;
 /** What a replay takes of a kernel's arena. */
-export const replayArenaBytes = windowBytes + batchCapacity * 8 + batchCapacity / 8 + 4 * 64;
+export const ramScanArenaBytes = windowBytes + batchCapacity * 8 + batchCapacity / 8 + 4 * 64;
 
 /** How many pages of a block were found to be what. */
-export interface ReplayedBlock {
+export interface ScannedBlock {
   readonly block: RamBlock;
   dataPages: number;
   zeroPages: number;
@@ -27,7 +27,7 @@ export interface ReplayedBlock {
   records: number;
 }
 
-export class Replay {
+export class RamScan {
   readonly #kernel: Kernel;
   readonly #window: number;
   /** Of the window, which pages are zero. */
@@ -55,7 +55,7 @@ export class Replay {
    */
   async *pages(
     ram: RamReader,
-    counts: ReplayedBlock,
+    counts: ScannedBlock,
     dirty?: PageBitmap,
     pagesRead = batchCapacity,
   ): AsyncGenerator<PageBatch, void> {
@@ -103,7 +103,7 @@ export class Replay {
   }
 
   /** Gathers zero pages from `page` on, below `end`. Returns the first that was not looked at. */
-  #gatherZeros(ram: RamReader, counts: ReplayedBlock, page: number, end: number, dirty?: PageBitmap): number {
+  #gatherZeros(ram: RamReader, counts: ScannedBlock, page: number, end: number, dirty?: PageBitmap): number {
     const batch = this.#batch;
     batch.clear();
     let at = page;
@@ -117,7 +117,7 @@ export class Replay {
   }
 
   /** Gathers the pages of the window: `count` from `first` on, or those of them that are wanted. */
-  #gatherWindow(ram: RamReader, counts: ReplayedBlock, first: number, count: number, isChosen: boolean): void {
+  #gatherWindow(ram: RamReader, counts: ScannedBlock, first: number, count: number, isChosen: boolean): void {
     const { pageSize } = counts.block;
     const batch = this.#batch;
     batch.clear();
@@ -138,7 +138,7 @@ export class Replay {
     counts.records += batch.count;
   }
 
-  #pushZero(ram: RamReader, counts: ReplayedBlock, page: number): void {
+  #pushZero(ram: RamReader, counts: ScannedBlock, page: number): void {
     if (ram.isAbsent?.(counts.block, page) === true) {
       counts.absentPages++;
       return;

@@ -5,12 +5,13 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
-import { Staging, stagingArenaBytes } from '../kernel/page-slots.ts';
-import { streamRulesOf } from '../schema/stream-rules.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
+import { releaseRulesOf } from '../schema/release-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
+import type { RawSection } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
-import type { RawSection, WritableVm } from './write-stream.ts';
+import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
+import type { WritableVm } from './write-stream.ts';
 
 export interface WriteMappedRamOptions {
   /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
@@ -23,7 +24,7 @@ export interface WrittenMappedRam {
   /** The file as a store, whose content can be read. Closing it closes the file. */
   store: MappedRamStore;
   /** Of each block: how many pages were found to be what. */
-  blocks: ReplayedBlock[];
+  blocks: ScannedBlock[];
 }
 
 /** Most pages of a batch that are data: those of a window with the smallest pages. */
@@ -49,12 +50,12 @@ export async function writeMappedRam(
   const [left] = ignored;
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
   requireVm(vm);
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + replayArenaBytes + stagingArenaBytes(batchPages) });
-  const staging = new Staging(kernel, batchPages);
-  const store = new MappedRamStore(file, staging, { offset, configuration });
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + ramScanArenaBytes + pageSlotsArenaBytes(batchPages) });
+  const pageSlots = new PageSlots(kernel, batchPages);
+  const store = new MappedRamStore(file, pageSlots, { offset, configuration });
   if (framing?.ramId !== undefined) store.startRam({ id: framing.ramId });
-  const replay = new Replay(kernel);
-  const blocks: ReplayedBlock[] = [];
+  const replay = new RamScan(kernel);
+  const blocks: ScannedBlock[] = [];
   for (const block of ram.blocks) await store.addBlock(block);
   for (const block of ram.blocks) {
     const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
@@ -63,7 +64,7 @@ export async function writeMappedRam(
   }
   const { footers, switchoverStart } = framing ?? { footers: true, switchoverStart: false };
   await store.finish(devices, vm.description, {
-    framing: { footers, switchoverStart: switchoverStart || streamRulesOf(configuration.machine).switchoverStart },
+    framing: { footers, switchoverStart: switchoverStart || releaseRulesOf(configuration.machine).switchoverStart },
     iterables,
   });
   return { store, blocks };

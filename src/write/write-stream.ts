@@ -3,27 +3,22 @@
  * description. It is what QEMU writes for a stopped guest (docs/formats/stream.md, "Writing one"), so any QEMU that
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
+
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import { type StreamRules, streamRulesOf } from '../schema/stream-rules.ts';
+import { type ReleaseRules, releaseRulesOf } from '../schema/release-rules.ts';
 import type { SectionKind } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
-import type { Framing, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
+import type { Framing, RawSection, SavedDevices, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireDevices, requireVm } from '../wire/require-vm.ts';
-import { type BlockChanges, changesArenaBytes, ReplayChanges } from './delta-scan.ts';
-import { Replay, type ReplayedBlock, replayArenaBytes } from './ram-scan.ts';
+import { type BlockChanges, changesArenaBytes, DeltaScan } from './delta-scan.ts';
+import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
-
-/** A section of another iterable than RAM, from its type byte to its end, as it is to be written. */
-export interface RawSection {
-  kind: SectionKind;
-  bytes: Uint8Array;
-}
 
 export interface WriteStreamOptions {
   /** Sections of other iterables, in stream order. */
@@ -37,7 +32,7 @@ export interface WriteStreamOptions {
    * What the version of QEMU that is to load it expects. Default: by the machine type, and with the marks that `framing`
    * says the stream had.
    */
-  rules?: StreamRules;
+  rules?: ReleaseRules;
 }
 
 export interface WrittenStream {
@@ -46,7 +41,7 @@ export interface WrittenStream {
   blocks: WrittenBlock[];
 }
 
-export interface WrittenBlock extends ReplayedBlock {
+export interface WrittenBlock extends ScannedBlock {
   /** With a base: the records of the second pass. */
   changes?: BlockChanges;
 }
@@ -88,12 +83,12 @@ export async function writeStream(
 
 /** Arena for the main stream's writer and the replay. */
 export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
-  return (64 << 10) + writerArenaBytes + replayArenaBytes + (base === undefined ? 0 : changesArenaBytes);
+  return (64 << 10) + writerArenaBytes + ramScanArenaBytes + (base === undefined ? 0 : changesArenaBytes);
 }
 
 /** The rules for a VM if none are given: by its machine type, and with the marks that its stream had. */
-export function defaultRules({ configuration, framing = defaultFraming }: WritableVm): StreamRules {
-  const rules = streamRulesOf(configuration?.machine);
+export function defaultRules({ configuration, framing = defaultFraming }: WritableVm): ReleaseRules {
+  const rules = releaseRulesOf(configuration?.machine);
   return { ...rules, switchoverStart: rules.switchoverStart || framing.switchoverStart };
 }
 
@@ -109,14 +104,14 @@ export async function writeAll(
   const hasRam = await startStream(writer, ramWriter, vm);
   for (const { bytes } of parts('start')) await writer.raw(bytes);
   const sent = ram.blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
-  const replay = new Replay(writer.kernel);
+  const replay = new RamScan(writer.kernel);
   const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
   if (base === undefined) {
     for (const block of sent) {
       const counts = blocks[block.index] as WrittenBlock;
       for await (const batch of replay.pages(ram, counts)) await ramWriter.pages(block, batch);
     }
-  } else await writePasses(writer, replay, new ReplayChanges(writer.kernel), base, ram, sent, blocks);
+  } else await writePasses(writer, replay, new DeltaScan(writer.kernel), base, ram, sent, blocks);
   await ramWriter.endPart();
   for (const { bytes } of parts('part')) await writer.raw(bytes);
   if (rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
@@ -149,7 +144,7 @@ export async function endStream(
   await writer.finish(description?.text);
 }
 
-const makeCounts = (block: RamBlock): ReplayedBlock => ({
+const makeCounts = (block: RamBlock): ScannedBlock => ({
   ...{ block, dataPages: 0, zeroPages: 0, absentPages: 0 },
   records: 0,
 });
@@ -157,8 +152,8 @@ const makeCounts = (block: RamBlock): ReplayedBlock => ({
 /** The base, and then what changed since, each a PART of its own. */
 async function writePasses(
   writer: StreamWriter,
-  replay: Replay,
-  replayChanges: ReplayChanges,
+  replay: RamScan,
+  replayChanges: DeltaScan,
   base: RamReader,
   ram: RamReader,
   sent: readonly RamBlock[],

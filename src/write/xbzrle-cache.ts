@@ -52,7 +52,7 @@ export interface XbzrleStatistics {
 }
 
 /** When pages are sent. */
-export interface XbzrleMoment {
+export interface PassContext {
   /** Bitmap syncs so far (dirty-sync-count). */
   generation: number;
   /** The guest is stopped, and these pages are its last: they are looked up, but not remembered. */
@@ -127,7 +127,7 @@ export class XbzrleCache {
   *encode(
     block: GuestBlock,
     pages: PageBatch,
-    { generation, isLastStage = false, isNamed }: XbzrleMoment,
+    { generation, isLastStage = false, isNamed }: PassContext,
   ): Generator<PageBatch, void> {
     if (block.pageSize !== this.#pageSize) {
       throw new RangeError(`expected pages of ${this.#pageSize} bytes, got those of ${block.pageSize} bytes`);

@@ -1,7 +1,7 @@
 /** Devices with a description and a body that fits it, made from plain values. */
 
-import type { FieldDescription, StateDescription } from '../../src/devices/device-description.ts';
 import { type DeviceState, decodeDevice } from '../../src/devices/device-state.ts';
+import type { FieldDescription, StateDescription } from '../../src/vm/description.ts';
 
 /** number: uint32, bigint: uint64, bytes: buffer, an object: struct, an array: elements of the kind of the first. */
 export type Plain = number | bigint | Uint8Array | PlainStruct | readonly Plain[];

@@ -314,7 +314,7 @@ describe('a migration on a web server', () => {
       for (const ranges of [true, false]) {
         const server = await serve(fixture.bytes, { ranges });
         const file = await open(`${server.url},offset=${fixture.offset}`);
-        const store = new MappedRamStore(new MemoryFile(), file.staging);
+        const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
         const { inspection } = await inspect(file, { sink: store });
         expect(inspection.complete).toBe(true);
         const [block] = store.blocks;

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { EventLoopYield, takeTurn } from '../../src/io/event-loop-yield.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { openOpfsScratch } from '../../src/io/opfs-scratch.ts';
 import { MemoryScratch, NoRoomError } from '../../src/io/scratch.ts';
-import { Turns, takeTurn } from '../../src/io/turns.ts';
 import { watchSource } from '../../src/io/watched-source.ts';
 
 const KIB64 = 65_536;
@@ -45,7 +45,7 @@ it('there is no private disk where a platform has none', async () => {
 });
 
 it('turns of the event loop come after so many bytes, and let others have theirs', async () => {
-  const turns = new Turns();
+  const turns = new EventLoopYield();
   expect(turns.after(1 << 20)).toBeUndefined();
   let heard = false;
   const { port1, port2 } = new MessageChannel();

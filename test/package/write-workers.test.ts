@@ -10,9 +10,9 @@ import {
   OutputFile,
   open,
   openRamContent,
+  PageSlots,
+  pageSlotsArenaBytes,
   readBytes,
-  Staging,
-  stagingArenaBytes,
   verify,
   type WrittenPages,
 } from '../../src/node.ts';
@@ -66,8 +66,8 @@ describe('workers', () => {
     try {
       const path = join(directory, 'guest.mapped-ram');
       const output = new OutputFile(path);
-      const kernel = await loadKernel({ arenaBytes: (64 << 10) + stagingArenaBytes(256) });
-      const store = new MappedRamStore(output.file, new Staging(kernel, 256));
+      const kernel = await loadKernel({ arenaBytes: (64 << 10) + pageSlotsArenaBytes(256) });
+      const store = new MappedRamStore(output.file, new PageSlots(kernel, 256));
       const block = await store.addBlock({ index: 0, idstr: 'ram', usedLength: pages * pageSize, pageSize });
       for (let number = 0; number < workers; number++) {
         const workerData = { path: `/proc/${process.pid}/fd/${output.file.fd}`, blocks: store.blocks, number };

@@ -20,7 +20,7 @@ const fixtures = loadContainerFixtures().filter(({ name }) => !/bzip2|lzop|zstd/
 async function readFast(bytes: Uint8Array, snapshot: string | undefined): Promise<string | Map<string, Uint8Array>> {
   try {
     const file = await open(bytes, snapshot === undefined ? {} : { snapshot });
-    const store = new MappedRamStore(new MemoryFile(), file.staging);
+    const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
     const { inspection } = await inspect(file, { sink: store });
     await file.close();
     const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');

@@ -7,7 +7,7 @@ import { closeSync, createReadStream, mkdtempSync, openSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { loadKernel, MappedRamStore, NodeFile, PageBatch, PageKind, Staging } from '../../src/node.ts';
+import { loadKernel, MappedRamStore, NodeFile, PageBatch, PageKind, PageSlots } from '../../src/node.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
@@ -45,7 +45,7 @@ it('a 64 GiB sparse mapped-ram file is inspected, mapped, verified, searched and
   const kernel = await loadKernel({ arenaBytes: 4 * MiB });
   const batch = new PageBatch(kernel, 1024);
   const output = new NodeFile(openSync(path, 'w+'), path, 0);
-  const store = new MappedRamStore(output, new Staging(kernel, 1024));
+  const store = new MappedRamStore(output, new PageSlots(kernel, 1024));
   const block = await store.addBlock({ index: 0, idstr: 'pc.ram', usedLength, pageSize });
   const data = kernel.allocate(pageSize);
   kernel.bytes.fill(0x5a, data, data + pageSize);

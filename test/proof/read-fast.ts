@@ -42,7 +42,7 @@ export async function readFast(
   const { channels = [], ...parts } = beside;
   const named = channels.map((channel, i) => new MemoryFile(channelName(i), channel));
   const file = await open(bytes, { offset, channels: named, codecs, ...parts });
-  const store = new MappedRamStore(new MemoryFile(), file.staging);
+  const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
   const { inspection, states } = await inspect(file, { sink: store });
   const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');
   if (error !== undefined) return { error };

@@ -9,7 +9,7 @@ import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { type ByteSink, MemoryFile, NodeCodecs, RawRam, streamRulesOf, writeMultifd } from '../../src/node.ts';
+import { type ByteSink, MemoryFile, NodeCodecs, RawRam, releaseRulesOf, writeMultifd } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
 import { expectCounting } from './expect-counting.ts';
@@ -226,7 +226,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a VM that is written into the sockets
       await qemu.execute('migrate-incoming', { uri: `unix:${listen}` });
       const { sinks, end } = await connectSinks(listen, 3);
       const [main, ...channels] = sinks as [ByteSink, ...ByteSink[]];
-      const rules = streamRulesOf('none', version);
+      const rules = releaseRulesOf('none', version);
       await writeMultifd(vm, main, channels, { compression: 'zstd', codecs: new NodeCodecs(), rules });
       end();
       await qemu.waitForMigration();

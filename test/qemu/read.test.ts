@@ -170,7 +170,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry wrote', () => {
         const path = `${made.file}.mapped-ram`;
         const output = new NodeFile(openSync(path, constants.O_RDWR | constants.O_CREAT), path, 0);
         const file = await open(made.file);
-        const store = new MappedRamStore(output, file.staging);
+        const store = new MappedRamStore(output, file.pageSlots);
         const { devices, description } = await settle(file, store, { devices: true });
         await store.finish(devices, description);
         await output.close();

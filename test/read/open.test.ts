@@ -153,7 +153,7 @@ describe('a migration file', () => {
     for await (const item of file.flow()) {
       if (item.kind !== 'pages') continue;
       const address = item.batch.data[0] as number;
-      offsets.push(file.offsetOf(address), file.offsetOf(file.staging.address), file.offsetOf(address + (2 << 20)));
+      offsets.push(file.offsetOf(address), file.offsetOf(file.pageSlots.address), file.offsetOf(address + (2 << 20)));
     }
     const page = Buffer.from(stream).indexOf(Buffer.from(filled(3)));
     expect(offsets).toEqual([page, undefined, undefined]);

@@ -164,7 +164,7 @@ describe.each(kindsOfSource)('discarded pages of a %s', (kind) => {
 
   it('leave a mapped-ram file without the bytes that were discarded', async () => {
     const file = await opened(complete, kind, { preempt: missing });
-    const store = new MappedRamStore(new MemoryFile('out'), file.staging);
+    const store = new MappedRamStore(new MemoryFile('out'), file.pageSlots);
     const { description } = await settle(file, store);
     await store.finish([], description);
     const block = store.blocks[0];

@@ -4,7 +4,7 @@ import type { ByteSource } from '../../src/io/byte-source.ts';
 import { StreamSource } from '../../src/io/stream-source.ts';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
 import { allocateWindow, drive, WindowReader } from '../../src/read/window-reader.ts';
-import { type ByteWindow, maxWant, need, takeBytes, takeU8, type Want } from '../../src/wire/byte-window.ts';
+import { type ByteWindow, maxNeed, type Need, need, takeBytes, takeU8 } from '../../src/wire/byte-window.ts';
 import { chunksOf, ScriptedSource } from '../io/sources.ts';
 
 const kernel: Kernel = await loadKernel({ arenaBytes: 4 << 20 });
@@ -25,7 +25,7 @@ type Step = { kind: 'take'; count: number } | { kind: 'seek'; offset: number; le
 function* walk(
   window: ByteWindow,
   steps: readonly Step[],
-): Generator<Want | { offset: number; bytes: Uint8Array }, void> {
+): Generator<Need | { offset: number; bytes: Uint8Array }, void> {
   for (const step of steps) {
     if (step.kind === 'seek') {
       yield step.length === undefined ? { kind: 'seek', offset: step.offset } : { ...step, length: step.length };
@@ -33,7 +33,7 @@ function* walk(
       continue;
     }
     const { offset } = window;
-    if (step.count <= maxWant) {
+    if (step.count <= maxNeed) {
       yield* need(window, step.count, 'a piece');
       yield { offset, bytes: window.bytes.slice(window.position, window.position + step.count) };
       window.position += step.count;
@@ -58,7 +58,7 @@ async function expectWalk(source: ByteSource, content: Uint8Array, steps: readon
 describe('a window reader', () => {
   it.each([1 << 20, 65536, 4096, 1000])('gives all bytes in order, from reads of %i bytes', async (chunk) => {
     for (const isSlow of chunk > 4096 ? [false, true] : [false]) {
-      const steps = Array.from({ length: 90 }, (_, i): Step => ({ kind: 'take', count: 1 + ((i * 7919) % maxWant) }));
+      const steps = Array.from({ length: 90 }, (_, i): Step => ({ kind: 'take', count: 1 + ((i * 7919) % maxNeed) }));
       await expectWalk(new ScriptedSource(large, { chunk, isSlow }), large, steps);
     }
   });
@@ -70,13 +70,13 @@ describe('a window reader', () => {
 
   it('wants of the largest size are answered, wherever they begin', async () => {
     const steps: Step[] = [];
-    for (let i = 0; i < 30; i++) steps.push({ kind: 'take', count: 70_001 }, { kind: 'take', count: maxWant });
+    for (let i = 0; i < 30; i++) steps.push({ kind: 'take', count: 70_001 }, { kind: 'take', count: maxNeed });
     await expectWalk(new ScriptedSource(large, { chunk: 100_000 }), large, steps);
   });
 
   it('refuses a larger want', async () => {
     const reader = readerOf(new ScriptedSource(large));
-    await expect(reader.satisfy({ kind: 'more', bytes: maxWant + 1 })).rejects.toThrow(RangeError);
+    await expect(reader.satisfy({ kind: 'more', bytes: maxNeed + 1 })).rejects.toThrow(RangeError);
   });
 
   it('goes on anywhere: forward and backward, inside the window and outside, with and without a length', async () => {
@@ -231,7 +231,7 @@ describe('driving a decoder', () => {
     const source = new ScriptedSource(large, { chunk: 4096, isSlow: true });
     const reader = readerOf(source);
     let hasEnded = false;
-    function* endless(): Generator<Want | { byte: number }, void> {
+    function* endless(): Generator<Need | { byte: number }, void> {
       try {
         for (;;) yield { byte: yield* takeU8(reader.window, 'a byte') };
       } finally {
@@ -254,7 +254,7 @@ describe('driving a decoder', () => {
     await expect(consuming).rejects.toThrow('enough');
     expect(source.pending).toBe(0);
     const second = readerOf(source);
-    function* failing(): Generator<Want | { x: number }, void> {
+    function* failing(): Generator<Need | { x: number }, void> {
       yield* need(second.window, 1, 'a byte');
       throw new Error('cannot decode');
     }

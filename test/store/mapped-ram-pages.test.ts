@@ -12,9 +12,9 @@ const zero = (page: number) => ({ page, kind: PageKind.zero, payload: new Uint8A
 
 async function laidOut() {
   const file = new MemoryFile();
-  const store = new MappedRamStore(file, feeder.staging);
+  const store = new MappedRamStore(file, feeder.pageSlots);
   const block = await store.addBlock(plain);
-  return { file, store, block, pages: () => new MappedRamPages(file, feeder.staging, store.blocks) };
+  return { file, store, block, pages: () => new MappedRamPages(file, feeder.pageSlots, store.blocks) };
 }
 
 describe('the pages of a mapped-ram file in several hands', () => {
@@ -48,9 +48,11 @@ describe('the pages of a mapped-ram file in several hands', () => {
 
   it('need blocks that the store laid out', async () => {
     const { file, store } = await laidOut();
-    expect(() => new MappedRamPages(file, feeder.staging, [plain])).toThrow(/expected a block with a place, got "ram"/);
+    expect(() => new MappedRamPages(file, feeder.pageSlots, [plain])).toThrow(
+      /expected a block with a place, got "ram"/,
+    );
     const other = { ...plain, index: 3 };
-    const pages = new MappedRamPages(file, feeder.staging, store.blocks);
+    const pages = new MappedRamPages(file, feeder.pageSlots, store.blocks);
     await expect(pages.apply(other, feeder.batch([data(0)], 0))).rejects.toThrow(/expected a block of the store/);
     expect(() => store.note([{ block: 3, firstPage: 0, states: new Uint8Array(1) }])).toThrow(/got number 3/);
   });

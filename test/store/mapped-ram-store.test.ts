@@ -4,7 +4,7 @@ import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
-import { Staging, stagingArenaBytes } from '../../src/kernel/page-slots.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../../src/kernel/page-slots.ts';
 import { MappedRamPages } from '../../src/store/mapped-ram-pages.ts';
 import { MappedRamReader, MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
@@ -67,7 +67,7 @@ async function build(shape: Shape, file: MemoryFile): Promise<{ store: MappedRam
     targetPageBits: Math.log2(shape.pageSize),
     uuid: '0123456789abcdef0123456789abcdef',
   };
-  const store = new MappedRamStore(file, feeder.staging, { offset: shape.offset, configuration });
+  const store = new MappedRamStore(file, feeder.pageSlots, { offset: shape.offset, configuration });
   const models: BlockModel[] = [];
   for (const [index, { idstr, pages, passes: list }] of shape.blocks.entries()) {
     const { pageSize } = shape;
@@ -215,14 +215,14 @@ describe('a mapped-ram store', () => {
 
   it('takes a guest without RAM', async () => {
     const file = new RecordingFile();
-    const store = new MappedRamStore(file, feeder.staging);
+    const store = new MappedRamStore(file, feeder.pageSlots);
     await store.finish([timer], undefined);
     expect(slowRead(file.content())).toMatchObject({ blocks: [], machine: 'none', complete: true });
   });
 
   it('takes the configuration before the first block, not after', async () => {
     const file = new RecordingFile();
-    const store = new MappedRamStore(file, feeder.staging);
+    const store = new MappedRamStore(file, feeder.pageSlots);
     store.configure({ machine: 'virt-7.2', capabilities: ['mapped-ram'] });
     await store.addBlock({ index: 0, idstr: 'ram', usedLength: 4096, pageSize: 4096 });
     expect(() => store.configure({ machine: 'none', capabilities: [] })).toThrow(/before the first block/);
@@ -231,19 +231,19 @@ describe('a mapped-ram store', () => {
   });
 
   it('refuses a block that is not its own', async () => {
-    const store = new MappedRamStore(new MemoryFile(), feeder.staging);
+    const store = new MappedRamStore(new MemoryFile(), feeder.pageSlots);
     expect(() => store.state({ index: 0, idstr: 'other', usedLength: 4096, pageSize: 4096 }, 0)).toThrow(RangeError);
   });
 
   it('refuses a name over 255 bytes', async () => {
-    const store = new MappedRamStore(new MemoryFile(), feeder.staging);
+    const store = new MappedRamStore(new MemoryFile(), feeder.pageSlots);
     const block = { index: 0, idstr: 'x'.repeat(256), usedLength: 4096, pageSize: 4096 };
     await expect(store.addBlock(block)).rejects.toThrow(RangeError);
   });
 
   it('closes its file', async () => {
     const file = new RecordingFile();
-    await new MappedRamStore(file, feeder.staging).close();
+    await new MappedRamStore(file, feeder.pageSlots).close();
     expect(file.closed).toBe(1);
   });
 });
@@ -307,7 +307,7 @@ describe('a mapped-ram store', () => {
   const plain = { index: 0, idstr: 'ram', usedLength: 4 * 4096, pageSize: 4096 };
   const laidOut = async (configuration: Configuration = { machine: 'none', capabilities: [] }) => {
     const file = new RecordingFile();
-    const store = new MappedRamStore(file, feeder.staging, { configuration });
+    const store = new MappedRamStore(file, feeder.pageSlots, { configuration });
     return { file, store, block: await store.addBlock(plain) };
   };
   const page = (page: number, length = 4096) => ({
@@ -324,7 +324,7 @@ describe('a mapped-ram store', () => {
     for (const wrong of [page(4), page(-1), page(0.5), zero, page(0, 100)]) {
       await expect(store.apply(block, feeder.batch([page(1), wrong], 0))).rejects.toThrow('"ram", which has 4, got');
     }
-    const pages = new MappedRamPages(file, feeder.staging, store.blocks);
+    const pages = new MappedRamPages(file, feeder.pageSlots, store.blocks);
     await expect(pages.apply(block, feeder.batch([page(4)], 0))).rejects.toThrow('"ram", which has 4, got');
     expect(writes.length).toBe(before);
   });
@@ -339,9 +339,9 @@ describe('a mapped-ram store', () => {
   });
 
   it('refuses more whole pages at a time than its room was made for', async () => {
-    const kernel = await loadKernel({ arenaBytes: stagingArenaBytes(16) + (1 << 20) });
-    const staging = new Staging(kernel, 16);
-    const store = new MappedRamStore(new MemoryFile(), staging);
+    const kernel = await loadKernel({ arenaBytes: pageSlotsArenaBytes(16) + (1 << 20) });
+    const pageSlots = new PageSlots(kernel, 16);
+    const store = new MappedRamStore(new MemoryFile(), pageSlots);
     const block = await store.addBlock({ ...plain, usedLength: 4096 * 4096 });
     const batch = new PageBatch(kernel, 1025);
     batch.count = 1025;
@@ -354,7 +354,7 @@ describe('a mapped-ram store', () => {
   });
 
   it.each([undefined, { write() {} }, 'out.mapped-ram'])('is not made in %s', (file) => {
-    const make = () => new MappedRamStore(file as unknown as MemoryFile, feeder.staging);
+    const make = () => new MappedRamStore(file as unknown as MemoryFile, feeder.pageSlots);
     expect(make).toThrow(new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read'));
   });
 

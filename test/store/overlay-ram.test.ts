@@ -1,9 +1,9 @@
 /** One content laid over another, and a content with the blocks of another VM, against plain arrays. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FittedRam } from '../../src/store/fitted-ram.ts';
 import { NextData } from '../../src/store/next-data.ts';
 import { OverlayRam } from '../../src/store/overlay-ram.ts';
+import { ResizedRam } from '../../src/store/resized-ram.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 import { PageListRam, type Seed } from '../support/page-list-ram.ts';
@@ -92,7 +92,7 @@ describe('a content fitted to other blocks', () => {
             ],
             pageSize,
           );
-          const fitted = new FittedRam(ram, wanted.blocks);
+          const fitted = new ResizedRam(ram, wanted.blocks);
           const [block, added] = fitted.blocks as [RamBlock, RamBlock];
           const cut = Array.from({ length: pages }, (_, page): Seed => list[page] ?? 0);
           const model = ramOf(cut);

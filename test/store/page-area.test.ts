@@ -17,7 +17,7 @@ const blockOf = (pages: number, pageSize = 4096): RamBlock => ({
   pageSize,
 });
 const areaOf = (file: ByteStore, block: RamBlock, origin = 0, erase = true) =>
-  new PageArea(file, block, feeder.staging, { origin, erase });
+  new PageArea(file, block, feeder.pageSlots, { origin, erase });
 
 const contentOf = (file: MemoryFile, from: number, length: number) => {
   const bytes = new Uint8Array(length);

@@ -189,7 +189,7 @@ describe('the RAM content', () => {
   it('says of which page the bytes are missing, also of many', async () => {
     const feeder = await Feeder.make();
     const file = new RecordingFile();
-    const store = new MappedRamStore(file, feeder.staging);
+    const store = new MappedRamStore(file, feeder.pageSlots);
     const block = await store.addBlock({ index: 0, idstr: 'ram', usedLength: 100 * KIB4, pageSize: KIB4 });
     for (const page of [3, 77])
       await store.apply(block, feeder.batch([{ page, kind: PageKind.data, payload: filled(1) }], 0));

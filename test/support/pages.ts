@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
-import { Staging } from '../../src/kernel/page-slots.ts';
+import { PageSlots } from '../../src/kernel/page-slots.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import { xbzrleDecode, xbzrleEncode } from '../kernel/oracle.ts';
 
@@ -18,13 +18,13 @@ const roomBytes = 2 << 20;
 /** Puts pages into the arena as a decoder would leave them there. */
 export class Feeder {
   readonly kernel: Kernel;
-  readonly staging: Staging;
+  readonly pageSlots: PageSlots;
   readonly #batch: PageBatch;
   readonly #room: number;
 
   private constructor(kernel: Kernel) {
     this.kernel = kernel;
-    this.staging = new Staging(kernel, capacity);
+    this.pageSlots = new PageSlots(kernel, capacity);
     this.#batch = new PageBatch(kernel, capacity);
     this.#room = kernel.allocate(roomBytes);
   }

@@ -9,7 +9,7 @@ import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { FlowItem } from '../../src/vm/flow.ts';
 import { MigrationError } from '../../src/vm/migration-error.ts';
-import { ByteWindow, maxWant, type Want } from '../../src/wire/byte-window.ts';
+import { ByteWindow, maxNeed, type Need } from '../../src/wire/byte-window.ts';
 import { decodeStream, type StreamOptions } from '../../src/wire/stream.ts';
 
 /** A page record, taken out of its batch. */
@@ -51,19 +51,19 @@ class ChunkedWindow {
   constructor(source: Uint8Array, chunk: number, offset: number) {
     this.#source = source;
     this.#chunk = Math.max(1, chunk);
-    this.window = new ByteWindow(new Uint8Array(2 * maxWant + this.#chunk), 'test.bin');
+    this.window = new ByteWindow(new Uint8Array(2 * maxNeed + this.#chunk), 'test.bin');
     this.window.base = offset;
     this.window.size = source.length;
   }
 
-  answer(want: Want): void {
+  answer(want: Need): void {
     const { window } = this;
     if (want.kind === 'seek') {
       this.#move(window.bytes.subarray(0, 0), want.offset);
       window.ended = false;
       return;
     }
-    expect(want.bytes).toBeLessThanOrEqual(maxWant);
+    expect(want.bytes).toBeLessThanOrEqual(maxNeed);
     this.#move(window.bytes.slice(window.position, window.limit), window.offset);
     while (window.available < want.bytes) {
       const at = window.base + window.limit;
@@ -92,7 +92,7 @@ class ChunkedWindow {
 export function run<Item, Result>(
   source: Uint8Array,
   chunk: number,
-  makeDecoder: (window: ByteWindow) => Generator<Want | Item, Result>,
+  makeDecoder: (window: ByteWindow) => Generator<Need | Item, Result>,
   onItem: (item: Item, window: ByteWindow) => void = () => {},
   offset = 0,
 ): Result {
@@ -102,7 +102,7 @@ export function run<Item, Result>(
     const step = decoder.next();
     if (step.done === true) return step.value;
     const { kind } = step.value as { kind: string };
-    if (kind === 'more' || kind === 'seek') chunked.answer(step.value as Want);
+    if (kind === 'more' || kind === 'seek') chunked.answer(step.value as Need);
     else onItem(step.value as Item, chunked.window);
   }
 }

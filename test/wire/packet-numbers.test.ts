@@ -35,7 +35,7 @@ describe('the numbers of packets', () => {
     old.add(10n, { sync: true, pagesAllocated: 128 });
     expect(old.lost()).toBeUndefined();
     const muted = numbersOf(0, 7);
-    muted.mute();
+    muted.disable();
     expect(muted.lost()).toBeUndefined();
     expect(numbersOf(1, 2 ** 23).lost()).toBeUndefined();
     const large = new PacketNumbers();

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseVmDescription, type VmDescription } from '../../src/devices/device-description.ts';
+import { parseVmDescription } from '../../src/devices/device-description.ts';
+import type { VmDescription } from '../../src/vm/description.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeDescription, findDescription, maxDescription, readDeviceSizes } from '../../src/wire/vm-description.ts';
 import { EOF, hex, join, none, ramEnd, ramStart, u32, vmdescription } from '../oracle/build.ts';

@@ -30,7 +30,7 @@ async function write(guest: Parameters<typeof writeGuest>[0], options: WriteGues
 /** What a reader has of RAM in the end. */
 async function contentsOf(bytes: Uint8Array): Promise<Uint8Array[]> {
   const file = await open(bytes);
-  const store = new MappedRamStore(new MemoryFile(), file.staging);
+  const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
   await settle(file, store);
   const contents = [];
   for (const block of store.blocks) {

@@ -6,7 +6,7 @@ import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import type { PageCodecs } from '../../src/io/page-codec.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
-import { type StreamRules, streamRulesOf } from '../../src/schema/stream-rules.ts';
+import { type ReleaseRules, releaseRulesOf } from '../../src/schema/release-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
@@ -109,7 +109,7 @@ describe('a multifd set written from a RAM image', () => {
   });
 
   it('is, byte for byte, what the format says: as 7.2 does it', async () => {
-    const { main, set } = await written({ configuration: none, ram }, 1, { rules: streamRulesOf('none', '7.2') });
+    const { main, set } = await written({ configuration: none, ram }, 1, { rules: releaseRulesOf('none', '7.2') });
     expect(hex(main)).toBe(
       hex(
         join(
@@ -153,7 +153,7 @@ describe('a multifd set written from a RAM image', () => {
     };
     expect(await pagesOf(vm)).toEqual([[0, 0, 0, 1], [0]]);
     for (const version of ['7.2', '10.0'] as const) {
-      const options = { rules: streamRulesOf('none', version) };
+      const options = { rules: releaseRulesOf('none', version) };
       expect(await pagesOf({ ...vm, ignored: vm.ram.blocks }, options)).toEqual([[0, 0, 0, 0], [0]]);
     }
   });
@@ -176,14 +176,14 @@ describe('a multifd set written from a RAM image', () => {
     await expect(write(1, { compression: 'zstd', level: 1.5 })).rejects.toThrow(RangeError);
     await expect(write(1, { compression: 'lz4' as 'zlib' })).rejects.toThrow(/none, zlib or zstd, got lz4/);
     const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), { write() {} });
-    const options = { rules: streamRulesOf('none'), codecs: new NodeCodecs(), pageSize: 5000 };
+    const options = { rules: releaseRulesOf('none'), codecs: new NodeCodecs(), pageSize: 5000 };
     await expect(MultifdWriter.open(writer, [{ write() {} }], options)).rejects.toThrow(/target page size, got 5000/);
     await expect(write(1, { uuid: '01234567-89ab' })).rejects.toThrow(/32 hex digits/);
   });
 });
 
 describe('any VM as a multifd set', () => {
-  const versions = fc.constantFrom('7.2', '9.0', '10.0').map((version) => streamRulesOf('none', version as '7.2'));
+  const versions = fc.constantFrom('7.2', '9.0', '10.0').map((version) => releaseRulesOf('none', version as '7.2'));
   const shapes = fc.constantFrom(1024, 4096, 8192, 65536).chain((pageSize) => {
     const most = pageSize > 8192 ? 20 : 300;
     const runs = fc.array(fc.record({ pages: fc.integer({ min: 1, max: most }), value: fc.nat(3) }), { maxLength: 4 });
@@ -228,7 +228,7 @@ describe('any VM as a multifd set', () => {
     );
   });
 
-  function expectPackets(set: readonly Uint8Array[], pageSize: number, rules: StreamRules): void {
+  function expectPackets(set: readonly Uint8Array[], pageSize: number, rules: ReleaseRules): void {
     const lists = set.map((channel) => packetsOf(channel, pageSize));
     const most = multifdPacketPages(pageSize);
     const numbers = lists.flat().map(({ packetNumber }) => Number(packetNumber));
@@ -283,7 +283,7 @@ describe('channels that take their time', () => {
 
   it('do not wait for a mark that is still to be sent: a receiver that stops at each SYNC gets all', async () => {
     for (const version of ['7.2', '10.0'] as const) {
-      const rules = streamRulesOf('none', version);
+      const rules = releaseRulesOf('none', version);
       // What the receiver has of the main stream, and who waits for more of it.
       let marks = 0;
       let waiting: (() => void)[] = [];

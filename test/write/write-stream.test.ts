@@ -5,7 +5,7 @@ import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
-import { streamRulesOf } from '../../src/schema/stream-rules.ts';
+import { releaseRulesOf } from '../../src/schema/release-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
@@ -148,8 +148,8 @@ describe('a stream written from a RAM image', () => {
     expect(await said('pc-i440fx-9.2')).toBe(false);
     expect(await said('pc-i440fx-10.0')).toBe(true);
     expect(await said('none')).toBe(false);
-    expect(await said('none', { rules: streamRulesOf('none', '10.0') })).toBe(true);
-    expect(await said('pc-i440fx-7.2', { rules: streamRulesOf('pc-i440fx-7.2', '10.0') })).toBe(false);
+    expect(await said('none', { rules: releaseRulesOf('none', '10.0') })).toBe(true);
+    expect(await said('pc-i440fx-7.2', { rules: releaseRulesOf('pc-i440fx-7.2', '10.0') })).toBe(false);
   });
 
   it('leaves out pages that were never sent, and blocks that were ignored', async () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { GuestBlock } from '../../src/vm/guest.ts';
-import { XbzrleCache, type XbzrleMoment, xbzrleArenaBytes } from '../../src/write/xbzrle-cache.ts';
+import { type PassContext, XbzrleCache, xbzrleArenaBytes } from '../../src/write/xbzrle-cache.ts';
 import { applyDelta } from '../oracle/xbzrle.ts';
 
 const PAGE = 1024;
@@ -33,7 +33,7 @@ async function makeCache(slots: number) {
   const batch = new PageBatch(kernel, most);
   const room = kernel.allocate(most * PAGE);
   const names = Object.keys(PageKind) as Sent['kind'][];
-  const send = (pages: Page[], generation: number, moment: Partial<XbzrleMoment> = {}, of = block): Sent[] => {
+  const send = (pages: Page[], generation: number, moment: Partial<PassContext> = {}, of = block): Sent[] => {
     batch.clear();
     for (const [page, content] of pages) {
       const at = batch.count++;

@@ -2,8 +2,8 @@
 import { realpathSync } from 'node:fs';
 import { isReplaceable, OutputFile, openScratch } from '../../io/node/output-file.ts';
 import { convertToChanges, type SavedChanges } from '../../tasks/convert/changes.ts';
-import { refuseInput } from '../extract.ts';
 import { openInput, requireInputsOnce, withFile } from '../input.ts';
+import { refuseInput } from '../output.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 import { UsageError } from '../run.ts';
 import { checkAgain } from './check-again.ts';

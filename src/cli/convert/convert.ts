@@ -8,10 +8,11 @@ import { openInPlace, type SequentialOutput } from '../../io/node/output-in-plac
 import { open } from '../../node.ts';
 import { libvirtFormats } from '../../read/container/libvirt-header.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import { streamVersions } from '../../schema/stream-rules.ts';
+import { releaseNames } from '../../schema/release-rules.ts';
 import { convertToMappedRam, convertToStream } from '../../tasks/convert/convert.ts';
-import { extractInto, refuseInput } from '../extract.ts';
+import { extractInto } from '../extract.ts';
 import { addInput, requireInputsOnce, withFile } from '../input.ts';
+import { refuseInput } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { UsageError, writeOut } from '../run.ts';
 import { scratchOption } from '../scratch.ts';
@@ -50,7 +51,7 @@ export function addConvert(program: Command): void {
       new Option(
         '--compat <VERSION>',
         'with --to stream, multifd or libvirt: the QEMU that is to load it, where its machine type does not tell (none, those of distributions)',
-      ).choices(streamVersions),
+      ).choices(releaseNames),
     );
   addMultifdOptions(command)
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')

@@ -1,7 +1,7 @@
 /** The form that `vmferry convert` writes, by its options and the name of its output; and which options go with it. */
 
 import type { LibvirtFormat } from '../../read/container/libvirt-header.ts';
-import type { StreamVersion } from '../../schema/stream-rules.ts';
+import type { ReleaseName } from '../../schema/release-rules.ts';
 import type { InputOptions } from '../input.ts';
 import { UsageError } from '../run.ts';
 import { checkMultifdOptions, type MultifdOptions } from './multifd.ts';
@@ -26,7 +26,7 @@ export interface ConvertOptions extends InputOptions, MultifdOptions {
   directIo?: boolean;
   base?: string;
   onlyChangedFrom?: string;
-  compat?: StreamVersion;
+  compat?: ReleaseName;
   dropDescription?: boolean;
   /** False with --no-verify. */
   verify: boolean;

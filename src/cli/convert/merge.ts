@@ -7,8 +7,8 @@ import { isReplaceable, OutputFile, openScratch } from '../../io/node/output-fil
 import type { MigrationFile } from '../../read/open.ts';
 import type { Conversion } from '../../tasks/convert/convert.ts';
 import { mergeToMappedRam, mergeToStream } from '../../tasks/convert/merge.ts';
-import { refuseInput } from '../extract.ts';
 import { openInput, requireInputsOnce } from '../input.ts';
+import { refuseInput } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { UsageError, writeOut } from '../run.ts';
 import { scratchOption } from '../scratch.ts';

@@ -8,10 +8,11 @@ import { OutputSet } from '../../io/node/output-set.ts';
 import { levelsOf } from '../../io/page-codec.ts';
 import { maxChannels } from '../../read/channels.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import { type StreamVersion, saysVersion } from '../../schema/stream-rules.ts';
+import { namesRelease } from '../../schema/release.ts';
+import type { ReleaseName } from '../../schema/release-rules.ts';
 import { convertToMultifd } from '../../tasks/convert/convert.ts';
 import { helloLength, multifdMagic } from '../../wire/multifd-packet.ts';
-import { refuseInput } from '../extract.ts';
+import { refuseInput } from '../output.ts';
 import { printable } from '../print/format.ts';
 import { UsageError } from '../run.ts';
 import { parseCount } from '../size.ts';
@@ -72,7 +73,7 @@ const uuidDigits = (uuid: string): string =>
     : '';
 
 interface SetOptions extends MultifdOptions {
-  compat?: StreamVersion;
+  compat?: ReleaseName;
   dropDescription?: boolean;
   verify: boolean;
   scratch: string;
@@ -110,7 +111,7 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
     ...(uuid === undefined ? {} : { uuid: uuidDigits(uuid) }),
   });
   const machine = conversion.vm.configuration?.machine ?? '';
-  if (compat === undefined && !saysVersion(machine)) {
+  if (compat === undefined && !namesRelease(machine)) {
     process.stderr.write(
       `vmferry: warning: machine type ${printable(machine)} does not say its version: the set is for QEMU 10.0 and later (see --compat)\n`,
     );

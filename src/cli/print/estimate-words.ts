@@ -2,7 +2,7 @@
 import type { ConvergenceVerdict, ModeEstimate } from '../../tasks/estimate/convergence.ts';
 import { mainPrediction } from '../../tasks/estimate/convergence.ts';
 import type { Estimate } from '../../tasks/estimate/estimate.ts';
-import type { PageMakeUp } from '../../tasks/estimate/memory-make-up.ts';
+import type { PageMakeUp } from '../../tasks/estimate/memory-composition.ts';
 import { advise } from './advice-words.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, formatCount, formatTable, type painter, plural, printable } from './format.ts';
@@ -35,7 +35,7 @@ interface Section {
 }
 
 /** The most rows of a table of blocks. */
-const mostBlocks = 8;
+const maxBlocks = 8;
 
 function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Section {
   const kinds = ['zero', 'sameByte', 'duplicate', 'distinct'] as const;
@@ -46,7 +46,7 @@ function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Sec
     made.absent === null ? '' : share(made.absent, made.pages),
   ];
   const sizeOf = ({ pages, pageSize }: { pages: number; pageSize: number }) => pages * pageSize;
-  const largest = [...blocks].sort((a, b) => sizeOf(b) - sizeOf(a)).slice(0, mostBlocks);
+  const largest = [...blocks].sort((a, b) => sizeOf(b) - sizeOf(a)).slice(0, maxBlocks);
   const rows = [
     ['block', 'size', 'zero', 'one byte', 'duplicate', 'distinct', all.absent === null ? '' : 'never sent'],
     row(
@@ -212,12 +212,12 @@ function shorten(text: string, other: string): string {
 
 function whyNot(convergence: readonly ModeEstimate[]): string[] {
   return convergence.flatMap((estimate) => {
-    const { mode, leastBandwidth, leastDowntimeLimit } = estimate;
+    const { mode, minBandwidth, minDowntimeLimit } = estimate;
     const { converges, dirtyBytesPerSecond, sentBytesPerSecond } = mainPrediction(estimate);
     if (converges) return [];
     const would = [
-      ...(leastBandwidth === undefined ? [] : [`from ${rate(leastBandwidth)}`]),
-      ...(leastDowntimeLimit === undefined ? [] : [`with a downtime-limit of ${duration(leastDowntimeLimit)}`]),
+      ...(minBandwidth === undefined ? [] : [`from ${rate(minBandwidth)}`]),
+      ...(minDowntimeLimit === undefined ? [] : [`with a downtime-limit of ${duration(minDowntimeLimit)}`]),
     ].join(', or ');
     const why = `${rate(dirtyBytesPerSecond)} dirtied against ${rate(sentBytesPerSecond)} sent`;
     return [`  ${mode}: ${why}`, ...(would === '' ? [] : [`    would ${would}`])];

@@ -7,7 +7,7 @@ import {
   type StateStruct,
   type StateValue,
 } from '../../devices/device-state.ts';
-import { takeTurn } from '../../io/turns.ts';
+import { takeTurn } from '../../io/event-loop-yield.ts';
 import { describeDevice } from '../../words/device-words.ts';
 import { plural, printable } from '../../words/format.ts';
 import { hexBytes } from '../../words/hex-dump.ts';

@@ -2,7 +2,7 @@
  * Who looks at pages while the next are being read. Where memory can be shared (cross-origin isolation) these are workers,
  * each with a window of its own in one shared memory, which the reader fills and they look at; else it is the reader itself.
  */
-import { takeTurn } from '../../io/turns.ts';
+import { takeTurn } from '../../io/event-loop-yield.ts';
 import { entropyBytes } from './entropy-bytes.ts';
 
 /** Bytes of pages that are looked at in one go. */

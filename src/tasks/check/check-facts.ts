@@ -3,12 +3,12 @@
  * The same facts, of a file that the target saved, say what the target has.
  */
 
-import type { DeviceDescription, VmDescription } from '../../devices/device-description.ts';
 import { type DeviceState, decodeDevice } from '../../devices/device-state.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { countDeviceBytes } from '../../store/settle.ts';
+import type { DeviceDescription, VmDescription } from '../../vm/description.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../../vm/flow.ts';
 import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../../vm/migration-error.ts';
 
@@ -69,7 +69,7 @@ const maxListed = 100_000;
 
 /** Reads a file through, but for its pages where it can seek over them. */
 export async function readFacts(file: MigrationFile): Promise<FileFacts> {
-  const gathering = new Gathering(file);
+  const gathering = new FactCollector(file);
   try {
     for await (const item of file.flow({ read: 'bitmaps' })) gathering.take(item);
   } catch (caught) {
@@ -99,7 +99,7 @@ export function emptyFacts(origin: PlaceOrigin): FileFacts {
   };
 }
 
-class Gathering {
+class FactCollector {
   readonly facts: FileFacts;
   readonly #file: MigrationFile;
   readonly #devices: { section: DeviceSection; facts: SectionFacts }[] = [];

@@ -2,8 +2,9 @@
  * Fields as two sides are compared by (docs/check.md, "Fields"): those of a file's description, and those of a dump. Which
  * of them are one and the same, as far as names, types and sizes tell.
  */
-import type { FieldDescription, StateDescription } from '../../devices/device-description.ts';
+
 import { scalars } from '../../devices/state-scalars.ts';
+import type { FieldDescription, StateDescription } from '../../vm/description.ts';
 import type { LayoutItem } from './check-layout.ts';
 import type { DumpedState } from './vmstate-dump.ts';
 

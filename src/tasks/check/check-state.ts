@@ -3,9 +3,9 @@
  * device in a file that the target saved. Of nested states, subsections and fields, as deep as they go.
  */
 
-import type { StateDescription } from '../../devices/device-description.ts';
 import { isStruct, type StateField, type StateStruct, type StateValue } from '../../devices/device-state.ts';
 import { scalars } from '../../devices/state-scalars.ts';
+import type { StateDescription } from '../../vm/description.ts';
 import type { Place } from '../../vm/migration-error.ts';
 import type { SectionFacts } from './check-facts.ts';
 import {

@@ -3,6 +3,7 @@
  * against what is known of the target, by a dump or by a file that it saved.
  */
 
+import { type Release, releaseOf } from '../../schema/release.ts';
 import type { Finding, FindingCode } from '../../vm/migration-error.ts';
 import { changesCapability } from '../../wire/configuration.ts';
 import type { BlockFacts, FileFacts } from './check-facts.ts';
@@ -30,31 +31,21 @@ export function judgeStream(file: FileFacts, target: TargetStream, log: CheckLog
   if (file.error !== undefined) judgeFinding(file.error, log);
 }
 
-type Release = readonly [major: number, minor: number];
-
-/** The release in the name of a versioned machine type: `pc-q35-9.2`. */
-function releaseOf(machine: string | undefined): Release | undefined {
-  const match = /-(\d{1,3})\.(\d{1,3})$/.exec(machine ?? '');
-  return match === null ? undefined : [Number(match[1]), Number(match[2])];
-}
-
-const isBefore = ([a, b]: Release, [c, d]: Release) => a < c || (a === c && b < d);
-
 /** Whether the target's QEMU is at least that release; undefined: nothing says so. */
 function isAtLeast(target: TargetStream, release: Release): boolean | undefined {
-  const ofMachine = releaseOf(target.machine);
-  if (ofMachine !== undefined && !isBefore(ofMachine, release)) return true;
+  const ofMachine = releaseOf(target.machine ?? '');
+  if (ofMachine !== undefined && ofMachine >= release) return true;
   const { file } = target;
   if (file === undefined) return undefined;
   const sendsSwitchover = file.commands.some(({ name }) => name === 'SWITCHOVER_START');
-  if (sendsSwitchover && !isBefore([10, 0], release)) return true;
-  if (file.configuration?.capabilities.includes('mapped-ram') === true && !isBefore([9, 0], release)) return true;
+  if (sendsSwitchover && release <= 1000) return true;
+  if (file.configuration?.capabilities.includes('mapped-ram') === true && release <= 900) return true;
   // QEMU 10.0 sends the command with every machine type that is not older than it.
   const isWhole = file.hasEnd && file.error === undefined && file.multifd === undefined;
-  const mayBeOld = ofMachine === undefined || !isBefore(ofMachine, [10, 0]);
-  if (!sendsSwitchover && isWhole && mayBeOld && !isBefore(release, [10, 0])) return false;
+  const mayBeOld = ofMachine === undefined || ofMachine >= 1000;
+  if (!sendsSwitchover && isWhole && mayBeOld && release >= 1000) return false;
   const hasOldPages = file.compressedPages !== undefined || file.sections.some(({ name }) => name === 'block');
-  return hasOldPages && !isBefore(release, [9, 1]) ? false : undefined;
+  return hasOldPages && release >= 901 ? false : undefined;
 }
 
 function judgeMachine({ configuration, origin }: FileFacts, target: TargetStream, log: CheckLog): void {
@@ -64,8 +55,8 @@ function judgeMachine({ configuration, origin }: FileFacts, target: TargetStream
   if (configuration === undefined) {
     const message = 'the file has no configuration section, and so no machine type';
     const advice = 'load it with a machine type before 2.4, or with -global migration.send-configuration=off';
-    const release = releaseOf(target.machine);
-    const isOld = release !== undefined && isBefore(release, [2, 4]);
+    const release = releaseOf(target.machine ?? '');
+    const isOld = release !== undefined && release < 204;
     const effect = sends === true ? 'refused' : sends === false || isOld ? 'note' : 'doubt';
     log.add({ effect, rule: 'configuration', message, advice, place: start });
     return;
@@ -107,7 +98,7 @@ function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, l
     if (!formatCapabilities.includes(name)) {
       const message = `the capability ${name} is not one that QEMU is known to list`;
       log.add({ effect: 'doubt', rule: 'capability', message, place });
-    } else if (name === 'mapped-ram' && isAtLeast(target, [9, 0]) === false) {
+    } else if (name === 'mapped-ram' && isAtLeast(target, 900) === false) {
       const message = 'the file is a mapped-ram file, which QEMU before 9.0 does not know';
       log.add({ effect: 'refused', rule: 'capability', message, place });
     } else {
@@ -153,8 +144,8 @@ function judgeFooters(file: FileFacts, target: TargetStream, log: CheckLog): voi
     const advice = `load it with -global migration.send-section-footer=${hasFooters ? 'on' : 'off'}`;
     log.add({ effect: 'refused', rule: 'footers', message, advice, place });
   } else if (!hasFooters) {
-    const release = releaseOf(target.machine);
-    const isOld = release !== undefined && isBefore(release, [2, 4]);
+    const release = releaseOf(target.machine ?? '');
+    const isOld = release !== undefined && release < 204;
     const message = "the file's sections have no footers, which a target expects unless its machine type is before 2.4";
     const advice = 'load it with -global migration.send-section-footer=off';
     log.add({ effect: isOld ? 'note' : 'doubt', rule: 'footers', message, advice, place });
@@ -169,7 +160,7 @@ function judgeCommands({ commands }: FileFacts, target: TargetStream, log: Check
       const message = 'a PING without an open return path';
       log.add({ effect: 'refused', rule: 'command', message, place });
     } else if (name === 'SWITCHOVER_START') {
-      const isNew = isAtLeast(target, [10, 0]);
+      const isNew = isAtLeast(target, 1000);
       if (isNew === true) continue;
       const message = 'the file has the command SWITCHOVER_START, which QEMU before 10.0 refuses';
       const advice = 'load it with QEMU 10.0 or newer, or save it with -global migration.send-switchover-start=off';
@@ -185,7 +176,7 @@ function judgeCommands({ commands }: FileFacts, target: TargetStream, log: Check
 }
 
 function judgePages(file: FileFacts, target: TargetStream, log: CheckLog): void {
-  const isNew = isAtLeast(target, [9, 1]);
+  const isNew = isAtLeast(target, 901);
   if (file.compressedPages !== undefined) {
     const effect = isNew === true ? 'refused' : 'needed';
     const message = 'pages are compressed by the capability compress, which QEMU has up to 9.0';

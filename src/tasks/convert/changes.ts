@@ -5,14 +5,15 @@
 import type { ByteStore } from '../../io/byte-source.ts';
 import { type Kernel, loadKernel } from '../../kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../kernel/page-batch.ts';
-import { Staging, stagingArenaBytes } from '../../kernel/page-slots.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../../kernel/page-slots.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import { streamRulesOf } from '../../schema/stream-rules.ts';
-import { FittedRam } from '../../store/fitted-ram.ts';
+import { releaseRulesOf } from '../../schema/release-rules.ts';
+import { readIterables } from '../../store/iterables.ts';
 import { MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from '../../store/page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { ResizedRam } from '../../store/resized-ram.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type { ChangesIds } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -22,7 +23,7 @@ import { changesCapability } from '../../wire/configuration.ts';
 import type { Verification } from '../inspect/verify.ts';
 import { CopyError, checkCopy } from './check-copy.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
-import { readIterables, withoutConfiguration, withoutContent } from './convert.ts';
+import { withoutConfiguration, withoutContent } from './convert.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
@@ -107,7 +108,7 @@ export async function convertToChanges(
     if (ignored !== undefined) throw withoutContent(file, ignored);
     const { configuration } = vm;
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram', changesCapability])];
-    before = new FittedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
+    before = new ResizedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
     const marked = { ...vm, configuration: { ...configuration, capabilities, changes: noIds } };
     const { blocks, ids } = await write(marked, before, output, () => readIterables(file, vm.iterables));
     return new SavedChanges(output.size, blocks, ids, vm, before);
@@ -124,11 +125,11 @@ async function write(
   output: ByteStore,
   iterables: () => ReturnType<typeof readIterables>,
 ): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
-  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + stagingArenaBytes(pairWindowPages);
+  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + pageSlotsArenaBytes(pairWindowPages);
   const kernel = await loadKernel({ arenaBytes: (64 << 10) + room });
-  const staging = new Staging(kernel, pairWindowPages);
+  const pageSlots = new PageSlots(kernel, pairWindowPages);
   const { configuration } = vm;
-  const store = new MappedRamStore(output, staging, { configuration });
+  const store = new MappedRamStore(output, pageSlots, { configuration });
   if (vm.framing.ramId !== undefined) store.startRam({ id: vm.framing.ramId });
   for (const block of vm.ram.blocks) await store.addBlock(block);
   const ids = new ContentIds(kernel);
@@ -147,7 +148,7 @@ async function write(
   }
   const found = { base: ids.old, content: ids.new };
   const { footers } = vm.framing;
-  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(configuration?.machine).switchoverStart;
+  const switchoverStart = vm.framing.switchoverStart || releaseRulesOf(configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
     framing: { footers, switchoverStart },
     iterables: await iterables(),

@@ -2,7 +2,7 @@
  * Reads a file that was just written, and holds it against what it was to hold: sound, the same blocks, the same device
  * states byte for byte, and, where the content can still be read, the same RAM, page by page.
  */
-import { Turns } from '../../io/turns.ts';
+import { EventLoopYield } from '../../io/event-loop-yield.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { openRamContent, type SavedVmOptions } from '../../store/ram-content.ts';
@@ -77,7 +77,7 @@ export async function compareSettled(
   vm: SavedVm,
   makeScratch: SavedVmOptions['makeScratch'],
 ): Promise<void> {
-  const { kernel, bytes, address, bitmapAddress } = copy.staging;
+  const { kernel, bytes, address, bitmapAddress } = copy.pageSlots;
   const ram = await openRamContent(copy, { makeScratch });
   try {
     for (const block of vm.ram.blocks) {
@@ -102,7 +102,7 @@ class ContentCheck {
   readonly #copy: MigrationFile;
   readonly #ram: RamReader;
   /** What is zero in both waits for no file, and there may be hours of it. */
-  readonly #turns = new Turns();
+  readonly #turns = new EventLoopYield();
 
   constructor(copy: MigrationFile, ram: RamReader) {
     this.#copy = copy;
@@ -112,7 +112,7 @@ class ContentCheck {
   async compare({ index, pageSize }: RamBlock, batch: PageBatch): Promise<void> {
     const block = this.#ram.blocks[index] as RamBlock;
     // The last slot is a page of zeros.
-    const slots = this.#copy.staging.slots(pageSize) - 1;
+    const slots = this.#copy.pageSlots.slots(pageSize) - 1;
     for (let first = 0; first < batch.count; ) {
       const page = batch.page[first] as number;
       let end = first + 1;
@@ -146,8 +146,8 @@ class ContentCheck {
   }
 
   #slots({ pageSize }: RamBlock) {
-    const { kernel, bytes, address, sources, pages, bitmapAddress } = this.#copy.staging;
-    const slots = this.#copy.staging.slots(pageSize) - 1;
+    const { kernel, bytes, address, sources, pages, bitmapAddress } = this.#copy.pageSlots;
+    const slots = this.#copy.pageSlots.slots(pageSize) - 1;
     bytes.fill(0, slots * pageSize, (slots + 1) * pageSize);
     return { kernel, bytes, address, sources, pages, bitmapAddress, slots };
   }

@@ -4,26 +4,23 @@
  * iterables go over as they are, byte for byte. What is not in the input is not invented: a form that would need it is
  * refused.
  */
-import { type ByteSink, type ByteStore, placeIn, readFully } from '../../io/byte-source.ts';
+
+import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import { type StreamVersion, streamRulesOf } from '../../schema/stream-rules.ts';
+import { type ReleaseName, releaseRulesOf } from '../../schema/release-rules.ts';
+import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
-import type { Section } from '../../vm/flow.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import type { BlockChanges } from '../../write/delta-scan.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../write/write-multifd.ts';
-import type { RawSection } from '../../write/write-stream.ts';
 import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../write/write-stream.ts';
 import type { Verification } from '../inspect/verify.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
-
-/** Bytes of iterables other than RAM that are taken over, in all. */
-const maxIterableBytes = 128 << 20;
 
 export interface ConvertOptions {
   /** Keep the VM description. Default true. */
@@ -32,8 +29,8 @@ export interface ConvertOptions {
 
 /** Options of what is written as a stream, alone or with channels. */
 export interface ConvertFromVmOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
-  /** The version of QEMU that is to load it, see {@link streamRulesOf}. Default: by the machine type, and the input. */
-  compat?: StreamVersion;
+  /** The version of QEMU that is to load it, see {@link releaseRulesOf}. Default: by the machine type, and the input. */
+  compat?: ReleaseName;
 }
 
 export interface ConvertToStreamOptions extends ConvertFromVmOptions {
@@ -177,7 +174,7 @@ export async function saveVm(
 ): Promise<Conversion> {
   try {
     const vm = description ? opened : { ...opened, description: undefined };
-    const rules = compat === undefined ? {} : { rules: streamRulesOf(vm.configuration?.machine, compat) };
+    const rules = compat === undefined ? {} : { rules: releaseRulesOf(vm.configuration?.machine, compat) };
     const iterables = await readIterables(file, vm.iterables);
     const { length, blocks } = await write(vm, { iterables, ...rules });
     const converted = blocks.map(({ block, records: _, ...counts }) => ({
@@ -218,7 +215,7 @@ export async function convertToMappedRam(
   output: ByteStore,
   { description = true, offset = 0 }: ConvertOptions & { offset?: number } = {},
 ): Promise<Conversion> {
-  const store = new MappedRamStore(output, file.staging, { offset });
+  const store = new MappedRamStore(output, file.pageSlots, { offset });
   const inputBlocks: RamBlock[] = [];
   let isConfigured = false;
   const settled = await settle(
@@ -246,7 +243,7 @@ export async function convertToMappedRam(
   if (ignored !== undefined) throw withoutContent(file, ignored);
   const vm = { ...settled, ram: store, description: description ? settled.description : undefined };
   const { footers } = vm.framing;
-  const switchoverStart = vm.framing.switchoverStart || streamRulesOf(vm.configuration?.machine).switchoverStart;
+  const switchoverStart = vm.framing.switchoverStart || releaseRulesOf(vm.configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
     framing: { footers, switchoverStart },
     iterables: await readIterables(file, vm.iterables),
@@ -270,27 +267,4 @@ export function withoutConfiguration(file: MigrationFile, { offset }: { offset: 
 export function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
   const message = `RAM block "${idstr}" was left out (x-ignore-shared): a mapped-ram file needs its content`;
   return new MigrationError('unsupported', message, { ...placeIn(file.source, file.offset), block: idstr });
-}
-
-/** The sections of iterables other than RAM, as they stand in the file. */
-export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {
-  const [first] = sections;
-  if (first === undefined) return [];
-  const place = { ...placeIn(file.source, first.offset), section: first.name };
-  if (!file.isSeekable || file.parts.resumeOf.length > 0) {
-    const where = 'a file that can be read twice (no pipe, not compressed), of a migration that was not recovered';
-    throw new MigrationError('unsupported', `sections of ${first.name} can be taken over only from ${where}`, place);
-  }
-  const bytes = sections.reduce((sum, { length }) => sum + length, 0);
-  if (bytes > maxIterableBytes) {
-    const message = `expected at most ${maxIterableBytes} bytes of iterables other than RAM, got ${bytes}`;
-    throw new MigrationError('limit-exceeded', message, place);
-  }
-  const read: RawSection[] = [];
-  for (const { kind, offset, length } of sections) {
-    const section = { kind, bytes: new Uint8Array(length) };
-    await readFully(file.content, section.bytes, offset);
-    read.push(section);
-  }
-  return read;
 }

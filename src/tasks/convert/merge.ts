@@ -6,10 +6,11 @@
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
 import { loadKernel } from '../../kernel/kernel.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import { FittedRam } from '../../store/fitted-ram.ts';
+import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../store/page-pairs.ts';
 import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { ResizedRam } from '../../store/resized-ram.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -18,7 +19,7 @@ import { changesCapability } from '../../wire/configuration.ts';
 import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 import { writeStream } from '../../write/write-stream.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
-import { Conversion, type ConvertToStreamOptions, readIterables, saveVm } from './convert.ts';
+import { Conversion, type ConvertToStreamOptions, saveVm } from './convert.ts';
 
 /**
  * Opens the VM that changes make of their base. Closing its `ram` closes scratch files, not the two files.
@@ -38,7 +39,7 @@ export async function openMerged(
   if (vm.configuration === undefined || ids === undefined) {
     throw refuse('expected a file of changes, got a mapped-ram file of a whole VM');
   }
-  const before = new FittedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
+  const before = new ResizedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
   const ram = new OverlayRam(before, vm.ram);
   try {
     const found = await findIds(before, ram);

@@ -6,12 +6,12 @@
 import type { PageCodecs, PageEncoder, StreamFormat } from '../../io/page-codec.ts';
 import type { PageGroup } from './page-sample.ts';
 
-export interface CompressionWish {
+export interface CompressionChoice {
   format: StreamFormat;
   level: number;
 }
 
-export interface CompressionFigure extends CompressionWish {
+export interface CompressionFigure extends CompressionChoice {
   /** Bytes of pages for each byte of payload. */
   ratio: number;
   /** Standard error of the ratio, since it comes from a sample; 0 if the sample is all there is, null if it is one group. */
@@ -22,13 +22,13 @@ export interface CompressionFigure extends CompressionWish {
 
 /** Payload may be longer than the pages, if they do not compress. */
 const payloadRoom = 1 << 20;
-/** So much is compressed at least, to see how fast, and so long; but no sample more often than `mostRounds`. */
-const leastBytes = 1 << 20;
-const leastMs = 50;
-const mostRounds = 64;
+/** So much is compressed at least, to see how fast, and so long; but no sample more often than `maxRounds`. */
+const minBytes = 1 << 20;
+const minMs = 50;
+const maxRounds = 64;
 
 /** QEMU's default level of both, a middle and a high one. */
-export const usualLevels: readonly CompressionWish[] = [
+export const usualLevels: readonly CompressionChoice[] = [
   { format: 'zlib', level: 1 },
   { format: 'zlib', level: 6 },
   { format: 'zlib', level: 9 },
@@ -48,17 +48,17 @@ export interface CompressionOptions {
 /** Compresses a sample with each; there must be a page in it. */
 export async function measureCompression(
   groups: readonly PageGroup[],
-  wishes: readonly CompressionWish[],
+  choices: readonly CompressionChoice[],
   options: CompressionOptions,
 ): Promise<CompressionFigure[]> {
   const figures: CompressionFigure[] = [];
-  for (const wish of wishes) figures.push(await measure(groups, wish, options));
+  for (const choice of choices) figures.push(await measure(groups, choice, options));
   return figures;
 }
 
 async function measure(
   groups: readonly PageGroup[],
-  wish: CompressionWish,
+  choice: CompressionChoice,
   { codecs, clock, population }: CompressionOptions,
 ): Promise<CompressionFigure> {
   const room = new Uint8Array(payloadRoom);
@@ -67,9 +67,9 @@ async function measure(
   let bytes = 0;
   let least = Number.POSITIVE_INFINITY;
   // A small sample is compressed again and again. The first time what is loaded and compiled when it is used does not count.
-  const isEnough = () => bytes >= leastBytes && ms >= leastMs;
-  for (let round = 0; round < 2 || (!isEnough() && round <= mostRounds); round++) {
-    const encoder = await codecs.openEncoder(wish.format, wish.level);
+  const isEnough = () => bytes >= minBytes && ms >= minMs;
+  for (let round = 0; round < 2 || (!isEnough() && round <= maxRounds); round++) {
+    const encoder = await codecs.openEncoder(choice.format, choice.level);
     try {
       const begin = clock();
       sizes = await compress(round === 0 ? groups.slice(0, 1) : groups, encoder, room);
@@ -85,7 +85,7 @@ async function measure(
   const sampled = sum(sizes, ({ from }) => from);
   const ratio = sampled / sum(sizes, ({ to }) => to);
   return {
-    ...wish,
+    ...choice,
     ratio,
     ratioError: errorOf(sizes, ratio, population),
     bytesPerSecond: (sampled / Math.max(least, 1e-3)) * 1000,

@@ -24,9 +24,9 @@ export interface ModeEstimate {
   /** What came of each curve of dirtying. */
   predictions: { dirtying: DirtyingName; prediction: PrecopyPrediction }[];
   /** Where it does not converge, by the likely curve: the lowest max-bandwidth in bytes/s with which it would, up to 1 TiB/s. */
-  leastBandwidth: number | undefined;
+  minBandwidth: number | undefined;
   /** The same, at the bandwidth given: the least downtime-limit in ms, up to the 2000 s that QEMU takes. */
-  leastDowntimeLimit: number | undefined;
+  minDowntimeLimit: number | undefined;
 }
 
 export interface Target {
@@ -37,8 +37,8 @@ export interface Target {
 }
 
 /** QEMU takes no more than 2000 s. */
-const mostDowntime = 2_000_000;
-const mostBandwidth = 2 ** 40;
+const maxDowntime = 2_000_000;
+const maxBandwidth = 2 ** 40;
 
 export function estimateConvergence(
   memory: PrecopyMemory,
@@ -56,10 +56,8 @@ export function estimateConvergence(
     mode: mode.name,
     verdict: judge(predictions),
     predictions,
-    leastBandwidth: isFine ? undefined : leastThat(from, mostBandwidth, (bandwidth) => converges({ bandwidth })),
-    leastDowntimeLimit: isFine
-      ? undefined
-      : leastThat(limit, mostDowntime, (limit) => converges({ downtimeLimit: limit })),
+    minBandwidth: isFine ? undefined : smallest(from, maxBandwidth, (bandwidth) => converges({ bandwidth })),
+    minDowntimeLimit: isFine ? undefined : smallest(limit, maxDowntime, (limit) => converges({ downtimeLimit: limit })),
   };
 }
 
@@ -82,7 +80,7 @@ function judge(predictions: ModeEstimate['predictions']): ConvergenceVerdict {
 }
 
 /** The least number above one that does not, that does, within 2 %, if all above it do, too; undefined if none does. */
-function leastThat(low: number, high: number, does: (number: number) => boolean): number | undefined {
+function smallest(low: number, high: number, does: (number: number) => boolean): number | undefined {
   if (low >= high || !does(high)) return undefined;
   let [no, yes] = [low, high];
   while (yes / no > 1.02) {

@@ -9,11 +9,11 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 export const samplePages = { default: 512, least: 128, most: 16384 } as const;
 
 /** Blocks below this many bytes are not looked at. */
-const leastBlock = 128 * 1024;
+const minBlock = 128 * 1024;
 
 /** How many pages of a block are looked at. */
 export function sampleCount({ usedLength }: Pick<RamBlock, 'usedLength'>, perGiB: number): number {
-  return usedLength < leastBlock ? 0 : Number((BigInt(usedLength) * BigInt(perGiB)) >> 30n);
+  return usedLength < minBlock ? 0 : Number((BigInt(usedLength) * BigInt(perGiB)) >> 30n);
 }
 
 export interface SampledPages {

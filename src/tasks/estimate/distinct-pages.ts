@@ -7,20 +7,20 @@
  */
 
 /** Slots of 8 bytes at most: 32 MiB. */
-const mostSlots = 1 << 22;
-const leastSlots = 1 << 12;
+const maxSlots = 1 << 22;
+const minSlots = 1 << 12;
 
 export class DistinctPages {
   /** Each slot a hash, high word first; both words zero: free. */
-  #slots = new Uint32Array(2 * leastSlots);
+  #slots = new Uint32Array(2 * minSlots);
   #count = 0;
-  readonly #mostSlots: number;
+  readonly #maxSlots: number;
   /** A page is looked at if the hash has these bits zero. */
   #mask = 0;
 
   /** `slots` is a power of two; half of them are used at most. */
-  constructor(slots = mostSlots) {
-    this.#mostSlots = slots;
+  constructor(slots = maxSlots) {
+    this.#maxSlots = slots;
   }
 
   /** How many pages each page stands for that is looked at now. 1: it was never too much. */
@@ -52,7 +52,7 @@ export class DistinctPages {
 
   #makeRoom(): void {
     const old = this.#slots;
-    const isFull = old.length / 2 >= this.#mostSlots;
+    const isFull = old.length / 2 >= this.#maxSlots;
     if (isFull) this.#mask = this.#mask * 2 + 1;
     this.#slots = new Uint32Array(isFull ? old.length : 2 * old.length);
     this.#count = 0;

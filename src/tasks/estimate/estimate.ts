@@ -10,8 +10,8 @@ import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts'
 import type { RamBlock } from '../../vm/ram-block.ts';
 import {
   breakEven,
+  type CompressionChoice,
   type CompressionFigure,
-  type CompressionWish,
   gainOf,
   measureCompression,
   usualLevels,
@@ -20,7 +20,7 @@ import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target
 import { samplePages as sampledPages } from './dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './dirtying.ts';
 import { guestClock, hasGuestClock } from './guest-clock.ts';
-import { type MemoryMakeUp, measureMakeUp } from './memory-make-up.ts';
+import { type MemoryComposition, measureComposition } from './memory-composition.ts';
 import { measureEntropy, type PageEntropy } from './page-entropy.ts';
 import { groupBytes, PageSample } from './page-sample.ts';
 import { firstPassBytes, firstPassSeconds, type PrecopyMemory, type XbzrleFigures } from './precopy-model.ts';
@@ -58,7 +58,7 @@ export interface EstimateOptions {
   /** Bytes of pages to compress. Default 16 MiB. */
   sample?: number | undefined;
   /** What to compress with. Default {@link usualLevels}. */
-  levels?: readonly CompressionWish[] | undefined;
+  levels?: readonly CompressionChoice[] | undefined;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
   /** Called when a step of the work begins: FILE is read, the sample compressed, the later save read and compared. */
@@ -79,7 +79,7 @@ export interface Estimate {
   /** The machine type, if the file says it. */
   machine: string | null;
   target: Target & { channels: number };
-  memory: MemoryMakeUp;
+  memory: MemoryComposition;
   /** Blocks that the file does not have the content of (x-ignore-shared); they are counted nowhere. */
   ignored: string[];
   /** What was looked at for entropy and compression: `groups` of the `of` groups of pages that are not zero. */
@@ -112,7 +112,7 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
-    const memory = await measureMakeUp(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
+    const memory = await measureComposition(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
     const machine = vm.configuration?.machine ?? null;
     const { groups, seen: of } = sample;
     begin?.('compress');
@@ -194,7 +194,7 @@ async function openChanges(
 }
 
 /** What a migration sends: pages that were never sent are zero for who sends them. */
-function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryMakeUp): PrecopyMemory {
+function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryComposition): PrecopyMemory {
   const zeroPages = all.zero + (all.absent ?? 0);
   const layout = parts.map((dataPages, i) => {
     const pages = Math.min(pagesPerPart, all.pages - i * pagesPerPart);
@@ -206,7 +206,7 @@ function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }:
 function findDirtyings(
   { dirtyRate, workingSet, later }: EstimateOptions,
   changes: RamChanges | undefined,
-  { blocks, all }: MemoryMakeUp,
+  { blocks, all }: MemoryComposition,
 ): Dirtying[] {
   const pageSize = blocks[0]?.pageSize ?? 4096;
   const total = all.pages;

@@ -38,10 +38,10 @@ const packetShare = 8 + 320 / 128;
  */
 const stillPasses = 8;
 const stillShare = 1e-3;
-const mostMs = 4 * 3600 * 1000;
-const mostFirstPasses = 30;
+const maxMs = 4 * 3600 * 1000;
+const maxFirstPasses = 30;
 /** Windows gone through one by one, for that it ends. */
-const mostWindows = 200_000;
+const maxWindows = 200_000;
 
 export interface PrecopyMemory {
   pageSize: number;
@@ -173,9 +173,9 @@ class Precopy {
     const { bandwidth, downtimeLimit } = this.#options;
     const firstPassMs = firstPassSeconds(this.#memory, this.#options) * 1000;
     const budget = Math.floor(bandwidth / 10);
-    const lastMs = mostMs + mostFirstPasses * firstPassMs;
+    const lastMs = maxMs + maxFirstPasses * firstPassMs;
     let threshold = 0;
-    for (let windows = 0; windows < mostWindows && this.#now < lastMs && this.#still < stillPasses; windows++) {
+    for (let windows = 0; windows < maxWindows && this.#now < lastMs && this.#still < stillPasses; windows++) {
       const start = this.#now;
       const sentBefore = this.#sent;
       const before = { initial: this.#initial, again: this.#again, part: this.#part, syncs: this.#syncs };

@@ -5,7 +5,7 @@
 
 import { breakEven, type CompressionFigure, gainOf } from './compression-sample.ts';
 import { type ModeEstimate, mainPrediction, type Target } from './convergence.ts';
-import type { MemoryMakeUp } from './memory-make-up.ts';
+import type { MemoryComposition } from './memory-composition.ts';
 import { firstPassSeconds, type PrecopyMemory } from './precopy-model.ts';
 import type { RamChanges } from './ram-changes.ts';
 
@@ -40,7 +40,7 @@ export type Recommendation =
   | { rule: 'save-again'; intervalMs: number };
 
 export interface Figures {
-  memory: MemoryMakeUp;
+  memory: MemoryComposition;
   sent: PrecopyMemory;
   compression: readonly CompressionFigure[];
   changes: RamChanges | undefined;
@@ -124,9 +124,9 @@ function onConvergence({ convergence, sent, changes, target }: Figures): Recomme
   if (plain === undefined) return [];
   const found: Recommendation[] = [];
   if (!mainPrediction(plain).converges) {
-    const { leastBandwidth, leastDowntimeLimit } = plain;
-    if (leastDowntimeLimit !== undefined) found.push({ rule: 'raise-downtime-limit', ms: leastDowntimeLimit });
-    if (leastBandwidth !== undefined) found.push({ rule: 'raise-bandwidth', bandwidth: leastBandwidth });
+    const { minBandwidth, minDowntimeLimit } = plain;
+    if (minDowntimeLimit !== undefined) found.push({ rule: 'raise-downtime-limit', ms: minDowntimeLimit });
+    if (minBandwidth !== undefined) found.push({ rule: 'raise-bandwidth', bandwidth: minBandwidth });
     const throttled = find('auto-converge');
     const slowed = throttled === undefined ? undefined : mainPrediction(throttled);
     if (slowed?.converges === true) {

@@ -41,7 +41,7 @@ export async function extractBlocks(
       const store = await output(block);
       if (store === undefined) return;
       stores.set(block.index, store);
-      areas.set(block.index, new PageArea(store, block, file.staging, { origin: 0, erase: true }));
+      areas.set(block.index, new PageArea(store, block, file.pageSlots, { origin: 0, erase: true }));
     },
     ...(endBlocks === undefined ? {} : { endBlocks }),
     apply: (block, batch) => areas.get(block.index)?.apply(batch),

@@ -221,7 +221,7 @@ class KeptRange {
     if (known !== undefined) return known.area;
     const isSmall = (end - first) * block.pageSize <= maxKept;
     const store = isSmall ? new MemoryFile('range') : await this.#options.makeScratch();
-    const area = new PageArea(store, block, this.#file.staging, { origin: -first * block.pageSize, erase: false });
+    const area = new PageArea(store, block, this.#file.pageSlots, { origin: -first * block.pageSize, erase: false });
     this.#areas.set(block.index, { store, area });
     for (const each of this.#discarded) if (each.block === block) area.discard(each.first, each.pages);
     return area;

@@ -10,13 +10,20 @@ import type { CountedFinding } from '../../read/finding-log.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { listParts } from '../../read/parts.ts';
 import type { RamSink } from '../../store/settle.ts';
-import type { Boundary, ChangesIds, Description, FlowItem, PageSizeFrom, SectionKind } from '../../vm/flow.ts';
+import type {
+  Boundary,
+  ChangesIds,
+  Description,
+  DirtyBitmap,
+  FlowItem,
+  PageSizeFrom,
+  SectionKind,
+} from '../../vm/flow.ts';
 import { type Finding, MigrationError } from '../../vm/migration-error.ts';
 import { discardedState, type PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
-import type { DirtyBitmap } from '../../wire/dirty-bitmap.ts';
-import { type InspectedReturnPath, surveyReturnPath } from './return-path.ts';
-import { type PageCounts, type RecordCount, Survey } from './survey.ts';
+import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
+import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
 
 export interface InspectedBlock {
   idstr: string;
@@ -146,11 +153,11 @@ export interface InspectResult {
  * `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
-  const survey = new Survey(originOf(file.source), options.pages === true);
+  const stats = new FlowStats(originOf(file.source), options.pages === true);
   let error: Finding | null = null;
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
-      survey.take(item);
+      stats.take(item);
       options.watch?.(item);
       if (item.kind === 'block') await options.sink?.addBlock(item.block);
       else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
@@ -161,14 +168,14 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
     error = caught.toFinding();
   }
   const returnPaths: InspectedReturnPath[] = [];
-  for (const source of file.parts.returnPath) returnPaths.push(await surveyReturnPath(file, source, survey));
-  return { inspection: { ...report(file, survey, error), returnPaths }, states: survey.blocks };
+  for (const source of file.parts.returnPath) returnPaths.push(await readReturnPath(file, source, stats));
+  return { inspection: { ...report(file, stats, error), returnPaths }, states: stats.blocks };
 }
 
 /** What there is to say of a file that could not even be opened. */
 export function inspectionOf(error: MigrationError): Inspection {
   const { source, coordinate } = error.place;
-  const nothing = new Survey({ source, coordinate });
+  const nothing = new FlowStats({ source, coordinate });
   const opened: Opened = {
     source: { name: source },
     offset: 0,
@@ -185,37 +192,37 @@ type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'con
 /** Findings of a file that has an end, and yet not all that it should have. */
 const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
 
-function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspection, 'returnPaths'> {
-  const { configuration, description } = survey;
+function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Inspection, 'returnPaths'> {
+  const { configuration, description } = stats;
   const { channels } = file;
   const hasChannels = file.parts.channels.length > 0;
-  const isUnordered = hasChannels || survey.countRecords(PageKind.compressed) > 0 || survey.findings.has('no-ram-end');
-  const records = (kind: PageKind) => survey.records[kind] as RecordCount;
+  const isUnordered = hasChannels || stats.countRecords(PageKind.compressed) > 0 || stats.findings.has('no-ram-end');
+  const records = (kind: PageKind) => stats.records[kind] as RecordCount;
   return {
     source: file.source.name,
     containers: file.containers.map(reportContainer),
-    format: survey.format,
-    version: survey.version ?? null,
+    format: stats.format,
+    version: stats.version ?? null,
     machine: configuration?.machine ?? null,
     uuid: configuration?.uuid ?? null,
     ...(configuration?.changes === undefined ? {} : { changes: configuration.changes }),
     capabilities: configuration?.capabilities ?? [],
-    complete: error === null && survey.eof && !incomplete.some((code) => survey.findings.has(code)),
+    complete: error === null && stats.eof && !incomplete.some((code) => stats.findings.has(code)),
     ram: {
-      totalBytes: survey.totalBytes,
-      pageSizeFrom: survey.pageSizeFrom ?? null,
-      passes: isUnordered ? null : survey.passes,
-      blocks: survey.blocks.map((block) => reportBlock(block.block, survey.countPages(block), survey.isIgnored(block))),
+      totalBytes: stats.totalBytes,
+      pageSizeFrom: stats.pageSizeFrom ?? null,
+      passes: isUnordered ? null : stats.passes,
+      blocks: stats.blocks.map((block) => reportBlock(block.block, stats.countPages(block), stats.isIgnored(block))),
       records: {
         zero: records(PageKind.zero),
         normal: records(PageKind.data),
         xbzrle: records(PageKind.delta),
         compressed: records(PageKind.compressed),
       },
-      multifdSyncs: survey.syncs,
+      multifdSyncs: stats.syncs,
     },
     multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : null,
-    sections: survey.sections.map(
+    sections: stats.sections.map(
       ({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary, source }) => ({
         name,
         instanceId,
@@ -229,12 +236,12 @@ function report(file: Opened, survey: Survey, error: Finding | null): Omit<Inspe
         ...(source === undefined ? {} : { source }),
       }),
     ),
-    sectionsOmitted: survey.sectionsOmitted,
-    commands: survey.commands.map(({ code: _, ...command }) => command),
+    sectionsOmitted: stats.sectionsOmitted,
+    commands: stats.commands.map(({ code: _, ...command }) => command),
     description: description === undefined ? null : reportDescription(description),
-    length: survey.end === undefined ? null : survey.end - file.offset,
-    dirtyBitmaps: [...survey.dirtyBitmaps.values()],
-    findings: survey.findings.list(),
+    length: stats.end === undefined ? null : stats.end - file.offset,
+    dirtyBitmaps: [...stats.dirtyBitmaps.values()],
+    findings: stats.findings.list(),
     error,
   };
 }

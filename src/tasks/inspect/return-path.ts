@@ -7,7 +7,7 @@ import type { MigrationFile } from '../../read/open.ts';
 import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
 import { bitmapLength } from '../../wire/mapped-ram.ts';
 import { type ReturnMessage, ReturnType } from '../../wire/return-path.ts';
-import type { Survey } from './survey.ts';
+import type { FlowStats } from './flow-stats.ts';
 
 /** Messages remembered one by one; what is beyond is only counted. */
 const maxListed = 100_000;
@@ -30,11 +30,11 @@ export interface InspectedReturnPath {
   error: Finding | null;
 }
 
-/** Reads a return path through. What is wrong with it becomes findings of the survey. */
-export async function surveyReturnPath(
+/** Reads a return path through. What is wrong with it becomes findings of the stats. */
+export async function readReturnPath(
   file: MigrationFile,
   source: ByteSource,
-  survey: Survey,
+  stats: FlowStats,
 ): Promise<InspectedReturnPath> {
   const counts: Record<string, number> = {};
   const path: InspectedReturnPath = {
@@ -48,7 +48,7 @@ export async function surveyReturnPath(
     error: null,
   };
   const note = (code: Finding['code'], text: string, offset: number): void => {
-    survey.findings.add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
+    stats.findings.add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
   };
   try {
     for await (const message of file.returnMessages(source)) {
@@ -58,7 +58,7 @@ export async function surveyReturnPath(
       path.requestedBytes += bytes;
       if (path.messages.length < maxListed) path.messages.push(message);
       else path.messagesOmitted++;
-      const fault = contradiction(message, survey);
+      const fault = contradiction(message, stats);
       if (fault !== undefined) note('bad-return-path', fault, offset);
       if (type !== ReturnType.shut) continue;
       path.shut = value;
@@ -68,15 +68,15 @@ export async function surveyReturnPath(
   } catch (error) {
     if (!(error instanceof MigrationError)) throw error;
     path.error = error.toFinding();
-    survey.findings.add(path.error);
+    stats.findings.add(path.error);
   }
   return path;
 }
 
 /** How a message contradicts the stream; undefined if it does not, or if the stream has not told its blocks. */
-function contradiction({ type, block: idstr, start = 0, bytes = 0, bitmapBytes }: ReturnMessage, survey: Survey) {
-  if (idstr === undefined || survey.blocks.length === 0) return undefined;
-  const block = survey.blocks.find(({ block: each }) => each.idstr === idstr)?.block;
+function contradiction({ type, block: idstr, start = 0, bytes = 0, bitmapBytes }: ReturnMessage, stats: FlowStats) {
+  if (idstr === undefined || stats.blocks.length === 0) return undefined;
+  const block = stats.blocks.find(({ block: each }) => each.idstr === idstr)?.block;
   if (block === undefined) return `a message about RAM block "${idstr}", which was not listed`;
   const { usedLength, pageSize } = block;
   if (type === ReturnType.recvBitmap) {

@@ -5,19 +5,20 @@
  * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
  */
 
-import type { VmDescription } from '../../devices/device-description.ts';
 import { decodeDevice } from '../../devices/device-state.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
 import type { MigrationFile } from '../../read/open.ts';
+import type { VmDescription } from '../../vm/description.ts';
 import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../../vm/migration-error.ts';
+import { pagePlace } from '../../vm/page-place.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import { CommandCode } from '../../wire/command.ts';
 import { readDeviceSizes } from '../../wire/vm-description.ts';
-import { surveyReturnPath } from './return-path.ts';
-import { type BlockSurvey, pagePlace, Survey } from './survey.ts';
+import { type BlockStats, FlowStats } from './flow-stats.ts';
+import { readReturnPath } from './return-path.ts';
 
 export interface Verification {
   source: string;
@@ -41,29 +42,29 @@ export interface VerifyOptions {
 }
 
 export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
-  const checks = new Checks(file);
+  const checks = new Verifier(file);
   try {
     for await (const item of file.flow()) {
       checks.take(item);
       if (watch !== undefined) await watch(item);
     }
     checks.finish();
-    for (const source of file.parts.returnPath) await surveyReturnPath(file, source, checks.survey);
+    for (const source of file.parts.returnPath) await readReturnPath(file, source, checks.stats);
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;
-    checks.survey.findings.add(caught.toFinding());
+    checks.stats.findings.add(caught.toFinding());
   }
-  const { survey } = checks;
+  const { stats } = checks;
   return {
     source: file.source.name,
-    format: survey.format,
-    ok: !survey.findings.hasErrors,
-    machine: survey.configuration?.machine ?? null,
-    ramBytes: survey.totalBytes,
-    pageRecords: survey.records.reduce((sum, { records }) => sum + records, 0),
-    sections: survey.sections.length + survey.sectionsOmitted,
-    length: survey.end === undefined ? null : survey.end - file.offset,
-    findings: survey.findings.list(),
+    format: stats.format,
+    ok: !stats.findings.hasErrors,
+    machine: stats.configuration?.machine ?? null,
+    ramBytes: stats.totalBytes,
+    pageRecords: stats.records.reduce((sum, { records }) => sum + records, 0),
+    sections: stats.sections.length + stats.sectionsOmitted,
+    length: stats.end === undefined ? null : stats.end - file.offset,
+    findings: stats.findings.list(),
   };
 }
 
@@ -100,9 +101,9 @@ const multifdHint = ': none with data was; if this is the main stream of a multi
 /** Channels are numbered from 0: without the last ones the rest looks whole. */
 const channelHint = ': is a channel of a higher number missing?';
 
-/** What a survey does not notice. */
-class Checks {
-  readonly survey: Survey;
+/** What a stats does not notice. */
+class Verifier {
+  readonly stats: FlowStats;
   readonly #file: MigrationFile;
   readonly #devices: SeenDevice[] = [];
   #bodies = 0;
@@ -111,7 +112,7 @@ class Checks {
 
   constructor(file: MigrationFile) {
     this.#file = file;
-    this.survey = new Survey(originOf(file.source));
+    this.stats = new FlowStats(originOf(file.source));
   }
 
   take(item: FlowItem): void {
@@ -119,46 +120,46 @@ class Checks {
     else if (item.kind === 'section') this.#checkOrder(item.section);
     else if (item.kind === 'command') this.#postcopy ||= item.command.code === CommandCode.postcopyListen;
     else if (item.kind === 'device') this.#takeDevice(item.device);
-    this.survey.take(item);
+    this.stats.take(item);
   }
 
   /** What can be said only at the end. */
   finish(): void {
-    const { survey } = this;
-    if (survey.description?.parsed !== undefined) this.#checkDescription(survey.description.parsed);
-    else if (survey.description === undefined && !this.#postcopy)
-      this.#add('description-missing', 'no VM description', this.#place(survey.end ?? 0));
-    const hasData = survey.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
-    for (const block of survey.blocks) {
-      const place = { ...this.#place(survey.end ?? 0), section: 'ram', block: block.block.idstr };
-      if (survey.isIgnored(block)) {
+    const { stats } = this;
+    if (stats.description?.parsed !== undefined) this.#checkDescription(stats.description.parsed);
+    else if (stats.description === undefined && !this.#postcopy)
+      this.#add('description-missing', 'no VM description', this.#place(stats.end ?? 0));
+    const hasData = stats.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
+    for (const block of stats.blocks) {
+      const place = { ...this.#place(stats.end ?? 0), section: 'ram', block: block.block.idstr };
+      if (stats.isIgnored(block)) {
         this.#add('block-ignored', 'shared memory that the migration left out (x-ignore-shared)', place);
         continue;
       }
-      const absent = survey.countPages(block).absent - survey.countLost(block);
-      if (absent === 0 || survey.format === 'mapped-ram') continue;
+      const absent = stats.countPages(block).absent - stats.countLost(block);
+      if (absent === 0 || stats.format === 'mapped-ram') continue;
       const hint = this.#file.parts.channels.length > 0 ? channelHint : hasData ? '' : multifdHint;
-      this.survey.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
+      this.stats.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
     }
   }
 
   #place(offset: number): Place {
-    return { ...this.survey.origin, offset };
+    return { ...this.stats.origin, offset };
   }
 
   #add(code: FindingCode, message: string, place: Place): void {
-    this.survey.findings.add(makeFinding(code, message, place));
+    this.stats.findings.add(makeFinding(code, message, place));
   }
 
   #checkPages(block: RamBlock, batch: PageBatch): void {
-    const zeroPages = this.#file.staging.markZeroPages(batch, block.pageSize);
+    const zeroPages = this.#file.pageSlots.markZeroPages(batch, block.pageSize);
     if (zeroPages !== undefined) this.#reportZeroPages(block, batch, zeroPages);
     this.#checkDeltas(block, batch);
   }
 
   #checkDeltas(block: RamBlock, batch: PageBatch): void {
-    const { kernel, sources, lengths, results } = this.#file.staging;
-    const { states } = this.survey.blocks[block.index] as BlockSurvey;
+    const { kernel, sources, lengths, results } = this.#file.pageSlots;
+    const { states } = this.stats.blocks[block.index] as BlockStats;
     const deltas: number[] = [];
     for (let i = 0; i < batch.count; i++) {
       if (batch.kind[i] !== PageKind.delta) continue;
@@ -167,7 +168,7 @@ class Checks {
       deltas.push(i);
       if (states.get(batch.page[i] as number) !== PageKind.absent) continue;
       const message = 'an XBZRLE delta for a page that was never sent';
-      this.survey.findings.add(this.#pageFinding('delta-without-base', message, block, batch, i));
+      this.stats.findings.add(this.#pageFinding('delta-without-base', message, block, batch, i));
     }
     if (deltas.length === 0) return;
     const { pageSize } = block;
@@ -183,7 +184,7 @@ class Checks {
       const fault = kernel.xbzrleFault(results[i] as number);
       if (fault === undefined) return;
       const message = `an XBZRLE delta does not decode: ${fault}`;
-      this.survey.findings.add(this.#pageFinding('bad-delta', message, block, batch, record));
+      this.stats.findings.add(this.#pageFinding('bad-delta', message, block, batch, record));
     });
   }
 
@@ -192,7 +193,7 @@ class Checks {
     const message = 'pages sent in full although they are zero';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
     const last = pagePlace(block, batch, zeroPages.lastIndexOf(1));
-    this.survey.findings.add(first, count, last);
+    this.stats.findings.add(first, count, last);
   }
 
   #pageFinding(code: FindingCode, message: string, block: RamBlock, batch: PageBatch, record: number): Finding {
@@ -229,7 +230,7 @@ class Checks {
       const expected = described.devices[i];
       if (seen === undefined || expected === undefined) {
         const message = `${this.#devices.length} device sections, ${described.devices.length} in the description`;
-        this.#add('description-mismatch', message, this.#place(seen?.offset ?? this.survey.description?.offset ?? 0));
+        this.#add('description-mismatch', message, this.#place(seen?.offset ?? this.stats.description?.offset ?? 0));
         return;
       }
       const place = { ...this.#place(seen.offset), section: seen.name };

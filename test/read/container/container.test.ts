@@ -25,7 +25,7 @@ const { gzipSync } = zlib;
 
 /** sha256 of each block's content, by idstr. */
 async function hashRam(file: MigrationFile): Promise<Record<string, string>> {
-  const store = new MappedRamStore(new MemoryFile(), file.staging);
+  const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
   const { inspection } = await inspect(file, { sink: store });
   expect(inspection.error).toBeNull();
   expect(inspection.findings.filter(({ severity }) => severity !== 'info')).toEqual([]);

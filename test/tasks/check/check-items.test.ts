@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { FieldDescription, StateDescription } from '../../../src/devices/device-description.ts';
 import { describedItems } from '../../../src/tasks/check/check-items.ts';
+import type { FieldDescription, StateDescription } from '../../../src/vm/description.ts';
 
 const state = (fields: FieldDescription[]): StateDescription => ({
   ...{ vmsdName: 'element', version: 1, fields, subsections: [] },

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { estimateConvergence, type ModeEstimate } from '../../../src/tasks/estimate/convergence.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough } from '../../../src/tasks/estimate/dirtying.ts';
-import type { MemoryMakeUp } from '../../../src/tasks/estimate/memory-make-up.ts';
+import type { MemoryComposition } from '../../../src/tasks/estimate/memory-composition.ts';
 import type { RamChanges } from '../../../src/tasks/estimate/ram-changes.ts';
 import { type Figures, recommend } from '../../../src/tasks/estimate/recommend.ts';
 
@@ -9,7 +9,7 @@ const MiB = 1 << 20;
 const target = { bandwidth: 100 * MiB, downtimeLimit: 300 };
 const sent = { pageSize: 4096, dataPages: 200_000, zeroPages: 50_000 };
 const all = { pages: 250_000, absent: 0, zero: 50_000, sameByte: 0, duplicate: 0, distinct: 200_000 };
-const memory: MemoryMakeUp = {
+const memory: MemoryComposition = {
   ...{ blocks: [], all, layout: { pagesPerPart: 1, dataPages: [] } },
   duplicates: { hashBits: 64, falseMatches: 0, oneIn: 1 },
 };
@@ -59,13 +59,13 @@ describe('advice', () => {
     expect(estimate.verdict).toBe('no');
     const advice = recommend(figures({ convergence: [estimate] })).slice(1);
     expect(advice.map(({ rule }) => rule)).toEqual(['raise-downtime-limit', 'raise-bandwidth', 'postcopy']);
-    const { leastBandwidth, leastDowntimeLimit } = estimate;
+    const { minBandwidth, minDowntimeLimit } = estimate;
     const at = (some: Partial<typeof target>) =>
       estimateConvergence(sent, [wild], { name: 'plain', options: {} }, { ...target, ...some }).verdict;
-    expect(at({ bandwidth: leastBandwidth! })).toBe('converges');
-    expect(at({ bandwidth: Math.floor(leastBandwidth! / 1.03) })).toBe('no');
-    expect(at({ downtimeLimit: leastDowntimeLimit! })).toBe('converges');
-    expect(at({ downtimeLimit: Math.floor(leastDowntimeLimit! / 1.03) - 1 })).toBe('no');
+    expect(at({ bandwidth: minBandwidth! })).toBe('converges');
+    expect(at({ bandwidth: Math.floor(minBandwidth! / 1.03) })).toBe('no');
+    expect(at({ downtimeLimit: minDowntimeLimit! })).toBe('converges');
+    expect(at({ downtimeLimit: Math.floor(minDowntimeLimit! / 1.03) - 1 })).toBe('no');
   });
 
   it('is XBZRLE or compression, not both, since QEMU refuses that: the one that is through sooner', () => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DistinctPages } from '../../../src/tasks/estimate/distinct-pages.ts';
-import { measureMakeUp } from '../../../src/tasks/estimate/memory-make-up.ts';
+import { measureComposition } from '../../../src/tasks/estimate/memory-composition.ts';
 import { measureEntropy } from '../../../src/tasks/estimate/page-entropy.ts';
 import { groupBytes, PageSample } from '../../../src/tasks/estimate/page-sample.ts';
 import { seededRandom } from '../../../src/tasks/estimate/seeded-random.ts';
@@ -33,7 +33,7 @@ describe.each(variants)('what memory is made of (%s)', (variant) => {
       fc.asyncProperty(contents, async (list) => {
         const pages = list.map(pageOf);
         const ram = new PlainRam(new Uint8Array(pages.flatMap((bytes) => [...bytes])), page);
-        const { all, layout } = await measureMakeUp(ram, { variant });
+        const { all, layout } = await measureComposition(ram, { variant });
         const isSame = (bytes: Uint8Array) => bytes.every((byte) => byte === bytes[0]);
         const zero = pages.filter((bytes) => isSame(bytes) && bytes[0] === 0).length;
         const sameByte = pages.filter(isSame).length - zero;
@@ -51,7 +51,7 @@ describe.each(variants)('what memory is made of (%s)', (variant) => {
 it('says where in memory the data lies', async () => {
   const bytes = new Uint8Array(512 * page);
   bytes.fill(1, 300 * page, 304 * page);
-  const { layout } = await measureMakeUp(new PlainRam(bytes, page));
+  const { layout } = await measureComposition(new PlainRam(bytes, page));
   expect(layout.pagesPerPart).toBe(2);
   expect(layout.dataPages.flatMap((count, i) => (count === 0 ? [] : [[i, count]]))).toEqual([
     [150, 2],

@@ -7,12 +7,13 @@
  *                             9.0   zero pages are listed in multifd packets; before, they are records of the main stream
  *                             10.0  SWITCHOVER_START
  */
+import { releaseNumber, releaseOf } from './release.ts';
 
 /** A version of QEMU whose streams can be asked for. */
-export type StreamVersion = (typeof streamVersions)[number];
-export const streamVersions = ['7.2', '9.0', '10.0'] as const;
+export type ReleaseName = (typeof releaseNames)[number];
+export const releaseNames = ['7.2', '9.0', '10.0'] as const;
 
-export interface StreamRules {
+export interface ReleaseRules {
   /** SWITCHOVER_START comes before the ENDs. */
   switchoverStart: boolean;
   /**
@@ -26,29 +27,16 @@ export interface StreamRules {
   roomInSync: boolean;
 }
 
-/** A version as a number that can be compared: 10.0 is 1000, 8.1 is 801. */
-type Release = number;
-const release = (major: string, minor: string): Release => Number(major) * 100 + Number(minor);
-
-/** QEMU has machine types such as pc-i440fx-10.0. Those of distributions (pc-q35-rhel9.2.0) say nothing of QEMU's version. */
-function releaseOf(machine: string): Release | undefined {
-  const match = /-(\d{1,3})\.(\d{1,2})$/.exec(machine);
-  return match === null ? undefined : release(match[1] as string, match[2] as string);
-}
-
-/** Whether a machine type says which version's rules hold. */
-export const saysVersion = (machine: string): boolean => releaseOf(machine) !== undefined;
-
 /**
  * The rules for a machine, as its configuration names it. Where that says no version (`none`, those of distributions), the
  * newest ones hold if no version is given, but for SWITCHOVER_START, which earlier versions refuse.
  * @throws RangeError for a version that there is not here, or that does not have that machine type.
  */
-export function streamRulesOf(machine: string | undefined, version?: StreamVersion): StreamRules {
-  if (version !== undefined && !streamVersions.includes(version)) {
-    throw new RangeError(`expected a version of ${streamVersions.join(', ')}, got ${version}`);
+export function releaseRulesOf(machine: string | undefined, version?: ReleaseName): ReleaseRules {
+  if (version !== undefined && !releaseNames.includes(version)) {
+    throw new RangeError(`expected a version of ${releaseNames.join(', ')}, got ${version}`);
   }
-  const given = version === undefined ? undefined : release(...(version.split('.') as [string, string]));
+  const given = version === undefined ? undefined : releaseNumber(...(version.split('.') as [string, string]));
   const ofMachine = releaseOf(machine ?? '');
   if (given !== undefined && ofMachine !== undefined && ofMachine > given) {
     throw new RangeError(`QEMU ${version} has no machine type ${machine}: its streams cannot have that`);

@@ -1,8 +1,16 @@
-/** Makes a description out of bytes that have none, field by field: what `private-state.ts` and its like are written with. */
-import type { FieldDescription, StateDescription } from './device-description.ts';
+/** Builds a description, field by field, for bytes that come without one. `private-state.ts` and its siblings use it. */
+import type { FieldDescription, StateDescription } from '../vm/description.ts';
 
-/** The bytes are not what they were taken for. */
-export class NoFit extends Error {}
+/** A description does not fit the bytes of a device's body. */
+export class LayoutMismatch extends Error {
+  /** Offset in the body. */
+  readonly at: number;
+
+  constructor(at: number, message: string) {
+    super(message);
+    this.at = at;
+  }
+}
 
 /** What stands for bytes that are not understood. */
 export const unknownType = 'unknown';
@@ -13,7 +21,7 @@ export interface StructOptions {
   index?: number;
 }
 
-export class Sketch {
+export class LayoutBuilder {
   readonly view: DataView;
   readonly state: StateDescription;
   /** Where the next field begins, in the view. */
@@ -29,7 +37,7 @@ export class Sketch {
     return this.view.byteLength - this.at;
   }
 
-  /** Adds a field of a type that has a size, and passes it. @throws NoFit if it would end beyond the bytes. */
+  /** Adds a field of a type with a fixed size and moves past it. @throws LayoutMismatch if it would end beyond the bytes. */
   add(name: string, type: string, size: number, arrayLength?: number): this {
     this.#push({ name, type, size, arrayLength, index: undefined, nested: [] });
     return this;
@@ -55,10 +63,10 @@ export class Sketch {
     return this.u32(name).view.getUint32(this.at - 4);
   }
 
-  /** Adds `count` structs of the same fields, which `draw` adds to a sketch. */
-  array(name: string, count: number, draw: (element: Sketch) => void): this {
-    // Drawn on paper of its own: there may be no element at all.
-    const element = new Sketch(new DataView(new ArrayBuffer(64)));
+  /** Adds an array of `count` equal structs. `draw` adds the fields of one. */
+  array(name: string, count: number, draw: (element: LayoutBuilder) => void): this {
+    // Laid out over spare bytes, since the array may be empty.
+    const element = new LayoutBuilder(new DataView(new ArrayBuffer(64)));
     draw(element);
     this.#push({
       name,
@@ -72,8 +80,8 @@ export class Sketch {
   }
 
   /** Adds one struct of which `draw` finds out how large it is. */
-  struct(name: string, draw: (element: Sketch) => void, { vmsdName = '', index }: StructOptions = {}): this {
-    const element = new Sketch(this.view, this.at, vmsdName);
+  struct(name: string, draw: (element: LayoutBuilder) => void, { vmsdName = '', index }: StructOptions = {}): this {
+    const element = new LayoutBuilder(this.view, this.at, vmsdName);
     draw(element);
     const size = element.at - this.at;
     this.#push({ name, type: 'struct', size, arrayLength: undefined, index, nested: [element.state] });
@@ -91,9 +99,9 @@ export class Sketch {
   }
 
   /** Adds the subsection `name`, which begins here; `draw` adds its fields. */
-  subsection(name: string, draw: (subsection: Sketch) => void): void {
+  subsection(name: string, draw: (subsection: LayoutBuilder) => void): void {
     const start = this.at + 2 + name.length + 4;
-    const subsection = new Sketch(this.view, start, name);
+    const subsection = new LayoutBuilder(this.view, start, name);
     subsection.state.version = this.view.getUint32(start - 4);
     draw(subsection);
     this.state.subsections.push(subsection.state);
@@ -105,9 +113,9 @@ export class Sketch {
     return end > this.at ? this.add(name, unknownType, end - this.at) : this;
   }
 
-  /** @throws NoFit */
+  /** @throws LayoutMismatch */
   insist(fits: boolean): void {
-    if (!fits) throw new NoFit();
+    if (!fits) throw new LayoutMismatch(this.at, 'the bytes do not fit this layout');
   }
 
   #push(field: FieldDescription): void {
@@ -119,12 +127,16 @@ export class Sketch {
 }
 
 /** What `draw` makes of the bytes; undefined if they do not fit, or it leaves some. */
-export function sketch(view: DataView, vmsdName: string, draw: (whole: Sketch) => void): StateDescription | undefined {
-  const whole = new Sketch(view, 0, vmsdName);
+export function buildLayout(
+  view: DataView,
+  vmsdName: string,
+  draw: (whole: LayoutBuilder) => void,
+): StateDescription | undefined {
+  const whole = new LayoutBuilder(view, 0, vmsdName);
   try {
     draw(whole);
   } catch (error) {
-    if (error instanceof NoFit) return undefined;
+    if (error instanceof LayoutMismatch) return undefined;
     throw error;
   }
   return whole.left === 0 ? whole.state : undefined;

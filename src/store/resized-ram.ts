@@ -2,7 +2,7 @@
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 
-export class FittedRam implements RamReader {
+export class ResizedRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #ram: RamReader;
   /** By index in `blocks`: the block of the content, and how many pages both have. */

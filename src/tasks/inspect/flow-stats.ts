@@ -2,14 +2,22 @@
  * Surveys a Flow: counts and remembers what is in it, without its content. What `inspect` shows, and what `verify`
  * starts from.
  */
-import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import { PageKind } from '../../kernel/page-batch.ts';
 import { FindingLog, lostPagesFinding } from '../../read/finding-log.ts';
 import { isBitSet } from '../../vm/bits.ts';
-import type { Boundary, Command, Configuration, Description, FlowItem, PageSizeFrom, Section } from '../../vm/flow.ts';
-import type { Place, PlaceOrigin } from '../../vm/migration-error.ts';
+import type {
+  Boundary,
+  Command,
+  Configuration,
+  Description,
+  DirtyBitmap,
+  FlowItem,
+  PageSizeFrom,
+  Section,
+} from '../../vm/flow.ts';
+import type { PlaceOrigin } from '../../vm/migration-error.ts';
 import { discardedState, PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
-import type { DirtyBitmap } from '../../wire/dirty-bitmap.ts';
 
 /** Sections and commands remembered one by one; what is beyond is only counted. */
 const maxListed = 100_000;
@@ -24,7 +32,7 @@ export interface ListedSection extends Section {
 }
 
 /** What was seen of a block. */
-export interface BlockSurvey {
+export interface BlockStats {
   block: RamBlock;
   /** `PageKind` of each page's last record. In a mapped-ram file zero pages are not set, and without need no others. */
   states: PageStates;
@@ -38,12 +46,12 @@ export interface RecordCount {
   bytes: number;
 }
 
-export class Survey {
+export class FlowStats {
   version: number | undefined;
   configuration: Configuration | undefined;
   totalBytes = 0;
   pageSizeFrom: PageSizeFrom | undefined;
-  readonly blocks: BlockSurvey[] = [];
+  readonly blocks: BlockStats[] = [];
   /** Indexed by `PageKind`. */
   readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
   /** Times the page scan went through the blocks; means nothing with compressed pages, which threads send unordered. */
@@ -153,7 +161,7 @@ export class Survey {
 
   #takePages({ block, batch }: FlowItem & { kind: 'pages' }): void {
     if (this.passes === 0 && block.mapped === undefined) this.passes = 1;
-    const { states } = this.blocks[block.index] as BlockSurvey;
+    const { states } = this.blocks[block.index] as BlockStats;
     for (let i = 0; i < batch.count; i++) {
       const kind = batch.kind[i] as number;
       const count = this.records[kind] as RecordCount;
@@ -165,7 +173,7 @@ export class Survey {
 
   /** Valid, but their content is not known. They count as compressed. */
   #noteUnread({ block, pages, method, place }: FlowItem & { kind: 'unread-pages' }): void {
-    const { states } = this.blocks[block.index] as BlockSurvey;
+    const { states } = this.blocks[block.index] as BlockStats;
     for (const page of pages) states.set(page, PageKind.compressed);
     const message = `pages compressed with ${method} are not decoded`;
     const where = { ...place, section: 'ram', block: block.idstr };
@@ -174,16 +182,16 @@ export class Survey {
 
   /** Everything has come: what was discarded and did not come again is lost. */
   #noteLostPages(): void {
-    for (const survey of this.blocks) {
-      const { block, states } = survey;
+    for (const stats of this.blocks) {
+      const { block, states } = stats;
       const page = states.find(discardedState);
       if (page === undefined) continue;
-      this.findings.add(lostPagesFinding(this.origin, block, page), this.countLost(survey));
+      this.findings.add(lostPagesFinding(this.origin, block, page), this.countLost(stats));
     }
   }
 
   /** Whether a block is shared memory that the migration left out, as far as a whole stream can tell. */
-  isIgnored({ block, states, bitmapPages }: BlockSurvey): boolean {
+  isIgnored({ block, states, bitmapPages }: BlockStats): boolean {
     const mayIgnore = this.configuration?.capabilities.includes('x-ignore-shared') === true;
     if (!mayIgnore || !this.eof || block.mapped !== undefined || bitmapPages !== undefined) return false;
     return states.nextSet(0, pageCount(block)) === pageCount(block);
@@ -197,16 +205,16 @@ export class Survey {
   }
 
   #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {
-    const survey = this.blocks[block.index] as BlockSurvey;
+    const stats = this.blocks[block.index] as BlockStats;
     let pages = 0;
     for (const byte of bits) pages += bitCounts[byte] as number;
-    survey.bitmapPages = (survey.bitmapPages ?? 0) + pages;
+    stats.bitmapPages = (stats.bitmapPages ?? 0) + pages;
     const data = this.records[PageKind.data] as RecordCount;
     data.records += pages;
     data.bytes += pages * block.pageSize;
     if (!this.#keepBitmaps || pages === 0) return;
     for (let i = 0; i < bits.length * 8; i++) {
-      if (isBitSet(bits, i)) survey.states.set(firstPage + i, PageKind.data);
+      if (isBitSet(bits, i)) stats.states.set(firstPage + i, PageKind.data);
     }
   }
 
@@ -234,12 +242,12 @@ export class Survey {
   }
 
   /** Pages of a block that were discarded and did not come again. */
-  countLost({ states }: BlockSurvey): number {
+  countLost({ states }: BlockStats): number {
     return states.count(kindCount)[discardedState] ?? 0;
   }
 
   /** Pages of a block by what their last record was. */
-  countPages({ block, states, bitmapPages }: BlockSurvey): PageCounts {
+  countPages({ block, states, bitmapPages }: BlockStats): PageCounts {
     const pages = pageCount(block);
     if (bitmapPages !== undefined) {
       return { zero: pages - bitmapPages, normal: bitmapPages, xbzrle: 0, compressed: 0, absent: 0 };
@@ -252,17 +260,6 @@ export class Survey {
     if (block.mapped !== undefined) return { zero: pages - normal, normal, xbzrle, compressed, absent: 0 };
     return { zero, normal, xbzrle, compressed, absent: pages - zero - normal - xbzrle - compressed };
   }
-}
-
-/** Where a record of a batch stands. */
-export function pagePlace(block: RamBlock, batch: PageBatch, record: number): Place {
-  return {
-    ...batch.origin,
-    offset: batch.offset[record] as number,
-    section: 'ram',
-    block: block.idstr,
-    page: batch.page[record] as number,
-  };
 }
 
 export interface PageCounts {

@@ -18,7 +18,7 @@ export interface PageMakeUp {
   zero: number;
   /** All bytes have one value other than zero. */
   sameByte: number;
-  /** Of a content that was there before, in this block or in one before it. An estimate where {@link MemoryMakeUp} says so. */
+  /** Of a content that was there before, in this block or in one before it. An estimate where {@link MemoryComposition} says so. */
   duplicate: number;
   /** The rest: each content counted once. */
   distinct: number;
@@ -29,7 +29,7 @@ export interface BlockMakeUp extends PageMakeUp {
   pageSize: number;
 }
 
-export interface MemoryMakeUp {
+export interface MemoryComposition {
   blocks: BlockMakeUp[];
   all: PageMakeUp;
   /** How pages lie in the order of the blocks: how many of each `pagesPerPart` in a row are not zero. */
@@ -46,10 +46,10 @@ export interface MemoryMakeUp {
 
 /** Nothing lies across pages, so windows do not overlap. */
 const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
-const mostPages = needs.bodyBytes / 1024;
+const maxPages = needs.bodyBytes / 1024;
 const hashBits = 64;
 /** Parts of the layout at most. */
-const mostParts = 256;
+const maxParts = 256;
 
 export interface MakeUpOptions {
   /** Takes from the pages that are not zero. */
@@ -62,18 +62,18 @@ export interface MakeUpOptions {
   slots?: number;
 }
 
-export async function measureMakeUp(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryMakeUp> {
+export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
-  const arenaBytes = windowBytes(needs) + mostPages * 8 + (192 << 10);
+  const arenaBytes = windowBytes(needs) + maxPages * 8 + (192 << 10);
   const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
   const windows = new ContentWindows(kernel, needs);
-  const hashes = kernel.u32(kernel.allocate(mostPages * 8), mostPages * 2);
+  const hashes = kernel.u32(kernel.allocate(maxPages * 8), maxPages * 2);
   const knownHashes = new SameByteHashes(kernel);
   const distinct = new DistinctPages(options.slots);
   const blocks: BlockMakeUp[] = [];
   const wanted = ram.blocks.filter(only);
-  const pagesPerPart = Math.ceil(wanted.reduce((sum, block) => sum + pageCount(block), 0) / mostParts);
-  const layout = new Array<number>(mostParts).fill(0);
+  const pagesPerPart = Math.ceil(wanted.reduce((sum, block) => sum + pageCount(block), 0) / maxParts);
+  const layout = new Array<number>(maxParts).fill(0);
   let base = 0;
   for (const block of wanted) {
     const { pageSize } = block;

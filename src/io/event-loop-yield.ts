@@ -18,7 +18,7 @@ export function takeTurn(): Promise<void> {
   });
 }
 
-export class Turns {
+export class EventLoopYield {
   #bytes = 0;
 
   /** Notes that so many bytes were read; now and then there is something to wait for. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type StreamVersion, streamRulesOf } from '../../src/schema/stream-rules.ts';
+import { type ReleaseName, releaseRulesOf } from '../../src/schema/release-rules.ts';
 
-const short = (machine: string | undefined, version?: StreamVersion) => {
-  const { switchoverStart, multifdMarks, zeroPages, roomInSync } = streamRulesOf(machine, version);
+const short = (machine: string | undefined, version?: ReleaseName) => {
+  const { switchoverStart, multifdMarks, zeroPages, roomInSync } = releaseRulesOf(machine, version);
   return [multifdMarks, zeroPages, switchoverStart, roomInSync].join(' ');
 };
 
@@ -40,11 +40,11 @@ describe('the rules of a stream', () => {
   });
 
   it('cannot be those of a version that does not have the machine type', () => {
-    expect(() => streamRulesOf('pc-i440fx-10.0', '7.2')).toThrow(/QEMU 7.2 has no machine type pc-i440fx-10.0/);
-    expect(() => streamRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
+    expect(() => releaseRulesOf('pc-i440fx-10.0', '7.2')).toThrow(/QEMU 7.2 has no machine type pc-i440fx-10.0/);
+    expect(() => releaseRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
   });
 
   it.each(['8.8', '', 'ten', 'toString'])('are not known of a version "%s"', (version) => {
-    expect(() => streamRulesOf('none', version as StreamVersion)).toThrow(`of 7.2, 9.0, 10.0, got ${version}`);
+    expect(() => releaseRulesOf('none', version as ReleaseName)).toThrow(`of 7.2, 9.0, 10.0, got ${version}`);
   });
 });

@@ -1,0 +1,18 @@
+/** QEMU releases, and which one a machine type belongs to. */
+
+/** A release as a number that compares: 10.0 is 1000, 8.1 is 801. */
+export type Release = number;
+
+export const releaseNumber = (major: string, minor: string): Release => Number(major) * 100 + Number(minor);
+
+/**
+ * The release in a versioned machine type such as `pc-i440fx-10.0`; undefined if it names none. The machine types of
+ * distributions (`pc-q35-rhel9.2.0`) do not tell QEMU's release.
+ */
+export function releaseOf(machine: string): Release | undefined {
+  const match = /-(\d{1,3})\.(\d{1,2})$/.exec(machine);
+  return match === null ? undefined : releaseNumber(match[1] as string, match[2] as string);
+}
+
+/** Whether a machine type names the release whose rules it follows. */
+export const namesRelease = (machine: string): boolean => releaseOf(machine) !== undefined;
