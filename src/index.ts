@@ -308,7 +308,7 @@ export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
-export type { Framing, RawSection, SavedDevices, SavedVm } from './vm/saved-vm.ts';
+export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';
 export * from './wire/encoders.ts';
 export type { ReturnMessage } from './wire/return-path.ts';
 export type { WrittenChannel } from './write/channel-writer.ts';
@@ -326,8 +326,6 @@ export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } fro
 export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './write/write-multifd.ts';
 export {
   type RamWriter,
-  type WritableDevice,
-  type WritableVm,
   type WriteStreamOptions,
   type WrittenBlock,
   type WrittenStream,

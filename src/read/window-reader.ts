@@ -7,6 +7,7 @@
  */
 
 import type { ByteSource } from '../io/byte-source.ts';
+import { settledWithin } from '../io/time-limit.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { ByteWindow, maxNeed, type Need } from '../wire/byte-window.ts';
 
@@ -75,12 +76,7 @@ export class WindowReader {
 
   /** As {@link satisfy}, but gives up waiting after so many milliseconds; then nothing more can be read. */
   async satisfyWithin(want: Need, ms: number): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
-    });
-    await Promise.race([this.satisfy(want), late]);
-    clearTimeout(timer);
+    await settledWithin(this.satisfy(want), ms);
   }
 
   async satisfy(want: Need): Promise<void> {

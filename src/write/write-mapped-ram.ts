@@ -3,15 +3,15 @@
  * then bitmaps, device states and the description. What is settled from a Flow need not be read again for this:
  * `convert.ts` has the `MappedRamStore` as its sink.
  */
+
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernel } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
-import type { RawSection } from '../vm/saved-vm.ts';
+import type { RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
-import type { WritableVm } from './write-stream.ts';
 
 export interface WriteMappedRamOptions {
   /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */

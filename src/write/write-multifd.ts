@@ -3,22 +3,17 @@
  * them (docs/formats/multifd.md, "Writing them"). All of RAM goes in one round, through channels; the rest is that of a
  * plain stream (`write-stream.ts`).
  */
+
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import type { WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import type { WrittenChannel } from './channel-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
 import { StreamWriter } from './stream-writer.ts';
-import {
-  arenaBytesFor,
-  defaultRules,
-  type WritableVm,
-  type WriteStreamOptions,
-  type WrittenStream,
-  writeAll,
-} from './write-stream.ts';
+import { arenaBytesFor, defaultRules, type WriteStreamOptions, type WrittenStream, writeAll } from './write-stream.ts';
 
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */

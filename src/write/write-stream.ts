@@ -18,8 +18,6 @@ import { type BlockChanges, changesArenaBytes, DeltaScan } from './delta-scan.ts
 import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
-export type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
-
 export interface WriteStreamOptions {
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];

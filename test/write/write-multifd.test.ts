@@ -10,6 +10,7 @@ import { type ReleaseRules, releaseRulesOf } from '../../src/schema/release-rule
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
+import type { WritableVm } from '../../src/vm/saved-vm.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
@@ -23,7 +24,6 @@ import {
 import { MultifdWriter } from '../../src/write/multifd-writer.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../src/write/write-multifd.ts';
-import type { WritableVm } from '../../src/write/write-stream.ts';
 import {
   blockList,
   channelHello,

@@ -6,7 +6,7 @@ import { ByteCache } from '../byte-cache.ts';
 import type { BytesPlace } from '../bytes-place.ts';
 import type { Machine } from '../machine.ts';
 import { type BytesMode, BytesView } from './bytes-view.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { OffsetForm } from './offset-form.tsx';
 import { SearchPanel } from './search-panel.tsx';
 import { TaskLine } from './task-line.tsx';

@@ -3,7 +3,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { formatCount, formatHex } from '../../../words/format.ts';
 import type { PageFacts } from '../../protocol.ts';
 import { announce } from '../announce.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 
 export function CursorLine() {
   const { map } = useMachine();

@@ -8,7 +8,7 @@ import { DeviceTree, type TreeRow } from '../device-tree.ts';
 import { bringIntoSight } from '../jump.ts';
 import { failureOf, Task } from '../task.ts';
 import { FailureNote } from './failure-note.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { TaskLine } from './task-line.tsx';
 
 /** Rows of the tree that exist at once. */

@@ -8,7 +8,7 @@ import { formatBytes, formatCount, formatHex, plural, printable } from '../../..
 import { bringIntoSight } from '../jump.ts';
 import type { Comparison } from '../machine.ts';
 import { FileButton } from './file-drop.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { useMore } from './more.tsx';
 import { PartsForm } from './parts-form.tsx';
 import { TaskLine } from './task-line.tsx';

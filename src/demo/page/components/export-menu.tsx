@@ -6,7 +6,7 @@ import { announce } from '../announce.ts';
 import type { Machine } from '../machine.ts';
 import { chooseTarget, download } from '../save.ts';
 import { Task } from '../task.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { TaskLine } from './task-line.tsx';
 
 interface Done {

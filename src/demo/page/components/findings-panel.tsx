@@ -4,7 +4,7 @@ import type { Place } from '../../../vm/migration-error.ts';
 import { formatCount, formatHex, plural, printable } from '../../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
 import { Help } from './failure-note.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { useMore } from './more.tsx';
 import { TaskLine } from './task-line.tsx';
 

@@ -2,7 +2,7 @@
 import { formatBytes, plural, printable } from '../../../words/format.ts';
 import { leave } from '../session.ts';
 import { ExportMenu } from './export-menu.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 
 const parts = [
   ['summary', 'Summary'],

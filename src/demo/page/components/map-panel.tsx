@@ -2,7 +2,7 @@
 import { printable } from '../../../words/format.ts';
 import type { Layer } from '../../protocol.ts';
 import { layerClasses, scaleSteps, swatch } from '../map-colours.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { RamMap } from './ram-map.tsx';
 import { TaskLine } from './task-line.tsx';
 

@@ -12,7 +12,7 @@ import { clampRow, farthestRow, layOut, type MapLayout, nearestRow, pageAt, rowF
 import { paintMap } from '../map-paint.ts';
 import { theme } from '../theme.ts';
 import { CursorLine } from './cursor-line.tsx';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { usePinch } from './pinch.ts';
 
 /** Room around the cells, for the cursor's frame. */

@@ -5,7 +5,7 @@ import { asciiBytes, hexBytes } from '../../../words/hex-dump.ts';
 import type { SearchMatch, SearchQuery, SearchResult } from '../../protocol.ts';
 import { announce } from '../announce.ts';
 import { Task } from '../task.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { TaskLine } from './task-line.tsx';
 
 type Kind = SearchQuery['kind'];

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import type { InspectedSection } from '../../../tasks/inspect/inspect.ts';
 import { formatBytes, formatCount, formatHex, printable } from '../../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { useMore } from './more.tsx';
 
 export function SectionsPanel() {

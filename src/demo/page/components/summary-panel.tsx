@@ -5,7 +5,7 @@ import type { Finding } from '../../../vm/migration-error.ts';
 import { formatBytes, formatCount, formatHex, plural, printable } from '../../../words/format.ts';
 import type { BlockView, OpenedFile } from '../../protocol.ts';
 import { layerClasses, swatch } from '../map-colours.ts';
-import { useMachine } from './machine-view.tsx';
+import { useMachine } from './machine-context.ts';
 import { useMore } from './more.tsx';
 
 export function SummaryPanel() {

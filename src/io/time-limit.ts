@@ -1,0 +1,14 @@
+/** Waits for something, but not for ever. */
+
+/** Resolves when `work` does, or after `ms` milliseconds, whichever comes first. The work itself goes on. */
+export async function settledWithin(work: Promise<void>, ms: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
