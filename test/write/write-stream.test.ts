@@ -12,6 +12,7 @@ import { verify } from '../../src/tasks/inspect/verify.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { WritableVm } from '../../src/vm/saved-vm.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
+import { type WriteStreamOptions, writeStream } from '../../src/write/write-stream.ts';
 import {
   blockList,
   configuration,
