@@ -3,11 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HexDump } from '../../src/words/hex-dump.ts';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
+import { hangGuardMs } from '../limits.ts';
 import { runCli } from '../run-cli.ts';
+import { StalledInput } from '../stalled-input.ts';
 
 const readable = loadFixtures().filter(({ name }) => !name.includes('compress'));
 const path = fixturePath('pc-xbzrle-10.0.bin');
@@ -120,10 +121,10 @@ describe('read', () => {
 
   it('is interrupted without leaving anything', async () => {
     const folder = mkdtempSync(join(directory, 'out-'));
-    const stalled = new Readable({ read() {} });
-    stalled.push(readFileSync(path).subarray(0, 200_000));
-    const interrupt = { signal: 'SIGINT', afterMs: 4000 } as const;
-    const { code } = await runCli(['read', '-', '-o', join(folder, 'x')], stalled, { interrupt, timeoutMs: 20_000 });
+    const bytes = readFileSync(path);
+    const stalled = new StalledInput(bytes.subarray(0, bytes.length - 1));
+    const interrupt = { signal: 'SIGINT', once: () => stalled.isTaken } as const;
+    const { code } = await runCli(['read', '-', '-o', join(folder, 'x')], stalled, { interrupt });
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
   });
@@ -218,7 +219,10 @@ describe('search', () => {
   it('ends quietly when its reader has seen enough', () => {
     const cli = JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'));
     const command = `node ${cli} search ${path} --hex 00 | head -n 1`;
-    const out = execFileSync('bash', ['-o', 'pipefail', '-c', command], { stdio: 'pipe', timeout: 60_000 }).toString();
+    const out = execFileSync('bash', ['-o', 'pipefail', '-c', command], {
+      stdio: 'pipe',
+      timeout: hangGuardMs,
+    }).toString();
     expect(out).toMatch(/^pc\.ram {3}0x\d{8} {2}00 /);
   });
 });

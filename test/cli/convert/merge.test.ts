@@ -13,12 +13,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { appendTo, MemoryFile, OutputFile, RawRam, writeStream } from '../../../src/node.ts';
 import { fixturePath } from '../../fixture-files.ts';
 import { cliPath, runCli } from '../../run-cli.ts';
+import { StalledInput } from '../../stalled-input.ts';
 
 const now = fixturePath('pc-xbzrle-10.0.bin');
 const base = fixturePath('pc-plain-10.0.bin');
@@ -215,17 +215,13 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
 
   it('leaves nothing when it is interrupted', async () => {
     const folder = emptyDirectory();
-    const stalled = () => {
-      const readable = new Readable({ read() {} });
-      readable.push(readFileSync(files.base).subarray(0, 2_000_000));
-      return readable;
-    };
     for (const args of [
       ['merge', '-', files.changes, join(folder, 'out.mapped-ram')],
       ['convert', files.now, join(folder, 'changes'), '--only-changed-from', '-'],
     ]) {
-      const interrupt = { signal: 'SIGINT' as const, afterMs: 1500 };
-      expect((await runCli(args, stalled(), { interrupt, timeoutMs: 20_000 })).code).toBe(130);
+      const stalled = new StalledInput(readFileSync(files.base).subarray(0, 2_000_000));
+      const interrupt = { signal: 'SIGINT' as const, once: () => stalled.isTaken };
+      expect((await runCli(args, stalled, { interrupt })).code).toBe(130);
     }
     expect(readdirSync(folder)).toEqual([]);
   });
