@@ -15,6 +15,7 @@ import {
   verify,
 } from '../../src/index.ts';
 import { loadFixtures } from '../fixture-files.ts';
+import { hangGuardMs } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
 
@@ -58,6 +59,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     server = await servePage(captures);
     browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
     page = await browser.newPage();
+    page.setDefaultTimeout(hangGuardMs);
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
     });

@@ -18,6 +18,7 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
 import { cliPath, runCli } from '../run-cli.ts';
@@ -596,11 +597,13 @@ describe('a terminal', () => {
       console.warn('skipped: `script` (util-linux) is not installed');
       return;
     }
-    const server = createServer((socket) => {
-      // Long enough for the progress line to appear.
+    const progress = /verify standard input: [\d.]+ KiB, /;
+    let out = '';
+    const server = createServer(async (socket) => {
       socket.on('error', () => {});
       socket.write(xbzrle.bytes.subarray(0, 200_000));
-      setTimeout(() => socket.end(xbzrle.bytes.subarray(200_000)), 1500);
+      while (!progress.test(out)) await sleep(10);
+      socket.end(xbzrle.bytes.subarray(200_000));
     });
     const path = join(emptyDirectory(), 'socket');
     server.listen(path);
@@ -610,13 +613,11 @@ describe('a terminal', () => {
     const command = `node -e "${feed}" ${path} | env -u NO_COLOR -u FORCE_COLOR TERM=xterm node ${cli} verify -`;
     const { spawn } = await import('node:child_process');
     const child = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
     child.stdout.on('data', (chunk) => {
       out += chunk;
     });
     await once(child, 'close');
     server.close();
-    expect(out).toMatch(/verify standard input: [\d.]+ KiB, /);
     expect(out).toContain('\x1b[32mOK');
   });
 });

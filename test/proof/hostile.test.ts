@@ -22,6 +22,7 @@ import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
 import { loadFixtures } from '../fixture-files.ts';
+import { allCases } from '../limits.ts';
 import {
   blockList,
   channelHello,
@@ -328,9 +329,11 @@ describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }
 
 describe('mutated fixtures', () => {
   const fixtures = loadFixtures();
+  // Each of them three times, or a few of every form.
+  const damaged = allCases ? [...fixtures, ...fixtures, ...fixtures] : fixtures.filter((_, i) => i % 4 === 0);
   it('leave whole output or none, within memory', async () => {
     const random = seededRandom(4711);
-    for (const [i, { bytes, offset, channels }] of [...fixtures, ...fixtures, ...fixtures].entries()) {
+    for (const [i, { bytes, offset, channels }] of damaged.entries()) {
       const mutated = mutate(bytes, recordBoundaries(bytes, offset), random);
       const path = join(directory, 'mutated.bin');
       writeFileSync(path, mutated.bytes);

@@ -1,6 +1,6 @@
 /**
  * Large files: a 64 GiB sparse mapped-ram file, and a stream of random pages, within the memory that the design allows:
- * 200 MiB, and a byte per page of the guest. VMFERRY_LARGE_GIB sets the size of the stream; by default it is small.
+ * 200 MiB, and a byte per page of the guest. VMFERRY_LARGE_GIB sets the size of the stream.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, createReadStream, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
@@ -11,12 +11,13 @@ import { loadKernel, MappedRamStore, NodeFile, PageBatch, PageKind, PageSlots } 
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
+import { allCases } from '../limits.ts';
 import { type CliResult, expectPeakMemory, runCli } from '../run-cli.ts';
 
 const pageSize = 4096;
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
-const streamBytes = Number(process.env.VMFERRY_LARGE_GIB ?? 0.25) * GiB;
+const streamBytes = Number(process.env.VMFERRY_LARGE_GIB ?? (allCases ? 4 : 0.25)) * GiB;
 
 let directory = '';
 beforeAll(() => {
