@@ -7,6 +7,9 @@
  */
 export const allCases = process.env.VMFERRY_TESTS === 'all';
 
+/** A list of like cases; by default only every n-th of them. */
+export const someOf = <T>(cases: readonly T[], step: number): T[] => cases.filter((_, i) => allCases || i % step === 0);
+
 /** Ends a test that hangs. */
 export const testGuardMs = allCases ? 3_600_000 : 600_000;
 

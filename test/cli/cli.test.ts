@@ -21,6 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
+import { someOf } from '../limits.ts';
 import { cliPath, runCli } from '../run-cli.ts';
 import { StalledInput } from '../stalled-input.ts';
 
@@ -109,16 +110,19 @@ describe('inspect', () => {
     expect(inspection.length).toBe(xbzrle.bytes.length);
   });
 
-  it.each(fixtures)('--hash gives the sha256 of each block of $name, from a file and from a pipe', async (fixture) => {
-    const [location, ...channels] = inputOf(fixture) as [string, ...string[]];
-    const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
-    const hashes = (stdout: string) =>
-      JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
-    expect(hashes((await runCli(['inspect', '--hash', '--json', location, ...channels])).stdout)).toEqual(expected);
-    if (fixture.offset !== 0) return;
-    const piped = await runCli(['inspect', '--hash', '--json', '-', ...channels], createReadStream(location));
-    expect(hashes(piped.stdout)).toEqual(expected);
-  });
+  it.each(someOf(fixtures, 4))(
+    '--hash gives the sha256 of each block of $name, from a file and from a pipe',
+    async (fixture) => {
+      const [location, ...channels] = inputOf(fixture) as [string, ...string[]];
+      const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
+      const hashes = (stdout: string) =>
+        JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
+      expect(hashes((await runCli(['inspect', '--hash', '--json', location, ...channels])).stdout)).toEqual(expected);
+      if (fixture.offset !== 0) return;
+      const piped = await runCli(['inspect', '--hash', '--json', '-', ...channels], createReadStream(location));
+      expect(hashes(piped.stdout)).toEqual(expected);
+    },
+  );
 
   it('shows what can be read of a file that breaks off, and exits with 1', async () => {
     const path = join(directory, 'cut.bin');
@@ -157,7 +161,7 @@ describe('inspect', () => {
 });
 
 describe('verify', () => {
-  it.each(fixtures)('finds $name sound', async (fixture) => {
+  it.each(someOf(fixtures, 2))('finds $name sound', async (fixture) => {
     const { stdout, stderr, code } = await runCli(['verify', ...inputOf(fixture)]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
@@ -223,7 +227,7 @@ describe('verify', () => {
 });
 
 describe('extract', () => {
-  it.each(fixtures)('writes every block of $name, equal to the truth', async (fixture) => {
+  it.each(someOf(fixtures, 4))('writes every block of $name, equal to the truth', async (fixture) => {
     const target = join(emptyDirectory(), 'all');
     const { stdout, stderr, code } = await runCli(['extract', ...inputOf(fixture), '--all', target, '--json']);
     expect(stderr).toBe('');

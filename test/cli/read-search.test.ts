@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HexDump } from '../../src/words/hex-dump.ts';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
-import { hangGuardMs } from '../limits.ts';
+import { hangGuardMs, someOf } from '../limits.ts';
 import { runCli } from '../run-cli.ts';
 import { StalledInput } from '../stalled-input.ts';
 
@@ -47,19 +47,24 @@ function offsetsOf(content: Buffer, pattern: string | Buffer): number[] {
 }
 
 describe('read', () => {
-  it.each(readable)('of $name gives the bytes that extract gives, from a file and from a pipe', async (fixture) => {
-    const location = place(fixture);
-    const { idstr, length } = fixture.truth[0] as { idstr: string; length: number };
-    const channels = placeChannels(fixture);
-    const whole = await extract(location, idstr, channels);
-    expect(whole).toHaveLength(length);
-    const from = Math.floor(length / 3) + 5;
-    const args = [...channels, '--block', idstr, '--at', `${from}`, '--length', '0x5001', '--raw'];
-    const expected = whole.subarray(from, from + 0x5001);
-    expect(Buffer.compare((await runCli(['read', location, ...args])).bytes, expected)).toBe(0);
-    if (fixture.offset !== 0) return;
-    expect(Buffer.compare((await runCli(['read', '-', ...args], createReadStream(location))).bytes, expected)).toBe(0);
-  });
+  it.each(someOf(readable, 5))(
+    'of $name gives the bytes that extract gives, from a file and from a pipe',
+    async (fixture) => {
+      const location = place(fixture);
+      const { idstr, length } = fixture.truth[0] as { idstr: string; length: number };
+      const channels = placeChannels(fixture);
+      const whole = await extract(location, idstr, channels);
+      expect(whole).toHaveLength(length);
+      const from = Math.floor(length / 3) + 5;
+      const args = [...channels, '--block', idstr, '--at', `${from}`, '--length', '0x5001', '--raw'];
+      const expected = whole.subarray(from, from + 0x5001);
+      expect(Buffer.compare((await runCli(['read', location, ...args])).bytes, expected)).toBe(0);
+      if (fixture.offset !== 0) return;
+      expect(Buffer.compare((await runCli(['read', '-', ...args], createReadStream(location))).bytes, expected)).toBe(
+        0,
+      );
+    },
+  );
 
   it('dumps as hexdump -C does', async () => {
     try {
@@ -136,7 +141,7 @@ describe('search', () => {
   const written = readable.filter(
     ({ truth, core }) => core === undefined && truth.some(({ idstr }) => idstr === block),
   );
-  it.each(written)('of $name finds what the guest wrote, in a file and in a pipe', async (fixture) => {
+  it.each(someOf(written, 5))('of $name finds what the guest wrote, in a file and in a pipe', async (fixture) => {
     const location = place(fixture);
     const channels = placeChannels(fixture);
     const expected = offsetsOf(await extract(location, block, channels), sentence);
