@@ -13,13 +13,13 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkMultifdOptions, type MultifdOptions } from '../../../src/cli/convert/multifd.ts';
 import { UsageError } from '../../../src/cli/run.ts';
 import { loadContainerFixture } from '../../container-fixtures.ts';
 import { fixturePath, loadFixtures } from '../../fixture-files.ts';
 import { runCli } from '../../run-cli.ts';
 import { StalledInput } from '../../stalled-input.ts';
 import { killAt } from '../kill-at.ts';
-import { checkMultifdOptions, type MultifdOptions } from '../../../src/cli/convert/multifd.ts';
 
 const pc = fixturePath('pc-xbzrle-10.0.bin');
 const old = fixturePath('pc-xbzrle-7.2.bin');
