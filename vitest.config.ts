@@ -1,10 +1,22 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { wasmBytes } from './scripts/wasm-bytes.ts';
+import { hangGuardMs, testGuardMs } from './test/limits.ts';
+
+const workers = Math.min(8, availableParallelism());
 
 /** Groups run one after the other, each with so many workers. */
-const project = (name: string, include: string[], testTimeout: number, groupOrder: number, maxWorkers: number) => ({
+const project = (name: string, include: string[], groupOrder: number, maxWorkers: number) => ({
   plugins: [wasmBytes()],
-  test: { name, include, testTimeout, hookTimeout: testTimeout, sequence: { groupOrder }, maxWorkers },
+  test: {
+    name,
+    include,
+    testTimeout: testGuardMs,
+    hookTimeout: testGuardMs,
+    expect: { poll: { timeout: hangGuardMs } },
+    sequence: { groupOrder },
+    maxWorkers,
+  },
 });
 
 export default defineConfig({
@@ -14,16 +26,15 @@ export default defineConfig({
       project(
         'unit',
         ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,guest,tasks,words,demo}/**/*.test.ts'],
-        120_000,
         1,
-        2,
+        workers,
       ),
       // The built package and command line, on the fixtures that ship with the repo.
-      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 300_000, 1, 2),
+      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers),
       // The built package and the page in real Chromium.
-      project('browser', ['test/browser/**/*.test.ts'], 120_000, 2, 1),
+      project('browser', ['test/browser/**/*.test.ts'], 1, workers),
       // One QEMU pair at a time: guests have to keep up with the passes of their migration.
-      project('qemu', ['test/qemu/**/*.test.ts'], 300_000, 3, 1),
+      project('qemu', ['test/qemu/**/*.test.ts'], 2, 1),
     ],
   },
 });

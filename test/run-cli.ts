@@ -1,10 +1,15 @@
 /** Runs the built command line as a user would. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { hangGuardMs } from './limits.ts';
 
 export const cliPath = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
+const reportUsage = new URL('./report-usage.mjs', import.meta.url).href;
 
 export interface CliResult {
   code: number | null;
@@ -13,61 +18,78 @@ export interface CliResult {
   /** The same, as bytes. */
   bytes: Buffer;
   stderr: string;
-  /** Largest resident size of the process, in bytes. */
-  maxRss: number;
+  /** CPU time of the process. Undefined if a signal ended it. */
+  cpuMs: number | undefined;
+  /** Largest resident size of the process, in bytes. Undefined if a signal ended it, or the system has no /proc. */
+  peakMemory: number | undefined;
 }
 
 export interface CliOptions {
   cwd?: string;
   env?: Record<string, string>;
-  /** Sends this signal when the process has run for `afterMs`. */
-  interrupt?: { signal: NodeJS.Signals; afterMs: number };
-  /** The process is killed, and the call rejects, after this time. */
-  timeoutMs?: number;
+  /** Sends this signal when the command handles signals and `once`, if it is given, is true. */
+  interrupt?: { signal: NodeJS.Signals; once?: () => boolean };
 }
-
-const rssMark = 'maxRSS=';
-/** Makes the process say its largest resident size when it ends. */
-const reportRss = `process.on('exit',()=>require('fs').writeSync(2,'${rssMark}'+process.resourceUsage().maxRSS+'\\n'))`;
-const reportModule = `data:text/javascript,import{createRequire}from'module';const require=createRequire('file:///');${encodeURIComponent(reportRss)}`;
 
 /** Runs `vmferry` with the arguments; `input` is its standard input, empty by default. */
 export function runCli(args: string[], input?: Readable | Uint8Array, options: CliOptions = {}): Promise<CliResult> {
-  const { cwd, env = {}, interrupt, timeoutMs = 120_000 } = options;
+  const { cwd, env = {}, interrupt } = options;
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', reportModule, cliPath, ...args], {
+    const child = spawn(process.execPath, ['--import', reportUsage, cliPath, ...args], {
       cwd,
       env: { ...process.env, NODE_OPTIONS: '', ...env },
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     });
     const out: Buffer[] = [];
     let err = '';
+    let usage: Pick<CliResult, 'cpuMs' | 'peakMemory'> = { cpuMs: undefined, peakMemory: undefined };
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
       err += chunk;
+    });
+    createInterface(child.stdio[3] as Readable).on('line', (line) => {
+      const { ready, ...rest } = JSON.parse(line);
+      if (ready !== true) usage = { ...usage, ...rest };
+      else if (interrupt !== undefined) void signalOnce(child, interrupt);
     });
     // The process may have seen enough, or have been interrupted, before its input ends.
     child.stdin.on('error', () => {});
     if (input === undefined) child.stdin.end();
     else if (input instanceof Uint8Array) child.stdin.end(input);
     else input.pipe(child.stdin);
-    const late = setTimeout(() => {
+    const hung = setTimeout(() => {
       child.kill('SIGKILL');
-      reject(new Error(`vmferry ${args.join(' ')} did not end within ${timeoutMs} ms`));
-    }, timeoutMs);
-    const signalling = interrupt && setTimeout(() => child.kill(interrupt.signal), interrupt.afterMs);
+      reject(new Error(`vmferry ${args.join(' ')} did not end within ${hangGuardMs} ms`));
+    }, hangGuardMs);
     child.on('error', reject);
     child.on('close', (code, signal) => {
-      clearTimeout(late);
-      clearTimeout(signalling);
+      clearTimeout(hung);
       if (input !== undefined && !(input instanceof Uint8Array)) input.destroy();
-      const mark = err.lastIndexOf(rssMark);
-      const maxRss = mark === -1 ? Number.NaN : Number.parseInt(err.slice(mark + rssMark.length), 10) * 1024;
-      const stderr = mark === -1 ? err : err.slice(0, mark);
       const bytes = Buffer.concat(out);
-      // As a shell says it.
+      // As a shell reports it.
       const status = signal === null ? code : 128 + constants.signals[signal];
-      resolve({ code: status, signal, stdout: bytes.toString(), bytes, stderr, maxRss });
+      resolve({ code: status, signal, stdout: bytes.toString(), bytes, stderr: err, ...usage });
     });
   });
+}
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess) => exitCode !== null || signalCode !== null;
+
+/** Sends a signal to a process when `once` becomes true; without it, at once. Sends none if the process ends before. */
+export async function signalOnce(
+  child: ChildProcess,
+  { signal, once = () => true }: { signal: NodeJS.Signals; once?: () => boolean },
+): Promise<void> {
+  while (!hasEnded(child) && !once()) await sleep(1);
+  if (!hasEnded(child)) child.kill(signal);
+}
+
+/** Checks the peak memory of a command, where the system reports it. */
+export function expectPeakMemory({ peakMemory }: CliResult, limit: number, what?: string): void {
+  if (peakMemory === undefined) {
+    console.warn('peak memory is not checked: there is no /proc here');
+    return;
+  }
+  expect(peakMemory, what).toBeGreaterThan(0);
+  expect(peakMemory, what).toBeLessThan(limit);
 }

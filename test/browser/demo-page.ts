@@ -8,6 +8,7 @@ import type { AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
+import { hangGuardMs } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type FolderServer, serveFolder } from './folder-server.ts';
 
@@ -25,6 +26,8 @@ export interface ShowOptions extends BrowserContextOptions {
   before?: string;
   /** Runs in its worker before the worker's own script. */
   inWorker?: string;
+  /** What it says on the console does not count: the browser complains of a script that it cannot run. */
+  mayComplain?: true;
 }
 
 /** Serves the page to the tests of a `describe`, and closes what they opened. */
@@ -41,15 +44,18 @@ export function serveDemo() {
     strangers: [] as string[],
 
     async show({ page: address }: FolderServer, options: ShowOptions = {}): Promise<Page> {
-      const { saving = 'download', before, inWorker, ...ofContext } = options;
+      const { saving = 'download', before, inWorker, mayComplain = false, ...ofContext } = options;
       const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...ofContext });
+      context.setDefaultTimeout(hangGuardMs);
       const page = await context.newPage();
       pages.push(page);
       page.on('console', (message) => {
-        if (['error', 'warning'].includes(message.type()))
+        if (!mayComplain && ['error', 'warning'].includes(message.type()))
           demo.complaints.push(`${message.text()} (${message.location().url})`);
       });
-      page.on('pageerror', (error) => demo.complaints.push(String(error)));
+      page.on('pageerror', (error) => {
+        if (!mayComplain) demo.complaints.push(String(error));
+      });
       context.on('request', (request) => {
         const { protocol, origin } = new URL(request.url());
         if (protocol !== 'blob:' && origin !== new URL(address).origin) demo.strangers.push(request.url());

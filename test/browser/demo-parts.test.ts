@@ -70,7 +70,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     const fixture = fixtureNamed('pc-preempt-10.0');
     await openFiles(page, ...fixture.paths.preempt, fixture.path);
     await expectVerdict(page, { ...fixture, paths: { ...fixture.paths, returnPath: [] } });
-    expect(await part(page, 'facts').textContent()).toContain('Preemptpc-preempt-10.0.preempt-1.bin');
+    await expect.poll(() => part(page, 'facts').textContent()).toContain('Preemptpc-preempt-10.0.preempt-1.bin');
   });
 
   it('asks for the order of two preempt channels, and opens them in the one that is chosen', async () => {
@@ -80,7 +80,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     const [first, second] = paths.preempt as [string, string];
     await part(page, 'files').setInputFiles([second, path, first, ...paths.resumeOf]);
     await part(page, 'parts').waitFor();
-    expect(await part(page, 'parts').textContent()).toContain('order of the connections');
+    await expect.poll(() => part(page, 'parts').textContent()).toContain('order of the connections');
     const order = () => part(page, 'parts').locator('.file-name').allTextContents();
     const inOrder = await order();
     expect(inOrder.indexOf(basename(first))).toBeLessThan(inOrder.indexOf(basename(second)));
@@ -99,11 +99,11 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await part(page, 'parts').waitFor();
     const open = page.getByRole('button', { name: 'Open these together' });
     await row(page, sample).getByRole('combobox').selectOption('stream');
-    expect(await open.isDisabled()).toBe(true);
+    await expect.poll(() => open.isDisabled()).toBe(true);
     await row(page, earlier).getByRole('combobox').selectOption('none');
     await open.click();
     await page.locator('.verdict.is-ok').waitFor();
-    expect(await page.locator('h2').textContent()).toBe(basename(sample));
+    await expect.poll(() => page.locator('h2').textContent()).toBe(basename(sample));
   });
 
   it.each([1280, 375])('asks so that it can be read and worked, at %i px', async (width) => {
@@ -126,7 +126,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await part(page, 'parts').waitFor();
     await press(page, 'Open these together');
     await part(page, 'diff').waitFor();
-    expect(await part(page, 'diff').textContent()).toContain('machine: pc-i440fx-7.2 → pc-i440fx-10.0');
+    await expect.poll(() => part(page, 'diff').textContent()).toContain('machine: pc-i440fx-7.2 → pc-i440fx-10.0');
   });
 
   it('says nothing on the console', () => {

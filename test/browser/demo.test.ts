@@ -70,7 +70,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const facts = await part(page, 'facts').textContent();
     expect(facts).toContain('pc-i440fx-10.0');
     expect(facts).toContain('2.19 MiB in 3 blocks, pages of 4 KiB, 6 passes');
-    expect(await part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('pc.ram2 MiB47125160');
+    await expect
+      .poll(() => part(page, 'blocks').locator('tbody tr').first().textContent())
+      .toContain('pc.ram2 MiB47125160');
     await expectBytes(page, sample, 'pc.ram', 0x8000);
   });
 
@@ -117,8 +119,8 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await part(page, 'earlier').setInputFiles(earlier);
     const diff = part(page, 'diff');
     await diff.waitFor();
-    expect(await diff.textContent()).toContain('not the same');
-    expect(await diff.locator('tbody tr').first().textContent()).toBe('pc.ram512488240000');
+    await expect.poll(() => diff.textContent()).toContain('not the same');
+    await expect.poll(() => diff.locator('tbody tr').first().textContent()).toBe('pc.ram512488240000');
     await page.locator('mark.differs').first().waitFor();
 
     for (const [button, form] of [
@@ -186,13 +188,13 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const main = fixturePath('pc-multifd-zlib-7.2');
     await openFiles(page, `${main}.channel-1.bin`, `${main}.bin`, `${main}.channel-0.bin`);
     await page.locator('.verdict.is-ok').waitFor();
-    expect(await part(page, 'facts').textContent()).toContain('pc-multifd-zlib-7.2.channel-0.bin');
+    await expect.poll(() => part(page, 'facts').textContent()).toContain('pc-multifd-zlib-7.2.channel-0.bin');
     await press(page, 'Open another');
     await openFiles(page, fixturePath('containers/libvirt-gzip.bin'));
-    expect(await part(page, 'facts').textContent()).toContain('libvirt save image');
+    await expect.poll(() => part(page, 'facts').textContent()).toContain('libvirt save image');
     await press(page, 'Open another');
     await openFiles(page, fixturePath('pc-mapped-ram-multifd-10.0.bin.gz'));
-    expect(await part(page, 'facts').textContent()).toContain('mapped-ram');
+    await expect.poll(() => part(page, 'facts').textContent()).toContain('mapped-ram');
   });
 
   /** Drops a file onto the first element that a selector finds. */
@@ -214,10 +216,10 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const page = await show(demo.plain);
     await drop(page, sample, 'main');
     await page.locator('.verdict.is-ok').waitFor();
-    expect(await page.locator('h2').first().textContent()).toBe('pc-xbzrle-10.0.bin');
+    await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-xbzrle-10.0.bin');
     await drop(page, earlier, '#differences');
     await part(page, 'diff').waitFor();
-    expect(await part(page, 'diff').textContent()).toContain('not the same');
+    await expect.poll(() => part(page, 'diff').textContent()).toContain('not the same');
     // Elsewhere it takes the place of what is open.
     await drop(page, earlier, '#summary, main');
     await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-plain-10.0.bin');
@@ -231,7 +233,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       .getByRole('button', { name: /mapped-ram/ })
       .click();
     await part(page, 'saved').waitFor();
-    expect(await part(page, 'saved').textContent()).toContain('read back and verified');
+    await expect.poll(() => part(page, 'saved').textContent()).toContain('read back and verified');
     const read = `navigator.storage.getDirectory().then((root) => root.getFileHandle('chosen'))
       .then((handle) => handle.getFile()).then((file) => file.arrayBuffer())
       .then((buffer) => Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join('')).then(btoa)`;
@@ -245,7 +247,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await part(page, 'files').setInputFiles(fixturePath('containers/qcow2-deflate.bin'));
     await press(page, 'packed');
     await part(page, 'facts').waitFor();
-    expect(await part(page, 'facts').textContent()).toContain('qcow2 snapshot packed');
+    await expect.poll(() => part(page, 'facts').textContent()).toContain('qcow2 snapshot packed');
 
     await press(page, 'Open another');
     const path = join(demo.scratch, 'inside.img');
@@ -266,9 +268,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const { stdout, code } = await runCli(['verify', path]);
     expect(code).toBe(1);
     const [finding] = stdout.split('\n');
-    expect(await part(page, 'findings').locator('li p').first().textContent()).toBe(finding);
+    await expect.poll(() => part(page, 'findings').locator('li p').first().textContent()).toBe(finding);
     await part(page, 'findings').getByRole('button', { name: 'at 0x7530' }).click();
-    expect(await part(page, 'bytes-where').textContent()).toContain('0x7530');
+    await expect.poll(() => part(page, 'bytes-where').textContent()).toContain('0x7530');
     await expect.poll(() => page.locator('.bytes-view').textContent()).toContain('00007520');
   });
 
@@ -294,7 +296,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const asked = demo.plain.requests.filter(({ path }) => path.endsWith('guest.migration'));
     expect(asked.length).toBeGreaterThan(0);
     expect(asked.every(({ range }) => range !== undefined)).toBe(true);
-    expect(await page.locator('h2').textContent()).toBe('guest.migration');
+    await expect.poll(() => page.locator('h2').textContent()).toBe('guest.migration');
   });
 
   it('opens a URL of another server on the page that may ask it', async () => {
@@ -308,9 +310,9 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       await part(page, 'elsewhere').getByRole('link').click();
       await page.locator('.verdict.is-ok').waitFor();
       expect(new URL(page.url()).pathname).toBe('/some/where/remote.html');
-      expect(await page.locator('h2').textContent()).toBe('other.migration');
+      await expect.poll(() => page.locator('h2').textContent()).toBe('other.migration');
       expect(other.requests.some(({ range }) => range !== undefined)).toBe(true);
-      expect(await page.locator('footer').textContent()).toContain('may fetch from other servers');
+      await expect.poll(() => page.locator('footer').textContent()).toContain('may fetch from other servers');
       // So the last of these tests sees what is asked of elsewhere.
       await expect.poll(() => strangers.some((url) => url.startsWith(other.page))).toBe(true);
     } finally {
@@ -323,14 +325,14 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await writeSparse(path);
     const page = await show(demo.plain);
     await openFiles(page, path);
-    expect(await part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('2 GiB524,2853');
+    await expect.poll(() => part(page, 'blocks').locator('tbody tr').first().textContent()).toContain('2 GiB524,2853');
     const map = part(page, 'map');
     await map.press('End');
     await expect.poll(() => part(page, 'cursor').textContent()).toContain('page 524,287 at 0x7ffff000, data');
     await map.press('Enter');
     await expectBytes(page, path, 'ram', 0x7ffff000);
     // What reads much is not begun without being asked for.
-    expect(await part(page, 'verdict').textContent()).toContain('not verified');
+    await expect.poll(() => part(page, 'verdict').textContent()).toContain('not verified');
     await press(page, 'Verify: read all of the file');
     await page.locator('.verdict.is-ok').waitFor();
   });
@@ -345,7 +347,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await page.getByLabel('URL').fill('http://elsewhere.invalid/guest.migration');
     await press(page, 'Open');
     await part(page, 'failure').waitFor();
-    expect(await part(page, 'elsewhere').textContent()).toContain('only from the server that it came from');
+    await expect.poll(() => part(page, 'elsewhere').textContent()).toContain('only from the server that it came from');
   });
 
   it('saves a page, a block and the facts', async () => {

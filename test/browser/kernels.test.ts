@@ -7,6 +7,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { build } from 'tsup';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadPageKernels } from '../../src/index.ts';
+import { hangGuardMs } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
 
@@ -63,6 +64,7 @@ describe.skipIf(executablePath === undefined)('the kernels in Chromium', () => {
     server = await servePage(new Map(), scripts);
     browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
     page = await browser.newPage();
+    page.setDefaultTimeout(hangGuardMs);
     await page.goto(server.origin);
   });
 

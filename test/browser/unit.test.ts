@@ -4,6 +4,7 @@
  */
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hangGuardMs } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
 import { type PageServer, servePage } from './server.ts';
 import { bundleUnitTests } from './unit/bundle.ts';
@@ -32,6 +33,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     server = await servePage(new Map(), scripts, { html, isolated: true });
     browser = await chromium.launch({ executablePath: executablePath as string, args: launchFlags });
     page = await browser.newPage();
+    page.setDefaultTimeout(hangGuardMs);
     await page.goto(server.origin);
     await page.waitForFunction('globalThis.runUnitTests !== undefined');
   });

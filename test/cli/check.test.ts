@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
-import { runCli } from '../run-cli.ts';
+import { expectPeakMemory, runCli } from '../run-cli.ts';
 import { dumpText, savedFile, word } from '../support/saved-files.ts';
 
 const of72 = fixturePath('pc-xbzrle-7.2.bin');
@@ -119,12 +119,13 @@ describe('what cannot be a target', () => {
     ['is no migration file', () => written('noise', 'noise, and nothing else'), /cannot be a target/],
     ['breaks off', () => written('cut', readFileSync(of72).subarray(0, 300_000)), /cannot be a target: .*truncated/],
   ])('ends with 2 if it %s', async (_, make, message) => {
-    const { code, stdout, stderr, maxRss } = await runCli(['check', of72, '--against', make()]);
+    const result = await runCli(['check', of72, '--against', make()]);
+    const { code, stdout, stderr } = result;
     expect(stderr).toMatch(message);
     expect(stderr).not.toMatch(/\n +at /);
     expect(stdout).toBe('');
     expect(code).toBe(2);
-    expect(maxRss).toBeLessThan(300 << 20);
+    expectPeakMemory(result, 300 << 20);
   });
 
   it('ends with 2 without --against, and with standard input for both', async () => {

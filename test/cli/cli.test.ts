@@ -18,10 +18,12 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Fixture, fixturePath, loadFixtures } from '../fixture-files.ts';
+import { someOf } from '../limits.ts';
 import { cliPath, runCli } from '../run-cli.ts';
+import { StalledInput } from '../stalled-input.ts';
 
 const fixtures = loadFixtures();
 const named = (name: string): Fixture => {
@@ -108,16 +110,19 @@ describe('inspect', () => {
     expect(inspection.length).toBe(xbzrle.bytes.length);
   });
 
-  it.each(fixtures)('--hash gives the sha256 of each block of $name, from a file and from a pipe', async (fixture) => {
-    const [location, ...channels] = inputOf(fixture) as [string, ...string[]];
-    const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
-    const hashes = (stdout: string) =>
-      JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
-    expect(hashes((await runCli(['inspect', '--hash', '--json', location, ...channels])).stdout)).toEqual(expected);
-    if (fixture.offset !== 0) return;
-    const piped = await runCli(['inspect', '--hash', '--json', '-', ...channels], createReadStream(location));
-    expect(hashes(piped.stdout)).toEqual(expected);
-  });
+  it.each(someOf(fixtures, 4))(
+    '--hash gives the sha256 of each block of $name, from a file and from a pipe',
+    async (fixture) => {
+      const [location, ...channels] = inputOf(fixture) as [string, ...string[]];
+      const expected = fixture.truth.map(({ idstr, sha256 }) => ({ idstr, sha256 }));
+      const hashes = (stdout: string) =>
+        JSON.parse(stdout).ram.blocks.map(({ idstr, sha256 }: Record<string, string>) => ({ idstr, sha256 }));
+      expect(hashes((await runCli(['inspect', '--hash', '--json', location, ...channels])).stdout)).toEqual(expected);
+      if (fixture.offset !== 0) return;
+      const piped = await runCli(['inspect', '--hash', '--json', '-', ...channels], createReadStream(location));
+      expect(hashes(piped.stdout)).toEqual(expected);
+    },
+  );
 
   it('shows what can be read of a file that breaks off, and exits with 1', async () => {
     const path = join(directory, 'cut.bin');
@@ -156,7 +161,7 @@ describe('inspect', () => {
 });
 
 describe('verify', () => {
-  it.each(fixtures)('finds $name sound', async (fixture) => {
+  it.each(someOf(fixtures, 2))('finds $name sound', async (fixture) => {
     const { stdout, stderr, code } = await runCli(['verify', ...inputOf(fixture)]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
@@ -204,7 +209,7 @@ describe('verify', () => {
       stdio: 'ignore',
     });
     writer();
-    const { stdout, code } = await runCli(['verify', path], undefined, { timeoutMs: 20_000 });
+    const { stdout, code } = await runCli(['verify', path]);
     expect(stdout).toMatch(/OK/);
     expect(code).toBe(0);
   });
@@ -222,7 +227,7 @@ describe('verify', () => {
 });
 
 describe('extract', () => {
-  it.each(fixtures)('writes every block of $name, equal to the truth', async (fixture) => {
+  it.each(someOf(fixtures, 4))('writes every block of $name, equal to the truth', async (fixture) => {
     const target = join(emptyDirectory(), 'all');
     const { stdout, stderr, code } = await runCli(['extract', ...inputOf(fixture), '--all', target, '--json']);
     expect(stderr).toBe('');
@@ -534,12 +539,7 @@ describe('wrong use', () => {
 });
 
 describe('interruption', () => {
-  /** A stream that begins and then waits for ever. */
-  const stalled = () => {
-    const readable = new Readable({ read() {} });
-    readable.push(xbzrle.bytes.subarray(0, 200_000));
-    return readable;
-  };
+  const stalled = () => new StalledInput(xbzrle.bytes.subarray(0, 200_000));
 
   it.each([
     ['SIGINT', 130],
@@ -547,7 +547,9 @@ describe('interruption', () => {
   ] as const)('%s while reading a pipe removes what was written and exits with %i', async (signal, expected) => {
     const folder = emptyDirectory();
     const args = ['extract', '-', '--block', 'pc.ram', '-o', join(folder, 'out.raw')];
-    const { code } = await runCli(args, stalled(), { interrupt: { signal, afterMs: 1500 }, timeoutMs: 20_000 });
+    const { code } = await runCli(args, stalled(), {
+      interrupt: { signal, once: () => readdirSync(folder).length > 0 },
+    });
     expect(code).toBe(expected);
     expect(readdirSync(folder)).toEqual([]);
   });
@@ -555,18 +557,14 @@ describe('interruption', () => {
   it('SIGINT removes a directory that was made, and its files', async () => {
     const folder = emptyDirectory();
     const args = ['extract', '-', '--all', join(folder, 'all')];
-    const { code } = await runCli(args, stalled(), {
-      interrupt: { signal: 'SIGINT', afterMs: 1500 },
-      timeoutMs: 20_000,
-    });
+    const once = () => existsSync(join(folder, 'all')) && readdirSync(join(folder, 'all')).length > 0;
+    const { code } = await runCli(args, stalled(), { interrupt: { signal: 'SIGINT', once } });
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
   });
 
   it('a whole stream on a pipe is judged, though its writer stays', async () => {
-    const silent = new Readable({ read() {} });
-    silent.push(xbzrle.bytes);
-    const { code, stdout } = await runCli(['verify', '-'], silent, { timeoutMs: 20_000 });
+    const { code, stdout } = await runCli(['verify', '-'], new StalledInput(xbzrle.bytes));
     expect(stdout).toMatch(/^standard input: OK/);
     expect(code).toBe(0);
   });
@@ -575,15 +573,13 @@ describe('interruption', () => {
     const path = join(emptyDirectory(), 'fifo');
     execFileSync('mkfifo', [path]);
     const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', path];
-    const interrupt = { signal: 'SIGINT', afterMs: 1500 } as const;
-    const { code } = await runCli(args, undefined, { interrupt, timeoutMs: 20_000 });
+    const { code } = await runCli(args, undefined, { interrupt: { signal: 'SIGINT' } });
     expect(code).toBe(130);
   });
 
   it('bad input on a pipe is reported at once, though its writer stays', async () => {
-    const silent = new Readable({ read() {} });
-    silent.push('this is no stream, and its writer says no more');
-    const { code, stdout } = await runCli(['verify', '-'], silent, { timeoutMs: 20_000 });
+    const silent = new StalledInput(Buffer.from('this is no stream, and its writer says no more'));
+    const { code, stdout } = await runCli(['verify', '-'], silent);
     expect(stdout).toMatch(/not-a-migration-stream/);
     expect(code).toBe(1);
   });
@@ -591,10 +587,7 @@ describe('interruption', () => {
   it('SIGINT while waiting for the writer of a FIFO ends it', async () => {
     const path = join(emptyDirectory(), 'fifo');
     execFileSync('mkfifo', [path]);
-    const { code } = await runCli(['verify', path], undefined, {
-      interrupt: { signal: 'SIGINT', afterMs: 1500 },
-      timeoutMs: 20_000,
-    });
+    const { code } = await runCli(['verify', path], undefined, { interrupt: { signal: 'SIGINT' } });
     expect(code).toBe(130);
   });
 });
@@ -608,11 +601,13 @@ describe('a terminal', () => {
       console.warn('skipped: `script` (util-linux) is not installed');
       return;
     }
-    const server = createServer((socket) => {
-      // Long enough for the progress line to appear.
+    const progress = /verify standard input: [\d.]+ KiB, /;
+    let out = '';
+    const server = createServer(async (socket) => {
       socket.on('error', () => {});
       socket.write(xbzrle.bytes.subarray(0, 200_000));
-      setTimeout(() => socket.end(xbzrle.bytes.subarray(200_000)), 1500);
+      while (!progress.test(out)) await sleep(10);
+      socket.end(xbzrle.bytes.subarray(200_000));
     });
     const path = join(emptyDirectory(), 'socket');
     server.listen(path);
@@ -622,13 +617,11 @@ describe('a terminal', () => {
     const command = `node -e "${feed}" ${path} | env -u NO_COLOR -u FORCE_COLOR TERM=xterm node ${cli} verify -`;
     const { spawn } = await import('node:child_process');
     const child = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
     child.stdout.on('data', (chunk) => {
       out += chunk;
     });
     await once(child, 'close');
     server.close();
-    expect(out).toMatch(/verify standard input: [\d.]+ KiB, /);
     expect(out).toContain('\x1b[32mOK');
   });
 });

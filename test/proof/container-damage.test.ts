@@ -1,18 +1,20 @@
 /**
  * Libvirt images and qcow2 snapshots cut and damaged: an error with its place, or the content that the slow reader finds
- * in the same bytes; never a crash or a hang. VMFERRY_MUTATIONS raises the number of mutations.
+ * in the same bytes; never a crash or a hang. VMFERRY_MUTATIONS sets the number of mutations.
  */
 import { describe, expect, it } from 'vitest';
 import { inspect, MemoryFile, MigrationError, MissingDecompressorError, SnapshotError } from '../../src/index.ts';
 import { open } from '../../src/node.ts';
 import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { type ContainerFixture, loadContainerFixtures } from '../container-fixtures.ts';
+import { allCases } from '../limits.ts';
 import { unwrap } from '../oracle/containers.ts';
 import { recordBoundaries, slowRead } from '../oracle/slow-reader.ts';
 import { mutate } from './mutate.ts';
 import { hangMs, seededRandom } from './read-fast.ts';
 
-const mutations = Number(process.env.VMFERRY_MUTATIONS ?? 2000);
+const mutations = Number(process.env.VMFERRY_MUTATIONS ?? (allCases ? 10_000 : 400));
+const cuts = allCases ? 60 : 20;
 /** Those that need no program for each body or cluster: starting one takes longer than all the rest. */
 const fixtures = loadContainerFixtures().filter(({ name }) => !/bzip2|lzop|zstd/.test(name));
 
@@ -127,7 +129,7 @@ describe('cut anywhere', () => {
     const random = seededRandom(fixture.bytes.length);
     const points = pointsOf(fixture);
     const { snapshot } = fixture.streams[0]!;
-    for (let i = 0; i < 60; i++) {
+    for (let i = 0; i < cuts; i++) {
       const near = (points[Math.floor(random() * points.length)] ?? 0) + Math.floor(random() * 20);
       const cut = i % 2 === 0 ? Math.min(fixture.bytes.length - 1, near) : Math.floor(random() * fixture.bytes.length);
       // Behind the last cluster of this snapshot there may be others.

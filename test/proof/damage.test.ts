@@ -1,18 +1,19 @@
 /**
  * Every fixture damaged, and the channels and other files of migrations cut and mixed up: an error with its place, or
- * the content that the slow reader finds; never a crash or a hang. VMFERRY_MUTATIONS raises the number of mutations.
+ * the content that the slow reader finds; never a crash or a hang. VMFERRY_MUTATIONS sets the number of mutations.
  */
 import { describe, expect, it } from 'vitest';
 import { NodeCodecs, PortableCodecs } from '../../src/node.ts';
 import { loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
+import { allCases } from '../limits.ts';
 import { channelBoundaries, recordBoundaries } from '../oracle/slow-reader.ts';
 import { mutate } from './mutate.ts';
 import { compareReaders, seededRandom } from './read-fast.ts';
 
 const fixtures = loadFixtures();
-const mutations = Number(process.env.VMFERRY_MUTATIONS ?? 2000);
+const mutations = Number(process.env.VMFERRY_MUTATIONS ?? (allCases ? 10_000 : 400));
 /** Random cuts of a multifd set's channels, which take longer to read. */
-const setCuts = 30;
+const setCuts = allCases ? 30 : 6;
 
 describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the channels of $name', (fixture) => {
   const { bytes, offset, channels } = fixture;

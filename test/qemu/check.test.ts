@@ -236,7 +236,7 @@ async function loadInto(qemu: Qemu, path: string, capabilities: readonly string[
     await qemu.execute('migrate-incoming', {
       uri: capabilities.includes('mapped-ram') ? `file:${path}` : `exec:cat '${path}'`,
     });
-    await qemu.waitForMigration({ timeout: 30_000 });
+    await qemu.waitForMigration();
     return undefined;
   } catch (error) {
     const { message } = error as Error;

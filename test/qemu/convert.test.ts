@@ -6,7 +6,6 @@
  */
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { appendTo, type Inspection, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
@@ -179,8 +178,7 @@ describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its w
       fill: async ({ guest }, ours) => {
         await guest?.fill(ours, 'stripes', 5);
         await guest?.startDirtying({ first: ours.first, count: 64 }, 'few-bytes', 100);
-        await sleep(100);
-        counted = (await guest?.count()) ?? 0;
+        while (guest !== undefined && counted === 0) counted = await guest.count();
       },
     };
     const made = await capture(options);

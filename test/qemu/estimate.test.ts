@@ -87,7 +87,7 @@ const fills: PageRange = { first: 256, count: ((ramMiB - 2) * MiB) / PAGE / 2 };
 
 describe.skipIf(lacksQemu('10.0'))('what estimate foretells', () => {
   const chosen = process.env.VMFERRY_QEMU === 'full' ? cases : cases.filter(({ telling }) => telling);
-  test.each(chosen)('$name', { timeout: 120_000 }, async (each) => {
+  test.each(chosen)('$name', async (each) => {
     const { qemu, guest } = await startMachine({ version: '10.0', machine: 'bare', ramMiB });
     try {
       const found = await observe(qemu, guest as Guest, each);

@@ -6,6 +6,6 @@ import type { Guest } from './guest.ts';
 export async function expectCounting(guest: Guest, from: number): Promise<void> {
   const first = await guest.count();
   expect(first).toBeGreaterThanOrEqual(from);
-  await sleep(50);
+  while ((await guest.count()) === first) await sleep(5);
   expect(await guest.stop()).toBeGreaterThan(first);
 }

@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 import type { Qemu } from './qemu.ts';
 
 const PAGE = 4096;
@@ -61,7 +62,7 @@ export class Guest {
   }
 
   /** Starts the guest in a `qemu` that was started with `-S`, and waits until it is ready. */
-  static async boot(qemu: Qemu, timeout = 30_000): Promise<Guest> {
+  static async boot(qemu: Qemu, timeout = hangGuardMs): Promise<Guest> {
     try {
       return await Guest.#start(qemu, timeout, (guest) => guest.#answer('R', timeout));
     } catch (error) {
@@ -70,7 +71,7 @@ export class Guest {
   }
 
   /** Lets a guest go on that was loaded into a `qemu` that was started with `-S`. */
-  static async resume(qemu: Qemu, timeout = 30_000): Promise<Guest> {
+  static async resume(qemu: Qemu, timeout = hangGuardMs): Promise<Guest> {
     return Guest.#start(qemu, timeout, async () => {});
   }
 

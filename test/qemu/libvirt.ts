@@ -20,6 +20,7 @@ import {
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 import { guestPage, writeBios } from './guest.ts';
 import { readTruth, type Truth } from './truth.ts';
 
@@ -132,7 +133,7 @@ export class Libvirt {
   }
 
   /** Runs a command in the tree and returns what it printed. @throws if it fails */
-  async run(command: string, timeout = 60_000): Promise<string> {
+  async run(command: string, timeout = hangGuardMs): Promise<string> {
     this.#output = '';
     this.#shell.stdin.write(`{ ${command}\n} < /dev/null; echo "@status $?"\n`);
     for (const until = performance.now() + timeout; ; ) {

@@ -28,7 +28,7 @@ export async function startFromSet({
     await qemu.execute('migrate-incoming', { uri: `unix:${listen}` });
     // It may hang up on what it does not like, or wait for more: then its status says so, after a while.
     void sendSet(listen, set);
-    await qemu.waitForMigration({ timeout: 30_000 });
+    await qemu.waitForMigration();
     return qemu;
   } catch (error) {
     await qemu[Symbol.asyncDispose]();

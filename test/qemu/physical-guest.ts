@@ -5,6 +5,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 import { Guest, guestSerial } from './guest.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
 
@@ -49,7 +50,7 @@ export async function startPhysical(machine: PhysicalMachine): Promise<Qemu> {
     const guest = await Guest.boot(qemu);
     guest.close();
     const halted = async () => ((await qemu.hmp('info registers -a')).match(/HLT=1/g)?.length ?? 0) === cpus;
-    for (const until = performance.now() + 10_000; !(await halted()); await sleep(5)) {
+    for (const until = performance.now() + hangGuardMs; !(await halted()); await sleep(5)) {
       if (performance.now() > until) throw new Error(`the ${cpus} CPUs do not halt`);
     }
     await qemu.execute('stop');
@@ -111,7 +112,7 @@ export async function save(qemu: Qemu): Promise<string> {
   await qemu.setParameters({ 'max-bandwidth': 0 });
   const uri = `exec:cat > '${path}.part' && mv '${path}.part' '${path}'`;
   await qemu.migrate(uri);
-  for (const until = performance.now() + 10_000; ; await sleep(5)) {
+  for (const until = performance.now() + hangGuardMs; ; await sleep(5)) {
     try {
       statSync(path);
       return path;

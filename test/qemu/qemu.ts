@@ -9,6 +9,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 import { Qmp, type QmpEvent } from './qmp.ts';
 
 export type QemuVersion = '7.2' | '10.0';
@@ -126,7 +127,7 @@ export class Qemu {
     running.add(child);
     const qemu = new Qemu(options.version, args, child, dir);
     try {
-      qemu.#qmp = await Qmp.connect(socket, options.timeout ?? 20_000, () => {
+      qemu.#qmp = await Qmp.connect(socket, options.timeout ?? hangGuardMs, () => {
         if (qemu.#exit) throw new Error(qemu.#exit);
       });
     } catch (error) {
@@ -169,7 +170,7 @@ export class Qemu {
     name: string,
     options: { timeout?: number; from?: number; where?: (data: Record<string, unknown>) => boolean } = {},
   ): Promise<QmpEvent> {
-    const { timeout = 30_000, from = 0, where = () => true } = options;
+    const { timeout = hangGuardMs, from = 0, where = () => true } = options;
     try {
       return await this.#qmp.event((e) => e.event === name && where(e.data ?? {}), timeout, from);
     } catch (error) {
@@ -217,7 +218,7 @@ export class Qemu {
     status: string,
     options: Pick<MigrateOptions, 'onIteration' | 'timeout'> = {},
   ): Promise<MigrationInfo> {
-    const { timeout = 120_000, onIteration } = options;
+    const { timeout = hangGuardMs, onIteration } = options;
     const until = performance.now() + timeout;
     for (;;) {
       const info = await this.queryMigrate();

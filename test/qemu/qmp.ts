@@ -5,6 +5,7 @@
  */
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 
 export type QmpEvent = {
   event: string;
@@ -69,7 +70,7 @@ export class Qmp {
   }
 
   /** @throws {QmpError} when QEMU refuses, {@link Error} when there is no answer in `timeout` ms. */
-  async execute<T = unknown>(command: string, args: object = {}, timeout = 120_000): Promise<T> {
+  async execute<T = unknown>(command: string, args: object = {}, timeout = hangGuardMs): Promise<T> {
     if (this.#ended) throw this.#ended;
     const id = this.#next++;
     let timer: NodeJS.Timeout | undefined;

@@ -4,6 +4,7 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hangGuardMs } from '../limits.ts';
 import type { PageRange } from './guest.ts';
 import { fillStripes, type Machine, pagesOfOurs, type Running, startMachine } from './machine.ts';
 import type { Qemu } from './qemu.ts';
@@ -38,7 +39,7 @@ export type Savevm = {
 /** Waits for a job and dismisses it. @throws with its error */
 export async function finishJob(qemu: Qemu, id: string): Promise<void> {
   type Job = { id: string; status: string; error?: string };
-  for (const until = performance.now() + 60_000; ; await sleep(10)) {
+  for (const until = performance.now() + hangGuardMs; ; await sleep(10)) {
     const job = (await qemu.execute<Job[]>('query-jobs')).find((each) => each.id === id);
     if (job?.status === 'concluded') {
       await qemu.execute('job-dismiss', { id });

@@ -165,15 +165,12 @@ describe('a migration file', () => {
   });
 
   it('whose header is not a migration ends at once, even if its source stays silent after that', async () => {
-    let isReleased = false;
     async function* silent() {
       yield new TextEncoder().encode('#!/bin/sh and more');
-      await new Promise((resolve) => setTimeout(resolve, 3000));
-      isReleased = true;
+      await new Promise(() => {});
     }
     const file = await open(new StreamSource(silent(), 'p'));
     await expect(collect(file)).rejects.toThrow(/not-a-migration-stream/);
-    expect(isReleased).toBe(false);
   });
 });
 
@@ -198,7 +195,7 @@ describe('a ReadableStream', () => {
     await expect(collect(file)).rejects.toThrow('connection reset');
     await file.close();
     // An unhandled rejection would end the test run.
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setImmediate(resolve));
   });
 
   it('is cancelled when the file is closed, even if it stays silent', async () => {

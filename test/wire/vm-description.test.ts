@@ -4,6 +4,7 @@ import { parseVmDescription } from '../../src/devices/device-description.ts';
 import type { VmDescription } from '../../src/vm/description.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeDescription, findDescription, maxDescription, readDeviceSizes } from '../../src/wire/vm-description.ts';
+import { cpuTime } from '../cpu-time.ts';
 import { EOF, hex, join, none, ramEnd, ramStart, u32, vmdescription } from '../oracle/build.ts';
 import { decodeChunked, errorOf, itemsOf, ofKind } from './decoding.ts';
 
@@ -132,9 +133,9 @@ describe('finding the description from the end', () => {
       view.setUint32(i * 6 + 1, hostile.length - i * 6 - 5);
       hostile[i * 6 + 5] = 0x7b;
     }
-    const from = performance.now();
+    const from = cpuTime();
     expect(findDescription(hostile)).toBeUndefined();
-    expect(performance.now() - from).toBeLessThan(2000);
+    expect(cpuTime() - from).toBeLessThan(2000);
   });
 });
 
@@ -221,8 +222,8 @@ describe('sizes in the description', () => {
 
   it('takes time in proportion to the devices, even if they are all the same', () => {
     const sizes = readDeviceSizes(parse({ devices: Array.from({ length: 200_000 }, () => ({})) }));
-    const from = performance.now();
+    const from = cpuTime();
     decodeChunked(stream, stream.length, { sizes });
-    expect(performance.now() - from).toBeLessThan(2000);
+    expect(cpuTime() - from).toBeLessThan(2000);
   });
 });

@@ -59,7 +59,10 @@ export async function bundleUnitTests(): Promise<UnitScripts> {
     inject: [here('globals.ts')],
     loader: { '.wasm': 'binary' },
     // Fewer of the seeded cases: kernels.test.ts has its own.
-    define: { 'process.env.VMFERRY_KERNEL_CASES': '"1000"' },
+    define: {
+      'process.env.VMFERRY_KERNEL_CASES': '"1000"',
+      'process.env.VMFERRY_TESTS': JSON.stringify(process.env.VMFERRY_TESTS ?? ''),
+    },
     logLevel: 'error',
   });
   const scripts = new Map(outputFiles.map(({ path, text }) => [path, text]));

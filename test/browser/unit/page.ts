@@ -1,5 +1,6 @@
 /** Runs unit tests in the page with vitest's runner. */
 import { startTests, type VitestRunner, type VitestRunnerImportSource } from '@vitest/runner';
+import { testGuardMs } from '../../limits.ts';
 
 /** A test that was run. */
 export interface Told {
@@ -24,8 +25,8 @@ const runner: VitestRunner = {
     sequence: { seed: 1, hooks: 'stack', setupFiles: 'list' },
     chaiConfig: undefined,
     maxConcurrency: 1,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: testGuardMs,
+    hookTimeout: testGuardMs,
     retry: 0,
     includeTaskLocation: undefined,
     tags: [],

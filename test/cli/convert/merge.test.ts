@@ -1,6 +1,5 @@
 /** `vmferry convert --only-changed-from` and `vmferry merge` as a user meets them. */
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import {
   createReadStream,
   mkdirSync,
@@ -13,12 +12,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { appendTo, MemoryFile, OutputFile, RawRam, writeStream } from '../../../src/node.ts';
 import { fixturePath } from '../../fixture-files.ts';
-import { cliPath, runCli } from '../../run-cli.ts';
+import { runCli } from '../../run-cli.ts';
+import { StalledInput } from '../../stalled-input.ts';
+import { killAt } from '../kill-at.ts';
 
 const now = fixturePath('pc-xbzrle-10.0.bin');
 const base = fixturePath('pc-plain-10.0.bin');
@@ -193,13 +192,13 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
     let killed = 0;
     for (const [name, args] of commands) {
       const path = join(folder, name);
+      expect((await runCli(args(path))).code).toBe(0);
+      const whole = statSync(path).size;
+      rmSync(path);
       writeFileSync(path, 'old');
-      for (let ms = 250; ms <= 750; ms += 250) {
-        const child = spawn(process.execPath, [cliPath, ...args(path)], { stdio: 'ignore' });
-        await Promise.race([sleep(ms), once(child, 'exit')]);
-        child.kill('SIGKILL');
-        if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-        if (child.signalCode === 'SIGKILL') killed++;
+      for (const part of [0, 1 / 2, 9 / 10]) {
+        const { signalCode } = await killAt(Math.floor(part * whole), folder, args(path));
+        if (signalCode === 'SIGKILL') killed++;
         const isOld = statSync(path).size === 3;
         expect((await runCli(['verify', path])).stdout).toMatch(isOld ? /: BAD/ : /: OK/);
         for (const left of readdirSync(folder).filter((each) => each.startsWith('.vmferry-'))) {
@@ -215,17 +214,13 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
 
   it('leaves nothing when it is interrupted', async () => {
     const folder = emptyDirectory();
-    const stalled = () => {
-      const readable = new Readable({ read() {} });
-      readable.push(readFileSync(files.base).subarray(0, 2_000_000));
-      return readable;
-    };
     for (const args of [
       ['merge', '-', files.changes, join(folder, 'out.mapped-ram')],
       ['convert', files.now, join(folder, 'changes'), '--only-changed-from', '-'],
     ]) {
-      const interrupt = { signal: 'SIGINT' as const, afterMs: 1500 };
-      expect((await runCli(args, stalled(), { interrupt, timeoutMs: 20_000 })).code).toBe(130);
+      const stalled = new StalledInput(readFileSync(files.base).subarray(0, 2_000_000));
+      const interrupt = { signal: 'SIGINT' as const, once: () => stalled.isTaken };
+      expect((await runCli(args, stalled, { interrupt })).code).toBe(130);
     }
     expect(readdirSync(folder)).toEqual([]);
   });

@@ -1,6 +1,5 @@
 /** `vmferry convert --to multifd` and `--compat` as a user meets them: sets on disk, wrong arguments, interruptions. */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   mkdirSync,
@@ -13,14 +12,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkMultifdOptions, type MultifdOptions } from '../../../src/cli/convert/multifd.ts';
 import { UsageError } from '../../../src/cli/run.ts';
 import { loadContainerFixture } from '../../container-fixtures.ts';
 import { fixturePath, loadFixtures } from '../../fixture-files.ts';
-import { cliPath, runCli } from '../../run-cli.ts';
+import { runCli } from '../../run-cli.ts';
+import { StalledInput } from '../../stalled-input.ts';
+import { killAt } from '../kill-at.ts';
 
 const pc = fixturePath('pc-xbzrle-10.0.bin');
 const old = fixturePath('pc-xbzrle-7.2.bin');
@@ -220,11 +219,9 @@ describe('--compat', () => {
 describe('a set that is not finished', () => {
   it('leaves nothing when it is interrupted', async () => {
     const folder = emptyDirectory();
-    const stalled = new Readable({ read() {} });
-    stalled.push(readFileSync(pc).subarray(0, 200_000));
+    const stalled = new StalledInput(readFileSync(pc).subarray(0, 200_000));
     const { code } = await runCli(['convert', '-', join(folder, 'guest'), '--to', 'multifd'], stalled, {
-      interrupt: { signal: 'SIGINT', afterMs: 1500 },
-      timeoutMs: 20_000,
+      interrupt: { signal: 'SIGINT', once: () => readdirSync(folder).length > 0 },
     });
     expect(code).toBe(130);
     expect(readdirSync(folder)).toEqual([]);
@@ -248,13 +245,10 @@ describe('a set that is not finished', () => {
     const path = join(folder, 'guest');
     expect((await runCli(['convert', pc, path, '--to', 'multifd', '--channels', '4'])).code).toBe(0);
     let killed = 0;
-    for (let ms = 250; ms <= 850; ms += 200) {
-      const args = [cliPath, 'convert', large, path, '--to', 'multifd', '--channels', '3'];
-      const child = spawn(process.execPath, args, { stdio: 'ignore' });
-      await Promise.race([sleep(ms), once(child, 'exit')]);
-      child.kill('SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-      if (child.signalCode === 'SIGKILL') killed++;
+    for (const part of [0, 1 / 3, 2 / 3, 9 / 10]) {
+      const args = ['convert', large, path, '--to', 'multifd', '--channels', '3'];
+      const { signalCode } = await killAt(Math.floor(part * (32 << 20)), folder, args);
+      if (signalCode === 'SIGKILL') killed++;
       for (const left of readdirSync(folder).filter((name) => name.startsWith('.vmferry-'))) rmSync(join(folder, left));
       const files = readdirSync(folder);
       if (!files.includes('guest')) continue;

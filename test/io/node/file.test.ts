@@ -35,7 +35,7 @@ describe('opening a source', () => {
     await source.close();
   });
 
-  it('waits for the writer of a FIFO, and reads it forward', { timeout: 20_000 }, async () => {
+  it('waits for the writer of a FIFO, and reads it forward', async () => {
     const path = makeFifo('fifo');
     const opening = openSource(path);
     const writer = await writerOf(path);
@@ -58,7 +58,7 @@ describe('opening a source', () => {
     await source.close();
   });
 
-  it('can close a FIFO that is still being written', { timeout: 20_000 }, async () => {
+  it('can close a FIFO that is still being written', async () => {
     const path = makeFifo('endless');
     const opening = openSource(path);
     const writer = await writerOf(path);
