@@ -4,12 +4,12 @@
  *
  *     block list | EOS | [footer] | PART head | page records
  *
- * A page size is possible if all that is seen of the records fits it: offsets are multiples of it, and records follow
- * each other. Data decides at once: after a page of the right size there is a record, after any other there is none.
+ * A page size is possible if all that is seen of the records fits it: offsets are multiples of it, records follow each
+ * other, and a record that names its block names one of the list. Data decides at once: after a page of the right size there is a record, after any other there is none.
  * Zero pages alone decide by their offsets: in the first pass every page of a block comes, in order. Where several page
  * sizes stay possible, nothing is said. Not looked through: lists with mapped-ram headers, which state the page size.
  */
-import { type ByteWindow, has, maxNeed, type Need } from './byte-window.ts';
+import { type ByteWindow, has, latin1, maxNeed, type Need } from './byte-window.ts';
 import { RamFlag } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
@@ -44,12 +44,12 @@ export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Gene
     const isAll = !(yield* has(window, bytes)) || bytes === maxNeed;
     // No further, however much is there: what is found must not depend on how the bytes arrived.
     const end = Math.min(window.limit, window.position + bytes);
-    const records = findRecords(window, end, ignoreShared);
-    if (records === undefined && !isAll) continue;
-    if (records === undefined) return undefined;
+    const list = findRecords(window, end, ignoreShared);
+    if (list === undefined && !isAll) continue;
+    if (list === undefined) return undefined;
     // Flags apart: no page lies beyond all RAM.
     const ramBytes = Number(window.view.getBigUint64(window.position));
-    const pageSize = judge(candidates.map((size) => walk(window, records, end, ramBytes, size)));
+    const pageSize = judge(candidates.map((size) => walk(window, list, end, ramBytes, size)));
     if (pageSize !== undefined || isAll) return pageSize;
   }
   return undefined;
@@ -63,15 +63,28 @@ function judge(walks: readonly Walk[]): number | undefined {
   return zeroPages >= enoughZeroPages && canBePageSize(step) ? step : undefined;
 }
 
-/** Index of the first record of the first PART, if that directly follows the START of RAM. */
-function findRecords({ bytes, view, position }: ByteWindow, limit: number, ignoreShared: boolean): number | undefined {
+/** What the block list says, and the index of the first record of the first PART behind it. */
+interface RecordList {
+  first: number;
+  /** The blocks' names, one character for each byte. */
+  names: ReadonlySet<string>;
+}
+
+/** Finds the first record of the first PART, if that directly follows the START of RAM. */
+function findRecords(
+  { bytes, view, position }: ByteWindow,
+  limit: number,
+  ignoreShared: boolean,
+): RecordList | undefined {
   if (limit - position < 8) return undefined;
   const word = view.getBigUint64(position);
   if ((word & BigInt(flagBits)) !== BigInt(RamFlag.memSize)) return undefined;
   let left = word - BigInt(RamFlag.memSize);
   let at = position + 8;
+  const names = new Set<string>();
   while (left > 0n) {
     if (at >= limit || at + 9 + (bytes[at] as number) > limit) return undefined;
+    names.add(nameAt(bytes, at));
     at += 1 + (bytes[at] as number);
     left -= view.getBigUint64(at);
     at += ignoreShared ? 16 : 8;
@@ -81,8 +94,11 @@ function findRecords({ bytes, view, position }: ByteWindow, limit: number, ignor
   if (view.getBigUint64(at) !== BigInt(RamFlag.eos)) return undefined;
   at += 8;
   if (bytes[at] === SectionType.footer) at += 5;
-  return bytes[at] === SectionType.part && at + 5 < limit ? at + 5 : undefined;
+  return bytes[at] === SectionType.part && at + 5 < limit ? { first: at + 5, names } : undefined;
 }
+
+/** The counted name at an index. */
+const nameAt = (bytes: Uint8Array, at: number) => latin1(bytes, at + 1, bytes[at] as number);
 
 interface Walk {
   pageSize: number;
@@ -96,7 +112,13 @@ interface Walk {
 }
 
 /** Goes through records as if pages were of this size. */
-function walk({ bytes, view }: ByteWindow, first: number, limit: number, ramBytes: number, pageSize: number): Walk {
+function walk(
+  { bytes, view }: ByteWindow,
+  { first, names }: RecordList,
+  limit: number,
+  ramBytes: number,
+  pageSize: number,
+): Walk {
   const result: Walk = { pageSize, fits: true, data: false, zeroPages: 0, step: undefined };
   let afterData = false;
   let isSteady = true;
@@ -109,6 +131,9 @@ function walk({ bytes, view }: ByteWindow, first: number, limit: number, ramByte
     const isPage = kind === RamFlag.page || kind === RamFlag.zero;
     const isEnd = flags === RamFlag.eos && offset === 0;
     const isFirst = at === first;
+    const isNamed = (flags & RamFlag.continue) === 0 && !isEnd;
+    const nameEnd = at + 9 + (bytes[at + 8] as number);
+    if (isNamed && nameEnd <= limit && !names.has(nameAt(bytes, at + 8))) return { ...result, fits: false };
     // Deltas and compressed pages say nothing of the page size; what follows them is not looked at.
     if ((kind === RamFlag.xbzrle || kind === RamFlag.compressPage) && !isFirst && offset < ramBytes) {
       result.data ||= afterData;
@@ -120,7 +145,6 @@ function walk({ bytes, view }: ByteWindow, first: number, limit: number, ramByte
     }
     result.data ||= afterData;
     if (isEnd) break;
-    const isNamed = (flags & RamFlag.continue) === 0;
     if (isNamed) {
       if (!isFirst) isSteady = false;
       at += 1 + (bytes[at + 8] as number);

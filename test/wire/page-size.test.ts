@@ -59,6 +59,15 @@ describe('the target page size of a stream that does not state it', () => {
     expect(known(unstated(...zeros(size, count)))).toEqual(expected);
   });
 
+  it('is not taken from bytes inside a page that look like a record of a block that is not listed', () => {
+    const page = filled(0, 4096);
+    // At 2 KiB into the page: a compressed page, offset 0, of a block without a name.
+    page.set([0, 0, 1], 2052);
+    expect(known(unstated(normalPage(0, page, 'ram'), zeroPage(4096)))).toEqual([4096, 'pages']);
+    page.set([0, 0, 0, 0, 0, 0, 0, 8, 2, 0x72, 0x6f], 2048);
+    expect(known(unstated(normalPage(0, page, 'ram'), zeroPage(4096)))).toEqual([4096, 'pages']);
+  });
+
   it('is assumed to be 4 KiB where a few zero pages do not tell', () => {
     expect(known(unstated(...zeros(4096, 10)))).toEqual([4096, 'assumed']);
     expect(known(unstated())).toEqual([4096, 'assumed']);
