@@ -7,7 +7,7 @@ export default defineConfig({
   platform: 'neutral',
   external: [/^node:/],
   // For browsers without a bundler (THIRD-PARTY.md); decompressors are chunks of their own, loaded when they are needed.
-  noExternal: ['jsonc-parser', 'pako', 'xz-decompress'],
+  noExternal: ['fflate', 'jsonc-parser', 'pako', 'xz-decompress'],
   // TypeScript 6 warns of an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },

@@ -1,23 +1,42 @@
 /**
- * Takes the WebAssembly modules for zstd out of their packages, whose own loops around them do not do, and writes them
- * beside the kernels: the decoder of zstddec (src/io/zstd-wasm.ts), the encoder of @oneidentity/zstd-js
- * (src/io/zstd-encoder.ts).
+ * Puts the WebAssembly modules for zstd beside the kernels: the decoder of zstddec (src/io/zstd-wasm.ts), which is base64 in
+ * that package's script, and the encoder of @bokuweb/zstd-wasm (src/io/zstd-encoder.ts), which is a file there.
+ *
+ * Each module is pinned by its SHA-256, since our code calls what it exports: after an update of a package, look at
+ * what its module imports and exports, run the tests of the codecs, and enter the new hash.
  */
+import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 
 const dist = new URL('../dist/', import.meta.url);
 mkdirSync(dist, { recursive: true });
 
-/** The module that stands in a script as base64: they all begin with these letters. */
-function extract(from, name) {
-  const source = readFileSync(fileURLToPath(import.meta.resolve(from)), 'utf8');
-  const base64 = /["'](?:data:[^,"']*,)?(AGFzbQ[A-Za-z0-9+/=]+)["']/.exec(source)?.[1];
-  if (base64 === undefined) throw new Error(`expected a module in ${from}, found none`);
-  const bytes = Buffer.from(base64, 'base64');
-  if (!WebAssembly.validate(bytes)) throw new Error(`expected a valid module in ${from}`);
+/** The module in a script: base64 that begins as every module does. */
+function moduleIn(script) {
+  const base64 = /["'](?:data:[^,"']*,)?(AGFzbQ[A-Za-z0-9+/=]+)["']/.exec(readFileSync(script, 'utf8'))?.[1];
+  if (base64 === undefined) throw new Error(`expected a WebAssembly module in ${script.pathname}, found none`);
+  return Buffer.from(base64, 'base64');
+}
+
+function write(name, bytes, from, pinned) {
+  const hash = createHash('sha256').update(bytes).digest('hex');
+  if (hash !== pinned) {
+    throw new Error(
+      `${from} is not the module that ${name} was tested with: expected SHA-256 ${pinned}, got ${hash} (see scripts/zstd-wasm.mjs)`,
+    );
+  }
   writeFileSync(new URL(name, dist), bytes);
 }
 
-extract('zstddec/stream', 'zstd.wasm');
-extract('@oneidentity/zstd-js/wasm/index.js', 'zstd-encoder.wasm');
+write(
+  'zstd.wasm',
+  moduleIn(new URL(import.meta.resolve('zstddec/stream'))),
+  'the decoder in zstddec',
+  '793b767467d8effccc43e8198c854f587835493a748512fa4352837a96fd1060',
+);
+write(
+  'zstd-encoder.wasm',
+  readFileSync(new URL('../node_modules/@bokuweb/zstd-wasm/dist/web/zstd.wasm', import.meta.url)),
+  'the encoder in @bokuweb/zstd-wasm',
+  '80260eee5795ee8072bb5821e203730c74dca3909938f5ac1128da67f96223df',
+);

@@ -18,7 +18,8 @@ export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSour
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a libvirt save image, a compressed stream, the
- * snapshot of a qcow2 image (`options.snapshot`). A URL may end in `#SNAPSHOT` or `,offset=N`.
+ * snapshot of a qcow2 image (`options.snapshot`), a member of a zip archive (`options.member`). A URL may end in `#SNAPSHOT`,
+ * `#MEMBER` or `,offset=N`.
  *
  * @example
  * const file = await open(blob);
@@ -34,9 +35,9 @@ export async function open(input: Openable, options: OpenOptions<Openable> = {})
 }
 
 async function openUrl(location: string, options: OpenOptions): Promise<MigrationFile> {
-  const { url, snapshot, offset } = splitUrl(location);
+  const { url, inside, offset } = splitUrl(location);
   const where = {
-    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(inside === undefined ? {} : { inside }),
     ...(offset === undefined ? {} : { offset }),
   };
   return openFile(await openHttp(url), { ...where, ...options });
@@ -106,6 +107,14 @@ export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from 
 export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';
+export {
+  type MemberOptions,
+  openZipMember,
+  readZip,
+  type ZipArchive,
+  type ZipMember,
+} from './io/zip.ts';
+export { requireZippable, type ZipMemberOptions, ZipWriter } from './io/zip-writer.ts';
 export * from './kernel/index.ts';
 export { PageSlots, pageSlotsArenaBytes } from './kernel/page-slots.ts';
 export type { ChannelReport } from './read/channels.ts';
@@ -114,6 +123,7 @@ export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from
 export { type Domain, encodeLibvirtHead, findDomain } from './read/container/libvirt-header.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './read/container/qcow2-header.ts';
 export { type Qcow2Image, SnapshotError } from './read/container/qcow2-snapshots.ts';
+export { MemberError } from './read/container/zip-members.ts';
 export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';

@@ -9,7 +9,8 @@ import { isHttp } from './io/http-source.ts';
 import { NodeCodecs } from './io/node/codecs.ts';
 import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
-import { parseLocation, splitSnapshot } from './read/location.ts';
+import { openMember } from './read/container/zip-members.ts';
+import { parseLocation, splitInside } from './read/location.ts';
 import type { MigrationFile, OpenOptions } from './read/open.ts';
 import { mapParts } from './read/parts.ts';
 
@@ -23,8 +24,8 @@ export { parseLocation } from './read/location.ts';
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a path, `-` for standard input, `PATH,offset=N`,
- * `IMAGE#SNAPSHOT` for a qcow2 image, an http(s) URL, or whatever the portable `open` takes. What is compressed is
- * decompressed by Node and by installed programs.
+ * `IMAGE#SNAPSHOT` for a qcow2 image, `ARCHIVE#MEMBER` for a zip archive, an http(s) URL, or whatever the portable `open`
+ * takes. Node and installed programs decompress what is compressed. Channels and other parts may be members of archives, too.
  *
  * @throws Error with Node's `code` (ENOENT, EACCES, …) if the file or one of its parts cannot be opened.
  */
@@ -40,13 +41,18 @@ export async function open(
     return source;
   };
   try {
-    const parts = await mapParts(options, openPath);
+    const parts = await mapParts(options, async (part) => {
+      if (typeof part !== 'string' || isHttp(part)) return part;
+      const { path, inside } = splitInside(part, existsSync);
+      const source = (await openPath(path)) as ByteSource;
+      return inside === undefined ? source : openMember(source, inside);
+    });
     const withNode = { codecs: new NodeCodecs(), decompress: nodeDecompress, ...options, ...parts };
     if (typeof input !== 'string' || isHttp(input)) return await openAnywhere(input, withNode);
-    const { path, snapshot } = splitSnapshot(input, existsSync);
-    const location = snapshot === undefined ? parseLocation(path) : { path, offset: undefined };
+    const { path, inside } = splitInside(input, existsSync);
+    const location = inside === undefined ? parseLocation(path) : { path, offset: undefined };
     const where = {
-      ...(snapshot === undefined ? {} : { snapshot }),
+      ...(inside === undefined ? {} : { inside }),
       ...(location.offset === undefined ? {} : { offset: location.offset }),
     };
     return await openAnywhere(await openPath(location.path), { ...where, ...withNode });

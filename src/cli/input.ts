@@ -23,7 +23,7 @@ export function addInput(command: Command): Command {
   return command
     .argument(
       '<FILE>',
-      'stream, mapped-ram file, libvirt save image, IMAGE.qcow2#SNAPSHOT, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
+      'stream, mapped-ram file, libvirt save image, IMAGE.qcow2#SNAPSHOT, ARCHIVE.zip#MEMBER, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
     )
     .option(
       '--channel <FILE>',

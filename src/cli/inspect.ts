@@ -74,7 +74,8 @@ Examples:
   vmferry inspect --device vga --json guest.migration
   vmferry inspect --xml guest.save
   vmferry inspect disk.qcow2
-  vmferry inspect 'disk.qcow2#before-upgrade'`,
+  vmferry inspect 'disk.qcow2#before-upgrade'
+  vmferry inspect 'captures.zip#guest.migration'`,
     )
     .action(async (location: string, options: InspectOptions) => {
       let isOpen = false;

@@ -28,7 +28,8 @@ const program = new Command('vmferry')
     `
 FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset=N for a stream inside a file. It is a
 stream, a mapped-ram file, a libvirt save image, or one of these compressed by gzip, bzip2, xz, lzop or zstd;
-DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id. With --channel for each channel of a
+DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot, by its name or id. ARCHIVE.zip#MEMBER is a file in a zip
+archive; the multifd channels MEMBER.0, MEMBER.1 and so on are found beside it. With --channel for each channel of a
 multifd migration, FILE is its main stream.
 Exit codes: 0 fine, 1 the input is bad (diff: not the same), 2 usage or tool error, 130 interrupted.
 

@@ -32,9 +32,13 @@ export interface CallOptions<Part = never> {
 /**
  * What to open: one file, or all that belong to a migration in any order (they are known by their first bytes), or a URL.
  * `roles`: what each of the files is, where the reader has said so; then recoveries, preempt channels and return paths are in
- * their order. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
+ * their order. One zip archive stands for the files in it; `order`: which of them come, and in which order, if there are
+ * `roles`. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
  */
-export type FileInput = ({ files: readonly File[]; roles?: readonly PartRole[] } | { url: string }) & {
+export type FileInput = (
+  | { files: readonly File[]; roles?: readonly PartRole[]; order?: readonly number[] }
+  | { url: string }
+) & {
   snapshot?: string;
   offset?: number;
 };
@@ -201,6 +205,9 @@ export interface DeviceChildren {
 /** Where an output goes: a file that was chosen to be saved to, or one that the call gives back. */
 export type Target = { handle: FileSystemFileHandle } | 'file';
 
+/** A form that a VM is written in. `multifd`: a set of several files, in a zip archive. */
+export type OutputFormat = 'stream' | 'mapped-ram' | 'multifd';
+
 /** What was written. */
 export interface Saved {
   bytes: number;
@@ -258,9 +265,11 @@ export interface Viewer {
   diff(query: { base: number; file: number }, options?: CallOptions): Promise<VmDiff>;
   /** Writes the VM in another form, and reads it back. A target that was chosen appears whole or not at all. */
   convert(
-    query: { file: number; format: 'stream' | 'mapped-ram'; target: Target; name?: string },
+    query: { file: number; format: OutputFormat; target: Target; name?: string },
     options?: CallOptions,
   ): Promise<Saved>;
+  /** Writes all blocks as raw images into a zip archive. */
+  exportBlocks(query: { file: number; target: Target; name?: string }, options?: CallOptions): Promise<Saved>;
   /** Writes a block as a raw image. */
   exportBlock(
     query: { file: number; block: number; target: Target; name?: string },

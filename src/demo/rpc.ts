@@ -34,7 +34,17 @@ export type Handlers = {
 
 const methods: readonly (keyof Viewer)[] = [
   ...(['about', 'open', 'close', 'prepare', 'map', 'page', 'read', 'bytes', 'search'] as const),
-  ...(['devices', 'findDevices', 'deviceJson', 'verify', 'diff', 'convert', 'exportBlock', 'release'] as const),
+  ...([
+    'devices',
+    'findDevices',
+    'deviceJson',
+    'verify',
+    'diff',
+    'convert',
+    'exportBlock',
+    'exportBlocks',
+    'release',
+  ] as const),
 ];
 
 /** A worker that does not start answers no call: each fails. */

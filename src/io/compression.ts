@@ -117,11 +117,21 @@ export const portableDecompress: Decompress = (format, chunks, signal) => {
   throw new MissingDecompressorError(format, 'this platform has no decompressor for it');
 };
 
-async function* gunzip(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+const gunzip = (chunks: AsyncIterable<Uint8Array>, signal: AbortSignal) => throughPlatform('gzip', chunks, signal);
+
+/** Inflates raw deflate data, as in zip archives. It refuses what zlib refuses. */
+export const inflateStream = (chunks: AsyncIterable<Uint8Array>, signal: AbortSignal) =>
+  throughPlatform('deflate-raw', chunks, signal);
+
+async function* throughPlatform(
+  format: 'gzip' | 'deflate-raw',
+  chunks: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
   if (typeof DecompressionStream === 'undefined') {
-    throw new MissingDecompressorError('gzip', 'this platform has no DecompressionStream');
+    throw new MissingDecompressorError(format, 'this platform has no DecompressionStream');
   }
-  const transform = new DecompressionStream('gzip') as unknown as TransformStream<Uint8Array, Uint8Array>;
+  const transform = new DecompressionStream(format) as unknown as TransformStream<Uint8Array, Uint8Array>;
   yield* readAll(toReadable(chunks).pipeThrough(transform), signal);
 }
 

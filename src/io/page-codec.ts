@@ -3,7 +3,7 @@
  * written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
  */
 
-/** How a multifd channel compresses: one stream for all of its packets, flushed at the end of each. */
+/** How a multifd channel compresses: one stream for all of its packets, flushed at the end of each, or a zstd frame for each. */
 export type StreamFormat = 'zlib' | 'zstd';
 /** How a page by itself is compressed: a complete zlib stream, or deflate data without a header. */
 export type PageFormat = 'zlib' | 'deflate';
@@ -20,7 +20,7 @@ export interface PageDecoder {
   close(): void;
 }
 
-/** The compressor of one channel. It keeps its state from packet to packet. */
+/** The compressor of one channel. It may keep state from packet to packet. */
 export interface PageEncoder {
   /**
    * Compresses the pages of a packet, and puts the payload to the beginning of `target`: a reader gets all of the pages

@@ -1,146 +1,125 @@
 /**
- * The encoder of Facebook's zstd in WebAssembly, as the package @oneidentity/zstd-js compiles it (the build takes only the
- * module from there, scripts/zstd-wasm.mjs). The package's own loop cannot flush; this one keeps a frame open for each
- * channel, as QEMU does, and flushes it at each packet.
+ * The zstd encoder of the package @bokuweb/zstd-wasm: Facebook's library in WebAssembly. The package has no way to flush a
+ * frame, so each packet is a frame of its own (docs/formats/multifd.md, "Compression"). No state is kept between frames, and
+ * all encoders share one context.
+ *
+ * The package's own `init` fetches the module from an address beside its script, which a bundle does not have, and hangs
+ * if that fails. So the module's bytes are bundled, and handed over through the hook that the package has for this.
  */
 import encoderBytes from '../../dist/zstd-encoder.wasm';
+import { Module } from '../../node_modules/@bokuweb/zstd-wasm/dist/web/zstd.js';
 import { CodecError, overflow, type PageEncoder } from './page-codec.ts';
 
-interface EncoderExports {
-  memory: WebAssembly.Memory;
-  __wasm_call_ctors(): void;
-  malloc(bytes: number): number;
-  ZSTD_createCStream(): number;
-  ZSTD_initCStream(context: number, level: number): number;
-  ZSTD_freeCStream(context: number): number;
-  ZSTD_isError(result: number): number;
-  /** The positions are words, where it finds how far it was, and leaves how far it came. Returns 0 when all is flushed. */
-  ZSTD_compressStream2_simpleArgs(
+/** What the package makes of the module. Addresses are bytes in its memory. */
+interface ZstdModule {
+  /** A view of the module's memory, replaced when that grows. */
+  readonly HEAPU8: Uint8Array;
+  onRuntimeInitialized: () => void;
+  instantiateWasm: (imports: WebAssembly.Imports, receive: (instance: WebAssembly.Instance) => void) => object;
+  init(bytes: Uint8Array): void;
+  _malloc(bytes: number): number;
+  _ZSTD_isError(result: number): number;
+  _ZSTD_compressBound(bytes: number): number;
+  _ZSTD_createCCtx(): number;
+  _ZSTD_freeCCtx(context: number): number;
+  /** Makes one frame. Without a dictionary it is `ZSTD_compressCCtx`, which the package leaves out. */
+  _ZSTD_compress_usingDict(
     context: number,
     out: number,
     outSize: number,
-    outPosition: number,
     input: number,
     inputSize: number,
-    inputPosition: number,
-    directive: number,
+    dictionary: number,
+    dictionarySize: number,
+    level: number,
   ): number;
 }
 
-/** Bytes that are copied over at a time, in and out. */
-const bufferBytes = 128 * 1024;
-/** ZSTD_e_flush: give all that there is. */
-const flush = 1;
-const wasmPage = 65536;
+/** The most bytes that a frame holds: more than a packet has. */
+const frameBytes = 1024 * 1024;
 
-let module: Promise<WebAssembly.Module> | undefined;
+let loading: Promise<ZstdEncoderWasm> | undefined;
 
-/** Where encoders put their data: each is done with it when its call returns. */
-interface EncoderBuffers {
-  input: number;
-  output: number;
-  /** Two words: the positions in the output and in the input. */
-  positions: number;
-}
-
-/** One instance for all channels that are written at a time: its memory goes with it. */
+/** The encoder: one for the whole program, as the package has one module. */
 export class ZstdEncoderWasm {
-  readonly #zstd: EncoderExports;
-  readonly #buffers: EncoderBuffers;
+  readonly #zstd: ZstdModule;
+  readonly #input: number;
+  readonly #output: number;
+  readonly #outputBytes: number;
+  #context = 0;
+  #encoders = 0;
 
-  private constructor(zstd: EncoderExports) {
+  private constructor(zstd: ZstdModule) {
     this.#zstd = zstd;
-    this.#buffers = { input: zstd.malloc(bufferBytes), output: zstd.malloc(bufferBytes), positions: zstd.malloc(8) };
+    this.#outputBytes = zstd._ZSTD_compressBound(frameBytes);
+    this.#input = zstd._malloc(frameBytes);
+    this.#output = zstd._malloc(this.#outputBytes);
+    if (this.#input === 0 || this.#output === 0) throw new CodecError('no memory for the zstd encoder');
   }
 
-  static async load(): Promise<ZstdEncoderWasm> {
-    module ??= WebAssembly.compile(encoderBytes);
-    let memory: WebAssembly.Memory | undefined;
-    const env = {
-      setTempRet0() {},
-      emscripten_memcpy_big(target: number, from: number, count: number) {
-        if (memory !== undefined) new Uint8Array(memory.buffer).copyWithin(target, from, from + count);
-        return target;
-      },
-      /** Makes room for `size` bytes in all; says whether there is. */
-      emscripten_resize_heap(size: number) {
-        try {
-          memory?.grow(Math.ceil(((size >>> 0) - memory.buffer.byteLength) / wasmPage));
-          return 1;
-        } catch {
-          return 0;
-        }
-      },
-    };
-    const instance = await WebAssembly.instantiate(await module, { env });
-    const zstd = instance.exports as unknown as EncoderExports;
-    memory = zstd.memory;
-    zstd.__wasm_call_ctors();
-    return new ZstdEncoderWasm(zstd);
+  static load(): Promise<ZstdEncoderWasm> {
+    loading ??= instantiate().then((zstd) => new ZstdEncoderWasm(zstd));
+    return loading;
   }
 
   openEncoder(level: number): PageEncoder {
-    return new ZstdEncoder(this.#zstd, this.#buffers, level);
+    if (this.#context === 0) this.#context = this.#zstd._ZSTD_createCCtx();
+    if (this.#context === 0) throw new CodecError('no memory for the zstd encoder');
+    this.#encoders++;
+    let isOpen = true;
+    return {
+      encode: (input, target) => {
+        let [at, written] = [0, 0];
+        // Nothing is an empty frame.
+        do {
+          written += this.#encodeFrame(input.subarray(at, at + frameBytes), target.subarray(written), level);
+          at += frameBytes;
+        } while (at < input.length);
+        return written;
+      },
+      close: () => {
+        if (isOpen) this.#release();
+        isOpen = false;
+      },
+    };
+  }
+
+  #encodeFrame(input: Uint8Array, target: Uint8Array, level: number): number {
+    const zstd = this.#zstd;
+    zstd.HEAPU8.set(input, this.#input);
+    const length = zstd._ZSTD_compress_usingDict(
+      this.#context,
+      ...([this.#output, this.#outputBytes] as const),
+      ...([this.#input, input.length] as const),
+      ...([0, 0] as const),
+      level,
+    );
+    // The usual error is that there is no memory for the tables of a high level.
+    if (zstd._ZSTD_isError(length) !== 0) throw new CodecError(`zstd could not compress the data (error ${-length})`);
+    if (length > target.length) throw overflow(target.length);
+    target.set(zstd.HEAPU8.subarray(this.#output, this.#output + length));
+    return length;
+  }
+
+  /** The context's tables take several MiB at a high level: they go with the last encoder. */
+  #release(): void {
+    this.#encoders--;
+    if (this.#encoders > 0) return;
+    this.#zstd._ZSTD_freeCCtx(this.#context);
+    this.#context = 0;
   }
 }
 
-class ZstdEncoder implements PageEncoder {
-  readonly #zstd: EncoderExports;
-  readonly #buffers: EncoderBuffers;
-  #context: number;
-
-  constructor(zstd: EncoderExports, buffers: EncoderBuffers, level: number) {
-    this.#zstd = zstd;
-    this.#buffers = buffers;
-    this.#context = zstd.ZSTD_createCStream();
-    if (this.#context === 0) throw new CodecError('no memory for another zstd encoder');
-    this.#check(zstd.ZSTD_initCStream(this.#context, level));
-  }
-
-  encode(input: Uint8Array, target: Uint8Array): number {
-    let written = 0;
-    for (let at = 0; at < input.length; at += bufferBytes) {
-      const end = Math.min(input.length, at + bufferBytes);
-      written += this.#feed(input.subarray(at, end), target.subarray(written), end === input.length);
-    }
-    return written;
-  }
-
-  #feed(input: Uint8Array, target: Uint8Array, isLast: boolean): number {
-    const { memory } = this.#zstd;
-    const { input: from, output, positions } = this.#buffers;
-    new Uint8Array(memory.buffer).set(input, from);
-    const state = () => new Uint32Array(memory.buffer, positions, 2) as unknown as [number, number];
-    state()[1] = 0;
-    let written = 0;
-    for (;;) {
-      state()[0] = 0;
-      const left = this.#check(
-        this.#zstd.ZSTD_compressStream2_simpleArgs(
-          this.#context,
-          ...([output, bufferBytes, positions] as const),
-          ...([from, input.length, positions + 4] as const),
-          isLast ? flush : 0,
-        ),
-      );
-      // The memory may have grown: views of it are made anew.
-      const [produced, consumed] = state();
-      if (produced > target.length - written) throw overflow(target.length);
-      target.set(new Uint8Array(memory.buffer, output, produced), written);
-      written += produced;
-      if (consumed === input.length && (!isLast || left === 0)) return written;
-    }
-  }
-
-  /** The usual error is that there is no memory for the tables of a high level. */
-  #check(result: number): number {
-    if (this.#zstd.ZSTD_isError(result) === 0) return result;
-    throw new CodecError(`data that zstd does not compress (error ${-result})`);
-  }
-
-  close(): void {
-    if (this.#context === 0) return;
-    this.#zstd.ZSTD_freeCStream(this.#context);
-    this.#context = 0;
-  }
+function instantiate(): Promise<ZstdModule> {
+  const zstd = Module as ZstdModule;
+  return new Promise((resolve, reject) => {
+    zstd.onRuntimeInitialized = () => resolve(zstd);
+    zstd.instantiateWasm = (imports, receive) => {
+      WebAssembly.instantiate(encoderBytes, imports)
+        .then(({ instance }) => receive(instance))
+        .catch(reject);
+      return {};
+    };
+    zstd.init(encoderBytes);
+  });
 }

@@ -1,7 +1,7 @@
 /**
- * zstd in WebAssembly: the decoder of Facebook's library as the package zstddec compiles it (the build takes only the
- * module from there). Its own loop here hands out everything at each flush, which that of the package does not, and
- * hears of errors.
+ * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module out
+ * of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and ignores
+ * errors. The loop here hands out everything at each flush and reports errors.
  */
 import zstdBytes from '../../dist/zstd.wasm';
 import { CodecError, overflow, type PageDecoder } from './page-codec.ts';

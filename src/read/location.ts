@@ -1,4 +1,4 @@
-/** What inputs are called on a command line: paths and URLs, with an offset or the name of a snapshot behind them. */
+/** What inputs are called on a command line: paths and URLs, then an offset, or the name of a snapshot or an archive's member. */
 
 const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -22,28 +22,29 @@ export function parseLocation(location: string): { path: string; offset: number 
   return { path, offset };
 }
 
-/**
- * Splits `IMAGE#SNAPSHOT` where the file `IMAGE` is, as `isFile` says; a path that is a file as a whole is not split.
- */
-export function splitSnapshot(
+/** Splits `FILE#INSIDE` where `FILE` exists, as `isFile` says. A path that exists as a whole is not split. */
+export function splitInside(
   path: string,
   isFile: (path: string) => boolean,
-): { path: string; snapshot: string | undefined } {
-  if (!path.includes('#') || isFile(path)) return { path, snapshot: undefined };
+): { path: string; inside: string | undefined } {
+  if (!path.includes('#') || isFile(path)) return { path, inside: undefined };
   for (let at = path.lastIndexOf('#'); at > 0; at = path.lastIndexOf('#', at - 1)) {
-    const image = path.slice(0, at);
-    if (isFile(image)) return { path: image, snapshot: path.slice(at + 1) };
+    const file = path.slice(0, at);
+    if (isFile(file)) return { path: file, inside: path.slice(at + 1) };
   }
-  return { path, snapshot: undefined };
+  return { path, inside: undefined };
 }
 
-/** Splits a URL from the snapshot or the offset behind it. @throws TypeError for a URL that is none */
-export function splitUrl(location: string): { url: string; snapshot: string | undefined; offset: number | undefined } {
+/**
+ * Splits a URL from the offset, or the name of a snapshot or a member, that follows it.
+ * @throws TypeError for a URL that is not valid
+ */
+export function splitUrl(location: string): { url: string; inside: string | undefined; offset: number | undefined } {
   const { path, offset } = parseLocation(location);
   const url = new URL(path);
-  const snapshot = url.hash === '' ? undefined : decodeFragment(url.hash.slice(1));
+  const inside = url.hash === '' ? undefined : decodeFragment(url.hash.slice(1));
   url.hash = '';
-  return { url: url.href, snapshot, offset };
+  return { url: url.href, inside, offset };
 }
 
 /** The text of a fragment; one with a lone % is taken as it is. */

@@ -310,23 +310,28 @@ const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + retur
  */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
-  const parts = listParts(options);
-  const { channels } = parts;
+  const given = listParts(options);
   let opened = source;
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
-    if (channels.length > maxChannels) {
-      throw new RangeError(`expected at most ${maxChannels} channels, got ${channels.length}`);
-    }
-    const located = await locateStream(source, offset, options, (outermost) => {
+    const findChannels = given.channels.length === 0;
+    requireChannelCount(given.channels.length);
+    const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {
       opened = outermost;
     });
+    const channels = findChannels ? located.channels : given.channels;
+    requireChannelCount(channels.length);
+    const parts = { ...given, channels };
     const ofParts = channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0);
     const wanted = { arenaBytes: arenaBytes + ofParts + spareBytes };
     const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
-    return new MigrationFile(source, located, kernel, options);
+    return new MigrationFile(source, located, kernel, { ...options, channels });
   } catch (error) {
-    for (const each of [opened, ...Object.values(parts).flat()]) await each.close();
+    for (const each of [opened, ...Object.values(given).flat()]) await each.close();
     throw error;
   }
+}
+
+function requireChannelCount(count: number): void {
+  if (count > maxChannels) throw new RangeError(`expected at most ${maxChannels} channels, got ${count}`);
 }

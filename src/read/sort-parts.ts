@@ -2,8 +2,9 @@
  * Tells what each of several files is to a migration, by its first bytes: the stream, multifd channels
  * (docs/formats/multifd.md), recoveries, preempt channels and return paths (docs/formats/postcopy.md).
  */
-import { type ByteSource, readFully } from '../io/byte-source.ts';
+import type { ByteSource } from '../io/byte-source.ts';
 import { findCompression } from '../io/compression.ts';
+import { peek } from '../io/peeked-source.ts';
 import { maxRamBytes } from '../vm/ram-block.ts';
 import { multifdMagic } from '../wire/multifd-packet.ts';
 import { RamFlag } from '../wire/ram-record.ts';
@@ -27,6 +28,8 @@ export interface GuessedPart {
   name: string;
   kind: PartKind;
   role: PartRole;
+  /** In bytes; undefined: not known. */
+  size: number | undefined;
 }
 
 /** A main input, and what belongs to it. */
@@ -56,14 +59,18 @@ const headLength = 8 + 1 + 255;
  */
 export async function sortParts<Input>(
   inputs: readonly Input[],
-  openInput: (input: Input) => ByteSource,
+  openInput: (input: Input) => ByteSource | Promise<ByteSource>,
 ): Promise<ArrangedParts<Input>> {
   if (inputs.length === 1) return arrangeParts(inputs, ['stream']);
   const found: GuessedPart[] = [];
   for (const [index, input] of inputs.entries()) {
-    const source = openInput(input);
-    const kind = await findPartKind(source);
-    found.push({ index, name: source.name, kind, role: kind === 'unknown' ? 'none' : kind });
+    const source = await openInput(input);
+    try {
+      const kind = await findPartKind(source);
+      found.push({ index, name: source.name, kind, role: kind === 'unknown' ? 'none' : kind, size: source.size });
+    } finally {
+      await source.close();
+    }
   }
   const parts = found.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
   const count = (...kinds: PartKind[]) => parts.filter(({ kind }) => kinds.includes(kind)).length;
@@ -104,13 +111,12 @@ export function arrangeParts<Input>(inputs: readonly Input[], roles: readonly Pa
   };
 }
 
-/** What the first bytes of a file say that it is; its size must be known. */
+/** What the first bytes of a file say that it is. */
 export async function findPartKind(source: ByteSource): Promise<PartKind> {
-  const head = new Uint8Array(Math.min(headLength, source.size ?? 0));
-  await readFully(source, head, 0);
+  const { head } = await peek(source, 0, headLength, () => false);
   if (findCompression(head) !== undefined || isLibvirtMagic(head)) return 'stream';
   if (head.length < 4) return 'unknown';
-  const view = new DataView(head.buffer);
+  const view = new DataView(head.buffer, head.byteOffset, head.length);
   const magic = view.getUint32(0);
   if (magic === streamMagic || magic === qcow2Magic) return 'stream';
   if (magic === multifdMagic) return 'channel';

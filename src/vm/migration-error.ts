@@ -86,6 +86,7 @@ export const findingCodes = {
   'bad-libvirt-header': ['error', 'a libvirt save image whose header or XML contradicts itself'],
   'incomplete-save': ['error', 'a libvirt save image that was never finished'],
   'bad-compression': ['error', 'compressed data that are damaged or break off'],
+  'bad-archive': ['error', 'a zip archive that contradicts itself, or a member that is not what was packed'],
   'bad-disk-image': ['error', 'a qcow2 image with metadata that the format forbids'],
   'unclean-image': ['warning', 'a qcow2 image that is marked as dirty or corrupt'],
   'ambiguous-snapshot': ['warning', "a snapshot's name that is another's id"],

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core';
@@ -127,4 +127,30 @@ export async function openSample(page: Page): Promise<void> {
 export async function openFiles(page: Page, ...paths: string[]): Promise<void> {
   await part(page, 'files').setInputFiles(paths);
   await part(page, 'verdict').or(part(page, 'failure')).first().waitFor();
+}
+
+/** Presses a button of the menu, and saves what is downloaded to a folder. */
+export async function saved(to: string, page: Page, button: string | RegExp): Promise<string> {
+  await part(page, 'export').locator('summary').click();
+  const begun = page.waitForEvent('download');
+  await part(page, 'export').getByRole('button', { name: button }).click();
+  const download = await begun;
+  const path = join(to, download.suggestedFilename());
+  await download.saveAs(path);
+  return path;
+}
+
+/** Drops a file onto the first element that a selector finds. */
+export async function drop(page: Page, path: string, selector: string): Promise<void> {
+  const bytes = readFileSync(path).toString('base64');
+  const given = await page.evaluateHandle(
+    ([text, name]) => {
+      const transfer = new DataTransfer();
+      const content = Uint8Array.from(atob(text as string), (character) => character.charCodeAt(0));
+      transfer.items.add(new File([content], name as string));
+      return transfer;
+    },
+    [bytes, basename(path)],
+  );
+  await page.locator(selector).first().dispatchEvent('drop', { dataTransfer: given });
 }

@@ -1,12 +1,13 @@
 /** The page that looks into a saved machine, built and served as a static folder, in a real Chromium. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';
 import {
+  drop,
   earlier,
   executablePath,
   folder,
@@ -16,6 +17,7 @@ import {
   part,
   press,
   sample,
+  saved,
   seriousIn,
   serveDemo,
 } from './demo-page.ts';
@@ -49,16 +51,6 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(async () => (await bytesInSight(page)).join('\n')).toContain(expected[0]);
     const shown = await bytesInSight(page);
     for (const line of expected) expect(shown).toContain(line);
-  }
-
-  async function saved(page: Page, button: string | RegExp): Promise<string> {
-    await part(page, 'export').locator('summary').click();
-    const begun = page.waitForEvent('download');
-    await part(page, 'export').getByRole('button', { name: button }).click();
-    const download = await begun;
-    const path = join(demo.scratch, download.suggestedFilename());
-    await download.saveAs(path);
-    return path;
   }
 
   it('is ready in a moment, and opens the sample at a click', async () => {
@@ -127,7 +119,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       ['Machine as a mapped-ram file', 'mapped-ram file'],
       ['Machine as a stream', 'stream'],
     ] as const) {
-      const path = await saved(page, button);
+      const path = await saved(demo.scratch, page, button);
       expect((await runCli(['verify', path])).stdout).toContain(`OK (${form} of pc-i440fx-10.0`);
       expect((await runCli(['diff', sample, path])).code).toBe(0);
     }
@@ -196,21 +188,6 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await openFiles(page, fixturePath('pc-mapped-ram-multifd-10.0.bin.gz'));
     await expect.poll(() => part(page, 'facts').textContent()).toContain('mapped-ram');
   });
-
-  /** Drops a file onto the first element that a selector finds. */
-  async function drop(page: Page, path: string, selector: string): Promise<void> {
-    const bytes = readFileSync(path).toString('base64');
-    const given = await page.evaluateHandle(
-      ([text, name]) => {
-        const transfer = new DataTransfer();
-        const content = Uint8Array.from(atob(text as string), (character) => character.charCodeAt(0));
-        transfer.items.add(new File([content], name as string));
-        return transfer;
-      },
-      [bytes, basename(path)],
-    );
-    await page.locator(selector).first().dispatchEvent('drop', { dataTransfer: given });
-  }
 
   it('opens a file that is dropped, and compares one that is dropped on the differences', async () => {
     const page = await show(demo.plain);
@@ -353,17 +330,17 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   it('saves a page, a block and the facts', async () => {
     const page = await show(demo.plain);
     await openSample(page);
-    const ofPage = readFileSync(await saved(page, /^Page 0x8000/));
+    const ofPage = readFileSync(await saved(demo.scratch, page, /^Page 0x8000/));
     const { bytes } = await runCli(['read', sample, '--at', '0x8000', '--length', '4096', '--raw']);
     expect(ofPage.equals(bytes)).toBe(true);
-    const ofBlock = readFileSync(await saved(page, /^Block pc\.ram/));
+    const ofBlock = readFileSync(await saved(demo.scratch, page, /^Block pc\.ram/));
     expect(ofBlock.length).toBe(2 << 20);
     expect(ofBlock.subarray(0x8000, 0x9000).equals(bytes)).toBe(true);
-    const facts = JSON.parse(readFileSync(await saved(page, /as JSON/), 'utf8'));
+    const facts = JSON.parse(readFileSync(await saved(demo.scratch, page, /as JSON/), 'utf8'));
     const inspected = JSON.parse((await runCli(['inspect', sample, '--json'])).stdout);
     expect(facts).toMatchObject({ ...inspected, source: 'pc-xbzrle-10.0.bin' });
     expect(facts.verification.ok).toBe(true);
-    const picture = readFileSync(await saved(page, /PNG/));
+    const picture = readFileSync(await saved(demo.scratch, page, /PNG/));
     expect(picture.subarray(1, 4).toString()).toBe('PNG');
   });
 

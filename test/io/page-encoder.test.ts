@@ -1,9 +1,11 @@
-/** The compressors of all engines: what they write all decompressors read, and it is as short as what QEMU writes. */
+/** The compressors of all engines: every decompressor reads what they write, and it is about as short as what QEMU writes. */
+import * as zlib from 'node:zlib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { CodecError, levelsOf, type PageCodecs, type StreamFormat } from '../../src/io/page-codec.ts';
 import { PortableCodecs } from '../../src/io/portable-codecs.ts';
+import { ZstdFrames } from '../../src/io/zstd-frames.ts';
 import { ByteWindow } from '../../src/wire/byte-window.ts';
 import {
   helloLength,
@@ -31,6 +33,11 @@ function pages(count: number, seed: number): Uint8Array {
     bytes[i] = state >>> 24;
   }
   return bytes;
+}
+
+/** Whether the payloads of a channel are one stream. The portable zstd encoder cannot flush, so its packets are frames. */
+function isOneStream(codecs: PageCodecs, format: StreamFormat): boolean {
+  return format === 'zlib' || (codecs instanceof NodeCodecs && 'createZstdCompress' in zlib);
 }
 
 async function encodeAll(codecs: PageCodecs, format: StreamFormat, level: number, packets: readonly Uint8Array[]) {
@@ -87,7 +94,7 @@ describe.each(engines)('the encoders of %s', (_, codecs) => {
     encoder.close();
   });
 
-  it.each(formats)('keep what each channel of %s had, and nothing of the others', async (format) => {
+  it.each(formats)('keep the channels of %s apart', async (format) => {
     const [one, other] = await Promise.all([codecs.openEncoder(format, 1), codecs.openEncoder(format, 1)]);
     const packets = [pages(2, 2), pages(1, 4), pages(2, 2)];
     const payloads: [Uint8Array[], Uint8Array[]] = [[], []];
@@ -99,8 +106,56 @@ describe.each(engines)('the encoders of %s', (_, codecs) => {
     }
     for (const each of payloads) {
       await expectDecoded(format, each, packets);
-      // Noise that was there in an earlier packet need not be said again.
-      expect(each[2]?.length).toBeLessThan(500);
+      // Noise that an earlier packet had takes little room, except where each packet is a frame of its own.
+      if (isOneStream(codecs, format)) expect(each[2]?.length).toBeLessThan(500);
+      else expect(each[2]?.length).toBe(each[0]?.length);
+    }
+  });
+});
+
+describe('the portable encoder of zstd', () => {
+  it('makes each packet a frame that ends and says its size, so that no packet needs another', async () => {
+    const packets = [pages(3, 1), pages(128, 2), pages(1, 3)];
+    const payloads = await encodeAll(new PortableCodecs(), 'zstd', 3, packets);
+    for (const [i, payload] of payloads.entries()) {
+      const frames = new ZstdFrames();
+      let piece = 'part';
+      for (let at = 0; at < payload.length; ) {
+        expect(piece).not.toBe('frame');
+        ({ end: at, piece } = frames.next(payload, at));
+      }
+      expect(piece).toBe('frame');
+      await expectDecoded('zstd', [payload], [packets[i] as Uint8Array]);
+    }
+  });
+
+  it('makes frames of 1 MiB of what is longer', async () => {
+    const input = pages(700, 1);
+    const room = new Uint8Array(input.length);
+    const encoder = await new PortableCodecs().openEncoder('zstd', 1);
+    const payload = room.subarray(0, await encoder.encode(input, room));
+    encoder.close();
+    const frames = new ZstdFrames();
+    let ended = 0;
+    for (let at = 0; at < payload.length; ) {
+      const { end, piece } = frames.next(payload, at);
+      if (piece === 'frame') ended++;
+      at = end;
+    }
+    expect(ended).toBe(3);
+    await expectDecoded('zstd', [payload], [input]);
+  });
+
+  it('goes on after all encoders were closed, some twice', async () => {
+    const codecs = new PortableCodecs();
+    for (let round = 0; round < 3; round++) {
+      const [one, other] = await Promise.all([codecs.openEncoder('zstd', 1), codecs.openEncoder('zstd', 19)]);
+      one.close();
+      one.close();
+      const packet = pages(2, round);
+      const room = new Uint8Array(maxPayload);
+      await expectDecoded('zstd', [room.subarray(0, await other.encode(packet, room))], [packet]);
+      other.close();
     }
   });
 });
@@ -115,7 +170,7 @@ describe("real QEMU's packets, compressed again", () => {
     expect(new Set(sets.map(({ format }) => format)).size).toBe(2);
   });
 
-  it.each(sets)('are as short in $name', async ({ channels, format }) => {
+  it.each(sets)('take about as many bytes in $name', async ({ channels, format }) => {
     expect(channels.length).toBeGreaterThan(1);
     for (const [engine, codecs] of engines) {
       let [theirs, ours] = [0, 0];
@@ -125,7 +180,9 @@ describe("real QEMU's packets, compressed again", () => {
         theirs += payloads.reduce((sum, payload) => sum + payload.length, 0);
         ours += encoded.reduce((sum, payload) => sum + payload.length, 0);
       }
-      expect(ours / theirs, `${engine}: ${ours} bytes beside ${theirs}`).toBeLessThan(1.1);
+      // QEMU 7.2 sent pages again in a later packet of a channel. A frame cannot refer to those of an earlier frame.
+      const most = isOneStream(codecs, format) ? 1.01 : 1.4;
+      expect(ours / theirs, `${engine}: ${ours} bytes beside ${theirs}`).toBeLessThan(most);
     }
   });
 

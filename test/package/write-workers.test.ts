@@ -30,11 +30,11 @@ const lastByte = (page: number) => (page % 7 === 0 ? 0 : (page * 31 + rounds - 1
 const script = `
 import { openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { loadKernel, MappedRamPages, NodeFile, PageBatch, PageKind, Staging, stagingArenaBytes } from ${JSON.stringify(library)};
+import { loadKernel, MappedRamPages, NodeFile, PageBatch, PageKind, PageSlots, pageSlotsArenaBytes } from ${JSON.stringify(library)};
 const { path, blocks, number } = workerData;
-const kernel = await loadKernel({ arenaBytes: (4 << 20) + stagingArenaBytes(256) });
+const kernel = await loadKernel({ arenaBytes: (4 << 20) + pageSlotsArenaBytes(256) });
 const file = new NodeFile(openSync(path, 'r+'), path, 0);
-const written = new MappedRamPages(file, new Staging(kernel, 256), blocks);
+const written = new MappedRamPages(file, new PageSlots(kernel, 256), blocks);
 const batch = new PageBatch(kernel, 256);
 const room = kernel.allocate(256 * ${pageSize});
 parentPort.on('message', async (round) => {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { splitSnapshot, splitUrl } from '../../src/read/location.ts';
+import { splitInside, splitUrl } from '../../src/read/location.ts';
 
-describe('a snapshot behind a path', () => {
+describe('a name behind a path', () => {
   const files = ['disk.qcow2', 'a#b', 'a', 'x#1.qcow2'];
-  const split = (path: string) => splitSnapshot(path, (each) => files.includes(each));
+  const split = (path: string) => splitInside(path, (each) => files.includes(each));
 
   it.each([
     ['disk.qcow2', 'disk.qcow2', undefined],
@@ -18,22 +18,22 @@ describe('a snapshot behind a path', () => {
     ['disk.qcow2#s,offset=5', 'disk.qcow2', 's,offset=5'],
     ['nowhere#s', 'nowhere#s', undefined],
     ['#s', '#s', undefined],
-  ])('%s is %s and %j', (path, file, snapshot) => {
-    expect(split(path)).toEqual({ path: file, snapshot });
+  ])('%s is %s and %j', (path, file, inside) => {
+    expect(split(path)).toEqual({ path: file, inside });
   });
 });
 
 describe('a URL', () => {
-  it('may have a snapshot or an offset behind it', () => {
-    const nothing = { snapshot: undefined, offset: undefined };
+  it('may have a name or an offset behind it', () => {
+    const nothing = { inside: undefined, offset: undefined };
     expect(splitUrl('http://h/a?b=c')).toEqual({ ...nothing, url: 'http://h/a?b=c' });
     expect(splitUrl('https://h/disk%201.qcow2#the%20first')).toEqual({
       ...nothing,
       url: 'https://h/disk%201.qcow2',
-      snapshot: 'the first',
+      inside: 'the first',
     });
     expect(splitUrl('http://h/a,offset=4K')).toEqual({ ...nothing, url: 'http://h/a', offset: 4096 });
-    expect(splitUrl('http://h/a#100%')).toEqual({ ...nothing, url: 'http://h/a', snapshot: '100%' });
+    expect(splitUrl('http://h/a#100%')).toEqual({ ...nothing, url: 'http://h/a', inside: '100%' });
     expect(() => splitUrl('http://')).toThrow(TypeError);
   });
 });

@@ -1,4 +1,4 @@
-/** What `inspect` says of the file around a stream: libvirt save images, compression, qcow2 images and their snapshots. */
+/** What `inspect` says of the file around a stream: compression, libvirt save images, qcow2 snapshots and zip archives. */
 
 import type { SnapshotError } from '../../read/container/qcow2-snapshots.ts';
 import type { MigrationFile } from '../../read/open.ts';
@@ -17,6 +17,10 @@ export function describeContainer(container: InspectedContainer): [string, strin
       ['container', `snapshot "${printable(name)}" (id ${printable(id)}) of a qcow2 image`],
       ['snapshot', `${when}, ${formatBytes(vmStateSize)} of VM state, disk of ${formatBytes(diskSize)}`],
     ];
+  }
+  if (container.kind === 'zip') {
+    const { member, method, size } = container;
+    return [['container', `member "${printable(member)}" of a zip archive, ${method}, ${formatBytes(size)}`]];
   }
   const { version, isFinished, format, wasRunning, byteOrder, xmlLength, cookieLength, domain } = container;
   const facts = [

@@ -20,6 +20,8 @@ import { ViewedFile } from './viewed-file.ts';
 const maxRead = 16 << 20;
 const maxBytes = 1 << 20;
 
+const suffixes = { stream: 'migration', 'mapped-ram': 'mapped-ram', multifd: 'multifd.zip' };
+
 export class Engine {
   readonly #scratch: ScratchPlace;
   readonly #lookers: PageLookers;
@@ -98,12 +100,16 @@ export class Engine {
     diff: ({ base, file }, context) => this.#diff(base, file, context),
     convert: ({ file: id, format, target, name }, context) => {
       const file = this.#file(id);
-      const given = name ?? `${file.origin.name}.${format === 'stream' ? 'migration' : 'mapped-ram'}`;
+      const given = name ?? `${file.origin.name}.${suffixes[format]}`;
       return this.#outputs.convert(file, format, given, target, context);
     },
     exportBlock: ({ file: id, block, target, name }, context) => {
       const file = this.#file(id);
       return this.#outputs.exportBlock(file, block, name ?? `${file.block(block).block.idstr}.raw`, target, context);
+    },
+    exportBlocks: ({ file: id, target, name }, context) => {
+      const file = this.#file(id);
+      return this.#outputs.exportBlocks(file, name ?? `${file.origin.name}.blocks.zip`, target, context);
     },
     release: (ticket) => this.#outputs.release(ticket),
   };

@@ -1,14 +1,16 @@
 /**
- * Where a file comes from: files that were picked or dropped, or a URL. Whoever reads it opens it anew, so that several can
- * at once, each with buffers of its own, and may stop when they like.
+ * Where a file comes from: files that were picked or dropped, alone or in a zip archive, or a URL. Each reader opens it anew,
+ * with buffers of its own, so several can read at once, and each can stop when it likes.
  */
 
 import { BlobSource } from '../../io/blob-source.ts';
 import type { ByteSource } from '../../io/byte-source.ts';
 import { openHttp } from '../../io/http-source.ts';
+import { peek } from '../../io/peeked-source.ts';
 import { watchSource } from '../../io/watched-source.ts';
+import { isZip, openZipMember, readZip, type ZipArchive } from '../../io/zip.ts';
 import { splitUrl } from '../../read/location.ts';
-import { type MigrationFile, openFile } from '../../read/open.ts';
+import { type MigrationFile, type OpenOptions, openFile } from '../../read/open.ts';
 import { listParts, mapParts, type PartLists } from '../../read/parts.ts';
 import { arrangeParts, sortParts } from '../../read/sort-parts.ts';
 import type { Place } from '../../vm/migration-error.ts';
@@ -21,23 +23,29 @@ export interface Reading {
   onRead?: (bytes: number) => void;
 }
 
-type OpenSource = (signal: AbortSignal) => ByteSource | Promise<ByteSource>;
+/** `check`: whether stored members of an archive are read through first. */
+type OpenSource = (reading: Reading, check: boolean) => ByteSource | Promise<ByteSource>;
+
+/** A file that was picked, or one in an archive that was. */
+interface Input {
+  name: string;
+  size: number;
+  open: OpenSource;
+}
+
+type Where = Pick<OpenOptions, 'snapshot' | 'inside' | 'offset'>;
 
 export class Origin {
   readonly name: string;
   /** Of all sources, in bytes; undefined: the server does not say. */
   readonly size: number | undefined;
   readonly #main: OpenSource;
-  readonly #parts: PartLists<File>;
-  readonly #where: { snapshot?: string; offset?: number };
+  readonly #parts: PartLists<Input>;
+  readonly #where: Where;
+  /** Stored members of an archive have the right content: they were read through once. */
+  #isChecked = false;
 
-  private constructor(
-    name: string,
-    size: number | undefined,
-    main: OpenSource,
-    parts: PartLists<File>,
-    where: { snapshot?: string; offset?: number },
-  ) {
+  private constructor(name: string, size: number | undefined, main: OpenSource, parts: PartLists<Input>, where: Where) {
     this.name = name;
     this.size = size;
     this.#main = main;
@@ -55,21 +63,27 @@ export class Origin {
       ...(input.offset === undefined ? {} : { offset: input.offset }),
     };
     if ('files' in input) {
-      const { files, roles } = input;
+      const { files, roles, order } = input;
+      const found = await listInputs(files);
+      const inputs = order === undefined ? found : order.map((index) => found[index] as Input);
       const { main, parts } =
-        roles === undefined ? await sortParts(files, (file) => new BlobSource(file)) : arrangeParts(files, roles);
-      const size = [main, ...Object.values(parts).flat()].reduce((sum, file) => sum + file.size, 0);
-      return new Origin(main.name, size, () => new BlobSource(main), parts, given);
+        roles === undefined
+          ? await sortParts(inputs, (each) => each.open({ signal }, false))
+          : arrangeParts(inputs, roles);
+      const size = [main, ...Object.values(parts).flat()].reduce((sum, each) => sum + each.size, 0);
+      return new Origin(main.name, size, main.open, parts, given);
     }
-    const { url, snapshot, offset } = splitUrl(input.url);
+    const { url, inside, offset } = splitUrl(input.url);
     const where = {
-      ...(snapshot === undefined ? {} : { snapshot }),
+      ...(inside === undefined ? {} : { inside }),
       ...(offset === undefined ? {} : { offset }),
       ...given,
     };
-    const main: OpenSource = (ending) =>
-      openHttp(url, { fetch: (request, init) => fetch(request, until(ending, init)) });
-    const source = await main(signal);
+    const main: OpenSource = async (reading) => {
+      const whole = await openHttp(url, { fetch: (request, init) => fetch(request, until(reading.signal, init)) });
+      return watchSource(whole, reading);
+    };
+    const source = await main({ signal }, false);
     const { size } = source;
     await source.close();
     const name = decodeURIComponent(new URL(url).pathname.split('/').at(-1) ?? '') || source.name;
@@ -78,7 +92,7 @@ export class Origin {
 
   /** Names of the files that belong to the main one. */
   get partNames(): PartNames {
-    const namesOf = (files: readonly File[]) => files.map(({ name }) => name);
+    const namesOf = (inputs: readonly Input[]) => inputs.map(({ name }) => name);
     const { channels, resumeOf, preempt, returnPath } = this.#parts;
     return {
       channels: namesOf(channels),
@@ -89,10 +103,13 @@ export class Origin {
   }
 
   /** Opens the file; closing it is the caller's. */
-  async open({ signal, onRead }: Reading): Promise<MigrationFile> {
-    const watch = { signal, ...(onRead === undefined ? {} : { onRead }) };
-    const parts = await mapParts(this.#parts, (file) => watchSource(new BlobSource(file), watch));
-    return openFile(watchSource(await this.#main(signal), watch), { ...this.#where, ...parts });
+  async open(reading: Reading): Promise<MigrationFile> {
+    const check = !this.#isChecked;
+    const parts = await mapParts(this.#parts, (input) => input.open(reading, check));
+    const main = await this.#main(reading, check);
+    const file = await openFile(main, { ...this.#where, ...parts, checkMember: check });
+    this.#isChecked = true;
+    return file;
   }
 
   /** Opens what a place counts the bytes of. @throws RangeError for bytes that are nowhere to be read */
@@ -100,16 +117,41 @@ export class Origin {
     { source, channel, coordinate = 'file' }: Partial<Pick<Place, 'source' | 'channel' | 'coordinate'>>,
     reading: Reading,
   ): Promise<ByteSource> {
-    const file = Object.values(this.#parts)
+    const part = Object.values(this.#parts)
       .flat()
       .find(({ name }) => name === source);
-    if (channel !== undefined || file !== undefined) {
-      if (file !== undefined && coordinate === 'file') return watchSource(new BlobSource(file), reading);
+    if (channel !== undefined || part !== undefined) {
+      if (part !== undefined && coordinate === 'file') return part.open(reading, false);
       throw new RangeError('expected a place in a file, got one in what came out of a decompressor');
     }
-    if (coordinate === 'file') return watchSource(await this.#main(reading.signal), reading);
+    if (coordinate === 'file') return this.#main(reading, false);
     return (await this.open(reading)).source;
   }
+}
+
+/** The files; of one that is a zip archive, those in it. @throws MigrationError for an archive that is bad */
+async function listInputs(files: readonly File[]): Promise<Input[]> {
+  const [first, ...others] = files;
+  if (first !== undefined && others.length === 0) {
+    const source = new BlobSource(first);
+    const { head } = await peek(source, 0, 4, () => false);
+    if (isZip(head)) return listMembers(first, await readZip(source));
+  }
+  return files.map((file) => ({
+    name: file.name,
+    size: file.size,
+    open: (reading) => watchSource(new BlobSource(file), reading),
+  }));
+}
+
+function listMembers(file: File, archive: ZipArchive): Input[] {
+  if (archive.members.length === 0) throw new RangeError(`expected a zip archive with files in it, got ${file.name}`);
+  return archive.members.map((member) => ({
+    name: `${file.name}#${member.name}`,
+    size: member.size,
+    open: (reading, check) =>
+      openZipMember({ ...archive, source: watchSource(new BlobSource(file), reading) }, member, { check }),
+  }));
 }
 
 const until = (signal: AbortSignal, init: RequestInit | undefined): RequestInit => ({

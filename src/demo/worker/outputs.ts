@@ -6,11 +6,12 @@
 import { appendTo, type ByteSink, type ByteSource } from '../../io/byte-source.ts';
 import type { ScratchFile, ScratchPlace } from '../../io/scratch.ts';
 import { watchSource } from '../../io/watched-source.ts';
-import { openFile } from '../../read/open.ts';
-import { readContent } from '../../store/ram-content.ts';
-import { convertToMappedRam, convertToStream } from '../../tasks/convert/convert.ts';
+import { requireZippable, ZipWriter, zipLength } from '../../io/zip-writer.ts';
+import { type MigrationFile, openFile } from '../../read/open.ts';
+import { readBytes, readContent } from '../../store/ram-content.ts';
+import { type Conversion, convertToMappedRam, convertToMultifd, convertToStream } from '../../tasks/convert/convert.ts';
 import type { Verification } from '../../tasks/inspect/verify.ts';
-import type { Saved, Target } from '../protocol.ts';
+import type { OutputFormat, Saved, Target } from '../protocol.ts';
 import { type CallContext, Meter } from './calls.ts';
 import type { ViewedFile } from './viewed-file.ts';
 
@@ -24,10 +25,10 @@ export class Outputs {
     this.#scratch = scratch;
   }
 
-  /** Converts a file and reads back what was written. @throws MigrationError; CopyError; NoRoomError */
+  /** Converts a file and reads back what was written. @throws MigrationError; CopyError; NoRoomError; RangeError */
   async convert(
     file: ViewedFile,
-    format: 'stream' | 'mapped-ram',
+    format: OutputFormat,
     name: string,
     target: Target,
     context: CallContext,
@@ -36,9 +37,11 @@ export class Outputs {
       const makeScratch = () => this.#scratch.makeFile();
       return file.read(context, 'writing', async (input) => {
         const conversion =
-          format === 'stream'
-            ? await convertToStream(input, ended(appendTo(output), context.signal), { makeScratch })
-            : await convertToMappedRam(input, output);
+          format === 'multifd'
+            ? await this.#writeSet(input, output, name, context)
+            : format === 'stream'
+              ? await convertToStream(input, ended(appendTo(output), context.signal), { makeScratch })
+              : await convertToMappedRam(input, output);
         try {
           const meter = new Meter(context, 'checking', output.size);
           const { signal } = context;
@@ -48,6 +51,55 @@ export class Outputs {
           await conversion.close();
         }
       });
+    });
+  }
+
+  /** Writes a multifd set into a zip archive. Its files are written at the same time, so they go to scratch files first. */
+  async #writeSet(input: MigrationFile, output: ScratchFile, name: string, context: CallContext): Promise<Conversion> {
+    const { signal } = context;
+    const stem = name.replace(/(\.multifd)?\.zip$/, '');
+    const makeScratch = () => this.#scratch.makeFile();
+    const scratches: ScratchFile[] = [];
+    try {
+      for (let i = 0; i <= channelCount; i++) scratches.push(await makeScratch());
+      const [main, ...channels] = scratches.map((scratch) => ended(appendTo(scratch), signal)) as [
+        ByteSink,
+        ...ByteSink[],
+      ];
+      const conversion = await convertToMultifd(input, main, channels, { makeScratch });
+      try {
+        const files = scratches.map((scratch, i) => lend(scratch, i === 0 ? stem : `${stem}.${i - 1}`));
+        requireZippable(files);
+        const zip = new ZipWriter(ended(appendTo(output), signal));
+        for (const each of files) await zip.add(each.name, each);
+        await zip.end();
+        return conversion;
+      } catch (error) {
+        await conversion.close();
+        throw error;
+      }
+    } finally {
+      for (const scratch of scratches) await scratch.close();
+    }
+  }
+
+  /** Writes the content of all blocks into a zip archive. @throws MigrationError; NoRoomError; RangeError */
+  async exportBlocks(file: ViewedFile, name: string, target: Target, context: CallContext): Promise<Saved> {
+    const { ram } = await file.content(context);
+    const images = ram.blocks.map((block, i) => ({ block, name: imageName(block.idstr, i), size: block.usedLength }));
+    requireZippable(images);
+    return this.#save(name, target, context, async (output) => {
+      const meter = new Meter(context, 'writing', zipLength(images));
+      const zip = new ZipWriter(ended(appendTo(output), context.signal));
+      for (const image of images) {
+        const { block } = image;
+        await zip.add(
+          image.name,
+          watched(readBytes(ram, block), () => meter.reach(zip.length)),
+        );
+      }
+      await zip.end();
+      return undefined;
     });
   }
 
@@ -105,6 +157,19 @@ export class Outputs {
   }
 }
 
+/** The channels of a set, as many as QEMU has by default. */
+const channelCount = 2;
+
+/** The name of a block's image, which no other block has. */
+const imageName = (idstr: string, index: number) => `${index}-${idstr.replace(/[^\w.-]/g, '_').slice(0, 80)}.raw`;
+
+async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of chunks) {
+    yield chunk;
+    onChunk();
+  }
+}
+
 /** A sink that takes nothing more when a signal says so. */
 function ended(sink: ByteSink, signal: AbortSignal): ByteSink {
   return {
@@ -116,7 +181,7 @@ function ended(sink: ByteSink, signal: AbortSignal): ByteSink {
 }
 
 /** A store for who reads it, and is not to close it. */
-function lend(store: ScratchFile, name: string): ByteSource {
+function lend(store: ScratchFile, name: string): ByteSource & { size: number } {
   return { name, size: store.size, read: (bytes, position) => store.read(bytes, position), close: async () => {} };
 }
 

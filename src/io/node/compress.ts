@@ -1,12 +1,16 @@
 /**
  * Compression of a whole file in Node: gzip by node:zlib, the others by the program of that name, fed and read through
- * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Formats"). The way back of `decompress.ts`.
+ * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Formats"). Without the program zstd, the
+ * portable encoder compresses. The counterpart of `decompress.ts`.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import type { Readable, Writable } from 'node:stream';
+import { type Readable, Transform, type TransformCallback, type Writable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import type { ByteSink } from '../byte-source.ts';
 import type { Compression } from '../compression.ts';
+import type { PageEncoder } from '../page-codec.ts';
+import { PortableCodecs } from '../portable-codecs.ts';
+import { hasProgram } from './decompress.ts';
 
 /** Bytes that node:zlib gives at a time. */
 const chunkSize = 256 * 1024;
@@ -19,6 +23,11 @@ const programs: Record<Exclude<Compression, 'gzip'>, string[]> = {
   lzop: ['-c'],
   zstd: ['-cq'],
 };
+
+/** Bytes in a frame of the portable zstd encoder. */
+const frameBytes = 1024 * 1024;
+/** The level of the program zstd, if no option says another. */
+const zstdLevel = 3;
 
 /** Takes what is to be compressed, in order. */
 export interface CompressingSink extends ByteSink {
@@ -34,15 +43,56 @@ export interface CompressingSink extends ByteSink {
  */
 export function compressTo(format: Compression, output: ByteSink): CompressingSink {
   if (format === 'gzip') {
-    const transform = zlib.createGzip({ chunkSize });
-    return new Compressor(transform, transform, output, Promise.resolve(undefined), () => transform.destroy());
+    return compressorOf(zlib.createGzip({ chunkSize }), output);
   }
+  if (format === 'zstd' && !hasProgram('zstd')) return compressorOf(new ZstdFramer(), output);
   const options = programs[format];
   if (options === undefined) {
     throw new RangeError(`expected the format gzip, ${Object.keys(programs).join(', ')}, got ${format}`);
   }
   const child = spawn(format, options, { stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true });
   return new Compressor(child.stdin, child.stdout, output, endOf(format, child), () => void child.kill('SIGKILL'));
+}
+
+function compressorOf(transform: Transform, output: ByteSink): CompressingSink {
+  return new Compressor(transform, transform, output, Promise.resolve(undefined), () => transform.destroy());
+}
+
+/** Makes zstd frames of 1 MiB each. */
+class ZstdFramer extends Transform {
+  readonly #encoder = new PortableCodecs().openEncoder('zstd', zstdLevel);
+  readonly #input = new Uint8Array(frameBytes);
+  readonly #output = new Uint8Array(frameBytes + frameBytes / 128);
+  #length = 0;
+
+  override _transform(chunk: Uint8Array, _: BufferEncoding, done: TransformCallback): void {
+    this.#take(chunk).then(() => done(), done);
+  }
+
+  override _flush(done: TransformCallback): void {
+    this.#sendFrame().then(() => done(), done);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#encoder.then((encoder) => encoder.close()).then(() => done(error), done);
+  }
+
+  async #take(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.length; ) {
+      const step = Math.min(frameBytes - this.#length, chunk.length - at);
+      this.#input.set(chunk.subarray(at, at + step), this.#length);
+      this.#length += step;
+      at += step;
+      if (this.#length === frameBytes) await this.#sendFrame();
+    }
+  }
+
+  async #sendFrame(): Promise<void> {
+    const encoder: PageEncoder = await this.#encoder;
+    const length = await encoder.encode(this.#input.subarray(0, this.#length), this.#output);
+    this.push(this.#output.slice(0, length));
+    this.#length = 0;
+  }
 }
 
 /** How a program ended: undefined if well. */

@@ -29,7 +29,8 @@ export const nodeDecompress: Decompress = (format, chunks, signal) => {
   return runProgram(format, programs[format], chunks, signal);
 };
 
-const hasProgram = (name: string) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
+/** Whether a program of that name is installed. */
+export const hasProgram = (name: string) => spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
 
 async function* through(
   transform: Duplex,

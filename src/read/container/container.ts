@@ -1,7 +1,7 @@
 /**
  * Files that contain a stream: what is around it, and where it begins. A compressed stream, a libvirt save image
- * (docs/formats/libvirt.md) and a qcow2 image with internal snapshots (docs/formats/qcow2.md) are known by their first
- * bytes; one may be in another, as far as that makes sense.
+ * (docs/formats/libvirt.md), a qcow2 image with internal snapshots (docs/formats/qcow2.md) and a zip archive are known by
+ * their first bytes; one may be in another, as far as that makes sense.
  */
 import { BlockCache } from '../../io/block-cache.ts';
 import { type ByteSource, placeIn, readFully } from '../../io/byte-source.ts';
@@ -13,6 +13,7 @@ import {
   portableDecompress,
 } from '../../io/compression.ts';
 import { peek } from '../../io/peeked-source.ts';
+import { isZip, openZipMember, readZip, type ZipMember } from '../../io/zip.ts';
 import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
 import { streamMagic } from '../../wire/stream.ts';
 import {
@@ -25,16 +26,29 @@ import {
 } from './libvirt-header.ts';
 import { type Qcow2Snapshot, qcow2Magic } from './qcow2-header.ts';
 import { openSnapshot, readQcow2, SnapshotError } from './qcow2-snapshots.ts';
+import { chooseMember, closingBoth } from './zip-members.ts';
 
 /** What a stream was found in. */
 export type Container =
   | { kind: 'compressed'; format: Compression }
   | { kind: 'libvirt'; header: LibvirtHeader; data: LibvirtData }
-  | { kind: 'qcow2'; snapshot: Qcow2Snapshot };
+  | { kind: 'qcow2'; snapshot: Qcow2Snapshot }
+  | { kind: 'zip'; member: ZipMember };
 
 export interface ContainerOptions {
   /** Which snapshot of a qcow2 image: its name, or else its id. */
   snapshot?: string;
+  /**
+   * Which member of a zip archive. Default: the only one, or the main stream of the multifd set that the archive holds. Its
+   * channels `MEMBER.0`, `MEMBER.1` and so on are found by themselves, if no channels are given.
+   */
+  member?: string;
+  /** What is meant in a file that holds several: a snapshot or a member, as in `FILE#INSIDE`. */
+  inside?: string;
+  /**
+   * Whether a stored member of a zip archive is read through when it is opened, to check its CRC-32. Default true.
+   */
+  checkMember?: boolean;
   /** Decompresses what is compressed. Default: what there is on every platform. */
   decompress?: Decompress;
 }
@@ -47,6 +61,8 @@ export interface Located {
   containers: Container[];
   /** What is to be said of them. */
   findings: Finding[];
+  /** Multifd channels that were found beside the stream. */
+  channels: ByteSource[];
 }
 
 /** Compressed files in compressed files are opened this deep. */
@@ -58,34 +74,71 @@ const headLength = 16;
  * Finds the stream in a source: at `offset`, or in what begins there. `onSource` is told what is opened around the source
  * on the way: closing the last one closes all.
  * @throws MigrationError for a container that is bad; {@link SnapshotError} for a qcow2 image of which no snapshot was
- *   named, or none that it has; MissingDecompressorError
+ *   named, or none that it has; {@link MemberError} likewise for a zip archive; MissingDecompressorError
  */
 export async function locateStream(
   source: ByteSource,
   offset: number,
-  options: ContainerOptions,
+  options: ContainerOptions & { findChannels?: boolean },
   onSource: (outermost: ByteSource) => void,
 ): Promise<Located> {
-  const { decompress = portableDecompress } = options;
+  const { decompress = portableDecompress, member } = options;
   const containers: Container[] = [];
+  let snapshot = options.snapshot ?? options.inside;
+  let channels: ByteSource[] = [];
   let at = { source, offset };
   for (;;) {
     const { head, source: whole } = await peek(at.source, at.offset, headLength, isKnown);
     at = { source: whole, offset: at.offset };
     const format = findCompression(head);
-    if (isLibvirtMagic(head) && options.snapshot === undefined)
-      return locateInLibvirt(at.source, at.offset, containers, options);
-    if (isQcow2(head)) return locateInQcow2(at.source, at.offset, containers, options);
-    if (format === undefined || containers.length >= maxDepth) break;
-    containers.push({ kind: 'compressed', format });
-    at = { source: decompressSource(at.source, at.offset, format, decompress), offset: 0 };
+    if (isLibvirtMagic(head) && snapshot === undefined)
+      return { ...(await locateInLibvirt(at.source, at.offset, containers, options)), channels };
+    if (isQcow2(head)) return { ...(await locateInQcow2(at.source, at.offset, containers, snapshot)), channels };
+    if (containers.length >= maxDepth) break;
+    if (isZip(head)) {
+      const isInside = containers.some(({ kind }) => kind === 'zip');
+      const wanted = isInside ? undefined : (member ?? options.inside);
+      const found = await openInZip(at.source, at.offset, wanted, options);
+      containers.push({ kind: 'zip', member: found.member });
+      if (!isInside && options.snapshot === undefined) snapshot = found.inside;
+      channels = found.channels;
+      at = { source: found.source, offset: 0 };
+    } else if (format !== undefined) {
+      containers.push({ kind: 'compressed', format });
+      at = { source: decompressSource(at.source, at.offset, format, decompress), offset: 0 };
+    } else break;
     onSource(at.source);
   }
-  if (options.snapshot !== undefined) {
-    const message = `expected a qcow2 image with a snapshot "${options.snapshot}", got another kind of file`;
-    throw new MigrationError('bad-disk-image', message, placeIn(source, offset));
+  if (snapshot !== undefined || (member !== undefined && !containers.some(({ kind }) => kind === 'zip'))) {
+    throw new MigrationError('bad-disk-image', describeMissing(options, snapshot), placeIn(source, offset));
   }
-  return { ...at, containers, findings: [] };
+  return { ...at, containers, findings: [], channels };
+}
+
+/** What was to be in the file, which is no container of that kind. */
+function describeMissing({ member, snapshot, inside }: ContainerOptions, rest: string | undefined): string {
+  if (member !== undefined && rest === undefined) {
+    return `expected a zip archive with a member "${member}", got another kind of file`;
+  }
+  const isEither = snapshot === undefined && inside === rest;
+  const other = isEither ? `, or a zip archive with that member` : '';
+  return `expected a qcow2 image with a snapshot "${rest}"${other}, got another kind of file`;
+}
+
+/** The member of an archive that is meant, and the channels beside it. */
+async function openInZip(
+  outer: ByteSource,
+  start: number,
+  wanted: string | undefined,
+  { checkMember: check = true, findChannels = false }: ContainerOptions & { findChannels?: boolean },
+) {
+  if (start !== 0) throw new RangeError(`expected a zip archive at offset 0, got one at ${start}`);
+  const archive = await readZip(outer);
+  const { member, channels, inside } = chooseMember(archive, wanted);
+  const source = closingBoth(await openZipMember(archive, member, { check }), outer);
+  const others: ByteSource[] = [];
+  for (const each of findChannels ? channels : []) others.push(await openZipMember(archive, each, { check }));
+  return { source, member, channels: others, inside };
 }
 
 const magicOf = (head: Uint8Array) =>
@@ -106,7 +159,7 @@ async function locateInLibvirt(
   start: number,
   containers: Container[],
   { decompress = portableDecompress }: ContainerOptions,
-): Promise<Located> {
+): Promise<Omit<Located, 'channels'>> {
   const place = placeIn(outer, start);
   const head = new Uint8Array(libvirtHeaderLength);
   await readFully(outer, head, start);
@@ -136,8 +189,8 @@ async function locateInQcow2(
   outer: ByteSource,
   start: number,
   containers: Container[],
-  { snapshot: wanted }: ContainerOptions,
-): Promise<Located> {
+  wanted: string | undefined,
+): Promise<Omit<Located, 'channels'>> {
   if (outer.size === undefined) {
     throw new MigrationError('unsupported', 'a qcow2 image can be read only with random access', placeIn(outer, start));
   }

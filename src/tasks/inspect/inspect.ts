@@ -70,7 +70,8 @@ export type InspectedContainer =
       cookieLength: number | null;
       domain: Domain;
     } & LibvirtHeader)
-  | ({ kind: 'qcow2' } & InspectedSnapshot);
+  | ({ kind: 'qcow2' } & InspectedSnapshot)
+  | { kind: 'zip'; member: string; method: 'stored' | 'deflated'; size: number; compressedSize: number };
 
 /** An internal snapshot of a qcow2 image. Sizes in bytes. */
 export interface InspectedSnapshot {
@@ -249,6 +250,10 @@ function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Ins
 function reportContainer(container: Container): InspectedContainer {
   if (container.kind === 'compressed') return container;
   if (container.kind === 'qcow2') return { kind: 'qcow2', ...reportSnapshot(container.snapshot) };
+  if (container.kind === 'zip') {
+    const { name, method, size, compressedSize } = container.member;
+    return { kind: 'zip', member: name, method: method === 'deflated' ? method : 'stored', size, compressedSize };
+  }
   const { header, data } = container;
   const length = (text: string) => new TextEncoder().encode(text).length;
   const cookieLength = data.cookie === undefined ? null : length(data.cookie);

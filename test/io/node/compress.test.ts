@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { appendTo } from '../../../src/io/byte-source.ts';
 import { compressions } from '../../../src/io/compression.ts';
 import { MemoryFile } from '../../../src/io/memory-file.ts';
@@ -46,6 +46,35 @@ describe('compressing a file', () => {
     await sink.end();
     expect(file.size).toBeLessThan(content.length);
     expect(Buffer.compare(await decompressed(file, format), content)).toBe(0);
+  });
+
+  describe('where the program zstd is not installed', () => {
+    const { PATH } = process.env;
+    beforeAll(() => {
+      process.env.PATH = '/nowhere';
+    });
+    afterAll(() => {
+      process.env.PATH = PATH;
+    });
+
+    async function compressed(bytes: Uint8Array): Promise<MemoryFile> {
+      const file = new MemoryFile();
+      const sink = compressTo('zstd', appendTo(file));
+      for (let at = 0; at < bytes.length; at += 700_000) await sink.write(bytes.subarray(at, at + 700_000));
+      await sink.end();
+      return file;
+    }
+
+    it.each([0, 1, 1 << 20, content.length - 5])('zstd makes frames of at most 1 MiB of %i bytes', async (length) => {
+      const file = await compressed(content.subarray(0, length));
+      expect(isThere('zstd')).toBe(false);
+      expect(Buffer.compare(await decompressed(file, 'zstd'), content.subarray(0, length))).toBe(0);
+      process.env.PATH = PATH;
+      if (isThere('zstd'))
+        expect(Buffer.compare(await decompressed(file, 'zstd'), content.subarray(0, length))).toBe(0);
+      else console.warn('not compared with the program zstd, which is not installed');
+      process.env.PATH = '/nowhere';
+    });
   });
 
   it.each(['gzip', 'bzip2'] as const)('of %s fails as its output does', async (format) => {

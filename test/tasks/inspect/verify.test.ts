@@ -73,6 +73,7 @@ type OfContainers =
   | 'bad-libvirt-header'
   | 'incomplete-save'
   | 'bad-compression'
+  | 'bad-archive'
   | 'bad-disk-image'
   | 'unclean-image'
   | 'ambiguous-snapshot'

@@ -1,7 +1,7 @@
 /** What can be saved: a page, a block, the facts as JSON, the map as a picture, and the machine in another form. */
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { formatBytes, formatHex, printable } from '../../../words/format.ts';
-import type { CallOptions, Saved, Target } from '../../protocol.ts';
+import type { CallOptions, OutputFormat, Saved, Target } from '../../protocol.ts';
 import { announce } from '../announce.ts';
 import type { Machine } from '../machine.ts';
 import { chooseTarget, download } from '../save.ts';
@@ -23,7 +23,9 @@ export function ExportMenu() {
   const menu = useRef<HTMLDetailsElement>(null);
   useEffect(() => () => task.cancel(), [task]);
   useClosing(menu);
-  const stem = file.name.replace(/\.(bin|migration|stream|mapped-ram|img|save|gz|zst|xz)$/, '') || 'guest';
+  // A file in an archive is called ARCHIVE#MEMBER.
+  const ownName = file.name.split(/[#/]/).at(-1) ?? '';
+  const stem = ownName.replace(/\.(bin|migration|stream|mapped-ram|img|save|gz|zst|xz)$/, '') || 'guest';
   const block = map.view;
   const blockName = forFileName(block?.idstr ?? '');
 
@@ -51,8 +53,8 @@ export function ExportMenu() {
       return { name, bytes: blob.size, isChecked: false };
     });
   };
-  const convert = (format: 'stream' | 'mapped-ram') => {
-    const name = `${stem}.${format}`;
+  const convert = (format: OutputFormat) => {
+    const name = format === 'multifd' ? `${stem}.multifd.zip` : `${stem}.${format}`;
     const query = { file: file.id, format, name };
     void write(name, (target, options) => machine.viewer.convert({ ...query, target }, options));
   };
@@ -86,6 +88,17 @@ export function ExportMenu() {
               </button>
             </>
           )}
+          {file.blocks.length < 2 ? null : (
+            <button
+              type="button"
+              onClick={() => {
+                const query = { file: file.id, name: `${stem}.blocks.zip` };
+                void write(query.name, (target, options) => machine.viewer.exportBlocks({ ...query, target }, options));
+              }}
+            >
+              All blocks as a .zip
+            </button>
+          )}
           <button type="button" onClick={() => void give(`${stem}.json`, async () => factsAsJson(machine))}>
             Facts and findings as JSON
           </button>
@@ -96,6 +109,9 @@ export function ExportMenu() {
               </button>
               <button type="button" onClick={() => convert('stream')}>
                 Machine as a stream
+              </button>
+              <button type="button" onClick={() => convert('multifd')}>
+                Machine as a multifd set in a .zip
               </button>
             </>
           ) : null}

@@ -40,8 +40,11 @@ export function PartsForm({ input, parts, onOpen }: Props) {
   const choose = (at: number, role: PartRole) => setRows(rows.map((row, i) => (i === at ? { ...row, role } : row)));
   const open = (event: Event) => {
     event.preventDefault();
-    const chosen = rows.map(({ index }) => files[index] as File);
-    onOpen({ ...input, files: chosen, roles: rows.map(({ role }) => role) });
+    const order = rows.map(({ index }) => index);
+    const roles = rows.map(({ role }) => role);
+    // One file whose parts are unclear is a zip archive.
+    if (files.length === 1) onOpen({ ...input, files, roles, order });
+    else onOpen({ ...input, files: order.map((index) => files[index] as File), roles });
   };
   return (
     <form class="parts-form" onSubmit={open} data-test="parts">
@@ -49,11 +52,11 @@ export function PartsForm({ input, parts, onOpen }: Props) {
         <p key={reason}>{reason}</p>
       ))}
       <ol>
-        {rows.map(({ index, name, kind, role }, i) => (
+        {rows.map(({ index, name, kind, role, size }, i) => (
           <li key={index}>
             <span class="file-name">{printable(name)}</span>
             <span class="note">
-              {formatBytes(files[index]?.size ?? 0)}, looks like {kindNames[kind]}
+              {size === undefined ? '' : `${formatBytes(size)}, `}looks like {kindNames[kind]}
             </span>
             <span class="row">
               <select

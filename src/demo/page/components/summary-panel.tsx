@@ -141,6 +141,8 @@ function describeContainer(container: InspectedContainer): string {
       return `libvirt save image${container.domain.name === null ? '' : ` of ${printable(container.domain.name)}`}`;
     case 'qcow2':
       return `qcow2 snapshot ${printable(container.name)}`;
+    case 'zip':
+      return `member ${printable(container.member)} of a zip archive`;
   }
 }
 
