@@ -8,13 +8,14 @@ import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
 import { MemoryFile } from './io/memory-file.ts';
+import type { BlobLike, ReadableStreamLike } from './io/platform.ts';
 import { StreamSource } from './io/stream-source.ts';
 import { splitUrl } from './read/location.ts';
 import { type MigrationFile, type OpenOptions, openFile } from './read/open.ts';
 import { mapParts } from './read/parts.ts';
 
 /** What {@link open} takes, apart from a {@link ByteSource} of your own. */
-export type Openable = Blob | Uint8Array | ReadableStream<Uint8Array> | ByteSource | HttpUrl;
+export type Openable = BlobLike | Uint8Array | ReadableStreamLike | ByteSource | HttpUrl;
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a libvirt save image, a compressed stream, the
@@ -49,19 +50,20 @@ function toSourceOrUrl(input: Openable): ByteSource | Promise<ByteSource> {
 
 function toSource(input: unknown): ByteSource {
   if (input instanceof Uint8Array) return new MemoryFile('memory', input);
-  if (typeof Blob !== 'undefined' && input instanceof Blob) return new BlobSource(input);
-  if (input instanceof ReadableStream) return openReadable(input);
-  if (typeof (input as ByteSource)?.read === 'function') return input as ByteSource;
+  const { read, getReader, slice, arrayBuffer } = (input ?? {}) as Record<string, unknown>;
+  if (typeof read === 'function') return input as ByteSource;
+  if (typeof getReader === 'function') return openReadable(input as ReadableStreamLike);
+  if (typeof slice === 'function' && typeof arrayBuffer === 'function') return new BlobSource(input as BlobLike);
   throw new TypeError(`expected a Blob, a Uint8Array, a ReadableStream or a ByteSource, got ${typeof input}`);
 }
 
-/** A ReadableStream as a source: not in every browser it is an async iterable. */
-function openReadable(stream: ReadableStream<Uint8Array>): ByteSource {
+/** A ReadableStream as a source. Some browsers cannot iterate over a stream, so a reader does that. */
+function openReadable(stream: ReadableStreamLike): ByteSource {
   const reader = stream.getReader();
   const read = async function* (): AsyncGenerator<Uint8Array, void> {
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return;
+      if (done || value === undefined) return;
       yield value;
     }
   };
@@ -92,7 +94,7 @@ export {
 } from './io/compression.ts';
 export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
 export { MemoryFile } from './io/memory-file.ts';
-export { type OpfsScratch, openOpfsScratch, type Platform } from './io/opfs-scratch.ts';
+export { type OpfsScratch, openOpfsScratch } from './io/opfs-scratch.ts';
 export {
   CodecError,
   levelsOf,
@@ -102,6 +104,7 @@ export {
   type PageFormat,
   type StreamFormat,
 } from './io/page-codec.ts';
+export type * from './io/platform.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from './io/scratch.ts';
 export { type NodeWritable, pipeTo } from './io/stream-sink.ts';

@@ -1,12 +1,13 @@
 /** A Blob or File (browsers, Node, Deno, Bun) as a ByteSource. */
 import type { ByteSource } from './byte-source.ts';
+import type { BlobLike } from './platform.ts';
 
 export class BlobSource implements ByteSource {
   readonly name: string;
   readonly size: number;
-  readonly #blob: Blob;
+  readonly #blob: BlobLike;
 
-  constructor(blob: Blob, name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob') {
+  constructor(blob: BlobLike, name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob') {
     this.#blob = blob;
     this.name = name;
     this.size = blob.size;

@@ -5,6 +5,7 @@
  */
 import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteSource, placeIn } from './byte-source.ts';
+import type { PlatformSignal } from './platform.ts';
 import { StreamSource } from './stream-source.ts';
 import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';
 
@@ -34,7 +35,7 @@ export function findCompression(head: Uint8Array): Compression | undefined {
 export type Decompress = (
   format: Compression,
   chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: PlatformSignal,
 ) => AsyncIterable<Uint8Array>;
 
 /** The input may be sound, but what decompresses it is not there. */
@@ -117,16 +118,16 @@ export const portableDecompress: Decompress = (format, chunks, signal) => {
   throw new MissingDecompressorError(format, 'this platform has no decompressor for it');
 };
 
-const gunzip = (chunks: AsyncIterable<Uint8Array>, signal: AbortSignal) => throughPlatform('gzip', chunks, signal);
+const gunzip = (chunks: AsyncIterable<Uint8Array>, signal: PlatformSignal) => throughPlatform('gzip', chunks, signal);
 
 /** Inflates raw deflate data, as in zip archives. It refuses what zlib refuses. */
-export const inflateStream = (chunks: AsyncIterable<Uint8Array>, signal: AbortSignal) =>
+export const inflateStream = (chunks: AsyncIterable<Uint8Array>, signal: PlatformSignal) =>
   throughPlatform('deflate-raw', chunks, signal);
 
 async function* throughPlatform(
   format: 'gzip' | 'deflate-raw',
   chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: PlatformSignal,
 ): AsyncGenerator<Uint8Array, void> {
   if (typeof DecompressionStream === 'undefined') {
     throw new MissingDecompressorError(format, 'this platform has no DecompressionStream');
@@ -135,7 +136,10 @@ async function* throughPlatform(
   yield* readAll(toReadable(chunks).pipeThrough(transform), signal);
 }
 
-export async function* unxz(chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+export async function* unxz(
+  chunks: AsyncIterable<Uint8Array>,
+  signal: PlatformSignal,
+): AsyncGenerator<Uint8Array, void> {
   const { XzReadableStream } = await loadLibrary(
     'xz',
     'xz-decompress',
@@ -162,7 +166,7 @@ const xzErrors: Record<string, string> = {
 /** Unpacks zstd frames, one block at a time: each gives at most 128 KiB. */
 export async function* unzstd(
   chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: PlatformSignal,
 ): AsyncGenerator<Uint8Array, void> {
   const { ZstdWasm } = await loadLibrary('zstd', 'zstddec', () => import('./zstd-wasm.ts'));
   const decoder = (await ZstdWasm.load()).openDecoder();
@@ -228,7 +232,7 @@ function toReadable(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Arra
   });
 }
 
-async function* readAll(stream: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
+async function* readAll(stream: ReadableStream<Uint8Array>, signal: PlatformSignal): AsyncGenerator<Uint8Array, void> {
   const reader = stream.getReader();
   const cancel = () => void reader.cancel().catch(() => {});
   signal.addEventListener('abort', cancel, { once: true });

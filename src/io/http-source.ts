@@ -6,6 +6,7 @@
  * That the file stays the same is made sure of by its ETag or date. A connection that breaks off is made again.
  */
 import type { ByteSource } from './byte-source.ts';
+import type { FetchLike, ResponseLike, StreamReaderLike } from './platform.ts';
 
 /** Bytes of the first request: enough to see what the file is. */
 const firstBytes = 16 * 1024;
@@ -21,7 +22,7 @@ export interface HttpOptions {
   /** Sent with every request, such as `authorization`. */
   headers?: Record<string, string>;
   /** Default: the platform's. */
-  fetch?: typeof fetch;
+  fetch?: FetchLike;
 }
 
 /** A server does not give what is asked for. Its message holds no password that was in the URL. */
@@ -51,7 +52,7 @@ export function isHttp(location: string): location is HttpUrl {
 
 /** Bytes of a response that are still to come. */
 interface Incoming {
-  reader: ReadableStreamDefaultReader<Uint8Array>;
+  reader: StreamReaderLike<Uint8Array>;
   abort: AbortController;
   /** Position of the next byte. */
   position: number;
@@ -66,7 +67,7 @@ interface Target {
   /** For messages: without user, password and query. */
   name: string;
   headers: Record<string, string>;
-  fetch: typeof fetch;
+  fetch: FetchLike;
 }
 
 /** Opens a URL: asks for its first bytes. @throws HttpError; TypeError for a URL that is none */
@@ -138,13 +139,13 @@ async function request(
   offset: number,
   abort: AbortController,
   expected: number[],
-): Promise<Response> {
+): Promise<ResponseLike> {
   // What is encoded for the way has no ranges of the file.
   const sent = { 'accept-encoding': 'identity', ...target.headers, ...headers };
   for (let attempt = 1; ; attempt++) {
-    let response: Response;
+    let response: ResponseLike;
     try {
-      response = await target.fetch(target.url, { headers: sent, signal: abort.signal });
+      response = await target.fetch(target.url.href, { headers: sent, signal: abort.signal });
     } catch (cause) {
       if (attempt < maxAttempts && !abort.signal.aborted) {
         await pause(attempt);
@@ -173,7 +174,7 @@ function reasonOf(error: unknown): string {
   return cause?.message || cause?.code || message || String(error);
 }
 
-function parseContentRange(response: Response): { start: number; end: number; size: number | undefined } {
+function parseContentRange(response: ResponseLike): { start: number; end: number; size: number | undefined } {
   const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(response.headers.get('content-range') ?? '');
   if (match === null) return { start: -1, end: -1, size: undefined };
   const [, start, end, size] = match;
@@ -181,7 +182,7 @@ function parseContentRange(response: Response): { start: number; end: number; si
 }
 
 /** What tells one state of a file from another, if the server says it. */
-function validatorOf({ headers }: Response): string | undefined {
+function validatorOf({ headers }: ResponseLike): string | undefined {
   const etag = headers.get('etag');
   if (etag !== null && !etag.startsWith('W/')) return etag;
   return headers.get('last-modified') ?? undefined;
@@ -292,7 +293,7 @@ class HttpStream implements ByteSource {
   readonly size = undefined;
   readonly #incoming: Incoming;
 
-  constructor(target: Target, response: Response, abort: AbortController) {
+  constructor(target: Target, response: ResponseLike, abort: AbortController) {
     this.name = target.name;
     const length = Number(response.headers.get('content-length') ?? Number.NaN);
     // The length is that of the file only if nothing was encoded for the way.
@@ -329,7 +330,7 @@ class HttpStream implements ByteSource {
 async function take(incoming: Incoming, target: Uint8Array): Promise<number> {
   while (incoming.rest.length === 0) {
     const { done, value } = await incoming.reader.read();
-    if (done) return 0;
+    if (done || value === undefined) return 0;
     incoming.rest = value;
   }
   const piece = incoming.rest.subarray(0, target.length);

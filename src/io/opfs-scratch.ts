@@ -5,6 +5,7 @@
  */
 import type { ByteStore } from './byte-source.ts';
 import { EventLoopYield } from './event-loop-yield.ts';
+import type { DirectoryHandleLike, FileHandleLike, LocksLike, Platform, PlatformFile } from './platform.ts';
 import { NoRoomError, type ScratchFile, type ScratchPlace } from './scratch.ts';
 
 /** Folders of sessions are in this one. */
@@ -19,10 +20,7 @@ interface SyncAccessHandle {
   flush(): void;
   close(): void;
 }
-type WorkerFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
-
-/** The storage and the locks of a platform: `navigator`. */
-export type Platform = Partial<Pick<Navigator, 'storage' | 'locks'>>;
+type WorkerFileHandle = FileHandleLike & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
 
 /**
  * Opens a folder for the scratch files of a session that is called `name`. Undefined where there is none: in a page that
@@ -47,7 +45,7 @@ export async function openOpfsScratch({ storage, locks }: Platform, name: string
 const lockOf = (name: string) => `${root}/${name}`;
 
 /** Holds a lock until the worker ends. */
-function holdLock(locks: LockManager, name: string): Promise<void> {
+function holdLock(locks: LocksLike, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
     locks
       .request(lockOf(name), () => {
@@ -58,7 +56,7 @@ function holdLock(locks: LockManager, name: string): Promise<void> {
   });
 }
 
-async function removeLeftovers(folders: FileSystemDirectoryHandle, locks: LockManager): Promise<void> {
+async function removeLeftovers(folders: DirectoryHandleLike, locks: LocksLike): Promise<void> {
   const names: string[] = [];
   for await (const name of (folders as unknown as { keys(): AsyncIterable<string> }).keys()) names.push(name);
   for (const name of names) {
@@ -71,11 +69,11 @@ async function removeLeftovers(folders: FileSystemDirectoryHandle, locks: LockMa
 
 export class OpfsScratch implements ScratchPlace {
   readonly kind = 'disk';
-  readonly #folder: FileSystemDirectoryHandle;
+  readonly #folder: DirectoryHandleLike;
   readonly #remove: () => Promise<void>;
   #made = 0;
 
-  constructor(folder: FileSystemDirectoryHandle, remove: () => Promise<void>) {
+  constructor(folder: DirectoryHandleLike, remove: () => Promise<void>) {
     this.#folder = folder;
     this.#remove = remove;
   }
@@ -94,12 +92,12 @@ export class OpfsScratch implements ScratchPlace {
 
 class OpfsFile implements ScratchFile, ByteStore {
   readonly name = 'scratch';
-  readonly #handle: FileSystemFileHandle;
+  readonly #handle: FileHandleLike;
   readonly #remove: () => Promise<void>;
   readonly #turns = new EventLoopYield();
   #access: SyncAccessHandle | undefined;
 
-  constructor(handle: FileSystemFileHandle, access: SyncAccessHandle, remove: () => Promise<void>) {
+  constructor(handle: FileHandleLike, access: SyncAccessHandle, remove: () => Promise<void>) {
     this.#handle = handle;
     this.#access = access;
     this.#remove = remove;
@@ -136,7 +134,7 @@ class OpfsFile implements ScratchFile, ByteStore {
     this.#open.flush();
   }
 
-  async finish(name: string): Promise<File> {
+  async finish(name: string): Promise<PlatformFile> {
     this.#end();
     return new File([await this.#handle.getFile()], name);
   }

@@ -2,11 +2,12 @@
 import type { ByteStore } from './byte-source.ts';
 import { EventLoopYield } from './event-loop-yield.ts';
 import { MemoryFile } from './memory-file.ts';
+import type { PlatformFile } from './platform.ts';
 
 /** A store that is removed when it is closed. */
 export interface ScratchFile extends ByteStore {
   /** Ends the writing: the content as a file, which can be read until the store is closed. */
-  finish(name: string): Promise<File>;
+  finish(name: string): Promise<PlatformFile>;
 }
 
 /** Where scratch files are made. */
@@ -78,7 +79,7 @@ class LimitedFile implements ScratchFile {
 
   async sync(): Promise<void> {}
 
-  async finish(name: string): Promise<File> {
+  async finish(name: string): Promise<PlatformFile> {
     const pieces: Uint8Array<ArrayBuffer>[] = [];
     const pieceBytes = 1 << 20;
     for (let at = 0; at < this.size; at += pieceBytes) {

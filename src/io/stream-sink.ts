@@ -1,5 +1,6 @@
 /** Streams of the platform as sinks: those of the web, and those of Node (files, sockets, standard output). */
 import type { ByteSink } from './byte-source.ts';
+import type { WritableStreamLike } from './platform.ts';
 
 /** What is used of a Writable of Node's. */
 export interface NodeWritable {
@@ -15,12 +16,12 @@ export interface NodeWritable {
  * await writeStream(vm, pipeTo(socket));
  * socket.end();
  */
-export function pipeTo(stream: WritableStream<Uint8Array> | NodeWritable): ByteSink {
+export function pipeTo(stream: WritableStreamLike | NodeWritable): ByteSink {
   return 'getWriter' in stream ? pipeToWeb(stream) : pipeToNode(stream);
 }
 
 /** The stream is locked only while it is written to, so that it can be closed by whoever has it. */
-function pipeToWeb(stream: WritableStream<Uint8Array>): ByteSink {
+function pipeToWeb(stream: WritableStreamLike): ByteSink {
   return {
     async write(bytes) {
       const writer = stream.getWriter();

@@ -1,8 +1,9 @@
 /** A source whose reads can be watched, and end when a signal says so. Closing it leaves the source open. */
 import type { ByteSource } from './byte-source.ts';
+import type { AbortSignalLike } from './platform.ts';
 
 export interface Watch {
-  signal?: AbortSignal;
+  signal?: AbortSignalLike;
   /** Called after each read, with the bytes that were read. */
   onRead?: (bytes: number) => void;
 }

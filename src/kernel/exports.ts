@@ -4,12 +4,19 @@
  * Addresses and sizes are bytes in the imported memory. Nothing is checked on the other side: `kernel.ts` is where the
  * arguments are judged.
  */
+
+/** A number that the module exports. */
+export interface Constant {
+  readonly value: number;
+}
+
+/** The functions and constants of the kernel module. */
 export interface KernelExports {
   /** The first address that holds none of the module's own data. */
-  readonly HEAP_BASE: WebAssembly.Global<'i32'>;
+  readonly HEAP_BASE: Constant;
 
   /** Page sizes are multiples of this; XBZRLE is decoded onto pages of any size. */
-  readonly ZERO_SCAN_STEP: WebAssembly.Global<'i32'>;
+  readonly ZERO_SCAN_STEP: Constant;
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number;
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number;
 
@@ -26,11 +33,11 @@ export interface KernelExports {
   countBits(bitmap: number, byteLength: number): number;
   find(text: number, length: number, pattern: number, size: number, first: number, second: number): number;
 
-  readonly XBZRLE_OVERFLOW: WebAssembly.Global<'i32'>;
+  readonly XBZRLE_OVERFLOW: Constant;
   /** Largest page the encoder takes. */
-  readonly XBZRLE_MAX_PAGE: WebAssembly.Global<'i32'>;
+  readonly XBZRLE_MAX_PAGE: Constant;
   /** Bytes behind its output that the encoder overwrites. */
-  readonly XBZRLE_ENCODE_SLACK: WebAssembly.Global<'i32'>;
+  readonly XBZRLE_ENCODE_SLACK: Constant;
   xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number;
   xbzrleEncodeBatch(
     olds: number,
@@ -42,11 +49,11 @@ export interface KernelExports {
     results: number,
   ): number;
 
-  readonly XBZRLE_TRUNCATED: WebAssembly.Global<'i32'>;
-  readonly XBZRLE_BAD_ULEB: WebAssembly.Global<'i32'>;
-  readonly XBZRLE_EMPTY_RUN: WebAssembly.Global<'i32'>;
-  readonly XBZRLE_RUN_BEYOND_PAGE: WebAssembly.Global<'i32'>;
-  readonly XBZRLE_LITERAL_BEYOND_INPUT: WebAssembly.Global<'i32'>;
+  readonly XBZRLE_TRUNCATED: Constant;
+  readonly XBZRLE_BAD_ULEB: Constant;
+  readonly XBZRLE_EMPTY_RUN: Constant;
+  readonly XBZRLE_RUN_BEYOND_PAGE: Constant;
+  readonly XBZRLE_LITERAL_BEYOND_INPUT: Constant;
   xbzrleDecode(source: number, length: number, page: number, pageSize: number): number;
   xbzrleCheck(source: number, length: number, pageSize: number): number;
   xbzrleDecodeBatch(

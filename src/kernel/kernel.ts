@@ -69,12 +69,20 @@ export async function loadKernel(options: KernelOptions = {}): Promise<Kernel> {
   const module = await compiled(variant);
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
   const instance = await WebAssembly.instantiate(module, { env: { memory } });
-  return new Kernel(variant, memory, instance.exports as unknown as KernelExports);
+  return new Kernel(variant, memory as KernelMemory, instance.exports as unknown as KernelExports);
+}
+
+/** The memory that a kernel works in: a `WebAssembly.Memory` that does not grow. */
+export interface KernelMemory {
+  /** The arena. */
+  readonly buffer: ArrayBuffer;
+  /** @throws RangeError, always: the memory has a fixed size. */
+  grow(pages: number): number;
 }
 
 export class Kernel {
   readonly variant: KernelVariant;
-  readonly memory: WebAssembly.Memory;
+  readonly memory: KernelMemory;
   /** The whole arena. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Bytes in the arena. */
@@ -96,8 +104,8 @@ export class Kernel {
   readonly #words: Uint32Array<ArrayBuffer>;
   #next: number;
 
-  constructor(variant: KernelVariant, memory: WebAssembly.Memory, exports: KernelExports) {
-    const buffer = memory.buffer as ArrayBuffer;
+  constructor(variant: KernelVariant, memory: KernelMemory, exports: KernelExports) {
+    const { buffer } = memory;
     this.variant = variant;
     this.memory = memory;
     this.bytes = new Uint8Array(buffer);

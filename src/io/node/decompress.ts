@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import * as zlib from 'node:zlib';
 import { type Compression, type Decompress, MissingDecompressorError, unxz, unzstd } from '../compression.ts';
+import type { PlatformSignal } from '../platform.ts';
 
 /** Bytes that node:zlib gives at a time. */
 const chunkSize = 256 * 1024;
@@ -35,7 +36,7 @@ export const hasProgram = (name: string) => spawnSync(name, ['--version'], { std
 async function* through(
   transform: Duplex,
   chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: PlatformSignal,
 ): AsyncGenerator<Uint8Array, void> {
   // What goes wrong destroys the transform, and is thrown where its output is read.
   const feeding = pipeline(chunks, transform, { signal }).catch(() => {});
@@ -51,7 +52,7 @@ async function* runProgram(
   format: Compression,
   [program = '', ...args]: string[],
   chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  signal: PlatformSignal,
 ): AsyncGenerator<Uint8Array, void> {
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], windowsHide: true });
   let complaint = '';

@@ -1,0 +1,124 @@
+/**
+ * What the library uses of objects that a platform has: the Blobs, streams and signals of browsers, Node, Deno and Bun. The
+ * types are structural and need neither the DOM library nor Node's types, so that any project can compile against them.
+ *
+ * What the library takes is as little as it uses. What it gives is the platform's own type where the project knows that
+ * type, and otherwise the same few members.
+ */
+
+/** A Blob, or a File, that the library reads. */
+export interface BlobLike {
+  /** Its length in bytes. */
+  readonly size: number;
+  /** The bytes from `start` to before `end`. */
+  slice(start?: number, end?: number): BlobLike;
+  /** All of its bytes. */
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
+/** A File: a Blob with a name. */
+export interface FileLike extends BlobLike {
+  /** The name without a directory. */
+  readonly name: string;
+  slice(start?: number, end?: number): BlobLike;
+}
+
+/** The platform's `File` where the project's types have one, otherwise {@link FileLike}. */
+export type PlatformFile = typeof globalThis extends { File: { prototype: infer Native } } ? Native : FileLike;
+
+/** A reader of a {@link ReadableStreamLike}. */
+export interface StreamReaderLike<Chunk> {
+  /** The next chunk, or `done` at the end. */
+  read(): Promise<{ done: boolean; value?: Chunk | undefined }>;
+  /** Ends the stream early. */
+  cancel(reason?: unknown): Promise<unknown>;
+}
+
+/** A ReadableStream of the web (also that of `node:stream/web`) that the library reads. */
+export interface ReadableStreamLike<Chunk = Uint8Array> {
+  /** Locks the stream to a reader. */
+  getReader(): StreamReaderLike<Chunk>;
+}
+
+/** A WritableStream of the web (also that of `node:stream/web`) that the library writes to. */
+export interface WritableStreamLike<Chunk = Uint8Array> {
+  /** Locks the stream to a writer. */
+  getWriter(): {
+    /** Waits until the stream has taken the chunk. */
+    write(chunk: Chunk): Promise<unknown>;
+    /** Unlocks the stream. */
+    releaseLock(): void;
+  };
+}
+
+/** An AbortSignal: ends long work early. */
+export interface AbortSignalLike {
+  /** Whether the work is to end. */
+  readonly aborted: boolean;
+  /** What the work then throws. */
+  readonly reason: unknown;
+  /** Throws the reason if the work is to end. */
+  throwIfAborted(): void;
+  /** Calls `listener` when the signal is aborted. */
+  addEventListener(type: 'abort', listener: () => void, options?: { once?: boolean }): void;
+  /** Removes a listener. */
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
+/** The platform's `AbortSignal` where the project's types have one, otherwise {@link AbortSignalLike}. */
+export type PlatformSignal = typeof globalThis extends { AbortSignal: { prototype: infer Native } }
+  ? Native
+  : AbortSignalLike;
+
+/** A Response of `fetch`. */
+export interface ResponseLike {
+  /** The status, such as 206. */
+  readonly status: number;
+  /** The status in words. */
+  readonly statusText: string;
+  /** The response's headers. */
+  readonly headers: {
+    /** A header by its name; null if the server did not send it. */
+    get(name: string): string | null;
+  };
+  /** The body; null if there is none. */
+  readonly body: (ReadableStreamLike & { cancel(reason?: unknown): Promise<unknown> }) | null;
+}
+
+/** A function like `fetch`, as far as the library calls it. */
+export type FetchLike = (
+  url: string,
+  init: { headers: Record<string, string>; signal: PlatformSignal },
+) => Promise<ResponseLike>;
+
+/** A file in a browser's origin private file system. */
+export interface FileHandleLike {
+  /** The file as it is now. */
+  getFile(): Promise<PlatformFile>;
+}
+
+/** A directory in a browser's origin private file system. */
+export interface DirectoryHandleLike {
+  /** A directory in this one. */
+  getDirectoryHandle(name: string, options?: { create?: boolean }): Promise<DirectoryHandleLike>;
+  /** A file in this directory. */
+  getFileHandle(name: string, options?: { create?: boolean }): Promise<FileHandleLike>;
+  /** Removes a file or directory. */
+  removeEntry(name: string, options?: { recursive?: boolean }): Promise<void>;
+}
+
+/** `navigator.locks`. */
+export interface LocksLike {
+  /** Calls `hold` when the lock is free, and holds it until `hold` is done. */
+  request(name: string, hold: (lock: unknown) => unknown): Promise<unknown>;
+  /** With `ifAvailable`, calls `hold` at once: with null if another holds the lock. */
+  request(name: string, options: { ifAvailable: boolean }, hold: (lock: unknown) => unknown): Promise<unknown>;
+}
+
+/** The storage and the locks of a platform: `navigator` has them. */
+export interface Platform {
+  /** `navigator.storage`. */
+  readonly storage?: { getDirectory?(): Promise<DirectoryHandleLike> } | undefined;
+  /** `navigator.locks`. */
+  readonly locks?: LocksLike | undefined;
+}
