@@ -1,6 +1,6 @@
 /**
- * The tour that `npm start` gives after the build: the commands on a migration that a real QEMU wrote, and the
- * proof that what was extracted is what the guest had in its memory.
+ * The tour: the commands on a migration that a real QEMU wrote, and the proof that they extract exactly what the guest had
+ * in its memory. `npm start` runs it after the build. From an installed package: `node node_modules/vmferry/docs/tour.mjs`.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -11,10 +11,10 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const cli = join(root, 'dist/cli.js');
-const fixture = 'test/fixtures/pc-xbzrle-10.0.bin';
+const sample = 'samples/guest.migration';
 const blockName = 'pc.ram';
 
-/** Runs a command as if it was typed at the root of the repository, and shows it. */
+/** Shows a command, and runs it in the package's root. */
 function vmferry(...args) {
   console.log(`\n$ vmferry ${args.join(' ')}`);
   const { status, error } = spawnSync(process.execPath, [cli, ...args], { cwd: root, stdio: 'inherit' });
@@ -24,9 +24,9 @@ function vmferry(...args) {
 
 /** What QEMU said of the capture, and of the guest's memory when it had stopped. */
 function readFacts() {
-  const facts = JSON.parse(readFileSync(join(root, fixture.replace(/\.bin$/, '.json')), 'utf8'));
+  const facts = JSON.parse(readFileSync(join(root, 'samples/guest.json'), 'utf8'));
   const truth = facts.truth.find(({ idstr }) => idstr === blockName);
-  if (truth === undefined) throw new Error(`expected the truth of ${blockName} beside ${fixture}`);
+  if (truth === undefined) throw new Error(`expected the truth of ${blockName} in samples/guest.json`);
   return { qemu: facts.qemu, truth };
 }
 
@@ -35,14 +35,14 @@ function tour(directory) {
   console.log(`A migration to a file, with XBZRLE, written by QEMU ${qemu.split(' ')[0]}.`);
 
   console.log('\nWhat is in it?');
-  vmferry('inspect', fixture);
+  vmferry('inspect', sample);
 
   console.log('\nIs it sound? All of it is read: every record, delta, footer and device section.');
-  vmferry('verify', fixture);
+  vmferry('verify', sample);
 
   console.log("\nThe guest's memory, all passes and deltas applied:");
   const image = join(directory, `${blockName}.raw`);
-  vmferry('extract', fixture, '--block', blockName, '-o', image);
+  vmferry('extract', sample, '--block', blockName, '-o', image);
 
   const content = readFileSync(image);
   const sha256 = createHash('sha256').update(content).digest('hex');
@@ -53,12 +53,12 @@ function tour(directory) {
   console.log('They are equal.');
 
   console.log('\nWhat were the devices doing?');
-  vmferry('inspect', '--devices', fixture);
+  vmferry('inspect', '--devices', sample);
 
   console.log(
     '\nThe same virtual machine as a mapped-ram file, whose pages QEMU (9.0 and later) reads from their places:',
   );
-  vmferry('convert', fixture, join(directory, 'guest.mapped-ram'));
+  vmferry('convert', sample, join(directory, 'guest.mapped-ram'));
 
   console.log(`\nMore: node ${relative(process.cwd(), cli)} --help, README.md, docs/.`);
 }

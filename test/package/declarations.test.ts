@@ -1,0 +1,92 @@
+/** The type declarations compile in a strict project that has neither the DOM library nor Node's types. */
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { installPackage, type Project } from './installed-package.ts';
+
+let project: Project;
+beforeAll(() => {
+  project = installPackage();
+});
+afterAll(() => project?.remove());
+
+function compile(compilerOptions: Record<string, unknown>, source: string): { status: number | null; stdout: string } {
+  writeFileSync(join(project.path, 'main.ts'), source);
+  const options = {
+    target: 'es2022',
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noUncheckedIndexedAccess: true,
+    skipLibCheck: false,
+    noEmit: true,
+    ...compilerOptions,
+  };
+  writeFileSync(join(project.path, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['main.ts'] }));
+  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+  return spawnSync(process.execPath, [tsc, '-p', '.'], { cwd: project.path, encoding: 'utf8' });
+}
+
+it.each([
+  ['bundler', 'esnext'],
+  ['nodenext', 'nodenext'],
+])('they compile with ES2022 alone under moduleResolution %s', (moduleResolution, module) => {
+  const { status, stdout } = compile(
+    { moduleResolution, module, lib: ['es2022'], types: [] },
+    `import * as main from 'vmferry';
+    import * as node from 'vmferry/node';
+    import * as universal from 'vmferry/universal';
+    import * as kernel from 'vmferry/kernel';
+    export const all = [main, node, universal, kernel];
+    export async function machineOf(bytes: Uint8Array): Promise<string | null | undefined> {
+      const file = await universal.open(bytes);
+      const { inspection } = await universal.inspect(file);
+      return inspection.machine;
+    }
+    export async function nameOf(scratch: universal.ScratchFile): Promise<string> {
+      return (await scratch.finish('guest.raw')).name;
+    }
+    // @ts-expect-error: no source of bytes
+    void universal.open(7);
+    `,
+  );
+  expect(status, stdout).toBe(0);
+});
+
+it('they take the objects of the DOM, and give them', () => {
+  const { status, stdout } = compile(
+    { moduleResolution: 'bundler', module: 'esnext', lib: ['es2022', 'dom'], types: [] },
+    `import { type HttpOptions, open, openOpfsScratch, pipeTo, type ScratchFile, watchSource, BlobSource } from 'vmferry';
+    export async function read(blob: Blob, stream: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<void> {
+      await open(blob);
+      await open(stream);
+      await open(watchSource(new BlobSource(blob), { signal }));
+    }
+    export const write = (stream: WritableStream<Uint8Array>) => pipeTo(stream);
+    export const options: HttpOptions = { fetch };
+    export const opfs = () => openOpfsScratch(navigator, 'session');
+    export const finish = (scratch: ScratchFile): Promise<File> => scratch.finish('guest.raw');
+    `,
+  );
+  expect(status, stdout).toBe(0);
+});
+
+it("they take the objects of Node's types, and give them", () => {
+  const { status, stdout } = compile(
+    { module: 'nodenext', lib: ['es2022'], types: ['node'], skipLibCheck: true },
+    `import { Blob } from 'node:buffer';
+    import { Readable, Writable } from 'node:stream';
+    import { ReadableStream, WritableStream } from 'node:stream/web';
+    import { open, pipeTo, watchSource, BlobSource } from 'vmferry';
+    export async function read(blob: Blob, stream: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<void> {
+      await open(blob);
+      await open(stream);
+      await open(Readable.toWeb(Readable.from([])));
+      await open(watchSource(new BlobSource(blob), { signal }));
+    }
+    export const write = (stream: WritableStream<Uint8Array>, writable: Writable) => [pipeTo(stream), pipeTo(writable)];
+    `,
+  );
+  expect(status, stdout).toBe(0);
+});

@@ -1,0 +1,77 @@
+/** The examples of docs/library.md compile in strict mode, and run in a project that installed the package. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import ts from 'typescript';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { installPackage, type Project, root } from './installed-package.ts';
+
+const guide = readFileSync(join(root, 'docs/library.md'), 'utf8');
+const examples = [...guide.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => ({
+  line: guide.slice(0, match.index).split('\n').length + 1,
+  code: match[1] as string,
+}));
+
+let project: Project;
+beforeAll(() => {
+  project = installPackage();
+});
+afterAll(() => project?.remove());
+
+const run = (args: string[]) =>
+  spawnSync(process.execPath, args, {
+    cwd: project.path,
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined },
+  });
+
+describe('the guide', () => {
+  it('has an example for each task, all of them in TypeScript', () => {
+    expect(examples.length).toBeGreaterThanOrEqual(35);
+    expect(guide).not.toMatch(/^```(js|javascript)$/m);
+  });
+
+  it('has examples that compile in strict mode', () => {
+    // Each line keeps its number, so that an error names the line of the guide.
+    for (const { line, code } of examples) {
+      writeFileSync(join(project.path, `line-${line}.ts`), '\n'.repeat(line - 1) + code);
+    }
+    const compilerOptions = {
+      target: 'es2022',
+      lib: ['es2022', 'esnext.disposable'],
+      module: 'nodenext',
+      moduleDetection: 'force',
+      types: ['node'],
+      strict: true,
+      noEmit: true,
+    };
+    const files = examples.map(({ line }) => `line-${line}.ts`);
+    writeFileSync(join(project.path, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
+    const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+    const { status, stdout } = run([tsc, '-p', '.']);
+    expect(status, stdout).toBe(0);
+  });
+
+  it.each(examples)('has an example at line $line that runs', ({ line, code }) => {
+    const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
+    writeFileSync(join(project.path, `line-${line}.js`), ts.transpileModule(code, { compilerOptions }).outputText);
+    const { status, stdout, stderr } = run([`line-${line}.js`]);
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    if (code.includes('console.log')) expect(stdout).not.toBe('');
+  });
+
+  it('has an example that writes a sound mapped-ram file', () => {
+    const { stdout, status } = run([join(project.installed, 'dist/cli.js'), 'verify', 'guest.mapped-ram']);
+    expect(stdout).toMatch(/guest\.mapped-ram: OK \(mapped-ram file/);
+    expect(status).toBe(0);
+  });
+});
+
+it('the tour runs from the installed package', () => {
+  const { status, stdout, stderr } = run(['node_modules/vmferry/docs/tour.mjs']);
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  expect(stdout).toContain('They are equal.');
+});
