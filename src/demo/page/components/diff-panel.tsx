@@ -89,7 +89,7 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
   return (
     <>
       <section
-        class="table-room"
+        class="table-frame"
         // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls where it is narrow, also with keys
         tabIndex={0}
         aria-label="Pages of each block"

@@ -125,7 +125,7 @@ function SectionTable({
 }) {
   const machine = useMachine();
   return (
-    <div class="table-room">
+    <div class="table-frame">
       <table>
         <caption class="visually-hidden">Sections in the order of the file</caption>
         <thead>

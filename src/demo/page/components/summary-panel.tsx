@@ -152,7 +152,7 @@ function BlockTable() {
   const { shown, more } = useMore(file.blocks);
   if (file.blocks.length === 0) return <p class="empty">No RAM blocks: the list of them was not reached.</p>;
   return (
-    <div class="table-room">
+    <div class="table-frame">
       <table class="blocks" data-test="blocks">
         <caption class="visually-hidden">RAM blocks: pages by what they are in the end</caption>
         <thead>
