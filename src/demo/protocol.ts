@@ -1,9 +1,9 @@
 /**
- * What the page and its worker say to each other: a {@link Viewer} is what the page calls, and all that crosses is plain
- * data that can be cloned. How calls become messages is `rpc.ts`; who answers them is `worker.ts`.
+ * The protocol between the page and its worker. The page calls the methods of {@link Viewer}. All arguments and results are plain
+ * data that can be cloned. `rpc.ts` turns calls into messages, and `worker/engine.ts` answers them.
  *
- * Offsets and lengths are bytes, pages are counted from 0 within their RAM block. A file that was opened has a number, until
- * it is closed. Every call may be cancelled, and then fails with a {@link ViewerError} of kind `cancelled`.
+ * Offsets and lengths are in bytes. Pages are counted from 0 within their RAM block. An open file has a number until it is
+ * closed. Every call can be cancelled. It then fails with a {@link ViewerError} of kind `cancelled`.
  */
 
 import type { PartLists } from '../read/parts.ts';
@@ -13,16 +13,16 @@ import type { InspectedSnapshot, Inspection } from '../tasks/inspect/inspect.ts'
 import type { Verification } from '../tasks/inspect/verify.ts';
 import type { FindingCode, Place } from '../vm/migration-error.ts';
 
-/** How far a call has come. Calls that are quick say nothing. */
+/** The progress of a call. Short calls do not report any. */
 export interface Progress {
-  /** What is being done, as a verb: `reading`, `settling`, `comparing`, `writing`, `checking`. */
+  /** The current step, as a verb: such as `reading`, `comparing` or `writing`. */
   doing: string;
-  /** Bytes done, and to do; `total` undefined: not known. */
+  /** Bytes done, and bytes in total. `total` is undefined if it is not known. */
   done: number;
   total: number | undefined;
 }
 
-/** What every call takes. `Part` is what it hands over before it is done, if it does. */
+/** The options of every call. `Part` is the type of the partial results, if the call has any. */
 export interface CallOptions<Part = never> {
   signal?: AbortSignal;
   onProgress?: (progress: Progress) => void;
@@ -30,10 +30,17 @@ export interface CallOptions<Part = never> {
 }
 
 /**
+<<<<<<< HEAD
  * What to open: one file, or all that belong to a migration in any order (they are known by their first bytes), or a URL.
  * `roles`: what each of the files is, where the reader has said so; then recoveries, preempt channels and return paths are in
  * their order. One zip archive stands for the files in it; `order`: which of them come, and in which order, if there are
  * `roles`. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
+=======
+ * What to open: a file, all files of one migration, or a URL. The files can be in any order: their first bytes tell them apart.
+ *
+ * `roles` says what each file is, if the user has chosen. Recoveries, preempt channels and return paths are then in the order of
+ * the list. `snapshot` names a snapshot of a qcow2 image. `offset` is where the stream begins within its file.
+>>>>>>> 0bc8988 (wip: English of the page)
  */
 export type FileInput = (
   | { files: readonly File[]; roles?: readonly PartRole[]; order?: readonly number[] }
@@ -43,56 +50,56 @@ export type FileInput = (
   offset?: number;
 };
 
-/** Names of files that belong to a migration beside its main one. */
+/** Names of the other files of a migration. */
 export type PartNames = PartLists<string>;
 
-/** A file that was opened. */
+/** An open file. */
 export interface OpenedFile {
   id: number;
-  /** File name, or the last part of the URL; of several, that of the main stream, or of the last recovery. */
+  /** Name of the file, or the last part of the URL. Of several files, the name of the main stream or of the last recovery. */
   name: string;
-  /** Bytes of all files of it; undefined: the server does not say. */
+  /** Bytes of all files together. Undefined if the server does not report it. */
   size: number | undefined;
-  /** What `vmferry inspect --json` prints; a file that breaks off has `error` in it, and is shown as far as it goes. */
+  /** The result of `inspect()`. If the file breaks off, `error` says why, and the rest describes the part before. */
   inspection: Inspection;
-  /** In the order of the file; those of `inspection.ram.blocks`. */
+  /** The blocks of `inspection.ram.blocks`, in the same order. */
   blocks: BlockView[];
   parts: PartNames;
 }
 
 export interface BlockView {
-  /** Position in the list of blocks: what calls take. */
+  /** Position in the list of blocks, as calls take it. */
   index: number;
   idstr: string;
   usedLength: number;
   pageSize: number;
   pages: number;
-  /** Those that there are; `difference` is there for every second file. */
+  /** The layers that the block has. `difference` exists once per second file. */
   layers: Layer[];
 }
 
 /**
- * What is known of each page of a block.
+ * A property of each page of a block.
  *
- * - `state`: what the page's last record was. Known at once.
- * - `pass`: in which pass the last record came, from 1; 254: in that or later. Known at once.
- * - `entropy`: bits per byte, 0 to 254 for 0 to 8. All content must be read: {@link Viewer.prepare}.
- * - `difference` to the file `base`. All content of both must be read.
+ * - `state`: the kind of the page's last record. Known as soon as the file is open.
+ * - `pass`: the pass of the last record, from 1. 254 stands for pass 254 and all later ones. Known as soon as the file is open.
+ * - `entropy`: 0 to 254 for 0 to 8 bits per byte. {@link Viewer.prepare} must read the whole content first.
+ * - `difference`: how the page differs from the same page in the file `base`. {@link Viewer.prepare} must read both files first.
  */
 export type Layer = 'state' | 'entropy' | 'pass' | 'difference';
 
-/** The classes of the layer `state`. `discarded`: forgotten at the switchover to postcopy, and never sent again. */
+/** The classes of the layer `state`. `discarded` pages were dropped at the switchover to postcopy and never sent again. */
 export const pageStates = ['absent', 'zero', 'data', 'xbzrle', 'compressed', 'discarded'] as const;
 export type PageStateName = (typeof pageStates)[number];
 
 /**
- * The classes of the layer `difference`. `not-compared`: only one of the files has the page, or its content; `unknown`: not
- * looked at yet.
+ * The classes of the layer `difference`. `not-compared`: only one of the files has the page or its content. `unknown`: the
+ * comparison has not reached the page yet.
  */
 export const pageDifferences = ['same', 'changed', 'became-zero', 'became-data', 'not-compared', 'unknown'] as const;
 export type PageDifferenceName = (typeof pageDifferences)[number];
 
-/** A layer of a block; `base` is the file that `difference` is to. */
+/** A layer of a block. For `difference`, `base` is the file to compare with. */
 export interface LayerQuery {
   file: number;
   block: number;
@@ -100,7 +107,7 @@ export interface LayerQuery {
   base?: number;
 }
 
-/** Cells of `pagesPerCell` pages each, from the page `first` on; the last ones of a block may have fewer, or none. */
+/** Cells of `pagesPerCell` pages each, from the page `first` on. Cells at the end of the block may have fewer pages or none. */
 export interface MapQuery extends LayerQuery {
   first: number;
   pagesPerCell: number;
@@ -108,47 +115,50 @@ export interface MapQuery extends LayerQuery {
   cells: number;
 }
 
-/** What is known so far of the cells of a map. */
+/** The current contents of the cells of a map. */
 export type CellMap =
-  /** `state`, `difference`: pages by class, `classes` numbers for each cell; without pages all are 0. */
+  /** For `state` and `difference`: the pages of each class, `classes` numbers per cell. */
   | { kind: 'classes'; classes: number; counts: Uint32Array }
-  /** `entropy` (mean of the pages with data), `pass` (the latest): a byte for each cell, 255: nothing is known, or no pages. */
+  /**
+   * For `entropy` and `pass`: one byte per cell. It is the mean entropy of the pages with data, or the latest pass. 255: there are
+   * no pages, or their value is not known.
+   */
   | { kind: 'values'; values: Uint8Array };
 
-/** What is known of one page. */
+/** The facts about one page. */
 export interface PageFacts {
   page: number;
   state: PageStateName;
-  /** Undefined: never sent, or the order of pages says nothing. */
+  /** Undefined if the page was never sent, or if the file has no passes. */
   pass: number | undefined;
   /** Bits per byte. */
   entropy: number | undefined;
-  /** Where its bytes lie in the file, if they lie there as they are and it is known. */
+  /** Offset of the page's bytes in the file, if the file has them uncompressed and the offset is known. */
   fileOffset: number | undefined;
 }
 
 export interface RamBytes {
   offset: number;
-  /** As many as the block has, at most those that were asked for. */
+  /** Fewer than requested if the block ends before. */
   bytes: Uint8Array;
 }
 
-/** Bytes of a file, for a place in it. */
+/** Bytes at a place in a file. */
 export interface FileBytes {
   offset: number;
   bytes: Uint8Array;
-  /** Bytes in the source; undefined: not known. */
+  /** Size of the source. Undefined if it is not known. */
   size: number | undefined;
 }
 
-/** What is searched for, as `vmferry search` takes it. */
+/** A search in RAM. */
 export interface SearchQuery {
   pattern: string;
   kind: 'text' | 'utf16' | 'hex' | 'regex';
   ignoreCase?: boolean;
-  /** Only in this block. */
+  /** Searches this block only. */
   block?: number;
-  /** Ends the search after so many matches. Default 1,000. */
+  /** Ends the search after this many matches. Default 1,000. */
   limit?: number;
   /** Bytes before and after each match. Default 16. */
   context?: number;
@@ -164,11 +174,11 @@ export interface SearchMatch {
 
 export interface SearchResult {
   matches: number;
-  /** There may be more. */
+  /** The search reached its limit, and there may be more matches. */
   limited: boolean;
 }
 
-/** Where a node of the device tree is: the device's position, then positions among the children. */
+/** The place of a node in the device tree: the position of the device, then the positions among the children. */
 export type DevicePath = number[];
 
 /** A device, a field, a subsection or an element of a list. */
@@ -176,16 +186,16 @@ export interface DeviceNode {
   path: DevicePath;
   /** `0000:00:02.0/vga#0`, `regs[3]`, `/subsection`. */
   label: string;
-  /** QEMU's word for the type of a field; empty for what is no field. */
+  /** QEMU's name for the type of a field. Empty for nodes that are not fields. */
   type: string;
-  /** The value in words; of a device what can be said of it in a few (`PCI 1234:1111`). Empty: see the children. */
+  /** The value, or a short description of a device (`PCI 1234:1111`). Empty if the children say it. */
   text: string;
-  /** Where it lies in the source, and how many bytes; undefined for an element that has no place of its own. */
+  /** Offset and length in the source. Undefined for elements without a place of their own. */
   offset: number | undefined;
   length: number | undefined;
-  /** The source, if that is not the file itself. */
+  /** The source, if it is not the main file. */
   source?: string;
-  /** How many children there are. */
+  /** Number of children. */
   children: number;
   /** Why a device could not be decoded. */
   problem?: string;
@@ -202,68 +212,72 @@ export interface DeviceChildren {
   total: number;
 }
 
-/** Where an output goes: a file that was chosen to be saved to, or one that the call gives back. */
+/** Where an output goes: to a file that the user chose, or to a file in the result of the call. */
 export type Target = { handle: FileSystemFileHandle } | 'file';
 
+<<<<<<< HEAD
 /** A form that a VM is written in. `multifd`: a set of several files, in a zip archive. */
 export type OutputFormat = 'stream' | 'mapped-ram' | 'multifd';
 
 /** What was written. */
+=======
+/** A written output. */
+>>>>>>> 0bc8988 (wip: English of the page)
 export interface Saved {
   bytes: number;
-  /** With the target `file`: it lies on disk until {@link Viewer.release}, or the page is closed. */
+  /** For the target `file`. It stays on disk until {@link Viewer.release}, or until the page is closed. */
   file?: File;
-  /** For {@link Viewer.release}. */
+  /** Argument of {@link Viewer.release}. */
   ticket: number;
-  /** Of a conversion: what was read back, and found to hold what was to be written. */
+  /** For a conversion: the result of reading the output back. */
   verification?: Verification;
 }
 
 export interface WhatWorks {
-  /** Helpers that look at pages at the same time, on shared memory; 0 without cross-origin isolation. */
+  /** Workers that measure pages at the same time in shared memory. 0 without cross-origin isolation. */
   helpers: number;
-  /** Which build of the kernels. */
+  /** The build of the kernels. */
   kernel: 'simd' | 'scalar';
-  /** Where scratch files go: the origin's private files, or memory, where there are none (private windows). */
+  /** Where scratch files go: the origin's private file system, or memory if the browser has none (private windows). */
   scratch: 'disk' | 'memory';
-  /** The most that scratch files may have in memory, in bytes. */
+  /** Limit of all scratch files in memory, in bytes. */
   memoryLimit: number;
 }
 
-/** The worker, as the page sees it. All failures are {@link ViewerError}s. */
+/** The methods of the worker. All failures are {@link ViewerError}s. */
 export interface Viewer {
   about(options?: CallOptions): Promise<WhatWorks>;
-  /** Reads the file through (of a mapped-ram file all but the pages), in constant memory. */
+  /** Reads the whole file in constant memory. Of a mapped-ram file, it skips the pages. */
   open(input: FileInput, options?: CallOptions): Promise<OpenedFile>;
-  /** Ends what still runs on a file, and removes what was kept for it. */
+  /** Ends all calls on a file and removes its scratch files. */
   close(file: number, options?: CallOptions): Promise<void>;
-  /** Makes a layer known. Maps may be asked for meanwhile: progress says that there is more to see. */
+  /** Computes a layer. {@link Viewer.map} works meanwhile: each progress event says that more of the layer is known. */
   prepare(query: LayerQuery, options?: CallOptions): Promise<void>;
-  /** What is known of a layer, at once. */
+  /** Returns the part of a layer that is known, without waiting. */
   map(query: MapQuery, options?: CallOptions): Promise<CellMap>;
   page(query: { file: number; block: number; page: number }, options?: CallOptions): Promise<PageFacts>;
-  /** Bytes of a block's final content, at most 16 MiB. The first call of a stream reads it through. */
+  /** Bytes of a block's final content, at most 16 MiB. The first call on a stream reads the whole stream. */
   read(
     query: { file: number; block: number; offset: number; length: number },
     options?: CallOptions,
   ): Promise<RamBytes>;
-  /** Bytes of the file itself, around a place: at most 1 MiB. */
+  /** Bytes of the file itself, from a place on, at most 1 MiB. */
   bytes(
     query: { file: number; place: Pick<Place, 'offset'> & Partial<Place>; length: number },
     options?: CallOptions,
   ): Promise<FileBytes>;
-  /** Matches come as parts, in the order of blocks and addresses. */
+  /** Matches arrive as parts, in the order of blocks and addresses. */
   search(query: SearchQuery & { file: number }, options?: CallOptions<SearchMatch[]>): Promise<SearchResult>;
-  /** The children of a node: of `[]` the devices. At most 1,000 at a time, from `from` on. */
+  /** The children of a node from `from` on, at most 1,000 per call. The children of `[]` are the devices. */
   devices(query: { file: number; path: DevicePath; from?: number }, options?: CallOptions): Promise<DeviceChildren>;
-  /** Nodes whose label or text contains `text`, at most `limit` (default 200). */
+  /** Nodes whose label, type or text contains `text`, at most `limit` (default 200). */
   findDevices(query: { file: number; text: string; limit?: number }, options?: CallOptions): Promise<DeviceMatch[]>;
-  /** A device as `vmferry inspect --device NAME --json` prints it. */
+  /** The state of a device as JSON. */
   deviceJson(query: { file: number; device: number }, options?: CallOptions): Promise<string>;
   verify(query: { file: number }, options?: CallOptions): Promise<Verification>;
-  /** What differs from `base`, the older one, in `file`. Afterwards the layer `difference` is there at once. */
+  /** Compares `file` with the older file `base`. Afterwards the layer `difference` is known. */
   diff(query: { base: number; file: number }, options?: CallOptions): Promise<VmDiff>;
-  /** Writes the VM in another form, and reads it back. A target that was chosen appears whole or not at all. */
+  /** Writes the VM in another form and reads the output back. A file that the user chose gets the whole output or none of it. */
   convert(
     query: { file: number; format: OutputFormat; target: Target; name?: string },
     options?: CallOptions,
@@ -275,13 +289,13 @@ export interface Viewer {
     query: { file: number; block: number; target: Target; name?: string },
     options?: CallOptions,
   ): Promise<Saved>;
-  /** The file that a call gave back is no longer needed. */
+  /** Deletes the scratch file behind {@link Saved.file}. */
   release(ticket: number, options?: CallOptions): Promise<void>;
 }
 
 /**
- * How a call failed: `bad-input` is the file, `wrong-call` what was asked for, `no-room` storage that is full, `unsupported` a
- * browser without what the page needs.
+ * Why a call failed. `bad-input`: the file is damaged or of another kind. `wrong-call`: the arguments are wrong. `no-space`: the
+ * storage is full. `unsupported`: the browser lacks something that the page needs.
  */
 export type FailureKind =
   | 'bad-input'
@@ -289,24 +303,24 @@ export type FailureKind =
   | 'no-snapshot'
   | 'unclear-parts'
   | 'network'
-  | 'no-room'
+  | 'no-space'
   | 'unreadable'
   | 'unsupported'
   | 'cancelled'
   | 'internal';
 
-/** A failure as plain data. `message` is what the command line prints. */
+/** A failure as plain data. */
 export interface Failure {
   kind: FailureKind;
   message: string;
-  /** Of a bad file. */
+  /** The code of the finding, if the file is bad. */
   code?: FindingCode;
   place?: Place;
-  /** What a bad file is blamed for, without the place. */
+  /** The message about a bad file, without the place. */
   detail?: string;
-  /** Of a qcow2 image of which no snapshot was named: those that it has. */
+  /** For a qcow2 image without a chosen snapshot: the snapshots that it has. */
   snapshots?: InspectedSnapshot[];
-  /** Of files that do not say how they belong together: how they might. */
+  /** For files that do not say how they belong together: a guess. */
   parts?: readonly GuessedPart[];
 }
 

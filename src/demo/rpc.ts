@@ -1,10 +1,10 @@
 /**
- * Calls over messages. The caller sends `call`, and may send `cancel`; the other side answers with as many `event`s as it
- * likes and one `done` or `failed`. Nothing else is sent, and all of it is plain data.
+ * Calls over messages. The caller sends a call with its number, and can send a cancellation. The other side answers with any
+ * number of progress reports and partial results, and then with one result or failure. All messages are plain data.
  */
 import { type CallOptions, type Failure, type Progress, type Viewer, ViewerError } from './protocol.ts';
 
-/** One end of a channel: a worker as its page sees it, or the page as its worker does. */
+/** One end of a channel: a worker as the page sees it, or the page as the worker sees it. */
 export interface Port {
   postMessage(message: unknown): void;
   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
@@ -19,12 +19,12 @@ type Answer = { to: number } & (
   | { failure: Failure }
 );
 
-/** Options of a call, whatever its parts are. */
+/** Options of a call with partial results of any type. */
 type AnyOptions = Omit<CallOptions, 'onPart'> & { onPart?: (part: never) => void };
 
 const cancelled: Failure = { kind: 'cancelled', message: 'cancelled' };
 
-/** What a method of the {@link Viewer} is to those who answer it. */
+/** The methods of {@link Viewer} from the side that answers. */
 export type Handlers = {
   [Method in keyof Viewer]: (
     query: Parameters<Viewer[Method]>[0],
@@ -47,13 +47,13 @@ const methods: readonly (keyof Viewer)[] = [
   ] as const),
 ];
 
-/** A worker that does not start answers no call: each fails. */
+/** The failure of every call if the worker did not start. */
 export const notStarted = (reason: string | undefined): Failure => {
   const why = reason === undefined || reason === '' ? '' : `: ${reason}`;
-  return { kind: 'unsupported', message: `the part of this page that reads files could not be started${why}` };
+  return { kind: 'unsupported', message: `the worker that reads files could not be started${why}` };
 };
 
-/** The viewer behind a port; undefined: nothing is behind it, and every call fails so. */
+/** The viewer behind a port. Without a port, every call fails with `failure`. */
 export function connect(port: Port | undefined, failure = notStarted(undefined)): Viewer {
   const calls = new Map<number, (answer: Answer) => void>();
   let last = 0;
@@ -92,7 +92,7 @@ export function connect(port: Port | undefined, failure = notStarted(undefined))
     });
   const entries = methods.map((method) => [
     method,
-    // `about` takes options alone.
+    // `about` takes no query, only options.
     method === 'about'
       ? (options?: AnyOptions) => call(method, undefined, options)
       : (query: unknown, options?: AnyOptions) => call(method, query, options),
@@ -100,7 +100,7 @@ export function connect(port: Port | undefined, failure = notStarted(undefined))
   return Object.fromEntries(entries) as Viewer;
 }
 
-/** Answers the calls that come through a port. `describe` puts an error into words. */
+/** Answers the calls that arrive at a port. `describe` turns an error into a failure. */
 export function serve(port: Port, handlers: Handlers, describe: (error: unknown) => Failure): void {
   const running = new Map<number, AbortController>();
   const answer = (message: Answer) => port.postMessage(message);

@@ -1,4 +1,4 @@
-/** What Vite makes of imports that are no modules. */
+/** The types of Vite's special imports: texts, URLs and workers. */
 declare module '*?raw' {
   const text: string;
   export default text;

@@ -1,4 +1,4 @@
-/** What a screen reader should say now. */
+/** The text that screen readers read aloud. */
 import { signal } from '@preact/signals';
 
 export const announcement = signal('');

@@ -1,13 +1,13 @@
-/** Bytes that are being looked at, read in pieces as they come into sight; a few MiB of them are kept. */
+/** The bytes that the view shows. They are read in pieces when they come into sight, and the last few MiB are kept. */
 import { signal } from '@preact/signals';
 import type { CallOptions } from '../protocol.ts';
 import { Task } from './task.ts';
 
-/** Something with bytes. */
+/** A source of bytes. */
 export interface ByteReader {
-  /** Bytes in all; undefined: not known. */
+  /** Size in bytes. Undefined if it is not known. */
   size: number | undefined;
-  /** Fewer than `length` at the end. */
+  /** Returns fewer than `length` bytes at the end. */
   read(offset: number, length: number, options: CallOptions): Promise<Uint8Array>;
 }
 
@@ -16,7 +16,7 @@ const keptPieces = 64;
 
 export class ByteCache {
   readonly reader: ByteReader;
-  /** Counts up when there are more bytes. */
+  /** Increases when new bytes arrive. */
   readonly revision = signal(0);
   readonly reading = new Task<Uint8Array>();
   readonly #pieces = new Map<number, Uint8Array>();
@@ -26,14 +26,14 @@ export class ByteCache {
     this.reader = reader;
   }
 
-  /** Up to `length` bytes, if they are there; they must not reach over a multiple of 64 KiB. */
+  /** Up to `length` bytes, if they are in the cache. The range must not cross a multiple of 64 KiB. */
   get(offset: number, length: number): Uint8Array | undefined {
     const piece = this.#pieces.get(Math.floor(offset / pieceBytes));
     const start = offset % pieceBytes;
     return piece?.subarray(start, start + length);
   }
 
-  /** Reads what is not there of a range; a range that was wanted before and is still unread is no longer. */
+  /** Reads the missing bytes of a range. It replaces the range of the call before. */
   want(offset: number, length: number): void {
     this.#wanted = { offset, length };
     const { kind } = this.reading.state.peek();

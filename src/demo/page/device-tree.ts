@@ -1,4 +1,4 @@
-/** The tree of the devices' state, as far as it was opened: nodes are asked for when they come into sight. */
+/** The tree of the devices' state, as far as it is open. Nodes are loaded when they come into sight. */
 import { signal } from '@preact/signals';
 import type { DeviceNode, DevicePath, Viewer } from '../protocol.ts';
 
@@ -6,23 +6,24 @@ export interface TreeRow {
   node: DeviceNode;
   depth: number;
   isOpen: boolean;
-  /** Position among its siblings, from 1, and how many there are. */
+  /** Position among its siblings, from 1, and the number of siblings. */
   position: number;
   siblings: number;
-  /** Lists that end after this row, and go on with nodes that were not asked for. */
+  /** Lists that end after this row, although `left` more nodes are not loaded. */
   cut: { path: DevicePath; left: number; depth: number }[];
 }
 
-const keyOf = (path: DevicePath) => path.join('.');
+/** A path as a key of a map or list. */
+export const pathKey = (path: DevicePath): string => path.join('.');
 
 export class DeviceTree {
-  /** The nodes in sight, from top to bottom. */
+  /** The open rows, from top to bottom. */
   readonly rows = signal<TreeRow[]>([]);
   readonly failure = signal<unknown>(undefined);
   readonly #viewer: Viewer;
   readonly #file: number;
   readonly #children = new Map<string, DeviceNode[]>();
-  /** Children in all, asked for or not. */
+  /** Number of children, loaded or not. */
   readonly #totals = new Map<string, number>();
   readonly #open = new Set<string>(['']);
 
@@ -38,7 +39,7 @@ export class DeviceTree {
   }
 
   async setOpen(path: DevicePath, isOpen: boolean): Promise<void> {
-    const key = keyOf(path);
+    const key = pathKey(path);
     if (isOpen) {
       await this.#load(path);
       this.#open.add(key);
@@ -48,30 +49,30 @@ export class DeviceTree {
     this.#list();
   }
 
-  /** Devices in all. */
+  /** Number of devices. */
   get total(): number {
     return this.#totals.get('') ?? 0;
   }
 
-  /** Loads more of the children of a node. */
+  /** Loads more children of a node. */
   async loadMore(path: DevicePath): Promise<void> {
-    await this.#load(path, this.#children.get(keyOf(path))?.length);
+    await this.#load(path, this.#children.get(pathKey(path))?.length);
     this.#list();
   }
 
-  /** Opens all that a node is in. */
+  /** Opens all nodes above a node. */
   async reveal(path: DevicePath): Promise<void> {
     for (let depth = 0; depth < path.length; depth++) {
       const above = path.slice(0, depth);
       await this.#load(above, path[depth]);
-      this.#open.add(keyOf(above));
+      this.#open.add(pathKey(above));
     }
     this.#list();
   }
 
-  /** Loads the children of a node, at least up to a position. */
+  /** Loads the children of a node, at least up to the position `upTo`. */
   async #load(path: DevicePath, upTo = 0): Promise<void> {
-    const key = keyOf(path);
+    const key = pathKey(path);
     const nodes = this.#children.get(key) ?? [];
     try {
       for (;;) {
@@ -91,10 +92,10 @@ export class DeviceTree {
   #list(): void {
     const rows: TreeRow[] = [];
     const add = (path: DevicePath, depth: number) => {
-      const nodes = this.#children.get(keyOf(path)) ?? [];
-      const siblings = this.#totals.get(keyOf(path)) ?? nodes.length;
+      const nodes = this.#children.get(pathKey(path)) ?? [];
+      const siblings = this.#totals.get(pathKey(path)) ?? nodes.length;
       for (const [i, node] of nodes.entries()) {
-        const isOpen = node.children > 0 && this.#open.has(keyOf(node.path));
+        const isOpen = node.children > 0 && this.#open.has(pathKey(node.path));
         rows.push({ node, depth, isOpen, position: i + 1, siblings, cut: [] });
         if (isOpen) add(node.path, depth + 1);
       }

@@ -1,17 +1,17 @@
-/** Files that are dropped onto the page, wherever: they are opened, or compared, if it is where differences are shown. */
+/** Files can be dropped anywhere on the page. They are compared if they land on the Differences panel, and otherwise opened. */
 import { signal } from '@preact/signals';
 import { type Failure, ViewerError } from '../protocol.ts';
 import { fail, nameOf, openInput, phase } from './session.ts';
 
-/** A file is being dragged over the page. */
+/** Whether a file is being dragged over the page. */
 export const isFileOver = signal(false);
 
-/** Folders look like files until they are read. */
+/** Refuses folders, which look like files until they are read. */
 function folderIn(dropped: DataTransfer | null): Failure | undefined {
   const entries = [...(dropped?.items ?? [])].map((item) => item.webkitGetAsEntry?.());
   const folder = entries.find((entry) => entry?.isDirectory === true);
   if (folder == null) return undefined;
-  return { kind: 'wrong-call', message: `${folder.name} is a folder: drop the files that are in it` };
+  return { kind: 'wrong-call', message: `${folder.name} is a folder. Drop the files in it instead` };
 }
 
 export function acceptDrops(): void {

@@ -1,5 +1,6 @@
-/** Takes the reader to what a click was about, where it is not in sight already. */
+/** Scrolls to the panel that a click was about. */
 
+/** Scrolls to an element if less than a third of the window shows it. */
 export function bringIntoSight(id: string): void {
   const element = document.getElementById(id);
   if (element === null) return;

@@ -1,4 +1,4 @@
-/** A file that is open, and what the reader looks at in it. What is shown of it are the components. */
+/** The open file and the state of its view: what the user compares, verifies and looks at. */
 import { signal } from '@preact/signals';
 import type { VmDiff } from '../../tasks/diff/diff.ts';
 import type { Verification } from '../../tasks/inspect/verify.ts';
@@ -9,10 +9,10 @@ import { MapModel } from './map-model.ts';
 import { Task } from './task.ts';
 import { openWanted } from './viewer.ts';
 
-/** Files up to this size are verified without being asked: it takes a moment. */
+/** Smaller files are verified at once, since that takes only a moment. */
 const verifiedAtOnce = 256 << 20;
 
-/** A second file, and what differs from it. */
+/** A second file and the differences from it. */
 export interface Comparison {
   base: OpenedFile;
   diff: VmDiff;
@@ -21,14 +21,14 @@ export interface Comparison {
 export class Machine {
   readonly viewer: Viewer;
   readonly file: OpenedFile;
-  /** What the file may be compared with at a click, if there is something. */
+  /** Opens an earlier file to compare with, if the page knows one. */
   readonly earlier: (() => Promise<FileInput>) | undefined;
   readonly map: MapModel;
   readonly verification = new Task<Verification>();
   readonly comparison = new Task<Comparison>();
-  /** What the bytes panel shows. */
+  /** What the Bytes panel shows. */
   readonly place = signal<BytesPlace>({ kind: 'file', at: { offset: 0 }, length: 0 });
-  /** What the latest comparison was with, as it was given. */
+  /** The input of the last comparison. */
   compared: FileInput | undefined;
   #base: OpenedFile | undefined;
 
@@ -42,7 +42,7 @@ export class Machine {
       this.place.value = { kind: 'ram', of: 'file', block, offset: 0, length: 0 };
       void this.#showFirstData(block);
     }
-    // Of a file that breaks off: what is there.
+    // A damaged file shows the bytes at the damage.
     if (file.inspection.error !== null) this.showFile(file.inspection.error.place, 1);
     if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
   }
@@ -51,7 +51,7 @@ export class Machine {
     await this.verification.run((options) => this.viewer.verify({ file: this.file.id }, options));
   }
 
-  /** Opens a second file, the earlier one, and finds what differs. */
+  /** Opens an earlier file and compares it with this one. */
   async compare(find: () => Promise<FileInput>): Promise<void> {
     this.#dropBase();
     await this.comparison.run(async (options) => {
@@ -71,14 +71,14 @@ export class Machine {
     this.#dropBase();
   }
 
-  /** Shows bytes of a RAM block, and their page on the map. `length`: what is marked. */
+  /** Shows bytes of a RAM block, and their page on the map. Marks `length` bytes. */
   showRam(block: number, offset: number, length = 0): void {
     this.place.value = { kind: 'ram', of: 'file', block, offset, length };
     const { pageSize } = this.file.blocks[block] ?? {};
     if (pageSize !== undefined) this.map.select(block, Math.floor(offset / pageSize));
   }
 
-  /** Shows bytes of the file itself. */
+  /** Shows bytes of the file itself and marks `length` of them. */
   showFile(at: Pick<Place, 'offset'> & Partial<Place>, length = 0): void {
     this.place.value = { kind: 'file', at, length };
   }
@@ -90,7 +90,7 @@ export class Machine {
     void this.viewer.close(this.file.id).catch(() => {});
   }
 
-  /** Zeros are no good sight to begin with. */
+  /** Shows the first page with data, since a page of zeros tells nothing. */
   async #showFirstData(block: number): Promise<void> {
     const begin = this.place.value;
     const page = await this.map.firstDataPage().catch(() => undefined);

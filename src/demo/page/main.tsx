@@ -1,4 +1,4 @@
-/** The page begins here. */
+/** Starts the page. */
 import { render } from 'preact';
 import { App } from './components/app.tsx';
 import { acceptDrops } from './drops.ts';
@@ -9,5 +9,5 @@ render(<App />, document.getElementById('page') as HTMLElement);
 acceptDrops();
 const url = wantedUrl();
 if (url !== undefined) void openInput({ url });
-// For who measures.
+// For measurements of the start-up time.
 performance.mark('vmferry-ready');

@@ -1,18 +1,18 @@
 /**
- * What the values of a layer are called and how they are coloured. The colours are Okabe and Ito's, which people with any
- * colour vision can tell apart, and for amounts a scale by lightness; styles/colours.css has them.
+ * Names and colours of the values of a layer. Classes have the colours of Okabe and Ito, which people with any colour vision can
+ * tell apart. Amounts have a scale from light to dark. The colours themselves are in styles/colours.css.
  */
 import { type Layer, pageDifferences, pageStates } from '../protocol.ts';
 
 export interface PageClass {
   name: string;
-  /** CSS variable with its colour. */
+  /** CSS variable with the colour. */
   colour: string;
-  /** Shown as an empty frame, so that it is told from zero without any colour. */
+  /** Drawn as an empty frame, so that it differs from zero even without colour. */
   isHollow: boolean;
 }
 
-/** What a class is called on the page; the others by their names. */
+/** Names on the page, where they differ from the names of the classes. */
 const wordFor: Record<string, string> = {
   xbzrle: 'XBZRLE',
   'became-zero': 'became zero',
@@ -27,18 +27,18 @@ const classesOf = (names: readonly string[]): PageClass[] =>
     isHollow: hollow.has(name),
   }));
 
-/** Classes of the layers that have some, by number. */
+/** The classes of a layer by number. Layers with amounts have none. */
 export const layerClasses: Partial<Record<Layer, readonly PageClass[]>> = {
   state: classesOf(pageStates),
   difference: classesOf(pageDifferences),
 };
 
-/** Its colour as a style. */
+/** The colour of a class as a style. */
 export function swatch(pageClass: PageClass | undefined): { background?: string } {
   return pageClass === undefined || pageClass.isHollow ? {} : { background: `var(${pageClass.colour})` };
 }
 
-/** In which order the classes of a cell's pages are drawn, the most telling first. */
+/** The order in which classes are drawn within a cell, the most important first. */
 export const drawingOrder: Partial<Record<Layer, readonly number[]>> = {
   state: [2, 3, 4, 1, 5, 0],
   difference: [1, 3, 2, 0, 4, 5],
@@ -47,10 +47,10 @@ export const drawingOrder: Partial<Record<Layer, readonly number[]>> = {
 /** The steps of the scale for amounts: CSS variables `--scale-0` to `--scale-7`. */
 export const scaleSteps = 8;
 
-/** Value of a cell of which nothing is known. */
+/** Value of a cell whose pages have no known value. */
 export const unknownValue = 255;
 
-/** Step of an amount in a layer; `most`: the last pass. */
+/** The step of an amount in a layer. `most` is the last pass. */
 export function stepOf(layer: Layer, value: number, most: number): number {
   if (layer === 'entropy') return Math.min(scaleSteps - 1, Math.floor((value * scaleSteps) / 255));
   return most <= 1
@@ -58,7 +58,7 @@ export function stepOf(layer: Layer, value: number, most: number): number {
     : Math.min(scaleSteps - 1, Math.round(((value - 1) * (scaleSteps - 1)) / (most - 1)));
 }
 
-/** Reads the colours that are in force. */
+/** Reads the colours of the current theme. */
 export function readColours(element: Element): (variable: string) => string {
   const style = getComputedStyle(element);
   const known = new Map<string, string>();

@@ -1,55 +1,55 @@
 /**
- * Where pages lie on the map: rows of a power of two of pages, so that the address of a row is a round one. Where a row has
- * more pages than there is room for cells, a cell stands for several.
+ * Computes where pages lie on the map. The pages per row are a power of two, so that rows begin at round addresses. If a row has
+ * more pages than there is space for cells, each cell stands for several pages.
  */
 
-/** The room there is, in CSS pixels. */
-export interface MapRoom {
+/** The space for cells, in CSS pixels. */
+export interface MapSpace {
   width: number;
   height: number;
 }
 
 export interface MapLayout {
   pages: number;
-  /** A power of two, and the measure of zoom: the fewer, the nearer. */
+  /** The zoom: a power of two. Fewer pages per row are nearer. */
   pagesPerRow: number;
   columns: number;
   pagesPerCell: number;
   cellWidth: number;
   cellHeight: number;
   rows: number;
-  /** Rows that fit into the room, at least one. */
+  /** Rows that fit into the space, at least one. */
   visibleRows: number;
 }
 
 const narrowestCell = 7;
 const [lowestCell, highestCell] = [7, 32];
-/** Pages of a row at the nearest: then a cell has room for its page's number. */
+/** Pages per row at the nearest zoom. Each cell is then wide enough for the number of its page. */
 export const nearestRow = 8;
 
-export function layOut(pages: number, room: MapRoom, pagesPerRow: number): MapLayout {
-  const widest = 2 ** Math.floor(Math.log2(Math.max(1, room.width / narrowestCell)));
+export function layOut(pages: number, space: MapSpace, pagesPerRow: number): MapLayout {
+  const widest = 2 ** Math.floor(Math.log2(Math.max(1, space.width / narrowestCell)));
   const columns = Math.min(pagesPerRow, widest);
-  const cellWidth = room.width / columns;
+  const cellWidth = space.width / columns;
   const cellHeight = Math.round(Math.min(highestCell, Math.max(lowestCell, cellWidth)));
   const rows = Math.max(1, Math.ceil(pages / pagesPerRow));
-  const visibleRows = Math.max(1, Math.floor(room.height / cellHeight));
+  const visibleRows = Math.max(1, Math.floor(space.height / cellHeight));
   return { pages, pagesPerRow, columns, pagesPerCell: pagesPerRow / columns, cellWidth, cellHeight, rows, visibleRows };
 }
 
-/** The row length at which the whole block is in sight: the farthest there is. */
-export function farthestRow(pages: number, room: MapRoom): number {
+/** Pages per row at the farthest zoom, which shows the whole block. */
+export function farthestRow(pages: number, space: MapSpace): number {
   let pagesPerRow = nearestRow;
-  while (layOut(pages, room, pagesPerRow).rows > layOut(pages, room, pagesPerRow).visibleRows) pagesPerRow *= 2;
+  while (layOut(pages, space, pagesPerRow).rows > layOut(pages, space, pagesPerRow).visibleRows) pagesPerRow *= 2;
   return pagesPerRow;
 }
 
-/** The first row to show, so that it is one and there is no empty room below the last that could be filled. */
+/** The nearest row that can be the first visible one. The last row of the block never leaves empty space below it. */
 export function clampRow(layout: MapLayout, row: number): number {
   return Math.min(Math.max(0, Math.round(row)), Math.max(0, layout.rows - layout.visibleRows));
 }
 
-/** The first row to show for a page to be in sight, the nearest to `first`. */
+/** The first visible row after the map scrolled as little as possible from `first` to show `page`. */
 export function rowFor(layout: MapLayout, page: number, first: number): number {
   const row = Math.floor(page / layout.pagesPerRow);
   if (row < first) return clampRow(layout, row);
@@ -57,7 +57,7 @@ export function rowFor(layout: MapLayout, page: number, first: number): number {
   return clampRow(layout, first);
 }
 
-/** The first page of the cell under a point; undefined beyond the last page. */
+/** The first page of the cell at a point. Undefined beyond the last page. */
 export function pageAt(layout: MapLayout, firstRow: number, x: number, y: number): number | undefined {
   const column = Math.floor(x / layout.cellWidth);
   if (column < 0 || column >= layout.columns || y < 0) return undefined;
@@ -66,7 +66,7 @@ export function pageAt(layout: MapLayout, firstRow: number, x: number, y: number
   return page < layout.pages ? page : undefined;
 }
 
-/** Where a page's cell is. */
+/** The top left corner of the cell of a page. */
 export function cellOf(layout: MapLayout, firstRow: number, page: number): { x: number; y: number } {
   const row = Math.floor(page / layout.pagesPerRow) - firstRow;
   const column = Math.floor((page % layout.pagesPerRow) / layout.pagesPerCell);

@@ -1,4 +1,4 @@
-/** What the RAM map shows: which block, by what it is coloured, and which page the cursor is on. */
+/** The state of the RAM map: the block, the layer that colours it, and the page under the cursor. */
 import { batch, signal } from '@preact/signals';
 import {
   type BlockView,
@@ -12,19 +12,19 @@ import {
 } from '../protocol.ts';
 import { Task } from './task.ts';
 
-/** Pages among which the first one with data is looked for. */
+/** Pages at the beginning of a block that are searched for data. */
 const searchedPages = 1 << 16;
 
 export class MapModel {
   readonly block = signal(0);
   readonly layer = signal<Layer>('state');
-  /** Page that the cursor is on. */
+  /** The page under the cursor. */
   readonly cursor = signal(0);
   /** The second file, for the layer `difference`. */
   readonly base = signal<OpenedFile | undefined>(undefined);
-  /** Counts up whenever more is known of the layer. */
+  /** Increases when more of the layer is known. */
   readonly revision = signal(0);
-  /** The reading that a layer needs. */
+  /** The call that computes the layer. */
   readonly preparing = new Task<void>();
   readonly file: OpenedFile;
   readonly #viewer: Viewer;
@@ -32,7 +32,7 @@ export class MapModel {
   constructor(viewer: Viewer, file: OpenedFile) {
     this.#viewer = viewer;
     this.file = file;
-    // The main RAM is what one wants to see.
+    // The largest block is the main RAM.
     for (const { index, pages } of file.blocks) if (pages > (this.view?.pages ?? 0)) this.block.value = index;
   }
 
@@ -50,7 +50,7 @@ export class MapModel {
     if (isOther) this.show(this.layer.value);
   }
 
-  /** Colours the block by a layer, which is read first, if need be. */
+  /** Colours the block by a layer. Computes the layer first if necessary. */
   show(layer: Layer): void {
     this.layer.value = layer;
     void this.preparing.run(async (options) => {
@@ -67,7 +67,7 @@ export class MapModel {
     return this.#viewer.map({ ...this.#query(), first, pagesPerCell, cells });
   }
 
-  /** The first page with data of the block, if it is near the beginning. */
+  /** The first page of the block with data, if it is near the beginning. */
   async firstDataPage(): Promise<number | undefined> {
     const block = this.block.value;
     const cells = Math.min(this.view?.pages ?? 0, searchedPages);

@@ -1,4 +1,4 @@
-/** Paints the map onto a canvas: cells, the cursor, and, where there is room, the numbers of pages. */
+/** Paints the map onto a canvas: the cells, the cursor, and the page numbers if they fit. */
 
 import type { CellMap, Layer } from '../protocol.ts';
 import { drawingOrder, layerClasses, type PageClass, stepOf, unknownValue } from './map-colours.ts';
@@ -8,7 +8,7 @@ export interface MapPicture {
   layout: MapLayout;
   firstRow: number;
   layer: Layer;
-  /** From the first page of the first row on. */
+  /** The cells from `firstRow` on. */
   cells: CellMap;
   /** The last pass. */
   most: number;
@@ -46,10 +46,10 @@ function rectangleOf({ layout, firstRow }: MapPicture, page: number): Rectangle 
   return { x, y, width: layout.cellWidth - gap, height: layout.cellHeight - gap };
 }
 
-/** Steps of the scale from which on `--on-map` is what can be read on them, and below it `--text`. */
+/** Text in `--on-map` is readable from this step of the scale on. On lighter steps, `--text` is. */
 const strongStep = 4;
 
-/** Returns whether the cell is of a colour that text on it must stand out from. */
+/** Returns whether the cell is so dark that text on it needs the colour `--on-map`. */
 function paintCell(context: Context, picture: MapPicture, cell: number, place: Rectangle): boolean {
   const { layer, cells, most, colour } = picture;
   const { x, y, width, height } = place;
@@ -69,7 +69,7 @@ function paintCell(context: Context, picture: MapPicture, cell: number, place: R
     const [count, pageClass] = [counts[number] ?? 0, classes[number]];
     if (count === 0 || pageClass === undefined) continue;
     first ??= pageClass;
-    // What is there at all is seen: at least a pixel.
+    // Each class gets at least one pixel, so that even a single page is visible.
     const share = Math.min(x + width - from, Math.max(1, (width * count) / pages));
     paintClass(context, pageClass, colour(pageClass.colour), { x: from, y, width: share, height });
     from += share;
@@ -105,7 +105,7 @@ function paintNumber(
   context.fillText(String(page), place.x + place.width / 2, place.y + place.height / 2 + 0.5);
 }
 
-/** Two frames, one light and one dark, so that it is seen on any colour. */
+/** Draws a light and a dark frame, so that the cursor is visible on any colour. */
 function paintCursor(context: Context, picture: MapPicture, page: number): void {
   const { x, y, width, height } = rectangleOf(picture, page);
   const { layout, colour } = picture;

@@ -1,18 +1,18 @@
 /**
- * The two pages: index.html may talk to the server that it came from alone, which makes its promise true; remote.html, the
- * same page with another policy (vite.config.ts makes it), may fetch files from any server that allows it.
+ * The page exists twice. index.html can fetch only from its own server, so that nothing can leave the browser. remote.html is the
+ * same page with another policy (vite.config.ts builds it), and can fetch files from any server that allows it.
  */
 
-/** Whether this is the page that may. */
+/** Whether this is the page that can fetch from other servers. */
 export const isRemotePage = document.documentElement.dataset.page === 'remote';
 
-/** Whether a URL is on another server, which this page may not ask. */
+/** Whether a URL is on another server and this page must not fetch from there. */
 export const isOutOfReach = (url: string): boolean => !isRemotePage && new URL(url).origin !== location.origin;
 
-/** The other page, which opens the URL at once. */
+/** The address of the other page, which opens the URL at once. */
 export const remotePageFor = (url: string): string => `./remote.html#${encodeURIComponent(url)}`;
 
-/** What that page is to open; undefined: nothing. */
+/** The URL in the address of this page. Undefined if there is none. */
 export function wantedUrl(): string | undefined {
   if (!isRemotePage || location.hash.length < 2) return undefined;
   try {

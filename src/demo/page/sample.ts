@@ -1,4 +1,4 @@
-/** The files that come with the page: a PC that was migrated with XBZRLE, and the same PC a little earlier. */
+/** The sample files of the page: a PC that was migrated with XBZRLE, and the same PC a little earlier. */
 import earlierUrl from '../../../test/fixtures/pc-plain-10.0.bin?url';
 import laterUrl from '../../../test/fixtures/pc-xbzrle-10.0.bin?url';
 import type { FileInput } from '../protocol.ts';
@@ -13,10 +13,10 @@ export async function openSample(): Promise<void> {
   }
 }
 
-/** They are small, and so fetched whole: that works with a web server of any kind. */
+/** Fetches a whole sample. That works with any web server, even without range requests. */
 async function fetchFile(url: string): Promise<FileInput> {
   const { href, pathname } = new URL(url, document.baseURI);
   const response = await fetch(href);
-  if (!response.ok) throw new Error(`the sample could not be fetched: ${response.status} ${response.statusText}`);
+  if (!response.ok) throw new Error(`could not fetch the sample: ${response.status} ${response.statusText}`);
   return { files: [new File([await response.blob()], pathname.split('/').at(-1) ?? 'sample')] };
 }

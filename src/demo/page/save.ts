@@ -1,9 +1,9 @@
-/** Saving to the reader's disk: where the browser lets a place be chosen, right there; elsewhere as a download. */
+/** Saves to the user's disk: to a file that the user chooses, or as a download if the browser has no such dialog. */
 import type { Target } from '../protocol.ts';
 
 type SavePicker = (options: { suggestedName: string }) => Promise<FileSystemFileHandle>;
 
-/** Asks where to write something large. Undefined: the reader thought better of it. */
+/** Asks where to write a large output. Undefined if the user cancels. */
 export async function chooseTarget(suggestedName: string): Promise<Target | undefined> {
   const { showSaveFilePicker } = globalThis as { showSaveFilePicker?: SavePicker };
   if (showSaveFilePicker === undefined) return 'file';
@@ -22,6 +22,6 @@ export function download(content: Blob, name: string): void {
   link.href = url;
   link.download = name;
   link.click();
-  // The browser has begun to read it by then.
+  // By then, the browser has started to read the file.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -1,4 +1,4 @@
-/** What the page is about at the moment: nothing, a file that is being opened, one that could not be, or a machine. */
+/** The state of the whole page: nothing is open, a file is being opened, a file failed to open, or a machine is open. */
 import { signal } from '@preact/signals';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { Failure, FileInput, OpenedFile, Viewer, WhatWorks } from '../protocol.ts';
@@ -17,7 +17,7 @@ export type Phase =
   | { kind: 'open'; machine: Machine };
 
 export const viewer = startViewer();
-/** What this browser gives the page, or why that is not enough. */
+/** What the worker can use in this browser, or why the page does not work here. */
 export const means = signal<WhatWorks | { failure: Failure } | undefined>(undefined);
 viewer.about().then(
   (found) => {
@@ -38,14 +38,14 @@ function startViewer(): Viewer {
   }
 }
 
-/** Opens a file in place of what is open. `earlier`: what it may be compared with at a click. */
+/** Opens a file instead of the current one. `earlier` opens an earlier file to compare with. */
 export async function openInput(input: FileInput, earlier?: () => Promise<FileInput>): Promise<void> {
   leave();
   const name = nameOf(input);
   phase.value = { kind: 'opening', name };
   const begun = phase.value;
   const file = await opening.run((options) => openWanted(viewer, input, options));
-  // Another may have been chosen meanwhile, and be open by now.
+  // Meanwhile, the user may have opened another file.
   if (phase.value !== begun) return;
   if (file === undefined) {
     const { value } = opening.state;
@@ -55,7 +55,7 @@ export async function openInput(input: FileInput, earlier?: () => Promise<FileIn
   }
   const { version, error } = file.inspection;
   if (version === null && error !== null) {
-    // Nothing of it is a migration file: there is nothing to show.
+    // It is not a migration file, so there is nothing to show.
     void viewer.close(file.id).catch(() => {});
     const { code, place, message: detail } = error;
     const message = MigrationError.from(error).message;
@@ -67,14 +67,14 @@ export async function openInput(input: FileInput, earlier?: () => Promise<FileIn
   announce(`${file.name} is open`);
 }
 
-/** Says why something could not be opened. */
+/** Shows why a file did not open. */
 export function fail(name: string, input: FileInput, failure: Failure): void {
   leave();
   phase.value = { kind: 'failed', name, input, failure };
-  announce(`${name} could not be opened: ${failure.message}`);
+  announce(`could not open ${name}: ${failure.message}`);
 }
 
-/** Back to the beginning. */
+/** Closes the file and goes back to the start. */
 export function leave(): void {
   opening.cancel();
   if (phase.value.kind === 'open') phase.value.machine.close();
@@ -82,7 +82,7 @@ export function leave(): void {
   document.title = 'vmferry: look into a saved machine';
 }
 
-/** What is opened, in a few words. */
+/** A short name for an input. */
 export function nameOf(input: FileInput): string {
   if ('url' in input) return input.url;
   const [first, ...others] = input.files;

@@ -1,4 +1,4 @@
-/** A call to the worker that takes its time: what it came to, or how far it is, for the page to show. */
+/** A call to the worker that can take long. Components show its progress, result or failure. */
 import { signal } from '@preact/signals';
 import { type CallOptions, type Failure, type Progress, ViewerError } from '../protocol.ts';
 
@@ -12,7 +12,7 @@ export class Task<Result> {
   readonly state = signal<TaskState<Result>>({ kind: 'idle' });
   #controller: AbortController | undefined;
 
-  /** Runs `work`, and ends what ran before. Resolves to the result; to undefined if it failed or was cancelled. */
+  /** Cancels the call before and runs `work`. Resolves to the result, or to undefined if it failed or was cancelled. */
   async run(work: (options: CallOptions) => Promise<Result>): Promise<Result | undefined> {
     this.cancel();
     const controller = new AbortController();
@@ -37,7 +37,7 @@ export class Task<Result> {
     }
   }
 
-  /** Back to idle, whatever it was. */
+  /** Cancels the call and forgets its result. */
   cancel(): void {
     const controller = this.#controller;
     this.#controller = undefined;
@@ -50,7 +50,7 @@ export class Task<Result> {
   }
 }
 
-/** Any error as a failure that can be shown. */
+/** Turns any error into a failure that the page can show. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof ViewerError) return error.failure;
   return { kind: 'internal', message: error instanceof Error ? error.message : String(error) };

@@ -1,4 +1,4 @@
-/** Light or dark: as the system says, until the reader says otherwise. The choice is kept on this computer. */
+/** The light or dark theme: that of the system until the user chooses one. The browser stores the choice. */
 import { signal } from '@preact/signals';
 
 export type Theme = 'light' | 'dark';
@@ -13,13 +13,13 @@ system.addEventListener('change', () => {
   if (stored() === undefined) show(fromSystem());
 });
 
-/** The other one, from now on. */
+/** Switches to the other theme and stores the choice. */
 export function toggleTheme(): void {
   show(theme.value === 'dark' ? 'light' : 'dark');
   try {
     localStorage.setItem(key, theme.value);
   } catch {
-    // Storage may be forbidden: then the choice lasts as long as the page.
+    // If storage is forbidden, the choice lasts until the page is closed.
   }
 }
 

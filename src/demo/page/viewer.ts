@@ -1,13 +1,13 @@
-/** The worker that reads files, as the page calls it. */
+/** Connects the page to the worker that reads files. */
 import { type CallOptions, type FileInput, type OpenedFile, type Viewer, ViewerError } from '../protocol.ts';
 import { connect } from '../rpc.ts';
 
-/** `worker` runs `worker.ts`. `end` stops it, whatever it does, and forgets what was opened. */
+/** `worker` runs `worker.ts`. `end` stops it immediately, with all open files. */
 export function openViewer(worker: Worker): Viewer & { end(): void } {
   return { ...connect(worker), end: () => worker.terminate() };
 }
 
-/** Opens a file; one that is no longer wanted when it is open is closed again. @throws ViewerError */
+/** Opens a file. If the call was cancelled meanwhile, closes it again. @throws ViewerError */
 export async function openWanted(viewer: Viewer, input: FileInput, options: CallOptions): Promise<OpenedFile> {
   const file = await viewer.open(input, options);
   if (options.signal?.aborted !== true) return file;

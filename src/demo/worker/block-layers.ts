@@ -1,4 +1,4 @@
-/** What is known of the pages of one block: a byte per page and layer, for the parts that were touched. */
+/** The layers of one block: a byte per page and layer. Only parts of the block that have values take memory. */
 
 import { PageKind } from '../../kernel/page-batch.ts';
 import type { PairSpan } from '../../store/page-pairs.ts';
@@ -8,14 +8,13 @@ import { discardedState, PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import { type CellMap, type Layer, type MapQuery, pageDifferences, pageStates } from '../protocol.ts';
-import type { CallContext } from './calls.ts';
-import { Meter } from './calls.ts';
+import { Meter, type WorkContext } from './calls.ts';
 import { countClasses, latestValues, meanValues } from './cell-map.ts';
-import { type PageLookers, windowBytes } from './page-lookers.ts';
+import { type PageMeasurer, windowBytes } from './page-measurer.ts';
 
 const differenceClass = (name: (typeof pageDifferences)[number]) => pageDifferences.indexOf(name);
 
-/** Differences are kept as their class and 1; 0 is what was not looked at. */
+/** Differences are stored as their class plus 1. 0 stands for pages that were not compared yet. */
 const differenceClasses = Uint8Array.from({ length: 256 }, (_, value) =>
   value === 0 ? differenceClass('unknown') : value - 1,
 );
@@ -23,10 +22,10 @@ const differenceClasses = Uint8Array.from({ length: 256 }, (_, value) =>
 export class BlockLayers {
   readonly block: RamBlock;
   readonly states: PageStates;
-  /** Undefined: the order of pages says nothing. */
+  /** Undefined if the file has no passes. */
   readonly passes: PageStates | undefined;
   readonly #entropy = new PageStates();
-  /** By the number of the other file. */
+  /** By the number of the file that was compared. */
   readonly #differences = new Map<number, PageStates>();
   readonly #stateClasses: Uint8Array;
 
@@ -41,7 +40,7 @@ export class BlockLayers {
     return ['state', 'entropy', ...(this.passes === undefined ? [] : (['pass'] as const)), 'difference'];
   }
 
-  /** @throws RangeError for a layer that there is not, and too many cells */
+  /** @throws RangeError for a layer that the block does not have, or too many cells */
   map({ layer, base = 0, first, pagesPerCell, cells }: MapQuery): CellMap {
     const range = { first, pagesPerCell, cells, pages: pageCount(this.block) };
     if (layer === 'state') return countClasses(this.states, range, this.#stateClasses, pageStates.length);
@@ -50,8 +49,7 @@ export class BlockLayers {
       const states = this.#differences.get(base) ?? new PageStates();
       return countClasses(states, range, differenceClasses, pageDifferences.length);
     }
-    if (this.passes === undefined)
-      throw new RangeError(`${this.block.idstr}: the order of pages says nothing of passes`);
+    if (this.passes === undefined) throw new RangeError(`${this.block.idstr}: the file has no passes`);
     return latestValues(this.passes, range);
   }
 
@@ -70,25 +68,21 @@ export class BlockLayers {
     };
   }
 
-  /** Measures all pages with data; one read while others are looked at. */
-  async measureEntropy(
-    ram: RamReader,
-    lookers: PageLookers,
-    context: Pick<CallContext, 'signal' | 'progress'>,
-  ): Promise<void> {
+  /** Measures all pages with data. Pages are read while others are measured. */
+  async measureEntropy(ram: RamReader, measurer: PageMeasurer, context: WorkContext): Promise<void> {
     const { block } = this;
     const { pageSize, usedLength } = block;
     const meter = new Meter(context, 'reading', usedLength);
-    const looking = new Set<Promise<void>>();
+    const measuring = new Set<Promise<void>>();
     let failure: { error: unknown } | undefined;
     const pages = pageCount(block);
     for (let page = 0; page < pages && failure === undefined; ) {
       context.signal.throwIfAborted();
       const { first } = await ram.nextData(block, page, 1);
       if (first >= pages) break;
-      // Runs may be as short as a page: what is between them is read with them, in one go.
+      // Runs of data can be as short as a page. One read of a whole window is faster than many small ones.
       const count = Math.min(windowBytes / pageSize, pages - first);
-      const window = await lookers.take();
+      const window = await measurer.take();
       const length = count * pageSize;
       try {
         await ram.read(block, first, window.bytes.subarray(0, length));
@@ -106,11 +100,11 @@ export class BlockLayers {
         .catch((error) => {
           failure = { error };
         })
-        .finally(() => looking.delete(work));
-      looking.add(work);
+        .finally(() => measuring.delete(work));
+      measuring.add(work);
       page = first + count;
     }
-    await Promise.all(looking);
+    await Promise.all(measuring);
     if (failure !== undefined) throw failure.error;
   }
 
@@ -119,7 +113,7 @@ export class BlockLayers {
     return state !== PageKind.absent && state !== PageKind.zero && state !== discardedState;
   }
 
-  /** Begins the differences to another file anew. */
+  /** Starts the comparison with a file over. */
   beginDifference(base: number): void {
     this.#differences.set(base, new PageStates());
   }
@@ -128,7 +122,7 @@ export class BlockLayers {
     this.#differences.delete(base);
   }
 
-  /** Takes in what was compared. */
+  /** Stores the result of comparing some pages. */
   addDifference(base: number, span: PairSpan): void {
     const states = this.#differences.get(base) as PageStates;
     const same = differenceClass('same') + 1;
@@ -143,13 +137,13 @@ export class BlockLayers {
     }
   }
 
-  /** What was not compared cannot be: pages from `compared` on. */
+  /** Ends the comparison. Pages from `compared` on could not be compared. */
   endDifference(base: number, compared: number): void {
     this.#differences.get(base)?.fill(compared, pageCount(this.block), differenceClass('not-compared') + 1);
   }
 }
 
-/** The class of each `PageKind`. In a mapped-ram file pages without data are zero. */
+/** The class of each `PageKind`. In a mapped-ram file, pages without data are zero. */
 function stateClasses({ mapped }: RamBlock): Uint8Array {
   const classes = new Uint8Array(256);
   const names = { absent: 'absent', zero: 'zero', data: 'data', delta: 'xbzrle', compressed: 'compressed' } as const;

@@ -1,4 +1,4 @@
-/** What a call has to do with while it runs: whether it is still wanted, and who is told how far it has come. */
+/** What a running call works with: its cancellation, its progress, and work that it shares with other calls. */
 import type { Progress } from '../protocol.ts';
 
 export interface CallContext {
@@ -7,10 +7,13 @@ export interface CallContext {
   part(part: unknown): void;
 }
 
-/** People see no more than this many ms. */
+/** The part of the context that work needs which several calls share. */
+export type WorkContext = Pick<CallContext, 'signal' | 'progress'>;
+
+/** Milliseconds between two progress reports. More of them would only cost time. */
 const intervalMs = 100;
 
-/** Tells the progress of one step of a call, now and then. Bytes are added up, unless `reached` says where it stands. */
+/** Reports the progress of one step of a call from time to time. */
 export class Meter {
   readonly #context: Pick<CallContext, 'progress'>;
   readonly #doing: string;
@@ -24,10 +27,12 @@ export class Meter {
     this.#total = total;
   }
 
+  /** Counts bytes in addition to those before. */
   add(bytes: number): void {
     this.reach(this.#done + bytes);
   }
 
+  /** Sets the number of bytes done. */
   reach(done: number): void {
     this.#done = done;
     const now = performance.now();
@@ -38,19 +43,19 @@ export class Meter {
 }
 
 /**
- * Work that several calls wait for, and that is done once. It ends when none of them wants it any more; if it fails, the next
- * call begins it anew.
+ * Work that is done once, although several calls wait for it. It is cancelled when all of them are. After a failure the next
+ * call starts it again.
  */
 export class SharedWork<Result> {
-  readonly #work: (context: Pick<CallContext, 'signal' | 'progress'>) => Promise<Result>;
+  readonly #work: (context: WorkContext) => Promise<Result>;
   readonly #waiting = new Set<CallContext>();
   #running: { result: Promise<Result>; controller: AbortController } | undefined;
 
-  constructor(work: (context: Pick<CallContext, 'signal' | 'progress'>) => Promise<Result>) {
+  constructor(work: (context: WorkContext) => Promise<Result>) {
     this.#work = work;
   }
 
-  /** @throws what the work throws; the signal's reason, if the call is cancelled before */
+  /** @throws the error of the work, or the reason of the signal if the call is cancelled */
   async get(context: CallContext): Promise<Result> {
     context.signal.throwIfAborted();
     this.#running ??= this.#begin();
@@ -67,15 +72,15 @@ export class SharedWork<Result> {
     }
   }
 
-  /** What there is to close, if the work was begun. */
+  /** The result, so that it can be closed. Undefined if the work did not start or failed. */
   async finished(): Promise<Result | undefined> {
     return this.#running?.result.catch(() => undefined);
   }
 
   #begin() {
     const controller = new AbortController();
-    const progress: CallContext['progress'] = (told) => {
-      for (const each of this.#waiting) each.progress(told);
+    const progress: CallContext['progress'] = (report) => {
+      for (const each of this.#waiting) each.progress(report);
     };
     const result = this.#work({ signal: controller.signal, progress });
     const running = { result, controller, isDone: false };
@@ -90,7 +95,7 @@ export class SharedWork<Result> {
     return running;
   }
 
-  /** Nobody waits: what is not done is not wanted, and has cleaned up when this is done. */
+  /** Cancels unfinished work that no call waits for, and waits until it has cleaned up. */
   async #end(running: { result: Promise<Result>; controller: AbortController; isDone?: boolean }): Promise<void> {
     if (running.isDone === true) return;
     if (this.#running === running) this.#running = undefined;

@@ -1,19 +1,19 @@
-/** Cells of a map, counted from a byte per page. */
+/** Summarizes the bytes of a layer, one per page, in cells of a map. */
 import type { PageStates } from '../../vm/page-states.ts';
 import type { CellMap } from '../protocol.ts';
 
-/** Which pages a map shows, in cells of so many each. */
+/** The pages that a map shows, and how it groups them in cells. */
 export interface CellRange {
   first: number;
   pagesPerCell: number;
   cells: number;
-  /** Pages of the block. */
+  /** Number of pages of the block. */
   pages: number;
 }
 
 const maxCells = 65_536;
 
-/** Pages of each cell by class; `classOf` has the class of each byte. */
+/** Counts the pages of each class per cell. `classOf` maps bytes to classes. */
 export function countClasses(
   states: PageStates,
   range: CellRange,
@@ -32,10 +32,10 @@ export function countClasses(
   return { kind: 'classes', classes, counts };
 }
 
-/** What stands for: nothing is known. */
+/** The value of a cell whose pages have no known value. */
 export const noValue = 255;
 
-/** The greatest byte of the pages of each cell; 0 says nothing. */
+/** The largest byte of each cell. Bytes of 0 are not known. */
 export function latestValues(states: PageStates, range: CellRange): CellMap & { kind: 'values' } {
   const most = new Uint8Array(requireCells(range));
   eachCell(states, range, (cell, values, from, to, value) => {
@@ -46,7 +46,7 @@ export function latestValues(states: PageStates, range: CellRange): CellMap & { 
   return { kind: 'values', values: most.map((value) => (value === 0 ? noValue : value)) };
 }
 
-/** The mean of the bytes of each cell, less 1: 0 says nothing. */
+/** The mean of the bytes of each cell, minus 1. Bytes of 0 are not known. */
 export function meanValues(states: PageStates, range: CellRange): CellMap & { kind: 'values' } {
   const sums = new Float64Array(requireCells(range));
   const known = new Float64Array(range.cells);
@@ -67,7 +67,7 @@ export function meanValues(states: PageStates, range: CellRange): CellMap & { ki
   return { kind: 'values', values: Uint8Array.from(sums, mean) };
 }
 
-/** Visits the pages of each cell, piece by piece: entries `from` to `to` of `values`, or pages that all have `value`. */
+/** Visits the pages of each cell in pieces: either entries `from` to `to` of `values`, or pages that all have `value`. */
 function eachCell(
   states: PageStates,
   { first, pagesPerCell, cells, pages }: CellRange,

@@ -1,4 +1,4 @@
-/** Devices' states as nodes of a tree. Only what is asked for is decoded. */
+/** The state of devices as nodes of a tree. Only nodes that the page asks for are decoded. */
 
 import {
   type DeviceState,
@@ -14,47 +14,47 @@ import { hexBytes } from '../../words/hex-dump.ts';
 import { describeBytes, describeValue } from '../../words/value-words.ts';
 import type { DeviceChildren, DeviceMatch, DeviceNode, DevicePath } from '../protocol.ts';
 
-/** Children given at a time. */
+/** Children per call. */
 const maxChildren = 1000;
-/** Numbers of an array, and bytes of a buffer, that are shown on its line. */
+/** Numbers of an array, and bytes of a buffer, that fit on one line. */
 const shownNumbers = 16;
 const shownBytes = 32;
-/** Nodes that are looked at between two turns of the event loop. */
+/** Nodes that a search visits between two turns of the event loop. */
 const nodesPerTurn = 2000;
 
-/** A place in the tree, before it is a node. */
+/** A field, a subsection or an element of a list, before it becomes a node. */
 interface Item {
   label: string;
   type: string;
   value: StateValue;
-  /** In the device's body. */
+  /** Offset and length in the device's body. */
   offset: number | undefined;
   length: number | undefined;
 }
 
 type SourceOf = (device: DeviceState) => string | undefined;
 
-/** The devices of a file as a tree. */
+/** The tree of all devices of a file. */
 export class DeviceTree {
   readonly #devices: readonly DeviceState[];
   readonly #sources: readonly (string | undefined)[];
-  /** The list that was asked for last: a long one is asked for in pieces. */
+  /** The last list of children. The page loads a long list in several calls. */
   #latest: { key: string; items: readonly Item[] } | undefined;
 
-  /** `sourceOf`: where a device lies, if that is not the file itself. */
+  /** `sourceOf` returns the source of a device that is not in the main file. */
   constructor(devices: readonly DeviceState[], sourceOf: SourceOf = () => undefined) {
     this.#devices = devices;
     this.#sources = devices.map(sourceOf);
   }
 
-  /** @throws RangeError for a device that there is not */
+  /** @throws RangeError if there is no such device */
   device(index: number): DeviceState {
     const device = this.#devices[index];
     if (device !== undefined) return device;
     throw new RangeError(`expected one of ${this.#devices.length} devices, got number ${index}`);
   }
 
-  /** @throws RangeError for a path that leads nowhere */
+  /** @throws RangeError if the path does not exist */
   children(path: DevicePath, from = 0): DeviceChildren {
     const [index, ...rest] = path;
     const cut = <Each>(list: readonly Each[]) => list.slice(from, from + maxChildren);
@@ -70,7 +70,7 @@ export class DeviceTree {
     return { nodes, total: items.length };
   }
 
-  /** Looks for text in labels and values, whatever its case. */
+  /** Finds text in labels, values and types, ignoring case. */
   async find(text: string, limit: number, signal: AbortSignal): Promise<DeviceMatch[]> {
     const wanted = text.toLowerCase();
     const found: DeviceMatch[] = [];
@@ -114,7 +114,7 @@ export class DeviceTree {
   }
 }
 
-/** What is at a path in a device. @throws RangeError for a path that leads nowhere */
+/** The children at a path within a device. @throws RangeError if the path does not exist */
 function listItems(device: DeviceState, path: DevicePath): readonly Item[] {
   let items = device.state === undefined ? [] : itemsOf(device.state);
   for (const at of path) {
@@ -159,7 +159,7 @@ function itemOf({ name, index, type, value, offset, length }: StateField): Item 
   return { label: printable(name) + (index === undefined ? '' : `[${index}]`), type, value, offset, length };
 }
 
-/** What is in a value; numbers of an array are on its line, unless they are many. */
+/** The parts of a value. A short array of numbers has none, because it fits on one line. */
 function childrenOf({ label, type, value }: Item): Item[] {
   if (isStruct(value)) return itemsOf(value);
   if (!isList(value) || isShort(value)) return [];
@@ -193,7 +193,7 @@ function describe(type: string, value: StateValue): string {
 
 const isList = (value: StateValue): value is readonly StateValue[] => Array.isArray(value);
 
-/** Whether an array is numbers alone, and few. */
+/** Whether an array has only numbers, and few of them. */
 function isShort(values: readonly StateValue[]): boolean {
   return values.length <= shownNumbers && !values.some((each) => typeof each === 'object' && each !== null);
 }

@@ -1,4 +1,4 @@
-/** Who answers the page: files by their numbers, and what is done with them. */
+/** Answers the calls of the page. It keeps the open files by their numbers. */
 
 import { deviceToJson } from '../../devices/device-json.ts';
 import { MemoryScratch, type ScratchPlace } from '../../io/scratch.ts';
@@ -11,12 +11,12 @@ import { Searcher } from '../../tasks/search/search.ts';
 import { pageCount } from '../../vm/ram-block.ts';
 import type { RamBytes, SearchMatch, SearchQuery, SearchResult } from '../protocol.ts';
 import type { Handlers } from '../rpc.ts';
-import { type CallContext, Meter, SharedWork } from './calls.ts';
+import { type CallContext, Meter, SharedWork, type WorkContext } from './calls.ts';
 import { Outputs } from './outputs.ts';
-import type { PageLookers } from './page-lookers.ts';
+import type { PageMeasurer } from './page-measurer.ts';
 import { ViewedFile } from './viewed-file.ts';
 
-/** The most that one call reads of RAM, and of the file. */
+/** Limits of one call, in bytes: of RAM, and of the file itself. */
 const maxRead = 16 << 20;
 const maxBytes = 1 << 20;
 
@@ -24,16 +24,16 @@ const suffixes = { stream: 'migration', 'mapped-ram': 'mapped-ram', multifd: 'mu
 
 export class Engine {
   readonly #scratch: ScratchPlace;
-  readonly #lookers: PageLookers;
+  readonly #measurer: PageMeasurer;
   readonly #outputs: Outputs;
   readonly #files = new Map<number, ViewedFile>();
-  /** Comparisons and measurements, by what they are of. */
+  /** Running and finished comparisons and measurements, by their files and blocks. */
   readonly #works = new Map<string, SharedWork<unknown>>();
   #last = 0;
 
-  constructor(scratch: ScratchPlace, lookers: PageLookers) {
+  constructor(scratch: ScratchPlace, measurer: PageMeasurer) {
     this.#scratch = scratch;
-    this.#lookers = lookers;
+    this.#measurer = measurer;
     this.#outputs = new Outputs(scratch);
   }
 
@@ -41,7 +41,7 @@ export class Engine {
     about: async () => {
       const { variant } = await loadKernel({ arenaBytes: 1 << 16 });
       const memoryLimit = this.#scratch instanceof MemoryScratch ? this.#scratch.limit : 0;
-      return { helpers: this.#lookers.helpers, kernel: variant, scratch: this.#scratch.kind, memoryLimit };
+      return { helpers: this.#measurer.helpers, kernel: variant, scratch: this.#scratch.kind, memoryLimit };
     },
     open: async (input, context) => {
       const file = await ViewedFile.open(++this.#last, input, this.#scratch, context);
@@ -120,12 +120,8 @@ export class Engine {
     return file;
   }
 
-  /** Work that is done once for all who ask. */
-  #once<Result>(
-    key: string,
-    work: (told: Pick<CallContext, 'signal' | 'progress'>) => Promise<Result>,
-    context: CallContext,
-  ) {
+  /** Does work once for all calls with the same key. */
+  #once<Result>(key: string, work: (context: WorkContext) => Promise<Result>, context: CallContext) {
     const known = (this.#works.get(key) as SharedWork<Result> | undefined) ?? new SharedWork(work);
     this.#works.set(key, known);
     return known.get(context);
@@ -156,7 +152,7 @@ export class Engine {
     const { ram } = await file.content(context);
     await this.#once(
       `entropy file-${file.id} ${index}`,
-      (told) => layers.measureEntropy(ram, this.#lookers, told),
+      (shared) => layers.measureEntropy(ram, this.#measurer, shared),
       context,
     );
   }
@@ -167,14 +163,14 @@ export class Engine {
     const now = await file.content(context);
     return this.#once(
       `difference file-${base} file-${id}`,
-      async (told) => {
+      async (shared) => {
         const total = now.ram.blocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
-        const meter = new Meter(told, 'comparing', total);
+        const meter = new Meter(shared, 'comparing', total);
         const compared = now.ram.blocks.map(() => 0);
         for (const block of file.blocks) block.beginDifference(base);
         const result = await diffVms(old, now, {
           watch: ({ newBlock }, span) => {
-            told.signal.throwIfAborted();
+            shared.signal.throwIfAborted();
             file.block(newBlock.index).addDifference(base, span);
             compared[newBlock.index] = span.first + span.count;
             meter.add(span.count * newBlock.pageSize);
@@ -218,7 +214,7 @@ export class Engine {
   }
 }
 
-/** @throws RangeError, SyntaxError for a pattern that is none */
+/** @throws RangeError or SyntaxError for an invalid pattern */
 function patternOf({ pattern, kind, ignoreCase = false }: SearchQuery): SearchPattern {
   if (kind === 'hex') return hexPattern(pattern);
   if (kind === 'regex') return new RegExp(pattern, ignoreCase ? 'im' : 'm');

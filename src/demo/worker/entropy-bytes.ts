@@ -1,4 +1,4 @@
-/** The entropy of pages as bytes of the layer: 1 to 255 for 0 to 8 bits per byte; 0 is left for what is not known. */
+/** The entropy of pages as bytes of the layer: 1 to 255 for 0 to 8 bits per byte. 0 stands for pages that are not known. */
 import { entropyOf } from '../../tasks/estimate/page-entropy.ts';
 
 export function entropyBytes(bytes: Uint8Array, pageSize: number): Uint8Array {

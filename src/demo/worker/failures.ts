@@ -1,4 +1,4 @@
-/** Errors as plain data, in the words of the command line. */
+/** Turns errors into failures, which are plain data. */
 
 import { MissingDecompressorError } from '../../io/compression.ts';
 import { HttpError } from '../../io/http-source.ts';
@@ -9,17 +9,17 @@ import { reportSnapshot } from '../../tasks/inspect/inspect.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { Failure, FailureKind } from '../protocol.ts';
 
-/** What a browser calls the failures that are no faults of this program. */
+/** Errors of the browser that are not faults of this program, by name. */
 const browserErrors: Record<string, FailureKind> = {
-  QuotaExceededError: 'no-room',
-  // A file that was changed or removed after it was picked.
+  QuotaExceededError: 'no-space',
+  // The file was changed or removed after the user chose it.
   NotReadableError: 'unreadable',
   NotFoundError: 'unreadable',
   NotAllowedError: 'unreadable',
   NoModificationAllowedError: 'unreadable',
 };
 
-/** The browser has not what the page needs. */
+/** The browser lacks something that the page needs. */
 export class UnsupportedError extends Error {
   override readonly name = 'UnsupportedError';
 }
@@ -42,7 +42,7 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof UnclearPartsError) return { kind: 'unclear-parts', message, parts: error.parts };
   if (error instanceof HttpError) return { kind: 'network', message };
   if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
-  if (error instanceof NoRoomError) return { kind: 'no-room', message };
+  if (error instanceof NoRoomError) return { kind: 'no-space', message };
   if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
   const known = error instanceof DOMException ? browserErrors[error.name] : undefined;
   if (known !== undefined) return { kind: known, message };

@@ -1,6 +1,11 @@
 /**
+<<<<<<< HEAD
  * Where a file comes from: files that were picked or dropped, alone or in a zip archive, or a URL. Each reader opens it anew,
  * with buffers of its own, so several can read at once, and each can stop when it likes.
+=======
+ * Where an open file comes from: chosen or dropped files, or a URL. Every call opens the origin again, so that calls run at the
+ * same time, each with its own buffers, and each can be cancelled.
+>>>>>>> 0bc8988 (wip: English of the page)
  */
 
 import { BlobSource } from '../../io/blob-source.ts';
@@ -16,7 +21,7 @@ import { arrangeParts, sortParts } from '../../read/sort-parts.ts';
 import type { Place } from '../../vm/migration-error.ts';
 import type { FileInput, PartNames } from '../protocol.ts';
 
-/** While a file is open for one purpose. */
+/** Options of opening the origin for one call. */
 export interface Reading {
   signal: AbortSignal;
   /** Called after each read. */
@@ -37,7 +42,7 @@ type Where = Pick<OpenOptions, 'snapshot' | 'inside' | 'offset'>;
 
 export class Origin {
   readonly name: string;
-  /** Of all sources, in bytes; undefined: the server does not say. */
+  /** Bytes of all sources. Undefined if the server does not report it. */
   readonly size: number | undefined;
   readonly #main: OpenSource;
   readonly #parts: PartLists<Input>;
@@ -54,8 +59,8 @@ export class Origin {
   }
 
   /**
-   * @throws UnclearPartsError, RangeError for files that may belong together in several ways, and in none; HttpError;
-   *   TypeError for a URL that is none
+   * @throws UnclearPartsError if the files could belong together in several ways, RangeError if they do not belong together,
+   *   HttpError, and TypeError for an invalid URL
    */
   static async find(input: FileInput, signal: AbortSignal): Promise<Origin> {
     const given = {
@@ -90,7 +95,7 @@ export class Origin {
     return new Origin(name, size, main, listParts({}), where);
   }
 
-  /** Names of the files that belong to the main one. */
+  /** Names of the other files of the migration. */
   get partNames(): PartNames {
     const namesOf = (inputs: readonly Input[]) => inputs.map(({ name }) => name);
     const { channels, resumeOf, preempt, returnPath } = this.#parts;
@@ -102,6 +107,7 @@ export class Origin {
     };
   }
 
+<<<<<<< HEAD
   /** Opens the file; closing it is the caller's. */
   async open(reading: Reading): Promise<MigrationFile> {
     const check = !this.#isChecked;
@@ -110,9 +116,16 @@ export class Origin {
     const file = await openFile(main, { ...this.#where, ...parts, checkMember: check });
     this.#isChecked = true;
     return file;
+=======
+  /** Opens the file. The caller closes it. */
+  async open({ signal, onRead }: Reading): Promise<MigrationFile> {
+    const watch = { signal, ...(onRead === undefined ? {} : { onRead }) };
+    const parts = await mapParts(this.#parts, (file) => watchSource(new BlobSource(file), watch));
+    return openFile(watchSource(await this.#main(signal), watch), { ...this.#where, ...parts });
+>>>>>>> 0bc8988 (wip: English of the page)
   }
 
-  /** Opens what a place counts the bytes of. @throws RangeError for bytes that are nowhere to be read */
+  /** Opens the source that a place belongs to. @throws RangeError if the bytes there exist only after decompression */
   async openBytes(
     { source, channel, coordinate = 'file' }: Partial<Pick<Place, 'source' | 'channel' | 'coordinate'>>,
     reading: Reading,
@@ -120,9 +133,15 @@ export class Origin {
     const part = Object.values(this.#parts)
       .flat()
       .find(({ name }) => name === source);
+<<<<<<< HEAD
     if (channel !== undefined || part !== undefined) {
       if (part !== undefined && coordinate === 'file') return part.open(reading, false);
       throw new RangeError('expected a place in a file, got one in what came out of a decompressor');
+=======
+    if (channel !== undefined || file !== undefined) {
+      if (file !== undefined && coordinate === 'file') return watchSource(new BlobSource(file), reading);
+      throw new RangeError('expected a place in a file, got a place in decompressed data');
+>>>>>>> 0bc8988 (wip: English of the page)
     }
     if (coordinate === 'file') return this.#main(reading, false);
     return (await this.open(reading)).source;

@@ -1,6 +1,6 @@
 /**
- * What is written for the page to save: to a scratch file, where it can be read back, and from there to the place that was
- * chosen, which has all of it or nothing.
+ * Writes the outputs that the page saves. An output goes to a scratch file first, where it can be read back. From there it is
+ * copied to the file that the user chose, which gets the whole output or none of it.
  */
 
 import { appendTo, type ByteSink, type ByteSource } from '../../io/byte-source.ts';
@@ -17,7 +17,7 @@ import type { ViewedFile } from './viewed-file.ts';
 
 export class Outputs {
   readonly #scratch: ScratchPlace;
-  /** Files that were given to the page, by their tickets. */
+  /** Scratch files that the page still uses, by ticket. */
   readonly #given = new Map<number, ScratchFile>();
   #last = 0;
 
@@ -25,7 +25,7 @@ export class Outputs {
     this.#scratch = scratch;
   }
 
-  /** Converts a file and reads back what was written. @throws MigrationError; CopyError; NoRoomError; RangeError */
+  /** Converts a file and reads the output back. @throws MigrationError, CopyError, NoRoomError, RangeError */
   async convert(
     file: ViewedFile,
     format: OutputFormat,
@@ -54,7 +54,7 @@ export class Outputs {
     });
   }
 
-  /** Writes a multifd set into a zip archive. Its files are written at the same time, so they go to scratch files first. */
+  /** Writes a multifd set as a zip archive. Its files are written at the same time, so they go to scratch files first. */
   async #writeSet(input: MigrationFile, output: ScratchFile, name: string, context: CallContext): Promise<Conversion> {
     const { signal } = context;
     const stem = name.replace(/(\.multifd)?\.zip$/, '');
@@ -83,7 +83,7 @@ export class Outputs {
     }
   }
 
-  /** Writes the content of all blocks into a zip archive. @throws MigrationError; NoRoomError; RangeError */
+  /** Writes the content of all blocks as a zip archive. @throws MigrationError, NoRoomError, RangeError */
   async exportBlocks(file: ViewedFile, name: string, target: Target, context: CallContext): Promise<Saved> {
     const { ram } = await file.content(context);
     const images = ram.blocks.map((block, i) => ({ block, name: imageName(block.idstr, i), size: block.usedLength }));
@@ -103,7 +103,7 @@ export class Outputs {
     });
   }
 
-  /** Writes a block's content. @throws MigrationError; NoRoomError */
+  /** Writes the content of a block. @throws MigrationError, NoRoomError */
   async exportBlock(
     file: ViewedFile,
     index: number,
@@ -157,10 +157,10 @@ export class Outputs {
   }
 }
 
-/** The channels of a set, as many as QEMU has by default. */
+/** Channels of a multifd set: QEMU's default. */
 const channelCount = 2;
 
-/** The name of a block's image, which no other block has. */
+/** The name of a block's image. The number makes it unique. */
 const imageName = (idstr: string, index: number) => `${index}-${idstr.replace(/[^\w.-]/g, '_').slice(0, 80)}.raw`;
 
 async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void): AsyncGenerator<Uint8Array, void> {
@@ -170,7 +170,7 @@ async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void):
   }
 }
 
-/** A sink that takes nothing more when a signal says so. */
+/** A sink that stops when the signal is aborted. */
 function ended(sink: ByteSink, signal: AbortSignal): ByteSink {
   return {
     write(bytes) {
@@ -180,12 +180,12 @@ function ended(sink: ByteSink, signal: AbortSignal): ByteSink {
   };
 }
 
-/** A store for who reads it, and is not to close it. */
+/** The content of a scratch file as a source that does not close the file. */
 function lend(store: ScratchFile, name: string): ByteSource & { size: number } {
   return { name, size: store.size, read: (bytes, position) => store.read(bytes, position), close: async () => {} };
 }
 
-/** Writes a file to a place that was chosen; if that fails, what is there stays as it was. */
+/** Copies to a file that the user chose. If that fails, the file stays as it was. */
 async function copyTo(handle: FileSystemFileHandle, file: File, context: CallContext): Promise<void> {
   const meter = new Meter(context, 'saving', file.size);
   const count = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
@@ -194,7 +194,7 @@ async function copyTo(handle: FileSystemFileHandle, file: File, context: CallCon
       out.enqueue(bytes);
     },
   });
-  // A failure, and the signal, abort the writable: nothing of it is kept.
+  // A failure or the signal aborts the writable, which then discards everything.
   await file
     .stream()
     .pipeThrough(count)

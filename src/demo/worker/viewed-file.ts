@@ -1,4 +1,4 @@
-/** A file that was opened to be looked into: what was found out, and what is kept for it until it is closed. */
+/** An open file: the results of reading it, and the resources that it keeps until it is closed. */
 
 import { bodyOffsetOf, type DeviceState } from '../../devices/device-state.ts';
 import type { ScratchPlace } from '../../io/scratch.ts';
@@ -11,11 +11,9 @@ import { pageCount } from '../../vm/ram-block.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import type { BlockView, FileInput, OpenedFile } from '../protocol.ts';
 import { BlockLayers } from './block-layers.ts';
-import { type CallContext, Meter, SharedWork } from './calls.ts';
+import { type CallContext, Meter, SharedWork, type WorkContext } from './calls.ts';
 import { DeviceTree } from './device-nodes.ts';
 import { Origin } from './origin.ts';
-
-type Told = Pick<CallContext, 'signal' | 'progress'>;
 
 export class ViewedFile {
   readonly id: number;
@@ -25,7 +23,7 @@ export class ViewedFile {
   readonly #content: SharedWork<{ vm: SavedVm; file: MigrationFile }>;
   readonly #devices: SharedWork<DeviceTree>;
   #known: SavedVm | undefined;
-  /** Ends what is kept open. */
+  /** Aborts the use of resources that are kept open. */
   readonly #closing = new AbortController();
 
   private constructor(
@@ -39,14 +37,14 @@ export class ViewedFile {
     this.origin = origin;
     this.#inspection = inspection;
     this.#blocks = blocks;
-    this.#content = new SharedWork((told) => this.#openContent(told, scratch));
-    this.#devices = new SharedWork((told) => this.#readDevices(told));
+    this.#content = new SharedWork((context) => this.#openContent(context, scratch));
+    this.#devices = new SharedWork((context) => this.#readDevices(context));
   }
 
-  /** Reads the file through; of a mapped-ram file all but the pages. */
-  static async open(id: number, input: FileInput, scratch: ScratchPlace, told: Told): Promise<ViewedFile> {
-    const origin = await Origin.find(input, told.signal);
-    const { inspection, blocks } = await reading(origin, told, 'reading', async (file) => {
+  /** Reads the whole file. Of a mapped-ram file, it skips the pages. */
+  static async open(id: number, input: FileInput, scratch: ScratchPlace, context: WorkContext): Promise<ViewedFile> {
+    const origin = await Origin.find(input, context.signal);
+    const { inspection, blocks } = await reading(origin, context, 'reading', async (file) => {
       const passes = new PagePasses();
       const { inspection, states } = await inspect(file, { pages: true, watch: (item) => passes.take(item) });
       const hasPasses = (inspection.ram.passes ?? 0) > 0;
@@ -71,33 +69,33 @@ export class ViewedFile {
     return this.#blocks;
   }
 
-  /** @throws RangeError for a block that there is not */
+  /** @throws RangeError if there is no such block */
   block(index: number): BlockLayers {
     const block = this.#blocks[index];
     if (block !== undefined) return block;
     throw new RangeError(`expected one of ${this.#blocks.length} RAM blocks, got number ${index}`);
   }
 
-  /** The final content of RAM. Of a stream it is found out by reading all of it, once. @throws MigrationError */
+  /** The final content of RAM. The first call on a stream reads the whole stream. @throws MigrationError */
   async content(context: CallContext): Promise<SavedVm> {
     const { vm } = await this.#content.get(context);
     this.#known = vm;
     return vm;
   }
 
-  /** The content, if it was found out already. */
+  /** The content, if it is known already. */
   get knownContent(): SavedVm | undefined {
     return this.#known;
   }
 
-  /** The devices as far as they can be read. */
+  /** The devices that can be read. */
   devices(context: CallContext): Promise<DeviceTree> {
     return this.#devices.get(context);
   }
 
-  /** Opens the file for one piece of work. */
-  read<Result>(told: Told, doing: string, work: (file: MigrationFile) => Promise<Result>): Promise<Result> {
-    return reading(this.origin, told, doing, work);
+  /** Opens the file, does some work with it, and closes it. */
+  read<Result>(context: WorkContext, doing: string, work: (file: MigrationFile) => Promise<Result>): Promise<Result> {
+    return reading(this.origin, context, doing, work);
   }
 
   async close(): Promise<void> {
@@ -108,11 +106,11 @@ export class ViewedFile {
     await opened?.file.close();
   }
 
-  async #openContent({ signal, progress }: Told, scratch: ScratchPlace) {
-    const told = { signal: AbortSignal.any([signal, this.#closing.signal]), progress };
+  async #openContent({ signal, progress }: WorkContext, scratch: ScratchPlace) {
+    const context = { signal: AbortSignal.any([signal, this.#closing.signal]), progress };
     let meter: Meter | undefined;
-    const file = await this.origin.open({ signal: told.signal, onRead: () => meter?.reach(file.reached) });
-    meter = new Meter(told, 'reading', file.size);
+    const file = await this.origin.open({ signal: context.signal, onRead: () => meter?.reach(file.reached) });
+    meter = new Meter(context, 'reading', file.size);
     try {
       const vm = await openSavedVm(file, { makeScratch: () => scratch.makeFile(), devices: true });
       return { vm, file };
@@ -122,22 +120,22 @@ export class ViewedFile {
     }
   }
 
-  #readDevices(told: Told): Promise<DeviceTree> {
+  #readDevices(context: WorkContext): Promise<DeviceTree> {
     const keyOf = (name: string, instanceId: number, bodyOffset: number) => `${name} ${instanceId} ${bodyOffset}`;
-    // Of several streams only one is the file itself.
+    // If a migration has several streams, only one of them is the main file.
     const elsewhere = new Map(
       this.#inspection.sections
         .filter(({ source }) => source !== undefined)
         .map((section) => [keyOf(section.name, section.instanceId, bodyOffsetOf(section)), section.source]),
     );
     const sourceOf = ({ name, instanceId, offset }: DeviceState) => elsewhere.get(keyOf(name, instanceId, offset));
-    return this.read(told, 'reading', async (file) => new DeviceTree((await readDevices(file)).devices, sourceOf));
+    return this.read(context, 'reading', async (file) => new DeviceTree((await readDevices(file)).devices, sourceOf));
   }
 }
 
 async function reading<Result>(
   origin: Origin,
-  { signal, progress }: Told,
+  { signal, progress }: WorkContext,
   doing: string,
   work: (file: MigrationFile) => Promise<Result>,
 ): Promise<Result> {

@@ -1,14 +1,14 @@
-/** The worker that reads files for the page: an {@link Engine} with what this browser gives. */
+/** The script of the worker that reads files: an {@link Engine} with the scratch storage and helpers that the browser allows. */
 import { openOpfsScratch } from '../../io/opfs-scratch.ts';
 import { MemoryScratch } from '../../io/scratch.ts';
 import { type Handlers, type Port, serve } from '../rpc.ts';
 import { Engine } from './engine.ts';
 import { describeFailure, requireWebAssembly } from './failures.ts';
-import { makeLookers } from './page-lookers.ts';
+import { makeMeasurer } from './page-measurer.ts';
 
-/** The most that scratch files may have of memory where there is no disk for them. */
+/** Limit of scratch files in memory, if there is no private file system. */
 const memoryLimit = 128 << 20;
-/** More helpers than this would wait for the reader. */
+/** With more helpers, some would always wait for the reader. */
 const maxHelpers = 4;
 
 const startHelper = () => new Worker(new URL('./page-helper.ts', import.meta.url), { type: 'module' });
@@ -17,12 +17,12 @@ async function makeEngine(): Promise<Engine> {
   requireWebAssembly();
   const scratch = await openOpfsScratch(navigator, crypto.randomUUID?.() ?? String(performance.timeOrigin));
   const helpers = self.crossOriginIsolated ? Math.min(maxHelpers, Math.max(1, navigator.hardwareConcurrency - 1)) : 0;
-  return new Engine(scratch ?? new MemoryScratch(memoryLimit), makeLookers(helpers, startHelper));
+  return new Engine(scratch ?? new MemoryScratch(memoryLimit), makeMeasurer(helpers, startHelper));
 }
 
-// Calls may come before the engine is there.
+// Calls can arrive before the engine is ready.
 const engine = makeEngine();
-// Each call says what is wrong.
+// Each call fails with the error.
 engine.catch(() => {});
 const handlers = new Proxy({} as Handlers, {
   get: (_, method: keyof Handlers) => async (query: never, context: never) => {

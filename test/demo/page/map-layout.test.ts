@@ -10,7 +10,7 @@ import {
   rowFor,
 } from '../../../src/demo/page/map-layout.ts';
 
-const room = { width: 560, height: 324 };
+const space = { width: 560, height: 324 };
 
 const anyMap = fc.record({
   pages: fc.integer({ min: 1, max: 2 ** 31 }),
@@ -23,7 +23,7 @@ describe('the layout of the map', () => {
   it('shows a whole block at the farthest, whatever its size', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 2 ** 34 }), (pages) => {
-        const layout = layOut(pages, room, farthestRow(pages, room));
+        const layout = layOut(pages, space, farthestRow(pages, space));
         expect(layout.rows).toBeLessThanOrEqual(layout.visibleRows);
         expect(layout.columns * layout.pagesPerCell).toBe(layout.pagesPerRow);
       }),
@@ -48,19 +48,19 @@ describe('the layout of the map', () => {
   });
 
   it('has rows at round addresses: of a power of two of pages', () => {
-    for (const pages of [1, 16, 512, 300_000]) expect(Math.log2(farthestRow(pages, room)) % 1).toBe(0);
+    for (const pages of [1, 16, 512, 300_000]) expect(Math.log2(farthestRow(pages, space)) % 1).toBe(0);
   });
 
   it('scrolls no further than the last row', () => {
-    const layout = layOut(4096, room, nearestRow);
+    const layout = layOut(4096, space, nearestRow);
     expect(clampRow(layout, 1e9)).toBe(layout.rows - layout.visibleRows);
     expect(clampRow(layout, -3)).toBe(0);
   });
 
   it('has nothing under points beside the cells', () => {
-    const layout = layOut(12, room, nearestRow);
+    const layout = layOut(12, space, nearestRow);
     expect(pageAt(layout, 0, -1, 5)).toBeUndefined();
-    expect(pageAt(layout, 0, room.width + 1, 5)).toBeUndefined();
-    expect(pageAt(layout, 0, room.width - 1, layout.cellHeight + 1)).toBeUndefined();
+    expect(pageAt(layout, 0, space.width + 1, 5)).toBeUndefined();
+    expect(pageAt(layout, 0, space.width - 1, layout.cellHeight + 1)).toBeUndefined();
   });
 });

@@ -1,4 +1,4 @@
-/** The page: its head, what it is about at the moment, and its foot. */
+/** The whole page: its head, the current content, and its foot. */
 import { useEffect, useRef } from 'preact/hooks';
 import { announcement } from '../announce.ts';
 import { means, phase } from '../session.ts';
@@ -14,7 +14,7 @@ export function App() {
   const { kind } = phase.value;
   const found = means.value;
   const shown = useRef(kind);
-  // What had the focus is gone with what was there before.
+  // The element with the focus disappeared with the old content.
   useEffect(() => {
     if (shown.current !== kind) main.current?.focus({ preventScroll: true });
     shown.current = kind;

@@ -1,11 +1,12 @@
-/** Bytes of a RAM block, of the earlier file's, or of the file itself; where to go in them; search in RAM. */
+/** The Bytes panel: bytes of a RAM block of either file, or of the file itself, and the search in RAM. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { formatHex, printable } from '../../../words/format.ts';
+import { formatHex, plural, printable } from '../../../words/format.ts';
 import type { OpenedFile } from '../../protocol.ts';
 import { ByteCache } from '../byte-cache.ts';
 import type { BytesPlace } from '../bytes-place.ts';
 import type { Machine } from '../machine.ts';
-import { type BytesMode, BytesView } from './bytes-view.tsx';
+import type { BytesMode } from './byte-line.tsx';
+import { BytesView } from './bytes-view.tsx';
 import { useMachine } from './machine-context.ts';
 import { OffsetForm } from './offset-form.tsx';
 import { SearchPanel } from './search-panel.tsx';
@@ -26,7 +27,7 @@ export function BytesPanel() {
           <SourceChoice />
           <GoTo />
           <label>
-            <span>As</span>
+            <span>Show as</span>
             <select value={mode} onChange={({ currentTarget }) => setMode(currentTarget.value as BytesMode)}>
               <option value="hex">hex</option>
               <option value="text">text</option>
@@ -38,8 +39,8 @@ export function BytesPanel() {
       <BytesView {...{ cache, other, label, mode, goTo }} />
       <p class="note" data-test="bytes-where">
         {label}
-        {place.length > 0 ? `, ${formatHex(offsetOf(place))} and ${place.length} bytes on are marked` : ''}
-        {other === undefined ? '' : '; marked: what differs from the other file'}
+        {place.length > 0 ? `. Marked: ${plural(place.length, 'byte')} at ${formatHex(offsetOf(place))}` : ''}
+        {other === undefined ? '' : '. Marked: differences from the other file'}
       </p>
       <SearchPanel />
     </section>
@@ -49,23 +50,23 @@ export function BytesPanel() {
 const offsetOf = (place: BytesPlace) => (place.kind === 'ram' ? place.offset : place.at.offset);
 
 function describeSource({ file, map }: Machine, place: BytesPlace): string {
-  if (place.kind === 'file') return `the file ${printable(place.at.source ?? file.name)}`;
+  if (place.kind === 'file') return `File ${printable(place.at.source ?? file.name)}`;
   const block = printable(blocksOf(place, file, map.base.value)[place.block]?.idstr ?? '');
-  return place.of === 'base' ? `${block} of ${printable(map.base.value?.name ?? '')}` : `final content of ${block}`;
+  return `Final content of ${block}${place.of === 'base' ? ` in ${printable(map.base.value?.name ?? '')}` : ''}`;
 }
 
 function blocksOf(place: BytesPlace, file: OpenedFile, base: OpenedFile | undefined): OpenedFile['blocks'] {
   return (place.kind === 'ram' && place.of === 'base' ? base?.blocks : file.blocks) ?? [];
 }
 
-/** The bytes that are shown, and those that they are compared with. */
+/** Caches for the bytes of the view and for the bytes that they are compared with. */
 function useCaches(machine: Machine, place: BytesPlace): { cache: ByteCache; other: ByteCache | undefined } {
   const base = machine.map.base.value;
   const isBase = place.kind === 'ram' && place.of === 'base';
   const isRam = place.kind === 'ram';
   const block = isRam ? place.block : -1;
   const source = place.kind === 'file' ? place.at.source : undefined;
-  // A place within the same source needs no other cache.
+  // A new offset in the same source keeps the caches.
   const caches = useMemo(() => {
     if (place.kind === 'file') return { cache: fileCache(machine, place), other: undefined };
     const [own, others] = isBase && base !== undefined ? [base, machine.file] : [machine.file, base];
@@ -121,7 +122,7 @@ function SourceChoice() {
   };
   return (
     <label>
-      <span>Of</span>
+      <span>Source</span>
       <select value={value} data-test="bytes-of" onChange={({ currentTarget }) => choose(currentTarget.value)}>
         {file.blocks.map(({ index, idstr }) => (
           <option key={index} value={`file ${index}`}>

@@ -1,4 +1,4 @@
-/** What is known of the page under the map's cursor; screen readers say it when the cursor moves. */
+/** Facts about the page under the cursor of the map. Screen readers read them aloud when the cursor moves. */
 import { useEffect, useState } from 'preact/hooks';
 import { formatCount, formatHex } from '../../../words/format.ts';
 import type { PageFacts } from '../../protocol.ts';
@@ -10,7 +10,7 @@ export function CursorLine() {
   const [facts, setFacts] = useState<PageFacts | undefined>();
   const [block, page, view] = [map.block.value, map.cursor.value, map.view];
   const { value: revision } = map.revision;
-  // More may be known of the same page later
+  // Later, more may be known about the same page.
   useEffect(() => {
     let isStale = false;
     void map.facts(block, page).then(
@@ -34,8 +34,8 @@ export function CursorLine() {
 
 function describePage({ page, state, pass, entropy, fileOffset }: PageFacts, pageSize: number): string {
   const parts = [`page ${formatCount(page)} at ${formatHex(page * pageSize)}`, state === 'xbzrle' ? 'XBZRLE' : state];
-  if (pass !== undefined) parts.push(`sent last in pass ${pass}`);
+  if (pass !== undefined) parts.push(`last sent in pass ${pass}`);
   if (entropy !== undefined) parts.push(`${entropy.toFixed(2)} bits per byte`);
-  if (fileOffset !== undefined) parts.push(`in the file at ${formatHex(fileOffset)}`);
+  if (fileOffset !== undefined) parts.push(`file offset ${formatHex(fileOffset)}`);
   return parts.join(', ');
 }

@@ -1,4 +1,4 @@
-/** What differs from an earlier file of the same machine, as `vmferry diff` says it. */
+/** The Differences panel: what changed since an earlier file of the same machine. */
 
 import type { DeviceDiff } from '../../../devices/device-diff.ts';
 import type { VmDiff } from '../../../tasks/diff/diff.ts';
@@ -13,10 +13,10 @@ import { useMore } from './more.tsx';
 import { PartsForm } from './parts-form.tsx';
 import { TaskLine } from './task-line.tsx';
 
-/** What the two are called. */
+/** The names of the two files in sentences. */
 const theFiles: ComparedNames = ['the earlier file', 'this file'];
 
-/** Ranges of pages that are listed of each block. */
+/** Ranges of pages that are listed per block. */
 const listedRanges = 24;
 
 export function DiffPanel() {
@@ -39,8 +39,8 @@ export function DiffPanel() {
       {state.kind === 'idle' || state.kind === 'failed' ? (
         <>
           <p>
-            Give an earlier file of this machine, of any form, or drop it here, to see which pages and which fields of
-            devices changed since.
+            Choose an earlier file of this machine, or drop it here. The page then shows which pages and which fields of
+            devices changed since. The file can have another format.
           </p>
           <div class="row">
             <FileButton
@@ -72,7 +72,7 @@ function Differences({ comparison: { base, diff }, name }: { comparison: Compari
     <div data-test="diff">
       <p>
         <span class="file-name">{printable(base.name)}</span> → <span class="file-name">{printable(name)}</span>:{' '}
-        {same ? <b class="verdict is-ok">the same</b> : <b class="verdict is-different">not the same</b>}
+        {same ? <b class="verdict is-ok">no differences</b> : <b class="verdict is-different">different</b>}
       </p>
       {facts.map((fact) => (
         <p key={fact.what}>{describeFact(fact)}</p>
@@ -89,20 +89,22 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
   return (
     <>
       <section
-        class="table-room"
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls where it is narrow, also with keys
+        class="table-frame"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: on narrow screens the keyboard must be able to scroll it
         tabIndex={0}
         aria-label="Pages of each block"
       >
         <table>
-          <caption class="visually-hidden">Pages of each block by how they differ</caption>
+          <caption class="visually-hidden">Pages of each block by kind of difference</caption>
           <thead>
             <tr>
-              {['Block', 'Pages', 'Same', 'Changed', 'To zero', 'To data', 'Absent then', 'Now'].map((name, i) => (
-                <th key={name} scope="col" class={i === 0 ? '' : 'number'}>
-                  {name}
-                </th>
-              ))}
+              {['Block', 'Pages', 'Same', 'Changed', 'To zero', 'To data', 'Absent before', 'Absent now'].map(
+                (name, i) => (
+                  <th key={name} scope="col" class={i === 0 ? '' : 'number'}>
+                    {name}
+                  </th>
+                ),
+              )}
             </tr>
           </thead>
           <tbody>
@@ -135,7 +137,7 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
 
 const nameAndLength = ({ idstr, length }: { idstr: string; length: number }) => `${idstr} (${formatBytes(length)})`;
 
-/** Pages of a block, in the order of the table; null: not known. */
+/** Pages of a block in the order of the table. Null if the number is not known. */
 function countsOf({ pages, same, changes, notCompared, oldAbsent, newAbsent }: BlockDiff): (number | null)[] {
   const { changed, becameZero, becameData } = changes;
   const compared = [pages, same, changed, becameZero, becameData].map((count) => (notCompared === null ? count : null));
@@ -152,7 +154,7 @@ function NamesOnlyIn({ where, names }: { where: string; names: string[] }) {
   );
 }
 
-/** Where the pages are that differ; a click shows them. */
+/** The ranges of pages that differ. A click shows their bytes. */
 function Ranges({ block }: { block: BlockDiff }) {
   const machine = useMachine();
   const { idstr, ranges, pageSize } = block;
@@ -191,7 +193,7 @@ function DeviceDifferences({ devices }: { devices: NonNullable<VmDiff['devices']
     <>
       <p>
         {plural(same, 'device')} with the same state
-        {changed.length > 0 ? `, ${formatCount(changed.length)} with another` : ''}.
+        {changed.length > 0 ? `, ${formatCount(changed.length)} with a different state` : ''}.
       </p>
       <NamesOnlyIn where={theFiles[0]} names={removed.map(nameOf)} />
       <NamesOnlyIn where={theFiles[1]} names={added.map(nameOf)} />
@@ -210,7 +212,7 @@ function DeviceChanges({ device }: { device: DeviceDiff }) {
       <summary>
         {printable(`${name}#${instanceId}`)} <span class="note">{plural(changeCount, 'difference')}</span>
       </summary>
-      {problem === undefined ? null : <p class="note">compared as bytes: {printable(problem)}</p>}
+      {problem === undefined ? null : <p class="note">compared byte by byte: {printable(problem)}</p>}
       <ul class="mono">
         {changes.map((change, i) => (
           <li key={i}>{describeChange(change, theFiles)}</li>

@@ -1,17 +1,19 @@
-/** What went wrong, where, and what to do: with the words of the command line. */
+/** A failure: what went wrong, where, and what to do. */
 import { formatHex, printable } from '../../../words/format.ts';
 import type { Failure } from '../../protocol.ts';
 import { helpFor, plainText } from '../finding-help.ts';
 
-/** What to do about failures that are not the file's. */
+/** What to do about failures that are not the fault of the file. */
 const remedies: Partial<Record<Failure['kind'], string>> = {
   network:
-    'The server must be there and allow this page to read from it (CORS). Or download the file and drop it here.',
-  'no-room': "The browser's private storage is full or too small. Free some disk space, or use the command line.",
-  unreadable: 'The file may have been changed or removed since it was chosen: choose it again.',
+    'Check that the server is running and allows this page to read from it (CORS). Or download the file and drop it here.',
+  'no-space':
+    "The browser's private storage is full or too small. Free some disk space, or use the vmferry command line.",
+  unreadable: 'The file may have changed or been removed since you chose it. Please choose it again.',
   unsupported:
-    'The page needs module workers and WebAssembly: use a current Chromium, Firefox or Safari where these are not turned off, or the command line.',
-  internal: 'This is a fault of the page, not of the file. Reload it; the command line may still read the file.',
+    'The page needs module workers and WebAssembly. Use a current Chromium, Firefox or Safari with both enabled, or the vmferry command line.',
+  internal:
+    'This is a bug in the page, not a problem with the file. Reload the page. The vmferry command line may still read the file.',
 };
 
 export function FailureNote({ failure }: { failure: Failure }) {
@@ -32,7 +34,7 @@ export function FailureNote({ failure }: { failure: Failure }) {
   );
 }
 
-/** The row of docs/findings.md for a code. */
+/** Explains a code. */
 export function Help({ code }: { code: string }) {
   const help = helpFor(code);
   if (help === undefined) return null;

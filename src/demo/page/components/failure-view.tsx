@@ -1,4 +1,4 @@
-/** A file could not be opened. Of a qcow2 image without a snapshot's name: which there are. */
+/** Shows why a file did not open. If the user must choose a snapshot or say what each file is, asks for that. */
 import { formatBytes, printable } from '../../../words/format.ts';
 import type { Failure, FileInput } from '../../protocol.ts';
 import { isOutOfReach, remotePageFor } from '../remote.ts';
@@ -40,7 +40,9 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
               >
                 {printable(snapshot.name)}
               </button>{' '}
-              {snapshot.vmStateSize === 0 ? 'of the disk alone' : `${formatBytes(snapshot.vmStateSize)} of VM state`}
+              {snapshot.vmStateSize === 0
+                ? 'disk only, no VM state'
+                : `${formatBytes(snapshot.vmStateSize)} of VM state`}
             </li>
           ))}
         </ul>
@@ -54,22 +56,22 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
   );
 }
 
-/** For a URL that this page may not ask. */
+/** For a URL that this page must not fetch. */
 function OnAnotherServer({ url }: { url: string }) {
   return (
     <p data-test="elsewhere">
-      This page may fetch only from the server that it came from, so that nothing can leave it.{' '}
-      <a href={remotePageFor(url)}>Open it on the page that may ask other servers</a>: the same page, which sends
-      requests for the file, and nothing else.
+      This page can fetch only from the server that it came from, so that your data cannot leave the browser.{' '}
+      <a href={remotePageFor(url)}>Open the URL on the page that can fetch from other servers</a>. That page is the
+      same, and sends nothing but requests for the file.
     </p>
   );
 }
 
-/** For a stream with something before it. */
+/** For a stream that does not begin at the start of its file. */
 function BeginElsewhere({ input }: { input: FileInput }) {
   return (
     <div class="begin-elsewhere">
-      <p>If something comes before the stream, say where the stream begins:</p>
+      <p>If the stream does not begin at the start of the file, enter its offset:</p>
       <OffsetForm placeholder="4096" button="Open there" onOffset={(offset) => void openInput({ ...input, offset })} />
     </div>
   );

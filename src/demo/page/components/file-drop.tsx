@@ -1,4 +1,4 @@
-/** Where files are dropped or chosen. A file may be dropped anywhere on the page (drops.ts). */
+/** The place to drop or choose files. `drops.ts` accepts them anywhere on the page. */
 import { useRef } from 'preact/hooks';
 import { isFileOver } from '../drops.ts';
 import { openInput } from '../session.ts';
@@ -7,7 +7,7 @@ export function FileDrop() {
   return (
     <section class={`panel file-drop${isFileOver.value ? ' is-over' : ''}`}>
       <h2>Drop a migration file here</h2>
-      <p>or choose it. It is not uploaded: the page reads it in this browser.</p>
+      <p>Or choose it. The page reads it in this browser and does not upload it.</p>
       <FileButton label="Choose files…" test="files" isPrimary onFiles={(files) => void openInput({ files })} />
     </section>
   );
@@ -20,7 +20,7 @@ interface Props {
   onFiles(files: File[]): void;
 }
 
-/** A button that asks for files. */
+/** A button that opens the file dialog. */
 export function FileButton({ label, test, isPrimary = false, onFiles }: Props) {
   const input = useRef<HTMLInputElement>(null);
   return (
@@ -44,7 +44,7 @@ export function FileButton({ label, test, isPrimary = false, onFiles }: Props) {
 
 function take(input: HTMLInputElement, onFiles: (files: File[]) => void): void {
   const files = [...(input.files ?? [])];
-  // So that the same file can be chosen again.
+  // Otherwise the same file could not be chosen again.
   input.value = '';
   if (files.length > 0) onFiles(files);
 }

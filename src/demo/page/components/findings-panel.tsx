@@ -1,4 +1,4 @@
-/** What `vmferry verify` says of the file, with places that can be jumped to. */
+/** The Findings panel: problems in the file. A click on a place shows the bytes there. */
 import type { CountedFinding } from '../../../read/finding-log.ts';
 import type { Place } from '../../../vm/migration-error.ts';
 import { formatCount, formatHex, plural, printable } from '../../../words/format.ts';
@@ -13,7 +13,7 @@ export function FindingsPanel() {
   const { verification, file } = machine;
   const state = verification.state.value;
   const { inspection } = file;
-  // Until all is verified: what was seen when the file was opened.
+  // Until the file is verified, these are the findings from opening it.
   const seen = [
     ...(inspection.error === null ? [] : [{ ...inspection.error, count: 1 } as CountedFinding]),
     ...inspection.findings,
@@ -26,7 +26,7 @@ export function FindingsPanel() {
         <h3 id="findings-title">Findings</h3>
         {state.kind === 'idle' || state.kind === 'failed' ? (
           <button type="button" onClick={() => void machine.verify()}>
-            Verify: read all of the file
+            Verify the whole file
           </button>
         ) : null}
       </div>
@@ -40,11 +40,11 @@ export function FindingsPanel() {
         </ul>
       ) : state.kind === 'done' ? (
         <p class="empty">
-          Nothing to report: {formatCount(state.result.pageRecords)} page records and{' '}
-          {plural(state.result.sections, 'section')} were read and checked.
+          No problems found in {formatCount(state.result.pageRecords)} page records and{' '}
+          {plural(state.result.sections, 'section')}.
         </p>
       ) : (
-        <p class="empty">Nothing was noticed so far; the file has not been read and checked in full.</p>
+        <p class="empty">No problems found so far. The file has not been verified yet.</p>
       )}
     </section>
   );
@@ -73,7 +73,7 @@ function Finding({ finding }: { finding: CountedFinding }) {
   );
 }
 
-/** A place in the words of the command line; a click shows the bytes. */
+/** A place in the file. A click shows the bytes there. */
 function Where({ place }: { place: Place }) {
   const machine = useMachine();
   const { file } = machine;
@@ -88,7 +88,7 @@ function Where({ place }: { place: Place }) {
   return (
     <>
       {elsewhere}
-      <button type="button" class="link" onClick={show} title="show the bytes there">
+      <button type="button" class="link" onClick={show} title="Show these bytes">
         at {formatHex(offset)}
       </button>
       {channel === undefined ? '' : ` of channel ${channel}`}

@@ -1,4 +1,4 @@
-/** Which file is open, whether it is sound, and what can be done with it. */
+/** The bar at the top: the name of the file, the verdict on it, and actions. */
 import { formatBytes, plural, printable } from '../../../words/format.ts';
 import { leave } from '../session.ts';
 import { ExportMenu } from './export-menu.tsx';
@@ -36,7 +36,7 @@ export function MachineBar() {
   );
 }
 
-/** In a word or two, as `vmferry verify` ends. */
+/** The result of the verification in a word or two. */
 function Verdict() {
   const { file, verification } = useMachine();
   const state = verification.state.value;

@@ -1,4 +1,4 @@
-/** A machine: everything that is known of it on one page, with the bytes beside it. */
+/** The page of an open machine: all panels, with the bytes beside them. */
 import type { Machine } from '../machine.ts';
 import { BytesPanel } from './bytes-panel.tsx';
 import { DevicesPanel } from './devices-panel.tsx';

@@ -1,4 +1,4 @@
-/** The RAM map: which block, coloured by what, its legend, the map itself and what the cursor is on. */
+/** The RAM map panel: the choice of block and layer, the legend, and the map. */
 import { printable } from '../../../words/format.ts';
 import type { Layer } from '../../protocol.ts';
 import { layerClasses, scaleSteps, swatch } from '../map-colours.ts';
@@ -7,7 +7,7 @@ import { RamMap } from './ram-map.tsx';
 import { TaskLine } from './task-line.tsx';
 
 const layerNames: Record<Layer, string> = {
-  state: 'what was sent',
+  state: 'page state',
   entropy: 'entropy',
   pass: 'pass',
   difference: 'difference',
@@ -23,7 +23,7 @@ export function MapPanel() {
         {view === undefined ? null : <MapChoices />}
       </div>
       {view === undefined ? (
-        <p class="empty">There is no RAM to show.</p>
+        <p class="empty">The file has no RAM to show.</p>
       ) : (
         <>
           <Legend />

@@ -1,4 +1,4 @@
-/** Asks for an offset. */
+/** A form that asks for an offset. */
 import { useState } from 'preact/hooks';
 import { parseOffset } from '../parse-offset.ts';
 
@@ -20,7 +20,7 @@ export function OffsetForm({ placeholder, button, onOffset }: Props) {
   return (
     <form onSubmit={go} class="offset-form">
       <label>
-        <span>At</span>
+        <span>Offset</span>
         <input
           type="text"
           size={10}
@@ -36,7 +36,7 @@ export function OffsetForm({ placeholder, button, onOffset }: Props) {
       <button type="submit">{button}</button>
       {isWrong ? (
         <span class="wrong" role="alert">
-          not an offset: decimal or 0x hex, with K, M, G or T
+          Enter a decimal or 0x hex number, optionally with K, M, G or T.
         </span>
       ) : null}
     </form>

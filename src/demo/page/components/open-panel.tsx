@@ -1,4 +1,4 @@
-/** Nothing is open: how to open something. */
+/** The start page: ways to open a file. */
 import { useState } from 'preact/hooks';
 import { isRemotePage } from '../remote.ts';
 import { openSample } from '../sample.ts';
@@ -13,34 +13,37 @@ export function OpenPanel() {
         <UrlForm />
         <section class="panel">
           <h2>No file at hand?</h2>
-          <p>A small PC with 2 MiB of memory, migrated by QEMU 10.0 while it ran, and the same PC a little earlier.</p>
+          <p>
+            The sample is a small PC with 2 MiB of memory. QEMU 10.0 migrated it while it ran. An earlier state of the
+            same PC is included for comparison.
+          </p>
           <button type="button" class="primary" onClick={() => void openSample()}>
             Open the sample
           </button>
         </section>
       </div>
       <section class="panel">
-        <h2>What it reads</h2>
+        <h2>Supported files</h2>
         <ul class="what-it-reads">
           <li>
-            <b>migration streams</b>, of <code>migrate "exec:…"</code> or <code>file:</code>, precopy and postcopy, with
-            XBZRLE or compressed pages
+            <b>Migration streams</b> from <code>migrate "exec:…"</code> or <code>migrate file:</code>, precopy and
+            postcopy, with XBZRLE or compressed pages
           </li>
           <li>
-            <b>mapped-ram files</b>
+            <b>Mapped-ram files</b>
           </li>
           <li>
-            <b>migrations in several files</b>: multifd channels, postcopy recoveries, preempt channels and return
-            paths; choose or drop all of them together
+            <b>Migrations in several files</b>: multifd channels, postcopy recoveries, preempt channels and return
+            paths. Choose or drop all files together.
           </li>
           <li>
-            <b>libvirt saves</b>, of <code>virsh save</code>, and <b>snapshots in qcow2 images</b>
+            <b>Libvirt save images</b> from <code>virsh save</code>, and <b>snapshots in qcow2 images</b>
           </li>
-          <li>any of these compressed with gzip, zstd or xz</li>
+          <li>Any of these compressed with gzip, zstd or xz</li>
         </ul>
         <p class="note">
-          Any size: files are read in slices, and what must be set aside is kept in this browser's private storage until
-          the file is closed.
+          Files can have any size, since the page reads them in slices. Temporary data stays in the private storage of
+          this browser until you close the file.
         </p>
       </section>
     </div>
@@ -72,8 +75,8 @@ function UrlForm() {
         <button type="submit">Open</button>
       </form>
       <p class="note">
-        Only what is looked at is fetched, if the server answers range requests.
-        {isRemotePage ? ' Another server must allow this page to read from it (CORS).' : ''}
+        If the server supports range requests, the page fetches only the parts that it needs.
+        {isRemotePage ? ' Other servers must allow this page to read from them (CORS).' : ''}
       </p>
     </section>
   );

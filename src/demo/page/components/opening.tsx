@@ -1,4 +1,4 @@
-/** A file is being opened. */
+/** Shows the progress while a file is opened. */
 import { printable } from '../../../words/format.ts';
 import { leave, opening } from '../session.ts';
 import { ProgressLine } from './task-line.tsx';

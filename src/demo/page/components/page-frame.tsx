@@ -1,4 +1,4 @@
-/** What is above and below: the name, the theme, and what is promised. */
+/** The head and foot of the page: the name, the theme, and what happens to files. */
 import { formatBytes, plural } from '../../../words/format.ts';
 import icon from '../../icon.svg?url';
 import { isRemotePage } from '../remote.ts';
@@ -22,17 +22,17 @@ export function PageHead() {
   );
 }
 
-/** What this browser gives: for who wonders why something is slow. */
+/** What the page can use in this browser. It explains why something is slow. */
 function Means() {
   const found = means.value;
   if (found === undefined || 'failure' in found) return null;
   const { kernel, helpers, scratch, memoryLimit } = found;
-  const shared = helpers === 0 ? 'no shared memory' : `${plural(helpers, 'helper')} on shared memory`;
-  const aside = scratch === 'disk' ? 'private storage' : `memory, at most ${formatBytes(memoryLimit)}`;
+  const shared = helpers === 0 ? 'no shared memory' : `${plural(helpers, 'helper worker')} with shared memory`;
+  const storage = scratch === 'disk' ? 'private storage' : `memory, at most ${formatBytes(memoryLimit)}`;
   return (
     <p data-test="means">
-      In this browser: {kernel === 'simd' ? 'kernels with SIMD' : 'kernels without SIMD'}, {shared}; set aside is in{' '}
-      {aside}.
+      In this browser: {kernel === 'simd' ? 'kernels with SIMD' : 'kernels without SIMD'}, {shared}, temporary data in{' '}
+      {storage}.
     </p>
   );
 }
@@ -42,18 +42,17 @@ export function PageFoot() {
     <footer class="page-foot">
       {isRemotePage ? (
         <p>
-          Files are read where they are, and nothing of them is sent. This page may fetch from other servers, so that it
-          can open a URL; <a href="./index.html">the other one</a> may not.
+          The page reads files in this browser and uploads nothing. It can fetch from other servers, so that it can open
+          URLs there. <a href="./index.html">The other page</a> cannot.
         </p>
       ) : (
         <p>
-          Nothing leaves this browser: files are read where they are, and this page may talk to no other server than the
-          one that it came from.
+          Nothing leaves this browser. The page reads files here, and can connect only to the server that it came from.
         </p>
       )}
       <p>
-        vmferry reads QEMU migration files. It is MIT licensed; so is{' '}
-        <a href="./third-party.txt">what it is built with</a>, or similarly.
+        vmferry reads QEMU migration files. It has the MIT license. <a href="./third-party.txt">Its components</a> have
+        the MIT license or similar ones.
       </p>
       <Means />
     </footer>

@@ -1,25 +1,25 @@
-/** Files that do not say themselves how they belong together: the reader says it. */
+/** A form for files that do not say how they belong together. The user says what each file is. */
 import { useState } from 'preact/hooks';
 import type { GuessedPart, PartKind, PartRole } from '../../../read/sort-parts.ts';
 import { formatBytes, printable } from '../../../words/format.ts';
 import type { FileInput } from '../../protocol.ts';
 
 const kindNames: Record<PartKind, string> = {
-  stream: 'a stream of its own',
+  stream: 'a separate stream',
   channel: 'a multifd channel',
   recovery: 'a postcopy recovery',
   preempt: 'a preempt channel',
   'return-path': 'a return path',
-  unknown: 'nothing known',
+  unknown: 'an unknown file',
 };
 
 const roleNames: Record<PartRole, string> = {
-  stream: 'the stream that begins it',
+  stream: 'main stream',
   channel: 'multifd channel',
-  recovery: 'recovery, goes on after a break',
+  recovery: 'recovery after an interruption',
   preempt: 'preempt channel',
   'return-path': 'return path',
-  none: 'leave out',
+  none: 'ignore',
 };
 
 interface Props {
@@ -61,7 +61,7 @@ export function PartsForm({ input, parts, onOpen }: Props) {
             <span class="row">
               <select
                 value={role}
-                aria-label={`what ${name} is`}
+                aria-label={`Role of ${name}`}
                 onChange={({ currentTarget }) => choose(i, currentTarget.value as PartRole)}
               >
                 {Object.entries(roleNames).map(([value, text]) => (
@@ -70,12 +70,17 @@ export function PartsForm({ input, parts, onOpen }: Props) {
                   </option>
                 ))}
               </select>
-              <button type="button" aria-label={`${name}: earlier`} disabled={i === 0} onClick={() => move(i, i - 1)}>
+              <button
+                type="button"
+                aria-label={`Move ${name} earlier`}
+                disabled={i === 0}
+                onClick={() => move(i, i - 1)}
+              >
                 ↑
               </button>
               <button
                 type="button"
-                aria-label={`${name}: later`}
+                aria-label={`Move ${name} later`}
                 disabled={i === rows.length - 1}
                 onClick={() => move(i, i + 1)}
               >
@@ -89,26 +94,26 @@ export function PartsForm({ input, parts, onOpen }: Props) {
         <button type="submit" class="primary" disabled={streams !== 1}>
           Open these together
         </button>
-        {streams === 1 ? null : <span class="wrong">exactly one file must be the stream that begins it</span>}
+        {streams === 1 ? null : <span class="wrong">Exactly one file must be the main stream.</span>}
       </div>
     </form>
   );
 }
 
-/** Why it must be asked. */
+/** Why the user must be asked. */
 function reasonsOf(parts: readonly GuessedPart[]): string[] {
   const count = (...kinds: PartKind[]) => parts.filter(({ kind }) => kinds.includes(kind)).length;
   const reasons: string[] = [];
   if (count('stream', 'unknown') > 1) {
     reasons.push(
-      'More than one of these files does not belong to another. One migration is opened at a time; a second one can be compared with it afterwards.',
+      'These files seem to belong to more than one migration. Open one migration first. You can then compare it with another one.',
     );
   }
   if (count('recovery') > 1)
-    reasons.push('In which order the recoveries came their bytes do not say: the first one comes first.');
+    reasons.push('The recoveries do not say in which order they happened. Put the first one first.');
   if (count('preempt') > 1) {
     reasons.push(
-      'Each connection has a preempt channel of its own, and their bytes do not say which was first: put them in the order of the connections.',
+      'Each connection has its own preempt channel. The channels do not say which one was first. Put them in the order of the connections.',
     );
   }
   return reasons;

@@ -1,6 +1,6 @@
 /**
- * What fingers, a mouse and a wheel do on a map: pan, zoom and tap. Points are in pixels from its corner. One finger scrolls the
- * page, so that nobody is caught in the map (its touch-action is pan-y); two move and zoom it.
+ * Pan, zoom and tap gestures of fingers, the mouse and the wheel on the map. Points are in pixels from its corner. Two fingers move
+ * and zoom the map. One finger scrolls the page, so that the map does not trap it (its touch-action is pan-y).
  */
 import { useRef } from 'preact/hooks';
 
@@ -10,16 +10,16 @@ interface Point {
 }
 
 interface Gestures {
-  /** Pixels downward. Returns whether anything moved. */
+  /** Moves the map down by pixels. Returns whether anything moved. */
   pan(pixels: number): boolean;
-  /** Steps of twice as near. */
+  /** Each step doubles the size. */
   zoom(steps: number, at: Point): void;
   tap(at: Point): void;
 }
 
-/** A pointer that moved less than that was meant to tap. */
+/** A pointer that moves less than this taps. */
 const steady = 5;
-/** Pixels of a wheel for a step of zoom. */
+/** Pixels of the wheel per step of zoom. */
 const wheelStep = 60;
 
 export function usePinch({ pan, zoom, tap }: Gestures) {
@@ -29,7 +29,7 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   };
-  /** How far two fingers are from each other, and the point between them. */
+  /** The distance between two fingers, and the point between them. */
   const measure = () => {
     const [a, b] = [...pointers.current.values()];
     if (a === undefined || b === undefined) return undefined;
@@ -68,13 +68,13 @@ export function usePinch({ pan, zoom, tap }: Gestures) {
     const isLast = pointers.current.delete(event.pointerId) && pointers.current.size === 0;
     if (isLast && event.type === 'pointerup' && !gesture.current.hasMoved) tap(pointOf(event));
   };
-  /** The page must neither scroll nor zoom with the map. */
+  /** Keeps the page from scrolling or zooming with the map. */
   const onTouch = (event: TouchEvent) => {
     if (event.touches.length > 1 && event.cancelable) event.preventDefault();
   };
   const onWheel = (event: WheelEvent) => {
     if (!event.ctrlKey) {
-      // Where there is nothing left to pan the page scrolls.
+      // At the end of the map, the page scrolls.
       if (pan(-event.deltaY)) event.preventDefault();
       return;
     }

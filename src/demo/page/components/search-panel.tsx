@@ -1,4 +1,4 @@
-/** Finds text, bytes or an expression in RAM, as `vmferry search` does. */
+/** Searches RAM for text, bytes or a regular expression. */
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatCount, formatHex, plural, printable } from '../../../words/format.ts';
 import { asciiBytes, hexBytes } from '../../../words/hex-dump.ts';
@@ -10,9 +10,9 @@ import { TaskLine } from './task-line.tsx';
 
 type Kind = SearchQuery['kind'];
 
-const kinds: Record<Kind, string> = { text: 'text', utf16: 'UTF-16', hex: 'hex', regex: 'expression' };
+const kinds: Record<Kind, string> = { text: 'text', utf16: 'UTF-16', hex: 'hex', regex: 'regular expression' };
 
-/** Matches that are listed. */
+/** Matches that are listed at most. */
 const limit = 500;
 
 export function SearchPanel() {
@@ -52,7 +52,7 @@ export function SearchPanel() {
           />
         </label>
         <label>
-          <span>As</span>
+          <span>Kind</span>
           <select value={kind} onChange={({ currentTarget }) => setKind(currentTarget.value as Kind)}>
             {Object.entries(kinds).map(([value, name]) => (
               <option key={value} value={value}>
@@ -68,7 +68,7 @@ export function SearchPanel() {
             disabled={kind === 'hex'}
             onChange={({ currentTarget }) => setIgnoreCase(currentTarget.checked)}
           />
-          <span>any case</span>
+          <span>ignore case</span>
         </label>
         <button type="submit">Find</button>
       </form>
@@ -104,7 +104,7 @@ function Matches({ matches, result }: { matches: SearchMatch[]; result: SearchRe
       {result === undefined ? null : (
         <p class="note">
           {formatCount(result.matches)} {result.matches === 1 ? 'match' : 'matches'}
-          {result.limited ? `, and there may be more: the search ended after ${formatCount(limit)}` : ''}
+          {result.limited ? `. There may be more: the search stopped after ${formatCount(limit)}.` : ''}
         </p>
       )}
     </>

@@ -1,4 +1,4 @@
-/** The sections of the stream as a strip in proportion, and as a list. */
+/** The Sections panel: the sections of the stream as a proportional strip, and as a list. */
 import { useState } from 'preact/hooks';
 import type { InspectedSection } from '../../../tasks/inspect/inspect.ts';
 import { formatBytes, formatCount, formatHex, printable } from '../../../words/format.ts';
@@ -21,7 +21,7 @@ export function SectionsPanel() {
         <>
           <Strip name="All sections" sections={sections} chosen={chosen} onChoose={setChosen} />
           {devices.length > 0 && devices.length < sections.length ? (
-            <Strip name="Devices alone" sections={devices} chosen={chosen} onChoose={setChosen} />
+            <Strip name="Devices only" sections={devices} chosen={chosen} onChoose={setChosen} />
           ) : null}
           <details open={chosen !== undefined}>
             <summary>List of {formatCount(sections.length + sectionsOmitted)} sections</summary>
@@ -42,13 +42,13 @@ interface StripProps {
   onChoose(section: InspectedSection): void;
 }
 
-/** A run of neighbours that are too small to be seen alone, or one that is not. */
+/** A part of the strip: one section, or several neighbours that are too small to be visible alone. */
 interface Piece {
   sections: InspectedSection[];
   length: number;
 }
 
-/** Pieces of a strip at most: no narrower than about three pixels. */
+/** The smallest share of the strip, about three pixels. */
 const finest = 1 / 250;
 
 function Strip({ name, sections, chosen, onChoose }: StripProps) {
@@ -125,7 +125,7 @@ function SectionTable({
 }) {
   const machine = useMachine();
   return (
-    <div class="table-room">
+    <div class="table-frame">
       <table>
         <caption class="visually-hidden">Sections in the order of the file</caption>
         <thead>

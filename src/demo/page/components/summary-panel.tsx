@@ -1,4 +1,4 @@
-/** What the file is, as `vmferry inspect` says it, and its RAM blocks. */
+/** The Summary panel: facts about the file, and its RAM blocks. */
 import type { InspectedContainer } from '../../../tasks/inspect/inspect.ts';
 import type { InspectedReturnPath } from '../../../tasks/inspect/return-path.ts';
 import type { Finding } from '../../../vm/migration-error.ts';
@@ -27,7 +27,7 @@ export function SummaryPanel() {
   );
 }
 
-/** What stopped the reading. */
+/** The error that ended the reading. */
 function BrokenOff({ error: { code, message, place } }: { error: Finding }) {
   return (
     <div class="failure">
@@ -35,7 +35,8 @@ function BrokenOff({ error: { code, message, place } }: { error: Finding }) {
         <b class="severity-error">error</b> <code>{code}</code>: {printable(message)} at {formatHex(place.offset)}
       </p>
       <p>
-        Shown is what could be read up to there; <a href="#findings">Findings</a> has the cause and what to do.
+        The page shows what could be read up to there. <a href="#findings">Findings</a> explains the cause and what to
+        do.
       </p>
     </div>
   );
@@ -62,9 +63,7 @@ function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
     ['UUID', uuid ?? undefined],
     [
       'Changes',
-      changes === undefined
-        ? undefined
-        : `only what changed from ${changes.base} to ${changes.content}: not a whole VM`,
+      changes === undefined ? undefined : `changes from ${changes.base} to ${changes.content} only, not a whole VM`,
     ],
     ['Capabilities', capabilities.map(printable).join(', ') || 'none that change the format'],
     ['RAM', `${formatBytes(ram.totalBytes)} in ${plural(ram.blocks.length, 'block')}${pagesOf}${passes}`],
@@ -94,7 +93,7 @@ function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
   return facts.filter((fact): fact is [string, string] => fact[1] !== undefined);
 }
 
-/** Commands that are named. */
+/** Commands that are listed at most. */
 const listedCommands = 8;
 
 function describeCommands(commands: OpenedFile['inspection']['commands']): string {
@@ -105,15 +104,15 @@ function describeCommands(commands: OpenedFile['inspection']['commands']): strin
 function describeMultifd({ ram, multifd }: OpenedFile['inspection']): string | undefined {
   if (ram.multifdSyncs === 0 && multifd === null) return undefined;
   const syncs = plural(ram.multifdSyncs, 'sync');
-  if (multifd === null) return `${syncs}, its channels were not given`;
+  if (multifd === null) return `${syncs}, channels missing`;
   const { channels, compression } = multifd;
-  const how = compression === null ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
+  const how = compression === null ? '' : compression === 'none' ? ', uncompressed' : `, ${compression}`;
   return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
 }
 
 function describeReturnPath({ source, counts, shut }: InspectedReturnPath): string {
   const messages = Object.entries(counts).map(([name, count]) => `${formatCount(count)} ${name}`);
-  const end = shut === null ? 'SHUT did not come' : shut === 0 ? 'SHUT is ok' : `SHUT has status ${shut}`;
+  const end = shut === null ? 'no SHUT' : shut === 0 ? 'SHUT is ok' : `SHUT has status ${shut}`;
   return `${printable(source)}: ${messages.join(', ') || 'no messages'}; ${end}`;
 }
 
@@ -130,7 +129,7 @@ const listNames = (names: readonly string[]) => (names.length === 0 ? undefined 
 function describeLength(length: number | null, size: number | undefined): string {
   if (length !== null) return `${formatBytes(length)} (${formatCount(length)} bytes)`;
   const whole = size === undefined ? '' : ` (the file has ${formatCount(size)} bytes)`;
-  return `unknown: the end was not reached${whole}`;
+  return `unknown, since the end was not reached${whole}`;
 }
 
 function describeContainer(container: InspectedContainer): string {
@@ -146,15 +145,15 @@ function describeContainer(container: InspectedContainer): string {
   }
 }
 
-/** Each block with what its pages are, in numbers and as a bar. A click shows it on the map. */
+/** The RAM blocks with their pages by state, in numbers and as a bar. A click shows a block on the map. */
 function BlockTable() {
   const { file, map } = useMachine();
   const { shown, more } = useMore(file.blocks);
-  if (file.blocks.length === 0) return <p class="empty">No RAM blocks: the list of them was not reached.</p>;
+  if (file.blocks.length === 0) return <p class="empty">No RAM blocks: the list of blocks was not reached.</p>;
   return (
-    <div class="table-room">
+    <div class="table-frame">
       <table class="blocks" data-test="blocks">
-        <caption class="visually-hidden">RAM blocks: pages by what they are in the end</caption>
+        <caption class="visually-hidden">RAM blocks with their pages by final state</caption>
         <thead>
           <tr>
             {['Block', 'Size', 'Zero', 'Data', 'XBZRLE', 'Absent'].map((name, i) => (

@@ -1,4 +1,4 @@
-/** How far something is, with a way to end it, or why it failed. Nothing, if there is nothing to say. */
+/** The progress of a task with a button to cancel it, or its failure. Otherwise nothing. */
 import { formatBytes } from '../../../words/format.ts';
 import type { Progress } from '../../protocol.ts';
 import type { Task } from '../task.ts';

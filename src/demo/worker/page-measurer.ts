@@ -1,44 +1,44 @@
 /**
- * Who looks at pages while the next are being read. Where memory can be shared (cross-origin isolation) these are workers,
- * each with a window of its own in one shared memory, which the reader fills and they look at; else it is the reader itself.
+ * Measures pages while the next ones are being read. With shared memory (cross-origin isolation), helper workers do that: the
+ * reader fills windows in the shared memory, and the helpers measure them. Otherwise the reader measures them itself.
  */
 import { takeTurn } from '../../io/event-loop-yield.ts';
 import { entropyBytes } from './entropy-bytes.ts';
 
-/** Bytes of pages that are looked at in one go. */
+/** Bytes of a window. */
 export const windowBytes = 1 << 20;
 
-/** A window that is the caller's until it was looked at. */
+/** A window for pages. The caller owns it until its pages are measured. */
 export interface PageWindow {
-  /** To be filled with pages, {@link windowBytes}. */
+  /** {@link windowBytes} to fill with pages. */
   readonly bytes: Uint8Array;
-  /** The entropy of each of its first `length / pageSize` pages, as in the layer; the window is free again. */
+  /** Measures the entropy of the first `length / pageSize` pages and frees the window. The result has the bytes of the layer. */
   measure(length: number, pageSize: number): Promise<Uint8Array>;
-  /** It is not needed after all. */
+  /** Frees a window that is not needed. */
   free(): void;
 }
 
-export interface PageLookers {
-  /** How many look at the same time beside the reader. */
+export interface PageMeasurer {
+  /** Workers that measure at the same time. 0: the reader measures. */
   readonly helpers: number;
-  /** Waits for a window that is free. */
+  /** Waits for a free window. */
   take(): Promise<PageWindow>;
 }
 
-/** What a helper is asked, and what it answers. */
-export interface LookRequest {
+/** A request to a helper: measure the pages at `offset` in `memory`. */
+export interface MeasureRequest {
   memory: SharedArrayBuffer;
   offset: number;
   length: number;
   pageSize: number;
 }
 
-/** `start` starts a helper (`page-helper.ts`); without it, or without shared memory, there is none. */
-export function makeLookers(helpers: number, start: () => Worker): PageLookers {
+/** `start` starts a helper (`page-helper.ts`). Without shared memory, `helpers` must be 0. */
+export function makeMeasurer(helpers: number, start: () => Worker): PageMeasurer {
   return helpers > 0 ? new Helpers(helpers, start) : new Alone();
 }
 
-/** Windows that are free, and who waits for one. */
+/** The free windows, and the calls that wait for one. */
 class Free<Window> {
   readonly #free: Window[];
   readonly #waiting: ((window: Window) => void)[] = [];
@@ -59,7 +59,7 @@ class Free<Window> {
   }
 }
 
-class Alone implements PageLookers {
+class Alone implements PageMeasurer {
   readonly helpers = 0;
   readonly #free = new Free([new Uint8Array(windowBytes), new Uint8Array(windowBytes)]);
 
@@ -68,7 +68,7 @@ class Alone implements PageLookers {
     return {
       bytes,
       measure: async (length, pageSize) => {
-        // The next read is begun before this one is looked at.
+        // Lets the next read begin before this window is measured.
         await takeTurn();
         const values = entropyBytes(bytes.subarray(0, length), pageSize);
         this.#free.give(bytes);
@@ -79,10 +79,10 @@ class Alone implements PageLookers {
   }
 }
 
-/** Windows for each helper: one to look at, one to be filled. */
+/** Windows per helper: one to measure, one to fill. */
 const windowsEach = 2;
 
-class Helpers implements PageLookers {
+class Helpers implements PageMeasurer {
   readonly helpers: number;
   readonly #start: () => Worker;
   readonly #memory: SharedArrayBuffer;
@@ -116,21 +116,21 @@ class Helpers implements PageLookers {
     };
   }
 
-  #ask(number: number, request: LookRequest): Promise<Uint8Array> {
+  #ask(number: number, request: MeasureRequest): Promise<Uint8Array> {
     const worker = this.#workers[number] ?? this.#start();
     this.#workers[number] = worker;
     return new Promise((resolve, reject) => {
       const { port1, port2 } = new MessageChannel();
       const onError = ({ message }: ErrorEvent) => {
         port1.close();
-        reject(new Error(`a helper failed: ${message}`));
+        reject(new Error(`a helper worker failed: ${message}`));
       };
       port1.onmessage = ({ data }: MessageEvent<Uint8Array>) => {
         port1.close();
         worker.removeEventListener('error', onError);
         resolve(data);
       };
-      // All that it was asked, not only the latest.
+      // Every request that the helper has not answered fails.
       worker.addEventListener('error', onError, { once: true });
       worker.postMessage(request, [port2]);
     });
