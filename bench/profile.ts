@@ -15,7 +15,8 @@ const multiplicationsPerWord = 2;
 export function profile(batch: Batch, rounds: number): Row[] {
   const { kernel, count } = batch;
   const module = new WebAssembly.Module(simdBytes);
-  const raw = new WebAssembly.Instance(module, { env: { memory: kernel.memory as WebAssembly.Memory } }).exports as unknown as KernelExports;
+  const raw = new WebAssembly.Instance(module, { env: { memory: kernel.memory as WebAssembly.Memory } })
+    .exports as unknown as KernelExports;
   const way = (name: string, job: () => void): Way => ({ name, run: timed(job) });
   const rows: Row[] = [];
 

@@ -30,17 +30,10 @@ export interface CallOptions<Part = never> {
 }
 
 /**
-<<<<<<< HEAD
  * What to open: one file, or all that belong to a migration in any order (they are known by their first bytes), or a URL.
  * `roles`: what each of the files is, where the reader has said so; then recoveries, preempt channels and return paths are in
  * their order. One zip archive stands for the files in it; `order`: which of them come, and in which order, if there are
  * `roles`. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
-=======
- * What to open: a file, all files of one migration, or a URL. The files can be in any order: their first bytes tell them apart.
- *
- * `roles` says what each file is, if the user has chosen. Recoveries, preempt channels and return paths are then in the order of
- * the list. `snapshot` names a snapshot of a qcow2 image. `offset` is where the stream begins within its file.
->>>>>>> 0bc8988 (wip: English of the page)
  */
 export type FileInput = (
   | { files: readonly File[]; roles?: readonly PartRole[]; order?: readonly number[] }
@@ -215,14 +208,10 @@ export interface DeviceChildren {
 /** Where an output goes: to a file that the user chose, or to a file in the result of the call. */
 export type Target = { handle: FileSystemFileHandle } | 'file';
 
-<<<<<<< HEAD
 /** A form that a VM is written in. `multifd`: a set of several files, in a zip archive. */
 export type OutputFormat = 'stream' | 'mapped-ram' | 'multifd';
 
 /** What was written. */
-=======
-/** A written output. */
->>>>>>> 0bc8988 (wip: English of the page)
 export interface Saved {
   bytes: number;
   /** For the target `file`. It stays on disk until {@link Viewer.release}, or until the page is closed. */

@@ -1,11 +1,6 @@
 /**
-<<<<<<< HEAD
  * Where a file comes from: files that were picked or dropped, alone or in a zip archive, or a URL. Each reader opens it anew,
  * with buffers of its own, so several can read at once, and each can stop when it likes.
-=======
- * Where an open file comes from: chosen or dropped files, or a URL. Every call opens the origin again, so that calls run at the
- * same time, each with its own buffers, and each can be cancelled.
->>>>>>> 0bc8988 (wip: English of the page)
  */
 
 import { BlobSource } from '../../io/blob-source.ts';
@@ -107,8 +102,7 @@ export class Origin {
     };
   }
 
-<<<<<<< HEAD
-  /** Opens the file; closing it is the caller's. */
+  /** Opens the file. The caller closes it. */
   async open(reading: Reading): Promise<MigrationFile> {
     const check = !this.#isChecked;
     const parts = await mapParts(this.#parts, (input) => input.open(reading, check));
@@ -116,13 +110,6 @@ export class Origin {
     const file = await openFile(main, { ...this.#where, ...parts, checkMember: check });
     this.#isChecked = true;
     return file;
-=======
-  /** Opens the file. The caller closes it. */
-  async open({ signal, onRead }: Reading): Promise<MigrationFile> {
-    const watch = { signal, ...(onRead === undefined ? {} : { onRead }) };
-    const parts = await mapParts(this.#parts, (file) => watchSource(new BlobSource(file), watch));
-    return openFile(watchSource(await this.#main(signal), watch), { ...this.#where, ...parts });
->>>>>>> 0bc8988 (wip: English of the page)
   }
 
   /** Opens the source that a place belongs to. @throws RangeError if the bytes there exist only after decompression */
@@ -133,15 +120,9 @@ export class Origin {
     const part = Object.values(this.#parts)
       .flat()
       .find(({ name }) => name === source);
-<<<<<<< HEAD
     if (channel !== undefined || part !== undefined) {
       if (part !== undefined && coordinate === 'file') return part.open(reading, false);
       throw new RangeError('expected a place in a file, got one in what came out of a decompressor');
-=======
-    if (channel !== undefined || file !== undefined) {
-      if (file !== undefined && coordinate === 'file') return watchSource(new BlobSource(file), reading);
-      throw new RangeError('expected a place in a file, got a place in decompressed data');
->>>>>>> 0bc8988 (wip: English of the page)
     }
     if (coordinate === 'file') return this.#main(reading, false);
     return (await this.open(reading)).source;
