@@ -127,6 +127,7 @@ export { type Domain, encodeLibvirtHead, findDomain } from './read/container/lib
 export type { Qcow2Header, Qcow2Snapshot } from './read/container/qcow2-header.ts';
 export { type Qcow2Image, SnapshotError } from './read/container/qcow2-snapshots.ts';
 export { MemberError } from './read/container/zip-members.ts';
+export type { FileFormat } from './read/file-format.ts';
 export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
@@ -154,7 +155,6 @@ export {
   type ContentPiece,
   type Digest,
   digestContent,
-  isMappedRam,
   openRamContent,
   openSavedVm,
   type RamContentOptions,

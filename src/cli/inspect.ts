@@ -7,7 +7,7 @@ import { PageKind } from '../kernel/page-batch.ts';
 import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
-import { digestContent, isMappedRam, openRamContent } from '../store/ram-content.ts';
+import { digestContent, openRamContent } from '../store/ram-content.ts';
 import {
   type InspectedBlock,
   type InspectedSection,
@@ -112,7 +112,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
   if (options.devices === true || options.device !== undefined) return showDevices(file, options);
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   // What is no page store itself becomes one on the way.
-  const needsStore = options.hash === true && !(file.isSeekable && (await isMappedRam(file)));
+  const needsStore = options.hash === true && !(file.isSeekable && file.format === 'mapped-ram');
   const store = needsStore ? new MappedRamStore(makeScratch(), file.pageSlots) : undefined;
   try {
     const pages = options.pages === true;

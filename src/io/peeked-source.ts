@@ -1,14 +1,17 @@
-/** The first bytes of a source, looked at before it is read: of one that can only be read forward they are kept. */
+/** The first bytes of a source, looked at before it is read. Those of a source that can be read only once are kept. */
 import type { ByteSource } from './byte-source.ts';
 
+/** What {@link peek} found. */
 export interface Peeked {
-  /** The first bytes, at most as many as were asked for; fewer if the source ends, or `isEnough` said so. */
+  /** The first bytes: at most as many as were asked for, fewer if the source ends or `isEnough` returned true. */
   head: Uint8Array;
-  /** What to read on from: the source, or one that gives the kept bytes first. */
+  /** Read on from this: the source, or one that gives the kept bytes first. */
   source: ByteSource;
+  /** The error that ended the peek early, if any. Reading on from `source` throws it after the bytes of `head`. */
+  failure?: Error;
 }
 
-/** Looks at up to `count` bytes at `offset`; asks for more only while `isEnough` says no, since a pipe may stay silent. */
+/** Reads up to `count` bytes at `offset`, and no more once `isEnough` returns true: a pipe may stay silent after them. */
 export async function peek(
   source: ByteSource,
   offset: number,
@@ -17,35 +20,50 @@ export async function peek(
 ): Promise<Peeked> {
   const bytes = new Uint8Array(count);
   let length = 0;
+  let failure: Error | undefined;
   while (length < count && (length === 0 || !isEnough(bytes.subarray(0, length)))) {
-    const read = await source.read(bytes.subarray(length), offset + length);
-    if (read === 0) break;
-    length += read;
+    try {
+      const read = await source.read(bytes.subarray(length), offset + length);
+      if (read === 0) break;
+      length += read;
+    } catch (error) {
+      failure = error as Error;
+      break;
+    }
   }
   const head = bytes.subarray(0, length);
-  return { head, source: source.size === undefined ? new PeekedSource(source, offset, head) : source };
+  return {
+    head,
+    source: source.size === undefined ? new PeekedSource(source, offset, head, failure) : source,
+    ...(failure === undefined ? {} : { failure }),
+  };
 }
 
-/** A forward-only source whose bytes from `start` on have been read already. */
+/** A forward-only source whose bytes from `start` on have been read already, up to `failure` if there was one. */
 class PeekedSource implements ByteSource {
   readonly name: string;
   readonly coordinate?: NonNullable<ByteSource['coordinate']>;
   readonly size = undefined;
   readonly #source: ByteSource;
   readonly #start: number;
-  #head: Uint8Array;
+  readonly #head: Uint8Array;
+  readonly #failure: Error | undefined;
 
-  constructor(source: ByteSource, start: number, head: Uint8Array) {
+  constructor(source: ByteSource, start: number, head: Uint8Array, failure: Error | undefined) {
     this.name = source.name;
     if (source.coordinate !== undefined) this.coordinate = source.coordinate;
     this.#source = source;
     this.#start = start;
     this.#head = head;
+    this.#failure = failure;
   }
 
   read(target: Uint8Array, position: number): Promise<number> | number {
     const at = position - this.#start;
-    if (at < 0 || at >= this.#head.length) return this.#source.read(target, position);
+    if (at < 0 || at >= this.#head.length) {
+      if (this.#failure !== undefined && at >= 0) throw this.#failure;
+      return this.#source.read(target, position);
+    }
     const piece = this.#head.subarray(at, at + target.length);
     target.set(piece);
     return piece.length;

@@ -61,8 +61,8 @@ interface Channel {
 export interface ChannelOptions {
   ram: RamState;
   batch: PageBatch;
-  /** Arena address for decompressed pages. */
-  room: number;
+  /** Arena address of {@link packetRamBytes} bytes for the pages of a packet. */
+  slots: number;
   read: 'pages' | 'bitmaps';
 }
 
@@ -86,7 +86,13 @@ export class ChannelSet {
     options: ChannelOptions,
   ) {
     this.#readers = sources.map((source, i) => new ChannelReader(kernel, buffers[i] as WindowBuffers, source, codecs));
-    this.#context = { ...options, numbers: new PacketNumbers(), method: undefined };
+    const { slots, ...context } = options;
+    this.#context = { ...context, room: slots, numbers: new PacketNumbers(), method: undefined };
+  }
+
+  /** How many channels there are. */
+  get count(): number {
+    return this.#readers.length;
   }
 
   /** Bytes asked for, of all channels. */

@@ -1,66 +1,69 @@
 /**
- * Opens a migration file: finds out what can be known before reading it through, and gives its Flow.
+ * Opens a migration file: finds what can be known before the file is read through, and gives its Flow.
  *
- * A migration may have come in several pieces: multifd channels, recoveries of a postcopy migration, and the preempt
- * channel. Their Flow is one. The pages of multifd channels come before the mark that they belong to. Those of the
- * preempt channel come last: the order of pages after the switchover is free, since each is sent once, with the guest
- * stopped at the source.
+ * The captures of one migration may be several files: multifd channels, the streams before a recovery, and preempt
+ * channels. They have one Flow. Pages of multifd channels come before the mark that they belong to. Pages of a preempt
+ * channel come last: after the switchover the source sends each page once, so their order does not matter.
  */
 
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
-import { PageBatch } from '../kernel/page-batch.ts';
 import { PageSlots } from '../kernel/page-slots.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
-import { decodePreemptChannel } from '../wire/preempt.ts';
+import type { Finding } from '../vm/migration-error.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
-import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
 import type { DeviceSizes } from '../wire/vm-description.ts';
-import { allocateChannels, type ChannelReport, ChannelSet, channelArenaBytes, maxChannels } from './channels.ts';
+import { type ChannelReport, channelArenaBytes, maxChannels } from './channels.ts';
 import { type Container, type ContainerOptions, type Located, locateStream } from './container/container.ts';
+import { type FileFormat, findFormat } from './file-format.ts';
+import { FlowBuffers, FlowReader, flowBatchCapacity } from './flow-reader.ts';
 import { listParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
-import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
-import { allocateWindow, drive, type WindowBuffers, WindowReader } from './window-reader.ts';
+import { unpackArenaBytes } from './unpack.ts';
+import { drive, WindowReader } from './window-reader.ts';
 
 export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions {
-  /** Where the stream, or what it is in, begins in the source, in bytes. Default 0. */
+  /** Offset of the stream, or of the container around it, in the source, in bytes. Default 0. */
   offset?: number;
-  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  /** The build of the kernels. Default: SIMD if the platform has it. */
   variant?: KernelVariant;
-  /** What decompresses pages. Default: the platform's fastest. */
+  /** Decompresses pages. Default: the platform's fastest codecs. */
   codecs?: PageCodecs;
-  /** Bytes of the arena beyond what reading takes: for what writes the Flow on, such as `writerArenaBytes`. Default 0. */
+  /** Bytes of arena beyond those for reading, for a writer on the same kernel (`writerArenaBytes`). Default 0. */
   spareBytes?: number;
 }
 
 export interface FlowOptions {
   /**
-   * `bitmaps`: only what pages there are. Of a mapped-ram file the pages are not read; those of multifd channels come
-   * without data, and compressed ones as they are in the stream. Default `pages`.
+   * `bitmaps`: only which pages exist. Pages of a mapped-ram file are then not read, pages of multifd channels come without
+   * data, and compressed pages stay compressed. Default `pages`.
    */
   read?: 'pages' | 'bitmaps';
 }
 
-/** Page records gathered at a time. */
-const batchCapacity = 4096;
 /** The arena: two read buffers, page slots and tables. */
 const arenaBytes = (4 << 20) + unpackArenaBytes;
-/** Room for two more read buffers. */
+/** Bytes of arena for a side window. */
 const sideBytes = 9 << 18;
 
-/** A migration stream or mapped-ram file that was opened. One Flow is read at a time. */
+/** What is known of a file before it is read. */
+export interface OpenedStream extends Located {
+  format: FileFormat | undefined;
+}
+
+/** An open migration stream or mapped-ram file. Its Flow can be read by one reader at a time. */
 export class MigrationFile {
-  /** What was opened. */
+  /** The source that was opened. */
   readonly input: ByteSource;
-  /** What the stream is read from: the input, or one that decompresses it or gathers it from clusters. */
+  /** The source of the stream: the input, or one that decompresses it or gathers it from clusters. */
   readonly source: ByteSource;
-  /** Where the stream begins in the source. */
+  /** Offset of the stream in `source`, in bytes. */
   readonly offset: number;
-  /** What the stream was found in, from the outside in. */
+  /** Undefined if the first bytes are unreadable: reading the Flow then reports why. */
+  readonly format: FileFormat | undefined;
+  /** The containers around the stream, outermost first. */
   readonly containers: readonly Container[];
   readonly kernel: Kernel;
   /** Shared by the stores that take this file's pages. */
@@ -68,42 +71,32 @@ export class MigrationFile {
   /** The other sources that belong to the migration. */
   readonly parts: PartLists;
   readonly #findings: readonly Finding[];
-  readonly #batch: PageBatch;
-  readonly #buffers: WindowBuffers;
-  /** For what is read while the window of the file is still in use. */
-  readonly #sideBuffers: WindowBuffers | undefined;
-  readonly #channelBuffers: readonly WindowBuffers[];
-  readonly #codecs: PageCodecs;
-  readonly #unpacker: PageUnpacker;
-  #channels: ChannelSet | undefined;
+  readonly #buffers: FlowBuffers;
+  #flow: FlowReader | undefined;
   #sizes: DeviceSizes | undefined;
-  #reader: WindowReader | undefined;
   #contentReached: number | undefined;
   #isReading = false;
-  /** Bytes of the sources that were read before the current one, and where that began. */
-  #passed = 0;
-  #start = 0;
 
+  /** Takes its buffers from the arena of `kernel`, see {@link openFile}. */
   constructor(
     input: ByteSource,
-    { source, offset, containers, findings }: Located,
+    { source, offset, format, containers, findings }: OpenedStream,
     kernel: Kernel,
     options: OpenOptions,
   ) {
     this.input = input;
     this.source = source;
     this.offset = offset;
+    this.format = format;
     this.containers = containers;
     this.#findings = findings;
     this.kernel = kernel;
     this.parts = listParts(options);
-    this.#codecs = options.codecs ?? new PortableCodecs();
-    this.#channelBuffers = allocateChannels(kernel, this.parts.channels.length);
-    this.#unpacker = new PageUnpacker(kernel, this.#codecs);
-    this.#buffers = allocateWindow(kernel);
-    if (needsSide(this.parts)) this.#sideBuffers = allocateWindow(kernel);
-    this.#batch = new PageBatch(kernel, batchCapacity);
-    this.pageSlots = new PageSlots(kernel, batchCapacity);
+    this.#buffers = new FlowBuffers(kernel, options.codecs ?? new PortableCodecs(), {
+      channels: this.parts.channels.length,
+      hasSide: needsSide(this.parts),
+    });
+    this.pageSlots = new PageSlots(kernel, flowBatchCapacity);
   }
 
   /** Whether the Flow can be read more than once. */
@@ -111,13 +104,13 @@ export class MigrationFile {
     return this.#sources.every(({ size }) => size !== undefined);
   }
 
-  /** What the Flow is read from. */
+  /** All sources of the Flow. */
   get #sources(): readonly ByteSource[] {
     const { channels, resumeOf, preempt } = this.parts;
     return [...resumeOf, this.source, ...preempt, ...channels];
   }
 
-  /** Bytes that the Flow is read from; undefined if not all sources know their size. */
+  /** Bytes of all sources of the Flow; undefined if one of them does not know its size. */
   get size(): number | undefined {
     const sizes = this.#sources.map(({ size }) => size);
     const sum = sizes.reduce<number>((total, size) => total + (size ?? Number.NaN), -this.offset);
@@ -127,20 +120,19 @@ export class MigrationFile {
   /** Bytes of them that reading has reached, for progress. */
   get reached(): number {
     if (this.#contentReached !== undefined) return this.#contentReached - this.offset;
-    const ofCurrent = this.#reader === undefined ? 0 : this.#reader.reached - this.#start;
-    return this.#passed + ofCurrent + (this.#channels?.reached ?? 0);
+    return this.#flow?.reached ?? 0;
   }
 
   /**
-   * What the latest Flow read of the channels, by their numbers, how they compress (null: no data yet), and which guest's
-   * they say they are (undefined: there are none).
+   * What the latest Flow has read of the multifd channels: a report for each, in the order of their numbers; their
+   * compression (null before the first page data); and the guest UUID in them (undefined without channels).
    */
   get channels(): { compression: string | null; list: ChannelReport[]; uuid: string | undefined } {
-    const channels = this.#channels;
+    const channels = this.#flow?.channels;
     return { compression: channels?.method ?? null, list: channels?.report() ?? [], uuid: channels?.uuid };
   }
 
-  /** The source for whoever reads content where it lies: progress shows, and closing it leaves the file open. */
+  /** The source for readers of content in place: `reached` follows their reads, and closing it leaves the file open. */
   get content(): ByteSource {
     const { source } = this;
     return {
@@ -156,21 +148,21 @@ export class MigrationFile {
   }
 
   /**
-   * Where in the source the byte lies that is at an arena address, while an item of the Flow refers to it; undefined if
-   * it did not come from there as it is.
+   * The offset in `source` of the byte at an arena address, while an item of the Flow refers to it; undefined if that
+   * byte was not read from `source` as it is.
    */
   offsetOf(address: number): number | undefined {
-    return this.#reader?.source === this.source ? this.#reader.offsetOf(address) : undefined;
+    return this.#flow?.offsetIn(this.source, address);
   }
 
   /**
    * Reads the file from its beginning, item by item.
-   * @throws MigrationError where the rest cannot be read; Error if a Flow of this file is still being read, or was
-   *   read before from a source that cannot seek.
+   * @throws MigrationError where the rest cannot be read; Error if another Flow of this file is still being read, or if
+   *   the file can be read only once and has been read
    */
   async *flow(options: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
     if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
-    if (this.#reader !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
+    if (this.#flow !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
     this.#isReading = true;
     try {
       yield* this.#read(options);
@@ -179,134 +171,73 @@ export class MigrationFile {
     }
   }
 
+  /** Reads all sources in their order. Where there are several streams, `source` items say which one is being read. */
   async *#read({ read = 'pages' }: FlowOptions): AsyncGenerator<FlowItem, void> {
     for (const finding of this.#findings) yield { kind: 'finding', finding };
     if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
-    const hasChannels = this.parts.channels.length > 0;
-    const options = { sizes: this.#sizes, read, hasChannels };
-    const state = makeStreamState(this.#batch, options);
-    this.#passed = 0;
-    this.#reader = undefined;
+    const { channels, resumeOf } = this.parts;
+    const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels });
+    this.#flow = flow;
     this.#contentReached = undefined;
-    const channels = this.#openChannels(state, read);
     try {
-      await channels?.begin();
-      for (const source of this.parts.resumeOf) yield* this.#readBroken(source, state, options);
-      yield* this.#announce(this.source);
-      const reader = this.#open(this.source, this.#buffers, this.offset);
-      const { window } = reader;
-      const isFirst = this.parts.resumeOf.length === 0;
-      const decoder = isFirst ? decodeStream(window, this.#batch, options, state) : decodeRecovery(window, state);
-      for await (const item of drive<FlowItem>(reader, decoder)) {
-        if (item.kind === 'pages' && !state.ram.postcopy) channels?.checkMainPages(item, window);
-        if (item.kind === 'pages' && read === 'pages') yield* this.#unpacker.unpack(item);
-        else if (item.kind === 'sync' && channels !== undefined) {
-          yield* channels.epoch({ ...window.place(item.offset), section: 'ram' });
-          yield { ...item, channels: this.parts.channels.length };
-        } else {
-          if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);
-          if (item.kind === 'eof' && channels !== undefined) yield* channels.end();
-          if (item.kind === 'end') yield* this.#finish(reader, state, item.offset);
-          yield item;
-        }
+      await flow.begin();
+      for (const source of resumeOf) {
+        yield* this.#announce(source);
+        yield* flow.brokenStream(source);
       }
+      yield* this.#announce(this.source);
+      const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
+      yield* flow.stream(this.source, { offset: this.offset, atEnd });
     } finally {
-      await channels?.close();
+      await flow.close();
     }
   }
 
-  #openChannels({ ram }: StreamState, read: 'pages' | 'bitmaps'): ChannelSet | undefined {
-    const { channels } = this.parts;
-    if (channels.length === 0) return undefined;
-    const context = { ram, batch: this.#batch, room: this.#unpacker.room, read };
-    this.#channels = new ChannelSet(this.kernel, channels, this.#channelBuffers, this.#codecs, context);
-    return this.#channels;
-  }
-
-  #open(source: ByteSource, buffers: WindowBuffers, offset = 0): WindowReader {
-    if (this.#reader !== undefined) this.#passed += this.#reader.reached - this.#start;
-    this.#start = offset;
-    this.#reader = new WindowReader(this.kernel, buffers, source, offset);
-    return this.#reader;
-  }
-
-  /** Says which source is being read from now on, where there is more than one stream. */
   *#announce(source: ByteSource): Generator<FlowItem, void> {
     const { resumeOf, preempt } = this.parts;
     if (resumeOf.length + preempt.length > 0) yield { kind: 'source', origin: originOf(source) };
   }
 
-  /** What comes after the stream's last byte. */
-  async *#finish(reader: WindowReader, state: StreamState, end: number): AsyncGenerator<FlowItem, void> {
+  /** Looks at what follows the stream in its source, and reads the preempt channels. */
+  async *#finish(flow: FlowReader, reader: WindowReader, end: number): AsyncGenerator<FlowItem, void> {
     const finding = await examineTrailing(reader, end);
     if (finding !== undefined) yield { kind: 'finding', finding };
-    for (const source of this.parts.preempt) yield* this.#readPreempt(source, state);
+    const { preempt, resumeOf } = this.parts;
+    const streams = resumeOf.length + 1;
+    for (const source of preempt) {
+      yield* this.#announce(source);
+      // The channel of a stream that broke off may break off too; that of the last stream must not.
+      const mayBreak = streams > 1 && (preempt.length < streams || source !== preempt.at(-1));
+      yield* flow.preemptChannel(source, mayBreak);
+    }
     yield* this.#announce(this.source);
   }
 
-  /** Reads a stream up to where it breaks off, which must be after the switchover: before, it cannot be recovered. */
-  async *#readBroken(source: ByteSource, state: StreamState, options: StreamOptions): AsyncGenerator<FlowItem, void> {
-    yield* this.#announce(source);
-    const reader = this.#open(source, this.#buffers);
-    const { window } = reader;
-    const isFirst = source === this.parts.resumeOf[0];
-    const decoder = isFirst ? decodeStream(window, this.#batch, options, state) : decodeRecovery(window, state);
-    try {
-      for await (const item of drive<FlowItem>(reader, decoder)) {
-        if (item.kind === 'pages' && options.read === 'pages') yield* this.#unpacker.unpack(item);
-        else yield item;
-      }
-    } catch (error) {
-      if (!(error instanceof MigrationError) || error.code !== 'truncated' || !state.switchedOver) throw error;
-      yield { kind: 'finding', finding: makeFinding('broken-off', 'the stream breaks off here', error.place) };
-      return;
-    }
-    throw new MigrationError('mismatched-source', 'expected a stream that breaks off in postcopy', window.place());
-  }
-
-  /** Reads a preempt channel. That of a stream that broke off may break off too. */
-  async *#readPreempt(source: ByteSource, state: StreamState): AsyncGenerator<FlowItem, void> {
-    const { preempt, resumeOf } = this.parts;
-    yield* this.#announce(source);
-    const reader = this.#open(source, this.#sideBuffers as WindowBuffers);
-    if (!state.switchedOver) {
-      const message = 'a preempt channel of a stream that never switched over to postcopy';
-      throw new MigrationError('mismatched-source', message, reader.window.place());
-    }
-    const streams = resumeOf.length + 1;
-    const mayBreak = streams > 1 && (preempt.length < streams || source !== preempt.at(-1));
-    try {
-      yield* drive<FlowItem>(reader, decodePreemptChannel(reader.window, state.ram, this.#batch));
-    } catch (error) {
-      if (!mayBreak || !(error instanceof MigrationError) || error.code !== 'truncated') throw error;
-      yield { kind: 'finding', finding: makeFinding('broken-off', 'the preempt channel breaks off here', error.place) };
-    }
-  }
-
   /**
-   * Reads a return path, message by message; the Flow has been read before.
-   * @throws MigrationError where the rest cannot be read.
+   * Reads a return path that the file was opened with, message by message. Read the Flow first.
+   * @throws MigrationError where the rest cannot be read
    */
   async *returnMessages(source: ByteSource): AsyncGenerator<ReturnMessage, void> {
-    if (this.#sideBuffers === undefined) throw new RangeError('expected a return path that the file was opened with');
-    const reader = new WindowReader(this.kernel, this.#sideBuffers, source, 0);
+    const { side } = this.#buffers;
+    if (side === undefined) throw new RangeError('expected a return path that the file was opened with');
+    const reader = new WindowReader(this.kernel, side, source, 0);
     yield* drive<ReturnMessage>(reader, decodeReturnPath(reader.window));
   }
 
+  /** Closes all sources. */
   async close(): Promise<void> {
-    await this.#reader?.settle();
-    await this.#channels?.close();
+    await this.#flow?.close();
     for (const source of [...this.#sources, ...this.parts.returnPath]) await source.close();
   }
 }
 
-/** Whether something is read while the window of the file is still in use. */
+/** Whether a source is read while the window of the main stream is still in use. */
 const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + returnPath.length > 0;
 
 /**
- * Opens a source: a stream, or what contains one. If that fails, the source is closed, and so are its parts.
- * @throws RangeError for an impossible offset, more channels than there can be, and a qcow2 image of which no snapshot
- *   was named (SnapshotError); MigrationError for a container that cannot be read; MissingDecompressorError
+ * Opens a source: a stream, or a container with a stream in it. On failure it closes the source and the parts.
+ * @throws RangeError for an invalid offset or more than 255 channels; SnapshotError for a qcow2 image without the name of
+ *   a snapshot; MigrationError for a container that cannot be read; MissingDecompressorError
  */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
@@ -322,10 +253,13 @@ export async function openFile(source: ByteSource, options: OpenOptions = {}): P
     const channels = findChannels ? located.channels : given.channels;
     requireChannelCount(channels.length);
     const parts = { ...given, channels };
+    // A file with `resumeOf` is a recovery stream, which has no header; a mapped-ram file cannot be recovered.
+    const found =
+      parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
     const ofParts = channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0);
     const wanted = { arenaBytes: arenaBytes + ofParts + spareBytes };
     const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
-    return new MigrationFile(source, located, kernel, { ...options, channels });
+    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, channels });
   } catch (error) {
     for (const each of [opened, ...Object.values(given).flat()]) await each.close();
     throw error;

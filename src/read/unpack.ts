@@ -19,13 +19,13 @@ export const unpackArenaBytes = packetRamBytes + 8 * capacity + 256;
 
 export class PageUnpacker {
   /** Arena address of {@link packetRamBytes} bytes for decompressed pages; multifd channels use it too. */
-  readonly room: number;
+  readonly slots: number;
   readonly #kernel: Kernel;
   readonly #batch: PageBatch;
   readonly #codecs: PageCodecs;
 
   constructor(kernel: Kernel, codecs: PageCodecs) {
-    this.room = kernel.allocate(packetRamBytes);
+    this.slots = kernel.allocate(packetRamBytes);
     this.#kernel = kernel;
     this.#batch = new PageBatch(kernel, capacity);
     this.#codecs = codecs;
@@ -40,11 +40,11 @@ export class PageUnpacker {
     }
     const { pageSize } = block;
     const out = this.#batch;
-    const slots = packetRamBytes / pageSize;
+    const slotCount = packetRamBytes / pageSize;
     let slot = 0;
     out.begin(batch.origin);
     for (let i = 0; i < batch.count; i++) {
-      if (out.count === capacity || slot === slots) {
+      if (out.count === capacity || slot === slotCount) {
         yield { kind: 'pages', block, batch: out };
         out.clear();
         slot = 0;
@@ -52,7 +52,7 @@ export class PageUnpacker {
       let data = batch.data[i] as number;
       let length = batch.length[i] as number;
       if (batch.kind[i] === PageKind.compressed) {
-        const address = this.room + slot * pageSize;
+        const address = this.slots + slot * pageSize;
         try {
           const target = this.#kernel.bytes.subarray(address, address + pageSize);
           await this.#codecs.decodePage('zlib', this.#kernel.bytes.subarray(data, data + length), target);

@@ -49,7 +49,7 @@ export interface SavedVmOptions extends RamContentOptions {
 export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<SavedVm> {
   const { devices = false, changes = false, only = () => true } = options;
   const endBlocks = options.endBlocks === undefined ? {} : { endBlocks: options.endBlocks };
-  if (file.isSeekable && (await isMappedRam(file))) {
+  if (file.isSeekable && file.format === 'mapped-ram') {
     const blocks: RamBlock[] = [];
     const settled = await settle(
       file,
@@ -116,15 +116,6 @@ async function tryIndex(
     if (error instanceof NotIndexable) return undefined;
     throw error;
   }
-}
-
-/** Whether a seekable file is a mapped-ram file: its configuration says so, before all sections. */
-export async function isMappedRam(file: MigrationFile): Promise<boolean> {
-  for await (const item of file.flow({ read: 'bitmaps' })) {
-    if (item.kind === 'configuration') return item.configuration.capabilities.includes('mapped-ram');
-    if (item.kind === 'section') break;
-  }
-  return false;
 }
 
 /** Every page that a bitmap promises must lie within the file. */

@@ -88,7 +88,8 @@ export async function locateStream(
   let channels: ByteSource[] = [];
   let at = { source, offset };
   for (;;) {
-    const { head, source: whole } = await peek(at.source, at.offset, headLength, isKnown);
+    const { head, source: whole, failure } = await peek(at.source, at.offset, headLength, isKnown);
+    if (failure !== undefined) throw failure;
     at = { source: whole, offset: at.offset };
     const format = findCompression(head);
     if (isLibvirtMagic(head) && snapshot === undefined)

@@ -10,7 +10,7 @@ import type { MigrationFile } from '../../read/open.ts';
 import { type ReleaseName, releaseRulesOf } from '../../schema/release-rules.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
-import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -252,7 +252,7 @@ export async function convertToMappedRam(
     ...{ idstr: block.idstr, length: block.usedLength },
     ...store.countPages(block),
   }));
-  const isReadable = file.isSeekable && (await isMappedRam(file));
+  const isReadable = file.isSeekable && file.format === 'mapped-ram';
   const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
   // All pages are there, absent ones as zeros.
   const records = store.blocks.map(pageCount);

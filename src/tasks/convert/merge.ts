@@ -9,7 +9,7 @@ import type { MigrationFile } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../store/page-pairs.ts';
-import { isMappedRam, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { ResizedRam } from '../../store/resized-ram.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount } from '../../vm/ram-block.ts';
@@ -33,7 +33,7 @@ export async function openMerged(
   const refuse = (message: string) =>
     new MigrationError('bad-changes', message, placeIn(changes.source, changes.offset));
   if (!changes.isSeekable) throw refuse('changes are read where they lie: expected a file, not a pipe, not compressed');
-  if (!(await isMappedRam(changes))) throw refuse('expected a file of changes, got a whole stream');
+  if (changes.format === 'stream') throw refuse('expected a file of changes, got a whole stream');
   const vm = await openSavedVm(changes, { makeScratch, devices: true, changes: true });
   const ids = vm.configuration?.changes;
   if (vm.configuration === undefined || ids === undefined) {

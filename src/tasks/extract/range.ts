@@ -9,7 +9,7 @@ import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { lostPage } from '../../store/mapped-ram-store.ts';
 import { PageArea } from '../../store/page-area.ts';
-import { type ContentPiece, isMappedRam, openRamContent } from '../../store/ram-content.ts';
+import { type ContentPiece, openRamContent } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -50,7 +50,7 @@ export interface RamRange {
  *   migration left out; MigrationError if the file is bad.
  */
 export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
-  if (file.isSeekable && (await isMappedRam(file))) {
+  if (file.isSeekable && file.format === 'mapped-ram') {
     const ram = await openRamContent(file, options);
     const { block, at, length } = chooseRange(ram.blocks, options);
     return {

@@ -1,0 +1,66 @@
+/**
+ * Which of QEMU's two file formats a stream is in, by its first bytes: the configuration of a mapped-ram file names the
+ * capability `mapped-ram` (docs/formats/mapped-ram.md).
+ */
+import type { ByteSource } from '../io/byte-source.ts';
+import { type Peeked, peek } from '../io/peeked-source.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+import { ByteWindow, has, type Need } from '../wire/byte-window.ts';
+import { decodeConfiguration } from '../wire/configuration.ts';
+import { SectionType } from '../wire/section-type.ts';
+import { streamMagic, streamVersion } from '../wire/stream.ts';
+
+/** Pages one after another in the order they were sent, or each page at its place. */
+export type FileFormat = 'stream' | 'mapped-ram';
+
+/** Bytes read to find the configuration: nearly always enough, and more than the longest one. */
+const headLengths = [4096, 128 * 1024];
+
+/** Bytes of the stream header. */
+const headerLength = 8;
+
+/**
+ * Finds the format of the stream at `offset`; undefined if its first bytes are unreadable: reading then reports why.
+ * Read on from the `source` of the result: bytes of a source that can be read only once are kept there.
+ */
+export async function findFormat(
+  source: ByteSource,
+  offset: number,
+): Promise<{ format: FileFormat | undefined; source: ByteSource }> {
+  let peeked: Peeked = { head: new Uint8Array(), source };
+  for (const length of headLengths) {
+    peeked = await peek(peeked.source, offset, length, (head) => formatOf(head, false) !== undefined);
+    const format = formatOf(peeked.head, peeked.head.length < length);
+    if (format !== undefined) return { format: format === 'unreadable' ? undefined : format, source: peeked.source };
+  }
+  return { format: undefined, source: peeked.source };
+}
+
+/** The format by the first bytes; undefined if more are needed. `isWhole`: no bytes follow. */
+function formatOf(head: Uint8Array, isWhole: boolean): FileFormat | 'unreadable' | undefined {
+  const window = new ByteWindow(head, '');
+  window.limit = head.length;
+  window.ended = isWhole;
+  const decoder = decodeHead(window);
+  try {
+    for (;;) {
+      const step = decoder.next();
+      if (step.done === true) return step.value;
+      if (!isWhole) return undefined;
+    }
+  } catch (error) {
+    if (error instanceof MigrationError) return 'unreadable';
+    throw error;
+  }
+}
+
+/** Decodes the header and the configuration. */
+function* decodeHead(window: ByteWindow): Generator<Need, FileFormat | 'unreadable'> {
+  if (!(yield* has(window, headerLength + 1))) return 'unreadable';
+  const { view, bytes } = window;
+  if (view.getUint32(0) !== streamMagic || view.getUint32(4) !== streamVersion) return 'unreadable';
+  if (bytes[headerLength] !== SectionType.configuration) return 'stream';
+  window.position = headerLength + 1;
+  const { capabilities } = yield* decodeConfiguration(window);
+  return capabilities.includes('mapped-ram') ? 'mapped-ram' : 'stream';
+}
