@@ -332,15 +332,14 @@ export {
   type MultifdWriterOptions,
   multifdArenaBytes,
 } from './write/multifd-writer.ts';
-export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/passes.ts';
+export type { WrittenBlock } from './write/passes.ts';
 export { RamScan, ramScanArenaBytes, type ScannedBlock } from './write/ram-scan.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './write/stream-writer.ts';
+export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/write-guest.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './write/write-mapped-ram.ts';
 export { type WriteMultifdOptions, type WrittenMultifd, writeMultifd } from './write/write-multifd.ts';
 export {
-  type RamWriter,
   type WriteStreamOptions,
-  type WrittenBlock,
   type WrittenStream,
   writeStream,
 } from './write/write-stream.ts';

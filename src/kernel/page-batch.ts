@@ -72,6 +72,23 @@ export class PageBatch {
     this.size = new Uint32Array(capacity);
   }
 
+  /**
+   * Adds a record; the caller makes sure that there is space.
+   * @param offset where the record begins in its source, in bytes
+   * @param size bytes that it takes there
+   * @param data arena address of the payload
+   * @param length bytes of payload
+   */
+  push(kind: PageKind, page: number, offset: number, size: number, data: number, length: number): void {
+    const i = this.count++;
+    this.kind[i] = kind;
+    this.page[i] = page;
+    this.offset[i] = offset;
+    this.size[i] = size;
+    this.data[i] = data;
+    this.length[i] = length;
+  }
+
   /** Forgets all records but those from `first` to `end` - 1. */
   keep(first: number, end: number): void {
     for (const table of [this.kind, this.page, this.offset, this.size, this.data, this.length]) {

@@ -66,13 +66,8 @@ export class PageUnpacker {
         length = pageSize;
         slot++;
       }
-      const to = out.count++;
-      out.kind[to] = batch.kind[i] as number;
-      out.page[to] = batch.page[i] as number;
-      out.offset[to] = batch.offset[i] as number;
-      out.size[to] = batch.size[i] as number;
-      out.data[to] = data;
-      out.length[to] = length;
+      const { kind, page, offset, size } = batch;
+      out.push(kind[i] as PageKind, page[i] as number, offset[i] as number, size[i] as number, data, length);
     }
     if (out.count > 0) yield { kind: 'pages', block, batch: out };
   }

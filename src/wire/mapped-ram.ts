@@ -144,7 +144,7 @@ export function* decodeMappedPages(
         yield flush;
         batch.clear();
       }
-      push(batch, PageKind.zero, page, place.pagesOffset + page * pageSize, 0, 0);
+      batch.push(PageKind.zero, page, place.pagesOffset + page * pageSize, 0, 0, 0);
       page++;
       continue;
     }
@@ -161,8 +161,8 @@ export function* decodeMappedPages(
         batch.clear();
         yield* need(window, pageSize, `page ${page} of RAM block "${block.idstr}"`);
       }
-      if (isSet(page)) push(batch, PageKind.data, page, window.offset, window.position, pageSize);
-      else push(batch, PageKind.zero, page, window.offset, 0, 0);
+      if (isSet(page)) batch.push(PageKind.data, page, window.offset, pageSize, window.position, pageSize);
+      else batch.push(PageKind.zero, page, window.offset, 0, 0, 0);
       window.position += pageSize;
     }
   }
@@ -175,14 +175,4 @@ function extentEnd(isSet: (page: number) => boolean, first: number, limit: numbe
   let end = first + 1;
   for (let page = end; page < limit && page - end < mergeGap; page++) if (isSet(page)) end = page + 1;
   return end;
-}
-
-function push(batch: PageBatch, kind: PageKind, page: number, offset: number, data: number, length: number): void {
-  const i = batch.count++;
-  batch.kind[i] = kind;
-  batch.page[i] = page;
-  batch.offset[i] = offset;
-  batch.data[i] = data;
-  batch.length[i] = length;
-  batch.size[i] = length;
 }

@@ -164,7 +164,7 @@ function* decodePages(
   const inBlock = pageCount(block);
   for (let i = normalPages; i < normalPages + zeroPages; i++) {
     const page = pages[i] as number;
-    if (page < inBlock) add(batch, PageKind.zero, page, 0, offsets + pageOffsetAt(i), 8);
+    if (page < inBlock) batch.push(PageKind.zero, page, offsets + pageOffsetAt(i), 8, 0, 0);
     else yield outside(block, page, place);
   }
   yield* flush(block, batch);
@@ -185,7 +185,7 @@ function* decodePages(
       const at = channel.counts.decompressedBytes + i * ram.pageSize;
       // A page's share of the payload.
       const size = 8 + (i === 0 ? length - each * (normalPages - 1) : each);
-      if (page < inBlock) add(batch, PageKind.data, page, context.room + i * ram.pageSize, at, size, ram.pageSize);
+      if (page < inBlock) batch.push(PageKind.data, page, at, size, context.room + i * ram.pageSize, ram.pageSize);
       else yield outside(block, page, place);
     }
     channel.counts.decompressedBytes += normalPages * ram.pageSize;
@@ -219,7 +219,7 @@ function* readPages(
       yield* need(window, pageSize, 'the pages of a multifd packet');
     }
     const page = pages[i] as number;
-    if (page < inBlock) add(batch, PageKind.data, page, window.position, window.offset, 8 + pageSize, pageSize);
+    if (page < inBlock) batch.push(PageKind.data, page, window.offset, 8 + pageSize, window.position, pageSize);
     else yield outside(block, page, place);
     window.position += pageSize;
   }
@@ -238,7 +238,7 @@ function* passOver(
   for (let i = 0; i < count; i++) {
     const size = 8 + (i === 0 ? length - each * (count - 1) : each);
     const page = pages[i] as number;
-    if (page < pageCount(block)) add(batch, PageKind.data, page, 0, offset, size);
+    if (page < pageCount(block)) batch.push(PageKind.data, page, offset, size, 0, 0);
     else yield outside(block, page, place);
   }
   yield* flush(block, batch);
@@ -322,24 +322,6 @@ function outside(block: RamBlock, page: number, place: Place): FlowItem {
   const message = `expected an offset below ${block.usedLength}, got ${page * block.pageSize}`;
   const where = { ...place, section: 'ram', block: block.idstr, page };
   return { kind: 'finding', finding: makeFinding('page-out-of-range', message, where) };
-}
-
-function add(
-  batch: PageBatch,
-  kind: PageKind,
-  page: number,
-  data: number,
-  offset: number,
-  size: number,
-  length = 0,
-): void {
-  const i = batch.count++;
-  batch.kind[i] = kind;
-  batch.page[i] = page;
-  batch.offset[i] = offset;
-  batch.data[i] = data;
-  batch.length[i] = length;
-  batch.size[i] = size;
 }
 
 function* flush(block: RamBlock, batch: PageBatch): Generator<FlowItem, void> {

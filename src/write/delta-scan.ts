@@ -50,7 +50,7 @@ export class DeltaScan {
   readonly #news: Uint32Array;
   readonly #results: Int32Array;
   readonly #batch: PageBatch;
-  readonly #fates = new Uint8Array(batchCapacity);
+  readonly #actions = new Uint8Array(batchCapacity);
 
   /** Takes its room from the kernel's arena. */
   constructor(kernel: Kernel) {
@@ -100,11 +100,11 @@ export class DeltaScan {
     let candidates = 0;
     for (let i = 0; i < count; i++) {
       const isBased = base.isAbsent?.(baseBlock, first + i) !== true;
-      let fate: number = PageAction.same;
+      let action: number = PageAction.same;
       if (isBitSet(changed, i))
-        fate = isBitSet(newZero, i) ? PageAction.zero : isBased && canEncode ? PageAction.delta : PageAction.data;
-      this.#fates[i] = fate;
-      if (fate !== PageAction.delta) continue;
+        action = isBitSet(newZero, i) ? PageAction.zero : isBased && canEncode ? PageAction.delta : PageAction.data;
+      this.#actions[i] = action;
+      if (action !== PageAction.delta) continue;
       this.#olds[candidates] = window.old + i * pageSize;
       this.#news[candidates++] = window.new + i * pageSize;
     }
@@ -135,29 +135,23 @@ export class DeltaScan {
       if (isAbsent) counts.absentPages++;
       else if (isZero) counts.zeroPages++;
       else counts.dataPages++;
-      let fate = window === undefined ? PageAction.same : (this.#fates[i] as number);
+      let action = window === undefined ? PageAction.same : (this.#actions[i] as number);
       // A page that was not sent before is sent now, zero as it is.
-      if (fate === PageAction.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true)
-        fate = PageAction.zero;
-      if (fate === PageAction.same) continue;
-      const length = fate === PageAction.delta ? (this.#results[candidate++] as number) : -1;
-      const record = batch.count++;
-      batch.page[record] = page;
-      if (fate === PageAction.zero) {
-        batch.kind[record] = PageKind.zero;
-        batch.length[record] = 0;
+      if (action === PageAction.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true)
+        action = PageAction.zero;
+      if (action === PageAction.same) continue;
+      const length = action === PageAction.delta ? (this.#results[candidate++] as number) : -1;
+      if (action === PageAction.zero) {
+        batch.push(PageKind.zero, page, 0, 0, 0, 0);
         changes.zeroPages++;
       } else if (length >= 0) {
-        batch.kind[record] = PageKind.delta;
-        batch.data[record] = delta;
-        batch.length[record] = length;
+        batch.push(PageKind.delta, page, 0, 0, delta, length);
         delta += length;
         changes.deltaPages++;
         changes.deltaBytes += length;
       } else {
-        batch.kind[record] = PageKind.data;
-        batch.data[record] = (window as PairWindow).new + i * block.pageSize;
-        batch.length[record] = block.pageSize;
+        const data = (window as PairWindow).new + i * block.pageSize;
+        batch.push(PageKind.data, page, 0, 0, data, block.pageSize);
         changes.dataPages++;
       }
     }

@@ -84,6 +84,7 @@ export class MultifdWriter {
   #packetNumber = 0n;
   #block: RamBlock | undefined;
   #isMarked = true;
+  #isInEnd = false;
 
   private constructor(main: StreamWriter, channels: readonly ChannelWriter[], options: MultifdWriterOptions) {
     const { kernel } = main;
@@ -194,11 +195,22 @@ export class MultifdWriter {
     await this.#sync();
   }
 
-  /** Ends RAM. The channels' sinks can be closed then. */
-  async endRam(): Promise<void> {
+  /** Begins the END of RAM in the main stream: the pages that come then are the last round. */
+  async beginEnd(): Promise<void> {
     await this.endPart();
+    await this.#main.beginEnd();
+    this.#isInEnd = true;
+  }
+
+  /** Ends RAM, with the round that the END has if pages were sent in it. The channels' sinks can be closed then. */
+  async endRam(): Promise<void> {
+    if (!this.#isInEnd) await this.beginEnd();
+    const { multifdMarks } = this.#options.rules;
+    const hasPages = !this.#isMarked;
+    await this.#sendRoom();
+    if (hasPages && multifdMarks === 'round') await this.#main.multifdFlush();
     await this.#main.endRam();
-    if (this.#options.rules.multifdMarks === 'section') await this.#sync();
+    if (hasPages || multifdMarks === 'section') await this.#sync();
   }
 
   /** Lets go of the compressors' memory after a failure, without waiting for sinks, some of which may never be done. */
@@ -228,10 +240,7 @@ export class MultifdWriter {
         if (zeros === undefined) room.zero[room.zeroPages++] = page;
         else {
           if (zeros.count === zeroCapacity) break;
-          const record = zeros.count++;
-          zeros.kind[record] = PageKind.zero;
-          zeros.page[record] = page;
-          zeros.length[record] = 0;
+          zeros.push(PageKind.zero, page, 0, 0, 0, 0);
         }
       } else if (batch.kind[i] === PageKind.data && batch.length[i] === pageSize) {
         const from = batch.data[i] as number;

@@ -1,234 +1,261 @@
 /**
- * Writes a guest as a stream in passes, while it runs (docs/formats/ram.md, "What is sent when"): all pages; what was
- * written meanwhile, again and again, until that is little; and the rest with the guest stopped, before the states of its
- * devices. With XBZRLE what is sent again is sent as deltas where it can, by QEMU's policy (`xbzrle-cache.ts`).
+ * The one sender: what goes into a stream, and in which order (docs/formats/ram.md, "What is sent when").
  *
- * It sends as fast as the output takes it, and knows nothing of a destination.
+ *     begin         header, configuration, START of RAM, START of other iterables
+ *     sendAll       one pass: every page                                  ─┐ each ends its PART
+ *     sendChanges   one pass: what differs from a base                     │
+ *     sendDirty     one pass: what the guest wrote, after a sync          ─┘
+ *     finish        PART of other iterables, SWITCHOVER_START, END of RAM with the last dirty pages,
+ *                   END of other iterables, devices, EOF, description
+ *
+ * The caller decides which passes there are and when the guest stops: a file has one or two over a stopped guest
+ * (`write-stream.ts`, `write-multifd.ts`), a running guest has many (`write-guest.ts`). This file knows neither clock nor
+ * bandwidth nor peer.
  */
-import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
-import type { ReleaseRules } from '../schema/release-rules.ts';
+import { type ReleaseRules, releaseRulesOf } from '../schema/release-rules.ts';
+import type { SectionKind } from '../vm/flow.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import type { Framing, RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
-import { requireBlocks, requireVm } from '../wire/require-vm.ts';
-import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
-import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
-import { defaultRules, endStream, startStream } from './write-stream.ts';
-import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
+import { requireDevices } from '../wire/require-vm.ts';
+import { type BlockChanges, DeltaScan } from './delta-scan.ts';
+import { RamScan, type ScannedBlock } from './ram-scan.ts';
+import type { StreamWriter } from './stream-writer.ts';
+import type { XbzrleCache } from './xbzrle-cache.ts';
 
-export interface WriteGuestOptions {
-  /** Sends deltas; `true`: with QEMU's default cache of 64 MiB. Default false. */
-  xbzrle?: boolean | Pick<XbzrleCacheOptions, 'cacheSize'>;
-  /** The guest is stopped when no more than so many bytes of pages are dirty. Default 0. */
-  threshold?: number;
-  /** It is stopped at the latest after so many passes, the first among them. Default 30. */
-  maxPasses?: number;
-  /** A PART ends with the batch of pages by which it has so many bytes; by default, with the pass. */
-  partBytes?: number;
-  /** Time in ms, from any beginning. Without it the rates of XBZRLE stay 0. */
-  now?: () => number;
-  /** What the version of QEMU that is to load it expects. Default: by the machine type, and by `framing`. */
+/** What takes RAM: a {@link StreamWriter}, or multifd channels beside it. */
+export interface RamWriter {
+  startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
+  pages(block: RamBlock, batch: PageBatch): Promise<void>;
+  /** Ends the PART that is open, if one is. */
+  endPart(): Promise<void>;
+  /** Begins the END of RAM. */
+  beginEnd(): Promise<void>;
+  endRam(): Promise<void>;
+}
+
+export interface PassesOptions {
+  /** Default: the writer of the stream. */
+  ramWriter?: RamWriter;
+  /** Makes deltas of pages that are sent again. Default: none, all pages go whole. */
+  cache?: XbzrleCache | undefined;
+  /** Sections of other iterables, in stream order. */
+  iterables?: readonly RawSection[];
+  /** What the QEMU release that loads the stream expects. Default: {@link defaultRules}. */
   rules?: ReleaseRules;
+  /** A PART ends with the batch that brings it to this many bytes. Default: it ends with the pass. */
+  partBytes?: number;
 }
 
-export interface WrittenGuest {
-  /** Bytes of the stream. */
-  length: number;
-  /** Bitmap syncs: one for each pass, and one when the guest was stopped. */
-  dirtySyncCount: number;
-  /** Records of whole pages, and of zero pages. */
-  normal: number;
-  duplicate: number;
-  xbzrle?: XbzrleStatistics;
+/** What a pass sent of one RAM block. */
+export interface WrittenBlock extends ScannedBlock {
+  /** With a base: the records of the pass of changes. */
+  changes?: BlockChanges;
 }
 
-/** Rates are those of a period, which ends with the first sync after more than so many ms. */
-const periodLength = 1000;
+const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
 
-/**
- * Writes a guest, in order.
- * @example
- * const { length, xbzrle } = await writeGuest(guest, appendTo(output), { xbzrle: { cacheSize: 1 << 20 } });
- *
- * @throws RangeError for a guest that no stream can hold (see `writeStream`), RAM addresses that overlap, options that there
- *   cannot be, and a cache that does not fit into 4 GiB. What the guest throws comes through, and ends the writing.
- */
-export async function writeGuest(
-  guest: Guest,
-  output: ByteSink,
-  options: WriteGuestOptions = {},
-): Promise<WrittenGuest> {
-  const { threshold = 0, maxPasses = 30, rules } = options;
-  if (!(threshold >= 0)) throw new RangeError(`expected a threshold in bytes, got ${threshold}`);
-  if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);
-  const { configuration, ram } = guest;
-  const vm = { ram, configuration, ...(guest.framing === undefined ? {} : { framing: guest.framing }) };
-  requireVm(vm);
-  requireGuestBlocks(guest);
-  const passes = await Passes.make(guest, output, options);
-  const { writer } = passes;
-  const hasRam = await startStream(writer, writer, vm);
-  await passes.sync();
-  passes.dirtyAll();
-  do {
-    await passes.sendDirty();
-    await writer.endPart();
-    await passes.sync();
-  } while (passes.dirtyBytes > threshold && passes.syncs <= maxPasses);
-  await guest.stop();
-  await passes.sync();
-  if ((rules ?? defaultRules(vm)).switchoverStart) await writer.command(CommandCode.switchoverStart);
-  if (hasRam) {
-    await writer.beginEnd();
-    await passes.sendDirty(true);
-    await writer.endRam();
-  }
-  await endStream(writer, await guest.saveDevices());
-  const { syncs, normal, duplicate, xbzrle } = passes;
-  const counts = { length: writer.length, dirtySyncCount: syncs, normal, duplicate };
-  return xbzrle === undefined ? counts : { ...counts, xbzrle };
+/** The rules for a VM by its machine type, with SWITCHOVER_START if its own stream had that. */
+export function defaultRules({
+  configuration,
+  framing = defaultFraming,
+}: Pick<WritableVm, 'configuration' | 'framing'>): ReleaseRules {
+  const rules = releaseRulesOf(configuration?.machine);
+  return { ...rules, switchoverStart: rules.switchoverStart || framing.switchoverStart };
 }
 
-/**
- * Requires the blocks of a guest to be those of its RAM, each at a place of its own: the page cache goes by places.
- * @throws RangeError
- */
-function requireGuestBlocks({ blocks, ram }: Guest): void {
-  const list = (of: readonly RamBlock[]) =>
-    of.map(({ idstr, usedLength }) => `"${idstr}" of ${usedLength} bytes`).join(', ');
-  if (list(blocks) !== list(ram.blocks)) {
-    throw new RangeError(`expected the blocks of the guest's RAM (${list(ram.blocks)}), got ${list(blocks)}`);
-  }
-  requireBlocks(blocks);
-  for (const { idstr, ramAddress, pageSize } of blocks) {
-    if (Number.isSafeInteger(ramAddress) && ramAddress >= 0 && ramAddress % pageSize === 0) continue;
-    const expected = `expected a RAM address of "${idstr}" that is a multiple of the page size`;
-    throw new RangeError(`${expected}, ${pageSize}, got ${ramAddress}`);
-  }
-  const placed = blocks.filter(({ usedLength }) => usedLength > 0).sort((a, b) => a.ramAddress - b.ramAddress);
-  for (const [i, { idstr, ramAddress, usedLength }] of placed.entries()) {
-    const next = placed[i + 1];
-    if (next === undefined || ramAddress + usedLength <= next.ramAddress) continue;
-    throw new RangeError(`expected RAM addresses that do not overlap, got those of "${idstr}" and "${next.idstr}"`);
-  }
-}
-
-/** Which pages are to be sent, and how they are sent. */
-class Passes {
-  readonly writer: StreamWriter;
+export class Passes {
+  /** Dirty bitmap syncs so far. */
   syncs = 0;
+  /** Records so far: all, those of whole pages, and those of zero pages. */
+  records = 0;
   normal = 0;
   duplicate = 0;
   readonly #guest: Guest;
-  readonly #replay: RamScan;
+  readonly #writer: StreamWriter;
+  readonly #ramWriter: RamWriter;
   readonly #cache: XbzrleCache | undefined;
-  readonly #dirty: readonly PageBitmap[];
+  readonly #iterables: readonly RawSection[];
+  readonly #rules: ReleaseRules;
   readonly #partBytes: number;
-  readonly #now: (() => number) | undefined;
-  #isFirstRound = true;
-  /** Pages sent in all, and when and with how many the latest period began. */
-  #sent = 0;
-  #period: { start: number; sent: number } | undefined;
+  readonly #scan: RamScan;
+  /** Pages to be sent, by block index. Undefined until the first sync. */
+  #dirty: readonly PageBitmap[] | undefined;
+  /** Length of the stream when the PART began. */
+  #partStart = 0;
+  /** The pages that are sent are in the END of RAM. */
+  #isLastStage = false;
 
-  static async make(guest: Guest, output: ByteSink, options: WriteGuestOptions): Promise<Passes> {
-    const { xbzrle = false } = options;
-    const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
-    const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
-    const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + ramScanArenaBytes + cacheBytes });
-    const writer = new StreamWriter(kernel, output, guest.framing);
-    const pageSize = guest.blocks[0]?.pageSize ?? 4096;
-    const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
-    return new Passes(guest, writer, new RamScan(kernel), cache, options);
-  }
-
-  constructor(
-    guest: Guest,
-    writer: StreamWriter,
-    replay: RamScan,
-    cache: XbzrleCache | undefined,
-    { partBytes = Number.POSITIVE_INFINITY, now }: WriteGuestOptions,
-  ) {
-    if (!(partBytes > 0)) throw new RangeError(`expected bytes of a PART, got ${partBytes}`);
+  /**
+   * Allocates a {@link RamScan} in the arena of the writer.
+   * @throws RangeError for `partBytes` that are not positive.
+   */
+  constructor(guest: Guest, writer: StreamWriter, options: PassesOptions = {}) {
+    const { ramWriter = writer, cache, iterables = [], rules = defaultRules(guest), partBytes } = options;
+    if (partBytes !== undefined && !(partBytes > 0)) throw new RangeError(`expected bytes of a PART, got ${partBytes}`);
     this.#guest = guest;
-    this.writer = writer;
-    this.#replay = replay;
+    this.#writer = writer;
+    this.#ramWriter = ramWriter;
     this.#cache = cache;
-    this.#partBytes = partBytes;
-    this.#now = now;
-    this.#dirty = guest.blocks.map((block) => new PageBitmap(block));
+    this.#iterables = iterables;
+    this.#rules = rules;
+    this.#partBytes = partBytes ?? Number.POSITIVE_INFINITY;
+    this.#scan = new RamScan(writer.kernel);
   }
 
-  /** Bytes of the pages that are to be sent. */
+  /** Bytes of the pages that the next {@link sendDirty} sends. */
   get dirtyBytes(): number {
-    return this.#sentBlocks.reduce((sum, { index, pageSize }) => sum + this.#bitmap(index).count * pageSize, 0);
+    const dirty = this.#dirty ?? [];
+    return this.#sentBlocks.reduce((sum, { index, pageSize }) => sum + (dirty[index]?.count ?? 0) * pageSize, 0);
   }
 
-  get xbzrle(): XbzrleStatistics | undefined {
-    return this.#cache?.statistics;
+  /** Sends everything before the first page. */
+  async begin(): Promise<void> {
+    const { configuration, ram } = this.#guest;
+    const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
+    await this.#writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+    if (this.#hasRam) {
+      await this.#ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+    }
+    await this.#sendIterables('start');
+    this.#partStart = this.#writer.length;
   }
 
-  /** Every page of the blocks that are sent. */
-  dirtyAll(): void {
-    for (const { index } of this.#sentBlocks) this.#bitmap(index).fill();
-  }
-
-  /** Takes in what the guest has written. */
+  /** Collects the pages that the guest wrote since the last call. */
   async sync(): Promise<void> {
     this.syncs++;
+    this.#dirty ??= this.#guest.ram.blocks.map((block) => new PageBitmap(block));
     await this.#guest.syncDirty(this.#dirty);
-    const now = this.#now?.();
-    if (now === undefined) return;
-    this.#period ??= { start: now, sent: 0 };
-    if (now <= this.#period.start + periodLength) return;
-    this.#cache?.endPeriod(this.#sent - this.#period.sent);
-    this.#period = { start: now, sent: this.#sent };
   }
 
-  /** Sends all that is dirty, once, block by block. */
-  async sendDirty(isLastStage = false): Promise<void> {
-    const { writer } = this;
-    let start = writer.length;
-    for (const block of this.#sentBlocks) {
-      const counts: ScannedBlock = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
-      const most = Math.max(1, Math.floor(this.#partBytes / block.pageSize));
-      for await (const batch of this.#replay.pages(this.#guest.ram, counts, this.#bitmap(block.index), most)) {
-        for (const records of this.#encode(block, batch, isLastStage)) {
-          await writer.pages(block, records);
-          this.#count(records);
-        }
-        if (isLastStage || writer.length - start < this.#partBytes) continue;
-        await writer.endPart();
-        start = writer.length;
-      }
+  /** Sends all pages of a RAM, by default the guest's, in a pass. Returns counts for each of its blocks. */
+  async sendAll(ram: RamReader = this.#guest.ram): Promise<WrittenBlock[]> {
+    // Whatever was dirty before goes with this pass.
+    this.#dirty = undefined;
+    const blocks = ram.blocks.map(makeCounts);
+    for (const { index } of this.#sentBlocks) {
+      const counts = blocks[index] as WrittenBlock;
+      const { block } = counts;
+      await this.#send(block, this.#scan.pages(ram, counts, undefined, this.#batchPages(block)));
     }
-    this.#isFirstRound = false;
+    await this.#endPart();
+    return blocks;
   }
 
-  #encode(block: GuestBlock, batch: PageBatch, isLastStage: boolean): Iterable<PageBatch> {
-    if (this.#cache === undefined || this.#isFirstRound) return [batch];
-    return this.#cache.encode(block, batch, {
-      ...{ generation: this.syncs, isLastStage },
-      isNamed: this.writer.names(block),
-    });
+  /**
+   * Sends the pages that differ from a base, which was sent before, in a pass: as deltas where those are shorter. Allocates
+   * a {@link DeltaScan} in the arena. Returns counts for each block.
+   */
+  async sendChanges(base: RamReader): Promise<WrittenBlock[]> {
+    const { ram } = this.#guest;
+    const scan = new DeltaScan(this.#writer.kernel);
+    const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
+    for (const block of this.#sentBlocks) {
+      const counts = blocks[block.index] as WrittenBlock;
+      counts.changes = { deltaPages: 0, deltaBytes: 0, dataPages: 0, zeroPages: 0 };
+      await this.#send(block, scan.pages(base, ram, counts, counts.changes));
+    }
+    await this.#endPart();
+    return blocks;
+  }
+
+  /** Sends the dirty pages in a pass: as deltas, if there is a cache and the page is in it. */
+  async sendDirty(): Promise<void> {
+    await this.#sendEachDirty();
+    await this.#endPart();
+  }
+
+  /**
+   * Sends the rest: the last dirty pages and the states of the devices. The guest is stopped.
+   * @throws RangeError for devices that no stream can hold.
+   */
+  async finish(): Promise<void> {
+    const writer = this.#writer;
+    await this.#sendIterables('part');
+    if (this.#rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
+    if (this.#hasRam) {
+      await this.#ramWriter.beginEnd();
+      this.#isLastStage = true;
+      await this.#sendEachDirty();
+      await this.#ramWriter.endRam();
+    }
+    await this.#sendIterables('end');
+    const { devices, description } = await this.#guest.saveDevices();
+    requireDevices(devices, writer.ramId);
+    for (const device of devices) await writer.device(device);
+    await writer.finish(description?.text);
+  }
+
+  get #hasRam(): boolean {
+    const { framing = defaultFraming, ram } = this.#guest;
+    return framing.ramId !== undefined || ram.blocks.length > 0;
+  }
+
+  /** The blocks whose pages are sent. */
+  get #sentBlocks(): readonly RamBlock[] {
+    const { ram, ignored = [] } = this.#guest;
+    return ram.blocks.filter(({ index }) => !ignored.some((block) => block.index === index));
+  }
+
+  /** Pages that are read at once: no more than a PART is to have. */
+  #batchPages({ pageSize }: RamBlock): number {
+    return Math.max(1, Math.floor(this.#partBytes / pageSize));
+  }
+
+  async #sendIterables(kind: SectionKind): Promise<void> {
+    for (const section of this.#iterables) {
+      if (section.kind === kind) await this.#writer.raw(section.bytes);
+    }
+  }
+
+  async #sendEachDirty(): Promise<void> {
+    const { ram, blocks } = this.#guest;
+    for (const block of this.#sentBlocks) {
+      const dirty = this.#dirty?.[block.index];
+      if (dirty === undefined) continue;
+      const batches = this.#scan.pages(ram, makeCounts(block), dirty, this.#batchPages(block));
+      await this.#send(block, batches, (batch) => this.#encode(blocks[block.index] as GuestBlock, block, batch));
+    }
+  }
+
+  #encode(placed: GuestBlock, block: RamBlock, batch: PageBatch): Iterable<PageBatch> {
+    const context = { generation: this.syncs, isLastStage: this.#isLastStage, isNamed: this.#writer.names(block) };
+    return this.#cache?.encode(placed, batch, context) ?? [batch];
+  }
+
+  async #send(
+    block: RamBlock,
+    batches: AsyncIterable<PageBatch>,
+    encode: (batch: PageBatch) => Iterable<PageBatch> = (batch) => [batch],
+  ): Promise<void> {
+    for await (const batch of batches) {
+      for (const records of encode(batch)) {
+        await this.#ramWriter.pages(block, records);
+        this.#count(records);
+      }
+      if (!this.#isLastStage && this.#writer.length - this.#partStart >= this.#partBytes) await this.#endPart();
+    }
+  }
+
+  async #endPart(): Promise<void> {
+    await this.#ramWriter.endPart();
+    this.#partStart = this.#writer.length;
   }
 
   #count({ count, kind }: PageBatch): void {
-    this.#sent += count;
+    this.records += count;
     for (let i = 0; i < count; i++) {
       if (kind[i] === PageKind.data) this.normal++;
       else if (kind[i] === PageKind.zero) this.duplicate++;
     }
   }
-
-  #bitmap(index: number): PageBitmap {
-    return this.#dirty[index] as PageBitmap;
-  }
-
-  get #sentBlocks(): readonly GuestBlock[] {
-    const { blocks, ignored = [] } = this.#guest;
-    return blocks.filter(({ index }) => !ignored.some((each) => each.index === index));
-  }
 }
+
+const makeCounts = (block: RamBlock): WrittenBlock => ({
+  ...{ block, dataPages: 0, zeroPages: 0, absentPages: 0 },
+  records: 0,
+});

@@ -128,11 +128,7 @@ export class RamScan {
         this.#pushZero(ram, counts, first + i);
         continue;
       }
-      const record = batch.count++;
-      batch.kind[record] = PageKind.data;
-      batch.page[record] = first + i;
-      batch.data[record] = this.#window + i * pageSize;
-      batch.length[record] = pageSize;
+      batch.push(PageKind.data, first + i, 0, 0, this.#window + i * pageSize, pageSize);
       counts.dataPages++;
     }
     counts.records += batch.count;
@@ -143,11 +139,7 @@ export class RamScan {
       counts.absentPages++;
       return;
     }
-    const batch = this.#batch;
-    const record = batch.count++;
-    batch.kind[record] = PageKind.zero;
-    batch.page[record] = page;
-    batch.length[record] = 0;
+    this.#batch.push(PageKind.zero, page, 0, 0, 0, 0);
     counts.zeroPages++;
   }
 }

@@ -8,12 +8,14 @@ import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernel } from '../kernel/kernel.ts';
+import { stoppedGuest } from '../vm/guest.ts';
 import type { WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import type { WrittenChannel } from './channel-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
+import { defaultRules, Passes } from './passes.ts';
 import { StreamWriter } from './stream-writer.ts';
-import { arenaBytesFor, defaultRules, type WriteStreamOptions, type WrittenStream, writeAll } from './write-stream.ts';
+import { arenaBytesFor, type WriteStreamOptions, type WrittenStream } from './write-stream.ts';
 
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */
@@ -58,7 +60,10 @@ export async function writeMultifd(
   const ofGuest = uuid === undefined ? {} : { uuid };
   const multifd = await MultifdWriter.open(writer, channels, { ...rest, ...ofGuest, codecs, rules, pageSize });
   try {
-    const blocks = await writeAll(vm, writer, multifd, { ...rest, rules });
+    const passes = new Passes(stoppedGuest(vm), writer, { ...rest, rules, ramWriter: multifd });
+    await passes.begin();
+    const blocks = await passes.sendAll();
+    await passes.finish();
     await multifd.close();
     return { length: writer.length, blocks, channels: multifd.channels };
   } catch (error) {

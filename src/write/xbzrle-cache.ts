@@ -169,7 +169,7 @@ export class XbzrleCache {
       const slot = number % this.#pages.length;
       // Its old content is still to be looked at.
       if (this.#hitIn[slot] === this.#turn) break;
-      const kind = pages.kind[i] as number;
+      const kind = pages.kind[i] as PageKind;
       const data = pages.data[i] as number;
       const isHit = this.#pages[slot] === number;
       let length = kind === PageKind.zero ? 0 : pageSize;
@@ -193,12 +193,8 @@ export class XbzrleCache {
           bytes.copyWithin(this.#slots + slot * pageSize, data, data + pageSize);
         }
       }
-      const record = batch.count++;
-      // A hit is a delta, until it is known better.
-      batch.kind[record] = kind === PageKind.data && isHit ? PageKind.delta : kind;
-      batch.page[record] = pages.page[i] as number;
-      batch.data[record] = data;
-      batch.length[record] = length;
+      // A hit counts as a delta until it is encoded.
+      batch.push(isHit && kind === PageKind.data ? PageKind.delta : kind, pages.page[i] as number, 0, 0, data, length);
     }
     return i;
   }
@@ -222,9 +218,11 @@ export class XbzrleCache {
     kernel.xbzrleEncodeBatch(olds, news, this.#hits, pageSize, pageSize, this.#deltas, results);
     let hit = 0;
     let delta = this.#deltas;
-    let kept = 0;
-    for (let i = 0; i < batch.count; i++) {
-      let kind = batch.kind[i] as number;
+    const { count } = batch;
+    // Records move up to the places of those that are left out.
+    batch.clear();
+    for (let i = 0; i < count; i++) {
+      let kind = batch.kind[i] as PageKind;
       let data = batch.data[i] as number;
       let length = batch.length[i] as number;
       if (kind === PageKind.delta) {
@@ -236,18 +234,14 @@ export class XbzrleCache {
         if (result > 0) {
           [data, length] = [delta, result];
           delta += result;
-          this.#counters.bytes += result + deltaHead + (kept === 0 ? nameBytes : 0);
+          this.#counters.bytes += result + deltaHead + (batch.count === 0 ? nameBytes : 0);
         } else {
           [kind, length] = [PageKind.data, pageSize];
           this.#counters.overflow++;
           this.#counters.bytes += pageSize;
         }
       }
-      batch.kind[kept] = kind;
-      batch.page[kept] = batch.page[i] as number;
-      batch.data[kept] = data;
-      batch.length[kept++] = length;
+      batch.push(kind, batch.page[i] as number, 0, 0, data, length);
     }
-    batch.count = kept;
   }
 }

@@ -36,7 +36,7 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
   const kernel = await loadKernel({ arenaBytes: xbzrleArenaBytes(cacheSize) + batchPages * (PAGE + 8) + (1 << 18) });
   const cache = new XbzrleCache(kernel, { cacheSize });
   const batch = new PageBatch(kernel, batchPages);
-  const room = kernel.allocate(batchPages * PAGE);
+  const buffer = kernel.allocate(batchPages * PAGE);
   const records: OurRecord[] = [];
   const take = (block: number, { count, kind, page, data, length }: PageBatch) => {
     for (let i = 0; i < count; i++) {
@@ -58,13 +58,11 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
     batch.clear();
     const first = pages[i]!;
     do {
-      const at = batch.count++;
       const { page, content } = pages[i++]!;
-      batch.kind[at] = isZero(content) ? PageKind.zero : PageKind.data;
-      batch.page[at] = page;
-      batch.data[at] = room + at * PAGE;
-      batch.length[at] = isZero(content) ? 0 : PAGE;
-      kernel.bytes.set(content, room + at * PAGE);
+      const address = buffer + batch.count * PAGE;
+      kernel.bytes.set(content, address);
+      if (isZero(content)) batch.push(PageKind.zero, page, 0, 0, address, 0);
+      else batch.push(PageKind.data, page, 0, 0, address, PAGE);
     } while (i < pages.length && batch.count < batchPages && follows(pages[i]!, pages[i - 1]!));
     const { block: index, generation, isLastStage, isFirstRound } = first;
     const { length, ...block } = blocks[index]!;

@@ -344,12 +344,7 @@ describe('a mapped-ram store', () => {
     const store = new MappedRamStore(new MemoryFile(), pageSlots);
     const block = await store.addBlock({ ...plain, usedLength: 4096 * 4096 });
     const batch = new PageBatch(kernel, 1025);
-    batch.count = 1025;
-    for (let i = 0; i < batch.count; i++) {
-      batch.page[i] = i;
-      batch.kind[i] = PageKind.data;
-      batch.length[i] = 4096;
-    }
+    for (let page = 0; page < 1025; page++) batch.push(PageKind.data, page, 0, 0, 0, 4096);
     await expect(store.apply(block, batch)).rejects.toThrow('a batch of at most 1024 whole pages, got more');
   });
 

@@ -49,9 +49,8 @@ it('of any passes of whole pages gives what came last of each page', async () =>
       index.addBlock(block);
       const batch = new PageBatch(file.kernel, 400);
       for (const { page, offset } of records) {
-        batch.kind[batch.count] = offset === -1 ? PageKind.zero : PageKind.data;
-        batch.page[batch.count] = page;
-        batch.data[batch.count++] = Math.max(0, offset);
+        if (offset === -1) batch.push(PageKind.zero, page, 0, 0, 0, 0);
+        else batch.push(PageKind.data, page, 0, 0, offset, pageSize);
       }
       index.apply(block, batch);
       index.finish();

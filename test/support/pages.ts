@@ -40,14 +40,8 @@ export class Feeder {
     let at = this.#room;
     this.kernel.bytes.fill(0xcc, at, at + roomBytes);
     for (const { page, kind, payload } of pages) {
-      const i = batch.count++;
       this.kernel.bytes.set(payload, at);
-      batch.page[i] = page;
-      batch.kind[i] = kind;
-      batch.data[i] = at;
-      batch.length[i] = payload.length;
-      batch.offset[i] = 1000 + i;
-      batch.size[i] = 8 + payload.length;
+      batch.push(kind, page, 1000 + batch.count, 8 + payload.length, at, payload.length);
       at += payload.length + gap;
     }
     return batch;

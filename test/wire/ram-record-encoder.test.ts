@@ -53,12 +53,8 @@ function fill(records: readonly Plain[]): PageBatch {
   batch.clear();
   let at = payloads;
   for (const { kind, page, payload } of records) {
-    const i = batch.count++;
     kernel.bytes.set(payload, at);
-    batch.kind[i] = kind;
-    batch.page[i] = page;
-    batch.data[i] = at;
-    batch.length[i] = payload.length;
+    batch.push(kind, page, 0, 0, at, payload.length);
     at += payload.length;
   }
   return batch;

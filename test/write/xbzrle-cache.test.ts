@@ -31,18 +31,15 @@ async function makeCache(slots: number) {
   const kernel = await loadKernel({ arenaBytes: xbzrleArenaBytes(cacheSize) + most * (PAGE + 8) + (1 << 17) });
   const cache = new XbzrleCache(kernel, { cacheSize, pageSize: PAGE });
   const batch = new PageBatch(kernel, most);
-  const room = kernel.allocate(most * PAGE);
+  const buffer = kernel.allocate(most * PAGE);
   const names = Object.keys(PageKind) as Sent['kind'][];
   const send = (pages: Page[], generation: number, moment: Partial<PassContext> = {}, of = block): Sent[] => {
     batch.clear();
     for (const [page, content] of pages) {
-      const at = batch.count++;
-      const isZero = content.every((byte) => byte === 0);
-      kernel.bytes.set(content, room + at * PAGE);
-      batch.kind[at] = isZero ? PageKind.zero : PageKind.data;
-      batch.page[at] = page;
-      batch.data[at] = room + at * PAGE;
-      batch.length[at] = isZero ? 0 : PAGE;
+      const address = buffer + batch.count * PAGE;
+      kernel.bytes.set(content, address);
+      if (content.every((byte) => byte === 0)) batch.push(PageKind.zero, page, 0, 0, address, 0);
+      else batch.push(PageKind.data, page, 0, 0, address, PAGE);
     }
     const sent: Sent[] = [];
     for (const { count, kind, page, data, length } of cache.encode(of, batch, {
@@ -176,7 +173,7 @@ describe('the page cache', () => {
     const { cache } = await makeCache(4);
     const kernel = await loadKernel({ arenaBytes: 1 << 20 });
     const batch = new PageBatch(kernel, 4);
-    batch.kind[batch.count++] = PageKind.delta;
+    batch.push(PageKind.delta, 0, 0, 0, 0, 0);
     const moment = { generation: 2, isNamed: false };
     expect(() => [...cache.encode(block, batch, moment)]).toThrow(
       /expected whole pages, got kind 3 for page 0 of "ram"/,

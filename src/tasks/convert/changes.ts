@@ -178,11 +178,7 @@ class ChangesWriter {
         counts.zeroPages++;
         continue;
       }
-      const record = batch.count++;
-      batch.kind[record] = PageKind.data;
-      batch.page[record] = window.first + i;
-      batch.data[record] = window.new + i * block.pageSize;
-      batch.length[record] = block.pageSize;
+      batch.push(PageKind.data, window.first + i, 0, 0, window.new + i * block.pageSize, block.pageSize);
     }
     if (batch.count > 0) await this.#store.apply(block, batch);
   }

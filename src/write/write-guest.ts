@@ -1,0 +1,126 @@
+/**
+ * Writes a guest as a stream in passes, while it runs (docs/formats/ram.md, "What is sent when"): all pages; then, again and
+ * again, the pages that the guest wrote meanwhile, until few are left; then the rest with the guest stopped, before the states
+ * of its devices. With XBZRLE, pages that are sent again go as deltas where possible, by QEMU's policy (`xbzrle-cache.ts`).
+ *
+ * Pages go as fast as the output takes them. There is no destination to talk to.
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import { loadKernel } from '../kernel/kernel.ts';
+import type { ReleaseRules } from '../schema/release-rules.ts';
+import type { Guest } from '../vm/guest.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { requireBlocks, requireVm } from '../wire/require-vm.ts';
+import { Passes } from './passes.ts';
+import { ramScanArenaBytes } from './ram-scan.ts';
+import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
+
+export interface WriteGuestOptions {
+  /** Sends deltas; `true`: with QEMU's default cache of 64 MiB. Default false. */
+  xbzrle?: boolean | Pick<XbzrleCacheOptions, 'cacheSize'>;
+  /** The guest is stopped when at most this many bytes of pages are dirty. Default 0. */
+  threshold?: number;
+  /** The guest is stopped after this many passes at the latest, the first included. Default 30. */
+  maxPasses?: number;
+  /** A PART ends with the batch that brings it to this many bytes. Default: it ends with the pass. */
+  partBytes?: number;
+  /** Time in ms, from any start. Without it the rates of XBZRLE stay 0. */
+  now?: () => number;
+  /** What the QEMU release that loads the stream expects. Default: by the machine type, and by `framing`. */
+  rules?: ReleaseRules;
+}
+
+export interface WrittenGuest {
+  /** Bytes of the stream. */
+  length: number;
+  /** Bitmap syncs: one for each pass, and one when the guest was stopped. */
+  dirtySyncCount: number;
+  /** Records of whole pages, and of zero pages. */
+  normal: number;
+  duplicate: number;
+  xbzrle?: XbzrleStatistics;
+}
+
+/** Rates are those of a period. It ends with the first sync after more than this many ms. */
+const periodLength = 1000;
+
+/**
+ * Writes a guest, in order.
+ * @example
+ * const { length, xbzrle } = await writeGuest(guest, appendTo(output), { xbzrle: { cacheSize: 1 << 20 } });
+ *
+ * @throws RangeError for a guest that no stream can hold (see `writeStream`), for RAM addresses that overlap, for options out
+ *   of range, and for a cache that does not fit into 4 GiB. Whatever the guest throws comes through, and ends the writing.
+ */
+export async function writeGuest(
+  guest: Guest,
+  output: ByteSink,
+  options: WriteGuestOptions = {},
+): Promise<WrittenGuest> {
+  const { threshold = 0, maxPasses = 30, xbzrle = false, now, ...rest } = options;
+  if (!(threshold >= 0)) throw new RangeError(`expected a threshold in bytes, got ${threshold}`);
+  if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);
+  requireVm(guest);
+  requireGuestBlocks(guest);
+  const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
+  const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
+  const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + ramScanArenaBytes + cacheBytes });
+  const writer = new StreamWriter(kernel, output, guest.framing);
+  const pageSize = guest.blocks[0]?.pageSize ?? 4096;
+  const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
+  const passes = new Passes(guest, writer, { ...rest, cache });
+  const sync = syncInPeriods(passes, cache, now);
+  await passes.begin();
+  await sync();
+  await passes.sendAll();
+  await sync();
+  while (passes.dirtyBytes > threshold && passes.syncs <= maxPasses) {
+    await passes.sendDirty();
+    await sync();
+  }
+  await guest.stop();
+  await sync();
+  await passes.finish();
+  const { syncs, normal, duplicate } = passes;
+  const counts = { length: writer.length, dirtySyncCount: syncs, normal, duplicate };
+  return cache === undefined ? counts : { ...counts, xbzrle: cache.statistics };
+}
+
+/** Syncs the dirty bitmaps, and ends the cache's periods by the clock. */
+function syncInPeriods(passes: Passes, cache: XbzrleCache | undefined, now: WriteGuestOptions['now']) {
+  let period: { start: number; records: number } | undefined;
+  return async (): Promise<void> => {
+    await passes.sync();
+    const time = now?.();
+    if (time === undefined) return;
+    period ??= { start: time, records: 0 };
+    if (time <= period.start + periodLength) return;
+    cache?.endPeriod(passes.records - period.records);
+    period = { start: time, records: passes.records };
+  };
+}
+
+/**
+ * Requires the blocks of a guest to be those of its RAM, each at a place of its own: the page cache goes by places.
+ * @throws RangeError
+ */
+function requireGuestBlocks({ blocks, ram }: Guest): void {
+  const list = (of: readonly RamBlock[]) =>
+    of.map(({ idstr, usedLength }) => `"${idstr}" of ${usedLength} bytes`).join(', ');
+  if (list(blocks) !== list(ram.blocks)) {
+    throw new RangeError(`expected the blocks of the guest's RAM (${list(ram.blocks)}), got ${list(blocks)}`);
+  }
+  requireBlocks(blocks);
+  for (const { idstr, ramAddress, pageSize } of blocks) {
+    if (Number.isSafeInteger(ramAddress) && ramAddress >= 0 && ramAddress % pageSize === 0) continue;
+    const expected = `expected a RAM address of "${idstr}" that is a multiple of the page size`;
+    throw new RangeError(`${expected}, ${pageSize}, got ${ramAddress}`);
+  }
+  const placed = blocks.filter(({ usedLength }) => usedLength > 0).sort((a, b) => a.ramAddress - b.ramAddress);
+  for (const [i, { idstr, ramAddress, usedLength }] of placed.entries()) {
+    const next = placed[i + 1];
+    if (next === undefined || ramAddress + usedLength <= next.ramAddress) continue;
+    throw new RangeError(`expected RAM addresses that do not overlap, got those of "${idstr}" and "${next.idstr}"`);
+  }
+}
