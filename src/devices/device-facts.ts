@@ -1,5 +1,6 @@
 /** What devices say of the whole guest: its runstate, its clock, its timers (docs/formats/devices.md). */
 import { type DeviceState, isStruct, type StateField, type StateStruct } from './device-state.ts';
+import { listTypes, structTypes } from './field-types.ts';
 import { findValue } from './find-value.ts';
 
 /** QEMU's runstate before it stopped the guest for the migration (`running`, `paused`, …), of the device `globalstate`. */
@@ -27,12 +28,10 @@ export function* findTimers(state: StateStruct): Generator<DeviceTimer, void> {
         if (typeof each === 'number' || typeof each === 'bigint')
           yield { field, expiry: each === -1 ? undefined : each };
       }
-    } else if (mayNest.has(field.type)) {
+    } else if (structTypes.has(field.type) || listTypes.has(field.type)) {
       const value = field.value;
       for (const each of Array.isArray(value) ? value : [value]) if (isStruct(each)) yield* findTimers(each);
     }
   }
   for (const subsection of state.subsections) yield* findTimers(subsection);
 }
-
-const mayNest: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp', 'qtailq', 'qlist', 'gtree']);

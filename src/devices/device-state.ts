@@ -8,7 +8,8 @@
 import type { DeviceDescription, FieldDescription, StateDescription } from '../vm/description.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import { bodySize } from './body-size.ts';
-import { isList, isPlain, subsectionHeadLength, Walk } from './device-walk.ts';
+import { isPlain, subsectionHeadLength, Walk } from './device-walk.ts';
+import { listTypes } from './field-types.ts';
 import { describeKnown } from './known-devices.ts';
 import { LayoutMismatch } from './layout-builder.ts';
 import { scalars } from './state-scalars.ts';
@@ -200,7 +201,7 @@ class Field implements StateField {
     new Walk(this.#data).field(this.#description, this.#parent, this.offset, 0, (i, description, from, to) => {
       elements[i]?.push(description === undefined ? null : new Struct(this.#data, description, from, to));
     });
-    if (isList(type)) return each((i) => elements[i] as StateValue[]);
+    if (listTypes.has(type)) return each((i) => elements[i] as StateValue[]);
     return each((i) => {
       const [element] = elements[i] as StateValue[];
       return element === undefined ? this.#bytes(this.offset + i * size) : element;

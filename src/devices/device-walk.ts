@@ -3,6 +3,7 @@
  * subsection begins and ends. It reads no values, but counts, and the bytes that must be what they are.
  */
 import type { FieldDescription, StateDescription } from '../vm/description.ts';
+import { byteTypes, queueTypes, structTypes } from './field-types.ts';
 import { LayoutMismatch } from './layout-builder.ts';
 import { describePrivate } from './private-state.ts';
 import { scalars } from './state-scalars.ts';
@@ -24,12 +25,6 @@ const maxDepth = 64;
 const subsectionByte = 0x05;
 /** What stands for a NULL pointer in an array: '0'. */
 const nullByte = 0x30;
-
-/** Types whose bytes are their value. */
-const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'pci config']);
-const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
-const queueTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist']);
-export const isList = (type: string) => queueTypes.has(type) || type === 'gtree';
 
 /** Takes what a walk passes. */
 interface Passing {
@@ -225,7 +220,7 @@ export const subsectionHeadLength = ({ vmsdName }: Pick<StateDescription, 'vmsdN
 
 /** Whether the bytes of an element are its value, or become it without a description. */
 export function isPlain({ type, size }: FieldDescription): boolean {
-  return byteTypes.has(type) || type === 'bitmap' || scalars.get(type)?.size === size;
+  return byteTypes.has(type) || type === 'pci config' || scalars.get(type)?.size === size;
 }
 
 function describeBytes(
