@@ -1,9 +1,9 @@
-/** What devices say of the whole guest: its runstate, its clock, its timers (docs/formats/devices.md). */
+/** Facts about the whole guest that device states hold: its runstate and its timers (docs/formats/devices.md). */
 import { type DeviceState, isStruct, type StateField, type StateStruct } from './device-state.ts';
 import { listTypes, structTypes } from './field-types.ts';
 import { findValue } from './find-value.ts';
 
-/** QEMU's runstate before it stopped the guest for the migration (`running`, `paused`, …), of the device `globalstate`. */
+/** The guest's runstate before QEMU stopped it for the migration (`running`, `paused`, …), from the device `globalstate`. */
 export function readRunState(devices: readonly DeviceState[]): string | undefined {
   const state = devices.find(({ name }) => name === 'globalstate')?.state;
   const text = state === undefined ? undefined : findValue(state, 'runstate');
@@ -15,7 +15,7 @@ export function readRunState(devices: readonly DeviceState[]): string | undefine
 /** A timer of a device. */
 export interface DeviceTimer {
   field: StateField;
-  /** When it fires, in nanoseconds of its clock; undefined: it is not armed. */
+  /** When it fires, in nanoseconds of its clock; undefined if it is not armed. */
   expiry: number | bigint | undefined;
 }
 
