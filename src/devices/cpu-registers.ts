@@ -4,12 +4,12 @@
 import { type DeviceState, isStruct, type StateStruct, type StateValue } from './device-state.ts';
 import { findValue } from './find-value.ts';
 
-/** A segment register, or a table register, as QEMU keeps it. */
+/** A segment register or a table register, as QEMU stores it. */
 export interface Segment {
   selector: number;
   base: bigint;
   limit: number;
-  /** The upper word of the descriptor it was loaded from. */
+  /** The upper word of its descriptor. */
   flags: number;
 }
 
@@ -22,7 +22,7 @@ export const generalNames = [
   'rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15',
 ] as const;
 
-/** What one CPU has in its registers. */
+/** The registers of one CPU. */
 export interface RegisterValues {
   /** By {@link generalNames}; a target without long mode has the first eight. */
   general: bigint[];
@@ -37,12 +37,13 @@ export interface RegisterValues {
   kernelGsBase: bigint;
 }
 
+/** The registers of a CPU, with its number. */
 export interface CpuRegisters extends RegisterValues {
   /** Number of the CPU, from 0. */
   index: number;
 }
 
-/** A register that is not there, or not of its type. */
+/** A register is missing, or has another type. */
 export class BadCpuState extends Error {}
 
 /** The registers of a CPU, always 16 general ones. @throws BadCpuState */
@@ -53,15 +54,15 @@ export function readCpuRegisters({ instanceId, state, problem }: DeviceState): C
   return { ...values, general, index: instanceId };
 }
 
-/** @throws BadCpuState */
+/** Reads the registers out of the state of the device `cpu`. @throws BadCpuState */
 export function readRegisterValues(state: StateStruct): RegisterValues {
   const number = (path: string) => toBigInt(findValue(state, path), path);
   const general = findValue(state, 'env.regs');
   if (!Array.isArray(general) || (general.length !== 16 && general.length !== 8)) {
-    throw new BadCpuState('expected 16 values of env.regs');
+    throw new BadCpuState('expected env.regs as 8 or 16 values');
   }
   const segments = findValue(state, 'env.segs');
-  if (!Array.isArray(segments) || segments.length !== 6) throw new BadCpuState('expected six values of env.segs');
+  if (!Array.isArray(segments) || segments.length !== 6) throw new BadCpuState('expected env.segs as six values');
   const isLong = general.length === 16;
   const named = segmentNames.map((name, i) => [name, toSegment(segments[i], `env.segs[${i}]`)]);
   const tables = ['ldt', 'tr', 'gdt', 'idt'].map((name) => [
@@ -90,11 +91,11 @@ export function isInLongMode({ efer }: CpuRegisters): boolean {
 function toBigInt(value: StateValue | undefined, path: string): bigint {
   if (typeof value === 'bigint') return BigInt.asUintN(64, value);
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
-  throw new BadCpuState(`expected a number of ${path}`);
+  throw new BadCpuState(`expected ${path} as a number`);
 }
 
 function toSegment(value: StateValue | undefined, path: string): Segment {
-  if (value === undefined || !isStruct(value)) throw new BadCpuState(`expected a segment of ${path}`);
+  if (value === undefined || !isStruct(value)) throw new BadCpuState(`expected ${path} as a segment`);
   const part = (name: string) => toBigInt(findValue(value as StateStruct, name), `${path}.${name}`);
   const word = (name: string) => Number(BigInt.asUintN(32, part(name)));
   return { selector: word('selector'), base: part('base'), limit: word('limit'), flags: word('flags') };

@@ -1,10 +1,10 @@
 /**
  * The JSON of the VM description, as types (docs/formats/devices.md, "The description"): which fields each device
- * section has, and their sizes. `vm-description.ts` finds it in a stream, `devices/device-state.ts` reads bodies by it.
+ * section has, and their sizes. `wire/vm-description.ts` finds it in a stream, and `devices/device-state.ts` reads bodies with it.
  *
- * The elements of a list repeat their keys within one object, so JSON.parse would lose all but the last: this takes
- * every property as it comes (`visit` of jsonc-parser) and builds only what a description can have. That also keeps
- * memory small whatever else the JSON holds. What that scanner itself would gather without bound is refused before.
+ * The elements of a list repeat their keys within one object, and JSON.parse would keep only the last of them. So this
+ * takes every property as it comes (`visit` of jsonc-parser) and builds only what a description can have. That also keeps
+ * memory small, whatever else the JSON holds. Text that would make the scanner itself use much memory is refused first.
  */
 
 import { visit } from 'jsonc-parser';
@@ -12,18 +12,18 @@ import type { DeviceDescription, FieldDescription, StateDescription, VmDescripti
 
 /** The deepest nesting of the JSON. QEMU's is below 20. */
 const maxDepth = 64;
-/** Characters of one string, or of white space between two tokens. */
+/** The most characters of a string, or of white space between two tokens. */
 const maxRun = 1 << 20;
-/** Fields and descriptions in all. A guest of 1,024 CPUs has some 135,000. */
+/** The most fields and descriptions. A guest of 1,024 CPUs has some 135,000. */
 const maxNodes = 150_000;
-/** As many as there are sections with ids of their own. */
+/** As many devices as a stream can have section ids. */
 const maxDevices = 16_384;
-/** Problems that are told one by one. */
+/** Problems that are listed. */
 const maxProblems = 20;
 
 type Literal = string | number | boolean | null;
 
-/** Takes what is in an object or a list of the JSON. */
+/** Takes the content of an object or a list of the JSON. */
 interface Receiver {
   /** An object or a list begins; `key` is that of the latest property. */
   enter(key: string, isList: boolean): Receiver;
@@ -31,10 +31,10 @@ interface Receiver {
   take(key: string, value: Literal): void;
 }
 
-/** What is not part of a description leaves nothing. */
+/** Ignores what is not part of a description. */
 const ignored: Receiver = { enter: () => ignored, take: () => {} };
 
-/** A list of objects; `spoil` is told of elements that are none. */
+/** A list of objects; `spoil` is called for elements that are not objects. */
 function listOf(element: () => Receiver, spoil: () => void = () => {}): Receiver {
   return {
     enter: (_, isList) => {
@@ -50,9 +50,8 @@ class NotJson extends Error {}
 class TooMany extends Error {}
 
 /**
- * Parses a description. Undefined: it is no JSON, nests deeper than 64, or has a string or white space of more than 1,048,576
- * characters.
- * `problems`: what in it cannot be, in words; the parts that are sound are there nevertheless.
+ * Parses a description. Undefined if the text is not JSON, nests deeper than 64, or has a string or white space of more than
+ * 1,048,576 characters. `problems` lists impossible values; the description has all other parts.
  */
 export function parseVmDescription(text: string): { description: VmDescription; problems: string[] } | undefined {
   if (!isTame(text)) return undefined;
@@ -89,16 +88,14 @@ export function parseVmDescription(text: string): { description: VmDescription; 
   } catch (error) {
     if (error instanceof NotJson) return undefined;
     if (!(error instanceof TooMany)) throw error;
-    // The device that it happened in is not whole.
+    // The last device is incomplete.
     builder.description.devices.pop();
-    builder.note(
-      `expected at most ${maxDevices} devices and ${maxNodes} fields: the devices from there on are left out`,
-    );
+    builder.note(`expected at most ${maxDevices} devices and ${maxNodes} fields: the devices after them are left out`);
   }
   return { description: builder.description, problems: builder.problems };
 }
 
-/** Whether nesting, strings and white space are short enough for a parser that recurses, and adds up characters. */
+/** Whether nesting, strings and white space are small enough for a parser that recurses and collects characters. */
 function isTame(text: string): boolean {
   let depth = 0;
   let run = 0;
@@ -119,7 +116,7 @@ function isTame(text: string): boolean {
   return true;
 }
 
-/** What all share that have none. */
+/** Shared by all descriptions without subsections, and without fields. */
 const none = Object.freeze([]) as readonly StateDescription[] as StateDescription[];
 const noFields = Object.freeze([]) as readonly FieldDescription[] as FieldDescription[];
 
@@ -128,7 +125,7 @@ const isStateKey = (key: string) =>
 
 const isCount = (value: Literal): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-/** Builds the description out of what the receivers are told. */
+/** Builds the description from what the receivers take. */
 class Builder {
   readonly description: VmDescription = { pageSize: undefined, configuration: undefined, devices: [] };
   readonly problems: string[] = [];
@@ -202,7 +199,7 @@ class Builder {
     else if (key === 'fields' || key === 'subsections') this.#spoil(state, key);
   }
 
-  /** Where a field or subsection cannot be read, one of unknown size stands for it. */
+  /** Adds a field of unknown size in place of one that cannot be read. */
   #spoil(state: StateDescription, key: string): void {
     this.note(`${state.vmsdName}: expected ${key} as a list of objects`);
     this.#addField(state);
@@ -219,7 +216,7 @@ class Builder {
   #field(parent: StateDescription): Receiver {
     const field = this.#addField(parent);
     let isRefused = false;
-    /** The keys of a nested description stand in the field itself; one that was there begins the next element. */
+    /** The keys of a nested description are in the field itself; a repeated key begins the next element. */
     let inline: StateDescription | undefined;
     let seen: string[] = [];
     const inlineOf = (key: string): StateDescription => {
@@ -238,13 +235,13 @@ class Builder {
       take: (key, value) => {
         if (isStateKey(key)) this.#takeState(inlineOf(key), key, value, `field ${field.name}`);
         else if (!this.#takeField(field, key, value)) isRefused = true;
-        // How many bytes it takes is not known, then.
+        // Its size cannot be trusted either.
         if (isRefused) field.size = undefined;
       },
     };
   }
 
-  /** False: it has a value that cannot be. */
+  /** False if the value is impossible. */
   #takeField(field: FieldDescription, key: string, value: Literal): boolean {
     if (key === 'name' || key === 'type') {
       if (typeof value === 'string') field[key] = value;
@@ -274,7 +271,7 @@ class Builder {
   }
 
   #refuse(what: string, value: Literal): false {
-    this.note(`${what} cannot be ${JSON.stringify(value).slice(0, 40)}`);
+    this.note(`${what} has the impossible value ${JSON.stringify(value).slice(0, 40)}`);
     return false;
   }
 }

@@ -1,14 +1,14 @@
 /**
- * Two states of one device, field by field: what differs, by the paths that `findValue` takes. Fields are matched by their
- * names and positions in arrays, subsections by theirs. A device that was not decoded is compared as bytes.
+ * Compares two states of one device field by field, and names what differs by the paths that `findValue` takes. Fields are
+ * matched by their names and array positions, subsections by their names. A device that was not decoded is compared as bytes.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 import { valueOfFields } from './find-value.ts';
 
-/** Bytes of a buffer that are shown of each side, from the first that differs on. */
+/** Bytes of a buffer that are shown for each side, from the first difference. */
 const excerptBytes = 16;
 
-/** A value that is no struct, list or buffer. */
+/** A value without parts. */
 export type PlainValue = number | bigint | boolean | null;
 
 /** Something that differs. `path` is as {@link findValue} takes it; empty for the whole device. */
@@ -23,7 +23,7 @@ export type FieldChange = { path: string } & (
   | {
       kind: 'bytes';
       type: string;
-      /** The first byte that differs, and how many do; what one has more of counts. */
+      /** The first byte that differs, and how many differ. Bytes that only one side has count. */
       first: number;
       count: number;
       /** Bytes in all. */
@@ -33,7 +33,7 @@ export type FieldChange = { path: string } & (
       old: Uint8Array;
       new: Uint8Array;
     }
-  /** A field, a subsection or an element that only one has. */
+  /** A field, a subsection or an element that only one side has. */
   | { kind: 'removed' | 'added' }
   /** Another version, of the device or of a struct in it. */
   | { kind: 'version'; old: number | undefined; new: number | undefined }
@@ -41,6 +41,7 @@ export type FieldChange = { path: string } & (
   | { kind: 'type'; old: string; new: string }
 );
 
+/** What differs in two states of one device. */
 export interface DeviceDiff {
   name: string;
   instanceId: number;
@@ -124,7 +125,7 @@ class Comparison {
     });
   }
 
-  /** What is in both is compared; the rest was removed or added. */
+  /** Compares what both sides have; the rest was removed or added. */
   #pair<Part>(olds: Map<string, Part>, news: Map<string, Part>, compare: (path: string, old: Part, now: Part) => void) {
     for (const path of olds.keys()) if (!news.has(path)) this.#log.add({ path, kind: 'removed' });
     for (const [path, now] of news) {
@@ -134,13 +135,13 @@ class Comparison {
     }
   }
 
-  /** Most of a state is as it was: nothing of that is decoded. */
+  /** Unchanged bytes, which are most of a state, are not decoded. */
   #haveSameBytes(old: Extent, now: Extent): boolean {
     const bytes = (data: Uint8Array, { offset, length }: Extent) => data.subarray(offset, offset + length);
     return areEqual(bytes(this.#old, old), bytes(this.#new, now));
   }
 
-  /** All fields of a name. QEMU gives a single element of an array no index. */
+  /** All fields of one name. QEMU gives no index to an array's only element. */
   #fields(path: string, olds: readonly StateField[], news: readonly StateField[]): void {
     const [old, now] = [valueOfFields(olds), valueOfFields(news)];
     const [oldType, type] = [olds, news].map(([first]) => (first as StateField).type) as [string, string];
@@ -186,7 +187,7 @@ function fieldsByPath(prefix: string, fields: readonly StateField[]): Map<string
   return byPath;
 }
 
-/** The name of a subsection without that of its parent, as QEMU builds them; those of the same name are numbered. */
+/** Subsections by name, without their parent's name in front. Subsections of the same name are numbered. */
 function subsectionsByPath(path: string, parent: string, subsections: readonly StateStruct[]) {
   const byPath = new Map<string, StateStruct>();
   for (const subsection of subsections) {

@@ -1,8 +1,9 @@
-/** What devices say of the whole guest: its runstate, its clock, its timers (docs/formats/devices.md). */
+/** Facts about the whole guest that device states hold: its runstate and its timers (docs/formats/devices.md). */
 import { type DeviceState, isStruct, type StateField, type StateStruct } from './device-state.ts';
+import { listTypes, structTypes } from './field-types.ts';
 import { findValue } from './find-value.ts';
 
-/** QEMU's runstate before it stopped the guest for the migration (`running`, `paused`, …), of the device `globalstate`. */
+/** The guest's runstate before QEMU stopped it for the migration (`running`, `paused`, …), from the device `globalstate`. */
 export function readRunState(devices: readonly DeviceState[]): string | undefined {
   const state = devices.find(({ name }) => name === 'globalstate')?.state;
   const text = state === undefined ? undefined : findValue(state, 'runstate');
@@ -14,7 +15,7 @@ export function readRunState(devices: readonly DeviceState[]): string | undefine
 /** A timer of a device. */
 export interface DeviceTimer {
   field: StateField;
-  /** When it fires, in nanoseconds of its clock; undefined: it is not armed. */
+  /** When it fires, in nanoseconds of its clock; undefined if it is not armed. */
   expiry: number | bigint | undefined;
 }
 
@@ -27,12 +28,10 @@ export function* findTimers(state: StateStruct): Generator<DeviceTimer, void> {
         if (typeof each === 'number' || typeof each === 'bigint')
           yield { field, expiry: each === -1 ? undefined : each };
       }
-    } else if (mayNest.has(field.type)) {
+    } else if (structTypes.has(field.type) || listTypes.has(field.type)) {
       const value = field.value;
       for (const each of Array.isArray(value) ? value : [value]) if (isStruct(each)) yield* findTimers(each);
     }
   }
   for (const subsection of state.subsections) yield* findTimers(subsection);
 }
-
-const mayNest: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp', 'qtailq', 'qlist', 'gtree']);

@@ -1,14 +1,14 @@
 /**
- * A device's state as JSON, piece by piece: one line for each field, since a device may have megabytes of state. Bytes
- * are hex, integers beyond 2^53 decimal text; offsets are those of the source.
+ * A device's state as JSON, piece by piece, one line per field, since a device may have megabytes of state. Bytes are hex;
+ * integers beyond 2^53 are decimal text; offsets are offsets in the source.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 
-/** Bytes of which the hex is made at a time. */
+/** Bytes that are turned into hex at a time. */
 const hexPiece = 32_768;
 const hexDigits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-/** The JSON object of a device; `more` are further members, as JSON text by their names. */
+/** The JSON object of a device; `more` holds further members, as JSON text by their names. */
 export function* deviceToJson(device: DeviceState, more: Record<string, string> = {}): Generator<string, void> {
   const { name, instanceId, versionId, offset, length, undecodedBytes, problem, state, data } = device;
   const facts = { name, instanceId, versionId, offset, length, undecodedBytes, problem: problem ?? null };

@@ -1,19 +1,20 @@
 /**
- * A device's body read by its description (docs/formats/devices.md): fields back to back, then subsections.
+ * Reads a device's body by its description (docs/formats/devices.md): fields back to back, then subsections.
  *
- * `decodeDevice` walks the body once and makes sure that the description fits it to the last byte; it makes no object
- * of a value. Fields and values come into being when they are asked for, by the same walk.
+ * `decodeDevice` walks the body once, to make sure that the description fits it to the last byte, and creates no objects.
+ * Fields and values are created on demand, by the same walk.
  */
 
 import type { DeviceDescription, FieldDescription, StateDescription } from '../vm/description.ts';
 import type { DeviceSection } from '../vm/flow.ts';
 import { bodySize } from './body-size.ts';
-import { isList, isPlain, subsectionHeadLength, Walk } from './device-walk.ts';
+import { isPlain, subsectionHeadLength, Walk } from './device-walk.ts';
+import { listTypes } from './field-types.ts';
 import { describeKnown } from './known-devices.ts';
 import { LayoutMismatch } from './layout-builder.ts';
 import { scalars } from './state-scalars.ts';
 
-/** A device's state. Offsets of what is in it count from the body's first byte. */
+/** A device's state. Offsets of its fields count from the body's first byte. */
 export interface DeviceState {
   /** idstr, such as `0000:00:02.0/vga`. */
   name: string;
@@ -24,14 +25,14 @@ export interface DeviceState {
   length: number;
   /** The body. */
   data: Uint8Array;
-  /** Undefined: there is no description, or it does not fit the bytes; `problem` says why. */
+  /** Undefined if there is no description or it does not fit the bytes; `problem` says why. */
   state: StateStruct | undefined;
   problem: string | undefined;
-  /** Bytes whose meaning is not known: those of types that only the device knows, or all. */
+  /** Bytes of unknown meaning: those of a device's private types, or all of them. */
   undecodedBytes: number;
 }
 
-/** What one description describes. */
+/** Fields and subsections that one description covers. */
 export interface StateStruct {
   vmsdName: string;
   version: number | undefined;
@@ -42,21 +43,22 @@ export interface StateStruct {
   readonly subsections: readonly StateStruct[];
 }
 
+/** A field of a state. */
 export interface StateField {
   name: string;
   /** QEMU's word for the type. */
   type: string;
-  /** Position in an array of which each element is a field of this name. */
+  /** Position in an array whose elements are fields of this name. */
   index: number | undefined;
   offset: number;
   length: number;
-  /** Decoded each time that it is asked for: nobody pays for what is not looked at. */
+  /** Decoded at each access, so that unused values cost nothing. */
   readonly value: StateValue;
 }
 
 /**
- * A number up to 2^53, else a bigint; floats as their bits. Buffers, and what is not decoded, are bytes; so is a bitmap,
- * bit i of it bit i % 8 of byte i / 8. A NULL pointer is null. Arrays and lists are arrays.
+ * A number up to 2^53, else a bigint; floats as their bits. Buffers, bitmaps and undecoded fields are bytes; bit i of a
+ * bitmap is bit i % 8 of byte i / 8. A NULL pointer is null. Arrays and lists are arrays.
  */
 export type StateValue = number | bigint | boolean | null | Uint8Array | StateStruct | readonly StateValue[];
 
@@ -65,7 +67,7 @@ export function bodyOffsetOf({ name, offset }: Pick<DeviceSection, 'name' | 'off
   return offset + 1 + 4 + 1 + name.length + 4 + 4;
 }
 
-/** Reads a device section by its description; without one, those few whose layout is always the same. */
+/** Reads a device section by its description. Without one, it reads the few devices whose layout never changes. */
 export function decodeDevice(
   section: DeviceSection,
   description: DeviceDescription | undefined = describeKnown(section),
@@ -106,8 +108,8 @@ function walkThrough(data: Uint8Array, description: DeviceDescription): Walk | L
 }
 
 /**
- * QEMU 7.2 describes an array of pointers by its first element, and that as nothing if it is NULL. If a device has one
- * such array, it has the bytes that no other field has: what they mean is not described, but that of the others is.
+ * QEMU 7.2 describes an array of pointers by its first element, and describes nothing if that is NULL. If a device has one
+ * such array, the bytes that no other field covers belong to it. Their meaning stays unknown; all other fields are decoded.
  */
 function stretchPointers(description: DeviceDescription, length: number): DeviceDescription | undefined {
   const isUndescribed = ({ type, size, nested: [nested] }: FieldDescription) =>
@@ -120,12 +122,12 @@ function stretchPointers(description: DeviceDescription, length: number): Device
   return { ...description, fields: description.fields.map((field) => (field === pointers ? stretched : field)) };
 }
 
-/** A device without a description of its own: QEMU says how many bytes it has. */
+/** A device whose description states only its number of bytes. */
 function isOldStyle({ vmsdName, fields }: DeviceDescription): boolean {
   return vmsdName === '' && fields.length === 1 && fields[0]?.name === 'data' && fields[0].type === 'buffer';
 }
 
-/** A description at its place in a body that it fits. */
+/** A description at its position in a body. */
 class Struct implements StateStruct {
   readonly vmsdName: string;
   readonly version: number | undefined;
@@ -200,7 +202,7 @@ class Field implements StateField {
     new Walk(this.#data).field(this.#description, this.#parent, this.offset, 0, (i, description, from, to) => {
       elements[i]?.push(description === undefined ? null : new Struct(this.#data, description, from, to));
     });
-    if (isList(type)) return each((i) => elements[i] as StateValue[]);
+    if (listTypes.has(type)) return each((i) => elements[i] as StateValue[]);
     return each((i) => {
       const [element] = elements[i] as StateValue[];
       return element === undefined ? this.#bytes(this.offset + i * size) : element;
@@ -226,7 +228,7 @@ function readBitmap(words: Uint8Array): Uint8Array {
   return bits;
 }
 
-/** Whether a value is a struct, and not bytes or a list. */
+/** Whether a value is a struct, rather than bytes or a list. */
 export function isStruct(value: StateValue | undefined): value is StateStruct {
   return value instanceof Struct;
 }

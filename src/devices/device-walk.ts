@@ -1,49 +1,44 @@
 /**
- * The walk through a device's body by its description (docs/formats/devices.md): where each field, element and
- * subsection begins and ends. It reads no values, but counts, and the bytes that must be what they are.
+ * Walks through a device's body by its description (docs/formats/devices.md), and finds where each field, element and
+ * subsection begins and ends. It reads no values except counts and fixed bytes.
  */
 import type { FieldDescription, StateDescription } from '../vm/description.ts';
+import { byteTypes, queueTypes, structTypes } from './field-types.ts';
 import { LayoutMismatch } from './layout-builder.ts';
 import { describePrivate } from './private-state.ts';
 import { scalars } from './state-scalars.ts';
 
-/** Elements of one array. */
+/** The most elements of an array. */
 const maxElements = 1 << 22;
 /**
- * Fields and elements in a body: so many for each of its bytes, and at most. The most that QEMU's devices have is some
- * 12,000, of virtio devices with 1,024 queues.
+ * Limits on the fields and elements of a body: per byte of it, and in all. QEMU's largest have some 12,000: virtio devices
+ * with 1,024 queues.
  */
 const stepsPerByte = 4;
 const minSteps = 2000;
 const maxSteps = 100_000;
-/** Elements that take no byte. */
+/** The most elements without bytes. */
 const maxEmpty = 1024;
-/** Nesting of descriptions, private ones included. */
+/** The deepest nesting of descriptions, including those of private types. */
 const maxDepth = 64;
 
 const subsectionByte = 0x05;
-/** What stands for a NULL pointer in an array: '0'. */
+/** The byte that represents a NULL pointer in an array: '0'. */
 const nullByte = 0x30;
 
-/** Types whose bytes are their value. */
-const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'pci config']);
-const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
-const queueTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist']);
-export const isList = (type: string) => queueTypes.has(type) || type === 'gtree';
-
-/** Takes what a walk passes. */
+/** Takes what a walk passes over. */
 interface Passing {
   field?(field: FieldDescription, from: number, to: number): void;
   subsection?(description: StateDescription, from: number, to: number): void;
 }
 
-/** Takes the elements of a field; without a description it is a NULL pointer. */
+/** Takes the elements of a field. An element without a description is a NULL pointer. */
 type TakeElement = (i: number, description: StateDescription | undefined, from: number, to: number) => void;
 
-/** The same for those of one element of an array. */
+/** The same for one element of an array. */
 type TakeNested = (description: StateDescription | undefined, from: number, to: number) => void;
 
-/** Goes through a body, and finds out where each part of it ends. */
+/** Walks through a body and finds where each part ends. */
 export class Walk {
   readonly #data: Uint8Array;
   readonly #view: DataView;
@@ -57,7 +52,7 @@ export class Walk {
     this.#maxSteps = Math.min(minSteps + stepsPerByte * data.length, maxSteps);
   }
 
-  /** Passes a description's fields and subsections; returns where they end. */
+  /** Walks over a description's fields and subsections; returns where they end. */
   state(description: StateDescription, from: number, depth: number, passing?: Passing): number {
     if (depth > maxDepth) throw new LayoutMismatch(from, `expected descriptions nested at most ${maxDepth} deep`);
     let at = from;
@@ -74,7 +69,7 @@ export class Walk {
     return at;
   }
 
-  /** Passes a field; returns where it ends. */
+  /** Walks over a field; returns where it ends. */
   field(field: FieldDescription, parent: StateDescription, from: number, depth: number, take?: TakeElement): number {
     const { name, type, size, arrayLength = 1 } = field;
     if (size === undefined) throw new LayoutMismatch(from, `the description has no size of field ${name}`);
@@ -158,7 +153,7 @@ export class Walk {
     }
   }
 
-  /** A tree: be32 count, elements of a key and a value, each after a 1, then a 0. A key that is a number is not described. */
+  /** A tree: be32 count, elements of a key and a value, each after a 1, then a 0. Keys that are numbers have no description. */
   #tree(field: FieldDescription, from: number, depth: number, take: TakeNested | undefined): number {
     const { name, nested } = field;
     this.#requireBytes(from, 4, field);
@@ -188,7 +183,7 @@ export class Walk {
     throw new LayoutMismatch(at, `expected 1 or 0 before the next element of field ${name}, got ${byte ?? 'the end'}`);
   }
 
-  /** What the bytes of a type that only the device knows are, if it is known here. */
+  /** The description of a private type's bytes, if the type is known here. */
   #private(field: FieldDescription, parent: StateDescription, at: number, depth: number): StateDescription | undefined {
     const size = field.size as number;
     this.#step(at);
@@ -207,7 +202,7 @@ export class Walk {
     if (at + size > this.#data.length) throw new LayoutMismatch(at, `field ${name} ends beyond the body`);
   }
 
-  /** Passes what comes before a subsection's fields. */
+  /** Walks over the head of a subsection. */
   #subsectionHead({ vmsdName, version }: StateDescription, at: number): number {
     const end = at + subsectionHeadLength({ vmsdName });
     const data = this.#data;
@@ -220,12 +215,12 @@ export class Walk {
   }
 }
 
-/** Bytes of 0x05, a counted name, and a version. */
+/** Bytes of a subsection's head: 0x05, a counted name, and a version. */
 export const subsectionHeadLength = ({ vmsdName }: Pick<StateDescription, 'vmsdName'>) => 1 + 1 + vmsdName.length + 4;
 
-/** Whether the bytes of an element are its value, or become it without a description. */
+/** Whether an element can be read without a description. */
 export function isPlain({ type, size }: FieldDescription): boolean {
-  return byteTypes.has(type) || type === 'bitmap' || scalars.get(type)?.size === size;
+  return byteTypes.has(type) || type === 'pci config' || scalars.get(type)?.size === size;
 }
 
 function describeBytes(

@@ -1,6 +1,6 @@
 /**
- * Devices whose layout QEMU has not changed (docs/formats/devices.md, "Without a description"): where a stream has no
- * description, as in postcopy, these can still be read.
+ * Devices whose layout QEMU has never changed (docs/formats/devices.md, "Without a description"). They can be read even if
+ * the stream has no description, as in postcopy.
  */
 
 import type { DeviceDescription } from '../vm/description.ts';
@@ -13,10 +13,11 @@ const known: { name: string; version: number; draw: (body: LayoutBuilder) => voi
     version: 2,
     draw: (body) => body.add('cpu_ticks_offset', 'int64', 8).buffer('unused', 8).add('cpu_clock_offset', 'int64', 8),
   },
-  // What follows the text differs from version to version.
+  // The bytes after the text differ between versions.
   { name: 'globalstate', version: 1, draw: (body) => body.u32('size').buffer('runstate', 32).unknown('rest', 104) },
 ];
 
+/** The description of a section whose layout never changes; undefined for all others. */
 export function describeKnown({ name, instanceId, versionId, data }: DeviceSection): DeviceDescription | undefined {
   const device = known.find((each) => each.name === name && each.version === versionId);
   if (device === undefined) return undefined;

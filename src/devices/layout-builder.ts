@@ -1,7 +1,7 @@
 /** Builds a description, field by field, for bytes that come without one. `private-state.ts` and its siblings use it. */
 import type { FieldDescription, StateDescription } from '../vm/description.ts';
 
-/** A description does not fit the bytes of a device's body. */
+/** Says that a description does not fit the bytes of a device's body. */
 export class LayoutMismatch extends Error {
   /** Offset in the body. */
   readonly at: number;
@@ -12,15 +12,17 @@ export class LayoutMismatch extends Error {
   }
 }
 
-/** What stands for bytes that are not understood. */
+/** The type of bytes whose meaning is unknown. */
 export const unknownType = 'unknown';
 
+/** How a struct is described. */
 export interface StructOptions {
   vmsdName?: string;
   /** Position in an array. */
   index?: number;
 }
 
+/** A description that grows field by field over the bytes that it describes. */
 export class LayoutBuilder {
   readonly view: DataView;
   readonly state: StateDescription;
@@ -50,7 +52,7 @@ export class LayoutBuilder {
   u64 = (name: string) => this.add(name, 'uint64', 8);
   buffer = (name: string, size: number) => this.add(name, 'buffer', size);
 
-  /** Adds a number and says what it is. */
+  /** Adds a number and returns its value. */
   count8(name: string): number {
     return this.u8(name).view.getUint8(this.at - 1);
   }
@@ -65,7 +67,7 @@ export class LayoutBuilder {
 
   /** Adds an array of `count` equal structs. `draw` adds the fields of one. */
   array(name: string, count: number, draw: (element: LayoutBuilder) => void): this {
-    // Laid out over spare bytes, since the array may be empty.
+    // Laid out over spare bytes, because the array may be empty.
     const element = new LayoutBuilder(new DataView(new ArrayBuffer(64)));
     draw(element);
     this.#push({
@@ -79,7 +81,7 @@ export class LayoutBuilder {
     return this;
   }
 
-  /** Adds one struct of which `draw` finds out how large it is. */
+  /** Adds one struct, whose size depends on what `draw` adds. */
   struct(name: string, draw: (element: LayoutBuilder) => void, { vmsdName = '', index }: StructOptions = {}): this {
     const element = new LayoutBuilder(this.view, this.at, vmsdName);
     draw(element);
@@ -108,7 +110,7 @@ export class LayoutBuilder {
     this.at = subsection.at;
   }
 
-  /** Adds the bytes up to `end` as what is not understood. */
+  /** Adds the bytes up to `end` as unknown. */
   unknown(name: string, end: number): this {
     return end > this.at ? this.add(name, unknownType, end - this.at) : this;
   }
@@ -126,7 +128,7 @@ export class LayoutBuilder {
   }
 }
 
-/** What `draw` makes of the bytes; undefined if they do not fit, or it leaves some. */
+/** The description that `draw` builds for the bytes; undefined unless it covers them exactly. */
 export function buildLayout(
   view: DataView,
   vmsdName: string,

@@ -1,10 +1,10 @@
 /**
- * The types of fields that stand for one value of a fixed size (docs/formats/devices.md, "Types"). All numbers are
- * big-endian, whatever the guest, but those of `le…`: words of this project for what devices keep as the guest sees it.
+ * Types of fields that hold one value of a fixed size (docs/formats/devices.md, "Types"). All numbers are big-endian on every
+ * guest, except `le16`, `le32` and `le64`: this project's names for values that devices store as the guest sees them.
  */
 export type ScalarValue = number | bigint | boolean | null;
 
-/** One type: how many bytes it takes, and what they say. `view` covers all of the bytes. */
+/** A type: its size in bytes, and how to read it. `view` covers the whole body. */
 export interface Scalar {
   readonly size: number;
   read(view: DataView, at: number): ScalarValue;
@@ -25,6 +25,7 @@ const uint16: Scalar = { size: 2, read: (view, at) => view.getUint16(at) };
 const uint32: Scalar = { size: 4, read: (view, at) => view.getUint32(at) };
 const uint64: Scalar = { size: 8, read: (view, at) => exact(view.getBigUint64(at)) };
 
+/** All of them by QEMU's names. */
 export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ['bool', { size: 1, read: (view, at) => view.getUint8(at) !== 0 }],
   ['int8', int8],
@@ -35,20 +36,20 @@ export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ['uint16', uint16],
   ['uint32', uint32],
   ['uint64', uint64],
-  // The receiver insists on the same value, or one that is not larger (`le` is no byte order there).
+  // The receiver requires the same value, or one that is not larger (there, `le` means less or equal).
   ['uint8 equal', uint8],
   ['uint16 equal', uint16],
   ['int32 equal', int32],
   ['uint32 equal', uint32],
   ['int32 le', int32],
-  // The only type for equal 64-bit numbers: QEMU's fields of it are unsigned.
+  // QEMU's only type for equal 64-bit numbers; its fields are unsigned.
   ['int64 equal', uint64],
-  // Nanoseconds of the clock at which it fires; -1: it is not armed.
+  // The time at which it fires, in nanoseconds of its clock; -1 if it is not armed.
   ['timer', int64],
-  // As bits: a number would lose NaNs.
+  // As bits, because a number would lose NaNs.
   ['float64', uint64],
   ['CPU_Double_U', uint64],
-  // Registers that CPUs write in a way of their own, which is that of a plain number.
+  // Registers that CPUs save with their own functions, as plain numbers.
   ['cpsr', uint32],
   ['fpscr', uint32],
   ['cpu/altivec/vscr', uint32],

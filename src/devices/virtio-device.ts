@@ -1,9 +1,10 @@
-/** A virtio device in the words of its standard: what its driver has set up (docs/formats/devices.md, "virtio"). */
+/** A virtio device in the terms of its standard: what its driver has set up (docs/formats/devices.md, "virtio"). */
 import { isStruct, type StateStruct, type StateValue } from './device-state.ts';
 import { findValue } from './find-value.ts';
 
+/** Status, features and queues of a virtio device. */
 export interface VirtioDevice {
-  /** What kind of device it is, if that is known: `network`, `block`, … */
+  /** The kind of device, if known: `network`, `block`, … */
   kind: string | undefined;
   /** Bits of the device status: 1 acknowledge, 2 driver, 4 driver ok, 8 features ok, 64 needs reset, 128 failed. */
   status: number;
@@ -12,17 +13,18 @@ export interface VirtioDevice {
   queues: VirtioQueue[];
 }
 
+/** One virtqueue. */
 export interface VirtioQueue {
-  /** Entries. */
+  /** Number of entries. */
   size: number;
-  /** Guest address of the descriptors; 0: not set up. */
+  /** Guest address of the descriptors; 0 if the queue is not set up. */
   desc: bigint;
-  /** Guest addresses of the driver's and the device's area, if the device was sent with them. */
+  /** Guest addresses of the driver's and the device's area, if the stream has them. */
   avail: bigint | undefined;
   used: bigint | undefined;
-  /** What the device takes next. */
+  /** The entry that the device takes next. */
   lastAvailIndex: number;
-  /** MSI-X vector; undefined: none. */
+  /** MSI-X vector, if there is one. */
   vector: number | undefined;
 }
 
@@ -45,7 +47,7 @@ const kinds = new Map([
 
 const noVector = 0xffff;
 
-/** Undefined: it is no virtio device, or its body is not decoded. */
+/** Reads a virtio device out of its state; undefined for other devices, and for a body that is not decoded. */
 export function readVirtioDevice(device: StateStruct): VirtioDevice | undefined {
   const body = device.fields.find(({ type }) => type === 'virtio')?.value;
   if (!isStruct(body)) return undefined;
@@ -86,7 +88,7 @@ const statusNames: [number, string][] = [
   [128, 'failed'],
 ];
 
-/** The bits of a device status by their names, in the order in which a driver sets them. */
+/** Names of the bits in a device status, in the order in which a driver sets them. */
 export function virtioStatusNames(status: number): string[] {
   return statusNames.filter(([bit]) => (status & bit) !== 0).map(([, name]) => name);
 }

@@ -10,10 +10,10 @@ import type { StateDescription } from '../vm/description.ts';
 import { buildLayout, type LayoutBuilder } from './layout-builder.ts';
 import { addMsix, addPciDevice, msixVectors } from './pci-state.ts';
 
-/** Queues that QEMU keeps room for in each device, used or not. */
+/** Queues for which QEMU allocates space in each device, used or not. */
 const allQueues = 1024;
 
-/** What the way to the device keeps of it, and what it adds to each queue. */
+/** The state that a transport keeps for a device, and what it adds to each queue. */
 interface Transport {
   draw(whole: LayoutBuilder): { hasAlignment: boolean; hasVector: boolean };
 }
@@ -36,7 +36,7 @@ const mmio: Transport = {
 
 const transports = [pci(256), pci(4096), mmio];
 
-/** A virtio device's body; `vmsdName` says which device it is. Undefined: it is none that is known. */
+/** Describes a virtio device's body; `vmsdName` names the device. Undefined if the body fits no known layout. */
 export function describeVirtio(bytes: DataView, vmsdName: string): StateDescription | undefined {
   const drawOwn = owns.get(vmsdName);
   for (const isExact of [true, false]) {
@@ -85,10 +85,10 @@ function featuresOf({ state, view }: LayoutBuilder): number {
   return 0;
 }
 
-/** What a device keeps of its own; `features` are the lower 32 that the driver has accepted. */
+/** Adds a device's own state; `features` are the lower 32 feature bits that the driver has accepted. */
 type DrawOwn = (whole: LayoutBuilder, features: number) => void;
 
-/** A device whose state is all common. */
+/** A device without state of its own. */
 const nothing: DrawOwn = () => {};
 
 const owns = new Map<string, DrawOwn>([
@@ -117,7 +117,7 @@ function drawNet(whole: LayoutBuilder, features: number): void {
   if ((features & ctrlGuestOffloads) !== 0) whole.u64('curr_guest_offloads');
 }
 
-/** virtio-serial; a buffer that a port has taken half of is not decoded. */
+/** virtio-serial. A port with a partly consumed buffer is not decoded. */
 function drawConsole(whole: LayoutBuilder): void {
   whole.u16('cols').u16('rows');
   const words = Math.ceil(whole.count32('max_nr_ports') / 32);
@@ -148,7 +148,7 @@ function drawBalloonSubsections(whole: LayoutBuilder): void {
   }
 }
 
-/** Without domains: those of a guest that uses it are not decoded. */
+/** Only without domains: a guest that uses the IOMMU is not decoded. */
 function drawIommu(whole: LayoutBuilder): void {
   whole.insist(whole.count32('domains') === 0 && whole.count8('domains_end') === 0);
   whole.bool('boot_bypass');
@@ -189,7 +189,7 @@ function drawSubsections(whole: LayoutBuilder): void {
   }
 }
 
-/** What a transport keeps of a device of virtio 1.0. */
+/** The state that a transport keeps for a virtio 1.0 device. */
 function drawExtraState(part: LayoutBuilder): void {
   const isPci = part.subsectionName('virtio_pci/modern_state') === 'virtio_pci/modern_state';
   const name = isPci ? 'virtio_pci/modern_state' : 'virtio_mmio/state';
@@ -206,7 +206,7 @@ function drawExtraState(part: LayoutBuilder): void {
   });
 }
 
-/** Where the subsections begin, if there are any; the end otherwise. */
+/** Where the subsections begin; the end if there are none. */
 function findSubsections({ view, at }: LayoutBuilder): number {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   for (let i = at; i + 2 + prefix.length < bytes.length; i++) {

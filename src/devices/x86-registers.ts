@@ -1,6 +1,6 @@
 /**
- * The registers of an x86 CPU as people look at them (docs/formats/devices.md, "CPUs"): by their names, and the mode that
- * they make. `cpu-registers.ts` finds them in the section.
+ * The registers of an x86 CPU for people (docs/formats/devices.md, "CPUs"): by name, with the mode that follows from them.
+ * `cpu-registers.ts` finds them in the section.
  */
 import {
   BadCpuState,
@@ -12,6 +12,7 @@ import {
 } from './cpu-registers.ts';
 import type { StateStruct } from './device-state.ts';
 
+/** An x86 CPU's registers by name. */
 export interface X86Registers {
   /** `rax`, … `r15` (`eax` and seven more of a 32-bit CPU), in QEMU's order. */
   general: { name: string; value: bigint }[];
@@ -26,14 +27,15 @@ export interface X86Registers {
   cr2: bigint;
   cr3: bigint;
   cr4: bigint;
-  /** 0 where the CPU has none. */
+  /** 0 if the CPU has none. */
   efer: bigint;
-  /** How instructions are decoded: by cr0, efer and the code segment. */
+  /** How instructions are decoded, from cr0, efer and the code segment. */
   mode: '16-bit real' | '16-bit' | '32-bit' | '64-bit' | 'virtual 8086';
   /** Privilege, from 0 to 3. */
   cpl: number;
 }
 
+/** A segment register by name. */
 export interface X86Segment extends Segment {
   name: string;
 }
@@ -44,7 +46,7 @@ const virtual8086 = 1n << 17n;
 const codeLong = 1 << 21;
 const code32 = 1 << 22;
 
-/** Undefined: it is no x86 CPU. */
+/** Reads the state of the device `cpu`; undefined if it is not an x86 CPU's. */
 export function readX86Registers(cpu: StateStruct): X86Registers | undefined {
   try {
     return describeRegisters(readRegisterValues(cpu));
@@ -104,7 +106,7 @@ const flagNames: [number, string][] = [
   [21, 'ID'],
 ];
 
-/** The flags that are set, by their names in the manuals; the I/O privilege level if it is not 0. */
+/** Names of the flags that are set, as in the manuals, and the I/O privilege level if it is not 0. */
 export function x86FlagNames(flags: bigint): string[] {
   const names = flagNames.filter(([bit]) => (flags >> BigInt(bit)) & 1n).map(([, name]) => name);
   const iopl = (flags >> 12n) & 3n;

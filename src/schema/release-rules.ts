@@ -1,36 +1,39 @@
 /**
- * What a stream has in it by its machine type and by the version of QEMU that writes it (docs/formats/stream.md, "Writing
- * one"; docs/formats/multifd.md, "Writing them"). Source and destination go by the same machine type, so the newer of two
- * versions does as the older one did.
+ * What a stream contains depends on the machine type and on the version of QEMU that writes it (docs/formats/stream.md,
+ * "Writing one"; docs/formats/multifd.md, "Writing them"). Source and destination use the same machine type, so the newer
+ * of two versions does what the older one did.
  *
- *     from machine types of   8.1   multifd channels meet once in a round, at a MULTIFD_FLUSH; before, after each section
- *                             9.0   zero pages are listed in multifd packets; before, they are records of the main stream
+ *     from machine types of   8.1   multifd channels meet once in a round, at a MULTIFD_FLUSH; earlier, after each section
+ *                             9.0   zero pages are listed in multifd packets; earlier, they are records of the main stream
  *                             10.0  SWITCHOVER_START
  */
 import { releaseNumber, releaseOf } from './release.ts';
 
-/** A version of QEMU whose streams can be asked for. */
+/** A version of QEMU to write streams for. */
 export type ReleaseName = (typeof releaseNames)[number];
+/** All of them. */
 export const releaseNames = ['7.2', '9.0', '10.0'] as const;
 
+/** What a stream contains for one machine type and version. */
 export interface ReleaseRules {
   /** SWITCHOVER_START comes before the ENDs. */
   switchoverStart: boolean;
   /**
-   * Where the marks of the multifd channels are: every EOS of `ram`, or records MULTIFD_FLUSH. They must be where the
-   * destination looks for them: QEMU 10.0 with rounds loads a set with marks in sections without its pages, and says nothing.
+   * Where the marks of the multifd channels are: at every EOS of `ram`, or at records MULTIFD_FLUSH. They must be where the
+   * destination expects them. QEMU 10.0 expects rounds; it loads a set with marks in sections without the pages, silently.
    */
   multifdMarks: 'section' | 'round';
-  /** Where zero pages of a multifd migration go: into packets, or as ZERO records into the main stream. */
+  /** Where zero pages of a multifd migration are: in packets, or as ZERO records in the main stream. */
   zeroPages: 'packets' | 'records';
-  /** A multifd packet with a SYNC alone says that it has room for pages, as one with pages does. */
+  /** A multifd packet that has only a SYNC states the same capacity for pages as one with pages. */
   roomInSync: boolean;
 }
 
 /**
- * The rules for a machine, as its configuration names it. Where that says no version (`none`, those of distributions), the
- * newest ones hold if no version is given, but for SWITCHOVER_START, which earlier versions refuse.
- * @throws RangeError for a version that there is not here, or that does not have that machine type.
+ * The rules for a machine type, as the configuration names it. A machine type may name no version (`none`, those of
+ * distributions). If no version is given either, the newest rules apply, without SWITCHOVER_START, which older versions
+ * refuse.
+ * @throws RangeError for an unknown version, or one that does not have that machine type.
  */
 export function releaseRulesOf(machine: string | undefined, version?: ReleaseName): ReleaseRules {
   if (version !== undefined && !releaseNames.includes(version)) {
@@ -39,7 +42,7 @@ export function releaseRulesOf(machine: string | undefined, version?: ReleaseNam
   const given = version === undefined ? undefined : releaseNumber(...(version.split('.') as [string, string]));
   const ofMachine = releaseOf(machine ?? '');
   if (given !== undefined && ofMachine !== undefined && ofMachine > given) {
-    throw new RangeError(`QEMU ${version} has no machine type ${machine}: its streams cannot have that`);
+    throw new RangeError(`QEMU ${version} does not have the machine type ${machine}`);
   }
   const known = ofMachine ?? given;
   const least = known ?? Number.POSITIVE_INFINITY;

@@ -2,10 +2,11 @@
 
 import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import type { MigrationFile } from '../read/open.ts';
-import type { DeviceDescription, VmDescription } from '../vm/description.ts';
+import type { VmDescription } from '../vm/description.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
+import { SectionQueues } from '../vm/section-queues.ts';
 import { countDeviceBytes } from './settle.ts';
 
 export interface ReadDevices {
@@ -59,17 +60,7 @@ export function decodeDevices(vm: Pick<SavedVm, 'devices' | 'description'>): Dev
   return decodeAll(vm.devices, vm.description?.parsed);
 }
 
-/** Sections of the same name and instance are described in their order. */
 function decodeAll(sections: readonly DeviceSection[], description: VmDescription | undefined): DeviceState[] {
-  const described = new Map<string, { next: number; list: DeviceDescription[] }>();
-  const keyOf = ({ name, instanceId }: { name: string; instanceId: number }) => `${name} ${instanceId}`;
-  for (const device of description?.devices ?? []) {
-    const known = described.get(keyOf(device));
-    if (known === undefined) described.set(keyOf(device), { next: 0, list: [device] });
-    else known.list.push(device);
-  }
-  return sections.map((section) => {
-    const known = described.get(keyOf(section));
-    return decodeDevice(section, known?.list[known.next++]);
-  });
+  const described = new SectionQueues(description?.devices ?? []);
+  return sections.map((section) => decodeDevice(section, described.take(section)));
 }

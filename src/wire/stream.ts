@@ -6,6 +6,7 @@
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
+import { SectionQueues } from '../vm/section-queues.ts';
 import { type ByteWindow, has, type Need, need } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
@@ -57,7 +58,7 @@ export interface StreamState {
   /** By block index, the bytes that POSTCOPY_RAM_DISCARD has passed. */
   discarded: Map<number, number>;
   /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
-  sizes: Map<string, { next: number; list: (number | undefined)[] }>;
+  sizes: SectionQueues<DeviceSizes['devices'][number]>;
   batch: PageBatch;
 }
 
@@ -108,13 +109,6 @@ export function* decodeRecovery(window: ByteWindow, state: StreamState): Generat
 export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): StreamState {
   const ram = makeRamState();
   if (options.sizes?.pageSize !== undefined) ram.pageSize = options.sizes.pageSize;
-  const sizes: StreamState['sizes'] = new Map();
-  for (const device of options.sizes?.devices ?? []) {
-    const key = `${device.name} ${device.instanceId}`;
-    const known = sizes.get(key);
-    if (known === undefined) sizes.set(key, { next: 0, list: [device.size] });
-    else known.list.push(device.size);
-  }
   return {
     known: new Map(),
     footers: undefined,
@@ -132,7 +126,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
     dirtyBitmaps: makeDirtyBitmapState(),
     switchedOver: false,
     discarded: new Map(),
-    sizes,
+    sizes: new SectionQueues(options.sizes?.devices ?? []),
     batch,
   };
 }
@@ -300,8 +294,7 @@ function* decodeSectionBody(
 
 /** What the description says of the body of the next section with this identity. */
 function takeSize(state: StreamState, section: SectionHead): number | undefined {
-  const known = state.sizes.get(`${section.name} ${section.instanceId}`);
-  return known?.list[known.next++];
+  return state.sizes.take(section)?.size;
 }
 
 function requireRam(window: ByteWindow, section: SectionHead): void {

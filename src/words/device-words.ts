@@ -1,6 +1,8 @@
 /** What a device's state says, in a few words: for a list of devices. */
+
 import { findTimers, readRunState } from '../devices/device-facts.ts';
 import { type DeviceState, isStruct, type StateStruct, type StateValue } from '../devices/device-state.ts';
+import { structTypes } from '../devices/field-types.ts';
 import { findValue } from '../devices/find-value.ts';
 import { readVirtioDevice, virtioStatusNames } from '../devices/virtio-device.ts';
 import { readX86Registers } from '../devices/x86-registers.ts';
@@ -78,12 +80,12 @@ const hex = (value: bigint) => `0x${value.toString(16)}`;
 
 /** The first PCI configuration space of a device: its own, or that of what it is made of. */
 function findConfig(state: StateStruct): Uint8Array | undefined {
-  for (const { type, value } of state.fields.filter(({ type }) => type === 'pci config' || nesting.has(type))) {
+  for (const { type, value } of state.fields.filter(
+    ({ type }) => type === 'pci config' || type === 'virtio' || structTypes.has(type),
+  )) {
     if (type === 'pci config' && value instanceof Uint8Array) return value;
     const found: StateValue | undefined = isStruct(value) ? findConfig(value) : undefined;
     if (found !== undefined) return found;
   }
   return undefined;
 }
-
-const nesting: ReadonlySet<string> = new Set(['struct', 'tmp', 'vstruct', 'virtio']);

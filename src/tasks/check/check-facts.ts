@@ -11,6 +11,7 @@ import { countDeviceBytes } from '../../store/settle.ts';
 import type { DeviceDescription, VmDescription } from '../../vm/description.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../../vm/flow.ts';
 import { type Finding, MigrationError, type Place, type PlaceOrigin } from '../../vm/migration-error.ts';
+import { SectionQueues } from '../../vm/section-queues.ts';
 
 /** A section that begins: an iterable's START, or a device. */
 export interface SectionFacts {
@@ -164,17 +165,11 @@ class FactCollector {
     }
   }
 
-  /** Descriptions come last. Sections of the same name and instance are described in their order. */
+  /** Decodes the devices: their descriptions come last. */
   finish(): FileFacts {
-    const described = new Map<string, DeviceDescription[]>();
-    const keyOf = ({ name, instanceId }: { name: string; instanceId: number }) => `${instanceId} ${name}`;
-    for (const device of [...(this.#description?.devices ?? [])].reverse()) {
-      const known = described.get(keyOf(device));
-      if (known === undefined) described.set(keyOf(device), [device]);
-      else known.push(device);
-    }
+    const described = new SectionQueues(this.#description?.devices ?? []);
     for (const { section, facts } of this.#devices) {
-      facts.description = described.get(keyOf(section))?.pop();
+      facts.description = described.take(section);
       facts.state = decodeDevice(section, facts.description);
     }
     return this.facts;

@@ -3,6 +3,7 @@
  * of them are one and the same, as far as names, types and sizes tell.
  */
 
+import { bufferTypes, byteTypes, listTypes, structTypes } from '../../devices/field-types.ts';
 import { scalars } from '../../devices/state-scalars.ts';
 import type { FieldDescription, StateDescription } from '../../vm/description.ts';
 import type { LayoutItem } from './check-layout.ts';
@@ -31,9 +32,6 @@ export interface DumpedItem extends LayoutItem {
   nested: DumpedState | undefined;
 }
 
-export const listTypes: ReadonlySet<string> = new Set(['qtailq', 'qlist', 'gtree']);
-export const byteTypes: ReadonlySet<string> = new Set(['buffer', 'unused_buffer', 'bitmap']);
-export const structTypes: ReadonlySet<string> = new Set(['struct', 'vstruct', 'tmp']);
 /** Types of devices' own whose size the configuration decides. */
 export const fixedPrivateTypes: ReadonlySet<string> = new Set(['pci config', 'msix state', 'pci irq state']);
 
@@ -100,7 +98,7 @@ export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boole
   const isNamed = source.name === target.name && (source.ordinal ?? target.ordinal) === target.ordinal;
   if (!isNamed && source.fullName !== target.name) return false;
   if (isScalar(source)) return target.nested === undefined && target.unit === source.unit;
-  if (source.type === 'buffer' || source.type === 'unused_buffer') {
+  if (bufferTypes.has(source.type)) {
     return target.nested === undefined && (target.unit <= 0 || target.unit === source.unit);
   }
   return source.nested.length === 0 || target.nested !== undefined;

@@ -1,5 +1,6 @@
 /** Sections held against a target: whether it has the device, and loads that version (docs/check.md, "Sections"). */
 
+import { SectionQueues } from '../../vm/section-queues.ts';
 import type { FileFacts, SectionFacts } from './check-facts.ts';
 import { comparePciConfig } from './check-pci.ts';
 import { CheckLog } from './check-reason.ts';
@@ -102,13 +103,7 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
 const newerQemu = 'load it with the QEMU that saved it or a newer one, or save it with an older machine type';
 
 export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: CheckLog): void {
-  const keyOf = ({ name, instanceId }: SectionFacts) => `${instanceId} ${name}`;
-  const theirs = new Map<string, SectionFacts[]>();
-  for (const section of [...target.sections].reverse()) {
-    const known = theirs.get(keyOf(section));
-    if (known === undefined) theirs.set(keyOf(section), [section]);
-    else known.push(section);
-  }
+  const theirs = new SectionQueues(target.sections);
   const places = new Map<string, SectionFacts[]>();
   for (const section of target.sections) {
     const last = lastPart(section.name);
@@ -118,15 +113,14 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
   }
   const budget = new Budget();
   for (const section of file.sections) {
-    const same = theirs.get(keyOf(section));
-    const other = same !== undefined && same.length > 1 ? same.pop() : same?.[0];
+    const other = theirs.takeOrRepeat(section);
     log.judgedSections++;
     if (other === undefined) judgeMissing(section, places.get(lastPart(section.name)) ?? [], log);
     else judgeByFile(section, other, log, budget);
   }
-  const mine = new Set(file.sections.map(keyOf));
+  const mine = new SectionQueues(file.sections);
   for (const section of target.sections) {
-    if (mine.has(keyOf(section)) || alwaysKnown.has(section.name)) continue;
+    if (mine.has(section) || alwaysKnown.has(section.name)) continue;
     const message = `the target also has ${nameOf(section)}, which the file does not load: it stays as after a reset`;
     log.add({ effect: 'note', rule: 'section', message });
   }

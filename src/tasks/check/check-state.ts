@@ -4,12 +4,12 @@
  */
 
 import { isStruct, type StateField, type StateStruct, type StateValue } from '../../devices/device-state.ts';
+import { byteTypes, listTypes, structTypes } from '../../devices/field-types.ts';
 import { scalars } from '../../devices/state-scalars.ts';
 import type { StateDescription } from '../../vm/description.ts';
 import type { Place } from '../../vm/migration-error.ts';
 import type { SectionFacts } from './check-facts.ts';
 import {
-  byteTypes,
   type DescribedItem,
   describedItems,
   dumpedItems,
@@ -18,8 +18,6 @@ import {
   isSameAsDumped,
   isScalar,
   isTakenAsDumped,
-  listTypes,
-  structTypes,
 } from './check-items.ts';
 import { align, type Gap, type LayoutItem } from './check-layout.ts';
 import type { CheckEffect, CheckLog, CheckReason } from './check-reason.ts';

@@ -253,7 +253,7 @@ function judgeFinding({ code, message, place }: Finding, log: CheckLog): void {
   // It begins with a brace.
   const isDump = code === 'not-a-migration-stream' && message.includes('got 0x7b');
   const advice = isDump
-    ? { advice: 'this looks like a dump: give the file that was saved, and the dump to --against' }
+    ? { advice: 'this is the output of -dump-vmstate: check the saved file, and use the dump as the target' }
     : {};
   log.add({ effect, rule: 'file', message: `${what}: ${message} [${code}]`, ...advice, place });
 }

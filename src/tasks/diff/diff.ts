@@ -10,6 +10,7 @@ import { decodeDevices } from '../../store/devices.ts';
 import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import type { Configuration } from '../../vm/flow.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
+import { SectionQueues } from '../../vm/section-queues.ts';
 import { type DiffRamOptions, diffRam, isSameRam, type RamDiff } from './diff-ram.ts';
 
 /** What the machine says of itself, where the two do not say the same. Null: not said. */
@@ -105,13 +106,11 @@ export function diffDevices(
   news: readonly DeviceState[],
   maxChanges: number,
 ): DevicesDiff {
-  const left = new Map<string, DeviceState[]>();
-  const keyOf = ({ name, instanceId }: DeviceState) => `${instanceId} ${name}`;
-  for (const device of olds) left.set(keyOf(device), [...(left.get(keyOf(device)) ?? []), device]);
+  const left = new SectionQueues(olds);
   const found: DevicesDiff = { same: 0, changed: [], removed: [], added: [] };
   const named = ({ name, instanceId }: DeviceState) => ({ name, instanceId });
   for (const device of news) {
-    const old = left.get(keyOf(device))?.shift();
+    const old = left.take(device);
     if (old === undefined) {
       found.added.push(named(device));
       continue;
@@ -120,7 +119,7 @@ export function diffDevices(
     if (difference.changeCount === 0) found.same++;
     else found.changed.push(difference);
   }
-  for (const devices of left.values()) found.removed.push(...devices.map(named));
+  found.removed = left.rest().map(named);
   return found;
 }
 
