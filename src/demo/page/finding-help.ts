@@ -47,15 +47,11 @@ const ofThePage: Partial<Record<FindingCode, Partial<FindingHelp>>> = {
 };
 
 const help = new Map<string, FindingHelp>();
-/** The last remedy before rows that say "as above". */
-let above = '';
 for (const line of text.split('\n')) {
   const [, code, , meaning, cause, remedy] = line.split(/(?<!\\)\|/).map((cell) => cell.trim());
   if (code?.startsWith('`') !== true || meaning === undefined || cause === undefined || remedy === undefined) continue;
   const name = code.replaceAll('`', '');
-  const row = { meaning, cause, remedy: remedy === 'as above' ? above : remedy, ...ofThePage[name as FindingCode] };
-  above = row.remedy;
-  help.set(name, row);
+  help.set(name, { meaning, cause, remedy, ...ofThePage[name as FindingCode] });
 }
 
 /** Undefined for an unknown code. */
