@@ -132,7 +132,9 @@ export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
 export { type ReleaseName, type ReleaseRules, releaseNames, releaseRulesOf } from './schema/release-rules.ts';
+export { type ContentPlan, type PlanOptions, planContent } from './store/content-plan.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';
+export { type FlowSink, onlyPages, refusing } from './store/flow-sink.ts';
 export { MappedRamPages, type WrittenPages } from './store/mapped-ram-pages.ts';
 export {
   type FinishOptions,
@@ -155,6 +157,7 @@ export {
   type ContentPiece,
   type Digest,
   digestContent,
+  type OpenedVm,
   openRamContent,
   openSavedVm,
   type RamContentOptions,
@@ -163,7 +166,7 @@ export {
   type SavedVmOptions,
 } from './store/ram-content.ts';
 export { type RawBlock, RawRam } from './store/raw-ram.ts';
-export { type RamSink, type Settled, type SettleOptions, settle } from './store/settle.ts';
+export { type Settled, type SettleOptions, settle } from './store/settle.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './tasks/check/check.ts';
 export {
   type BlockFacts,
@@ -320,7 +323,7 @@ export {
 export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
-export type { PageState, RamReader, RamStore } from './vm/ram-store.ts';
+export type { PageState, RamReader } from './vm/ram-store.ts';
 export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';
 export * from './wire/encoders.ts';
 export type { ReturnMessage } from './wire/return-path.ts';

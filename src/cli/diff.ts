@@ -3,10 +3,10 @@ import { realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
-import { openSavedVm } from '../store/ram-content.ts';
+import type { ContentPlan } from '../store/content-plan.ts';
+import { type OpenedVm, openSavedVm } from '../store/ram-content.ts';
 import { diffVms, type VmDiff } from '../tasks/diff/diff.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import type { SavedVm } from '../vm/saved-vm.ts';
 import { collect, openInput, requireInputsOnce } from './input.ts';
 import { describeDiff, diffToJson } from './print/diff-words.ts';
 import { mapCells } from './print/page-map.ts';
@@ -94,10 +94,13 @@ async function run(a: string, b: string, options: Options): Promise<boolean> {
   }
 }
 
-async function compare(old: MigrationFile, now: MigrationFile, options: Options): Promise<VmDiff> {
+/** A difference, and how the two contents were read for it. */
+type PlannedDiff = VmDiff & { plan: { old: ContentPlan; new: ContentPlan } };
+
+async function compare(old: MigrationFile, now: MigrationFile, options: Options): Promise<PlannedDiff> {
   const [ram, devices] = [options.ram === true, options.devices === true];
   const what = { ram: ram || !devices, devices: devices || !ram };
-  const read = async (file: MigrationFile): Promise<SavedVm> => {
+  const read = async (file: MigrationFile): Promise<OpenedVm> => {
     const progress = showProgress('read', file);
     try {
       const makeScratch = () => openScratch(realpathSync(options.scratch));
@@ -111,7 +114,8 @@ async function compare(old: MigrationFile, now: MigrationFile, options: Options)
     const newVm = await read(now);
     const progress = showProgress('compare', now);
     try {
-      return await diffVms(oldVm, newVm, { ...what, mapCells, ...(options.all === true ? all : shown) });
+      const difference = await diffVms(oldVm, newVm, { ...what, mapCells, ...(options.all === true ? all : shown) });
+      return { ...difference, plan: { old: oldVm.plan, new: newVm.plan } };
     } finally {
       progress.stop();
       await newVm.ram.close();

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { planContent } from '../store/content-plan.ts';
 import { openSavedVm, readBytes } from '../store/ram-content.ts';
 import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -58,7 +59,7 @@ Examples:
       requireOneTarget(options);
       if (isPhysical(options)) return writePhysical(location, options.output as string, options);
       await withFile('extract', location, options, async (file) => {
-        if (options.all !== undefined) return printResult(options, await extractAll(file, options.all));
+        if (options.all !== undefined) return printResult(file, options, await extractAll(file, options.all));
         const output = options.output as string;
         if (options.device !== undefined) return extractDevice(file, options.device, output);
         return extractInto(file, options.block as string, output, options);
@@ -77,7 +78,7 @@ export async function extractInto(
   if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${output}`);
   }
-  if (isReplaceable(output)) return printResult(options, await extractOne(file, idstr, output));
+  if (isReplaceable(output)) return printResult(file, options, await extractOne(file, idstr, output));
   return extractInPlace(file, idstr, output, options.scratch);
 }
 
@@ -106,14 +107,16 @@ interface Written extends ExtractedBlock {
   path: string;
 }
 
-function printResult(options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
+function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0) continue;
     const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;
     process.stderr.write(`vmferry: warning: ${what} were never sent, so they read as zeros\n`);
   }
   if (options.json === true) {
-    process.stdout.write(`${JSON.stringify({ blocks: written }, null, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ blocks: written, plan: planContent(file, { toOutput: true }) }, null, 2)}\n`,
+    );
     return;
   }
   for (const { idstr, path, length, dataBytes } of written) {

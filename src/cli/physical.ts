@@ -115,6 +115,7 @@ function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written
     unplaced: unplaced.map(({ block, reason }) => ({ block: block.idstr, length: block.usedLength, reason })),
     absentPages: memory.absentPages.map(({ block, pages }) => ({ block: block.idstr, pages })),
     notes,
+    plan: memory.plan,
   };
   process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 }

@@ -101,8 +101,8 @@ async function printDump(range: RamRange): Promise<void> {
 }
 
 async function printJson(range: RamRange): Promise<void> {
-  const { block, at, length, absentPages } = range;
-  const facts = { block: block.idstr, at, length, absentPages: absentPages ?? null };
+  const { block, at, length, absentPages, plan } = range;
+  const facts = { block: block.idstr, at, length, absentPages: absentPages ?? null, plan };
   await writeOut(`${JSON.stringify(facts).slice(0, -1)},"hex":"`);
   await writeBytes(range, (bytes) =>
     writeOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')),

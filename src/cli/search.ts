@@ -3,6 +3,7 @@ import { readFileSync, realpathSync } from 'node:fs';
 import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { ContentPlan } from '../store/content-plan.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../tasks/search/pattern.ts';
 import { countMatches, type Match, search } from '../tasks/search/search.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -99,6 +100,7 @@ function toPattern(text: string, { hex, regex, utf16, ignoreCase = false }: Sear
 async function run(file: MigrationFile, patterns: SearchPattern[], options: SearchOptions): Promise<void> {
   const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
   let blocks: readonly RamBlock[] = [];
+  let plan: ContentPlan | undefined;
   // A stream without a RAM section has not even a list of blocks.
   const requireWanted = () => (wanted === undefined ? undefined : requireBlock(wanted, blocks));
   const searching = {
@@ -107,6 +109,9 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
     endBlocks(all: readonly RamBlock[]) {
       blocks = all;
       requireWanted();
+    },
+    notePlan: (planned: ContentPlan) => {
+      plan = planned;
     },
     noteIgnored: (ignored: readonly RamBlock[]) => {
       for (const { idstr } of ignored)
@@ -117,7 +122,7 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   if (options.count === true) {
     const count = await countMatches(file, patterns, searching);
     requireWanted();
-    await writeOut(`${options.json === true ? JSON.stringify({ count }) : count}\n`);
+    await writeOut(`${options.json === true ? JSON.stringify({ count, plan }) : count}\n`);
     return;
   }
   const out = new LineWriter();

@@ -1,6 +1,6 @@
 /**
- * Drives the decoders of one multifd channel: bytes through a {@link WindowReader} of its own, and what is compressed
- * through a decompressor that lives as long as the channel.
+ * Drives the decoders of one multifd channel. It reads bytes through a {@link WindowReader} of its own, and decompresses
+ * payloads with one decompressor that lives as long as the channel.
  */
 
 import type { ByteSource } from '../io/byte-source.ts';
@@ -8,7 +8,7 @@ import { CodecError, type PageCodecs, type PageDecoder } from '../io/page-codec.
 import type { Kernel } from '../kernel/kernel.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { InflateRequest, Need } from '../wire/byte-window.ts';
-import { isWant, type WindowBuffers, WindowReader } from './window-reader.ts';
+import { isNeed, type WindowBuffers, WindowReader } from './window-reader.ts';
 
 export class ChannelReader {
   readonly reader: WindowReader;
@@ -20,33 +20,33 @@ export class ChannelReader {
     this.#codecs = codecs;
   }
 
-  /** Runs a decoder, which goes on where the one before stopped, and yields its items. */
+  /** Runs a decoder from where the one before stopped, and yields its items. */
   async *drive<Item>(decoder: Generator<Need | InflateRequest | Item, void>): AsyncGenerator<Item, void> {
     for (const step of decoder) {
-      if (isWant(step)) await this.reader.satisfy(step);
-      else if (isUnpackWant(step)) await this.#unpack(step);
+      if (isNeed(step)) await this.reader.satisfy(step);
+      else if (isInflateRequest(step)) await this.#unpack(step);
       else yield step;
     }
   }
 
-  async #unpack(want: InflateRequest): Promise<void> {
-    const { format, input, target } = want;
+  async #unpack(request: InflateRequest): Promise<void> {
+    const { format, input, target } = request;
     try {
       if (format === 'zlib' || format === 'zstd') {
-        // A set of channels has one method, so a channel has one decoder.
+        // All channels of a set use one method, so a channel needs one decoder.
         this.#decoder ??= await this.#codecs.openDecoder(format);
-        want.written = await this.#decoder.decode(input, target);
+        request.written = await this.#decoder.decode(input, target);
       } else {
         await this.#codecs.decodePage(format === 'zlib-page' ? 'zlib' : 'deflate', input, target);
-        want.written = target.length;
+        request.written = target.length;
       }
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
-      throw new MigrationError('bad-compressed-data', error.message, want.place);
+      throw new MigrationError('bad-compressed-data', error.message, request.place);
     }
   }
 
-  /** After this the arena is not written to. */
+  /** Waits for a read under way: after this nothing is written to the arena. */
   async close(): Promise<void> {
     this.#decoder?.close();
     this.#decoder = undefined;
@@ -54,6 +54,6 @@ export class ChannelReader {
   }
 }
 
-function isUnpackWant(step: unknown): step is InflateRequest {
+function isInflateRequest(step: unknown): step is InflateRequest {
   return (step as { kind: string }).kind === 'unpack';
 }

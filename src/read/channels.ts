@@ -1,6 +1,6 @@
 /**
- * The channels of a multifd migration (docs/formats/multifd.md), read along with the main stream: at its i-th mark each
- * gives its packets up to its i-th SYNC. Epochs come in order; within one the channels come by their numbers.
+ * The channels of a multifd migration (docs/formats/multifd.md), read along with the main stream. At the i-th mark of the
+ * main stream, each channel yields its packets up to its i-th SYNC, in the order of the channel numbers.
  */
 import type { ByteSource } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
@@ -18,18 +18,18 @@ import { allocateWindow, type WindowBuffers, windowBytes } from './window-reader
 
 /** The most channels that QEMU makes. */
 export const maxChannels = 255;
-/** Arena for the buffers of all channels, in bytes: each gets its share, but not more than the main stream has. */
+/** Bytes of arena for the buffers of all channels. Each gets its share, but no more than the main stream has. */
 const channelArena = 32 << 20;
 const minBody = 64 * 1024;
 const maxBody = 1 << 20;
 
-/** Bytes that a channel reads at a time, if there are so many. */
+/** Bytes that a channel reads at a time. */
 function bodyBytesFor(channels: number): number {
   const share = Math.floor(channelArena / channels / 2);
   return Math.min(maxBody, Math.max(minBody, 2 ** Math.floor(Math.log2(share))));
 }
 
-/** Bytes of arena that so many channels take. */
+/** Bytes of arena that `channels` channels need. */
 export function channelArenaBytes(channels: number): number {
   return channels === 0 ? 0 : channels * (windowBytes(bodyBytesFor(channels)) + 256);
 }
@@ -39,7 +39,7 @@ export interface ChannelReport {
   id: number;
   /** Name of its source. */
   source: string;
-  /** Packets of all kinds, those with only a SYNC among them. */
+  /** Packets of all kinds, including those with only a SYNC. */
   packets: number;
   syncs: number;
   normalPages: number;
@@ -48,7 +48,7 @@ export interface ChannelReport {
   devicePackets: number;
   /** Bytes read. */
   bytes: number;
-  /** Bytes that came out of its decompressor. */
+  /** Bytes after decompression. */
   decompressedBytes: number;
 }
 
@@ -57,7 +57,7 @@ interface Channel {
   state: ChannelState;
 }
 
-/** What a Flow wants of the channels. */
+/** What the channels of a Flow share with its main stream. */
 export interface ChannelOptions {
   ram: RamState;
   batch: PageBatch;
@@ -66,7 +66,7 @@ export interface ChannelOptions {
   read: 'pages' | 'bitmaps';
 }
 
-/** Buffers for the channels, taken from the arena for good. */
+/** Allocates buffers for the channels from the arena. */
 export function allocateChannels(kernel: Kernel, channels: number): WindowBuffers[] {
   return Array.from({ length: channels }, () => allocateWindow(kernel, bodyBytesFor(channels)));
 }
@@ -74,7 +74,7 @@ export function allocateChannels(kernel: Kernel, channels: number): WindowBuffer
 /** The channels of one Flow. */
 export class ChannelSet {
   readonly #readers: ChannelReader[];
-  /** By number, when their first bytes have been read. */
+  /** In the order of their numbers; empty until their first bytes have been read. */
   #channels: Channel[] = [];
   readonly #context: PacketContext;
 
@@ -95,7 +95,7 @@ export class ChannelSet {
     return this.#readers.length;
   }
 
-  /** Bytes asked for, of all channels. */
+  /** Bytes of all channels that reading has reached. */
   get reached(): number {
     return this.#readers.reduce((sum, { reader }) => sum + reader.reached, 0);
   }
@@ -155,36 +155,37 @@ export class ChannelSet {
     this.#channels = found.sort((a, b) => a.state.hello.id - b.state.hello.id);
   }
 
-  /** Holds the channels against what the main stream says of the machine. */
+  /** Compares the channels with the configuration in the main stream. @throws MigrationError `bad-channel` */
   checkConfiguration({ uuid, capabilities }: Configuration): void {
     for (const { reader, state } of this.#channels) {
       const place = reader.reader.window.place(0);
-      if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels beside a mapped-ram file');
+      if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels with a mapped-ram file');
       if (uuid === undefined || uuid === state.hello.uuid) continue;
       throw badChannel(place, `expected the guest UUID ${uuid} of the main stream, got ${state.hello.uuid}`);
     }
   }
 
   /**
-   * Holds a batch of the main stream against them: its pages are zero, or it has no channels, and these are of another
-   * migration, though the marks of both may be as many. Not for what comes in postcopy, which is without channels.
+   * Checks a precopy batch of the main stream: with channels, all its pages are zero. Page data means that the channels are
+   * of another migration, even if the numbers of marks agree. Pages in postcopy do not go through channels.
+   * @throws MigrationError `bad-channel`
    */
   checkMainPages({ block, batch }: Extract<FlowItem, { kind: 'pages' }>, window: ByteWindow): void {
     for (let i = 0; i < batch.count; i++) {
       if (batch.kind[i] === PageKind.zero) continue;
       const place = { ...window.place(batch.offset[i]), section: 'ram', block: block.idstr };
-      throw badChannel(place, 'expected no channels beside a stream that has the data of pages in itself');
+      throw badChannel(place, 'expected no channels with a stream that contains page data');
     }
   }
 
-  /** What the channels sent up to their SYNC packets for the main stream's mark at `mark`. */
+  /** Reads the channels up to their SYNC packets for the mark of the main stream at `mark`. */
   async *epoch(mark: Place): AsyncGenerator<FlowItem, void> {
     for (const { reader, state } of this.#channels) {
       yield* reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
     }
   }
 
-  /** What is left in the channels after the main stream's last mark. */
+  /** Reads the rest of the channels, after the last mark of the main stream. */
   async *end(): AsyncGenerator<FlowItem, void> {
     for (const { reader, state } of this.#channels) {
       yield* reader.drive<FlowItem>(decodeChannelEnd(reader.reader.window, state, this.#context));
@@ -196,7 +197,7 @@ export class ChannelSet {
     yield { kind: 'finding', finding: makeFinding('bad-channel', message, last.reader.reader.window.place()) };
   }
 
-  /** After this the arena is not written to. */
+  /** Waits for reads under way: after this nothing is written to the arena. */
   async close(): Promise<void> {
     for (const reader of this.#readers) await reader.close();
   }

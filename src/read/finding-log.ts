@@ -1,4 +1,4 @@
-/** Collects findings; like ones (same code, section and block) are squashed into one with a count. */
+/** Collects findings. Findings with the same code, section and block become one entry with a count. */
 
 import {
   type Finding,
@@ -10,23 +10,25 @@ import {
 } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 
+/** A finding, and how often it was made. */
 export interface CountedFinding extends Finding {
-  /** How many there were. `message` and `place` are those of the first. */
+  /** How many there were. `message` and `place` are those of the first one. */
   count: number;
   /** Place of the last one, if there was more than one. */
   last?: Place;
 }
 
-/** Findings that follow from what the stream is: they are squashed whichever section they are about. */
+/** Findings about the stream as a whole: one entry for all sections. */
 const ofTheStream: ReadonlySet<FindingCode> = new Set(['guessed-boundary']);
 
-/** Kinds of findings kept apart; a hostile file cannot make this grow. */
+/** Most entries that are kept apart. This bounds the memory that a hostile file can use. */
 const maxKinds = 1000;
 
+/** The findings of one file. */
 export class FindingLog {
   readonly #byKey = new Map<string, CountedFinding>();
 
-  /** Adds `count` like findings: `finding` is the first, and `last` the place of the last. */
+  /** Adds `count` equal findings: `finding` is the first one, `last` the place of the last one. */
   add(finding: Finding, count = 1, last?: Place): void {
     const { severity, code, place } = finding;
     const about = ofTheStream.has(code) ? '' : `${place.section ?? ''} ${place.block ?? ''}`;
@@ -41,22 +43,24 @@ export class FindingLog {
     }
   }
 
-  /** Worst first, otherwise in order of appearance. */
+  /** All entries: the most severe first, then in the order of appearance. */
   list(): CountedFinding[] {
     const rank: Record<Severity, number> = { error: 0, warning: 1, info: 2 };
     return [...this.#byKey.values()].sort((a, b) => rank[a.severity] - rank[b.severity]);
   }
 
+  /** Whether there is a finding with this code. */
   has(code: FindingCode): boolean {
     return [...this.#byKey.values()].some((finding) => finding.code === code);
   }
 
+  /** Whether there is a finding of severity `error`. */
   get hasErrors(): boolean {
     return [...this.#byKey.values()].some(({ severity }) => severity === 'error');
   }
 }
 
-/** Pages that were discarded and did not come again, of which `page` is the first. */
+/** The finding for discarded pages that did not come again; `page` is the first of them. */
 export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
   const message = 'pages discarded at the switchover never came again: the preempt channel may be missing';
   return makeFinding('pages-lost', message, {

@@ -1,15 +1,15 @@
-/** What belongs to a migration beside its file: channels, the streams before a recovery, what the destination said. */
+/** The other captures of a migration: multifd channels, the streams before a recovery, preempt channels, return paths. */
 import type { ByteSource } from '../io/byte-source.ts';
 
-/** Each one input, or several. */
+/** The other captures of a migration: one input or a list for each kind. */
 export interface Parts<Input = ByteSource> {
-  /** The channels of a multifd migration whose main stream the file is: all of them, in any order. */
+  /** All channels of a multifd migration, in any order. The file is its main stream. */
   channels?: Input | readonly Input[];
-  /** The streams that broke off in postcopy before the file, which is then a recovery stream, in their order. */
+  /** The earlier streams that broke off in postcopy, in their order. The file is the recovery stream after them. */
   resumeOf?: Input | readonly Input[];
-  /** Captures of the preempt channel, one for each stream that had one, in the same order. */
+  /** Captures of preempt channels, in the order of the streams that had one. */
   preempt?: Input | readonly Input[];
-  /** Captures of what the destination said, for display. */
+  /** Captures of return paths (what the destination sent back), for display. */
   returnPath?: Input | readonly Input[];
 }
 
@@ -20,6 +20,7 @@ function listOf<Input>(inputs: Input | readonly Input[] | undefined): readonly I
   return inputs === undefined ? [] : Array.isArray(inputs) ? inputs : [inputs as Input];
 }
 
+/** Makes a list of each part. */
 export function listParts<Input>({ channels, resumeOf, preempt, returnPath }: Parts<Input>): PartLists<Input> {
   return {
     channels: listOf(channels),
@@ -29,7 +30,7 @@ export function listParts<Input>({ channels, resumeOf, preempt, returnPath }: Pa
   };
 }
 
-/** The parts with each input replaced by what `open` makes of it, one after the other. */
+/** Replaces each input by the result of `open`, one input at a time. */
 export async function mapParts<Input, Output>(
   parts: Parts<Input>,
   open: (input: Input) => Output | Promise<Output>,

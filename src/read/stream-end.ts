@@ -1,17 +1,17 @@
-/** The end of a source: the description that can be found there before anything else, and what follows the stream. */
+/** The end of a source: the VM description, which is useful before the stream is read, and bytes after the stream. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type Finding, makeFinding } from '../vm/migration-error.ts';
 import { type DeviceSizes, findDescription, readDeviceSizes } from '../wire/vm-description.ts';
 import type { WindowReader } from './window-reader.ts';
 
-/** How far from the end the description is looked for: first the common case, then the largest. */
+/** Bytes at the end that are searched for the description: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];
-/** How long is waited for something to follow the stream. */
+/** How long to wait for bytes after the stream, in ms. */
 const trailingWaitMs = 1000;
-/** How much of what follows the stream is looked at. */
+/** Most bytes after the stream that are examined. */
 const trailingLimit = 64 << 20;
 
-/** Looks for the description at the end of a source with random access. */
+/** Finds the description at the end of a source with random access, and the device sizes in it. */
 export async function readSizes(source: ByteSource, offset: number): Promise<DeviceSizes | undefined> {
   const length = Math.max(0, (source.size ?? 0) - offset);
   for (const [i, tailLength] of tailLengths.entries()) {
@@ -24,19 +24,19 @@ export async function readSizes(source: ByteSource, offset: number): Promise<Dev
   return undefined;
 }
 
-/** The bytes without zeros at the end: padding of what the stream was stored in. */
+/** The bytes without the zeros at the end, which are padding of the medium that the stream was stored on. */
 function trimZeros(bytes: Uint8Array): Uint8Array {
   let end = bytes.length;
   while (end > 0 && bytes[end - 1] === 0) end--;
   return bytes.subarray(0, end);
 }
 
-/** Says what follows the end of the stream, if anything does; the reader has just reached it. */
+/** The finding for bytes after the stream, if there are any. The reader is at the end of the stream, at `end`. */
 export async function examineTrailing(reader: WindowReader, end: number): Promise<Finding | undefined> {
   const { window } = reader;
   let seen = 0;
   let isZero = true;
-  // Whether what is compressed is whole, its end tells.
+  // Compressed data is read to its end, because only that shows whether it is whole.
   const toTheEnd = window.coordinate === 'decompressed';
   while ((isZero || toTheEnd) && seen < trailingLimit) {
     // The writer of a pipe may stay silent after the end.

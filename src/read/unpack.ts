@@ -1,6 +1,6 @@
 /**
- * Pages that are compressed one by one in the main stream (capability `compress`, QEMU 7.2 to 9.0): decompressed on their
- * way, so that what takes pages need not know. A page that does not decompress is a finding, and goes no further.
+ * Pages that are compressed one by one in the main stream (capability `compress`, QEMU 7.2 to 9.0). They are decompressed
+ * before they reach a sink. A page that does not decompress becomes a finding.
  */
 
 import { CodecError, type PageCodecs } from '../io/page-codec.ts';
@@ -11,12 +11,13 @@ import { makeFinding } from '../vm/migration-error.ts';
 import { pagePlace } from '../vm/page-place.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
 
-/** Records handed on at a time; the room bounds how many of them are compressed. */
+/** Records handed on at a time. The page slots limit how many of them can be compressed. */
 const capacity = 1024;
 
 /** Bytes of arena that an unpacker takes. */
 export const unpackArenaBytes = packetRamBytes + 8 * capacity + 256;
 
+/** Decompresses the pages of a Flow. */
 export class PageUnpacker {
   /** Arena address of {@link packetRamBytes} bytes for decompressed pages; multifd channels use it too. */
   readonly slots: number;
@@ -31,7 +32,7 @@ export class PageUnpacker {
     this.#codecs = codecs;
   }
 
-  /** The item's pages, those that were compressed as they are; kinds and sizes stay those of the records. */
+  /** Yields the pages of an item, decompressed. Kinds and sizes stay those of the records. */
   async *unpack(item: FlowItem & { kind: 'pages' }): AsyncGenerator<FlowItem, void> {
     const { block, batch } = item;
     if (!batch.kind.subarray(0, batch.count).includes(PageKind.compressed)) {

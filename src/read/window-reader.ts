@@ -1,9 +1,9 @@
 /**
- * Drives a decoder: answers its wants from a ByteSource, through two buffers in the arena. While one is decoded the
- * next is being read, so that reading and decoding overlap and the decoder waits only where a buffer ends.
+ * Drives a decoder: satisfies its needs from a ByteSource, through two buffers in the arena. One buffer is decoded while the
+ * other is being read, so the decoder waits only at the end of a buffer.
  *
  *     buffer   |.....head.....|..............body..............|
- *                        ^tail of the buffer before, copied here so that no record is cut
+ *                        ^tail of the other buffer, copied here so that no record is cut
  */
 
 import type { ByteSource } from '../io/byte-source.ts';
@@ -11,24 +11,24 @@ import { settledWithin } from '../io/time-limit.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { ByteWindow, maxNeed, type Need } from '../wire/byte-window.ts';
 
-/** Bytes read at a time, unless told. */
+/** Bytes read at a time by default. */
 const defaultBodyBytes = 1 << 20;
 
 /** Two buffers in the arena. */
 export interface WindowBuffers {
   /** Arena addresses where their bodies begin. */
   readonly bodies: readonly [number, number];
-  /** Bytes of each body: what is read at a time. */
+  /** Bytes of each body, and of each read. */
   readonly bodyBytes: number;
 }
 
-/** Takes room for both buffers from the arena: {@link windowBytes} bytes. */
+/** Allocates both buffers from the arena: {@link windowBytes} bytes. */
 export function allocateWindow(kernel: Kernel, bodyBytes = defaultBodyBytes): WindowBuffers {
   const buffer = () => kernel.allocate(maxNeed + bodyBytes) + maxNeed;
   return { bodies: [buffer(), buffer()], bodyBytes };
 }
 
-/** Bytes of arena that the buffers of a window take. */
+/** Bytes of arena that the buffers of a window need. */
 export const windowBytes = (bodyBytes: number): number => 2 * (maxNeed + bodyBytes);
 
 interface PendingRead {
@@ -37,6 +37,7 @@ interface PendingRead {
   count: Promise<number>;
 }
 
+/** A window that moves over a source. */
 export class WindowReader {
   readonly window: ByteWindow;
   readonly source: ByteSource;
@@ -50,7 +51,7 @@ export class WindowReader {
   #pending: PendingRead | undefined;
   /** Source offset after the window's limit. */
   #next: number;
-  /** No more than this is wanted from here on: no reading beyond. */
+  /** Offset up to which bytes will be needed: nothing beyond it is read ahead. */
   #horizon = Number.POSITIVE_INFINITY;
 
   constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number) {
@@ -69,24 +70,25 @@ export class WindowReader {
     return this.#next;
   }
 
-  /** Source offset of a byte of the window, by its arena address; undefined for an address that is not in the window. */
+  /** The source offset of the byte at an arena address; undefined if the address is not in the window. */
   offsetOf(address: number): number | undefined {
     return address >= this.#firstValid && address < this.window.limit ? address + this.window.base : undefined;
   }
 
-  /** As {@link satisfy}, but gives up waiting after so many milliseconds; then nothing more can be read. */
-  async satisfyWithin(want: Need, ms: number): Promise<void> {
-    await settledWithin(this.satisfy(want), ms);
+  /** As {@link satisfy}, but stops waiting after `ms` milliseconds. After that, nothing more can be read. */
+  async satisfyWithin(need: Need, ms: number): Promise<void> {
+    await settledWithin(this.satisfy(need), ms);
   }
 
-  async satisfy(want: Need): Promise<void> {
-    if (want.kind === 'seek') await this.#seek(want.offset, want.length);
-    else await this.#fill(want.bytes);
+  /** Makes the bytes available that a decoder needs, or sets the window's `ended`. @throws what the source throws */
+  async satisfy(need: Need): Promise<void> {
+    if (need.kind === 'seek') await this.#seek(need.offset, need.length);
+    else await this.#fill(need.bytes);
   }
 
   /**
-   * Waits for a read under way: after this the arena is not written to. Not so with a source that can only be read
-   * forward: it may stay silent for ever, and nothing else reads it, or uses its buffers, after this.
+   * Waits for a read under way: after this nothing is written to the arena. It does not wait for a source that can only be
+   * read forward, because such a source may stay silent forever. Its buffers must not be used again.
    */
   async settle(): Promise<void> {
     const pending = this.#pending;
@@ -122,7 +124,7 @@ export class WindowReader {
     this.#firstValid = body;
   }
 
-  /** Goes forward by reading, since what was read ahead cannot be read again. */
+  /** Moves forward by reading, because bytes that were read ahead cannot be read again. */
   async #passTo(offset: number): Promise<void> {
     const { window } = this;
     if (offset < window.offset)
@@ -135,9 +137,9 @@ export class WindowReader {
   }
 
   async #fill(bytes: number): Promise<void> {
-    if (bytes > maxNeed) throw new RangeError(`expected a want of at most ${maxNeed} bytes, got ${bytes}`);
+    if (bytes > maxNeed) throw new RangeError(`expected a need of at most ${maxNeed} bytes, got ${bytes}`);
     const { window } = this;
-    // The horizon was a hint; a decoder that wants more gets it.
+    // The horizon was a hint: a decoder may need more.
     if (window.offset + bytes > this.#horizon) this.#horizon = Number.POSITIVE_INFINITY;
     while (window.available < bytes && !window.ended) {
       const pending = this.#pending ?? this.#read(this.#next);
@@ -152,7 +154,7 @@ export class WindowReader {
     }
   }
 
-  /** Moves the window into the buffer that was read, its unread tail in front. */
+  /** Moves the window to the buffer that was read, with its unread tail in front. */
   #adopt(read: PendingRead, count: number): void {
     const { window } = this;
     const body = this.#bodies[read.buffer] as number;
@@ -169,23 +171,23 @@ export class WindowReader {
   #read(offset: number): PendingRead {
     const buffer = 1 - this.#current;
     const body = this.#bodies[buffer] as number;
-    const room = Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
-    const target = this.window.bytes.subarray(body, body + room);
+    const length = Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
+    const target = this.window.bytes.subarray(body, body + length);
     const count = (async () => this.source.read(target, offset))();
-    // A failure is reported where the bytes are wanted, not as an unhandled rejection.
+    // A failure is reported where the bytes are needed, not as an unhandled rejection.
     count.catch(() => {});
     return { buffer, offset, count };
   }
 }
 
-/** Runs a decoder over a source from `offset` on, and yields its items. */
+/** Runs a decoder over the window of a reader, and yields its items. */
 export async function* drive<Item>(
   reader: WindowReader,
   decoder: Generator<Need | Item, void>,
 ): AsyncGenerator<Item, void> {
   try {
     for (const step of decoder) {
-      if (isWant(step)) await reader.satisfy(step);
+      if (isNeed(step)) await reader.satisfy(step);
       else yield step;
     }
   } finally {
@@ -193,7 +195,8 @@ export async function* drive<Item>(
   }
 }
 
-export function isWant(step: unknown): step is Need {
+/** Whether a step of a decoder is a need, not an item. */
+export function isNeed(step: unknown): step is Need {
   const { kind } = step as { kind: string };
   return kind === 'more' || kind === 'seek';
 }

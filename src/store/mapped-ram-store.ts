@@ -10,10 +10,10 @@ import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { PageSlots } from '../kernel/page-slots.ts';
-import type { ChangesIds, Configuration, Description, SectionKind } from '../vm/flow.ts';
+import type { ChangesIds, Configuration, Description, FlowItem, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { PageState, RamReader, RamStore } from '../vm/ram-store.ts';
+import type { PageState, RamReader } from '../vm/ram-store.ts';
 import type { Framing, RawSection, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
@@ -25,12 +25,16 @@ import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
+import type { FlowSink } from './flow-sink.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
 
 /** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */
 const defaultRamId = 0x7265_7272;
+
+/** The configuration where none is given. */
+const unnamedMachine: Configuration = { machine: 'none', capabilities: [] };
 
 /** The page size that readers assume until something states another. */
 const assumedPageSize = 4096;
@@ -57,15 +61,15 @@ export interface FinishOptions {
   changes?: ChangesIds;
 }
 
-export class MappedRamStore implements RamStore {
+export class MappedRamStore implements RamReader, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: ByteStore;
   readonly #pageSlots: PageSlots;
   readonly #areas: PageArea[] = [];
   readonly #names = new Set<string>();
   readonly #offset: number;
-  #configuration: Configuration;
-  #ramId = defaultRamId;
+  #configuration: Configuration | undefined;
+  #ramId: number | undefined;
   /** Where the word with the size of RAM stands, when the header has been written. */
   #memSizeOffset: number | undefined;
   /** Where the next block entry goes. */
@@ -85,7 +89,34 @@ export class MappedRamStore implements RamStore {
     this.#file = file;
     this.#pageSlots = pageSlots;
     this.#offset = offset;
-    this.#configuration = configuration ?? { machine: 'none', capabilities: [] };
+    this.#configuration = configuration;
+  }
+
+  /** The machine's configuration; undefined before one was given. */
+  get configuration(): Configuration | undefined {
+    return this.#configuration;
+  }
+
+  /** Takes configuration, RAM section id, blocks, pages and discards. @throws as the method for each */
+  take(item: FlowItem): Promise<void> | void {
+    switch (item.kind) {
+      case 'configuration':
+        return this.configure(item.configuration);
+      case 'section':
+        if (item.section.name === 'ram' && this.#ramId === undefined) this.startRam(item.section);
+        return;
+      case 'block':
+        return this.#takeBlock(item.block);
+      case 'pages':
+        return this.apply(item.block, item.batch);
+      case 'discard':
+        return this.discard(item.block, item.firstPage, item.pages);
+      default:
+    }
+  }
+
+  async #takeBlock(block: RamBlock): Promise<void> {
+    await this.addBlock(block);
   }
 
   /** Takes the machine's configuration, before the first block. `mapped-ram` is added to its capabilities. */
@@ -111,7 +142,7 @@ export class MappedRamStore implements RamStore {
 
   /** Writes header, configuration, the start of RAM, and no size of RAM, which is a whole file's. Returns the length before it. */
   async #writeHead(pageSize: number): Promise<number> {
-    const configuration = { ...this.#configuration };
+    const configuration = { ...(this.#configuration ?? unnamedMachine) };
     // A reader that assumes larger pages would take part of the size of RAM for flags.
     if (pageSize < assumedPageSize) configuration.targetPageBits ??= Math.log2(pageSize);
     const out = new ByteWriter();
@@ -120,7 +151,13 @@ export class MappedRamStore implements RamStore {
       (name) => name !== 'x-ignore-shared',
     );
     encodeConfiguration(out, { ...configuration, capabilities });
-    encodeSectionHead(out, { kind: 'start', id: this.#ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
+    encodeSectionHead(out, {
+      kind: 'start',
+      id: this.#ramId ?? defaultRamId,
+      name: 'ram',
+      instanceId: 0,
+      versionId: ramVersion,
+    });
     const { length } = out;
     await this.#file.write(out.u64(0).bytes(), this.#offset);
     return length;
@@ -223,11 +260,12 @@ export class MappedRamStore implements RamStore {
       options;
     this.#requireUnfinished();
     requireLastBlock(this.blocks);
-    requireDevices(devices, this.#ramId);
+    const ramId = this.#ramId ?? defaultRamId;
+    requireDevices(devices, ramId);
     const memSizeOffset = await this.#begin();
     for (const area of this.#areas) await this.#writeBitmap(area);
     if (options.changes !== undefined) {
-      this.#configuration = { ...this.#configuration, changes: options.changes };
+      this.#configuration = { ...(this.#configuration ?? unnamedMachine), changes: options.changes };
       await this.#writeHead(this.blocks[0]?.pageSize ?? assumedPageSize);
     }
 
@@ -239,12 +277,12 @@ export class MappedRamStore implements RamStore {
     const passOn = (...kinds: SectionKind[]) => {
       for (const { kind, bytes } of iterables) if (kinds.includes(kind)) out.raw(bytes);
     };
-    endBody(this.#ramId);
+    endBody(ramId);
     passOn('start');
     passOn('part');
     if (switchoverStart) encodeCommand(out, CommandCode.switchoverStart);
-    encodeSectionHead(out, { kind: 'end', id: this.#ramId });
-    endBody(this.#ramId);
+    encodeSectionHead(out, { kind: 'end', id: ramId });
+    endBody(ramId);
     passOn('end');
     for (const device of devices) {
       encodeSectionHead(out, device);

@@ -1,11 +1,12 @@
-/** Where the next data of a content is, remembered while it is ahead: asking again would search the same holes again. */
+/** Remembers where the next data of a content is, so that the same holes are not searched twice. */
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
+/** The next data of one content. */
 export class NextData {
   readonly #ram: RamReader;
   #block: RamBlock | undefined;
-  /** From the page `from` on the first data is `[first, end)`. */
+  /** At or after the page `from`, the first data is `[first, end)`. */
   #from = 0;
   #first = -1;
   #end = 0;

@@ -1,19 +1,20 @@
-/** A content with changes laid over it: each page is as the changes have it, or else as it was. */
+/** A content with changes laid over it: each page comes from the changes if they have it, otherwise from the base. */
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 import { NextData } from './next-data.ts';
 
+/** A base and the pages that changed since. */
 export class OverlayRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #base: RamReader;
   readonly #changes: RamReader;
-  /** For those who ask where data is, and for reading, which lags behind. */
+  /** Two of each: for `nextData`, and for `read`, which lags behind it. */
   readonly #nextBase: NextData;
   readonly #nextChange: NextData;
   readonly #readBase: NextData;
   readonly #readChange: NextData;
 
-  /** Both have the same blocks. What `changes` has as data are the changes, whether it is zero or not. */
+  /** Both contents have the same blocks. Each page that is data in `changes` has changed, even if its bytes are zero. */
   constructor(base: RamReader, changes: RamReader) {
     this.#base = base;
     this.#changes = changes;
@@ -32,8 +33,8 @@ export class OverlayRam implements RamReader {
     const { pageSize } = block;
     const end = page + target.length / pageSize;
     let { first, end: to } = await this.#readChange.find(block, page, end - page);
-    // What is changed as a whole need not be read as it was.
-    if (first !== page || to !== end) await this.#readAsItWas(block, page, target);
+    // If all pages have changed, the base need not be read.
+    if (first !== page || to !== end) await this.#readBasePages(block, page, target);
     while (first < end) {
       const stop = Math.min(to, end);
       await this.#changes.read(block, first, target.subarray((first - page) * pageSize, (stop - page) * pageSize));
@@ -42,7 +43,7 @@ export class OverlayRam implements RamReader {
     }
   }
 
-  async #readAsItWas(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+  async #readBasePages(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
     const { first } = await this.#readBase.find(block, page, 1);
     if (first * block.pageSize < page * block.pageSize + target.length) await this.#base.read(block, page, target);
     else target.fill(0);

@@ -1,14 +1,17 @@
 /**
- * The final content of a file's RAM, for what reads it in address order. A mapped-ram file is read where it lies; so is
- * a stream that can be read twice, if its content is in it as whole pages (`stream-index.ts`). Others are settled into a
- * scratch file first, since their passes overwrite each other.
+ * The final content of a file's RAM, for readers in address order. `content-plan.ts` decides how it is read: a mapped-ram
+ * file in place, a stream of whole pages through an index (`stream-index.ts`), and everything else, whose passes overwrite
+ * each other, from a scratch file.
  */
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
+import { type ContentPlan, planContent } from './content-plan.ts';
+import { type FlowSink, onlyPages } from './flow-sink.ts';
 import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import { type SettleOptions, settle } from './settle.ts';
 import { NotIndexable, StreamIndex } from './stream-index.ts';
@@ -16,15 +19,16 @@ import { NotIndexable, StreamIndex } from './stream-index.ts';
 /** Bytes handed on at a time. */
 const pieceBytes = 1 << 20;
 
-export interface RamContentOptions {
-  /** Makes the scratch file, if one is needed. It is closed when the content is. */
+/** How the content of a file is opened. */
+export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'> {
+  /** Makes the scratch file, if one is needed. Closing the content closes it. */
   makeScratch: () => ByteStore | Promise<ByteStore>;
-  /** Blocks that are wanted; default all. The content of others is not kept. */
+  /** Blocks whose content is wanted. Default: all. */
   only?: (block: RamBlock) => boolean;
-  /** Called when all blocks are known, before the work on their pages, once or twice: it may throw to end it. */
-  endBlocks?: (blocks: readonly RamBlock[]) => void;
-  /** Called if there are blocks that the migration left out (x-ignore-shared): they read as zeros. */
+  /** Called if the migration left out blocks (x-ignore-shared): their content reads as zeros. */
   noteIgnored?: (blocks: readonly RamBlock[]) => void;
+  /** Called when the content is open, with how it is read. */
+  notePlan?: (plan: ContentPlan) => void;
 }
 
 /** Opens the final content of RAM alone, see {@link openSavedVm}. */
@@ -34,97 +38,82 @@ export async function openRamContent(file: MigrationFile, options: RamContentOpt
   return ram;
 }
 
-export interface SavedVmOptions extends RamContentOptions {
-  /** Keep the device sections, with their bodies, or some of them. Default false. */
-  devices?: SettleOptions['devices'];
-  /** The file may hold only what changed since a base (`merge.ts`). Default false. */
+/** How a file is opened as a SavedVm. */
+export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, 'devices'> {
+  /** Accept a mapped-ram file that holds only the pages that changed since a base (`merge.ts`). Default false. */
   changes?: boolean;
 }
 
+/** A SavedVm that was opened from a file. */
+export interface OpenedVm extends SavedVm {
+  /** How its RAM is read. */
+  plan: ContentPlan;
+}
+
 /**
- * Opens a file as the SavedVm that it holds. The whole file is read and checked first (of a mapped-ram file all but
- * the pages). Closing its `ram` closes the scratch file, not `file`.
- * @throws MigrationError if the file is bad.
+ * Opens the VM that a file holds. The file is first read to its end and checked (of a mapped-ram file everything except
+ * the pages). If an index turns out to be impossible, the file is read a second time, and `endBlocks` is called again.
+ * Closing the `ram` of the result closes the scratch file, not `file`.
+ * @throws MigrationError if the file is bad
  */
-export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<SavedVm> {
-  const { devices = false, changes = false, only = () => true } = options;
-  const endBlocks = options.endBlocks === undefined ? {} : { endBlocks: options.endBlocks };
-  if (file.isSeekable && file.format === 'mapped-ram') {
-    const blocks: RamBlock[] = [];
-    const settled = await settle(
-      file,
-      {
-        addBlock: (block) => void blocks.push(block),
-        ...endBlocks,
-        apply() {},
-        takeBitmap: (block, firstPage, bits) => requirePages(file, block, firstPage, bits),
-      },
-      { devices, changes, read: 'bitmaps' },
-    );
-    return { ...settled, ram: new MappedRamReader(file.content, blocks) };
+export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
+  const vm = await openAsPlanned(file, planContent(file), options);
+  options.notePlan?.(vm.plan);
+  return vm;
+}
+
+async function openAsPlanned(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+  if (plan.how === 'in-place') return openInPlace(file, plan, options);
+  if (plan.how !== 'index') return openScratch(file, plan, options);
+  try {
+    return await openIndex(file, plan, options);
+  } catch (error) {
+    if (!(error instanceof NotIndexable)) throw error;
+    return openScratch(file, { how: plan.otherwise, reason: error.message }, options);
   }
-  if (file.isSeekable) {
-    const indexed = await tryIndex(file, only, endBlocks, devices);
-    if (indexed !== undefined) return indexed;
-  }
+}
+
+async function openInPlace(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+  const bitmaps: FlowSink = { take: (item) => requirePages(file, item) };
+  const { blocks, ...rest } = await settle(file, bitmaps, {
+    ...settleOptions(options),
+    changes: options.changes === true,
+    read: 'bitmaps',
+  });
+  return { ...rest, plan, ram: new MappedRamReader(file.content, blocks) };
+}
+
+async function openIndex(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+  const index = new StreamIndex(file, options.only ?? (() => true));
+  const { blocks: _, ...rest } = await settle(file, index, settleOptions(options));
+  return { ...rest, plan, ram: index };
+}
+
+async function openScratch(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
   const scratch = await options.makeScratch();
   try {
     const store = new MappedRamStore(scratch, file.pageSlots);
-    const settled = await settle(
-      file,
-      {
-        addBlock: (block) => store.addBlock(block),
-        ...endBlocks,
-        apply: (block, batch) => (only(block) ? store.apply(block, batch) : undefined),
-        discard: (block, firstPage, pages) => (only(block) ? store.discard(block, firstPage, pages) : undefined),
-        lostPage: () => store.lostPage(),
-      },
-      { devices },
-    );
-    return { ...settled, ram: store };
+    const { blocks: _, ...rest } = await settle(file, onlyPages(store, options.only), settleOptions(options));
+    return { ...rest, plan, ram: store };
   } catch (error) {
     await scratch.close();
     throw error;
   }
 }
 
-/** The content of a stream that has it as whole pages; undefined if it has not. */
-async function tryIndex(
-  file: MigrationFile,
-  only: (block: RamBlock) => boolean,
-  endBlocks: Pick<RamContentOptions, 'endBlocks'>,
-  devices: NonNullable<SettleOptions['devices']>,
-): Promise<SavedVm | undefined> {
-  const index = new StreamIndex(file, only);
-  try {
-    const settled = await settle(
-      file,
-      {
-        addBlock: (block) => index.addBlock(block),
-        ...endBlocks,
-        apply: (block, batch) => index.apply(block, batch),
-        // Pages that were noted may come again by another way.
-        discard: () => {
-          throw new NotIndexable();
-        },
-      },
-      { devices },
-    );
-    index.finish();
-    return { ...settled, ram: index };
-  } catch (error) {
-    if (error instanceof NotIndexable) return undefined;
-    throw error;
-  }
+function settleOptions({ devices = false, endBlocks }: SavedVmOptions): SettleOptions {
+  return { devices, ...(endBlocks === undefined ? {} : { endBlocks }) };
 }
 
-/** Every page that a bitmap promises must lie within the file. */
-function requirePages(file: MigrationFile, block: RamBlock, firstPage: number, bits: Uint8Array): void {
+/** @throws MigrationError `truncated` if a page whose bit is set does not lie within the file. */
+function requirePages(file: MigrationFile, item: FlowItem): void {
+  if (item.kind !== 'bitmap' || item.block.mapped === undefined) return;
+  const { block, firstPage, bits } = item;
   let last = bits.length - 1;
   while (last >= 0 && bits[last] === 0) last--;
-  if (last < 0 || block.mapped === undefined) return;
+  if (last < 0) return;
   const page = firstPage + last * 8 + 31 - Math.clz32(bits[last] as number);
-  const end = block.mapped.pagesOffset + (page + 1) * block.pageSize;
+  const end = item.block.mapped.pagesOffset + (page + 1) * block.pageSize;
   const size = file.source.size as number;
   if (end <= size) return;
   throw new MigrationError('truncated', `expected page ${page} to end at ${end}, got a file of ${size} bytes`, {

@@ -1,9 +1,9 @@
-/** RAM from raw images, one for each block, page i at i * page size: what a VM can be written from that never was one. */
+/** RAM from raw images, one for each block, page i at i * page size: a VM can be written from memory of any origin. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
-/** A RAM block and where its content is. */
+/** A RAM block and the source of its content. */
 export interface RawBlock {
   idstr: string;
   source: ByteSource;
@@ -11,11 +11,12 @@ export interface RawBlock {
 
 const defaultPageSize = 4096;
 
+/** RAM in raw images. */
 export class RawRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #sources: readonly ByteSource[];
 
-  /** @throws RangeError for an image that is no whole number of pages, or a page size that there cannot be */
+  /** @throws RangeError for an image that is not whole pages, or an invalid page size */
   constructor(images: readonly RawBlock[], pageSize = defaultPageSize) {
     if (!Number.isInteger(Math.log2(pageSize)) || pageSize < 1024 || pageSize > 65536) {
       throw new RangeError(`expected a page size that is a power of two from 1024 to 65536, got ${pageSize}`);
@@ -23,11 +24,11 @@ export class RawRam implements RamReader {
     this.#sources = images.map(({ source }) => source);
     this.blocks = images.map(({ idstr, source: { size = Number.NaN } }, index) => {
       if (size % pageSize === 0 && size <= maxRamBytes) return { index, idstr, usedLength: size, pageSize };
-      throw new RangeError(`expected an image of "${idstr}" of whole pages of ${pageSize} bytes, got ${size} bytes`);
+      throw new RangeError(`expected whole pages of ${pageSize} bytes in the image of "${idstr}", got ${size} bytes`);
     });
   }
 
-  /** Every page is data here: whether it is zero shows when it is read. */
+  /** Every page counts as data; whether it is zero is not known before it is read. */
   state(): 'data' {
     return 'data';
   }

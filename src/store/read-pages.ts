@@ -1,25 +1,25 @@
-/** Reading pages that stand at fixed places, page i at `origin + i * page size`, where they have data. */
+/** Reads pages with fixed places: page i is at `origin + i * page size` if it has data. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 
-/** Data pages with fewer pages than this between them are read in one go. */
+/** Data pages with fewer than this many pages between them are read at once. */
 const mergeGap = 8;
 
 type Run = { first: number; end: number };
 
-/** What knows which pages of a block have data. */
+/** Knows which pages of a block have data. */
 export interface PageMap {
   readonly block: RamBlock;
   /**
-   * The first run of data pages in `[page, end)`; empty, and at `end`, if there is none. No page behind `end` is looked
-   * at: there may be a hole of many GiB, and whoever reads window by window would go through it each time.
+   * The first run of data pages in `[page, end)`; empty, and at `end`, if there is none. It does not look at pages after
+   * `end`: there may be a hole of many GiB, which a reader by windows would search again for each window.
    */
   dataBefore(page: number, end: number): Run | Promise<Run>;
 }
 
 /**
- * Reads whole pages from `page` on into `target`; those without data become zeros.
- * @throws RangeError for pages that are not in the block, or a target that is not whole pages.
+ * Reads whole pages from `page` on into `target`. Pages without data become zeros.
+ * @throws RangeError for pages outside of the block, or a target that is not whole pages
  */
 export async function readPages(
   source: ByteSource,
@@ -40,7 +40,7 @@ export async function readPages(
   for (let at = page; at < end; ) {
     const run = await map.dataBefore(at, end);
     clear(at, run.first);
-    // Runs with little between them are read in one go, and what is between is cleared.
+    // Runs with small gaps between them are read at once; then the gaps are cleared.
     const gaps: Run[] = [];
     let to = run.end;
     while (to < end) {

@@ -1,14 +1,15 @@
-/** A content with the blocks of another VM: found by their names, cut off, or filled up with zeros. */
+/** A content with the blocks of another VM: matched by name, cut off or extended with zeros. */
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 
+/** A content, resized to other blocks. */
 export class ResizedRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #ram: RamReader;
-  /** By index in `blocks`: the block of the content, and how many pages both have. */
+  /** For each block in `blocks`: the block of the content, and how many pages are in both. */
   readonly #own: readonly { block: RamBlock | undefined; pages: number }[];
 
-  /** @throws RangeError for blocks of the same name whose pages have another size */
+  /** @throws RangeError for blocks of one name with different page sizes */
   constructor(ram: RamReader, blocks: readonly RamBlock[]) {
     this.#ram = ram;
     this.blocks = blocks;

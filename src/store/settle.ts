@@ -1,161 +1,177 @@
 /**
- * settle(file, sink): takes a file's Flow to its end and leaves what is there when everything has arrived.
- * The strict reader: anything that makes content doubtful is thrown, not collected (`verify.ts` collects).
+ * settle(file, sink): reads a file's Flow to its end and keeps what remains when everything has arrived. This is the
+ * strict reader: it throws whatever makes the content doubtful (`verify` collects it instead).
  */
 import { originOf, placeIn } from '../io/byte-source.ts';
-import type { PageBatch } from '../kernel/page-batch.ts';
 import { lostPagesFinding } from '../read/finding-log.ts';
 import type { FlowOptions, MigrationFile } from '../read/open.ts';
-import type { Configuration, DeviceSection, Section } from '../vm/flow.ts';
-import { MigrationError } from '../vm/migration-error.ts';
+import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
+import { MigrationError, type Place } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
+import type { FlowSink } from './flow-sink.ts';
 
-/** Takes RAM in: a store, or a set of raw images. */
-export interface RamSink {
-  /** A block, before its first pages. */
-  addBlock(block: RamBlock): Promise<unknown> | undefined;
-  apply(block: RamBlock, batch: PageBatch): Promise<void> | void;
-  /** Forgets pages whose content, if there is any, is stale: they come again (postcopy). */
-  discard?(block: RamBlock, firstPage: number, pages: number): void;
-  /** A page that was discarded and did not come again, if there is one. */
-  lostPage?(): { block: RamBlock; page: number } | undefined;
-  /** All blocks are known. */
-  endBlocks?(blocks: readonly RamBlock[]): void;
-  /** What the machine said, before its blocks. */
-  configure?(configuration: Configuration): Promise<void> | void;
-  /** The RAM section begins, before its blocks. */
-  startRam?(section: Readonly<Omit<Section, 'length'>>): void;
-  /** Present bits of a mapped-ram block, where only those are read; `firstPage` as in the Flow. */
-  takeBitmap?(block: RamBlock, firstPage: number, bits: Uint8Array): Promise<void> | void;
+/** A SavedVm without its RAM, which the sink has taken. */
+export interface Settled extends Omit<SavedVm, 'ram'> {
+  /** All RAM blocks, as the file lists them. */
+  blocks: RamBlock[];
 }
 
-/** A SavedVm but for its RAM, which the sink has. */
-export type Settled = Omit<SavedVm, 'ram'>;
-
+/** What {@link settle} keeps and accepts. */
 export interface SettleOptions extends FlowOptions {
-  /** Keep the device sections' bodies, or those of some: at most 128 MiB in all. Default false. */
+  /** Keep the bodies of all device sections, or of those for which this returns true: at most 128 MiB. Default false. */
   devices?: boolean | ((device: DeviceSection) => boolean);
-  /** The file may hold only what changed since a base: what it has not is no content. Default false. */
+  /** Accept a file that holds only the pages that changed since a base. Default false. */
   changes?: boolean;
+  /** Called when all blocks are known, before their pages (of a mapped-ram file after them). May throw to end the reading. */
+  endBlocks?: (blocks: readonly RamBlock[]) => void;
 }
 
 const maxDeviceBytes = 128 << 20;
-/** Parts of other iterables than RAM. */
+/** Sections of iterables other than RAM. */
 const maxIterables = 100_000;
 
-/** @throws MigrationError for the first finding of severity `error`, and where the Flow itself breaks off. */
-export async function settle(file: MigrationFile, sink: RamSink, options: SettleOptions = {}): Promise<Settled> {
-  const framing = { ramId: undefined as number | undefined, footers: true, switchoverStart: false };
-  const iterables: Section[] = [];
-  const settled: Settled = {
-    ...{ configuration: undefined, devices: [], description: undefined, ignored: [] },
-    ...{ iterables, framing },
-  };
-  const blocks: RamBlock[] = [];
-  let deviceBytes = 0;
-  const sent = new Set<number>();
-  const { devices: wanted = false } = options;
-  const isWanted = (device: DeviceSection) => (typeof wanted === 'function' ? wanted(device) : wanted);
+/**
+ * Reads a file to its end. Gives each item to `sink`, and returns everything else that the VM consists of.
+ * @throws MigrationError for the first finding of severity `error`, for content that cannot be read, for a discarded page
+ *   that never came again, and where the Flow breaks off; whatever `sink` throws
+ */
+export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
+  const rest = new Rest(file, options);
   for await (const item of file.flow(options)) {
+    requireReadable(file, item, options);
+    rest.take(item);
+    const taken = sink.take(item);
+    if (taken !== undefined) await taken;
+  }
+  const lost = sink.lostPage?.();
+  if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
+  return rest.finish();
+}
+
+/** @throws MigrationError for an item that makes content doubtful, or stands for content that cannot be read. */
+function requireReadable(file: MigrationFile, item: FlowItem, options: SettleOptions): void {
+  const unsupported = (message: string, place: Place) => new MigrationError('unsupported', message, place);
+  switch (item.kind) {
+    case 'finding':
+      if (item.finding.severity === 'error') throw MigrationError.from(item.finding);
+      break;
+    case 'configuration':
+      if (item.configuration.changes === undefined || options.changes === true) break;
+      throw new MigrationError(
+        'changes-only',
+        'the file holds only the pages that changed since its base: merge it with that base',
+        placeIn(file.source, item.offset),
+      );
+    case 'sync':
+      if (item.channels > 0) break;
+      throw unsupported('the pages of a multifd migration are in its channels, which were not given', {
+        ...placeIn(file.source, item.offset),
+        section: 'ram',
+      });
+    case 'unread-pages':
+      throw unsupported(`pages compressed with ${item.method} are not decoded`, item.place);
+    case 'device-packet':
+      if (options.devices !== true) break;
+      throw unsupported(`device state in multifd packets, as of ${item.device.name}, cannot be kept`, item.place);
+    default:
+  }
+}
+
+/** Collects all of a VM except its RAM. */
+class Rest {
+  readonly #file: MigrationFile;
+  readonly #options: SettleOptions;
+  readonly #framing = { ramId: undefined as number | undefined, footers: true, switchoverStart: false };
+  readonly #iterables: Section[] = [];
+  readonly #settled: Settled;
+  /** Indexes of the blocks of which pages came. */
+  readonly #sent = new Set<number>();
+  #deviceBytes = 0;
+
+  constructor(file: MigrationFile, options: SettleOptions) {
+    this.#file = file;
+    this.#options = options;
+    this.#settled = {
+      ...{ configuration: undefined, devices: [], description: undefined, ignored: [], blocks: [] },
+      ...{ iterables: this.#iterables, framing: this.#framing },
+    };
+  }
+
+  take(item: FlowItem): void {
     switch (item.kind) {
       case 'configuration':
-        if (item.configuration.changes !== undefined && options.changes !== true) throw changesOnly(file, item.offset);
-        settled.configuration = item.configuration;
-        await sink.configure?.(item.configuration);
+        this.#settled.configuration = item.configuration;
         break;
       case 'section':
-        if (item.section.name !== 'ram' || framing.ramId !== undefined) break;
-        framing.ramId = item.section.id;
-        sink.startRam?.(item.section);
+        if (item.section.name === 'ram') this.#framing.ramId ??= item.section.id;
         break;
       case 'section-end':
-        if (item.section.name === 'ram' || item.section.kind === 'full') break;
-        if (iterables.length >= maxIterables) throw tooManyParts(file, item.section);
-        iterables.push(item.section);
+        this.#addIterable(item.section);
         break;
       case 'command':
-        if (item.command.code === CommandCode.switchoverStart) framing.switchoverStart = true;
+        if (item.command.code === CommandCode.switchoverStart) this.#framing.switchoverStart = true;
         break;
       case 'block':
-        blocks.push(item.block);
-        await sink.addBlock(item.block);
+        this.#settled.blocks.push(item.block);
         break;
       case 'blocks-end':
-        sink.endBlocks?.(blocks);
+        this.#options.endBlocks?.(this.#settled.blocks);
         break;
       case 'pages':
-        sent.add(item.block.index);
-        await sink.apply(item.block, item.batch);
-        break;
-      case 'discard':
-        sink.discard?.(item.block, item.firstPage, item.pages);
-        break;
-      case 'sync':
-        if (item.channels > 0) break;
-        throw new MigrationError(
-          'unsupported',
-          'the pages of a multifd migration are in its channels, which were not given',
-          { ...placeIn(file.source, item.offset), section: 'ram' },
-        );
-      case 'unread-pages':
-        throw new MigrationError('unsupported', `pages compressed with ${item.method} are not decoded`, item.place);
-      case 'device-packet':
-        if (options.devices !== true) break;
-        throw new MigrationError(
-          'unsupported',
-          `the state of ${item.device.name} in multifd packets is not kept`,
-          item.place,
-        );
       case 'bitmap':
-        sent.add(item.block.index);
-        await sink.takeBitmap?.(item.block, item.firstPage, item.bits);
+        this.#sent.add(item.block.index);
         break;
       case 'device':
-        if (!isWanted(item.device)) break;
-        deviceBytes = countDeviceBytes(file, item.device, deviceBytes);
-        settled.devices.push(item.device);
+        this.#addDevice(item.device);
         break;
       case 'description':
-        settled.description = item.description;
+        this.#settled.description = item.description;
         break;
       case 'finding':
-        if (item.finding.severity === 'error') throw MigrationError.from(item.finding);
-        if (item.finding.code === 'no-footers') framing.footers = false;
+        if (item.finding.code === 'no-footers') this.#framing.footers = false;
         break;
       default:
     }
   }
-  if (settled.configuration?.capabilities.includes('x-ignore-shared') === true) {
-    settled.ignored = blocks.filter(({ index, mapped }) => mapped === undefined && !sent.has(index));
+
+  finish(): Settled {
+    const { configuration, blocks } = this.#settled;
+    if (configuration?.capabilities.includes('x-ignore-shared') !== true) return this.#settled;
+    const ignored = blocks.filter(({ index, mapped }) => mapped === undefined && !this.#sent.has(index));
+    return { ...this.#settled, ignored };
   }
-  const lost = sink.lostPage?.();
-  if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
-  return settled;
+
+  #addIterable(section: Section): void {
+    const { name, kind, offset } = section;
+    if (name === 'ram' || kind === 'full') return;
+    if (this.#iterables.length >= maxIterables) {
+      const message = `expected at most ${maxIterables} sections of iterables other than RAM`;
+      throw new MigrationError('limit-exceeded', message, { ...placeIn(this.#file.source, offset), section: name });
+    }
+    this.#iterables.push(section);
+  }
+
+  #addDevice(device: DeviceSection): void {
+    const { devices: wanted = false } = this.#options;
+    if (typeof wanted === 'function' ? !wanted(device) : !wanted) return;
+    this.#deviceBytes = countDeviceBytes(this.#file, device, this.#deviceBytes);
+    this.#settled.devices.push(device);
+  }
 }
 
-/** Adds a device's bytes to those that are kept. @throws MigrationError `limit-exceeded` beyond `most` */
+/** Adds the bytes of a device to those kept `before`. @throws MigrationError `limit-exceeded` if the sum is over `limit` */
 export function countDeviceBytes(
   file: MigrationFile,
   { name, offset, data }: DeviceSection,
   before: number,
-  most = maxDeviceBytes,
+  limit = maxDeviceBytes,
 ): number {
   const bytes = before + data.length;
-  if (bytes <= most) return bytes;
-  throw new MigrationError('limit-exceeded', `expected at most ${most} bytes of devices, got ${bytes}`, {
+  if (bytes <= limit) return bytes;
+  throw new MigrationError('limit-exceeded', `expected at most ${limit} bytes of device state, got ${bytes}`, {
     ...placeIn(file.source, offset),
     section: name,
   });
-}
-
-function changesOnly(file: MigrationFile, offset: number): MigrationError {
-  const message = 'the file holds only the pages that changed since its base: merge it with that';
-  return new MigrationError('changes-only', message, placeIn(file.source, offset));
-}
-
-function tooManyParts(file: MigrationFile, { name, offset }: Section): MigrationError {
-  const message = `expected at most ${maxIterables} parts of iterables other than RAM`;
-  return new MigrationError('limit-exceeded', message, { ...placeIn(file.source, offset), section: name });
 }

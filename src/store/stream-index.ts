@@ -11,9 +11,11 @@
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { FlowItem } from '../vm/flow.ts';
 import { PageStates, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { FlowSink } from './flow-sink.ts';
 
 /** Bytes of a page record before its page, where it names no block. */
 const headerBytes = 8;
@@ -23,10 +25,17 @@ const maxRuns = 1_000_000;
 const extentBytes = 1 << 20;
 const smallGap = 16 * 1024;
 
-/** The stream is sound as far as it was read, but its content does not lie in it as whole pages. */
-export class NotIndexable extends Error {}
+/** The stream is sound so far, but its content does not lie in it as whole pages. The message says why. */
+export class NotIndexable extends Error {
+  override readonly name = 'NotIndexable';
+}
 
-export class StreamIndex implements RamReader {
+const notWhole: Record<number, string> = {
+  [PageKind.delta]: 'the stream has XBZRLE deltas',
+  [PageKind.compressed]: 'the stream has compressed pages',
+};
+
+export class StreamIndex implements RamReader, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: MigrationFile;
   readonly #source: ByteSource;
@@ -42,7 +51,16 @@ export class StreamIndex implements RamReader {
     this.#only = only;
   }
 
-  addBlock(block: RamBlock): undefined {
+  /** Takes blocks, pages, discards and the end. @throws NotIndexable */
+  take(item: FlowItem): void {
+    if (item.kind === 'block') this.addBlock(item.block);
+    else if (item.kind === 'pages') this.apply(item.block, item.batch);
+    else if (item.kind === 'end') this.finish();
+    else if (item.kind === 'discard')
+      throw new NotIndexable('the stream discards pages, which may come from elsewhere');
+  }
+
+  addBlock(block: RamBlock): void {
     this.blocks.push(block);
     this.#areas.push(new IndexedBlock(block));
   }
@@ -60,11 +78,11 @@ export class StreamIndex implements RamReader {
         continue;
       }
       const offset = kind === PageKind.data ? this.#file.offsetOf(batch.data[i] as number) : undefined;
-      if (offset === undefined) throw new NotIndexable();
+      if (offset === undefined) throw new NotIndexable(notWhole[kind as number] ?? 'pages are not in the stream');
       area.addData(page, offset);
     }
     this.#runs += area.runs.length - before;
-    if (this.#runs > maxRuns) throw new NotIndexable();
+    if (this.#runs > maxRuns) throw new NotIndexable('the pages lie in too many places');
   }
 
   /** All pages have been noted: of each the last place counts. */

@@ -1,8 +1,4 @@
-/**
- * RamStore: random access to pages by (block, page). The stores differ in where bytes are kept
- * (`store/mapped-ram-store.ts` keeps them in a mapped-ram file, on disk or in memory).
- */
-import type { PageBatch } from '../kernel/page-batch.ts';
+/** RamReader: random access to the pages of a VM at rest by (block, page), wherever their bytes are kept. */
 import type { RamBlock } from './ram-block.ts';
 
 /** Whether a store has a page. `zero` may stand for `absent` where a format cannot tell (mapped-ram files). */
@@ -23,9 +19,4 @@ export interface RamReader {
   /** How many pages of a block were never sent; not there where that cannot be told. */
   absentPages?(block: RamBlock): number;
   close(): Promise<void>;
-}
-
-export interface RamStore extends RamReader {
-  /** Takes a batch in: zero pages, data, deltas on what is there. @throws MigrationError for a bad delta. */
-  apply(block: RamBlock, batch: PageBatch): Promise<void>;
 }

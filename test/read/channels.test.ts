@@ -175,7 +175,7 @@ describe('packets', () => {
       { severity: 'warning', code: 'unsupported', place: { source: 'channel 0', offset: 64 + 1344, channel: 0 } },
     ]);
     const file = await open(main(), { channels: named([bytes]) });
-    await expect(settle(file, { addBlock: async () => {}, apply() {} }, { devices: true })).rejects.toMatchObject({
+    await expect(settle(file, { take() {} }, { devices: true })).rejects.toMatchObject({
       code: 'unsupported',
     });
   });

@@ -177,7 +177,7 @@ describe('files that do not belong together', () => {
   const codeOf = async (bytes: Uint8Array, parts: Parameters<typeof open>[1]) => {
     const file = await open(bytes, parts);
     try {
-      await settle(file, { addBlock: () => undefined, apply() {} });
+      await settle(file, { take() {} });
       return 'read';
     } catch (error) {
       if (error instanceof MigrationError) return error.code;

@@ -50,7 +50,7 @@ describe('the devices of a file', () => {
   it('are those that settle keeps, decoded', async () => {
     const { bytes } = fixtures.find(({ name }) => name === 'pc-plain-10.0') ?? {};
     const file = await open(bytes as Uint8Array);
-    const settled = await settle(file, { addBlock: () => undefined, apply: () => {} }, { devices: true });
+    const settled = await settle(file, { take() {} }, { devices: true });
     const ofFlow = await readDevices(file);
     const names = (devices: readonly DeviceState[]) => devices.map(({ name, instanceId }) => [name, instanceId]);
     expect(names(decodeDevices(settled))).toEqual(names(ofFlow.devices));

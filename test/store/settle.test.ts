@@ -1,6 +1,9 @@
 import { deflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { type RamSink, settle } from '../../src/store/settle.ts';
+import type { FlowSink } from '../../src/store/flow-sink.ts';
+import { onlyPages, refusing } from '../../src/store/flow-sink.ts';
+import { settle } from '../../src/store/settle.ts';
+import type { FlowItem } from '../../src/vm/flow.ts';
 import {
   blockList,
   compressedPage,
@@ -26,19 +29,18 @@ import { kindsOfSource, opened } from '../support/opened.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
 /** A sink that writes down what it is given. */
-class Notes implements RamSink {
+class Notes implements FlowSink {
   readonly lines: string[] = [];
 
-  configure({ machine }: { machine: string }): void {
-    this.lines.push(`machine ${machine}`);
-  }
-
-  async addBlock({ idstr }: { idstr: string }): Promise<void> {
-    this.lines.push(`block ${idstr}`);
-  }
-
-  async apply(block: { idstr: string }, batch: { count: number; page: Float64Array }): Promise<void> {
-    for (const page of batch.page.slice(0, batch.count)) this.lines.push(`${block.idstr}:${page}`);
+  async take(item: FlowItem): Promise<void> {
+    if (item.kind === 'configuration') this.lines.push(`machine ${item.configuration.machine}`);
+    else if (item.kind === 'block') this.lines.push(`block ${item.block.idstr}`);
+    else if (item.kind === 'pages') {
+      const { block, batch } = item;
+      for (const page of batch.page.slice(0, batch.count)) this.lines.push(`${block.idstr}:${page}`);
+    } else if (item.kind === 'bitmap') {
+      this.lines.push(`${item.block.idstr} ${item.firstPage} ${item.bits[0]?.toString(2)}`);
+    }
   }
 }
 
@@ -91,11 +93,34 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     expect(notes.lines).toEqual(['machine none', 'block ram']);
   });
 
+  it('ends when a wrapper refuses an item, which the sink does not get', async () => {
+    const notes = new Notes();
+    const sink = refusing(notes, (item) => (item.kind === 'pages' ? new Error('no pages, please') : undefined));
+    await expect(settle(await opened(pages(zeroPage(0, 'ram')), kind), sink)).rejects.toThrow('no pages, please');
+    expect(notes.lines).toEqual(['machine none', 'block ram']);
+  });
+
+  it('gives a sink only the pages of some blocks, if a wrapper says so', async () => {
+    const notes = new Notes();
+    await settle(
+      await opened(mappedRamFile(), kind),
+      onlyPages(notes, ({ idstr }) => idstr === 'b'),
+    );
+    expect(notes.lines).toEqual(['block a', 'block b', 'b:0', 'b:1', 'b:2']);
+  });
+
+  it('asks for pages that were lost through wrappers, too', async () => {
+    const block = { index: 0, idstr: 'ram', usedLength: KIB4, pageSize: KIB4 };
+    const sink: FlowSink = { take() {}, lostPage: () => ({ block, page: 0 }) };
+    for (const wrapped of [sink, onlyPages(sink), refusing(sink, () => undefined)]) {
+      await expect(settle(await opened(pages(), kind), wrapped)).rejects.toMatchObject({ code: 'pages-lost' });
+    }
+  });
+
   it('passes errors of the sink on', async () => {
-    const sink = {
-      addBlock: async () => {},
-      apply: () => {
-        throw new Error('no space left');
+    const sink: FlowSink = {
+      take({ kind }) {
+        if (kind === 'pages') throw new Error('no space left');
       },
     };
     await expect(settle(await opened(pages(zeroPage(0, 'ram')), kind), sink)).rejects.toThrow('no space left');
@@ -104,15 +129,9 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
 
 describe('settling', () => {
   it('gives the bitmaps of a mapped-ram file instead of its pages, if asked', async () => {
-    const lines: string[] = [];
-    const sink = {
-      addBlock: async () => {},
-      apply: () => expect.fail('pages were not asked for'),
-      takeBitmap: (block: { idstr: string }, firstPage: number, bits: Uint8Array) =>
-        void lines.push(`${block.idstr} ${firstPage} ${bits[0]?.toString(2)}`),
-    };
-    await settle(await opened(mappedRamFile()), sink, { read: 'bitmaps' });
-    expect(lines).toEqual(['a 0 101', 'b 0 10']);
+    const notes = new Notes();
+    await settle(await opened(mappedRamFile()), notes, { read: 'bitmaps' });
+    expect(notes.lines).toEqual(['machine none', 'block a', 'a 0 101', 'block b', 'b 0 10']);
   });
 
   it('keeps at most 128 MiB of devices', async () => {
@@ -137,8 +156,9 @@ describe('settling', () => {
       ),
     );
     await settle(file, {
-      addBlock: async () => {},
-      apply(_, batch) {
+      take(item) {
+        if (item.kind !== 'pages') return;
+        const { batch } = item;
         for (let i = 0; i < batch.count; i++) {
           const at = batch.data[i] as number;
           const bytes = file.kernel.bytes.subarray(at, at + (batch.length[i] as number));
@@ -168,8 +188,9 @@ describe('settling', () => {
     const seen: (number | undefined)[] = [];
     const file = await opened(stream);
     await settle(file, {
-      addBlock: async () => {},
-      apply(_, batch) {
+      take(item) {
+        if (item.kind !== 'pages') return;
+        const { batch } = item;
         for (let i = 0; i < batch.count; i++) seen.push(file.kernel.bytes[batch.data[i] as number]);
       },
     });

@@ -50,6 +50,7 @@ export function printWritten(written: Written, isJson: boolean): void {
       blocks,
       devices: vm.devices.length,
       hasDescription: vm.description !== undefined,
+      plan: vm.plan,
       isVerified,
     };
     process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);

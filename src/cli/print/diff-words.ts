@@ -1,6 +1,7 @@
 /** What `vmferry diff` says: in words, and as JSON. */
 
 import type { DeviceDiff } from '../../devices/device-diff.ts';
+import type { ContentPlan } from '../../store/content-plan.ts';
 import type { DevicesDiff, VmDiff } from '../../tasks/diff/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../../tasks/diff/diff-ram.ts';
 import { describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
@@ -98,12 +99,16 @@ function* describeDevice(device: DeviceDiff): Generator<string, void> {
   if (changeCount > changes.length) yield `  … and ${formatCount(changeCount - changes.length)} more\n`;
 }
 
-export function diffToJson({ same, facts, ram, devices, notCompared }: VmDiff, [old, now]: Names): string {
+export function diffToJson(
+  { same, facts, ram, devices, notCompared, plan }: VmDiff & { plan: { old: ContentPlan; new: ContentPlan } },
+  [old, now]: Names,
+): string {
   const json = {
     ...{ old, new: now, same, facts },
     ram: ram === undefined ? null : { ...ram, blocks: ram.blocks.map(({ map: _, ...block }) => block) },
     devices: devices ?? null,
     notCompared,
+    plan,
   };
   // Bytes are hex; a bigint is decimal text, as in the JSON of devices.
   const toJson = (_: string, value: unknown) => {

@@ -8,9 +8,11 @@
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { type ReleaseName, releaseRulesOf } from '../../schema/release-rules.ts';
+import { planContent } from '../../store/content-plan.ts';
+import { refusing } from '../../store/flow-sink.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
-import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -64,7 +66,7 @@ export class Conversion {
   /** Bytes of the output, from the stream's first; of a multifd set, of its main stream. */
   readonly length: number;
   readonly blocks: readonly ConvertedBlock[];
-  readonly vm: SavedVm;
+  readonly vm: OpenedVm;
   readonly #records: readonly number[];
   /** The content, if it can be read beside the output. */
   readonly #ram: RamReader | undefined;
@@ -75,7 +77,7 @@ export class Conversion {
     format: Conversion['format'],
     length: number,
     blocks: readonly ConvertedBlock[],
-    vm: SavedVm,
+    vm: OpenedVm,
     records: readonly number[],
     ram: RamReader | undefined,
     makeScratch?: SavedVmOptions['makeScratch'],
@@ -166,7 +168,7 @@ type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'r
 /** Has a VM written that was opened from a file; if that fails, its content is closed. */
 export async function saveVm(
   file: MigrationFile,
-  opened: SavedVm,
+  opened: OpenedVm,
   format: Conversion['format'],
   { description = true, compat }: ConvertFromVmOptions,
   scratch: SavedVmOptions['makeScratch'] | undefined,
@@ -216,32 +218,16 @@ export async function convertToMappedRam(
   { description = true, offset = 0 }: ConvertOptions & { offset?: number } = {},
 ): Promise<Conversion> {
   const store = new MappedRamStore(output, file.pageSlots, { offset });
-  const inputBlocks: RamBlock[] = [];
-  let isConfigured = false;
-  const settled = await settle(
-    file,
-    {
-      configure(configuration) {
-        isConfigured = true;
-        store.configure(configuration);
-      },
-      startRam(section) {
-        if (!isConfigured) throw withoutConfiguration(file, section);
-        store.startRam(section);
-      },
-      addBlock(block) {
-        inputBlocks.push(block);
-        return store.addBlock(block);
-      },
-      apply: (block, batch) => store.apply(block, batch),
-      discard: (block, firstPage, pages) => store.discard(block, firstPage, pages),
-      lostPage: () => store.lostPage(),
-    },
-    { devices: true },
-  );
+  // Refused at the RAM section, before a long read: only the configuration says that a file is a mapped-ram file.
+  const sink = refusing(store, (item) => {
+    const isRam = item.kind === 'section' && item.section.name === 'ram';
+    return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
+  });
+  const { blocks: inputBlocks, ...settled } = await settle(file, sink, { devices: true });
   const [ignored] = settled.ignored;
   if (ignored !== undefined) throw withoutContent(file, ignored);
-  const vm = { ...settled, ram: store, description: description ? settled.description : undefined };
+  const plan = planContent(file, { toOutput: true });
+  const vm = { ...settled, plan, ram: store, description: description ? settled.description : undefined };
   const { footers } = vm.framing;
   const switchoverStart = vm.framing.switchoverStart || releaseRulesOf(vm.configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
@@ -252,7 +238,7 @@ export async function convertToMappedRam(
     ...{ idstr: block.idstr, length: block.usedLength },
     ...store.countPages(block),
   }));
-  const isReadable = file.isSeekable && file.format === 'mapped-ram';
+  const isReadable = planContent(file).how === 'in-place';
   const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
   // All pages are there, absent ones as zeros.
   const records = store.blocks.map(pageCount);

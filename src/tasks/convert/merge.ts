@@ -9,12 +9,11 @@ import type { MigrationFile } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../store/page-pairs.ts';
-import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { ResizedRam } from '../../store/resized-ram.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
-import type { SavedVm } from '../../vm/saved-vm.ts';
 import { changesCapability } from '../../wire/configuration.ts';
 import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 import { writeStream } from '../../write/write-stream.ts';
@@ -29,7 +28,7 @@ export async function openMerged(
   base: MigrationFile,
   changes: MigrationFile,
   { makeScratch }: Pick<SavedVmOptions, 'makeScratch'>,
-): Promise<SavedVm> {
+): Promise<OpenedVm> {
   const refuse = (message: string) =>
     new MigrationError('bad-changes', message, placeIn(changes.source, changes.offset));
   if (!changes.isSeekable) throw refuse('changes are read where they lie: expected a file, not a pipe, not compressed');

@@ -9,6 +9,7 @@ import type { DeviceState } from '../../devices/device-state.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
 import type { MigrationFile } from '../../read/open.ts';
+import type { ContentPlan } from '../../store/content-plan.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
@@ -43,6 +44,8 @@ export interface CoreOutput extends PhysicalOutput {
 
 /** The memory of a guest by its addresses. */
 export interface PhysicalMemory {
+  /** How its content is read. */
+  readonly plan: ContentPlan;
   readonly machine: string | undefined;
   readonly layout: PhysicalLayout;
   /** Pages of the blocks in the layout that were never sent: they read as zeros. A mapped-ram file cannot tell. */
@@ -83,6 +86,7 @@ export async function openPhysical(file: MigrationFile, options: PhysicalOptions
     }
     const { ranges, ramEnd } = layout;
     return {
+      plan: vm.plan,
       machine,
       layout,
       absentPages: shown

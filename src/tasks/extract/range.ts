@@ -1,59 +1,65 @@
 /**
- * read: a range of a RAM block's final content. Of a mapped-ram file only the bytes in the range are read. A stream is
- * read to its end, since its passes overwrite each other, and checked; but only the pages of the range are kept, in
+ * read: a range of a RAM block's final content. From a mapped-ram file only the bytes in the range are read. A stream is
+ * read to its end and checked, because later passes overwrite earlier ones. Only the pages of the range are kept: in
  * memory if they are few, otherwise in a scratch file.
  */
 import type { ByteStore } from '../../io/byte-source.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { MigrationFile } from '../../read/open.ts';
+import { type ContentPlan, planContent } from '../../store/content-plan.ts';
+import type { FlowSink } from '../../store/flow-sink.ts';
 import { lostPage } from '../../store/mapped-ram-store.ts';
 import { PageArea } from '../../store/page-area.ts';
 import { type ContentPiece, openRamContent } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
+import type { FlowItem } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 
-/** Ranges up to this size are kept in memory. */
-const maxKept = 16 << 20;
-/** Bytes handed on at a time: what is still in the processor's cache when it is written. */
+/** Bytes handed on at a time: few enough to be in the processor's cache still when they are written. */
 const pieceBytes = 256 << 10;
 const defaultLength = 256;
 
+/** Which range is read. */
 export interface RangeOptions {
-  /** idstr of the block. Default: the main RAM, where it is obvious, see {@link mainBlock}. */
+  /** idstr of the block. Default: the main RAM if it is obvious, see {@link mainBlock}. */
   block?: string;
-  /** Where the range begins in the block, in bytes. Default 0. */
+  /** Offset of the range in the block, in bytes. Default 0. */
   at?: number;
-  /** Bytes in the range. Default 256, or fewer where the block ends before. */
+  /** Bytes in the range. Default: 256, or fewer at the end of the block. */
   length?: number;
-  /** Makes the scratch file, if one is needed. It is closed when the range is. */
+  /** Makes the scratch file, if one is needed. Closing the range closes it. */
   makeScratch: () => ByteStore | Promise<ByteStore>;
 }
 
 /** A range of a block that can be read. */
 export interface RamRange {
+  /** How it is read. */
+  readonly plan: ContentPlan;
   readonly block: RamBlock;
   readonly at: number;
   readonly length: number;
-  /** Pages of the range that were never sent, which read as zeros; undefined for a mapped-ram file, which cannot tell. */
+  /** Pages of the range that were never sent: they read as zeros. Undefined for a mapped-ram file, which does not say. */
   readonly absentPages: number | undefined;
-  /** The range in order; `bytes` undefined means zeros. A piece is valid until the next is asked for. */
+  /** The range in order; `bytes` undefined means zeros. A piece is valid until the next one is requested. */
   pieces(): AsyncGenerator<ContentPiece, void>;
   /** Closes the scratch file, if there is one, not the file. */
   close(): Promise<void>;
 }
 
 /**
- * Opens a range. A stream is read and checked through; of a mapped-ram file all but the pages is.
- * @throws RangeError for a block that there is not, or a range that is not within it, or a block that the
- *   migration left out; MigrationError if the file is bad.
+ * Opens a range. A stream is read to its end and checked; of a mapped-ram file, everything except the pages.
+ * @throws RangeError for an unknown block, a range outside of the block, or a block that the migration left out;
+ *   MigrationError if the file is bad
  */
 export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
-  if (file.isSeekable && file.format === 'mapped-ram') {
+  const plan = planContent(file, { rangeBytes: options.length ?? defaultLength });
+  if (plan.how === 'in-place') {
     const ram = await openRamContent(file, options);
     const { block, at, length } = chooseRange(ram.blocks, options);
     return {
+      plan,
       block,
       at,
       length,
@@ -62,7 +68,7 @@ export async function openRange(file: MigrationFile, options: RangeOptions): Pro
       close: () => ram.close(),
     };
   }
-  const kept = new KeptRange(file, options);
+  const kept = new KeptRange(file, plan, options);
   try {
     const { ignored } = await settle(file, kept);
     return kept.finish(ignored);
@@ -106,7 +112,7 @@ interface ChosenRange {
   length: number;
 }
 
-/** @throws RangeError for a block that there is not, or a range that is not within it. */
+/** @throws RangeError for an unknown block, or a range outside of the block. */
 function chooseRange(blocks: readonly RamBlock[], options: RangeOptions): ChosenRange {
   const block = chooseBlock(blocks, options.block);
   const { idstr, usedLength } = block;
@@ -126,7 +132,7 @@ function chooseBlock(blocks: readonly RamBlock[], wanted: string | undefined): R
   throw new RangeError(`expected the name of a RAM block of the file (${names || 'it has none'}), got ${got}`);
 }
 
-/** A number as people count bytes, and as they write addresses. */
+/** A number in decimal, as people count bytes, and in hex, as they write addresses. */
 function both(bytes: number): string {
   return `${bytes} (0x${bytes.toString(16)})`;
 }
@@ -156,30 +162,31 @@ export async function* readPart(
   }
 }
 
-/** The pages of a range of a stream. Until all blocks are known, it may have to be kept of several. */
-class KeptRange {
+/** The pages of a range of a stream. Until all blocks are known, pages of several blocks may have to be kept. */
+class KeptRange implements FlowSink {
   readonly #file: MigrationFile;
+  readonly #plan: ContentPlan;
   readonly #options: RangeOptions;
   readonly #blocks: RamBlock[] = [];
   readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
-  /** What was discarded of blocks of which no page was kept before. */
+  /** Discards of pages in blocks of which no page was kept before. */
   readonly #discarded: { block: RamBlock; first: number; pages: number }[] = [];
   #range: ChosenRange | undefined;
 
-  constructor(file: MigrationFile, options: RangeOptions) {
+  constructor(file: MigrationFile, plan: ContentPlan, options: RangeOptions) {
     this.#file = file;
+    this.#plan = plan;
     this.#options = options;
   }
 
-  addBlock(block: RamBlock): undefined {
-    this.#blocks.push(block);
+  take(item: FlowItem): Promise<void> | void {
+    if (item.kind === 'block') this.#blocks.push(item.block);
+    else if (item.kind === 'blocks-end') this.#range = chooseRange(this.#blocks, this.#options);
+    else if (item.kind === 'pages') return this.#apply(item.block, item.batch);
+    else if (item.kind === 'discard') this.#discard(item.block, item.firstPage, item.pages);
   }
 
-  endBlocks(): void {
-    this.#range = chooseRange(this.#blocks, this.#options);
-  }
-
-  async apply(block: RamBlock, batch: PageBatch): Promise<void> {
+  async #apply(block: RamBlock, batch: PageBatch): Promise<void> {
     const { first, end } = this.#pagesOf(block);
     let from = 0;
     while (from < batch.count && (batch.page[from] as number) < first) from++;
@@ -187,10 +194,10 @@ class KeptRange {
     while (to < batch.count && (batch.page[to] as number) < end) to++;
     if (to === from) return;
     batch.keep(from, to);
-    await (await this.#area(block, first, end)).apply(batch);
+    await (await this.#area(block, first)).apply(batch);
   }
 
-  discard(block: RamBlock, firstPage: number, pages: number): void {
+  #discard(block: RamBlock, firstPage: number, pages: number): void {
     const wanted = this.#pagesOf(block);
     const first = Math.max(firstPage, wanted.first);
     const end = Math.min(firstPage + pages, wanted.end);
@@ -207,7 +214,7 @@ class KeptRange {
       : { block: never.block, page: never.first };
   }
 
-  /** Pages of a block that are to be kept. */
+  /** The pages of a block to keep. */
   #pagesOf(block: RamBlock): { first: number; end: number } {
     const wanted = this.#range?.block ?? this.#options.block ?? block;
     const isWanted = typeof wanted === 'string' ? wanted === block.idstr : wanted === block;
@@ -216,20 +223,19 @@ class KeptRange {
     return { first: Math.floor(at / block.pageSize), end: Math.ceil((at + length) / block.pageSize) };
   }
 
-  async #area(block: RamBlock, first: number, end: number): Promise<PageArea> {
+  async #area(block: RamBlock, first: number): Promise<PageArea> {
     const known = this.#areas.get(block.index);
     if (known !== undefined) return known.area;
-    const isSmall = (end - first) * block.pageSize <= maxKept;
-    const store = isSmall ? new MemoryFile('range') : await this.#options.makeScratch();
+    const store = this.#plan.how === 'memory' ? new MemoryFile('range') : await this.#options.makeScratch();
     const area = new PageArea(store, block, this.#file.pageSlots, { origin: -first * block.pageSize, erase: false });
     this.#areas.set(block.index, { store, area });
     for (const each of this.#discarded) if (each.block === block) area.discard(each.first, each.pages);
     return area;
   }
 
-  /** @throws RangeError if the block is one of those that the migration left out. */
+  /** The kept range. @throws RangeError if the migration left out the block */
   finish(ignored: readonly RamBlock[]): RamRange {
-    // A stream without a RAM section has not even a list of blocks.
+    // A stream without a RAM section has no list of blocks, so there was no `blocks-end`.
     const { block, at, length } = this.#range ?? chooseRange(this.#blocks, this.#options);
     if (ignored.includes(block)) {
       const reason = 'is shared memory that the migration left out (x-ignore-shared)';
@@ -244,6 +250,7 @@ class KeptRange {
       nextData: async (_: RamBlock, page: number, limit: number) => area?.nextData(page, limit) ?? none,
     };
     return {
+      plan: this.#plan,
       block,
       at,
       length,

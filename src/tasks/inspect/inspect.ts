@@ -9,7 +9,7 @@ import type { Qcow2Snapshot } from '../../read/container/qcow2-header.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { listParts } from '../../read/parts.ts';
-import type { RamSink } from '../../store/settle.ts';
+import { type FlowSink, onlyPages } from '../../store/flow-sink.ts';
 import type {
   Boundary,
   ChangesIds,
@@ -137,8 +137,8 @@ export interface Inspection {
 export interface InspectOptions {
   /** Remember each page's state, for {@link InspectResult.states}. */
   pages?: boolean;
-  /** Takes the pages in while they pass by: for sources that can be read only once. Errors in them are `error`. */
-  sink?: RamSink;
+  /** Takes blocks and pages as they are read, for a source that can be read only once. A MigrationError of it is `error`. */
+  sink?: FlowSink;
   /** Sees each item of the Flow after it was counted; pages without `sink` may be without data, see `FlowOptions`. */
   watch?: (item: FlowItem) => void;
 }
@@ -155,14 +155,14 @@ export interface InspectResult {
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
+  const sink = options.sink === undefined ? undefined : onlyPages(options.sink);
   let error: Finding | null = null;
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
       stats.take(item);
       options.watch?.(item);
-      if (item.kind === 'block') await options.sink?.addBlock(item.block);
-      else if (item.kind === 'pages') await options.sink?.apply(item.block, item.batch);
-      else if (item.kind === 'discard') options.sink?.discard?.(item.block, item.firstPage, item.pages);
+      const taken = sink?.take(item);
+      if (taken !== undefined) await taken;
     }
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { PageKind } from '../../../src/kernel/page-batch.ts';
 import { settle } from '../../../src/store/settle.ts';
 import { inspect, mapPages } from '../../../src/tasks/inspect/inspect.ts';
+import type { FlowItem } from '../../../src/vm/flow.ts';
 import { PageStates } from '../../../src/vm/page-states.ts';
 import {
   blockList,
@@ -239,8 +240,9 @@ describe('inspecting', () => {
       const pages: string[] = [];
       return {
         pages,
-        addBlock: async () => {},
-        apply: async (block: { idstr: string }, batch: { count: number; page: Float64Array }) => {
+        async take(item: FlowItem) {
+          if (item.kind !== 'pages') return;
+          const { block, batch } = item;
           for (const page of batch.page.slice(0, batch.count)) pages.push(`${block.idstr}:${page}`);
         },
       };
@@ -257,10 +259,7 @@ describe('inspecting', () => {
   });
 
   it('passes errors on that are not the file’s', async () => {
-    const sink = {
-      addBlock: () => Promise.reject(new Error('no space left')),
-      apply: () => {},
-    };
+    const sink = { take: () => Promise.reject(new Error('no space left')) };
     await expect(inspect(await opened(stream), { sink })).rejects.toThrow('no space left');
   });
 

@@ -1,0 +1,62 @@
+/**
+ * How the content of a file will be read: a value, so that it can be printed and tested. `ram-content.ts` and the tasks
+ * carry it out.
+ */
+import type { MigrationFile } from '../read/open.ts';
+
+/** How content is read, and why. Plain data: it can be written as JSON. */
+export type ContentPlan =
+  /** Each page is read from its place in the mapped-ram file. */
+  | { how: 'in-place'; reason: string }
+  /**
+   * One pass over the stream makes an index of where pages lie; then pages are read from there. If a page turns out not to
+   * lie in the stream as a whole page, the content goes to a scratch file instead.
+   */
+  | { how: 'index'; reason: string; otherwise: 'scratch' }
+  /** The Flow is settled into a scratch file, and pages are read from that. */
+  | { how: 'scratch'; reason: string }
+  /** The Flow is read to its end, and the wanted pages are kept in memory. */
+  | { how: 'memory'; reason: string }
+  /** The Flow is settled into the output itself. */
+  | { how: 'output'; reason: string };
+
+/** What the content is wanted for. */
+export interface PlanOptions {
+  /** The output has a place for each page, and takes pages in any order. Default false. */
+  toOutput?: boolean;
+  /** Bytes of the only range that is wanted. Default: blocks as a whole. */
+  rangeBytes?: number;
+}
+
+/** Ranges of up to this many bytes are kept in memory. */
+const maxMemoryBytes = 16 << 20;
+
+/**
+ * Plans how the content of a file is read. Nothing is read for it.
+ *
+ * @example
+ * planContent(await open('guest.mapped-ram'));
+ * // { how: 'in-place', reason: 'a mapped-ram file has each page at its place' }
+ */
+export function planContent(
+  file: Pick<MigrationFile, 'format' | 'isSeekable' | 'parts'>,
+  { toOutput = false, rangeBytes }: PlanOptions = {},
+): ContentPlan {
+  if (toOutput) return { how: 'output', reason: 'the output takes pages in the order of the input' };
+  if (file.format === 'mapped-ram' && file.isSeekable) {
+    return { how: 'in-place', reason: 'a mapped-ram file has each page at its place' };
+  }
+  if (rangeBytes !== undefined) {
+    const limit = `${maxMemoryBytes >> 20} MiB`;
+    return rangeBytes <= maxMemoryBytes
+      ? { how: 'memory', reason: `the range has at most ${limit}` }
+      : { how: 'scratch', reason: `the range has more than ${limit}` };
+  }
+  if (!file.isSeekable) {
+    return { how: 'scratch', reason: 'the input can be read only once: it is a pipe, or compressed' };
+  }
+  const { channels, resumeOf, preempt } = file.parts;
+  if (channels.length > 0) return { how: 'scratch', reason: 'the pages are in multifd channels' };
+  if (resumeOf.length + preempt.length > 0) return { how: 'scratch', reason: 'the pages are in several files' };
+  return { how: 'index', reason: 'a stream may have each page as a whole page', otherwise: 'scratch' };
+}
