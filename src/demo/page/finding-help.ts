@@ -5,7 +5,7 @@
 import text from '../../../docs/findings.md?raw';
 import type { FindingCode } from '../../vm/migration-error.ts';
 
-export interface FindingHelp {
+interface FindingHelp {
   meaning: string;
   cause: string;
   remedy: string;
