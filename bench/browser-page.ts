@@ -1,8 +1,8 @@
 /** What `bench/browser.ts` runs in the page: the kernels, and opening the file that was picked. */
-import { openViewer } from '../src/demo/page/viewer.ts';
+import { connect } from '../src/demo/rpc.ts';
 import { measureKernels } from './kernel-speeds.ts';
 
-const viewer = openViewer(new Worker('/worker.js', { type: 'module' }));
+const viewer = connect(new Worker('/worker.js', { type: 'module' }));
 const slicer = new Worker('/slice-worker.js', { type: 'module' });
 
 const picked = (): File => {

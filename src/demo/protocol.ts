@@ -30,10 +30,12 @@ export interface CallOptions<Part = never> {
 }
 
 /**
- * What to open: one file, or all that belong to a migration in any order (they are known by their first bytes), or a URL.
- * `roles`: what each of the files is, where the reader has said so; then recoveries, preempt channels and return paths are in
- * their order. One zip archive stands for the files in it; `order`: which of them come, and in which order, if there are
- * `roles`. `snapshot`: which one of a qcow2 image. `offset`: where the stream begins, for what is no file of its own.
+ * What to open: a file, all files of one migration, or a URL. The files can be in any order: their first bytes tell them apart.
+ * A single zip archive stands for its members.
+ *
+ * `roles` says what each file is, if the user has chosen. Recoveries, preempt channels and return paths are then in the order of
+ * the list. Together with `roles`, `order` has the numbers of the files in that order. `snapshot` names a snapshot of a qcow2
+ * image. `offset` is where the stream begins within its file.
  */
 export type FileInput = (
   | { files: readonly File[]; roles?: readonly PartRole[]; order?: readonly number[] }
@@ -83,14 +85,13 @@ export type Layer = 'state' | 'entropy' | 'pass' | 'difference';
 
 /** The classes of the layer `state`. `discarded` pages were dropped at the switchover to postcopy and never sent again. */
 export const pageStates = ['absent', 'zero', 'data', 'xbzrle', 'compressed', 'discarded'] as const;
-export type PageStateName = (typeof pageStates)[number];
+type PageStateName = (typeof pageStates)[number];
 
 /**
  * The classes of the layer `difference`. `not-compared`: only one of the files has the page or its content. `unknown`: the
  * comparison has not reached the page yet.
  */
 export const pageDifferences = ['same', 'changed', 'became-zero', 'became-data', 'not-compared', 'unknown'] as const;
-export type PageDifferenceName = (typeof pageDifferences)[number];
 
 /** A layer of a block. For `difference`, `base` is the file to compare with. */
 export interface LayerQuery {
@@ -137,7 +138,7 @@ export interface RamBytes {
 }
 
 /** Bytes at a place in a file. */
-export interface FileBytes {
+interface FileBytes {
   offset: number;
   bytes: Uint8Array;
   /** Size of the source. Undefined if it is not known. */
@@ -208,10 +209,10 @@ export interface DeviceChildren {
 /** Where an output goes: to a file that the user chose, or to a file in the result of the call. */
 export type Target = { handle: FileSystemFileHandle } | 'file';
 
-/** A form that a VM is written in. `multifd`: a set of several files, in a zip archive. */
+/** A format to write a VM in. `multifd` is a set of several files in a zip archive. */
 export type OutputFormat = 'stream' | 'mapped-ram' | 'multifd';
 
-/** What was written. */
+/** A written output. */
 export interface Saved {
   bytes: number;
   /** For the target `file`. It stays on disk until {@link Viewer.release}, or until the page is closed. */
@@ -271,7 +272,7 @@ export interface Viewer {
     query: { file: number; format: OutputFormat; target: Target; name?: string },
     options?: CallOptions,
   ): Promise<Saved>;
-  /** Writes all blocks as raw images into a zip archive. */
+  /** Writes all blocks as raw images in a zip archive. */
   exportBlocks(query: { file: number; target: Target; name?: string }, options?: CallOptions): Promise<Saved>;
   /** Writes a block as a raw image. */
   exportBlock(

@@ -71,12 +71,12 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     await page.locator('.verdict.is-ok').waitFor();
     const blocks = part(page, 'blocks').locator('tbody tr');
     await expect.poll(() => blocks.count()).toBe(100);
-    await page.locator('#summary').getByRole('button', { name: 'Show more: 2,900 are not listed' }).click();
+    await page.locator('#summary').getByRole('button', { name: 'Show more (2,900 not listed)' }).click();
     await expect.poll(() => blocks.count()).toBe(1000);
     const devices = page.locator('[role=treeitem]');
     await expect.poll(() => devices.count()).toBe(1000);
     await expect.poll(() => page.locator('#devices').textContent()).toContain('2,500 devices');
-    await page.locator('#devices').getByRole('button', { name: 'Show more: 1,500 are not listed' }).click();
+    await page.locator('#devices').getByRole('button', { name: 'Show more (1,500 not listed)' }).click();
     await expect.poll(() => devices.count()).toBe(2000);
     await part(page, 'device-search').fill('device-2499#');
     await part(page, 'device-matches').getByRole('button').click();
@@ -146,7 +146,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
       await part(page, 'failure').waitFor();
     };
     await drop();
-    await expect.poll(() => failure(page)).toBe('a folder is a folder: drop the files that are in it');
+    await expect.poll(() => failure(page)).toBe('a folder is a folder: drop the files in it instead');
   });
 
   it.each(['q35-smp-10.0.bin', 'none-aarch64-10.0.bin'])(
@@ -230,7 +230,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     const page = await demo.show(demo.plain, { ...options, mayComplain: true });
     await part(page, 'failure').waitFor();
     await expect.poll(() => failure(page)).toContain(said);
-    await expect.poll(() => failure(page)).toContain('use a current Chromium, Firefox or Safari');
+    await expect.poll(() => failure(page)).toContain('Use a current Chromium, Firefox or Safari');
   });
 
   it('works without a private disk, and says so', async () => {

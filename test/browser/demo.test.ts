@@ -85,7 +85,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   it.each(['without', 'with'])('reads, searches, compares and converts %s cross-origin isolation', async (how) => {
     const page = await show(how === 'with' ? demo.isolated : demo.plain);
     expect(await page.evaluate('crossOriginIsolated')).toBe(how === 'with');
-    const means = how === 'with' ? /\d helpers? on shared memory/ : /no shared memory/;
+    const means = how === 'with' ? /\d helper workers? with shared memory/ : /no shared memory/;
     await expect.poll(() => part(page, 'means').textContent()).toMatch(means);
     await openFiles(page, sample);
 
@@ -111,7 +111,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await part(page, 'earlier').setInputFiles(earlier);
     const diff = part(page, 'diff');
     await diff.waitFor();
-    await expect.poll(() => diff.textContent()).toContain('not the same');
+    await expect.poll(() => diff.locator('.verdict').textContent()).toBe('different');
     await expect.poll(() => diff.locator('tbody tr').first().textContent()).toBe('pc.ram512488240000');
     await page.locator('mark.differs').first().waitFor();
 
@@ -196,7 +196,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-xbzrle-10.0.bin');
     await drop(page, earlier, '#differences');
     await part(page, 'diff').waitFor();
-    await expect.poll(() => part(page, 'diff').textContent()).toContain('not the same');
+    await expect.poll(() => part(page, 'diff').locator('.verdict').textContent()).toBe('different');
     // Elsewhere it takes the place of what is open.
     await drop(page, earlier, '#summary, main');
     await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-plain-10.0.bin');
@@ -289,7 +289,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       expect(new URL(page.url()).pathname).toBe('/some/where/remote.html');
       await expect.poll(() => page.locator('h2').textContent()).toBe('other.migration');
       expect(other.requests.some(({ range }) => range !== undefined)).toBe(true);
-      await expect.poll(() => page.locator('footer').textContent()).toContain('may fetch from other servers');
+      await expect.poll(() => page.locator('footer').textContent()).toContain('can fetch from other servers');
       // So the last of these tests sees what is asked of elsewhere.
       await expect.poll(() => strangers.some((url) => url.startsWith(other.page))).toBe(true);
     } finally {
@@ -310,7 +310,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expectBytes(page, path, 'ram', 0x7ffff000);
     // What reads much is not begun without being asked for.
     await expect.poll(() => part(page, 'verdict').textContent()).toContain('not verified');
-    await press(page, 'Verify: read all of the file');
+    await press(page, 'Verify the whole file');
     await page.locator('.verdict.is-ok').waitFor();
   });
 

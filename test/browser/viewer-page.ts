@@ -1,10 +1,10 @@
 /** Runs in the page: calls the viewer's worker, and gives what can travel to the test as JSON. */
 
-import { openViewer } from '../../src/demo/page/viewer.ts';
 import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
+import { connect } from '../../src/demo/rpc.ts';
 import type { PartRole } from '../../src/read/sort-parts.ts';
 
-const viewer = openViewer(new Worker('/viewer-worker.js', { type: 'module' }));
+const viewer = connect(new Worker('/viewer-worker.js', { type: 'module' }));
 /** Files that calls gave back, by their names. */
 const saved = new Map<string, File>();
 /** Most bytes of one read. */

@@ -327,7 +327,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     if ('failure' in file) throw new Error(file.failure.message);
     const read = { file: file.id, block: 0, offset: 0, length: 16 };
     const { result } = await askOf(elsewhere, 'call', 'read', read);
-    expect(result).toMatchObject({ failure: { kind: 'no-room', message: expect.stringContaining('128 MiB') } });
+    expect(result).toMatchObject({ failure: { kind: 'no-space', message: expect.stringContaining('128 MiB') } });
     await elsewhere.close();
   });
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { openWanted } from '../../src/demo/page/viewer.ts';
+import { openWanted } from '../../src/demo/page/open-wanted.ts';
 import { type OpenedFile, type Progress, ViewerError } from '../../src/demo/protocol.ts';
 import { connect, type Handlers, type Port, serve } from '../../src/demo/rpc.ts';
 import { describeFailure } from '../../src/demo/worker/failures.ts';

@@ -4,7 +4,7 @@ import type { CallOptions } from '../protocol.ts';
 import { Task } from './task.ts';
 
 /** A source of bytes. */
-export interface ByteReader {
+interface ByteReader {
   /** Size in bytes. Undefined if it is not known. */
   size: number | undefined;
   /** Returns fewer than `length` bytes at the end. */

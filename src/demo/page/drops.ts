@@ -11,7 +11,7 @@ function folderIn(dropped: DataTransfer | null): Failure | undefined {
   const entries = [...(dropped?.items ?? [])].map((item) => item.webkitGetAsEntry?.());
   const folder = entries.find((entry) => entry?.isDirectory === true);
   if (folder == null) return undefined;
-  return { kind: 'wrong-call', message: `${folder.name} is a folder. Drop the files in it instead` };
+  return { kind: 'wrong-call', message: `${folder.name} is a folder: drop the files in it instead` };
 }
 
 export function acceptDrops(): void {

@@ -5,11 +5,14 @@
 import text from '../../../docs/findings.md?raw';
 import type { FindingCode } from '../../vm/migration-error.ts';
 
-export interface FindingHelp {
+interface FindingHelp {
   meaning: string;
   cause: string;
   remedy: string;
 }
+
+const lastSection = { remedy: 'Look at the last section in the list of sections.' };
+const thatSection = { remedy: 'Look at that section in the list of sections.' };
 
 /** The texts of the page, which replace those of the table. */
 const ofThePage: Partial<Record<FindingCode, Partial<FindingHelp>>> = {
@@ -18,7 +21,13 @@ const ofThePage: Partial<Record<FindingCode, Partial<FindingHelp>>> = {
       'If the stream does not begin at the start of the file, enter its offset. Open a channel or recovery together with its main stream.',
   },
   truncated: { remedy: 'Compare the size of the file with the original. The page shows what was read up to there.' },
-  'unknown-section-type': { remedy: 'Look at the last section in the list of sections.' },
+  'unknown-section-type': lastSection,
+  'bad-section': lastSection,
+  'bad-footer': thatSection,
+  'bad-command': lastSection,
+  'bad-package': lastSection,
+  'bad-device-section': lastSection,
+  'bad-iterable': lastSection,
   'bad-block-list': { remedy: 'Compare the file with the original.' },
   'bad-channel': { remedy: 'Choose every channel of the migration once, together with the main stream.' },
   'pages-lost': { remedy: 'Open the capture of the preempt channel together with the stream.' },
@@ -39,6 +48,14 @@ const ofThePage: Partial<Record<FindingCode, Partial<FindingHelp>>> = {
     meaning: 'the content of the base differs from the content that the changes were made from',
     remedy: 'Find the base whose id the summary of the file of changes states.',
   },
+  'bad-libvirt-header': {
+    remedy: 'If you know the offset of the stream, read the stream alone with the vmferry command line.',
+  },
+  'incomplete-save': {
+    remedy:
+      'If the stream in the image is complete, read it alone with the vmferry command line, at the offset in the message.',
+  },
+  'bad-compression': { remedy: 'The page shows what could be decompressed before the damage.' },
   unsupported: {
     meaning:
       'valid, but this version cannot decode it: pages in multifd channels that are missing; pages compressed with qatzip; device states in multifd packets (VFIO). When saving: content that the other format cannot hold',

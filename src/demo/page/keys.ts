@@ -1,7 +1,7 @@
 /** The movement keys that all widgets of the page share. */
 
 /** How far each kind of key moves. */
-export interface KeySteps {
+interface KeySteps {
   /** Arrow left and right. Undefined if the widget has one column only. */
   column?: number;
   /** Arrow up and down. */

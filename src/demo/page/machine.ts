@@ -6,8 +6,8 @@ import type { Place } from '../../vm/migration-error.ts';
 import type { FileInput, OpenedFile, Viewer } from '../protocol.ts';
 import type { BytesPlace } from './bytes-place.ts';
 import { MapModel } from './map-model.ts';
+import { openWanted } from './open-wanted.ts';
 import { Task } from './task.ts';
-import { openWanted } from './viewer.ts';
 
 /** Smaller files are verified at once, since that takes only a moment. */
 const verifiedAtOnce = 256 << 20;

@@ -4,7 +4,7 @@ import type { CellMap, Layer } from '../protocol.ts';
 import { drawingOrder, layerClasses, type PageClass, stepOf, unknownValue } from './map-colours.ts';
 import { cellOf, type MapLayout } from './map-layout.ts';
 
-export interface MapPicture {
+interface MapPicture {
   layout: MapLayout;
   firstRow: number;
   layer: Layer;

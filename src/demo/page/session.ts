@@ -6,11 +6,11 @@ import { connect, notStarted } from '../rpc.ts';
 import workerUrl from '../worker/worker.ts?worker&url';
 import { announce } from './announce.ts';
 import { Machine } from './machine.ts';
+import { openWanted } from './open-wanted.ts';
 import { startWorker } from './start-worker.ts';
 import { failureOf, Task } from './task.ts';
-import { openViewer, openWanted } from './viewer.ts';
 
-export type Phase =
+type Phase =
   | { kind: 'empty' }
   | { kind: 'opening'; name: string }
   | { kind: 'failed'; name: string; input: FileInput; failure: Failure }
@@ -32,7 +32,7 @@ export const opening = new Task<OpenedFile>();
 
 function startViewer(): Viewer {
   try {
-    return openViewer(startWorker(workerUrl, 'vmferry'));
+    return connect(startWorker(workerUrl, 'vmferry'));
   } catch (error) {
     return connect(undefined, notStarted(failureOf(error).message));
   }

@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals';
 import { type CallOptions, type Failure, type Progress, ViewerError } from '../protocol.ts';
 
-export type TaskState<Result> =
+type TaskState<Result> =
   | { kind: 'idle' }
   | { kind: 'running'; progress: Progress | undefined }
   | { kind: 'done'; result: Result }

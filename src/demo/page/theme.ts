@@ -1,7 +1,7 @@
 /** The light or dark theme: that of the system until the user chooses one. The browser stores the choice. */
 import { signal } from '@preact/signals';
 
-export type Theme = 'light' | 'dark';
+type Theme = 'light' | 'dark';
 
 const key = 'vmferry-theme';
 const system = matchMedia('(prefers-color-scheme: dark)');

@@ -2,7 +2,7 @@
 import type { DeviceNode } from '../protocol.ts';
 import { pathKey, type TreeRow } from './device-tree.ts';
 
-export type TreeAction =
+type TreeAction =
   /** `row` undefined: there is no row in that direction. */
   { kind: 'go'; row: TreeRow | undefined } | { kind: 'open' | 'close' | 'show-bytes'; node: DeviceNode };
 

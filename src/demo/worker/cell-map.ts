@@ -3,7 +3,7 @@ import type { PageStates } from '../../vm/page-states.ts';
 import type { CellMap } from '../protocol.ts';
 
 /** The pages that a map shows, and how it groups them in cells. */
-export interface CellRange {
+interface CellRange {
   first: number;
   pagesPerCell: number;
   cells: number;

@@ -20,7 +20,7 @@ const browserErrors: Record<string, FailureKind> = {
 };
 
 /** The browser lacks something that the page needs. */
-export class UnsupportedError extends Error {
+class UnsupportedError extends Error {
   override readonly name = 'UnsupportedError';
 }
 

@@ -1,6 +1,6 @@
 /**
- * Where a file comes from: files that were picked or dropped, alone or in a zip archive, or a URL. Each reader opens it anew,
- * with buffers of its own, so several can read at once, and each can stop when it likes.
+ * Where an open file comes from: chosen or dropped files, members of a zip archive, or a URL. Every call opens the origin again,
+ * so that calls run at the same time, each with its own buffers, and each can be cancelled.
  */
 
 import { BlobSource } from '../../io/blob-source.ts';
@@ -23,10 +23,10 @@ export interface Reading {
   onRead?: (bytes: number) => void;
 }
 
-/** `check`: whether stored members of an archive are read through first. */
+/** `check`: read stored members of an archive first, to compare their checksums. */
 type OpenSource = (reading: Reading, check: boolean) => ByteSource | Promise<ByteSource>;
 
-/** A file that was picked, or one in an archive that was. */
+/** A chosen file, or a member of a chosen archive. */
 interface Input {
   name: string;
   size: number;
@@ -42,7 +42,7 @@ export class Origin {
   readonly #main: OpenSource;
   readonly #parts: PartLists<Input>;
   readonly #where: Where;
-  /** Stored members of an archive have the right content: they were read through once. */
+  /** Whether the checksums of stored members of an archive were compared. Once is enough. */
   #isChecked = false;
 
   private constructor(name: string, size: number | undefined, main: OpenSource, parts: PartLists<Input>, where: Where) {
@@ -122,14 +122,14 @@ export class Origin {
       .find(({ name }) => name === source);
     if (channel !== undefined || part !== undefined) {
       if (part !== undefined && coordinate === 'file') return part.open(reading, false);
-      throw new RangeError('expected a place in a file, got one in what came out of a decompressor');
+      throw new RangeError('expected a place in a file, got a place in decompressed data');
     }
     if (coordinate === 'file') return this.#main(reading, false);
     return (await this.open(reading)).source;
   }
 }
 
-/** The files; of one that is a zip archive, those in it. @throws MigrationError for an archive that is bad */
+/** The files. A single zip archive stands for its members. @throws MigrationError for a bad archive */
 async function listInputs(files: readonly File[]): Promise<Input[]> {
   const [first, ...others] = files;
   if (first !== undefined && others.length === 0) {

@@ -9,7 +9,7 @@ import { entropyBytes } from './entropy-bytes.ts';
 export const windowBytes = 1 << 20;
 
 /** A window for pages. The caller owns it until its pages are measured. */
-export interface PageWindow {
+interface PageWindow {
   /** {@link windowBytes} to fill with pages. */
   readonly bytes: Uint8Array;
   /** Measures the entropy of the first `length / pageSize` pages and frees the window. The result has the bytes of the layer. */

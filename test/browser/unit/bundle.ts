@@ -6,12 +6,13 @@ import { build, type Metafile, type Plugin } from 'esbuild';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-const rooms = ['kernel', 'wire', 'vm', 'file'];
 
-/**
- * What tests import, in the page: a zlib (what the library has of Node's is no matter of the page), and a fast-check that tries
- * fewer cases.
- */
+/** Folders of tests whose code must run without Node. */
+export const portable = ['kernel', 'wire', 'vm'];
+/** Folders of tests whose code runs without Node, although many of their tests read fixtures from disk. */
+const withFixtures = ['devices', 'read', 'schema', 'store', 'tasks', 'write'];
+
+/** Replaces what tests import: a zlib that works in browsers, and a fast-check that tries fewer cases. */
 const standIns: Plugin = {
   name: 'stand-ins',
   setup({ onResolve }) {
@@ -33,10 +34,11 @@ export interface UnitScripts {
 }
 
 export async function bundleUnitTests(): Promise<UnitScripts> {
-  const files = rooms.flatMap((room) =>
-    readdirSync(join(root, 'test', room))
+  const files = [...portable, ...withFixtures].flatMap((folder) =>
+    readdirSync(join(root, 'test', folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.test.ts'))
-      .map((name) => `test/${room}/${name}`),
+      .map((name) => `test/${folder}/${name}`)
+      .sort(),
   );
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,

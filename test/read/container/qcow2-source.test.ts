@@ -38,7 +38,7 @@ function build(kinds: Kind[], size: number): { image: Uint8Array; state: Uint8Ar
       // Not aligned, and over the end of a sector.
       const at = take(1) + 490;
       free += clusterSize;
-      packed.copy(image, at);
+      image.set(packed, at);
       const sectors = Math.floor((at + packed.length - 1) / 512) - Math.floor(at / 512);
       entry = (1n << 62n) | (BigInt(sectors) << 61n) | BigInt(at);
     }

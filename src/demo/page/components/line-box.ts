@@ -1,7 +1,7 @@
 /** Measures how many lines of text fit into a box, and whether a full line of 16 bytes fits. */
 import { useLayoutEffect, useState } from 'preact/hooks';
 
-export interface LineBox {
+interface LineBox {
   /** Lines that the box shows at a time. */
   lines: number;
   /** Whether a line of 16 bytes in hex fits. */

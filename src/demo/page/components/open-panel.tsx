@@ -39,7 +39,7 @@ export function OpenPanel() {
           <li>
             <b>Libvirt save images</b> from <code>virsh save</code>, and <b>snapshots in qcow2 images</b>
           </li>
-          <li>Any of these compressed with gzip, zstd or xz</li>
+          <li>Any of these compressed with gzip, zstd or xz, or in a zip archive</li>
         </ul>
         <p class="note">
           Files can have any size, since the page reads them in slices. Temporary data stays in the private storage of

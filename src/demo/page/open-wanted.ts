@@ -1,11 +1,5 @@
-/** Connects the page to the worker that reads files. */
+/** Opens files through the worker. */
 import { type CallOptions, type FileInput, type OpenedFile, type Viewer, ViewerError } from '../protocol.ts';
-import { connect } from '../rpc.ts';
-
-/** `worker` runs `worker.ts`. `end` stops it immediately, with all open files. */
-export function openViewer(worker: Worker): Viewer & { end(): void } {
-  return { ...connect(worker), end: () => worker.terminate() };
-}
 
 /** Opens a file. If the call was cancelled meanwhile, closes it again. @throws ViewerError */
 export async function openWanted(viewer: Viewer, input: FileInput, options: CallOptions): Promise<OpenedFile> {
