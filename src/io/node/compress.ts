@@ -1,6 +1,6 @@
 /**
  * Compression of a whole file in Node: gzip by node:zlib, the others by the program of that name, fed and read through
- * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Formats"). Without the program zstd, the
+ * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Layout"). Without the program zstd, the
  * portable encoder compresses. The counterpart of `decompress.ts`.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';

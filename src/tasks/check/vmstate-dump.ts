@@ -1,5 +1,5 @@
 /**
- * The output of `qemu-system-… -M MACHINE -dump-vmstate FILE` (docs/check.md, "The dump"): for every device type that
+ * The output of `qemu-system-… -M MACHINE -dump-vmstate FILE` (docs/check.md): for every device type that
  * the binary has, the state that it saves and loads. It says of each field since which version of the state it is there
  * and whether a condition goes with it, which a stream does not say; and nothing of which devices a guest has.
  */

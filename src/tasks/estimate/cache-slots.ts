@@ -1,6 +1,6 @@
 /**
  * The cache of XBZRLE from the outside: how large it has to be for a set of pages. It is direct-mapped (docs/formats/
- * xbzrle.md, "The cache"): a page has one slot, by the low bits of its number in QEMU's address space of RAM, and pages
+ * xbzrle.md, "The page cache"): a page has one slot, by the low bits of its number in QEMU's address space of RAM, and pages
  * that share a slot drive each other out.
  */
 
