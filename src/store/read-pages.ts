@@ -1,9 +1,7 @@
 /** Reading pages that stand at fixed places, page i at `origin + i * page size`, where they have data. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-
-/** Data pages with fewer pages than this between them are read in one go. */
-const mergeGap = 8;
+import { mergeGap } from '../wire/mapped-ram.ts';
 
 type Run = { first: number; end: number };
 
