@@ -9,6 +9,7 @@
 
 import { visit } from 'jsonc-parser';
 import type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from '../vm/description.ts';
+import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 
 /** The deepest nesting of the JSON. QEMU's is below 20. */
 const maxDepth = 64;
@@ -148,9 +149,8 @@ class Builder {
       },
       take: (key, value) => {
         if (key !== 'page_size') return;
-        const isSize = isCount(value) && value >= 1024 && value <= 65536 && Number.isInteger(Math.log2(value));
-        if (isSize) description.pageSize = value;
-        else this.note(`page_size: expected a power of two from 1024 to 65536, got ${JSON.stringify(value)}`);
+        if (isPageSize(value)) description.pageSize = value;
+        else this.note(`page_size: expected ${pageSizeRule}, got ${JSON.stringify(value)}`);
       },
     };
     return { enter: (_, isList) => (isList ? ignored : root), take: () => {} };

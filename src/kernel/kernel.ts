@@ -80,6 +80,18 @@ export interface KernelMemory {
   grow(pages: number): number;
 }
 
+/** More than the module's own data, which lie at the start of the arena. */
+const MODULE_BYTES = 64 << 10;
+
+/**
+ * Makes a kernel whose arena holds components that need this many bytes each (`arena-budget.ts`).
+ * @throws RangeError for more than 4 GiB in all.
+ */
+export function loadKernelFor(needs: readonly number[], variant?: KernelVariant): Promise<Kernel> {
+  const arenaBytes = needs.reduce((sum, need) => sum + need, MODULE_BYTES);
+  return loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+}
+
 export class Kernel {
   readonly variant: KernelVariant;
   readonly memory: KernelMemory;

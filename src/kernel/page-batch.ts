@@ -5,6 +5,7 @@
  * lie in the arena too, so a kernel can take them as they are. Which RAM block a batch is about, and what to do with
  * it, is the business of others; nothing here is checked when it is written.
  */
+import { arenaBytes } from './arena-budget.ts';
 import type { Kernel } from './kernel.ts';
 
 /** What a record says about its page. */
@@ -31,6 +32,9 @@ export interface BatchOrigin {
   /** As in `Place` (`vm/migration-error.ts`). `decompressed`: bytes of what came out of a decompressor. */
   readonly coordinate: 'file' | 'decompressed' | 'vm-state';
 }
+
+/** What a batch takes of a kernel's arena, in bytes. */
+export const pageBatchArenaBytes = (capacity: number): number => arenaBytes(capacity * 4, capacity * 4);
 
 const memory: BatchOrigin = { source: 'memory', coordinate: 'file' };
 

@@ -2,6 +2,7 @@
  * The room in the arena that stores work in: page slots in which runs are gathered and deltas decoded before they are
  * written, and the tables that batched kernel calls take. One per kernel, shared by all stores on it.
  */
+import { arenaBytes } from './arena-budget.ts';
 import type { Kernel } from './kernel.ts';
 import { type PageBatch, PageKind } from './page-batch.ts';
 
@@ -13,7 +14,10 @@ const slotAlignment = 4096;
 
 /** What the room takes of a kernel's arena. */
 export const pageSlotsArenaBytes = (batchCapacity: number): number =>
-  slotBytes + slotAlignment + Math.max(maxSlots, batchCapacity) * (4 * 4 + 1 / 8) + 6 * 64;
+  arenaBytes(slotBytes + slotAlignment, ...tableSizes(Math.max(maxSlots, batchCapacity)));
+
+/** Four tables of words, and a bitmap. */
+const tableSizes = (length: number): number[] => [length * 4, length * 4, length * 4, length * 4, length / 8];
 
 /** Whether the payload of a record is its page. */
 export function hasWholePage(batch: PageBatch, record: number): boolean {

@@ -4,8 +4,9 @@
  */
 
 import { CodecError, type PageCodecs } from '../io/page-codec.ts';
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { makeFinding } from '../vm/migration-error.ts';
 import { pagePlace } from '../vm/page-place.ts';
@@ -15,7 +16,7 @@ import { packetRamBytes } from '../wire/multifd-packet.ts';
 const capacity = 1024;
 
 /** Bytes of arena that an unpacker takes. */
-export const unpackArenaBytes = packetRamBytes + 8 * capacity + 256;
+export const unpackArenaBytes = arenaBytes(packetRamBytes) + pageBatchArenaBytes(capacity);
 
 /** Decompresses the pages of a Flow. */
 export class PageUnpacker {

@@ -7,6 +7,7 @@
  *     windows  |--------|                     |-----------|
  *                  |-------|  overlaps, where a window would be too long
  */
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -159,5 +160,5 @@ function tailBytes({ reach, behind }: WindowNeeds): number {
 
 /** Bytes of arena that windows take. */
 export function windowBytes(needs: WindowNeeds): number {
-  return 2 * (tailBytes(needs) + needs.bodyBytes + 64);
+  return 2 * arenaBytes(tailBytes(needs) + needs.bodyBytes);
 }

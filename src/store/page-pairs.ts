@@ -7,6 +7,7 @@
  *     new  |ddd.................ddddddddddddd|
  *           window| gap         |window |wind|
  */
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -17,7 +18,7 @@ export const pairWindowBytes = 1 << 20;
 /** Pages of the least size in a window. */
 export const pairWindowPages = 1024;
 /** What it takes of a kernel's arena. */
-export const pagePairsArenaBytes = 4 * pairWindowBytes + (3 * pairWindowPages) / 8 + 7 * 64;
+export const pagePairsArenaBytes = 4 * arenaBytes(pairWindowBytes) + 3 * arenaBytes(pairWindowPages / 8);
 
 /** A block that is in two contents, under one name. It may be at another place in each, and of another length. */
 export interface BlockPair {

@@ -1,5 +1,6 @@
 /** RAM from raw images, one for each block, page i at i * page size: a VM can be written from memory of any origin. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
+import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
@@ -18,9 +19,7 @@ export class RawRam implements RamReader {
 
   /** @throws RangeError for an image that is not whole pages, or an invalid page size */
   constructor(images: readonly RawBlock[], pageSize = defaultPageSize) {
-    if (!Number.isInteger(Math.log2(pageSize)) || pageSize < 1024 || pageSize > 65536) {
-      throw new RangeError(`expected a page size that is a power of two from 1024 to 65536, got ${pageSize}`);
-    }
+    if (!isPageSize(pageSize)) throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize}`);
     this.#sources = images.map(({ source }) => source);
     this.blocks = images.map(({ idstr, source: { size = Number.NaN } }, index) => {
       if (size % pageSize === 0 && size <= maxRamBytes) return { index, idstr, usedLength: size, pageSize };

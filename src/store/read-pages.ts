@@ -1,9 +1,7 @@
 /** Reads pages with fixed places: page i is at `origin + i * page size` if it has data. */
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-
-/** Data pages with fewer than this many pages between them are read at once. */
-const mergeGap = 8;
+import { mergeGap } from '../wire/mapped-ram.ts';
 
 type Run = { first: number; end: number };
 

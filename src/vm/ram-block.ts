@@ -29,5 +29,19 @@ export function pageCount(block: RamBlock): number {
   return block.usedLength / block.pageSize;
 }
 
+/**
+ * Requires two lists of blocks to be the same: names, lengths and page sizes, in order.
+ * @param what the second list is, for the error
+ * @throws RangeError
+ */
+export function requireSameBlocks(expected: readonly RamBlock[], got: readonly RamBlock[], what: string): void {
+  const list = (blocks: readonly RamBlock[]) =>
+    blocks
+      .map(({ idstr, usedLength, pageSize }) => `"${idstr}" of ${usedLength} bytes in pages of ${pageSize}`)
+      .join(', ');
+  if (list(got) === list(expected)) return;
+  throw new RangeError(`expected ${what} with the RAM blocks ${list(expected)}, got ${list(got)}`);
+}
+
 /** The largest guest accepted, in bytes of RAM: 64 TiB. */
 export const maxRamBytes = 2 ** 46;

@@ -13,6 +13,7 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, has, type Need, need, takeSize, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
@@ -68,8 +69,8 @@ export function* decodeMappedHeader(
   if (version !== 1) throw bad(`expected mapped-ram version 1, got ${version}`);
   const size = yield* takeSize(window, 'a page size');
   const expected = pageSize ?? size;
-  if (size !== expected || size < 1024 || size > 65536 || !Number.isInteger(Math.log2(size))) {
-    throw bad(`expected page size ${pageSize ?? 'a power of two from 1024 to 65536'}, got ${size}`);
+  if (size !== expected || !isPageSize(size)) {
+    throw bad(`expected page size ${pageSize ?? pageSizeRule}, got ${size}`);
   }
   if (usedLength % size !== 0) throw bad(`expected a page size that divides ${usedLength} bytes, got ${size}`);
   const bitmapOffset = yield* takeSize(window, 'a bitmap offset');
@@ -116,8 +117,8 @@ function requireClearPadding(window: ByteWindow, block: RamBlock, bits: Uint8Arr
   }
 }
 
-/** Data pages with at most this many zero pages between them are read in one go. */
-const mergeGap = 8;
+/** Data pages with fewer than this many zero pages between them are read in one go. */
+export const mergeGap = 8;
 /** The most pages read in one go, so that they fit the window's next fill. */
 const extentBytes = 1 << 20;
 

@@ -9,23 +9,17 @@
  * Zero pages alone decide by their offsets: in the first pass every page of a block comes, in order. Where several page
  * sizes stay possible, nothing is said. Not looked through: lists with mapped-ram headers, which state the page size.
  */
+import { isPageSize, pageSizes } from '../vm/page-size.ts';
 import { type ByteWindow, has, latin1, maxNeed, type Need } from './byte-window.ts';
 import { RamFlag } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
-/** From 1 KiB (old Arm boards) to 64 KiB. */
-const candidates = [1024, 2048, 4096, 8192, 16384, 32768, 65536];
 /** Bits that flags take: offsets are multiples of more. */
 const flagBits = 0x3ff;
 /** How many zero pages in a row tell their size. */
 const enoughZeroPages = 64;
 /** How far is looked, step by step: a stream that is still being written may have no more for a while. */
 const steps = [4 * 1024, 16 * 1024, maxNeed];
-
-/** Whether a number of bytes can be a target page size. */
-export function canBePageSize(bytes: number): boolean {
-  return candidates.includes(bytes);
-}
 
 /** Page sizes of machines whose target has only one. Others (`virt`, `none`, Arm boards) are of several targets. */
 const machines: readonly [RegExp, number][] = [
@@ -49,7 +43,7 @@ export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Gene
     if (list === undefined) return undefined;
     // Flags apart: no page lies beyond all RAM.
     const ramBytes = Number(window.view.getBigUint64(window.position));
-    const pageSize = judge(candidates.map((size) => walk(window, list, end, ramBytes, size)));
+    const pageSize = judge(pageSizes.map((size) => walk(window, list, end, ramBytes, size)));
     if (pageSize !== undefined || isAll) return pageSize;
   }
   return undefined;
@@ -60,7 +54,7 @@ function judge(walks: readonly Walk[]): number | undefined {
   if (withData.length > 0) return withData.length === 1 ? withData[0]?.pageSize : undefined;
   // Zero pages only, which every size reads alike: the step from one to the next is the size.
   const { step = 0, zeroPages = 0 } = walks.find(({ fits, data }) => fits && !data) ?? {};
-  return zeroPages >= enoughZeroPages && canBePageSize(step) ? step : undefined;
+  return zeroPages >= enoughZeroPages && isPageSize(step) ? step : undefined;
 }
 
 /** What the block list says, and the index of the first record of the first PART behind it. */

@@ -4,10 +4,11 @@
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration } from '../vm/flow.ts';
+import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
 import { requireName } from './byte-writer.ts';
-import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
+import { pageSizeOfMachine } from './page-size.ts';
 
 /** @throws RangeError for a VM that could be written, but not be read again. Its devices may come later. */
 export function requireVm({ ram, configuration, framing, devices = [] }: WritableVm): void {
@@ -64,10 +65,8 @@ export function requireRecords(block: RamBlock, { count, kind, page, length }: P
 /** @throws RangeError for a block that there cannot be. */
 export function requireBlock({ idstr, usedLength, pageSize }: RamBlock): void {
   requireName(idstr);
-  if (!canBePageSize(pageSize)) {
-    throw new RangeError(
-      `expected a page size that is a power of two from 1024 to 65536, got ${pageSize} ("${idstr}")`,
-    );
+  if (!isPageSize(pageSize)) {
+    throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize} ("${idstr}")`);
   }
   if (!Number.isSafeInteger(usedLength) || usedLength < 0 || usedLength % pageSize !== 0) {
     throw new RangeError(`expected RAM block "${idstr}" of whole pages of ${pageSize} bytes, got ${usedLength} bytes`);

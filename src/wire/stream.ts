@@ -6,6 +6,7 @@
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
+import { isPageSize } from '../vm/page-size.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
 import { type ByteWindow, has, type Need, need } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
@@ -15,7 +16,7 @@ import { decodeDeviceBody } from './device-section.ts';
 import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
 import { iterableBodies } from './iterable-sections.ts';
 import { multifdMagic, multifdVersion } from './multifd-packet.ts';
-import { canBePageSize, pageSizeOfMachine } from './page-size.ts';
+import { pageSizeOfMachine } from './page-size.ts';
 import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
@@ -319,7 +320,7 @@ function* decodeCommandItem(
       const advise = readAdvise(command.payload);
       if (advise === undefined) break;
       state.format.advisedPageSizes = advise.pageSizes;
-      if (state.format.pageSizeFrom === 'stream' || !canBePageSize(Number(advise.targetPageSize))) break;
+      if (state.format.pageSizeFrom === 'stream' || !isPageSize(Number(advise.targetPageSize))) break;
       if (state.ram.blocks.length > 0) break;
       state.ram.pageSize = Number(advise.targetPageSize);
       state.format.pageSizeFrom = 'stream';

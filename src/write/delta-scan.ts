@@ -3,8 +3,9 @@
  * (docs/formats/xbzrle.md) where they are shorter than the page. It is not QEMU's policy, which has a cache of limited size
  * and knows only which pages are dirty: here both contents are at hand, so every changed page is found, and no other.
  */
+import { arenaBytes, encodeSlackBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import {
   PagePairs,
   type PairWindow,
@@ -22,7 +23,10 @@ const batchCapacity = pairWindowPages;
 /** A delta has a header of 3 bytes more than a page. */
 const deltaHead = 3;
 /** What it takes of a kernel's arena. */
-export const changesArenaBytes = pagePairsArenaBytes + pairWindowBytes + batchCapacity * 20 + 4096 + 16 * 64;
+export const deltaScanArenaBytes =
+  pagePairsArenaBytes +
+  arenaBytes(pairWindowBytes + encodeSlackBytes, ...Array(3).fill(batchCapacity * 4)) +
+  pageBatchArenaBytes(batchCapacity);
 
 export interface BlockChanges {
   /** Records of each kind; bytes of the deltas. */

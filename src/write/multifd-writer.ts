@@ -10,13 +10,16 @@
  * those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
  * waits at it gets all it needs to go on.
  */
+
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, PageEncoder, StreamFormat } from '../io/page-codec.ts';
 import { levelsOf } from '../io/page-codec.ts';
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
+import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import {
@@ -28,7 +31,6 @@ import {
   multifdPacketPages,
   packetRamBytes,
 } from '../wire/multifd-packet.ts';
-import { canBePageSize } from '../wire/page-size.ts';
 import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import type { StreamWriter } from './stream-writer.ts';
 
@@ -39,7 +41,7 @@ const zeroCapacity = 4096;
 /** Room for the header of a packet; the largest is that of 1 KiB pages. */
 const headBytes = multifdHeaderLength(1024);
 /** What a writer takes of a kernel's arena. */
-export const multifdArenaBytes = maxRooms * (headBytes + packetRamBytes + 64) + zeroCapacity * 8 + 128;
+export const multifdArenaBytes = maxRooms * arenaBytes(headBytes + packetRamBytes) + pageBatchArenaBytes(zeroCapacity);
 
 export interface MultifdWriterOptions {
   rules: ReleaseRules;
@@ -119,7 +121,7 @@ export class MultifdWriter {
     options: MultifdWriterOptions,
   ): Promise<MultifdWriter> {
     const { compression = 'none', level = 1, uuid = '0'.repeat(32), codecs, pageSize } = options;
-    if (!canBePageSize(pageSize)) throw new RangeError(`expected a target page size, got ${pageSize}`);
+    if (!isPageSize(pageSize)) throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize}`);
     if (channels.length < 1 || channels.length > maxChannels) {
       throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels.length}`);
     }

@@ -2,8 +2,9 @@
  * Sends a VM's RAM again: its pages as batches in block order, all of them or those that are dirty. The whole of a VM is
  * `write-stream.ts` and, in passes, `write-guest.ts`; this is what they are made of.
  */
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { PageBitmap } from '../vm/page-bitmap.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -14,7 +15,7 @@ const windowBytes = 1 << 20;
 /** Records of zero pages in a batch, and pages of the least size that are read at once. */
 const batchCapacity = 4096;
 /** What a replay takes of a kernel's arena. */
-export const ramScanArenaBytes = windowBytes + batchCapacity * 8 + batchCapacity / 8 + 4 * 64;
+export const ramScanArenaBytes = arenaBytes(windowBytes, batchCapacity / 8) + pageBatchArenaBytes(batchCapacity);
 
 /** How many pages of a block were found to be what. */
 export interface ScannedBlock {

@@ -6,7 +6,9 @@
  * there by whole batches. What the stream says is the caller's: this knows its grammar, not what a VM is
  * (`write-stream.ts` does).
  */
+
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
@@ -25,7 +27,7 @@ import { encodeDescription } from '../wire/vm-description.ts';
 /** Bytes that leave at once. */
 const roomBytes = 1 << 20;
 /** What a writer takes of a kernel's arena. */
-export const writerArenaBytes = roomBytes + maxRecord + 64;
+export const writerArenaBytes = arenaBytes(roomBytes + maxRecord);
 
 export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */

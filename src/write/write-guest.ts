@@ -5,11 +5,12 @@
  *
  * Pages go as fast as the output takes them. There is no destination to talk to.
  */
+
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { requireSameBlocks } from '../vm/ram-block.ts';
 import { requireBlocks, requireVm } from '../wire/require-vm.ts';
 import { Passes } from './passes.ts';
 import { ramScanArenaBytes } from './ram-scan.ts';
@@ -65,7 +66,7 @@ export async function writeGuest(
   requireGuestBlocks(guest);
   const cacheOptions = xbzrle === true ? {} : xbzrle || undefined;
   const cacheBytes = cacheOptions === undefined ? 0 : xbzrleArenaBytes(cacheOptions.cacheSize);
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + ramScanArenaBytes + cacheBytes });
+  const kernel = await loadKernelFor([writerArenaBytes, ramScanArenaBytes, cacheBytes]);
   const writer = new StreamWriter(kernel, output, guest.framing);
   const pageSize = guest.blocks[0]?.pageSize ?? 4096;
   const cache = cacheOptions === undefined ? undefined : new XbzrleCache(kernel, { ...cacheOptions, pageSize });
@@ -106,11 +107,7 @@ function syncInPeriods(passes: Passes, cache: XbzrleCache | undefined, now: Writ
  * @throws RangeError
  */
 function requireGuestBlocks({ blocks, ram }: Guest): void {
-  const list = (of: readonly RamBlock[]) =>
-    of.map(({ idstr, usedLength }) => `"${idstr}" of ${usedLength} bytes`).join(', ');
-  if (list(blocks) !== list(ram.blocks)) {
-    throw new RangeError(`expected the blocks of the guest's RAM (${list(ram.blocks)}), got ${list(blocks)}`);
-  }
+  requireSameBlocks(ram.blocks, blocks, 'a guest');
   requireBlocks(blocks);
   for (const { idstr, ramAddress, pageSize } of blocks) {
     if (Number.isSafeInteger(ramAddress) && ramAddress >= 0 && ramAddress % pageSize === 0) continue;

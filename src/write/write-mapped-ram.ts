@@ -5,7 +5,7 @@
  */
 
 import type { ByteStore } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
@@ -50,7 +50,7 @@ export async function writeMappedRam(
   const [left] = ignored;
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
   requireVm(vm);
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + ramScanArenaBytes + pageSlotsArenaBytes(batchPages) });
+  const kernel = await loadKernelFor([ramScanArenaBytes, pageSlotsArenaBytes(batchPages)]);
   const pageSlots = new PageSlots(kernel, batchPages);
   const store = new MappedRamStore(file, pageSlots, { offset, configuration });
   if (framing?.ramId !== undefined) store.startRam({ id: framing.ramId });

@@ -7,15 +7,16 @@
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
 import { stoppedGuest } from '../vm/guest.ts';
 import type { WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import type { WrittenChannel } from './channel-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from './multifd-writer.ts';
 import { defaultRules, Passes } from './passes.ts';
-import { StreamWriter } from './stream-writer.ts';
-import { arenaBytesFor, type WriteStreamOptions, type WrittenStream } from './write-stream.ts';
+import { ramScanArenaBytes } from './ram-scan.ts';
+import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
+import type { WriteStreamOptions, WrittenStream } from './write-stream.ts';
 
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */
@@ -54,7 +55,7 @@ export async function writeMultifd(
 ): Promise<WrittenMultifd> {
   const { rules = defaultRules(vm), uuid = vm.configuration?.uuid, codecs = new PortableCodecs(), ...rest } = options;
   requireVm(vm);
-  const kernel = await loadKernel({ arenaBytes: arenaBytesFor({}) + multifdArenaBytes });
+  const kernel = await loadKernelFor([writerArenaBytes, ramScanArenaBytes, multifdArenaBytes]);
   const writer = new StreamWriter(kernel, main, vm.framing);
   const pageSize = vm.ram.blocks[0]?.pageSize ?? 4096;
   const ofGuest = uuid === undefined ? {} : { uuid };

@@ -5,14 +5,14 @@
  */
 
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernel } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import { stoppedGuest } from '../vm/guest.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { requireSameBlocks } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { changesArenaBytes } from './delta-scan.ts';
+import { deltaScanArenaBytes } from './delta-scan.ts';
 import { Passes, type WrittenBlock } from './passes.ts';
 import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
@@ -55,8 +55,12 @@ export async function writeStream(
   options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
   requireVm(vm);
-  if (options.base !== undefined) requireSameBlocks(options.base.blocks, vm.ram.blocks);
-  const kernel = await loadKernel({ arenaBytes: arenaBytesFor(options) });
+  if (options.base !== undefined) requireSameBlocks(vm.ram.blocks, options.base.blocks, 'a base');
+  const kernel = await loadKernelFor([
+    writerArenaBytes,
+    ramScanArenaBytes,
+    options.base === undefined ? 0 : deltaScanArenaBytes,
+  ]);
   const writer = new StreamWriter(kernel, output, vm.framing);
   const passes = new Passes(stoppedGuest(vm), writer, options);
   await passes.begin();
@@ -71,17 +75,4 @@ async function sendOnBase(passes: Passes, base: RamReader): Promise<WrittenBlock
   const blocks = await passes.sendChanges(base);
   for (const [i, block] of blocks.entries()) block.records += before[i]?.records ?? 0;
   return blocks;
-}
-
-/** Arena bytes of the writer of the main stream and of the scans. */
-export function arenaBytesFor({ base }: Pick<WriteStreamOptions, 'base'>): number {
-  return (64 << 10) + writerArenaBytes + ramScanArenaBytes + (base === undefined ? 0 : changesArenaBytes);
-}
-
-/** @throws RangeError */
-function requireSameBlocks(base: readonly RamBlock[], blocks: readonly RamBlock[]): void {
-  const list = (of: readonly RamBlock[]) =>
-    of.map(({ idstr, usedLength, pageSize }) => `${idstr} of ${usedLength} bytes in pages of ${pageSize}`).join(', ');
-  if (list(base) === list(blocks)) return;
-  throw new RangeError(`expected a base with the same RAM blocks (${list(blocks)}), got ${list(base)}`);
 }

@@ -6,9 +6,11 @@
  * Pages come and go in batches, with one kernel call for all the deltas of one. The cache lies in the arena, where a page
  * that is never used takes no memory of the host.
  */
+import { arenaBytes, encodeSlackBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../kernel/page-batch.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import type { GuestBlock } from '../vm/guest.ts';
+import { isPageSize } from '../vm/page-size.ts';
 
 /** QEMU's default of `xbzrle-cache-size`. */
 export const defaultXbzrleCacheSize = 64 << 20;
@@ -24,7 +26,8 @@ const deltaHead = 3;
 
 /** What a cache of so many bytes takes of a kernel's arena. */
 export function xbzrleArenaBytes(cacheSize = defaultXbzrleCacheSize): number {
-  return cacheSize + deltaBytes + batchCapacity * 8 + maxCandidates * 12 + 4096 + 8 * 64;
+  const tables = Array(3).fill(maxCandidates * 4);
+  return arenaBytes(cacheSize, deltaBytes + encodeSlackBytes, ...tables) + pageBatchArenaBytes(batchCapacity);
 }
 
 export interface XbzrleCacheOptions {
@@ -91,7 +94,7 @@ export class XbzrleCache {
    * @throws RangeError for a size that is no power of two of pages, or a page size that there cannot be.
    */
   constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
-    if (!Number.isInteger(Math.log2(pageSize)) || pageSize < 1024 || pageSize > kernel.xbzrleMaxPage) {
+    if (!isPageSize(pageSize) || pageSize > kernel.xbzrleMaxPage) {
       throw new RangeError(
         `expected a page size that is a power of two from 1024 to ${kernel.xbzrleMaxPage}, got ${pageSize}`,
       );

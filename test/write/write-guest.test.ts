@@ -213,7 +213,9 @@ describe('a guest that cannot be written', () => {
     await expect(place(5, 16 * PAGE)).rejects.toThrow('"a" that is a multiple of the page size, 4096, got 5');
     await expect(place(0)).rejects.toThrow('"b" that is a multiple of the page size, 4096, got undefined');
     const other = Object.assign(new MemoryGuest({ a: 4 }), { ram: new MemoryGuest({ a: 5 }).ram });
-    await expect(writeGuest(other, none)).rejects.toThrow('("a" of 20480 bytes), got "a" of 16384 bytes');
+    await expect(writeGuest(other, none)).rejects.toThrow(
+      'expected a guest with the RAM blocks "a" of 20480 bytes in pages of 4096, got "a" of 16384 bytes',
+    );
   });
 
   it.each(['syncDirty', 'stop', 'saveDevices'] as const)('throws in %s, and that ends it', async (method) => {

@@ -177,7 +177,9 @@ describe('a multifd set written from a RAM image', () => {
     await expect(write(1, { compression: 'lz4' as 'zlib' })).rejects.toThrow(/none, zlib or zstd, got lz4/);
     const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), { write() {} });
     const options = { rules: releaseRulesOf('none'), codecs: new NodeCodecs(), pageSize: 5000 };
-    await expect(MultifdWriter.open(writer, [{ write() {} }], options)).rejects.toThrow(/target page size, got 5000/);
+    await expect(MultifdWriter.open(writer, [{ write() {} }], options)).rejects.toThrow(
+      /a power of two from 1024 to 65536, got 5000/,
+    );
     await expect(write(1, { uuid: '01234567-89ab' })).rejects.toThrow(/32 hex digits/);
   });
 });

@@ -3,8 +3,8 @@
  * base, and all else of the VM. It is no VM by itself, and says so: no QEMU loads it, and only `merge.ts` takes its RAM.
  */
 import type { ByteStore } from '../../io/byte-source.ts';
-import { type Kernel, loadKernel } from '../../kernel/kernel.ts';
-import { PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import { type Kernel, loadKernelFor } from '../../kernel/kernel.ts';
+import { PageBatch, PageKind, pageBatchArenaBytes } from '../../kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../kernel/page-slots.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { releaseRulesOf } from '../../schema/release-rules.ts';
@@ -65,7 +65,7 @@ export class SavedChanges {
     const { base, content } = configuration?.changes ?? noIds;
     if (base !== this.ids.base || content !== this.ids.content) throw new CopyError('what was written has other ids');
     const merged = new OverlayRam(this.#base, ram);
-    const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes });
+    const kernel = await loadKernelFor([pagePairsArenaBytes]);
     const walker = new PagePairs(kernel);
     for (const newBlock of this.vm.ram.blocks) {
       const oldBlock = merged.blocks[newBlock.index] as RamBlock;
@@ -125,8 +125,12 @@ async function write(
   output: ByteStore,
   iterables: () => ReturnType<typeof readIterables>,
 ): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
-  const room = pagePairsArenaBytes + contentIdsArenaBytes + pairWindowPages * 16 + pageSlotsArenaBytes(pairWindowPages);
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + room });
+  const kernel = await loadKernelFor([
+    pagePairsArenaBytes,
+    contentIdsArenaBytes,
+    pageBatchArenaBytes(pairWindowPages),
+    pageSlotsArenaBytes(pairWindowPages),
+  ]);
   const pageSlots = new PageSlots(kernel, pairWindowPages);
   const { configuration } = vm;
   const store = new MappedRamStore(output, pageSlots, { configuration });

@@ -3,13 +3,14 @@
  * over all pages that are not zero, of what each page's hash, number and block come to. They tell contents apart that are
  * mistaken for each other; they are no protection against somebody who wants them to be equal.
  */
+import { arenaBytes } from '../../kernel/arena-budget.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
 import { type PairWindow, pairWindowPages } from '../../store/page-pairs.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 
 /** What it takes of a kernel's arena. */
-export const contentIdsArenaBytes = 2 * (pairWindowPages * 8 + 64);
+export const contentIdsArenaBytes = 2 * arenaBytes(pairWindowPages * 8);
 
 /** The ids of two contents with the same blocks, which are seen side by side. */
 export class ContentIds {

@@ -3,8 +3,9 @@
  * other; devices, description and configuration are those of the changes. That they belong together is made sure of
  * before anything is written.
  */
+
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
-import { loadKernel } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/kernel.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
@@ -59,7 +60,7 @@ export async function openMerged(
 }
 
 async function findIds(before: RamReader, ram: RamReader): Promise<ContentIds> {
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes + contentIdsArenaBytes });
+  const kernel = await loadKernelFor([pagePairsArenaBytes, contentIdsArenaBytes]);
   const ids = new ContentIds(kernel);
   const walker = new PagePairs(kernel);
   for (const block of ram.blocks) {

@@ -1,5 +1,5 @@
 /** The RAM of two VMs, block by block: how many pages differ, and where they are. */
-import { loadKernel } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/kernel.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -81,7 +81,7 @@ export function isSameRam({ blocks, onlyOld, onlyNew }: RamDiff): boolean {
 /** Compares all blocks that both have, matched by their names. */
 export async function diffRam(olds: RamReader, news: RamReader, options: DiffRamOptions = {}): Promise<RamDiff> {
   const { pairs, onlyOld, onlyNew } = matchBlocks(olds.blocks, news.blocks);
-  const kernel = await loadKernel({ arenaBytes: (64 << 10) + pagePairsArenaBytes });
+  const kernel = await loadKernelFor([pagePairsArenaBytes]);
   const walker = new PagePairs(kernel);
   const blocks: BlockDiff[] = [];
   for (const pair of pairs) blocks.push(await diffBlock(walker, olds, news, pair, options));

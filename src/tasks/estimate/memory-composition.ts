@@ -3,7 +3,8 @@
  * reading of the content in address order; each page is known by the 64 bits of its hash (docs/formats/dirty-rate.md),
  * also those of one byte, whose hashes are known beforehand.
  */
-import { type Kernel, type KernelVariant, loadKernel } from '../../kernel/kernel.ts';
+import { arenaBytes } from '../../kernel/arena-budget.ts';
+import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
 import { ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -47,6 +48,7 @@ export interface MemoryComposition {
 /** Nothing lies across pages, so windows do not overlap. */
 const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
 const maxPages = needs.bodyBytes / 1024;
+const maxPageBytes = 64 << 10;
 const hashBits = 64;
 /** Parts of the layout at most. */
 const maxParts = 256;
@@ -64,8 +66,7 @@ export interface MakeUpOptions {
 
 export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
-  const arenaBytes = windowBytes(needs) + maxPages * 8 + (192 << 10);
-  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+  const kernel = await loadKernelFor([windowBytes(needs), arenaBytes(maxPages * 8, maxPageBytes, 8)], variant);
   const windows = new ContentWindows(kernel, needs);
   const hashes = kernel.u32(kernel.allocate(maxPages * 8), maxPages * 2);
   const knownHashes = new SameByteHashes(kernel);
@@ -141,7 +142,7 @@ class SameByteHashes {
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
-    this.#page = kernel.allocate(64 << 10);
+    this.#page = kernel.allocate(maxPageBytes);
     this.#hash = kernel.u32(kernel.allocate(8), 2);
   }
 

@@ -2,7 +2,8 @@
  * What changed in a VM's RAM between two saves of it: exactly, as QEMU's page sampling would see it, and as XBZRLE would
  * send it. Pages that were written and have their old content again are not seen, by none of them.
  */
-import { type KernelVariant, loadKernel } from '../../kernel/kernel.ts';
+import { arenaBytes, encodeSlackBytes } from '../../kernel/arena-budget.ts';
+import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -93,7 +94,7 @@ export async function measureChanges(old: RamReader, now: RamReader, options: Ra
 }
 
 class ChangeCounter {
-  readonly #kernel: Awaited<ReturnType<typeof loadKernel>>;
+  readonly #kernel: Kernel;
   readonly #walk: PagePairs;
   readonly #olds: Uint32Array;
   readonly #news: Uint32Array;
@@ -108,7 +109,7 @@ class ChangeCounter {
   readonly #lengths: Uint32Array;
   #overflow = 0;
 
-  private constructor(kernel: Awaited<ReturnType<typeof loadKernel>>, blocks: readonly RamBlock[]) {
+  private constructor(kernel: Kernel, blocks: readonly RamBlock[]) {
     this.#kernel = kernel;
     this.#walk = new PagePairs(kernel);
     this.#olds = kernel.u32(kernel.allocate(pairWindowPages * 4), pairWindowPages);
@@ -126,9 +127,8 @@ class ChangeCounter {
   }
 
   static async make(blocks: readonly RamBlock[], variant: KernelVariant | undefined): Promise<ChangeCounter> {
-    const arenaBytes = (128 << 10) + pagePairsArenaBytes + pairWindowBytes + pairWindowPages * 12 + 8 * 64;
-    const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
-    return new ChangeCounter(kernel, blocks);
+    const tables = arenaBytes(pairWindowBytes + encodeSlackBytes, ...Array(3).fill(pairWindowPages * 4));
+    return new ChangeCounter(await loadKernelFor([pagePairsArenaBytes, tables], variant), blocks);
   }
 
   async count(old: RamReader, now: RamReader, pair: BlockPair): Promise<void> {

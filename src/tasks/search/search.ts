@@ -5,7 +5,8 @@
  * The matches of one pattern do not overlap: after a match its search goes on at the match's end. Several patterns are
  * searched for in one go, each on its own.
  */
-import { type Kernel, type KernelVariant, loadKernel } from '../../kernel/kernel.ts';
+import { arenaBytes } from '../../kernel/arena-budget.ts';
+import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { type ContentWindow, ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { openRamContent, type RamContentOptions } from '../../store/ram-content.ts';
@@ -116,9 +117,8 @@ export class Searcher {
     checkContext('after', after);
     checkBody(bodyBytes);
     const most = { reach: maxMatchBytes + after, behind: Math.max(maxMatchBytes, before), skipZeros: true, bodyBytes };
-    const patternBytes = list.reduce((sum, each) => sum + 64 + ('values' in each ? 2 * each.values.length : 256), 0);
-    const arenaBytes = windowBytes(most) + patternBytes + 128 * 1024;
-    const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+    const patternBytes = arenaBytes(...list.map((each) => ('values' in each ? 2 * each.values.length : 256)));
+    const kernel = await loadKernelFor([windowBytes(most), patternBytes], variant);
     const finders = list.map((each) =>
       'values' in each ? new BytesFinder(kernel, each) : new RegexFinder(kernel, each, toText),
     );

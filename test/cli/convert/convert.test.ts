@@ -233,7 +233,7 @@ describe('convert', () => {
       '--base',
       fixturePath('none-plain-10.0.bin'),
     ]);
-    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/expected a base with the same RAM blocks/)]);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/expected a base with the RAM blocks/)]);
     const over = await runCli(['convert', xbzrle, path, '--base', path]);
     expect([over.code, over.stderr]).toEqual([2, expect.stringMatching(/another output than the input/)]);
     const form = await runCli(['convert', xbzrle, join(folder, 'x.mapped-ram'), '--base', old]);

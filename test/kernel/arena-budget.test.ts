@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest';
+import { arenaBytes, encodeSlackBytes } from '../../src/kernel/arena-budget.ts';
+import { loadKernelFor } from '../../src/kernel/kernel.ts';
+import { PageBatch, pageBatchArenaBytes } from '../../src/kernel/page-batch.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../../src/kernel/page-slots.ts';
+import { DeltaScan, deltaScanArenaBytes } from '../../src/write/delta-scan.ts';
+import { RamScan, ramScanArenaBytes } from '../../src/write/ram-scan.ts';
+import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
+
+describe('an arena', () => {
+  it('of the stated need holds every allocation, whatever is before it', async () => {
+    const sizes = [1, 63, 65, 4096, 0];
+    const kernel = await loadKernelFor([arenaBytes(...sizes), arenaBytes(1 << 20)]);
+    for (const size of sizes) kernel.allocate(size);
+    expect(() => kernel.allocate(1 << 20)).not.toThrow();
+  });
+
+  it('holds all components of a stream with a base', async () => {
+    const kernel = await loadKernelFor([
+      writerArenaBytes,
+      ramScanArenaBytes,
+      deltaScanArenaBytes,
+      pageSlotsArenaBytes(4096),
+      pageBatchArenaBytes(1001),
+    ]);
+    new StreamWriter(kernel, { write() {} });
+    new RamScan(kernel);
+    new DeltaScan(kernel);
+    new PageSlots(kernel, 4096);
+    expect(() => new PageBatch(kernel, 1001)).not.toThrow();
+  });
+
+  it('leaves what the encoder overwrites behind its output', async () => {
+    const { xbzrleEncodeSlack } = await loadKernelFor([]);
+    expect(encodeSlackBytes).toBeGreaterThanOrEqual(xbzrleEncodeSlack);
+  });
+});
