@@ -59,5 +59,5 @@ export class CodecError extends Error {
 
 /** More came out than fits. */
 export function overflow(length: number): CodecError {
-  return new CodecError(`expected ${length} bytes to come out, got more`);
+  return new CodecError(`expected ${length} bytes of output, got more`);
 }

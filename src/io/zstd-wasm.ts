@@ -95,7 +95,7 @@ class ZstdDecoder implements PageDecoder {
       if (result >= firstError) {
         const error = 2 ** 32 - result;
         const what =
-          error === noMemory ? 'no memory for a zstd window beside those of others' : 'zstd data that does not decode';
+          error === noMemory ? 'no memory for a zstd window beside those of others' : 'cannot decode the zstd data';
         throw new CodecError(`${what} (error ${error})`);
       }
       // The memory may have grown: views of it are made anew.

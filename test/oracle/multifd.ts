@@ -117,7 +117,7 @@ export class Channels {
 
 /** Reads a packet and its payload; nothing for one with the state of a device. */
 function readPacket(cursor: Cursor, pageSize: number): Packet | undefined {
-  const room = PACKET_RAM / pageSize;
+  const capacity = PACKET_RAM / pageSize;
   cursor.mark();
   const at = cursor.at;
   if (cursor.u32('a packet') !== MAGIC || cursor.u32('a packet') !== 1) throw cursor.error('not a packet', at);
@@ -139,10 +139,10 @@ function readPacket(cursor: Cursor, pageSize: number): Packet | undefined {
   cursor.skip(8, 'the number of a packet');
   const zeroCount = cursor.u32('a packet');
   cursor.skip(28, 'a packet');
-  if (allocated > room || normalCount + zeroCount > allocated) throw cursor.error('too many pages in a packet', at);
+  if (allocated > capacity || normalCount + zeroCount > allocated) throw cursor.error('too many pages in a packet', at);
   const name = cursor.text(256, 'the block name of a packet').split('\0')[0]!;
   const pages: number[] = [];
-  for (let i = 0; i < room; i++) {
+  for (let i = 0; i < capacity; i++) {
     const offset = cursor.u64('the pages of a packet');
     if (i >= normalCount + zeroCount) continue;
     if (offset % BigInt(pageSize) !== 0n) throw cursor.error('an offset that is no page', at);

@@ -13,20 +13,20 @@ export interface PlainPage {
 }
 
 const capacity = 256;
-const roomBytes = 2 << 20;
+const bufferBytes = 2 << 20;
 
 /** Puts pages into the arena as a decoder would leave them there. */
 export class Feeder {
   readonly kernel: Kernel;
   readonly pageSlots: PageSlots;
   readonly #batch: PageBatch;
-  readonly #room: number;
+  readonly #buffer: number;
 
   private constructor(kernel: Kernel) {
     this.kernel = kernel;
     this.pageSlots = new PageSlots(kernel, capacity);
     this.#batch = new PageBatch(kernel, capacity);
-    this.#room = kernel.allocate(roomBytes);
+    this.#buffer = kernel.allocate(bufferBytes);
   }
 
   static async make(): Promise<Feeder> {
@@ -37,8 +37,8 @@ export class Feeder {
   batch(pages: readonly PlainPage[], gap: number): PageBatch {
     const batch = this.#batch;
     batch.begin({ source: 'test.bin', coordinate: 'file' });
-    let at = this.#room;
-    this.kernel.bytes.fill(0xcc, at, at + roomBytes);
+    let at = this.#buffer;
+    this.kernel.bytes.fill(0xcc, at, at + bufferBytes);
     for (const { page, kind, payload } of pages) {
       this.kernel.bytes.set(payload, at);
       batch.push(kind, page, 1000 + batch.count, 8 + payload.length, at, payload.length);

@@ -37,11 +37,11 @@ describe('compressing a file', () => {
     }
     const file = new MemoryFile();
     const sink = compressTo(format, appendTo(file));
-    const room = new Uint8Array(1 << 19);
-    for (let at = 0; at < content.length; at += room.length) {
-      room.set(content.subarray(at, at + room.length));
-      await sink.write(room);
-      room.fill(0xee);
+    const buffer = new Uint8Array(1 << 19);
+    for (let at = 0; at < content.length; at += buffer.length) {
+      buffer.set(content.subarray(at, at + buffer.length));
+      await sink.write(buffer);
+      buffer.fill(0xee);
     }
     await sink.end();
     expect(file.size).toBeLessThan(content.length);
