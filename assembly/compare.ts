@@ -3,8 +3,8 @@
  *
  * Works like the zero scan: three sample bytes first (head, middle, tail), then 128 B steps that gather all differences
  * and test once per step. The result is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`,
- * 1 if the pages differ. No argument checks here: the caller guarantees the ranges and a page size that is a multiple of
- * 128.
+ * 1 if the pages differ. No argument checks here: the caller guarantees the ranges and a page size that is a multiple
+ * of 128.
  */
 import { isSpanEqual } from './span';
 

@@ -2,8 +2,8 @@
  * Find: the first place where a pattern matches in a run of bytes.
  *
  * A pattern of `size` bytes is a table of `2 * size` bytes: the values, then a mask for each. Byte k matches where
- * `(byte & mask[k]) == value[k]`, so masks express wildcards and case-insensitive letters. Two bytes of the pattern, the
- * anchors, are tested at 64 places at once; the rest is compared only where both match:
+ * `(byte & mask[k]) == value[k]`, so masks express wildcards and case-insensitive letters. Two bytes of the pattern,
+ * the anchors, are tested at 64 places at once; the rest is compared only where both match:
  *
  *     text   |..a.........b..a...b............|      a at `first`, b at `second` in the pattern
  *               p + first ^   ^ p + second

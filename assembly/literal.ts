@@ -11,7 +11,8 @@ const LONG: u32 = 512;
  *     9..16     first and last 8 B                    65..511   64 B steps, then the last 64 B
  *
  * Literals are short and their lengths random, so the cost is in mispredicted branches, not in bytes stored twice. One
- * masked word for all of 1..8 would save a branch, but it reads the page back, which stalls on the store just before it.
+ * masked word for all of 1..8 would save a branch, but it reads the page back, which stalls on the store just before
+ * it.
  */
 // @ts-ignore: decorator
 @inline

@@ -2,15 +2,15 @@
  * CRC-32 of pages: the page hash of QEMU's dirty-rate measurement before 8.1 (`docs/formats/dirty-rate.md`).
  *
  * The CRC of gzip (polynomial 0xedb88320, reflected, inverted before and after), 8 bytes per step with eight tables:
- * table k is the effect of a byte that is followed by k others. No argument checks here: the caller guarantees the ranges
- * and a page size that is a multiple of 8.
+ * table k is the effect of a byte that is followed by k others. No argument checks here: the caller guarantees the
+ * ranges and a page size that is a multiple of 8.
  */
 const POLYNOMIAL: u32 = 0xedb88320;
 const TABLE_BYTES: usize = 256 * 4;
 
 /**
- * Address of the tables, which come first in the module's memory. As a constant it becomes part of each load; a separate
- * addition would take a quarter of the time.
+ * Address of the tables, which come first in the module's memory. As a constant it becomes part of each load; a
+ * separate addition would take a quarter of the time.
  *
  * They are filled when the module starts and only read after that. Workers that share a memory all write the same bytes
  * here, each before its own first call.

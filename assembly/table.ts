@@ -1,11 +1,11 @@
 /**
- * Checks of address tables before another kernel follows them. In JavaScript these loops of `src/kernel/kernel.ts` would
- * cost more than it costs to decode a small delta here.
+ * Checks of address tables before another kernel follows them. In JavaScript these loops of `src/kernel/kernel.ts`
+ * would cost more than it costs to decode a small delta here.
  *
- * Nearly all tables are valid, so a whole table is checked first, four entries at once and without a branch. Only if that
- * fails does a second loop find the bad entry. Each check is one unsigned comparison: `x - low < width` is true only for
- * `low <= x < low + width`. The tables themselves are in range, and `end` is below 2^32, so no overflow affects the
- * result.
+ * Nearly all tables are valid, so a whole table is checked first, four entries at once and without a branch. Only if
+ * that fails does a second loop find the bad entry. Each check is one unsigned comparison: `x - low < width` is true
+ * only for `low <= x < low + width`. The tables themselves are in range, and `end` is below 2^32, so no overflow
+ * affects the result.
  */
 
 /** The first of `count` entries whose `byteLength` bytes do not lie within `base..end`; `count` if all do. */

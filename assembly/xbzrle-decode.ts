@@ -1,10 +1,10 @@
 /**
  * XBZRLE decoder: turns the old content of a page into the new content in place, or only checks an encoding.
  *
- * Format and error rules: `docs/formats/xbzrle.md`, section 2. As in QEMU, counts need not be minimal (`83 00` is 3) and
- * an empty encoding decodes to nothing. Runs are validated one by one: when a run is invalid, those before it are already
- * written, so the page is neither old nor new. Reads stay inside the source and writes inside the page; the source and the
- * page must not overlap. No other argument checks here: the caller guarantees the ranges.
+ * Format and error rules: `docs/formats/xbzrle.md`, section 2. As in QEMU, counts need not be minimal (`83 00` is 3)
+ * and an empty encoding decodes to nothing. Runs are validated one by one: when a run is invalid, those before it are
+ * already written, so the page is neither old nor new. Reads stay inside the source and writes inside the page; the
+ * source and the page must not overlap. No other argument checks here: the caller guarantees the ranges.
  */
 import { copyLiteral } from './literal';
 

@@ -1,15 +1,16 @@
 /**
  * XBZRLE encoder: encodes the change from an old page to a new one, byte for byte as QEMU does.
  *
- * Format and overflow rule: `docs/formats/xbzrle.md`, section 1. There are two passes. The first compares 64 B at a time
- * and keeps the blocks in which a run begins or ends, as a mask of the bytes that differ from their left neighbour:
+ * Format and overflow rule: `docs/formats/xbzrle.md`, section 1. There are two passes. The first compares 64 B at a
+ * time and keeps the blocks in which a run begins or ends, as a mask of the bytes that differ from their left
+ * neighbour:
  *
  *     differs     0 0 0 1 1 1 0 0 0 1 0 ...      (bit 0 first; its neighbour is in the previous block)
  *     edges       0 0 0 1 0 0 1 0 0 1 1 ...      differs ^ (differs << 1 | carry)
  *
- * Spans of 128 B that only continue the current run are skipped. The pass also bounds the encoding from both sides: a run
- * of n bytes takes n + 2 to n + 4. So most pages that do not fit are given up before a byte is written, and those that
- * surely fit are written without a check. The second pass walks the edges with ctz and copies each literal.
+ * Spans of 128 B that only continue the current run are skipped. The pass also bounds the encoding from both sides: a
+ * run of n bytes takes n + 2 to n + 4. So most pages that do not fit are given up before a byte is written, and those
+ * that surely fit are written without a check. The second pass walks the edges with ctz and copies each literal.
  *
  * The edges go behind the output, into `XBZRLE_ENCODE_SLACK` bytes that the caller leaves free. With no static scratch,
  * any number of workers can share a memory. Reads stay inside the two pages. No argument checks here: the caller

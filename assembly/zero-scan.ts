@@ -1,16 +1,16 @@
 /**
  * Zero scan: which pages of a batch contain only zero bytes.
  *
- * Three sample bytes of a page come first (head, middle, tail) and reject nearly every page in use; then come 128 B steps
- * that OR everything together and test once per step:
+ * Three sample bytes of a page come first (head, middle, tail) and reject nearly every page in use; then come 128 B
+ * steps that OR everything together and test once per step:
  *
  *     step   |  0 |  1 |  2 |  3 |  4 |  5 |  6 |  7 |    eight 16 B vectors (scalar: sixteen 8 B words)
  *               \__|_/    \__|_/   \__|_/    \__|_/
  *                  \_________/        \________/
  *                       \______ any bit? ______/
  *
- * The result is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`. No argument checks here: the
- * caller guarantees the ranges and a page size that is a multiple of 128.
+ * The result is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`. No argument checks here:
+ * the caller guarantees the ranges and a page size that is a multiple of 128.
  */
 
 /** Bytes per step; page sizes are multiples of it. */
@@ -44,7 +44,10 @@ function isPageZero(page: usize, pageSize: u32): bool {
   return true;
 }
 
-/** Contiguous pages start at `base`; gathered ones are listed in the table at `base` (`isTable`, a compile-time constant). */
+/**
+ * Contiguous pages start at `base`; gathered ones are listed in the table at `base` (`isTable`, a compile-time
+ * constant).
+ */
 // @ts-ignore: decorator
 @inline
 function scan(base: usize, isTable: bool, pageSize: u32, count: u32, bitmap: usize): u32 {

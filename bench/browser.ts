@@ -1,7 +1,7 @@
 /**
- * `npm run bench:browser`: compares the kernels in Chromium with the same in Node, and what the page's engine does with a
- * 1 GiB stream with reading the same File by `slice` alone. Takes turns; prints a table; `-- --json FILE` also writes its
- * rows. Reports results and has no pass or fail.
+ * `npm run bench:browser`: compares the kernels in Chromium with the same in Node, and what the page's engine does with
+ * a 1 GiB stream with reading the same File by `slice` alone. Takes turns; prints a table; `-- --json FILE` also writes
+ * its rows. Reports results and has no pass or fail.
  */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,7 +1,8 @@
 /**
  * `npm run bench:files`: compares the commands with other programs that read, copy or examine the same files of a real
- * guest. Needs QEMU (test/qemu/install.sh); analyze-migration.py takes part if bench/fetch-analyze.sh has fetched it. Times
- * whole processes in turns, with the files in the page cache. Prints a table; `-- --json FILE` also writes its rows.
+ * guest. Needs QEMU (test/qemu/install.sh); analyze-migration.py takes part if bench/fetch-analyze.sh has fetched it.
+ * Times whole processes in turns, with the files in the page cache. Prints a table; `-- --json FILE` also writes its
+ * rows.
  */
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';

@@ -1,7 +1,7 @@
 /**
  * `npm run bench:writing`: compares our writers with other programs that write the same. Needs QEMU
- * (test/qemu/install.sh) and, for compression, zlib1g-dev and libzstd-dev. Every time includes syncing the output. Prints
- * tables; `-- --json FILE` also writes their rows.
+ * (test/qemu/install.sh) and, for compression, zlib1g-dev and libzstd-dev. Every time includes syncing the output.
+ * Prints tables; `-- --json FILE` also writes their rows.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Fails if a function in src/ is longer than 70 lines, from its first line to its last. Unlike the linter's rule, it also
- * counts the lines of comments, help texts and markup.
+ * Fails if a function in src/ is longer than 70 lines, from its first line to its last. Unlike the linter's rule, it
+ * also counts the lines of comments, help texts and markup.
  *
  *     node scripts/check-function-lines.mjs [FILE...]
  *

@@ -23,7 +23,10 @@ const places = [
   'test',
 ];
 
-/** Joins lines into sentences, so that phrases may wrap: the comment, quotation or list prefix of each line becomes one space. */
+/**
+ * Joins lines into sentences, so that phrases may wrap: the comment, quotation or list prefix of each line becomes one
+ * space.
+ */
 function unwrap(text) {
   const starts = [];
   let plain = '';

@@ -1,6 +1,7 @@
 /**
- * Copies the WebAssembly modules for zstd to where the kernels are: the decoder from zstddec (src/io/zstd-wasm.ts), base64
- * in that package's script, and the encoder from @bokuweb/zstd-wasm (src/io/zstd-encoder.ts), a file in that package.
+ * Copies the WebAssembly modules for zstd to where the kernels are: the decoder from zstddec (src/io/zstd-wasm.ts),
+ * base64 in that package's script, and the encoder from @bokuweb/zstd-wasm (src/io/zstd-encoder.ts), a file in that
+ * package.
  *
  * Each module is pinned by its SHA-256, since our code calls its exports. After a package update, check the module's
  * imports and exports, run the codec tests, and enter the new hash.

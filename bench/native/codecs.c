@@ -1,9 +1,9 @@
 /*
  * The native zlib and zstd as a Node addon. `decode(format, packets, lengths, times)` decompresses the payloads of one
- * multifd channel as a receiver does: one open stream over all packets, each decoded to its last byte into one buffer of
- * 512 KiB. `format` is 0 for zlib, 1 for zstd; `packets` holds the payloads back to back. `encode(format, packets, lengths,
- * level)` compresses such pages as a sender does: one open stream, flushed after each packet. Both return the nanoseconds
- * and the number of bytes produced, or throw on failure. For bench/ alone.
+ * multifd channel as a receiver does: one open stream over all packets, each decoded to its last byte into one buffer
+ * of 512 KiB. `format` is 0 for zlib, 1 for zstd; `packets` holds the payloads back to back. `encode(format, packets,
+ * lengths, level)` compresses such pages as a sender does: one open stream, flushed after each packet. Both return the
+ * nanoseconds and the number of bytes produced, or throw on failure. For bench/ alone.
  */
 #include <node_api.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /*
- * The ideas of our WASM kernels in C: the same masks and edges, with intrinsics. Built twice with gcc -O3: with vectors of
- * 32 bytes (AVX2), and of 16 (VECTOR=16), which is all that WebAssembly has. This separates the cost of the vector width
- * from the cost of the engine. The zero scan samples three bytes and tests 128 B per step, as QEMU's does.
+ * The ideas of our WASM kernels in C: the same masks and edges, with intrinsics. Built twice with gcc -O3: with vectors
+ * of 32 bytes (AVX2), and of 16 (VECTOR=16), which is all that WebAssembly has. This separates the cost of the vector
+ * width from the cost of the engine. The zero scan samples three bytes and tests 128 B per step, as QEMU's does.
  */
 #include <immintrin.h>
 #include <string.h>

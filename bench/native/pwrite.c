@@ -1,7 +1,7 @@
 /*
- * pwrite RAM OUT: writes the nonzero pages of a raw RAM image to their places in a new file, starting 1 MiB in, neighbours
- * together in runs of up to 1 MiB, and syncs: the minimum cost of writing a mapped-ram file. The image is mapped, so
- * finding zeros copies nothing. For bench/ alone.
+ * pwrite RAM OUT: writes the nonzero pages of a raw RAM image to their places in a new file, starting 1 MiB in,
+ * neighbours together in runs of up to 1 MiB, and syncs: the minimum cost of writing a mapped-ram file. The image is
+ * mapped, so finding zeros copies nothing. For bench/ alone.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

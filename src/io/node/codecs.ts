@@ -52,7 +52,8 @@ export class NodeCodecs implements PageCodecs {
     const inflate = format === 'zlib' ? inflateSync : inflateRawSync;
     let result: { buffer: Uint8Array; engine: { bytesWritten: number } };
     try {
-      // Node's types do not cover the result with `info`. The bytes that the engine wrote are the input that it consumed.
+      // Node's types do not cover the result with `info`. The bytes that the engine wrote are the input that it
+      // consumed.
       result = inflate(input, { maxOutputLength: target.length, info: true }) as unknown as typeof result;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw overflow(target.length);

@@ -38,8 +38,8 @@ export interface CompressingSink extends ByteSink {
 }
 
 /**
- * Compresses what is written to it into `output`. It must be ended or abandoned: until then a program runs and keeps Node
- * running.
+ * Compresses what is written to it into `output`. It must be ended or abandoned: until then a program runs and keeps
+ * Node running.
  * @throws RangeError for an unknown format; Error, from `write` or `end`, if the program is missing or fails.
  */
 export function compressTo(format: Compression, output: ByteSink): CompressingSink {
@@ -108,7 +108,7 @@ function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<
       resolve(new Error(`cannot compress to ${program}: the program "${program}" ${why}`, { cause }));
     });
     child.once('close', (code, killedBy) => {
-      const said = complaint.trim().split('\n')[0] || `${program} ${howEnded(code ?? killedBy)}`;
+      const said = complaint.trim().split('\n')[0] || `${program} ${describeExit(code ?? killedBy)}`;
       resolve(code === 0 ? undefined : new Error(said));
     });
   });

@@ -1,6 +1,6 @@
 /**
- * Files by Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous if the page cache has
- * the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk go
+ * Files by Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous if the page cache
+ * has the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk go
  * through the thread pool, so that they overlap with decoding. All writes are synchronous.
  */
 import {
