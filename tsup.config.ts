@@ -6,22 +6,22 @@ export default defineConfig({
   target: 'es2022',
   platform: 'neutral',
   external: [/^node:/],
-  // For browsers without a bundler (THIRD-PARTY.md); decompressors are chunks of their own, loaded when they are needed.
+  // For browsers without a bundler (THIRD-PARTY.md); decompressors are separate chunks, loaded on demand.
   noExternal: ['fflate', 'jsonc-parser', 'pako', 'xz-decompress'],
-  // TypeScript 6 warns of an option that tsup sets for the declarations.
+  // TypeScript 6 warns about an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },
     compilerOptions: { ignoreDeprecations: '6.0' },
   },
-  // The kernels are small (a few kB): inlined, so that no bundler has to find them.
+  // The kernels are small (a few kB), so they are inlined and bundlers need not find them.
   loader: { '.wasm': 'binary' },
-  // A neutral platform knows no "main", which xz-decompress has alone.
+  // A neutral platform ignores "main", the only entry that xz-decompress has.
   esbuildOptions(options) {
     options.mainFields = ['module', 'main'];
     options.alias = { 'stream/web': './scripts/stream-web.mjs' };
   },
   splitting: true,
-  // Deno and bundlers know Node's modules by their prefix.
+  // Deno and bundlers recognize Node's modules by their prefix.
   removeNodeProtocol: false,
   sourcemap: true,
   clean: ['!*.wasm'],

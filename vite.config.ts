@@ -1,9 +1,9 @@
-/** Builds the page (src/demo) into dist-demo/: a static folder that works from any place on any web server. */
+/** Builds the page (src/demo) into dist-demo/: a static folder that works at any path of any web server. */
 import { readFileSync } from 'node:fs';
 import { defineConfig } from 'vite';
 import { wasmBytes } from './scripts/wasm-bytes.ts';
 
-/** The licenses of what is bundled go with it. */
+/** The licenses of the bundled packages are included. */
 const licenses = () => ({
   name: 'licenses',
   generateBundle(this: { emitFile(file: { type: 'asset'; fileName: string; source: string }): void }) {
@@ -11,7 +11,7 @@ const licenses = () => ({
   },
 });
 
-/** The same page once more, as remote.html, with a policy by which it may fetch from any server (src/demo/page/remote.ts). */
+/** Also builds the page as remote.html, with a policy that lets it fetch from any server (src/demo/page/remote.ts). */
 const remotePage = () => ({
   name: 'remote-page',
   enforce: 'post' as const,
@@ -31,7 +31,7 @@ const remotePage = () => ({
   },
 });
 
-/** The page writes nothing compressed: what would do that stays out of it. */
+/** The page compresses nothing, so compressors are left out. */
 const noEncoders = () => ({
   name: 'no-encoders',
   enforce: 'pre' as const,
@@ -42,10 +42,10 @@ const noEncoders = () => ({
   },
 });
 
-/** xz-decompress asks Node for what every browser has (tsup.config.ts). */
+/** xz-decompress imports from Node what every browser has (tsup.config.ts). */
 const alias = { 'stream/web': new URL('./scripts/stream-web.mjs', import.meta.url).pathname };
 
-/** Makes SharedArrayBuffer available, and with it several kernels on one memory; the page works without, too. */
+/** Enables SharedArrayBuffer, so that several kernels share one memory; the page also works without. */
 const isolated = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
 
 export default defineConfig({

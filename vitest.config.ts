@@ -5,7 +5,7 @@ import { hangGuardMs, testGuardMs } from './test/limits.ts';
 
 const workers = Math.min(8, availableParallelism());
 
-/** Groups run one after the other, each with so many workers. */
+/** Groups run one after another, each with this many workers. */
 const project = (name: string, include: string[], groupOrder: number, maxWorkers: number) => ({
   plugins: [wasmBytes()],
   test: {
@@ -22,7 +22,7 @@ const project = (name: string, include: string[], groupOrder: number, maxWorkers
 export default defineConfig({
   test: {
     projects: [
-      // test/ mirrors src/; everything here runs without QEMU.
+      // test/ mirrors src/; all of these run without QEMU.
       project(
         'unit',
         ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,guest,tasks,words,demo}/**/*.test.ts'],
@@ -33,7 +33,7 @@ export default defineConfig({
       project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers),
       // The built package and the page in real Chromium.
       project('browser', ['test/browser/**/*.test.ts'], 1, workers),
-      // One QEMU pair at a time: guests have to keep up with the passes of their migration.
+      // One QEMU pair at a time, because guests must keep up with the passes of their migration.
       project('qemu', ['test/qemu/**/*.test.ts'], 2, 1),
     ],
   },

@@ -1,6 +1,6 @@
-/** Counts over bitmaps. The processor counts 64 bits in one instruction, so there is nothing for SIMD to gain. */
+/** Counts over bitmaps. The processor counts 64 bits in one instruction, so SIMD would gain nothing. */
 
-/** How many bits of `byteLength` bytes are set. */
+/** Counts the set bits of `byteLength` bytes. */
 export function countBits(bitmap: usize, byteLength: u32): u32 {
   const end = bitmap + byteLength;
   let at = bitmap;

@@ -1,9 +1,10 @@
 /**
  * Compare: which pages of two batches differ.
  *
- * As the zero scan: three sample bytes first (head, middle, tail), then 128 B steps that gather all differences and test
- * once per step. The answer is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`, 1 if the
- * pages differ. Nothing is checked here: the caller vouches for the ranges and for a page size that is a multiple of 128.
+ * Works like the zero scan: three sample bytes first (head, middle, tail), then 128 B steps that gather all differences
+ * and test once per step. The result is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`,
+ * 1 if the pages differ. No argument checks here: the caller guarantees the ranges and a page size that is a multiple
+ * of 128.
  */
 import { isSpanEqual } from './span';
 
@@ -20,7 +21,7 @@ function isPageEqual(a: usize, b: usize, pageSize: u32): bool {
   return true;
 }
 
-/** Contiguous pages start at `as` and `bs`; gathered ones are listed in tables there (`isTable`, a compile-time constant). */
+/** Contiguous pages start at `as` and `bs`; otherwise (`isTable`, a compile-time constant) tables there list them. */
 // @ts-ignore: decorator
 @inline
 function compare(as: usize, bs: usize, isTable: bool, pageSize: u32, count: u32, bitmap: usize): u32 {
@@ -41,12 +42,15 @@ function compare(as: usize, bs: usize, isTable: bool, pageSize: u32, count: u32,
   return differing;
 }
 
-/** Compares `count` contiguous pages with as many; returns how many differ. Unused bits of the last byte are written 0. */
+/**
+* Compares `count` contiguous pages with `count` others; returns how many differ. Clears the unused bits of the last
+* bitmap byte.
+*/
 export function comparePages(as: usize, bs: usize, pageSize: u32, count: u32, bitmap: usize): u32 {
   return compare(as, bs, false, pageSize, count, bitmap);
 }
 
-/** As `comparePages`, with pages `i` at the addresses in word `i` of two tables (u32). */
+/** Like `comparePages`, but page `i` of each side is at the address in word `i` of a table (u32). */
 export function comparePagesGather(as: usize, bs: usize, pageSize: u32, count: u32, bitmap: usize): u32 {
   return compare(as, bs, true, pageSize, count, bitmap);
 }

@@ -1,16 +1,16 @@
 /**
- * Find: the first place in a text of bytes where a pattern fits.
+ * Find: the first place where a pattern matches in a run of bytes.
  *
- * A pattern of `size` bytes is a table of `2 * size`: the values, then a mask for each; byte k fits where
- * `(byte & mask[k]) == value[k]`. Wildcards and letters of either case are masks. Two bytes of the pattern, the anchors,
- * are looked at for 64 places at once; only where both fit is the rest compared:
+ * A pattern of `size` bytes is a table of `2 * size` bytes: the values, then a mask for each. Byte k matches where
+ * `(byte & mask[k]) == value[k]`, so masks express wildcards and case-insensitive letters. Two bytes of the pattern,
+ * the anchors, are tested at 64 places at once; the rest is compared only where both match:
  *
  *     text   |..a.........b..a...b............|      a at `first`, b at `second` in the pattern
  *               p + first ^   ^ p + second
- *     bits   |..........1..........0..........|      bit p: both fit
+ *     bits   |..........1..........0..........|      bit p: both match
  *
- * Nothing is checked here: the caller vouches for the ranges, for anchors below `size`, and for values without bits that
- * their masks do not have. Nothing beyond the text is read.
+ * No argument checks here: the caller guarantees the ranges, anchors below `size`, and values that set no bits outside
+ * their masks. Never reads beyond the text.
  */
 
 // @ts-ignore: decorator
@@ -23,14 +23,14 @@ function fits(at: usize, pattern: usize, size: u32): bool {
   return true;
 }
 
-/** Marks the zero bytes of a word in their bits 7. A byte above a zero one may be marked by mistake, none is left out. */
+/** Marks the zero bytes of a word in their bits 7. May also mark a byte above a zero byte; never misses one. */
 // @ts-ignore: decorator
 @inline
 function zeroBytes(word: u64): u64 {
   return (word - 0x0101010101010101) & ~word & 0x8080808080808080;
 }
 
-/** The first of the places in `0..length - size` where the pattern fits; -1 if there is none. `size` is at least 1. */
+/** The first of the places in `0..length - size` where the pattern matches; -1 if none does. `size` is at least 1. */
 export function find(text: usize, length: u32, pattern: usize, size: u32, first: u32, second: u32): i32 {
   if (length < size) return -1;
   const places = length - size + 1;
@@ -49,7 +49,7 @@ export function find(text: usize, length: u32, pattern: usize, size: u32, first:
     for (; p + 64 <= places; p += 64) {
       const a = text + p + first;
       const b = text + p + second;
-      // A byte is zero where both anchors fit.
+      // A byte is zero where both anchors match.
       const d0 = v128.or(v128.xor(v128.and(v128.load(a, 0), m1), v1), v128.xor(v128.and(v128.load(b, 0), m2), v2));
       const d1 = v128.or(v128.xor(v128.and(v128.load(a, 16), m1), v1), v128.xor(v128.and(v128.load(b, 16), m2), v2));
       const d2 = v128.or(v128.xor(v128.and(v128.load(a, 32), m1), v1), v128.xor(v128.and(v128.load(b, 32), m2), v2));

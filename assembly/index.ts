@@ -1,7 +1,7 @@
 /**
  * The kernels, as one WebAssembly module: pure functions of (pointer, size) over imported memory, no allocation.
  * Built twice from this source, with and without SIMD (`ASC_FEATURE_SIMD`), under the same export names;
- * `src/kernel/exports.ts` is their typed face. Arguments are not checked here: `src/kernel/kernel.ts` does it.
+ * `src/kernel/exports.ts` declares their types. Arguments are not checked here but in `src/kernel/kernel.ts`.
  */
 export { countBits } from './bitmap';
 export { comparePages, comparePagesGather } from './compare';
@@ -29,5 +29,5 @@ export {
   xbzrleEncodeBatch,
 } from './xbzrle-encode';
 
-/** The first address that holds none of the module's own data. */
+/** The first address past the module's own data. */
 export const HEAP_BASE: usize = __heap_base;

@@ -1,17 +1,18 @@
-/** Copies of bytes that neither read nor write outside them, for the XBZRLE kernels. */
+/** Byte copies for the XBZRLE kernels that never read or write outside the given bytes. */
 
-/** From here on the engine's own copy is faster; below, the call costs more than it saves. */
+/** From this length on, the engine's own copy is faster; below it, the call costs more than it saves. */
 const LONG: u32 = 512;
 
 /**
- * Copies a literal with stores that overlap but never leave it, so nothing needs room to spare:
+ * Copies a literal with stores that overlap but never leave it, so the buffers need no slack:
  *
  *     1..3      first, middle and last byte           17..32    first and last 16 B
  *     4..8      first and last 4 B                    33..64    first and last 32 B
  *     9..16     first and last 8 B                    65..511   64 B steps, then the last 64 B
  *
- * Literals are short and their lengths random: what costs is a mispredicted branch, not a byte stored twice. A masked
- * word for all of 1..8 would save a branch, but it reads the page back, which stalls on the store just before it.
+ * Literals are short and their lengths random, so the cost is in mispredicted branches, not in bytes stored twice. One
+ * masked word for all of 1..8 would save a branch, but it reads the page back, which stalls on the store just before
+ * it.
  */
 // @ts-ignore: decorator
 @inline

@@ -1,18 +1,18 @@
 /**
- * CRC-32 of pages: what QEMU's dirty-rate measurement used before 8.1 (`docs/formats/dirty-rate.md`).
+ * CRC-32 of pages: the page hash of QEMU's dirty-rate measurement before 8.1 (`docs/formats/dirty-rate.md`).
  *
- * The CRC of gzip (polynomial 0xedb88320, reflected, inverted before and after), 8 bytes per step by eight tables:
- * table k is the effect of a byte that is followed by k others. Nothing is checked here: the caller vouches for the
- * ranges and for a page size that is a multiple of 8.
+ * The CRC of gzip (polynomial 0xedb88320, reflected, inverted before and after), 8 bytes per step with eight tables:
+ * table k is the effect of a byte that is followed by k others. No argument checks here: the caller guarantees the
+ * ranges and a page size that is a multiple of 8.
  */
 const POLYNOMIAL: u32 = 0xedb88320;
 const TABLE_BYTES: usize = 256 * 4;
 
 /**
- * Where the tables are: the first thing that the module has in memory. Known here, so that it becomes part of each
- * load instead of an addition of its own, which is a quarter of the time.
+ * Address of the tables, which come first in the module's memory. As a constant it becomes part of each load; a
+ * separate addition would take a quarter of the time.
  *
- * They are filled when the module starts, and only read thereafter: workers that share a memory write the same bytes
+ * They are filled when the module starts and only read after that. Workers that share a memory all write the same bytes
  * here, each before its own first call.
  */
 const TABLES: usize = 1024;
@@ -32,7 +32,7 @@ function fillTables(): void {
 }
 fillTables();
 
-/** Where table k is. */
+/** Address of table k. */
 const T0: usize = TABLES;
 const T1: usize = T0 + 1024;
 const T2: usize = T1 + 1024;
@@ -42,7 +42,7 @@ const T5: usize = T4 + 1024;
 const T6: usize = T5 + 1024;
 const T7: usize = T6 + 1024;
 
-/** The next 8 bytes; each finds its effect in the table for the number of bytes that follow it. */
+/** The next 8 bytes; each is looked up in the table for the number of bytes that follow it. */
 // @ts-ignore: decorator
 @inline
 function advance(crc: u32, at: usize): u32 {
@@ -55,12 +55,12 @@ function advance(crc: u32, at: usize): u32 {
   return a ^ b ^ (c ^ d);
 }
 
-/** Two pages at a time: each step of one waits for its step before, so the other fills the time. */
+/** Two pages at a time: each step waits for the previous step of its page, so the other page fills the time. */
 // @ts-ignore: decorator
 @inline
 function crcPages(base: usize, isTable: bool, pageSize: u32, count: u32, crcs: usize): void {
   for (let i: u32 = 0; i < count; i += 2) {
-    // An odd last page is done twice at once.
+    // An odd last page is paired with itself.
     const j = i + 1 < count ? i + 1 : i;
     const a = isTable ? <usize>load<u32>(base + (i << 2)) : base + i * pageSize;
     const b = isTable ? <usize>load<u32>(base + (j << 2)) : base + j * pageSize;
@@ -80,7 +80,7 @@ export function crc32Pages(pages: usize, pageSize: u32, count: u32, crcs: usize)
   crcPages(pages, false, pageSize, count, crcs);
 }
 
-/** As `crc32Pages`, with page `i` at the address in `table[i]` (u32). */
+/** Like `crc32Pages`, but page `i` is at the address in `table[i]` (u32). */
 export function crc32PagesGather(table: usize, pageSize: u32, count: u32, crcs: usize): void {
   crcPages(table, true, pageSize, count, crcs);
 }

@@ -1,9 +1,9 @@
 /**
  * The page hashes by which QEMU's dirty-rate measurement finds changed pages (`docs/formats/dirty-rate.md`).
  *
- * Since 8.1: the low 32 bits of XXH64 with seed 1. Page sizes are multiples of 32, so the four lanes take all of a page
- * and XXH64's steps for a tail fall away. Integer multiplications of 64 bits have no SIMD form: both builds are alike.
- * Nothing is checked here: the caller vouches for the ranges and for a page size that is a multiple of 32.
+ * From 8.1 on: the low 32 bits of XXH64 with seed 1. Page sizes are multiples of 32, so the four lanes cover the whole
+ * page and XXH64's tail steps are not needed. SIMD has no 64-bit integer multiplication, so both builds are the same.
+ * No argument checks here: the caller guarantees the ranges and a page size that is a multiple of 32.
  */
 const P1: u64 = 0x9e3779b185ebca87;
 const P2: u64 = 0xc2b2ae3d27d4eb4f;
@@ -49,12 +49,12 @@ export function hashPages(pages: usize, pageSize: u32, count: u32, hashes: usize
   for (let i: u32 = 0; i < count; i++) store<u32>(hashes + (i << 2), <u32>hashPage(pages + i * pageSize, pageSize));
 }
 
-/** As `hashPages`, with all 64 bits of each hash (u64): by these, pages of the same content are known. */
+/** Like `hashPages`, but keeps all 64 bits of each hash (u64), which identify pages of the same content. */
 export function hashPages64(pages: usize, pageSize: u32, count: u32, hashes: usize): void {
   for (let i: u32 = 0; i < count; i++) store<u64>(hashes + (i << 3), hashPage(pages + i * pageSize, pageSize));
 }
 
-/** As `hashPages`, with page `i` at the address in `table[i]` (u32). */
+/** Like `hashPages`, but page `i` is at the address in `table[i]` (u32). */
 export function hashPagesGather(table: usize, pageSize: u32, count: u32, hashes: usize): void {
   for (let i: u32 = 0; i < count; i++) {
     store<u32>(hashes + (i << 2), <u32>hashPage(<usize>load<u32>(table + (i << 2)), pageSize));

@@ -1,6 +1,6 @@
-/** 128 bytes at two addresses, as the comparison and the XBZRLE encoder go through pages. */
+/** Tests of 128 bytes at two addresses, the step in which the comparison and the XBZRLE encoder walk pages. */
 
-/** Whether all 128 bytes are equal: all differences gathered, one test (the scalar build: two). */
+/** Whether all 128 bytes are equal: gathers all differences and tests once (the scalar build: twice). */
 // @ts-ignore: decorator
 @inline
 export function isSpanEqual(a: usize, b: usize): bool {
@@ -47,7 +47,7 @@ function equal16(a: usize, b: usize, at: usize): v128 {
   return i8x16.eq(v128.load(a + at), v128.load(b + at));
 }
 
-/** Not 0 if a byte of the two words is equal (the lowest such byte has its highest bit set). */
+/** Nonzero if a byte is equal in both words (the lowest such byte has its highest bit set). */
 // @ts-ignore: decorator
 @inline
 function zeroBytes(a: usize, b: usize, at: usize): u64 {

@@ -1,63 +1,63 @@
 /**
- * Tables of addresses, judged before another kernel follows them: the loops of `src/kernel/kernel.ts` that would cost
- * more in JavaScript than the decoding of a small delta does here.
+ * Checks of address tables before another kernel follows them. In JavaScript these loops of `src/kernel/kernel.ts`
+ * would cost more than it costs to decode a small delta here.
  *
- * Nearly all tables are sound, so a whole one is judged first, four entries at once and without a branch; which entry
- * is bad is found out only then. Each judgement is one unsigned comparison: `x - low < width` holds for
- * `low <= x < low + width` alone. The tables themselves are in range, and `end` is below 2^32, so nothing overflows
- * that matters.
+ * Nearly all tables are valid, so a whole table is checked first, four entries at once and without a branch. Only if
+ * that fails does a second loop find the bad entry. Each check is one unsigned comparison: `x - low < width` is true
+ * only for `low <= x < low + width`. The tables themselves are in range, and `end` is below 2^32, so no overflow
+ * affects the result.
  */
 
 /** The first of `count` entries whose `byteLength` bytes do not lie within `base..end`; `count` if all do. */
 export function firstOutside(table: usize, count: u32, byteLength: u32, base: u32, end: u32): u32 {
   if (byteLength > end - base) return 0;
-  const room = end - base - byteLength;
+  const limit = end - base - byteLength;
   let i: u32 = 0;
   if (ASC_FEATURE_SIMD) {
     const bases = i32x4.splat(base);
-    const rooms = i32x4.splat(room);
+    const limits = i32x4.splat(limit);
     let bad = i32x4.splat(0);
     for (; i + 4 <= count; i += 4) {
       const past = i32x4.sub(v128.load(table + (i << 2)), bases);
-      bad = v128.or(bad, i32x4.gt_u(past, rooms));
+      bad = v128.or(bad, i32x4.gt_u(past, limits));
     }
     if (v128.any_true(bad)) i = 0;
   }
   for (; i < count; i++) {
-    if (load<u32>(table + (i << 2)) - base > room) return i;
+    if (load<u32>(table + (i << 2)) - base > limit) return i;
   }
   return count;
 }
 
-/** As `firstOutside`, with the lengths in a table of their own. */
+/** Like `firstOutside`, with the lengths in a second table. */
 export function firstOutsideOf(table: usize, lengths: usize, count: u32, base: u32, end: u32): u32 {
-  const room = end - base;
+  const limit = end - base;
   let i: u32 = 0;
   if (ASC_FEATURE_SIMD) {
     const bases = i32x4.splat(base);
-    const rooms = i32x4.splat(room);
+    const limits = i32x4.splat(limit);
     let bad = i32x4.splat(0);
     for (; i + 4 <= count; i += 4) {
       const past = i32x4.sub(v128.load(table + (i << 2)), bases);
-      const tooLong = i32x4.gt_u(v128.load(lengths + (i << 2)), i32x4.sub(rooms, past));
-      bad = v128.or(bad, v128.or(i32x4.gt_u(past, rooms), tooLong));
+      const tooLong = i32x4.gt_u(v128.load(lengths + (i << 2)), i32x4.sub(limits, past));
+      bad = v128.or(bad, v128.or(i32x4.gt_u(past, limits), tooLong));
     }
     if (v128.any_true(bad)) i = 0;
   }
   for (; i < count; i++) {
     const past = load<u32>(table + (i << 2)) - base;
-    if (past > room || load<u32>(lengths + (i << 2)) > room - past) return i;
+    if (past > limit || load<u32>(lengths + (i << 2)) > limit - past) return i;
   }
   return count;
 }
 
-/** The first of `count` entries, all in range, whose `byteLength` bytes share one with `from..to`; `count` if none. */
+/** The first of `count` entries, all in range, whose `byteLength` bytes overlap `from..to`; `count` if none does. */
 export function firstWithin(table: usize, count: u32, byteLength: u32, from: u32, to: u32): u32 {
   if (from >= to || byteLength == 0) return count;
-  // May wrap around, as the subtractions below do then.
+  // May wrap around, as may the subtractions below.
   const low = from - byteLength + 1;
   const width = to - low;
-  // There is no address that far from all of the range.
+  // No address is that far from all of the range.
   if (width < to - from) return 0;
   let i: u32 = 0;
   if (ASC_FEATURE_SIMD) {

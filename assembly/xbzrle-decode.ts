@@ -1,25 +1,25 @@
 /**
- * XBZRLE decoder: turns the old content of a page into the new one, in place, and the same walk without a page.
+ * XBZRLE decoder: turns the old content of a page into the new content in place, or only checks an encoding.
  *
- * The format and what is refused: `docs/formats/xbzrle.md`, section 2. Counts need not be minimal (`83 00` is 3) and an
- * empty encoding decodes to nothing, as in QEMU. Validity is decided run by run: after an error the runs before it have
- * been written, so the page is then neither old nor new. Reads stay inside the source and writes inside the page; the
- * source and the page must not overlap. Nothing else is checked here: the caller vouches for the ranges.
+ * Format and error rules: `docs/formats/xbzrle.md`, section 2. As in QEMU, counts need not be minimal (`83 00` is 3)
+ * and an empty encoding decodes to nothing. Runs are validated one by one: when a run is invalid, those before it are
+ * already written, so the page is neither old nor new. Reads stay inside the source and writes inside the page; the
+ * source and the page must not overlap. No other argument checks here: the caller guarantees the ranges.
  */
 import { copyLiteral } from './literal';
 
-/** Fewer than two bytes where a run has to begin. */
+/** Fewer than two bytes left where a run must begin. */
 export const XBZRLE_TRUNCATED: i32 = -1;
 /** A count whose second byte has bit 7 set. */
 export const XBZRLE_BAD_ULEB: i32 = -2;
-/** A run of no bytes, where only the very first equal run may be empty. */
+/** An empty run; only the very first equal run may be empty. */
 export const XBZRLE_EMPTY_RUN: i32 = -3;
-/** A run that ends after the page. */
+/** A run that ends past the page. */
 export const XBZRLE_RUN_BEYOND_PAGE: i32 = -4;
-/** A literal that ends after the input. */
+/** A literal that ends past the input. */
 export const XBZRLE_LITERAL_BEYOND_INPUT: i32 = -5;
 
-/** The walk over all runs; `writes` is a compile-time constant and says whether there is a page. */
+/** Walks all runs; `writes`, a compile-time constant, says whether there is a page. */
 // @ts-ignore: decorator
 @inline
 function walk(source: usize, length: u32, page: usize, pageSize: u32, writes: bool): i32 {
@@ -30,7 +30,7 @@ function walk(source: usize, length: u32, page: usize, pageSize: u32, writes: bo
   while (at < end) {
     if (end - at < 2) return XBZRLE_TRUNCATED;
     const counts: u32 = load<u16>(at);
-    // Nearly always: two counts of one byte each, neither 0, and a byte of literal. What is unusual goes the slow way.
+    // The usual case: two counts of one byte each, neither 0, and a byte of literal. The rest takes the slow path.
     if (!(counts & 0x8080) && end - at > 2 && counts & 0xff && counts >> 8) {
       done += counts & 0xff;
       if (done > pageSize) return XBZRLE_RUN_BEYOND_PAGE;
@@ -71,14 +71,14 @@ export function xbzrleDecode(source: usize, length: u32, page: usize, pageSize: 
   return walk(source, length, page, pageSize, true);
 }
 
-/** What `xbzrleDecode` would return, without a page. */
+/** Returns what `xbzrleDecode` would return, without a page. */
 export function xbzrleCheck(source: usize, length: u32, pageSize: u32): i32 {
   return walk(source, length, 0, pageSize, false);
 }
 
 /**
  * Decodes `count` encodings in order: the `lengths[i]` bytes at `sources[i]` onto the page at `pages[i]` (u32 tables),
- * with the result in `results[i]` (i32). Returns how many failed.
+ * and puts each result into `results[i]` (i32). Returns how many failed.
  */
 export function xbzrleDecodeBatch(
   sources: usize,
@@ -97,7 +97,7 @@ export function xbzrleDecodeBatch(
   return failures;
 }
 
-/** As `xbzrleDecodeBatch`, without pages. */
+/** Like `xbzrleDecodeBatch`, without pages. */
 export function xbzrleCheckBatch(sources: usize, lengths: usize, count: u32, pageSize: u32, results: usize): u32 {
   let failures: u32 = 0;
   for (let i: usize = 0, tableEnd = <usize>count << 2; i < tableEnd; i += 4) {

@@ -1,29 +1,29 @@
 /**
- * XBZRLE encoder: what turns the old content of a page into the new one, byte for byte as QEMU writes it.
+ * XBZRLE encoder: encodes the change from an old page to a new one, byte for byte as QEMU does.
  *
- * The format and the rule for giving up: `docs/formats/xbzrle.md`, section 1. Two passes. The first compares 64 B at a
- * time and keeps the blocks in which a run begins or ends, as a mask of the bytes that are unlike their left neighbour:
+ * Format and overflow rule: `docs/formats/xbzrle.md`, section 1. There are two passes. The first compares 64 B at a
+ * time and keeps the blocks in which a run begins or ends, as a mask of the bytes that differ from their left
+ * neighbour:
  *
- *     differs     0 0 0 1 1 1 0 0 0 1 0 ...      (bit 0 first; the neighbour of the first is the last of the block before)
+ *     differs     0 0 0 1 1 1 0 0 0 1 0 ...      (bit 0 first; its neighbour is in the previous block)
  *     edges       0 0 0 1 0 0 1 0 0 1 1 ...      differs ^ (differs << 1 | carry)
  *
- * Spans of 128 B that go on as they began, equal or different, are skipped. The pass also bounds the encoding from both sides: a run of n bytes takes
- * n + 2 to n + 4. So most pages that do not fit are given up before a byte is written, and those that surely fit are
- * written without a check. The second pass walks the edges with ctz and copies each literal.
+ * Spans of 128 B that only continue the current run are skipped. The pass also bounds the encoding from both sides: a
+ * run of n bytes takes n + 2 to n + 4. So most pages that do not fit are given up before a byte is written, and those
+ * that surely fit are written without a check. The second pass walks the edges with ctz and copies each literal.
  *
- * The edges lie behind the output, in `XBZRLE_ENCODE_SLACK` bytes that the caller leaves free: there is no static
- * scratch, so any number of workers can share a memory. Reads stay inside the two pages. Nothing is checked here: the
- * caller vouches for the ranges, for their not overlapping, and for a page size that is a multiple of 128 up to
- * `XBZRLE_MAX_PAGE`.
+ * The edges go behind the output, into `XBZRLE_ENCODE_SLACK` bytes that the caller leaves free. With no static scratch,
+ * any number of workers can share a memory. Reads stay inside the two pages. No argument checks here: the caller
+ * guarantees the ranges, that they do not overlap, and a page size that is a multiple of 128 up to `XBZRLE_MAX_PAGE`.
  */
 import { copy16, copyLiteral } from './literal';
 import { isSpanEqual, isSpanUnlike } from './span';
 
 /** The encoding would exceed the limit: the page is sent as it is. */
 export const XBZRLE_OVERFLOW: i32 = -1;
-/** Counts have 14 bits: in a larger page there are runs that cannot be written. */
+/** Counts have 14 bits, so larger pages can have runs that cannot be written. */
 export const XBZRLE_MAX_PAGE: u32 = 16384;
-/** What a copy may write behind a literal. */
+/** Bytes that a copy may write behind a literal. */
 const OVERCOPY: u32 = 16;
 /** One block with edges: u64 edges, u32 offset of the block, 4 bytes unused. */
 const ENTRY: u32 = 16;
@@ -37,7 +37,7 @@ function equal16(a: usize, b: usize, at: usize): u64 {
   return <u64>(<u32>i8x16.bitmask(i8x16.eq(v128.load(a + at), v128.load(b + at))));
 }
 
-/** 8 bits: which of 8 bytes differ. The multiplication gathers the lowest bits of all bytes in the highest byte. */
+/** 8 bits: which of 8 bytes differ. The multiplication gathers the lowest bit of every byte in the highest byte. */
 // @ts-ignore: decorator
 @inline
 function differ8(a: usize, b: usize, at: usize): u64 {
@@ -62,7 +62,7 @@ function differ64(a: usize, b: usize): u64 {
   return low | (high << 32);
 }
 
-/** Writes a count and returns where the next byte goes; always stores two. */
+/** Writes a count and returns the address of the next byte; always stores two. */
 // @ts-ignore: decorator
 @inline
 function putCount(to: usize, count: u32): usize {
@@ -76,7 +76,7 @@ function putCount(to: usize, count: u32): usize {
 
 /**
  * The second pass over the blocks listed in `entries..entriesEnd`; `checks` is a compile-time constant and says whether
- * the encoding may still exceed `limit`.
+ * the encoding can still exceed `limit`.
  */
 // @ts-ignore: decorator
 @inline
@@ -158,7 +158,7 @@ function write(
 }
 
 /**
- * Encodes a page into at most `limit` bytes at `out`, behind which `XBZRLE_ENCODE_SLACK` bytes are overwritten.
+ * Encodes a page into at most `limit` bytes at `out`. Overwrites `XBZRLE_ENCODE_SLACK` bytes behind those.
  * Returns the length, 0 if the pages are equal, or `XBZRLE_OVERFLOW`. A limit below 2 overflows even for equal pages.
  */
 export function xbzrleEncode(old: usize, next: usize, pageSize: u32, out: usize, limit: u32): i32 {
@@ -166,11 +166,11 @@ export function xbzrleEncode(old: usize, next: usize, pageSize: u32, out: usize,
   const entries = out + limit + OVERCOPY;
   let entry = entries;
   let carry: u64 = 0;
-  /** Bytes that differ and runs of them; the encoding takes bytes + 2 * runs at least. */
+  /** Bytes that differ, and runs of them; the encoding takes at least bytes + 2 * runs. */
   let least: u32 = 0;
   let runs: u32 = 0;
   for (let at: u32 = 0; at < pageSize; at += 128) {
-    // Within a run more of it is likely, between runs more that is equal.
+    // A run probably continues, and so does a gap between runs.
     if (carry) {
       if (isSpanUnlike(old + at, next + at)) {
         least += 128;
@@ -200,9 +200,9 @@ export function xbzrleEncode(old: usize, next: usize, pageSize: u32, out: usize,
 }
 
 /**
- * Encodes `count` pages, the one at `news[i]` against the one at `olds[i]` (u32 tables), each within `limit` bytes. The
- * encodings lie one behind the other from `out`, where `count * limit + XBZRLE_ENCODE_SLACK` bytes are free;
- * `results[i]` (i32) is the result of each. Returns how many bytes there are in all.
+ * Encodes `count` pages, page `news[i]` against `olds[i]` (u32 tables), each within `limit` bytes. The encodings are
+ * stored back to back from `out`, where `count * limit + XBZRLE_ENCODE_SLACK` bytes must be free; `results[i]` (i32)
+ * receives each result. Returns the total number of bytes.
  */
 export function xbzrleEncodeBatch(
   olds: usize,

@@ -1,7 +1,7 @@
 /**
- * Zero scan: which pages of a batch hold nothing but zero bytes.
+ * Zero scan: which pages of a batch contain only zero bytes.
  *
- * A page is judged by three sample bytes first (head, middle, tail), which reject nearly every page in use, then by 128 B
+ * Three sample bytes of a page come first (head, middle, tail) and reject nearly every page in use; then come 128 B
  * steps that OR everything together and test once per step:
  *
  *     step   |  0 |  1 |  2 |  3 |  4 |  5 |  6 |  7 |    eight 16 B vectors (scalar: sixteen 8 B words)
@@ -9,11 +9,11 @@
  *                  \_________/        \________/
  *                       \______ any bit? ______/
  *
- * The answer is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`. Nothing is checked here:
- * the caller vouches for the ranges and for a page size that is a multiple of 128.
+ * The result is a bitmap, least significant bit first: page i is bit `i & 7` of byte `i >> 3`. No argument checks here:
+ * the caller guarantees the ranges and a page size that is a multiple of 128.
  */
 
-/** Bytes per step, and so the number that page sizes are multiples of. */
+/** Bytes per step; page sizes are multiples of it. */
 export const ZERO_SCAN_STEP: u32 = 128;
 
 // @ts-ignore: decorator
@@ -44,7 +44,10 @@ function isPageZero(page: usize, pageSize: u32): bool {
   return true;
 }
 
-/** Contiguous pages start at `base`; gathered ones are listed in the table at `base` (`isTable`, a compile-time constant). */
+/**
+ * Contiguous pages start at `base`; gathered ones are listed in the table at `base` (`isTable`, a compile-time
+ * constant).
+ */
 // @ts-ignore: decorator
 @inline
 function scan(base: usize, isTable: bool, pageSize: u32, count: u32, bitmap: usize): u32 {
@@ -64,12 +67,12 @@ function scan(base: usize, isTable: bool, pageSize: u32, count: u32, bitmap: usi
   return zeroes;
 }
 
-/** Scans `count` contiguous pages; returns how many are zero. Unused bits of the last bitmap byte are written 0. */
+/** Scans `count` contiguous pages; returns how many are zero. Unused bits of the last bitmap byte are cleared. */
 export function zeroScan(pages: usize, pageSize: u32, count: u32, bitmap: usize): u32 {
   return scan(pages, false, pageSize, count, bitmap);
 }
 
-/** As `zeroScan`, with page `i` at the address in `table[i]` (u32, any alignment). */
+/** Like `zeroScan`, but page `i` is at the address in `table[i]` (u32, any alignment). */
 export function zeroScanGather(table: usize, pageSize: u32, count: u32, bitmap: usize): u32 {
   return scan(table, true, pageSize, count, bitmap);
 }

@@ -1,4 +1,4 @@
-/** The native baselines (bench/native), which work on the memory of the WASM kernels. */
+/** The native baselines (bench/native), run over the memory of the WASM kernels. */
 import { createRequire } from 'node:module';
 import type { Way } from './measure.ts';
 
@@ -22,11 +22,11 @@ const jobs = [
   'pipeline',
 ] as const;
 export type Job = (typeof jobs)[number];
-/** In the order in which addon.c lists them. */
+/** In the order of the list in addon.c. */
 export const baselines = ['scalar C', '128-bit C', 'AVX2 C'] as const;
 export type Baseline = (typeof baselines)[number];
 
-/** A job of a baseline as a way to measure. What the arguments are: `do_job` in bench/native/addon.c. */
+/** A baseline's job as a way to measure. For the arguments, see `do_job` in bench/native/addon.c. */
 export function nativeWay(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): Way {
   const words = Uint32Array.from(args);
   return {
@@ -35,7 +35,7 @@ export function nativeWay(baseline: Baseline, job: Job, memory: Uint8Array, args
   };
 }
 
-/** Runs a job once and gives the sum of its results. */
+/** Runs a job once and returns the sum of its results. */
 export function nativeResult(baseline: Baseline, job: Job, memory: Uint8Array, args: number[]): number {
   return addon.run(baselines.indexOf(baseline), jobs.indexOf(job), memory, Uint32Array.from(args), 1)[1];
 }

@@ -1,4 +1,4 @@
-/** A batch of page pairs in a kernel's arena, with the tables and the room that all jobs need. */
+/** A batch of page pairs in a kernel's arena, with the tables and buffers that all jobs need. */
 import type { Kernel } from '../src/kernel/index.ts';
 import { PAGE, type Random, seeded } from './patterns.ts';
 
@@ -43,7 +43,7 @@ export class Batch {
     return this.kernel.bytes.subarray(at, at + this.bytes);
   }
 
-  /** Fills the old pages with random bytes, or zeros where told, and the new ones with what `change` makes of them. */
+  /** Fills the old pages with random bytes, or zeros if `isZero`; the new pages are copies with `change` applied. */
   fill(change: (page: Uint8Array, index: number, random: Random) => void, isZero = (_: number) => false): void {
     const random = seeded(12345);
     for (let i = 0; i < this.count; i++) {

@@ -7,7 +7,7 @@ const slicer = new Worker('/slice-worker.js', { type: 'module' });
 
 const picked = (): File => {
   const file = document.querySelector<HTMLInputElement>('input')?.files?.[0];
-  if (file === undefined) throw new Error('expected a file that was picked');
+  if (file === undefined) throw new Error('expected a picked file');
   return file;
 };
 
@@ -36,7 +36,7 @@ const bench = {
     const opening = await timed(async () => {
       ({ id } = await viewer.open({ files: [picked()] }));
     });
-    // The content is found out first, by a reading of its own.
+    // The content is read first, in a pass of its own.
     await viewer.read({ file: id, block: 0, offset: 0, length: 16 });
     const entropy = await timed(() => viewer.prepare({ file: id, block: 0, layer: 'entropy' }));
     await viewer.close(id);

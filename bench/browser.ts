@@ -1,7 +1,7 @@
 /**
- * `npm run bench:browser`: the kernels in Chromium beside the same in Node, and what the page's engine does with a stream of
- * 1 GiB beside reading the same File with nothing but `slice`. In turns; prints a table, `-- --json FILE` writes its rows as
- * well. Says what it finds and judges nothing.
+ * `npm run bench:browser`: compares the kernels in Chromium with the same in Node, and what the page's engine does with
+ * a 1 GiB stream with reading the same File by `slice` alone. Takes turns; prints a table; `-- --json FILE` also writes
+ * its rows. Reports results and has no pass or fail.
  */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -39,7 +39,7 @@ if (executablePath === undefined) throw new Error('expected a Chromium');
 const directory = mkdtempSync(join(values.dir, 'vmferry-bench-'));
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
 
-/** Nine pages of ten have data, no two alike. */
+/** Nine of ten pages hold data, and no two are alike. */
 const path = join(directory, 'guest.migration');
 const pages = Number(values.mib) * 256;
 const output = new OutputFile(path);
@@ -121,6 +121,6 @@ async function bundle(): Promise<Map<string, string>> {
     logLevel: 'error',
   });
   const scripts = new Map(outputFiles.map((file) => [file.path, file.text]));
-  // By the name that it has in the source.
+  // Under its name in the source.
   return scripts.set('/page-helper.ts', scripts.get('/page-helper.js') as string);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what `npm run bench` runs, into bench/build: the baselines (needs gcc and Node's headers), the kernels, the
-# kernels for a shared memory, and the benchmark itself.
+# Builds everything that `npm run bench` runs into bench/build: the baselines (needs gcc and Node's headers), the kernels,
+# the kernels for a shared memory, and the benchmark itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=bench/build

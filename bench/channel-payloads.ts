@@ -1,4 +1,4 @@
-/** The compressed payloads of a multifd channel, for engines to decode. Pages of 4 KiB. */
+/** The compressed payloads of a multifd channel, as input for decoders. Pages are 4 KiB. */
 import { readFileSync } from 'node:fs';
 import { ByteWindow } from '../src/wire/byte-window.ts';
 import { helloLength, multifdHeaderLength, readPacketFlags, readPacketHeader } from '../src/wire/multifd-packet.ts';
@@ -6,16 +6,16 @@ import { helloLength, multifdHeaderLength, readPacketFlags, readPacketHeader } f
 const pageSize = 4096;
 
 export interface Payloads {
-  /** All of them, back to back. */
+  /** All payloads, back to back. */
   bytes: Uint8Array;
-  /** Of each, the bytes it takes and the bytes of pages that come out. */
+  /** Of each payload: its length, and the bytes of pages in it. */
   lengths: Uint32Array;
   pageBytes: Uint32Array;
   /** Pages of all payloads, in bytes. */
   total: number;
 }
 
-/** `most`: bytes of pages after which it is enough. */
+/** `most`: stop once the payloads hold this many bytes of pages. */
 export function readPayloads(path: string, most = Number.POSITIVE_INFINITY): Payloads {
   const file = readFileSync(path);
   const window = new ByteWindow(file, path);

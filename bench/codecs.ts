@@ -1,4 +1,4 @@
-/** Our page codecs beside the native libraries, both ways, on the payloads of one channel, in one process. */
+/** Compares our page codecs with the native libraries, both ways, on the payloads of one channel, in one process. */
 import { createRequire } from 'node:module';
 import { NodeCodecs } from '../src/io/node/codecs.ts';
 import type { PageCodecs, StreamFormat } from '../src/io/page-codec.ts';
@@ -17,7 +17,7 @@ const engines: [name: string, codecs: PageCodecs][] = [
   ['portable engine', new PortableCodecs()],
 ];
 
-const room = new Uint8Array(512 * 1024);
+const pageBuffer = new Uint8Array(512 * 1024);
 
 /** Nanoseconds that an engine takes for all packets. */
 async function decodeAll(codecs: PageCodecs, format: StreamFormat, payloads: Payloads): Promise<number> {
@@ -25,7 +25,7 @@ async function decodeAll(codecs: PageCodecs, format: StreamFormat, payloads: Pay
   const start = process.hrtime.bigint();
   let at = 0;
   for (const [i, length] of payloads.lengths.entries()) {
-    const target = room.subarray(0, payloads.pageBytes[i]);
+    const target = pageBuffer.subarray(0, payloads.pageBytes[i]);
     const written = await decoder.decode(payloads.bytes.subarray(at, at + length), target);
     if (written !== target.length) throw new Error(`packet ${i}: expected ${target.length} bytes, got ${written}`);
     at += length;
@@ -35,7 +35,7 @@ async function decodeAll(codecs: PageCodecs, format: StreamFormat, payloads: Pay
   return taken;
 }
 
-const payloadRoom = new Uint8Array(1 << 20);
+const payloadBuffer = new Uint8Array(1 << 20);
 
 /** Nanoseconds that an engine takes to compress all packets, and the bytes that come out. */
 async function encodeAll(codecs: PageCodecs, format: StreamFormat, level: number, pages: Payloads) {
@@ -43,7 +43,7 @@ async function encodeAll(codecs: PageCodecs, format: StreamFormat, level: number
   const start = process.hrtime.bigint();
   let [at, bytes] = [0, 0];
   for (const length of pages.lengths) {
-    bytes += await encoder.encode(pages.bytes.subarray(at, at + length), payloadRoom);
+    bytes += await encoder.encode(pages.bytes.subarray(at, at + length), payloadBuffer);
     at += length;
   }
   const taken = Number(process.hrtime.bigint() - start);
@@ -51,7 +51,7 @@ async function encodeAll(codecs: PageCodecs, format: StreamFormat, level: number
   return { taken, bytes };
 }
 
-/** Rows in GB/s of pages, compressed at a level, and what came out as a part of what the native library made. */
+/** Rows in GB/s of pages, compressed at a level, and each engine's output size relative to the native library's. */
 export async function measureEncoders(
   format: StreamFormat,
   level: number,

@@ -1,4 +1,4 @@
-/** Whole processes beside each other, in turns, with their files in the page cache. */
+/** Runs whole processes in turns, with their files in the page cache. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ export const copy = (file: string): Command => ({
   line: `cp --sparse=always '${file}' copy && sync copy`,
 });
 
-/** Seconds that a command takes, in a directory of its own below `where`. What it wrote is removed. */
+/** Seconds that a command takes in a temporary directory below `where`. Removes what the command wrote. */
 export function time({ name, line }: Command, where: string): number {
   const cwd = mkdtempSync(join(where, 'vmferry-run-'));
   const start = process.hrtime.bigint();
@@ -33,7 +33,7 @@ export function time({ name, line }: Command, where: string): number {
   return seconds;
 }
 
-/** A way to do a job that takes so many seconds. */
+/** A way to do a job, with a fixed time of `seconds`. */
 export interface Timed {
   name: string;
   seconds: () => number | Promise<number>;
@@ -57,7 +57,7 @@ export async function compareInTurns(
   return theirs.map((peer, i) => rowOf(`${job} / ${ways[i + 1]?.name}`, ours, peer));
 }
 
-/** Compares commands on a file; what they write goes below `where`. */
+/** Compares commands on a file; they write below `where`. */
 export function compareCommands(
   job: string,
   file: string,

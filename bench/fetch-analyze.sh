@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches analyze-migration.py out of Debian's source package of QEMU into DIR (default ~/.cache/vmferry-qemu): a
-# program to run beside ours, nothing to read and nothing of ours. Some 130 MB; only that one file is kept. Package
-# lists and downloads are private, as in test/qemu/install.sh, which runs first.
+# Fetches analyze-migration.py from Debian's source package of QEMU into DIR (default ~/.cache/vmferry-qemu). Tests and
+# benchmarks run it and compare its output; nobody here reads it. Downloads about 130 MB and keeps only that one file.
+# Package lists and downloads are private, as in test/qemu/install.sh, which must run first.
 set -euo pipefail
 dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
 to=$dir/analyze-migration.py
@@ -15,7 +15,7 @@ apt=(apt-get -q -o "Dir::Etc::sourcelist=$apt_dir/debian.sources" -o Dir::Etc::s
 "${apt[@]}" update >&2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The unpacked source would be 1 GB: only the archive, and of it only the script.
+# The unpacked source would take 1 GB, so only the script is extracted from the archive.
 (cd "$work" && "${apt[@]}" source --download-only qemu >&2 && tar -xf qemu_*.orig.tar.* --wildcards '*/scripts/analyze-migration.py')
 cp "$work"/*/scripts/analyze-migration.py "$to"
 echo "$to"

@@ -1,7 +1,8 @@
 /**
- * `npm run bench:files`: the commands beside what else reads, copies or examines the same files of a real guest. Needs
- * QEMU (test/qemu/install.sh); analyze-migration.py joins if bench/fetch-analyze.sh has fetched it. Whole processes are
- * timed, in turns, with the files in the page cache. Prints a table; `-- --json FILE` writes its rows as well.
+ * `npm run bench:files`: compares the commands with other programs that read, copy or examine the same files of a real
+ * guest. Needs QEMU (test/qemu/install.sh); analyze-migration.py takes part if bench/fetch-analyze.sh has fetched it.
+ * Times whole processes in turns, with the files in the page cache. Prints a table; `-- --json FILE` also writes its
+ * rows.
  */
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -28,7 +29,7 @@ process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
 
 const analyze = join(process.env.VMFERRY_QEMU_DIR || join(homedir(), '.cache/vmferry-qemu'), 'analyze-migration.py');
 
-/** What commands write goes below `where`. */
+/** Commands write below `where`. */
 const compare = (job: string, file: string, ours: Command, peers: Command[], where = dir) =>
   compareCommands(job, file, [ours, ...peers], rounds, where);
 
@@ -42,7 +43,7 @@ console.log(
   `A guest of ${bytes / 2 ** 20} MiB, saved by QEMU 10.0; Node ${process.version}. Speeds in GB/s of the file,`,
 );
 console.log(
-  `medians of ${rounds} rounds; ratio: ours to the peer, above 1 ours is faster; spread: its quartiles' distance.`,
+  `medians of ${rounds} rounds; ratio: ours to the peer, above 1 ours is faster; spread: its interquartile range.`,
 );
 const { stream, idleStream, mappedRam, multifd } = await makeGuestFiles(dir, bytes);
 
@@ -83,7 +84,7 @@ if (existsSync(new URL('codecs.node', import.meta.url))) {
 
 if (existsSync(analyze)) {
   const python = (line: string): Command => ({ name: 'analyze-migration.py', line: `python3 '${analyze}' ${line}` });
-  // Into memory, where there is such a place: this is not about the disk.
+  // Writes to memory where possible, to keep the disk out of the comparison.
   const memory = existsSync('/dev/shm') ? '/dev/shm' : dir;
   for (const [guest, file] of [
     ['a busy guest', stream],
@@ -101,7 +102,7 @@ if (existsSync(analyze)) {
     ]);
   }
 } else {
-  console.log('\nanalyze-migration.py is not here: bench/fetch-analyze.sh fetches it.');
+  console.log('\nanalyze-migration.py is missing: run bench/fetch-analyze.sh.');
 }
 
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(all, null, 2)}\n`);

@@ -1,4 +1,4 @@
-/** Files that a real QEMU 10.0 makes of one stopped guest: what `bench/files.ts` measures on. */
+/** The files that a real QEMU 10.0 saves of one stopped guest, as input for `bench/files.ts`. */
 import {
   closeSync,
   createWriteStream,
@@ -25,7 +25,7 @@ export interface GuestFiles {
   /** The RAM itself, as a raw image. */
   ram: string;
   stream: string;
-  /** Of a guest that uses little of its memory, in which most pages are zero. */
+  /** From a guest that uses little of its memory, so that most pages are zero. */
   idleStream: string;
   mappedRam: string;
   multifd: Record<'none' | 'zlib' | 'zstd', MultifdFiles>;
@@ -34,8 +34,8 @@ export interface GuestFiles {
 const MiB = 1 << 20;
 
 /**
- * Guest memory of 1 MiB pieces by turns: zeros; machine code and data (the running program's own file); random bytes,
- * in percent.
+ * Fills guest memory with 1 MiB pieces: zeros, machine code and data (from the running program's own file), or random
+ * bytes. `shares` are in percent.
  */
 function fillRam(path: string, bytes: number, shares: { zero: number; code: number }): void {
   const code = readFileSync(process.execPath);
@@ -58,7 +58,7 @@ function fillRam(path: string, bytes: number, shares: { zero: number; code: numb
   closeSync(fd);
 }
 
-/** The stream is of an older machine type, since analyze-migration.py knows no commands in one. */
+/** The stream uses an older machine type, since analyze-migration.py does not support commands in a stream. */
 const streamMachine = 'pc-i440fx-7.2';
 
 /** Starts a guest that never runs, with its RAM in that file. */
@@ -72,7 +72,7 @@ export async function stoppedGuest(ram: string, bytes: number, machine = 'pc-i44
   return qemu;
 }
 
-/** Has such a guest saved. */
+/** Saves such a guest. */
 async function save(ram: string, bytes: number, work: (qemu: Qemu) => Promise<void>, machine?: string): Promise<void> {
   await using qemu = await stoppedGuest(ram, bytes, machine);
   await work(qemu);

@@ -1,13 +1,13 @@
-/** How fast the kernels are here, wherever here is: the same jobs in Node and in a page. */
+/** Kernel speeds on the current platform: the same jobs run in Node and in a page. */
 import { loadKernel } from '../src/kernel/index.ts';
 import { Batch } from './batch.ts';
 import { changeMixed, PAGE } from './patterns.ts';
 
 const pages = 128;
-/** Each job is done for so long. */
+/** How long each job runs. */
 const roundMs = 20;
 
-/** GB/s of pages of each kernel job, by its name. */
+/** GB/s of pages for each kernel job, by name. */
 export type Speeds = Record<string, number>;
 
 let made: Promise<Batch> | undefined;
@@ -42,7 +42,7 @@ function time(job: () => void): number {
   let times = 0;
   const start = performance.now();
   let taken = 0;
-  // Pages have coarse clocks: the whole round is timed.
+  // Clocks in pages are coarse, so the whole round is timed.
   while (taken < roundMs) {
     for (let i = 0; i < 8; i++) job();
     times += 8;

@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: the kernels beside C and JavaScript, in one process, over the same memory. Prints a table;
- * `-- --json FILE` writes its rows as well. Says what it finds and judges nothing.
+ * `npm run bench`: compares the kernels with C and JavaScript, in one process, over the same memory. Prints a table;
+ * `-- --json FILE` also writes its rows. Reports results and has no pass or fail.
  */
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -48,9 +48,9 @@ console.log(`${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version
 console.log(
   `Ours is the SIMD build unless named otherwise. Speeds in GB/s of pages (medians); ratio: ours to the peer,`,
 );
-console.log(`median of ${rounds} rounds; spread: third less first quartile of the ratio.`);
+console.log(`median of ${rounds} rounds; spread: its interquartile range.`);
 
-// Filled with pages of zeros; random ones are written where wanted.
+// Filled with zero pages; random pages are written where wanted.
 const ramPages = RAM_BYTES / PAGE;
 const mixes: [name: string, isZero: (i: number) => boolean][] = [
   ['zero pages', () => true],
@@ -213,10 +213,10 @@ if (isWanted('all three')) {
 }
 
 if (isWanted('JS')) {
-  const room = new Batch(scalar, HOT_PAGES);
-  room.fill(changeMixed, (i) => i % 4 === 0);
-  room.encode();
-  const [old, next, out] = [room.old, room.next, room.out].map((at) => room.view(at)) as [
+  const mixed = new Batch(scalar, HOT_PAGES);
+  mixed.fill(changeMixed, (i) => i % 4 === 0);
+  mixed.encode();
+  const [old, next, out] = [mixed.old, mixed.next, mixed.out].map((at) => mixed.view(at)) as [
     Uint8Array,
     Uint8Array,
     Uint8Array,
@@ -224,25 +224,25 @@ if (isWanted('JS')) {
   const spare = out.slice();
   const bitmap = new Uint8Array(HOT_PAGES / 8);
   const crcs = new Uint32Array(HOT_PAGES);
-  const lengths = [...scalar.u32(room.lengths, HOT_PAGES)];
-  const sources = [...scalar.u32(room.sources, HOT_PAGES)].map((at) => at - room.out);
+  const lengths = [...scalar.u32(mixed.lengths, HOT_PAGES)];
+  const sources = [...scalar.u32(mixed.sources, HOT_PAGES)].map((at) => at - mixed.out);
   const loop = (job: () => void): Way[] => [{ name: 'JS loop', run: timed(job) }];
   const row = (name: string, ours: () => void, theirs: () => void) =>
-    compareWays(`scalar build, ${name}`, room.bytes, ourWay(ours), loop(theirs), rounds);
+    compareWays(`scalar build, ${name}`, mixed.bytes, ourWay(ours), loop(theirs), rounds);
   const rows = [
     ...row(
       'zero scan',
-      () => scalar.zeroScan(room.next, PAGE, HOT_PAGES, room.bitmap),
+      () => scalar.zeroScan(mixed.next, PAGE, HOT_PAGES, mixed.bitmap),
       () => plain.zeroScan(next, PAGE, bitmap),
     ),
     ...row(
       'compare',
-      () => scalar.comparePages(room.old, room.next, PAGE, HOT_PAGES, room.bitmap),
+      () => scalar.comparePages(mixed.old, mixed.next, PAGE, HOT_PAGES, mixed.bitmap),
       () => plain.comparePages(old, next, PAGE, bitmap),
     ),
     ...row(
       'encode',
-      () => scalar.xbzrleEncodeBatch(room.olds, room.news, HOT_PAGES, PAGE, PAGE, room.out, room.results),
+      () => scalar.xbzrleEncodeBatch(mixed.olds, mixed.news, HOT_PAGES, PAGE, PAGE, mixed.out, mixed.results),
       () => {
         for (let i = 0, to = 0; i < HOT_PAGES; i++)
           to += Math.max(0, plain.encode(old, next, i * PAGE, PAGE, spare, to));
@@ -250,12 +250,12 @@ if (isWanted('JS')) {
     ),
     ...row(
       'CRC-32',
-      () => scalar.crc32Pages(room.next, PAGE, HOT_PAGES, room.words),
+      () => scalar.crc32Pages(mixed.next, PAGE, HOT_PAGES, mixed.words),
       () => plain.crc32Pages(next, PAGE, crcs),
     ),
     ...row(
       'decode',
-      () => scalar.xbzrleDecodeBatch(room.sources, room.lengths, room.olds, HOT_PAGES, PAGE, room.results),
+      () => scalar.xbzrleDecodeBatch(mixed.sources, mixed.lengths, mixed.olds, HOT_PAGES, PAGE, mixed.results),
       () => {
         for (let i = 0; i < HOT_PAGES; i++) plain.decode(spare, sources[i]!, lengths[i]!, old, i * PAGE, PAGE);
       },

@@ -1,6 +1,6 @@
 /**
- * Timing of several ways to do one job: rounds in which each way runs once, in turning order, so that what slows the
- * machine down slows all of them. Ratios are taken within a round; medians and quartiles over the rounds.
+ * Times several ways to do one job. Each way runs once per round, in rotating order, so that whatever slows the machine
+ * down slows all of them. Ratios are taken within a round; medians and quartiles over the rounds.
  */
 export interface Way {
   name: string;
@@ -13,7 +13,7 @@ export interface Row {
   /** Median speed of ours and of the peer. */
   ours: number;
   peer: number;
-  /** Median over the rounds of our speed to the peer's: above 1, ours is faster. */
+  /** Median over the rounds of our speed relative to the peer's: above 1, ours is faster. */
   ratio: number;
   /** Third minus first quartile of the ratio. */
   spread: number;
@@ -31,11 +31,11 @@ export function timed(job: () => void): Way['run'] {
   };
 }
 
-/** Compares ours with every peer on a job over `bytes` bytes: a row for each. */
+/** Compares ours with every peer on a job over `bytes` bytes; one row per peer. */
 export function compareWays(name: string, bytes: number, ours: Way, peers: Way[], rounds: number): Row[] {
   const ways = [ours, ...peers];
   const times = ways.map((way) => {
-    // Long enough for the engine to have compiled everything as well as it will.
+    // Long enough for the engine to finish optimizing.
     for (let warm = 0; warm < WARM_NS; ) warm += way.run(1) + 1;
     let n = 1;
     let taken = way.run(n);
@@ -55,7 +55,7 @@ export function compareWays(name: string, bytes: number, ours: Way, peers: Way[]
   return peers.map((peer, i) => rowOf(`${name} / ${peer.name}`, speeds[0]!, speeds[i + 1]!));
 }
 
-/** The row of two lists of speeds, in GB/s, of the same rounds. */
+/** The row for two lists of speeds, in GB/s, from the same rounds. */
 export function rowOf(name: string, ours: number[], peer: number[]): Row {
   const ratios = ours.map((speed, round) => speed / peer[round]!);
   return {

@@ -1,9 +1,9 @@
-/** The page mixes: what changes between an old page and a new one. Seeded, so every run sees the same pages. */
+/** The page mixes: the changes between an old page and a new one. Seeded, so every run sees the same pages. */
 export const PAGE = 4096;
 
 export type Random = (below: number) => number;
 
-/** A random source with a fixed beginning (xorshift32): an integer below n. */
+/** A random source with a fixed seed (xorshift32): an integer below n. */
 export function seeded(seed: number): Random {
   let state = seed | 1;
   return (below) => {
@@ -16,7 +16,7 @@ export function seeded(seed: number): Random {
 
 export interface Pattern {
   name: string;
-  /** Changes `page` in place; every byte it touches becomes another. */
+  /** Changes `page` in place; every byte it touches gets another value. */
   change(page: Uint8Array, random: Random): void;
   /** The encoding does not fit, or the pages are equal: nothing to decode. */
   isEmpty?: boolean;
@@ -75,7 +75,7 @@ export const patterns: Pattern[] = [
   { name: 'every byte (overflow)', change: (page, random) => flip(page, 0, PAGE, random), isEmpty: true },
 ];
 
-/** Per 8 pages: 2 equal, 1 of every byte, the others of small changes; 1 old page in 4 is of zeros. */
+/** Of 8 pages, 2 are equal, 1 changes in every byte, and the rest change a little; 1 old page in 4 is zero. */
 export function changeMixed(page: Uint8Array, index: number, random: Random): void {
   const order = [0, 14, 2, 3, 0, 5, 4, 7];
   patterns[order[index % order.length]!]!.change(page, random);

@@ -1,4 +1,4 @@
-/** The same jobs as plain loops over typed arrays: what there would be without WebAssembly. */
+/** The same jobs as plain loops over typed arrays: the alternative to WebAssembly. */
 export function zeroScan(pages: Uint8Array, pageSize: number, bitmap: Uint8Array): void {
   bitmap.fill(0);
   for (let page = 0, i = 0; page < pages.length; page += pageSize, i++) {
@@ -19,7 +19,7 @@ export function comparePages(a: Uint8Array, b: Uint8Array, pageSize: number, bit
   }
 }
 
-/** The encoding of the page at `page` of both arrays, at `to` of `out`: its length, 0 if equal, -1 on overflow. */
+/** Encodes the page at `page` of both arrays to `to` of `out`. Returns its length, 0 if equal, -1 on overflow. */
 export function encode(
   old: Uint8Array,
   next: Uint8Array,

@@ -1,6 +1,6 @@
 /**
- * Where the time goes that C does not take, by measuring parts rather than by counters, which virtual machines seldom
- * have: the boundary checks (the same module called without them), the calls, and what the processor can do at most.
+ * Finds where the time beyond C's goes. Measures parts of the work, since virtual machines seldom have performance
+ * counters: the boundary checks (by calling the same module without them), the calls, and the processor's own limit.
  */
 import simdBytes from '../dist/kernel.simd.wasm';
 import type { KernelExports } from '../src/kernel/exports.ts';
@@ -52,7 +52,7 @@ export function profile(batch: Batch, rounds: number): Row[] {
     );
   }
 
-  // In units of 8 bytes hashed, and as many multiplications as that takes.
+  // In units of 8 hashed bytes, with the multiplications that they take.
   const multiplications = (batch.bytes / 8) * multiplicationsPerWord;
   rows.push(
     ...compareWays(

@@ -1,4 +1,4 @@
-/** Reads a file with nothing but `slice`, as much at a time as the library does: what opening is held against. */
+/** Reads a file by `slice` alone, in pieces of the library's size: the baseline for opening a file. */
 const pieceBytes = 1 << 20;
 
 self.addEventListener('message', async ({ data: file }: MessageEvent<File>) => {

@@ -1,13 +1,13 @@
 /** The tables that `npm run bench` prints. */
 import type { Row } from './measure.ts';
 
-/** What a row compares: its name is `JOB / PEER`. */
+/** Splits a row's name, `JOB / PEER`. */
 const partsOf = ({ name }: Row) => {
   const [job = '', peer = ''] = name.split(' / ');
   return { job, peer };
 };
 
-/** A line for each job with columns for every peer, if all jobs have the same peers; otherwise a line for each row. */
+/** One line per job with a column per peer, if all jobs have the same peers; otherwise one line per row. */
 export function printTable(title: string, rows: Row[]): void {
   if (rows.length === 0) return;
   const jobs = [...new Set(rows.map((row) => partsOf(row).job))];

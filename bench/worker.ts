@@ -1,6 +1,6 @@
 /**
- * A worker of bench/workers.ts: an instance of the shared build over the one memory, with tables and output of its own.
- * Waits for a round to begin, does its pages so many times, and says that it is done.
+ * A worker of bench/workers.ts: an instance of the shared build over the one memory, with its own tables and output.
+ * Waits for a round to begin, processes its pages the given number of times, and reports that it is done.
  */
 import { readFileSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';

@@ -1,4 +1,4 @@
-/** Two workers on one shared memory against one: scan, encode and hash, each on pages of its own. */
+/** Compares two workers on one shared memory with one worker: scan, encode and hash, each on its own pages. */
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { type Row, rowOf } from './measure.ts';
@@ -14,7 +14,7 @@ export async function measureWorkers(rounds: number): Promise<Row> {
   const control = new Int32Array(new SharedArrayBuffer(32)).fill(-1, 1, 3);
   const wasm = fileURLToPath(new URL('./kernel.shared.wasm', import.meta.url));
 
-  // Behind the module's own bytes; each worker has 4 MiB.
+  // After the module's own bytes; each worker has 4 MiB.
   const workers = [0, 1].map((index) => {
     const base = (1 + index * 4) << 20;
     const [old, first, out] = [base, base + COUNT * PAGE, base + 2 * COUNT * PAGE];
@@ -65,7 +65,7 @@ export async function measureWorkers(rounds: number): Promise<Row> {
     }
   };
   let round = 0;
-  /** Bytes per nanosecond with so many workers. */
+  /** Bytes per nanosecond with `taking` workers. */
   const run = (taking: number, times: number): number => {
     Atomics.store(control, 3, times);
     Atomics.store(control, 4, taking);

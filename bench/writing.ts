@@ -1,7 +1,7 @@
 /**
- * `npm run bench:writing`: what is written, beside what else writes the same. Needs QEMU (test/qemu/install.sh), and for
- * compression zlib1g-dev and libzstd-dev. Every way has synced its output when it is done. Prints tables; `-- --json FILE`
- * writes their rows as well.
+ * `npm run bench:writing`: compares our writers with other programs that write the same. Needs QEMU
+ * (test/qemu/install.sh) and, for compression, zlib1g-dev and libzstd-dev. Every time includes syncing the output.
+ * Prints tables; `-- --json FILE` also writes their rows.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ function show(title: string, rows: Row[]): void {
 }
 
 console.log(`A guest of ${values.mib} MiB, saved by QEMU 10.0; Node ${process.version}. Medians of ${rounds} rounds;`);
-console.log("ratio: ours to the peer, above 1 ours is faster; spread: its quartiles' distance.");
+console.log('ratio: ours to the peer, above 1 ours is faster; spread: its interquartile range.');
 const { ram, stream, mappedRam, multifd } = await makeGuestFiles(dir, bytes);
 
 for (const [what, from, to] of [
@@ -57,7 +57,7 @@ for (const [what, from, to] of [
   ]);
 }
 
-/** Seconds of a piece of work. */
+/** Seconds that a job takes. */
 async function seconds(work: () => Promise<void>): Promise<number> {
   const start = process.hrtime.bigint();
   await work();
@@ -78,7 +78,7 @@ async function writeOurs(directIo: boolean): Promise<number> {
   return taken;
 }
 
-/** QEMU saves the same RAM; its start is not timed. */
+/** QEMU saves the same RAM; the time excludes its start. */
 async function writeQemu(): Promise<number> {
   await using qemu = await stoppedGuest(ram, bytes);
   const taken = await seconds(async () => {
@@ -127,7 +127,7 @@ if (existsSync(new URL('codecs.node', import.meta.url))) {
       sizes.push(...measured.sizes.map((size) => size.toFixed(3)));
     }
     show(`Compression of ${pages.total >> 20} MiB of packets by ${format}; GB/s of pages`, rows);
-    console.log(`  sizes, as parts of the native library's: ${sizes.join(', ')}`);
+    console.log(`  sizes relative to the native library's: ${sizes.join(', ')}`);
   }
 } else {
   console.log(

@@ -1,6 +1,6 @@
 /**
- * Wording that a native technical writer would not use, each with what to write instead and a text that the pattern finds.
- * scripts/check-words.mjs looks for all of them in documents, code, tests and error messages.
+ * Wording that a native technical writer would not use, each with a replacement and an example that the pattern finds.
+ * scripts/check-words.mjs searches documents, code, tests and error messages for all of them.
  */
 export const bannedWords = [
   { pattern: /\bforet(?:ell|old)/gi, instead: 'predict', example: 'It foretells the downtime.' },

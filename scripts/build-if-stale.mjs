@@ -1,4 +1,4 @@
-/** Builds dist/ unless it is newer than everything it is made of: so `npm install && npm test` builds once. */
+/** Builds dist/ unless it is newer than all its sources, so that `npm install && npm test` builds once. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 
@@ -6,12 +6,12 @@ const inputs = [
   ...['src', 'assembly', 'scripts'],
   ...['package.json', 'package-lock.json', 'asconfig.json', 'tsconfig.json', 'tsup.config.ts'],
 ];
-/** What the build writes first, and what it writes last. */
+/** The first and the last file that the build writes. */
 const outputs = ['dist/kernel.simd.wasm', 'dist/node.d.ts'];
 
 const changed = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs;
 
-/** When a file, or anything in a directory, changed last. A removed file changes its directory. */
+/** When a file, or anything in a directory, last changed. Removing a file changes its directory. */
 function newest(path) {
   const own = changed(path) ?? 0;
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return own;

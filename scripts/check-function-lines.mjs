@@ -1,6 +1,6 @@
 /**
- * Fails if a function in src/ is longer than 70 lines, from its first line to its last. Unlike the linter's rule of this kind,
- * it counts the lines of comments, help texts and markup.
+ * Fails if a function in src/ is longer than 70 lines, from its first line to its last. Unlike the linter's rule, it
+ * also counts the lines of comments, help texts and markup.
  *
  *     node scripts/check-function-lines.mjs [FILE...]
  *
@@ -12,10 +12,10 @@ import ts from 'typescript';
 
 const maxLines = 70;
 
-/** Files with a hot loop, where calls would cost time. */
+/** Files with a hot loop, where extra calls would cost time. */
 const hotLoops = new Set(['src/wire/ram-record.ts']);
 
-/** Functions of a source file that are too long, as lines of text. */
+/** The functions of a source file that are too long, one line of text each. */
 function findLongFunctions(path, text) {
   const source = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true);
   const found = [];

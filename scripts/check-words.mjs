@@ -1,5 +1,5 @@
 /**
- * Fails if a document, a comment, a message or a test's title uses wording of scripts/banned-words.mjs.
+ * Fails if a document, comment, message or test title uses wording that scripts/banned-words.mjs lists.
  *
  *     node scripts/check-words.mjs [FILE...]
  *
@@ -23,7 +23,10 @@ const places = [
   'test',
 ];
 
-/** Text as sentences: what begins a line of a comment, a quotation or a list becomes one space, so that a phrase may cross lines. */
+/**
+ * Joins lines into sentences, so that phrases may wrap: the comment, quotation or list prefix of each line becomes one
+ * space.
+ */
 function unwrap(text) {
   const starts = [];
   let plain = '';
@@ -35,7 +38,7 @@ function unwrap(text) {
   return { plain, lineOf };
 }
 
-/** Banned wording in a text, one line of report each. */
+/** The banned wording in a text, one line of report each. */
 function findBannedWords(path, text) {
   const { plain, lineOf } = unwrap(text);
   return bannedWords.flatMap(({ pattern, instead }) =>
@@ -46,7 +49,7 @@ function findBannedWords(path, text) {
   );
 }
 
-/** Text files of this folder, or the file itself. */
+/** The text files in this folder, or the file itself. */
 function listTexts(place) {
   const path = join(root, place);
   if (!existsSync(path)) return [];

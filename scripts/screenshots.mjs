@@ -1,4 +1,4 @@
-/** Takes the pictures of the page for the README, of the sample, into docs/images/. */
+/** Takes the README's screenshots of the page, showing the sample, into docs/images/. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -24,12 +24,12 @@ async function open(options) {
 }
 
 async function take(page, name) {
-  // The last bytes and cells come in.
+  // Waits for the last bytes and cells.
   await page.locator('.bytes-view .is-unread').first().waitFor({ state: 'detached' });
   await page.waitForTimeout(300);
   const path = `${folder}${name}.png`;
   const png = await page.screenshot();
-  if (png.length > largest) throw new Error(`${path} would have ${png.length} bytes, more than ${largest}`);
+  if (png.length > largest) throw new Error(`${path}: the screenshot has ${png.length} bytes; the limit is ${largest}`);
   writeFileSync(path, png);
   process.stdout.write(`${path}: ${png.length} bytes\n`);
   await page.close();

@@ -1,2 +1,2 @@
-// What xz-decompress takes from Node's module stream/web: every platform has it as a global.
+// Replaces Node's module stream/web for xz-decompress; every platform has these as globals.
 export const { ReadableStream } = globalThis;

@@ -1,4 +1,4 @@
-/** A `.wasm` import gives the module's bytes, as in the build (tsup's loader `binary`): for Vite and Vitest. */
+/** Makes a `.wasm` import return the module's bytes, as in the build (tsup's loader `binary`), for Vite and Vitest. */
 import { readFileSync } from 'node:fs';
 
 export const wasmBytes = () => ({

@@ -1,9 +1,10 @@
 /**
- * Puts the WebAssembly modules for zstd beside the kernels: the decoder of zstddec (src/io/zstd-wasm.ts), which is base64 in
- * that package's script, and the encoder of @bokuweb/zstd-wasm (src/io/zstd-encoder.ts), which is a file there.
+ * Copies the WebAssembly modules for zstd to where the kernels are: the decoder from zstddec (src/io/zstd-wasm.ts),
+ * base64 in that package's script, and the encoder from @bokuweb/zstd-wasm (src/io/zstd-encoder.ts), a file in that
+ * package.
  *
- * Each module is pinned by its SHA-256, since our code calls what it exports: after an update of a package, look at
- * what its module imports and exports, run the tests of the codecs, and enter the new hash.
+ * Each module is pinned by its SHA-256, since our code calls its exports. After a package update, check the module's
+ * imports and exports, run the codec tests, and enter the new hash.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -11,7 +12,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 const dist = new URL('../dist/', import.meta.url);
 mkdirSync(dist, { recursive: true });
 
-/** The module in a script: base64 that begins as every module does. */
+/** Finds the module in a script: base64 that starts with WebAssembly's magic bytes. */
 function moduleIn(script) {
   const base64 = /["'](?:data:[^,"']*,)?(AGFzbQ[A-Za-z0-9+/=]+)["']/.exec(readFileSync(script, 'utf8'))?.[1];
   if (base64 === undefined) throw new Error(`expected a WebAssembly module in ${script.pathname}, found none`);

@@ -1,4 +1,6 @@
-/** The files in test/fixtures/containers: streams in libvirt save images and qcow2 snapshots, by real QEMU and libvirt. */
+/**
+ * The files in test/fixtures/containers: streams in save images by real libvirt and in qcow2 snapshots by real QEMU.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
@@ -12,7 +14,7 @@ export interface ContainerFixture {
 
 const folder = fileURLToPath(new URL('./fixtures/containers/', import.meta.url));
 
-/** Programs that fixtures need, beside those of node:zlib. */
+/** Programs that fixtures need besides node:zlib. */
 const needed: Record<string, string> = {
   'libvirt-bzip2': 'bzip2',
   'libvirt-xz': 'xz',
@@ -21,14 +23,14 @@ const needed: Record<string, string> = {
   'qcow2-zstd': 'zstd',
 };
 
-/** All of them, but those that need a program that is not there; which, it says. */
+/** All of them except those whose program is missing; prints which. */
 export function loadContainerFixtures(): ContainerFixture[] {
   const files = readdirSync(folder);
   const names = files.filter((file) => file.endsWith('.json')).map((file) => file.slice(0, -'.json'.length));
   return names.flatMap((name) => {
     const program = needed[name];
     if (program !== undefined && !hasProgram(program)) {
-      console.warn(`skipped: ${name}, since the program ${program} is not installed`);
+      console.warn(`skipped: ${name}: the program ${program} is not installed`);
       return [];
     }
     return [loadContainerFixture(name)];

@@ -1,6 +1,6 @@
 /**
- * What a capture's decoders found, encoded again by the public encoders, with the capture's own plan of passes and parts: it
- * must be the capture, byte for byte. So what is captured with a real QEMU proves the encoders.
+ * Encodes a decoded capture again by the public encoders, with the capture's own passes and parts. The result must
+ * equal the capture byte for byte, so captures from a real QEMU prove the encoders.
  */
 import { expect } from 'vitest';
 import {
@@ -34,7 +34,7 @@ import { run } from './wire/decoding.ts';
 
 const PAGE = 4096;
 
-/** A sink that keeps what it takes. */
+/** A sink that keeps what is written to it. */
 function makeCopy(): { sink: ByteSink; bytes: () => Uint8Array } {
   const parts: Uint8Array[] = [];
   return { sink: { write: (bytes) => void parts.push(bytes.slice()) }, bytes: () => Buffer.concat(parts) };
@@ -45,7 +45,7 @@ function expectSame(a: Uint8Array, b: Uint8Array, what: string): void {
   if (Buffer.compare(a, b) === 0) return;
   let at = 0;
   while (at < length && a[at] === b[at]) at++;
-  throw new Error(`${what}: ${a.length} bytes for ${b.length}, other ones from ${at} on`);
+  throw new Error(`${what}: ${a.length} bytes, expected ${b.length}; different from offset ${at} on`);
 }
 
 /** A stream: plain, the main channel of a multifd migration, or one that switches to postcopy. */
@@ -58,7 +58,7 @@ export async function expectStreamAgain(bytes: Uint8Array, offset = 0): Promise<
   expect(length).toBe(bytes.length - offset);
 }
 
-/** The streams of a migration in several files; those that broke off lose the record in which they did. */
+/** The streams of a migration in several files. Truncated ones lose the record in which they end. */
 export async function expectStreamsAgain(streams: {
   main: Uint8Array;
   resumeOf: readonly Uint8Array[];
@@ -83,7 +83,7 @@ export async function expectStreamsAgain(streams: {
   }
   await file.close();
   for (const { role, bytes, copy, writer, again, source } of outputs) {
-    // The EOS of a preempt channel is not in the Flow.
+    // The Flow lacks the EOS of a preempt channel.
     if (role === 'preempt' && bytes.length === writer.length + 8) await again.eos();
     await writer.flush();
     const isBroken = role === 'resumeOf' || (role === 'preempt' && streams.resumeOf.length > 0);
@@ -94,8 +94,8 @@ export async function expectStreamsAgain(streams: {
 }
 
 /**
- * A multifd channel, packet by packet: payloads pass as they are. QEMU 7.2 leaves offsets of earlier packets behind those
- * of a packet: with `isUnusedZero` these bytes are compared, too.
+ * A multifd channel, packet by packet; payloads pass unchanged. QEMU 7.2 leaves the offsets of earlier packets behind
+ * those of a packet: with `isUnusedZero`, these bytes are compared too.
  */
 export function expectChannelAgain(bytes: Uint8Array, isUnusedZero: boolean): void {
   const window = new ByteWindow(bytes, 'channel.bin');
@@ -121,7 +121,7 @@ export function expectChannelAgain(bytes: Uint8Array, isUnusedZero: boolean): vo
   expect(window.position).toBe(bytes.length);
 }
 
-/** The blocks of a mapped-ram file, and what comes after RAM as it is written again. */
+/** The blocks of a mapped-ram file, and its data after RAM, written again. */
 async function writeTail(bytes: Uint8Array, offset: number): Promise<{ blocks: RamBlock[]; tail: Uint8Array }> {
   const file = await open(bytes, { offset, spareBytes: writerArenaBytes });
   const copy = makeCopy();
@@ -146,15 +146,15 @@ async function writeTail(bytes: Uint8Array, offset: number): Promise<{ blocks: R
 }
 
 /**
- * A mapped-ram file. The format fixes every byte but two kinds, which are not compared: the place of a page without a bit
- * in the bitmap, where QEMU leaves a hole or an earlier content of the page, and the gaps before the pages, which it
- * leaves alone. Up to the last page it is a `MappedRamStore` that writes. What comes then is a Flow written again, since
- * QEMU leaves a PART without records for each time that it sent some, and a store has no passes.
+ * A mapped-ram file. The format fixes all bytes except two kinds, which are not compared: the place of a page without a
+ * bit in the bitmap, where QEMU leaves a hole or an earlier content of the page, and the gaps before the pages, which
+ * it does not write. A `MappedRamStore` writes everything up to the last page. The rest is a Flow written again, since
+ * QEMU leaves a PART without records each time that it sent some, and a store has no passes.
  *
- * `hasZeroPages`: QEMU did not look for zero pages (zero-page-detection none), so they have bits. The store does look, and
- * there they have none: the bitmap is compared but for pages that are zero.
+ * `hasZeroPages`: QEMU did not detect zero pages (zero-page-detection none), so they have bits. The store does detect
+ * them and writes no bits: the bitmap is compared except for zero pages.
  *
- * Returns how many pages were compared.
+ * Returns the number of pages compared.
  */
 export async function expectMappedAgain(bytes: Uint8Array, offset = 0, hasZeroPages = false): Promise<number> {
   const { blocks, tail } = await writeTail(bytes, offset);
@@ -180,6 +180,6 @@ export async function expectMappedAgain(bytes: Uint8Array, offset = 0, hasZeroPa
     }
     end = pagesOffset + usedLength;
   }
-  expectSame(tail, bytes.subarray(end), 'what comes after RAM');
+  expectSame(tail, bytes.subarray(end), 'the data after RAM');
   return pages;
 }

@@ -7,13 +7,13 @@ export interface Fixture {
   name: string;
   path: string;
   bytes: Uint8Array;
-  /** Of a multifd migration, what came through its channels, in the order they were made. */
+  /** The data of each channel of a multifd migration, in the order of their creation. */
   channels: Uint8Array[];
-  /** Where the stream begins. */
+  /** Offset at which the stream begins. */
   offset: number;
-  /** Of the stopped source's RAM, block by block. */
+  /** RAM of the stopped source, block by block. */
   truth: { idstr: string; length: number; sha256: string }[];
-  /** What QEMU's own dump of the guest was. */
+  /** QEMU's own dump of the guest. */
   core?: { length: number; sha256: string };
 }
 
@@ -22,7 +22,7 @@ export interface PartedFixture extends Fixture {
   resumeOf: Uint8Array[];
   preempt: Uint8Array[];
   returnPath: Uint8Array[];
-  /** The same, as paths. */
+  /** The same files, as paths. */
   paths: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
 }
 
@@ -32,14 +32,14 @@ export function fixturePath(file: string): string {
   return folder + file;
 }
 
-/** The names of the fixtures, and what their JSON says. */
+/** The names of the fixtures, with their JSON. */
 function listFixtures(): { name: string; about: Record<string, unknown> & Pick<Fixture, 'truth'> }[] {
   return readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .map((file) => ({ name: file.slice(0, -'.json'.length), about: JSON.parse(readFileSync(folder + file, 'utf8')) }));
 }
 
-/** All fixtures that are one stream, multifd sets among them; not their return paths. */
+/** All fixtures that are one stream, including multifd sets; without their return paths. */
 export function loadFixtures(): Fixture[] {
   const files = readdirSync(folder);
   return listFixtures()

@@ -1,17 +1,18 @@
 /**
- * How much the tests do, and how long they may wait.
+ * The amount of testing, and limits for waiting.
  *
- * By default each claim is tested with few cases; with VMFERRY_TESTS=all (`npm run test:all`) with all of them.
+ * By default each claim is tested with a few cases, with VMFERRY_TESTS=all (`npm run test:all`) with all of them.
  *
- * Tests wait for events, not for a time. A limit only ends a test that hangs, so it is far longer than any machine needs.
+ * Tests wait for events, never for a time. A limit only ends a hanging test, so it is far longer than any machine
+ * needs.
  */
 export const allCases = process.env.VMFERRY_TESTS === 'all';
 
-/** A list of like cases; by default only every n-th of them. */
+/** A list of similar cases; by default only every n-th of them. */
 export const someOf = <T>(cases: readonly T[], step: number): T[] => cases.filter((_, i) => allCases || i % step === 0);
 
-/** Ends a test that hangs. */
+/** Ends a hanging test. */
 export const testGuardMs = allCases ? 3_600_000 : 600_000;
 
-/** Ends a process, or a wait for one event, that hangs: before the test's own limit, so that the error says what hung. */
+/** Ends a hanging process or wait, before the test's own limit, so that the error names it. */
 export const hangGuardMs = testGuardMs / 2;

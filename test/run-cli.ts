@@ -27,7 +27,7 @@ export interface CliResult {
 export interface CliOptions {
   cwd?: string;
   env?: Record<string, string>;
-  /** Sends this signal when the command handles signals and `once`, if it is given, is true. */
+  /** Sends this signal once the command handles signals and `once`, if given, returns true. */
   interrupt?: { signal: NodeJS.Signals; once?: () => boolean };
 }
 
@@ -52,7 +52,7 @@ export function runCli(args: string[], input?: Readable | Uint8Array, options: C
       if (ready !== true) usage = { ...usage, ...rest };
       else if (interrupt !== undefined) void signalOnce(child, interrupt);
     });
-    // The process may have seen enough, or have been interrupted, before its input ends.
+    // The process may stop reading, or be interrupted, before its input ends.
     child.stdin.on('error', () => {});
     if (input === undefined) child.stdin.end();
     else if (input instanceof Uint8Array) child.stdin.end(input);
@@ -75,7 +75,9 @@ export function runCli(args: string[], input?: Readable | Uint8Array, options: C
 
 const hasEnded = ({ exitCode, signalCode }: ChildProcess) => exitCode !== null || signalCode !== null;
 
-/** Sends a signal to a process when `once` becomes true; without it, at once. Sends none if the process ends before. */
+/**
+ * Sends a signal to a process once `once` returns true, or at once without it. Sends none if the process ends first.
+ */
 export async function signalOnce(
   child: ChildProcess,
   { signal, once = () => true }: { signal: NodeJS.Signals; once?: () => boolean },
@@ -87,7 +89,7 @@ export async function signalOnce(
 /** Checks the peak memory of a command, where the system reports it. */
 export function expectPeakMemory({ peakMemory }: CliResult, limit: number, what?: string): void {
   if (peakMemory === undefined) {
-    console.warn('peak memory is not checked: there is no /proc here');
+    console.warn('skipped: the check of peak memory, since this system has no /proc');
     return;
   }
   expect(peakMemory, what).toBeGreaterThan(0);

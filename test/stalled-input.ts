@@ -1,4 +1,4 @@
-/** Input that begins and then waits for ever. */
+/** Input that begins and then stalls forever. */
 import { Readable } from 'node:stream';
 
 const chunkSize = 64 * 1024;
@@ -11,7 +11,10 @@ export class StalledInput extends Readable {
     this.#rest = bytes;
   }
 
-  /** Whether all was taken. The last of it, up to the size of a pipe's buffer, may not have been read yet. */
+  /**
+   * Whether the pipe has taken everything. The reader may not have read the last part, up to the size of the pipe's
+   * buffer.
+   */
   get isTaken(): boolean {
     return this.#rest.length === 0;
   }

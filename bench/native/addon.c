@@ -1,6 +1,6 @@
 /*
  * The baselines as a Node addon. `run(baseline, job, buffer, arguments, times)` does a job over one batch `times` times
- * in a loop of its own and returns the nanoseconds and a sum of the results; so the cost of the call does not count.
+ * in its own loop, so that the cost of the call does not count, and returns the nanoseconds and a sum of the results.
  * Arguments are offsets and counts in the buffer, which is the memory of the WASM instance. Nothing is checked: this is
  * for bench/ alone.
  */
@@ -64,7 +64,7 @@ static uint64_t do_job(const struct kernels *k, enum job job, uint8_t *memory, c
     case COPY: /* to, from, bytes */
         memcpy(memory + a[0], memory + a[1], a[2]);
         return 0;
-    case MULTIPLY: { /* count: that many multiplications of 64 bits, eight of which do not wait for each other */
+    case MULTIPLY: { /* count: the number of 64-bit multiplications, in eight independent chains */
         uint64_t v[8] = { 1, 3, 5, 7, 9, 11, 13, 15 };
         for (uint32_t i = 0; i < a[0]; i += 8) {
 #pragma GCC unroll 8

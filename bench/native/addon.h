@@ -1,4 +1,4 @@
-/* What addon.c calls of each baseline: one batch over the memory that the WASM kernels also use. */
+/* The functions of each baseline that addon.c calls: one batch over the memory that the WASM kernels also use. */
 #ifndef VMFERRY_BENCH_ADDON_H
 #define VMFERRY_BENCH_ADDON_H
 #include <stddef.h>

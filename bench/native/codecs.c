@@ -1,9 +1,9 @@
 /*
  * The native zlib and zstd as a Node addon. `decode(format, packets, lengths, times)` decompresses the payloads of one
- * multifd channel, one open stream over all packets, each to its last byte into one room of 512 KiB, as a receiver
- * does. `format` is 0 for zlib, 1 for zstd; `packets` holds the payloads back to back. `encode(format, packets, lengths,
- * level)` compresses such pages as a sender does: one open stream, flushed behind each packet. Both return the
- * nanoseconds and the bytes that came out, or throw if something does not work. For bench/ alone.
+ * multifd channel as a receiver does: one open stream over all packets, each decoded to its last byte into one buffer
+ * of 512 KiB. `format` is 0 for zlib, 1 for zstd; `packets` holds the payloads back to back. `encode(format, packets,
+ * lengths, level)` compresses such pages as a sender does: one open stream, flushed after each packet. Both return the
+ * nanoseconds and the number of bytes produced, or throw on failure. For bench/ alone.
  */
 #include <node_api.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-enum { ROOM = 512 * 1024, PAYLOAD = 1024 * 1024 };
+enum { BUFFER = 512 * 1024, PAYLOAD = 1024 * 1024 };
 
 static uint64_t now(void)
 {
@@ -20,8 +20,8 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
 }
 
-/* The bytes that came out; -1 if the data are bad. */
-static int64_t decode_zlib(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *room)
+/* The number of bytes produced; -1 if the data are bad. */
+static int64_t decode_zlib(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *buffer)
 {
     z_stream stream = { 0 };
     int64_t sum = 0;
@@ -29,23 +29,23 @@ static int64_t decode_zlib(const uint8_t *packets, const uint32_t *lengths, size
     for (size_t i = 0; i < count; packets += lengths[i++]) {
         stream.next_in = (uint8_t *)packets;
         stream.avail_in = lengths[i];
-        stream.next_out = room;
-        stream.avail_out = ROOM;
+        stream.next_out = buffer;
+        stream.avail_out = BUFFER;
         int code = inflate(&stream, Z_SYNC_FLUSH);
         if (code != Z_OK || stream.avail_in != 0) sum = INT64_MIN;
-        sum += ROOM - stream.avail_out;
+        sum += BUFFER - stream.avail_out;
     }
     inflateEnd(&stream);
     return sum;
 }
 
-static int64_t decode_zstd(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *room)
+static int64_t decode_zstd(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *buffer)
 {
     ZSTD_DStream *stream = ZSTD_createDStream();
     int64_t sum = 0;
     for (size_t i = 0; i < count; packets += lengths[i++]) {
         ZSTD_inBuffer in = { packets, lengths[i], 0 };
-        ZSTD_outBuffer out = { room, ROOM, 0 };
+        ZSTD_outBuffer out = { buffer, BUFFER, 0 };
         while (in.pos < in.size) {
             if (ZSTD_isError(ZSTD_decompressStream(stream, &out, &in))) {
                 sum = INT64_MIN;
@@ -70,13 +70,13 @@ static napi_value decode(napi_env env, napi_callback_info info)
     napi_get_typedarray_info(env, argv[2], NULL, &count, &lengths, NULL, NULL);
     napi_get_value_uint32(env, argv[3], &times);
 
-    uint8_t *room = malloc(ROOM);
+    uint8_t *buffer = malloc(BUFFER);
     int64_t sum = 0;
     uint64_t start = now();
-    for (uint32_t i = 0; i < times; i++) sum = (format ? decode_zstd : decode_zlib)(packets, lengths, count, room);
+    for (uint32_t i = 0; i < times; i++) sum = (format ? decode_zstd : decode_zlib)(packets, lengths, count, buffer);
     uint64_t taken = now() - start;
-    free(room);
-    if (sum < 0) napi_throw_error(env, NULL, "the native library does not decode these packets");
+    free(buffer);
+    if (sum < 0) napi_throw_error(env, NULL, "the native library cannot decode these packets");
 
     napi_create_array_with_length(env, 2, &result);
     napi_create_double(env, taken, &value);
@@ -86,7 +86,7 @@ static napi_value decode(napi_env env, napi_callback_info info)
     return result;
 }
 
-static int64_t encode_zlib(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *room, int level)
+static int64_t encode_zlib(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *buffer, int level)
 {
     z_stream stream = { 0 };
     int64_t sum = 0;
@@ -94,7 +94,7 @@ static int64_t encode_zlib(const uint8_t *packets, const uint32_t *lengths, size
     for (size_t i = 0; i < count; packets += lengths[i++]) {
         stream.next_in = (uint8_t *)packets;
         stream.avail_in = lengths[i];
-        stream.next_out = room;
+        stream.next_out = buffer;
         stream.avail_out = PAYLOAD;
         if (deflate(&stream, Z_SYNC_FLUSH) != Z_OK || stream.avail_in != 0) sum = INT64_MIN;
         sum += PAYLOAD - stream.avail_out;
@@ -103,14 +103,14 @@ static int64_t encode_zlib(const uint8_t *packets, const uint32_t *lengths, size
     return sum;
 }
 
-static int64_t encode_zstd(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *room, int level)
+static int64_t encode_zstd(const uint8_t *packets, const uint32_t *lengths, size_t count, uint8_t *buffer, int level)
 {
     ZSTD_CCtx *stream = ZSTD_createCCtx();
     int64_t sum = 0;
     ZSTD_CCtx_setParameter(stream, ZSTD_c_compressionLevel, level);
     for (size_t i = 0; i < count; packets += lengths[i++]) {
         ZSTD_inBuffer in = { packets, lengths[i], 0 };
-        ZSTD_outBuffer out = { room, PAYLOAD, 0 };
+        ZSTD_outBuffer out = { buffer, PAYLOAD, 0 };
         if (ZSTD_compressStream2(stream, &out, &in, ZSTD_e_flush) != 0) sum = INT64_MIN;
         sum += out.pos;
     }
@@ -130,12 +130,12 @@ static napi_value encode(napi_env env, napi_callback_info info)
     napi_get_typedarray_info(env, argv[2], NULL, &count, &lengths, NULL, NULL);
     napi_get_value_uint32(env, argv[3], &level);
 
-    uint8_t *room = malloc(PAYLOAD);
+    uint8_t *buffer = malloc(PAYLOAD);
     uint64_t start = now();
-    int64_t sum = (format ? encode_zstd : encode_zlib)(packets, lengths, count, room, level);
+    int64_t sum = (format ? encode_zstd : encode_zlib)(packets, lengths, count, buffer, level);
     uint64_t taken = now() - start;
-    free(room);
-    if (sum < 0) napi_throw_error(env, NULL, "the native library does not compress these pages");
+    free(buffer);
+    if (sum < 0) napi_throw_error(env, NULL, "the native library cannot compress these pages");
 
     napi_create_array_with_length(env, 2, &result);
     napi_create_double(env, taken, &value);

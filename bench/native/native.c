@@ -1,8 +1,7 @@
 /*
- * What C can do with the ideas of our WASM kernels: the same masks and edges, with intrinsics. Built twice, gcc -O3:
- * with vectors of 32 bytes (AVX2), and of 16 (VECTOR=16), which is all that WebAssembly has; so what the width of the
- * vectors costs can be told from what the engine costs. The zero scan samples three bytes and tests 128 B per step, as
- * QEMU's does.
+ * The ideas of our WASM kernels in C: the same masks and edges, with intrinsics. Built twice with gcc -O3: with vectors
+ * of 32 bytes (AVX2), and of 16 (VECTOR=16), which is all that WebAssembly has. This separates the cost of the vector
+ * width from the cost of the engine. The zero scan samples three bytes and tests 128 B per step, as QEMU's does.
  */
 #include <immintrin.h>
 #include <string.h>
@@ -164,7 +163,7 @@ static int encode(const uint8_t *old, const uint8_t *next, size_t page_size, uin
     return to - out;
 }
 
-/* Literals of up to 64 bytes by two stores that overlap, longer ones by memcpy. */
+/* Literals of up to 64 bytes are two stores that overlap; longer ones use memcpy. */
 static inline void copy_literal(uint8_t *to, const uint8_t *from, size_t n)
 {
     if (n > 64) {
@@ -215,7 +214,7 @@ static int decode(const uint8_t *source, size_t length, uint8_t *page, size_t pa
     return d;
 }
 
-/* No SIMD to gain from. */
+/* SIMD would gain nothing. */
 static uint32_t hash(const uint8_t *page, size_t page_size)
 {
     return scalar_kernels.hash(page, page_size);

@@ -1,7 +1,7 @@
 /*
- * pwrite RAM OUT: writes the pages of a raw RAM image that are not zero to their places in a file of its own, 1 MiB in,
- * runs of neighbours of up to 1 MiB at once, and syncs: what the writing of a mapped-ram file costs at the least. The
- * image is mapped, so nothing is copied to find zeros. For bench/ alone.
+ * pwrite RAM OUT: writes the nonzero pages of a raw RAM image to their places in a new file, starting 1 MiB in,
+ * neighbours together in runs of up to 1 MiB, and syncs: the minimum cost of writing a mapped-ram file. The image is
+ * mapped, so finding zeros copies nothing. For bench/ alone.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /*
- * The baseline: plain C that goes a machine word at a time, as docs/formats/xbzrle.md and dirty-rate.md tell the work.
+ * The baseline: plain C that works one machine word at a time, as docs/formats/xbzrle.md and dirty-rate.md describe.
  * gcc -O2, no intrinsics.
  */
 #include <string.h>

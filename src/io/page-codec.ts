@@ -1,9 +1,12 @@
 /**
- * Compressing pages and decompressing them, behind one interface: which library does it is chosen when a file is opened or
- * written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
+ * Compressing pages and decompressing them, behind one interface: which library does it is chosen when a file is opened
+ * or written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
  */
 
-/** How a multifd channel compresses: one stream for all of its packets, flushed at the end of each, or a zstd frame for each. */
+/**
+ * How a multifd channel compresses: one stream for all of its packets, flushed at the end of each, or a zstd frame for
+ * each.
+ */
 export type StreamFormat = 'zlib' | 'zstd';
 /** How a page by itself is compressed: a complete zlib stream, or deflate data without a header. */
 export type PageFormat = 'zlib' | 'deflate';
@@ -41,7 +44,9 @@ export const levelsOf: Readonly<Record<StreamFormat, { least: number; most: numb
 
 /** A set of engines. */
 export interface PageCodecs {
-  /** A compressor for one channel, of a level within {@link levelsOf}. Libraries are loaded when they are first needed. */
+  /**
+   * A compressor for one channel, of a level within {@link levelsOf}. Libraries are loaded when they are first needed.
+   */
   openEncoder(format: StreamFormat, level: number): Promise<PageEncoder>;
   /** A decompressor for one channel. Libraries are loaded when they are first needed. */
   openDecoder(format: StreamFormat): Promise<PageDecoder>;
@@ -59,5 +64,5 @@ export class CodecError extends Error {
 
 /** More came out than fits. */
 export function overflow(length: number): CodecError {
-  return new CodecError(`expected ${length} bytes to come out, got more`);
+  return new CodecError(`expected ${length} bytes of output, got more`);
 }

@@ -49,7 +49,7 @@ export class PortableCodecs implements PageCodecs {
     const stream = new Inflate({ chunkSize: target.length, raw: format === 'deflate' });
     const written = feed(stream, input, target);
     if (!stream.ended || written !== target.length) {
-      throw new CodecError(`expected ${target.length} bytes to come out, got ${written}`);
+      throw new CodecError(`expected ${target.length} bytes of output, got ${written}`);
     }
     // That the checksum is the last there is shows whether the stream ends where its bytes do.
     if (
@@ -121,7 +121,7 @@ function feed(stream: Inflate, input: Uint8Array, target: Uint8Array): number {
   for (let at = 0; at < input.length; at += feedBytes) {
     if (stream.ended) throw new CodecError(`expected the data to end with its stream, got more`);
     stream.push(input.subarray(at, at + feedBytes), syncFlush);
-    if (stream.err !== 0) throw new CodecError(`deflate data that does not decode: ${stream.msg}`);
+    if (stream.err !== 0) throw new CodecError(`cannot decode the deflate data: ${stream.msg}`);
   }
   return written;
 }

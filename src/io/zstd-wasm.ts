@@ -1,7 +1,7 @@
 /**
- * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module out
- * of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and ignores
- * errors. The loop here hands out everything at each flush and reports errors.
+ * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module
+ * out of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and
+ * ignores errors. The loop here hands out everything at each flush and reports errors.
  */
 import zstdBytes from '../../dist/zstd.wasm';
 import { CodecError, overflow, type PageDecoder } from './page-codec.ts';
@@ -13,7 +13,10 @@ interface ZstdExports {
   free(address: number): void;
   ZSTD_createDCtx(): number;
   ZSTD_freeDCtx(context: number): number;
-  /** The buffers are three words each: address, size, position. Returns 0 at the end of a frame, an error code, or a hint. */
+  /**
+   * The buffers are three words each: address, size, position. Returns 0 at the end of a frame, an error code, or a
+   * hint.
+   */
   ZSTD_decompressStream(context: number, out: number, input: number): number;
 }
 
@@ -95,7 +98,7 @@ class ZstdDecoder implements PageDecoder {
       if (result >= firstError) {
         const error = 2 ** 32 - result;
         const what =
-          error === noMemory ? 'no memory for a zstd window beside those of others' : 'zstd data that does not decode';
+          error === noMemory ? 'no memory for a zstd window beside those of others' : 'cannot decode the zstd data';
         throw new CodecError(`${what} (error ${error})`);
       }
       // The memory may have grown: views of it are made anew.

@@ -2,7 +2,7 @@
 
 type Part = Uint8Array | number[] | string;
 
-/** Joins parts; a string is its bytes, a list of numbers is bytes. */
+/** Joins parts; a string stands for its characters' bytes, a list of numbers for bytes. */
 export function join(...parts: Part[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts.map((part) => Buffer.from(part as Uint8Array))));
 }
@@ -33,7 +33,7 @@ export const capabilities = (...names: string[]): Uint8Array =>
 
 export const footer = (id: number): Uint8Array => join([0x7e], u32(id));
 
-/** Items without their footers. */
+/** Items without footers. */
 export const bare = {
   start: (id: number, name: string, version: number, ...body: Part[]): Uint8Array =>
     join([0x01], u32(id), counted(name), u32(0), u32(version), ...body),
@@ -84,7 +84,7 @@ export const deltaPage = (offset: number, delta: Part, block?: string): Uint8Arr
 export const compressedPage = (offset: number, packed: Uint8Array, block?: string): Uint8Array =>
   page(0x100, offset, block, u32(packed.length), packed);
 
-/** The block list: MEM_SIZE with the total, then the entries, each with what the capabilities add to it. */
+/** The block list: MEM_SIZE with the total, then the entries, each with the fields that capabilities add. */
 export const blockList = (...blocks: [name: string, length: number, ...extra: Part[]][]): Uint8Array => {
   const total = blocks.reduce((sum, [, length]) => sum + length, 0);
   return join(u64(total + 4), ...blocks.flatMap(([name, length, ...extra]) => [counted(name), u64(length), ...extra]));
@@ -110,11 +110,11 @@ export interface PacketParts {
   /** Offsets of pages with data, and of zero pages. */
   normal?: number[];
   zero?: number[];
-  /** What follows the header. */
+  /** The payload after the header. */
   payload?: Part;
-  /** What the header says of the payload's length; default: its length. */
+  /** The payload length in the header; default: the payload's length. */
   length?: number;
-  /** What stands behind the offsets in use. */
+  /** Content behind the offsets in use. */
   stale?: number;
   /** The packet's number. */
   number?: number;

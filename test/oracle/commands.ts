@@ -5,7 +5,7 @@ export const POSTCOPY_RAM_DISCARD = 6;
 export const RECV_BITMAP = 10;
 export const PACKAGED = 7;
 
-/** The payload lengths each command may have; undefined: any. */
+/** The valid payload lengths of each command; undefined: any. */
 export const commandLengths = new Map<number, number[] | undefined>([
   [1, [0]], // OPEN_RETURN_PATH
   [2, [4]], // PING

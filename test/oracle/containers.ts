@@ -1,6 +1,6 @@
 /**
- * The slow reader's way into files that contain a stream: libvirt save images, compressed files, qcow2 snapshots. Whole
- * files in memory; compressed data go through node:zlib and the programs of the system.
+ * The slow reader's decoders for files that contain a stream: libvirt save images, compressed files, qcow2 snapshots.
+ * Holds whole files in memory; decompresses by node:zlib and the system's programs.
  */
 import { spawnSync } from 'node:child_process';
 import { gunzipSync, inflateRawSync } from 'node:zlib';
@@ -8,14 +8,14 @@ import { SlowReaderError } from './cursor.ts';
 
 export interface Unwrapped {
   bytes: Uint8Array;
-  /** Where the stream begins. */
+  /** Offset at which the stream begins. */
   offset: number;
 }
 
 const startsWith = (bytes: Uint8Array, text: string) =>
   Buffer.from(bytes.subarray(0, text.length)).toString('latin1') === text;
 
-/** Whether a program that decompresses this can be run. */
+/** Whether the program that decompresses this is installed. */
 export function hasProgram(name: string): boolean {
   return spawnSync(name, ['--version']).error === undefined;
 }
@@ -35,7 +35,7 @@ function decompress(format: string, input: Uint8Array): Uint8Array {
   }
 }
 
-/** Takes off what is around a stream. @throws SlowReaderError */
+/** Extracts the stream from its container. @throws SlowReaderError */
 export function unwrap(bytes: Uint8Array, snapshot?: string): Unwrapped {
   if (startsWith(bytes, 'QFI\xfb')) return { bytes: readVmState(bytes, snapshot), offset: 0 };
   if (startsWith(bytes, 'LibvirtQemud')) return unwrapLibvirt(bytes);
@@ -74,7 +74,7 @@ function readVmState(bytes: Uint8Array, wanted: string | undefined): Uint8Array 
   const check = (holds: boolean, message: string, at: number) => {
     if (!holds) throw new SlowReaderError(message, at);
   };
-  /** The position, if so many bytes are there. */
+  /** The position, if that many bytes exist. */
   const within = (at: number, length: number) => {
     check(at >= 0 && at + length <= image.length, 'cut', at);
     return at;
@@ -98,7 +98,7 @@ function readVmState(bytes: Uint8Array, wanted: string | undefined): Uint8Array 
   const isExtended = (features & 16n) !== 0n;
   const isZstd = (features & 8n) !== 0n;
 
-  // The snapshot: by name, or else by id.
+  // The snapshot: by name, otherwise by id.
   const count = u32(60);
   check(count <= 65536, 'snapshots', 60);
   let at = size(64);
@@ -127,7 +127,7 @@ function readVmState(bytes: Uint8Array, wanted: string | undefined): Uint8Array 
   const reach = (cluster / entryLength) * cluster;
   const start = Math.ceil(diskSize / reach) * reach;
   check(start + stateSize <= l1Entries * reach, 'the L1 table is too short', entry.at);
-  // What a damaged entry adds is behind the stream: this much of it will do.
+  // A damaged entry adds bytes behind the stream; this much is enough.
   const state = Buffer.alloc(Math.min(stateSize, 2 ** 26));
   for (let done = 0; done < state.length; done += cluster) {
     const table = Number(u64(l1 + 8 * Math.floor((start + done) / reach)) & 0x00fffffffffffe00n);
@@ -165,7 +165,7 @@ function readVmState(bytes: Uint8Array, wanted: string | undefined): Uint8Array 
   }
 
   function unpack(packed: Buffer): Buffer {
-    // What follows the packed data makes the program complain after it has done its work.
+    // Bytes after the packed data make the program complain after it has done its work.
     if (isZstd) return spawnSync('zstd', ['-dcq'], { input: packed }).stdout.subarray(0, cluster);
     try {
       return inflateRawSync(packed);

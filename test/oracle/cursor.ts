@@ -1,13 +1,13 @@
 /**
- * A position in a file held in memory, with reads that fail, never shorten, at the limit.
+ * A position in a file held in memory. A read beyond the limit fails; it never returns less.
  * Numbers are big-endian, as everywhere in the migration stream.
  */
 
-/** What is wrong with the file, and at which of its bytes. */
+/** An error in the file, and its offset. */
 export class SlowReaderError extends Error {
   override name = 'SlowReaderError';
   readonly offset: number;
-  /** The file ended too early: the rest may be in another. */
+  /** The file ended too early: the rest may be in another file. */
   readonly isEndOfFile: boolean;
 
   constructor(what: string, offset: number, isEndOfFile = false) {
@@ -44,7 +44,7 @@ export class Cursor {
     return new SlowReaderError(what, at);
   }
 
-  /** Steps over `count` bytes and returns where they start. */
+  /** Skips `count` bytes and returns their start. */
   skip(count: number, what: string): number {
     if (count > this.limit - this.at) {
       throw new SlowReaderError(`the data ends inside ${what}`, this.at, this.limit === this.bytes.length);
@@ -54,7 +54,7 @@ export class Cursor {
     return start;
   }
 
-  /** The next byte without stepping over it; undefined at the limit. */
+  /** The next byte without moving past it; undefined at the limit. */
   peek(): number | undefined {
     return this.at < this.limit ? this.bytes[this.at] : undefined;
   }
@@ -75,11 +75,11 @@ export class Cursor {
     return this.view.getBigUint64(this.skip(8, what));
   }
 
-  /** A be64 that is a size or a position; one past 2^53 cannot be right. */
+  /** A be64 size or position; a value above 2^53 is an error. */
   size64(what: string): number {
     const at = this.at;
     const value = this.u64(what);
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw this.error(`${what} is ${value}, which is absurd`, at);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw this.error(`${what} is ${value}, which is impossible`, at);
     return Number(value);
   }
 
@@ -94,7 +94,7 @@ export class Cursor {
     return Buffer.from(this.take(count, what)).toString('latin1');
   }
 
-  /** A counted string: u8 length and that many bytes. */
+  /** A counted string: u8 length, then that many bytes. */
   counted(what: string): string {
     return this.text(this.u8(what), what);
   }

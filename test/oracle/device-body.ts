@@ -2,14 +2,14 @@ import { commandLengths } from './commands.ts';
 import type { Cursor } from './cursor.ts';
 
 /**
- * Where the body of a device's section ends. Bodies have no length, so there are two ways to know:
- * the VMDESCRIPTION at the end of the file, and a footer with something sensible behind it.
+ * Finds where the body of a device's section ends. Bodies have no length, so there are two sources: the VMDESCRIPTION
+ * at the end of the file, and a footer with a plausible item behind it.
  */
 
 const FOOTER = 0x7e;
 const FOOTER_BYTES = 5;
 
-/** Finds the VMDESCRIPTION from the end of the file; trailing zeros are padding of what the file came from. */
+/** Finds the VMDESCRIPTION from the end of the file; trailing zeros are padding of the container. */
 export function findVmDescription(bytes: Uint8Array, from: number): unknown {
   let end = bytes.length;
   while (end > from && bytes[end - 1] === 0) end--;
@@ -19,13 +19,13 @@ export function findVmDescription(bytes: Uint8Array, from: number): unknown {
     try {
       return JSON.parse(Buffer.from(bytes.subarray(at + 5, end)).toString('utf8'));
     } catch {
-      // An accident of the bytes; look further.
+      // A coincidence; continue the search.
     }
   }
   return undefined;
 }
 
-/** The bytes a device takes by its description, or undefined if there is none. */
+/** The length of a device's body by its description, or undefined without one. */
 export function describedSize(vmdescription: unknown, name: string, instanceId: number): number | undefined {
   const devices = arrayOf(vmdescription, 'devices');
   const device = devices.find(
@@ -37,7 +37,7 @@ export function describedSize(vmdescription: unknown, name: string, instanceId: 
   const descriptions: unknown[] = [device];
   for (let next = descriptions.pop(); next !== undefined; next = descriptions.pop()) {
     for (const field of arrayOf(next, 'fields')) {
-      // The size of a struct includes all that is nested in it, its subsections too.
+      // The size of a struct includes everything nested in it, including its subsections.
       size += Number(property(field, 'size')) * Number(property(field, 'array_len') ?? 1);
     }
     for (const subsection of arrayOf(next, 'subsections')) {
@@ -58,13 +58,13 @@ function arrayOf(value: unknown, key: string): unknown[] {
   return Array.isArray(array) ? array : [];
 }
 
-/** Looks at items without reading them: is this the start of one? */
+/** Checks without reading: can an item start here? */
 export class ItemFinder {
   private readonly cursor: Cursor;
   private readonly isKnownId: (id: number) => boolean;
   private readonly hasEnded: () => boolean;
 
-  /** `hasEnded` says whether an iterable has ended: then no other starts. */
+  /** `hasEnded` says whether an iterable has ended: then none of its items can start. */
   constructor(cursor: Cursor, isKnownId: (id: number) => boolean, hasEnded: () => boolean) {
     this.cursor = cursor;
     this.isKnownId = isKnownId;
@@ -87,8 +87,8 @@ export class ItemFinder {
   nextItemAfter(start: number, isPackage: boolean): number | undefined {
     const { bytes, limit } = this.cursor;
     for (let at = start; at < limit; at++) {
-      // An id in use would be an error there, and small numbers are everywhere in devices.
-      // Real ids are small; in what looks like others, the 0x05 of a subsection is the last byte.
+      // An id in use would be an error there, and small numbers are common in devices.
+      // Real ids are small; in false matches, the 0x05 of a subsection is the last byte.
       const isPossible = this.isNewSectionAt(at) && !(bytes[at] === 0x01 && this.hasEnded());
       if (isPossible && !this.isKnownId(this.u32(at + 1)) && this.u32(at + 1) <= 0xffff) return at;
       if (bytes[at] === 0x00 && (at + 1 === limit || this.isVmDescriptionAt(at + 1))) return at;
@@ -106,15 +106,15 @@ export class ItemFinder {
     return lengths.includes(commandAndLength & 0xffff);
   }
 
-  /** 0x06, be32 length that the file has, and a brace: 0x00 0x06 alone is common inside devices. */
+  /** 0x06, a be32 length that fits the file, and a brace: 0x00 0x06 alone is common inside devices. */
   private isVmDescriptionAt(at: number): boolean {
     const { bytes, limit } = this.cursor;
     return at + 6 <= limit && bytes[at] === 0x06 && at + 5 + this.u32(at + 1) <= limit && bytes[at + 5] === 0x7b;
   }
 
   /**
-   * 0x00, and behind it nothing, a description, or padding of 64 zeros or more: a small number, as in a timer, followed by
-   * zeros looks like a footer of section 0 and an EOF.
+   * 0x00, followed by the end, a description, or at least 64 zeros of padding: a small number, as in a timer, followed
+   * by zeros looks like a footer of section 0 and an EOF.
    */
   private isEndOfStreamAt(at: number): boolean {
     const { bytes, limit } = this.cursor;
@@ -144,7 +144,7 @@ export class ItemFinder {
     }
   }
 
-  /** 0x01 or 0x04, be32 id, a counted name that can be printed, be32 instance, be32 version. */
+  /** 0x01 or 0x04, be32 id, a printable counted name, be32 instance, be32 version. */
   private isNewSectionAt(at: number): boolean {
     const { bytes, limit } = this.cursor;
     if (bytes[at] !== 0x01 && bytes[at] !== 0x04) return false;

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { loadFixtures, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import { slowRead, slowReadParts } from './slow-reader.ts';
 
-describe('slow reader: what QEMU wrote', () => {
+describe('slow reader: output of QEMU', () => {
   const fixtures = loadFixtures();
 
   it('has fixtures', () => {

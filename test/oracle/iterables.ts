@@ -1,6 +1,6 @@
 import type { Cursor } from './cursor.ts';
 
-/** Bodies of the iterable sections other than "ram". All end by themselves; none touches RAM. */
+/** Bodies of the iterable sections other than "ram". Each marks its own end; none changes RAM. */
 
 /** A dirty bitmap of a disk. */
 export interface SlowDirtyBitmap {
@@ -14,7 +14,7 @@ export interface SlowDirtyBitmap {
   complete: boolean;
 }
 
-/** What dirty-bitmap sections have said so far: names stay from chunk to chunk. */
+/** State of the dirty-bitmap sections so far: names persist from chunk to chunk. */
 export interface SlowDirtyBitmaps {
   node: string | undefined;
   name: string | undefined;
@@ -36,7 +36,7 @@ function readDirtyBitmap(cursor: Cursor, _isStart: boolean, bitmaps: SlowDirtyBi
     const at = cursor.at;
     const current = () => bitmaps.list.find(({ node, name }) => node === bitmaps.node && name === bitmaps.name);
     const flags = cursor.u8('a dirty-bitmap chunk');
-    // Bit 7 would announce more flag bytes, which nobody has sent so far.
+    // Bit 7 would announce more flag bytes, which no QEMU sends so far.
     if (flags & 0x80) throw cursor.error('a dirty-bitmap chunk with long flags', at);
     if (flags & 0x08) bitmaps.node = cursor.counted('a node alias');
     if (flags & 0x04) bitmaps.name = cursor.counted('a bitmap alias');

@@ -35,7 +35,7 @@ describe('slow reader: mapped-ram', () => {
   const BLOCK = 3 * KIB4;
 
   /**
-   * Two blocks of three pages; the second follows the pages of the first at once.
+   * Two blocks of three pages; the second follows the first one's pages directly.
    * Every page area holds its page's number + 1.
    */
   function mappedRam(layout: Layout = {}): Uint8Array {
@@ -96,7 +96,7 @@ describe('slow reader: mapped-ram', () => {
     expect(boundaries).toEqual(expect.arrayContaining([bitmap - 28, bitmap, bitmap + 8, PAGES, PAGES + BLOCK]));
   });
 
-  it('does not call a background snapshot complete', () => {
+  it('treats a background snapshot as incomplete', () => {
     expect(slowRead(mappedRam({ hasEnd: false })).complete).toBe(false);
   });
 

@@ -1,6 +1,6 @@
 /**
- * The channels of a multifd migration: each read as a whole into a list of packets, its compressed payloads joined and
- * decompressed at once. Epoch i of a channel is what lies before its i-th SYNC.
+ * The channels of a multifd migration. Each is read whole into a list of packets; its compressed payloads are joined
+ * and decompressed together. Epoch i of a channel is the data before its i-th SYNC.
  */
 import { constants, inflateRawSync, inflateSync } from 'node:zlib';
 import { Decompress } from 'fzstd';
@@ -57,12 +57,12 @@ export class Channels {
     }
   }
 
-  /** Where the packets and payloads of each channel begin and end; the channels by their numbers. */
+  /** Boundaries of the packets and payloads of each channel, by channel number. */
   boundaries(): number[][] {
     return this.cursors.map((cursor) => [...cursor.boundaries].sort((a, b) => a - b));
   }
 
-  /** Applies what every channel sent up to its next SYNC. */
+  /** Applies the data of every channel up to its next SYNC. */
   applyEpoch(blocks: readonly RamBlock[], pageSize: number): void {
     this.packets ??= this.readAll(pageSize);
     for (const [i, packets] of this.packets.entries()) {
@@ -75,11 +75,12 @@ export class Channels {
     }
   }
 
-  /** After the last mark there is nothing, or packets without pages. */
+  /** After the last mark, only packets without pages may follow. */
   end(): void {
     for (const [i, packets] of (this.packets ?? []).entries()) {
       for (const { isSync, normal, zero, at } of packets) {
-        if (isSync || normal.length + zero.length > 0) throw this.cursors[i]!.error('more than the marks ask for', at);
+        if (isSync || normal.length + zero.length > 0)
+          throw this.cursors[i]!.error('more data than the marks require', at);
       }
     }
   }
@@ -115,9 +116,9 @@ export class Channels {
   }
 }
 
-/** Reads a packet and its payload; nothing for one with the state of a device. */
+/** Reads a packet and its payload; returns nothing for a packet with a device's state. */
 function readPacket(cursor: Cursor, pageSize: number): Packet | undefined {
-  const room = PACKET_RAM / pageSize;
+  const capacity = PACKET_RAM / pageSize;
   cursor.mark();
   const at = cursor.at;
   if (cursor.u32('a packet') !== MAGIC || cursor.u32('a packet') !== 1) throw cursor.error('not a packet', at);
@@ -139,17 +140,17 @@ function readPacket(cursor: Cursor, pageSize: number): Packet | undefined {
   cursor.skip(8, 'the number of a packet');
   const zeroCount = cursor.u32('a packet');
   cursor.skip(28, 'a packet');
-  if (allocated > room || normalCount + zeroCount > allocated) throw cursor.error('too many pages in a packet', at);
+  if (allocated > capacity || normalCount + zeroCount > allocated) throw cursor.error('too many pages in a packet', at);
   const name = cursor.text(256, 'the block name of a packet').split('\0')[0]!;
   const pages: number[] = [];
-  for (let i = 0; i < room; i++) {
+  for (let i = 0; i < capacity; i++) {
     const offset = cursor.u64('the pages of a packet');
     if (i >= normalCount + zeroCount) continue;
-    if (offset % BigInt(pageSize) !== 0n) throw cursor.error('an offset that is no page', at);
+    if (offset % BigInt(pageSize) !== 0n) throw cursor.error('an offset that is not a page boundary', at);
     pages.push(Number(offset / BigInt(pageSize)));
   }
   cursor.mark();
-  // The length means something only with normal pages, and compression.
+  // The length is meaningful only with normal pages and compression.
   const length = normalCount === 0 ? 0 : method === 'none' ? normalCount * pageSize : payloadLength;
   if (length > 2 * PACKET_RAM) throw cursor.error('a payload that is too long', at);
   const payload = cursor.take(length, 'the payload of a packet');
@@ -170,7 +171,7 @@ function unpackAll(packets: readonly Packet[], pageSize: number, cursor: Cursor)
   const whole = Buffer.concat(packed.map(({ payload }) => payload));
   let data: Uint8Array;
   try {
-    // Neither stream is ever finished.
+    // Neither format's stream is ever finished.
     data = method === 'zlib' ? inflateSync(whole, { finishFlush: constants.Z_SYNC_FLUSH }) : unpackZstd(whole);
   } catch (error) {
     throw cursor.error(`a channel that does not decompress (${(error as Error).message})`, 0);
@@ -191,7 +192,7 @@ function unpackZstd(whole: Uint8Array): Uint8Array {
   return Buffer.concat(parts);
 }
 
-/** Lengths of the pages, then each by itself; one of the page's size is not compressed. */
+/** Lengths of the pages, then each page by itself; a page of full size is uncompressed. */
 function unpackPages({ method, normal, payload, at }: Packet, pageSize: number, cursor: Cursor): Uint8Array {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   const inflate = method === 'qpl' ? inflateRawSync : inflateSync;

@@ -27,7 +27,7 @@ import {
 import { pageOf, rejection } from './reading.ts';
 import { SlowReaderError, slowRead } from './slow-reader.ts';
 
-/** A page of 4 KiB that is zero but for some bytes. */
+/** A page of 4 KiB that is zero except for some bytes. */
 function pageWith(bytes: Record<number, number>): Uint8Array {
   const page = new Uint8Array(KIB4);
   for (const [at, value] of Object.entries(bytes)) page[Number(at)] = value;
@@ -59,7 +59,7 @@ describe('slow reader: RAM', () => {
     expect(pageOf(result, 1, 1)).toEqual(filled(3));
   });
 
-  it('lets the last record of a page win', () => {
+  it('uses the last record of a page', () => {
     const result = slowRead(
       withRecords(
         normalPage(0, filled(1), 'ram'),
@@ -78,12 +78,12 @@ describe('slow reader: RAM', () => {
     expect(slowRead(join(huge, EOF)).blocks.map((block) => block.idstr)).toEqual(['a', 'b']);
     const first = start(1, 'ram', 4, blockList(['b', 1 << 21, u64(1 << 21)], ['a', KIB4]), EOS);
     expect(slowRead(join(none, advise, first, EOF)).blocks.map((block) => block.idstr)).toEqual(['b', 'a']);
-    // Never without ADVISE, nor if it says 4096 only.
+    // Never without ADVISE, nor if it lists only 4096.
     expect(rejection(join(none, first, EOF))).toMatch(/without a name/);
     expect(rejection(join(none, command(3, u64(KIB4), u64(KIB4)), first, EOF))).toMatch(/without a name/);
   });
 
-  it('allows a block of no bytes and a guest of none', () => {
+  it('allows an empty block and an empty guest', () => {
     const list = start(1, 'ram', 4, blockList(['empty', 0], ['a', KIB4]), EOS);
     expect(slowRead(join(none, list, EOF)).blocks.map((block) => block.content.length)).toEqual([0, KIB4]);
     expect(slowRead(join(none, start(1, 'ram', 4, blockList(), EOS), EOF)).blocks).toEqual([]);
@@ -96,7 +96,7 @@ describe('slow reader: RAM', () => {
     expect(result.blocks[0]!.last[1]).toBe(2);
   });
 
-  it('holds a guest of a terabyte whose pages never came', () => {
+  it('can hold a guest of a terabyte without pages', () => {
     const list = start(1, 'ram', 4, blockList(['ram', 2 ** 40]), EOS);
     expect(slowRead(join(none, list, part(1, zeroPage(0, 'ram'), EOS), EOF)).blocks[0]!.usedLength).toBe(2 ** 40);
   });
@@ -167,18 +167,18 @@ describe('slow reader: XBZRLE', () => {
     expect(apply(filled(0), `00 c8 01 ${'5a'.repeat(200)}`)).toEqual(join(filled(0x5a, 200), filled(0, 3896)));
   });
 
-  it('applies one delta after the other to what is there', () => {
+  it('applies deltas one after another to the page', () => {
     const expected = filled(7);
     expected.set([1, 2], 3);
     expected.set([3], 4);
     expect(apply(filled(7), '03 02 01 02', '04 01 03')).toEqual(expected);
   });
 
-  it('takes a page that never came for zeros', () => {
+  it('treats a missing page as zeros', () => {
     expect(apply(undefined, '01 01 09')).toEqual(pageWith({ 1: 9 }));
   });
 
-  it('changes nothing by an empty delta, and reads long forms of small counts', () => {
+  it('leaves the page unchanged for an empty delta, and reads long forms of small counts', () => {
     expect(apply(filled(7), '')).toEqual(filled(7));
     expect(apply(filled(0), '83 00 01 09')).toEqual(pageWith({ 3: 9 }));
   });

@@ -4,7 +4,7 @@ import { applyDelta } from './xbzrle.ts';
 
 /**
  * The "ram" section: its block list, its page records, and the blocks of a mapped-ram file.
- * Pages are kept one by one as they arrive, so that a guest costs what its pages cost.
+ * Stores pages one by one as they arrive, so that a guest takes only the memory of its pages.
  */
 
 const ZERO = 0x002;
@@ -34,9 +34,9 @@ interface Page {
 
 export class RamBlock {
   readonly pages = new Map<number, Page>();
-  /** Pages that the destination was told to forget: `[first, end)`. They have to come again. */
+  /** Pages that the destination was told to discard: `[first, end)`. They must be sent again. */
   readonly discarded: [first: number, end: number][] = [];
-  /** The byte up to which discards have gone. */
+  /** The byte up to which discards have advanced. */
   discardedTo = 0n;
   readonly idstr: string;
   readonly usedLength: number;
@@ -48,7 +48,7 @@ export class RamBlock {
     this.pageSize = pageSize;
   }
 
-  /** All bytes of the block; zero where a page is zero or never came. */
+  /** All bytes of the block; zero where a page is zero or missing. */
   content(): Uint8Array {
     const content = new Uint8Array(this.usedLength);
     for (const [page, { data }] of this.pages) {
@@ -61,7 +61,7 @@ export class RamBlock {
     this.pages.set(page, { last, data });
   }
 
-  /** How many of the discarded pages have not come again. */
+  /** The number of discarded pages that were not sent again. */
   lostPages(): number {
     return this.discarded.reduce((sum, [first, end]) => {
       const come = [...this.pages.keys()].filter((page) => page >= first && page < end).length;
@@ -77,14 +77,14 @@ export class RamBlock {
   }
 }
 
-/** An XBZRLE record as it came, and the page before and after it. */
+/** An XBZRLE record as received, and the page before and after it. */
 export interface RecordedDelta {
   before: Uint8Array;
   after: Uint8Array;
   delta: Uint8Array;
 }
 
-/** What the rest of the stream has said that changes how RAM is read. */
+/** Facts from the rest of the stream that affect how RAM is read. */
 export interface RamContext {
   pageSize: number;
   mappedRam: boolean;
@@ -95,19 +95,19 @@ export interface RamContext {
 
 export class Ram {
   readonly blocks: RamBlock[] = [];
-  /** Told of every XBZRLE record. */
+  /** Called for every XBZRLE record. */
   onDelta: ((recorded: RecordedDelta) => void) | undefined;
-  /** Where records are read from: one file, or another that goes on with it. */
+  /** The source of records: one file, or another that continues it. */
   cursor: Cursor;
-  /** After the switchover there are only zero pages and plain ones. */
+  /** After the switchover, only zero and plain pages are valid. */
   isPostcopy = false;
   private readonly context: RamContext;
   private hasList = false;
-  /** Called at every place where the channels of a multifd migration have to be read up to their next SYNC. */
+  /** Called wherever the channels of a multifd migration must be read up to their next SYNC. */
   onMark: (() => void) | undefined;
   /** Without a MULTIFD_FLUSH in START, every EOS is such a place. */
   private isEosMark: boolean | undefined;
-  /** The block of the previous page record, which CONTINUE refers to; it outlives sections. */
+  /** The block of the previous page record, which CONTINUE refers to; it persists across sections. */
   private current: RamBlock | undefined;
 
   constructor(cursor: Cursor, context: RamContext) {
@@ -115,7 +115,7 @@ export class Ram {
     this.context = context;
   }
 
-  /** Reads records up to and including EOS. The first record of a start is the block list, and only that. */
+  /** Reads records up to and including EOS. In a START, the first record must be the block list. */
   readBody(isStart: boolean): void {
     const { cursor, context } = this;
     let isListDue = isStart;
@@ -161,12 +161,12 @@ export class Ram {
     }
   }
 
-  /** The block's name has to come again with the next page. */
+  /** The next page must repeat its block's name. */
   forgetBlock(): void {
     this.current = undefined;
   }
 
-  /** A preempt channel: page records to the end of the file, or to an EOS that is the end. */
+  /** A preempt channel: page records up to the end of the file, or up to an EOS that is last. */
   readPreemptChannel(): void {
     const { cursor, context } = this;
     this.forgetBlock();
@@ -252,7 +252,7 @@ export class Ram {
         const length = cursor.u16('the length of an XBZRLE page');
         if (length > pageSize) throw cursor.error(`an XBZRLE page of ${length} bytes`, at);
         const delta = cursor.take(length, 'an XBZRLE page');
-        // The delta is against what was there before; a page that never came counts as zeros.
+        // The delta applies to the previous content; a missing page counts as zeros.
         const data = new Uint8Array(pageSize);
         const before = block.pages.get(page)?.data;
         if (before !== undefined) data.set(before);
@@ -263,12 +263,12 @@ export class Ram {
     }
   }
 
-  /** One complete zlib stream that gives one page, no byte more or less on either side. */
+  /** One complete zlib stream that decompresses to exactly one page, without extra bytes on either side. */
   private inflatePage(packed: Uint8Array, at: number): Uint8Array {
     const { pageSize } = this.context;
     let result: { buffer: Uint8Array; engine: { bytesWritten: number } };
     try {
-      // With `info`, the types of Node miss the shape: { buffer, engine }; bytesWritten is the input used up.
+      // Node's types do not cover the result with `info`: { buffer, engine }; bytesWritten is the consumed input.
       result = inflateSync(packed, { maxOutputLength: pageSize, info: true }) as unknown as typeof result;
     } catch (error) {
       throw this.cursor.error(`a compressed page does not inflate (${(error as Error).message})`, at);
@@ -306,8 +306,8 @@ export class Ram {
   }
 
   /**
-   * With postcopy, a block of huge pages has its page size in the list. Nothing says so, but what stands in
-   * its place otherwise (a counted name, or the word EOS or MULTIFD_FLUSH) is never one of the advised sizes.
+   * With postcopy, a block of huge pages has its page size in the list. No flag says so, but the alternatives at this
+   * place (a counted name, or the word EOS or MULTIFD_FLUSH) never equal one of the advised sizes.
    */
   private isPageSizeWordNext(): boolean {
     const { cursor } = this;
@@ -358,19 +358,19 @@ export class Ram {
         cursor.at = pagesStart + page * pageSize;
         block.pages.set(page, { last: LAST_NORMAL, data: cursor.take(pageSize, `page ${page} of "${block.idstr}"`) });
       } else if (page < pageCount) {
-        // What the page area holds here is stale.
+        // The page area holds stale data here.
         block.pages.set(page, { last: LAST_ZERO, data: undefined });
       }
     }
 
-    // The next entry lies behind this block's pages, so regions of blocks cannot overlap or go backwards.
+    // The next entry follows this block's pages, so the regions of blocks cannot overlap or go backwards.
     cursor.at = pagesStart;
     cursor.mark();
     cursor.at = pagesEnd;
     cursor.mark();
   }
 
-  /** With x-ignore-shared, some writers leave the header of an ignored block out. */
+  /** With x-ignore-shared, some writers omit the header of an ignored block. */
   private isMappedRamHeaderNext(): boolean {
     const { cursor } = this;
     const at = cursor.at;

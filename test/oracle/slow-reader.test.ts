@@ -82,7 +82,7 @@ describe('slow reader: framing', () => {
     ]);
   });
 
-  it('rejects every beginning of a stream, but the one that ends with EOF', () => {
+  it('rejects every truncation of a stream except the one that ends with EOF', () => {
     const whole = join(minimal, vmdescription({ page_size: KIB4, devices: [] }));
     for (let length = 0; length < whole.length; length++) {
       if (length === minimal.length) expect(slowRead(whole.subarray(0, length)).complete).toBe(true);
@@ -91,7 +91,7 @@ describe('slow reader: framing', () => {
     expect(slowRead(whole).vmdescription).toEqual({ page_size: KIB4, devices: [] });
   });
 
-  it('reads from an offset and reports the end when more follows', () => {
+  it('reads from an offset and reports the end if more data follows', () => {
     const result = slowRead(join('junk', minimal, 'more'), 4);
     expect(result.end).toBe(4 + minimal.length);
     expect(result.sections[0]!.offset).toBe(4 + 17);
@@ -124,7 +124,7 @@ describe('slow reader: framing', () => {
     ]);
   });
 
-  it('takes the page size from the VMDESCRIPTION, with or without padding behind it', () => {
+  it('takes the page size from the VMDESCRIPTION, with or without padding after it', () => {
     const bytes = join(
       none,
       start(1, 'ram', 4, blockList(['ram', 16384]), EOS),
@@ -164,9 +164,9 @@ describe('slow reader: framing', () => {
     ['a second configuration', join(none, configuration('none'), EOF), /type 0x7/],
     ['ram version 3', join(none, start(7, 'ram', 3, blockList(['ram', KIB4]), EOS), EOF), /version 3/],
     ['ram instance 1', join(none, [1], u32(7), counted('ram'), u32(1), u32(4)), /instance 1/],
-    ['a PART of nothing', join(none, ramStart, part(8, EOS), EOF), /id 8 has not started/],
-    ['an END of nothing', join(none, ramStart, end(8, EOS), EOF), /id 8 has not started/],
-    ['a PART behind the END', join(none, ramStart, ramEnd, part(7, EOS), EOF), /already ended/],
+    ['a PART without a START', join(none, ramStart, part(8, EOS), EOF), /id 8 has not started/],
+    ['an END without a START', join(none, ramStart, end(8, EOS), EOF), /id 8 has not started/],
+    ['a PART after the END', join(none, ramStart, ramEnd, part(7, EOS), EOF), /already ended/],
     ['a second END', join(none, ramStart, ramEnd, ramEnd, EOF), /already ended/],
     ['an id used twice', join(none, ramStart, full(7, 'timer', 'x'), EOF), /is that of "ram"/],
     ['a wrong footer', join(none, bare.start(7, 'ram', 4, blockList(['ram', KIB4]), EOS), hex('7e00000008')), /says 8/],
@@ -176,7 +176,7 @@ describe('slow reader: framing', () => {
     ['command 12', join(none, command(12), EOF), /command 12/],
     ['a PING of 2 bytes', join(none, command(2, [0, 1]), EOF), /payload of 2 bytes/],
     ['an ADVISE of 8 bytes', join(none, command(3, u64(1)), EOF), /payload of 8 bytes/],
-    ['a package that is not there', join(none, command(7, u32(100)), EOF), /inside a package/],
+    ['a missing package', join(none, command(7, u32(100)), EOF), /inside a package/],
     ['EOF in a package', join(none, packaged(command(4), EOF), EOF), /EOF inside/],
     ['an item across the end of its package', join(none, command(7, u32(3)), command(4), EOF), /ends inside/],
     ['a package in a package', join(none, packaged(packaged(command(4))), EOF), /inside a package/],
@@ -185,7 +185,7 @@ describe('slow reader: framing', () => {
     expect(rejection(bytes)).toMatch(message);
   });
 
-  it('names the offset of what is wrong', () => {
+  it('names the offset of the error', () => {
     const bytes = join(none, ramStart, part(8, EOS), EOF);
     expect(() => slowRead(bytes)).toThrow(expect.objectContaining({ offset: none.length + ramStart.length }));
   });
@@ -194,10 +194,10 @@ describe('slow reader: framing', () => {
 describe('slow reader: devices', () => {
   const sizes = (result: SlowResult): [string, number][] =>
     result.sections.map((section) => [section.name, section.length]);
-  /** What a section adds to its body: type, id, name, instance, version and footer. */
+  /** The bytes that a section adds to its body: type, id, name, instance, version and footer. */
   const around = (name: string): number => 1 + 4 + 1 + name.length + 8 + 5;
 
-  it('finds the footer by what follows it', () => {
+  it('finds the footer by the item that follows it', () => {
     const decoy = join('ab', hex('7e 00000003 ff'), 'cd'); // the right id, but no item behind
     const bytes = join(none, full(3, 'one', decoy), full(4, 'two', hex('7e 00000003 00')), command(11), EOF);
     expect(sizes(slowRead(bytes))).toEqual([
@@ -206,7 +206,7 @@ describe('slow reader: devices', () => {
     ]);
   });
 
-  it('believes the VMDESCRIPTION before the first footer', () => {
+  it('prefers the VMDESCRIPTION to the first footer', () => {
     const body = hex('7e 00000003 00 0102'); // looks like a footer and EOF
     const stream = join(none, full(3, 'one', body), EOF);
     const fields = [
@@ -215,11 +215,11 @@ describe('slow reader: devices', () => {
     ];
     const devices = (...list: unknown[]): Uint8Array => join(stream, vmdescription({ devices: list }));
     expect(sizes(slowRead(devices({ name: 'one', instance_id: 0, fields })))).toEqual([['one', around('one') + 8]]);
-    // Without it, the decoy does not end the stream, since more follows its EOF.
+    // Without it, the decoy does not end the stream, since more data follows its EOF.
     expect(slowRead(stream).sections[0]!.length).toBe(around('one') + 8);
   });
 
-  it('adds up subsections, and nested ones', () => {
+  it('adds up subsections, including nested ones', () => {
     const body = join(
       '1234',
       [5],
@@ -257,13 +257,13 @@ describe('slow reader: devices', () => {
     expect(sizes(slowRead(bytes))).toEqual([['one', around('one') + body.length]]);
   });
 
-  it('falls back to the footer when the VMDESCRIPTION is wrong', () => {
+  it('falls back to the footer if the VMDESCRIPTION is wrong', () => {
     const devices = [{ name: 'one', instance_id: 0, fields: [{ name: 'css', type: 'struct', struct: {}, size: 1 }] }];
     const bytes = join(none, full(3, 'one', 'longer'), EOF, vmdescription({ devices }));
     expect(sizes(slowRead(bytes))).toEqual([['one', around('one') + 6]]);
   });
 
-  it('reads an iterable it does not know by its footers', () => {
+  it('reads an unknown iterable by its footers', () => {
     const bytes = join(none, start(9, 'vfio', 1, 'setup'), part(9, 'data'), end(9, 'rest'), EOF);
     expect(slowRead(bytes).sections.map((section) => section.kind)).toEqual(['start', 'part', 'end']);
   });
@@ -274,8 +274,8 @@ describe('slow reader: devices', () => {
       bare.start(2, 'ram', 4, blockList(['pc.ram', 2 * KIB4]), EOS),
       bare.part(2, zeroPage(0, 'pc.ram'), normalPage(KIB4, filled(1)), EOS),
       bare.end(2, EOS),
-      bare.full(3, 'timer', hex('0006 0000 0800')), // a zero and a six in a body mean nothing
-      bare.full(4, 'cpu', hex('04 00000002 03 616263 0000000000000000')), // nor does a section of an id in use
+      bare.full(3, 'timer', hex('0006 0000 0800')), // a zero and a six in a body are ignored
+      bare.full(4, 'cpu', hex('04 00000002 03 616263 0000000000000000')), // and so is a section with an id in use
       EOF,
     );
     const result = slowRead(bytes);
@@ -287,8 +287,8 @@ describe('slow reader: devices', () => {
     expect(result.blocks[0]!.last).toEqual(new Uint8Array([1, 2]));
   });
 
-  it('takes the sizes of the VMDESCRIPTION where there are no footers', () => {
-    const body = hex('04 00000063 03 616263 0000000000000000'); // a section, by its looks
+  it('uses the sizes in the VMDESCRIPTION without footers', () => {
+    const body = hex('04 00000063 03 616263 0000000000000000'); // looks like a section
     const devices = [{ name: 'one', instance_id: 0, size: 17, fields: [{ name: 'data', size: 17, type: 'buffer' }] }];
     const bytes = join(none, bare.full(3, 'one', body), EOF, vmdescription({ devices }));
     expect(sizes(slowRead(bytes))).toEqual([['one', around('one') - 5 + 17]]);
@@ -317,14 +317,14 @@ describe('slow reader: postcopy', () => {
     EOF,
   );
 
-  it('reads the package and the pages behind it', () => {
+  it('reads the package and the pages after it', () => {
     const result = slowRead(bytes);
     expect(result.sections.map((section) => section.name)).toEqual(['ram', 'ram', 'timer', 'cpu', 'ram', 'ram']);
     expect(pageOf(result, 1)).toEqual(filled(3));
     expect(result.end).toBe(bytes.length);
   });
 
-  it('takes nothing behind EOF for a VMDESCRIPTION', () => {
+  it('does not mistake data after EOF for a VMDESCRIPTION', () => {
     const result = slowRead(join(bytes, vmdescription({ page_size: KIB4 })));
     expect(result).toMatchObject({ end: bytes.length, vmdescription: undefined });
   });
@@ -340,7 +340,7 @@ describe('slow reader: postcopy', () => {
     expect(result.sections.map((section) => section.length)).toEqual([8 + 4 + 14 + 20 - 4 + 3, 19]);
   });
 
-  it('rejects every beginning', () => {
+  it('rejects every truncation', () => {
     for (let length = 0; length < bytes.length; length++) {
       expect(() => slowRead(bytes.subarray(0, length)), `${length} bytes`).toThrow(SlowReaderError);
     }

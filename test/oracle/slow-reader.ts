@@ -1,19 +1,18 @@
 /**
- * A second, independent reader of migration streams and mapped-ram files: slow, whole files in memory, obvious.
- * The tests hold the fast reader against it, so it shares no code with `src/`.
+ * A second, independent reader of migration streams and mapped-ram files: slow, with whole files in memory, and
+ * obvious. The tests compare the fast reader with it, so it shares no code with `src/`.
  *
- * Where the format leaves a choice, it takes the simplest:
+ * Where the format allows a choice, it uses the simplest:
  * - A SECTION_FULL with the name of an iterable is read like its SECTION_START.
  * - A PART or END of a section that began as FULL is allowed; its body ends at its footer.
  * - A START that repeats an id for the same name and instance re-opens the section.
  * - An EOF byte, or another package, inside a package is an error.
- * - The ranges of discards of a block ascend, as QEMU sends them. A discarded page that does not come again is an error.
- * - Of a migration in several files, the preempt channels are read last.
- * - A configuration subsection of a version other than 1 is an error, as its length is unknown.
- * - If the first section is a device and no footer for it is found, the stream has no footers.
- * - Without footers and description, a body ends at the first thing that looks like a new section of a new id, like
- *   EOF and then nothing or a VMDESCRIPTION of a length that fits, or inside a package like a command of the right
- *   length.
+ * - The discard ranges of a block ascend, as QEMU sends them. A discarded page that is not sent again is an error.
+ * - The preempt channels of a migration in several files are read last.
+ * - A configuration subsection of a version other than 1 is an error, because its length is unknown.
+ * - If the first section is a device and has no recognizable footer, the stream has no footers.
+ * - Without footers and description, a body ends where one of these appears to start: a section with a new id, an EOF
+ *   followed by the end or by a VMDESCRIPTION of fitting length, or inside a package a command of the right length.
  * - A cleared bit of a mapped-ram bitmap makes a zero page (1), not an absent one.
  * - A COMPRESS_PAGE counts as a normal page (2).
  */
@@ -38,9 +37,9 @@ export interface SlowBlock {
   idstr: string;
   usedLength: number;
   pageSize: number;
-  /** `usedLength` bytes; zero where a page is zero or absent. Made when first asked for. */
+  /** `usedLength` bytes; zero where a page is zero or absent. Created on first access. */
   readonly content: Uint8Array;
-  /** Per page, what its last record was: 0 absent, 1 zero, 2 normal, 3 xbzrle. */
+  /** The kind of each page's last record: 0 absent, 1 zero, 2 normal, 3 xbzrle. */
   readonly last: Uint8Array;
 }
 
@@ -50,7 +49,7 @@ export interface SlowSection {
   sectionId: number;
   instanceId: number;
   versionId: number;
-  /** Where the type byte is. */
+  /** Offset of the type byte. */
   offset: number;
   /** From the type byte to the end of the footer. */
   length: number;
@@ -70,9 +69,9 @@ export interface SlowResult {
 }
 
 /**
- * Reads the stream that begins at `offset` of the file `bytes`. With the channels of a multifd
- * migration, if it is one; `pageSize` is for streams that state none.
- * @throws {SlowReaderError} for anything that cannot be read.
+ * Reads the stream at `offset` of the file `bytes`; `channels` are those of a multifd migration. `pageSize` is for
+ * streams that state none.
+ * @throws {SlowReaderError} for unreadable data.
  */
 export function slowRead(
   bytes: Uint8Array,
@@ -84,7 +83,7 @@ export function slowRead(
 }
 
 /**
- * The offsets where packets and payloads begin and end, of each channel by its number.
+ * The boundaries of packets and payloads in each channel, by channel number.
  * @throws {SlowReaderError} as slowRead does.
  */
 export function channelBoundaries(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[]): number[][] {
@@ -95,14 +94,14 @@ export function channelBoundaries(bytes: Uint8Array, offset: number, channels: r
 
 /** A migration in several files: recoveries and preempt channels. */
 export interface SlowParts {
-  /** The streams that broke off before the file, in their order; the file is a recovery stream then. */
+  /** The truncated streams before the file, in order; the file is then a recovery stream. */
   resumeOf: Uint8Array[];
   preempt: Uint8Array[];
 }
 
 /**
  * Reads a postcopy migration of several files.
- * @throws {SlowReaderError} for anything that cannot be read.
+ * @throws {SlowReaderError} for unreadable data.
  */
 export function slowReadParts(bytes: Uint8Array, { resumeOf, preempt }: SlowParts): SlowResult {
   const reader = new StreamReader(resumeOf[0] ?? bytes, 0);
@@ -155,7 +154,7 @@ const CONFIGURATION = 0x07;
 const COMMAND = 0x08;
 const FOOTER = 0x7e;
 
-/** What a START or FULL said about its section id. */
+/** The facts that a START or FULL gives about its section id. */
 interface Registered {
   name: string;
   instanceId: number;
@@ -179,7 +178,7 @@ class StreamReader {
   readonly ram: Ram;
   readonly channels: Channels;
   private finder: ItemFinder;
-  /** The VMDESCRIPTION found from the end of the file, before the stream has been read. */
+  /** The VMDESCRIPTION, found from the end of the file before the stream is read. */
   private readonly foretold: unknown;
 
   constructor(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[] = [], pageSize = 4096) {
@@ -209,7 +208,7 @@ class StreamReader {
     return result;
   }
 
-  /** Every discarded page has come again. */
+  /** Requires that every discarded page was sent again. */
   requireAllPages(): void {
     for (const block of this.ram.blocks) {
       const lost = block.lostPages();
@@ -221,7 +220,7 @@ class StreamReader {
     return this.ram.blocks.map(slowBlock);
   }
 
-  /** Reads a stream that breaks off after the switchover. */
+  /** Reads a stream that is truncated after the switchover. */
   expectBreak(isFirst: boolean): void {
     try {
       if (isFirst) this.readStream();
@@ -230,10 +229,10 @@ class StreamReader {
       if (error instanceof SlowReaderError && error.isEndOfFile && this.isPostcopyRunning) return;
       throw error;
     }
-    throw this.cursor.error('a stream that does not break off');
+    throw this.cursor.error('a stream that is not truncated');
   }
 
-  /** From here on reads another file. What has been read stays. */
+  /** Continues in another file and keeps everything read so far. */
   goOn(bytes: Uint8Array): void {
     this.cursor = new Cursor(bytes, 0);
     this.ram.cursor = this.cursor;
@@ -242,10 +241,10 @@ class StreamReader {
     for (const registered of this.registered.values()) if (registered.name === 'ram') registered.hasEnded = false;
   }
 
-  /** Reads what was sent over a new connection: items, with no header. */
+  /** Reads the data of a new connection: items, without a header. */
   readRecovery(): SlowResult {
     const { cursor } = this;
-    if (cursor.u8('a recovery') !== COMMAND) throw cursor.error('a recovery that begins with no command', 0);
+    if (cursor.u8('a recovery') !== COMMAND) throw cursor.error('a recovery that does not begin with a command', 0);
     cursor.at = 0;
     while (this.readItem(false) !== EOF);
     cursor.mark();
@@ -286,7 +285,7 @@ class StreamReader {
       sections: this.sections,
       vmdescription,
       dirtyBitmaps: this.dirtyBitmaps.list,
-      // Without ram's END (a background snapshot), the bitmaps of a mapped-ram file were never written.
+      // Without ram's END (a background snapshot), QEMU never wrote the bitmaps of a mapped-ram file.
       complete: this.hasRamEnded || !this.hasRam || !this.ramContext.mappedRam,
       end: this.cursor.at,
     };
@@ -379,7 +378,7 @@ class StreamReader {
       readIterable(cursor, isNew, this.dirtyBitmaps);
       this.readFooter(sectionId);
     } else {
-      // A description is of a FULL section; an iterable has none.
+      // Descriptions cover FULL sections; iterables have none.
       const size = type === SECTION_FULL ? describedSize(this.foretold, name, instanceId) : undefined;
       this.skipDeviceBody(sectionId, size, isPackage);
       if (this.hasFooters) this.readFooter(sectionId);
@@ -414,7 +413,7 @@ class StreamReader {
     return registered;
   }
 
-  /** Reads the footer behind a body that ended by itself. The first one decides for the whole stream. */
+  /** Reads the footer after a body that marks its own end. The first one decides for the whole stream. */
   private readFooter(sectionId: number): void {
     const { cursor } = this;
     this.hasFooters ??= cursor.peek() === FOOTER;
@@ -426,7 +425,7 @@ class StreamReader {
     if (id !== sectionId) throw cursor.error(`the footer of section ${sectionId} says ${id}`, at);
   }
 
-  /** Goes to the end of a body without length: to its footer, if sections have one. */
+  /** Skips to the end of a body without length: to its footer, if sections have one. */
   private skipDeviceBody(sectionId: number, size: number | undefined, isPackage: boolean): void {
     const { cursor, finder } = this;
     const start = cursor.at;
@@ -478,7 +477,7 @@ class StreamReader {
         const name = cursor.take(length, 'the payload of RECV_BITMAP');
         const idstr = Buffer.from(name.subarray(1)).toString('latin1');
         if (name[0] !== length - 1 || !this.ram.blocks.some((block) => block.idstr === idstr)) {
-          throw cursor.error('a RECV_BITMAP of no block', offset);
+          throw cursor.error('a RECV_BITMAP without a block', offset);
         }
         break;
       }
@@ -510,7 +509,7 @@ class StreamReader {
     try {
       return JSON.parse(Buffer.from(json).toString('utf8'));
     } catch {
-      return undefined; // QEMU passes over it without a look.
+      return undefined; // QEMU skips it unread.
     }
   }
 }
@@ -520,7 +519,7 @@ function foretoldPageSize(vmdescription: unknown): number | undefined {
   return [10, 11, 12, 13, 14, 15, 16].map((bits) => 1 << bits).find((each) => each === size);
 }
 
-/** The block as the tests see it; the large arrays are made only for who looks at them. */
+/** The block as the tests see it; creates the large arrays only on access. */
 function slowBlock(block: RamBlock): SlowBlock {
   const { idstr, usedLength, pageSize } = block;
   let content: Uint8Array | undefined;

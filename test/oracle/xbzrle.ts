@@ -1,8 +1,8 @@
 import { SlowReaderError } from './cursor.ts';
 
 /**
- * Applies an XBZRLE delta to `page`, in place: runs of bytes to keep and runs of new bytes in turn.
- * `at` is the delta's place in the file, for the error.
+ * Applies an XBZRLE delta to `page` in place: runs of bytes to keep and runs of new bytes alternate.
+ * `at` is the delta's offset in the file, for errors.
  */
 export function applyDelta(page: Uint8Array, delta: Uint8Array, at: number): void {
   let from = 0;
@@ -10,7 +10,7 @@ export function applyDelta(page: Uint8Array, delta: Uint8Array, at: number): voi
   const fail = (what: string): never => {
     throw new SlowReaderError(`XBZRLE: ${what}`, at + from);
   };
-  /** One or two bytes of ULEB128; a count needs two bytes to be there whichever it takes. */
+  /** One or two bytes of ULEB128; two bytes must be present even for a short count. */
   const count = (): number => {
     if (delta.length - from < 2) fail('the delta ends inside a count');
     const low = delta[from++]!;

@@ -1,6 +1,6 @@
 /**
- * Libvirt images and qcow2 snapshots cut and damaged: an error with its place, or the content that the slow reader finds
- * in the same bytes; never a crash or a hang. VMFERRY_MUTATIONS sets the number of mutations.
+ * Truncates and damages libvirt images and qcow2 snapshots. vmferry must give an error with its place, or the same
+ * content as the slow reader; never a crash or a hang. VMFERRY_MUTATIONS sets the number of mutations.
  */
 import { describe, expect, it } from 'vitest';
 import { inspect, MemoryFile, MigrationError, MissingDecompressorError, SnapshotError } from '../../src/index.ts';
@@ -15,10 +15,10 @@ import { hangMs, seededRandom } from './read-fast.ts';
 
 const mutations = Number(process.env.VMFERRY_MUTATIONS ?? (allCases ? 10_000 : 400));
 const cuts = allCases ? 60 : 20;
-/** Those that need no program for each body or cluster: starting one takes longer than all the rest. */
+/** Fixtures that need no program for each body or cluster: starting one takes longer than everything else. */
 const fixtures = loadContainerFixtures().filter(({ name }) => !/bzip2|lzop|zstd/.test(name));
 
-/** What vmferry makes of it: the code of an error, or the content of each block. */
+/** vmferry's result: an error code, or the content of each block. */
 async function readFast(bytes: Uint8Array, snapshot: string | undefined): Promise<string | Map<string, Uint8Array>> {
   try {
     const file = await open(bytes, snapshot === undefined ? {} : { snapshot });
@@ -40,7 +40,7 @@ async function readFast(bytes: Uint8Array, snapshot: string | undefined): Promis
     return contents;
   } catch (error) {
     if (error instanceof SnapshotError) return 'no such snapshot';
-    // The damage made another format of it.
+    // The damage turned it into another format.
     if (error instanceof MissingDecompressorError) return 'no decompressor';
     if (!(error instanceof MigrationError)) throw error;
     expect(error.place.source).toMatch(/^memory/);
@@ -49,7 +49,7 @@ async function readFast(bytes: Uint8Array, snapshot: string | undefined): Promis
   }
 }
 
-/** Holds vmferry against the slow reader. Returns vmferry's error code, or `equal`. */
+/** Compares vmferry with the slow reader. Returns vmferry's error code, or `equal`. */
 async function compare(bytes: Uint8Array, snapshot: string | undefined): Promise<string> {
   const before = process.cpuUsage();
   const fast = await readFast(bytes, snapshot);
@@ -66,7 +66,7 @@ async function compare(bytes: Uint8Array, snapshot: string | undefined): Promise
   return 'equal';
 }
 
-/** Where the metadata of a container are, and some of the records of its stream. */
+/** Offsets of a container's metadata, and of some of the records in its stream. */
 function pointsOf({ name, bytes }: ContainerFixture): number[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   if (name.startsWith('libvirt')) {
@@ -125,14 +125,14 @@ describe('seeded mutations', () => {
 });
 
 describe('cut anywhere', () => {
-  it.each(fixtures)('$name is refused, or loses nothing', async (fixture) => {
+  it.each(fixtures)('$name is refused or loses nothing', async (fixture) => {
     const random = seededRandom(fixture.bytes.length);
     const points = pointsOf(fixture);
     const { snapshot } = fixture.streams[0]!;
     for (let i = 0; i < cuts; i++) {
       const near = (points[Math.floor(random() * points.length)] ?? 0) + Math.floor(random() * 20);
       const cut = i % 2 === 0 ? Math.min(fixture.bytes.length - 1, near) : Math.floor(random() * fixture.bytes.length);
-      // Behind the last cluster of this snapshot there may be others.
+      // Other snapshots may follow this snapshot's last cluster.
       expect(await compare(fixture.bytes.slice(0, cut), snapshot)).toBeTypeOf('string');
     }
   });

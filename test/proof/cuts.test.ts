@@ -1,7 +1,7 @@
 /**
- * Every fixture cut where a record begins, where there are many at some of them, and at random offsets: an error with
- * its place, or the content that the slow reader finds; never a crash or a hang. VMFERRY_CUTS is the number of random
- * offsets; half of the most cuts between records.
+ * Truncates every fixture between records (at a sample if there are many) and at random offsets. vmferry must give an
+ * error with its place, or the same content as the slow reader; never a crash or a hang. VMFERRY_CUTS is the number of
+ * random offsets, and half of the maximum number of cuts between records.
  */
 import { describe, expect, it } from 'vitest';
 import { loadFixtures } from '../fixture-files.ts';
@@ -13,7 +13,7 @@ const fixtures = loadFixtures();
 const randomCuts = Number(process.env.VMFERRY_CUTS ?? (allCases ? 500 : 25));
 /** Cuts between the last records of a stream. */
 const lastCuts = allCases ? 100 : 20;
-/** A multifd set takes longer to read: of its main stream not every cut is tried. */
+/** A multifd set takes longer to read, so only some cuts of its main stream are tried. */
 const setCuts = Math.min(30, Math.ceil(randomCuts / 4));
 
 it('has fixtures to damage', () => {
@@ -23,21 +23,21 @@ it('has fixtures to damage', () => {
 describe.each(fixtures)('$name', ({ bytes, offset, channels }) => {
   const boundaries = recordBoundaries(bytes, offset);
 
-  it('reads whole as the slow reader does', async () => {
+  it('reads the whole file like the slow reader', async () => {
     expect(await compareReaders(bytes, offset, { channels })).toBe('equal');
   });
 
-  it('is refused when cut between records, but after its EOF byte', async () => {
+  it('is refused when cut between records, except after its EOF byte', async () => {
     const equal: number[] = [];
     const most = channels.length > 0 ? setCuts : 2 * randomCuts;
     const step = Math.ceil(boundaries.length / most);
     for (const [i, cut] of boundaries.entries()) {
-      // More of the last ones: there every section is another.
+      // More of the last ones, where every section is different.
       if (i % step !== 0 && (channels.length > 0 || i < boundaries.length - lastCuts)) continue;
       if (cut >= bytes.length || cut < offset) continue;
       if ((await compareReaders(bytes.slice(0, cut), offset, { channels })) === 'equal') equal.push(cut);
     }
-    // Right after EOF the stream is complete, only without its description.
+    // Right after EOF the stream is complete except for its description.
     expect(equal.length).toBeLessThanOrEqual(1);
     for (const cut of equal) expect(bytes[cut - 1]).toBe(0);
   });

@@ -1,6 +1,7 @@
 /**
- * Every fixture damaged, and the channels and other files of migrations cut and mixed up: an error with its place, or
- * the content that the slow reader finds; never a crash or a hang. VMFERRY_MUTATIONS sets the number of mutations.
+ * Damages every fixture, and truncates and mixes up the channels and other files of migrations. vmferry must give an
+ * error with its place, or the same content as the slow reader; never a crash or a hang. VMFERRY_MUTATIONS sets the
+ * number of mutations.
  */
 import { describe, expect, it } from 'vitest';
 import { NodeCodecs, PortableCodecs } from '../../src/node.ts';
@@ -18,18 +19,18 @@ const setCuts = allCases ? 30 : 6;
 describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the channels of $name', (fixture) => {
   const { bytes, offset, channels } = fixture;
   const boundaries = channelBoundaries(bytes, offset, channels);
-  // Boundaries are by the channels' numbers.
+  // Boundaries are by channel number.
   const byNumber = [...channels].sort((a, b) => (a[idOffset] as number) - (b[idOffset] as number));
   const withOne = (i: number, channel: Uint8Array) => byNumber.map((each, j) => (i === j ? channel : each));
 
-  it('are read whatever their order', async () => {
+  it('are read in any order', async () => {
     expect(await compareReaders(bytes, offset, { channels: [...channels].reverse() })).toBe('equal');
   });
 
   it('are refused when one is missing, given twice, or cut where a packet or payload begins', async () => {
     for (const [i, channel] of byNumber.entries()) {
       const others = byNumber.filter((_, j) => j !== i);
-      // Those before the last have numbers that say so; without the last its SYNCs are not missed, but its pages are.
+      // A missing channel leaves a gap in the numbers, except the last. Then no SYNC is missing, but its pages are.
       if (i < others.length) expect(await compareReaders(bytes, offset, { channels: others })).toBe('bad-channel');
       expect(await compareReaders(bytes, offset, { channels: [...others, others[0] as Uint8Array] })).toBe(
         'bad-channel',
@@ -37,7 +38,7 @@ describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the chann
       for (const cut of boundaries[i] ?? []) {
         if (cut === channel.length) continue;
         const outcome = await compareReaders(bytes, offset, { channels: withOne(i, channel.slice(0, cut)) });
-        // QEMU 7.2 may send packets without pages after the last SYNC: they are not missed.
+        // QEMU 7.2 may send packets without pages after the last SYNC; they may be missing.
         if (outcome !== 'equal') expect(['truncated', 'sync-mismatch']).toContain(outcome);
         else expect(channel.length - cut).toBe(emptyPacketLength);
       }
@@ -57,10 +58,10 @@ describe.each(fixtures.filter(({ channels }) => channels.length > 0))('the chann
   });
 });
 
-/** Damage is seen by all of them. */
+/** Damage that every channel detects. */
 const engines = [new NodeCodecs(), new PortableCodecs()];
 
-/** Where a channel's number stands, in its first bytes. */
+/** Offset of a channel's number in its first bytes. */
 const idOffset = 24;
 /** A packet without pages. */
 const emptyPacketLength = 1344;
@@ -74,11 +75,11 @@ describe.each(loadPartedFixtures())('$name', ({ name, bytes, resumeOf, preempt }
     return compareReaders(all.at(-1) as Uint8Array, 0, parts);
   };
 
-  it('reads whole as the slow reader does', async () => {
+  it('reads all files like the slow reader', async () => {
     expect(await compare(0, files[0] as Uint8Array)).toBe('equal');
   });
 
-  it('with one file cut or damaged gives an error with its place, or equals the slow reader', async () => {
+  it('with one file cut or damaged gives an error with its place or equals the slow reader', async () => {
     const random = seededRandom(name.length * 7919 + bytes.length);
     const outcomes = new Map<string, number>();
     for (let i = 0; i < mutations / 20; i++) {
@@ -121,7 +122,7 @@ describe('seeded mutations', () => {
         throw new Error(`mutation ${i} (file ${file}, ${what})`, { cause: error });
       }
     }
-    // Damage that changes nothing but content is read; damage to structure is found.
+    // Damage to content alone is read; damage to structure is found.
     expect(outcomes.size).toBeGreaterThan(2);
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Files made to hurt, read by the built command line: each run takes little CPU time, ends with exit code 1 or 0, stays
- * within the design's memory, and leaves no output behind unless it is whole.
+ * The built command line reads malicious files: each run takes little CPU time, ends with exit code 1 or 0, stays
+ * within the design's memory limit, and leaves no partial output.
  */
 import {
   closeSync,
@@ -48,7 +48,7 @@ const memoryLimit = 200 * MiB;
 /** CPU time for starting Node. */
 const startMs = 5000;
 
-/** CPU time, not time of the clock, so that a busy machine does not look like a hang. */
+/** CPU time rather than clock time, so that a busy machine does not look like a hang. */
 function expectBounded(result: CliResult): void {
   expect(result.cpuMs).toBeLessThan(hangMs + startMs);
   expectPeakMemory(result, memoryLimit);
@@ -96,7 +96,7 @@ function device(out: ByteWriter, id: number, name: string, body: Uint8Array): vo
 
 const repeat = (text: string, times: number) => new TextEncoder().encode(text.repeat(times));
 
-/** So many MiB of zeros behind `parts`, as gzip members. */
+/** `parts`, followed by this many MiB of zeros, as gzip members. */
 function gzipZeros(mebibytes: number, parts: Uint8Array[]): Buffer {
   const zeros = gzipSync(new Uint8Array(MiB), { level: 9 });
   return Buffer.concat([...parts.map((part) => gzipSync(part)), ...new Array<Buffer>(mebibytes).fill(zeros)]);
@@ -105,7 +105,7 @@ function gzipZeros(mebibytes: number, parts: Uint8Array[]): Buffer {
 interface Hostile {
   name: string;
   write: (path: string) => void;
-  /** The finding that verify must report; undefined: the file is sound. */
+  /** The finding that verify must report; undefined: the file is valid. */
   code?: string;
 }
 
@@ -135,7 +135,7 @@ const hostile: Hostile[] = [
     }),
   },
   {
-    name: 'pages in descending order, a pass each',
+    name: 'pages in descending order, one pass each',
     write: plain(() => {
       const out = beginPages(4096 * 100_000);
       for (let i = 100_000 - 1; i >= 0; i--) {
@@ -157,7 +157,7 @@ const hostile: Hostile[] = [
     code: 'bad-block-list',
   },
   {
-    name: 'RAM blocks of no length, without end',
+    name: 'endless empty RAM blocks',
     write: plain(() => {
       const out = begin();
       encodeMemSize(out, 4096);
@@ -182,7 +182,7 @@ const hostile: Hostile[] = [
     code: 'truncated',
   },
   {
-    name: 'a device of 96 MiB without end',
+    name: 'an endless device of 96 MiB',
     write: (path) => {
       const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0));
       encodeSectionHead(out, { kind: 'full', id: 5, name: 'endless', instanceId: 0, versionId: 1 });
@@ -194,7 +194,7 @@ const hostile: Hostile[] = [
     code: 'limit-exceeded',
   },
   {
-    name: '32 MiB of bytes that may all begin a footer',
+    name: '32 MiB of bytes that could each begin a footer',
     write: plain(() => {
       const out = endRam(beginPages(4096).u64(2n).string('ram').u8(0));
       encodeSectionHead(out, { kind: 'full', id: 0x7e7e7e7e, name: 'tilde', instanceId: 0, versionId: 1 });
@@ -242,12 +242,12 @@ const hostile: Hostile[] = [
     code: 'not-a-migration-stream',
   },
   {
-    name: 'a compressed stream with a gigabyte of zeros behind it',
+    name: 'a compressed stream followed by a gigabyte of zeros',
     write: (path) =>
       writeFileSync(path, gzipZeros(1024, [endRam(beginPages(4096).u64(2n).string('ram').u8(0)).u8(0).bytes()])),
   },
   {
-    name: 'a libvirt image that says it has 4 GiB of XML',
+    name: 'a libvirt image that claims 4 GiB of XML',
     write: (path) => {
       const head = encodeLibvirtHead({ xml: '<domain/>', cookie: undefined, format: 'raw', wasRunning: false });
       head.fill(0xff, 20, 24);
@@ -268,7 +268,7 @@ const hostile: Hostile[] = [
 ];
 
 describe.each(hostile)('$name', ({ write, code }) => {
-  it('is refused or read, in bounded time and memory, from a file and from a pipe', async () => {
+  it('is refused or read in bounded time and memory, from a file and from a pipe', async () => {
     const path = join(directory, 'hostile.bin');
     write(path);
     const { createReadStream } = await import('node:fs');
@@ -290,15 +290,15 @@ describe.each(hostile)('$name', ({ write, code }) => {
   });
 });
 
-/** Channels whose payloads hurt; each is one packet of a page between two SYNCs. */
+/** Malicious channels; each is one packet with a page between two SYNCs. */
 const hostileChannels: { name: string; flags: number; payload: Uint8Array; count: number }[] = [
-  { name: 'a zlib stream that becomes a GiB', flags: 2, payload: deflateSync(Buffer.alloc(2 ** 30)), count: 1 },
+  { name: 'a zlib stream that decompresses to a GiB', flags: 2, payload: deflateSync(Buffer.alloc(2 ** 30)), count: 1 },
   {
-    name: 'a zstd frame that becomes a GiB',
+    name: 'a zstd frame that decompresses to a GiB',
     flags: 4,
     payload: joinParts(
       hex('28b52ffd 0048'),
-      // Blocks of 128 KiB of one byte.
+      // Blocks of 128 KiB of one repeated byte.
       ...Array.from({ length: 8192 }, () => hex('020010 00')),
     ),
     count: 1,
@@ -309,7 +309,7 @@ const hostileChannels: { name: string; flags: number; payload: Uint8Array; count
 ];
 
 describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }) => {
-  it('are refused, in bounded time and memory', async () => {
+  it('are refused in bounded time and memory', async () => {
     const main = joinParts(none, start(7, 'ram', 4, blockList(['ram', 4096]), FLUSH, EOS), end(7, FLUSH, EOS), EOF);
     const path = join(directory, 'main');
     writeFileSync(path, main);
@@ -329,9 +329,9 @@ describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }
 
 describe('mutated fixtures', () => {
   const fixtures = loadFixtures();
-  // Each of them three times, or a few of every form.
+  // Each fixture three times, or a few of every form.
   const damaged = allCases ? [...fixtures, ...fixtures, ...fixtures] : someOf(fixtures, 6);
-  it('leave whole output or none, within memory', async () => {
+  it('leave complete output or none, within the memory limit', async () => {
     const random = seededRandom(4711);
     for (const [i, { bytes, offset, channels }] of damaged.entries()) {
       const mutated = mutate(bytes, recordBoundaries(bytes, offset), random);

@@ -1,6 +1,6 @@
 /**
- * Large files: a 64 GiB sparse mapped-ram file, and a stream of random pages, within the memory that the design allows:
- * 200 MiB, and a byte per page of the guest. VMFERRY_LARGE_GIB sets the size of the stream.
+ * Large files: a 64 GiB sparse mapped-ram file, and a stream of random pages, within the design's memory limit: 200
+ * MiB, plus one byte per page of the guest. VMFERRY_LARGE_GIB sets the size of the stream.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, createReadStream, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
@@ -29,7 +29,7 @@ function expectWithinMemory(result: CliResult, ramBytes: number): void {
   expectPeakMemory(result, 200 * MiB + ramBytes / pageSize);
 }
 
-/** Runs the command line and prints what it took. */
+/** Runs the command line and prints its time and memory. */
 async function measure(what: string, args: string[]): Promise<CliResult> {
   const started = performance.now();
   const result = await runCli(args);
@@ -75,7 +75,7 @@ it('a 64 GiB sparse mapped-ram file is inspected, mapped, verified, searched and
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, ramBytes: usedLength });
   expectWithinMemory(verified, usedLength);
 
-  // The pages with data, and what is at their edges, in holes of 64 MiB.
+  // The pages with data, and the bytes at their edges, in holes of 64 MiB.
   for (const [pattern, count] of [
     ['5a'.repeat(64), 1024 * 64],
     ['00 00 5a', 1023],
@@ -89,7 +89,7 @@ it('a 64 GiB sparse mapped-ram file is inspected, mapped, verified, searched and
   expect(matched.stdout).toBe('1023\n');
   expectWithinMemory(matched, usedLength);
 
-  // Two lines for each page, two for each hole, and the end.
+  // Two lines per page, two per hole, and the end.
   const read = await measure('read', ['read', path, '--length', '64G']);
   expect(read.stdout.match(/ 5a 5a /g)).not.toBeNull();
   expect(read.stdout.trimEnd().split('\n')).toHaveLength(4 * 1024 + 1);
@@ -110,7 +110,7 @@ function writeRandomStream(path: string): string {
   encodeSectionHead(head, { kind: 'part', id });
   writeSync(fd, head.bytes());
 
-  // Each page is a piece of a pool of random bytes with the page's number in front: no two are equal.
+  // Each page is a piece of a pool of random bytes preceded by the page's number, so no two are equal.
   const pool = randomBytes(32 * MiB);
   const perWrite = 1024;
   const buffer = Buffer.alloc(perWrite * (8 + 4 + pageSize));
@@ -157,7 +157,7 @@ it(`a ${streamBytes / GiB} GiB stream of random pages is verified, searched and 
   expect(JSON.parse(verified.stdout)).toMatchObject({ ok: true, pageRecords: streamBytes / pageSize });
   expectWithinMemory(verified, streamBytes);
 
-  // The numbers of these pages in front of them.
+  // The page numbers at the start of these pages.
   const searched = await measure(`search ${name}`, ['search', path, '--json', '--hex', '00 00 12 34 ?? ??', '-C', '4']);
   const found = searched.stdout
     .trim()

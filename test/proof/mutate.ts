@@ -1,10 +1,10 @@
-/** Seeded damage to a file, of the kinds that happen and of those that an attacker would choose. */
+/** Seeded damage to a file, both accidental and malicious kinds. */
 
 type Random = () => number;
 
 const below = (random: Random, n: number) => Math.floor(random() * n);
 
-/** Values that tend to find the ends of ranges. */
+/** Values that are often at the ends of ranges. */
 const extremes = [
   0n,
   1n,
@@ -21,7 +21,8 @@ const extremes = [
 ];
 
 /**
- * Damages a copy of `bytes` at `points` (offsets where structures begin) or anywhere. Returns the copy and what was done.
+ * Damages a copy of `bytes` at `points` (offsets where structures begin) or anywhere. Returns the copy and a
+ * description.
  */
 export function mutate(
   bytes: Uint8Array,

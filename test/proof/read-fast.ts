@@ -1,6 +1,6 @@
 /**
- * Reads a file both ways: with vmferry, and with the slow, obvious reader of test/oracle. What the proofs claim:
- * vmferry's answer is a MigrationError with its place, or equals that of the slow reader on the same bytes.
+ * Reads a file with vmferry and with the slow, obvious reader of test/oracle. The proofs claim that vmferry's result is
+ * a MigrationError with its place, or equals the slow reader's on the same bytes.
  */
 import { expect } from 'vitest';
 import {
@@ -16,7 +16,7 @@ import {
 import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { type SlowResult, slowRead, slowReadParts } from '../oracle/slow-reader.ts';
 
-/** How long a file may take before it counts as a hang. */
+/** CPU time after which a file counts as a hang. */
 export const hangMs = 5000;
 
 /** The other files of a migration. */
@@ -32,7 +32,7 @@ export interface FastResult {
   blocks: { idstr: string; content: Uint8Array; last: Uint8Array }[];
 }
 
-/** Everything vmferry has to say about a file: an error, or all of its content. */
+/** vmferry's complete result for a file: an error, or all of its content. */
 export async function readFast(
   bytes: Uint8Array,
   offset = 0,
@@ -59,10 +59,10 @@ export async function readFast(
   return { result: { inspection, blocks } };
 }
 
-/** What the i-th channel is called in places. */
+/** The name of the i-th channel in places. */
 const channelName = (i: number) => `channel ${i}`;
 
-/** The slow reader's numbers for what a page's last record was. */
+/** The slow reader's numbers for the kind of a page's last record. */
 const slowKinds: Record<number, number> = {
   [PageKind.absent]: 0,
   [PageKind.zero]: 1,
@@ -72,7 +72,7 @@ const slowKinds: Record<number, number> = {
   [PageKind.compressed]: 2,
 };
 
-/** Everything but the content of RAM. */
+/** Everything except the content of RAM. */
 function compareStructure(inspection: Inspection, slow: SlowResult, offset: number): void {
   expect(inspection.format).toBe(slow.format);
   expect(inspection.machine ?? undefined).toBe(slow.machine);
@@ -85,7 +85,7 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
   );
 }
 
-/** Holds vmferry against the slow reader. Returns vmferry's error code, or `equal`. */
+/** Compares vmferry with the slow reader. Returns vmferry's error code, or `equal`. */
 export async function compareReaders(
   bytes: Uint8Array,
   offset = 0,
@@ -93,7 +93,7 @@ export async function compareReaders(
   codecs?: PageCodecs,
 ): Promise<string> {
   const { channels = [], resumeOf = [], preempt = [] } = beside;
-  // Time of the processor, so that a busy machine does not look like a hang; waiting is bounded by the test's own limit.
+  // CPU time, so that a busy machine does not look like a hang; the test's own limit bounds the waiting.
   const before = process.cpuUsage();
   const fast = await readFast(bytes, offset, beside, codecs);
   const { user, system } = process.cpuUsage(before);
@@ -117,7 +117,7 @@ export async function compareReaders(
   expect(blocks.map(({ idstr }) => idstr)).toEqual(slow.blocks.map(({ idstr }) => idstr));
   for (const [i, { content, last }] of blocks.entries()) {
     const expected = slow.blocks[i];
-    if (expected === undefined) throw new Error('a block is missing');
+    if (expected === undefined) throw new Error('vmferry found fewer blocks than the slow reader');
     if (Buffer.compare(content, expected.content) !== 0) {
       throw new Error(`the content of ${expected.idstr} differs from that of the slow reader`);
     }

@@ -1,9 +1,9 @@
 /**
- * The state of devices as analyze-migration.py of QEMU prints it: a program to run beside ours (bench/fetch-analyze.sh
- * gets it), of which nothing but its output is known.
+ * The state of devices as QEMU's analyze-migration.py prints it. The program runs beside ours (bench/fetch-analyze.sh
+ * fetches it); only its output is used.
  *
- * What it does otherwise: floats, timers, lists, `tmp` and all types that it does not know are bytes; of a negative number
- * it gives the bytes as well. It ends at a migration command, so machine types from 10.0 on are not for it.
+ * Differences from ours: floats, timers, lists, `tmp` and all types unknown to it are bytes; negative numbers also come
+ * with their bytes. It stops at a migration command, so it cannot read machine types from 10.0 on.
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -18,14 +18,14 @@ export function hasAnalyze(): boolean {
   return existsSync(script);
 }
 
-/** Its state of all sections, in their order, without their ids. */
+/** Its state of all sections, in order, without their ids. */
 export async function analyze(file: string): Promise<{ name: string; state: unknown }[]> {
   const { stdout } = await promisify(execFile)('python3', [script, '-d', 'state', '-f', file], { maxBuffer: 1 << 28 });
   const sections = Object.entries(JSON.parse(stdout) as Record<string, unknown>);
   return sections.map(([key, state]) => ({ name: key.replace(/ \(\d+\)$/, ''), state }));
 }
 
-/** Our state of a device in its form. */
+/** Our state of a device, in its form. */
 export function asAnalyzed({ state, data }: DeviceState): unknown {
   return state === undefined ? undefined : structOf(state, data);
 }

@@ -1,7 +1,7 @@
 /**
- * Captures: a real QEMU, filled and dirtied in known ways, saved by one route, with the truth of its RAM beside it.
+ * Captures: a real QEMU, filled and dirtied in known ways, is saved by one route, together with the truth of its RAM.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Collector } from './collect.ts';
@@ -18,55 +18,56 @@ import {
 import type { MigrationInfo, Qemu, QemuVersion } from './qemu.ts';
 import { type Channel, Recorder } from './record.ts';
 import { findAddresses, readTruth, type Truth } from './truth.ts';
+import { waitForFile } from './wait-until.ts';
 import { dirtyMixed, migrateInPasses, type Workload } from './workload.ts';
 
 /**
  * exec        a plain stream through `cat`
  * file        a plain stream that QEMU writes itself (10.0)
  * mapped-ram  pages at fixed offsets (10.0)
- * socket      to a real destination, recorded on the way: one file per connection and direction
- * multifd     to a listener of ours, with the capability multifd: the main channel and one file per channel
+ * socket      to a real destination, recorded in between: one file per connection and direction
+ * multifd     to our listener, with the capability multifd: the main channel and one file per channel
  */
 export type Route = 'exec' | 'file' | 'mapped-ram' | 'socket' | 'multifd';
 
 export type CaptureOptions = Machine & {
   route: Route;
-  /** Where in the file it starts (file, mapped-ram). */
+  /** Offset in the file at which the stream starts (file, mapped-ram). */
   offset?: number;
   capabilities?: readonly string[];
   parameters?: Record<string, unknown>;
   /** Fills RAM; default: {@link fillStripes}. */
   fill?: (running: Running, ours: PageRange) => Promise<void>;
-  /** What the guest does meanwhile; default: nothing. In a background snapshot it begins when the guest runs again. */
+  /** What the guest does meanwhile; default: nothing. In a background snapshot it starts when the guest resumes. */
   workload?: Workload;
-  /** The guest runs at the destination as soon as it can, and asks for its pages: the destination's RAM is no truth then. */
+  /** The guest runs at the destination at once and requests its pages, so the destination's RAM is not a truth. */
   destinationRuns?: boolean;
-  /** So many times the connection breaks in postcopy, and the migration is recovered. */
+  /** How often the connection breaks in postcopy, with a recovery after each break. */
   breaks?: number;
 };
 
 export type Capture = {
   version: QemuVersion;
-  /** Version and package, as QEMU says them. */
+  /** Version and package, as QEMU reports them. */
   qemu: string;
   machine: MachineKind;
   route: Route;
-  /** What QEMU wrote; with sockets, the (last) main channel. */
+  /** The file that QEMU wrote; with sockets, the last main channel. */
   file: string;
-  /** With multifd, its channels in the order they were made. */
+  /** With multifd, its channels in the order of their connections. */
   multifdFiles: readonly string[];
   offset?: number;
-  /** With sockets, every connection in the order it was made; after a break, those of the recovery follow. */
+  /** With sockets, every connection in order; after a break, those of the recovery follow. */
   channels?: readonly Channel[];
-  /** What belongs to the file beside it, as `open` takes it. */
+  /** The other files of the capture, as `open` takes them. */
   parts?: { resumeOf: string[]; preempt: string[]; returnPath: string[] };
   /** By idstr, the bytes of each RAM block. */
   truth: Truth;
-  /** With sockets, the same of the destination, which has to be equal. */
+  /** With sockets, the same for the destination; it must be equal. */
   destinationTruth?: Truth;
   usedCapabilities: readonly string[];
   parameters: Record<string, unknown>;
-  /** The last query-migrate of the source. */
+  /** The last query-migrate answer of the source. */
   info: MigrationInfo;
   /** The arguments of the source, without its private directory. */
   args: readonly string[];
@@ -75,7 +76,7 @@ export type Capture = {
   dispose: () => void;
 };
 
-/** Saves a QEMU as the options say and takes the truth of it. */
+/** Saves a QEMU as the options say and reads its truth. */
 export async function capture(options: CaptureOptions): Promise<Capture> {
   const ours = pagesOfOurs(options);
   const { route, offset, workload, fill = fillStripes, parameters = {} } = options;
@@ -91,7 +92,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     await fill(running, ours);
     const said = await versionOf(qemu);
     const addresses = await findAddresses(qemu);
-    // A background snapshot is of the moment it begins; the guest does nothing yet then.
+    // A background snapshot shows the moment at which it begins; the guest does nothing before that.
     const snapshot = capabilities.includes('background-snapshot');
     let truth: Truth | undefined;
     if (snapshot) {
@@ -122,8 +123,9 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     let breaks = options.breaks ?? 0;
     const breakConnection = async (now: MigrationInfo) => {
       if (breaks === 0 || !destination || !recorder || !now.ram?.['postcopy-bytes']) return;
-      // The relay is slow: what the source has sent need not have arrived.
+      // The relay is slow, so the data that the source has sent may not have arrived.
       if ((await destination.queryMigrate()).status !== 'postcopy-active') return;
+      // Lets some pages pass, so that the break comes in the middle: nothing reports that a page has arrived.
       await sleep(200);
       await recover(qemu, destination, recorder, join(dir, `recovery-${breaks--}`));
     };
@@ -142,7 +144,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
     await destination?.waitForMigration();
     await recorder?.stop();
     const collected = await collector?.finish();
-    while (route === 'exec' && !existsSync(file)) await sleep(10);
+    if (route === 'exec') await waitForFile(file);
 
     truth ??= await readTruth(qemu, dir, addresses);
     let destinationTruth: Truth | undefined;
@@ -187,7 +189,7 @@ export async function capture(options: CaptureOptions): Promise<Capture> {
   }
 }
 
-/** The main channels, of which the last is the file, and with preemption each one's preempt channel after it. */
+/** The main channels, the last of which is the file, and with preemption the preempt channel after each. */
 function sortChannels(channels: readonly Channel[], hasPreempt: boolean) {
   const isMain = (index: number) => !hasPreempt || index % 2 === 0;
   const main = channels.filter((_, i) => isMain(i));
@@ -199,7 +201,7 @@ function sortChannels(channels: readonly Channel[], hasPreempt: boolean) {
   };
 }
 
-/** Breaks the connection of a migration in postcopy and has both sides go on over a new one, through the recorder. */
+/** Breaks the connection of a migration in postcopy; both sides then continue over a new one through the recorder. */
 async function recover(source: Qemu, destination: Qemu, recorder: Recorder, path: string): Promise<void> {
   recorder.cut(path);
   await source.waitForStatus('postcopy-paused');
@@ -208,7 +210,7 @@ async function recover(source: Qemu, destination: Qemu, recorder: Recorder, path
   await source.execute('migrate', { uri: recorder.uri, resume: true });
 }
 
-/** Version and package, as QEMU says them. */
+/** Version and package, as QEMU reports them. */
 export async function versionOf(qemu: Qemu): Promise<string> {
   type Version = { qemu: { major: number; minor: number; micro: number }; package: string };
   const { qemu: number, package: name } = await qemu.execute<Version>('query-version');

@@ -1,10 +1,10 @@
 /**
- * What `check` says, held against what real QEMU does: it saves a guest, another is told to load it, and the verdict is
- * taken from whether that one does. Nothing is expected but what QEMU did in the same run. The telling pairs run with
- * `npm test`; VMFERRY_QEMU=full runs all.
+ * Compares the verdict of `check` with real QEMU: one QEMU saves a guest, another tries to load it, and its success
+ * decides. QEMU's behaviour in the same run is the only expectation. The essential pairs run with `npm run test:qemu`;
+ * VMFERRY_QEMU=full runs all.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,6 +15,7 @@ import { fixturePath } from '../fixture-files.ts';
 import { startDestination } from './machine.ts';
 import { findQemu, Qemu, type QemuVersion, qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';
+import { waitForFile } from './wait-until.ts';
 
 interface Config {
   /** Default: pc-i440fx-7.2, which both versions have. */
@@ -23,7 +24,7 @@ interface Config {
   properties?: string;
   args?: readonly string[];
   capabilities?: readonly string[];
-  /** Lets the firmware run for so long before saving, in ms; default: the guest never runs. */
+  /** How long the firmware runs before saving, in ms; default: the guest never runs. */
   runs?: number;
 }
 
@@ -84,8 +85,8 @@ type Name = keyof typeof configs;
 interface Pair {
   from: [QemuVersion, Name];
   to: [QemuVersion, Name];
-  telling?: boolean;
-  /** A file of the target leaves doubts: what decides is in neither of the files. */
+  essential?: boolean;
+  /** A target file leaves doubts: neither file has the facts that decide. */
   doubtful?: boolean;
 }
 
@@ -93,12 +94,12 @@ const same = (
   from: Name,
   to: Name,
   versions: readonly QemuVersion[] = qemuVersions,
-  telling: QemuVersion[] = [],
+  essential: QemuVersion[] = [],
 ): Pair[] =>
-  versions.map((version) => ({ from: [version, from], to: [version, to], telling: telling.includes(version) }));
-const across = (from: Name, to: Name, telling = false, more: Partial<Pair> = {}): Pair[] => [
-  { from: ['7.2', from], to: ['10.0', to], telling, ...more },
-  { from: ['10.0', from], to: ['7.2', to], telling, ...more },
+  versions.map((version) => ({ from: [version, from], to: [version, to], essential: essential.includes(version) }));
+const across = (from: Name, to: Name, essential = false, more: Partial<Pair> = {}): Pair[] => [
+  { from: ['7.2', from], to: ['10.0', to], essential, ...more },
+  { from: ['10.0', from], to: ['7.2', to], essential, ...more },
 ];
 const both = (a: Name, b: Name): Pair[] => [...same(a, b), ...same(b, a)];
 
@@ -116,26 +117,26 @@ const pairs: Pair[] = [
   ...across('net', 'net'),
   ...same('net', 'netElsewhere'),
   ...both('net', 'netModern'),
-  { from: ['10.0', 'net'], to: ['10.0', 'netModern'], telling: true },
+  { from: ['10.0', 'net'], to: ['10.0', 'netModern'], essential: true },
   ...both('net', 'netWithoutRom'),
   ...both('net', 'netQueues'),
   ...both('oneQueue', 'fourQueues'),
-  { from: ['10.0', 'fourQueues'], to: ['10.0', 'oneQueue'], telling: true },
+  { from: ['10.0', 'fourQueues'], to: ['10.0', 'oneQueue'], essential: true },
   ...both('vga', 'vga32'),
-  { from: ['7.2', 'vga'], to: ['10.0', 'vga32'], telling: true },
+  { from: ['7.2', 'vga'], to: ['10.0', 'vga32'], essential: true },
   ...across('vga', 'vga'),
   ...both('base', 'serial'),
-  { from: ['10.0', 'serial'], to: ['10.0', 'base'], telling: true },
+  { from: ['10.0', 'serial'], to: ['10.0', 'base'], essential: true },
   ...across('scsi', 'scsi', true, { doubtful: true }),
   ...both('e1000e', 'e1000eSubsystem').map((pair) => ({ ...pair, doubtful: true })),
   ...both('base', 'timers').map((pair) => ({ ...pair, doubtful: true })),
   ...both('base', 'more'),
-  { from: ['10.0', 'base'], to: ['10.0', 'more'], telling: true },
+  { from: ['10.0', 'base'], to: ['10.0', 'more'], essential: true },
   ...both('base', 'dimms'),
-  { from: ['10.0', 'base'], to: ['10.0', 'dimms'], telling: true },
+  { from: ['10.0', 'base'], to: ['10.0', 'dimms'], essential: true },
   ...both('base', 'cpus'),
-  { from: ['10.0', 'cpus'], to: ['10.0', 'base'], telling: true },
-  { from: ['7.2', 'base'], to: ['7.2', 'cpus'], telling: true },
+  { from: ['10.0', 'cpus'], to: ['10.0', 'base'], essential: true },
+  { from: ['7.2', 'base'], to: ['7.2', 'cpus'], essential: true },
   ...both('base', 'cpuMax'),
   ...both('base', 'noHpet'),
   ...both('base', 'noSmm'),
@@ -145,7 +146,7 @@ const pairs: Pair[] = [
   ...both('uuid', 'otherUuid'),
   ...same('manyRan', 'many'),
   ...across('manyRan', 'many'),
-  { from: ['7.2', 'manyRan'], to: ['10.0', 'many'], telling: true },
+  { from: ['7.2', 'manyRan'], to: ['10.0', 'many'], essential: true },
   ...same('manyQ35Ran', 'manyQ35'),
   ...across('manyQ35Ran', 'manyQ35'),
 ];
@@ -165,13 +166,14 @@ const once = (key: string, make: () => Promise<string>): Promise<string> => {
   return known;
 };
 
-/** A file that this QEMU saved, with this configuration. */
+/** A file that this QEMU saved with this configuration. */
 const saved = (version: QemuVersion, name: Name): Promise<string> =>
   once(`${version} ${name}`, async () => {
     const config: Config = configs[name];
     const path = join(folder, `${version}-${name}`);
     const args = [...argsOf(config), ...(config.runs === undefined ? ['-S'] : [])];
     await using qemu = await Qemu.start({ version, args });
+    // Firmware does not announce when it has set up the devices.
     if (config.runs !== undefined) await sleep(config.runs);
     await save(qemu, path, config.capabilities);
     return path;
@@ -182,10 +184,7 @@ async function save(qemu: Qemu, path: string, capabilities: readonly string[] = 
     ? `file:${path}`
     : `exec:cat > '${path}.part' && mv '${path}.part' '${path}'`;
   await qemu.migrate(uri, { capabilities, parameters: { 'max-bandwidth': 0 } });
-  for (let wait = 0; !existsSync(path); wait++) {
-    if (wait > 1000) throw new Error('the stream did not end');
-    await sleep(10);
-  }
+  await waitForFile(path);
 }
 
 const dumped = (version: QemuVersion, machine: string): Promise<string> =>
@@ -219,7 +218,7 @@ async function judge(path: string, target: CheckTarget): Promise<Check> {
   }
 }
 
-/** Whether a QEMU loads the file: undefined, or what it says. */
+/** Whether a QEMU loads the file: undefined, or its error. */
 async function refusal(
   version: QemuVersion,
   config: Config,
@@ -240,13 +239,13 @@ async function loadInto(qemu: Qemu, path: string, capabilities: readonly string[
     return undefined;
   } catch (error) {
     const { message } = error as Error;
-    // Slow is not refused.
+    // A slow load is not a refusal.
     if (/migration still \w+ after/.test(message)) throw error;
     return message;
   }
 }
 
-/** What QEMU says it stumbled over. */
+/** The name in QEMU's error. */
 function namesIn(said: string): string[] {
   const patterns = [
     /Unknown ramblock "([^"]+)"/,
@@ -257,7 +256,7 @@ function namesIn(said: string): string[] {
     /Machine type received is '([^']+)'/,
     /UUID received is (\S+)/,
   ];
-  // An error in RAM names the section as well; the block says more.
+  // An error in RAM also names the section; the block is more specific.
   const names = patterns.flatMap((pattern) => pattern.exec(said)?.[1] ?? []);
   return names.slice(0, 1);
 }
@@ -270,10 +269,10 @@ const about = ({ reasons }: Check, effect: string) =>
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const wanted = pairs
-  .filter(({ telling }) => isFull || telling)
+  .filter(({ essential }) => isFull || essential)
   .map((pair) => ({ ...pair, name: `${pair.from.join(' ')} → ${pair.to.join(' ')}` }));
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('the verdict is that of the QEMU that loads', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('the verdict matches the QEMU that loads', () => {
   test.each(wanted)('$name', async ({ from, to, doubtful = false }) => {
     const path = await saved(...from);
     const [version, name] = to;
@@ -287,13 +286,13 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('the verdict is that of the QEMU that 
     else expect(byFile.verdict, explained).toBe(said === undefined ? 'loads' : 'refused');
     if (said === undefined) expect(byDump.verdict, explained).not.toBe('refused');
     for (const stumbled of doubtful ? [] : namesIn(said ?? '')) expect(about(byFile, 'refused')).toContain(stumbled);
-    // What a dump cannot know it says.
+    // A dump's verdict says what a dump cannot show.
     expect(byDump.notJudged.join()).toMatch(/which devices.*values/);
   });
 });
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what a dump knows', () => {
-  test('a field that came without a new version: QEMU 10.0 refuses an am53c974 of 7.2', async () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('a dump shows', () => {
+  test('a field added without a new version: QEMU 10.0 refuses an am53c974 of 7.2', async () => {
     const path = await saved('7.2', 'scsi');
     const byDump = await judge(path, await dumpTarget('10.0', configs.scsi));
     const said = await refusal('10.0', configs.scsi, path);
@@ -301,7 +300,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a dump knows', () => {
     for (const stumbled of namesIn(said ?? '')) expect(about(byDump, 'refused')).toContain(stumbled);
   });
 
-  test('a device type that the older QEMU does not have', async () => {
+  test('a device type missing from the older QEMU', async () => {
     const path = await saved('10.0', 'newNic');
     const byDump = await judge(path, await dumpTarget('7.2', configs.base));
     expect(await refusal('7.2', configs.base, path)).toBeDefined();
@@ -309,7 +308,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a dump knows', () => {
     expect((await judge(path, await dumpTarget('10.0', configs.base))).verdict).not.toBe('refused');
   });
 
-  test.each(qemuVersions)('versions, moved up and down in a file of QEMU %s', async (version) => {
+  test.each(qemuVersions)('versions raised and lowered in a file of QEMU %s', async (version) => {
     const original = readFileSync(await saved(version, 'base'));
     const target = await dumpTarget(version, configs.base);
     const { sections } = ((await fileTarget(await saved(version, 'base'))) as CheckTarget & { kind: 'file' }).facts;
@@ -329,14 +328,14 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a dump knows', () => {
         const said = await refusal(version, configs.base, path);
         const { verdict } = await judge(path, target);
         const explained = `${name} ${section.versionId + step}: ${said ?? 'loaded'}`;
-        // Conditions that go with a version are not in a dump.
+        // A dump lacks conditions that depend on a version.
         if (verdict !== 'doubtful') expect(verdict, explained).toBe(said === undefined ? 'loads' : 'refused');
       }
     }
   });
 });
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what a target needs', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('requirements of a target', () => {
   test.each([
     { version: '10.0', capability: 'mapped-ram' },
     { version: '10.0', capability: 'x-ignore-shared' },
@@ -353,7 +352,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a target needs', () => {
     expect(await refusal(version, config, path, [capability])).toBeUndefined();
   });
 
-  test('the capability compress, of a file of QEMU 7.2; 10.0 has none', async () => {
+  test('the capability compress, for a file of QEMU 7.2; QEMU 10.0 lacks it', async () => {
     const path = fixturePath('pc-compress-7.2.bin');
     const load = async (version: QemuVersion, type: string, capabilities: string[]) => {
       await using qemu = await startDestination({ version, machine: 'bare', type });
@@ -366,7 +365,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what a target needs', () => {
     expect(await load('10.0', 'pc-i440fx-7.2', [])).toBeDefined();
   });
 
-  test('postcopy-ram, of a file that was sent with postcopy', async () => {
+  test('postcopy-ram, for a file that was sent with postcopy', async () => {
     const path = fixturePath('pc-postcopy-10.0.bin');
     const target = await dumpTarget('10.0', { machine: 'pc' });
     expect(about(await judge(path, target), 'needed')).toContain('postcopy-ram');

@@ -1,6 +1,6 @@
 /**
- * A listener for a multifd source that saves every connection to a file. No destination is needed: a source without a
- * return path wants no answer on any of them.
+ * A listener for a multifd source that saves every connection to a file. It needs no destination: a source without a
+ * return path expects no answer.
  */
 import { closeSync, createWriteStream, openSync, readSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -15,13 +15,13 @@ export class Collector {
 
   private constructor(
     readonly server: Server,
-    /** What the source migrates to. */
+    /** The URI that the source migrates to. */
     readonly uri: string,
   ) {}
 
   static async start(dir: string): Promise<Collector> {
     const listen = join(dir, 'collector');
-    // As many as there can be channels may connect at once.
+    // The maximum number of channels may connect at once.
     const server = createServer();
     const collector = new Collector(server, `unix:${listen}`);
     server.on('connection', (socket) => {
@@ -30,7 +30,7 @@ export class Collector {
       collector.#sockets.push(socket);
       const out = createWriteStream(file);
       collector.#saved.push(finished(out));
-      // A source may end a connection by a reset; what came before it is in the file.
+      // A source may reset a connection; the file has the data before that.
       socket.on('error', () => {});
       socket.pipe(out, { end: false });
       socket.once('close', () => out.end());
@@ -46,14 +46,14 @@ export class Collector {
   async finish(): Promise<{ main: string; channels: string[] }> {
     await Promise.all(this.#saved);
     this.server.close();
-    // Which connection is the main one shows in its first bytes, whatever the order.
+    // The first bytes identify the main connection, in any order.
     const isMain = (file: string) => startsWith(file, 'QEVM');
     const main = this.#files.filter(isMain);
     if (main.length !== 1) throw new Error(`expected one main channel, got ${main.length} of ${this.#files.length}`);
     return { main: main[0]!, channels: this.#files.filter((file) => file !== main[0]) };
   }
 
-  /** Ends the connections that are left. */
+  /** Ends the remaining connections. */
   abandon(): void {
     this.server.close();
     for (const socket of this.#sockets) socket.destroy();

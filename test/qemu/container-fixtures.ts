@@ -12,7 +12,7 @@ type Hashes = { idstr: string; length: number; sha256: string }[];
 
 export interface ContainerAbout {
   madeBy: string;
-  /** The streams in the file: one, or one for each snapshot. */
+  /** The streams in the file: one, or one per snapshot. */
   streams: { snapshot?: string; truth: Truth | Hashes }[];
   [fact: string]: unknown;
 }

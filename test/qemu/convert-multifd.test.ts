@@ -1,9 +1,9 @@
 /**
- * The multifd sets that vmferry writes, real QEMU loads: captures of every encoding, converted by the built command line,
- * sent over one connection for the main stream and one for each channel. RAM of the loaded machine equals the source's, and
- * its guest goes on.
+ * Real QEMU loads the multifd sets that vmferry writes. The built command line converts captures of every encoding;
+ * they are sent over one connection for the main stream and one per channel. RAM of the loaded machine equals the
+ * source's, and its guest continues.
  *
- * The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -38,15 +38,15 @@ interface Case {
   channels: number;
   /** Further arguments of convert. */
   args?: string[];
-  /** What loads it, if it is not a machine like the source. */
+  /** What loads it, unless that is a machine like the source. */
   into?: Machine;
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const cases: Case[] = [];
 const compressions = ['none', 'zlib', 'zstd'] as const;
-const tellingOf = { '7.2': ['none zlib', 'pc zstd'], '10.0': ['none none', 'q35 zlib'] };
+const essentialOf = { '7.2': ['none zlib', 'pc zstd'], '10.0': ['none none', 'q35 zlib'] };
 for (const version of qemuVersions) {
   for (const machine of ['none', 'pc', 'q35'] as const) {
     for (const [i, compression] of compressions.entries()) {
@@ -54,9 +54,9 @@ for (const version of qemuVersions) {
         name: `${machine} ${version}, ${compression}`,
         options: { version, machine, route: 'exec' },
         ...{ compression, channels: 2 + i },
-        // Of the machine none nothing says which version it is of.
+        // A stream of the machine none does not reveal its version.
         ...(machine === 'none' ? { args: ['--compat', version] } : {}),
-        telling: tellingOf[version].includes(`${machine} ${compression}`),
+        essential: essentialOf[version].includes(`${machine} ${compression}`),
       });
     }
   }
@@ -86,11 +86,11 @@ for (const version of qemuVersions) {
       ...{ compression: 'zstd', channels: 2 },
     },
     {
-      name: `none ${version} of a guest with a UUID`,
+      name: `none ${version}, a guest with a UUID`,
       options: { version, machine: 'none', route: 'exec', args: ['-uuid', '01234567-89ab-cdef-0123-456789abcdef'] },
       ...{ compression: 'none', channels: 2 },
       args: ['--compat', version, '--uuid', '01234567-89ab-cdef-0123-456789abcdef'],
-      telling: version === '10.0',
+      essential: version === '10.0',
     },
   );
 }
@@ -100,13 +100,13 @@ cases.push(
     name: 'bare, from 7.2 to 10.0',
     options: { version: '7.2', machine: 'bare', type, route: 'exec' },
     into: { version: '10.0', machine: 'bare', type },
-    ...{ compression: 'zstd', channels: 3, telling: true },
+    ...{ compression: 'zstd', channels: 3, essential: true },
   },
   {
     name: 'bare, from 10.0 to 7.2',
     options: { version: '10.0', machine: 'bare', type, route: 'exec' },
     into: { version: '7.2', machine: 'bare', type },
-    ...{ compression: 'zstd', channels: 3, telling: true },
+    ...{ compression: 'zstd', channels: 3, essential: true },
   },
   {
     name: 'none, from 10.0 to 7.2',
@@ -121,7 +121,7 @@ cases.push(
     ...{ compression: 'zlib', channels: 2, args: ['--compat', '10.0'] },
   },
   {
-    name: 'none 10.0, by the rules of 9.0',
+    name: 'none 10.0, with the rules of 9.0',
     options: { version: '10.0', machine: 'none', route: 'mapped-ram' },
     ...{ compression: 'zstd', channels: 2, args: ['--compat', '9.0'] },
   },
@@ -136,7 +136,7 @@ for (const type of ['pc-i440fx-8.0', 'pc-i440fx-8.1', 'pc-i440fx-8.2', 'pc-i440f
     name: `bare 10.0 as ${type}`,
     options: { version: '10.0', machine: 'bare', type, route: 'exec' },
     ...{ compression: 'zlib', channels: 2 },
-    telling: type === 'pc-i440fx-8.2',
+    essential: type === 'pc-i440fx-8.2',
   });
 }
 cases.push({
@@ -167,7 +167,7 @@ const machineOf = ({
 }: CaptureOptions): Machine => machine;
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('QEMU loads the set that vmferry wrote', () => {
-  test.each(cases.filter(({ telling }) => isFull || telling === true))('$name', async (each) => {
+  test.each(cases.filter(({ essential }) => isFull || essential === true))('$name', async (each) => {
     const made = await capture(each.options);
     try {
       const set = await convertToSet(made, each);
@@ -191,8 +191,8 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('QEMU loads the set that vmferry wrote
   });
 });
 
-describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its work', () => {
-  test('counts on from where it was', async () => {
+describe.skipIf(lacksQemu('10.0'))('a guest saved in the middle of its work', () => {
+  test('continues counting from there', async () => {
     let counted = 0;
     const made = await capture({
       ...{ version: '10.0', machine: 'pc', route: 'exec' },
@@ -218,14 +218,14 @@ describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its w
   });
 });
 
-/** Node before 22.15 has no zstd of its own, and takes the portable one. */
+/** Node before 22.15 has no zstd and uses the portable one. */
 const written = qemuVersions.flatMap((version) => [
   { version, engine: "Node's codecs", codecs: new NodeCodecs() },
-  { version, engine: 'the portable codecs, a zstd frame for each packet', codecs: new PortableCodecs() },
+  { version, engine: 'the portable codecs, one zstd frame per packet', codecs: new PortableCodecs() },
 ]);
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('a VM that is written into the sockets of a QEMU', () => {
-  test.each(written)('is there, in QEMU $version, by $engine', async ({ version, codecs }) => {
+describe.skipIf(lacksQemu('7.2', '10.0'))("a VM written into QEMU's sockets", () => {
+  test.each(written)('is loaded by QEMU $version, using $engine', async ({ version, codecs }) => {
     const image = new Uint8Array(16 << 20);
     for (let page = 3; page < 4096; page += page % 3 === 0 ? 1 : 2) {
       image.set(guestPage(page % 4 === 0 ? 'random' : 'stripes', page, 11), page * 4096);
@@ -243,7 +243,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a VM that is written into the sockets
       const rules = releaseRulesOf('none', version);
       const said = await writeMultifd(vm, main, channels, { compression: 'zstd', codecs, rules });
       end();
-      // Several packets on each channel: the second frame of a channel is what QEMU might not expect.
+      // Several packets on each channel, because the second frame of a channel is where QEMU might fail.
       for (const { packets } of said.channels) expect(packets).toBeGreaterThan(3);
       await qemu.waitForMigration();
       const there = readFileSync((await truthOf(qemu)).get('ram')?.path ?? '');
@@ -254,8 +254,8 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a VM that is written into the sockets
   });
 });
 
-describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on beside RAM', () => {
-  test.each(qemuVersions)('shared memory that was left out: QEMU %s, which has it, loads the rest', async (version) => {
+describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('data besides RAM', () => {
+  test.each(qemuVersions)('omitted shared memory: QEMU %s, which has it, loads the rest', async (version) => {
     const shared = Qemu.makeDir();
     const made = await capture({
       ...{ version, machine: 'pc', route: 'exec', capabilities: ['x-ignore-shared'] },
@@ -287,7 +287,7 @@ describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on beside R
       .find((node) => node['node-name'] === 'null0')
       ?.['dirty-bitmaps']?.map(({ name, count }) => `${name} ${count}`);
 
-  test.each(qemuVersions)('dirty bitmaps of disks: QEMU %s has them again', async (version) => {
+  test.each(qemuVersions)('dirty bitmaps of disks: QEMU %s restores them', async (version) => {
     let before: string[] | undefined;
     const machine: Machine = {
       ...{ version, machine: 'bare' },

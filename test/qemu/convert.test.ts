@@ -1,8 +1,8 @@
 /**
- * What vmferry converts, real QEMU loads: from captures of every encoding to a stream and to a mapped-ram file, by the
- * built command line. RAM of the loaded machine equals the source's, and its guest goes on.
+ * Real QEMU loads what vmferry converts: the built command line converts captures of every encoding to a stream and to
+ * a mapped-ram file. RAM of the loaded machine equals the source's, and its guest continues.
  *
- * The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ import { differences } from './truth.ts';
 interface Case {
   name: string;
   options: CaptureOptions;
-  telling?: boolean;
+  essential?: boolean;
   /** Capabilities of the QEMU that loads it. */
   loadWith?: string[];
 }
@@ -36,18 +36,18 @@ for (const version of ['7.2', '10.0'] as const) {
     cases.push({
       name: `${machine} XBZRLE ${version}`,
       options: { version, machine, route: 'exec', workload, capabilities: ['xbzrle'] },
-      telling: machine === (version === '10.0' ? 'q35' : 'pc'),
+      essential: machine === (version === '10.0' ? 'q35' : 'pc'),
     });
     const compression = { bare: 'none', pc: 'zlib', q35: 'zstd' }[machine];
     const parameters = {
       ...{ 'multifd-compression': compression, 'multifd-channels': 2 },
-      // What is compressed goes through faster: slower, so that the guest can keep up with the passes.
+      // Compressed data takes less time on the wire: reduce the bandwidth, so that the guest keeps up with the passes.
       ...(machine === 'bare' ? {} : { 'max-bandwidth': 4 << 20 }),
     };
     cases.push({
       name: `${machine} multifd ${compression} ${version}`,
       options: { version, machine, route: 'multifd', workload, parameters },
-      telling: machine === 'bare',
+      essential: machine === 'bare',
     });
   }
   cases.push({
@@ -92,7 +92,7 @@ for (const machine of ['none', 'pc', 'q35'] as const) {
   cases.push({
     name: `${machine} mapped-ram without zero page detection 10.0`,
     options: { version: '10.0', machine, route: 'mapped-ram', parameters: { 'zero-page-detection': 'none' } },
-    telling: machine === 'none',
+    essential: machine === 'none',
   });
 }
 for (const target of ['aarch64', 'sparc64'] as const) {
@@ -100,9 +100,9 @@ for (const target of ['aarch64', 'sparc64'] as const) {
 }
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
-const wanted = cases.filter(({ telling }) => isFull || telling === true);
+const wanted = cases.filter(({ essential }) => isFull || essential === true);
 
-/** Runs `vmferry convert`, which must have nothing to say. */
+/** Runs `vmferry convert`, which must print no message. */
 async function convert(from: string, to: string, ...options: string[]): Promise<void> {
   const { code, stderr, stdout } = await runCli(['convert', from, to, '--json', ...options]);
   expect([code, stderr]).toEqual([0, '']);
@@ -121,7 +121,7 @@ async function expectLoads(made: Capture, file: string, loadWith: string[] = [])
   }
 }
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry converts, QEMU loads', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('QEMU loads what vmferry converts', () => {
   test.each(wanted)('$name', async ({ options, loadWith }) => {
     const made = await capture(options);
     try {
@@ -145,9 +145,9 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry converts, QEMU loads', (
   });
 });
 
-describe.skipIf(lacksQemu('10.0'))('what vmferry converts to an offset of a file', () => {
+describe.skipIf(lacksQemu('10.0'))('a conversion to an offset in a file', () => {
   const machines = isFull ? (['none', 'bare', 'pc', 'q35'] as const) : (['bare'] as const);
-  test.each(machines)('QEMU loads from there (%s)', async (machine) => {
+  test.each(machines)('is loaded by QEMU (%s)', async (machine) => {
     const options: CaptureOptions = { version: '10.0', machine, route: 'exec' };
     const made = await capture(options);
     try {
@@ -170,8 +170,8 @@ describe.skipIf(lacksQemu('10.0'))('what vmferry converts to an offset of a file
   });
 });
 
-describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its work', () => {
-  test('goes on where it was: from the stream, the mapped-ram file made of it, and the stream made of that', async () => {
+describe.skipIf(lacksQemu('10.0'))('a guest saved in the middle of its work', () => {
+  test('continues from the stream, from a mapped-ram file converted from it, and from a stream converted from that', async () => {
     let counted = 0;
     const options: CaptureOptions = {
       ...{ version: '10.0', machine: 'q35', route: 'exec' },
@@ -198,7 +198,7 @@ describe.skipIf(lacksQemu('10.0'))('a guest that is saved in the middle of its w
   });
 });
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('a stream made of nothing but a RAM image', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('a stream made from only a RAM image', () => {
   test.each(qemuVersions)('is loaded by QEMU %s', async (version) => {
     const directory = Qemu.makeDir();
     try {
@@ -220,7 +220,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a stream made of nothing but a RAM im
   });
 });
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one as a stream with deltas', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one, as a stream with deltas', () => {
   const machines = isFull ? (['none', 'bare', 'pc', 'q35'] as const) : (['bare'] as const);
   const both = machines.flatMap((machine) => qemuVersions.map((version) => ({ machine, version })));
   test.each(both)('is loaded by QEMU $version ($machine)', async ({ machine, version }) => {
@@ -254,7 +254,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one as a stream
   });
 });
 
-describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on as it is', () => {
+describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('data that passes through unchanged', () => {
   type Node = { 'node-name': string; 'dirty-bitmaps'?: { name: string; count: number }[] };
   const bitmapsOf = async (qemu: Qemu) =>
     (await qemu.execute<Node[]>('query-named-block-nodes'))
@@ -262,7 +262,7 @@ describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on as it is
       ?.['dirty-bitmaps']?.map(({ name, count }) => `${name} ${count}`)
       .sort();
 
-  test.each(qemuVersions)('dirty bitmaps of disks: QEMU %s has them again', async (version) => {
+  test.each(qemuVersions)('dirty bitmaps of disks: QEMU %s restores them', async (version) => {
     let before: string[] | undefined;
     const machine: Machine = {
       ...{ version, machine: 'bare' },
@@ -303,7 +303,7 @@ describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('what is passed on as it is
     }
   });
 
-  test.each(qemuVersions)('that shared memory was left out: QEMU %s, which has it, loads the rest', async (version) => {
+  test.each(qemuVersions)('omitted shared memory: QEMU %s, which has it, loads the rest', async (version) => {
     const shared = Qemu.makeDir();
     const made = await capture({
       ...{ version, machine: 'pc', route: 'exec', capabilities: ['x-ignore-shared'] },

@@ -1,10 +1,8 @@
 /**
- * The state of devices, held against what the stopped source says of itself: registers, virtio queues, the runstate; and
- * against another program that reads the same files (test/qemu/analyze.ts). VMFERRY_QEMU=full runs all machines.
+ * Compares the state of devices with what the stopped source reports (registers, virtio queues, the run state) and with
+ * another program that reads the same files (test/qemu/analyze.ts). VMFERRY_QEMU=full runs all machines.
  */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import {
   type DeviceState,
@@ -20,8 +18,9 @@ import { analyze, asAnalyzed, hasAnalyze } from './analyze.ts';
 import { type Machine, startMachine } from './machine.ts';
 import { findQemu, type Qemu } from './qemu.ts';
 import { lacksQemu } from './require.ts';
+import { waitForFile } from './wait-until.ts';
 
-/** What QEMU says of one virtio queue. */
+/** QEMU's report on one virtio queue. */
 interface QueueTruth {
   'vring-num': number;
   'vring-desc': number;
@@ -41,17 +40,13 @@ interface Saved {
 const features = ['virtio-net', 'virtio-blk', 'virtio-scsi', 'virtio-console', 'virtio-rng', 'virtio-balloon'];
 
 /** Saves a machine that runs, if it can, and asks the stopped source about itself. */
-async function save(machine: Machine, settle = 0): Promise<Saved> {
+async function save(machine: Machine): Promise<Saved> {
   const { qemu, guest } = await startMachine(machine);
   try {
-    if (settle > 0) {
-      await qemu.execute('cont');
-      await sleep(settle);
-    }
     const file = join(qemu.dir, 'capture');
     await qemu.setParameters({ 'max-bandwidth': 0 });
     await qemu.migrate(`exec:cat > '${file}.part' && mv '${file}.part' '${file}'`);
-    while (!existsSync(file)) await sleep(10);
+    await waitForFile(file);
     const registers = await qemu.hmp('info registers -a');
     const virtio = machine.machine === 'board' ? [] : await queryVirtio(qemu);
     const opened = await open(file);
@@ -83,7 +78,7 @@ async function queryVirtio(qemu: Qemu): Promise<Saved['virtio']> {
 
 const withoutZeros = (text = '') => BigInt(`0x${text}`);
 
-/** One register out of `info registers`: `RIP=…`, or `GDT=     base limit`. */
+/** One register from `info registers`: `RIP=…`, or `GDT=     base limit`. */
 function registerOf(text: string, name: string): bigint {
   return withoutZeros(new RegExp(`\\b${name} ?= *([0-9a-f]+)`, 'i').exec(text)?.[1]);
 }
@@ -91,8 +86,8 @@ function registerOf(text: string, name: string): bigint {
 function expectRegisters({ devices, registers }: Saved): void {
   const cpu = devices.find(({ name }) => name === 'cpu')?.state;
   const ours = cpu === undefined ? undefined : readX86Registers(cpu);
-  if (ours === undefined) throw new Error('there is no x86 CPU');
-  // Without 64-bit mode the monitor says no r8 to r15, and calls rax EAX.
+  if (ours === undefined) throw new Error('the file has no x86 CPU');
+  // Without 64-bit mode the monitor omits r8 to r15 and calls rax EAX.
   for (const { name, value } of ours.general.slice(0, 8)) {
     expect([name, value & 0xffffffffn]).toEqual([name, registerOf(registers, `[re]${name.slice(1)}`)]);
   }
@@ -118,7 +113,7 @@ function expectQueues({ devices, virtio }: Saved): void {
   for (const { id, queues } of virtio) {
     const device = devices.find(({ name }) => name.endsWith(`/${id === 'virtio-serial' ? 'virtio-console' : id}`));
     const ours = device?.state === undefined ? undefined : readVirtioDevice(device.state);
-    // The monitor counts those that have an end, vmferry those that were sent; they are the same.
+    // The monitor counts queues with an end, vmferry counts those sent; the numbers are equal.
     expect([id, ours?.queues.length]).toEqual([id, queues.length]);
     for (const [i, truth] of queues.entries()) {
       const queue = ours?.queues[i];
@@ -127,7 +122,7 @@ function expectQueues({ devices, virtio }: Saved): void {
         ...{ id, i, size: truth['vring-num'] },
         desc: BigInt(truth['vring-desc']),
       });
-      // Devices of the old kind are sent without.
+      // Legacy devices are sent without.
       if (queue?.avail === undefined) continue;
       whole++;
       expect([queue.avail, queue.used, queue.lastAvailIndex]).toEqual([
@@ -141,7 +136,7 @@ function expectQueues({ devices, virtio }: Saved): void {
   expect(whole, 'queues with all addresses').toBeGreaterThan(0);
 }
 
-/** Every device is read to its last byte, and next to nothing is left undecoded, but in what QEMU does not describe. */
+/** Every device is read to its last byte, and almost nothing stays undecoded except what QEMU does not describe. */
 function expectDecoded(devices: readonly DeviceState[], undescribed?: string): void {
   const odd = devices.filter(({ problem }) => problem !== undefined);
   expect(odd.map(({ name }) => name)).toEqual([]);
@@ -153,23 +148,23 @@ function expectDecoded(devices: readonly DeviceState[], undescribed?: string): v
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 
-/** The last types that send no command, which ends the other program. */
+/** The last types that send no command, since a command ends the other program. */
 const types = { pc: 'pc-i440fx-9.2', q35: 'pc-q35-9.2' };
 
-const machines: { name: string; machine: Machine; telling?: boolean }[] = [];
+const machines: { name: string; machine: Machine; essential?: boolean }[] = [];
 for (const version of ['7.2', '10.0'] as const) {
   for (const kind of ['pc', 'q35'] as const) {
     const type = version === '10.0' ? { type: types[kind] } : {};
-    const telling = (version === '7.2') === (kind === 'pc');
-    machines.push({ name: `${kind} ${version}`, machine: { version, machine: kind, ...type }, telling });
+    const essential = (version === '7.2') === (kind === 'pc');
+    machines.push({ name: `${kind} ${version}`, machine: { version, machine: kind, ...type }, essential });
   }
 }
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('the state of devices of', () => {
   if (!hasAnalyze())
-    console.warn('skipped: comparison with analyze-migration.py, which is not here (bench/fetch-analyze.sh)');
-  test.each(machines.filter(({ telling }) => isFull || telling))(
-    '$name is what the source says',
+    console.warn('skipped: comparison with analyze-migration.py, which is missing; run bench/fetch-analyze.sh');
+  test.each(machines.filter(({ essential }) => isFull || essential))(
+    "$name matches the source's report",
     async ({ machine }) => {
       const saved = await save(machine);
       try {
@@ -217,7 +212,7 @@ for (const version of ['7.2', '10.0'] as const) {
     {
       name: `s390-ccw-virtio, s390x ${version}`,
       machine: board('s390-ccw-virtio', 's390x'),
-      // QEMU 7.2 describes its array of pointers by the first of them, which is NULL.
+      // QEMU 7.2 describes its array of pointers by the first pointer, which is NULL.
       ...(version === '7.2' ? { undescribed: 's390_css' } : {}),
       counter: ['env.psw.addr', /addr ([0-9a-f]+)/],
     },
@@ -226,13 +221,13 @@ for (const version of ['7.2', '10.0'] as const) {
 const present = boards.filter(({ machine: { version, target } }) => findQemu(version, target) !== undefined);
 
 describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('the state of devices of other targets:', () => {
-  if (present.length < boards.length) console.warn('skipped: targets that are not installed (test/qemu/install.sh)');
+  if (present.length < boards.length) console.warn('skipped: missing targets; run test/qemu/install.sh');
   test.each(present)('$name', async ({ machine, undescribed, counter }) => {
     const saved = await save(machine);
     try {
       expectDecoded(saved.devices, undescribed);
       const cpu = saved.devices.find(({ name }) => name === 'cpu')?.state;
-      if (cpu === undefined || counter === undefined) throw new Error('there is no CPU');
+      if (cpu === undefined || counter === undefined) throw new Error('the file has no CPU');
       expect(BigInt(findValue(cpu, counter[0]) as number)).toBe(withoutZeros(counter[1].exec(saved.registers)?.[1]));
     } finally {
       await saved.dispose();

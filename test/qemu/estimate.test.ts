@@ -1,6 +1,7 @@
 /**
- * What `estimate` foretells, held against what QEMU does: a guest that writes to its memory in a known way is saved twice,
- * asked by calc-dirty-rate, and then migrated. The telling case runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * Compares the predictions of `estimate` with QEMU: a guest that writes to its memory in a known way is saved twice,
+ * measured by calc-dirty-rate, and then migrated. The essential case runs with `npm run test:qemu`; VMFERRY_QEMU=full
+ * runs all.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,15 +25,15 @@ interface Case {
   bandwidth: number;
   downtimeLimit?: number;
   mode?: 'plain' | 'xbzrle' | 'auto-converge';
-  /** What has to be foretold. Undefined: two saves cannot tell. */
+  /** The expected prediction. Undefined: two saves do not determine it. */
   verdict?: ConvergenceVerdict;
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const cases: Case[] = [
   {
-    ...{ name: 'a small set that is written all the time fits into the downtime', set: 2, kind: 'few-bytes', pause: 0 },
-    ...{ seconds: 0.5, bandwidth: 32, verdict: 'converges', telling: true },
+    ...{ name: 'a small set that is written constantly fits into the downtime', set: 2, kind: 'few-bytes', pause: 0 },
+    ...{ seconds: 0.5, bandwidth: 32, verdict: 'converges', essential: true },
   },
   {
     ...{ name: 'slower than the wire', set: 46, kind: 'few-bytes', pause: 9000, seconds: 1 },
@@ -85,8 +86,8 @@ const cases: Case[] = [
 const ramMiB = 96;
 const fills: PageRange = { first: 256, count: ((ramMiB - 2) * MiB) / PAGE / 2 };
 
-describe.skipIf(lacksQemu('10.0'))('what estimate foretells', () => {
-  const chosen = process.env.VMFERRY_QEMU === 'full' ? cases : cases.filter(({ telling }) => telling);
+describe.skipIf(lacksQemu('10.0'))('the prediction of estimate', () => {
+  const chosen = process.env.VMFERRY_QEMU === 'full' ? cases : cases.filter(({ essential }) => essential);
   test.each(chosen)('$name', async (each) => {
     const { qemu, guest } = await startMachine({ version: '10.0', machine: 'bare', ramMiB });
     try {
@@ -104,7 +105,7 @@ interface Observed {
   intervalMs: number;
   /** MiB/s by calc-dirty-rate. */
   dirtyRate: number;
-  /** Of the migration; undefined if it had to be cancelled. */
+  /** QEMU's last answer; undefined if the migration had to be cancelled. */
   completed: MigrationInfo | undefined;
   last: MigrationInfo;
 }
@@ -117,14 +118,16 @@ async function observe(qemu: Qemu, guest: Guest, each: Case): Promise<Observed> 
   await save(qemu, files[0] as string);
   const begin = performance.now();
   await qemu.execute('cont');
+  // The interval to measure.
   await sleep(each.seconds * 1000);
   await qemu.execute('stop');
   const intervalMs = Math.round(performance.now() - begin);
   await save(qemu, files[1] as string);
-  const estimated = await foretell(files, intervalMs, each);
+  const estimated = await predict(files, intervalMs, each);
   for (const file of files) rmSync(file);
   await qemu.execute('cont');
-  await sleep(200);
+  // Its answer shows that it runs.
+  await guest.count();
   return { estimated, intervalMs, dirtyRate, ...(await migrate(qemu, each)) };
 }
 
@@ -137,13 +140,13 @@ async function calcDirtyRate(qemu: Qemu): Promise<number> {
   }
 }
 
-/** Saves the stopped VM; it can go on then. */
+/** Saves the stopped VM, which can run again afterwards. */
 async function save(qemu: Qemu, file: string): Promise<void> {
   await qemu.execute('stop');
   await qemu.migrate(`exec:cat > ${file}`, { parameters: { 'max-bandwidth': 0 } });
 }
 
-async function foretell([before, after]: string[], intervalMs: number, each: Case): Promise<Estimate> {
+async function predict([before, after]: string[], intervalMs: number, each: Case): Promise<Estimate> {
   const file = await open(before as string);
   const later = await open(after as string);
   try {
@@ -163,7 +166,7 @@ async function foretell([before, after]: string[], intervalMs: number, each: Cas
   }
 }
 
-/** Longer than all that converge here. */
+/** Longer than every converging case takes. */
 const giveUpMs = 40_000;
 
 async function migrate(qemu: Qemu, each: Case): Promise<Pick<Observed, 'completed' | 'last'>> {
@@ -191,7 +194,7 @@ async function migrate(qemu: Qemu, each: Case): Promise<Pick<Observed, 'complete
   return { completed: undefined, last };
 }
 
-/** Passes begin where windows do. */
+/** Passes start at window boundaries. */
 const windowsMs = 200;
 const mib = (bytes: number) => Math.round(bytes / MiB);
 
@@ -205,19 +208,19 @@ function compare(each: Case, { estimated, intervalMs, dirtyRate, completed, last
     [
       each.name,
       `  ${mib(changes!.changedBytes)} MiB changed in ${intervalMs} ms; sampled ${changes!.sampled.rate} MiB/s, calc-dirty-rate ${dirtyRate} MiB/s`,
-      `  foretold ${mode.verdict}: ${range((p) => p.totalMs)} ms, downtime ${range((p) => p.downtimeMs)} ms, ${range((p) => mib(p.bytes))} MiB, ${range((p) => p.syncs)} syncs`,
+      `  predicted ${mode.verdict}: ${range((p) => p.totalMs)} ms, downtime ${range((p) => p.downtimeMs)} ms, ${range((p) => mib(p.bytes))} MiB, ${range((p) => p.syncs)} syncs`,
       completed === undefined
         ? `  QEMU did not end: ${last.ram!['dirty-sync-count']} syncs, ${mib(last.ram!.transferred!)} MiB, ${last.ram!['dirty-pages-rate']} dirty pages/s`
         : `  QEMU took ${completed['total-time']} ms, downtime ${completed.downtime} ms, ${mib(completed.ram!.transferred!)} MiB, ${completed.ram!['dirty-sync-count']} syncs`,
     ].join('\n'),
   );
-  // The clock went on while the guest was awaited, and not before it was told to run, nor after it was stopped.
+  // The guest clock runs from `cont` to `stop`: at least for the pause, at most for the whole interval.
   expect(changes!.guestMs).toBeGreaterThan(each.seconds * 1000 - 5);
   expect(changes!.guestMs).toBeLessThan(intervalMs + 5);
   if (each.verdict !== undefined) expect(mode.verdict).toBe(each.verdict);
   if (mode.verdict === 'converges') expect(completed).toBeDefined();
   if (completed === undefined) return;
-  // Migrating may slow the guest down, as under TCG it can: then less is sent again than it wrote in such a time before.
+  // A migration may slow the guest down, especially under TCG: then less is sent again than the guest wrote before.
   const seconds = ((completed['total-time'] as number) - (completed.downtime as number)) / 1000;
   const again = (completed.ram!.transferred! - estimated.firstPass[0]!.bytes) / seconds;
   const slowedBy = changes!.changedBytes / (intervalMs / 1000) / again;
@@ -228,13 +231,13 @@ function compare(each: Case, { estimated, intervalMs, dirtyRate, completed, last
     expect(slowedBy).toBeGreaterThan(2);
     return;
   }
-  // With the guest running: the wire has no limit when it is stopped. What the guest writes in a second depends, under TCG,
-  // on what else this machine does: so a third more or less, or as much as it differed between the two measurements.
+  // Only while the guest runs, since a stopped guest is sent at full speed. Under TCG, the guest's write rate depends
+  // on the machine's load: allow a third more or less, or as much as the two measurements differ.
   const rates = [Math.max(1, dirtyRate), Math.max(1, changes!.changedBytes / MiB / (intervalMs / 1000))];
   const slack = Math.max(4 / 3, Math.max(...rates) / Math.min(...rates));
   const took = (completed['total-time'] as number) - (completed.downtime as number);
-  const foretold = those.map(({ totalMs, downtimeMs }) => totalMs - downtimeMs);
+  const predicted = those.map(({ totalMs, downtimeMs }) => totalMs - downtimeMs);
   const sooner = mode.verdict === 'unlikely' ? Math.max(1, slowedBy) : 1;
-  expect(took).toBeGreaterThan(Math.min(...foretold) / slack / sooner - windowsMs);
-  if (mode.verdict === 'converges') expect(took).toBeLessThan(Math.max(...foretold) * slack + windowsMs);
+  expect(took).toBeGreaterThan(Math.min(...predicted) / slack / sooner - windowsMs);
+  if (mode.verdict === 'converges') expect(took).toBeLessThan(Math.max(...predicted) * slack + windowsMs);
 }

@@ -1,6 +1,6 @@
 /**
- * What is expected of every capture: the built command line reads it to its last byte, finds nothing wrong with it, and
- * extracts every RAM block equal to the stopped source's. Encoded again, it is the same, byte for byte.
+ * Checks every capture: the built command line reads it to its last byte, reports no problem, and extracts every RAM
+ * block equal to the stopped source's. Encoding it again gives the same bytes.
  */
 import { execFile } from 'node:child_process';
 import { createReadStream, readFileSync, statSync } from 'node:fs';
@@ -12,16 +12,16 @@ import { expectChannelAgain, expectMappedAgain, expectStreamAgain, expectStreams
 import { runCli } from '../run-cli.ts';
 import type { Capture } from './capture.ts';
 
-/** What a file must contain beyond equal RAM. */
+/** What a file must contain besides equal RAM. */
 export interface Expected {
   format?: string;
   passes?: number;
   hasDeltas?: boolean;
   hasCompressed?: boolean;
   pageSize?: number;
-  /** Codes of the warnings there are. */
+  /** Codes of the expected warnings. */
   warnings?: string[];
-  /** Blocks whose content is not in the file. */
+  /** Blocks whose content the file does not have. */
   ignored?: string[];
   check?: (inspection: Inspection) => void;
 }
@@ -33,7 +33,7 @@ export async function equalFiles(a: string, b: string): Promise<boolean> {
   );
 }
 
-/** The options that name what belongs to the file. */
+/** The options that name the other files of the capture. */
 export function partOptions({ parts, multifdFiles }: Capture): string[] {
   const each = (option: string, files: readonly string[] = []) => files.flatMap((file) => [option, file]);
   return [
@@ -61,7 +61,7 @@ async function expectEqualRam(made: Capture, location: string, ignored: readonly
   }
 }
 
-/** Encodes what was read again. */
+/** Encodes the decoded records again. */
 async function expectAgain(made: Capture): Promise<void> {
   const { file, offset, parts, multifdFiles, route, version, parameters } = made;
   const bytes = new Uint8Array(readFileSync(file));
@@ -81,7 +81,7 @@ export async function expectRead(made: Capture, expected: Expected = {}): Promis
   const inspection: Inspection = JSON.parse(inspected.stdout);
   expect(inspection.error).toBeNull();
   expect(inspection.complete).toBe(true);
-  // To the last byte.
+  // It reads to the last byte.
   expect((inspection.length as number) + (made.offset ?? 0)).toBe(statSync(made.file).size);
   for (const { source, bytes } of inspection.multifd?.channels ?? []) expect(bytes).toBe(statSync(source).size);
   expect(inspection.multifd?.channels.length ?? 0).toBe(made.multifdFiles.length);
@@ -104,7 +104,7 @@ export async function expectRead(made: Capture, expected: Expected = {}): Promis
   await expectAgain(made);
 
   if (made.offset === undefined) {
-    // The same through a pipe, where nothing can be looked up at the end first.
+    // The same through a pipe, where the end cannot be read first.
     const piped = await runCli(['inspect', '--json', '-', ...parts], createReadStream(made.file));
     const { ram, sections } = JSON.parse(piped.stdout) as Inspection;
     const boundaryless = ({ boundary: _, ...section }: Inspection['sections'][number]) => section;

@@ -1,14 +1,14 @@
 /**
- * The guest of ours (guest/guest.S) from the outside: how it is booted, told what to write, and what that writes.
+ * Drives our guest (guest/guest.S): boots it, sends it commands, and knows what they write.
  *
- * The guest writes nothing it was not told to, so `guestPage` foretells RAM byte by byte.
+ * The guest writes only on command, so `guestPage` predicts RAM byte by byte.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { hangGuardMs } from '../limits.ts';
 import type { Qemu } from './qemu.ts';
+import { waitUntil } from './wait-until.ts';
 
 const PAGE = 4096;
 const image = () => readFileSync(new URL('./guest/guest.bin', import.meta.url));
@@ -24,7 +24,7 @@ export type DirtyKind = (typeof dirtyKinds)[number];
 /** Pages by guest-physical page number: `count` pages from `first` on. */
 export type PageRange = { first: number; count: number };
 
-/** Where a booted guest listens; its name in the QEMU's directory. */
+/** The socket on which a booted guest listens; its name in the QEMU's directory. */
 const SOCKET = 'guest';
 
 /** Arguments that give the machine its serial port. */
@@ -42,7 +42,7 @@ export function writeBootDisk(dir: string): string {
   return path;
 }
 
-/** Writes a 64 KiB `-bios` image with nothing in it but the guest; returns its path. */
+/** Writes a 64 KiB `-bios` image that contains only the guest; returns its path. */
 export function writeBios(dir: string): string {
   const path = join(dir, 'bios.bin');
   writeFileSync(path, Buffer.concat([Buffer.alloc(0x10000 - image().length), image()]));
@@ -70,7 +70,7 @@ export class Guest {
     }
   }
 
-  /** Lets a guest go on that was loaded into a `qemu` that was started with `-S`. */
+  /** Resumes a guest that was loaded into a `qemu` started with `-S`. */
   static async resume(qemu: Qemu, timeout = hangGuardMs): Promise<Guest> {
     return Guest.#start(qemu, timeout, async () => {});
   }
@@ -78,14 +78,12 @@ export class Guest {
   static async #start(qemu: Qemu, timeout: number, ready: (guest: Guest) => Promise<unknown>): Promise<Guest> {
     const guest = new Guest(createConnection(join(qemu.dir, SOCKET)));
     try {
-      // What the guest says before the chardev noticed us would be lost.
+      // The chardev would drop output that the guest sends before it sees our connection.
       const connected = async () =>
         (await qemu.execute<{ label: string; filename: string }[]>('query-chardev')).some(
           ({ label, filename }) => label === SOCKET && !filename.startsWith('disconnected'),
         );
-      for (const until = performance.now() + timeout; !(await connected()); await sleep(5)) {
-        if (performance.now() > until) throw new Error('the serial port of the guest does not connect');
-      }
+      await waitUntil("the guest's serial port connects", connected, timeout);
       await qemu.execute('cont');
       await ready(guest);
       return guest;
@@ -99,26 +97,26 @@ export class Guest {
     await this.#command('F', range, fillKinds.indexOf(kind), seed);
   }
 
-  /** Dirties the range `rounds` times and answers then. */
+  /** Dirties the range `rounds` times, then answers. */
   async dirty(range: PageRange, kind: DirtyKind, rounds: number): Promise<void> {
     if (rounds < 1) throw new RangeError(`expected at least one round, got ${rounds}`);
     await this.#command('D', range, dirtyKinds.indexOf(kind), rounds);
   }
 
-  /** Goes on dirtying the range until {@link Guest.stop}, with a pause of `pause` port reads after each page. */
+  /** Keeps dirtying the range until {@link Guest.stop}, with a pause of `pause` port reads after each page. */
   async startDirtying(range: PageRange, kind: DirtyKind, pause = 0): Promise<void> {
     await this.#command('D', range, dirtyKinds.indexOf(kind) | (pause << 8), 0);
   }
 
   /**
-   * From now on rewrites the range again and again, whatever else it does, so that there is always something dirty.
-   * Without a range: no more.
+   * From now on rewrites the range again and again beside all other work, so that some page is always dirty. Without a
+   * range: stops that.
    */
   async ballast(range: PageRange = { first: 0, count: 0 }): Promise<void> {
     await this.#command('B', range, 0, 0);
   }
 
-  /** Stops dirtying; returns the rounds done. After the answer the guest writes nothing more. */
+  /** Stops dirtying; returns the rounds done. The guest writes nothing after its answer. */
   async stop(): Promise<number> {
     return this.#command('S', { first: 0, count: 0 }, 0, 0);
   }
@@ -164,7 +162,7 @@ export class Guest {
   }
 }
 
-/** What `fill` writes to page `page`. */
+/** The content that `fill` writes to page `page`. */
 export function guestPage(kind: FillKind, page: number, seed = 0): Uint8Array {
   const bytes = Buffer.alloc(PAGE);
   switch (kind) {
@@ -195,7 +193,7 @@ export function guestPage(kind: FillKind, page: number, seed = 0): Uint8Array {
   return bytes;
 }
 
-/** What round `round` (from 0) of `dirty` makes of page `page`, in place. */
+/** Applies round `round` (from 0) of `dirty` to page `page`, in place. */
 export function dirtyPage(bytes: Uint8Array, kind: DirtyKind, page: number, round: number): void {
   switch (kind) {
     case 'mixed':

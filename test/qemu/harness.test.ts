@@ -1,6 +1,6 @@
 /**
- * The harness itself: that real QEMU runs, answers and ends, that the guest writes what it should, that the truth is the
- * truth, and that what QEMU saved by each route QEMU loads with the same RAM. VMFERRY_QEMU=full runs more of the routes.
+ * Tests the harness itself: real QEMU runs, answers and ends; the guest writes what it should; the truth is correct;
+ * and QEMU loads what it saved by each route, with the same RAM. VMFERRY_QEMU=full runs more of the routes.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -28,7 +28,7 @@ const bytesOf = (truth: Truth) => new Map([...truth].map(([idstr, { path }]) => 
 
 const hasGcc = spawnSync('gcc', ['--version']).status === 0;
 
-test.skipIf(!hasGcc)('guest.bin and physical.bin are what their sources assemble to', () => {
+test.skipIf(!hasGcc)('guest.bin and physical.bin match their sources', () => {
   const dir = mkdtempSync(join(tmpdir(), 'vmferry-'));
   try {
     execFileSync(join(guestDir, 'build.sh'), [dir]);
@@ -42,11 +42,11 @@ test.skipIf(!hasGcc)('guest.bin and physical.bin are what their sources assemble
 
 describe.each(qemuVersions)('QEMU %s', (version) => {
   describe.skipIf(lacksQemu(version))('harness', () => {
-    test('a QEMU that dies at once says why', async () => {
+    test('a QEMU that exits at once reports why', async () => {
       await expect(Qemu.start({ version, args: ['-nonesuch'] })).rejects.toThrow(/-nonesuch: invalid option/);
     });
 
-    test('a QEMU that is killed fails what waits for it, and leaves nothing behind', async () => {
+    test('killing a QEMU fails all waits for it and leaves nothing behind', async () => {
       const { qemu } = await startMachine({ version, machine: 'none' });
       const waiting = expect(qemu.event('NEVER')).rejects.toThrow(/killed by SIGKILL/);
       process.kill(qemu.pid, 'SIGKILL');
@@ -55,14 +55,14 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       expect(existsSync(qemu.dir)).toBe(false);
     });
 
-    test('a migration that fails gives the reason of QEMU', async () => {
+    test("a failed migration reports QEMU's reason", async () => {
       await using qemu = (await startMachine({ version, machine: 'none' })).qemu;
       const failed = qemu.migrate(`unix:${qemu.dir}/nobody`);
       await expect(failed).rejects.toThrow(/nobody': No such file/);
       await expect(qemu.execute('nonesuch')).rejects.toThrow(/has not been found/);
     });
 
-    test('the truth of a machine none is its backing file', async () => {
+    test('the truth of machine none equals its backing file', async () => {
       const options: CaptureOptions = { version, machine: 'none', ramMiB: 4, route: 'exec' };
       const made = await capture({ ...options });
       try {
@@ -79,7 +79,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       }
     });
 
-    test('the guest fills and dirties as foretold', async () => {
+    test('the guest fills and dirties as predicted', async () => {
       const machine = { version, machine: 'bare' } as const;
       const ours = pagesOfOurs(machine);
       const { qemu, guest } = await startMachine(machine);
@@ -125,13 +125,13 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       expect(await guest!.count()).toBe(rounds);
     });
 
-    test('the truth of a guest that runs is refused', async () => {
+    test('the truth of a running guest is refused', async () => {
       const { qemu } = await startMachine({ version, machine: 'bare' });
       await using _qemu = qemu;
       await expect(readTruth(qemu, qemu.dir, await findAddresses(qemu))).rejects.toThrow(/must be stopped/);
     });
 
-    test('the truth of a block that cannot be told from another is refused, unless all is zero', async () => {
+    test('the truth of an ambiguous block is refused, except when all candidates are zero', async () => {
       const { qemu, guest } = await startMachine({ version, machine: 'bare' });
       await using _qemu = qemu;
       await guest!.fill({ first: 256, count: 1 }, 'text');
@@ -143,7 +143,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       );
     });
 
-    test('the addresses of traced pages are those of the monitor', async () => {
+    test("the addresses of traced pages match the monitor's", async () => {
       const { qemu, guest } = await startMachine({ version, machine: 'pc' });
       await using _qemu = qemu;
       await guest!.fill({ first: 256, count: 16 }, 'text');
@@ -157,9 +157,9 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
         expect(said).toContain(`(${idstr}) is 0x${(traced.get(idstr)! + offset).toString(16)}`);
       }
       if (version === '10.0') {
-        const told = await findAddresses(qemu);
+        const reported = await findAddresses(qemu);
         expect(traced.size).toBeGreaterThan(6);
-        for (const [idstr, address] of traced) expect(address, idstr).toBe(told.get(idstr));
+        for (const [idstr, address] of traced) expect(address, idstr).toBe(reported.get(idstr));
       }
     });
   });
@@ -168,9 +168,9 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
   const loop = (kind: DirtyKind) => ({ workload: { passes: 5, loop: { kind } } });
   type Row = [string, Omit<CaptureOptions, 'version'>];
   const everywhere: Row[] = [
-    ['none, through exec', { machine: 'none', route: 'exec' }],
-    ['bare, through exec', { machine: 'bare', route: 'exec' }],
-    ['q35 with devices, through exec', { machine: 'q35', route: 'exec' }],
+    ['none, by exec', { machine: 'none', route: 'exec' }],
+    ['bare, by exec', { machine: 'bare', route: 'exec' }],
+    ['q35 with devices, by exec', { machine: 'q35', route: 'exec' }],
     ['passes with xbzrle', { machine: 'bare', route: 'exec', capabilities: ['xbzrle'], ...passes }],
     ['no vmdesc', { machine: 'pc', route: 'exec', properties: ['suppress-vmdesc=on'] }],
     ['background snapshot', { machine: 'bare', route: 'exec', capabilities: ['background-snapshot'], ...passes }],
@@ -181,10 +181,13 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
     ['multifd', { machine: 'bare', route: 'socket', capabilities: ['multifd'], ...passes }],
   ];
   const onlyFull: Row[] = [
-    ['pc with devices, through exec', { machine: 'pc', route: 'exec' }],
+    ['pc with devices, by exec', { machine: 'pc', route: 'exec' }],
     ['no footers', { machine: 'pc', route: 'exec', args: ['-global', 'migration.send-section-footer=off'] }],
     ['passes', { machine: 'bare', route: 'exec', ...passes }],
-    ['passes, nothing left for the end', { machine: 'bare', route: 'exec', workload: { passes: 4, leaveSome: false } }],
+    [
+      'passes, with nothing left for the end',
+      { machine: 'bare', route: 'exec', workload: { passes: 4, leaveSome: false } },
+    ],
     ['passes while the guest loops', { machine: 'bare', route: 'exec', ...loop('mixed') }],
     ['pc with devices, passes with xbzrle', { machine: 'pc', route: 'exec', capabilities: ['xbzrle'], ...passes }],
     ['xbzrle while the guest loops', { machine: 'bare', route: 'exec', capabilities: ['xbzrle'], ...loop('mixed') }],
@@ -216,7 +219,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
   const rows = [...everywhere, ...(version === '7.2' ? only72 : only100)];
   if (process.env.VMFERRY_QEMU === 'full') rows.push(...onlyFull);
 
-  describe.skipIf(lacksQemu(version))('what QEMU saved, QEMU loads with the same RAM', () => {
+  describe.skipIf(lacksQemu(version))('QEMU loads what it saved, with the same RAM', () => {
     test.each(rows)('%s', async (_name, row) => {
       const options: CaptureOptions = { version, ...row };
       const made = await capture(options);
@@ -231,7 +234,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
   });
 });
 
-/** That the capture is what the options say, by QEMU's own counters. */
+/** Checks by QEMU's own counters that the capture matches its options. */
 function expectAsAsked(made: Capture, options: CaptureOptions): void {
   const { info, usedCapabilities } = made;
   if (options.workload && !usedCapabilities.includes('background-snapshot')) {

@@ -1,12 +1,11 @@
 /**
- * A guest that is saved twice, and does its work between: `diff` knows the pages that changed, and what is merged of the first
- * save and the changes real QEMU loads, with the RAM of the second, and the guest goes on.
+ * A guest is saved twice and works in between. `diff` finds the changed pages. Real QEMU loads the first save merged
+ * with the changes: its RAM equals the second save's, and the guest continues.
  *
- * The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
 import { expectRunsOn, loadInto } from './load.ts';
@@ -14,37 +13,35 @@ import { fillStripes, type Machine, MiB, PAGE, pagesOfOurs, type Running, startM
 import type { Qemu } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { type Addresses, differences, findAddresses, readTruth, type Truth } from './truth.ts';
+import { waitForFile } from './wait-until.ts';
 
 type Form = 'stream' | 'mapped-ram';
 
 interface Case {
   machine: Machine;
-  /** The forms in which QEMU saves, first and then. */
+  /** The forms of QEMU's two saves. */
   forms: [Form, Form];
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const cases: Case[] = [
-  { machine: { version: '7.2', machine: 'bare' }, forms: ['stream', 'stream'], telling: true },
-  { machine: { version: '10.0', machine: 'bare' }, forms: ['mapped-ram', 'stream'], telling: true },
+  { machine: { version: '7.2', machine: 'bare' }, forms: ['stream', 'stream'], essential: true },
+  { machine: { version: '10.0', machine: 'bare' }, forms: ['mapped-ram', 'stream'], essential: true },
   { machine: { version: '10.0', machine: 'bare' }, forms: ['stream', 'mapped-ram'] },
   { machine: { version: '7.2', machine: 'pc' }, forms: ['stream', 'stream'] },
   { machine: { version: '10.0', machine: 'pc' }, forms: ['mapped-ram', 'mapped-ram'] },
   { machine: { version: '10.0', machine: 'q35' }, forms: ['stream', 'mapped-ram'] },
 ];
-const wanted = cases.filter(({ telling }) => process.env.VMFERRY_QEMU === 'full' || telling === true);
+const wanted = cases.filter(({ essential }) => process.env.VMFERRY_QEMU === 'full' || essential === true);
 
-/** Saves a guest that runs; it is stopped then. Returns the truth of the saved moment. */
+/** Saves a running guest and leaves it stopped. Returns the truth of the saved moment. */
 async function save({ qemu }: Running, addresses: Addresses, form: Form, file: string): Promise<Truth> {
   if (form === 'mapped-ram') await qemu.setCapabilities(['mapped-ram']);
   await qemu.setParameters({ 'max-bandwidth': 0 });
   const uri = form === 'mapped-ram' ? `file:${file}` : `exec:cat > '${file}.part' && mv '${file}.part' '${file}'`;
   await qemu.execute('migrate', { uri });
   await qemu.waitForMigration();
-  for (let wait = 0; !existsSync(file); wait++) {
-    if (wait > 1000) throw new Error('the stream did not end');
-    await sleep(10);
-  }
+  await waitForFile(file);
   if (form === 'mapped-ram') await qemu.clearCapabilities(['mapped-ram']);
   return readTruth(qemu, await directoryIn(qemu, file), addresses);
 }
@@ -55,7 +52,7 @@ async function directoryIn({ dir }: Qemu, file: string): Promise<string> {
   return path;
 }
 
-/** By idstr the pages that differ. */
+/** The pages that differ, by idstr. */
 function changedPages(old: Truth, now: Truth): Record<string, number[]> {
   return Object.fromEntries(
     [...now].map(([idstr, { path }]) => {
@@ -68,7 +65,7 @@ function changedPages(old: Truth, now: Truth): Record<string, number[]> {
   );
 }
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('a guest that was saved twice', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('a guest saved twice', () => {
   test.each(wanted)('$machine.machine $machine.version as $forms', async ({ machine, forms }) => {
     const running = await startMachine(machine);
     const { qemu, guest } = running;
@@ -134,7 +131,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a guest that was saved twice', () => 
         await expectRunsOn(machine, path);
       }
       if (machine.version === '7.2') return;
-      // By itself it is no VM.
+      // It is not a VM by itself.
       const load = loadInto({ ...machine, route: 'mapped-ram', file: changes });
       await expect(load).rejects.toThrow(/Received unknown capability vmferry-changes/);
     } finally {
@@ -145,7 +142,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a guest that was saved twice', () => 
 });
 
 describe.skipIf(lacksQemu('10.0'))('changes of a guest of 256 MiB', () => {
-  test('take about as much of the disk as the pages that changed', async () => {
+  test('take about as much disk space as the changed pages', async () => {
     const machine: Machine = { version: '10.0', machine: 'bare', ramMiB: 256 };
     const running = await startMachine(machine);
     const { qemu, guest } = running;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a private Debian 13 tree with libvirt 11, its QEMU 10.0 and the compressors, for test/qemu/libvirt.test.ts.
-# The system is untouched: nothing is installed in it, and no service is started.
+# Changes nothing in the system: no installation, no service.
 #
 #   test/qemu/install-libvirt.sh [DIR]    DIR defaults to $VMFERRY_LIBVIRT_DIR, else ~/.cache/vmferry-libvirt
 #
@@ -23,7 +23,7 @@ printf '#!/bin/sh\nexit 101\n' > "$root/usr/sbin/policy-rc.d"
 chmod +x "$root/usr/sbin/policy-rc.d"
 cat /etc/resolv.conf > "$root/etc/resolv.conf"
 cat /etc/hosts > "$root/etc/hosts"
-# In a mount namespace of its own, so that /proc is gone with it.
+# In its own mount namespace, so that /proc disappears with it.
 DEBIAN_FRONTEND=noninteractive unshare --mount sh -c "mount -t proc proc '$root/proc' && chroot '$root' \
   apt-get -q -y --no-install-recommends install libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients \
   qemu-system-x86 qemu-utils seabios gzip bzip2 xz-utils lzop zstd" < /dev/null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Unpacks QEMU 7.2 (Debian bookworm) and 10.0 (bookworm-backports) side by side below DIR,
-# without installing either: the package lists and downloads are private, the system is untouched.
+# without installing either: the package lists and downloads are private, and the system stays unchanged.
 #
 #   test/qemu/install.sh [DIR]        DIR defaults to $VMFERRY_QEMU_DIR, else ~/.cache/vmferry-qemu
 #
@@ -11,7 +11,7 @@ set -euo pipefail
 dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
 mkdir -p "$dir"
 
-# One lists directory serves both suites. The backports suite is the same archive under another name.
+# One lists directory serves both suites. The backports suite is in the same archive under another name.
 apt_dir=$dir/apt
 mkdir -p "$apt_dir"/{lists/partial,cache}
 if [ -f /etc/apt/sources.list.d/debian.sources ]; then
@@ -58,7 +58,7 @@ unpack_targets() { # version, suite, packages...
     -t "$suite" "${@:3}" >&2
   for deb in "$debs"/*.deb; do
     case $deb in
-      # The packages of targets hold many more emulators.
+      # The packages of targets contain many more emulators.
       */qemu-system-common* | */qemu-system-data*) ;;
       */qemu-system-*) dpkg --fsys-tarfile "$deb" | tar -x -C "$root" --wildcards --no-anchored \
         qemu-system-aarch64 qemu-system-ppc64 qemu-system-s390x qemu-system-sparc64 2> /dev/null || true ;;

@@ -1,5 +1,5 @@
 /**
- * What a real libvirt saved, in every format it has, vmferry reads to the last byte, with the RAM of the saved guest.
+ * vmferry reads real libvirt images in every format to the last byte, with the RAM of the saved guest.
  * VMFERRY_MAKE_FIXTURES=1 keeps the images as test/fixtures/containers.
  */
 import { execFileSync } from 'node:child_process';
@@ -61,7 +61,7 @@ describe.skipIf(lacksLibvirt())('libvirt save images', () => {
     });
   }
 
-  test.each(saveFormats)('that vmferry converted to %s, libvirt restores, with the same RAM', async (format) => {
+  test.each(saveFormats)('converted by vmferry to %s are restored by libvirt, with the same RAM', async (format) => {
     const made = await libvirt.save('raw', false);
     const env = process.env.VMFERRY_TOOLS
       ? { PATH: `${process.env.PATH}${delimiter}${process.env.VMFERRY_TOOLS}` }
@@ -80,12 +80,12 @@ describe.skipIf(lacksLibvirt())('libvirt save images', () => {
     expect(differences(await libvirt.restore(readFileSync(image)), made.truth)).toEqual([]);
   });
 
-  test('that our encoder wrote libvirt restores', async () => {
+  test('written by our encoder are restored by libvirt', async () => {
     const made = await libvirt.save('raw', false);
     const bytes = readFileSync(made.file);
     const file = await open(bytes);
     const [container] = file.containers;
-    if (container?.kind !== 'libvirt') throw new Error('no libvirt image');
+    if (container?.kind !== 'libvirt') throw new Error('expected a libvirt image');
     const stream = bytes.subarray(file.offset);
     for (const [format, body] of [
       ['raw', stream],

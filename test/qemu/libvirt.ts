@@ -1,6 +1,6 @@
 /**
- * A real libvirt in a private tree (install-libvirt.sh), in namespaces of its own: its daemon, its QEMUs and its mounts
- * are gone when the shell that holds them is. It saves a tiny machine of ours in every format it has.
+ * A real libvirt in a private tree (install-libvirt.sh) and its own namespaces: its daemon, QEMUs and mounts disappear
+ * with the shell that holds them. It saves our tiny machine in every format it has.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -28,18 +28,18 @@ export const saveFormats = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'spars
 export type SaveFormat = (typeof saveFormats)[number];
 
 const root = join(process.env.VMFERRY_LIBVIRT_DIR || join(homedir(), '.cache/vmferry-libvirt'), 'root');
-let told = false;
+let reported = false;
 
-/** Whether there is no libvirt that could be run; says so. With VMFERRY_REQUIRE_LIBVIRT=1 there has to be one. */
+/** Whether no libvirt can run here; prints that. With VMFERRY_REQUIRE_LIBVIRT=1 libvirt must be present. */
 export function lacksLibvirt(): boolean {
   if (process.env.VMFERRY_REQUIRE_LIBVIRT === '1') return false;
   const reason = !existsSync(join(root, 'usr/sbin/libvirtd'))
-    ? 'libvirt is not installed (test/qemu/install-libvirt.sh does it)'
+    ? 'libvirt is not installed; run test/qemu/install-libvirt.sh'
     : process.getuid?.() !== 0
-      ? 'libvirt is run in namespaces, which needs root'
+      ? 'libvirt runs in namespaces, which needs root'
       : undefined;
-  if (reason !== undefined && !told) console.warn(`skipped: ${reason}`);
-  told = true;
+  if (reason !== undefined && !reported) console.warn(`skipped: ${reason}`);
+  reported = true;
   return reason !== undefined;
 }
 
@@ -48,7 +48,7 @@ export type SavedImage = {
   file: string;
   truth: Truth;
   wasRunning: boolean;
-  /** The libvirt that saved, such as `11.3.0`. */
+  /** The version of the libvirt that saved, such as `11.3.0`. */
   libvirt: string;
 };
 
@@ -70,7 +70,7 @@ const domainXml = (name: string, dir: string) => `<domain type='qemu'>
 
 export class Libvirt {
   readonly #shell: ChildProcessWithoutNullStreams;
-  /** The directory as libvirt and as we see it. */
+  /** The directory as libvirt sees it and as we see it. */
   readonly #inside: string;
   readonly dir: string;
   #output = '';
@@ -109,7 +109,7 @@ export class Libvirt {
       });
     }
     this.#shell.on('close', () => {
-      this.#output += '\n(the shell has ended) @status 1\n';
+      this.#output += '\n(the shell ended) @status 1\n';
       this.#wake();
     });
   }
@@ -118,7 +118,7 @@ export class Libvirt {
     const libvirt = new Libvirt();
     try {
       writeBios(libvirt.dir);
-      // What a restarted daemon finds of the one before is its own.
+      // A restarted daemon finds only the state of its own predecessor.
       await libvirt.run('mkdir -p /run/libvirt');
       return libvirt;
     } catch (error) {
@@ -153,7 +153,7 @@ export class Libvirt {
     return this.run(`virsh -q -c qemu:///system ${command}`);
   }
 
-  /** The daemon with this format as that of `virsh save`. */
+  /** Starts the daemon, with `format` as the format of `virsh save`. */
   async #serve(format: SaveFormat): Promise<void> {
     const settings = [
       'stdio_handler = "file"',
@@ -170,23 +170,23 @@ export class Libvirt {
       `[ -f /run/libvirtd.pid ] && kill $(cat /run/libvirtd.pid) && while [ -f /run/libvirtd.pid ]; do sleep 0.1; done; true`,
     );
     await this.run(`libvirtd --daemon --pid-file /run/libvirtd.pid > ${this.#inside}/log 2>&1`);
-    for (let i = 0; ; i++) {
+    for (const until = performance.now() + hangGuardMs; ; await sleep(100)) {
       try {
         return void (await this.virsh('version'));
       } catch (error) {
-        if (i === 50) throw new Error(`libvirtd: ${readFileSync(join(this.dir, 'log'), 'utf8')}`, { cause: error });
-        await sleep(100);
+        if (performance.now() < until) continue;
+        throw new Error(`libvirtd: ${readFileSync(join(this.dir, 'log'), 'utf8')}`, { cause: error });
       }
     }
   }
 
-  /** Makes a domain, fills its RAM and saves it. The image and the truth are in a directory of its own. */
+  /** Creates a domain, fills its RAM and saves it. The image and the truth get their own directory. */
   async save(format: SaveFormat, wasRunning: boolean): Promise<SavedImage> {
     await this.#serve(format);
     const name = `ferry-${randomBytes(4).toString('hex')}`;
     writeFileSync(join(this.dir, 'domain.xml'), domainXml(name, this.#inside));
     await this.virsh(`create ${this.#inside}/domain.xml`);
-    // The guest copies itself and waits for words on its serial port.
+    // The guest copies itself and waits for commands. It reports that to a serial port that has no listener here.
     await sleep(1000);
     await this.virsh(`suspend ${name}`);
     const addresses = await this.#addresses(name);
@@ -202,8 +202,8 @@ export class Libvirt {
   }
 
   /**
-   * Has libvirt restore an image, and ends the domain. Returns the RAM it had.
-   * @throws with what libvirt says against it
+   * Restores an image with libvirt, and ends the domain. Returns its RAM.
+   * @throws with libvirt's error
    */
   async restore(image: Uint8Array): Promise<Truth> {
     writeFileSync(join(this.dir, 'restored'), image);
@@ -216,7 +216,7 @@ export class Libvirt {
     return truth;
   }
 
-  /** RAM of a domain that does not run. */
+  /** RAM of a domain that is not running. */
   async #readRam(name: string, folder: string): Promise<Truth> {
     const hmp = (line: string) => this.virsh(`qemu-monitor-command ${name} --hmp '${line}'`);
     const paused = {
@@ -226,7 +226,7 @@ export class Libvirt {
     return readTruth(paused, folder, await this.#addresses(name));
   }
 
-  /** Where the RAM blocks of a domain are in the memory of its QEMU. */
+  /** Addresses of a domain's RAM blocks in the memory of its QEMU. */
   async #addresses(name: string): Promise<Map<string, number>> {
     const addresses = new Map<string, number>();
     const list = await this.virsh(`qemu-monitor-command ${name} --hmp 'info ramblock'`);
@@ -238,20 +238,19 @@ export class Libvirt {
   }
 }
 
-/** The pid, as we see it, of the process with this text in its arguments. */
+/** The pid, in our namespace, of the process with this text in its arguments. */
 async function findProcess(text: string): Promise<number> {
-  for (let i = 0; i < 100; i++) {
+  for (const until = performance.now() + hangGuardMs; performance.now() < until; await sleep(100)) {
     for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
       try {
         const argv = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
         if (argv[0]?.includes('qemu-system') && argv.some((arg) => arg.includes(text))) return Number(pid);
       } catch {
-        // It has ended meanwhile.
+        // It ended in the meantime.
       }
     }
-    await sleep(100);
   }
-  throw new Error(`no process has ${text}`);
+  throw new Error(`found no process with ${text} in its arguments`);
 }
 
 /** Writes text, random and same-byte pages above the first MiB of a stopped guest. */

@@ -13,7 +13,7 @@ export interface LoadSetOptions {
   capabilities?: readonly string[];
 }
 
-/** A machine that has loaded the set and is stopped. @throws when QEMU refuses it, with what it said about it */
+/** A machine that has loaded the set and is stopped. @throws when QEMU refuses it, with QEMU's error */
 export async function startFromSet({
   machine,
   set,
@@ -26,7 +26,7 @@ export async function startFromSet({
     await qemu.setCapabilities(['multifd', ...capabilities]);
     await qemu.setParameters({ 'multifd-channels': set.channels.length, 'multifd-compression': compression });
     await qemu.execute('migrate-incoming', { uri: `unix:${listen}` });
-    // It may hang up on what it does not like, or wait for more: then its status says so, after a while.
+    // QEMU may hang up on a bad set, or wait for more: its status shows that after a while.
     void sendSet(listen, set);
     await qemu.waitForMigration();
     return qemu;
@@ -36,7 +36,7 @@ export async function startFromSet({
   }
 }
 
-/** The truth of a machine that has loaded a set. It goes with `qemu`. */
+/** The truth of a machine that has loaded a set. It is removed with `qemu`. */
 export async function truthOf(qemu: Qemu): Promise<Truth> {
   return readTruth(qemu, qemu.dir, await findAddresses(qemu));
 }

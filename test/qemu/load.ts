@@ -1,5 +1,5 @@
 /**
- * Loads a file, one of QEMU's or one of ours, into a real QEMU.
+ * Loads a file, QEMU's or ours, into a real QEMU.
  */
 import { rmSync } from 'node:fs';
 import { expect } from 'vitest';
@@ -21,8 +21,8 @@ export type LoadOptions = Machine & {
 export type Loaded = { truth: Truth; info: MigrationInfo; stderr: string; dispose: () => void };
 
 /**
- * Loads a file into a destination and takes the truth of that.
- * @throws when QEMU refuses the file, with what it said about it
+ * Loads a file into a destination and reads its truth.
+ * @throws when QEMU refuses the file, with QEMU's error
  */
 export async function loadInto(options: LoadOptions): Promise<Loaded> {
   const { route, file, offset, parameters = {} } = options;
@@ -42,12 +42,12 @@ export async function loadInto(options: LoadOptions): Promise<Loaded> {
   }
 }
 
-/** Loads a capture into a destination like its source. Those from sockets have been loaded already. */
+/** Loads a capture into a destination like its source. Captures from sockets are already loaded. */
 export async function loadCapture(capture: Capture): Promise<Loaded> {
   const { fill: _fill, workload: _workload, ...options } = capture.options;
   const { route } = options;
   if (route === 'socket' || route === 'multifd') throw new TypeError('expected a capture in one file');
-  // The stream of a background snapshot is an ordinary one, and the destination knows no such capability.
+  // The stream of a background snapshot is an ordinary one, and the destination has no such capability.
   const capabilities = options.capabilities?.filter((name) => name !== 'background-snapshot') ?? [];
   return loadInto({ ...options, route, capabilities, file: capture.file });
 }
@@ -70,7 +70,7 @@ export async function withLoaded(machine: Machine, file: string, work: (guest: G
   }
 }
 
-/** Expects that the guest of a file goes on: its program does as it is told, and counts. */
+/** Expects that the guest in a file continues: its program obeys commands, and counts. */
 export const expectRunsOn = (machine: Machine, file: string) =>
   withLoaded(machine, file, async (guest) => {
     await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');

@@ -1,5 +1,5 @@
 /**
- * The machines that captures are made of. Source and destination of one capture are made by the same words.
+ * The machines of the captures. Source and destination of one capture get the same description.
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from 'node:fs';
@@ -10,10 +10,11 @@ import { truthArgs } from './truth.ts';
 
 /**
  * none     no machine at all: one RAM block `ram`, filled through its backing file
- * bare     a pc with our own BIOS and nothing else, so that no firmware of others is in its RAM
- * pc, q35  with ordinary firmware and many devices; our guest is booted from a disk
- * board    a machine of another target, named by `type`, that does not run: its firmware is 64 KiB of zeros, if it needs
- *          some (`firmware`), and its RAM has random bytes from `loadAt` on
+ * bare     a pc with our own BIOS and nothing else, so that its RAM contains no other firmware
+ * pc, q35  with ordinary firmware and many devices; our guest boots from a disk
+ * board    a machine of another target, named by `type`, that does not run: its firmware, if required (`firmware`), is
+ * 64 KiB
+ *          of zeros, and its RAM has random bytes from `loadAt` on
  */
 export type MachineKind = 'none' | 'bare' | 'pc' | 'q35' | 'board';
 
@@ -23,11 +24,11 @@ export type Machine = {
   /** For `none` and `board`; default x86_64. */
   target?: QemuTarget;
   firmware?: boolean;
-  /** Guest address of the bytes in a board's RAM. */
+  /** Guest address of the random bytes in a board's RAM. */
   loadAt?: number;
   /** Default 8 (none), 2 (bare), 32 (pc, q35). */
   ramMiB?: number;
-  /** In place of the newest machine type, e.g. `pc-i440fx-2.12`. */
+  /** Replaces the newest machine type, e.g. `pc-i440fx-2.12`. */
   type?: string;
   /** Machine properties, e.g. `suppress-vmdesc=on`. */
   properties?: readonly string[];
@@ -41,7 +42,7 @@ export const PAGE = 4096;
 const defaultRam: Record<MachineKind, number> = { none: 8, bare: 2, pc: 32, q35: 32, board: 32 };
 const ramMiBOf = (machine: Machine): number => machine.ramMiB ?? defaultRam[machine.machine];
 
-/** The pages that tests may write: above 1 MiB, and below the last MiB where firmware keeps virtio rings. */
+/** The pages that tests may write: above 1 MiB, and below the last MiB, where firmware keeps virtio rings. */
 export function pagesOfOurs(machine: Machine): PageRange {
   const pages = (ramMiBOf(machine) * MiB) / PAGE;
   if (machine.machine === 'none') return { first: 0, count: pages };
@@ -100,10 +101,10 @@ export function machineArgs(machine: Machine, dir: string): string[] {
   return [...args, ...truthArgs(version), ...(machine.args ?? [])];
 }
 
-/** A machine that runs, its guest waiting for commands; `none` has no guest. */
+/** A running machine whose guest waits for commands; `none` has no guest. */
 export type Running = { qemu: Qemu; guest?: Guest; args: readonly string[] };
 
-/** Starts the machine; a guest is booted, and waits. */
+/** Starts the machine; boots its guest, which then waits. */
 export async function startMachine(machine: Machine): Promise<Running> {
   const dir = Qemu.makeDir();
   const args = machineArgs(machine, dir);
@@ -120,14 +121,14 @@ export async function startMachine(machine: Machine): Promise<Running> {
   }
 }
 
-/** Starts the machine as a destination that waits for `migrate-incoming`, and stays paused when it is loaded, or runs. */
+/** Starts the machine as a destination that waits for `migrate-incoming`, and then stays paused or runs. */
 export async function startDestination(machine: Machine, runs = false): Promise<Qemu> {
   const dir = Qemu.makeDir();
   const args = [...machineArgs(machine, dir), '-incoming', 'defer', ...(runs ? [] : ['-S'])];
   return Qemu.start({ version: machine.version, target: machine.target, args, dir });
 }
 
-/** Fills the pages of ours with stripes of 16 zero, same-byte, text and pseudo-random pages; a board is filled already. */
+/** Fills our pages with stripes of 16 zero, same-byte, text and pseudo-random pages; a board is already filled. */
 export async function fillStripes({ qemu, guest, args }: Running, ours: PageRange, seed = 7): Promise<void> {
   if (args.some((arg) => arg.startsWith('loader,'))) return;
   if (guest) return guest.fill(ours, 'stripes', seed);

@@ -1,6 +1,6 @@
 /**
- * Makes test/fixtures/dumps: what real QEMUs print for -dump-vmstate, cut down to the types of the devices that the
- * fixtures have, and of one whose state differs between the versions. Runs only when asked to:
+ * Makes test/fixtures/dumps: the output of real QEMUs for -dump-vmstate, reduced to the device types of the fixtures
+ * and one whose state differs between the versions. Runs only on request:
  *
  *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-dump-fixtures.test.ts
  */

@@ -1,11 +1,11 @@
 /**
- * Makes test/fixtures: small captures of real QEMU, so that most tests need none. Runs only when asked to:
+ * Makes test/fixtures: small captures of real QEMU, so that most tests need no QEMU. Runs only on request:
  *
  *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-fixtures.test.ts
  *
- * Every capture is loaded by the QEMU that made it. RAM holds nothing but what our guest and our BIOS put there; that is
- * checked. Beside each NAME.bin is a NAME.json that says how it was made and what every RAM block must be. Sparse files
- * are gzipped; `offset`, `length` and `sha256` are those of the file before that.
+ * The QEMU that made a capture also loads it. RAM contains only what our guest and our BIOS put there, which is
+ * checked. Beside each NAME.bin, NAME.json says how it was made and what every RAM block must contain. Sparse files are
+ * gzipped; `offset`, `length` and `sha256` describe the file before that.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -44,7 +44,7 @@ const workload: Workload = {
   dirty: (guest, _pass, ours) => guest.dirty({ first: ours.first, count: 32 }, 'mixed', 1),
 };
 
-/** The guest runs at the destination and asks for its ballast, while the rest comes slowly. */
+/** The guest runs at the destination and requests its ballast, while the rest arrives slowly. */
 const postcopy = {
   machine: 'bare',
   ramMiB: 2,
@@ -69,7 +69,9 @@ const channels = (count: number, compression: string, detection?: string) => ({
   ...(detection === undefined ? {} : { 'zero-page-detection': detection }),
 });
 
-/** Both versions with each compression; 10.0 also with each way of finding zero pages, and as old machine types do it. */
+/**
+ * Both versions with each compression; 10.0 also with each way of finding zero pages, and with an old machine type's.
+ */
 const multifdSets: Record<string, CaptureOptions> = {};
 for (const compression of ['none', 'zlib', 'zstd']) {
   multifdSets[`pc-multifd-${compression}-7.2`] = {
@@ -194,7 +196,7 @@ describe.skipIf(!process.env.VMFERRY_MAKE_FIXTURES || lacksQemu('7.2', '10.0'))(
   });
 });
 
-/** Several CPUs in long mode, RAM on both sides of the PCI hole; beside the stream, what a dump of it is. */
+/** Several CPUs in long mode, RAM on both sides of the PCI hole; with a dump of the machine beside the stream. */
 describe.skipIf(!process.env.VMFERRY_MAKE_FIXTURES || lacksQemu('10.0'))('fixtures', () => {
   test('q35-smp-10.0', async () => {
     const machine = 'q35,max-ram-below-4g=3M,acpi=off';
@@ -270,7 +272,7 @@ function writeFixture(name: string, made: Capture): void {
   write(`${name}.json`, Buffer.from(`${JSON.stringify(about, null, 2)}\n`));
 }
 
-/** What our guest writes is in ours; else there is only its program, and our BIOS. */
+/** Our guest writes only to our pages; the rest contains only its program and our BIOS. */
 function expectOnlyOurs({ machine, truth }: Capture): void {
   if (machine === 'none') {
     expect([...truth.keys()]).toEqual(['ram']);

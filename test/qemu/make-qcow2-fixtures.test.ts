@@ -1,11 +1,11 @@
 /**
- * Makes the qcow2 images of test/fixtures/containers. Runs only when asked to:
+ * Makes the qcow2 images of test/fixtures/containers. Runs only on request:
  *
  *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-qcow2-fixtures.test.ts
  *
- * Those with snapshots are as QEMU wrote them. QEMU writes no VM state into compressed clusters; for these a disk that
- * holds a real migration stream far behind its beginning is compressed by qemu-img (VMFERRY_QEMU_IMG names it), and then
- * given an entry in its snapshot table that says that the disk ends before the stream, which makes that VM state.
+ * Images with snapshots are as QEMU wrote them. QEMU writes no VM state into compressed clusters. For those, qemu-img
+ * (VMFERRY_QEMU_IMG names it) compresses a disk that holds a real migration stream far behind its beginning. A snapshot
+ * table entry added by this test says that the disk ends before the stream, which makes the stream a VM state.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -72,7 +72,7 @@ describe.skipIf(!isAsked || qemuImg === undefined)('compressed qcow2 fixtures', 
       const reach = (clusterSize * clusterSize) / (name.endsWith('subclusters') ? 16 : 8);
       const raw = join(directory, 'raw');
       const image = join(directory, 'image');
-      // The reach of an L1 entry for the disk, then the stream.
+      // The range of an L1 entry for the disk, then the stream.
       const whole = Buffer.alloc(Math.ceil((reach + stream.length) / clusterSize) * clusterSize);
       whole.set(stream, reach);
       writeFileSync(raw, whole);

@@ -1,30 +1,29 @@
 /**
- * The BIOS of ours in guest/physical.S from the outside: a stopped machine whose CPUs have registers of their own and whose
- * RAM is marked, and what a test may do to its chipset through the monitor.
+ * Drives our BIOS in guest/physical.S: a stopped machine whose CPUs all have different registers and whose RAM is
+ * marked, and the changes that a test may make to its chipset through the monitor.
  */
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { hangGuardMs } from '../limits.ts';
 import { Guest, guestSerial } from './guest.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
+import { waitForFile, waitUntil } from './wait-until.ts';
 
 export interface PhysicalMachine {
   version: QemuVersion;
   /** With its properties, such as `q35,max-ram-below-4g=64M`. */
   machine: string;
-  /** As `-m` takes it. */
+  /** In the form that `-m` takes. */
   ram: string;
   isLong?: boolean;
   cpus?: number;
   args?: readonly string[];
-  /** Without a guest: the machine never runs, with the firmware of QEMU. */
+  /** Without a guest: the machine never runs, and has QEMU's firmware. */
   neverRuns?: boolean;
   /** Changes the machine before its guest runs. */
   prepare?: (qemu: Qemu) => Promise<void>;
 }
 
-/** Where in the image its parameters are. */
+/** Offset of its parameters in the image. */
 const parameters = 0xffe0;
 
 function writeImage(dir: string, { isLong = false, cpus = 1 }: PhysicalMachine): string {
@@ -36,7 +35,7 @@ function writeImage(dir: string, { isLong = false, cpus = 1 }: PhysicalMachine):
   return path;
 }
 
-/** Starts the machine; its guest marks RAM, sets registers and halts. Then the machine is stopped. */
+/** Starts the machine; its guest marks RAM, sets registers and halts. Then stops the machine. */
 export async function startPhysical(machine: PhysicalMachine): Promise<Qemu> {
   const { version, cpus = 1, neverRuns = false } = machine;
   const dir = Qemu.makeDir();
@@ -50,9 +49,7 @@ export async function startPhysical(machine: PhysicalMachine): Promise<Qemu> {
     const guest = await Guest.boot(qemu);
     guest.close();
     const halted = async () => ((await qemu.hmp('info registers -a')).match(/HLT=1/g)?.length ?? 0) === cpus;
-    for (const until = performance.now() + hangGuardMs; !(await halted()); await sleep(5)) {
-      if (performance.now() > until) throw new Error(`the ${cpus} CPUs do not halt`);
-    }
+    await waitUntil(`${cpus} CPUs halt`, halted);
     await qemu.execute('stop');
     return qemu;
   } catch (error) {
@@ -66,7 +63,7 @@ export function markAt(address: number): bigint {
   return BigInt(address) ^ 0x5af35af3n;
 }
 
-/** rax to r15 of a CPU in long mode, as it halts. */
+/** rax to r15 of a CPU halted in long mode. */
 export function longRegisters(cpu: number): Record<string, bigint> {
   const top = {
     ...{ rax: 0xa0, rbx: 0xb0, rcx: 0xc0, rdx: 0xd0, rsi: 0x51, rdi: 0xd1, rbp: 0xbb, rsp: 0x55 },
@@ -112,31 +109,25 @@ export async function save(qemu: Qemu): Promise<string> {
   await qemu.setParameters({ 'max-bandwidth': 0 });
   const uri = `exec:cat > '${path}.part' && mv '${path}.part' '${path}'`;
   await qemu.migrate(uri);
-  for (const until = performance.now() + hangGuardMs; ; await sleep(5)) {
-    try {
-      statSync(path);
-      return path;
-    } catch (error) {
-      if (performance.now() > until) throw error;
-    }
-  }
+  await waitForFile(path);
+  return path;
 }
 
-/** What `dump-guest-memory` writes. */
+/** The file that `dump-guest-memory` writes. */
 export async function dumpMemory(qemu: Qemu): Promise<string> {
   const path = join(qemu.dir, 'dumped');
   await qemu.execute('dump-guest-memory', { paging: false, protocol: `file:${path}` });
   return path;
 }
 
-/** What the CPU sees at these addresses. */
+/** The bytes that the CPU sees at these addresses. */
 export async function readPhysical(qemu: Qemu, address: number, length: number): Promise<Buffer> {
   const path = join(qemu.dir, 'pmem');
   await qemu.execute('pmemsave', { val: address, size: length, filename: path });
   return readFileSync(path);
 }
 
-/** RAM, ROM and flash of the CPU's address space: what `info mtree -f` says. */
+/** RAM, ROM and flash in the CPU's address space, by `info mtree -f`. */
 export async function readMap(qemu: Qemu): Promise<{ start: number; length: number; name: string; offset: number }[]> {
   const views = (await qemu.hmp('info mtree -f')).split('FlatView #');
   const view = views.find((each) => each.includes('AS "memory"')) ?? '';

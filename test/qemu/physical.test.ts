@@ -1,11 +1,10 @@
 /**
- * Guest-physical memory, with real QEMU as the judge: the core file is `dump-guest-memory`'s byte for byte, the image is
- * what `pmemsave` reads. The telling part runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * Compares guest-physical memory with real QEMU: the core file equals `dump-guest-memory`'s byte for byte, the image
+ * equals what `pmemsave` reads. The essential part runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { execFile } from 'node:child_process';
 import { createReadStream, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
@@ -25,6 +24,7 @@ import {
 } from './physical-guest.ts';
 import type { Qemu } from './qemu.ts';
 import { lacksQemu } from './require.ts';
+import { waitUntil } from './wait-until.ts';
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
@@ -54,7 +54,7 @@ async function extract(saved: string, out: string, ...args: string[]): Promise<R
   return JSON.parse(stdout);
 }
 
-/** Bytes of a file that may be larger than memory. */
+/** Bytes of a file that may exceed memory. */
 function bytesAt(path: string, position: number, length: number): Buffer {
   const bytes = Buffer.alloc(length);
   expect(readSync(openSync(path, 'r'), bytes, 0, length, position)).toBe(length);
@@ -86,16 +86,16 @@ interface Case extends PhysicalMachine {
   args?: string[];
   /** Options for extract. */
   options?: string[];
-  /** What of the image must be what pmemsave reads. */
+  /** The parts of the image that must equal pmemsave's. */
   seen: readonly (readonly [number, number])[];
   check?: (report: Report) => void;
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const low = (bytes: number) => [0, bytes] as const;
 const high = (bytes: number) => [4 * GiB, bytes] as const;
 const vga = ['-device', 'VGA,vgamem_mb=2,addr=2'];
-/** Some of each kind: RAM, RAM that is read-only, RAM that is written only, ROM. */
+/** One of each kind: RAM, read-only RAM, write-only RAM, ROM. */
 const mixedPam = [0x10, 0x01, 0x20, 0x30, 0x03, 0x00, 0x13];
 const setPam = async (qemu: Qemu, first: number) => {
   for (const [i, value] of mixedPam.entries()) await setConfig(qemu, 0, first + i, value);
@@ -103,8 +103,8 @@ const setPam = async (qemu: Qemu, first: number) => {
 
 const cases: Case[] = [
   {
-    name: 'pc, protected mode, no VGA: RAM at 0xa0000, too',
-    ...{ version: '7.2', machine: 'pc', ram: '32M', cpus: 3, telling: true },
+    name: 'pc, protected mode, no VGA: RAM also at 0xa0000',
+    ...{ version: '7.2', machine: 'pc', ram: '32M', cpus: 3, essential: true },
     seen: [low(32 * MiB)],
     check: ({ ramEnd, below4g }) => expect([ramEnd, below4g]).toEqual([32 * MiB, 32 * MiB]),
   },
@@ -123,7 +123,7 @@ const cases: Case[] = [
       isLong: true,
       cpus: 3,
       args: vga,
-      telling: true,
+      essential: true,
     },
     prepare: (qemu) => linearVga(qemu, 2),
     change: (qemu) => setPam(qemu, 0x90),
@@ -157,7 +157,7 @@ const cases: Case[] = [
   },
   {
     name: 'two NUMA nodes of different sizes, in the order of the ACPI tables',
-    ...{ version: '10.0', machine: 'pc,max-ram-below-4g=40M', ram: '64M', isLong: true, telling: true },
+    ...{ version: '10.0', machine: 'pc,max-ram-below-4g=40M', ram: '64M', isLong: true, essential: true },
     args: [
       ...['-object', 'memory-backend-ram,id=small,size=16M', '-object', 'memory-backend-ram,id=large,size=48M'],
       ...['-numa', 'node,memdev=small', '-numa', 'node,memdev=large'],
@@ -173,7 +173,7 @@ const cases: Case[] = [
     },
   },
   {
-    name: 'two NUMA nodes of one size, their order stated',
+    name: 'two NUMA nodes of one size, with the order given',
     ...{ version: '7.2', machine: 'q35', ram: '64M', options: ['--ram', 'b', '--ram', 'a'] },
     args: [
       ...['-object', 'memory-backend-ram,id=a,size=32M', '-object', 'memory-backend-ram,id=b,size=32M'],
@@ -182,8 +182,8 @@ const cases: Case[] = [
     seen: [low(64 * MiB)],
   },
   {
-    name: 'a DIMM where QEMU puts it',
-    ...{ version: '7.2', machine: 'pc', ram: '32M,slots=2,maxmem=1G', telling: true },
+    name: "a DIMM at QEMU's default address",
+    ...{ version: '7.2', machine: 'pc', ram: '32M,slots=2,maxmem=1G', essential: true },
     args: ['-object', 'memory-backend-ram,id=mem,size=16M', '-device', 'pc-dimm,id=dimm,memdev=mem'],
     change: async (qemu) => {
       expect(await qemu.hmp('info memory-devices')).toContain('addr: 0x100000000');
@@ -192,7 +192,7 @@ const cases: Case[] = [
     check: ({ unplaced, ramEnd }) => expect([unplaced, ramEnd]).toEqual([[], 4 * GiB + 16 * MiB]),
   },
   {
-    name: 'a DIMM whose address is stated',
+    name: 'a DIMM at a given address',
     ...{ version: '7.2', machine: 'pc', ram: '32M,slots=2,maxmem=1G', options: ['--dimm', 'mem@0x110000000'] },
     args: ['-object', 'memory-backend-ram,id=mem,size=16M', '-device', 'pc-dimm,id=dimm,memdev=mem,addr=0x110000000'],
     change: async (qemu) => {
@@ -204,7 +204,7 @@ const cases: Case[] = [
 ];
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
-  test.each(cases.filter(({ telling }) => isFull || telling))('$name', async (options) => {
+  test.each(cases.filter(({ essential }) => isFull || essential))('$name', async (options) => {
     await using qemu = await startPhysical(options);
     await options.change?.(qemu);
     const dumped = await dumpMemory(qemu);
@@ -214,7 +214,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     expect(statSync(image).size).toBe(report.ramEnd);
     options.check?.(report);
     await expectSeen(qemu, image, options.seen);
-    // What the guest wrote to the window went to the second 64 KiB of video memory.
+    // The guest's writes to the window went to the second 64 KiB of video memory.
     if (options.prepare) expect(bytesAt(image, 0xa1234, 4).readUInt32LE()).toBe(0xa1234);
     const core = await expectSameCore(qemu, saved, dumped, ...(options.options ?? []));
     if (options.isLong === true) await expectDebuggable(core, options.cpus ?? 1);
@@ -232,7 +232,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     ['7.2', 'q35,max-ram-below-4g=3G', '4G'],
   ];
   test.each(isFull ? big : big.slice(0, 1))(
-    'the ranges of %s, %s with %s are those of its memory tree',
+    'the ranges of %s, %s with %s match its memory tree',
     async (version, machine, ram) => {
       await using qemu = await startPhysical({ version, machine, ram, neverRuns: true });
       const map = await readMap(qemu);
@@ -244,7 +244,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     },
   );
 
-  test.each(['7.2', '10.0'] as const)('an ordinary guest with many devices, and through pipes %s', async (version) => {
+  test.each(['7.2', '10.0'] as const)('an ordinary guest with many devices, also through pipes %s', async (version) => {
     const { qemu: started, guest } = await startMachine({ version, machine: version === '7.2' ? 'pc' : 'q35' });
     await using qemu = started;
     await guest?.fill({ first: 256, count: 1000 }, 'stripes', 3);
@@ -261,14 +261,14 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
   });
 
   const displays = ['cirrus-vga', 'virtio-vga', 'vmware-svga', 'bochs-display', 'secondary-vga'];
-  test.each(isFull ? displays : [])('the memory of a %s, as firmware places it', async (device) => {
+  test.each(isFull ? displays : [])('the memory of a %s, where firmware places it', async (device) => {
     for (const version of ['7.2', '10.0'] as const) {
       const args = ['-device', device];
       await using qemu = await startPhysical({ version, machine: 'pc', ram: '32M', args, neverRuns: true });
       await qemu.execute('cont');
       const isPlaced = async () =>
         (await readMap(qemu)).some(({ start, name }) => start < 0xfffc0000 && /vram/.test(name));
-      while (!(await isPlaced())) await sleep(50);
+      await waitUntil(`firmware places the memory of ${device}`, isPlaced);
       await qemu.execute('stop');
       expect(await isPlaced()).toBe(true);
       const dumped = await dumpMemory(qemu);
@@ -276,7 +276,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
     }
   });
 
-  test('what cannot be laid out is refused, and nothing is written', async () => {
+  test('machines with an unsupported layout are refused, and nothing is written', async () => {
     for (const machine of ['isapc', 'none', 'microvm']) {
       await using qemu = await startPhysical({ version: '10.0', machine, ram: '8M', neverRuns: true });
       const out = join(qemu.dir, 'image');
@@ -290,7 +290,10 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
 
 const run = promisify(execFile);
 
-/** gdb reads the registers of each CPU, and the marks in RAM; without a gdb this says so, unless all is required. */
+/**
+ * gdb reads each CPU's registers, and the marks in RAM. Without gdb this prints that it skips, or fails if all is
+ * required.
+ */
 async function expectDebuggable(core: string, cpus: number): Promise<void> {
   const marks = [0x1000000];
   const commands = Array.from({ length: cpus }, (_, i) => [`thread ${i + 1}`, 'info registers']).flat();
@@ -298,7 +301,7 @@ async function expectDebuggable(core: string, cpus: number): Promise<void> {
   const args = [`core-file ${core}`, ...commands, ...words].flatMap((command) => ['-ex', command]);
   const found = await run('gdb', ['-batch', '-nx', ...args]).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT' || process.env.VMFERRY_REQUIRE_QEMU === '1') throw error;
-    console.warn('skipped: gdb is not installed: no core file was opened with it');
+    console.warn('skipped: gdb is not installed: opened no core file with it');
   });
   if (found === undefined) return;
   const values = [...found.stdout.matchAll(/^(r[a-z0-9]{1,2}) +(0x[0-9a-f]+)/gm)];

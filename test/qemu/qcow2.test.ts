@@ -1,6 +1,6 @@
 /**
- * Snapshots that real QEMU saved inside qcow2 images: vmferry lists them, and reads each to its last byte, with every RAM
- * block equal to that of the stopped guest.
+ * Snapshots that real QEMU saved inside qcow2 images: vmferry lists them and reads each to its last byte, and every RAM
+ * block equals the stopped guest's.
  */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('snapshots in a qcow2 image of', () =>
         const inspected = await runCli(['inspect', '--json', `${made.file}#${tag}`]);
         expect(inspected.stderr).toBe('');
         expect(JSON.parse(inspected.stdout)).toMatchObject({ complete: true, error: null, length: vmStateSize });
-        // By its id it is the same.
+        // The id selects the same snapshot.
         const verified = await runCli(['verify', '--json', `${made.file}#${i + 1}`]);
         expect(
           JSON.parse(verified.stdout).findings.filter(({ severity }: { severity: string }) => severity !== 'info'),

@@ -1,8 +1,8 @@
 /**
- * Starts a real QEMU, drives it over QMP and makes sure it ends.
+ * Starts a real QEMU, drives it over QMP and ensures that it ends.
  *
- * Each QEMU lives in a private directory with its sockets and traces. It is ended by its own pid, when it is
- * disposed of, when the test process exits, and (through setpriv, where there is one) when the test process is killed.
+ * Each QEMU has a private directory with its sockets and traces. It is ended by its own pid when it is disposed of,
+ * when the test process exits, and (through setpriv, if available) when the test process is killed.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -15,10 +15,10 @@ import { Qmp, type QmpEvent } from './qmp.ts';
 export type QemuVersion = '7.2' | '10.0';
 export const qemuVersions: readonly QemuVersion[] = ['7.2', '10.0'];
 
-/** Targets beside x86_64. */
+/** Targets besides x86_64. */
 export type QemuTarget = 'x86_64' | 'aarch64' | 'ppc64' | 's390x' | 'sparc64';
 
-/** Path of the wrapper that install.sh made for that version and target, if it is there. */
+/** Path of the wrapper that install.sh made for that version and target, if it exists. */
 export function findQemu(version: QemuVersion, target: QemuTarget = 'x86_64'): string | undefined {
   const name = target === 'x86_64' ? 'run' : `run-${target}`;
   const run = join(process.env.VMFERRY_QEMU_DIR || join(homedir(), '.cache/vmferry-qemu'), version, name);
@@ -36,12 +36,12 @@ export type MigrationInfo = {
 };
 
 export type MigrateOptions = {
-  /** Turned on before the migration starts. */
+  /** Enabled before the migration starts. */
   capabilities?: readonly string[];
   parameters?: Record<string, unknown>;
   /** Called with each answer of query-migrate while the migration runs. */
   onIteration?: (info: MigrationInfo) => void | Promise<void>;
-  /** Given up, with an error, after so many ms. Default 120 s. */
+  /** Fails the wait after this many ms. */
   timeout?: number;
 };
 
@@ -55,7 +55,7 @@ process.on('exit', () => {
 const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
 
 export class Qemu {
-  /** Private directory; goes when the QEMU is disposed of. */
+  /** Private directory; removed when the QEMU is disposed of. */
   readonly dir: string;
   #stderr = '';
   #exit: string | undefined;
@@ -83,12 +83,13 @@ export class Qemu {
       const how = (code: number | null, signal: string | null) =>
         signal ? `killed by ${signal}` : `exit status ${code}`;
       child.once('close', (code, signal) => end(how(code, signal)));
-      // A child of QEMU's own (exec:) may hold stderr open for longer.
+      // A child of QEMU (exec:) may keep stderr open, so `close` may never come: 300 ms are for the last words on
+      // stderr.
       child.once('exit', (code, signal) => setTimeout(() => end(how(code, signal)), 300).unref());
     });
   }
 
-  /** A new private directory, for {@link Qemu.start} when files have to be there first. Goes when the process exits. */
+  /** A new private directory, for {@link Qemu.start} when it needs files first. Removed when the process exits. */
   static makeDir(): string {
     const dir = mkdtempSync(join(tmpdir(), 'vmferry-'));
     dirs.add(dir);
@@ -96,8 +97,8 @@ export class Qemu {
   }
 
   /**
-   * Starts `version` with `args` (display and QMP are seen to) and waits until it answers.
-   * @throws when that QEMU is not installed or ends at once; the message holds what it said on stderr
+   * Starts `version` with `args` (display and QMP are added) and waits until it answers.
+   * @throws if that QEMU is not installed or exits at once; the message includes its stderr output
    */
   static async start(options: {
     version: QemuVersion;
@@ -110,7 +111,7 @@ export class Qemu {
     const run = findQemu(options.version, options.target);
     if (!run) {
       rmSync(dir, { recursive: true, force: true });
-      throw new Error(`QEMU ${options.version} is not installed; see test/qemu/install.sh`);
+      throw new Error(`QEMU ${options.version} is not installed; run test/qemu/install.sh`);
     }
     const socket = join(dir, 'qmp');
     const args = [
@@ -143,7 +144,7 @@ export class Qemu {
     return this.child.pid!;
   }
 
-  /** What QEMU said on stderr so far. */
+  /** QEMU's stderr output so far. */
   get stderr(): string {
     return this.#stderr;
   }
@@ -165,7 +166,7 @@ export class Qemu {
     return this.execute<string>('human-monitor-command', { 'command-line': line });
   }
 
-  /** The first event of that name (and those data, if a test for them is given) from index `from` on. */
+  /** The first event of that name from index `from` on whose data `where` accepts. */
   async event(
     name: string,
     options: { timeout?: number; from?: number; where?: (data: Record<string, unknown>) => boolean } = {},
@@ -200,7 +201,7 @@ export class Qemu {
     return this.execute<MigrationInfo>('query-migrate');
   }
 
-  /** Migrates to `uri` and waits until that is completed. @throws with QEMU's own reason when it fails */
+  /** Migrates to `uri` and waits for completion. @throws with QEMU's own reason when it fails */
   async migrate(uri: string, options: MigrateOptions = {}): Promise<MigrationInfo> {
     await this.setCapabilities(options.capabilities ?? []);
     await this.setParameters(options.parameters ?? {});
@@ -208,12 +209,12 @@ export class Qemu {
     return this.waitForMigration(options);
   }
 
-  /** Waits until the migration (outgoing or incoming) that was started is completed. */
+  /** Waits until the current migration (outgoing or incoming) is completed. */
   async waitForMigration(options: Pick<MigrateOptions, 'onIteration' | 'timeout'> = {}): Promise<MigrationInfo> {
     return this.waitForStatus('completed', options);
   }
 
-  /** Waits until query-migrate says `status`. @throws with QEMU's own reason when the migration ends otherwise */
+  /** Waits until query-migrate reports `status`. @throws with QEMU's own reason when the migration ends otherwise */
   async waitForStatus(
     status: string,
     options: Pick<MigrateOptions, 'onIteration' | 'timeout'> = {},
@@ -234,7 +235,7 @@ export class Qemu {
     }
   }
 
-  /** Asks QEMU to quit, and ends it if it does not within 5 s. */
+  /** Asks QEMU to quit, and kills it if it does not within 5 s. */
   async quit(): Promise<void> {
     if (!this.#exit) {
       await this.#qmp.execute('quit', {}, 5000).catch(() => {});
@@ -243,7 +244,7 @@ export class Qemu {
     await this.kill();
   }
 
-  /** Ends this QEMU now. */
+  /** Kills this QEMU at once. */
   async kill(): Promise<void> {
     this.#qmp?.close();
     if (!this.#exit) this.child.kill('SIGKILL');
@@ -256,7 +257,7 @@ export class Qemu {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  /** An error of the connection often comes just before the exit status and the last words. */
+  /** The connection often fails just before the exit status and the last output arrive. */
   async #explainLater(error: Error): Promise<Error> {
     if (!('desc' in error)) await Promise.race([this.#gone, sleep(500, undefined, { ref: false })]);
     return this.#explain(error);

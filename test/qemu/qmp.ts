@@ -28,7 +28,7 @@ export class QmpError extends Error {
 type Pending = { resolve: (value: unknown) => void; reject: (error: Error) => void };
 
 export class Qmp {
-  /** Everything QEMU announced so far, oldest first. */
+  /** All events so far, oldest first. */
   readonly events: QmpEvent[] = [];
   #text = '';
   #next = 0;
@@ -44,7 +44,7 @@ export class Qmp {
   }
 
   /**
-   * Connects to the unix socket at `path`, waiting until it exists, and negotiates.
+   * Waits until the unix socket at `path` exists, connects to it and negotiates.
    * @param alive called between attempts; may throw to give up, e.g. when the process died
    */
   static async connect(path: string, timeout: number, alive: () => void): Promise<Qmp> {
@@ -69,7 +69,7 @@ export class Qmp {
     }
   }
 
-  /** @throws {QmpError} when QEMU refuses, {@link Error} when there is no answer in `timeout` ms. */
+  /** @throws {QmpError} if QEMU refuses, {@link Error} if no answer comes within `timeout` ms. */
   async execute<T = unknown>(command: string, args: object = {}, timeout = hangGuardMs): Promise<T> {
     if (this.#ended) throw this.#ended;
     const id = this.#next++;
@@ -86,7 +86,7 @@ export class Qmp {
     }
   }
 
-  /** The first event from index `from` on that `matches`, waiting for it if need be. */
+  /** Waits for the first event from index `from` on that `matches`. */
   async event(matches: (event: QmpEvent) => boolean, timeout: number, from = 0): Promise<QmpEvent> {
     const until = performance.now() + timeout;
     for (;;) {
@@ -96,7 +96,7 @@ export class Qmp {
       const left = until - performance.now();
       if (left <= 0)
         throw new Error(
-          `QMP: the event did not come in ${timeout} ms; seen: ${this.events.map((e) => e.event).join(', ')}`,
+          `QMP: the event did not come within ${timeout} ms; seen: ${this.events.map((e) => e.event).join(', ')}`,
         );
       await new Promise<void>((resolve) => {
         const wake = () => {
@@ -130,7 +130,7 @@ export class Qmp {
       return;
     }
     const pending = this.#pending.get(message.id as number);
-    if (!pending) return; // the greeting, or the answer to a command whose time was over
+    if (!pending) return; // the greeting, or a late answer to a command that timed out
     if ('error' in message) {
       const { class: errorClass, desc } = message.error as { class: string; desc: string };
       pending.reject(new QmpError(pending.command, errorClass, desc));

@@ -1,6 +1,6 @@
 /**
- * The rare forms of what real QEMU writes: postcopy in several pieces, other targets, other kinds of memory, old machine
- * types, and iterables beside RAM. The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * Rare forms of real QEMU output: postcopy in several pieces, other targets, other kinds of memory, old machine types,
+ * and iterables besides RAM. The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,14 +16,14 @@ interface Case {
   name: string;
   options: CaptureOptions;
   expected?: Expected;
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const cases: Case[] = [];
-const add = (name: string, options: CaptureOptions, expected: Expected = {}, telling = false) =>
-  cases.push({ name: `${name} ${options.version}`, options, expected, telling });
+const add = (name: string, options: CaptureOptions, expected: Expected = {}, essential = false) =>
+  cases.push({ name: `${name} ${options.version}`, options, expected, essential });
 
-/** A disk of two and a half MiB: zeros, bytes that are not, zeros. */
+/** A disk of 2.5 MiB: zeros, nonzero bytes, zeros. */
 const diskDir = mkdtempSync(join(tmpdir(), 'vmferry-disk-'));
 afterAll(() => rmSync(diskDir, { recursive: true }));
 const disk = join(diskDir, 'disk');
@@ -31,7 +31,7 @@ writeFileSync(disk, new Uint8Array(2.5 * 2 ** 20).fill(0xa5, 2 ** 20, 2 ** 21));
 
 for (const version of qemuVersions) {
   const is10 = version === '10.0';
-  // The guest goes on at the destination, and asks for the pages that it rewrites.
+  // The guest continues at the destination, and requests the pages that it rewrites.
   const postcopy = {
     ...{ version, machine: 'bare', route: 'socket', destinationRuns: true },
     parameters: { 'max-postcopy-bandwidth': 200_000 },
@@ -56,7 +56,7 @@ for (const version of qemuVersions) {
     ...pc,
     args: [...memory('n0', '16M'), ...memory('n1', '16M'), '-numa', 'node,memdev=n0', '-numa', 'node,memdev=n1'],
   });
-  // With a DIMM, QEMU 10.0 under TCG ends itself now and then (an assertion about its dirty bitmap).
+  // With a DIMM, QEMU 10.0 under TCG sometimes aborts (an assertion about its dirty bitmap).
   if (!is10) {
     const slots = ['-m', 'slots=2,maxmem=128M'];
     add('a DIMM', { ...pc, args: [...slots, ...memory('mem', '16M'), '-device', 'pc-dimm,id=dimm,memdev=mem'] });
@@ -83,7 +83,7 @@ for (const version of qemuVersions) {
     add('no configuration', { ...pc, args: off('send-configuration') });
     const withDisk = {
       ...{ version, machine: 'bare', route: 'exec', args: ['-drive', `if=virtio,format=raw,file=${disk}`] },
-      // Unlimited, QEMU sends nothing of a disk.
+      // Without a limit, QEMU sends nothing of a disk.
       parameters: { 'max-bandwidth': 2 ** 30 },
     } as const satisfies CaptureOptions;
     const hasDisk = (blocks: number): Expected => ({
@@ -126,11 +126,11 @@ for (const version of qemuVersions) {
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const hasTarget = ({ options: { version, target } }: Case) => findQemu(version, target) !== undefined;
-const wanted = cases.filter(({ telling }) => isFull || telling);
+const wanted = cases.filter(({ essential }) => isFull || essential);
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote in rare forms', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('rare forms of QEMU output', () => {
   for (const missing of wanted.filter((each) => !hasTarget(each))) {
-    console.warn(`skipped: ${missing.name}: that QEMU is not installed (test/qemu/install.sh does it)`);
+    console.warn(`skipped: ${missing.name}: that QEMU is not installed; run test/qemu/install.sh`);
   }
   const must = process.env.VMFERRY_REQUIRE_QEMU === '1';
   test.each(wanted.filter((each) => must || hasTarget(each)))('$name', async ({ options, expected }) => {

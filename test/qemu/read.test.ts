@@ -1,8 +1,9 @@
 /**
- * What real QEMU wrote, vmferry reads to its last byte, every RAM block equal to the stopped source's; and a
- * mapped-ram file that vmferry wrote, real QEMU loads.
+ * vmferry reads real QEMU's output to its last byte, with every RAM block equal to the stopped source's; and real QEMU
+ * loads a mapped-ram file that vmferry wrote.
  *
- * The built command line does the reading. The telling subset runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * The built command line does the reading. The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs
+ * all.
  */
 import { constants, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -17,21 +18,21 @@ import { lacksQemu } from './require.ts';
 interface Case {
   name: string;
   options: CaptureOptions;
-  /** Part of the subset that `npm test` runs. */
-  telling?: boolean;
+  /** Part of the subset that `npm run test:qemu` runs. */
+  essential?: boolean;
   expected?: Expected;
 }
 
 const workload = { passes: 5 };
 const machines: MachineKind[] = ['none', 'bare', 'pc', 'q35'];
 
-/** Every machine by every route, of both versions. */
+/** Every machine by every route, for both versions. */
 function allCases(): Case[] {
   const cases: Case[] = [];
   for (const version of ['7.2', '10.0'] as const) {
     for (const machine of machines) {
-      const telling = machine === 'none' || machine === 'q35';
-      cases.push({ name: `${machine} plain ${version}`, options: { version, machine, route: 'exec' }, telling });
+      const essential = machine === 'none' || machine === 'q35';
+      cases.push({ name: `${machine} plain ${version}`, options: { version, machine, route: 'exec' }, essential });
       if (machine === 'none') continue;
       cases.push({
         name: `${machine} multi-pass ${version}`,
@@ -41,7 +42,7 @@ function allCases(): Case[] {
       cases.push({
         name: `${machine} XBZRLE ${version}`,
         options: { version, machine, route: 'exec', workload, capabilities: ['xbzrle'] },
-        telling: machine === 'pc',
+        essential: machine === 'pc',
         expected: { passes: 4, hasDeltas: true },
       });
     }
@@ -65,18 +66,18 @@ function allCases(): Case[] {
   const multifd = { capabilities: ['multifd'], parameters: { 'multifd-channels': 3 } };
   for (const machine of machines) {
     const base = { version, machine, route: 'mapped-ram' } as const;
-    cases.push({ name: `${machine} mapped-ram`, options: base, expected, telling: machine === 'pc' });
+    cases.push({ name: `${machine} mapped-ram`, options: base, expected, essential: machine === 'pc' });
     cases.push({
       name: `${machine} mapped-ram multifd`,
       options: { ...base, ...multifd },
       expected,
-      telling: machine === 'q35',
+      essential: machine === 'q35',
     });
     cases.push({
       name: `${machine} mapped-ram at an offset`,
       options: { ...base, offset: 12345 },
       expected,
-      telling: machine === 'none',
+      essential: machine === 'none',
     });
   }
   cases.push({
@@ -93,7 +94,7 @@ function allCases(): Case[] {
   cases.push({
     name: 'pc compressed pages 7.2',
     options: { version: '7.2', machine: 'pc', route: 'exec', workload, capabilities: ['compress'] },
-    telling: true,
+    essential: true,
     expected: { hasCompressed: true },
   });
   cases.push({
@@ -104,7 +105,7 @@ function allCases(): Case[] {
   return cases;
 }
 
-/** Multifd through sockets: both versions, every compression and zero page detection, the old way of marks and the new. */
+/** Multifd through sockets: both versions, every compression and zero page detection, old and new zero page marks. */
 function multifdCases(): Case[] {
   const cases: Case[] = [];
   const base = { machine: 'q35', route: 'multifd', workload } as const;
@@ -112,25 +113,25 @@ function multifdCases(): Case[] {
     const parameters = {
       'multifd-compression': compression,
       'multifd-channels': compression === 'zlib' ? 4 : 2,
-      // What is compressed goes through faster: slower, so that the guest can keep up with the passes.
+      // Compressed data takes less time on the wire: reduce the bandwidth, so that the guest keeps up with the passes.
       ...(compression === 'none' ? {} : { 'max-bandwidth': 4 << 20 }),
     };
-    const telling = compression === 'zstd';
+    const essential = compression === 'zstd';
     cases.push({
       name: `q35 multifd ${compression} 7.2`,
       options: { ...base, version: '7.2', parameters },
-      telling,
+      essential,
     });
     cases.push({
       name: `q35 multifd ${compression} of an old machine type 10.0`,
       options: { ...base, version: '10.0', type: 'pc-q35-8.0', parameters },
-      telling: compression === 'none',
+      essential: compression === 'none',
     });
     for (const detection of ['none', 'legacy', 'multifd']) {
       cases.push({
         name: `q35 multifd ${compression}, zero pages ${detection} 10.0`,
         options: { ...base, version: '10.0', parameters: { ...parameters, 'zero-page-detection': detection } },
-        telling: telling && detection === 'multifd',
+        essential: essential && detection === 'multifd',
       });
     }
   }
@@ -142,9 +143,9 @@ function multifdCases(): Case[] {
 }
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
-const cases = allCases().filter(({ telling }) => isFull || telling === true);
+const cases = allCases().filter(({ essential }) => isFull || essential === true);
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('output of QEMU', () => {
   test.each(cases)('$name', async ({ options, expected = {} }) => {
     const made = await capture(options);
     try {
@@ -155,9 +156,9 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('what QEMU wrote', () => {
   });
 });
 
-describe.skipIf(lacksQemu('7.2', '10.0'))('what vmferry wrote', () => {
+describe.skipIf(lacksQemu('7.2', '10.0'))('output of vmferry', () => {
   test.each(['none', 'q35'] as const)(
-    'a mapped-ram file from an XBZRLE or plain stream of %s, QEMU 10.0 loads',
+    'a mapped-ram file from an XBZRLE or plain stream of %s is loaded by QEMU 10.0',
     async (machine) => {
       const isNone = machine === 'none';
       const made = await capture({

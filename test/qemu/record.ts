@@ -20,13 +20,13 @@ export class Recorder {
 
   private constructor(
     readonly server: Server,
-    /** What the source migrates to. */
+    /** The URI that the source migrates to. */
     readonly uri: string,
   ) {}
 
   /**
-   * Listens in `dir`, and connects to the destination at `path` (or where {@link Recorder.cut} said) whenever the source
-   * connects. `bytesPerSecond` makes it slow, for what is to be broken in the middle.
+   * Listens in `dir`, and connects to the destination at `path` (or the last one given to {@link Recorder.cut})
+   * whenever the source connects. `bytesPerSecond` slows it down, so that a test can break it in the middle.
    */
   static async start(dir: string, path: string, bytesPerSecond?: number): Promise<Recorder> {
     const listen = join(dir, 'recorder');
@@ -49,7 +49,7 @@ export class Recorder {
     return recorder;
   }
 
-  /** Breaks all connections, as a network does; later ones go to the destination at `path`. */
+  /** Breaks all connections, like a network failure; later ones go to the destination at `path`. */
   cut(path: string): void {
     this.#path = path;
     for (const socket of this.#sockets) socket.destroy();
@@ -68,7 +68,7 @@ export class Recorder {
       from.once('close', () => record.end());
       return;
     }
-    // What is recorded is what went on, and no more.
+    // Records exactly the bytes that were passed on. The timer sets the transfer rate.
     const slow = new Transform({
       transform: (bytes, _, done) => void setTimeout(done, (bytes.length / rate) * 1000, null, bytes),
     });
@@ -78,7 +78,7 @@ export class Recorder {
     from.once('close', () => slow.end());
   }
 
-  /** Ends the connections that are left and waits until every byte is in its file. */
+  /** Ends the remaining connections and waits until every byte is in its file. */
   async stop(): Promise<void> {
     this.server.close();
     for (const socket of this.#sockets) socket.destroy();

@@ -1,5 +1,5 @@
 /**
- * Snapshots inside qcow2 images, made by a running QEMU: the image is created, and the snapshots saved, over QMP.
+ * Snapshots inside qcow2 images, made by a running QEMU: QMP creates the image and saves the snapshots.
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ export type SavevmOptions = Machine & {
   image?: ImageOptions;
   /** Bytes of the virtual disk. Default 1 MiB. */
   diskSize?: number;
-  /** In order; RAM is filled anew before each. */
+  /** In order; RAM is filled again before each. */
   tags: readonly string[];
   /** Fills RAM before a snapshot; default: {@link fillStripes}, with another seed each time. */
   fill?: (running: Running, ours: PageRange, snapshot: number) => Promise<void>;
@@ -29,7 +29,7 @@ export type SavevmOptions = Machine & {
 
 export type Savevm = {
   file: string;
-  /** By tag, the RAM of the moment. */
+  /** RAM at the time of each snapshot, by tag. */
   truths: Map<string, Truth>;
   qemu: string;
   args: readonly string[];
@@ -62,7 +62,7 @@ export async function addImage(qemu: Qemu, file: string, size: number, image: Im
   await qemu.execute('blockdev-add', { driver: 'qcow2', file: 'disk-file', 'node-name': 'disk' });
 }
 
-/** Saves snapshots as the options say, and takes the truth of each. */
+/** Saves snapshots as the options say, and reads the truth of each. */
 export async function savevm(options: SavevmOptions): Promise<Savevm> {
   const ours = pagesOfOurs(options);
   const { image = {}, diskSize = 1 << 20, tags, fill } = options;

@@ -1,6 +1,6 @@
 /**
- * Sends a multifd set to a QEMU that waits for one, as a source does: the main connection first, then one for each channel,
- * and when all are there everything at the same time.
+ * Sends a multifd set to a waiting QEMU, as a source does: connects the main stream first, then each channel, and then
+ * sends on all of them at the same time.
  */
 import { createReadStream } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -12,7 +12,7 @@ export interface SetFiles {
   channels: readonly string[];
 }
 
-/** Connections to a QEMU that waits, as sinks: that of the main stream first. A write is done when the system has it. */
+/** Connections to a waiting QEMU as sinks, the main stream's first. A write completes when the system has taken it. */
 export async function connectSinks(listen: string, channels: number): Promise<{ sinks: ByteSink[]; end: () => void }> {
   const sockets: Socket[] = [];
   for (let i = 0; i <= channels; i++) sockets.push(await open(listen));
@@ -25,7 +25,7 @@ export async function connectSinks(listen: string, channels: number): Promise<{ 
   return { sinks, end: () => sockets.forEach((socket) => void socket.end()) };
 }
 
-/** Done when all is sent, or the receiver has hung up: what it makes of it, it says itself. */
+/** Resolves when everything is sent, or the receiver has hung up; the receiver itself reports its verdict. */
 export async function sendSet(listen: string, { main, channels }: SetFiles): Promise<void> {
   const files = [main, ...channels];
   const sockets: Socket[] = [];

@@ -1,29 +1,29 @@
 /**
- * A migration with XBZRLE, page by page as a real QEMU went through them: from the stream it wrote, and from its traces,
- * which name also the pages that it looked at and did not send.
+ * A migration with XBZRLE, page by page in real QEMU's order: from the stream it wrote, and from its traces, which also
+ * name the pages that it examined and did not send.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { open, PageKind } from '../../src/node.ts';
 import { applyDelta } from '../oracle/xbzrle.ts';
 import { fillStripes, type Machine, PAGE, pagesOfOurs, startMachine } from './machine.ts';
 import { findRamAddresses } from './truth.ts';
+import { waitForFile } from './wait-until.ts';
 import { migrateInPasses, type Workload } from './workload.ts';
 
-/** Where a page is: the number of its block, and its own. */
+/** A page's place: its block number and page number. */
 interface At {
   block: number;
   page: number;
 }
 
-/** A page that QEMU sent, or did not since it was as it had been. */
+/** A page that QEMU sent, or skipped because it was unchanged. */
 export interface SentPage extends At {
-  /** What it was. */
+  /** Its content. */
   content: Uint8Array;
-  /** What was sent of it: undefined for nothing. */
+  /** The record that was sent; undefined for none. */
   record: { kind: PageKind; payload: Uint8Array } | undefined;
-  /** Number of the section that it is in. */
+  /** Number of its section. */
   section: number;
   /** Bitmap syncs so far. */
   generation: number;
@@ -34,9 +34,9 @@ export interface SentPage extends At {
 export interface SentRun {
   blocks: { idstr: string; length: number; ramAddress: number }[];
   pages: SentPage[];
-  /** Ends of bitmap syncs, in ms, and how many pages had been gone through then. */
+  /** Ends of bitmap syncs, in ms, and the number of pages examined before each. */
   syncs: { at: number; pages: number }[];
-  /** As query-migrate says it. */
+  /** As query-migrate reports it. */
   statistics: Record<string, number>;
 }
 
@@ -69,30 +69,23 @@ export async function sendWithXbzrle({ cacheSize, workload, parameters, ...machi
   );
   guest!.close();
   const addresses = await findRamAddresses(qemu);
-  let stream: Uint8Array | undefined;
-  for (let wait = 0; stream === undefined; wait++) {
-    try {
-      stream = readFileSync(file);
-    } catch (error) {
-      if (wait > 1000) throw error;
-      await sleep(10);
-    }
-  }
+  await waitForFile(file);
+  const stream: Uint8Array = readFileSync(file);
   await qemu.quit();
   const traces = readTraces(readFileSync(join(qemu.dir, 'trace'), 'latin1'));
   return { ...(await readPages(stream, traces, addresses)), statistics: info['xbzrle-cache'] ?? {} };
 }
 
 interface Traces {
-  /** Of each section of RAM, the pages that were not zero, and the syncs until its end. */
+  /** For each section of RAM, its nonzero pages, and the number of syncs until its end. */
   sections: { pages: { idstr: string; page: number }[]; generation: number }[];
-  /** Ends of syncs, and how many sections there were before. */
+  /** Ends of syncs, and the number of sections before each. */
   syncs: { at: number; sections: number }[];
 }
 
 /** A line of the log is `pid@seconds:event arguments`. */
 function readTraces(text: string): Traces {
-  // The START is not traced, and has no pages.
+  // The START section is not traced, and has no pages.
   const sections: Traces['sections'] = [{ pages: [], generation: 1 }];
   const syncs: Traces['syncs'] = [];
   let open: Traces['sections'][number] | undefined;
@@ -137,10 +130,10 @@ async function readRecords(stream: Uint8Array, addresses: Map<string, number>) {
   return { blocks, sections };
 }
 
-/** A page's place in the scan. */
+/** A page's place in scan order. */
 const place = ({ block, page }: At) => block * 2 ** 32 + page;
 
-/** What the stream says, and between it what only the traces do. */
+/** Merges the stream with the pages that only the traces show. */
 async function readPages(
   stream: Uint8Array,
   traces: Traces,
@@ -170,7 +163,7 @@ async function readPages(
       pages.push({ ...at, content: content.slice(), record, section, generation, isFirstRound, isLastStage });
     };
     let next = 0;
-    // What was looked at and not sent comes before a zero page if the scan meets it before.
+    // An examined page that was not sent comes before a zero page if the scan meets it first.
     const passOver = (until: (at: At) => boolean) => {
       while (next < looked.length && !until(looked[next]!)) push(looked[next++]!, undefined);
     };
@@ -179,7 +172,7 @@ async function readPages(
         passOver((at) => sent.has(place(at)) || place(at) > place(record) || place(at) <= latest);
       } else {
         passOver((at) => place(at) === place(record));
-        if (next++ === looked.length) throw new Error(`page ${record.page} was sent, but not looked at`);
+        if (next++ === looked.length) throw new Error(`page ${record.page} was sent but never examined`);
       }
       push(record, record);
     }

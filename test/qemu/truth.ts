@@ -1,17 +1,17 @@
 /**
- * The truth: the bytes of every RAM block of a stopped QEMU, read from its process and not from what it saved.
+ * The truth: the bytes of every RAM block of a stopped QEMU, read from its process, independently of what it saved.
  *
- * Names and lengths come from the monitor (`info ramblock`, column "Used"), bytes from /proc/PID/mem.
+ * The monitor gives names and lengths (`info ramblock`, column "Used"), /proc/PID/mem the bytes.
  *
  * The host address of a block:
- *   10.0  `info ramblock` says it.
- *   7.2   does not. There the trace event `ram_save_page` says, for every page sent as data, block name, offset and host
- *         address; so QEMU is made to migrate to /dev/null with that event on, to pause before the switchover, and to
- *         cancel. All the pages of a block must agree on its address. A block that has no data page is not named
- *         that way: its address is one of the anonymous allocations of its size that nobody claimed (trace event
- *         `qemu_anon_ram_alloc`, on from the start; see `truthArgs`), or one of the mapped memory files. If all of these
- *         are zero, the block is zero whichever it is; else the truth is not known and this throws. Of a machine that
- *         never ran the monitor says the host addresses of what the guest sees (`gpa2hva`).
+ *   10.0  `info ramblock` shows it.
+ *   7.2   The trace event `ram_save_page` shows, for every page sent as data, block name, offset and host address. So QEMU
+ *         migrates to /dev/null with that event on, pauses before the switchover, and cancels. All pages of a block must
+ *         agree on its address. This does not name a block without a data page. Its address is one of the unclaimed
+ *         anonymous allocations of its size (trace event `qemu_anon_ram_alloc`, on from the start; see `truthArgs`), or
+ *         one of the mapped memory files. If all candidates are zero, the block is zero; otherwise the truth is unknown
+ *         and this throws. For a machine that never ran, the monitor shows the host addresses of all guest-visible memory
+ *         (`gpa2hva`).
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,10 +23,10 @@ export type Truth = Map<string, BlockTruth>;
 
 type RamBlock = { idstr: string; ramAddress: number; used: number; total: number; address?: number };
 
-/** Where the RAM blocks are that could be found. A block keeps its address for life. */
+/** Addresses of the RAM blocks that could be found. A block keeps its address for life. */
 export type Addresses = Map<string, number>;
 
-/** Arguments that a QEMU must be started with so that its truth can be read. */
+/** Arguments that QEMU must be started with so that its truth can be read. */
 export const truthArgs = (version: QemuVersion): string[] =>
   version === '7.2' ? ['-trace', 'enable=qemu_anon_ram_*'] : [];
 
@@ -50,7 +50,7 @@ function parseRamBlocks(text: string): RamBlock[] {
   return blocks;
 }
 
-/** By idstr, where each RAM block begins in QEMU's RAM addresses (`info ramblock`, column "Offset"). */
+/** The start of each RAM block in QEMU's RAM addresses, by idstr (`info ramblock`, column "Offset"). */
 export async function findRamAddresses(qemu: Qemu): Promise<Map<string, number>> {
   const blocks = parseRamBlocks(await qemu.hmp('info ramblock'));
   return new Map(blocks.map(({ idstr, ramAddress }) => [idstr, ramAddress]));
@@ -62,7 +62,7 @@ export async function findAddresses(qemu: Qemu): Promise<Addresses> {
   if (blocks.length === 0) throw new Error('truth: this QEMU has no RAM blocks');
   if (blocks.some((block) => block.address === undefined)) {
     const { status } = await qemu.execute<{ status: string }>('query-status');
-    // A machine that never ran does not migrate again after it was cancelled.
+    // A machine that never ran cannot migrate again after a cancelled migration.
     return status === 'prelaunch' ? mappedAddresses(qemu) : traceAddresses(qemu);
   }
   return new Map(blocks.map((block) => [block.idstr, block.address!]));
@@ -70,12 +70,12 @@ export async function findAddresses(qemu: Qemu): Promise<Addresses> {
 
 /**
  * Copies every RAM block of `qemu` to files in `dir`.
- * @param addresses found before the save, since a 7.2 that has migrated does not migrate again
+ * @param addresses found before the save, since a 7.2 that has migrated cannot migrate again
  * @throws when the guest runs, or when the address of a block is ambiguous
  */
 export async function readTruth(qemu: Qemu, dir: string, addresses: Addresses): Promise<Truth> {
   const { running, status } = await qemu.execute<{ running: boolean; status: string }>('query-status');
-  if (running) throw new Error(`truth: the guest must be stopped, it is ${status}`);
+  if (running) throw new Error(`truth: expected a stopped guest, got status ${status}`);
   const blocks = parseRamBlocks(await qemu.hmp('info ramblock'));
   const memory = openSync(`/proc/${qemu.pid}/mem`, 'r');
   try {
@@ -93,7 +93,7 @@ export async function readTruth(qemu: Qemu, dir: string, addresses: Addresses): 
   }
 }
 
-/** Says where two truths differ: nothing when they are equal. */
+/** Lists the differences of two truths; empty if they are equal. */
 export function differences(got: Truth, expected: Truth): string[] {
   const found: string[] = [];
   for (const idstr of new Set([...got.keys(), ...expected.keys()])) {
@@ -112,7 +112,7 @@ const CHUNK = 1 << 20;
 const chunk = Buffer.alloc(CHUNK);
 const zeros = Buffer.alloc(CHUNK);
 
-/** Copies `length` bytes of another process to a file, leaving holes for zeros; no address = all zero. */
+/** Copies `length` bytes of another process to a file, with holes for zeros; without an address, all zero. */
 function copySparse(memory: number, address: number | undefined, length: number, path: string): void {
   const out = openSync(path, 'w');
   try {
@@ -135,15 +135,15 @@ function readMemory(memory: number, address: number, length: number): Buffer {
   return chunk.subarray(0, length);
 }
 
-/** The way for 7.2: the addresses of all blocks that have a data page. */
+/** For 7.2: the addresses of all blocks that have a data page. */
 export async function traceAddresses(qemu: Qemu): Promise<Addresses> {
-  // Pages that go other ways (compress, multifd) are not traced.
+  // Pages sent by other means (compress, multifd) are not traced.
   const on = (await qemu.execute<{ capability: string; state: boolean }[]>('query-migrate-capabilities'))
     .filter(({ state }) => state)
     .map(({ capability }) => capability);
   await qemu.clearCapabilities(on);
   await qemu.setCapabilities(['pause-before-switchover']);
-  // With a downtime of 0 nothing is left to be sent after the pause.
+  // With a downtime of 0 nothing remains to be sent after the pause.
   const { 'max-bandwidth': bandwidth, 'downtime-limit': downtime } =
     await qemu.execute<Record<string, number>>('query-migrate-parameters');
   await qemu.setParameters({ 'max-bandwidth': 0, 'downtime-limit': 0 });
@@ -169,7 +169,7 @@ export async function traceAddresses(qemu: Qemu): Promise<Addresses> {
   return addresses;
 }
 
-/** Another way for 7.2: the host addresses of the blocks that the guest can see, by their guest addresses. */
+/** Also for 7.2: the host addresses of the guest-visible blocks, by their guest addresses. */
 async function mappedAddresses(qemu: Qemu): Promise<Addresses> {
   const addresses: Addresses = new Map();
   const tree = await qemu.hmp('info mtree -f');
@@ -183,7 +183,7 @@ async function mappedAddresses(qemu: Qemu): Promise<Addresses> {
 
 const readTrace = (qemu: Qemu): string => readFileSync(join(qemu.dir, 'trace'), 'latin1');
 
-/** Makes sure that a block of unknown address is zero: all the memory that may be its own is. */
+/** Requires that a block of unknown address is zero: all memory that could be the block's is zero. */
 function requireZeros(qemu: Qemu, memory: number, block: RamBlock, claimed: Set<number>): void {
   const areas = new Map<number, number>();
   for (const line of readTrace(qemu).split('\n')) {
@@ -197,12 +197,12 @@ function requireZeros(qemu: Qemu, memory: number, block: RamBlock, claimed: Set<
 
   const candidates = [...areas].filter(([address, size]) => size === block.total && !claimed.has(address));
   if (candidates.length === 0)
-    throw new Error(`truth: no memory of ${block.total} bytes is left for ${block.idstr}; see truthArgs`);
+    throw new Error(`truth: found no memory of ${block.total} bytes for ${block.idstr}; see truthArgs`);
   for (const [address, size] of candidates) {
     for (let at = 0; at < size; at += CHUNK) {
       const bytes = readMemory(memory, address + at, Math.min(CHUNK, size - at));
       if (!bytes.equals(zeros.subarray(0, bytes.length))) {
-        throw new Error(`truth: ${block.idstr} had no data page, but memory that may be its own is not zero`);
+        throw new Error(`truth: ${block.idstr} had no data page, but memory that may belong to it is not zero`);
       }
     }
   }

@@ -7,33 +7,33 @@ import { PAGE } from './machine.ts';
 import type { MigrationInfo, Qemu } from './qemu.ts';
 
 export type Workload = {
-  /** So many passes (dirty-sync-count) are gone through before the last. */
+  /** Passes (dirty-sync-count) to complete before the last. */
   passes: number;
-  /** What is dirtied once in pass `pass` (from 1); default: {@link dirtyMixed}. */
+  /** Dirties pages once in pass `pass` (from 1); default: {@link dirtyMixed}. */
   dirty?: (guest: Guest, pass: number, ours: PageRange) => Promise<void>;
-  /** In place of `dirty`: all pages of ours are dirtied in a loop, until the passes are through. */
+  /** Replaces `dirty`: dirties all our pages in a loop until the passes are complete. */
   loop?: { kind: DirtyKind; pause?: number };
-  /** The pages at the end of ours that are rewritten all the time; default: one of 16. */
+  /** The number of pages, at the end of ours, that are constantly rewritten; default: one in 16. */
   ballast?: number;
-  /** The guest rewrites its ballast at the destination too, where it runs: so it asks for those pages. */
+  /** The guest also rewrites its ballast while it runs at the destination, so it requests those pages. */
   goesOn?: boolean;
-  /** Leaves pages to be sent when the guest is stopped. Default true. */
+  /** Leaves pages to send after the guest is stopped. Default true. */
   leaveSome?: boolean;
-  /** Leaves pages to be sent in postcopy. */
+  /** Leaves pages to send in postcopy. */
   postcopy?: boolean;
 };
 
-/** One mixed round over all pages of ours. */
+/** One mixed round over all our pages. */
 export const dirtyMixed: NonNullable<Workload['dirty']> = (guest, _pass, ours) => guest.dirty(ours, 'mixed', 1);
 
 /**
- * Migrates so that every pass has to be followed by another, until there were enough: the guest rewrites its ballast all
- * the time, the bandwidth is such that this alone takes 100 ms, and a downtime of 1 ms allows no page to be left.
+ * Migrates so that every pass requires another, until there were enough: the guest constantly rewrites its ballast, the
+ * bandwidth makes that alone take 100 ms, and a downtime of 1 ms does not allow a page to remain.
  *
  * `onPostcopy` is called with each answer of query-migrate after the switchover.
  *
- * QEMU 7.2 under TCG can miss a write at the moment of a sync, so there every page of ours is touched once more at the end.
- * @throws when QEMU finished before the passes were through, since then there was too little to send
+ * QEMU 7.2 under TCG can miss a write at the moment of a sync, so there every page of ours is touched again at the end.
+ * @throws if QEMU finishes before all passes are complete, since then there was too little to send
  */
 export async function migrateInPasses(
   qemu: Qemu,
@@ -55,7 +55,7 @@ export async function migrateInPasses(
     else if (pass === 1) await guest.startDirtying(ours, loop.kind, loop.pause);
     if (pass < passes) return;
     if (loop) await guest.stop();
-    // What is written again and again needs no further touch.
+    // The ballast is rewritten constantly and needs no extra touch.
     if (goesOn) return;
     await guest.ballast();
     if (qemu.version === '7.2') await guest.dirty(ours, 'touch', 1);
@@ -85,12 +85,13 @@ export async function migrateInPasses(
   return info;
 }
 
-/** Fails as soon as QEMU stops the guest, which would never answer then. */
+/** Fails as soon as QEMU stops the guest, since a stopped guest would never answer. */
 async function guestStops(qemu: Qemu, from: number, signal: AbortSignal): Promise<never> {
   for (;;) {
     if (qemu.events.slice(from).some(({ event }) => event === 'STOP')) {
       throw new Error('the guest was stopped while it was dirtying');
     }
+    // Interval between two looks at the events; QMP's own wait for an event cannot be aborted.
     await sleep(20, undefined, { signal });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What `writeGuest` writes of a guest of ours, real QEMU loads, with RAM as the guest left it: passes, deltas, and the last
- * pages in the END. VMFERRY_QEMU=full also sends the devices of a real machine, which goes on.
+ * Real QEMU loads the stream that `writeGuest` writes of a simulated guest, with its final RAM: passes, deltas, and the
+ * last pages in the END section. VMFERRY_QEMU=full also sends the devices of a real machine, which then continues.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ import type { Truth } from './truth.ts';
 
 const options: WriteGuestOptions = { xbzrle: { cacheSize: 256 * PAGE }, maxPasses: 6, partBytes: 1 << 19 };
 
-/** Has the guest write between its syncs: pages that are new, changed a little, as they were, zero, and some at the end. */
+/** Makes the guest write between its syncs: new, slightly changed, unchanged and zero pages, and some at the end. */
 function dirty(guest: MemoryGuest, first: number, count: number): void {
   guest.onSync = (syncs) => {
     if (guest.isStopped) return;
@@ -53,8 +53,8 @@ function expectSame(guest: MemoryGuest, truth: Truth): void {
 const isFull = process.env.VMFERRY_QEMU === 'full';
 
 describe.each(qemuVersions)('QEMU %s', (version) => {
-  describe.skipIf(lacksQemu(version))('loads a guest of ours that wrote while it was sent', () => {
-    test('of RAM alone', async () => {
+  describe.skipIf(lacksQemu(version))('loads a simulated guest that wrote while it was sent', () => {
+    test('with RAM alone', async () => {
       const directory = mkdtempSync(join(tmpdir(), 'vmferry-'));
       const file = join(directory, 'stream');
       const guest = new MemoryGuest({ ram: 1024 });
@@ -69,7 +69,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       }
     });
 
-    test.skipIf(!isFull)('with the devices of a machine, which goes on', async () => {
+    test.skipIf(!isFull)('with the devices of a machine, which continues', async () => {
       const made = await capture({ version, machine: 'bare', route: 'exec' });
       try {
         const saved = await openSavedVm(await open(made.file), {

@@ -1,8 +1,8 @@
 /**
- * The page cache against the one of a real QEMU: for the same pages, the same records, byte for byte, and the same
- * counters and rates.
+ * Compares the page cache with real QEMU's: for the same pages, the same records, byte for byte, and the same counters
+ * and rates.
  *
- * The telling case runs with `npm test`; VMFERRY_QEMU=full runs all.
+ * The essential case runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { describe, expect, test } from 'vitest';
 import { loadKernel } from '../../src/kernel/kernel.ts';
@@ -45,7 +45,7 @@ async function sendAgain({ pages, blocks, syncs, statistics }: SentRun) {
     }
   };
   let [start, sync, sentBefore] = [syncs[0]!.at, 1, 0];
-  // QEMU has whole ms, and the trace another clock: of a period that ends close to its least it cannot be told.
+  // QEMU counts whole ms and the trace has another clock, so the end of a period near its minimum is ambiguous.
   let isTimeClear = true;
   for (let i = 0; i < pages.length; ) {
     for (; syncs[sync]!.pages <= i && sync + 1 < syncs.length; sync++) {
@@ -88,7 +88,7 @@ const named = ({ cacheMiss, cacheMissRate, encodingRate, cacheSize, ...same }: X
 interface Case {
   name: string;
   options: Omit<SentOptions, 'version'>;
-  telling?: boolean;
+  essential?: boolean;
 }
 
 const twoNodes = [0, 1].flatMap((i) => [
@@ -99,7 +99,7 @@ const twoNodes = [0, 1].flatMap((i) => [
 const cases: Case[] = [
   {
     name: 'a cache of 16 pages for two RAM blocks, whose pages fight for them',
-    telling: true,
+    essential: true,
     options: {
       ...{ machine: 'bare', ramMiB: 4, args: twoNodes, cacheSize: 64 << 10 },
       workload: {
@@ -127,7 +127,7 @@ const isFull = process.env.VMFERRY_QEMU === 'full';
 
 describe.each(qemuVersions)('QEMU %s', (version) => {
   describe.skipIf(lacksQemu(version))('sends the same with its page cache', () => {
-    test.for(cases.filter(({ telling }) => isFull || telling))('$name', async ({ options, telling }) => {
+    test.for(cases.filter(({ essential }) => isFull || essential))('$name', async ({ options, essential }) => {
       const run = await sendWithXbzrle({ ...options, version });
       const { records, statistics, isTimeClear } = await sendAgain(run);
       const expected = run.pages.flatMap(({ block, page, record }) =>
@@ -142,7 +142,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       if (isTimeClear) {
         expect(run.statistics).toMatchObject({ 'cache-miss-rate': missRate, 'encoding-rate': encodingRate });
       } else console.warn('not compared: the rates, since a period ended close to 1,000 ms');
-      if (!telling) return;
+      if (!essential) return;
       const later = run.pages.filter(({ isFirstRound }) => !isFirstRound);
       const skipped = later.filter(({ record }) => record === undefined).length;
       const zero = later.filter(({ record }) => record?.kind === PageKind.zero).length;

@@ -1,4 +1,4 @@
-/** Opens bytes as the kinds of source there are: with random access, and forward only. */
+/** Opens bytes as each kind of source: with random access, and forward only. */
 import { type MigrationFile, type Openable, type OpenOptions, open, StreamSource } from '../../src/index.ts';
 import { chunksOf } from '../io/sources.ts';
 
@@ -10,6 +10,6 @@ export function opened(
   as: KindOfSource = 'file',
   options: OpenOptions<Openable> = {},
 ): Promise<MigrationFile> {
-  // 999 bytes divide nothing: records are cut everywhere.
+  // Records are rarely multiples of 999 bytes, so chunks cut them everywhere.
   return open(as === 'file' ? bytes : new StreamSource(chunksOf(bytes, 999), 'memory'), options);
 }

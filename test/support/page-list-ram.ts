@@ -1,8 +1,8 @@
-/** RAM as a list of seeds, one for each page: what generated VMs are made of. */
+/** RAM as a list of seeds, one per page: the content of generated VMs. */
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
 
-/** A page: never sent, zero, or bytes made of a number. */
+/** A page: never sent, zero, or bytes generated from a number. */
 export type Seed = 'absent' | number;
 
 export interface ListedBlock {

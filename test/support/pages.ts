@@ -1,4 +1,4 @@
-/** Batches of pages made by hand, and a plain model of what they leave behind. */
+/** Hand-made batches of pages, and a plain model of their effect. */
 import * as fc from 'fast-check';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
@@ -13,20 +13,20 @@ export interface PlainPage {
 }
 
 const capacity = 256;
-const roomBytes = 2 << 20;
+const bufferBytes = 2 << 20;
 
 /** Puts pages into the arena as a decoder would leave them there. */
 export class Feeder {
   readonly kernel: Kernel;
   readonly pageSlots: PageSlots;
   readonly #batch: PageBatch;
-  readonly #room: number;
+  readonly #buffer: number;
 
   private constructor(kernel: Kernel) {
     this.kernel = kernel;
     this.pageSlots = new PageSlots(kernel, capacity);
     this.#batch = new PageBatch(kernel, capacity);
-    this.#room = kernel.allocate(roomBytes);
+    this.#buffer = kernel.allocate(bufferBytes);
   }
 
   static async make(): Promise<Feeder> {
@@ -37,8 +37,8 @@ export class Feeder {
   batch(pages: readonly PlainPage[], gap: number): PageBatch {
     const batch = this.#batch;
     batch.begin({ source: 'test.bin', coordinate: 'file' });
-    let at = this.#room;
-    this.kernel.bytes.fill(0xcc, at, at + roomBytes);
+    let at = this.#buffer;
+    this.kernel.bytes.fill(0xcc, at, at + bufferBytes);
     for (const { page, kind, payload } of pages) {
       this.kernel.bytes.set(payload, at);
       batch.push(kind, page, 1000 + batch.count, 8 + payload.length, at, payload.length);
@@ -48,7 +48,7 @@ export class Feeder {
   }
 }
 
-/** A block's content and what is known of each page, kept in the most obvious way. */
+/** A block's content and the state of each page, kept in the most obvious way. */
 export class BlockModel {
   readonly block: RamBlock;
   readonly content: Uint8Array;
@@ -65,7 +65,7 @@ export class BlockModel {
     return this.content.subarray(page * pageSize, (page + 1) * pageSize);
   }
 
-  /** Takes a wish in and gives the record that carries it. */
+  /** Applies a wish and returns the record that carries it. */
   change({ page, as, seed }: PageWish): PlainPage {
     const old = this.page(page);
     const next = old.slice();
@@ -73,7 +73,7 @@ export class BlockModel {
     else if (as === 'zeros in full') next.fill(0);
     else if (as === 'data') for (let i = 0; i < next.length; i++) next[i] = (seed + i * 7) & 0xff;
     else for (let i = 0; i < seed % 5; i++) next[(seed * 977 * (i + 1)) % next.length] = (seed + i) & 0xff;
-    // Counts are of 14 bits, so large pages have deltas only for some changes.
+    // Counts have 14 bits, so large pages have deltas only for some changes.
     const encoding = as === 'delta' ? xbzrleEncode(old, next) : undefined;
     const decoded = encoding === undefined ? 'truncated' : xbzrleDecode(encoding, old);
     const delta = typeof decoded === 'object' && Buffer.compare(decoded.page, next) === 0 ? encoding : undefined;
@@ -88,7 +88,7 @@ export class BlockModel {
     return record;
   }
 
-  /** The next run of data pages, as stores say it. */
+  /** The next run of data pages, as stores report it. */
   nextData(page: number, limit: number): { first: number; end: number } {
     const found = this.states.findIndex((state, i) => i >= page && state === 'data');
     const first = found === -1 ? this.states.length : found;
@@ -98,7 +98,7 @@ export class BlockModel {
   }
 }
 
-/** What is to happen to a page. */
+/** What should happen to a page. */
 export interface PageWish {
   page: number;
   as: 'zero' | 'zeros in full' | 'data' | 'delta';
@@ -110,11 +110,11 @@ export interface Pass {
   gap: number;
 }
 
-/** Passes over a block of `pages` pages: each touches some of them, ascending. */
+/** Passes over a block of `pages` pages: each touches some of them, in ascending order. */
 export function passes(pages: number): fc.Arbitrary<Pass[]> {
   const as = fc.constantFrom('zero', 'zeros in full', 'data', 'data', 'delta', 'delta');
   const wish = fc.record({ page: fc.nat(pages - 1), as, seed: fc.integer({ min: 1, max: 250 }) });
-  // Runs of neighbours are what stores treat specially, so they must be common.
+  // Stores treat runs of neighbours specially, so they must be common.
   const run = fc
     .record({
       from: fc.nat(pages - 1),

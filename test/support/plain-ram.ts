@@ -40,7 +40,7 @@ export class PlainRam implements RamReader {
 
 const toText = (bytes: Uint8Array) => Buffer.from(bytes).toString('latin1');
 
-/** Where a pattern matches, as it is documented: place by place, without overlaps. */
+/** Where a pattern matches, by the documented rule: place by place, without overlaps. */
 export function plainSearch(content: Uint8Array, wanted: SearchPattern): { offset: number; length: number }[] {
   const pattern = toPattern(wanted);
   const text = toText(content);

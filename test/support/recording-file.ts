@@ -1,12 +1,12 @@
 import { MemoryFile } from '../../src/io/memory-file.ts';
 
-/** A file in memory that remembers where it was written and how it was treated. */
+/** A file in memory that records all writes and calls. */
 export class RecordingFile extends MemoryFile {
   writes: { position: number; length: number }[] = [];
   closed = 0;
 
   override write(bytes: Uint8Array, position: number): void {
-    // The base class writes its first content before this one has its fields.
+    // The base class writes its first content before the fields of this class exist.
     this.writes?.push({ position, length: bytes.length });
     super.write(bytes, position);
   }

@@ -1,4 +1,4 @@
-/** Authored migration files with device state, and dumps of authored QEMUs: both sides of a check. */
+/** Hand-written migration files with device state, and dumps of imaginary QEMUs: both sides of a check. */
 import {
   blockList,
   capabilities,
@@ -28,7 +28,7 @@ export interface State {
   subsections?: State[];
 }
 
-/** A number of 4 bytes, and of 1. */
+/** A number of 4 bytes, and one of 1 byte. */
 export const word = (name: string, value = 0, type = 'uint32'): Field => ({
   json: { name, type, size: 4 },
   bytes: join(u32(value)),
@@ -49,7 +49,7 @@ export const raw = (name: string, type: string, content: Uint8Array): Field => (
   json: { name, type, size: content.length },
   bytes: content,
 });
-/** Elements one by one; QEMU leaves the index of a single one out. */
+/** Elements one by one; QEMU omits the index of a single one. */
 export const structs = (name: string, ...states: State[]): Field[] =>
   states.map((state, index) => ({
     json: { name, ...(states.length > 1 ? { index } : {}), type: 'struct', ...nested(state) },
@@ -76,7 +76,7 @@ export interface Device {
   /** idstr; default: the name of the state. */
   idstr?: string;
   instance?: number;
-  /** Of the section; default: that of the state. */
+  /** Of the section; default: the state's. */
   version?: number;
   state: State;
 }
@@ -90,7 +90,7 @@ export interface Saved {
   /** Further items: before the RAM sections, and between them. */
   before?: Uint8Array[];
   between?: Uint8Array[];
-  /** Default: QEMU 10.0's, which sends SWITCHOVER_START. */
+  /** Default: QEMU 10.0's, which include SWITCHOVER_START. */
   switchover?: boolean;
   devices?: Device[];
   footers?: boolean;
@@ -167,7 +167,7 @@ const dumpedField = ({ name, size, since = 0, conditional = false, nested: inner
   ...(inner === undefined ? {} : { Description: dumpedState(inner) }),
 });
 
-/** What -dump-vmstate prints for these device types; a type is called as its state, with `-device` behind. */
+/** The output of -dump-vmstate for these device types; a type is named like its state, with the suffix `-device`. */
 export function dumpText(states: DumpState[], machine: string | undefined = 'pc-i440fx-10.0'): string {
   const types = states.map((state, i) => {
     const { version, minimum = version } = state;

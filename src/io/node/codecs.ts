@@ -1,6 +1,6 @@
 /**
- * Page codecs of Node itself: zlib everywhere, zstd where Node has it (22.15 and later). What it lacks, the portable
- * ones do.
+ * Page codecs of Node itself: zlib everywhere, zstd where Node has it (22.15 and later). The portable codecs cover what
+ * it lacks.
  */
 import zlib, { type Inflate, inflateRawSync, inflateSync } from 'node:zlib';
 import {
@@ -15,13 +15,13 @@ import {
 import { PortableCodecs } from '../portable-codecs.ts';
 import { ZstdFrames } from '../zstd-frames.ts';
 
-/** Bytes that come out at a time, and room that each channel takes. Node's default, 16 KiB, halves the speed. */
+/** Bytes of output at a time, and the buffer that each channel takes. Node's default, 16 KiB, halves the speed. */
 const chunkSize = 128 * 1024;
 const { Z_SYNC_FLUSH } = zlib.constants;
 
 type Transform = Pick<Inflate, 'write' | 'on' | 'off' | 'once' | 'destroy'>;
 
-/** Not in the types of the oldest Node that this runs on. */
+/** Missing from the types of the oldest Node that this supports. */
 const {
   createZstdDecompress: makeZstd,
   createZstdCompress: makeZstdCompress,
@@ -52,14 +52,15 @@ export class NodeCodecs implements PageCodecs {
     const inflate = format === 'zlib' ? inflateSync : inflateRawSync;
     let result: { buffer: Uint8Array; engine: { bytesWritten: number } };
     try {
-      // With `info`, the types of Node miss the shape. What the engine wrote is what it took in.
+      // Node's types do not cover the result with `info`. The bytes that the engine wrote are the input that it
+      // consumed.
       result = inflate(input, { maxOutputLength: target.length, info: true }) as unknown as typeof result;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw overflow(target.length);
-      throw new CodecError(`deflate data that does not decode: ${(error as Error).message}`);
+      throw new CodecError(`cannot decode the deflate data: ${(error as Error).message}`);
     }
     if (result.buffer.length !== target.length) {
-      throw new CodecError(`expected ${target.length} bytes to come out, got ${result.buffer.length}`);
+      throw new CodecError(`expected ${target.length} bytes of output, got ${result.buffer.length}`);
     }
     if (result.engine.bytesWritten !== input.length) {
       throw new CodecError(`expected the data to end after ${input.length} bytes, got ${result.engine.bytesWritten}`);
@@ -68,7 +69,7 @@ export class NodeCodecs implements PageCodecs {
   }
 }
 
-/** One of Node's transforms, never ended: a write is over when all that it gives has come. */
+/** One of Node's transforms, never ended: a write is complete once all of its output has arrived. */
 class Pump {
   readonly #stream: Transform;
   readonly #what: string;
@@ -76,7 +77,7 @@ class Pump {
   #written = 0;
   #fail: ((error: Error) => void) | undefined;
 
-  /** `what`: what an error of the stream means. */
+  /** `what`: the meaning of a stream error. */
   constructor(stream: Transform, what: string) {
     this.#stream = stream;
     this.#what = what;
@@ -92,7 +93,7 @@ class Pump {
     stream.on('error', (error: Error) => this.#fail?.(this.#explain(error)));
   }
 
-  /** Passes a piece through; all that comes of it is in `target` then. */
+  /** Passes a piece through; its whole output is in `target` afterwards. */
   pass(input: Uint8Array, target: Uint8Array): Promise<number> {
     this.#target = target;
     this.#written = 0;
@@ -115,16 +116,16 @@ class Pump {
 }
 
 function decoderOf(stream: Transform): PageDecoder {
-  const pump = new Pump(stream, 'data that does not decode');
+  const pump = new Pump(stream, 'cannot decode the data');
   return { decode: (input, target) => pump.pass(input, target), close: () => pump.close() };
 }
 
 /** `stream` flushes after each write. */
 function encoderOf(stream: Transform): PageEncoder {
-  const pump = new Pump(stream, 'data that does not compress');
+  const pump = new Pump(stream, 'cannot compress the data');
   return { encode: (input, target) => pump.pass(input, target), close: () => pump.close() };
 }
-/** zstd: a transform for each frame, since Node's stops at the end of one. */
+/** zstd: one transform per frame, since Node's stops at the end of a frame. */
 class FrameDecoder implements PageDecoder {
   readonly #make: NonNullable<typeof makeZstd>;
   readonly #frames = new ZstdFrames();

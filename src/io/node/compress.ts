@@ -1,7 +1,7 @@
 /**
- * Compression of a whole file in Node: gzip by node:zlib, the others by the program of that name, fed and read through
- * pipes, with the options that libvirt gives them (docs/formats/libvirt.md, "Layout"). Without the program zstd, the
- * portable encoder compresses. The counterpart of `decompress.ts`.
+ * Compresses a whole file in Node: gzip by node:zlib, other formats by the program of that name through pipes, with
+ * libvirt's options (docs/formats/libvirt.md, "Layout"). If the program zstd is missing, the portable encoder replaces
+ * it. The counterpart of `decompress.ts`.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { type Readable, Transform, type TransformCallback, type Writable } from 'node:stream';
@@ -10,11 +10,11 @@ import type { ByteSink } from '../byte-source.ts';
 import type { Compression } from '../compression.ts';
 import type { PageEncoder } from '../page-codec.ts';
 import { PortableCodecs } from '../portable-codecs.ts';
-import { hasProgram } from './decompress.ts';
+import { describeExit, hasProgram } from './decompress.ts';
 
-/** Bytes that node:zlib gives at a time. */
+/** Bytes that node:zlib outputs at a time. */
 const chunkSize = 256 * 1024;
-/** How much of what a program says is kept. */
+/** Characters to keep of a program's error output. */
 const maxComplaint = 2000;
 
 const programs: Record<Exclude<Compression, 'gzip'>, string[]> = {
@@ -26,20 +26,21 @@ const programs: Record<Exclude<Compression, 'gzip'>, string[]> = {
 
 /** Bytes in a frame of the portable zstd encoder. */
 const frameBytes = 1024 * 1024;
-/** The level of the program zstd, if no option says another. */
+/** The default level of the program zstd. */
 const zstdLevel = 3;
 
-/** Takes what is to be compressed, in order. */
+/** Takes the data to compress, in order. */
 export interface CompressingSink extends ByteSink {
-  /** Waits until all that there was has come out. */
+  /** Waits until all output has been written. */
   end(): Promise<void>;
-  /** Nobody wants the rest. */
+  /** Stops without writing the rest. */
   abandon(): void;
 }
 
 /**
- * Compresses what is written to it into `output`. It must be ended or abandoned: until then a program runs, and so does Node.
- * @throws RangeError for a format that there is not; Error, from `write` or `end`, if the program is not there or fails.
+ * Compresses what is written to it into `output`. It must be ended or abandoned: until then a program runs and keeps
+ * Node running.
+ * @throws RangeError for an unknown format; Error, from `write` or `end`, if the program is missing or fails.
  */
 export function compressTo(format: Compression, output: ByteSink): CompressingSink {
   if (format === 'gzip') {
@@ -95,7 +96,7 @@ class ZstdFramer extends Transform {
   }
 }
 
-/** How a program ended: undefined if well. */
+/** How a program ended: undefined on success. */
 function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<Error | undefined> {
   let complaint = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -104,10 +105,10 @@ function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<
   return new Promise((resolve) => {
     child.once('error', (cause: NodeJS.ErrnoException) => {
       const why = cause.code === 'ENOENT' ? 'is not installed' : `cannot be started (${cause.message})`;
-      resolve(new Error(`${program} data cannot be made: the program "${program}" ${why}`, { cause }));
+      resolve(new Error(`cannot compress to ${program}: the program "${program}" ${why}`, { cause }));
     });
     child.once('close', (code, killedBy) => {
-      const said = complaint.trim().split('\n')[0] || `${program} ended with ${code ?? killedBy}`;
+      const said = complaint.trim().split('\n')[0] || `${program} ${describeExit(code ?? killedBy)}`;
       resolve(code === 0 ? undefined : new Error(said));
     });
   });
@@ -115,14 +116,14 @@ function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<
 
 class Compressor implements CompressingSink {
   readonly #input: Writable;
-  /** All that comes out was written, and the program has ended; the failure, if there was one. */
+  /** Resolves once all output is written and the program has ended; holds the failure, if any. */
   readonly #done: Promise<Error | undefined>;
   readonly #stop: () => void;
 
   constructor(input: Writable, from: Readable, to: ByteSink, ended: Promise<Error | undefined>, stop: () => void) {
     this.#input = input;
     this.#stop = stop;
-    // What goes wrong with the input shows in how the program ends.
+    // The program's exit status reports input errors.
     input.on('error', () => {});
     this.#done = this.#pump(from, to, ended);
   }

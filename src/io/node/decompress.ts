@@ -1,7 +1,7 @@
 /**
- * Decompression in Node: gzip by node:zlib, xz by a library, the others by the program of that name, fed and read through
- * pipes. Without the program zstd, WebAssembly does that. Not node:zlib: it stops after the first frame, and Node 22 takes
- * no notice of a frame that breaks off.
+ * Decompresses in Node: gzip by node:zlib, xz by a library, other formats by the program of that name through pipes. If
+ * the program zstd is missing, WebAssembly replaces it. node:zlib cannot: it stops after the first frame, and Node 22
+ * ignores a truncated frame.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { Duplex } from 'node:stream';
@@ -10,16 +10,16 @@ import * as zlib from 'node:zlib';
 import { type Compression, type Decompress, MissingDecompressorError, unxz, unzstd } from '../compression.ts';
 import type { PlatformSignal } from '../platform.ts';
 
-/** Bytes that node:zlib gives at a time. */
+/** Bytes that node:zlib outputs at a time. */
 const chunkSize = 256 * 1024;
-/** How much of what a program says is kept. */
+/** Characters to keep of a program's error output. */
 const maxComplaint = 2000;
 
 /** Programs and the arguments that make them decompress standard input to standard output. */
 const programs: Record<Exclude<Compression, 'gzip' | 'xz'>, string[]> = {
   bzip2: ['bzip2', '-dc'],
   lzop: ['lzop', '-dc', '--ignore-warn'],
-  // The window of a frame is what memory it takes: no more than the library takes by default.
+  // A frame's window determines the memory it takes; the limit is the library's default.
   zstd: ['zstd', '-dcq', '--memory=128MB'],
 };
 
@@ -38,7 +38,7 @@ async function* through(
   chunks: AsyncIterable<Uint8Array>,
   signal: PlatformSignal,
 ): AsyncGenerator<Uint8Array, void> {
-  // What goes wrong destroys the transform, and is thrown where its output is read.
+  // An input error destroys the transform and is thrown where its output is read.
   const feeding = pipeline(chunks, transform, { signal }).catch(() => {});
   try {
     yield* transform;
@@ -69,13 +69,13 @@ async function* runProgram(
   });
   const stop = () => void child.kill('SIGKILL');
   signal.addEventListener('abort', stop, { once: true });
-  // A program that has seen enough closes its input; why it ended, its exit status says.
+  // A program that has read enough closes its input; its exit status gives the reason.
   const feeding = pipeline(chunks, child.stdin, { signal }).catch(() => {});
   try {
     yield* child.stdout;
     const status = await ended;
     if (failure !== undefined) throw explain(format, program, failure);
-    if (status !== 0) throw new Error(firstLine(complaint) || `${program} ended with ${status}`);
+    if (status !== 0) throw new Error(firstLine(complaint) || `${program} ${describeExit(status)}`);
     await feeding;
   } finally {
     stop();
@@ -84,7 +84,11 @@ async function* runProgram(
   }
 }
 
-/** Programs go on about what one might do. */
+/** Describes how a program ended, by its exit status or the signal that killed it. */
+export const describeExit = (status: number | string) =>
+  typeof status === 'number' ? `exited with status ${status}` : `was killed by ${status}`;
+
+/** Programs follow their message with advice; this drops it. */
 const firstLine = (text: string) => text.trim().split(/[;\n]/)[0] as string;
 
 function explain(format: Compression, program: string, cause: NodeJS.ErrnoException): Error {

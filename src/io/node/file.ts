@@ -1,6 +1,6 @@
 /**
- * Files of Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous where the page cache
- * has the bytes: a trip through the thread pool takes longer than most of them. Large reads that wait for a disk go
+ * Files by Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous if the page cache
+ * has the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk go
  * through the thread pool, so that they overlap with decoding. All writes are synchronous.
  */
 import {
@@ -28,22 +28,22 @@ const readAsync = promisify(read);
 const fsyncAsync = promisify(fsync);
 const closeAsync = promisify(close);
 
-/** Larger reads are never synchronous: bytes. */
+/** Reads of more bytes than this are never synchronous. */
 const maxSyncRead = 2 << 20;
-/** Synchronous reads in a row take at most so many bytes and reads: then the event loop turns, and signals are heard. */
+/** Limits of consecutive synchronous reads, in bytes and reads. Then the event loop turns and handles signals. */
 const maxSyncBytes = 16 << 20;
 const maxSyncReads = 64;
-/** A read of at least this many bytes is worth a trip through the thread pool if it is slow, */
+/** A read of at least this many bytes is worth a trip through the thread pool if it is slow. */
 const largeRead = 256 * 1024;
-/** which is to have fewer bytes per ms than a page cache gives: then it waited for a disk, */
+/** Bytes per ms of a page cache: a slower read waited for a disk. */
 const cacheSpeed = 1.5e6;
-/** and so will most probably the next large ones. */
+/** Large reads after a slow one that are expected to be slow too. */
 const readsAfterSlow = 8;
 
 /** The kernel takes at most 2^31 - 1 bytes per write. */
 const maxWrite = 1 << 30;
 
-/** What direct I/O wants of addresses, lengths and positions: the block size of all disks but some old ones, which want less. */
+/** The alignment of addresses, lengths and positions that direct I/O requires; some old disks require less. */
 const directAlignment = 4096;
 
 /** An open regular file or block device. */
@@ -55,10 +55,10 @@ export class NodeFile implements ByteStore {
   readonly #directFd: number | undefined;
   #size: number;
   #open = true;
-  /** Synchronous reads, and their bytes, since the event loop turned. */
+  /** Synchronous reads since the event loop last turned, and their bytes. */
   #syncReads = 0;
   #syncBytes = 0;
-  /** Large reads still to come that go through the thread pool. */
+  /** Large reads that will still go through the thread pool. */
   #slowReads = 0;
 
   /** `directFd` is open on the same file with O_DIRECT. */
@@ -107,7 +107,7 @@ export class NodeFile implements ByteStore {
     }
   }
 
-  /** Says of an error of the system which file it was, and where; the `code` stays. */
+  /** Adds the file and the position to a system error; its `code` stays. */
   #explain(error: unknown, position: number): unknown {
     if (error instanceof Error) error.message += ` (${this.name} at 0x${position.toString(16)})`;
     return error;
@@ -131,7 +131,7 @@ export class NodeFile implements ByteStore {
       try {
         return writeSync(this.#directFd, bytes, 0, bytes.length, position);
       } catch (error) {
-        // Memory of its own, unlike that of WebAssembly, may begin anywhere; and some disks want more.
+        // Memory outside WebAssembly may start at any address, and some disks need a larger alignment.
         if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
       }
     }
@@ -159,7 +159,7 @@ export class NodeFile implements ByteStore {
   }
 }
 
-/** Opens a file once more, for direct I/O; undefined where the platform or the file system has none. */
+/** Opens a file again, for direct I/O; undefined if the platform or the file system does not support it. */
 export function openDirect(path: string): number | undefined {
   if (constants.O_DIRECT === undefined) return undefined;
   try {
@@ -172,8 +172,8 @@ export function openDirect(path: string): number | undefined {
 
 /**
  * Opens a path, or standard input for `-`, for reading: files and block devices with random access, pipes, FIFOs and
- * terminals as forward-only streams. A FIFO is opened without waiting for its writer: its first read does that, and can
- * be interrupted.
+ * terminals as forward-only streams. Opening a FIFO does not wait for its writer: the first read does, and that can be
+ * interrupted.
  */
 export async function openSource(path: string): Promise<ByteSource> {
   if (path === '-') return sourceOf(0, 'standard input');

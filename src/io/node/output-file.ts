@@ -1,6 +1,6 @@
 /**
- * Output that appears whole or not at all: written beside its final name, synced, then renamed. What is unfinished
- * when the process is interrupted is removed (see {@link removeUnfinished}).
+ * Output that appears whole or not at all: written beside its final name, synced, then renamed. An interruption of the
+ * process removes unfinished output (see {@link removeUnfinished}).
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -19,11 +19,11 @@ import {
 import { dirname, join } from 'node:path';
 import { NodeFile, openDirect } from './file.ts';
 
-/** Paths and directories that are not finished yet. */
+/** Unfinished paths and directories. */
 const unfinished = new Set<string>();
 const unfinishedDirectories = new Set<string>();
 
-/** Removes everything unfinished; for signal handlers, and for whatever else ends the process. */
+/** Removes everything unfinished; for signal handlers and every other way that the process ends. */
 export function removeUnfinished(): void {
   for (const path of unfinished) ignoreMissing(() => unlinkSync(path));
   for (const path of unfinishedDirectories) ignoreMissing(() => rmdirSync(path));
@@ -35,19 +35,19 @@ function ignoreMissing(action: () => void): void {
   try {
     action();
   } catch {
-    // Already gone, or not empty: nothing that is ours is left.
+    // It is already gone, or the directory holds files of others.
   }
 }
 
-/** A short name: that of the target may be as long as names can be. */
+/** A short name, since the target's name may already have the maximum length. */
 const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
 
 export interface OutputFileOptions {
-  /** Write whole pages past the page cache, where that can be done: `file.alignment` says whether it can. Default false. */
+  /** Write whole pages past the page cache if possible: `file.alignment` says whether it is. Default false. */
   directIo?: boolean;
 }
 
-/** A file in the making. */
+/** A file that is being written. */
 export class OutputFile {
   readonly path: string;
   readonly file: NodeFile;
@@ -56,7 +56,7 @@ export class OutputFile {
 
   constructor(path: string, { directIo = false }: OutputFileOptions = {}) {
     this.path = path;
-    // Through a link the file it leads to is replaced, not the link.
+    // A link stays; the file it points to is replaced.
     this.#target = existsSync(path) ? realpathSync(path) : path;
     this.#temporary = join(dirname(this.#target), temporaryName());
     unfinished.add(this.#temporary);
@@ -82,24 +82,24 @@ export class OutputFile {
     return dirname(this.#target);
   }
 
-  /** Makes everything durable that was written. Nothing can be written any more. */
+  /** Makes everything written durable. No more writes are possible. */
   async seal(): Promise<void> {
     await this.file.sync();
     await this.file.close();
   }
 
-  /** Makes what is sealed visible under the final name; that is durable when the directory is. */
+  /** Makes the sealed file visible under the final name. The name is durable once the directory is synced. */
   reveal(): void {
     renameSync(this.#temporary, this.#target);
     unfinished.delete(this.#temporary);
   }
 
-  /** Removes the file that has the final name now, if there is one. */
+  /** Removes the file that now has the final name, if any. */
   removeOld(): void {
     rmSync(this.#target, { force: true });
   }
 
-  /** Removes what there is. */
+  /** Closes and removes the unfinished file. */
   async abandon(): Promise<void> {
     await this.file.close();
     if (!unfinished.delete(this.#temporary)) return;
@@ -123,15 +123,17 @@ export function watchDirectory(path: string): { keep(): void } {
   return { keep: () => void unfinishedDirectories.delete(path) };
 }
 
-/** What is written has to have a name, and a directory for it. @throws Error with the `code` of the system */
+/** Requires a name, and an existing directory for it. @throws Error with the system's `code` */
 function requireDirectory(path: string, directory: string): void {
   if (path === '')
-    throw Object.assign(new Error('expected the name of a file to write, got an empty one'), { code: 'ENOENT' });
+    throw Object.assign(new Error('expected the name of a file to write, got an empty string'), { code: 'ENOENT' });
   if (statSync(directory, { throwIfNoEntry: false }) !== undefined) return;
-  throw Object.assign(new Error(`ENOENT: there is no directory ${directory} to write ${path} to`), { code: 'ENOENT' });
+  throw Object.assign(new Error(`ENOENT: directory ${directory} does not exist: cannot write ${path}`), {
+    code: 'ENOENT',
+  });
 }
 
-/** A scratch file without a name: gone when closed, whatever happens. */
+/** A scratch file without a name: it disappears when closed, even by a crash. */
 export function openScratch(directory: string): NodeFile {
   const path = join(directory, temporaryName());
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);

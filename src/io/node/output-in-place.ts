@@ -1,6 +1,6 @@
 /**
- * Output that cannot be written beside and renamed: FIFOs, devices, sockets. It is written in order, where it is, and
- * the event loop stays free meanwhile, so that a reader that stalls can be interrupted.
+ * Output that cannot be written beside its name and renamed: FIFOs, devices, sockets. It is written in place, in order,
+ * and without blocking the event loop, so that a stalled reader can be interrupted.
  */
 import { close, constants, fsync, open, statSync, write } from 'node:fs';
 import { Socket } from 'node:net';
@@ -12,7 +12,7 @@ const writeAsync = promisify(write);
 const closeAsync = promisify(close);
 const fsyncAsync = promisify(fsync);
 
-/** How often a FIFO is tried that has no reader yet. */
+/** Interval between attempts to open a FIFO that has no reader yet. */
 const retryMs = 50;
 
 export interface SequentialOutput {
@@ -40,7 +40,7 @@ async function openFifo(path: string): Promise<SequentialOutput> {
   };
 }
 
-/** Opens a FIFO for writing. An open that waits in the kernel could not be interrupted. */
+/** Opens a FIFO for writing. Retries instead of waiting in the kernel, since such an open cannot be interrupted. */
 async function waitForReader(path: string): Promise<number> {
   for (;;) {
     try {
@@ -59,7 +59,7 @@ async function openDevice(path: string): Promise<SequentialOutput> {
       for (let done = 0; done < bytes.length; ) done += (await writeAsync(fd, bytes, done)).bytesWritten;
     },
     async close() {
-      // Late write errors of a disk show here; what cannot be synced, such as /dev/null, says so at once.
+      // fsync reports late write errors of a disk. It would fail on what cannot be synced, such as /dev/null.
       if (statSync(path).isBlockDevice()) await fsyncAsync(fd);
       await closeAsync(fd);
     },

@@ -1,12 +1,11 @@
 /**
- * Several files that are one thing: a main file, and others that mean nothing without it, or beside another main file.
- * Where there is a main file, all of its others are there, and no others; whatever happens in between, the process or the
- * machine dying, too:
+ * Several files that belong together: a main file, and others that are meaningless without it or beside another main
+ * file. If the main file exists, exactly its own others exist, even if the process or the machine dies at any point:
  *
- *     all are written beside their names, and synced
+ *     all files are written beside their names, and synced
  *     the old main file is removed, and the directories synced       from here on there is no main file
- *     the old others that the new set has not are removed, and the new ones get their names; synced
- *     the new main file gets its name; synced
+ *     stale others are removed, the new others get their names, and the directories are synced
+ *     the new main file gets its name, and its directory is synced
  */
 import { rmSync } from 'node:fs';
 import { OutputFile, syncDirectory } from './output-file.ts';
@@ -27,10 +26,10 @@ export class OutputSet {
     this.others = opened.slice(1);
   }
 
-  /** Makes the set visible. `stale`: files of the set that was there before. */
+  /** Makes the set visible. `stale`: files of the previous set to remove. */
   async commit(stale: readonly string[]): Promise<void> {
     for (const output of this.#all) await output.seal();
-    // From here on nothing waits, so no signal is heard in between.
+    // Nothing waits from here on, so no signal handler runs in between.
     const syncAll = () => new Set(this.#all.map(({ directory }) => directory)).forEach(syncDirectory);
     this.main.removeOld();
     syncAll();
@@ -41,7 +40,7 @@ export class OutputSet {
     syncAll();
   }
 
-  /** Removes what there is of it. */
+  /** Removes everything unfinished. */
   async abandon(): Promise<void> {
     for (const output of this.#all) await output.abandon();
   }

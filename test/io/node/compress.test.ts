@@ -6,7 +6,7 @@ import { MemoryFile } from '../../../src/io/memory-file.ts';
 import { compressTo } from '../../../src/io/node/compress.ts';
 import { nodeDecompress } from '../../../src/io/node/decompress.ts';
 
-/** Random bytes, and long runs. */
+/** Random bytes and long runs. */
 const content = Uint8Array.from({ length: 3 << 20 }, (_, i) => ((i >> 12) % 3 === 0 ? (i * i) >> 7 : i >> 14));
 
 const isThere = (format: string) =>
@@ -24,31 +24,31 @@ async function decompressed(file: MemoryFile, format: (typeof compressions)[numb
 }
 
 describe('compressing a file', () => {
-  it.each(['raw', 'lz4', 'sh'])('has no format %s, whatever programs there are', (format) => {
+  it.each(['raw', 'lz4', 'sh'])('refuses the format %s, whatever programs are installed', (format) => {
     expect(() => compressTo(format as 'gzip', appendTo(new MemoryFile()))).toThrow(
       `format gzip, bzip2, xz, lzop, zstd, got ${format}`,
     );
   });
 
-  it.each(compressions)('%s gives what decompresses to the same, though each buffer is used again', async (format) => {
+  it.each(compressions)('%s decompresses to the input, even though the caller reuses its buffer', async (format) => {
     if (!isThere(format)) {
       console.warn(`skipped: ${format} is not installed`);
       return;
     }
     const file = new MemoryFile();
     const sink = compressTo(format, appendTo(file));
-    const room = new Uint8Array(1 << 19);
-    for (let at = 0; at < content.length; at += room.length) {
-      room.set(content.subarray(at, at + room.length));
-      await sink.write(room);
-      room.fill(0xee);
+    const buffer = new Uint8Array(1 << 19);
+    for (let at = 0; at < content.length; at += buffer.length) {
+      buffer.set(content.subarray(at, at + buffer.length));
+      await sink.write(buffer);
+      buffer.fill(0xee);
     }
     await sink.end();
     expect(file.size).toBeLessThan(content.length);
     expect(Buffer.compare(await decompressed(file, format), content)).toBe(0);
   });
 
-  describe('where the program zstd is not installed', () => {
+  describe('without the program zstd', () => {
     const { PATH } = process.env;
     beforeAll(() => {
       process.env.PATH = '/nowhere';
@@ -72,12 +72,12 @@ describe('compressing a file', () => {
       process.env.PATH = PATH;
       if (isThere('zstd'))
         expect(Buffer.compare(await decompressed(file, 'zstd'), content.subarray(0, length))).toBe(0);
-      else console.warn('not compared with the program zstd, which is not installed');
+      else console.warn('skipped: the comparison with the program zstd, which is not installed');
       process.env.PATH = '/nowhere';
     });
   });
 
-  it.each(['gzip', 'bzip2'] as const)('of %s fails as its output does', async (format) => {
+  it.each(['gzip', 'bzip2'] as const)('of %s fails with the error of its output', async (format) => {
     const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' });
     const sink = compressTo(format, {
       write() {
@@ -92,7 +92,7 @@ describe('compressing a file', () => {
     ).rejects.toBe(full);
   });
 
-  it('says which program is missing', async () => {
+  it('names the missing program', async () => {
     const path = process.env.PATH;
     process.env.PATH = '/nowhere';
     try {

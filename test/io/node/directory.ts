@@ -1,4 +1,4 @@
-/** A directory of its own for each test file, removed at the end. */
+/** Gives each test file its own directory, removed at the end. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -16,7 +16,7 @@ function makeFifo(name: string): string {
   return path;
 }
 
-/** Opens the writing end without waiting in this thread, and gives what writes to it. */
+/** Opens the writing end without blocking this thread, and returns its writer. */
 const writerOf = (path: string) => openHandle(path, 'w');
 
 describe('opening a source', () => {
@@ -35,7 +35,7 @@ describe('opening a source', () => {
     await source.close();
   });
 
-  it('waits for the writer of a FIFO, and reads it forward', async () => {
+  it('waits for the writer of a FIFO and reads it forward', async () => {
     const path = makeFifo('fifo');
     const opening = openSource(path);
     const writer = await writerOf(path);
@@ -87,15 +87,15 @@ describe('opening a source', () => {
   });
 
   it.each([
-    ['a file that is not there', () => directory.at('missing'), 'ENOENT'],
+    ['a missing file', () => directory.at('missing'), 'ENOENT'],
     ['a directory', () => directory.path, 'EISDIR'],
-  ])('fails for %s, and leaves nothing open', async (_, path, code) => {
+  ])('fails for %s and leaves nothing open', async (_, path, code) => {
     await expect(openSource(path())).rejects.toMatchObject({ code });
     expect(openPaths()).not.toContain(path());
   });
 });
 
-/** What this process has open. */
+/** The file descriptors that this process has open. */
 const openPaths = () =>
   readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
@@ -108,10 +108,10 @@ execFileSync('ls', [`/proc/${process.pid}/fd`])
   .toString()
   .split('\n').length;
 
-describe('a file of Node', () => {
+describe('a Node file', () => {
   const make = (name: string) => new NodeFile(openSync(directory.at(name), 'w+'), name, 0);
 
-  it('is like an array of bytes: writes anywhere and truncates, with holes of zeros', async () => {
+  it('behaves like an array of bytes: writes anywhere and truncates, with holes of zeros', async () => {
     const change = fc.oneof(
       fc.record({
         kind: fc.constant('write' as const),
@@ -152,7 +152,7 @@ describe('a file of Node', () => {
     );
   });
 
-  it('leaves holes as holes', async () => {
+  it('keeps holes', async () => {
     const file = make('sparse');
     file.write(Uint8Array.of(1), 1 << 30);
     file.truncate(2 ** 31);
@@ -162,7 +162,7 @@ describe('a file of Node', () => {
     expect(stat.blocks * 512).toBeLessThan(1 << 20);
   });
 
-  it('does not grow by writing nothing', async () => {
+  it('does not grow from an empty write', async () => {
     const file = make('empty');
     file.write(new Uint8Array(), 100);
     expect(file.size).toBe(0);

@@ -12,7 +12,7 @@ import {
 import { makeDirectory } from './directory.ts';
 
 const directory = makeDirectory();
-/** An empty directory of its own for each test. */
+/** An empty directory for each test. */
 let made = 0;
 function emptyDirectory(): string {
   const path = directory.at(`case-${made++}`);
@@ -22,7 +22,7 @@ function emptyDirectory(): string {
 const content = (text: string) => new TextEncoder().encode(text);
 
 describe('an output file', () => {
-  it('appears only when it is committed, with all its bytes and for its owner only', async () => {
+  it('appears only when committed, complete and accessible only to its owner', async () => {
     const parent = emptyDirectory();
     const path = join(parent, 'out.raw');
     const output = new OutputFile(path);
@@ -35,7 +35,7 @@ describe('an output file', () => {
     expect(readdirSync(parent)).toEqual(['out.raw']);
   });
 
-  it('leaves nothing when it is abandoned, twice too', async () => {
+  it('leaves nothing when abandoned, even twice', async () => {
     const parent = emptyDirectory();
     const output = new OutputFile(join(parent, 'out.raw'));
     output.file.write(content('half'), 0);
@@ -45,7 +45,7 @@ describe('an output file', () => {
     await output.abandon();
   });
 
-  it('replaces what was there at the commit, not before', async () => {
+  it('replaces the old file on commit, not before', async () => {
     const path = join(emptyDirectory(), 'out.raw');
     writeFileSync(path, 'old');
     const output = new OutputFile(path);
@@ -55,7 +55,7 @@ describe('an output file', () => {
     expect(readFileSync(path, 'utf8')).toBe('new');
   });
 
-  it('keeps what was there when it is abandoned', async () => {
+  it('keeps the old file when abandoned', async () => {
     const path = join(emptyDirectory(), 'out.raw');
     writeFileSync(path, 'old');
     const output = new OutputFile(path);
@@ -64,7 +64,7 @@ describe('an output file', () => {
     expect(readFileSync(path, 'utf8')).toBe('old');
   });
 
-  it('is not touched by an abandon after the commit', async () => {
+  it('is unaffected by an abandon after the commit', async () => {
     const path = join(emptyDirectory(), 'out.raw');
     const output = new OutputFile(path);
     output.file.write(content('new'), 0);
@@ -74,7 +74,7 @@ describe('an output file', () => {
     expect(readFileSync(path, 'utf8')).toBe('new');
   });
 
-  it('can be abandoned when its commit failed', async () => {
+  it('can be abandoned after a failed commit', async () => {
     const parent = emptyDirectory();
     const path = join(parent, 'taken');
     mkdirSync(join(path, 'full'), { recursive: true });
@@ -84,13 +84,13 @@ describe('an output file', () => {
     expect(readdirSync(parent)).toEqual(['taken']);
   });
 
-  it('fails at once where nothing can be written', () => {
+  it('fails at once if nothing can be written', () => {
     expect(() => new OutputFile(join(directory.path, 'missing', 'out.raw'))).toThrow(
       expect.objectContaining({ code: 'ENOENT' }),
     );
   });
 
-  it('does not disturb another one for the same path', async () => {
+  it('does not disturb another output for the same path', async () => {
     const path = join(emptyDirectory(), 'out.raw');
     const [first, second] = [new OutputFile(path), new OutputFile(path)];
     first.file.write(content('first'), 0);
@@ -101,8 +101,8 @@ describe('an output file', () => {
   });
 });
 
-describe('removing what is unfinished', () => {
-  it('removes open outputs and empty directories, and keeps what is complete', async () => {
+describe('removing unfinished output', () => {
+  it('removes open outputs and empty directories, and keeps complete files', async () => {
     const parent = emptyDirectory();
     const finished = new OutputFile(join(parent, 'finished'));
     await finished.commit();
@@ -130,7 +130,7 @@ describe('removing what is unfinished', () => {
 });
 
 describe('a scratch file', () => {
-  it('has no name, so nothing is left whatever happens', async () => {
+  it('has no name, so nothing remains whatever happens', async () => {
     const parent = emptyDirectory();
     const scratch = openScratch(parent);
     expect(readdirSync(parent)).toEqual([]);
@@ -144,7 +144,7 @@ describe('a scratch file', () => {
 });
 
 describe('whether a path can be replaced', () => {
-  it('is said of absent and regular files, not of directories, FIFOs and devices', () => {
+  it('is true for absent and regular files, false for directories, FIFOs and devices', () => {
     const parent = emptyDirectory();
     writeFileSync(join(parent, 'file'), '');
     execFileSync('mkfifo', [join(parent, 'fifo')]);

@@ -15,16 +15,16 @@ function makeFifo(name: string): string {
 }
 
 describe('output in place', () => {
-  it('waits for the reader of a FIFO without holding up anything else, and writes in order', async () => {
+  it('waits for the reader of a FIFO without blocking anything else, and writes in order', async () => {
     const path = makeFifo('fifo');
     const opening = openInPlace(path);
-    // Timers go on while it waits.
+    // Timers run while it waits.
     for (let turns = 0; turns < 30; turns++) await sleep(5);
     const reader = spawn('cat', [path], { stdio: ['ignore', 'pipe', 'inherit'] });
     const received: Buffer[] = [];
     reader.stdout.on('data', (chunk: Buffer) => received.push(chunk));
     const output = await opening;
-    // The caller's buffer is used again for each piece.
+    // The caller reuses its buffer for each piece.
     const piece = new Uint8Array(100_000);
     for (let i = 0; i < 30; i++) await output.write(piece.fill(i));
     await output.close();
@@ -33,7 +33,7 @@ describe('output in place', () => {
     expect(Buffer.concat(received).equals(expected)).toBe(true);
   });
 
-  it('fails when the reader of a FIFO goes away, and can be closed then', async () => {
+  it('fails when the reader of a FIFO goes away, and can then be closed', async () => {
     const path = makeFifo('broken');
     const opening = openInPlace(path);
     const reader = createReadStream(path);
@@ -47,7 +47,7 @@ describe('output in place', () => {
     await output.close();
   });
 
-  it('writes to a device, and passes its errors on', async () => {
+  it('writes to a device and passes on its errors', async () => {
     const nothing = await openInPlace('/dev/null');
     await nothing.write(new Uint8Array(1 << 20));
     await nothing.close();
@@ -56,7 +56,7 @@ describe('output in place', () => {
     await full.close();
   });
 
-  it('fails for a path that is not there', async () => {
+  it('fails for a missing path', async () => {
     await expect(openInPlace(directory.at('missing'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

@@ -23,7 +23,7 @@ const write = (set: OutputSet) => {
 };
 
 describe('a set of files', () => {
-  it('appears when it is committed, in place of the old one and what that had more', async () => {
+  it('replaces the old set on commit, including its extra files', async () => {
     for (const name of ['a', 'a.0', 'a.1', 'a.2', 'b']) writeFileSync(at(name), 'old');
     const set = new OutputSet(at('a'), [at('a.0'), at('a.1')]);
     write(set);
@@ -32,7 +32,7 @@ describe('a set of files', () => {
     expect(contents()).toEqual({ a: 'new', 'a.0': 'new', 'a.1': 'new', b: 'old' });
   });
 
-  it('leaves the old one when it is abandoned', async () => {
+  it('keeps the old set when abandoned', async () => {
     for (const name of ['a', 'a.0']) writeFileSync(at(name), 'old');
     const set = new OutputSet(at('a'), [at('a.0')]);
     write(set);
@@ -40,7 +40,7 @@ describe('a set of files', () => {
     expect(contents()).toEqual({ a: 'old', 'a.0': 'old' });
   });
 
-  it('that stops between its names has no main file', async () => {
+  it('has no main file if it stops between the renames', async () => {
     for (const name of ['a', 'a.0', 'a.1']) writeFileSync(at(name), 'old');
     const set = new OutputSet(at('a'), [at('a.0'), at('a.1')]);
     write(set);
@@ -51,7 +51,7 @@ describe('a set of files', () => {
     expect(contents()).toEqual({ 'a.0': 'new', 'a.1': 'a directory' });
   });
 
-  it('leaves nothing where a file of it cannot be written', async () => {
+  it('leaves nothing if one of its files cannot be written', async () => {
     expect(() => new OutputSet(at('a'), [at('a.0'), at('nowhere/a.1')])).toThrow(/ENOENT/);
     await expect.poll(contents).toEqual({});
   });

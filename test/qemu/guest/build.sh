@@ -1,5 +1,5 @@
 #!/bin/sh
-# Assembles guest.S into guest.bin and physical.S into physical.bin, here or in the directory named: build.sh [DIR]
+# Assembles guest.S into guest.bin and physical.S into physical.bin, here or in DIR: build.sh [DIR]
 set -eu
 here=$(dirname "$0")
 out=${1:-$here}

@@ -1,5 +1,5 @@
 /*
- * The guest of ours: a program that writes its RAM only as it is told, over COM1.
+ * Our guest: a program that writes its RAM only on command, over COM1.
  *
  * guest.bin, 4096 bytes, starts in two ways:
  *
@@ -8,11 +8,11 @@
  *   3840  BIOS tail        guest.bin at the end of a 64 KiB -bios image: copies the program to 0x8000
  *   4080  reset vector
  *
- * The program keeps its state in registers (dr0..dr3 hold the arguments, mm0..mm3 the ballast) and uses no stack: a write
- * it was not told to do would be a page that becomes dirty behind the test's back. So `esp` serves as link register.
+ * The program keeps its state in registers (dr0..dr3 hold the arguments, mm0..mm3 the ballast) and uses no stack: every
+ * write without a command would dirty a page that the test does not expect. So `esp` serves as link register.
  *
- * Before it writes a page it does `invlpg`: QEMU 7.2 under TCG does not see a write that goes through a TLB entry made
- * before the last dirty sync. (What is left is a sync between two writes to one page.)
+ * It runs `invlpg` before it writes a page: QEMU 7.2 under TCG misses a write through a TLB entry that is older than
+ * the last dirty sync. (A sync between two writes to one page can still be missed.)
  *
  * A command is one byte and four 32-bit little-endian words: FIRST page, COUNT of pages, KIND, VALUE.
  * The answer, sent when the command is done, is one byte and a 32-bit word:
@@ -30,7 +30,7 @@
  * KIND of 'F': 0 zero, 1 same byte, 2 text, 3 pseudo-random, 4 stripes of 16 pages of each.
  * KIND of 'D': 0 few bytes, 1 rewrite, 2 rewrite and zero in turn, 3 mixed by page number, 4 touch (same content),
  *              5 every other byte; KIND >> 8 is a pause after each page, in reads of port 0x80.
- * guest.ts says the same in TypeScript, so that a test can foretell every byte.
+ * guest.ts implements the same in TypeScript, so that a test can predict every byte.
  */
         .set    LOAD, 0x8000
         .set    COM1, 0x3f8
@@ -125,7 +125,7 @@ gdtr:   .word   gdtr - gdt - 1
         jmp     *%esp
         .endm
 
-/* rewrites a page of the ballast, if there is any: mm0 = first address, mm1 = end or 0, mm2 = at hand, mm3 = seed; keeps
+/* rewrites a page of the ballast, if there is any: mm0 = first address, mm1 = end or 0, mm2 = current, mm3 = seed; keeps
    edi and ebp, spoils the rest */
         .macro  ballast_page
         movd    %mm1, %eax
@@ -232,7 +232,7 @@ answer: putc
         .endr
         jmp     idle
 
-/* ---- answers cl, ebp and dirties on, if it was going on */
+/* ---- answers cl, ebp and continues to dirty, if it was dirtying */
 answer_and_go_on:
         putc
         movl    %ebp, %ecx
@@ -273,7 +273,7 @@ fill:   movl    %dr0, %edi
         movb    $'K', %cl
         jmp     answer
 
-/* fills the page at edi with kind al, seed ebx, and moves edi behind it; spoils eax, ebx, ecx, edx, esi */
+/* fills the page at edi with kind al, seed ebx, and moves edi past it; spoils eax, ebx, ecx, edx, esi */
 fill_page:
         invlpg  (%edi)
         movl    %edi, %esi
@@ -335,7 +335,7 @@ fill_page:
         loop    6b
         ret0
 
-/* ---- 'D': edi = page at hand, ebp = rounds done */
+/* ---- 'D': edi = current page, ebp = rounds done */
 dirty:  xorl    %ebp, %ebp
         movl    %dr0, %edi
         movl    %dr3, %eax

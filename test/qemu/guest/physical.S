@@ -1,6 +1,6 @@
 /*
- * A BIOS of ours for the tests of guest-physical memory: it brings up all CPUs, gives each registers of its own, marks
- * RAM, and halts.
+ * Our BIOS for the tests of guest-physical memory: it starts all CPUs, sets the registers of each to different values,
+ * marks RAM, and halts.
  *
  * physical.bin is a 64 KiB -bios image, seen at 0xf0000 and below 4 GiB; all code runs there.
  *
@@ -10,15 +10,15 @@
  *
  * RAM that it writes:
  *
- *   0x07000  count of other CPUs that run
+ *   0x07000  number of running other CPUs
  *   0x10000  page tables: PML4, PDPT, 8 page directories of 2 MiB pages for 8 GiB
- *   0xa0000  up to 0xeffff, with the shadow RAM switched on: of each word its address; the chipset is left so. Where
- *            there is a VGA, what is below 0xc0000 is its memory, or goes through its registers
- *   every 16 MiB from 16 MiB on, as far as the CMOS says that there is RAM (in protected mode: below 4 GiB): the
+ *   0xa0000  up to 0xeffff, with the shadow RAM switched on: each word holds its address; the chipset stays so. With a
+ *            VGA, addresses below 0xc0000 are its memory or go through its registers
+ *   every 16 MiB from 16 MiB on, as far as RAM extends according to the CMOS (in protected mode: below 4 GiB): the
  *            address ^ 0x5af35af3, as 64 bits
  *
- * Then it says 'R', 0, 0, 0, 0 on COM1, and CPU number n (of its local APIC) halts with registers foretold by
- * physical-guest.ts.
+ * Then it sends 'R', 0, 0, 0, 0 on COM1, and CPU number n (by its local APIC) halts with registers that
+ * physical-guest.ts predicts.
  */
         .set    BASE, 0xf0000
         .set    COM1, 0x3f8
@@ -131,7 +131,7 @@ first:  movl    $0x80000000, %eax       /* which chipset: PAM1 is 0x5a or 0x91 *
         cmpl    %esi, %eax
         jb      8b
 
-/* ---- all CPUs: into long mode, if that is wanted */
+/* ---- all CPUs: into long mode, if requested */
 switch: movb    parameters - start + BASE, %al
         testb   %al, %al
         jz      protected
@@ -189,7 +189,7 @@ protected:
 11:     hlt
         jmp     11b
 
-/* says that all is ready; returns to esp */
+/* reports that all is ready; returns to esp */
 ready:  movl    $5, %ecx
         movb    $'R', %ah
 1:      movw    $COM1 + 5, %dx
