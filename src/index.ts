@@ -287,6 +287,35 @@ export {
 export { PagePasses } from './tasks/inspect/page-passes.ts';
 export type { InspectedReturnPath } from './tasks/inspect/return-path.ts';
 export { type Verification, type VerifyOptions, verify } from './tasks/inspect/verify.ts';
+export {
+  type AsJson,
+  type CheckJson,
+  type ConvertChangesJson,
+  type ConvertJson,
+  type DeviceDiffJson,
+  type DeviceFactsJson,
+  type DeviceJson,
+  type DiffJson,
+  type ErrorJson,
+  type EstimateJson,
+  type ExtractDeviceJson,
+  type ExtractJson,
+  type ExtractPhysicalJson,
+  type InspectDevicesJson,
+  type InspectJson,
+  type InspectSnapshotsJson,
+  jsonVersion,
+  type MergeJson,
+  type ReadJson,
+  type RegistersJson,
+  type SearchCountJson,
+  type SearchJson,
+  type StateFieldJson,
+  type StateJson,
+  type StateValueJson,
+  type VerifyJson,
+  type VersionedJson,
+} from './tasks/json.ts';
 export type { ToText } from './tasks/search/finder.ts';
 export {
   type BytePattern,

@@ -1,16 +1,18 @@
-/** `vmferry check`: would that QEMU load this file? */
+/** `vmferry check`: predicts whether a QEMU would load a file. */
 import { existsSync } from 'node:fs';
-import type { Command } from 'commander';
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import { peek } from '../io/peeked-source.ts';
 import { open, openSource } from '../node.ts';
 import { type Check, type CheckTarget, check, checkOf, readTarget } from '../tasks/check/check.ts';
 import type { CheckEffect, CheckReason } from '../tasks/check/check-reason.ts';
 import { canBeDump, maxDump, parseVmstateDump } from '../tasks/check/vmstate-dump.ts';
+import type { CheckJson } from '../tasks/json.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import type { CliCommand } from './command.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { toJson } from './json.ts';
 import { formatHex, painter, plural, printable } from './print/format.ts';
-import { ExitCode, UsageError } from './run.ts';
 
 interface CheckOptions extends InputOptions {
   against: string;
@@ -19,61 +21,72 @@ interface CheckOptions extends InputOptions {
   strict?: boolean;
 }
 
-export function addCheck(program: Command): void {
-  addInput(program.command('check'))
-    .description('Would a QEMU load FILE? Holds it against what that QEMU can load, or against a file that it saved.')
+export function addCheck(program: CliCommand): CliCommand {
+  return addInput(program.command('check'))
+    .summary('predict whether a QEMU would load a file')
+    .description(
+      'Predicts whether a QEMU would load FILE. Compares FILE with what that QEMU can load, or with a file that it saved.',
+    )
     .requiredOption(
       '--against <TARGET>',
-      "output of the target's -dump-vmstate, or a migration file that it saved; - for standard input",
+      "output of the target's -dump-vmstate, or a migration file that the target saved; - for standard input",
     )
-    .option('--all', 'also print differences that do no harm, and all that was not judged')
-    .option('--strict', 'take doubts as refusals: exit code 1')
+    .option('--all', 'also print harmless differences, and everything that was not judged')
+    .option('--strict', 'treat doubts as refusals: exit code 1')
     .option('--json', 'print everything as JSON')
-    .addHelpText(
-      'after',
-      `
-TARGET is found out by its content. A dump (qemu-system-x86_64 -M MACHINE -dump-vmstate FILE) says which states that
-QEMU can load, of all devices it could have. A file that the target saved, idle and with the same arguments, says which
-devices, sizes and ids it has. Each knows what the other does not: ask both.
-
-Prints the verdict, the reasons (refused, doubt, needed) with what to do, and what was not judged.
-Exit code 0: FILE should load, perhaps with doubts; 1: it would not; 2: TARGET cannot be read, or usage.
-
-Examples:
-  qemu-system-x86_64 -M pc-q35-9.2 -dump-vmstate target.json
-  vmferry check guest.migration --against target.json
-  vmferry check guest.migration --against saved-by-target.migration
-  vmferry check --strict --json guest.migration --against target.json | jq .verdict
-  qemu-system-x86_64 -M q35 -dump-vmstate /dev/stdout | vmferry check guest.migration --against -`,
-    )
+    .describe({ notes, exitCodes, json: [{ type: 'CheckJson', when: '--json' }], examples, rules })
     .action(async (location: string, options: CheckOptions) => {
-      if (location === '-' && options.against === '-') {
-        throw new UsageError('expected only one of FILE and --against on standard input');
-      }
       const target = await openTarget(options.against).catch((error) => {
         if (!(error instanceof MigrationError)) throw error;
         throw new UsageError(`${options.against} cannot be a target: ${error.message}`);
       });
       const result = await withFile('check', location, options, (file) => check(file, target)).catch((error) => {
-        // What is around the stream is found bad when the file is opened.
+        // An error in what contains the stream is found when the file is opened.
         if (error instanceof MigrationError) return checkOf(error, target);
         throw error;
       });
-      const text = options.json === true ? JSON.stringify(result, null, 2) : describe(result, options.all === true);
-      process.stdout.write(`${text}\n`);
+      const isAll = options.all === true;
+      process.stdout.write(options.json === true ? toJson<CheckJson>(result) : `${describe(result, isAll)}\n`);
       const isFine = result.verdict === 'loads' || (result.verdict === 'doubtful' && options.strict !== true);
       process.exitCode = isFine ? ExitCode.ok : ExitCode.badInput;
     });
 }
 
-/** How many bytes show what a target is: white space may come before the first brace. */
+const notes = [
+  'The content of TARGET shows what it is. A dump (qemu-system-x86_64 -M MACHINE -dump-vmstate FILE) lists the states that this QEMU can load, for all devices it could have. A file that the target saved, idle and started with the same arguments, lists the devices, sizes and ids it has. Each knows facts that the other lacks: check against both.',
+  'Prints the verdict, the reasons (refused, doubt, needed) with what to do, and what was not judged.',
+];
+
+const exitCodes = {
+  0: 'FILE should load, perhaps with doubts',
+  1: 'FILE would not load; with --strict also doubts',
+  2: 'TARGET cannot be read, wrong usage, or the work failed',
+};
+
+const examples = [
+  'qemu-system-x86_64 -M pc-q35-9.2 -dump-vmstate target.json',
+  'vmferry check guest.migration --against target.json',
+  'vmferry check guest.migration --against saved-by-target.migration',
+  'vmferry check --strict --json guest.migration --against target.json | jq .verdict',
+  'qemu-system-x86_64 -M q35 -dump-vmstate /dev/stdout | vmferry check guest.migration --against -',
+];
+
+const rules = {
+  check([location]: readonly string[], { against }: CheckOptions) {
+    if (location === '-' && against === '-') {
+      throw new UsageError('expected only one of FILE and --against on standard input');
+    }
+  },
+};
+
+/** Bytes that are enough to tell a dump from a stream; a dump may have white space before its first brace. */
 const headLength = 64;
 
 async function openTarget(location: string): Promise<CheckTarget> {
   if (location === '-' && process.stdin.isTTY === true) {
     throw new UsageError('expected a dump or a migration file on standard input, got a terminal');
   }
-  // What names a part of a file, or is not a file, is no dump.
+  // A location that is not simply a file (a URL, PATH,offset=N) is not a dump.
   if (location !== '-' && !existsSync(location)) return readMigration(location, location);
   const source = await openSource(location);
   const { head, source: whole } = await peek(source, 0, headLength, (bytes) => bytes.some((byte) => byte > 0x20));
@@ -95,7 +108,7 @@ async function readMigration(input: string | ByteSource, location: string): Prom
   }
 }
 
-/** All of a source, up to one byte more than a dump may have. */
+/** Reads a whole source, up to one byte more than a dump may have. */
 async function readText(source: ByteSource): Promise<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(1 << 16);
@@ -125,7 +138,7 @@ function describe(result: Check, all: boolean): string {
     const count = reasons.filter((reason) => reason.effect === effect).length;
     return count === 0 ? [] : [plural(count, nouns[effect])];
   });
-  const what = against.kind === 'file' ? 'what saved' : 'the QEMU of';
+  const what = against.kind === 'file' ? 'the QEMU that saved' : 'the QEMU of';
   const onMachine = against.machine === null ? '' : ` with -M ${against.machine}`;
   const target = `${what} ${against.name}${onMachine}`;
   const blocks = checked.blocks === 0 ? '' : ` and ${plural(checked.blocks, 'RAM block')}`;
@@ -142,7 +155,7 @@ function describe(result: Check, all: boolean): string {
   return lines.join('\n');
 }
 
-/** About one section, of which there may be many. */
+/** Whether a text is about one section: there may be many of these. */
 const isParticular = (text: string) => /^(section|subsection|fields of) /.test(text);
 
 function describeReason(reason: CheckReason, paint: ReturnType<typeof painter>): string[] {

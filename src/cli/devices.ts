@@ -1,4 +1,4 @@
-/** `inspect --devices` and `--device`, and `extract --device`: the state of devices, in words, as a tree, and as JSON. */
+/** `inspect --devices`, `inspect --device` and `extract --device`: the state of devices, in words, as a tree, and as JSON. */
 
 import { deviceToJson } from '../devices/device-json.ts';
 import type { DeviceState } from '../devices/device-state.ts';
@@ -8,13 +8,17 @@ import { isReplaceable, OutputFile } from '../io/node/output-file.ts';
 import { openInPlace } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { type ReadDevices, readDevices } from '../store/devices.ts';
+import { type DeviceFactsJson, type ExtractDeviceJson, type InspectDevicesJson, jsonVersion } from '../tasks/json.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import { describeDevice } from '../words/device-words.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
+import { toJson, type Unversioned } from './json.ts';
+import { warn } from './messages.ts';
 import { drawDevice } from './print/device-tree.ts';
 import { formatCount, formatHex, formatTable, painter, plural, printable } from './print/format.ts';
 import { drawVirtio } from './print/virtio.ts';
 import { drawRegisters, registersToJson } from './print/x86-registers.ts';
-import { ExitCode, UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 
 export interface DeviceOptions {
   devices?: boolean;
@@ -31,26 +35,29 @@ export async function showDevices(file: MigrationFile, options: DeviceOptions): 
     const device = chooseDevice(read.devices, options.device);
     for (const text of inPieces(options.json === true ? deviceJson(device) : describeOne(device))) await writeOut(text);
   } else if (options.json === true) {
-    await writeOut(`${JSON.stringify(listToJson(file, read), null, 2)}\n`);
+    await writeOut(toJson<InspectDevicesJson>(listToJson(file, read)));
   } else {
     await writeOut(`${describeAll(file, read)}\n`);
     return;
   }
   if (read.error === undefined) return;
-  process.stderr.write(`vmferry: warning: ${printable(MigrationError.from(read.error).message)}\n`);
+  warn(MigrationError.from(read.error).message);
 }
 
 /**
  * Writes a device as JSON to a file, or to standard output for `-`.
- * @throws MigrationError if the file is bad: a device may be missing, or not be the last word on it
+ * @throws MigrationError if the file is bad: a device may be missing, or come again later
  */
-export async function extractDevice(file: MigrationFile, wanted: string, path: string): Promise<void> {
+export async function extractDevice(file: MigrationFile, wanted: string, path: string, isJson: boolean): Promise<void> {
   const { devices, errors, error } = await readDevices(file);
   const bad = error ?? errors[0];
   if (bad !== undefined) throw MigrationError.from(bad);
   const device = chooseDevice(devices, wanted);
   await writeTexts(path, inPieces(deviceJson(device)));
-  if (path !== '-') process.stdout.write(`${printable(path)}: ${printable(nameOf(device))}\n`);
+  if (path === '-') return;
+  const report = { source: file.source.name, path, device: factsOf(device) };
+  const line = `${printable(path)}: ${printable(nameOf(device))}\n`;
+  process.stdout.write(isJson ? toJson<ExtractDeviceJson>(report) : line);
 }
 
 async function writeTexts(path: string, texts: Iterable<string>): Promise<void> {
@@ -82,14 +89,21 @@ async function writeTexts(path: string, texts: Iterable<string>): Promise<void> 
   }
 }
 
-/** A device as JSON, in pieces; of an x86 CPU with its registers by their names. */
+/** A device as JSON, in pieces. An x86 CPU has its registers by their names. */
 function* deviceJson(device: DeviceState): Generator<string, void> {
   const registers = device.state === undefined ? undefined : readX86Registers(device.state);
-  yield* deviceToJson(device, registers === undefined ? {} : { registers: JSON.stringify(registersToJson(registers)) });
+  yield `{\n  "jsonVersion": ${jsonVersion},`;
+  const more = registers === undefined ? {} : { registers: JSON.stringify(registersToJson(registers)) };
+  let isFirst = true;
+  for (const piece of deviceToJson(device, more)) {
+    // Its own brace is already there.
+    yield isFirst ? piece.slice(1) : piece;
+    isFirst = false;
+  }
 }
 
 /**
- * The device that `wanted` names: NAME or NAME#INSTANCE; NAME is the whole idstr, or what it ends in after a slash.
+ * Finds the device that `wanted` names, as NAME or NAME#INSTANCE. NAME is the whole idstr, or its end after a slash.
  * @throws UsageError if there is none, or more than one
  */
 export function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceState {
@@ -122,16 +136,20 @@ function share(devices: readonly DeviceState[]): Share {
   };
 }
 
-function listToJson(file: MigrationFile, { devices, configuration, errors, error }: ReadDevices): object {
+function factsOf(device: DeviceState): DeviceFactsJson {
+  const { name, instanceId, versionId, offset, length, undecodedBytes, problem } = device;
+  return { name, instanceId, versionId, offset, length, undecodedBytes, problem: problem ?? null };
+}
+
+function listToJson(
+  file: MigrationFile,
+  { devices, configuration, errors, error }: ReadDevices,
+): Unversioned<InspectDevicesJson> {
   return {
     source: file.source.name,
     machine: configuration?.machine ?? null,
     ...share(devices),
-    devices: devices.map((device) => {
-      const { name, instanceId, versionId, offset, length, undecodedBytes, problem } = device;
-      const about = describeDevice(device, devices);
-      return { name, instanceId, versionId, offset, length, undecodedBytes, problem: problem ?? null, about };
-    }),
+    devices: devices.map((device) => ({ ...factsOf(device), about: describeDevice(device, devices) })),
     findings: errors,
     error: error ?? null,
   };
@@ -181,7 +199,7 @@ function* describeOne(device: DeviceState): Generator<string, void> {
 
 const pieceLength = 65_536;
 
-/** Small texts as larger ones. */
+/** Joins small texts to larger ones. */
 function* inPieces(texts: Iterable<string>): Generator<string, void> {
   let piece = '';
   for (const text of texts) {

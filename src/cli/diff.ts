@@ -1,23 +1,25 @@
-/** `vmferry diff`: what is not the same in two files? */
+/** `vmferry diff`: compares two files. */
 import { realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
 import { type OpenedVm, openSavedVm } from '../store/ram-content.ts';
 import { diffVms, type VmDiff } from '../tasks/diff/diff.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import type { CliCommand } from './command.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
 import { collect, openInput, requireInputsOnce } from './input.ts';
+import { reportError } from './messages.ts';
 import { describeDiff, diffToJson } from './print/diff-words.ts';
 import { mapCells } from './print/page-map.ts';
 import { showProgress } from './progress.ts';
-import { ExitCode, reportError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-/** As diff(1): 0 the same, 1 not, and all trouble is 2. */
+/** As with diff(1): 0 the same, 1 not the same, 2 any trouble. */
 const differentCode = 1;
 
-/** Differences of each device, and ranges of each block, unless all are wanted. */
+/** Differences of each device and ranges of each block that are shown without --all. */
 const shown = { maxChanges: 20, maxRanges: 100 };
 const all = { maxChanges: 100_000, maxRanges: 100_000 };
 
@@ -31,48 +33,66 @@ interface Options {
   json?: boolean;
 }
 
-export function addDiff(program: Command): void {
-  program
+export function addDiff(program: CliCommand): CliCommand {
+  return program
     .command('diff')
+    .summary('compare two migrations of a VM')
     .argument('<A>', 'a file of any form that the other commands take; - for standard input')
-    .argument('<B>', 'another, of the same form or not')
-    .description('Show what is not the same in two migrations of a VM: pages of RAM, state of devices, configuration.')
-    .option('--ram', 'compare RAM, and not the devices')
-    .option('--devices', "compare the devices' state, and not RAM")
-    .option('--all', 'show all that differs, not the first of each device and block')
-    .option('--channel-a <FILE>', 'a channel of the multifd migration whose main stream A is (repeatable)', collect)
-    .option('--channel-b <FILE>', 'a channel of the multifd migration whose main stream B is (repeatable)', collect)
+    .argument('<B>', 'another file, of the same form or not')
+    .description('Compares two migrations of a VM: pages of RAM, state of devices, configuration.')
+    .option('--ram', 'compare RAM; without --devices, only RAM')
+    .option('--devices', "compare the devices' state; without --ram, only that")
+    .option('--all', 'show all differences, not only the first of each device and block')
+    .option(
+      '--channel-a <FILE>',
+      'A is the main stream of a multifd migration, and this is a channel (repeatable)',
+      collect,
+    )
+    .option(
+      '--channel-b <FILE>',
+      'B is the main stream of a multifd migration, and this is a channel (repeatable)',
+      collect,
+    )
     .addOption(
       scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
     )
     .option('--json', 'print everything as JSON')
-    .addHelpText(
-      'after',
-      `
-A and B may be of different forms: a stream and a mapped-ram file of one VM are the same. RAM blocks are matched by their
-names, devices by name and instance, their fields by name. Pages that were never sent count as zero. How a migration was
-sent is shown, but does not count: capabilities, the number of passes, the order of sections. Not compared: dirty bitmaps of
-disks. A postcopy migration in several pieces is to be converted first.
-
-Exit codes, as those of diff(1): 0 the same, 1 not the same, 2 trouble: a file that is bad, too.
-
-Examples:
-  vmferry diff before.migration after.mapped-ram
-  vmferry diff --devices source.migration destination.migration
-  vmferry diff --ram --json a.mapped-ram b.mapped-ram | jq '.ram.blocks[] | {idstr, ranges}'
-  vmferry diff main guest.stream --channel-a channel0 --channel-a channel1
-  ssh host cat guest.migration | vmferry diff guest.migration -`,
-    )
+    .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })
     .action(async (a: string, b: string, options: Options) => {
       try {
         process.exitCode = (await run(a, b, options)) ? ExitCode.ok : differentCode;
       } catch (error) {
         if (!(error instanceof MigrationError)) throw error;
-        reportError(error);
-        process.exitCode = ExitCode.trouble;
+        process.exitCode = reportError(error, ExitCode.trouble);
       }
     });
 }
+
+const notes = [
+  'A and B can have different forms: a stream and a mapped-ram file of one VM are the same. RAM blocks are matched by their names, devices by name and instance, their fields by name. Pages that were never sent count as zero. Differences in how a migration was sent are shown, but do not count: capabilities, the number of passes, the order of sections. Dirty bitmaps of disks are not compared. Convert a postcopy migration in several pieces first.',
+];
+
+const exitCodes = {
+  0: 'the same',
+  1: 'not the same',
+  2: 'trouble: a bad file, wrong usage, or the work failed (as with diff(1))',
+};
+
+const examples = [
+  'vmferry diff before.migration after.mapped-ram',
+  'vmferry diff --devices source.migration destination.migration',
+  "vmferry diff --ram --json a.mapped-ram b.mapped-ram | jq '.ram.blocks[] | {idstr, ranges}'",
+  'vmferry diff main guest.stream --channel-a channel0 --channel-a channel1',
+  'ssh host cat guest.migration | vmferry diff guest.migration -',
+];
+
+const rules = {
+  check(_: readonly string[], { ram, devices }: Options, isGiven: (flag: string) => boolean) {
+    if (devices === true && ram !== true && isGiven('--scratch')) {
+      throw new UsageError('--scratch is for RAM, which --devices does not compare');
+    }
+  },
+};
 
 /** Prints what differs. Returns whether nothing does. */
 async function run(a: string, b: string, options: Options): Promise<boolean> {

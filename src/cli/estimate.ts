@@ -1,6 +1,5 @@
-/** `vmferry estimate`: what a migration of this VM would be like. */
+/** `vmferry estimate`: predicts how a migration of this VM would go. */
 import { realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import { NodeCodecs } from '../node.ts';
 import type { MigrationFile } from '../read/open.ts';
@@ -12,11 +11,15 @@ import {
   estimate,
   sampleBytes,
 } from '../tasks/estimate/estimate.ts';
+import type { EstimateJson } from '../tasks/json.ts';
+import type { CliCommand } from './command.ts';
+import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';
+import { toJson } from './json.ts';
 import { describeEstimate } from './print/estimate-words.ts';
 import { painter } from './print/format.ts';
 import { showProgress } from './progress.ts';
-import { UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseCount, parseRate, parseSize } from './size.ts';
 
@@ -34,74 +37,96 @@ interface EstimateCommandOptions extends InputOptions {
   json?: boolean;
 }
 
-export function addEstimate(program: Command): void {
-  addInput(program.command('estimate'))
-    .argument('[LATER_FILE]', 'a later save of the same VM, to see how fast it changes; its channels cannot be given')
-    .description('What would a migration of this VM be like? Measures its memory, and foretells how long, and whether.')
-    .option('--interval <SECONDS>', 'the guest ran so long between FILE and LATER_FILE', parseSeconds)
-    .option(
-      '--bandwidth <RATE>',
-      "max-bandwidth in bytes/s with K, M, G as QEMU's, or as 1gbps (default: 128M, as QEMU's)",
-      parseRate,
-    )
-    .option('--downtime-limit <MS>', "downtime-limit (default: 300, as QEMU's)", parseCount)
-    .option('--multifd-channels <N>', "channels that compress, a thread each (default: 2, as QEMU's)", parseCount)
-    .option(
-      '--dirty-rate <MIB_S>',
-      'the guest writes so many MiB/s of different pages, as calc-dirty-rate says',
-      parseMiB,
-    )
-    .option('--working-set <BYTES>', 'with --dirty-rate: all writes are to so many bytes', parseSomeBytes)
-    .option(
-      '--sample-pages <N>',
-      `pages per GiB that the dirty rate is sampled with, ${samplePages.least} to ${samplePages.most} (default: ${samplePages.default}, as QEMU's)`,
-      parseCount,
-    )
+export function addEstimate(program: CliCommand): CliCommand {
+  return addDirtying(
+    addTarget(
+      addInput(program.command('estimate'))
+        .summary('predict how a migration would go')
+        .argument('[LATER_FILE]', 'a later save of the same VM, which shows how fast it changes; not a multifd set')
+        .description(
+          'Predicts how a migration of this VM would go. Measures its memory and predicts whether the migration would converge, and how long it would take.',
+        ),
+    ),
+  )
     .option(
       '--sample <BYTES>',
-      `bytes of pages to compress, up to ${sampleBytes.most >> 20}M (default: ${sampleBytes.default >> 20}M)`,
+      `how many bytes of pages to compress, up to ${sampleBytes.most >> 20}M (default: ${sampleBytes.default >> 20}M)`,
       parseSize,
     )
-    .option('--seed <N>', 'another number, other samples (default: 1)', parseCount)
+    .option('--seed <N>', 'another number gives other samples (default: 1)', parseCount)
     .addOption(
       scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
     )
     .option('--json', 'print all figures as JSON')
-    .addHelpText(
-      'after',
-      `
-Memory, entropy and duplicates are counted; ratio and speed of zlib and zstd are measured on a sample. With LATER_FILE
-what changed is counted and encoded as XBZRLE would. Whether a migration converges is found by going through QEMU's own
-rules in virtual time. docs/estimate.md says how each figure is made, and what it does not know.
-
-Two saves tell how much the guest writes in the time between, not how often it writes the same. So times are given from
-the least to the most that may be, and the figure in the middle is a likely one. calc-dirty-rate's answer, given by
---dirty-rate, narrows that down.
-
-Examples:
-  vmferry estimate guest.migration
-  vmferry estimate guest.migration --bandwidth 10gbps --multifd-channels 8
-  vmferry estimate before.migration after.migration --interval 10 --bandwidth 1gbps
-  vmferry estimate guest.mapped-ram --dirty-rate 120 --working-set 2G --downtime-limit 500
-  vmferry estimate --json before.migration after.migration --interval 10 | jq '.convergence[].verdict'`,
-    )
+    .describe({ notes, json: [{ type: 'EstimateJson', when: '--json' }], examples, rules })
     .action(async (location: string, laterLocation: string | undefined, options: EstimateCommandOptions) => {
-      if (laterLocation !== undefined && options.interval === undefined) {
-        throw new UsageError('expected --interval SECONDS: how long the guest ran between the two files');
-      }
-      if (laterLocation === undefined && options.interval !== undefined) {
-        throw new UsageError('--interval goes with a second file, a later save of the same VM');
-      }
-      requireInputsOnce([location, laterLocation], options);
-      if (options.workingSet !== undefined && options.dirtyRate === undefined) {
-        throw new UsageError('--working-set goes with --dirty-rate');
-      }
       const found = await estimateFiles(location, laterLocation, options);
-      const text =
-        options.json === true ? JSON.stringify(found, null, 2) : describeEstimate(found, painter(process.stdout));
-      await writeOut(`${text}\n`);
+      const isJson = options.json === true;
+      await writeOut(isJson ? toJson<EstimateJson>(found) : `${describeEstimate(found, painter(process.stdout))}\n`);
     });
 }
+
+/** How the migration would be made. */
+function addTarget(command: CliCommand): CliCommand {
+  return command
+    .option(
+      '--bandwidth <RATE>',
+      "max-bandwidth in bytes/s with K, M, G as in QEMU, or bits such as 1gbps (default: 128M, QEMU's default)",
+      parseRate,
+    )
+    .option('--downtime-limit <MS>', "downtime-limit in ms (default: 300, QEMU's default)", parseCount)
+    .option(
+      '--multifd-channels <N>',
+      "channels that compress, with a thread each (default: 2, QEMU's default)",
+      parseCount,
+    );
+}
+
+/** How the guest writes to its memory. */
+function addDirtying(command: CliCommand): CliCommand {
+  return command
+    .option('--interval <SECONDS>', 'how long the guest ran between FILE and LATER_FILE', parseSeconds)
+    .option(
+      '--dirty-rate <MIB_S>',
+      'how many MiB/s of different pages the guest writes, as calc-dirty-rate reports it',
+      parseMiB,
+    )
+    .option('--working-set <BYTES>', 'with --dirty-rate: the guest writes only to this many bytes', parseSomeBytes)
+    .option(
+      '--sample-pages <N>',
+      `with LATER_FILE: pages per GiB that calc-dirty-rate would sample, ${samplePages.least} to ${samplePages.most} (default: ${samplePages.default}, QEMU's default)`,
+      parseCount,
+    );
+}
+
+const notes = [
+  "The command counts memory, entropy and duplicates, and measures the ratio and speed of zlib and zstd on a sample. With LATER_FILE it counts what changed and encodes the changes as XBZRLE would. It then follows QEMU's own rules in virtual time to predict whether a migration converges. docs/estimate.md explains how each figure is made, and its limits.",
+  'Two saves show how much the guest wrote in between, but not how often it wrote the same page. So each time is given as a range from the least to the most possible; the figure in the middle is a likely one. The answer of calc-dirty-rate, given as --dirty-rate, narrows the range.',
+];
+
+const examples = [
+  'vmferry estimate guest.migration',
+  'vmferry estimate guest.migration --bandwidth 10gbps --multifd-channels 8',
+  'vmferry estimate before.migration after.migration --interval 10 --bandwidth 1gbps',
+  'vmferry estimate guest.mapped-ram --dirty-rate 120 --working-set 2G --downtime-limit 500',
+  "vmferry estimate --json before.migration after.migration --interval 10 | jq '.convergence[].verdict'",
+];
+
+const rules = {
+  needs: { '--working-set': ['--dirty-rate'] },
+  check([location, later]: readonly string[], options: EstimateCommandOptions) {
+    if (later !== undefined && options.interval === undefined) {
+      throw new UsageError('expected --interval SECONDS: how long the guest ran between the two files');
+    }
+    if (later === undefined && options.interval !== undefined) {
+      throw new UsageError('--interval goes with a second file, a later save of the same VM');
+    }
+    if (later === undefined && options.samplePages !== undefined) {
+      throw new UsageError('--sample-pages goes with a second file, a later save of the same VM');
+    }
+    requireInputsOnce([location, later], options);
+  },
+};
 
 const verbs: Record<EstimateStep, string> = { read: 'estimate', compress: 'compress a sample of', compare: 'compare' };
 
@@ -139,21 +164,21 @@ function toOptions(options: EstimateCommandOptions, later: MigrationFile | undef
   };
 }
 
-/** Seconds, as ms. */
+/** Parses seconds, to ms. */
 function parseSeconds(text: string): number {
   const ms = /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : 0;
   if (ms >= 1 && Number.isSafeInteger(ms)) return ms;
   throw new UsageError(`expected seconds above 0, such as 10 or 0.5, got "${text}"`);
 }
 
-/** A size that is not 0. */
+/** Parses a size above 0. */
 function parseSomeBytes(text: string): number {
   const size = parseSize(text);
   if (size > 0) return size;
   throw new UsageError(`expected a number of bytes above 0, got "${text}"`);
 }
 
-/** MiB, as bytes. */
+/** Parses MiB, to bytes. */
 function parseMiB(text: string): number {
   if (/^\d+(\.\d+)?$/.test(text) && Number(text) < 2 ** 32) return Math.round(Number(text) * 2 ** 20);
   throw new UsageError(`expected a rate in MiB/s, such as 120, got "${text}"`);

@@ -1,21 +1,25 @@
-/** `vmferry extract`: RAM blocks as raw images. */
-
+/** `vmferry extract`: writes RAM blocks as raw images, guest-physical memory, or the state of a device. */
 import { mkdirSync, readdirSync, realpathSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Command } from 'commander';
 import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { planContent } from '../store/content-plan.ts';
 import { openSavedVm, readBytes } from '../store/ram-content.ts';
 import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
+import type { ExtractJson } from '../tasks/json.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { CliCommand } from './command.ts';
+import { list } from './command-facts.ts';
 import { extractDevice } from './devices.ts';
+import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
-import { refuseInput } from './output.ts';
+import { toJson } from './json.ts';
+import { warn } from './messages.ts';
+import { isStandardOutput, noteInPlace, refuseInput } from './output.ts';
 import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { formatBytes, plural, printable } from './print/format.ts';
-import { UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
 interface ExtractOptions extends InputOptions, PhysicalOptions {
@@ -27,47 +31,90 @@ interface ExtractOptions extends InputOptions, PhysicalOptions {
   json?: boolean;
 }
 
-export function addExtract(program: Command): void {
+export function addExtract(program: CliCommand): CliCommand {
   const command = addInput(program.command('extract'))
+    .summary('write RAM blocks, guest-physical memory or a device to files')
     .description(
-      'Write RAM blocks, guest-physical memory, or a device as JSON; pages never sent and zero pages are holes.',
+      'Writes RAM blocks, guest-physical memory, or a device as JSON. Zero pages and pages that were never sent become holes.',
     )
-    .option('--block <IDSTR>', 'the RAM block to extract, such as pc.ram')
-    .option('-o, --output <OUT>', 'where to write it; - for standard output')
+    .option('--block <IDSTR>', 'the RAM block to write, such as pc.ram')
+    .option('-o, --output <OUT>', 'the file to write; - for standard output')
     .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)');
-  addPhysicalOptions(command)
+  return addPhysicalOptions(command)
     .option('--device <NAME>', 'the device whose state to write as JSON: NAME or NAME#INSTANCE, see inspect --devices')
-    .addOption(scratchOption('where `-o -`, --physical and --elf keep the RAM of a stream that must be gathered first'))
-    .option('--json', 'print what was written as JSON')
-    .addHelpText(
-      'after',
-      `
---physical and --elf are for pc and q35 machines: what is where is found out from the devices' state, and told.
-The output appears whole or not at all. Files are made readable for their owner only, as QEMU makes them.
-
-Examples:
-  vmferry extract guest.migration --block pc.ram -o pc.ram.raw
-  vmferry extract guest.migration --all ram/
-  vmferry extract guest.migration --block pc.ram -o - | strings | less
-  vmferry extract guest.migration --physical -o memory.raw
-  vmferry extract guest.migration --elf -o guest.core
-  vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw
-  vmferry extract guest.migration --device cpu#0 -o - | jq .registers.rip
-  vmferry extract main --channel channel0 --channel channel1 --all ram/`,
+    .addOption(
+      scratchOption(
+        'where the RAM of a stream is kept meanwhile, if OUT is not a regular file or with --physical or --elf',
+      ),
     )
+    .option('--json', 'print what was written as JSON')
+    .describe({ notes, json, examples, rules })
     .action(async (location: string, options: ExtractOptions) => {
-      requireOneTarget(options);
       if (isPhysical(options)) return writePhysical(location, options.output as string, options);
       await withFile('extract', location, options, async (file) => {
         if (options.all !== undefined) return printResult(file, options, await extractAll(file, options.all));
         const output = options.output as string;
-        if (options.device !== undefined) return extractDevice(file, options.device, output);
+        if (options.device !== undefined) return extractDevice(file, options.device, output, options.json === true);
         return extractInto(file, options.block as string, output, options);
       });
     });
 }
 
-/** Writes one block to a file, a pipe, or standard output, and says so. */
+const notes = [
+  '--physical and --elf work for pc and q35 machines. The layout of the memory comes from the state of the devices, and the command prints it.',
+  'The output appears whole or not at all. Only the owner can read the files, as with files that QEMU makes.',
+];
+
+const json = [
+  { type: 'ExtractJson', when: '--block or --all, with --json' },
+  { type: 'ExtractPhysicalJson', when: '--physical or --elf, with --json' },
+  { type: 'ExtractDeviceJson', when: '--device NAME --json' },
+  { type: 'DeviceJson', when: '--device NAME: the content of OUT' },
+];
+
+const examples = [
+  'vmferry extract guest.migration --block pc.ram -o pc.ram.raw',
+  'vmferry extract guest.migration --all ram/',
+  'vmferry extract guest.migration --block pc.ram -o - | strings | less',
+  'vmferry extract guest.migration --physical -o memory.raw',
+  'vmferry extract guest.migration --elf -o guest.core',
+  'vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw',
+  'vmferry extract guest.migration --device cpu#0 -o - | jq .registers.rip',
+  'vmferry extract main --channel channel0 --channel channel1 --all ram/',
+];
+
+/** What can be extracted. */
+const targets = ['--block', '--all', '--device', '--physical', '--elf'];
+
+const rules = {
+  excludes: { '--output': ['--all'], '--scratch': ['--all', '--device'] },
+  needs: {
+    '--below-4g': ['--physical', '--elf'],
+    '--ram': ['--physical', '--elf'],
+    '--dimm': ['--physical', '--elf'],
+  },
+  check(_: readonly string[], options: ExtractOptions, isGiven: (flag: string) => boolean) {
+    const { block, all, device, physical, elf, output, json } = options;
+    const given = [block, all, device, physical, elf].flatMap((value, i) => (value === undefined ? [] : [targets[i]]));
+    const expected = `expected one of ${list(targets, 'or')}`;
+    if (given.length === 0) throw new UsageError(expected);
+    if (given.length > 1) throw new UsageError(`${expected}, got ${list(given as string[], 'and')}`);
+    if (all !== undefined) return;
+    if (output === undefined) throw new UsageError('expected -o OUT: where to write it');
+    const isFile = output !== '-' && isReplaceable(output);
+    if (json === true && isStandardOutput(output)) {
+      throw new UsageError('expected either --json or the bytes on standard output, got both');
+    }
+    if (json === true && block !== undefined && !isFile) {
+      throw new UsageError(`--json needs a regular file to write to, got ${output}`);
+    }
+    if (block !== undefined && isFile && isGiven('--scratch')) {
+      throw new UsageError('--scratch is not needed to write a block to a regular file');
+    }
+  },
+};
+
+/** Writes one block to a file, a pipe, or standard output, and prints what was written. */
 export async function extractInto(
   file: MigrationFile,
   idstr: string,
@@ -82,27 +129,6 @@ export async function extractInto(
   return extractInPlace(file, idstr, output, options.scratch);
 }
 
-/** What can be extracted. */
-const targets = ['block', 'all', 'device', 'physical', 'elf'] as const;
-
-function requireOneTarget(options: ExtractOptions): void {
-  const list = (names: readonly string[], last: string) =>
-    names
-      .map((name) => `--${name}`)
-      .join(', ')
-      .replace(/, ([^,]*)$/, ` ${last} $1`);
-  const wanted = targets.filter((name) => options[name] !== undefined);
-  const expected = `expected one of ${list(targets, 'or')}`;
-  if (wanted.length === 0) throw new UsageError(expected);
-  if (wanted.length > 1) throw new UsageError(`${expected}, got ${list(wanted, 'and')}`);
-  if (options.all !== undefined && options.output !== undefined) {
-    throw new UsageError('expected no -o with --all DIR, got both');
-  }
-  if (options.all === undefined && options.output === undefined) {
-    throw new UsageError('expected -o OUT: where to write it');
-  }
-}
-
 interface Written extends ExtractedBlock {
   path: string;
 }
@@ -110,13 +136,11 @@ interface Written extends ExtractedBlock {
 function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0) continue;
-    const what = `${plural(absentPages, 'page')} of ${printable(idstr)}`;
-    process.stderr.write(`vmferry: warning: ${what} were never sent, so they read as zeros\n`);
+    warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, so they read as zeros`);
   }
   if (options.json === true) {
-    process.stdout.write(
-      `${JSON.stringify({ blocks: written, plan: planContent(file, { toOutput: true }) }, null, 2)}\n`,
-    );
+    const plan = planContent(file, { toOutput: true });
+    process.stdout.write(toJson<ExtractJson>({ blocks: written, plan }));
     return;
   }
   for (const { idstr, path, length, dataBytes } of written) {
@@ -127,7 +151,7 @@ function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>,
 
 async function extractOne(file: MigrationFile, idstr: string, path: string): Promise<Written[]> {
   refuseInput(file, path);
-  // Opened first, so that a place that cannot be written to is known before a long read.
+  // Opened first, so that an output that cannot be written fails before a long read.
   const output = new OutputFile(path);
   try {
     const blocks = await extractBlocks(
@@ -135,7 +159,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
       ({ idstr: name }) => (name === idstr ? output.file : undefined),
       (all) => requireBlock(idstr, all),
     );
-    // A stream without a RAM section has not even a list of blocks.
+    // A stream without a RAM section does not even have a list of blocks.
     if (blocks.length === 0) requireBlock(idstr, []);
     if (blocks[0]?.ignored === true) throw ignoredError(idstr);
     await output.commit();
@@ -147,7 +171,7 @@ async function extractOne(file: MigrationFile, idstr: string, path: string): Pro
 }
 
 function ignoredError(idstr: string): UsageError {
-  return new UsageError(`${printable(idstr)} is ${ignoredMemory}`);
+  return new UsageError(`${idstr} is ${ignoredMemory}`);
 }
 
 export const ignoredMemory =
@@ -159,7 +183,7 @@ export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   throw new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
 }
 
-/** A block's file name: its idstr, with what a file name cannot have escaped as in a URL. */
+/** A block's file name: its idstr, with escapes as in a URL for what a file name cannot contain. */
 export function blockFileName(idstr: string): string {
   const toHex = (char: string) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
   return `${idstr.replace(/[/%\p{Cc}\u0080-\u00ff]/gu, toHex).replace(/^\./, '%2E')}.raw`;
@@ -180,7 +204,7 @@ async function extractAll(file: MigrationFile, directory: string): Promise<Writt
     for (const [i, block] of blocks.entries()) {
       const { output } = outputs[i] as { output: OutputFile };
       if (block.ignored === true) {
-        process.stderr.write(`vmferry: warning: not written: ${printable(block.idstr)} is ${ignoredMemory}\n`);
+        warn(`not written: ${block.idstr} is ${ignoredMemory}`);
         await output.abandon();
         continue;
       }
@@ -197,7 +221,7 @@ async function extractAll(file: MigrationFile, directory: string): Promise<Writt
   }
 }
 
-/** Makes the directory unless it is there; says whether it was made. */
+/** Makes the directory unless it exists; undefined if it does. */
 function makeDirectory(path: string): { keep(): void } | undefined {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat?.isDirectory()) return undefined;
@@ -229,12 +253,12 @@ async function extractToPipe(
   }
 }
 
-/** Writes a block into something that cannot be replaced: a FIFO, a device. It is not undone if it fails midway. */
+/** Writes a block into something that cannot be replaced: a FIFO, a device. A failure midway is not undone. */
 async function extractInPlace(file: MigrationFile, idstr: string, path: string, scratch: string): Promise<void> {
-  process.stderr.write(`vmferry: ${path} is no regular file: it is written in place\n`);
+  noteInPlace(path);
   let output: SequentialOutput | undefined;
   try {
-    // Opened when there is something to write: bad input is found first.
+    // Opened when there is something to write, so that bad input is found first.
     const write = async (bytes: Uint8Array) => {
       output ??= await openInPlace(path);
       await output.write(bytes);

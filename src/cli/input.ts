@@ -1,10 +1,10 @@
-/** The input that all commands take: what may be said of it on the command line, and opening it. */
-import type { Command } from 'commander';
+/** The input that all commands take: its options on the command line, and opening it. */
 import { open } from '../node.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { CliCommand } from './command.ts';
+import { UsageError } from './exit-codes.ts';
 import { showProgress } from './progress.ts';
-import { UsageError } from './run.ts';
 
 /** Options about the input; a command's own options extend them. */
 export interface InputOptions {
@@ -15,31 +15,31 @@ export interface InputOptions {
   returnPath?: string[];
 }
 
-/** Takes an option that may be given more than once. */
+/** Collects the values of an option that can be repeated. */
 export const collect = (value: string, list: string[] = []): string[] => [...list, value];
 
-/** Gives a command its argument FILE and the options that say what belongs to it. */
-export function addInput(command: Command): Command {
+/** Gives a command its argument FILE and the options that name the files that belong to it. */
+export function addInput(command: CliCommand): CliCommand {
   return command
     .argument(
       '<FILE>',
-      'stream, mapped-ram file, libvirt save image, IMAGE.qcow2#SNAPSHOT, ARCHIVE.zip#MEMBER, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
+      'a stream, a mapped-ram file, a libvirt save image, IMAGE.qcow2#SNAPSHOT, ARCHIVE.zip#MEMBER, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
     )
     .option(
       '--channel <FILE>',
-      'a channel of the multifd migration whose main stream FILE is; once for each, in any order',
+      'FILE is the main stream of a multifd migration, and this is one of its channels (repeatable, in any order)',
       collect,
     )
+    .option('--resume-of <FIRST>', 'FILE continues the postcopy stream FIRST, which broke off (repeatable)', collect)
+    .option('--preempt <FILE>', 'capture of the postcopy-preempt channel (repeatable: one for each stream)', collect)
     .option(
-      '--resume-of <FIRST>',
-      'FILE is a recovery of the postcopy stream FIRST, which breaks off (repeatable)',
+      '--return-path <FILE>',
+      'capture of the return path, which inspect shows and verify checks (repeatable)',
       collect,
-    )
-    .option('--preempt <FILE>', "capture of the postcopy-preempt channel (repeatable: of each stream's)", collect)
-    .option('--return-path <FILE>', 'capture of what the destination answered, for display (repeatable)', collect);
+    );
 }
 
-/** @throws UsageError if standard input is more than one of the files and what belongs to them */
+/** @throws UsageError if standard input is given more than once */
 export function requireInputsOnce(
   locations: readonly (string | undefined)[],
   { channel = [], resumeOf = [], preempt = [], returnPath = [] }: InputOptions = {},
@@ -49,7 +49,7 @@ export function requireInputsOnce(
   throw new UsageError('expected one input on standard input, got standard input twice');
 }
 
-/** Opens `location` with what belongs to it. @throws UsageError for a terminal, standard input twice, and too many channels */
+/** Opens `location` with the files that belong to it. @throws UsageError for a terminal, standard input twice, and too many channels */
 export function openInput(location: string, options: InputOptions): Promise<MigrationFile> {
   const { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] } = options;
   requireInputsOnce([location], options);

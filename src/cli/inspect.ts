@@ -1,7 +1,6 @@
-/** `vmferry inspect`: what is in this file? */
+/** `vmferry inspect`: shows what is in a file. */
 import { createHash } from 'node:crypto';
 import { realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import { PageKind } from '../kernel/page-batch.ts';
 import { SnapshotError } from '../read/container/qcow2-snapshots.ts';
@@ -17,15 +16,19 @@ import {
   mapPages,
 } from '../tasks/inspect/inspect.ts';
 import type { InspectedReturnPath } from '../tasks/inspect/return-path.ts';
+import type { InspectJson } from '../tasks/json.ts';
 import type { DirtyBitmap } from '../vm/flow.ts';
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import type { CliCommand } from './command.ts';
 import { showDevices } from './devices.ts';
+import { ExitCode } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { toJson } from './json.ts';
+import { warn } from './messages.ts';
 import { describeContainer, describeSnapshots, libvirtText } from './print/containers.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './print/format.ts';
 import { drawRows, mapCells } from './print/page-map.ts';
-import { ExitCode } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { describeFinding } from './verify.ts';
 
@@ -44,39 +47,20 @@ interface InspectOptions extends InputOptions {
 /** sha256 of each block's final content, by idstr. */
 type Hashes = Map<string, string>;
 
-export function addInspect(program: Command): void {
-  addInput(program.command('inspect'))
-    .description('Show what is in a file: machine, RAM blocks, passes, sections, and what is unknown.')
+export function addInspect(program: CliCommand): CliCommand {
+  return addInput(program.command('inspect'))
+    .summary('show what is in a file')
+    .description('Shows what is in a file: machine, RAM blocks, passes, sections, and what cannot be read.')
     .option('--sections', 'list every section with its offset and size')
     .option('--pages', 'draw a map of each RAM block')
-    .option('--hash', "sha256 of each RAM block's final content")
+    .option('--hash', "print the sha256 of each RAM block's final content")
     .addOption(scratchOption('where --hash keeps the RAM of a stream while it is read'))
     .option('--devices', 'list the devices and what their state says, and nothing else')
     .option('--device <NAME>', 'print the whole state of one device, and nothing else: NAME or NAME#INSTANCE')
     .option('--json', 'print everything as JSON')
     .option('--xml', 'print the domain XML of a libvirt save image, and nothing else')
     .option('--cookie', 'print the cookie of a libvirt save image, and nothing else')
-    .addHelpText(
-      'after',
-      `
-Counts are of the final content: what each page's last record was. A file that breaks off is shown as far as it
-can be read; the exit code is then 1. Of a qcow2 image without #SNAPSHOT the snapshots are listed.
-A device may be named by the end of its name: vga for 0000:00:02.0/vga.
-
-Examples:
-  vmferry inspect guest.migration
-  vmferry inspect --sections --pages guest.migration
-  vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'
-  vmferry inspect save.img,offset=4096
-  vmferry inspect main --channel channel0 --channel channel1
-  vmferry inspect --devices guest.migration
-  vmferry inspect --device cpu#1 guest.migration
-  vmferry inspect --device vga --json guest.migration
-  vmferry inspect --xml guest.save
-  vmferry inspect disk.qcow2
-  vmferry inspect 'disk.qcow2#before-upgrade'
-  vmferry inspect 'captures.zip#guest.migration'`,
-    )
+    .describe({ notes, exitCodes, json, examples, rules })
     .action(async (location: string, options: InspectOptions) => {
       let isOpen = false;
       try {
@@ -91,11 +75,57 @@ Examples:
     });
 }
 
-/** A file may say what it is although there is no stream to read. */
+const notes = [
+  'Page counts describe the final content: a page counts as what its last record was. A file that breaks off is shown as far as it can be read. For a qcow2 image without #SNAPSHOT, the command lists the snapshots.',
+  'The end of a device name is enough if it is unique: vga for 0000:00:02.0/vga.',
+];
+
+const exitCodes = { 1: 'the file is bad, or breaks off' };
+
+const json = [
+  { type: 'InspectJson', when: '--json' },
+  { type: 'InspectDevicesJson', when: '--devices --json' },
+  { type: 'DeviceJson', when: '--device NAME --json' },
+  { type: 'InspectSnapshotsJson', when: '--json, for a qcow2 image without #SNAPSHOT' },
+];
+
+const examples = [
+  'vmferry inspect guest.migration',
+  'vmferry inspect --sections --pages guest.migration',
+  "vmferry inspect --hash --json guest.migration | jq '.ram.blocks[] | {idstr, sha256}'",
+  'vmferry inspect save.img,offset=4096',
+  'vmferry inspect main --channel channel0 --channel channel1',
+  'vmferry inspect --devices guest.migration',
+  'vmferry inspect --device cpu#1 guest.migration',
+  'vmferry inspect --device vga --json guest.migration',
+  'vmferry inspect --xml guest.save',
+  'vmferry inspect disk.qcow2',
+  "vmferry inspect 'disk.qcow2#before-upgrade'",
+  "vmferry inspect 'captures.zip#guest.migration'",
+];
+
+/** Each of these prints one thing and nothing else. */
+const alone = ['--devices', '--device', '--xml', '--cookie'];
+
+const rules = {
+  oneOf: [alone],
+  needs: { '--scratch': ['--hash'] },
+  excludes: {
+    '--sections': alone,
+    '--pages': [...alone, '--json'],
+    '--hash': alone,
+    '--json': ['--xml', '--cookie'],
+  },
+};
+
+/** Some files can be described although there is no stream to read. */
 function showUnopened(error: unknown, options: InspectOptions): void {
-  if (error instanceof SnapshotError && error.wanted === undefined) {
-    process.stdout.write(`${describeSnapshots(error, options.json === true)}\n`);
-  } else if (error instanceof MigrationError && options.json === true) {
+  const { devices, device, xml, cookie, hash, sections, pages } = options;
+  const wantsOne = devices === true || device !== undefined || xml === true || cookie === true;
+  const wantsMore = hash === true || sections === true || pages === true;
+  if (error instanceof SnapshotError && error.wanted === undefined && !wantsOne && !wantsMore) {
+    process.stdout.write(describeSnapshots(error, options.json === true));
+  } else if (error instanceof MigrationError && options.json === true && !wantsOne) {
     printJson(inspectionOf(error), new Map());
     process.exitCode = ExitCode.badInput;
   } else {
@@ -111,7 +141,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
   }
   if (options.devices === true || options.device !== undefined) return showDevices(file, options);
   const makeScratch = () => openScratch(realpathSync(options.scratch));
-  // What is no page store itself becomes one on the way.
+  // A file that is not a page store becomes one while it is read.
   const needsStore = options.hash === true && !(file.isSeekable && file.format === 'mapped-ram');
   const store = needsStore ? new MappedRamStore(makeScratch(), file.pageSlots) : undefined;
   try {
@@ -122,8 +152,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     const ignored = new Set(inspection.ram.blocks.filter((block) => block.ignored).map(({ idstr }) => idstr));
     const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch, ignored) : new Map();
     if (hashes.size > 0) warnOfAbsentPages(inspection.ram.blocks);
-    if (options.hash === true && !readable)
-      process.stderr.write('vmferry: no hashes, since not all content can be read\n');
+    if (options.hash === true && !readable) warn('no hashes, because not all content can be read');
     if (options.json === true) {
       printJson(inspection, hashes);
     } else {
@@ -143,8 +172,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
 function warnOfAbsentPages(blocks: InspectedBlock[]): void {
   for (const { idstr, pages, ignored } of blocks) {
     if (pages.absent === 0 || ignored === true) continue;
-    const what = `${plural(pages.absent, 'page')} of ${printable(idstr)}`;
-    process.stderr.write(`vmferry: warning: ${what} were never sent, so they are hashed as zeros\n`);
+    warn(`${plural(pages.absent, 'page')} of ${idstr} were never sent, so they are hashed as zeros`);
   }
 }
 
@@ -174,7 +202,7 @@ function printJson(inspection: Inspection, hashes: Hashes): void {
     const sha256 = hashes.get(block.idstr);
     return sha256 === undefined ? block : { ...block, sha256 };
   });
-  process.stdout.write(`${JSON.stringify({ ...inspection, ram: { ...inspection.ram, blocks } }, null, 2)}\n`);
+  process.stdout.write(toJson<InspectJson>({ ...inspection, ram: { ...inspection.ram, blocks } }));
 }
 
 function describe(inspection: Inspection, options: InspectOptions, hashes: Hashes): string {
@@ -187,7 +215,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
     ['format', [`QEMU ${kind}`, version === null ? 'no version' : `version ${version}`, state].join(', ')],
     [
       'length',
-      length === null ? 'unknown: the end was not reached' : `${formatBytes(length)} (${formatCount(length)} bytes)`,
+      length === null ? 'unknown (the end was not reached)' : `${formatBytes(length)} (${formatCount(length)} bytes)`,
     ],
     ['machine', machine === null ? 'not stated' : printable(machine)],
     ['capabilities', capabilities.length === 0 ? 'none that change the format' : printable(capabilities.join(', '))],
@@ -195,7 +223,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   if (uuid !== null) facts.push(['uuid', uuid]);
   if (inspection.changes !== undefined) {
     const { base, content } = inspection.changes;
-    facts.push(['changes', `only what changed from ${base} to ${content}: merge it with its base`]);
+    facts.push(['changes', `only the pages that changed from ${base} to ${content}: merge it with its base`]);
   }
   const pageSize = ram.blocks[0]?.pageSize;
   facts.push([
@@ -243,7 +271,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
 
 function describeMultifd({ ram, multifd }: Inspection): string {
   const syncs = plural(ram.multifdSyncs, 'sync');
-  if (multifd === null) return `${syncs}, its channels were not given`;
+  if (multifd === null) return `${syncs}, channels not given`;
   const { channels, compression } = multifd;
   const how = compression === null ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
   return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
@@ -294,7 +322,7 @@ function describeReturnPath(path: InspectedReturnPath): string[] {
   for (const { block, received } of path.messages) {
     if (received !== undefined) lines.push(`  received  ${plural(received, 'page')} of ${printable(block ?? '')}`);
   }
-  lines.push(`  SHUT      ${path.shut === null ? 'did not come' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`);
+  lines.push(`  SHUT      ${path.shut === null ? 'never received' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`);
   return lines;
 }
 
@@ -309,7 +337,7 @@ function blockTable(blocks: InspectedBlock[], format: Inspection['format']): str
       formatCount(pages.normal),
       formatCount(pages.xbzrle),
       ...(hasCompressed ? [formatCount(pages.compressed)] : []),
-      // The bitmap of a mapped-ram file has one bit: a page without data is zero or was never there.
+      // A mapped-ram bitmap has one bit per page: a page without data is zero or was never sent.
       ignored === true ? 'ignored' : format === 'mapped-ram' ? '-' : formatCount(pages.absent),
     ]);
   }
@@ -322,7 +350,7 @@ function hashLines(blocks: InspectedBlock[], hashes: Hashes): string[] {
   return ['', formatTable([['block', 'sha256'], ...rows], ['left', 'left'])];
 }
 
-/** Every section; runs of parts of the same iterable as one row. */
+/** One row per section; a run of parts of the same iterable is one row. */
 function sectionTable(sections: InspectedSection[]): string {
   const hasSources = sections.some(({ source }) => source !== undefined);
   const rows = [['offset', 'length', 'kind', 'id', 'name', 'instance', 'version', ...(hasSources ? ['in'] : [])]];
@@ -362,7 +390,7 @@ function isSameIterable(a: InspectedSection, b: InspectedSection | undefined): b
   return a.id === b?.id && a.source === b.source;
 }
 
-/** A map of memory: each character is a range of pages, drawn as what most of them are. */
+/** A map of memory. Each character is a range of pages and shows what most of them are. */
 function drawMap(cells: number[][], format: Inspection['format']): string {
   const paint = painter(process.stdout);
   const pagesPerCell = (cells[0] ?? []).reduce((sum, n) => sum + n, 0);
@@ -377,5 +405,5 @@ function drawMap(cells: number[][], format: Inspection['format']): string {
     return (kinds[PageKind.absent] ?? 0) * 2 > sum ? empty : paint('dim', '·');
   };
   const blank = format === 'mapped-ram' ? '' : ', blank absent';
-  return `${drawRows(cells.map(draw))}\n  about ${plural(pagesPerCell, 'page')} a character: · zero, █ data, ▒ some data, x XBZRLE${blank}`;
+  return `${drawRows(cells.map(draw))}\n  about ${plural(pagesPerCell, 'page')} per character: · zero, █ data, ▒ some data, x XBZRLE${blank}`;
 }

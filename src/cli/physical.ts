@@ -1,13 +1,17 @@
-/** `vmferry extract --physical` and `--elf`: guest-physical memory as an image or a core file, and what is where in it. */
+/** `vmferry extract --physical` and `--elf`: guest-physical memory as an image or a core file, and its layout. */
 import { realpathSync } from 'node:fs';
-import { type Command, InvalidArgumentError } from 'commander';
+import { InvalidArgumentError } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { openPhysical, type PhysicalMemory } from '../tasks/extract/physical.ts';
-import { type InputOptions, withFile } from './input.ts';
+import type { ExtractPhysicalJson } from '../tasks/json.ts';
+import type { CliCommand } from './command.ts';
+import { collect, type InputOptions, withFile } from './input.ts';
+import { toJson } from './json.ts';
+import { warn } from './messages.ts';
 import { openTarget, writeBytes } from './output.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
-import { UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
 
 /** What `extract` takes for it. */
@@ -24,16 +28,18 @@ interface AllOptions extends InputOptions, PhysicalOptions {
   json?: boolean;
 }
 
-export function addPhysicalOptions(command: Command): Command {
+export function addPhysicalOptions(command: CliCommand): CliCommand {
   return command
-    .option('--physical', 'write the guest-physical memory of a pc or q35 machine, byte 0 at address 0')
+    .option('--physical', 'write the guest-physical memory of a pc or q35 machine; byte 0 is address 0')
     .option('--elf', 'write it as an ELF core file with the registers of all CPUs, as dump-guest-memory does')
-    .option('--below-4g <SIZE>', 'RAM below 4 GiB, where the file does not say it (max-ram-below-4g)', parseSize)
-    .option('--ram <BLOCK>', 'a block that is RAM, in the order of their addresses (repeatable)', collect)
-    .option('--dimm <BLOCK@ADDRESS>', 'where a memory device is (repeatable)', collectDimm);
+    .option(
+      '--below-4g <SIZE>',
+      'how much RAM is below 4 GiB, if the file does not state it (max-ram-below-4g)',
+      parseSize,
+    )
+    .option('--ram <BLOCK>', 'a block that is RAM (repeatable, in the order of their addresses)', collect)
+    .option('--dimm <BLOCK@ADDRESS>', 'the address of a memory device (repeatable)', collectDimm);
 }
-
-const collect = (value: string, list: string[] = []): string[] => [...list, value];
 
 function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): PhysicalOptions['dimm'] {
   const at = value.lastIndexOf('@');
@@ -42,13 +48,7 @@ function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): Physica
 }
 
 /** Whether guest-physical memory is asked for. */
-export function isPhysical({ physical, elf, below4g, ram, dimm }: PhysicalOptions): boolean {
-  if (physical === true || elf === true) return true;
-  if (below4g !== undefined || ram !== undefined || dimm !== undefined) {
-    throw new UsageError('expected --physical or --elf with --below-4g, --ram and --dimm');
-  }
-  return false;
-}
+export const isPhysical = ({ physical, elf }: PhysicalOptions): boolean => physical === true || elf === true;
 
 export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {
   const { elf, below4g, ram, dimm: dimms } = options;
@@ -63,7 +63,7 @@ export async function writePhysical(location: string, output: string, options: A
     try {
       const memory = await openPhysical(file, { makeScratch, ...stated });
       try {
-        warn(memory);
+        warnOf(memory);
         const written = elf === true ? memory.core() : memory.image();
         if (target === undefined) await writeBytes(written, writeOut);
         else {
@@ -83,14 +83,13 @@ export async function writePhysical(location: string, output: string, options: A
 
 type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<PhysicalMemory['core']>>;
 
-function warn({ layout, absentPages }: PhysicalMemory): void {
-  const say = (text: string) => process.stderr.write(`vmferry: warning: ${text}\n`);
-  for (const note of layout.notes) say(printable(note));
+function warnOf({ layout, absentPages }: PhysicalMemory): void {
+  for (const note of layout.notes) warn(note);
   for (const { block, reason } of layout.unplaced) {
-    say(`${printable(block.idstr)} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
+    warn(`${block.idstr} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
   }
   for (const { block, pages } of absentPages) {
-    say(`${plural(pages, 'page')} of ${printable(block.idstr)} were never sent, so they read as zeros`);
+    warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
   }
 }
 
@@ -117,7 +116,7 @@ function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written
     notes,
     plan: memory.plan,
   };
-  process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  process.stdout.write(toJson<ExtractPhysicalJson>(report));
 }
 
 const splitWords = { stated: 'as stated', cmos: 'by the CMOS', 'machine type': 'by the machine type' } as const;
@@ -138,6 +137,6 @@ function printRanges(memory: PhysicalMemory, written: Written, path: string): vo
   lines.push(
     formatTable([['first', 'last', 'size', 'block', 'offset'], ...rows], ['right', 'right', 'right', 'left', 'right']),
   );
-  if (layout.vgaWindow === 'registers') lines.push('  0xa0000 to 0xbffff are registers of the VGA, no memory');
+  if (layout.vgaWindow === 'registers') lines.push('  0xa0000 to 0xbffff are registers of the VGA, not memory');
   process.stdout.write(`${lines.join('\n')}\n`);
 }

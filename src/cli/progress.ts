@@ -1,24 +1,25 @@
-/** A progress line on standard error, for as long as a file is read; only on a terminal. */
+/** A progress line on standard error while a file is read; only on a terminal, and not with --quiet. */
 import type { MigrationFile } from '../read/open.ts';
+import { isQuiet } from './messages.ts';
 import { formatBytes } from './print/format.ts';
 
 const intervalMs = 100;
-/** Short work shows no progress. */
+/** Work that is shorter shows no progress. */
 const delayMs = 400;
 
-/** Whether the line stands on the terminal. */
+/** Whether the line is on the terminal. */
 let shown = false;
 
-/** Makes room for other output; the line comes again. */
+/** Clears the line for other output. It comes back by itself. */
 export function hideProgress(): void {
   if (shown) process.stderr.write('\r\x1b[K');
   shown = false;
 }
 
-/** Where two files are read by turns, each has its own: that of the file that is being read shows. */
+/** Starts a progress line. When two files are read in turns, the line of the file that advances is shown. */
 export function showProgress(verb: string, file: MigrationFile): { stop(): void } {
   const { stderr } = process;
-  if (stderr.isTTY !== true) return { stop() {} };
+  if (stderr.isTTY !== true || isQuiet()) return { stop() {} };
   const started = Date.now();
   let latest = -1;
   const timer = setInterval(() => {

@@ -1,15 +1,17 @@
-/** `vmferry read`: a range of a RAM block, as a hex dump or as bytes. */
-
+/** `vmferry read`: shows a range of a RAM block, as a hex dump or as bytes. */
 import { realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import { openRange, type RamRange } from '../tasks/extract/range.ts';
+import { jsonVersion, type ReadJson } from '../tasks/json.ts';
 import { HexDump } from '../words/hex-dump.ts';
+import type { CliCommand } from './command.ts';
+import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { warn } from './messages.ts';
 import { openTarget, parts, writeBytes } from './output.ts';
-import { plural, printable } from './print/format.ts';
+import { plural } from './print/format.ts';
 import { hideProgress } from './progress.ts';
-import { UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseSize } from './size.ts';
 
@@ -23,68 +25,77 @@ interface ReadOptions extends InputOptions {
   scratch: string;
 }
 
-export function addRead(program: Command): void {
-  addInput(program.command('read'))
-    .description("Show a range of a RAM block's final content, as a hex dump or as bytes.")
-    .option('--block <IDSTR>', 'the RAM block, such as pc.ram; may be left out where the main RAM is obvious')
+export function addRead(program: CliCommand): CliCommand {
+  return addInput(program.command('read'))
+    .summary('show a range of a RAM block')
+    .description("Shows a range of a RAM block's final content, as a hex dump or as bytes.")
+    .option('--block <IDSTR>', 'the RAM block, such as pc.ram; not needed if the main RAM is obvious')
     .option('--at <OFFSET>', 'where the range begins in the block (default: 0)', parseSize)
     .option('--length <N>', 'bytes to read (default: 256, or up to the end of the block)', parseSize)
     .option('--raw', 'write the bytes themselves to standard output')
     .option('-o, --output <OUT>', 'write the bytes themselves to OUT; - for standard output')
-    .addOption(scratchOption('where more than 16 MiB of a stream are kept while it is read'))
+    .addOption(scratchOption('where a range of more than 16 MiB of a stream is kept while it is read'))
     .option('--json', 'print the range as JSON, its bytes as hex')
-    .addHelpText(
-      'after',
-      `
-OFFSET and N are decimal or 0x hex, with an optional suffix K, M, G or T. OFFSET counts from the start of the block,
-which is no guest-physical address where RAM is split around a hole.
-A stream is read to its end, since later passes overwrite earlier ones; of a mapped-ram file only the range is read.
-
-Examples:
-  vmferry read guest.migration
-  vmferry read guest.migration --block pc.ram --at 0x7c00 --length 512
-  vmferry read guest.migration --at 1M --length 64K --raw | file -
-  vmferry read guest.migration --block pc.bios --length 64K -o bios.bin`,
-    )
-    .action(async (location: string, options: ReadOptions) => {
-      const output = options.raw === true ? (options.output ?? '-') : options.output;
-      requireOneForm(options, output);
-      const makeScratch = () => openScratch(realpathSync(options.scratch));
-      await withFile('read', location, options, async (file) => {
-        const target = output === undefined || output === '-' ? undefined : openTarget(file, output);
-        try {
-          const range = await openRange(file, { ...options, makeScratch });
-          try {
-            warnOfAbsentPages(range);
-            if (options.json === true) await printJson(range);
-            else if (output === undefined) await printDump(range);
-            else if (target === undefined) await writeBytes(range, writeOut);
-            else await target.write(range);
-          } finally {
-            await range.close();
-          }
-        } catch (error) {
-          await target?.abandon();
-          throw error;
-        }
-      });
-    });
+    .describe({ notes, json: [{ type: 'ReadJson', when: '--json' }], examples, rules })
+    .action(run);
 }
 
-function requireOneForm({ json, raw, output: named }: ReadOptions, output: string | undefined): void {
-  if (json === true && output !== undefined) throw new UsageError('expected either --json or the bytes, got both');
-  if (raw === true && named !== undefined && named !== '-') {
-    throw new UsageError('expected either --raw, to standard output, or -o OUT, got both');
-  }
-  if (output === '-' && process.stdout.isTTY === true) {
-    throw new UsageError('expected a pipe or a file for the bytes, got a terminal; leave out --raw for a hex dump');
-  }
+const notes = [
+  'OFFSET and N are decimal or 0x hex, with an optional suffix K, M, G or T. OFFSET counts from the start of the block. It is not a guest-physical address where RAM is split around a hole.',
+  'A stream is read to its end, because later passes overwrite earlier ones. For a mapped-ram file, only the range is read.',
+];
+
+const examples = [
+  'vmferry read guest.migration',
+  'vmferry read guest.migration --block pc.ram --at 0x7c00 --length 512',
+  'vmferry read guest.migration --at 1M --length 64K --raw | file -',
+  'vmferry read guest.migration --block pc.bios --length 64K -o bios.bin',
+];
+
+const bytesOutput = ({ raw, output }: ReadOptions) => (raw === true ? (output ?? '-') : output);
+
+const rules = {
+  check(_: readonly string[], options: ReadOptions) {
+    const { json, raw, output: named } = options;
+    const output = bytesOutput(options);
+    if (json === true && output !== undefined) throw new UsageError('expected either --json or the bytes, got both');
+    if (raw === true && named !== undefined && named !== '-') {
+      throw new UsageError('expected either --raw, to standard output, or -o OUT, got both');
+    }
+    if (output === '-' && process.stdout.isTTY === true) {
+      throw new UsageError(
+        'expected a pipe or a file for the bytes, got a terminal; without --raw there is a hex dump',
+      );
+    }
+  },
+};
+
+async function run(location: string, options: ReadOptions): Promise<void> {
+  const output = bytesOutput(options);
+  const makeScratch = () => openScratch(realpathSync(options.scratch));
+  await withFile('read', location, options, async (file) => {
+    const target = output === undefined || output === '-' ? undefined : openTarget(file, output);
+    try {
+      const range = await openRange(file, { ...options, makeScratch });
+      try {
+        warnOfAbsentPages(range);
+        if (options.json === true) await printJson(range);
+        else if (output === undefined) await printDump(range);
+        else if (target === undefined) await writeBytes(range, writeOut);
+        else await target.write(range);
+      } finally {
+        await range.close();
+      }
+    } catch (error) {
+      await target?.abandon();
+      throw error;
+    }
+  });
 }
 
 function warnOfAbsentPages({ block, absentPages = 0 }: RamRange): void {
   if (absentPages === 0) return;
-  const what = `${plural(absentPages, 'page')} of ${printable(block.idstr)}`;
-  process.stderr.write(`vmferry: warning: ${what} in this range were never sent, so they read as zeros\n`);
+  warn(`${plural(absentPages, 'page')} of ${block.idstr} in this range were never sent, so they read as zeros`);
 }
 
 async function printDump(range: RamRange): Promise<void> {
@@ -102,7 +113,11 @@ async function printDump(range: RamRange): Promise<void> {
 
 async function printJson(range: RamRange): Promise<void> {
   const { block, at, length, absentPages, plan } = range;
-  const facts = { block: block.idstr, at, length, absentPages: absentPages ?? null, plan };
+  const facts: Omit<ReadJson, 'hex'> = {
+    ...{ jsonVersion, block: block.idstr, at, length },
+    absentPages: absentPages ?? null,
+    plan,
+  };
   await writeOut(`${JSON.stringify(facts).slice(0, -1)},"hex":"`);
   await writeBytes(range, (bytes) =>
     writeOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')),

@@ -1,31 +1,10 @@
-/**
- * What all commands share: exit codes, and leaving nothing behind when interrupted.
- *
- *     0 fine · 1 the input is bad · 2 usage or tool error · 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP
- */
+/** What all commands share: leaving nothing behind when a signal ends them, and writing to standard output. */
 import { removeUnfinished } from '../io/node/output-file.ts';
-import { MigrationError } from '../vm/migration-error.ts';
-import { painter, printable } from './print/format.ts';
-
-export const ExitCode = { ok: 0, badInput: 1, trouble: 2 } as const;
-
-/** The command line asks for something that cannot be. */
-export class UsageError extends Error {}
-
-/** Prints an error and says which exit code it deserves. */
-export function reportError(error: unknown): number {
-  const paint = painter(process.stderr);
-  const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`${paint('red', 'vmferry:')} ${printable(message)}\n`);
-  if (error instanceof MigrationError) return ExitCode.badInput;
-  const isExpected = error instanceof UsageError || error instanceof RangeError || (error as { code?: unknown })?.code;
-  if (!isExpected && error instanceof Error && error.stack !== undefined) process.stderr.write(`${error.stack}\n`);
-  return ExitCode.trouble;
-}
+import { reportError } from './messages.ts';
 
 /**
  * Removes unfinished output when a signal ends the process, which then dies by that signal. Node's own exit may wait
- * for ever for the compilation of what has just been running (nodejs/node#54918), and whoever pressed Ctrl-C would, too.
+ * for ever until the code that has just run is compiled (nodejs/node#54918), and so would the user who pressed Ctrl-C.
  */
 export function handleSignals(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -37,18 +16,18 @@ export function handleSignals(): void {
   }
   process.once('exit', removeUnfinished);
   process.stdout.on('error', (error) => {
-    // Whoever writes is told, too, and ends.
+    // When the reader is gone, the write that failed reports it, too, and the command ends.
     if (!isReaderGone(error)) process.exit(reportError(error));
   });
 }
 
-/** Whether an error says that the reader of standard output has seen enough (`| head`), which is no error. */
+/** Whether an error says that the reader of standard output has seen enough (`| head`), which is not a failure. */
 export function isReaderGone(error: unknown): boolean {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   return code === 'EPIPE' && syscall === 'write';
 }
 
-/** As long as compilation of what has just been running may take; see {@link handleSignals}. */
+/** The time that compilation of the code that has just run may take; see {@link handleSignals}. */
 const idleMs = 100;
 
 /** Does nothing for a moment, so that the process can end. */

@@ -1,18 +1,22 @@
-/** `vmferry search`: where bytes, text or what a regular expression describes are in RAM. */
+/** `vmferry search`: finds bytes, text or a regular expression in RAM. */
 import { readFileSync, realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
+import type { SearchCountJson, SearchJson } from '../tasks/json.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../tasks/search/pattern.ts';
 import { countMatches, type Match, search } from '../tasks/search/search.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { asciiBytes, hexBytes } from '../words/hex-dump.ts';
+import type { CliCommand } from './command.ts';
+import { UsageError } from './exit-codes.ts';
 import { ignoredMemory, requireBlock } from './extract.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { toJsonLine } from './json.ts';
+import { note, warn } from './messages.ts';
 import { painter, printable } from './print/format.ts';
 import { hideProgress } from './progress.ts';
-import { UsageError, writeOut } from './run.ts';
+import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseCount, parseSize } from './size.ts';
 
@@ -30,58 +34,69 @@ interface SearchOptions extends InputOptions {
   scratch: string;
 }
 
-export function addSearch(program: Command): void {
-  addInput(program.command('search'))
-    .description("Find bytes, text or a regular expression in RAM's final content.")
+export function addSearch(program: CliCommand): CliCommand {
+  return addInput(program.command('search'))
+    .summary('find bytes, text or a regular expression in RAM')
+    .description("Finds bytes, text or a regular expression in RAM's final content.")
     .argument('[PATTERN]', 'text, unless an option says otherwise')
     .option('--hex', 'PATTERN is bytes such as "de ad ?? ef"; ? stands for any digit')
     .option('--regex', 'PATTERN is a JavaScript regular expression over bytes; \\xNN is a byte')
-    .option('--utf16', 'PATTERN is text as UTF-16LE, as Windows guests keep it; otherwise text is UTF-8')
-    .option('-i, --ignore-case', 'letters fit in either case: ASCII letters of a text, those of Latin-1 of a regex')
-    .option('-f, --file <PATTERNS>', 'take the patterns from a file, one a line, at most 1,000')
-    .option('--block <IDSTR>', 'search this RAM block alone')
+    .option('--utf16', 'PATTERN is text as UTF-16LE, as in Windows guests; by default text is UTF-8')
+    .option('-i, --ignore-case', 'letters match in either case: ASCII letters in text, Latin-1 letters in a regex')
+    .option('-f, --file <PATTERNS>', 'read the patterns from a file, one per line, at most 1,000')
+    .option('--block <IDSTR>', 'search only this RAM block')
     .option('-C, --context <N>', 'show N bytes more before and after', parseSize, 0)
-    .option('--count', 'print how many matches there are, not the matches')
+    .option('--count', 'print the number of matches, not the matches')
     .option('--max <N>', 'stop after N matches', parseCount)
-    .addOption(scratchOption('where RAM that cannot be searched where it lies is kept meanwhile'))
-    .option('--json', 'print each match as JSON, one a line')
-    .addHelpText(
-      'after',
-      `
-Prints a line per match: its block, its offset in the block, and the 16 bytes that begin there as hex and ASCII; of a
-longer match up to 64 bytes as ASCII. Exit code 0, also if nothing is found: 1 means that the input is bad.
-
-Blocks are searched in the order of the file, from first byte to last. Matches lie within a block, across pages too.
-Those of one pattern do not overlap. Zero pages, and pages that were never sent, count as zeros.
-A regular expression matches at most 4,096 bytes, and sees 4,096 bytes before a match. ^ and $ mean the ends of a line.
-A file is read and checked through before its content is searched where it lies; with XBZRLE deltas, or from a pipe, RAM
-is settled into a scratch file first.
-
-Examples:
-  vmferry search guest.migration 'BUG: unable to handle'
-  vmferry search guest.migration --hex '7f 45 4c 46 02 01'
-  vmferry search guest.migration --regex 'root:[^:\\n]*:\\d+' --block pc.ram
-  vmferry search guest.migration --utf16 -i password --context 32
-  vmferry search guest.migration --json 'Linux version' | jq .offset`,
-    )
+    .addOption(scratchOption('where RAM is kept that cannot be searched in place'))
+    .option('--json', 'print each match as JSON, one per line')
+    .describe({ notes, exitCodes, json, examples, rules })
     .action(async (location: string, pattern: string | undefined, options: SearchOptions) => {
       const patterns = readPatterns(pattern, options).map((text) => toPattern(text, options));
       await withFile('search', location, options, (file) => run(file, patterns, options));
     });
 }
 
-function readPatterns(pattern: string | undefined, options: SearchOptions): string[] {
-  const { file, hex, regex, utf16, ignoreCase, count, max } = options;
-  if (Number(hex ?? 0) + Number(regex ?? 0) + Number(utf16 ?? 0) > 1) {
-    throw new UsageError('expected one of --hex, --regex and --utf16, got several');
-  }
-  if (count === true && max !== undefined) throw new UsageError('expected either --count or --max, got both');
-  if (hex === true && ignoreCase === true)
-    throw new UsageError('expected --ignore-case with text or --regex, got --hex');
-  if (pattern !== undefined && file !== undefined) throw new UsageError('expected PATTERN or --file, got both');
+const notes = [
+  'Prints a line per match: its block, its offset in the block, and the 16 bytes that begin there as hex and ASCII. A longer match shows up to 64 bytes as ASCII.',
+  'Blocks are searched in the order of the file, from first byte to last. A match lies within one block and can cross pages. Matches of one pattern do not overlap. Zero pages and pages that were never sent count as zeros.',
+  'A regular expression matches at most 4,096 bytes, and sees 4,096 bytes before a match. ^ and $ mean the ends of a line.',
+  'The whole file is read and checked before its content is searched in place. With XBZRLE deltas, or from a pipe, RAM goes to a scratch file first.',
+];
+
+const exitCodes = { 0: 'success, also if nothing is found' };
+
+const json = [
+  { type: 'SearchJson', when: '--json: one line for each match' },
+  { type: 'SearchCountJson', when: '--count --json' },
+];
+
+const examples = [
+  "vmferry search guest.migration 'BUG: unable to handle'",
+  "vmferry search guest.migration --hex '7f 45 4c 46 02 01'",
+  "vmferry search guest.migration --regex 'root:[^:\\n]*:\\d+' --block pc.ram",
+  'vmferry search guest.migration --utf16 -i password --context 32',
+  "vmferry search guest.migration --json 'Linux version' | jq .offset",
+];
+
+const rules = {
+  excludes: { '--count': ['--context'] },
+  check([, pattern]: readonly string[], { file, hex, regex, utf16, ignoreCase, count, max }: SearchOptions) {
+    if (Number(hex ?? 0) + Number(regex ?? 0) + Number(utf16 ?? 0) > 1) {
+      throw new UsageError('expected one of --hex, --regex and --utf16, got several');
+    }
+    if (count === true && max !== undefined) throw new UsageError('expected either --count or --max, got both');
+    if (hex === true && ignoreCase === true) {
+      throw new UsageError('expected --ignore-case with text or --regex, got --hex');
+    }
+    if (pattern !== undefined && file !== undefined) throw new UsageError('expected PATTERN or --file, got both');
+    if (pattern === undefined && file === undefined) throw new UsageError('expected a PATTERN, or --file PATTERNS');
+  },
+};
+
+function readPatterns(pattern: string | undefined, { file }: SearchOptions): string[] {
   if (pattern !== undefined) return [pattern];
-  if (file === undefined) throw new UsageError('expected a PATTERN, or --file PATTERNS');
-  const lines = readFileSync(file === '-' ? 0 : file, 'utf8').split(/\r?\n/);
+  const lines = readFileSync(file === '-' ? 0 : (file as string), 'utf8').split(/\r?\n/);
   const patterns = lines.filter((line) => line !== '');
   if (patterns.length === 0) throw new UsageError(`expected patterns in ${file}, got none`);
   return patterns;
@@ -101,7 +116,7 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
   let blocks: readonly RamBlock[] = [];
   let plan: ContentPlan | undefined;
-  // A stream without a RAM section has not even a list of blocks.
+  // A stream without a RAM section does not even have a list of blocks.
   const requireWanted = () => (wanted === undefined ? undefined : requireBlock(wanted, blocks));
   const searching = {
     makeScratch: () => openScratch(realpathSync(options.scratch)),
@@ -114,15 +129,14 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
       plan = planned;
     },
     noteIgnored: (ignored: readonly RamBlock[]) => {
-      for (const { idstr } of ignored)
-        process.stderr.write(`vmferry: warning: ${printable(idstr)} is ${ignoredMemory}\n`);
+      for (const { idstr } of ignored) warn(`${idstr} is ${ignoredMemory}`);
     },
     toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
   };
   if (options.count === true) {
     const count = await countMatches(file, patterns, searching);
     requireWanted();
-    await writeOut(`${options.json === true ? JSON.stringify({ count, plan }) : count}\n`);
+    await writeOut(options.json === true ? toJsonLine<SearchCountJson>({ count, ...(plan === undefined ? {} : { plan }) }) : `${count}\n`);
     return;
   }
   const out = new LineWriter();
@@ -135,11 +149,11 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   }
   await out.flush();
   requireWanted();
-  if (count === 0) process.stderr.write('vmferry: no match\n');
-  if (count === max) process.stderr.write(`vmferry: stopped at --max ${max}\n`);
+  if (count === 0) note('no match');
+  if (count === max) note(`stopped at --max ${max}`);
 }
 
-/** Bytes shown from the beginning of a match: always so many as hex, and of a longer match so many as ASCII. */
+/** Bytes shown from the beginning of a match: always this many as hex, and of a longer match this many as ASCII. */
 const shown = { hex: 16, ascii: 64 };
 
 function textLines(context: number, allBlocks: () => readonly RamBlock[]): (match: Match) => string {
@@ -164,14 +178,14 @@ function jsonLines({ context, file }: SearchOptions): (match: Match) => string {
   return ({ block, offset, bytes, before, after, pattern }) => {
     const facts = { block: block.idstr, offset, length: bytes.length, hex: hex(bytes) };
     const around = context > 0 ? { before: hex(before), after: hex(after.subarray(0, context)) } : {};
-    return `${JSON.stringify({ ...facts, ...around, ...(file === undefined ? {} : { pattern }) })}\n`;
+    return toJsonLine<SearchJson>({ ...facts, ...around, ...(file === undefined ? {} : { pattern }) });
   };
 }
 
-/** How long a line may wait for others to be written with. */
+/** How long a line may wait, so that several are written at once. */
 const lingerMs = 50;
 
-/** Writes lines many at a time. */
+/** Writes many lines at a time. */
 class LineWriter {
   #text = '';
   #timer: NodeJS.Timeout | undefined;

@@ -1,6 +1,6 @@
 /** Numbers of bytes on the command line: decimal or 0x hex, with an optional suffix K, M, G or T. */
 import { parseBytes } from '../read/location.ts';
-import { UsageError } from './run.ts';
+import { UsageError } from './exit-codes.ts';
 
 export function parseSize(text: string): number {
   const size = parseBytes(text);
@@ -8,7 +8,7 @@ export function parseSize(text: string): number {
   throw new UsageError(`expected a number of bytes such as 4096, 0x1000 or 4K, got "${text}"`);
 }
 
-/** Bytes per second: as {@link parseSize}, QEMU's way, also 1.5G; or bits per second: kbps, mbps, gbps. */
+/** Parses bytes per second, as {@link parseSize} does and also 1.5G, or bits per second: kbps, mbps, gbps. */
 export function parseRate(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmg])bps$/i.exec(text);
   if (match === null) {
@@ -22,9 +22,9 @@ export function parseRate(text: string): number {
   return Math.round((Number(digits) * 1000 ** ('kmg'.indexOf(suffix.toLowerCase()) + 1)) / 8);
 }
 
-/** A count, from 1 on. */
+/** Parses a count of at least 1. */
 export function parseCount(text: string): number {
   const count = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(count) && count > 0) return count;
-  throw new UsageError(`expected a count from 1 on, got "${text}"`);
+  throw new UsageError(`expected a count of at least 1, got "${text}"`);
 }

@@ -1,44 +1,50 @@
-/** `vmferry verify`: is this file sound? */
-import type { Command } from 'commander';
+/** `vmferry verify`: checks that a file is sound. */
 import type { CountedFinding } from '../read/finding-log.ts';
 import { type Verification, verificationOf, verify } from '../tasks/inspect/verify.ts';
+import type { VerifyJson } from '../tasks/json.ts';
 import { MigrationError, type Severity } from '../vm/migration-error.ts';
+import type { CliCommand } from './command.ts';
+import { ExitCode } from './exit-codes.ts';
+import { hintOf } from './hints.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { toJson } from './json.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './print/format.ts';
-import { ExitCode } from './run.ts';
 
-export function addVerify(program: Command): void {
-  addInput(program.command('verify'))
-    .description('Read all of a file and check it: structure, footers, ids, bounds, every delta, completeness.')
+export function addVerify(program: CliCommand): CliCommand {
+  return addInput(program.command('verify'))
+    .summary('check that a file is sound')
+    .description('Reads a whole file and checks it: structure, footers, ids, bounds, every delta, completeness.')
     .option('--json', 'print the findings as JSON')
-    .addHelpText(
-      'after',
-      `
-Prints findings (worst first, like ones counted together) and a verdict in one line.
-Exit code 0: no errors; 1: the file is bad.
-
-Examples:
-  vmferry verify guest.migration
-  vmferry verify --json guest.migration | jq '.findings[].code'
-  vmferry verify guest.migration.gz
-  ssh host cat guest.migration | vmferry verify -
-  vmferry verify main --channel channel0 --channel channel1`,
-    )
+    .describe({ notes, exitCodes, json: [{ type: 'VerifyJson', when: '--json' }], examples })
     .action(async (location: string, options: InputOptions & { json?: boolean }) => {
       const verification = await withFile('verify', location, options, verify).catch((error) => {
-        // What is around the stream is found bad when the file is opened.
+        // An error in what contains the stream is found when the file is opened.
         if (error instanceof MigrationError) return verificationOf(error);
         throw error;
       });
-      const text = options.json === true ? JSON.stringify(verification, null, 2) : describe(verification);
-      process.stdout.write(`${text}\n`);
+      const text = options.json === true ? toJson<VerifyJson>(verification) : `${describe(verification)}\n`;
+      process.stdout.write(text);
       process.exitCode = verification.ok ? ExitCode.ok : ExitCode.badInput;
     });
 }
 
+const notes = [
+  'Prints the findings, the worst first, and then a verdict in one line. Equal findings are counted together.',
+];
+
+const exitCodes = { 0: 'no errors', 1: 'the file is bad' };
+
+const examples = [
+  'vmferry verify guest.migration',
+  "vmferry verify --json guest.migration | jq '.findings[].code'",
+  'vmferry verify guest.migration.gz',
+  'ssh host cat guest.migration | vmferry verify -',
+  'vmferry verify main --channel channel0 --channel channel1',
+];
+
 const colours = { error: 'red', warning: 'yellow', info: 'cyan' } as const;
 
-/** A finding in a line or two, for a terminal. */
+/** A finding as a line, and its hint as a second one. */
 export function describeFinding(finding: CountedFinding, file: string, paint = painter(process.stdout)): string {
   const { severity, code, message, place, last, count } = finding;
   let where = `${place.source === file || place.channel !== undefined ? '' : `in ${place.source} `}at ${formatHex(place.offset)}`;
@@ -48,7 +54,9 @@ export function describeFinding(finding: CountedFinding, file: string, paint = p
   if (place.page !== undefined) where += `, page ${formatCount(place.page)}`;
   const times = count > 1 ? ` (${formatCount(count)} times` : '';
   const until = times === '' ? '' : last === undefined ? ')' : `, last at ${formatHex(last.offset)})`;
-  return `${paint(colours[severity], severity)} ${code}: ${printable(message)} ${printable(where)}${times}${until}`;
+  const hint = severity === 'info' ? undefined : hintOf(finding);
+  const line = `${paint(colours[severity], severity)} ${code}: ${printable(message)} ${printable(where)}${times}${until}`;
+  return hint === undefined ? line : `${line}\n  → ${hint}`;
 }
 
 function describe(verification: Verification): string {

@@ -278,7 +278,7 @@ describe('extract', () => {
       path,
     ]);
     expect(code).toBe(0);
-    expect(stderr).toMatch(/is written in place/);
+    expect(stderr).toMatch(/writing in place/);
     expect(sha256(await reading)).toBe(xbzrle.truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256);
   });
 
@@ -479,7 +479,7 @@ describe('wrong use', () => {
     ['an unknown option', ['inspect', '--page', 'x'], /unknown option '--page'.*Did you mean --pages/s],
     ['no file', ['verify'], /missing required argument 'FILE'/],
     ['two files', ['verify', 'a', 'b'], /too many arguments/],
-    ['a file that is not there', ['verify', '/nonexistent/x'], /vmferry: ENOENT.*\/nonexistent\/x/],
+    ['a file that is not there', ['verify', '/nonexistent/x'], /vmferry: error: ENOENT.*\/nonexistent\/x/],
     ['a directory', ['verify', '/'], /\/ is a directory/],
     ['no block', ['extract', 'x'], /expected one of --block, --all, --device, --physical or --elf$/m],
     ['no output', ['extract', 'x', '--block', 'pc.ram'], /expected -o OUT/],

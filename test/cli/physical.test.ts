@@ -111,7 +111,9 @@ describe('refused, with exit code 2 and nothing written', () => {
     const path = out('refused');
     const none = fixturePath('none-plain-10.0.bin');
     const { code, stderr } = await runCli(['extract', none, '--physical', '-o', path]);
-    expect(stderr).toBe('vmferry: expected a machine pc or q35, whose guest-physical layout is known, got none\n');
+    expect(stderr).toBe(
+      'vmferry: error: expected a machine pc or q35, whose guest-physical layout is known, got none\n',
+    );
     expect(code).toBe(2);
     expect(existsSync(path)).toBe(false);
   });

@@ -178,7 +178,7 @@ describe('search', () => {
         return `pc.ram   0x${at.toString(16).padStart(8, '0')}  ${bytes}  |${printable(at - 4, at + sentence.length)}|`;
       });
     expect(stdout.trimEnd().split('\n')).toEqual(lines);
-    expect(stderr).toBe('vmferry: stopped at --max 2\n');
+    expect(stderr).toBe('vmferry: note: stopped at --max 2\n');
     expect(code).toBe(0);
   });
 
@@ -201,7 +201,7 @@ describe('search', () => {
 
   it('finds UTF-16 only where it is', async () => {
     const { stdout, stderr, code } = await runCli(['search', path, '--utf16', sentence]);
-    expect([stdout, stderr, code]).toEqual(['', 'vmferry: no match\n', 0]);
+    expect([stdout, stderr, code]).toEqual(['', 'vmferry: note: no match\n', 0]);
   });
 
   it('says that a file is bad', async () => {

@@ -1,11 +1,13 @@
-/** `vmferry convert NEW OUT --only-changed-from BASE`: a file of what changed since BASE (docs/formats/incremental.md). */
+/** `vmferry convert NEW OUT --only-changed-from BASE`: a file of the pages that changed since BASE (docs/formats/incremental.md). */
 import { realpathSync } from 'node:fs';
 import { isReplaceable, OutputFile, openScratch } from '../../io/node/output-file.ts';
 import { convertToChanges, type SavedChanges } from '../../tasks/convert/changes.ts';
+import type { ConvertChangesJson } from '../../tasks/json.ts';
+import { UsageError } from '../exit-codes.ts';
 import { openInput, requireInputsOnce, withFile } from '../input.ts';
+import { toJson, type Unversioned } from '../json.ts';
 import { refuseInput } from '../output.ts';
-import { formatBytes, plural, printable } from '../print/format.ts';
-import { UsageError } from '../run.ts';
+import { formatBytes, formatCount, plural, printable } from '../print/format.ts';
 import { checkAgain } from './check-again.ts';
 import type { ConvertOptions } from './form.ts';
 import { checkMultifdOptions } from './multifd.ts';
@@ -17,13 +19,11 @@ export async function convertChanges(
   output: string,
   options: ConvertOptions,
 ): Promise<void> {
-  requireFit(output, options);
-  requireInputsOnce([location, baseLocation], options);
   await withFile('convert', location, options, async (file) => {
     const base = await openInput(baseLocation, {});
     try {
       for (const input of [file, base]) refuseInput(input, output);
-      // Opened first, so that a place that cannot be written to is known before a long read.
+      // Opened first, so that an output that cannot be written fails before a long read.
       const target = new OutputFile(output);
       try {
         const makeScratch = () => openScratch(realpathSync(options.scratch));
@@ -46,13 +46,14 @@ export async function convertChanges(
   });
 }
 
-/** Options of other forms. */
+/** Options that belong to other forms. */
 const foreign = {
   ...{ block: '--block', xml: '--xml', base: '--base', dropDescription: '--drop-description', compat: '--compat' },
   ...{ libvirtFormat: '--libvirt-format', directIo: '--direct-io' },
 } as const;
 
-function requireFit(output: string, options: ConvertOptions): void {
+/** @throws UsageError for options that a file of changes cannot use */
+export function requireChanges(location: string | undefined, output: string, options: ConvertOptions): void {
   const { to } = options;
   if (to !== undefined && to !== 'mapped-ram') {
     throw new UsageError(`--only-changed-from goes with --to mapped-ram, not with ${to}`);
@@ -63,6 +64,7 @@ function requireFit(output: string, options: ConvertOptions): void {
   }
   checkMultifdOptions('mapped-ram', options);
   requireNoOffset(output, 'a file of changes');
+  requireInputsOnce([location, options.onlyChangedFrom], options);
   if (output === '-' || !isReplaceable(output)) {
     throw new UsageError('a file of changes needs random access: expected the name of a file to write');
   }
@@ -75,11 +77,12 @@ function print(
 ): void {
   const sum = (what: 'pages' | 'changedPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
   if (json === true) {
-    const facts = {
-      ...{ ...names, format: 'changes', machine: vm.configuration?.machine ?? null, length, changes: ids, blocks },
+    const facts: Unversioned<ConvertChangesJson> = {
+      ...{ ...names, format: 'changes' as const, machine: vm.configuration?.machine ?? null, length, changes: ids },
+      blocks: [...blocks],
       ...{ devices: vm.devices.length, hasDescription: vm.description !== undefined, isVerified: verify },
     };
-    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
+    process.stdout.write(toJson<ConvertChangesJson>(facts));
     return;
   }
   const bytes = blocks.reduce((total, { changedPages, zeroPages, length: of, pages }) => {
@@ -87,8 +90,8 @@ function print(
   }, 0);
   const facts = [
     `changes since ${printable(names.base)}`,
-    `${plural(sum('changedPages'), 'page')} of ${plural(sum('pages'), 'page').replace(/ .*/, '')}`,
-    `${plural(sum('zeroPages'), 'page')} of these became zero`,
+    `${formatCount(sum('changedPages'))} of ${plural(sum('pages'), 'page')}`,
+    `${sum('zeroPages') === 0 ? 'none' : formatCount(sum('zeroPages'))} of them became zero`,
     `${formatBytes(bytes)} of pages`,
     plural(vm.devices.length, 'device state'),
     verify ? 'verified' : 'not verified',

@@ -1,5 +1,4 @@
 /** Reads what `vmferry convert` wrote, before it gets its name. */
-
 import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { nodeDecompress } from '../../io/node/decompress.ts';
@@ -7,8 +6,8 @@ import { type MigrationFile, openFile } from '../../read/open.ts';
 import { showProgress } from '../progress.ts';
 
 /**
- * Holds a conversion against what was written: the output, from an offset on, and its channels. They are not closed by that.
- * Meanwhile they go to the disk.
+ * Compares a conversion with what was written: the output, from an offset on, and its channels. Meanwhile these are synced to
+ * the disk. They stay open.
  */
 export async function checkAgain(
   conversion: { check(copy: MigrationFile): Promise<unknown> },
@@ -16,7 +15,7 @@ export async function checkAgain(
   { offset = 0, channels = [] }: { offset?: number; channels?: readonly ByteStore[] } = {},
 ): Promise<void> {
   const syncing = Promise.all([output, ...channels].map((store) => store.sync()));
-  // It is waited for in the end, whatever happens before.
+  // Awaited at the end, whatever happens before.
   syncing.catch(() => {});
   const copy = await openFile(keepOpen(output), {
     ...{ offset, channels: channels.map(keepOpen) },

@@ -1,16 +1,20 @@
-/** The form that `vmferry convert` writes, by its options and the name of its output; and which options go with it. */
+/** The form that `vmferry convert` writes, from its options and the name of its output; and which options go with it. */
 
+import { isReplaceable } from '../../io/node/output-file.ts';
 import type { LibvirtFormat } from '../../read/container/libvirt-header.ts';
 import type { ReleaseName } from '../../schema/release-rules.ts';
+import { UsageError } from '../exit-codes.ts';
 import type { InputOptions } from '../input.ts';
-import { UsageError } from '../run.ts';
+import { isStandardOutput } from '../output.ts';
 import { checkMultifdOptions, type MultifdOptions } from './multifd.ts';
-import { isStandardOutput, parseTarget } from './target.ts';
+import { parseTarget } from './target.ts';
 
 export const forms = ['stream', 'multifd', 'mapped-ram', 'raw', 'libvirt'] as const;
 export type Form = (typeof forms)[number];
+/** The forms that hold a whole VM. */
+export type WholeForm = Exclude<Form, 'raw'>;
 
-/** Suffixes that say which form is meant. */
+/** Suffixes of OUT that imply a form. */
 const suffixes: Record<string, Form> = {
   '.stream': 'stream',
   '.migration': 'stream',
@@ -34,7 +38,7 @@ export interface ConvertOptions extends InputOptions, MultifdOptions {
   json?: boolean;
 }
 
-/** Options that mean something for some forms alone. */
+/** Options that only some forms can use. */
 const belongings: [option: string, value: (options: ConvertOptions) => unknown, to: readonly Form[]][] = [
   ['--block', ({ block }) => block, ['raw']],
   ['--xml', ({ xml }) => xml, ['libvirt']],
@@ -45,14 +49,14 @@ const belongings: [option: string, value: (options: ConvertOptions) => unknown, 
   ['--drop-description', ({ dropDescription }) => dropDescription, ['stream', 'multifd', 'mapped-ram', 'libvirt']],
 ];
 
-/** @throws UsageError if the form is not said, or options do not go with it or with each other. */
+/** @throws UsageError if there is no form, or if options do not go with it or with each other */
 export function chooseForm(output: string, options: ConvertOptions): Form {
   const { to, block, json } = options;
   const { path, offset } = parseTarget(output);
   const suffix = Object.keys(suffixes).find((each) => path.endsWith(each));
   const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
   if (form === undefined) {
-    throw new UsageError(`expected --to ${forms.join('|')}, since the name ${output} does not say the form`);
+    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not say the form`);
   }
   if (form === 'raw' && block === undefined)
     throw new UsageError('expected --block IDSTR: the RAM block of a raw image');
@@ -63,6 +67,12 @@ export function chooseForm(output: string, options: ConvertOptions): Form {
   checkMultifdOptions(form, options);
   if (offset !== undefined && form !== 'stream' && form !== 'mapped-ram') {
     throw new UsageError(`an offset goes with --to stream or mapped-ram, not with ${form}`);
+  }
+  if (options.libvirtFormat === 'sparse' && options.compat !== undefined) {
+    throw new UsageError('--compat does not go with --libvirt-format sparse, which QEMU 9.0 and later load');
+  }
+  if (form === 'raw' && json === true && output !== '-' && !isReplaceable(output)) {
+    throw new UsageError(`--json needs a regular file to write to, got ${output}`);
   }
   if (json === true && isStandardOutput(output))
     throw new UsageError('expected either --json or the bytes on standard output, got both');

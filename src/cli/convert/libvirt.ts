@@ -1,4 +1,4 @@
-/** Libvirt save images as outputs of `vmferry convert`: texts of the input or of a file, then the stream in any of its formats. */
+/** Libvirt save images as outputs of `vmferry convert`: the XML and cookie, then the stream in any of libvirt's formats. */
 import { readFileSync, statSync } from 'node:fs';
 import { appendTo, type ByteSink, type ByteStore } from '../../io/byte-source.ts';
 import { type CompressingSink, compressTo } from '../../io/node/compress.ts';
@@ -11,14 +11,14 @@ import {
   convertToStream,
 } from '../../tasks/convert/convert.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
+import { UsageError } from '../exit-codes.ts';
 import { libvirtText } from '../print/containers.ts';
-import { UsageError } from '../run.ts';
 
-/** What is in front of the stream, but for whether the guest ran. */
+/** What the header of the image contains. */
 export interface LibvirtTexts {
   xml: string;
   cookie: string | undefined;
-  /** As the image says it, where there is one. */
+  /** Whether the guest ran, if the input is an image. */
   wasRunning: boolean | undefined;
   format: LibvirtFormat;
 }
@@ -28,7 +28,7 @@ export function findTexts(file: MigrationFile, path: string | undefined, format:
   const image = file.containers.find((container) => container.kind === 'libvirt');
   if (image === undefined && path === undefined) {
     throw new UsageError(
-      `expected --xml FILE with the domain's XML, since ${file.source.name} is no libvirt save image`,
+      `expected --xml FILE with the domain's XML, since ${file.source.name} is not a libvirt save image`,
     );
   }
   const xml = path === undefined ? libvirtText(file, 'xml') : readXml(path);
@@ -42,7 +42,7 @@ function readXml(path: string): string {
   throw new UsageError(`expected the XML of a domain in ${path}`);
 }
 
-/** The XML must not be replaced by the image. */
+/** @throws UsageError if the image would replace the file of the XML */
 export function refuseXml(path: string | undefined, output: string): void {
   if (path === undefined) return;
   const [xml, target] = [path, output].map((each) => statSync(each, { throwIfNoEntry: false }));
@@ -61,7 +61,7 @@ export async function convertToLibvirt(
   const { format } = texts;
   if (format === 'raw') return convertToStream(file, output, { ...options, begin: writeHead });
   if (format === 'sparse') throw new RangeError('expected a format that is written in order, got sparse');
-  // Begun behind the head: some programs say something before they are told anything.
+  // Starts after the head: some programs write before they get any input.
   let sink: CompressingSink | undefined;
   const begin = async (vm: SavedVm) => {
     await writeHead(vm);
@@ -77,7 +77,7 @@ export async function convertToLibvirt(
   }
 }
 
-/** Writes an image to a file with random access: the format sparse is a mapped-ram file. */
+/** Writes an image to a file with random access. The format sparse contains a mapped-ram file. */
 export async function convertToLibvirtFile(
   file: MigrationFile,
   output: ByteStore,
@@ -92,12 +92,12 @@ export async function convertToLibvirtFile(
   return conversion;
 }
 
-/** Whether the guest ran is known from its states, if the input does not say it. */
+/** If the input does not state whether the guest ran, the device states do. */
 function encodeHead({ wasRunning, ...texts }: LibvirtTexts, vm: Pick<SavedVm, 'devices'>): Uint8Array {
   return encodeLibvirtHead({ ...texts, wasRunning: wasRunning ?? ranWhenSaved(vm) });
 }
 
-/** What the section globalstate says: be32 length, the runstate's name, NUL. */
+/** Reads the section globalstate: be32 length, the runstate's name, NUL. */
 function ranWhenSaved({ devices }: Pick<SavedVm, 'devices'>): boolean {
   const state = devices.find(({ name }) => name === 'globalstate')?.data.subarray(4) ?? new Uint8Array();
   return String.fromCharCode(...state.subarray(0, Math.max(0, state.indexOf(0)))) === 'running';

@@ -1,19 +1,20 @@
-/** `vmferry merge`: a base and what changed since, as a whole VM again. */
+/** `vmferry merge`: puts a base and a file of changes together to a whole VM. */
 import { realpathSync } from 'node:fs';
-import type { Command } from 'commander';
 import { Option } from 'commander';
 import { appendTo } from '../../io/byte-source.ts';
 import { isReplaceable, OutputFile, openScratch } from '../../io/node/output-file.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import type { Conversion } from '../../tasks/convert/convert.ts';
 import { mergeToMappedRam, mergeToStream } from '../../tasks/convert/merge.ts';
+import type { CliCommand } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
 import { openInput, requireInputsOnce } from '../input.ts';
 import { refuseInput } from '../output.ts';
 import { showProgress } from '../progress.ts';
-import { UsageError, writeOut } from '../run.ts';
+import { writeOut } from '../run.ts';
 import { scratchOption } from '../scratch.ts';
 import { checkAgain } from './check-again.ts';
-import { printWritten, warn } from './report.ts';
+import { printWritten, warnOfMissing } from './report.ts';
 import { requireNoOffset } from './target.ts';
 
 const forms = ['stream', 'mapped-ram'] as const;
@@ -27,40 +28,26 @@ interface Options {
   json?: boolean;
 }
 
-export function addMerge(program: Command): void {
-  program
+export function addMerge(program: CliCommand): CliCommand {
+  return program
     .command('merge')
-    .argument('<BASE>', 'the file that the changes were made since, in any form; - for standard input')
-    .argument('<CHANGES>', 'what `vmferry convert NEW CHANGES --only-changed-from BASE` wrote')
+    .summary('put a base and a file of changes together')
+    .argument('<BASE>', 'the file that the changes are relative to, in any form; - for standard input')
+    .argument('<CHANGES>', 'a file that `vmferry convert NEW CHANGES --only-changed-from BASE` wrote')
     .argument('<OUT>', 'the file to write; - for standard output')
-    .description('Put a base and a file of changes together again: the VM that the changes were made of.')
+    .description('Puts a base and a file of changes together: the result is the VM that the changes were made from.')
     .addOption(
       new Option(
         '--to <FORM>',
-        'the form of OUT; otherwise mapped-ram if its name ends so, stream for .stream, .migration and -',
+        'the form of OUT; by default mapped-ram for .mapped-ram, and stream for .stream, .migration and -',
       ).choices(forms),
     )
-    .option('--no-verify', 'do not read OUT again and hold it against BASE and CHANGES before it gets its name')
+    .option('--no-verify', 'do not read OUT again and compare it before it gets its name')
     .addOption(scratchOption('where the RAM of BASE is kept if it has deltas, is compressed, or cannot be read twice'))
     .option('--json', 'print what was written as JSON')
-    .addHelpText(
-      'after',
-      `
-RAM, devices, configuration and description are those of the VM that the changes were made of. A base with other content than
-that which the changes were made since is refused, and so are changes whose pages are damaged, before anything is written; the
-states of devices have no checksum, here as in all migrations. BASE may be in another form than it was, since it is known by
-its content: a stream of it will do. OUT appears whole or not at all, and is no PATH,offset=N.
-
-What is merged may be the base of the next changes.
-
-Examples:
-  vmferry convert monday.mapped-ram monday.changes --only-changed-from sunday.mapped-ram
-  vmferry merge sunday.mapped-ram monday.changes monday-again.mapped-ram
-  vmferry merge sunday.mapped-ram monday.changes - --to stream | ssh host 'cat > monday.migration'`,
-    )
+    .describe({ notes, json: [{ type: 'MergeJson', when: '--json' }], examples, rules })
     .action(async (base: string, changes: string, output: string, options: Options) => {
       const form = chooseForm(output, options);
-      requireInputsOnce([base, changes]);
       const before = await openInput(base, {});
       try {
         const file = await openInput(changes, {});
@@ -75,12 +62,30 @@ Examples:
     });
 }
 
+const notes = [
+  'RAM, devices, configuration and description are those of the VM that the changes were made from. Before it writes anything, the command refuses a base with other content than the changes are relative to, and changes whose pages are damaged. Device states have no checksum, as in every migration. BASE is recognised by its content, so its form does not matter: a stream of the same VM works. OUT appears whole or not at all, and cannot be PATH,offset=N.',
+  'The result can be the base of the next changes.',
+];
+
+const examples = [
+  'vmferry convert monday.mapped-ram monday.changes --only-changed-from sunday.mapped-ram',
+  'vmferry merge sunday.mapped-ram monday.changes monday-again.mapped-ram',
+  "vmferry merge sunday.mapped-ram monday.changes - --to stream | ssh host 'cat > monday.migration'",
+];
+
+const rules = {
+  check([base, changes, output = '']: readonly string[], options: Options) {
+    chooseForm(output, options);
+    requireInputsOnce([base, changes]);
+  },
+};
+
 function chooseForm(output: string, { to, json }: Options): Form {
-  requireNoOffset(output, 'what is merged');
+  requireNoOffset(output, 'the result of merge');
   const named = /\.(stream|migration)$/.test(output) || output === '-' ? 'stream' : undefined;
   const form = to ?? (output.endsWith('.mapped-ram') ? 'mapped-ram' : named);
   if (form === undefined) {
-    throw new UsageError(`expected --to ${forms.join('|')}, since the name ${output} does not say the form`);
+    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not say the form`);
   }
   if (output === '-' && json === true) {
     throw new UsageError('expected either --json or the bytes on standard output, got both');
@@ -110,7 +115,7 @@ async function merge(
     if (output === '-') {
       const conversion = await mergeToStream(base, changes, { write: writeOut }, { makeScratch });
       await conversion.close();
-      warn(conversion);
+      warnOfMissing(conversion);
       return;
     }
     for (const input of [base, changes]) refuseInput(input, output);

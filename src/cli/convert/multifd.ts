@@ -1,6 +1,6 @@
 /** `vmferry convert --to multifd`: a main stream and a file for each channel. */
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
-import { type Command, Option } from 'commander';
+import { Option } from 'commander';
 import { appendTo } from '../../io/byte-source.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { isReplaceable, openScratch } from '../../io/node/output-file.ts';
@@ -12,9 +12,10 @@ import { namesRelease } from '../../schema/release.ts';
 import type { ReleaseName } from '../../schema/release-rules.ts';
 import { convertToMultifd } from '../../tasks/convert/convert.ts';
 import { helloLength, multifdMagic } from '../../wire/multifd-packet.ts';
+import type { CliCommand } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
+import { warn } from '../messages.ts';
 import { refuseInput } from '../output.ts';
-import { printable } from '../print/format.ts';
-import { UsageError } from '../run.ts';
 import { parseCount } from '../size.ts';
 import { checkAgain } from './check-again.ts';
 import { printWritten } from './report.ts';
@@ -22,32 +23,37 @@ import { printWritten } from './report.ts';
 const compressions = ['none', 'zlib', 'zstd'] as const;
 
 export interface MultifdOptions {
-  channels?: number;
+  multifdChannels?: number;
   multifdCompression?: (typeof compressions)[number];
   level?: number;
   uuid?: string;
 }
 
-export function addMultifdOptions(command: Command): Command {
+export function addMultifdOptions(command: CliCommand): CliCommand {
   return command
-    .option('--channels <N>', 'with --to multifd: how many channels, 1 to 255 (default: 2)', parseCount)
+    .option(
+      '--channels, --multifd-channels <N>',
+      'with --to multifd: how many channels, 1 to 255 (default: 2)',
+      parseCount,
+    )
     .addOption(
-      new Option('--multifd-compression <METHOD>', 'with --to multifd: how channels compress (default: none)').choices(
-        compressions,
-      ),
+      new Option(
+        '--multifd-compression <METHOD>',
+        'with --to multifd: how the channels are compressed (default: none)',
+      ).choices(compressions),
     )
     .option('--level <L>', 'with --multifd-compression: 0 to 9 for zlib, 0 to 20 for zstd (default: 1)', parseLevel)
-    .option('--uuid <UUID>', "with --to multifd: the guest's -uuid, where FILE does not say it");
+    .option('--uuid <UUID>', "with --to multifd: the guest's -uuid, if FILE does not state it");
 }
 
-/** NaN, which is no level of any method, for what is no number. */
+/** Parses a level. What is not a number becomes NaN, which no method has as a level. */
 const parseLevel = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Number.NaN);
 
-/** @throws UsageError for options that do not go together. */
+/** @throws UsageError for options that do not go together */
 export function checkMultifdOptions(form: string, options: MultifdOptions): void {
-  const { channels = 2, multifdCompression: method = 'none', level, uuid } = options;
+  const { multifdChannels: channels = 2, multifdCompression: method = 'none', level, uuid } = options;
   const given = Object.entries({
-    '--channels': options.channels,
+    '--multifd-channels': options.multifdChannels,
     '--multifd-compression': options.multifdCompression,
     '--level': level,
     '--uuid': uuid,
@@ -66,7 +72,7 @@ export function checkMultifdOptions(form: string, options: MultifdOptions): void
   throw new UsageError(`expected a level of ${method} from ${least} to ${most}`);
 }
 
-/** The hex digits of a UUID; empty if it is none. */
+/** The hex digits of a UUID; empty if the text is not a UUID. */
 const uuidDigits = (uuid: string): string =>
   /^[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}$/i.test(uuid)
     ? uuid.replaceAll('-', '').toLowerCase()
@@ -80,15 +86,15 @@ interface SetOptions extends MultifdOptions {
   json?: boolean;
 }
 
-/** Writes a set as OUT, OUT.0, OUT.1 and so on, and says so. */
+/** Writes a set as OUT, OUT.0, OUT.1 and so on, and prints what was written. */
 export async function convertToSet(file: MigrationFile, output: string, options: SetOptions): Promise<void> {
-  const paths = Array.from({ length: options.channels ?? 2 }, (_, i) => `${output}.${i}`);
+  const paths = Array.from({ length: options.multifdChannels ?? 2 }, (_, i) => `${output}.${i}`);
   const stale = findStale(output, paths.length);
   for (const path of [output, ...paths, ...stale]) refuseInput(file, path);
   for (const path of paths) {
     if (!isReplaceable(path)) throw new UsageError(`expected a file to write a channel to, got ${path}`);
   }
-  // Opened first, so that a place that cannot be written to is known before a long read.
+  // Opened first, so that an output that cannot be written fails before a long read.
   const set = new OutputSet(output, paths);
   try {
     const written = await writeSet(file, set, options);
@@ -112,15 +118,13 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
   });
   const machine = conversion.vm.configuration?.machine ?? '';
   if (compat === undefined && !namesRelease(machine)) {
-    process.stderr.write(
-      `vmferry: warning: machine type ${printable(machine)} does not say its version: the set is for QEMU 10.0 and later (see --compat)\n`,
-    );
+    warn(`machine type ${machine} does not say its version: the set is for QEMU 10.0 and later (see --compat)`);
   }
   const channels = others.map(({ file }) => file);
   try {
     if (options.verify) await checkAgain(conversion, main.file, { channels });
     return {
-      ...{ source: file.source.name, output: main.path, form: 'multifd', conversion },
+      ...{ source: file.source.name, output: main.path, form: 'multifd' as const, conversion },
       length: main.file.size,
       isVerified: options.verify,
       multifd: { compression, channels: others.map(({ path, file: { size } }) => ({ path, length: size })) },
@@ -130,7 +134,7 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
   }
 }
 
-/** Channels of an older set with the same name that has more of them: beside a new main file they would mislead. */
+/** Finds channels of an older, larger set of the same name. They would mislead beside a new main file. */
 function findStale(output: string, count: number): string[] {
   const stale: string[] = [];
   for (let id = count; id < maxChannels && isChannel(`${output}.${id}`, id); id++) stale.push(`${output}.${id}`);

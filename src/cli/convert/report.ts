@@ -1,14 +1,17 @@
-/** What `vmferry convert` says of what it wrote. */
+/** The report of `vmferry convert` and `vmferry merge`: what was written. */
 import type { Conversion } from '../../tasks/convert/convert.ts';
+import type { ConvertJson } from '../../tasks/json.ts';
+import { toJson, type Unversioned } from '../json.ts';
+import { warn } from '../messages.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 
 /** What was written. */
 export interface Written {
   source: string;
   output: string;
-  form: string;
+  form: ConvertJson['format'];
   conversion: Conversion;
-  /** Where the stream begins in the file, if it does not begin it. */
+  /** Where the stream begins in the file, if not at its beginning. */
   offset?: number;
   /** Bytes of the file, or from the offset on. */
   length: number;
@@ -17,19 +20,14 @@ export interface Written {
   multifd?: { compression: string; channels: readonly { path: string; length: number }[] };
 }
 
-/** What is not as one would expect of a whole VM. */
-export function warn({ blocks, format }: Conversion): void {
+/** Warns of content that is missing. */
+export function warnOfMissing({ blocks, format }: Conversion): void {
   for (const { idstr, absentPages, ignored } of blocks) {
-    const name = printable(idstr);
     if (ignored === true) {
-      process.stderr.write(
-        `vmferry: warning: ${name} is shared memory that was left out: its content is still missing\n`,
-      );
+      warn(`${idstr} is shared memory that was left out: its content is still missing`);
     } else if (absentPages > 0) {
       const then = format === 'mapped-ram' ? 'have become zero pages' : 'are not sent again';
-      process.stderr.write(
-        `vmferry: warning: ${plural(absentPages, 'page')} of ${name} were never sent, and ${then}\n`,
-      );
+      warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, and ${then}`);
     }
   }
 }
@@ -37,23 +35,23 @@ export function warn({ blocks, format }: Conversion): void {
 export function printWritten(written: Written, isJson: boolean): void {
   const { source, output, form, conversion, offset, length, isVerified, multifd } = written;
   const { blocks, vm } = conversion;
-  warn(conversion);
+  warnOfMissing(conversion);
   if (isJson) {
-    const facts = {
+    const facts: Unversioned<ConvertJson> = {
       source,
       output,
       format: form,
       ...(offset === undefined ? {} : { offset }),
       machine: vm.configuration?.machine ?? null,
       length,
-      ...multifd,
-      blocks,
+      ...(multifd === undefined ? {} : { compression: multifd.compression, channels: [...multifd.channels] }),
+      blocks: [...blocks],
       devices: vm.devices.length,
       hasDescription: vm.description !== undefined,
       plan: vm.plan,
       isVerified,
     };
-    process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
+    process.stdout.write(toJson<ConvertJson>(facts));
     return;
   }
   const sum = (what: 'dataPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
@@ -74,7 +72,7 @@ export function printWritten(written: Written, isJson: boolean): void {
   }
 }
 
-/** What the second pass has, if there is one. */
+/** Describes the second pass, if there is one. */
 function describeChanges(blocks: Conversion['blocks']): string[] {
   const changes = blocks.flatMap(({ changes }) => changes ?? []);
   if (changes.length === 0) return [];

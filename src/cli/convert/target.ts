@@ -1,16 +1,16 @@
-/** Where `vmferry convert` writes to: a file that appears whole or not at all, with or without something before the stream. */
-import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+/** The output of `vmferry convert`: a file that appears whole or not at all, with or without something before the stream. */
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { isHttp } from '../../io/http-source.ts';
 import { isReplaceable, OutputFile } from '../../io/node/output-file.ts';
 import { parseLocation } from '../../read/location.ts';
-import { printable } from '../print/format.ts';
-import { UsageError } from '../run.ts';
+import { UsageError } from '../exit-codes.ts';
+import { warn } from '../messages.ts';
 
-/** What OUT means: a file, and where in it the stream is to begin. */
+/** What OUT names: a file, and where in it the stream begins. */
 export interface Place {
   path: string;
-  /** Undefined: at the beginning of a file of its own. */
+  /** Undefined: the stream begins the file. */
   offset: number | undefined;
 }
 
@@ -20,17 +20,10 @@ export function parseTarget(output: string): Place {
   return existsSync(output) ? { path: output, offset: undefined } : parseLocation(output);
 }
 
-/** For what begins its file. @throws UsageError for `PATH,offset=N` */
+/** Refuses an offset, for an output that begins its file. @throws UsageError for `PATH,offset=N` */
 export function requireNoOffset(output: string, what: string): void {
   if (parseTarget(output).offset !== undefined)
     throw new UsageError(`${what} begins its file: expected no offset, got ${output}`);
-}
-
-/** Whether bytes and words would go to the same place: `-`, or /dev/stdout and the like. */
-export function isStandardOutput(output: string): boolean {
-  if (output === '-') return true;
-  const [target, own] = [statSync(output, { throwIfNoEntry: false }), fstatSync(process.stdout.fd)];
-  return target !== undefined && !target.isFile() && target.dev === own.dev && target.ino === own.ino;
 }
 
 /** Whether the output is, or will be, a regular file. */
@@ -44,13 +37,13 @@ export function isRegularTarget({ path, offset }: Place): boolean {
 }
 
 /**
- * Begins the file. What a file of that name has before the offset is copied, since the new one takes its place; the rest
- * goes, as when QEMU writes to an offset.
+ * Begins the file. It takes the place of a file of that name: what that has before the offset is copied, the rest goes, as
+ * when QEMU writes to an offset.
  */
 export async function openTarget({ path, offset = 0 }: Place, directIo: boolean): Promise<OutputFile> {
   const target = new OutputFile(path, { directIo });
   if (directIo && target.file.alignment === undefined) {
-    process.stderr.write(`vmferry: no direct I/O on the file system of ${printable(path)}: it is written as ever\n`);
+    warn(`no direct I/O on the file system of ${path}; falling back to buffered writes`);
   }
   try {
     if (offset > 0) {
@@ -67,7 +60,7 @@ export async function openTarget({ path, offset = 0 }: Place, directIo: boolean)
 const pieceBytes = 1 << 20;
 const zeros = Buffer.alloc(pieceBytes);
 
-/** Copies the first `length` bytes of a file, if it has so many. Zeros become holes. */
+/** Copies the first `length` bytes of a file, or all if it is shorter. Zeros become holes. */
 function copyFront(path: string, output: ByteStore & { write(bytes: Uint8Array, at: number): void }, length: number) {
   const fd = openSync(path, 'r');
   try {

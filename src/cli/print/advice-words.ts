@@ -3,6 +3,7 @@ import type { Estimate } from '../../tasks/estimate/estimate.ts';
 import type { Recommendation } from '../../tasks/estimate/recommend.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, plural } from './format.ts';
+import { wrap } from './wrap.ts';
 
 /** A recommendation in words: what to do, and why. */
 export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estimate['target']): string[] {
@@ -71,16 +72,4 @@ const took = (ms: number | null) => (ms === null ? 'no end' : duration(ms));
 /** What to do, and why. */
 function item(what: string, why: string): string[] {
   return [`  - ${what}`, ...wrap(why, 74).map((line) => `      ${line}`)];
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }

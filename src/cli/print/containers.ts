@@ -1,10 +1,11 @@
-/** What `inspect` says of the file around a stream: compression, libvirt save images, qcow2 snapshots and zip archives. */
-
+/** How `inspect` describes the file around a stream: compression, libvirt save images, qcow2 images and their snapshots, zip archives. */
 import type { SnapshotError } from '../../read/container/qcow2-snapshots.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import type { InspectedContainer } from '../../tasks/inspect/inspect.ts';
 import { reportSnapshot } from '../../tasks/inspect/inspect.ts';
-import { UsageError } from '../run.ts';
+import type { InspectSnapshotsJson } from '../../tasks/json.ts';
+import { UsageError } from '../exit-codes.ts';
+import { toJson } from '../json.ts';
 import { formatBytes, formatTable, painter, printable } from './format.ts';
 
 /** A container as facts: names and texts. */
@@ -43,20 +44,20 @@ export function describeContainer(container: InspectedContainer): [string, strin
 /** The XML or the cookie of a libvirt save image. */
 export function libvirtText(file: MigrationFile, what: 'xml' | 'cookie'): string {
   const image = file.containers.find((container) => container.kind === 'libvirt');
-  if (image === undefined) throw new UsageError(`--${what}: ${file.source.name} is no libvirt save image`);
+  if (image === undefined) throw new UsageError(`--${what}: ${file.source.name} is not a libvirt save image`);
   const text = image.data[what];
   if (text === undefined) throw new UsageError(`--${what}: ${file.source.name} has none`);
   return text;
 }
 
-/** The snapshots of a qcow2 image of which none was named. */
+/** Lists the snapshots of a qcow2 image when no snapshot is named. */
 export function describeSnapshots({ image }: SnapshotError, isJson: boolean): string {
   const { header, snapshots } = image;
   const { version, clusterBits, diskSize, encryption, compression, isDirty, isCorrupt } = header;
   const reported = snapshots.map(reportSnapshot);
   if (isJson) {
     const facts = { version, clusterSize: 2 ** clusterBits, diskSize, encryption, compression, isDirty, isCorrupt };
-    return JSON.stringify({ source: image.name, format: 'qcow2', ...facts, snapshots: reported }, null, 2);
+    return toJson<InspectSnapshotsJson>({ source: image.name, format: 'qcow2', ...facts, snapshots: reported });
   }
   const paint = painter(process.stdout);
   const facts = [
@@ -72,7 +73,7 @@ export function describeSnapshots({ image }: SnapshotError, isJson: boolean): st
     `  ${facts.filter((fact) => fact !== undefined).join(', ')}`,
     '',
   ];
-  if (reported.length === 0) return [...lines, '  no snapshots'].join('\n');
+  if (reported.length === 0) return `${[...lines, '  no snapshots'].join('\n')}\n`;
   const rows = reported.map(({ id, name, date, vmClock, vmStateSize, diskSize: disk }) => [
     printable(id),
     printable(name),
@@ -85,8 +86,8 @@ export function describeSnapshots({ image }: SnapshotError, isJson: boolean): st
   lines.push(formatTable([head, ...rows], ['right', 'left', 'left', 'right', 'right', 'right']));
   const first = snapshots.find(({ vmStateSize }) => vmStateSize > 0);
   if (first !== undefined)
-    lines.push('', `  To look into one: vmferry inspect '${printable(`${image.name}#${first.name}`)}'`);
-  return lines.join('\n');
+    lines.push('', `  To inspect one: vmferry inspect '${printable(`${image.name}#${first.name}`)}'`);
+  return `${lines.join('\n')}\n`;
 }
 
 const formatDate = (seconds: number) => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');

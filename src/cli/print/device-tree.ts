@@ -10,12 +10,12 @@ import { HexDump } from '../../words/hex-dump.ts';
 import { describeBytes, describeValue } from '../../words/value-words.ts';
 import { formatCount, formatHex, plural, printable } from './format.ts';
 
-/** Bytes that are shown in a dump below their field. */
+/** The most bytes of a dump below their field. */
 const dumpBytes = 256;
-/** Characters of a line of numbers. */
+/** The most characters of a line of numbers. */
 const lineWidth = 96;
 
-/** The lines of the tree; without a state, those of the body's bytes. */
+/** Draws the tree; a device whose state is not decoded is a dump of its bytes. */
 export function* drawDevice(device: DeviceState): Generator<string, void> {
   const { state, problem, undecodedBytes, data, offset } = device;
   if (state !== undefined) yield* new Tree(device).struct(state, '');
@@ -23,7 +23,7 @@ export function* drawDevice(device: DeviceState): Generator<string, void> {
     yield `  not decoded: ${printable(problem ?? '')}\n`;
     yield* drawBytes(data, offset, '');
   }
-  if (undecodedBytes > 0 && state !== undefined) yield `\n  ${plural(undecodedBytes, 'byte')} of it not decoded\n`;
+  if (undecodedBytes > 0 && state !== undefined) yield `\n  ${plural(undecodedBytes, 'byte')} not decoded\n`;
 }
 
 class Tree {
@@ -70,7 +70,7 @@ class Tree {
     } else yield this.#line(at, indent, `${name}  ${describeValue(type, value)}`);
   }
 
-  /** Elements that are more than a number; those equal to the one before are squashed. */
+  /** Elements that are more than a number. Elements equal to the one before are one line. */
   *#elements(
     name: string,
     { type, offset }: StateField,
@@ -103,7 +103,7 @@ class Tree {
     return value instanceof Uint8Array ? value : undefined;
   }
 
-  /** An array of numbers, as many on a line as fit; runs of the same one are squashed. */
+  /** An array of numbers, as many per line as fit. A run of equal numbers is written once, with its length. */
   *#numbers(
     name: string,
     { type, offset }: StateField,

@@ -1,11 +1,12 @@
-/** What `vmferry diff` says: in words, and as JSON. */
-
+/** The report of `vmferry diff`: in words, and as JSON. */
 import type { DeviceDiff } from '../../devices/device-diff.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
 import type { DevicesDiff, VmDiff } from '../../tasks/diff/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../../tasks/diff/diff-ram.ts';
+import type { DiffJson } from '../../tasks/json.ts';
 import { describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
 import { hexBytes } from '../../words/hex-dump.ts';
+import { toJson, type Unversioned } from '../json.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { drawRows } from './page-map.ts';
 
@@ -54,10 +55,10 @@ function* describeBlocks({ blocks, onlyOld, onlyNew }: RamDiff): Generator<strin
   }
 }
 
-/** Ranges that are listed in words. */
+/** How many ranges are listed in words. */
 const listedRanges = 8;
 
-/** Where the pages of a block are that differ. */
+/** Lists where the pages of a block differ, and draws a map of them. */
 function describePages({ idstr, ranges, map, pageSize }: BlockDiff): string {
   const texts = ranges.slice(0, listedRanges).map(({ first, count, changed }) => {
     const from = formatHex(first * pageSize);
@@ -78,7 +79,7 @@ function drawChanges(map: readonly MapCell[]): string {
     return paint('yellow', sum * 2 >= pages ? '█' : '▒');
   };
   const about = plural(map[0]?.pages ?? 0, 'page');
-  return `${drawRows(map.map(draw))}\n  about ${about} a character: · same, █ most changed, ▒ some changed, o became zero`;
+  return `${drawRows(map.map(draw))}\n  about ${about} per character: · same, █ most changed, ▒ some changed, o became zero`;
 }
 
 function describeDevices({ same, changed, removed, added }: DevicesDiff): string {
@@ -111,9 +112,10 @@ export function diffToJson(
     plan,
   };
   // Bytes are hex; a bigint is decimal text, as in the JSON of devices.
-  const toJson = (_: string, value: unknown) => {
+  const plain = (_: string, value: unknown) => {
     if (value instanceof Uint8Array) return hexBytes(value).replaceAll(' ', '');
     return typeof value === 'bigint' ? String(value) : value;
   };
-  return `${JSON.stringify(json, toJson, 2)}\n`;
+  // The types of JSON are those that this makes of them.
+  return toJson<DiffJson>(json as unknown as Unversioned<DiffJson>, plain);
 }

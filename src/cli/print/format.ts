@@ -1,7 +1,7 @@
-/** How the command line shows tables and colours; numbers as everywhere (src/words/format.ts). */
+/** Tables and colours of the command line. Numbers are formatted as everywhere (src/words/format.ts). */
 export { formatBytes, formatCount, formatHex, plural, printable } from '../../words/format.ts';
 
-/** Rows as aligned columns, two spaces apart; a column is `left` or `right`. The first row is the head. */
+/** Aligns rows in columns, two spaces apart; a column is `left` or `right`. The first row is the head. */
 export function formatTable(rows: string[][], columns: ('left' | 'right')[], indent = '  '): string {
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => (row[i] ?? '').length)));
   return rows
@@ -29,11 +29,18 @@ const styles = {
 type Style = keyof typeof styles;
 
 /**
- * Styles text if the stream is a terminal that wants colours: `NO_COLOR` and `TERM=dumb` say no. Not `util.styleText`,
- * which judges by standard output, and differently from version to version of Node.
+ * Whether to use colours: `NO_COLOR` (present and not empty) says no, `FORCE_COLOR` says yes, or no if it is 0 or false;
+ * otherwise a terminal does, unless it is dumb. Not `util.styleText`, which judges by standard output, and differently
+ * from version to version of Node.
  */
+export function useColour(stream: { isTTY?: boolean }): boolean {
+  const { NO_COLOR: no = '', FORCE_COLOR: force = '', TERM: term } = process.env;
+  if (no !== '' || force === '0' || force === 'false') return false;
+  return force !== '' || (stream.isTTY === true && term !== 'dumb');
+}
+
+/** Styles text for a stream, or leaves it as it is. */
 export function painter(stream: { isTTY?: boolean }): (style: Style, text: string) => string {
-  const plain = stream.isTTY !== true || (process.env.NO_COLOR ?? '') !== '' || process.env.TERM === 'dumb';
-  if (plain) return (_, text) => text;
+  if (!useColour(stream)) return (_, text) => text;
   return (style, text) => `\x1b[${styles[style][0]}m${text}\x1b[${styles[style][1]}m`;
 }

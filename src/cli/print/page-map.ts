@@ -1,9 +1,9 @@
-/** A map of memory on the terminal: rows of characters, each of which stands for a range of pages. */
+/** A map of memory on the terminal: rows of characters. Each character stands for a range of pages. */
 const mapColumns = 64;
-/** Characters of a map at most. */
+/** The most characters of a map. */
 export const mapCells = mapColumns * 16;
 
-/** The characters, which may be painted, in rows. */
+/** Puts the characters, painted or not, in rows. */
 export function drawRows(characters: readonly string[]): string {
   const rows: string[] = [];
   for (let i = 0; i < characters.length; i += mapColumns) {

@@ -1,4 +1,4 @@
-/** What the driver of a virtio device has set up, as a table. */
+/** What the driver of a virtio device set up, as a table. */
 import { type VirtioDevice, virtioStatusNames } from '../../devices/virtio-device.ts';
 import { formatTable } from './format.ts';
 

@@ -1,5 +1,6 @@
 /** The registers of an x86 CPU as a table, and as JSON. */
 import { type X86Registers, x86FlagNames } from '../../devices/x86-registers.ts';
+import type { RegistersJson } from '../../tasks/json.ts';
 import { formatTable } from './format.ts';
 
 export function drawRegisters(registers: X86Registers): string {
@@ -40,8 +41,8 @@ export function drawRegisters(registers: X86Registers): string {
   ].join('\n');
 }
 
-/** All of them by their names, as hex. */
-export function registersToJson(registers: X86Registers): object {
+/** All registers by their names, as hex. */
+export function registersToJson(registers: X86Registers): RegistersJson {
   const { general, ip, flags, segments, tables, cr0, cr2, cr3, cr4, efer, mode, cpl } = registers;
   const is64 = general.length === 16;
   const hex = (value: bigint | number) => `0x${value.toString(16)}`;

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkMultifdOptions, type MultifdOptions } from '../../../src/cli/convert/multifd.ts';
-import { UsageError } from '../../../src/cli/run.ts';
+import { UsageError } from '../../../src/cli/exit-codes.ts';
 import { loadContainerFixture } from '../../container-fixtures.ts';
 import { fixturePath, loadFixtures } from '../../fixture-files.ts';
 import { runCli } from '../../run-cli.ts';
@@ -143,7 +143,7 @@ describe('convert --to multifd', () => {
   });
 
   it.each<[string, string, MultifdOptions, RegExp]>([
-    ['too many channels', 'multifd', { channels: 256 }, /at most 255 channels, got 256/],
+    ['too many channels', 'multifd', { multifdChannels: 256 }, /at most 255 channels, got 256/],
     ['a method for a stream', 'stream', { multifdCompression: 'zstd' }, /--multifd-compression goes with --to multifd/],
     ['a UUID for a raw image', 'raw', { uuid: 'x' }, /--uuid goes with --to multifd, not with raw/],
     ['a level of nothing', 'multifd', { level: 1 }, /--level goes with --multifd-compression zlib or zstd/],

@@ -38,7 +38,7 @@ describe('a libvirt save image', () => {
     expect((await runCli(['inspect', '--cookie', path])).stdout).toMatch(/^<cookie>\n.*<\/cookie>\n$/s);
     const plain = await runCli(['inspect', '--xml', fixturePath('none-plain-10.0.bin')]);
     expect([plain.code, plain.stdout]).toEqual([2, '']);
-    expect(plain.stderr).toMatch(/--xml: .* is no libvirt save image/);
+    expect(plain.stderr).toMatch(/--xml: .* is not a libvirt save image/);
   });
 
   it('that is bad where it begins is bad for all commands', async () => {
@@ -60,7 +60,7 @@ describe('a libvirt save image', () => {
   it('in a format without its program says which is missing', async () => {
     const { code, stderr } = await runCli(['verify', place('libvirt-bzip2')], undefined, { env: { PATH: '/nowhere' } });
     expect(code).toBe(2);
-    expect(stderr).toBe('vmferry: bzip2 data cannot be decompressed: the program "bzip2" is not installed\n');
+    expect(stderr).toBe('vmferry: error: bzip2 data cannot be decompressed: the program "bzip2" is not installed\n');
   });
 });
 
@@ -92,7 +92,7 @@ describe('a qcow2 image', () => {
       const { code, stderr } = await runCli(args);
       expect(code).toBe(2);
       expect(stderr).toBe(
-        `vmferry: expected a snapshot of the qcow2 image ${path}, as ${path}#NAME: it has "first", "second"\n`,
+        `vmferry: error: expected a snapshot of the qcow2 image ${path}, as ${path}#NAME: it has "first", "second"\n`,
       );
     }
     expect((await runCli(['inspect', `${path}#third`])).stderr).toMatch(/got "third": it has "first", "second"/);
@@ -135,7 +135,7 @@ it('a URL is as good as a path', async () => {
   }
   const missing = await runCli(['inspect', 'http://127.0.0.1:1/guest.bin']);
   expect(missing.code).toBe(2);
-  expect(missing.stderr).toMatch(/^vmferry: the server cannot be reached: /);
+  expect(missing.stderr).toMatch(/^vmferry: error: the server cannot be reached: /);
 });
 
 it('what is compressed can be piped in', async () => {

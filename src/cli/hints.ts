@@ -1,0 +1,25 @@
+/**
+ * What the command line suggests for an error or a finding. The library states facts; only the command line knows which
+ * option helps, so all hints are in this table.
+ */
+
+/** By a finding's code, or `code:reason` where the fact has a reason that narrows it down. */
+const hints: Readonly<Record<string, string>> = {
+  'ambiguous-snapshot': 'name the snapshot by its id: IMAGE.qcow2#ID',
+  'changes-only': 'put it together with its base: vmferry merge BASE CHANGES OUT',
+  'mismatched-source': 'check which files --resume-of and --preempt name',
+  'sync-mismatch': 'give all channels of this one migration with --channel',
+};
+
+/** What a fact says about itself: a finding, a MigrationError, or any error with a code. */
+export interface HintedFact {
+  code?: unknown;
+  reason?: unknown;
+}
+
+/** What to try, or undefined where there is nothing to suggest. */
+export function hintOf({ code, reason }: HintedFact): string | undefined {
+  if (typeof code !== 'string') return undefined;
+  const key = `${code}:${String(reason)}`;
+  return Object.hasOwn(hints, key) ? hints[key] : Object.hasOwn(hints, code) ? hints[code] : undefined;
+}

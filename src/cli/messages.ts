@@ -1,0 +1,88 @@
+/**
+ * What the command line says on standard error, each line with one prefix: `vmferry: error:`, `vmferry: warning:`,
+ * `vmferry: note:` or `vmferry: hint:`. With --quiet only errors and their hints remain. With --json an error is one line
+ * of JSON, the last line there.
+ */
+import { CommanderError } from 'commander';
+import { type ErrorJson, jsonVersion } from '../tasks/json.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
+import { hintOf } from './hints.ts';
+import { painter, printable } from './print/format.ts';
+
+/** How the command that runs is to speak. */
+export interface Manner {
+  quiet: boolean;
+  json: boolean;
+}
+
+const manner: Manner = { quiet: false, json: false };
+
+export function setManner({ quiet, json }: Manner): void {
+  Object.assign(manner, { quiet, json });
+}
+
+export const isQuiet = (): boolean => manner.quiet;
+
+const colours = { error: 'red', warning: 'yellow', note: 'dim', hint: 'dim' } as const;
+
+function say(kind: keyof typeof colours, text: string): void {
+  const paint = painter(process.stderr);
+  process.stderr.write(`${paint(colours[kind], `vmferry: ${kind}:`)} ${printable(text)}\n`);
+}
+
+/** Something about the result that the user should know. */
+export function warn(text: string): void {
+  if (!manner.quiet) say('warning', text);
+}
+
+/** Something about how the command went. */
+export function note(text: string): void {
+  if (!manner.quiet) say('note', text);
+}
+
+/** The exit code that an error deserves. */
+export function exitCodeOf(error: unknown): number {
+  return error instanceof MigrationError ? ExitCode.badInput : ExitCode.trouble;
+}
+
+/** Prints an error and its hint. */
+export function reportError(error: unknown, exitCode = exitCodeOf(error)): number {
+  const { message, code, hint, place } = describeError(error);
+  if (manner.json) {
+    const facts = {
+      ...{ message, code, exitCode },
+      ...(place === undefined ? {} : { place }),
+      ...(hint === undefined ? {} : { hint }),
+    };
+    process.stderr.write(`${JSON.stringify({ error: facts, jsonVersion } satisfies ErrorJson)}\n`);
+    return exitCode;
+  }
+  say('error', message);
+  if (hint !== undefined) say('hint', hint);
+  if (code === 'internal' && error instanceof Error && error.stack !== undefined) {
+    process.stderr.write(`${error.stack}\n`);
+  }
+  return exitCode;
+}
+
+type ErrorFacts = Pick<ErrorJson['error'], 'message' | 'code' | 'hint' | 'place'>;
+
+function describeError(error: unknown): ErrorFacts {
+  const hint = hintOf((error ?? {}) as { code?: unknown });
+  const facts = hint === undefined ? {} : { hint };
+  if (error instanceof MigrationError) {
+    return { message: error.message, code: error.code, place: error.place, ...facts };
+  }
+  if (error instanceof CommanderError) {
+    const message = error.message
+      .replace(/^error: /, '')
+      .trim()
+      .replace(/\s*\n\s*/g, ' ');
+    return { message, code: 'usage' };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage' };
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return { message, code: typeof code === 'string' ? code : 'internal', ...facts };
+}

@@ -1,0 +1,291 @@
+/**
+ * The JSON that the commands of `vmferry` print with `--json`, as types. Every object has {@link jsonVersion}. Sizes and
+ * offsets are in bytes, byte strings are hex, and integers beyond 2^53 are decimal text.
+ *
+ * @example
+ * import type { InspectJson } from 'vmferry';
+ * const { machine, ram } = JSON.parse(stdout) as InspectJson;
+ */
+import type { DeviceDiff, FieldChange } from '../devices/device-diff.ts';
+import type { Qcow2Header } from '../read/container/qcow2-header.ts';
+import type { ContentPlan } from '../store/content-plan.ts';
+import type { ChangesIds } from '../vm/flow.ts';
+import type { Finding, Place } from '../vm/migration-error.ts';
+import type { Check } from './check/check.ts';
+import type { ChangedBlock } from './convert/changes.ts';
+import type { ConvertedBlock } from './convert/convert.ts';
+import type { DevicesDiff, FactDiff } from './diff/diff.ts';
+import type { BlockDiff, RamDiff } from './diff/diff-ram.ts';
+import type { Estimate } from './estimate/estimate.ts';
+import type { ExtractedBlock } from './extract/extract.ts';
+import type { PhysicalRange } from './extract/memory-map.ts';
+import type { PhysicalLayout } from './extract/physical-layout.ts';
+import type { InspectedBlock, InspectedSnapshot, Inspection } from './inspect/inspect.ts';
+import type { Verification } from './inspect/verify.ts';
+
+/** The version of the shapes below. It grows when a field goes or changes its meaning, not when one is added. */
+export const jsonVersion = 1;
+
+/** What every object of JSON begins with. */
+export interface VersionedJson {
+  jsonVersion: typeof jsonVersion;
+}
+
+/** `inspect --json`. */
+export interface InspectJson extends VersionedJson, Omit<Inspection, 'ram'> {
+  ram: Omit<Inspection['ram'], 'blocks'> & {
+    /** `sha256` with `--hash`: of the block's final content. */
+    blocks: (InspectedBlock & { sha256?: string })[];
+  };
+}
+
+/** `inspect --json` of a qcow2 image without `#SNAPSHOT`: its snapshots. */
+export interface InspectSnapshotsJson
+  extends VersionedJson,
+    Pick<Qcow2Header, 'version' | 'diskSize' | 'encryption' | 'compression' | 'isDirty' | 'isCorrupt'> {
+  source: string;
+  format: 'qcow2';
+  clusterSize: number;
+  snapshots: InspectedSnapshot[];
+}
+
+/** `inspect --devices --json`. */
+export interface InspectDevicesJson extends VersionedJson {
+  source: string;
+  machine: string | null;
+  /** Bytes of device state, and those of them that are not decoded. */
+  bytes: number;
+  undecodedBytes: number;
+  /** In stream order. `about`: what the state says, in words. */
+  devices: (DeviceFactsJson & { about: string[] })[];
+  findings: Finding[];
+  /** What stopped the reading, if something did. */
+  error: Finding | null;
+}
+
+/** A device section, without its state. */
+export interface DeviceFactsJson {
+  name: string;
+  instanceId: number;
+  versionId: number;
+  offset: number;
+  length: number;
+  undecodedBytes: number;
+  /** Why the state is not decoded, if it is not. */
+  problem: string | null;
+}
+
+/** `inspect --device NAME --json`, and what `extract --device NAME` writes: the whole state of a device. */
+export interface DeviceJson extends VersionedJson, DeviceFactsJson {
+  /** The registers of an x86 CPU, as hex. */
+  registers?: RegistersJson;
+  /** Null: not decoded; `data` has the bytes. */
+  state: StateJson | null;
+  data?: string;
+}
+
+/** Registers by their names, such as `rip`. */
+export type RegistersJson = Record<string, unknown> & {
+  mode: string;
+  cpl: number;
+  /** The names of the flags that are set. */
+  flags: string[];
+  segments: Record<string, { selector: string; base: string; limit: string; flags: string }>;
+  tables: Record<string, { base: string; limit: string }>;
+};
+
+/** A structure of a device's state. */
+export interface StateJson {
+  vmsdName: string;
+  version: number | null;
+  offset: number;
+  length: number;
+  fields: StateFieldJson[];
+  subsections: StateJson[];
+}
+
+/** A field of a device's state, or one element of an array. */
+export interface StateFieldJson {
+  name: string;
+  /** QEMU's word for the type. */
+  type: string;
+  index?: number;
+  offset: number;
+  length: number;
+  value: StateValueJson;
+}
+
+/** A value of a device's state. */
+export type StateValueJson = null | boolean | number | string | StateJson | StateValueJson[];
+
+/** `verify --json`. */
+export interface VerifyJson extends VersionedJson, Verification {}
+
+/** `check --json`. */
+export interface CheckJson extends VersionedJson, Check {}
+
+/** `extract --json` of RAM blocks. */
+export interface ExtractJson extends VersionedJson {
+  /** How the content was read, and why. */
+  plan: ContentPlan;
+  /** What was written. `path`: where. */
+  blocks: (ExtractedBlock & { path: string })[];
+}
+
+/** `extract --json` with `--physical` or `--elf`. */
+export interface ExtractPhysicalJson
+  extends VersionedJson,
+    Pick<PhysicalLayout, 'chipset' | 'ramBytes' | 'below4g' | 'splitFrom' | 'ramEnd' | 'vgaWindow' | 'notes'> {
+  /** How the content was read, and why. */
+  plan: ContentPlan;
+  source: string;
+  path: string;
+  /** Bytes of the output. */
+  length: number;
+  machine: string | null;
+  /** CPUs whose registers are in a core file. */
+  cpus?: number;
+  /** What is in the output, ascending by address. */
+  ranges: (Omit<PhysicalRange, 'block'> & { block: string })[];
+  unplaced: { block: string; length: number; reason: string }[];
+  /** Pages that were never sent, which read as zeros. */
+  absentPages: { block: string; pages: number }[];
+}
+
+/** `extract --json --device NAME`: what was written, not the state itself. */
+export interface ExtractDeviceJson extends VersionedJson {
+  source: string;
+  path: string;
+  device: DeviceFactsJson;
+}
+
+/** `convert --json`. */
+export interface ConvertJson extends VersionedJson {
+  /** How the content was read, and why. */
+  plan: ContentPlan;
+  source: string;
+  output: string;
+  /** The form of OUT. */
+  format: 'stream' | 'multifd' | 'mapped-ram' | 'libvirt';
+  /** Where the stream begins in OUT, with `OUT,offset=N`. */
+  offset?: number;
+  machine: string | null;
+  /** Bytes of OUT, or from the offset on. */
+  length: number;
+  /** The channels of a multifd set, and how they are compressed. */
+  compression?: string;
+  channels?: { path: string; length: number }[];
+  blocks: ConvertedBlock[];
+  /** How many devices have a state. */
+  devices: number;
+  hasDescription: boolean;
+  /** OUT was read again and compared. */
+  isVerified: boolean;
+}
+
+/** `convert --only-changed-from BASE --json`. */
+export interface ConvertChangesJson extends VersionedJson {
+  source: string;
+  base: string;
+  output: string;
+  format: 'changes';
+  machine: string | null;
+  length: number;
+  changes: ChangesIds;
+  blocks: ChangedBlock[];
+  devices: number;
+  hasDescription: boolean;
+  isVerified: boolean;
+}
+
+/** `merge --json`. */
+export interface MergeJson extends ConvertJson {
+  format: 'stream' | 'mapped-ram';
+}
+
+/** `diff --json`. */
+export interface DiffJson extends VersionedJson {
+  /** How the content of the two files was read, and why. */
+  plan: { old: ContentPlan; new: ContentPlan };
+  /** Names of A and B. */
+  old: string;
+  new: string;
+  /** Nothing that was compared differs. */
+  same: boolean;
+  facts: FactDiff[];
+  /** Null: not compared. */
+  ram: (Omit<RamDiff, 'blocks'> & { blocks: Omit<BlockDiff, 'map'>[] }) | null;
+  devices: (Omit<DevicesDiff, 'changed'> & { changed: DeviceDiffJson[] }) | null;
+  /** Iterables other than RAM that one or both have. */
+  notCompared: string[];
+}
+
+/** What differs in a device. */
+export interface DeviceDiffJson extends Omit<DeviceDiff, 'changes' | 'problem'> {
+  changes: AsJson<FieldChange>[];
+  /** Why the state was compared as bytes, if it was. */
+  problem?: string;
+}
+
+/** A value with byte strings and integers as JSON has them. */
+export type AsJson<Value> = Value extends Uint8Array
+  ? string
+  : Value extends bigint
+    ? string
+    : Value extends object
+      ? { [Key in keyof Value as undefined extends Value[Key] ? never : Key]: AsJson<Value[Key]> } & {
+          [Key in keyof Value as undefined extends Value[Key] ? Key : never]?: AsJson<Exclude<Value[Key], undefined>>;
+        }
+      : Value;
+
+/** `read --json`. */
+export interface ReadJson extends VersionedJson {
+  /** How the content was read, and why. */
+  plan: ContentPlan;
+  block: string;
+  /** Where the range begins in the block. */
+  at: number;
+  length: number;
+  /** Pages of the range that were never sent, which read as zeros; null where the file cannot tell. */
+  absentPages: number | null;
+  /** The bytes. */
+  hex: string;
+}
+
+/** `search --json`: one object a line, for each match. */
+export interface SearchJson extends VersionedJson {
+  block: string;
+  offset: number;
+  length: number;
+  /** The bytes of the match. */
+  hex: string;
+  /** With `--context`: the bytes around it. */
+  before?: string;
+  after?: string;
+  /** With `--file`: which pattern, from 0. */
+  pattern?: number;
+}
+
+/** `search --count --json`. */
+export interface SearchCountJson extends VersionedJson {
+  /** How the content was read, and why. */
+  plan?: ContentPlan;
+  count: number;
+}
+
+/** `estimate --json`. */
+export interface EstimateJson extends VersionedJson, Estimate {}
+
+/** An error with `--json`: one line, the last on standard error. */
+export interface ErrorJson extends VersionedJson {
+  error: {
+    message: string;
+    /** A finding's code, Node's code such as ENOENT, `usage`, or `internal` for a bug of vmferry. */
+    code: string;
+    exitCode: number;
+    /** Where in the input. */
+    place?: Place;
+    /** What to try. */
+    hint?: string;
+  };
+}
