@@ -90,13 +90,20 @@ export function PartsForm({ input, parts, onOpen }: Props) {
           </li>
         ))}
       </ol>
-      <div class="row">
-        <button type="submit" class="primary" disabled={streams !== 1}>
-          Open these together
-        </button>
-        {streams === 1 ? null : <span class="wrong">Exactly one file must be the main stream.</span>}
-      </div>
+      <OpenButton streams={streams} />
     </form>
+  );
+}
+
+/** `streams`: the number of files that are chosen as the main stream. */
+function OpenButton({ streams }: { streams: number }) {
+  return (
+    <div class="row">
+      <button type="submit" class="primary" disabled={streams !== 1}>
+        Open these together
+      </button>
+      {streams === 1 ? null : <span class="wrong">Exactly one file must be the main stream.</span>}
+    </div>
   );
 }
 
