@@ -3,9 +3,29 @@ import { loadKernel, MemoryFile, PortableCodecs, StreamSource } from '../../src/
 import { FlowBuffers, FlowReader } from '../../src/read/flow-reader.ts';
 import type { FlowItem } from '../../src/vm/flow.ts';
 import { chunksOf } from '../io/sources.ts';
-import { EOF, EOS, filled, join, KIB4, none, normalPage, part, ramEnd, ramStart } from '../oracle/build.ts';
+import {
+  configuration,
+  EOF,
+  EOS,
+  filled,
+  header,
+  join,
+  KIB4,
+  normalPage,
+  part,
+  ramEnd,
+  ramStart,
+} from '../oracle/build.ts';
 
-const stream = join(none, ramStart, part(7, normalPage(KIB4, filled(1), 'ram'), EOS), ramEnd, EOF);
+// The machine has a known page size: where it is guessed, the decoder looks far ahead.
+const stream = join(
+  header,
+  configuration('pc-i440fx-10.0'),
+  ramStart,
+  part(7, normalPage(KIB4, filled(1), 'ram'), EOS),
+  ramEnd,
+  EOF,
+);
 
 async function makeBuffers(): Promise<FlowBuffers> {
   const kernel = await loadKernel({ arenaBytes: 8 << 20 });
