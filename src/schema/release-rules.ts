@@ -26,7 +26,7 @@ export interface ReleaseRules {
   /** Where zero pages of a multifd migration are: in packets, or as ZERO records in the main stream. */
   zeroPages: 'packets' | 'records';
   /** A multifd packet that has only a SYNC states the same capacity for pages as one with pages. */
-  roomInSync: boolean;
+  pagesAllocatedInSync: boolean;
 }
 
 /**
@@ -50,6 +50,6 @@ export function releaseRulesOf(machine: string | undefined, version?: ReleaseNam
     switchoverStart: known !== undefined && known >= 1000,
     multifdMarks: least >= 801 ? 'round' : 'section',
     zeroPages: least >= 900 ? 'packets' : 'records',
-    roomInSync: (given ?? least) < 1000,
+    pagesAllocatedInSync: (given ?? least) < 1000,
   };
 }

@@ -34,7 +34,7 @@ export type PlaceOrigin = Pick<Place, 'source' | 'coordinate'>;
 
 /** Every code, its usual severity and its meaning in a line. The codes are stable; the texts may improve. */
 export const findingCodes = {
-  'not-a-migration-stream': ['error', 'the magic bytes "QEVM" are not there'],
+  'not-a-migration-stream': ['error', 'the magic bytes "QEVM" are missing'],
   'unsupported-version': ['error', 'a stream version other than 3'],
   truncated: ['error', 'the source ends inside a structure'],
   'bad-configuration': ['error', 'a configuration subsection that cannot be read'],
@@ -45,17 +45,20 @@ export const findingCodes = {
   'bad-package': ['error', 'an embedded (packaged) stream that does not fit its stated length'],
   'bad-device-section': ['error', 'a device section whose end cannot be found'],
   'bad-iterable': ['error', 'a body of a known iterable section that breaks its format'],
-  'bad-description': ['warning', 'a VM description that is not valid JSON, too deep, or has values that cannot be'],
+  'bad-description': [
+    'warning',
+    'a VM description that is not valid JSON, is nested too deeply, or has impossible values',
+  ],
   'bad-block-list': ['error', 'a RAM block list that contradicts itself'],
   'bad-ram-record': ['error', 'a RAM record with impossible flags'],
   'unknown-block': ['error', 'a page of a RAM block that was not listed'],
   'page-out-of-range': ['error', 'a page beyond the end of its RAM block'],
   'bad-zero-page': ['error', 'a zero page whose fill byte is not zero'],
   'bad-delta': ['error', 'an XBZRLE delta that does not decode'],
-  'bad-channel': ['error', 'a multifd channel whose first bytes are not those of one, or that is of another set'],
+  'bad-channel': ['error', 'a multifd channel that starts with the wrong bytes or belongs to another set'],
   'bad-packet': ['error', 'a multifd packet that contradicts itself'],
-  'sync-mismatch': ['error', "a multifd channel whose SYNC packets are not as many as the main stream's marks"],
-  'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly their size'],
+  'sync-mismatch': ['error', 'a multifd channel with more or fewer SYNC packets than the main stream has marks'],
+  'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly the page size'],
   'bad-mapped-ram-header': ['error', 'a mapped-ram header that QEMU or its layout forbids'],
   'bad-bitmap': ['error', 'a mapped-ram bitmap with bits beyond its block'],
   'untrusted-bitmap': ['error', 'mapped-ram bitmaps of a file whose RAM section never ended'],
@@ -63,40 +66,43 @@ export const findingCodes = {
   'pages-lost': ['error', 'pages discarded at the switchover to postcopy that never came again'],
   'mismatched-source': ['error', 'a recovery stream or preempt channel that does not belong to the stream'],
   'bad-return-path': ['error', 'a return path that breaks its format, or contradicts the stream'],
-  'changes-only': ['warning', 'a file of vmferry that holds only the pages that changed since another, its base'],
-  'bad-changes': ['error', 'changes that are none, or that are damaged: with their base they are not what they were'],
-  'wrong-base': ['error', 'a base that is not the one since which the changes were made'],
-  unsupported: ['error', 'something valid that this version does not decode'],
+  'changes-only': ['warning', 'a vmferry file that holds only the pages that changed since its base'],
+  'bad-changes': ['error', 'a file that holds no changes, or whose changes do not produce the stated content'],
+  'wrong-base': ['error', 'a base other than the one that the changes were made against'],
+  unsupported: ['error', 'valid input that this version does not decode'],
   'order-violation': ['error', 'sections in an order that QEMU never writes'],
   'delta-without-base': ['warning', 'an XBZRLE delta for a page never sent before'],
   'description-mismatch': ['warning', 'a device whose size, version, name or content differs from the VM description'],
-  'description-missing': ['info', 'no VM description: device boundaries were found without it'],
+  'description-missing': ['info', 'no VM description: device boundaries come from other evidence'],
   'no-footers': ['info', 'a stream without section footers (machine types before 2.4)'],
-  'guessed-boundary': ['warning', 'a device section whose end is a guess: neither footer nor description'],
+  'guessed-boundary': ['warning', 'a device section whose end is a guess, since it has neither footer nor description'],
   'no-ram-end': ['info', 'the RAM section has no end part (as in a background snapshot)'],
   'pages-absent': ['warning', 'pages that were never sent: their content reads as zero'],
-  'zero-data-page': ['info', 'pages sent in full although all their bytes are zero'],
+  'zero-data-page': ['info', 'all-zero pages that were sent in full'],
   'unknown-capability': ['warning', 'a capability in the configuration that is not known to change the format'],
   'unaligned-pages': ['info', 'mapped-ram pages not on a 1 MiB boundary, as QEMU would place them'],
   'block-ignored': ['info', 'a RAM block of shared memory that the migration left out (x-ignore-shared)'],
-  'broken-off': ['info', 'a stream that breaks off after the switchover to postcopy, and is resumed by another'],
+  'broken-off': ['info', 'a stream that breaks off after the switchover to postcopy and is resumed by another stream'],
   'return-path-error': ['warning', 'a return path on which the destination reports that it failed'],
   'return-path-open': ['info', 'a return path that ends without SHUT'],
   'unknown-section': ['info', 'an iterable section of unknown format, measured by its footer'],
   'bad-libvirt-header': ['error', 'a libvirt save image whose header or XML contradicts itself'],
   'incomplete-save': ['error', 'a libvirt save image that was never finished'],
-  'bad-compression': ['error', 'compressed data that are damaged or break off'],
+  'bad-compression': ['error', 'compressed data that is damaged or cut off'],
   'bad-archive': ['error', 'a zip archive that contradicts itself, or a member that is not what was packed'],
   'bad-disk-image': ['error', 'a qcow2 image with metadata that the format forbids'],
   'unclean-image': ['warning', 'a qcow2 image that is marked as dirty or corrupt'],
-  'ambiguous-snapshot': ['warning', "a snapshot's name that is another's id"],
-  'no-vm-state': ['error', 'a qcow2 snapshot of the disk alone'],
-  'bad-vmstate-dump': ['error', 'output of -dump-vmstate that is no JSON, or of another shape'],
+  'ambiguous-snapshot': ['warning', 'a snapshot name that is also the id of another snapshot'],
+  'no-vm-state': ['error', 'a qcow2 snapshot of only the disk'],
+  'bad-vmstate-dump': ['error', '-dump-vmstate output that is not JSON, or has an unexpected shape'],
   'trailing-data': ['warning', 'bytes after the end of the stream'],
   'trailing-zeros': ['info', 'zero bytes after the end of the stream, as on block devices'],
 } as const satisfies Record<string, readonly [Severity, string]>;
 
 export type FindingCode = keyof typeof findingCodes;
+
+/** What narrows a code down. `not-a-migration-stream`: what the bytes are instead. */
+export type FindingReason = 'multifd-channel' | 'recovery-stream';
 
 /** One thing a reader noticed. */
 export interface Finding {
@@ -104,6 +110,8 @@ export interface Finding {
   code: FindingCode;
   message: string;
   place: Place;
+  /** What narrows the code down, if that is known. */
+  reason?: FindingReason;
 }
 
 /** A finding with the severity that its code usually has. */
@@ -134,9 +142,11 @@ export class MigrationError extends Error {
   readonly place: Place;
   /** The message without the place. */
   readonly detail: string;
+  readonly reason?: FindingReason;
 
-  constructor(code: FindingCode, detail: string, place: Place) {
+  constructor(code: FindingCode, detail: string, place: Place, reason?: FindingReason) {
     super(`${detail} [${code}] in ${formatPlace(place)}`);
+    if (reason !== undefined) this.reason = reason;
     this.code = code;
     this.place = place;
     this.detail = detail;
@@ -144,10 +154,11 @@ export class MigrationError extends Error {
 
   /** The same fact as a finding. */
   toFinding(): Finding {
-    return { severity: 'error', code: this.code, message: this.detail, place: this.place };
+    const finding = { severity: 'error', code: this.code, message: this.detail, place: this.place } as const;
+    return this.reason === undefined ? finding : { ...finding, reason: this.reason };
   }
 
   static from(finding: Finding): MigrationError {
-    return new MigrationError(finding.code, finding.message, finding.place);
+    return new MigrationError(finding.code, finding.message, finding.place, finding.reason);
   }
 }

@@ -2,7 +2,7 @@
 import { pageCount, type RamBlock } from './ram-block.ts';
 
 export class PageBitmap {
-  /** Pages that there are bits for. */
+  /** Pages of the block. */
   readonly pages: number;
   readonly #words: Uint32Array;
   #count = 0;
@@ -22,7 +22,7 @@ export class PageBitmap {
     return (((this.#words[Math.floor(page / 32)] ?? 0) >>> (page & 31)) & 1) === 1;
   }
 
-  /** @throws RangeError for a page that there is not. */
+  /** @throws RangeError for a page beyond the block. */
   set(page: number): void {
     if (!(Number.isInteger(page) && page >= 0 && page < this.pages))
       throw new RangeError(`expected a page below ${this.pages}, got ${page}`);

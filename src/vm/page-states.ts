@@ -75,7 +75,7 @@ export class PageStates {
 
   /**
    * Gives `state` to all pages of `[first, end)`. Calls come in ascending order, since whole chunks are only noted: they
-   * take no room until a page in them is set, and {@link nextSet} passes over them.
+   * take no memory until a page in them is set, and {@link nextSet} passes over them.
    */
   fill(first: number, end: number, state: number): void {
     const from = Math.ceil(first / chunkPages);
@@ -108,7 +108,7 @@ export class PageStates {
     return pieces;
   }
 
-  /** What `fill` said of the pages of a chunk that has no room of its own. */
+  /** What `fill` said of the pages of a chunk without a table of its own. */
   #filled(number: number): number {
     let low = 0;
     let high = this.#fills.length;

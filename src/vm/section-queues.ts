@@ -10,7 +10,7 @@ export interface SectionIdentity {
   instanceId: number;
 }
 
-/** Entries of which each can be taken once, in their order among those of the same identity. */
+/** Entries by identity. Each can be taken once; those of the same identity come in their order. */
 export class SectionQueues<Entry extends SectionIdentity> {
   readonly #queues = new Map<string, { next: number; entries: Entry[] }>();
 

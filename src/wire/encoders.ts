@@ -1,6 +1,6 @@
 /**
- * The encoders of single structures, for who writes a flow of their own: each puts one thing into a {@link ByteWriter}, and
- * knows nothing of what is around it. What makes whole streams and files of them is in `file/`.
+ * The encoders of single structures, for programs that write their own flow. Each appends one structure to a {@link ByteWriter}
+ * and knows nothing about its surroundings. Whole streams and files are written in `write/`.
  */
 export { ByteWriter } from './byte-writer.ts';
 export { CommandCode, encodeCommand } from './command.ts';

@@ -60,7 +60,7 @@ export function* decodeHello(window: ByteWindow): Generator<Need, MultifdHello> 
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-/** Encodes a channel's first bytes. @throws RangeError for a UUID or a number that there cannot be. */
+/** Encodes a channel's first bytes. @throws RangeError for a malformed UUID or a channel number out of range. */
 export function encodeMultifdHello(out: ByteWriter, { uuid, id }: MultifdHello): void {
   out.u32(multifdMagic).u32(multifdVersion).hex(uuid, uuidLength).u8(id);
   out.raw(new Uint8Array(helloLength - idOffset - 1));
@@ -81,7 +81,7 @@ export const methodFlag = (method: PacketMethod): number =>
 
 /** Bytes of guest memory that a packet holds at most. */
 export const packetRamBytes = 512 * 1024;
-/** Bytes of payload that QEMU has room for. */
+/** The most bytes of payload that QEMU accepts. */
 export const maxPayload = 2 * packetRamBytes;
 
 const nameOffset = 64;
@@ -100,7 +100,7 @@ export interface MultifdHeader {
   sync: boolean;
   /** How the payload is compressed. */
   method: PacketMethod;
-  /** Pages that the sender had room for: {@link multifdPacketPages}, or 0 in a SYNC of QEMU 10.0. */
+  /** Pages that the sender allocated: {@link multifdPacketPages}, or 0 in a SYNC of QEMU 10.0. */
   pagesAllocated: number;
   /** Pages that are in the payload. */
   normalPages: number;
@@ -138,7 +138,7 @@ export function readPacketFlags(window: ByteWindow): number {
 /**
  * Reads the header at the window's position, where all of it must be, and the pages it names: page numbers within the
  * block, not checked against it, into `pages`. The position stays.
- * @throws MigrationError `bad-packet` for counts beyond the room, and offsets that are no whole pages.
+ * @throws MigrationError `bad-packet` for counts beyond the limits, and offsets inside a page.
  */
 export function readPacketHeader(
   window: ByteWindow,
@@ -151,7 +151,7 @@ export function readPacketHeader(
   const normalPages = view.getUint32(position + 16);
   const zeroPages = view.getUint32(position + 32);
   if (pagesAllocated > multifdPacketPages(pageSize)) {
-    throw badPacket(window, `expected room for at most ${multifdPacketPages(pageSize)} pages, got ${pagesAllocated}`);
+    throw badPacket(window, `expected at most ${multifdPacketPages(pageSize)} pages allocated, got ${pagesAllocated}`);
   }
   const count = normalPages + zeroPages;
   if (count > pagesAllocated) throw badPacket(window, `expected at most ${pagesAllocated} pages, got ${count}`);
@@ -187,8 +187,7 @@ export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 /**
  * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
  * numbers. As in QEMU 10.0, what is not used is zero.
- * @throws RangeError for a name or more pages than there is room for, pages that there cannot be, and a target that is too
- *   small.
+ * @throws RangeError for a name or a number of pages that does not fit, impossible pages, and a target that is too small.
  */
 export function encodeMultifdHeader(
   target: Uint8Array,
@@ -202,7 +201,8 @@ export function encodeMultifdHeader(
   if (count > most) throw new RangeError(`expected at most ${most} pages in a packet, got ${count}`);
   if (count > 0) requireCString(block);
   const length = multifdHeaderLength(pageSize);
-  if (target.length < length) throw new RangeError(`expected room for ${length} bytes, got ${target.length}`);
+  if (target.length < length)
+    throw new RangeError(`expected a target of at least ${length} bytes, got ${target.length}`);
   const view = new DataView(target.buffer, target.byteOffset, length);
   target.fill(0, 0, view.byteLength);
   view.setUint32(0, multifdMagic);
@@ -254,7 +254,7 @@ export function readDevicePacket(window: ByteWindow): DevicePacket {
   return { name: latin1(name, 0, end), instanceId: view.getUint32(position + instanceOffset), length };
 }
 
-/** Encodes the header; `length` bytes of the device's state follow it. @throws RangeError for a name there is no room for. */
+/** Encodes the header; `length` bytes of the device's state follow it. @throws RangeError for a name that does not fit. */
 export function encodeDevicePacket(out: ByteWriter, { name, instanceId, length }: DevicePacket): void {
   requireCString(name);
   out.u32(multifdMagic).u32(multifdVersion).u32(PacketFlag.deviceState);

@@ -1,6 +1,6 @@
 /**
  * Encodes RAM records (docs/formats/ram.md, "Records"): the way back of `ram-record.ts`. It takes the same batches, and
- * puts record by record into a room in the arena, where the payloads lie, too. It never awaits, and makes no object per
+ * puts record by record into a buffer in the arena, next to the payloads. It never awaits, and makes no object per
  * page. Which pages are sent when, and in which section, is the business of others.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
@@ -9,13 +9,13 @@ import { type ByteWriter, requireName } from './byte-writer.ts';
 import { RamFlag } from './ram-record.ts';
 
 /** Where records are put, and what encoding remembers from record to record and from section to section. */
-export interface RecordRoom {
+export interface RecordBuffer {
   /** The arena: payloads are copied within it. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   /** Where the next record goes. */
   position: number;
-  /** Where the room ends. */
+  /** Where the buffer ends. */
   readonly limit: number;
   /** The block of the latest record: what CONTINUE means. */
   current: RamBlock | undefined;
@@ -27,26 +27,26 @@ type RecordTables = Pick<PageBatch, 'count' | 'kind' | 'page' | 'data' | 'length
 /** The most bytes a record takes beside its payload: the word, a name, and the head of a delta or compressed page. */
 const maxHead = 8 + 1 + 255 + 4;
 
-/** Room that is enough for any record. */
+/** Bytes that hold any record. */
 export const maxRecord = maxHead + 65536 + 1024;
 
 /**
  * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
- * not; `end` if all did. The room must not touch the payloads.
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long, or
+ * not; `end` if all did. The buffer must not touch the payloads.
+ * @throws RangeError for an impossible record: an absent page, a page beyond the block, a payload that is too long, or
  *   outside the arena.
  */
 export function encodePageRecords(
-  room: RecordRoom,
+  buffer: RecordBuffer,
   block: RamBlock,
   batch: RecordTables,
   first = 0,
   end = batch.count,
 ): number {
-  const { bytes, view, limit } = room;
+  const { bytes, view, limit } = buffer;
   const { pageSize, idstr, usedLength } = block;
   requireName(idstr);
-  let at = room.position;
+  let at = buffer.position;
   let i = first;
   for (; i < end; i++) {
     const kind = batch.kind[i] as number;
@@ -59,14 +59,14 @@ export function encodePageRecords(
     if (flag === 0 || !isPage || length > most || !(address >= 0 && address < usedLength))
       throw badRecord(batch, i, block);
 
-    const isNamed = room.current !== block;
+    const isNamed = buffer.current !== block;
     view.setUint32(at, Math.floor(address / 0x1_0000_0000));
     view.setUint32(at + 4, ((address >>> 0) | flag | (isNamed ? 0 : RamFlag.continue)) >>> 0);
     at += 8;
     if (isNamed) {
       bytes[at++] = idstr.length;
       for (let c = 0; c < idstr.length; c++) bytes[at++] = idstr.charCodeAt(c);
-      room.current = block;
+      buffer.current = block;
     }
     if (kind === PageKind.zero) {
       bytes[at++] = 0;
@@ -85,7 +85,7 @@ export function encodePageRecords(
     bytes.copyWithin(at, from, from + length);
     at += length;
   }
-  room.position = at;
+  buffer.position = at;
   return i;
 }
 
@@ -103,7 +103,7 @@ export interface PageRecord {
 
 /**
  * Encodes one record, whatever comes before and after it. Many at a time are faster as a batch (`StreamWriter.records`).
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload of another length.
+ * @throws RangeError for an impossible record: an absent page, a page beyond the block, a payload of another length.
  */
 export function encodePageRecord(
   out: ByteWriter,
@@ -114,14 +114,20 @@ export function encodePageRecord(
   const data = maxHead + length;
   bytes.set(payload, data);
   const limit = data;
-  const room = { bytes, view: new DataView(bytes.buffer), position: 0, limit, current: continues ? block : undefined };
+  const buffer = {
+    bytes,
+    view: new DataView(bytes.buffer),
+    position: 0,
+    limit,
+    current: continues ? block : undefined,
+  };
   const tables = {
     ...{ count: 1, kind: Uint8Array.of(kind), page: Float64Array.of(page) },
     ...{ data: Uint32Array.of(data), length: Uint32Array.of(length) },
   };
   if (!Number.isInteger(page) || (kind === PageKind.zero && length > 0)) throw badRecord(tables, 0, block);
-  encodePageRecords(room, block, tables);
-  out.raw(bytes.subarray(0, room.position));
+  encodePageRecords(buffer, block, tables);
+  out.raw(bytes.subarray(0, buffer.position));
 }
 
 /** Whether a record that was decoded from the main stream named its block: its size there says so. */

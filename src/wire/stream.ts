@@ -141,11 +141,10 @@ function* decodeHeader(window: ByteWindow): Generator<Need | FlowItem, void> {
     const hex = `0x${magic.toString(16).padStart(8, '0')}`;
     const isChannel = magic === multifdMagic && version === multifdVersion;
     const isRecovery = magic >>> 8 === recoveryStart;
-    const hint = isChannel
-      ? ', which a multifd channel begins with'
-      : ', as a recovery stream begins (see --resume-of)';
-    const got = isChannel || isRecovery ? `${hex}${hint}` : hex;
-    throw new MigrationError('not-a-migration-stream', `expected the magic bytes "QEVM", got ${got}`, window.place());
+    const reason = isChannel ? 'multifd-channel' : isRecovery ? 'recovery-stream' : undefined;
+    const got = reason === undefined ? hex : `${hex}, which starts a ${reason.replace('-', ' ')}`;
+    const message = `expected the magic bytes "QEVM", got ${got}`;
+    throw new MigrationError('not-a-migration-stream', message, window.place(), reason);
   }
   if (version !== streamVersion) {
     throw new MigrationError(

@@ -1,8 +1,8 @@
-/** A multifd channel that is written: what it is given leaves in that order, while the next is being made ready. */
+/** The output of one multifd channel: bytes leave in the order given, while the next ones are prepared. */
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
 import type { PageEncoder } from '../io/page-codec.ts';
 
-/** What went through a channel. */
+/** What was written to a channel. */
 export interface WrittenChannel {
   /** Bytes. */
   length: number;
@@ -14,17 +14,17 @@ export class ChannelWriter implements WrittenChannel {
   readonly encoder: PageEncoder | undefined;
   length = 0;
   packets = 0;
-  /** Bytes that it was given, uncompressed. */
+  /** Bytes handed to the channel, before compression. */
   load = 0;
   readonly #sink: ByteSink;
   #tail: Promise<void> = Promise.resolve();
-  /** Bytes that are being made. */
+  /** Bytes that are being prepared. */
   #making: Promise<unknown> = Promise.resolve();
   #failure: { error: unknown } | undefined;
   /** Called when the channel fails. */
   onFailure: () => void = () => {};
 
-  /** @throws TypeError for what is no sink. */
+  /** @throws TypeError if `sink` is not a `ByteSink`. */
   constructor(sink: ByteSink, encoder: PageEncoder | undefined) {
     requireSink(sink);
     this.#sink = sink;
@@ -32,8 +32,8 @@ export class ChannelWriter implements WrittenChannel {
   }
 
   /**
-   * Has bytes made when those before are written, and writes them. Done when they are, or when the channel has failed:
-   * then nothing is made any more, and {@link throwFailure} throws.
+   * Calls `make` once all earlier bytes are written, and writes the result. Resolves when it is written, or when the channel
+   * has failed. After a failure `make` is not called, and {@link throwFailure} throws.
    */
   send(make: () => Uint8Array | Promise<Uint8Array>): Promise<void> {
     this.#tail = this.#tail.then(async () => {
@@ -51,12 +51,12 @@ export class ChannelWriter implements WrittenChannel {
     return this.#tail;
   }
 
-  /** Done when all that it was given is written, or it has failed. */
+  /** Resolves when everything handed over is written, or the channel has failed. */
   get settled(): Promise<void> {
     return this.#tail;
   }
 
-  /** Makes nothing more, and lets go of the compressor's memory; a sink may still be at the bytes that it was given. */
+  /** Stops preparing bytes and frees the compressor. The sink may still be writing earlier bytes. */
   abandon(): void {
     this.#fail(new Error('the channel was abandoned'));
     void this.#making.then(() => this.encoder?.close());

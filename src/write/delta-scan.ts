@@ -56,7 +56,7 @@ export class DeltaScan {
   readonly #batch: PageBatch;
   readonly #actions = new Uint8Array(batchCapacity);
 
-  /** Takes its room from the kernel's arena. */
+  /** Allocates its buffers in the arena of the kernel. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#pairs = new PagePairs(kernel);

@@ -39,7 +39,7 @@ export class FlowWriter {
   /** Where the section that is open begins in the output. */
   #start = 0;
 
-  /** `writer` has its room in the arena that the pages are in; nothing else is written with it meanwhile. */
+  /** `writer` works in the arena that holds the pages; nothing else uses it meanwhile. */
   constructor(writer: StreamWriter, { sectionBytes }: FlowWriterOptions = {}) {
     this.#writer = writer;
     this.#sectionBytes = sectionBytes;
@@ -152,8 +152,8 @@ const notPlain = ({ idstr }: RamBlock) =>
  * const file = await open(stream, { spareBytes: writerArenaBytes });
  * await encodeFlow(file, appendTo(copy));
  *
- * @throws MigrationError where the stream cannot be read further; RangeError for what is no plain stream, and for a file
- *   that is of several streams.
+ * @throws MigrationError where the stream cannot be read further; RangeError if the file is not a plain stream, or consists of
+ *   several streams.
  */
 export async function encodeFlow(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {
   const { resumeOf, preempt, channels } = file.parts;

@@ -1,13 +1,13 @@
 /**
  * Writes RAM through multifd channels (docs/formats/multifd.md, "Writing them"), beside the main stream of a
- * {@link StreamWriter}: the way back of `channels.ts`.
+ * {@link StreamWriter}: the counterpart of `read/channels.ts`.
  *
  *     main       START … mark     [ZERO records] … mark         END [mark]
  *     channel k  hello     SYNC   packet, packet, …   SYNC           [SYNC]
  *
- * Pages are gathered in the room of a packet, which leaves when it is full, when the block changes, and at a mark. Each
- * packet goes to the channel that was given least so far; up to four are compressed and written at a time, each in a room of its own, while
- * those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
+ * Pages are gathered in the slot of a packet. The packet leaves when it is full, when the block changes, and at a mark. Each
+ * packet goes to the channel with the fewest bytes so far. Up to four packets are compressed and written at a time, each in a slot of its
+ * own; those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
  * waits at it gets all it needs to go on.
  */
 
@@ -35,13 +35,13 @@ import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import type { StreamWriter } from './stream-writer.ts';
 
 /** Packets that are on their way at a time. */
-const maxRooms = 4;
+const maxSlots = 4;
 /** Zero pages that are handed to the main stream at a time. */
 const zeroCapacity = 4096;
-/** Room for the header of a packet; the largest is that of 1 KiB pages. */
+/** Bytes for the header of a packet; the largest is that of 1 KiB pages. */
 const headBytes = multifdHeaderLength(1024);
-/** What a writer takes of a kernel's arena. */
-export const multifdArenaBytes = maxRooms * arenaBytes(headBytes + packetRamBytes) + pageBatchArenaBytes(zeroCapacity);
+/** Arena bytes that a writer needs. */
+export const multifdArenaBytes = maxSlots * arenaBytes(headBytes + packetRamBytes) + pageBatchArenaBytes(zeroCapacity);
 
 export interface MultifdWriterOptions {
   rules: ReleaseRules;
@@ -58,7 +58,7 @@ export interface MultifdWriterOptions {
 }
 
 /** A packet that is being filled, or on its way. */
-interface Room {
+interface PacketSlot {
   /** Arena address of the pages; the header is before them. */
   readonly address: number;
   /** Header and payload, if it is compressed. */
@@ -78,11 +78,11 @@ export class MultifdWriter {
   readonly #channels: readonly ChannelWriter[];
   /** Ends the wait that there is. */
   #wake: () => void = () => {};
-  readonly #rooms: Room[];
+  readonly #slots: PacketSlot[];
   readonly #zeros: PageBatch | undefined;
   readonly #pagesPerPacket: number;
   readonly #headLength: number;
-  #room = 0;
+  #slot = 0;
   #packetNumber = 0n;
   #block: RamBlock | undefined;
   #isMarked = true;
@@ -99,7 +99,7 @@ export class MultifdWriter {
     this.#headLength = multifdHeaderLength(pageSize);
     this.#channels = channels;
     for (const channel of channels) channel.onFailure = () => this.#wake();
-    this.#rooms = Array.from({ length: Math.min(maxRooms, channels.length) }, () => ({
+    this.#slots = Array.from({ length: Math.min(maxSlots, channels.length) }, () => ({
       address: kernel.allocate(headBytes + packetRamBytes) + headBytes,
       packed: compression === 'none' ? undefined : new Uint8Array(this.#headLength + maxPayload),
       normal: new Float64Array(this.#pagesPerPacket),
@@ -111,9 +111,9 @@ export class MultifdWriter {
   }
 
   /**
-   * Sends the first bytes of all channels, whose numbers are their places in `channels`. Rooms are taken from the arena of
-   * the main stream's kernel, where the batches' payloads must be, too.
-   * @throws RangeError for a number of channels, a compression, a level or a UUID that there cannot be.
+   * Sends the first bytes of all channels, whose numbers are their places in `channels`. Packet slots are
+   * allocated in the arena of the main stream's kernel, which must also hold the payloads of the batches.
+   * @throws RangeError for a number of channels, a compression, a level or a UUID out of range.
    */
   static async open(
     main: StreamWriter,
@@ -175,13 +175,13 @@ export class MultifdWriter {
     if (block.pageSize !== this.#options.pageSize) {
       throw new RangeError(`expected pages of ${this.#options.pageSize} bytes, got those of "${block.idstr}"`);
     }
-    if (this.#block !== block) await this.#sendRoom();
+    if (this.#block !== block) await this.#sendPacket();
     this.#block = block;
     this.#isMarked = false;
     for (let done = 0; done < batch.count; ) {
       done = this.#gather(block, batch, done);
       const { normalPages, zeroPages } = this.#current;
-      if (normalPages + zeroPages === this.#pagesPerPacket) await this.#sendRoom();
+      if (normalPages + zeroPages === this.#pagesPerPacket) await this.#sendPacket();
       if (this.#zeros?.count === zeroCapacity) await this.#sendZeros();
     }
     if (this.#zeros !== undefined) await this.#sendZeros();
@@ -190,7 +190,7 @@ export class MultifdWriter {
   /** Ends a round, if pages were sent: all channels meet at its mark. */
   async endPart(): Promise<void> {
     if (this.#isMarked) return;
-    await this.#sendRoom();
+    await this.#sendPacket();
     if (this.#options.rules.multifdMarks === 'round') await this.#main.multifdFlush();
     else await this.#main.beginPart();
     await this.#main.endPart();
@@ -209,45 +209,45 @@ export class MultifdWriter {
     if (!this.#isInEnd) await this.beginEnd();
     const { multifdMarks } = this.#options.rules;
     const hasPages = !this.#isMarked;
-    await this.#sendRoom();
+    await this.#sendPacket();
     if (hasPages && multifdMarks === 'round') await this.#main.multifdFlush();
     await this.#main.endRam();
     if (hasPages || multifdMarks === 'section') await this.#sync();
   }
 
-  /** Lets go of the compressors' memory after a failure, without waiting for sinks, some of which may never be done. */
+  /** Frees the compressors after a failure, without waiting for sinks that may never finish. */
   abandon(): void {
     for (const channel of this.#channels) channel.abandon();
   }
 
-  /** Lets go of the compressors' memory, when nothing is being sent any more. */
+  /** Frees the compressors once everything is sent. */
   async close(): Promise<void> {
     await Promise.all(this.#channels.map(({ settled }) => settled));
     for (const { encoder } of this.#channels) encoder?.close();
   }
 
-  get #current(): Room {
-    return this.#rooms[this.#room] as Room;
+  get #current(): PacketSlot {
+    return this.#slots[this.#slot] as PacketSlot;
   }
 
   /** Gathers records from `first` on, until the packet or the list of zero pages is full. Returns the first that was not. */
   #gather({ idstr, pageSize }: RamBlock, batch: PageBatch, first: number): number {
     const { bytes } = this.#kernel;
-    const room = this.#current;
+    const slot = this.#current;
     const zeros = this.#zeros;
     let i = first;
-    while (i < batch.count && room.normalPages + room.zeroPages < this.#pagesPerPacket) {
+    while (i < batch.count && slot.normalPages + slot.zeroPages < this.#pagesPerPacket) {
       const page = batch.page[i] as number;
       if (batch.kind[i] === PageKind.zero) {
-        if (zeros === undefined) room.zero[room.zeroPages++] = page;
+        if (zeros === undefined) slot.zero[slot.zeroPages++] = page;
         else {
           if (zeros.count === zeroCapacity) break;
           zeros.push(PageKind.zero, page, 0, 0, 0, 0);
         }
       } else if (batch.kind[i] === PageKind.data && batch.length[i] === pageSize) {
         const from = batch.data[i] as number;
-        bytes.copyWithin(room.address + room.normalPages * pageSize, from, from + pageSize);
-        room.normal[room.normalPages++] = page;
+        bytes.copyWithin(slot.address + slot.normalPages * pageSize, from, from + pageSize);
+        slot.normal[slot.normalPages++] = page;
       } else {
         const got = `kind ${batch.kind[i]} of ${batch.length[i]} bytes for page ${page}`;
         throw new RangeError(`expected whole pages of RAM block "${idstr}" for multifd channels, got ${got}`);
@@ -264,30 +264,30 @@ export class MultifdWriter {
   }
 
   /** Sends the packet that is being filled, if it has pages, through the channel that had least. */
-  async #sendRoom(): Promise<void> {
-    const room = this.#current;
-    if (room.normalPages + room.zeroPages === 0) return;
+  async #sendPacket(): Promise<void> {
+    const slot = this.#current;
+    if (slot.normalPages + slot.zeroPages === 0) return;
     const channel = this.#channels.reduce((least, each) => (each.load < least.load ? each : least));
     const { idstr, pageSize } = this.#block as RamBlock;
-    room.normal.set(room.zero.subarray(0, room.zeroPages), room.normalPages);
+    slot.normal.set(slot.zero.subarray(0, slot.zeroPages), slot.normalPages);
     const header: MultifdHeader = {
       ...{ sync: false, method: this.#method, pagesAllocated: this.#pagesPerPacket, block: idstr },
-      ...{ normalPages: room.normalPages, zeroPages: room.zeroPages },
-      payloadLength: room.normalPages * pageSize,
+      ...{ normalPages: slot.normalPages, zeroPages: slot.zeroPages },
+      payloadLength: slot.normalPages * pageSize,
       packetNumber: this.#packetNumber++,
     };
     channel.packets++;
     channel.load += this.#headLength + header.payloadLength;
-    room.sent = channel.send(() => this.#pack(room, header, channel.encoder));
-    this.#room = (this.#room + 1) % this.#rooms.length;
+    slot.sent = channel.send(() => this.#pack(slot, header, channel.encoder));
+    this.#slot = (this.#slot + 1) % this.#slots.length;
     await this.#unlessFailed(this.#current.sent);
     Object.assign(this.#current, { normalPages: 0, zeroPages: 0 });
   }
 
   /** Makes the bytes of a packet. */
-  async #pack(room: Room, header: MultifdHeader, encoder: PageEncoder | undefined): Promise<Uint8Array> {
+  async #pack(slot: PacketSlot, header: MultifdHeader, encoder: PageEncoder | undefined): Promise<Uint8Array> {
     const { bytes } = this.#kernel;
-    const { address, packed, normal } = room;
+    const { address, packed, normal } = slot;
     const { pageSize } = this.#options;
     const head = this.#headLength;
     const end = address + header.payloadLength;
@@ -308,7 +308,7 @@ export class MultifdWriter {
       const bytes = new Uint8Array(this.#headLength);
       const header: MultifdHeader = {
         ...{ sync: true, method: 'none', block: '', normalPages: 0, zeroPages: 0, payloadLength: 0 },
-        pagesAllocated: rules.roomInSync ? this.#pagesPerPacket : 0,
+        pagesAllocated: rules.pagesAllocatedInSync ? this.#pagesPerPacket : 0,
         packetNumber: this.#packetNumber++,
       };
       encodeMultifdHeader(bytes, header, pageSize, []);

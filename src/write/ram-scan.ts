@@ -1,6 +1,6 @@
 /**
- * Sends a VM's RAM again: its pages as batches in block order, all of them or those that are dirty. The whole of a VM is
- * `write-stream.ts` and, in passes, `write-guest.ts`; this is what they are made of.
+ * Reads the RAM of a VM in block order and yields its pages as batches: all of them, or the dirty ones. `passes.ts` sends
+ * them.
  */
 import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -37,7 +37,7 @@ export class RamScan {
   /** Of the pages of the window, which are dirty. */
   readonly #wanted = new Uint8Array(batchCapacity);
 
-  /** Takes its room from the kernel's arena. */
+  /** Allocates its buffers in the arena of the kernel. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#window = kernel.allocate(windowBytes);

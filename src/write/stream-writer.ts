@@ -2,9 +2,8 @@
  * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description: the way back of
  * `decodeStream`. Nothing is sought, so the output may be a pipe.
  *
- * Everything goes through a room of 1 MiB in the arena, and leaves it in one piece when it is full. Page records are put
- * there by whole batches. What the stream says is the caller's: this knows its grammar, not what a VM is
- * (`write-stream.ts` does).
+ * Everything passes through a buffer of 1 MiB in the arena, which is written in one piece when it is full. Page records enter
+ * it in whole batches. The caller decides what the stream says: this class knows the grammar, `passes.ts` the order.
  */
 
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
@@ -16,7 +15,7 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
-import { encodePageRecords, maxRecord, type RecordRoom } from '../wire/ram-record-encoder.ts';
+import { encodePageRecords, maxRecord, type RecordBuffer } from '../wire/ram-record-encoder.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
 import { requireBlocks } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
@@ -25,9 +24,9 @@ import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 
 /** Bytes that leave at once. */
-const roomBytes = 1 << 20;
-/** What a writer takes of a kernel's arena. */
-export const writerArenaBytes = arenaBytes(roomBytes + maxRecord);
+const bufferBytes = 1 << 20;
+/** Arena bytes that a writer needs. */
+export const writerArenaBytes = arenaBytes(bufferBytes + maxRecord);
 
 export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
@@ -37,8 +36,8 @@ export interface StreamWriterOptions {
 }
 
 /**
- * Methods throw what the output threw, then and ever after; an Error once the stream is finished, and for what cannot come
- * where it comes. `raw` and `records` are not asked where they come.
+ * After the output has thrown, every method throws that error. They throw an Error once the stream is finished, and for anything
+ * out of order. `raw` and `records` do not check the order.
  */
 export class StreamWriter {
   readonly kernel: Kernel;
@@ -47,7 +46,7 @@ export class StreamWriter {
   /** Section id of `ram`. */
   readonly ramId: number;
   readonly #start: number;
-  readonly #room: RecordRoom;
+  readonly #buffer: RecordBuffer;
   #written = 0;
   /** Why nothing more can be written: it is finished, or the output failed. */
   #over: { error: unknown } | undefined;
@@ -59,8 +58,8 @@ export class StreamWriter {
   #hasEndedRam = false;
 
   /**
-   * Takes its room from the arena of `kernel`, where the batches' payloads must be, too.
-   * @throws TypeError for an output that is no `ByteSink`.
+   * Allocates its buffer in the arena of `kernel`, which must also hold the payloads of the batches.
+   * @throws TypeError if the output is not a `ByteSink`.
    */
   constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
     requireSink(output);
@@ -68,16 +67,16 @@ export class StreamWriter {
     this.#output = output;
     this.#footers = footers;
     this.ramId = ramId;
-    this.#start = kernel.allocate(roomBytes + maxRecord);
+    this.#start = kernel.allocate(bufferBytes + maxRecord);
     const { bytes } = kernel;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const limit = this.#start + roomBytes + maxRecord;
-    this.#room = { bytes, view, position: this.#start, limit, current: undefined };
+    const limit = this.#start + bufferBytes + maxRecord;
+    this.#buffer = { bytes, view, position: this.#start, limit, current: undefined };
   }
 
   /** Bytes of the stream so far. */
   get length(): number {
-    return this.#written + this.#room.position - this.#start;
+    return this.#written + this.#buffer.position - this.#start;
   }
 
   /** Begins the stream, once. */
@@ -91,8 +90,8 @@ export class StreamWriter {
   }
 
   /**
-   * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
-   * `multifdFlush`: with a mark for the multifd channels.
+   * Begins RAM with its START and the block list. `guestAddresses` adds the address of x-ignore-shared to each entry,
+   * `multifdFlush` a mark for the multifd channels.
    * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
@@ -114,17 +113,17 @@ export class StreamWriter {
 
   /** Whether records of a block name it: if the latest record was of another one. */
   names(block: RamBlock): boolean {
-    return this.#room.current !== block;
+    return this.#buffer.current !== block;
   }
 
   /** Has the next record name its block, whatever the latest one was of. */
   forgetBlock(): void {
-    this.#room.current = undefined;
+    this.#buffer.current = undefined;
   }
 
   /**
    * Writes the records of a batch, in the PART or END that is open, or a new PART.
-   * @throws RangeError for a block that was not listed, and records that there cannot be.
+   * @throws RangeError for a block that was not listed, and impossible records.
    */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
     if (this.#names?.has(block.idstr) === false) {
@@ -134,11 +133,11 @@ export class StreamWriter {
     await this.records(block, batch);
   }
 
-  /** Writes records of a batch, from `first` on and below `end`, whatever is around them. */
+  /** Writes records `first` to `end - 1` of a batch, whatever is around them. */
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
     this.#throwOver();
     for (let done = first; ; ) {
-      done = encodePageRecords(this.#room, block, batch, done, end);
+      done = encodePageRecords(this.#buffer, block, batch, done, end);
       if (done === end) return;
       await this.flush();
     }
@@ -207,23 +206,23 @@ export class StreamWriter {
   /** Writes bytes as they are: a whole section of another stream, say. */
   async raw(bytes: Uint8Array): Promise<void> {
     this.#throwOver();
-    const room = this.#room;
-    if (bytes.length > room.limit - room.position) await this.flush();
-    if (bytes.length > room.limit - room.position) {
+    const buffer = this.#buffer;
+    if (bytes.length > buffer.limit - buffer.position) await this.flush();
+    if (bytes.length > buffer.limit - buffer.position) {
       await this.#write(bytes);
       return;
     }
-    room.bytes.set(bytes, room.position);
-    room.position += bytes.length;
+    buffer.bytes.set(bytes, buffer.position);
+    buffer.position += bytes.length;
   }
 
-  /** Hands on what is in the room: for who waits for it. */
+  /** Writes the buffered bytes now, for a receiver that waits for them. */
   async flush(): Promise<void> {
-    const room = this.#room;
+    const buffer = this.#buffer;
     this.#throwOver();
-    if (room.position === this.#start) return;
-    await this.#write(room.bytes.subarray(this.#start, room.position));
-    room.position = this.#start;
+    if (buffer.position === this.#start) return;
+    await this.#write(buffer.bytes.subarray(this.#start, buffer.position));
+    buffer.position = this.#start;
   }
 
   /** After a failure, what was written ends anywhere: nothing may follow it. */

@@ -19,7 +19,7 @@ import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import type { WriteStreamOptions, WrittenStream } from './write-stream.ts';
 
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
-  /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */
+  /** How the channels compress: the value of the parameter multifd-compression. Default `none`. */
   compression?: 'none' | StreamFormat;
   /** From 0 to 9 for zlib, from 0 to 20 for zstd. Default 1, as in QEMU. */
   level?: number;
@@ -44,8 +44,8 @@ export interface WrittenMultifd extends WrittenStream {
  * const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
  * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
  *
- * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold
- *   (see {@link writeStream}). What a sink throws comes through at once, be others still waiting.
+ * @throws RangeError for a number of channels, a level or a UUID out of range, and for a VM that no stream can hold (see
+ *   {@link writeStream}). An error of a sink is thrown at once, even while other sinks are still writing.
  */
 export async function writeMultifd(
   vm: WritableVm,

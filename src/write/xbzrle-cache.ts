@@ -19,7 +19,7 @@ export const defaultXbzrleCacheSize = 64 << 20;
 const deltaBytes = 1 << 20;
 /** Records in a batch. */
 const batchCapacity = 4096;
-/** Pages of the least size whose deltas have room. */
+/** Pages of the smallest size whose deltas fit. */
 const maxCandidates = deltaBytes / 1024;
 /** What a delta record has before its payload, beside the word: the header byte and the length. */
 const deltaHead = 3;
@@ -90,8 +90,8 @@ export class XbzrleCache {
   #hits = 0;
 
   /**
-   * Takes its room from the kernel's arena: {@link xbzrleArenaBytes}. The pages it is given must be there, too.
-   * @throws RangeError for a size that is no power of two of pages, or a page size that there cannot be.
+   * Allocates {@link xbzrleArenaBytes} bytes in the arena of the kernel, which must also hold the pages to encode.
+   * @throws RangeError for a size that is not a power of two of pages, or an impossible page size.
    */
   constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
     if (!isPageSize(pageSize) || pageSize > kernel.xbzrleMaxPage) {

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { type ReleaseName, releaseRulesOf } from '../../src/schema/release-rules.ts';
 
 const short = (machine: string | undefined, version?: ReleaseName) => {
-  const { switchoverStart, multifdMarks, zeroPages, roomInSync } = releaseRulesOf(machine, version);
-  return [multifdMarks, zeroPages, switchoverStart, roomInSync].join(' ');
+  const { switchoverStart, multifdMarks, zeroPages, pagesAllocatedInSync } = releaseRulesOf(machine, version);
+  return [multifdMarks, zeroPages, switchoverStart, pagesAllocatedInSync].join(' ');
 };
 
 describe('the rules of a stream', () => {

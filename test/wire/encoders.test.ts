@@ -170,7 +170,7 @@ describe('single structures, put together', () => {
     };
     encode(room)();
     const used = room.slice();
-    expect(encode(room.subarray(0, 100))).toThrow('expected room for 1344 bytes, got 100');
+    expect(encode(room.subarray(0, 100))).toThrow('expected a target of at least 1344 bytes, got 100');
     expect(encode(room, { normalPages: 129 })).toThrow('at most 128 pages in a packet, got 129');
     expect(encode(room, { block: 'a\0b' })).toThrow(RangeError);
     expect(encode(room, {}, [-1])).toThrow('expected a page, got -1');

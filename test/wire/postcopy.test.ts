@@ -287,11 +287,12 @@ describe('a recovery stream', () => {
     expect(() => recover(first, new Uint8Array())).toThrow(/truncated/);
   });
 
-  it('by itself is refused, with a hint', () => {
+  it('by itself is refused, with the reason', () => {
     expect(errorOf(second)).toMatchObject({
       code: 'not-a-migration-stream',
-      message: expect.stringMatching(/resume-of/),
+      message: expect.stringMatching(/which starts a recovery stream/),
+      reason: 'recovery-stream',
     });
-    expect(errorOf(join([8], u16(1), u16(0), EOF)).message).not.toMatch(/resume-of/);
+    expect(errorOf(join([8], u16(1), u16(0), EOF)).reason).toBeUndefined();
   });
 });

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { loadKernel } from '../../src/kernel/kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
-import { encodePageRecords, maxRecord, type RecordRoom } from '../../src/wire/ram-record-encoder.ts';
+import { encodePageRecords, maxRecord, type RecordBuffer } from '../../src/wire/ram-record-encoder.ts';
 import {
   blockList,
   compressedPage,
@@ -29,11 +29,11 @@ import { decodeChunked, type PageRecord } from './decoding.ts';
 const kernel = await loadKernel({ arenaBytes: 4 << 20 });
 const batch = new PageBatch(kernel, 64);
 const payloads = kernel.allocate((64 * 65536) >> 1);
-const roomBytes = 256 * 1024;
-const roomStart = kernel.allocate(roomBytes);
+const bufferBytes = 256 * 1024;
+const roomStart = kernel.allocate(bufferBytes);
 
-/** A room of `bytes`, by default more than enough. */
-function makeRoom(bytes = roomBytes): RecordRoom {
+/** A buffer of `bytes`, by default more than enough. */
+function makeBuffer(bytes = bufferBytes): RecordBuffer {
   const view = new DataView(kernel.bytes.buffer);
   return { bytes: kernel.bytes, view, position: roomStart, limit: roomStart + bytes, current: undefined };
 }
@@ -61,15 +61,15 @@ function fill(records: readonly Plain[]): PageBatch {
 }
 
 /** All records, through rooms that are emptied whenever they are full. */
-function encode(room: RecordRoom, of: RamBlock, records: readonly Plain[]): Uint8Array {
+function encode(buffer: RecordBuffer, of: RamBlock, records: readonly Plain[]): Uint8Array {
   const out: Uint8Array[] = [];
   const filledBatch = fill(records);
   for (let done = 0; done < filledBatch.count; ) {
-    room.position = roomStart;
-    const next = encodePageRecords(room, of, filledBatch, done);
-    expect(next, 'records in a room that has room for any').toBeGreaterThan(done);
-    expect(room.position).toBeLessThanOrEqual(room.limit);
-    out.push(kernel.bytes.slice(roomStart, room.position));
+    buffer.position = roomStart;
+    const next = encodePageRecords(buffer, of, filledBatch, done);
+    expect(next, 'records in a buffer that has buffer for any').toBeGreaterThan(done);
+    expect(buffer.position).toBeLessThanOrEqual(buffer.limit);
+    out.push(kernel.bytes.slice(roomStart, buffer.position));
     done = next;
   }
   return join(...out);
@@ -79,20 +79,20 @@ const empty = new Uint8Array();
 
 describe('encoding RAM records', () => {
   it('names a block once, and again when it changes', () => {
-    const room = makeRoom();
+    const buffer = makeBuffer();
     const [a, b] = [block('a', 16), block('b', 16, KIB4, 1)];
     const data = filled(7);
     const delta = hex('00 01 0a');
     const packed = hex('789c 0102 03');
     const bytes = join(
-      encode(room, a, [
+      encode(buffer, a, [
         { kind: PageKind.zero, page: 0, payload: empty },
         { kind: PageKind.data, page: 1, payload: data },
         { kind: PageKind.delta, page: 2, payload: delta },
       ]),
-      encode(room, a, [{ kind: PageKind.compressed, page: 3, payload: packed }]),
-      encode(room, b, [{ kind: PageKind.data, page: 15, payload: data }]),
-      encode(room, a, [{ kind: PageKind.zero, page: 4, payload: empty }]),
+      encode(buffer, a, [{ kind: PageKind.compressed, page: 3, payload: packed }]),
+      encode(buffer, b, [{ kind: PageKind.data, page: 15, payload: data }]),
+      encode(buffer, a, [{ kind: PageKind.zero, page: 4, payload: empty }]),
     );
     const expected = join(
       zeroPage(0, 'a'),
@@ -108,12 +108,12 @@ describe('encoding RAM records', () => {
   it('writes offsets beyond 4 GiB', () => {
     const huge = block('ram', 2 ** 36 / KIB4);
     const page = 0x9_8765_4000 / KIB4;
-    expect(encode(makeRoom(), huge, [{ kind: PageKind.zero, page, payload: empty }])).toEqual(
+    expect(encode(makeBuffer(), huge, [{ kind: PageKind.zero, page, payload: empty }])).toEqual(
       zeroPage(0x9_8765_4000, 'ram'),
     );
   });
 
-  it('decodes to what was encoded, whatever the room, the page size and the name', () => {
+  it('decodes to what was encoded, whatever the buffer, the page size and the name', () => {
     const shapes = fc.constantFrom(1024, 4096, 8192, 65536).chain((pageSize) => {
       const most = 24;
       const record = fc.record({
@@ -125,12 +125,12 @@ describe('encoding RAM records', () => {
       return fc.record({
         pageSize: fc.constant(pageSize),
         name: fc.oneof(fc.string({ minLength: 1, maxLength: 255, unit: 'binary-ascii' }), fc.constant('n'.repeat(255))),
-        roomBytes: fc.constantFrom(maxRecord, maxRecord + 1, roomBytes),
+        bufferBytes: fc.constantFrom(maxRecord, maxRecord + 1, bufferBytes),
         records: fc.uniqueArray(record, { minLength: 1, maxLength: most, selector: ({ page }) => page }),
       });
     });
     fc.assert(
-      fc.property(shapes, ({ pageSize, name, roomBytes: bytes, records }) => {
+      fc.property(shapes, ({ pageSize, name, bufferBytes: bytes, records }) => {
         const of = block(name, 24, pageSize);
         const plain = records
           .sort((a, b) => a.page - b.page)
@@ -143,7 +143,7 @@ describe('encoding RAM records', () => {
           header,
           configuration('none', bits),
           start(7, 'ram', 4, blockList([name, of.usedLength]), EOS),
-          part(7, encode(makeRoom(bytes), of, plain), EOS),
+          part(7, encode(makeBuffer(bytes), of, plain), EOS),
           end(7, EOS),
           EOF,
         );
@@ -169,6 +169,6 @@ describe('encoding RAM records', () => {
     ['a delta longer than a page', block('ram', 4), { kind: PageKind.delta, page: 0, payload: new Uint8Array(4097) }],
     ['a name of 256 bytes', block('n'.repeat(256), 4), { kind: PageKind.zero, page: 0, payload: empty }],
   ])('refuses %s', (_, of, record) => {
-    expect(() => encodePageRecords(makeRoom(), of, fill([record]))).toThrow(RangeError);
+    expect(() => encodePageRecords(makeBuffer(), of, fill([record]))).toThrow(RangeError);
   });
 });

@@ -1,7 +1,7 @@
 /**
  * Ids of contents of RAM, by which a file of changes knows its base again (docs/formats/incremental.md, "The ids"): a sum
- * over all pages that are not zero, of what each page's hash, number and block come to. They tell contents apart that are
- * mistaken for each other; they are no protection against somebody who wants them to be equal.
+ * over all pages that are not zero, of what each page's hash, number and block come to. They catch honest
+ * mistakes, not deliberate forgeries: making two contents with the same id is easy.
  */
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
@@ -21,7 +21,7 @@ export class ContentIds {
   readonly #oldHashes: Uint32Array;
   readonly #newHashes: Uint32Array;
 
-  /** Takes its room from the kernel's arena. */
+  /** Allocates its buffers in the arena of the kernel. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     const table = () => kernel.u32(kernel.allocate(pairWindowPages * 8), 2 * pairWindowPages);

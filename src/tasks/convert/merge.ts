@@ -1,7 +1,7 @@
 /**
- * merge: a base and a file of changes (`changes.ts`) as the VM that the changes were made of. RAM is the one laid over the
- * other; devices, description and configuration are those of the changes. That they belong together is made sure of
- * before anything is written.
+ * merge: combines a base and a file of changes (`changes.ts`) into the VM that the changes were made from. RAM is the
+ * base overlaid with the changes; devices, description and configuration come from the changes. Both are checked to belong
+ * together before anything is written.
  */
 
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
