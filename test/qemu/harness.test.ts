@@ -128,7 +128,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
     test('the truth of a running guest is refused', async () => {
       const { qemu } = await startMachine({ version, machine: 'bare' });
       await using _qemu = qemu;
-      await expect(readTruth(qemu, qemu.dir, await findAddresses(qemu))).rejects.toThrow(/must be stopped/);
+      await expect(readTruth(qemu, qemu.dir, await findAddresses(qemu))).rejects.toThrow(/expected a stopped guest, got status running/);
     });
 
     test('the truth of an ambiguous block is refused, except when all candidates are zero', async () => {
