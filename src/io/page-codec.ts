@@ -1,12 +1,9 @@
 /**
- * Compressing pages and decompressing them, behind one interface: which library does it is chosen when a file is opened
- * or written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
+ * Compressing pages and decompressing them, behind one interface: which library does it is chosen when a file is opened or
+ * written. All of them give the same pages. Members: portable-codecs.ts, and node/codecs.ts.
  */
 
-/**
- * How a multifd channel compresses: one stream for all of its packets, flushed at the end of each, or a zstd frame for
- * each.
- */
+/** How a multifd channel compresses: one stream for all of its packets, flushed at the end of each, or a zstd frame for each. */
 export type StreamFormat = 'zlib' | 'zstd';
 /** How a page by itself is compressed: a complete zlib stream, or deflate data without a header. */
 export type PageFormat = 'zlib' | 'deflate';
@@ -44,9 +41,7 @@ export const levelsOf: Readonly<Record<StreamFormat, { least: number; most: numb
 
 /** A set of engines. */
 export interface PageCodecs {
-  /**
-   * A compressor for one channel, of a level within {@link levelsOf}. Libraries are loaded when they are first needed.
-   */
+  /** A compressor for one channel, of a level within {@link levelsOf}. Libraries are loaded when they are first needed. */
   openEncoder(format: StreamFormat, level: number): Promise<PageEncoder>;
   /** A decompressor for one channel. Libraries are loaded when they are first needed. */
   openDecoder(format: StreamFormat): Promise<PageDecoder>;

@@ -1,7 +1,7 @@
 /**
- * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module
- * out of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and
- * ignores errors. The loop here hands out everything at each flush and reports errors.
+ * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module out
+ * of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and ignores
+ * errors. The loop here hands out everything at each flush and reports errors.
  */
 import zstdBytes from '../../dist/zstd.wasm';
 import { CodecError, overflow, type PageDecoder } from './page-codec.ts';
@@ -13,10 +13,7 @@ interface ZstdExports {
   free(address: number): void;
   ZSTD_createDCtx(): number;
   ZSTD_freeDCtx(context: number): number;
-  /**
-   * The buffers are three words each: address, size, position. Returns 0 at the end of a frame, an error code, or a
-   * hint.
-   */
+  /** The buffers are three words each: address, size, position. Returns 0 at the end of a frame, an error code, or a hint. */
   ZSTD_decompressStream(context: number, out: number, input: number): number;
 }
 

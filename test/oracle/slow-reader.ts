@@ -179,14 +179,14 @@ class StreamReader {
   readonly channels: Channels;
   private finder: ItemFinder;
   /** The VMDESCRIPTION, found from the end of the file before the stream is read. */
-  private readonly foretold: unknown;
+  private readonly description: unknown;
 
   constructor(bytes: Uint8Array, offset: number, channels: readonly Uint8Array[] = [], pageSize = 4096) {
     this.channels = new Channels(channels);
     this.cursor = new Cursor(bytes, offset);
-    this.foretold = findVmDescription(bytes, offset);
+    this.description = findVmDescription(bytes, offset);
     this.ramContext = {
-      pageSize: foretoldPageSize(this.foretold) ?? pageSize,
+      pageSize: describedPageSize(this.description) ?? pageSize,
       mappedRam: false,
       ignoreShared: false,
       advisedPageSizes: undefined,
@@ -379,7 +379,7 @@ class StreamReader {
       this.readFooter(sectionId);
     } else {
       // Descriptions cover FULL sections; iterables have none.
-      const size = type === SECTION_FULL ? describedSize(this.foretold, name, instanceId) : undefined;
+      const size = type === SECTION_FULL ? describedSize(this.description, name, instanceId) : undefined;
       this.skipDeviceBody(sectionId, size, isPackage);
       if (this.hasFooters) this.readFooter(sectionId);
     }
@@ -514,7 +514,7 @@ class StreamReader {
   }
 }
 
-function foretoldPageSize(vmdescription: unknown): number | undefined {
+function describedPageSize(vmdescription: unknown): number | undefined {
   const size = (vmdescription as { page_size?: unknown } | undefined)?.page_size;
   return [10, 11, 12, 13, 14, 15, 16].map((bits) => 1 << bits).find((each) => each === size);
 }

@@ -171,7 +171,7 @@ describe.skipIf(lacksQemu('10.0'))('a conversion to an offset in a file', () => 
 });
 
 describe.skipIf(lacksQemu('10.0'))('a guest saved in the middle of its work', () => {
-  test('continues from the stream, from a mapped-ram file converted from it, and from a stream converted from that', async () => {
+  test('continues from the stream, from a mapped-ram file made from it, and from a stream made from that', async () => {
     let counted = 0;
     const options: CaptureOptions = {
       ...{ version: '10.0', machine: 'q35', route: 'exec' },

@@ -128,7 +128,9 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
     test('the truth of a running guest is refused', async () => {
       const { qemu } = await startMachine({ version, machine: 'bare' });
       await using _qemu = qemu;
-      await expect(readTruth(qemu, qemu.dir, await findAddresses(qemu))).rejects.toThrow(/must be stopped/);
+      await expect(readTruth(qemu, qemu.dir, await findAddresses(qemu))).rejects.toThrow(
+        /expected a stopped guest, got status running/,
+      );
     });
 
     test('the truth of an ambiguous block is refused, except when all candidates are zero', async () => {
@@ -139,7 +141,7 @@ describe.each(qemuVersions)('QEMU %s', (version) => {
       await qemu.execute('stop');
       addresses.delete('pc.ram');
       await expect(readTruth(qemu, qemu.dir, addresses)).rejects.toThrow(
-        /truth: pc.ram had no data page|truth: no memory/,
+        /truth: pc.ram had no data page|truth: found no memory/,
       );
     });
 

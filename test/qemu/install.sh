@@ -6,7 +6,7 @@
 #
 # Needs Debian 12 and its ordinary apt sources. Each version gets DIR/<version>/run, a wrapper that
 # starts that qemu-system-x86_64 with its own libraries and firmware, and DIR/<version>/run-<target> for other targets.
-# Downloads: 60 MB for x86, 100 MB for the others, of which 7.2's s390x (in qemu-system-misc) is 46 MB.
+# Downloads: 60 MB for x86, 100 MB for the others, including 46 MB for 7.2's s390x (in qemu-system-misc).
 set -euo pipefail
 dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
 mkdir -p "$dir"

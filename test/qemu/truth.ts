@@ -5,7 +5,7 @@
  *
  * The host address of a block:
  *   10.0  `info ramblock` shows it.
- *   7.2   The trace event `ram_save_page` shows, for every page sent as data, block name, offset and host address. So QEMU
+ *   7.2   The trace event `ram_save_page` shows block name, offset and host address of every page sent as data. So QEMU
  *         migrates to /dev/null with that event on, pauses before the switchover, and cancels. All pages of a block must
  *         agree on its address. This does not name a block without a data page. Its address is one of the unclaimed
  *         anonymous allocations of its size (trace event `qemu_anon_ram_alloc`, on from the start; see `truthArgs`), or

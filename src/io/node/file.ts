@@ -1,7 +1,7 @@
 /**
  * Files by Node's fs. Reads go straight into the caller's view of WASM memory, and are synchronous if the page cache
- * has the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk go
- * through the thread pool, so that they overlap with decoding. All writes are synchronous.
+ * has the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk
+ * use the thread pool, so that they overlap with decoding. All writes are synchronous.
  */
 import {
   close,
@@ -58,7 +58,7 @@ export class NodeFile implements ByteStore {
   /** Synchronous reads since the event loop last turned, and their bytes. */
   #syncReads = 0;
   #syncBytes = 0;
-  /** Large reads that will still go through the thread pool. */
+  /** Large reads that will still use the thread pool. */
   #slowReads = 0;
 
   /** `directFd` is open on the same file with O_DIRECT. */
