@@ -1,4 +1,4 @@
-/** What `vmferry diff` says: in words, and as JSON. */
+/** The output of `vmferry diff`, in words and as JSON. */
 
 import type { DeviceDiff } from '../../devices/device-diff.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
@@ -54,10 +54,10 @@ function* describeBlocks({ blocks, onlyOld, onlyNew }: RamDiff): Generator<strin
   }
 }
 
-/** Ranges that are listed in words. */
+/** The most ranges that are listed in words. */
 const listedRanges = 8;
 
-/** Where the pages of a block are that differ. */
+/** The differing pages of a block. */
 function describePages({ idstr, ranges, map, pageSize }: BlockDiff): string {
   const texts = ranges.slice(0, listedRanges).map(({ first, count, changed }) => {
     const from = formatHex(first * pageSize);
@@ -83,9 +83,9 @@ function drawChanges(map: readonly MapCell[]): string {
 
 function describeDevices({ same, changed, removed, added }: DevicesDiff): string {
   const parts = [`${plural(same, 'device')} with the same state`];
-  if (changed.length > 0) parts.push(`${formatCount(changed.length)} with another`);
+  if (changed.length > 0) parts.push(`${formatCount(changed.length)} with different state`);
   if (removed.length + added.length > 0)
-    parts.push(`${formatCount(removed.length + added.length)} in one of them only`);
+    parts.push(`${formatCount(removed.length + added.length)} in only one of them`);
   return parts.join(', ');
 }
 

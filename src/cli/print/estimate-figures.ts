@@ -3,7 +3,7 @@ import { formatBytes } from './format.ts';
 
 export const rate = (bytesPerSecond: number) => `${formatBytes(bytesPerSecond)}/s`;
 
-/** At most three digits that matter. */
+/** At most three significant digits. */
 export const digits = (value: number, most = 3) => String(Number(value.toPrecision(most)));
 
 export function share(part: number, whole: number): string {
