@@ -92,7 +92,7 @@ function* deviceJson(device: DeviceState): Generator<string, void> {
  * The device that `wanted` names: NAME or NAME#INSTANCE; NAME is the whole idstr, or what it ends in after a slash.
  * @throws UsageError if there is none, or more than one
  */
-export function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceState {
+function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceState {
   const [, name = wanted, instance] = /^(.*)#(\d+)$/s.exec(wanted) ?? [];
   const isInstance = ({ instanceId }: DeviceState) => instance === undefined || instanceId === Number(instance);
   const exact = devices.filter((device) => device.name === name && isInstance(device));

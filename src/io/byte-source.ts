@@ -26,7 +26,7 @@ export interface ByteStore extends ByteSource {
   readonly size: number;
   /**
    * With direct I/O: writes of whole multiples of so many bytes, to a position and from an address that are multiples too,
-   * go past the page cache. Others are written as ever.
+   * go past the page cache. Others are written as usual.
    */
   readonly alignment?: number;
   /** Writes all of `bytes` at `position`. */
@@ -43,7 +43,7 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void> | void;
 }
 
-/** @throws TypeError for what is no sink: stores and streams have a `write` of another kind, or none. */
+/** @throws TypeError for what is not a sink: stores and streams have a `write` of another kind, or none. */
 export function requireSink(output: ByteSink): void {
   const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;
   const takesMore = typeof write === 'function' && write.length > 1;

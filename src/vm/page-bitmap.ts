@@ -22,7 +22,7 @@ export class PageBitmap {
     return (((this.#words[Math.floor(page / 32)] ?? 0) >>> (page & 31)) & 1) === 1;
   }
 
-  /** @throws RangeError for a page that there is not. */
+  /** @throws RangeError for a page that does not exist. */
   set(page: number): void {
     if (!(Number.isInteger(page) && page >= 0 && page < this.pages))
       throw new RangeError(`expected a page below ${this.pages}, got ${page}`);

@@ -90,14 +90,14 @@ function requireUnsigned(value: number, bytes: number): void {
   throw new RangeError(`expected an integer of ${bytes} ${bytes === 1 ? 'byte' : 'bytes'}, got ${value}`);
 }
 
-/** @throws RangeError for text with characters that are no bytes. */
-export function requireLatin1(text: string): void {
+/** @throws RangeError for text with characters that are not bytes. */
+function requireLatin1(text: string): void {
   if (!isLatin1.test(text)) {
     throw new RangeError(`expected text of characters up to U+00FF, each of which is a byte, got "${text}"`);
   }
 }
 
-/** @throws RangeError for what is no name of a RAM block, device or the like: 1 to 255 bytes. */
+/** @throws RangeError for what is not a name of a RAM block, device or the like: 1 to 255 bytes. */
 export function requireName(name: string): void {
   if (name.length === 0) throw new RangeError('expected a name, got none');
   if (name.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${name.length}`);

@@ -1,5 +1,5 @@
 /**
- * The encoders of single structures, for who writes a flow of their own: each puts one thing into a {@link ByteWriter}, and
+ * The encoders of single structures, for those who write a flow of their own: each puts one thing into a {@link ByteWriter}, and
  * knows nothing of what is around it. What makes whole streams and files of them is in `file/`.
  */
 export { ByteWriter } from './byte-writer.ts';
@@ -7,6 +7,8 @@ export { CommandCode, encodeCommand } from './command.ts';
 export { encodeConfiguration } from './configuration.ts';
 export { encodeMappedHeader, placeMapped } from './mapped-ram.ts';
 export {
+  type DevicePacket,
+  encodeDevicePacket,
   encodeMultifdHeader,
   encodeMultifdHello,
   type MultifdHeader,

@@ -60,7 +60,7 @@ export function* decodeHello(window: ByteWindow): Generator<Need, MultifdHello> 
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-/** Encodes a channel's first bytes. @throws RangeError for a UUID or a number that there cannot be. */
+/** Encodes a channel's first bytes. @throws RangeError for a UUID or a number that is impossible. */
 export function encodeMultifdHello(out: ByteWriter, { uuid, id }: MultifdHello): void {
   out.u32(multifdMagic).u32(multifdVersion).hex(uuid, uuidLength).u8(id);
   out.raw(new Uint8Array(helloLength - idOffset - 1));
@@ -76,7 +76,7 @@ export const PacketFlag = {
 const methods = { 0: 'none', 2: 'zlib', 4: 'zstd', 8: 'qpl', 16: 'uadk', 32: 'qatzip' } as const;
 export type PacketMethod = (typeof methods)[keyof typeof methods];
 
-export const methodFlag = (method: PacketMethod): number =>
+const methodFlag = (method: PacketMethod): number =>
   Number(Object.entries(methods).find(([, name]) => name === method)?.[0]);
 
 /** Bytes of guest memory that a packet holds at most. */
@@ -138,7 +138,7 @@ export function readPacketFlags(window: ByteWindow): number {
 /**
  * Reads the header at the window's position, where all of it must be, and the pages it names: page numbers within the
  * block, not checked against it, into `pages`. The position stays.
- * @throws MigrationError `bad-packet` for counts beyond the room, and offsets that are no whole pages.
+ * @throws MigrationError `bad-packet` for counts beyond the room, and offsets that are not whole pages.
  */
 export function readPacketHeader(
   window: ByteWindow,
@@ -187,7 +187,7 @@ export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 /**
  * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
  * numbers. As in QEMU 10.0, what is not used is zero.
- * @throws RangeError for a name or more pages than there is room for, pages that there cannot be, and a target that is too
+ * @throws RangeError for a name or more pages than there is room for, pages that are impossible, and a target that is too
  *   small.
  */
 export function encodeMultifdHeader(

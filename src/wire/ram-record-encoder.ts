@@ -33,7 +33,7 @@ export const maxRecord = maxHead + 65536 + 1024;
 /**
  * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
  * not; `end` if all did. The room must not touch the payloads.
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload that is too long, or
+ * @throws RangeError for a record that is impossible: an absent page, a page beyond the block, a payload that is too long, or
  *   outside the arena.
  */
 export function encodePageRecords(
@@ -103,7 +103,7 @@ export interface PageRecord {
 
 /**
  * Encodes one record, whatever comes before and after it. Many at a time are faster as a batch (`StreamWriter.records`).
- * @throws RangeError for a record that there cannot be: an absent page, a page beyond the block, a payload of another length.
+ * @throws RangeError for a record that is impossible: an absent page, a page beyond the block, a payload of another length.
  */
 export function encodePageRecord(
   out: ByteWriter,

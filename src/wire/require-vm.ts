@@ -62,7 +62,7 @@ export function requireRecords(block: RamBlock, { count, kind, page, length }: P
   }
 }
 
-/** @throws RangeError for a block that there cannot be. */
+/** @throws RangeError for a block that is impossible. */
 export function requireBlock({ idstr, usedLength, pageSize }: RamBlock): void {
   requireName(idstr);
   if (!isPageSize(pageSize)) {

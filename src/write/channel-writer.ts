@@ -24,7 +24,7 @@ export class ChannelWriter implements WrittenChannel {
   /** Called when the channel fails. */
   onFailure: () => void = () => {};
 
-  /** @throws TypeError for what is no sink. */
+  /** @throws TypeError for what is not a sink. */
   constructor(sink: ByteSink, encoder: PageEncoder | undefined) {
     requireSink(sink);
     this.#sink = sink;
@@ -56,7 +56,7 @@ export class ChannelWriter implements WrittenChannel {
     return this.#tail;
   }
 
-  /** Makes nothing more, and lets go of the compressor's memory; a sink may still be at the bytes that it was given. */
+  /** Stops compressing, and lets go of the compressor's memory; a sink may still be at the bytes that it was given. */
   abandon(): void {
     this.#fail(new Error('the channel was abandoned'));
     void this.#making.then(() => this.encoder?.close());

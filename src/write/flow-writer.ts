@@ -152,7 +152,7 @@ const notPlain = ({ idstr }: RamBlock) =>
  * const file = await open(stream, { spareBytes: writerArenaBytes });
  * await encodeFlow(file, appendTo(copy));
  *
- * @throws MigrationError where the stream cannot be read further; RangeError for what is no plain stream, and for a file
+ * @throws MigrationError where the stream cannot be read further; RangeError for what is not a plain stream, and for a file
  *   that is of several streams.
  */
 export async function encodeFlow(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {

@@ -113,7 +113,7 @@ export class MultifdWriter {
   /**
    * Sends the first bytes of all channels, whose numbers are their places in `channels`. Rooms are taken from the arena of
    * the main stream's kernel, where the batches' payloads must be, too.
-   * @throws RangeError for a number of channels, a compression, a level or a UUID that there cannot be.
+   * @throws RangeError for a number of channels, a compression, a level or a UUID that is impossible.
    */
   static async open(
     main: StreamWriter,

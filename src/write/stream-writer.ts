@@ -124,7 +124,7 @@ export class StreamWriter {
 
   /**
    * Writes the records of a batch, in the PART or END that is open, or a new PART.
-   * @throws RangeError for a block that was not listed, and records that there cannot be.
+   * @throws RangeError for a block that was not listed, and records that are impossible.
    */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
     if (this.#names?.has(block.idstr) === false) {
@@ -217,7 +217,7 @@ export class StreamWriter {
     room.position += bytes.length;
   }
 
-  /** Hands on what is in the room: for who waits for it. */
+  /** Hands on what is in the room: for those who wait for it. */
   async flush(): Promise<void> {
     const room = this.#room;
     this.#throwOver();

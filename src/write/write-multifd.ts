@@ -44,7 +44,7 @@ export interface WrittenMultifd extends WrittenStream {
  * const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
  * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
  *
- * @throws RangeError for a number of channels, a level or a UUID that there cannot be, and for a VM that no stream can hold
+ * @throws RangeError for a number of channels, a level or a UUID that is impossible, and for a VM that no stream can hold
  *   (see {@link writeStream}). What a sink throws comes through at once, be others still waiting.
  */
 export async function writeMultifd(

@@ -91,7 +91,7 @@ export class XbzrleCache {
 
   /**
    * Takes its room from the kernel's arena: {@link xbzrleArenaBytes}. The pages it is given must be there, too.
-   * @throws RangeError for a size that is no power of two of pages, or a page size that there cannot be.
+   * @throws RangeError for a size that is not a power of two of pages, or a page size that is impossible.
    */
   constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
     if (!isPageSize(pageSize) || pageSize > kernel.xbzrleMaxPage) {

@@ -18,7 +18,7 @@ export interface LayoutItem {
 }
 
 /** How one item of the source is loaded. */
-export interface Pair<Source extends LayoutItem, Target extends LayoutItem> {
+interface Pair<Source extends LayoutItem, Target extends LayoutItem> {
   source: Source;
   target: Target;
 }

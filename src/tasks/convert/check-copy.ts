@@ -1,5 +1,5 @@
 /**
- * Reads a file that was just written, and holds it against what it was to hold: sound, the same blocks, the same device
+ * Reads a file that was just written, and compares it with what it was to hold: sound, the same blocks, the same device
  * states byte for byte, and, where the content can still be read, the same RAM, page by page.
  */
 import { EventLoopYield } from '../../io/event-loop-yield.ts';

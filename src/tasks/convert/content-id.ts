@@ -1,7 +1,7 @@
 /**
  * Ids of contents of RAM, by which a file of changes knows its base again (docs/formats/incremental.md, "The ids"): a sum
  * over all pages that are not zero, of what each page's hash, number and block come to. They tell contents apart that are
- * mistaken for each other; they are no protection against somebody who wants them to be equal.
+ * mistaken for each other; they are not protection against somebody who wants them to be equal.
  */
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import type { Kernel } from '../../kernel/kernel.ts';

@@ -20,7 +20,7 @@
 import type { Dirtying } from './dirtying.ts';
 
 /** QEMU's window. */
-export const windowMs = 100;
+const windowMs = 100;
 const startOfThrottling = { initial: 20, increment: 10, most: 99 };
 /** auto-converge slows the guest if it dirties more than this percentage of what was sent. */
 const throttleTrigger = 50;
@@ -203,7 +203,7 @@ class Precopy {
     return this.#result(false, 0);
   }
 
-  /** In the middle of a pass one window is like the other: they are gone through at once. */
+  /** In the middle of a pass one window is like the other: they are simulated at once. */
   #repeat(
     before: { initial: number; again: number; part: number; syncs: number },
     bytes: number,

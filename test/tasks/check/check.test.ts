@@ -233,7 +233,7 @@ describe('sections', () => {
     });
   });
 
-  it('that are no device of a bus may be registered by themselves: a doubt, or known to be so', async () => {
+  it('that are not device of a bus may be registered by themselves: a doubt, or known to be so', async () => {
     const state = { ...nic, name: 'strange' };
     expect(reasons(await againstDump({ devices: [{ state }] }, []))).toEqual(['doubt section']);
     const timer = await againstDump({ devices: [{ state: { ...nic, name: 'timer' } }] }, []);
@@ -284,7 +284,7 @@ describe('sections', () => {
     expect(reasons(await againstFile(withDevice(nic, { idstr: 'nic' }), withDevice(nic)))).toEqual(['doubt section']);
   });
 
-  it('that a target has though its file does not show them are no matter', async () => {
+  it('that a target has though its file does not show them do not matter', async () => {
     const devices = [{ state: { ...nic, name: 'globalstate' } }];
     expect((await againstFile({ devices }, {})).verdict).toBe('loads');
   });
@@ -363,7 +363,7 @@ describe('fields against a dump', () => {
     expect(firstOf(result).message).toContain('may still match');
   });
 
-  it('that are an array without elements are no matter if a number before says 0, and else a doubt', async () => {
+  it('that are an array without elements do not matter if a number before says 0, and else a doubt', async () => {
     const log = { name: 'log', size: 40, nested: { name: 'entry', version: 1 } };
     const dumped = [{ name: 'count', size: 4 }, log];
     expect((await against([word('count', 0)], dumped)).verdict).toBe('loads');
@@ -453,7 +453,7 @@ describe('subsections', () => {
     expect(result.notJudged.join()).toContain('nic/tso');
   });
 
-  it('are held against those of a file', async () => {
+  it('are compared with those of a file', async () => {
     expect(reasons(await againstFile(withDevice(sub(2, word('a'))), withDevice(sub(1, word('a')))))).toEqual([
       'refused subsection',
     ]);
@@ -600,7 +600,7 @@ describe('a file that is bad', () => {
     expect(checkOf(error, dumpOf([]))).toMatchObject({ source: 'x', verdict: 'refused', reasons: [{ rule: 'file' }] });
   });
 
-  it('is no target', async () => {
+  it('is not a target', async () => {
     const whole = savedFile(withDevice(nic));
     await expect(readTarget(await opened(whole.subarray(0, 200)))).rejects.toThrow(/truncated/);
   });

@@ -345,7 +345,9 @@ describe('verifying', () => {
       expect(await mismatch(kind, [full(1, 'timer', 'body')], [])).toEqual([
         expect.stringMatching(/^the file has 1 device sections, the description 0$/),
       ]);
-      expect(await mismatch(kind, [], [device(1, 4)])).toEqual([expect.stringMatching(/^the file has 0 device sections, the description 1$/)]);
+      expect(await mismatch(kind, [], [device(1, 4)])).toEqual([
+        expect.stringMatching(/^the file has 0 device sections, the description 1$/),
+      ]);
     });
 
     it('accepts devices of unknown size', async () => {
