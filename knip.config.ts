@@ -22,6 +22,8 @@ export default {
   project: ['src/**/*.{ts,tsx}!', '{bench,docs,scripts,test}/**/*.{ts,tsx,mjs}'],
   // Installed by npm and by the system (test/qemu/install.sh, .ci/run); tests print what they skip without a program.
   exclude: ['binaries'],
-  // WebAssembly that scripts/zstd-wasm.mjs takes from packages, and packages that the Chromium tests bundle.
-  ignoreDependencies: ['@oneidentity/zstd-js', 'zstddec', 'buffer'],
+  // Tagged exports are for tests, and say why.
+  tags: ['-internal'],
+  // The WebAssembly that scripts/zstd-wasm.mjs takes out of a package, and a package that tests in Chromium are bundled with.
+  ignoreDependencies: ['@bokuweb/zstd-wasm', 'buffer'],
 } satisfies KnipConfig;

@@ -16,7 +16,7 @@ import { Qemu } from '../test/qemu/qemu.ts';
 import { seeded } from './patterns.ts';
 
 /** A main stream and its channels. */
-export interface MultifdFiles {
+interface MultifdFiles {
   main: string;
   channels: string[];
 }

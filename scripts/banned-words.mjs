@@ -24,9 +24,8 @@ export const bannedWords = [
   },
   { pattern: /\bby hand of\b/gi, instead: 'by, with, or from', example: 'found by hand of the index' },
   {
-    pattern:
-      /(?<!\b(?:all|any|both|each|first|half|last|least|many|more|most|much|neither|none|one|part|rest|second|some|two|\d+|KiB|MiB|GiB|bytes),? )\bof which\b/gi,
-    instead: 'whose, or a sentence of its own',
+    pattern: /\bOf which\b/g,
+    instead: 'the subject first',
     example: 'Of which run the table is, the header says.',
   },
   { pattern: /\bas (?:it )?ever\b/gi, instead: 'as usual', example: 'The file is written as ever.' },
@@ -52,15 +51,14 @@ export const bannedWords = [
   },
   { pattern: /\b(?:will|would) not like\b/gi, instead: 'say what happens', example: 'The guest will not like it.' },
   {
-    pattern: /\b(?:gone|going|go|goes) through (?:it|them|both|all|the|one by one|side by side|at once)\b/gi,
+    pattern: /\bgone through\b/gi,
     instead: 'read, scan, visit or walk',
     example: 'Windows gone through one by one.',
   },
   {
-    pattern:
-      /(?<=^|[.;:*/] )(?:Nor|So it is that|So|so) (?:is|are|was|were|does|do|did|has|have|can) (?:a|an|all|it|that|the|this|what)\b/g,
-    instead: 'the subject first: "X is … too"',
-    example: 'It lies in place; so is a whole device.',
+    pattern: /(?<=^|[.;:*/] )(?:Nor (?:is|are|was|were|does|do|did|has|have|can)|So it is that)\b/g,
+    instead: 'the subject first: "X is not … either"',
+    example: 'Nor is it read.',
   },
   { pattern: /\bit is taken that\b/gi, instead: 'this assumes', example: 'It is taken that a core is free.' },
   { pattern: /\btells? of\b/gi, instead: 'report', example: 'No error tells of it.' },

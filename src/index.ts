@@ -240,10 +240,12 @@ export type { PageEntropy } from './tasks/estimate/page-entropy.ts';
 export {
   type PrecopyMemory,
   type PrecopyOptions,
+  type PrecopyPass,
   type PrecopyPrediction,
   simulatePrecopy,
 } from './tasks/estimate/precopy-model.ts';
 export {
+  type CacheSize,
   type ChangeCounts,
   measureChanges,
   type RamChanges,

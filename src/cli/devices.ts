@@ -106,7 +106,7 @@ function* deviceJson(device: DeviceState): Generator<string, void> {
  * Finds the device that `wanted` names, as NAME or NAME#INSTANCE. NAME is the whole idstr, or its end after a slash.
  * @throws UsageError if there is none, or more than one
  */
-export function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceState {
+function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceState {
   const [, name = wanted, instance] = /^(.*)#(\d+)$/s.exec(wanted) ?? [];
   const isInstance = ({ instanceId }: DeviceState) => instance === undefined || instanceId === Number(instance);
   const exact = devices.filter((device) => device.name === name && isInstance(device));

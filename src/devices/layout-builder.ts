@@ -13,7 +13,7 @@ export class LayoutMismatch extends Error {
 }
 
 /** The type of bytes whose meaning is unknown. */
-export const unknownType = 'unknown';
+const unknownType = 'unknown';
 
 /** How a struct is described. */
 export interface StructOptions {

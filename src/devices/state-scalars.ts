@@ -2,7 +2,7 @@
  * Types of fields that hold one value of a fixed size (docs/formats/devices.md, "Types"). All numbers are big-endian on every
  * guest, except `le16`, `le32` and `le64`: this project's names for values that devices store as the guest sees them.
  */
-export type ScalarValue = number | bigint | boolean | null;
+type ScalarValue = number | bigint | boolean | null;
 
 /** A type: its size in bytes, and how to read it. `view` covers the whole body. */
 export interface Scalar {

@@ -9,7 +9,7 @@ import type { PlatformSignal } from './platform.ts';
 import { StreamSource } from './stream-source.ts';
 import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';
 
-export const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
+const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
 export type Compression = (typeof compressions)[number];
 
 /** What files in each format begin with. */

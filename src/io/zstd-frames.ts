@@ -11,7 +11,7 @@
 import { CodecError } from './page-codec.ts';
 
 /** The largest window accepted, in bytes: what QEMU's highest level (20) declares. */
-export const maxZstdWindow = 2 ** 25;
+const maxZstdWindow = 2 ** 25;
 
 /** A decompressed block has at most this many bytes. */
 export const maxZstdBlock = 128 * 1024;
@@ -37,7 +37,7 @@ export class ZstdFrames {
   /**
    * Goes over bytes from `from` on, to the end of the next block or frame, or of the input. Returns where that is, and
    * what ended there.
-   * @throws CodecError for what is no zstd data, and for a window over {@link maxZstdWindow}.
+   * @throws CodecError for what is not zstd data, and for a window over {@link maxZstdWindow}.
    */
   next(input: Uint8Array, from: number): { end: number; piece: ZstdPiece } {
     let at = from;

@@ -6,7 +6,7 @@
  */
 
 /** A number that the module exports. */
-export interface Constant {
+interface Constant {
   readonly value: number;
 }
 

@@ -13,9 +13,9 @@ import type { KernelExports } from './exports.ts';
 export type KernelVariant = 'simd' | 'scalar';
 
 export interface KernelOptions {
-  /** Size of the arena in bytes, rounded up to whole 64 KiB; 32 MiB unless told. */
+  /** Size of the arena in bytes, rounded up to whole 64 KiB; 32 MiB by default. */
   arenaBytes?: number;
-  /** Which build to run; unless told, SIMD where the platform has it. */
+  /** Which build to run; by default SIMD where the platform has it. */
   variant?: KernelVariant;
 }
 
@@ -57,7 +57,7 @@ function compiled(variant: KernelVariant): Promise<WebAssembly.Module> {
 
 /**
  * Makes a kernel with an arena of its own. The code is compiled once per process.
- * @throws RangeError if the arena size or the variant is not one there can be.
+ * @throws RangeError if the arena size or the variant is impossible.
  */
 export async function loadKernel(options: KernelOptions = {}): Promise<Kernel> {
   const { arenaBytes = DEFAULT_ARENA_BYTES, variant = WebAssembly.validate(SIMD_PROBE) ? 'simd' : 'scalar' } = options;

@@ -11,11 +11,11 @@
 import { type Kernel, type KernelVariant, loadKernel, type XbzrleFault } from './kernel.ts';
 
 export interface PageKernelsOptions {
-  /** Bytes per page: a multiple of 128 from 1 KiB to 64 KiB; 4096 unless told. */
+  /** Bytes per page: a multiple of 128 from 1 KiB to 64 KiB; 4096 by default. */
   pageSize?: number;
-  /** Which build to run; unless told, SIMD where the platform has it. */
+  /** Which build to run; by default SIMD where the platform has it. */
   variant?: KernelVariant;
-  /** Room for {@link PageKernels.allocate}, in bytes; none unless told. */
+  /** Room for {@link PageKernels.allocate}, in bytes; none by default. */
   ownBytes?: number;
 }
 
@@ -31,7 +31,7 @@ const STAGE_BYTES = 512 * 1024;
  * const length = kernels.encodePage(old, next, delta);
  * if (length > 0) kernels.decodePage(delta.subarray(0, length), old);
  *
- * @throws RangeError for a page size or variant that there is not.
+ * @throws RangeError for a page size or variant that does not exist.
  */
 export async function loadPageKernels(options: PageKernelsOptions = {}): Promise<PageKernels> {
   const { pageSize = 4096, variant, ownBytes = 0 } = options;

@@ -15,7 +15,7 @@ import { qcow2Magic } from './container/qcow2-header.ts';
 import type { PartLists } from './parts.ts';
 
 /** What a file may be taken for. `stream`: the one that begins the migration; `none`: nothing that belongs to it. */
-export const partRoles = ['stream', 'channel', 'recovery', 'preempt', 'return-path', 'none'] as const;
+const partRoles = ['stream', 'channel', 'recovery', 'preempt', 'return-path', 'none'] as const;
 export type PartRole = (typeof partRoles)[number];
 
 /** What a file's first bytes say that it is; `unknown`: nothing. */
@@ -111,7 +111,10 @@ export function arrangeParts<Input>(inputs: readonly Input[], roles: readonly Pa
   };
 }
 
-/** What the first bytes of a file say that it is. */
+/**
+ * Finds the kind of a file by its first bytes.
+ * @internal Tests give it bytes that no set of files has.
+ */
 export async function findPartKind(source: ByteSource): Promise<PartKind> {
   const { head } = await peek(source, 0, headLength, () => false);
   if (findCompression(head) !== undefined || isLibvirtMagic(head)) return 'stream';

@@ -32,7 +32,7 @@ export interface ContentWindow {
   length: number;
   /** Where the window begins in the block. */
   offset: number;
-  /** The places in the block that this window tells of: each is in one window only. */
+  /** The places in the block that this window reports: each is in one window only. */
   from: number;
   until: number;
 }
@@ -122,7 +122,7 @@ export class ContentWindows {
     if (to > from) yield { from, to };
   }
 
-  /** What is not to be passed over. Both ends of the block are among it, since a block's end is no zero. */
+  /** What is not to be passed over. Both ends of the block are among it, since a block's end is not a zero. */
   async *#runs(ram: RamReader, block: RamBlock): AsyncGenerator<Span, void> {
     const { usedLength, pageSize } = block;
     const pages = pageCount(block);

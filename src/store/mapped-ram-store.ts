@@ -79,7 +79,7 @@ export class MappedRamStore implements RamReader, FlowSink {
   /**
    * Begins a file. Blocks are added next, then pages in any order, then {@link finish}. Until that is done no reader takes the
    * file for a whole one, whatever it held before.
-   * @throws RangeError for an offset that there cannot be, TypeError for a file that is no `ByteStore`.
+   * @throws RangeError for an offset that is impossible, TypeError for a file that is no `ByteStore`.
    */
   constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration }: MappedRamOptions = {}) {
     if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
@@ -165,7 +165,7 @@ export class MappedRamStore implements RamReader, FlowSink {
 
   /**
    * Lays out a block; its pages are absent. Returns it with its place.
-   * @throws RangeError for a block that there cannot be beside those before.
+   * @throws RangeError for a block that is impossible beside those before.
    */
   async addBlock(block: RamBlock): Promise<RamBlock> {
     const { idstr, usedLength, pageSize } = block;

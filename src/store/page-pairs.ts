@@ -190,7 +190,7 @@ export class PagePairs {
 type Planned = PairGap | PlannedWindow;
 
 interface PlannedWindow extends Pick<PairWindow, 'isGap' | 'first' | 'count'> {
-  /** Whether it has data in the one, and in the other. */
+  /** Whether it has data in the old content, and in the new one. */
   hasOld: boolean;
   hasNew: boolean;
 }

@@ -97,7 +97,7 @@ export function* need(window: ByteWindow, count: number, what: string): Generato
   if (window.available < count) throw truncated(window, count, what);
 }
 
-export function truncated(window: ByteWindow, count: number, what: string, got = window.available): MigrationError {
+function truncated(window: ByteWindow, count: number, what: string, got = window.available): MigrationError {
   return new MigrationError(
     'truncated',
     `expected ${count} bytes of ${what}, got ${got} before the end`,

@@ -20,7 +20,7 @@ import { SectionType } from './section-type.ts';
 import { canBeDescription } from './vm-description.ts';
 
 /** The largest device body accepted, in bytes. */
-export const maxDeviceBody = 64 * 1024 * 1024;
+const maxDeviceBody = 64 * 1024 * 1024;
 
 /** The largest section id that a guess believes: QEMU numbers sections as they are registered. */
 const maxGuessedId = 0xffff;

@@ -7,6 +7,8 @@ export { CommandCode, encodeCommand } from './command.ts';
 export { encodeConfiguration } from './configuration.ts';
 export { encodeMappedHeader, placeMapped } from './mapped-ram.ts';
 export {
+  type DevicePacket,
+  encodeDevicePacket,
   encodeMultifdHeader,
   encodeMultifdHello,
   type MultifdHeader,

@@ -18,7 +18,7 @@ import { type MappedPlace, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, has, type Need, need, takeSize, takeU32 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
-export const mappedHeaderLength = 28;
+const mappedHeaderLength = 28;
 /** Where QEMU aligns page areas, in bytes. */
 export const mappedAlignment = 0x100000;
 

@@ -32,7 +32,7 @@ import type { PacketNumbers } from './packet-numbers.ts';
 import type { RamState } from './ram-record.ts';
 
 /** What a channel has sent so far. */
-export interface ChannelCounts {
+interface ChannelCounts {
   /** Packets of all kinds. */
   packets: number;
   syncs: number;

@@ -76,7 +76,7 @@ export const PacketFlag = {
 const methods = { 0: 'none', 2: 'zlib', 4: 'zstd', 8: 'qpl', 16: 'uadk', 32: 'qatzip' } as const;
 export type PacketMethod = (typeof methods)[keyof typeof methods];
 
-export const methodFlag = (method: PacketMethod): number =>
+const methodFlag = (method: PacketMethod): number =>
   Number(Object.entries(methods).find(([, name]) => name === method)?.[0]);
 
 /** Bytes of guest memory that a packet holds at most. */

@@ -14,7 +14,7 @@ import type { ByteWriter } from './byte-writer.ts';
 import { SectionType } from './section-type.ts';
 
 /** The largest description accepted, in bytes. QEMU's are from 0.5 kB to 100 kB. */
-export const maxDescription = 32 * 1024 * 1024;
+const maxDescription = 32 * 1024 * 1024;
 
 /** A description as it was found and parsed. */
 export interface FoundDescription {
@@ -45,7 +45,7 @@ function parseText(text: string): { parsed: VmDescription | undefined; problems:
 }
 
 /** A description whose JSON becomes a value when that is asked for. */
-export function makeDescription(
+function makeDescription(
   offset: number,
   length: number,
   text: string,

@@ -1,4 +1,4 @@
-/** What a device's state says, in a few words: for a list of devices. */
+/** Describes a device's state in a few words, for a list of devices. */
 
 import { findTimers, readRunState } from '../devices/device-facts.ts';
 import { type DeviceState, isStruct, type StateStruct, type StateValue } from '../devices/device-state.ts';
@@ -8,10 +8,10 @@ import { readVirtioDevice, virtioStatusNames } from '../devices/virtio-device.ts
 import { readX86Registers } from '../devices/x86-registers.ts';
 import { plural } from './format.ts';
 
-/** Where other CPUs than x86 have their program counter. */
+/** Paths of the program counter in CPUs other than x86. */
 const programCounters = ['env.pc', 'env.psw.addr', 'env.nip'];
 
-/** Facts of a device; `all` are the devices of its file. Empty where there is nothing to say. */
+/** Facts about a device; `all` are the devices of its file. Empty if there are none. */
 export function describeDevice(device: DeviceState, all: readonly DeviceState[]): string[] {
   const { name, state } = device;
   if (state === undefined) return [];
@@ -67,7 +67,7 @@ function describeVirtio(state: StateStruct): string[] {
   ];
 }
 
-/** Vendor and device, as `lspci -n` writes them. */
+/** Vendor and device, as `lspci -n` prints them. */
 function describePci(state: StateStruct): string[] {
   const config = findConfig(state);
   if (config === undefined || config.length < 4) return [];
@@ -78,7 +78,7 @@ function describePci(state: StateStruct): string[] {
 const hexDigits = (value: number) => value.toString(16).padStart(4, '0');
 const hex = (value: bigint) => `0x${value.toString(16)}`;
 
-/** The first PCI configuration space of a device: its own, or that of what it is made of. */
+/** The first PCI configuration space of a device: its own, or that of a nested struct. */
 function findConfig(state: StateStruct): Uint8Array | undefined {
   for (const { type, value } of state.fields.filter(
     ({ type }) => type === 'pci config' || type === 'virtio' || structTypes.has(type),

@@ -1,4 +1,4 @@
-/** What differs in two machines, in a line each. */
+/** Describes differences between two VMs, in one line each. */
 
 import type { FieldChange } from '../devices/device-diff.ts';
 import type { FactDiff } from '../tasks/diff/diff.ts';
@@ -14,34 +14,36 @@ const factNames: Record<FactDiff['what'], string> = {
   capabilities: 'capabilities',
 };
 
+/** A fact that differs. */
 export function describeFact({ what, old, new: now, counts }: FactDiff): string {
   const said = (value: string | null) => (value === null ? 'not stated' : value === '' ? 'none' : printable(value));
-  const note = counts ? '' : what === 'capabilities' ? ' (how it was sent: does not count)' : ' (does not count)';
+  const note = counts ? '' : what === 'capabilities' ? ' (a matter of sending: ignored)' : ' (ignored)';
   return `${factNames[what]}: ${said(old)} → ${said(now)}${note}`;
 }
 
-/** What the two are called that are compared: the older one first. */
+/** Names of the two VMs, the older one first. */
 export type ComparedNames = readonly [old: string, now: string];
 
 const letters: ComparedNames = ['A', 'B'];
 
-/** What else is to be said of a block that both have; undefined: nothing. */
+/** A note about a block that both have, if it needs one. */
 export function describeBlock(block: BlockDiff, [old, now] = letters): string | undefined {
   const { oldLength, newLength, notCompared } = block;
   const idstr = printable(block.idstr);
   if (notCompared !== null) {
     const reasons: Record<typeof notCompared, string> = {
-      'page-size': `has pages of another size in ${old}`,
-      'old-ignored': `is shared memory that was left out of ${old}`,
-      'new-ignored': `is shared memory that was left out of ${now}`,
-      'both-ignored': 'is shared memory that was left out of both',
+      'page-size': `has another page size in ${old}`,
+      'old-ignored': `is shared memory that ${old} leaves out`,
+      'new-ignored': `is shared memory that ${now} leaves out`,
+      'both-ignored': 'is shared memory that both leave out',
     };
     return `${idstr} ${reasons[notCompared]}: not compared`;
   }
   if (oldLength === newLength) return undefined;
-  return `${idstr}: ${formatBytes(oldLength)} → ${formatBytes(newLength)}: the part that both have is compared`;
+  return `${idstr}: ${formatBytes(oldLength)} → ${formatBytes(newLength)}; only the common part is compared`;
 }
 
+/** A difference in a device's state. */
 export function describeChange(change: FieldChange, [older, newer] = letters): string {
   const path = printable(change.path);
   const at = path === '' ? 'the state' : path;
@@ -51,7 +53,7 @@ export function describeChange(change: FieldChange, [older, newer] = letters): s
     case 'version':
       return `${at}  version ${change.old ?? 'none'} → ${change.new ?? 'none'}`;
     case 'type':
-      return `${at}  ${printable(change.old)} → ${printable(change.new)}: another type`;
+      return `${at}  ${printable(change.old)} → ${printable(change.new)}: type changed`;
     case 'removed':
       return `${at}  only in ${older}`;
     case 'added':

@@ -1,8 +1,8 @@
-/** How numbers, and text from a file, are shown to people: on the command line and in the page alike. */
+/** Formats numbers and text from a file for people, on the command line and in the page. */
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
-/** Bytes in binary units, with at most three digits that matter: `4 KiB`, `1.37 GiB`. */
+/** Bytes in binary units, with at most three significant digits: `4 KiB`, `1.37 GiB`. */
 export function formatBytes(bytes: number): string {
   let unit = 0;
   let value = bytes;
@@ -18,6 +18,7 @@ export function formatCount(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ',');
 }
 
+/** An offset in hex: `0x1f`. */
 export function formatHex(offset: number): string {
   return `0x${offset.toString(16)}`;
 }
@@ -27,7 +28,7 @@ export function plural(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Names from a file have a char for each byte; where the bytes are UTF-8, they are shown so. */
+/** Names from a file have one char per byte. If the bytes are UTF-8, this decodes them. */
 function asUtf8(text: string): string {
   const codes = Array.from(text, (char) => char.codePointAt(0) as number);
   if (codes.every((code) => code < 0x80) || codes.some((code) => code > 0xff)) return text;

@@ -42,12 +42,12 @@ export function hexAddress(address: number, width: number): string {
   return address.toString(16).padStart(width, '0');
 }
 
-/** How many digits the addresses have of what ends at `end`. */
+/** Digits of the addresses up to `end`. */
 export function addressDigits(end: number): number {
   return Math.max(8, end.toString(16).length);
 }
 
-/** Makes a dump of bytes that come in pieces. */
+/** Dumps bytes that come in pieces. */
 export class HexDump {
   readonly #width: number;
   /** Address of the next line. */
@@ -56,10 +56,10 @@ export class HexDump {
   readonly #line = new Uint8Array(lineBytes);
   #filled = 0;
   readonly #previous = new Uint8Array(lineBytes);
-  /** Whether there is a line before, and whether it was squashed. */
+  /** Whether a line came before, and whether it was squashed. */
   #state: 'first' | 'shown' | 'squashed' = 'first';
 
-  /** `end` is the address at which the bytes end: it decides how wide addresses are. */
+  /** `end` is the address at which the bytes end. It decides the width of addresses. */
   constructor(address: number, end: number) {
     this.#address = address;
     this.#width = addressDigits(end);
@@ -78,7 +78,7 @@ export class HexDump {
     return text;
   }
 
-  /** The same for zeros, however many: after two lines of them the others are squashed unseen. */
+  /** The same for any number of zeros. After two lines the others are squashed without being formatted. */
   zeros(count: number): string {
     const zeros = new Uint8Array(3 * lineBytes);
     if (count <= zeros.length) return this.bytes(zeros.subarray(0, count));
@@ -88,7 +88,7 @@ export class HexDump {
     return text + this.bytes(zeros.subarray(0, count - zeros.length - squashed * lineBytes));
   }
 
-  /** What is left, and the address of the end. */
+  /** The rest of the bytes, and the address of the end. */
   end(): string {
     const rest = this.#filled > 0 ? this.#format(this.#line.subarray(0, this.#filled)) : '';
     return `${rest}${this.#at(this.#address + this.#filled)}\n`;

@@ -3,10 +3,10 @@ import type { StateValue } from '../devices/device-state.ts';
 import { plural } from './format.ts';
 import { hexBytes } from './hex-dump.ts';
 
-/** Bytes that are shown on the line of their field. */
+/** The most bytes that are shown on the line of their field. */
 const inlineBytes = 16;
 
-/** A number as fits: small ones decimal, larger ones in hex as well. */
+/** A value as text: small numbers in decimal, larger ones also in hex. */
 export function describeValue(type: string, value: StateValue): string {
   if (value === null) return 'NULL';
   if (type === 'timer') return value === -1 ? 'not armed' : `${(Number(value) / 1e9).toFixed(6)} s`;
@@ -14,7 +14,7 @@ export function describeValue(type: string, value: StateValue): string {
   return value >= -9 && value <= 9 ? String(value) : value < 0 ? String(value) : `${value} (0x${value.toString(16)})`;
 }
 
-/** Bytes that need no dump. */
+/** Describes bytes that need no dump. */
 export function describeBytes(bytes: Uint8Array): string | undefined {
   if (bytes.length === 0) return 'empty';
   if (bytes.every((byte) => byte === 0)) return plural(bytes.length, 'zero byte');
@@ -23,7 +23,7 @@ export function describeBytes(bytes: Uint8Array): string | undefined {
   return bytes.length <= inlineBytes ? hexBytes(bytes) : undefined;
 }
 
-/** Printable text and zeros up to the end. */
+/** Printable text followed only by zeros. */
 function padded(bytes: Uint8Array): string | undefined {
   const end = bytes.findLastIndex((byte) => byte !== 0) + 1;
   const text = bytes.subarray(0, end);

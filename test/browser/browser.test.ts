@@ -122,7 +122,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(await inPage('writeSet', 'pc-plain-10.0', compression)).toEqual(digests);
   });
 
-  it('refuses what is no migration stream with the same error', async () => {
+  it('refuses what is not a migration stream with the same error', async () => {
     expect(await inPage('refusal', [...new TextEncoder().encode('no migration stream')])).toEqual({
       name: 'MigrationError',
       code: 'not-a-migration-stream',

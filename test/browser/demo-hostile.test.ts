@@ -223,7 +223,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
 
   const browsers = [
     ['no workers', { before: 'delete globalThis.Worker' }, 'could not be started'],
-    ['workers that are no modules', { before: asClassicWorkers() }, 'could not be started'],
+    ['workers that are not modules', { before: asClassicWorkers() }, 'could not be started'],
     ['no WebAssembly', { inWorker: 'delete globalThis.WebAssembly' }, 'this browser has no WebAssembly'],
   ] as const;
   it.each(browsers)('says what is missing: %s', async (_, options, said) => {

@@ -251,7 +251,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => page.locator('.bytes-view').textContent()).toContain('00007520');
   });
 
-  it('refuses what is no migration file with the same code and place, and says what to do', async () => {
+  it('refuses what is not a migration file with the same code and place, and says what to do', async () => {
     const path = join(demo.scratch, 'photo.jpg');
     writeFileSync(path, 'no migration stream');
     const page = await show(demo.plain);

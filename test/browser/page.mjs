@@ -49,7 +49,7 @@ async function writeSet(name, compression) {
   return Promise.all(files.map(sha256));
 }
 
-/** The name and code of the error for bytes that are no capture. */
+/** The name and code of the error for bytes that are not capture. */
 async function refusal(bytes) {
   try {
     const file = await open(new Blob([new Uint8Array(bytes)]));

@@ -11,7 +11,7 @@ const pageSize = 4096;
 export const configuration = { machine: 'none', capabilities: [] };
 
 /** A page whose bytes say which page it is. */
-export function pageOf(page: number): Uint8Array {
+function pageOf(page: number): Uint8Array {
   const bytes = new Uint8Array(pageSize);
   const words = new Uint32Array(bytes.buffer);
   for (let i = 0; i < words.length; i++) words[i] = Math.imul(page * 1024 + i + 1, 2654435761);

@@ -79,7 +79,7 @@ describe('vmferry check', () => {
     ]);
     const all = await runCli(['check', '--all', of72, '--against', dump100]);
     expect(all.stdout).toMatch(
-      /note field: num_timers is read as num_timers_save, of as many bytes at 0x[0-9a-f]+, section hpet/,
+      /note field: num_timers is read as num_timers_save, which has as many bytes at 0x[0-9a-f]+, section hpet/,
     );
     expect(all.stdout).toContain('section timer: a dump does not list states of its kind');
   });

@@ -97,7 +97,7 @@ describe('estimate', () => {
     expect(await clockOf('0.5', files)).toBeUndefined();
     expect(await clockOf('5', files)).toBe("the guest's moved 493 ms in that time: is the interval right?");
     expect(await clockOf('0.5', files.toReversed())).toBe(
-      "the guest's went back by 493 ms: is the later file the earlier?",
+      "the guest's went back by 493 ms: are the files in the wrong order?",
     );
     const { stdout } = await runCli(['estimate', '--json', ...files, '--interval', '5', ...quick]);
     expect(JSON.parse(stdout).changes.guestMs).toBeCloseTo(493.24, 1);
@@ -108,7 +108,7 @@ describe('estimate', () => {
     const { stdout, code } = await runCli(args);
     expect(code).toBe(0);
     expect(stdout).toMatch(/plain +no /);
-    expect(stdout).toMatch(/plain: .* dirtied against .* sent\n {4}would from .*, or with a downtime-limit of /);
+    expect(stdout).toMatch(/plain: .* dirtied, .* sent\n {4}would from .*, or with a downtime-limit of /);
     expect(stdout).toMatch(/- downtime-limit \d+\n[^-]*- or max-bandwidth /);
     expect(stdout).toContain('- or postcopy-ram, no multifd');
   });

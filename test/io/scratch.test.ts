@@ -60,7 +60,7 @@ it('turns of the event loop come after so many bytes, and let others have theirs
   while (!heard) await takeTurn();
 });
 
-it('a watched source tells of reads, ends when it is told to, and is closed by whom it belongs to', async () => {
+it('a watched source reports reads, ends when it is told to, and is closed by whom it belongs to', async () => {
   const controller = new AbortController();
   const counts: number[] = [];
   const file = new MemoryFile('memory', new Uint8Array(100));

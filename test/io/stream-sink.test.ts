@@ -85,7 +85,7 @@ describe('a stream of the web as a sink', () => {
   });
 });
 
-describe('what is no sink', () => {
+describe('what is not a sink', () => {
   it.each<[string, unknown, string]>([
     ['a store', new MemoryFile(), 'appendTo(store)'],
     ['a stream of Node', new PassThrough(), 'pipeTo(stream)'],

@@ -19,7 +19,7 @@ const bytesOf = (size: number, ...fields: [at: number, bytes: 2 | 4 | 8, value: 
   return bytes;
 };
 
-export function crcOf(bytes: Uint8Array): number {
+function crcOf(bytes: Uint8Array): number {
   const crc = new Crc32();
   crc.update(bytes);
   return crc.value;

@@ -17,7 +17,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     pattern = new Guarded(kernel, 10_000);
   });
 
-  /** Finds between guards; the anchors are the first and the last byte unless told. */
+  /** Finds between guards; the anchors are the first and the last byte by default. */
   function run(
     content: Uint8Array,
     values: Uint8Array,

@@ -13,7 +13,7 @@ type Random = ReturnType<typeof seeded>;
 const noise = seeded(1).bytes(65536);
 
 /** Pages of one case, of 1 KiB mostly, so that there is time for many. */
-export function somePages(random: Random): { old: Uint8Array; next: Uint8Array } {
+function somePages(random: Random): { old: Uint8Array; next: Uint8Array } {
   const size = random.below(16) > 0 ? 1024 : [1152, 2048, 4096, 8192, 16384][random.below(5)]!;
   const from = random.below(noise.length - size);
   const old = random.below(4) === 0 ? new Uint8Array(size) : noise.slice(from, from + size);

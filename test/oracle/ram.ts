@@ -18,10 +18,9 @@ const MULTIFD_FLUSH = 0x200;
 
 const PAGE_RECORDS = [ZERO, PAGE, XBZRLE, COMPRESS_PAGE];
 
-export const ABSENT = 0;
 export const LAST_ZERO = 1;
 export const LAST_NORMAL = 2;
-export const LAST_XBZRLE = 3;
+const LAST_XBZRLE = 3;
 
 const MAX_GUEST_BYTES = 2n ** 46n;
 const MAPPED_RAM_HEADER_BYTES = 28;

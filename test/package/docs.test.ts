@@ -144,7 +144,7 @@ const anchorOf = (heading: string) =>
     .replace(/[^\p{L}\p{N}\s_-]/gu, '')
     .replaceAll(' ', '-');
 
-/** The anchors of all headings; lines of code that begin with # are no headings. */
+/** The anchors of all headings; lines of code that begin with # are not headings. */
 const anchorsOf = (text: string) =>
   new Set([...text.replace(/^```.*?^```$/gms, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchorOf(heading!)));
 

@@ -203,7 +203,7 @@ describe('a project that installed the package', () => {
       }
       export async function write(stream: WritableStream<Uint8Array>, store: MemoryFile): Promise<number> {
         await writeGuest(new Guest1(), appendTo(store), { xbzrle: true });
-        // @ts-expect-error: a store is no sink
+        // @ts-expect-error: a store is not a sink
         await writeGuest(new Guest1(), store);
         const { length } = await writeGuest(new Guest1(), pipeTo(stream));
         const out = new ByteWriter();

@@ -66,7 +66,7 @@ const devices: readonly string[] = [
 ];
 
 /** QEMU's arguments for the machine. Writes the images it needs to `dir`. */
-export function machineArgs(machine: Machine, dir: string): string[] {
+function machineArgs(machine: Machine, dir: string): string[] {
   const ram = ramMiBOf(machine);
   const { machine: kind, properties = [], version } = machine;
   const type = [machine.type ?? (kind === 'bare' ? 'pc' : kind), ...properties];

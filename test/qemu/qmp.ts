@@ -14,7 +14,7 @@ export type QmpEvent = {
 };
 
 /** QEMU's answer to a command that failed. */
-export class QmpError extends Error {
+class QmpError extends Error {
   override name = 'QmpError';
   constructor(
     readonly command: string,

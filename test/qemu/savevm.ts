@@ -37,7 +37,7 @@ export type Savevm = {
 };
 
 /** Waits for a job and dismisses it. @throws with its error */
-export async function finishJob(qemu: Qemu, id: string): Promise<void> {
+async function finishJob(qemu: Qemu, id: string): Promise<void> {
   type Job = { id: string; status: string; error?: string };
   for (const until = performance.now() + hangGuardMs; ; await sleep(10)) {
     const job = (await qemu.execute<Job[]>('query-jobs')).find((each) => each.id === id);
@@ -51,7 +51,7 @@ export async function finishJob(qemu: Qemu, id: string): Promise<void> {
 }
 
 /** Creates a qcow2 image and adds it as the node `disk`. */
-export async function addImage(qemu: Qemu, file: string, size: number, image: ImageOptions): Promise<void> {
+async function addImage(qemu: Qemu, file: string, size: number, image: ImageOptions): Promise<void> {
   const create = async (id: string, options: object) => {
     await qemu.execute('blockdev-create', { 'job-id': id, options });
     await finishJob(qemu, id);

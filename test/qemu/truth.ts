@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import type { Qemu, QemuVersion } from './qemu.ts';
 
 /** The bytes of one RAM block: a sparse file of `length` bytes. */
-export type BlockTruth = { path: string; length: number };
+type BlockTruth = { path: string; length: number };
 export type Truth = Map<string, BlockTruth>;
 
 type RamBlock = { idstr: string; ramAddress: number; used: number; total: number; address?: number };

@@ -232,7 +232,7 @@ describe('a location', () => {
     expect(() => parseLocation('a,offset=8192T')).toThrow(RangeError);
   });
 
-  it('that is not there fails with the code of Node', async () => {
+  it('that does not exist fails with the code of Node', async () => {
     await expect(openInNode('/nowhere/guest.bin,offset=4K')).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

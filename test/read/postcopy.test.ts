@@ -218,7 +218,7 @@ describe('a return path', () => {
   const request = (block: string, at: number, bytes: number) =>
     join([0, 3], [0, 13 + block.length], u64(at), [0, 0, bytes >> 8, bytes & 255], counted(block));
 
-  it('is held against the blocks of the stream', async () => {
+  it('is compared with the blocks of the stream', async () => {
     const path = join(
       request('ram', 0, KIB4),
       request('rom', 0, KIB4),

@@ -40,7 +40,7 @@ describe('the pages of a mapped-ram file in several hands', () => {
     }
   });
 
-  it('are no deltas, since the page before may be in another hand', async () => {
+  it('are not deltas, since the page before may be in another hand', async () => {
     const { block, pages } = await laidOut();
     const delta = { page: 1, kind: PageKind.delta, payload: Uint8Array.of(0, 1, 7) };
     await expect(pages().apply(block, feeder.batch([data(0), delta], 0))).rejects.toThrow(/expected whole pages/);

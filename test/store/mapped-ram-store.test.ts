@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { parseVmDescription } from '../../src/devices/device-description.ts';
 import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { loadKernel } from '../../src/kernel/kernel.ts';
@@ -10,7 +11,6 @@ import { MappedRamReader, MappedRamStore } from '../../src/store/mapped-ram-stor
 import type { Configuration, Description, DeviceSection } from '../../src/vm/flow.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import type { RamReader } from '../../src/vm/ram-store.ts';
-import { makeDescription } from '../../src/wire/vm-description.ts';
 import { slowRead } from '../oracle/slow-reader.ts';
 import { BlockModel, Feeder, type Pass, passes } from '../support/pages.ts';
 import { RecordingFile } from '../support/recording-file.ts';
@@ -57,7 +57,8 @@ const timer: DeviceSection = {
 const descriptionOf = (pageSize: number): Description => {
   const fields = [{ name: 'data', size: 18, type: 'buffer' }];
   const value = { page_size: pageSize, devices: [{ name: 'timer', instance_id: 2, version: 5, fields }] };
-  return makeDescription(0, 0, JSON.stringify(value));
+  const text = JSON.stringify(value);
+  return { offset: 0, length: 0, text, parsed: parseVmDescription(text)?.description, value };
 };
 
 async function build(shape: Shape, file: MemoryFile): Promise<{ store: MappedRamStore; models: BlockModel[] }> {
@@ -329,7 +330,7 @@ describe('a mapped-ram store', () => {
     expect(writes.length).toBe(before);
   });
 
-  it('refuses blocks that there cannot be beside the others', async () => {
+  it('refuses blocks that are impossible beside the others', async () => {
     const { store } = await laidOut();
     await expect(store.addBlock(plain)).rejects.toThrow('different names, got "ram" twice');
     await expect(store.addBlock({ ...plain, idstr: 'b', pageSize: 1024 })).rejects.toThrow('pages of 4096 bytes');

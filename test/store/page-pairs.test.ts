@@ -1,4 +1,4 @@
-/** Two contents side by side, held against the plainest comparison. */
+/** Two contents side by side, compared with the plainest comparison. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';

@@ -58,7 +58,7 @@ export const structs = (name: string, ...states: State[]): Field[] =>
 
 const nested = (state: State) => ({ struct: jsonOf(state), size: bodyOf(state).length });
 
-export function jsonOf({ name, version, fields, subsections = [] }: State): Record<string, unknown> {
+function jsonOf({ name, version, fields, subsections = [] }: State): Record<string, unknown> {
   return {
     vmsd_name: name,
     version,
@@ -67,7 +67,7 @@ export function jsonOf({ name, version, fields, subsections = [] }: State): Reco
   };
 }
 
-export function bodyOf({ fields, subsections = [] }: State): Uint8Array {
+function bodyOf({ fields, subsections = [] }: State): Uint8Array {
   const inner = subsections.map((each) => join([5], counted(each.name), u32(each.version), bodyOf(each)));
   return join(...fields.map((field) => field.bytes), ...inner);
 }
@@ -97,7 +97,7 @@ export interface Saved {
   described?: boolean;
 }
 
-export const switchoverStart = join([8, 0, 11, 0, 0]);
+const switchoverStart = join([8, 0, 11, 0, 0]);
 
 /** A file as QEMU writes it, without pages. */
 export function savedFile(saved: Saved = {}): Uint8Array {
@@ -135,7 +135,7 @@ export function savedFile(saved: Saved = {}): Uint8Array {
 }
 
 /** A field of a dump; `since` is its version. */
-export interface DumpField {
+interface DumpField {
   name: string;
   size: number;
   since?: number;

@@ -31,7 +31,7 @@ describe('a page bitmap', () => {
     );
   });
 
-  it('refuses pages that there are not', () => {
+  it('refuses pages that do not exist', () => {
     for (const page of [-1, 33, Number.NaN, 1.5]) expect(() => bitmapOf(33).set(page)).toThrow(RangeError);
   });
 });

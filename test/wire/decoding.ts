@@ -24,7 +24,7 @@ export interface PageRecord {
 }
 
 /** A block's bitmap, its pieces joined. */
-export interface WholeBitmap {
+interface WholeBitmap {
   kind: 'bitmap-bits';
   block: string;
   bits: number[];

@@ -45,7 +45,7 @@ describe('dirty bitmaps', () => {
       '44 03 626d32 0000000000000000 00000080 0000000000000008 0100000000000000 01',
     ],
     ['a second start', '14 03 626d30 00010000 00 01'],
-    ['a granularity that is no power of two', '14 03 626d33 00011000 00 01'],
+    ['a granularity that is not a power of two', '14 03 626d33 00011000 00 01'],
     ['a granularity below a sector', '14 03 626d33 00000100 00 01'],
     ['unknown start flags', '14 03 626d33 00010000 04 01'],
     ['bits that begin within a bit', '42 0000000000000001 00000080 01'],

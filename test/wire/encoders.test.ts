@@ -74,7 +74,7 @@ describe('a page record by itself', () => {
     ['zero with bytes', { block, page: 0, kind: PageKind.zero, payload: filled(1) }],
     ['a delta longer than the page', { block, page: 0, kind: PageKind.delta, payload: new Uint8Array(KIB4 + 1) }],
     ['an absent page', { block, page: 0, kind: PageKind.absent }],
-    ['a name that is no bytes', { block: { ...block, idstr: '日' }, page: 0, kind: PageKind.zero }],
+    ['a name that is not a bytes', { block: { ...block, idstr: '日' }, page: 0, kind: PageKind.zero }],
   ])('is refused: %s', (_, record) => {
     const out = new ByteWriter();
     expect(() => encodePageRecord(out, record)).toThrow(RangeError);

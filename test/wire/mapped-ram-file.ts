@@ -34,7 +34,7 @@ export interface MappedLayout {
   tail?: Uint8Array;
 }
 
-export const areaStep = 0x2000;
+const areaStep = 0x2000;
 export const blockBytes = 3 * KIB4;
 
 /** Two blocks `a` and `b` of three pages; page i of both areas is filled with i + 1. */

@@ -282,7 +282,7 @@ describe('a recovery stream', () => {
     expect(() => recover(first, join(command(10, counted('rom')), EOF))).toThrow(/"rom".*mismatched-source/);
   });
 
-  it('is no stream with a header, and nothing else', () => {
+  it('is not a stream with a header, and nothing else', () => {
     expect(() => recover(first, first)).toThrow(/mismatched-source/);
     expect(() => recover(first, new Uint8Array())).toThrow(/truncated/);
   });

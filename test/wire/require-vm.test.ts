@@ -73,7 +73,7 @@ const writers: Record<string, (vm: WritableVm, sink: (file: MemoryFile) => ByteS
 const refused: [what: string, vm: Partial<WritableVm>, message: RegExp][] = [
   ['a block without a name', { ram: ramOf({ ...block, idstr: '' }) }, /expected a name, got none/],
   ['a name of 256 bytes', { ram: ramOf({ ...block, idstr: 'x'.repeat(256) }) }, /at most 255 bytes, got 256/],
-  ['a name that is no bytes', { ram: ramOf({ ...block, idstr: '日' }) }, /up to U\+00FF, .* got "日"/],
+  ['a name that is not a bytes', { ram: ramOf({ ...block, idstr: '日' }) }, /up to U\+00FF, .* got "日"/],
   ['two blocks of one name', { ram: ramOf(block, { ...block, index: 1 }) }, /different names, got "ram" twice/],
   ['an index that is not the place', { ram: ramOf({ ...block, index: 1 }) }, /"ram" to have index 0, got 1/],
   ['half a page', { ram: ramOf({ ...block, usedLength: 6000 }) }, /"ram" of whole pages of 4096 bytes, got 6000/],
@@ -109,7 +109,7 @@ const refused: [what: string, vm: Partial<WritableVm>, message: RegExp][] = [
     { ram: ramOf(block, { ...block, index: 1, idstr: 'b', usedLength: 0 }) },
     /does not end with an empty one \("b"\)/,
   ],
-  ['a machine name that is no bytes', { configuration: { ...none, machine: '日' } }, /up to U\+00FF/],
+  ['a machine name that is not a bytes', { configuration: { ...none, machine: '日' } }, /up to U\+00FF/],
   ['a long machine name', { configuration: { ...none, machine: 'm'.repeat(1025) } }, /at most 1024 bytes, got 1025/],
   ['a UUID with dashes', { configuration: { ...none, uuid: '550e8400-e29b-41d4-a716-446655440000' } }, /32 hex digits/],
   ['a UUID of other digits', { configuration: { ...none, uuid: 'x'.repeat(32) } }, /32 hex digits, got "?x/],

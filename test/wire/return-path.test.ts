@@ -123,7 +123,7 @@ describe('the return path', () => {
     expect(decode(hex(bytes)).error).toMatchObject({ code: 'bad-return-path' });
   });
 
-  it('does not wait for the memory of a bitmap that is not there', () => {
+  it('does not wait for the memory of a bitmap that does not exist', () => {
     const claimed = join(hex('0005 0002 01 41'), u64(2 ** 32), u32(0));
     expect(decode(claimed).error?.code).toBe('truncated');
   });

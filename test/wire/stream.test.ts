@@ -256,7 +256,7 @@ describe('postcopy', () => {
     expect(errorOf(continued)).toMatchObject({ code: 'bad-ram-record' });
   });
 
-  it('ends at EOF: what follows is no description', () => {
+  it('ends at EOF: what follows is not a description', () => {
     const items = itemsOf(join(bytes, vmdescription({ page_size: KIB4 })));
     expect(ofKind(items, 'description')).toEqual([]);
     expect(items.at(-1)).toEqual({ kind: 'end', offset: bytes.length });

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parseVmDescription } from '../../src/devices/device-description.ts';
 import type { VmDescription } from '../../src/vm/description.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
-import { encodeDescription, findDescription, maxDescription, readDeviceSizes } from '../../src/wire/vm-description.ts';
+import { encodeDescription, findDescription, readDeviceSizes } from '../../src/wire/vm-description.ts';
 import { cpuTime } from '../cpu-time.ts';
 import { EOF, hex, join, none, ramEnd, ramStart, u32, vmdescription } from '../oracle/build.ts';
 import { decodeChunked, errorOf, itemsOf, ofKind } from './decoding.ts';
@@ -11,6 +11,8 @@ import { decodeChunked, errorOf, itemsOf, ofKind } from './decoding.ts';
 const parse = (value: unknown) => parseVmDescription(JSON.stringify(value))?.description as VmDescription;
 
 const stream = join(none, ramStart, ramEnd, EOF);
+
+const maxDescription = 32 << 20;
 
 describe('the VM description in the stream', () => {
   it('that breaks off says how much of it is there', () => {
@@ -170,10 +172,10 @@ describe('sizes in the description', () => {
     ['a sum beyond 2^53', { fields: [field(2 ** 52), field(2 ** 52)] }],
     ['a product beyond 2^53', { fields: [field(2 ** 30, { array_len: 2 ** 30 })] }],
     ['a bad array length', { fields: [field(1, { array_len: '2' })] }],
-    ['a field that is no object', { fields: [8] }],
-    ['fields that are no list', { fields: {} }],
-    ['subsections that are no list', { fields: [], subsections: 1 }],
-    ['a subsection that is no object', { fields: [], subsections: [null] }],
+    ['a field that is not an object', { fields: [8] }],
+    ['fields that are not list', { fields: {} }],
+    ['subsections that are not list', { fields: [], subsections: 1 }],
+    ['a subsection that is not an object', { fields: [], subsections: [null] }],
     ['a subsection without a name', { fields: [], subsections: [{ fields: [] }] }],
     ['a subsection without sizes', { fields: [], subsections: [{ vmsd_name: 'd/s', fields: [{}] }] }],
   ])('knows no size with %s', (_, device) => {

@@ -201,7 +201,7 @@ describe('a guest, written in passes', () => {
 describe('a guest that cannot be written', () => {
   const none = { write() {} };
 
-  it('has other blocks than its RAM, or RAM addresses that there cannot be', async () => {
+  it('has other blocks than its RAM, or RAM addresses that are impossible', async () => {
     const place = (...addresses: number[]) => {
       const guest = new MemoryGuest({ a: 4, b: 4 });
       const blocks = guest.blocks.map((block, i) => ({ ...block, ramAddress: addresses[i] as number }));

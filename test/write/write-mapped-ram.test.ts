@@ -105,7 +105,7 @@ describe('a mapped-ram file written from a VM', () => {
     expect((await verify(await open(again))).ok).toBe(true);
   });
 
-  it('is no whole file before it is finished, also where a whole one was', async () => {
+  it('is not a whole file before it is finished, also where a whole one was', async () => {
     const write = (value: number, file: MemoryFile) => {
       const source = new MemoryFile('ram', new Uint8Array(3 << 20).fill(value, 1 << 20));
       const ram = new RawRam([{ idstr: 'ram', source }]);

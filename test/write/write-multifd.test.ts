@@ -167,7 +167,7 @@ describe('a multifd set written from a RAM image', () => {
     expect((await verify(await open(main, { channels: set }))).ok).toBe(true);
   });
 
-  it('cannot be written to no channels, to too many, at a level that there is not, or for a UUID that is none', async () => {
+  it('cannot be written to no channels, to too many, at a level that does not exist, or for a UUID that is none', async () => {
     const write = (count: number, options: WriteMultifdOptions) =>
       written({ configuration: none, ram }, count, options);
     await expect(write(0, {})).rejects.toThrow(/1 to 255 multifd channels, got 0/);

@@ -169,7 +169,7 @@ describe('the page cache', () => {
     }
   });
 
-  it('refuses records that are no pages, and pages of another size', async () => {
+  it('refuses records that are not pages, and pages of another size', async () => {
     const { cache } = await makeCache(4);
     const kernel = await loadKernel({ arenaBytes: 1 << 20 });
     const batch = new PageBatch(kernel, 4);

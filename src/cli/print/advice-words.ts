@@ -1,4 +1,4 @@
-/** What an estimate recommends, in words. */
+/** The recommendations of an estimate in words. */
 import type { Estimate } from '../../tasks/estimate/estimate.ts';
 import type { Recommendation } from '../../tasks/estimate/recommend.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
@@ -16,12 +16,12 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
     case 'skip-zero-detection':
       return item(
         'zero-page-detection none',
-        `only ${share(each.zeroPages, each.pages)} of the pages are zero: no use looking`,
+        `only ${share(each.zeroPages, each.pages)} of the pages are zero: looking for them does not pay off`,
       );
     case 'compress':
       return item(
         `multifd, multifd-channels ${each.channels}, multifd-compression ${each.format}, level ${each.level}`,
-        `ratio ${digits(each.ratio)}; pages go x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
+        `ratio ${digits(each.ratio)}; pages are sent x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
       );
     case 'do-not-compress':
       return item(
@@ -29,25 +29,28 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
         `the best is ${each.format} level ${each.level}, ${plural(each.channels, 'channel')}: ${
           bandwidth < each.below || each.below === 0
             ? `pages do not get smaller, ratio ${each.ratio.toFixed(2)}`
-            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays below ${rate(each.below)}`
+            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays off below ${rate(each.below)}`
         }`,
       );
     case 'xbzrle':
       return item(
         `xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
-        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} are sent whole; ${took(each.xbzrleMs)} instead of ${took(each.plainMs)}`,
       );
     case 'no-xbzrle':
       return item(
         'no xbzrle',
-        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} go whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
+        `changed pages take ${digits(each.meanBytes)} bytes, ${share(each.overflowShare, 1)} are sent whole; ${took(each.xbzrleMs)} with it, ${took(each.plainMs)} without`,
       );
     case 'raise-downtime-limit':
-      return item(`downtime-limit ${each.ms}`, `the least that lets plain precopy converge; ${downtimeLimit} does not`);
+      return item(
+        `downtime-limit ${each.ms}`,
+        `the lowest limit with which plain precopy converges; with ${downtimeLimit} it does not`,
+      );
     case 'raise-bandwidth':
       return item(
         `or max-bandwidth ${rate(each.bandwidth)}`,
-        `the least that lets plain precopy converge; ${rate(bandwidth)} does not`,
+        `the lowest bandwidth at which plain precopy converges; at ${rate(bandwidth)} it does not`,
       );
     case 'auto-converge':
       return item(
@@ -57,12 +60,12 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
     case 'postcopy':
       return item(
         'or postcopy-ram, no multifd',
-        `${each.others ? 'plain precopy does not converge' : 'no way of precopy converges'}; all pages are there ${duration(each.firstPassMs)} after the start, or sooner`,
+        `${each.others ? 'plain precopy does not converge' : 'no kind of precopy converges'}; all pages arrive within ${duration(each.firstPassMs)} of the start`,
       );
     case 'save-again':
       return item(
         `to be sure: two saves ${duration(each.intervalMs)} apart, or --dirty-rate`,
-        'in that time what changed could be sent; these saves do not tell how much of it would be written again meanwhile',
+        'the changes could be sent in that time; these saves do not show how many of them the guest would make again meanwhile',
       );
   }
 }

@@ -84,9 +84,9 @@ function drawChanges(map: readonly MapCell[]): string {
 
 function describeDevices({ same, changed, removed, added }: DevicesDiff): string {
   const parts = [`${plural(same, 'device')} with the same state`];
-  if (changed.length > 0) parts.push(`${formatCount(changed.length)} with another`);
+  if (changed.length > 0) parts.push(`${formatCount(changed.length)} with different state`);
   if (removed.length + added.length > 0)
-    parts.push(`${formatCount(removed.length + added.length)} in one of them only`);
+    parts.push(`${formatCount(removed.length + added.length)} in only one of them`);
   return parts.join(', ');
 }
 

@@ -60,11 +60,11 @@ function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Sec
   if (largest.length < blocks.length) lines.push(`  and ${plural(blocks.length - largest.length, 'smaller block')}`);
   const { hashBits, oneIn, falseMatches } = duplicates;
   const risk =
-    falseMatches < 1e-9 ? 'no false match to be expected' : `${falseMatches.toExponential(0)} false matches expected`;
-  const how = oneIn === 1 ? 'all counted' : `an estimate: one page in ${formatCount(oneIn)} was looked at in the end`;
+    falseMatches < 1e-9 ? 'no false match expected' : `${falseMatches.toExponential(0)} false matches expected`;
+  const how = oneIn === 1 ? 'all counted' : `an estimate, in the end from one page in ${formatCount(oneIn)}`;
   lines.push(`  duplicates by ${hashBits} bits of hash: ${how}; ${risk}`);
   if (ignored.length > 0) lines.push(`  left out of this file (x-ignore-shared): ${printable(ignored.join(', '))}`);
-  if (all.absent === null) lines.push('  this file cannot tell pages that were never sent from zero pages');
+  if (all.absent === null) lines.push('  this file does not distinguish pages that were never sent from zero pages');
   return { title: 'Memory, in pages', lines };
 }
 
@@ -88,7 +88,7 @@ function compression({ compression: figures, sample, target }: Estimate): Sectio
   const title = 'Compression of pages that are not zero';
   if (figures.length === 0) return { title, lines: [] };
   const rows = [
-    ['', 'ratio', 'one thread', `pays below (x${channels})`, `gain at ${rate(bandwidth)}`],
+    ['', 'ratio', 'one thread', `pays off below (x${channels})`, `gain at ${rate(bandwidth)}`],
     ...figures.map(({ format, level, ratio, ratioError, bytesPerSecond, breakEven, gain }) => [
       `${format} level ${level}`,
       `${ratio.toFixed(2)} ± ${ratioError?.toFixed(2) ?? '?'}`,
@@ -107,14 +107,14 @@ function compression({ compression: figures, sample, target }: Estimate): Sectio
   };
 }
 
-/** Of an interval, how far the guest's clock may be from it. */
+/** The share of an interval by which the guest's clock may differ from it. */
 const clockTolerance = 0.2;
 
-/** What the guest's clock says against the interval that was given. */
+/** A warning if the guest's clock contradicts the given interval. */
 function doubtOf({ intervalMs, guestMs }: NonNullable<Estimate['changes']>): string[] {
   if (guestMs === null || Math.abs(guestMs - intervalMs) <= clockTolerance * intervalMs) return [];
   if (guestMs < 0)
-    return [`  clock       the guest's went back by ${duration(-guestMs)}: is the later file the earlier?`];
+    return [`  clock       the guest's went back by ${duration(-guestMs)}: are the files in the wrong order?`];
   return [`  clock       the guest's moved ${duration(guestMs)} in that time: is the interval right?`];
 }
 
@@ -125,13 +125,13 @@ function changes({ changes: found }: Estimate): Section {
   const lines = [
     `  changed     ${plural(all.changed, 'page')}, ${formatBytes(found.changedBytes)}, ${share(all.changed, all.pages)} of all`,
     `              ${formatCount(all.rewritten)} rewritten, ${formatCount(all.fromZero)} from zero, ${formatCount(all.toZero)} to zero`,
-    `  dirty rate  at least ${rate(found.changedBytes / seconds)}: what was written and restored is not seen`,
-    `              calc-dirty-rate would say ${sampled.rate === undefined ? 'nothing' : `${sampled.rate} MiB/s`} (${formatCount(sampled.dirty)} of ${plural(sampled.samples, 'sample')})`,
+    `  dirty rate  at least ${rate(found.changedBytes / seconds)}, not counting pages that were written and restored`,
+    `              calc-dirty-rate would report ${sampled.rate === undefined ? 'nothing' : `${sampled.rate} MiB/s`} (${formatCount(sampled.dirty)} of ${plural(sampled.samples, 'sample')})`,
   ];
   lines.push(...doubtOf(found));
   if (xbzrle !== undefined && xbzrle.pages > 0) {
     lines.push(
-      `  XBZRLE      mean ${digits(xbzrle.mean)} bytes, median ${xbzrle.median}; ${share(xbzrle.overflow, xbzrle.pages)} do not fit and go whole`,
+      `  XBZRLE      mean ${digits(xbzrle.mean)} bytes, median ${xbzrle.median}; ${share(xbzrle.overflow, xbzrle.pages)} do not fit and are sent whole`,
     );
     const cells = [
       ...xbzrle.histogram.map(({ upTo, pages }) => [`to ${formatCount(upTo)}`, share(pages, xbzrle.pages)]),
@@ -144,7 +144,7 @@ function changes({ changes: found }: Estimate): Section {
     lines.push(formatTable(rows, ['left', ...cells.map(() => 'right' as const)], '              '));
     lines.push(
       `  cache       ${formatBytes(cache.most.bytes)} for ${share(cache.most.share, 1)} of the changed pages, ${formatBytes(cache.all.bytes)} for all;`,
-      `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks one behind the other)`,
+      `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks one after the other)`,
     );
   }
   return { title: `Changes in ${digits(seconds, 4)} s`, lines };
@@ -186,7 +186,7 @@ function migration(found: Estimate, paint: Paint): Section {
   return { title, lines: [head, ...coloured, ...whyNot(convergence), ...basis(found)] };
 }
 
-/** From the least to the most of what is predicted; `+` where it may also not converge. */
+/** The range of predictions; with `+` if the migration may not converge at all. */
 function predicted({ predictions }: ModeEstimate): string[] {
   const those = predictions.map(({ prediction }) => prediction).filter(({ converges }) => converges);
   if (those.length === 0) return ['-', '-', '-', '-'];
@@ -204,7 +204,7 @@ function predicted({ predictions }: ModeEstimate): string[] {
   ];
 }
 
-/** Without its unit, if the other has the same. */
+/** A figure without its unit, if the other has the same unit. */
 function shorten(text: string, other: string): string {
   const unit = other.slice(other.indexOf(' '));
   return text.endsWith(unit) ? text.slice(0, -unit.length) : text;
@@ -219,19 +219,19 @@ function whyNot(convergence: readonly ModeEstimate[]): string[] {
       ...(minBandwidth === undefined ? [] : [`from ${rate(minBandwidth)}`]),
       ...(minDowntimeLimit === undefined ? [] : [`with a downtime-limit of ${duration(minDowntimeLimit)}`]),
     ].join(', or ');
-    const why = `${rate(dirtyBytesPerSecond)} dirtied against ${rate(sentBytesPerSecond)} sent`;
+    const why = `${rate(dirtyBytesPerSecond)} dirtied, ${rate(sentBytesPerSecond)} sent`;
     return [`  ${mode}: ${why}`, ...(would === '' ? [] : [`    would ${would}`])];
   });
 }
 
 function basis({ changes: found, convergence }: Estimate): string[] {
   const given = convergence[0]?.predictions[0]?.dirtying === 'given';
-  if (given) return ['  by the dirty rate given: the guest writes at random to its working set'];
+  if (given) return ['  by the given dirty rate, for a guest that writes to its working set at random'];
   const seconds = digits((found?.intervalMs ?? 0) / 1000, 4);
   const isOpen = convergence.some(({ verdict }) => verdict === 'likely' || verdict === 'unlikely');
   return [
-    `  least to most that the guest may write, if it goes on as in those ${seconds} s`,
-    ...(isOpen ? ['  +: or more, or never; likely: at random, each page once in that time'] : []),
+    `  the range of what the guest may write if it continues as in those ${seconds} s`,
+    ...(isOpen ? ['  +: possibly more, or never; likely: by random writes, to each page once in that time'] : []),
   ];
 }
 

@@ -16,7 +16,7 @@ type Phase =
   | { kind: 'failed'; name: string; input: FileInput; failure: Failure }
   | { kind: 'open'; machine: Machine };
 
-export const viewer = startViewer();
+const viewer = startViewer();
 /** What the worker can use in this browser, or why the page does not work here. */
 export const means = signal<WhatWorks | { failure: Failure } | undefined>(undefined);
 viewer.about().then(

@@ -33,7 +33,7 @@ export function countClasses(
 }
 
 /** The value of a cell whose pages have no known value. */
-export const noValue = 255;
+const noValue = 255;
 
 /** The largest byte of each cell. Bytes of 0 are not known. */
 export function latestValues(states: PageStates, range: CellRange): CellMap & { kind: 'values' } {

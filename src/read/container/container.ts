@@ -116,7 +116,7 @@ export async function locateStream(
   return { ...at, containers, findings: [], channels };
 }
 
-/** What was to be in the file, which is no container of that kind. */
+/** What was to be in the file, which is not a container of that kind. */
 function describeMissing({ member, snapshot, inside }: ContainerOptions, rest: string | undefined): string {
   if (member !== undefined && rest === undefined) {
     return `expected a zip archive with a member "${member}", got another kind of file`;

@@ -16,7 +16,7 @@ import { MigrationError, type Place } from '../../vm/migration-error.ts';
 
 export const libvirtHeaderLength = 92;
 /** The most bytes of XML, cookie and padding: libvirt itself passes on no XML beyond 4 MiB. */
-export const maxDataLength = 16 << 20;
+const maxDataLength = 16 << 20;
 
 const magics = { finished: 'LibvirtQemudSave', unfinished: 'LibvirtQemudPart' } as const;
 

@@ -1,6 +1,6 @@
 /**
- * What a file says that a loader could refuse: machine, blocks, sections, commands, and the device state as described.
- * The same facts, of a file that the target saved, say what the target has.
+ * Facts of a file that a loader could refuse: machine, blocks, sections, commands, and the device state as described.
+ * The same facts about a file that the target saved show what the target has.
  */
 
 import { type DeviceState, decodeDevice } from '../../devices/device-state.ts';
@@ -20,12 +20,13 @@ export interface SectionFacts {
   instanceId: number;
   versionId: number;
   place: Place;
-  /** What the VM description says of it; undefined: there is none. */
+  /** Its part of the VM description, if there is one. */
   description: DeviceDescription | undefined;
-  /** Undefined: an iterable. */
+  /** Undefined for an iterable. */
   state: DeviceState | undefined;
 }
 
+/** A RAM block. */
 export interface BlockFacts {
   idstr: string;
   /** Bytes. */
@@ -33,6 +34,7 @@ export interface BlockFacts {
   pageSize: number;
 }
 
+/** A command between sections. */
 export interface CommandFacts {
   name: string;
   place: Place;
@@ -48,27 +50,27 @@ export interface FileFacts {
   blocks: BlockFacts[];
   sections: SectionFacts[];
   commands: CommandFacts[];
-  /** False: its sections have none; undefined: there was no section. */
+  /** Whether its sections have footers; undefined if there was no section. */
   hasFooters: boolean | undefined;
-  /** An iterable ended: so do all streams but those of background snapshots. */
+  /** An iterable ended. In all streams except those of background snapshots, one does. */
   hasEnd: boolean;
-  /** Of the first page compressed by the capability `compress`. */
+  /** The first page compressed by the capability `compress`. */
   compressedPages: Place | undefined;
-  /** Of the first mark of the main stream of a multifd migration. */
+  /** The first mark in the main stream of a multifd migration. */
   multifd: Place | undefined;
   hasDescription: boolean;
-  /** The description has the configuration: QEMU 7.2 leaves it out. */
+  /** The description has the configuration, which QEMU 7.2 omits. */
   describesConfiguration: boolean;
-  /** What the reader noticed that a loader would, too, or that makes the content doubtful. */
+  /** Errors that a loader would notice too, or that make the content doubtful. */
   findings: Finding[];
   /** What stopped the reading. */
   error: Finding | undefined;
 }
 
-/** Sections, commands and findings beyond are left out. */
+/** The most sections, commands and findings that are kept. */
 const maxListed = 100_000;
 
-/** Reads a file through, but for its pages where it can seek over them. */
+/** Reads a whole file, except pages that it can skip by seeking. */
 export async function readFacts(file: MigrationFile): Promise<FileFacts> {
   const gathering = new FactCollector(file);
   try {
@@ -80,7 +82,7 @@ export async function readFacts(file: MigrationFile): Promise<FileFacts> {
   return gathering.finish();
 }
 
-/** Nothing is known yet. */
+/** The facts of a file before it is read. */
 export function emptyFacts(origin: PlaceOrigin): FileFacts {
   return {
     origin,

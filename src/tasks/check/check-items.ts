@@ -1,6 +1,6 @@
 /**
- * Fields as two sides are compared by (docs/check.md, "Fields"): those of a file's description, and those of a dump. Which
- * of them are one and the same, as far as names, types and sizes tell.
+ * Fields in the form in which two sides are compared (docs/check.md, "Fields"): those of a file's description and those of
+ * a dump. Decides by names, types and sizes which of them are the same.
  */
 
 import { bufferTypes, byteTypes, listTypes, structTypes } from '../../devices/field-types.ts';
@@ -13,15 +13,15 @@ import type { DumpedState } from './vmstate-dump.ts';
 export interface DescribedItem extends LayoutItem {
   /** As it is described. */
   fullName: string;
-  /** Which of the fields of that name it is; undefined: the only one. */
+  /** Its number among the fields of that name; undefined if it is the only one. */
   ordinal: number | undefined;
   type: string;
-  /** Bytes of an element; undefined: not known. */
+  /** Bytes of an element, if known. */
   unit: number | undefined;
   count: number;
-  /** One for each element that is described. */
+  /** One for each described element. */
   nested: StateDescription[];
-  /** Which field of the state the first element is. */
+  /** Index of the first element among the state's fields. */
   index: number;
 }
 
@@ -32,10 +32,10 @@ export interface DumpedItem extends LayoutItem {
   nested: DumpedState | undefined;
 }
 
-/** Types of devices' own whose size the configuration decides. */
+/** Private types whose size depends on the configuration. */
 export const fixedPrivateTypes: ReadonlySet<string> = new Set(['pci config', 'msix state', 'pci irq state']);
 
-/** Fields of one name within a state have a [n] behind it, which counts those that are not there, too. */
+/** Fields of the same name in a state are numbered with a [n], which also counts omitted ones. */
 function splitName(name: string): { name: string; ordinal: number | undefined } {
   const [, base, ordinal] = /^(.*)\[(\d+)\]$/.exec(name) ?? [];
   return base === undefined ? { name, ordinal: undefined } : { name: base, ordinal: Number(ordinal) };
@@ -85,7 +85,9 @@ export function dumpedItems(state: DumpedState, version: number): DumpedItem[] {
   });
 }
 
+/** Whether an item is one value of a fixed size, or an array of them. */
 export const isScalar = ({ type, unit }: DescribedItem) => type !== 'nullptr' && scalars.get(type)?.size === unit;
+/** Whether an item has a private type. */
 export const isOpaque = (item: DescribedItem) =>
   !isScalar(item) &&
   !byteTypes.has(item.type) &&
@@ -93,8 +95,9 @@ export const isOpaque = (item: DescribedItem) =>
   !structTypes.has(item.type) &&
   item.type !== 'nullptr';
 
+/** Whether a field of the file is the target's field of the same name. */
 export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boolean {
-  // Some names end in [n] themselves.
+  // Some names end in [n] without a number being added.
   const isNamed = source.name === target.name && (source.ordinal ?? target.ordinal) === target.ordinal;
   if (!isNamed && source.fullName !== target.name) return false;
   if (isScalar(source)) return target.nested === undefined && target.unit === source.unit;
@@ -104,7 +107,7 @@ export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boole
   return source.nested.length === 0 || target.nested !== undefined;
 }
 
-/** Whether a field of another name can be read as the target's: an array, whose length a dump does not say, too. */
+/** Whether the target's field can be read from a field of another name. Arrays match by multiples, since a dump omits their length. */
 export function isTakenAsDumped(source: DescribedItem, target: DumpedItem): boolean {
   if (source.nested.length > 0 || target.nested !== undefined || source.bytes === undefined || target.unit <= 0)
     return false;

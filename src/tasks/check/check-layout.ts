@@ -1,24 +1,24 @@
 /**
- * Whether a target reads as many bytes as a device's state has (docs/check.md, "Fields"). On the wire fields have no
- * names: a loader that knows another list of fields reads on in the wrong place, and is caught only at the section's
- * footer. So two lists are aligned by names, and what is between two fields of the same name is held against each other
- * by its bytes: a field that only has another name now does no harm.
+ * Decides whether a target reads as many bytes as a device's state has (docs/check.md, "Fields"). Fields on the wire have no
+ * names. A loader with another list of fields reads from wrong places, and notices that only at the section's footer. So two
+ * lists are aligned by names, and the bytes between two fields of the same name are compared. A field that was only renamed
+ * is harmless.
  */
 
-/** A field, or all elements of an array, as one side has it. */
+/** A field, or all elements of an array, of one side. */
 export interface LayoutItem {
   /** Without the [n] that tells fields of the same name apart. */
   name: string;
-  /** Bytes in all; undefined: not known. */
+  /** Bytes in all, if known. */
   bytes: number | undefined;
-  /** There only under a condition that is not known here. */
+  /** Exists only under a condition that is unknown here. */
   isConditional: boolean;
-  /** May have no elements, and so no bytes. */
+  /** May have no elements, and therefore no bytes. */
   mayBeEmpty: boolean;
 }
 
 /** How one item of the source is loaded. */
-export interface Pair<Source extends LayoutItem, Target extends LayoutItem> {
+interface Pair<Source extends LayoutItem, Target extends LayoutItem> {
   source: Source;
   target: Target;
 }
@@ -28,27 +28,29 @@ export interface Gap<Source extends LayoutItem, Target extends LayoutItem> {
   source: Source[];
   target: Target[];
   /**
-   * `same-bytes`: the target reads as many bytes; `conditional`: if conditions hold; `unknown`: it may; `empty`: it has an array more, which must be without
-   * elements; `differs`: it reads more or fewer bytes; `skipped`: conditions that need not hold.
+   * `same-bytes`: the target reads as many bytes; `conditional`: it does if conditions hold; `unknown`: it may; `empty`: it
+   * reads one more array, which must be empty; `differs`: it reads more or fewer bytes; `skipped`: it reads nothing unless
+   * conditions hold.
    */
   kind: 'same-bytes' | 'conditional' | 'unknown' | 'empty' | 'differs' | 'skipped';
 }
 
+/** Two lists of fields, side by side. */
 export interface Alignment<Source extends LayoutItem, Target extends LayoutItem> {
   pairs: Pair<Source, Target>[];
   gaps: Gap<Source, Target>[];
-  /** Gaps differ, but there are conditions with which the bytes would be as many in all: fields would be mixed up. */
+  /** Gaps differ, but under some conditions the total bytes would match, with fields mixed up. */
   mayShift: boolean;
 }
 
-/** Comparisons of two lists; beyond, they are not aligned. QEMU's longest list has some 200 fields. */
+/** The most comparisons for two lists. QEMU's longest list has some 200 fields. */
 const maxCells = 4_000_000;
-/** The most bytes that conditional fields are added up to. */
+/** The largest sum of conditional fields that is searched for. */
 const maxSum = 65_536;
 
 /**
- * Aligns. `isSame`: whether two items are one field; `isTaken`: whether one alone is read as another; `mayCompare`: whether
- * there is time for so many comparisons. Undefined: the lists are too long.
+ * Aligns two lists. `isSame`: whether two items are one field; `isTaken`: whether one item can be read as another;
+ * `mayCompare`: whether there is time for so many comparisons. Undefined if the lists are too long.
  */
 export function align<Source extends LayoutItem, Target extends LayoutItem>(
   source: readonly Source[],
@@ -89,7 +91,7 @@ function findMatches<Source, Target>(
   const columns = target.length - from - tail;
   if (rows * columns > maxCells || !mayCompare(rows * columns)) return undefined;
   const width = columns + 1;
-  // Longest matches of what begins at each pair.
+  // The longest match from each pair of positions on.
   const lengths = new Uint32Array((rows + 1) * width);
   const at = (i: number, j: number) => lengths[i * width + j] as number;
   for (let i = rows - 1; i >= 0; i--) {
@@ -134,7 +136,7 @@ function judgeGap<Source extends LayoutItem, Target extends LayoutItem>(
   return gap(canSum(free, wanted - fixed) ? 'conditional' : 'differs');
 }
 
-/** Undefined: not known. */
+/** Undefined if a size is unknown. */
 function sumBytes(items: readonly LayoutItem[]): number | undefined {
   return items.reduce<number | undefined>(
     (sum, { bytes }) => (sum === undefined || bytes === undefined ? undefined : sum + bytes),
@@ -152,7 +154,7 @@ function canSum(sizes: readonly number[], wanted: number): boolean {
   return reachable[wanted] === 1;
 }
 
-/** Whether the bytes of all gaps that differ are as many, given conditions elsewhere that may hold. */
+/** Whether the total bytes of all differing gaps could match, under conditions in other gaps. */
 function mayShift(gaps: readonly Gap<LayoutItem, LayoutItem>[]): boolean {
   const differing = gaps.filter(({ kind }) => kind === 'differs');
   if (differing.length === 0) return false;

@@ -1,8 +1,8 @@
 /**
- * The configuration space of PCI devices (docs/check.md, "PCI devices"): a loader compares what the guest cannot write,
- * and refuses another device, or the same with other capabilities. Which bits those are only the device knows; here the
- * ones are compared that no guest can write whatever the device: ids, class, kinds of BARs, and the list of capabilities
- * with the sizes in them.
+ * The configuration space of PCI devices (docs/check.md, "PCI devices"). A loader compares the bits that the guest cannot
+ * write, and refuses another device, or the same one with other capabilities. Only the device knows all of these bits. This
+ * compares those that no guest can write on any device: ids, class, kinds of BARs, and the list of capabilities with the
+ * sizes in them.
  */
 import { isStruct, type StateStruct } from '../../devices/device-state.ts';
 import type { SectionFacts } from './check-facts.ts';
@@ -15,9 +15,9 @@ const header: readonly Part[] = [
   ['revision and class', 8, 12],
   ['header type', 14, 15],
 ];
-/** Of header type 0: six base address registers, of which the low bits say what they are. */
+/** Of header type 0: six base address registers, whose low bits state their kind. */
 const bars = { from: 0x10, to: 0x28, low: 0x0f, wide: 0x04, kind: 0x07 };
-/** Of header type 0, and compared only by some devices, such as e1000e. */
+/** Of header type 0. Only some devices compare it, such as e1000e. */
 const subsystem: Part = ['subsystem ids', 0x2c, 0x30];
 const typeMask = 0x7f;
 
@@ -27,7 +27,7 @@ export function comparePciConfig(section: SectionFacts, other: SectionFacts, log
   const theirs = findConfig(other);
   if (mine === undefined || theirs === undefined) return;
   const add = (effect: CheckEffect, [what, from, to]: Part, more = '') => {
-    const message = `the ${what} of the PCI device is ${hex(mine.bytes, from, to)}, that of the target's ${hex(theirs.bytes, from, to)}${more}`;
+    const message = `the PCI device has ${what} ${hex(mine.bytes, from, to)}, the target's has ${hex(theirs.bytes, from, to)}${more}`;
     const advice = 'give the target the same -device, with the same properties';
     log.add({ effect, rule: 'pci-config', message, advice, place: { ...section.place, offset: mine.offset + from } });
   };
@@ -36,14 +36,14 @@ export function comparePciConfig(section: SectionFacts, other: SectionFacts, log
   const isPlain = ((mine.bytes[14] as number) & typeMask) === 0;
   if (difference !== undefined) add('refused', difference);
   else if (isPlain && hex(mine.bytes, from, to) !== hex(theirs.bytes, from, to)) {
-    add('doubt', subsystem, ', which some devices insist on');
+    add('doubt', subsystem, '; some devices refuse that');
   }
 }
 
-/** What it is, the bytes that it takes, and of the last one which bits. */
+/** Its name, its bytes, and a mask for the last one. */
 type Part = readonly [what: string, from: number, to: number, mask?: number];
 
-/** The first part that no guest can have written, and that is not the same. */
+/** The first part that differs and that no guest can write. */
 function findDifference(mine: Uint8Array, theirs: Uint8Array): Part | undefined {
   const differs = ([, from, to, mask = 0xff]: Part) => {
     const last = to - 1;
@@ -65,7 +65,7 @@ function findDifference(mine: Uint8Array, theirs: Uint8Array): Part | undefined 
   return more === undefined ? undefined : [`capability at ${more.at}`, more.at, more.at + 2];
 }
 
-/** The byte of each base address register that says what it is; a wide one takes the next as well. */
+/** The byte of each base address register that states its kind; a 64-bit one takes two registers. */
 function listBars(bytes: Uint8Array): Part[] {
   const parts: Part[] = [];
   for (let at = bars.from; at < bars.to; at += 4) {
@@ -75,21 +75,21 @@ function listBars(bytes: Uint8Array): Part[] {
   return parts;
 }
 
-/** What no guest writes in a capability: of MSI-X its tables, of a vendor's what it says of itself. */
+/** Parts of a capability that no guest writes: the MSI-X tables, and a vendor's own data. */
 function fixedParts(bytes: Uint8Array, id: number, at: number): Part[] {
   if (id === 0x11 && at + 12 <= configSize) {
-    // Above the number of vectors are two bits that guests switch.
+    // The two bits above the number of vectors belong to the guest.
     return [
       ['number of MSI-X vectors', at + 2, at + 4, 0x07],
       ['place of the MSI-X tables', at + 4, at + 12],
     ];
   }
   if (id !== 0x09 || at + 16 > configSize) return [];
-  // The window through which a virtio guest may reach its device can be written.
+  // A guest may write the window through which it reaches a virtio device.
   return bytes[at + 3] === 5 ? [] : [['virtio capability', at + 2, at + 16]];
 }
 
-/** Ids and places, in the order of the list; at most as many as there is room for. */
+/** Ids and positions in list order, at most as many as fit. */
 function listCapabilities(bytes: Uint8Array): { id: number; at: number }[] {
   const hasList = ((bytes[6] as number) & 0x10) !== 0;
   const list: { id: number; at: number }[] = [];
@@ -122,7 +122,7 @@ function findConfigIn(struct: StateStruct, data: Uint8Array, depth: number): num
   for (const field of struct.fields) {
     if (field.type === 'pci config') return field.offset;
     if (field.type === 'virtio') return findInVirtio(data, field.offset);
-    // A device's parts come in the order of its ancestry: PCI is in the first field.
+    // Parts of a device come in the order of its ancestry, so PCI is in the first field.
     if (field.type !== 'struct' || depth === maxDepth) continue;
     const { value } = field;
     const found = isStruct(value) ? findConfigIn(value, data, depth + 1) : undefined;

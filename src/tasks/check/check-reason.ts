@@ -1,14 +1,13 @@
-/** What `check` finds: reasons why a target refuses a file, or may, and what it needs. */
+/** Results of `check`: reasons why a target refuses a file or may refuse it, and what it needs. */
 import type { Place } from '../../vm/migration-error.ts';
 
 /**
  * `refused`: the target does not load the file. `doubt`: it may refuse, or load something else than was saved.
- * `needed`: it loads the file if this is seen to, which has nothing to do with the machine. `note`: a difference that does
- * no harm.
+ * `needed`: it loads the file if this is done, which does not depend on the machine. `note`: a harmless difference.
  */
 export type CheckEffect = 'refused' | 'doubt' | 'needed' | 'note';
 
-/** What is held against the target. The words are stable; the messages may improve. */
+/** What is compared with the target. These words are stable; the messages may improve. */
 export type CheckRule =
   /** The machine type. */
   | 'machine'
@@ -24,7 +23,7 @@ export type CheckRule =
   | 'section-version'
   | 'subsection'
   | 'field'
-  /** A value that the target insists on. */
+  /** A value that the target requires. */
   | 'value'
   /** The configuration space of a PCI device: its ids and capabilities. */
   | 'pci-config'
@@ -34,11 +33,12 @@ export type CheckRule =
   /** The file is bad: no target loads it. */
   | 'file';
 
+/** One reason. */
 export interface CheckReason {
   effect: CheckEffect;
   rule: CheckRule;
   message: string;
-  /** What to do about it, where that is known. */
+  /** What to do about it, if known. */
   advice?: string;
   /** Where in the file, with the section or block. */
   place?: Place;
@@ -47,7 +47,7 @@ export interface CheckReason {
   field?: string;
 }
 
-/** Reasons remembered; what is beyond is only counted. */
+/** The most reasons that are kept; more are only counted. */
 const maxReasons = 1000;
 
 /** Collects reasons, each once, and what could not be judged. */
@@ -55,14 +55,14 @@ export class CheckLog {
   readonly #reasons = new Map<string, CheckReason>();
   readonly #notJudged = new Set<string>();
   omitted = 0;
-  /** Sections that were held against something. */
+  /** Sections that were compared. */
   judgedSections = 0;
 
   add(reason: CheckReason): void {
     const { rule, message, place } = reason;
     const key = `${rule} ${place?.section ?? ''} ${place?.block ?? ''} ${message}`;
     if (this.#reasons.has(key)) return;
-    // What refuses the file is told whatever else there is.
+    // The first refusal is always kept.
     if (this.#reasons.size < maxReasons || (reason.effect === 'refused' && !this.refuses)) {
       this.#reasons.set(key, reason);
     } else this.omitted++;
@@ -76,13 +76,13 @@ export class CheckLog {
     return [...this.#reasons.values()].some(({ effect }) => effect === 'refused');
   }
 
-  /** How far from loading: for choosing the best of several. */
+  /** How far the file is from loading, to choose the best of several comparisons. */
   get weight(): number {
     const weights: Record<CheckEffect, number> = { refused: 1_000_000, doubt: 1000, needed: 1, note: 1 };
     return [...this.#reasons.values()].reduce((sum, { effect }) => sum + weights[effect], 0);
   }
 
-  /** Takes over what another found. */
+  /** Adds the reasons of another log. */
   merge(other: CheckLog): void {
     for (const reason of other.#reasons.values()) this.add(reason);
     for (const what of other.#notJudged) this.leaveOut(what);

@@ -1,4 +1,4 @@
-/** Sections held against a target: whether it has the device, and loads that version (docs/check.md, "Sections"). */
+/** Compares sections with a target: whether it has the device and loads that version (docs/check.md, "Sections"). */
 
 import { SectionQueues } from '../../vm/section-queues.ts';
 import type { FileFacts, SectionFacts } from './check-facts.ts';
@@ -8,8 +8,8 @@ import { Budget, StateCheck } from './check-state.ts';
 import type { DumpedState, VmstateDump } from './vmstate-dump.ts';
 
 /**
- * States that QEMU registers by themselves, not as a device type's: no dump lists them. Found by saving guests of x86,
- * ARM, PowerPC and s390x, and holding them against the dump of the same binary.
+ * States that QEMU registers without a device type, so that no dump lists them. Found by saving guests of x86, ARM, PowerPC
+ * and s390x, and comparing them with the dump of the same binary.
  */
 const unlisted: ReadonlySet<string> = new Set([
   ...['timer', 'cpu_common', 'cpu', 'apic', 'globalstate', 'slirp', 'acpi_build', 'ide'],
@@ -17,27 +17,28 @@ const unlisted: ReadonlySet<string> = new Set([
   ...['spapr', 'spapr_cpu', 'spapr_iommu', 'icp/server', 's390_css'],
 ]);
 
-/** Sections that a target of that machine has, also if the file that it saved shows none of them. */
+/** Sections that every target of a machine has, even if the file that it saved does not show them. */
 const alwaysKnown: ReadonlySet<string> = new Set(['ram', 'globalstate', 'dirty-bitmap']);
 
 /** Iterables that come with a machine. */
 const iterables: ReadonlySet<string> = new Set(['ram', 'dirty-bitmap', 'spapr/htab', 's390-storage_attributes']);
 
-/** `virtio-net #0 (0000:00:03.0/virtio-net)` would say it twice. */
+/** Names the instance only where it is not 0. */
 const nameOf = ({ name, instanceId }: Pick<SectionFacts, 'name' | 'instanceId'>) =>
   instanceId === 0 ? name : `${name} (instance ${instanceId})`;
 
-/** What the types of a dump know of states of one name. */
+/** States of one name in a dump. */
 interface Known {
   newest: number;
   oldest: number;
-  /** Those that differ. */
+  /** The different ones among them. */
   states: Map<string, DumpedState>;
 }
 
-/** Types of one name, and yet another state, that a section is held against. QEMU has two. */
+/** The most states of one name that a section is compared with. QEMU has two. */
 const maxStates = 16;
 
+/** Judges all sections of a file by the target's dump. */
 export function judgeSectionsByDump(file: FileFacts, dump: VmstateDump, log: CheckLog): void {
   const byName = new Map<string, Known>();
   for (const { state } of dump.types) {
@@ -51,7 +52,7 @@ export function judgeSectionsByDump(file: FileFacts, dump: VmstateDump, log: Che
   for (const section of file.sections) {
     if (section.state !== undefined) judgeByDump(section, byName, log, budget);
     else if (!iterables.has(section.name) && section.name !== 'block') {
-      log.leaveOut(`section ${section.name}: a dump does not list what is sent in rounds`);
+      log.leaveOut(`section ${section.name}: a dump does not list iterables`);
     }
   }
 }
@@ -61,13 +62,13 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
   const described = description?.vmsdName ?? '';
   // The last part of an idstr is the name of the state.
   const vmsdName = described === '' ? lastPart(name) : described;
-  const guess = described === '' ? `; its type is a guess from its name, since nothing in the file describes it` : '';
+  const guess = described === '' ? `; its type was guessed from its name, because the file does not describe it` : '';
   const known = byName.get(vmsdName);
   if (known === undefined) {
     const isOldStyle = description !== undefined && described === '';
     if (isOldStyle || unlisted.has(vmsdName)) log.leaveOut(`section ${name}: a dump does not list states of its kind`);
     else {
-      // A device on a bus is one by its type; other states may be registered by themselves.
+      // A device on a bus has a device type; other states may be registered without one.
       const isDevice = described !== '' && name.endsWith(`/${described}`);
       const message = `the target's QEMU has no device type with the state ${vmsdName}${guess}`;
       const advice = 'save without that device, or load with a QEMU that has it';
@@ -84,12 +85,12 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
     const message = `${vmsdName} has version ${versionId}, the target reads from ${oldest} on${guess}`;
     log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
   } else if (description === undefined || described === '') {
-    log.leaveOut(`fields of ${name}: nothing in the file describes them`);
+    log.leaveOut(`fields of ${name}: the file does not describe them`);
   } else if (states.size > maxStates) {
-    const message = `${states.size} types of the dump share the name ${vmsdName}, and have other fields: too many to compare`;
+    const message = `${states.size} types of the dump share the name ${vmsdName} with different fields: too many to compare`;
     log.add({ effect: 'doubt', rule: 'field', message, place });
   } else {
-    // Several types may share the name of a state, and differ in it: the one that fits best is meant.
+    // Several types may have different states of the same name. The best match counts.
     const logs = [...states.values()].map((state) => {
       const own = new CheckLog();
       new StateCheck(own, section, budget).againstDump(description, state);
@@ -102,6 +103,7 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
 
 const newerQemu = 'load it with the QEMU that saved it or a newer one, or save it with an older machine type';
 
+/** Judges all sections of a file by a file that the target saved. */
 export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: CheckLog): void {
   const theirs = new SectionQueues(target.sections);
   const places = new Map<string, SectionFacts[]>();
@@ -121,15 +123,15 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
   const mine = new SectionQueues(file.sections);
   for (const section of target.sections) {
     if (mine.has(section) || alwaysKnown.has(section.name)) continue;
-    const message = `the target also has ${nameOf(section)}, which the file does not load: it stays as after a reset`;
+    const message = `the target also has ${nameOf(section)}, which the file does not have: it keeps its state after reset`;
     log.add({ effect: 'note', rule: 'section', message });
   }
 }
 
-/** Sections that are looked at for a hint. */
+/** The most sections that are searched for a hint. */
 const maxAlike = 1000;
 
-/** Also the name of the state. */
+/** The last part of a section's name, which is also the name of its state. */
 const lastPart = (name: string) => name.slice(name.lastIndexOf('/') + 1);
 
 /** `alike`: sections of the target with the same last part of the name. */
@@ -139,7 +141,7 @@ function judgeMissing(section: SectionFacts, alike: readonly SectionFacts[], log
   const near = alike.slice(0, maxAlike);
   const elsewhere = near.find((other) => other.name !== name);
   const others = near.filter((other) => other.name === name).length;
-  // Devices on a bus are also found by the name that they had before their place was part of it.
+  // A loader also finds devices on a bus by their old name, which lacks the address.
   const isOldName = !name.includes('/') && elsewhere !== undefined;
   let message = `the target has no section ${nameOf(section)}`;
   let advice = `give the target the same -device as the source`;
@@ -162,8 +164,8 @@ function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, 
     return;
   }
   if (versionId < other.versionId) {
-    const message = `${name} has version ${versionId}, the target saves ${other.versionId}: whether it still reads the older one, a file does not say`;
-    const advice = "hold it against the output of the target's -dump-vmstate";
+    const message = `${name} has version ${versionId}, the target saves ${other.versionId}; the target's file does not show whether it still reads the older one`;
+    const advice = "check the file against the output of the target's -dump-vmstate";
     log.add({ effect: 'doubt', rule: 'section-version', message, advice, place });
   }
   if (section.state === undefined) return;
@@ -173,7 +175,7 @@ function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, 
     return;
   }
   if (description.vmsdName !== other.description.vmsdName) {
-    const message = `${nameOf(section)} is the state ${description.vmsdName}, that of the target ${other.description.vmsdName}`;
+    const message = `${nameOf(section)} has the state ${description.vmsdName}, the target's has ${other.description.vmsdName}`;
     log.add({ effect: 'doubt', rule: 'section', message, place });
   }
   new StateCheck(log, section, budget).againstFile(description, other);

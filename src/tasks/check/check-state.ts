@@ -1,6 +1,6 @@
 /**
- * Device state held against what a target knows of it (docs/check.md, "Fields"): against a dump, or against the same
- * device in a file that the target saved. Of nested states, subsections and fields, as deep as they go.
+ * Compares a device's state with a target (docs/check.md, "Fields"): with a dump, or with the same device in a file that the
+ * target saved. Covers nested states, subsections and fields at any depth.
  */
 
 import { isStruct, type StateField, type StateStruct, type StateValue } from '../../devices/device-state.ts';
@@ -23,17 +23,17 @@ import { align, type Gap, type LayoutItem } from './check-layout.ts';
 import type { CheckEffect, CheckLog, CheckReason } from './check-reason.ts';
 import type { DumpedState } from './vmstate-dump.ts';
 
-/** A state of the file, and where it is. */
+/** A state of the file, and its values. */
 interface At {
   description: StateDescription;
-  /** Its values; undefined where the description does not fit the bytes. */
+  /** Its values; undefined if the description does not fit the bytes. */
   struct: StateStruct | undefined;
 }
 
-/** Comparisons in all; beyond, fields are not judged. Two files of QEMU's with 100 devices need some 100,000. */
+/** The most comparisons in all. Two QEMU files with 100 devices need some 100,000. */
 const maxWork = 20_000_000;
 
-/** Work that is left to all comparisons of one check. */
+/** The work that all comparisons of one check may still do. */
 export class Budget {
   #left = maxWork;
 
@@ -48,7 +48,7 @@ export class StateCheck {
   readonly #log: CheckLog;
   readonly #section: SectionFacts;
   readonly #budget: Budget;
-  /** The version of this section is older than the target's: it may know how to read it. */
+  /** The section is of an older version, which the target may know how to read. */
   #isOlder = false;
 
   constructor(log: CheckLog, section: SectionFacts, budget: Budget) {
@@ -57,13 +57,13 @@ export class StateCheck {
     this.#budget = budget;
   }
 
-  /** Against what a dump says of the device. */
+  /** Compares with the device's state in a dump. */
   againstDump(description: StateDescription, target: DumpedState): void {
     const at = { description, struct: this.#section.state?.state };
     this.#dumpedState(at, target, this.#section.versionId, '');
   }
 
-  /** Against the same section of a file that the target saved. */
+  /** Compares with the same section of a file that the target saved. */
   againstFile(description: StateDescription, target: SectionFacts): void {
     if (target.description === undefined) return;
     this.#isOlder = this.#section.versionId < target.versionId;
@@ -78,7 +78,7 @@ export class StateCheck {
     for (const { source, target } of alignment?.pairs ?? []) {
       const { nested } = target;
       if (nested === undefined || source.type === 'gtree') continue;
-      // The stream does not say the version of a nested state: the target takes its own.
+      // The stream does not state the version of a nested state, so the target uses its own.
       this.#eachNested(at, source, (inner) => {
         const version = source.type === 'vstruct' ? inner.description.version : undefined;
         this.#dumpedState(inner, nested, version ?? nested.version, join(path, source.name));
@@ -89,8 +89,7 @@ export class StateCheck {
       const known = target.subsections.find(({ name }) => name === subsection.vmsdName);
       if (known === undefined) {
         const message = `the target does not know the subsection ${subsection.vmsdName}`;
-        const advice =
-          'find out which property of the device sends it (-device NAME,help), and turn it off at the source';
+        const advice = 'find the device property that sends it (-device NAME,help), and turn it off at the source';
         this.#addSubsection('refused', inner, message, advice);
         continue;
       }
@@ -119,7 +118,7 @@ export class StateCheck {
       const known = target.description.subsections[j];
       if (known === undefined) {
         this.#log.leaveOut(
-          `subsection ${subsection.vmsdName} of ${this.#section.name}: the target's file has none, which may be since its guest needs none`,
+          `subsection ${subsection.vmsdName} of ${this.#section.name}: the target's file has none, perhaps because its guest does not need it`,
         );
         continue;
       }
@@ -152,7 +151,7 @@ export class StateCheck {
     const where = this.#place(at, source.index);
     if (isOpaque(source)) {
       if (source.bytes === other.bytes || source.type === 'virtio') return;
-      const message = `${name} has ${source.bytes} bytes, that of the target ${other.bytes}`;
+      const message = `${name} has ${source.bytes} bytes, the target's has ${other.bytes}`;
       this.#add(fixedPrivateTypes.has(source.type) ? 'refused' : 'doubt', {
         rule: 'field',
         message,
@@ -164,8 +163,8 @@ export class StateCheck {
     if (!listTypes.has(source.type) && (source.count !== other.count || isLonger(source, other))) {
       const count = ({ count, bytes, type }: DescribedItem) =>
         byteTypes.has(type) ? `${bytes} bytes` : `${count} elements`;
-      const message = `the array ${name} has ${count(source)}, that of the target ${count(other)}`;
-      // As many as a number in the file says: the target can follow, but may insist on its own.
+      const message = `the array ${name} has ${count(source)}, the target's has ${count(other)}`;
+      // A number in the file states the count. The target can follow it, but may require its own.
       const isFollowed = isCounted(at, source, target, other);
       this.#add(isFollowed ? 'doubt' : 'refused', {
         rule: 'field',
@@ -186,7 +185,7 @@ export class StateCheck {
     );
   }
 
-  /** Fields that the target compares with its own. */
+  /** Judges a field that the target compares with its own. */
   #value(at: At, source: DescribedItem, target: At, other: DescribedItem, name: string): void {
     const isLe = source.type === 'int32 le';
     if ((!isLe && !source.type.endsWith(' equal')) || source.count !== 1) return;
@@ -194,7 +193,7 @@ export class StateCheck {
     const theirs = target.struct?.fields[other.index]?.value;
     if (mine === undefined || theirs === undefined || mine === theirs) return;
     if (isLe && Number(mine) <= Number(theirs)) return;
-    const message = `${name} is ${shown(mine)}, the target insists on ${isLe ? 'at most ' : ''}its own, ${shown(theirs)}`;
+    const message = `${name} is ${shown(mine)}, the target requires ${isLe ? 'at most ' : ''}its own value, ${shown(theirs)}`;
     this.#add('refused', {
       rule: 'value',
       message,
@@ -234,16 +233,16 @@ export class StateCheck {
     const reason = { rule: 'field' as const, ...where, field: join(path, field), ...stateOf(at) };
     const always = target.filter(({ isConditional }) => !isConditional);
     if (kind === 'same-bytes') {
-      const message = `${names(source)} is read as ${names(target)}, of as many bytes`;
+      const message = `${names(source)} is read as ${names(target)}, which has as many bytes`;
       this.#add('note', { ...reason, message });
     } else if (kind === 'conditional') {
-      const message = `${names(source)} is read as ${names(target)}, if conditions hold that a dump does not say`;
+      const message = `${names(source)} is read as ${names(target)}, under conditions that a dump does not state`;
       this.#add('doubt', { ...reason, message });
     } else if (kind === 'unknown') {
-      const message = `${names(source)} is read as ${names(target)}, of a size that is not known`;
+      const message = `${names(source)} is read as ${names(target)}, whose size is unknown`;
       this.#add('doubt', { ...reason, message });
     } else if (kind === 'empty') {
-      const message = `the target also reads ${names(always)}, which must be an array without elements`;
+      const message = `the target also reads ${names(always)}, which must be an empty array`;
       this.#add(hasZeroBefore(at, source, where.place) ? 'note' : 'doubt', { ...reason, message });
     } else {
       const bytes = (items: LayoutItem[]) => countBytes(items.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0));
@@ -251,14 +250,14 @@ export class StateCheck {
       if (always.length === 0) message = `the target does not know ${names(source)} (${bytes(source)})`;
       if (source.length === 0)
         message = `the target also reads ${names(always)} (${bytes(always)}), which the file does not have`;
-      if (mayShift) message += '; the bytes may add up all the same';
+      if (mayShift) message += '; the total bytes may still match';
       this.#add(mayShift || this.#isOlder ? 'doubt' : 'refused', { ...reason, message, advice: otherVersion });
     }
   }
 
   #eachNested(at: At, item: DescribedItem, take: (inner: At) => void): void {
     const structs = nestedStructs(at.struct, item.index);
-    // Elements that one description stands for are all alike.
+    // Elements that share a description are all alike.
     for (const [i, description] of item.nested.entries()) take({ description, struct: structs[i] });
   }
 
@@ -288,7 +287,7 @@ export class StateCheck {
     });
   }
 
-  /** Where a field is; behind the last one if it is not there. */
+  /** Where a field is; behind the last field if it is missing. */
   #place({ struct }: At, index: number): { place: Place } {
     const field = struct?.fields[index];
     const last = struct?.fields.at(-1);
@@ -309,7 +308,7 @@ const join = (path: string, name: string) => (path === '' ? name : `${path}.${na
 const stateOf = ({ description: { vmsdName } }: At) => (vmsdName === '' ? {} : { state: vmsdName });
 const shown = (value: StateValue) => (typeof value === 'object' ? '…' : String(value));
 
-/** The structs that a field's value is, in order. */
+/** The structs in a field's value, in order. */
 function nestedStructs(struct: StateStruct | undefined, index: number): StateStruct[] {
   const field = struct?.fields[index];
   if (struct === undefined || field === undefined) return [];
@@ -323,7 +322,7 @@ function nestedStructs(struct: StateStruct | undefined, index: number): StateStr
   return structs;
 }
 
-/** Whether a number before the item is 0: that of its elements, it may be. */
+/** Whether a number before the item is 0: it may be the count of its elements. */
 function hasZeroBefore(at: At, source: DescribedItem[], place: Place): boolean {
   const fields = at.struct?.fields ?? [];
   const end = source[0]?.index ?? fields.length;
@@ -335,14 +334,14 @@ const isLonger = (source: DescribedItem, other: DescribedItem) =>
 
 const isNumber = (type: string) => scalars.has(type) && type !== 'nullptr' && type !== 'bool' && type !== 'timer';
 
-/** Whether a number before it says on both sides how many elements, or bytes, there are: the target can read as many. */
+/** Whether on both sides a number before the item states its elements or bytes, so that the target can read as many. */
 function isCounted(at: At, source: DescribedItem | undefined, target: At, other: DescribedItem | undefined): boolean {
   const mine = at.struct?.fields ?? [];
   const theirs = target.struct?.fields ?? [];
   const isCount = (value: StateValue, item: DescribedItem | undefined) =>
     value === (item?.count ?? 0) || value === (item?.bytes ?? 0);
   return mine.slice(0, source?.index ?? mine.length).some((field, i) => {
-    // It may have another name now.
+    // It may have been renamed.
     const same = theirs.find(({ name }) => name === field.name) ?? theirs[i];
     if (same === undefined || !isSingle(field) || !isSingle(same)) return false;
     return isCount(field.value, source) && isCount(same.value, other);
@@ -351,7 +350,7 @@ function isCounted(at: At, source: DescribedItem | undefined, target: At, other:
 
 const isSingle = ({ type, length }: StateField) => isNumber(type) && length <= 8;
 
-/** The same of an array that one side has, and the other without elements. */
+/** The same for an array that is empty on one side. */
 function isCountedGap(at: At, target: At, gap: Gap<DescribedItem, LayoutItem>): boolean {
   if (gap.source.length + gap.target.length !== 1) return false;
   return isCounted(at, gap.source[0], target, gap.target[0] as DescribedItem | undefined);

@@ -1,6 +1,6 @@
 /**
- * What is not a device's: machine, configuration, RAM blocks, commands and how pages are sent (docs/check.md). Held
- * against what is known of the target, by a dump or by a file that it saved.
+ * Judges everything except devices: machine, configuration, RAM blocks, commands and how pages are sent (docs/check.md).
+ * Compares them with a dump of the target, or with a file that it saved.
  */
 
 import { type Release, releaseOf } from '../../schema/release.ts';
@@ -9,14 +9,15 @@ import { changesCapability } from '../../wire/configuration.ts';
 import type { BlockFacts, FileFacts } from './check-facts.ts';
 import type { CheckLog } from './check-reason.ts';
 
-/** What a dump and a file both say of a target, and what only a file says. */
+/** Facts about a target that a dump and a file both have, and those that only a file has. */
 export interface TargetStream {
-  /** Machine type; undefined: not stated. */
+  /** Machine type, if stated. */
   machine: string | undefined;
-  /** What the target saved. */
+  /** The file that the target saved, if there is one. */
   file: FileFacts | undefined;
 }
 
+/** Judges a file as a whole. */
 export function judgeStream(file: FileFacts, target: TargetStream, log: CheckLog): void {
   const isUnread = file.error !== undefined && file.configuration === undefined && file.sections.length === 0;
   if (!isUnread) judgeMachine(file, target, log);
@@ -25,13 +26,13 @@ export function judgeStream(file: FileFacts, target: TargetStream, log: CheckLog
   judgeFooters(file, target, log);
   judgeCommands(file, target, log);
   judgePages(file, target, log);
-  if (target.file === undefined) log.leaveOut('RAM blocks and their sizes: a dump does not have them');
+  if (target.file === undefined) log.leaveOut('RAM blocks and their sizes: a dump does not list them');
   else judgeBlocks(file, target.file, log);
   for (const finding of file.findings) judgeFinding(finding, log);
   if (file.error !== undefined) judgeFinding(file.error, log);
 }
 
-/** Whether the target's QEMU is at least that release; undefined: nothing says so. */
+/** Whether the target's QEMU is at least that release; undefined if that is unknown. */
 function isAtLeast(target: TargetStream, release: Release): boolean | undefined {
   const ofMachine = releaseOf(target.machine ?? '');
   if (ofMachine !== undefined && ofMachine >= release) return true;
@@ -53,7 +54,7 @@ function judgeMachine({ configuration, origin }: FileFacts, target: TargetStream
   const theirs = target.file?.configuration;
   const sends = target.file === undefined ? undefined : theirs !== undefined;
   if (configuration === undefined) {
-    const message = 'the file has no configuration section, and so no machine type';
+    const message = 'the file has no configuration section, and therefore no machine type';
     const advice = 'load it with a machine type before 2.4, or with -global migration.send-configuration=off';
     const release = releaseOf(target.machine ?? '');
     const isOld = release !== undefined && release < 204;
@@ -73,15 +74,15 @@ function judgeMachine({ configuration, origin }: FileFacts, target: TargetStream
   } else if (!target.machine.startsWith(machine)) {
     const message = `the file is of machine type ${machine}, the target's is ${target.machine}`;
     const advice = `load it with -M ${machine}`;
-    const hint = target.file === undefined ? `${advice}; if that is meant, make the dump with it, too` : advice;
+    const hint = target.file === undefined ? `${advice}; if you meant that machine, make the dump with it too` : advice;
     log.add({ effect: 'refused', rule: 'machine', message, advice: hint, place });
   } else if (machine !== target.machine) {
-    const message = `the file names the machine type "${machine}" only; ${target.machine} begins so, and that is enough`;
+    const message = `the file names only "${machine}", the beginning of the machine type ${target.machine}; that is enough`;
     log.add({ effect: 'note', rule: 'machine', message, place });
   }
 }
 
-/** Of these both sides have to have the same on. */
+/** Capabilities that must be the same on both sides. */
 const formatCapabilities = ['x-ignore-shared', 'mapped-ram'];
 
 function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, log: CheckLog): void {
@@ -90,16 +91,16 @@ function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, l
   const theirs = target.file?.configuration?.capabilities;
   for (const name of capabilities) {
     if (name === changesCapability) {
-      const message = 'the file holds only the pages that changed since a base: no QEMU loads it';
+      const message = 'the file has only the pages that changed since a base; no QEMU loads it';
       log.add({ effect: 'refused', rule: 'capability', message, advice: 'merge it with its base', place });
       continue;
     }
     if (theirs?.includes(name) === true) continue;
     if (!formatCapabilities.includes(name)) {
-      const message = `the capability ${name} is not one that QEMU is known to list`;
+      const message = `the capability ${name} is unknown: QEMU is not known to list it`;
       log.add({ effect: 'doubt', rule: 'capability', message, place });
     } else if (name === 'mapped-ram' && isAtLeast(target, 900) === false) {
-      const message = 'the file is a mapped-ram file, which QEMU before 9.0 does not know';
+      const message = 'the file is a mapped-ram file, which QEMU before 9.0 cannot read';
       log.add({ effect: 'refused', rule: 'capability', message, place });
     } else {
       const message = `the target needs the capability ${name}${name === 'mapped-ram' ? ' (QEMU 9.0 or newer)' : ''}`;
@@ -108,7 +109,7 @@ function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, l
   }
   for (const name of formatCapabilities) {
     if (theirs?.includes(name) !== true || capabilities.includes(name)) continue;
-    const message = `the target has to load it without the capability ${name}, which it saved its own file with`;
+    const message = `the target saved its own file with the capability ${name}, and must load this one without it`;
     log.add({ effect: 'needed', rule: 'capability', message, advice: switchAdvice(name, false), place });
   }
 }
@@ -124,10 +125,10 @@ function judgeUuid({ configuration }: FileFacts, other: FileFacts | undefined, l
   const advice = `load it with -uuid ${dashed}, or without -uuid`;
   if (theirs === uuid) return;
   if (theirs !== undefined) {
-    const message = `the file is of the guest with UUID ${dashed}, the target's is another`;
+    const message = `the file is from the guest with UUID ${dashed}, the target's guest has another UUID`;
     log.add({ effect: 'refused', rule: 'configuration', message, advice, place });
   } else {
-    const message = `a target with -uuid has to have the UUID ${dashed}`;
+    const message = `a target with -uuid must have the UUID ${dashed}`;
     log.add({ effect: 'needed', rule: 'configuration', message, advice, place });
   }
 }
@@ -179,14 +180,14 @@ function judgePages(file: FileFacts, target: TargetStream, log: CheckLog): void 
   const isNew = isAtLeast(target, 901);
   if (file.compressedPages !== undefined) {
     const effect = isNew === true ? 'refused' : 'needed';
-    const message = 'pages are compressed by the capability compress, which QEMU has up to 9.0';
+    const message = 'pages are compressed by the capability compress, which QEMU dropped after 9.0';
     const advice = isNew === true ? 'load it with an older QEMU' : switchAdvice('compress', true);
     log.add({ effect, rule: 'pages', message, advice, place: file.compressedPages });
   }
   const block = file.sections.find(({ name }) => name === 'block');
   if (block !== undefined) {
     const effect = isNew === true ? 'refused' : 'needed';
-    const message = 'the file has disks (capability block), which QEMU has up to 9.0';
+    const message = 'the file has disks (capability block), which QEMU dropped after 9.0';
     log.add({ effect, rule: 'section', message, advice: 'load it with an older QEMU', place: block.place });
   }
   if (file.multifd !== undefined) {
@@ -203,7 +204,7 @@ function judgeBlocks(file: FileFacts, target: FileFacts, log: CheckLog): void {
   const [first] = file.blocks;
   const statesBoth = file.statesPageSize && target.statesPageSize;
   if (statesBoth && first !== undefined && pageSize !== undefined && first.pageSize !== pageSize) {
-    const message = `pages of ${first.pageSize} bytes, the target has pages of ${pageSize}`;
+    const message = `the file has pages of ${first.pageSize} bytes, the target has pages of ${pageSize}`;
     log.add({ effect: 'refused', rule: 'page-size', message, place: ram });
   }
   for (const block of file.blocks) judgeBlock(block, theirs.get(block.idstr), { ...ram, block: block.idstr }, log);
@@ -225,9 +226,9 @@ function judgeBlock(
     const message = `the target has no RAM block ${idstr} (${usedLength} bytes)`;
     log.add({ effect: 'refused', rule: 'ram-block', message, advice: adviceForBlock(idstr), place });
   } else if (theirs.usedLength !== usedLength) {
-    // Tables that firmware reads are resized while loading, up to a limit that only the target knows.
+    // QEMU resizes firmware tables while loading, up to a limit that only the target knows.
     const isResizable = idstr.startsWith('/rom@');
-    const message = `the RAM block ${idstr} has ${usedLength} bytes, that of the target ${theirs.usedLength}`;
+    const message = `the RAM block ${idstr} has ${usedLength} bytes, the target's has ${theirs.usedLength}`;
     const advice = isResizable ? {} : { advice: adviceForBlock(idstr) };
     const effect = !isResizable ? 'refused' : usedLength > theirs.usedLength ? 'doubt' : 'note';
     log.add({ effect, rule: 'ram-block', message, ...advice, place });
@@ -243,14 +244,14 @@ function adviceForBlock(idstr: string): string {
   return 'give the target the same -m, and memory backends of the same names';
 }
 
-/** What is bad about a file and yet loaded, and what only this reader cannot do. */
+/** Defects that QEMU loads nevertheless, and limits of this reader. */
 const tolerated: ReadonlySet<FindingCode> = new Set(['untrusted-bitmap', 'incomplete-save', 'pages-lost']);
 const ofThisReader: ReadonlySet<FindingCode> = new Set(['unsupported', 'limit-exceeded']);
 
 function judgeFinding({ code, message, place }: Finding, log: CheckLog): void {
   const effect = tolerated.has(code) || ofThisReader.has(code) ? 'doubt' : 'refused';
   const what = ofThisReader.has(code) ? 'cannot be read here' : 'the file is bad';
-  // It begins with a brace.
+  // A dump begins with a brace.
   const isDump = code === 'not-a-migration-stream' && message.includes('got 0x7b');
   const advice = isDump
     ? { advice: 'this is the output of -dump-vmstate: check the saved file, and use the dump as the target' }

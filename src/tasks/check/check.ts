@@ -1,6 +1,6 @@
 /**
  * check: would a target load this file? The target is known by the output of its `-dump-vmstate`, or by a file that it
- * saved. What either does not say is not judged, and that is said.
+ * saved. The result lists what neither can show.
  */
 
 import type { MigrationFile } from '../../read/open.ts';
@@ -11,21 +11,22 @@ import { judgeSectionsByDump, judgeSectionsByFile } from './check-sections.ts';
 import { judgeStream } from './check-stream.ts';
 import type { VmstateDump } from './vmstate-dump.ts';
 
-/** What is known of a target. */
+/** What is known about a target. */
 export type CheckTarget =
   | { kind: 'vmstate-dump'; name: string; dump: VmstateDump }
   | { kind: 'file'; name: string; facts: FileFacts };
 
 /**
- * `loads`: nothing speaks against it. `doubtful`: it may refuse, or load other than what was saved. `refused`: it would
- * not load.
+ * `loads`: nothing speaks against it. `doubtful`: the target may refuse the file, or load something else than was saved.
+ * `refused`: the target would not load it.
  */
 export type CheckVerdict = 'loads' | 'doubtful' | 'refused';
 
+/** The result of {@link check}. */
 export interface Check {
   /** Name of the file. */
   source: string;
-  /** Its machine type; null: not stated. */
+  /** Its machine type; null if it states none. */
   machine: string | null;
   against: { name: string; kind: CheckTarget['kind']; machine: string | null };
   verdict: CheckVerdict;
@@ -33,14 +34,14 @@ export interface Check {
   reasons: CheckReason[];
   /** Reasons beyond the first 1,000. */
   reasonsOmitted: number;
-  /** What the target's file or dump cannot say, or was not looked at. */
+  /** What the target's file or dump cannot show, and what was not examined. */
   notJudged: string[];
-  /** How many RAM blocks and sections of the file were held against the target. */
+  /** How many RAM blocks and sections of the file were compared with the target. */
   checked: { blocks: number; sections: number };
 }
 
 /**
- * Reads a file, but for its pages, and says whether a target would load it.
+ * Reads a file, except its pages, and decides whether a target would load it.
  *
  * @example
  * const dump = parseVmstateDump(await readFile('vmstate.json', 'utf8'), { source: 'vmstate.json', coordinate: 'file' });
@@ -51,8 +52,8 @@ export async function check(file: MigrationFile, target: CheckTarget): Promise<C
 }
 
 /**
- * A file as a target: what it says of the QEMU that saved it.
- * @throws MigrationError if it cannot be read to its end: what is missing in it, the target would seem not to have.
+ * Makes a target of a file that it saved.
+ * @throws MigrationError if the file cannot be read to its end, because anything missing would look as if the target lacked it.
  */
 export async function readTarget(file: MigrationFile, name = file.input.name): Promise<CheckTarget> {
   const facts = await readFacts(file);
@@ -60,13 +61,13 @@ export async function readTarget(file: MigrationFile, name = file.input.name): P
   return { kind: 'file', name, facts };
 }
 
-/** What there is to say of a file that could not even be opened. */
+/** The result for a file that could not be opened. */
 export function checkOf(error: MigrationError, target: CheckTarget): Check {
   const { source, coordinate } = error.place;
   return judge({ ...emptyFacts({ source, coordinate }), error: error.toFinding() }, target);
 }
 
-/** The judgement alone. */
+/** Judges facts that were read before. */
 export function judge(file: FileFacts, target: CheckTarget): Check {
   const log = new CheckLog();
   const isDump = target.kind === 'vmstate-dump';
@@ -91,13 +92,13 @@ export function judge(file: FileFacts, target: CheckTarget): Check {
 }
 
 const unknownToDumps = [
-  'which devices, and how many of each, the target has: a dump lists all that its QEMU could have',
-  'fields and subsections that depend on properties of a device, or on its state',
-  'how many elements arrays have',
+  'which devices the target has, and how many of each: a dump lists all that its QEMU could have',
+  'fields and subsections that depend on properties or the state of a device',
+  'the number of elements in arrays',
   'values: ids of PCI devices, features of virtio devices and CPUs, numbers of queues and ports',
 ];
 
 const unknownToFiles = [
-  'values that only the device knows how to check, such as features of virtio devices and CPUs',
-  'what the target can load besides what it saves: older versions, and subsections that its guest did not need',
+  'values that only the device can check, such as features of virtio devices and CPUs',
+  'what the target can load but does not save: older versions, and subsections that its guest did not need',
 ];

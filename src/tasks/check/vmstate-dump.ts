@@ -1,7 +1,7 @@
 /**
- * The output of `qemu-system-… -M MACHINE -dump-vmstate FILE` (docs/check.md): for every device type that
- * the binary has, the state that it saves and loads. It says of each field since which version of the state it is there
- * and whether a condition goes with it, which a stream does not say; and nothing of which devices a guest has.
+ * The output of `qemu-system-… -M MACHINE -dump-vmstate FILE` (docs/check.md): the state that each device type
+ * of the binary saves and loads. Unlike a stream, it states for each field the version of the state that added it, and
+ * whether it depends on a condition. It does not show which devices a guest has.
  */
 import { MigrationError, type PlaceOrigin } from '../../vm/migration-error.ts';
 
@@ -9,7 +9,7 @@ import { MigrationError, type PlaceOrigin } from '../../vm/migration-error.ts';
 export interface VmstateDump {
   /** The machine type that the dump was made with, such as `pc-i440fx-10.0`. */
   machine: string | undefined;
-  /** Those with a state of their own. */
+  /** Device types with a state of their own. */
   types: DumpedType[];
 }
 
@@ -30,15 +30,16 @@ export interface DumpedState {
   subsections: DumpedState[];
 }
 
+/** A field of a dumped state. */
 export interface DumpedField {
   name: string;
   /** The first version of the state that has it. */
   version: number;
-  /** Whether it is there depends on more: the device, its configuration, or what was loaded before. */
+  /** Whether it exists depends on the device, its configuration, or earlier fields. */
   conditional: boolean;
-  /** Bytes of one element in memory, which for numbers is what the stream has; 0: not known before it is loaded. */
+  /** Bytes of one element in memory, which for numbers equals that in the stream; 0 if unknown before loading. */
   size: number;
-  /** Elements, if they have a state of their own. How many there are is not said. */
+  /** The state of an element, if it has one. A dump does not state the number of elements. */
   nested: DumpedState | undefined;
 }
 
@@ -46,16 +47,19 @@ export interface DumpedField {
 export const maxDump = 16 << 20;
 /** The deepest nesting of the JSON. QEMU's is below 20. */
 const maxDepth = 64;
-/** Objects, lists and commas in all. QEMU's are below 100,000. */
+/** The most objects, lists and commas. QEMU's are below 100,000. */
 const maxNodes = 1_000_000;
 
-/** Whether the first bytes of a file can begin a dump: white space, then an object. A migration file never begins so. */
+/** Whether the first bytes of a file can begin a dump: white space, then an object. No migration file begins like that. */
 export function canBeDump(head: Uint8Array): boolean {
   const first = head.find((byte) => byte !== 0x20 && (byte < 0x09 || byte > 0x0d));
   return first === 0x7b;
 }
 
-/** @throws MigrationError `bad-vmstate-dump` for what is none, `limit-exceeded` for one that is too large. */
+/**
+ * Parses a dump.
+ * @throws MigrationError `bad-vmstate-dump` for any other text, `limit-exceeded` for a dump that is too large.
+ */
 export function parseVmstateDump(text: string, origin: PlaceOrigin): VmstateDump {
   const place = { ...origin, offset: 0 };
   const bad = (message: string) => new MigrationError('bad-vmstate-dump', message, place);
@@ -96,7 +100,7 @@ type Json = Record<string, unknown>;
 const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Reads the shape, and refuses what is not of it: a machine wrote it. */
+/** Reads the dump's shape, and refuses any other: a program wrote it. */
 class Reader {
   readonly #bad: (message: string) => MigrationError;
 

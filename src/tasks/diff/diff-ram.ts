@@ -1,4 +1,4 @@
-/** The RAM of two VMs, block by block: how many pages differ, and where they are. */
+/** Compares the RAM of two VMs block by block: how many pages differ, and where. */
 import { loadKernelFor } from '../../kernel/kernel.ts';
 import {
   type BlockPair,
@@ -13,9 +13,9 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import { type PageRange, PageRanges } from './page-ranges.ts';
 
-/** Pages of a block by what they are in the one and in the other. */
+/** Pages that differ, by how they changed. */
 export interface PageChanges {
-  /** Data in both, and not the same. */
+  /** Different data in both. */
   changed: number;
   becameZero: number;
   becameData: number;
@@ -28,21 +28,21 @@ export interface BlockDiff {
   pageSize: number;
   oldLength: number;
   newLength: number;
-  /** Pages that were compared: those that both have; none, if the page sizes differ or the content is missing. */
+  /** Pages that were compared: those that both have, or none if the page sizes differ or the content is missing. */
   pages: number;
-  /** The same in both, whatever they are. */
+  /** The same in both. */
   same: number;
   changes: PageChanges;
-  /** Pages that were never sent; null where that cannot be told from zero. */
+  /** Pages that were never sent; null if the file does not distinguish them from zero pages. */
   oldAbsent: number | null;
   newAbsent: number | null;
   /** Why the content was not compared: pages of another size, or shared memory that was left out (x-ignore-shared). */
   notCompared: 'page-size' | 'old-ignored' | 'new-ignored' | 'both-ignored' | null;
-  /** Where the pages are that are not the same. */
+  /** Where the differing pages are. */
   ranges: PageRange[];
-  /** Every page of every range is such a page. Otherwise they were too many: near ones are in one range. */
+  /** Whether all pages of all ranges differ. If there are too many ranges, near ones are merged. */
   areRangesExact: boolean;
-  /** The block in equal pieces: how many pages of each are not the same, and in which way. */
+  /** The block in equal pieces: how many pages of each differ, and how. */
   map: MapCell[];
 }
 
@@ -51,26 +51,28 @@ export interface MapCell extends PageChanges {
   pages: number;
 }
 
+/** What differs in RAM. */
 export interface RamDiff {
   blocks: BlockDiff[];
-  /** Blocks that only one has. */
+  /** Blocks that only one VM has. */
   onlyOld: { idstr: string; length: number }[];
   onlyNew: { idstr: string; length: number }[];
 }
 
+/** Options of {@link diffRam}. */
 export interface DiffRamOptions {
   /** Ranges of each block. Default 1,000. */
   maxRanges?: number;
   /** Pieces of the map of each block. Default 1,024. */
   mapCells?: number;
-  /** Blocks whose content a file has not. */
+  /** Blocks whose content a file lacks. */
   oldIgnored?: readonly RamBlock[];
   newIgnored?: readonly RamBlock[];
-  /** Sees each piece of two blocks after it was compared. */
+  /** Called for each piece of two blocks after it was compared. */
   watch?: (pair: BlockPair, span: PairSpan) => void;
 }
 
-/** Whether all content is the same, as far as there is any: what was left out of both is taken to be. */
+/** Whether all content is the same. Blocks that both files left out count as the same. */
 export function isSameRam({ blocks, onlyOld, onlyNew }: RamDiff): boolean {
   if (onlyOld.length + onlyNew.length > 0) return false;
   return blocks.every(({ same, pages, oldLength, newLength, notCompared }) => {
@@ -132,7 +134,7 @@ function whyNot({ oldBlock, newBlock }: BlockPair, options: DiffRamOptions): Blo
   return oldBlock.pageSize === newBlock.pageSize ? null : 'page-size';
 }
 
-/** Counts the pages of a window that are not the same. */
+/** Counts the differing pages of a window. */
 function takeWindow(
   { first, count, changed, oldZero, newZero }: PairWindow,
   pages: number,

@@ -1,6 +1,6 @@
 /**
- * diff: what is not the same in two migrations of a VM, whatever form each is in. It is about the VM: its RAM, page by page,
- * the state of its devices, field by field, and what the machine says of itself. How the one and the other were sent is not.
+ * diff: what differs between two migrations of a VM, in whatever form each is. It compares the VM: its RAM page by page, the
+ * state of its devices field by field, and facts about the machine. It ignores how the migrations were sent.
  */
 
 import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
@@ -13,42 +13,45 @@ import type { SavedVm } from '../../vm/saved-vm.ts';
 import { SectionQueues } from '../../vm/section-queues.ts';
 import { type DiffRamOptions, diffRam, isSameRam, type RamDiff } from './diff-ram.ts';
 
-/** What the machine says of itself, where the two do not say the same. Null: not said. */
+/** A fact about the machine that differs; null if a file does not state it. */
 export interface FactDiff {
   what: 'machine' | 'uuid' | 'page-size' | 'capabilities';
   old: string | null;
   new: string | null;
-  /** Both say it, and not the same, and it is about the VM: not only about how it was sent. */
+  /** Both files state it, and it is about the VM, not about how it was sent. */
   counts: boolean;
 }
 
+/** What differs in the devices. */
 export interface DevicesDiff {
   /** In both, with the same state. */
   same: number;
-  /** In both, with other states. */
+  /** In both, with different states. */
   changed: DeviceDiff[];
-  /** In one of them only. */
+  /** In only one of them. */
   removed: { name: string; instanceId: number }[];
   added: { name: string; instanceId: number }[];
 }
 
+/** What differs in two VMs. */
 export interface VmDiff {
   /** Nothing that was compared differs. */
   same: boolean;
   facts: FactDiff[];
-  /** Undefined: not asked for. */
+  /** Undefined if not requested. */
   ram: RamDiff | undefined;
   devices: DevicesDiff | undefined;
-  /** Iterables other than RAM, such as dirty bitmaps, that are in one or both: they are not compared. */
+  /** Iterables other than RAM, such as dirty bitmaps, that one or both have. They are not compared. */
   notCompared: string[];
 }
 
+/** Options of {@link diff}. */
 export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
   /** Compare RAM. Default true. */
   ram?: boolean;
   /** Compare the devices' state. Default true. */
   devices?: boolean;
-  /** Differences that are kept of each device. Default 1,000. */
+  /** The most differences that are kept for each device. Default 1,000. */
   maxChanges?: number;
 }
 
@@ -57,7 +60,7 @@ export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCell
  * @example
  * const { same, ram, devices } = await diff(before, after, { makeScratch: () => openScratch(tmpdir()) });
  *
- * @throws MigrationError if one is bad, or its RAM is not in it.
+ * @throws MigrationError if one is bad or lacks its RAM.
  */
 export async function diff(
   old: MigrationFile,
@@ -100,7 +103,7 @@ export async function diffVms(old: SavedVm, now: SavedVm, options: DiffOptions =
   };
 }
 
-/** The devices of two VMs, matched by name and instance; several of the same in their order. */
+/** Compares the devices of two VMs, matched by name and instance id; several of the same in their order. */
 export function diffDevices(
   olds: readonly DeviceState[],
   news: readonly DeviceState[],

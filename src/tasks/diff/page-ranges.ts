@@ -1,16 +1,17 @@
-/** Pages as ranges: exact as long as they are few enough, then with what lies between those that are near each other. */
+/** Pages as ranges: exact while there are few, then merged with the pages between near ranges. */
 
-/** Pages from `first` on, `count` of them, of which `changed` are meant: all of them where the range is exact. */
+/** `count` pages from `first` on; `changed` of them were added, which is all of them in an exact range. */
 export interface PageRange {
   first: number;
   count: number;
   changed: number;
 }
 
+/** Collects pages into ranges. */
 export class PageRanges {
   readonly #most: number;
   #ranges: PageRange[] = [];
-  /** Ranges with at most so many pages between them are one. */
+  /** Ranges with at most this many pages between them are merged. */
   #gap = 0;
 
   /** Keeps at most `most` ranges. */
@@ -18,7 +19,7 @@ export class PageRanges {
     this.#most = most;
   }
 
-  /** Whether every page of every range is meant. */
+  /** Whether the ranges hold no other pages than those that were added. */
   get isExact(): boolean {
     return this.#gap === 0;
   }

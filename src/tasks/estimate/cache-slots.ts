@@ -1,12 +1,12 @@
 /**
- * The cache of XBZRLE from the outside: how large it has to be for a set of pages. It is direct-mapped (docs/formats/
- * xbzrle.md, "The page cache"): a page has one slot, by the low bits of its number in QEMU's address space of RAM, and pages
- * that share a slot drive each other out.
+ * The size that XBZRLE's cache needs for a set of pages. The cache is direct-mapped (docs/formats/xbzrle.md, "The page cache"):
+ * the low bits of a page's number in QEMU's RAM address space choose its slot, and pages that share a slot evict each
+ * other.
  */
 
-/** One bit for each page of RAM, blocks one behind the other. */
+/** Pages of RAM as bits, one block after the other. */
 export class PageSet {
-  /** A power of two of pages, 32 at least. */
+  /** A power of two, at least 32 pages. */
   readonly #words: Uint32Array;
 
   constructor(pages: number) {
@@ -26,11 +26,11 @@ export class PageSet {
   }
 
   /**
-   * How many pages have a slot of their own, for each number of slots from `2^5` up to one for each page of RAM: the first
-   * is that of 32 slots.
+   * How many pages have a slot of their own: one entry for each power of two from 32 slots up to a slot for every page of
+   * RAM.
    */
   aloneBySlots(): { slots: number; alone: number }[] {
-    // Slots with one page, and with more.
+    // Slots with exactly one page, and slots with more.
     let one = this.#words;
     let more = new Uint32Array(one.length);
     const found = [{ slots: one.length * 32, alone: countBits(one) }];

@@ -1,33 +1,35 @@
 /**
- * What multifd's compressions would make of a VM's pages: measured on a sample, each group of pages compressed and flushed
- * as QEMU does with a packet, all of them through one stream (docs/formats/multifd.md, "Compression"). How fast, is how
- * fast this machine's engine is, one thread of it.
+ * How well multifd's compressions work on a VM's pages, measured on a sample. Each group of pages is compressed and flushed as
+ * QEMU does with a packet, all in one stream (docs/formats/multifd.md, "Compression"). The speed is that of one thread of
+ * this machine's engine.
  */
 import type { PageCodecs, PageEncoder, StreamFormat } from '../../io/page-codec.ts';
 import type { PageGroup } from './page-sample.ts';
 
+/** A compression and its level. */
 export interface CompressionChoice {
   format: StreamFormat;
   level: number;
 }
 
+/** What was measured for one compression. */
 export interface CompressionFigure extends CompressionChoice {
   /** Bytes of pages for each byte of payload. */
   ratio: number;
-  /** Standard error of the ratio, since it comes from a sample; 0 if the sample is all there is, null if it is one group. */
+  /** Standard error of the ratio; 0 if the sample has all groups, null if it is a single group. */
   ratioError: number | null;
-  /** Bytes of pages that one thread compresses in a second, at its best where a small sample was compressed repeatedly. */
+  /** Bytes of pages that one thread compresses in a second; the best of several rounds for a small sample. */
   bytesPerSecond: number;
 }
 
-/** Payload may be longer than the pages, if they do not compress. */
+/** Extra space, since the payload of incompressible pages is longer than the pages. */
 const payloadRoom = 1 << 20;
-/** So much is compressed at least, to see how fast, and so long; but no sample more often than `maxRounds`. */
+/** The speed is measured on at least this many bytes and for at least this long, in at most `maxRounds` rounds. */
 const minBytes = 1 << 20;
 const minMs = 50;
 const maxRounds = 64;
 
-/** QEMU's default level of both, a middle and a high one. */
+/** QEMU's default level of both, a middle level and a high one. */
 export const usualLevels: readonly CompressionChoice[] = [
   { format: 'zlib', level: 1 },
   { format: 'zlib', level: 6 },
@@ -37,15 +39,16 @@ export const usualLevels: readonly CompressionChoice[] = [
   { format: 'zstd', level: 9 },
 ];
 
+/** Options of {@link measureCompression}. */
 export interface CompressionOptions {
   codecs: PageCodecs;
-  /** Says the time in ms; only differences count. */
+  /** The time in ms; only differences count. */
   clock: () => number;
-  /** Groups that the sample was taken from. */
+  /** The number of groups that the sample was taken from. */
   population: number;
 }
 
-/** Compresses a sample with each; there must be a page in it. */
+/** Compresses a sample, which must not be empty, with each choice. */
 export async function measureCompression(
   groups: readonly PageGroup[],
   choices: readonly CompressionChoice[],
@@ -66,7 +69,7 @@ async function measure(
   let ms = 0;
   let bytes = 0;
   let least = Number.POSITIVE_INFINITY;
-  // A small sample is compressed again and again. The first time what is loaded and compiled when it is used does not count.
+  // A small sample is compressed repeatedly. The first round does not count, because it loads and compiles code.
   const isEnough = () => bytes >= minBytes && ms >= minMs;
   for (let round = 0; round < 2 || (!isEnough() && round <= maxRounds); round++) {
     const encoder = await codecs.openEncoder(choice.format, choice.level);
@@ -92,7 +95,7 @@ async function measure(
   };
 }
 
-/** Bytes of pages, and of the payload that was made of them. */
+/** Bytes of pages, and bytes of their payload. */
 interface Size {
   from: number;
   to: number;
@@ -106,7 +109,7 @@ async function compress(groups: readonly PageGroup[], encoder: PageEncoder, room
 
 const sum = (sizes: readonly Size[], of: (size: Size) => number) => sizes.reduce((total, size) => total + of(size), 0);
 
-/** Standard error of a ratio of sums, over a sample without repetition. */
+/** Standard error of a ratio of sums, for a sample without repetition. */
 function errorOf(sizes: readonly Size[], ratio: number, population: number): number | null {
   const n = sizes.length;
   if (n >= population) return 0;
@@ -117,14 +120,14 @@ function errorOf(sizes: readonly Size[], ratio: number, population: number): num
 }
 
 /**
- * The bandwidth in bytes/s below which compressing sends pages faster than sending them as they are, with `channels`
- * threads: what they compress in a second. Above, the engine is slower than the wire. 0: never, since nothing gets smaller.
+ * The bandwidth in bytes/s below which compressed pages are sent faster than plain ones: what `channels` threads compress in a
+ * second. Above it, the engine is slower than the wire. 0 if pages do not get smaller.
  */
 export function breakEven({ ratio, bytesPerSecond }: CompressionFigure, channels: number): number {
   return ratio > 1 ? bytesPerSecond * channels : 0;
 }
 
-/** How many times faster pages go with it than without, at a bandwidth: below 1, slower. */
+/** How many times faster compressed pages are sent at a bandwidth; below 1 they are slower. */
 export function gainOf({ ratio, bytesPerSecond }: CompressionFigure, channels: number, bandwidth: number): number {
   return Math.min(ratio, (bytesPerSecond * channels) / bandwidth);
 }

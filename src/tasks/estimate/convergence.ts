@@ -1,6 +1,6 @@
 /**
- * Whether a precopy migration of a VM would converge, and when: `tasks/estimate/precopy-model.ts` run over the ways to migrate and over
- * what can be known of how the guest dirties its memory. What would make it converge is found by trying.
+ * Predicts whether a precopy migration of a VM would converge, and when. Runs `precopy-model.ts` for each way to migrate and
+ * for each possible dirtying of memory. Searches for the bandwidth and the downtime limit that would let it converge.
  */
 import type { Dirtying, DirtyingName } from './dirtying.ts';
 import { type PrecopyMemory, type PrecopyOptions, type PrecopyPrediction, simulatePrecopy } from './precopy-model.ts';
@@ -13,22 +13,24 @@ export interface MigrationMode {
 }
 
 /**
- * converges: with every curve of dirtying that there is; likely, unlikely: with the likely one or not, and with others
- * otherwise; no: with none.
+ * converges: with every curve of dirtying; likely: with the likely curve but not all; unlikely: only with others; no: with
+ * none.
  */
 export type ConvergenceVerdict = 'converges' | 'likely' | 'unlikely' | 'no';
 
+/** The predictions for one way to migrate. */
 export interface ModeEstimate {
   mode: string;
   verdict: ConvergenceVerdict;
-  /** What came of each curve of dirtying. */
+  /** The prediction for each curve of dirtying. */
   predictions: { dirtying: DirtyingName; prediction: PrecopyPrediction }[];
-  /** Where it does not converge, by the likely curve: the lowest max-bandwidth in bytes/s with which it would, up to 1 TiB/s. */
+  /** If it does not converge with the likely curve: the lowest max-bandwidth in bytes/s that would do, up to 1 TiB/s. */
   minBandwidth: number | undefined;
-  /** The same, at the bandwidth given: the least downtime-limit in ms, up to the 2000 s that QEMU takes. */
+  /** The lowest downtime-limit in ms that would do at the given bandwidth, up to QEMU's maximum of 2000 s. */
   minDowntimeLimit: number | undefined;
 }
 
+/** The limits of a migration. */
 export interface Target {
   /** max-bandwidth in bytes/s. */
   bandwidth: number;
@@ -36,10 +38,11 @@ export interface Target {
   downtimeLimit: number;
 }
 
-/** QEMU takes no more than 2000 s. */
+/** QEMU's maximum: 2000 s. */
 const maxDowntime = 2_000_000;
 const maxBandwidth = 2 ** 40;
 
+/** Predicts one way to migrate. */
 export function estimateConvergence(
   memory: PrecopyMemory,
   dirtyings: readonly Dirtying[],
@@ -61,12 +64,12 @@ export function estimateConvergence(
   };
 }
 
-/** The curve to go by. */
+/** The curve that decides. */
 function mainOf(dirtyings: readonly Dirtying[]): Dirtying {
   return dirtyings.find(({ name }) => name === 'likely') ?? (dirtyings[0] as Dirtying);
 }
 
-/** What the curve to go by predicts. */
+/** The prediction for the curve that decides. */
 export function mainPrediction({ predictions }: ModeEstimate): PrecopyPrediction {
   const main = predictions.find(({ dirtying }) => dirtying === 'likely') ?? predictions[0];
   return (main as ModeEstimate['predictions'][number]).prediction;
@@ -79,7 +82,7 @@ function judge(predictions: ModeEstimate['predictions']): ConvergenceVerdict {
   return those.some(({ dirtying }) => dirtying === 'likely') ? 'likely' : 'unlikely';
 }
 
-/** The least number above one that does not, that does, within 2 %, if all above it do, too; undefined if none does. */
+/** The lowest number within 2 % for which `converges` holds, if it holds for all above; undefined if there is none. */
 function smallest(low: number, high: number, does: (number: number) => boolean): number | undefined {
   if (low >= high || !does(high)) return undefined;
   let [no, yes] = [low, high];

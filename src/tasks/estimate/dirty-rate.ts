@@ -1,31 +1,31 @@
 /**
- * The dirty rate as QEMU's `calc-dirty-rate` measures it by page sampling: which pages it looks at, and what it makes of
- * them (docs/formats/dirty-rate.md, "Samples" and "The rate"). QEMU chooses its samples at random, and so its answer is
- * another one each time; here the random numbers are the caller's.
+ * The dirty rate as QEMU's `calc-dirty-rate` measures it by page sampling (docs/formats/dirty-rate.md, "Samples" and "The
+ * rate"). QEMU chooses its samples at random, so its result varies. Here the caller provides the random numbers.
  */
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 
-/** QEMU's default, and what it takes: pages looked at for each GiB of a block. */
+/** Pages sampled for each GiB of a block: QEMU's default and its limits. */
 export const samplePages = { default: 512, least: 128, most: 16384 } as const;
 
-/** Blocks below this many bytes are not looked at. */
+/** Smaller blocks are not sampled. In bytes. */
 const minBlock = 128 * 1024;
 
-/** How many pages of a block are looked at. */
+/** How many pages of a block are sampled. */
 export function sampleCount({ usedLength }: Pick<RamBlock, 'usedLength'>, perGiB: number): number {
   return usedLength < minBlock ? 0 : Number((BigInt(usedLength) * BigInt(perGiB)) >> 30n);
 }
 
+/** The result of sampling. */
 export interface SampledPages {
-  /** Pages that were looked at, in all blocks. A page that was chosen twice counts twice. */
+  /** Sampled pages of all blocks. A page that was chosen twice counts twice. */
   samples: number;
-  /** Those of them that were changed. */
+  /** How many of them changed. */
   dirty: number;
-  /** MiB of the blocks that were looked at, each rounded down. */
+  /** MiB of the sampled blocks, each rounded down. */
   totalMiB: number;
 }
 
-/** Chooses pages of blocks as QEMU does: never a block's last page, and the same page more than once if chance wants it. */
+/** Chooses pages of blocks as QEMU does: never a block's last page; a page may be chosen more than once. */
 export function samplePagesOf<Block extends RamBlock>(
   blocks: readonly Block[],
   perGiB: number,
@@ -44,7 +44,7 @@ export function samplePagesOf<Block extends RamBlock>(
   return sampled;
 }
 
-/** The rate in MiB/s that QEMU reports for samples taken `ms` apart; undefined if there were none (QEMU: -1). */
+/** The rate in MiB/s that QEMU reports for samples taken `ms` apart; undefined if there were no samples (QEMU reports -1). */
 export function reportedDirtyRate({ samples, dirty, totalMiB }: SampledPages, ms: number): number | undefined {
   if (samples === 0) return undefined;
   return Number((BigInt(dirty) * BigInt(totalMiB) * 1000n) / (BigInt(samples) * BigInt(ms)));

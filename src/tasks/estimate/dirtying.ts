@@ -1,8 +1,8 @@
 /**
  * How a guest dirties its memory: how many different pages it writes within a time.
  *
- * Whatever a guest does, as long as it goes on doing it, this curve rises from 0 and bends down: pages that are written
- * again do not count again. So one point of it, C pages in T seconds, leaves only so much room for the rest:
+ * As long as a guest keeps doing the same, this curve rises from 0 and flattens, because pages that are written again do not
+ * count again. So one point on it, C pages in T seconds, bounds the rest:
  *
  *     pages |                 .· most: always new pages            C * max(1, t / T)
  *         C |- - - - - - .·*·------------  least: these pages only  C * min(1, t / T)
@@ -11,23 +11,25 @@
  *           +-------------+-------------- t
  *                         T
  *
- * Below T the bounds change places: `most` has all of C written at once, `least` one after the other.
+ * Below T the bounds swap: `most` writes all of C at once, `least` one page after the other.
  */
 
+/** Names of the curves; `given` is the one of a known dirty rate. */
 export type DirtyingName = 'least' | 'likely' | 'most' | 'given';
 
+/** A curve of dirtying. */
 export interface Dirtying {
   name: DirtyingName;
-  /** Pages among which those that are written are. */
+  /** The number of pages that the guest writes to. */
   workingSet: number;
-  /** Pages that are written at least once within so many seconds of the guest's time. */
+  /** Pages that are written at least once within a number of seconds of the guest's time. */
   dirtied(seconds: number): number;
 }
 
 /** The curves through `pages` in `seconds`, in a memory of `total` pages. */
 export function dirtyingThrough(pages: number, seconds: number, total: number): Dirtying[] {
   const likelySet = Math.min(total, pages / (1 - Math.exp(-1)));
-  // Slower than once in the interval if all memory is too small for that.
+  // Less than once in the interval if memory is too small for that.
   const rate = pages === 0 ? 0 : pages >= total ? Number.POSITIVE_INFINITY : -Math.log1p(-pages / likelySet) / seconds;
   return [
     { name: 'least', workingSet: pages, dirtied: (t) => pages * Math.min(1, t / seconds) },
@@ -41,8 +43,8 @@ export function dirtyingThrough(pages: number, seconds: number, total: number): 
 }
 
 /**
- * A guest that writes to the pages of a working set at random, at first `pagesPerSecond` different ones. Without a
- * working set each write is to another page, up to `total`.
+ * A guest that writes at random to the pages of a working set, at first `pagesPerSecond` different ones. Without a working
+ * set, each write goes to another page, up to `total`.
  */
 export function dirtyingAt(pagesPerSecond: number, workingSet: number | undefined, total: number): Dirtying {
   if (workingSet === undefined) {
@@ -54,7 +56,7 @@ export function dirtyingAt(pagesPerSecond: number, workingSet: number | undefine
 
 /**
  * The working set of a guest that writes at first `pagesPerSecond` different pages, and `pages` in `seconds`. At least
- * `pages`; undefined where so many in that time are not fewer than the rate alone makes: the set has no end then.
+ * `pages`. Undefined if `pages` is as many as the rate alone makes, which means that the set has no limit.
  */
 export function findWorkingSet(pagesPerSecond: number, pages: number, seconds: number): number | undefined {
   if (pages === 0) return 0;
@@ -71,7 +73,7 @@ export function findWorkingSet(pagesPerSecond: number, pages: number, seconds: n
   return high;
 }
 
-/** Pages of a set of which each is written `rate` times a second, at random. */
+/** Pages that were written at least once after `t` seconds, if each page of a set is written `rate` times a second at random. */
 function saturating(set: number, rate: number, seconds: number): number {
   return seconds <= 0 ? 0 : -set * Math.expm1(-rate * seconds);
 }

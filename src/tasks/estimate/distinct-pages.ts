@@ -1,34 +1,35 @@
 /**
- * Which pages have a content that was there before: a set of 64-bit hashes in bounded memory.
+ * Finds pages whose content occurred before, with a set of 64-bit hashes in bounded memory.
  *
- * Up to its capacity the set knows every hash. When it is full it goes on with the half of them whose hash has one zero
- * bit more at its end, then with a quarter, and so on: each page that is still looked at stands for 2, 4, ... pages. A
- * hash is chosen by itself alone, so all copies of a page are looked at, or none.
+ * Up to its capacity the set holds every hash. When it is full, it keeps the half of them whose hash ends in one more zero
+ * bit, then a quarter, and so on. Each page that still counts stands for 2, 4, ... pages. The hash alone decides, so either
+ * all copies of a page count or none.
  */
 
-/** Slots of 8 bytes at most: 32 MiB. */
+/** The most slots of 8 bytes: 32 MiB. */
 const maxSlots = 1 << 22;
 const minSlots = 1 << 12;
 
+/** A set of hashes in bounded memory. */
 export class DistinctPages {
-  /** Each slot a hash, high word first; both words zero: free. */
+  /** A hash in each slot, high word first. A slot with two zero words is free. */
   #slots = new Uint32Array(2 * minSlots);
   #count = 0;
   readonly #maxSlots: number;
-  /** A page is looked at if the hash has these bits zero. */
+  /** A page counts if these bits of its hash are zero. */
   #mask = 0;
 
-  /** `slots` is a power of two; half of them are used at most. */
+  /** `slots` is a power of two; at most half of them are used. */
   constructor(slots = maxSlots) {
     this.#maxSlots = slots;
   }
 
-  /** How many pages each page stands for that is looked at now. 1: it was never too much. */
+  /** How many pages each counted page stands for now. 1: the set never overflowed. */
   get weight(): number {
     return this.#mask + 1;
   }
 
-  /** Takes in a hash. Returns how many pages with a content that was there before it stands for, if it has one. */
+  /** Adds a hash. Returns how many duplicate pages it stands for; 0 if it is new or does not count. */
   add(high: number, low: number): number {
     if ((high & this.#mask) !== 0) return 0;
     if (!this.#insert(high, low)) return this.#mask + 1;

@@ -1,7 +1,7 @@
 /**
- * estimate: what a migration of this VM would be like. What its memory is made of and how it compresses, from one file;
- * how it changes, from two saves of the same VM; and by QEMU's own rules whether and when a migration would converge. How
- * each figure is made: docs/estimate.md.
+ * estimate: predicts how a migration of a VM would go. One file shows what its memory is made of and how well it compresses;
+ * two saves of the VM show how its memory changes. QEMU's own rules then tell whether and when a migration would converge.
+ * docs/estimate.md explains each figure.
  */
 import type { PageCodecs } from '../../io/page-codec.ts';
 import type { KernelVariant } from '../../kernel/kernel.ts';
@@ -30,14 +30,15 @@ import { seededRandom } from './seeded-random.ts';
 
 /** QEMU's defaults. */
 export const estimateDefaults = { bandwidth: 128 << 20, downtimeLimit: 300, channels: 2 } as const;
-/** Bytes of pages that are compressed, and the most that may be asked for. */
+/** Bytes of pages that are compressed, and the most that the option `sample` accepts. */
 export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
 
+/** Options of {@link estimate}. */
 export interface EstimateOptions {
   makeScratch: RamContentOptions['makeScratch'];
   /** What compresses the sample. */
   codecs: PageCodecs;
-  /** Says the time in ms, to measure how fast: only differences count. */
+  /** The time in ms, to measure speed; only differences count. */
   clock: () => number;
   /** A later save of the same VM, and how long after the first it was made. */
   later?: { file: MigrationFile; intervalMs: number } | undefined;
@@ -47,11 +48,11 @@ export interface EstimateOptions {
   downtimeLimit?: number | undefined;
   /** multifd-channels, each a thread that compresses. Default 2, as QEMU's. */
   channels?: number | undefined;
-  /** How fast the guest dirties memory, in bytes/s, where that is known, as from calc-dirty-rate. */
+  /** How fast the guest dirties memory, in bytes/s, if known, for example from calc-dirty-rate. */
   dirtyRate?: number | undefined;
-  /** Bytes among which those are. Default: unknown; with a later save it is found from both. */
+  /** Bytes that the guest writes to. Default: unknown, or computed from the later save. */
   workingSet?: number | undefined;
-  /** Pages for each GiB that the dirty rate is sampled with, 128 to 16384. Default 512, as QEMU's. */
+  /** Pages to sample for each GiB to compute the dirty rate, 128 to 16384. Default 512, as QEMU's. */
   samplePages?: number | undefined;
   /** Chooses the samples. Default 1. */
   seed?: number | undefined;
@@ -65,39 +66,42 @@ export interface EstimateOptions {
   begin?: ((step: EstimateStep) => void) | undefined;
 }
 
+/** A step of the work. */
 export type EstimateStep = 'read' | 'compress' | 'compare';
 
+/** A compression, at the bandwidth and with the channels of the target. */
 export interface EstimatedCompression extends CompressionFigure {
-  /** With all channels: the bandwidth in bytes/s below which it pays. 0: never. */
+  /** With all channels: the bandwidth in bytes/s below which it pays off; 0 if it never does. */
   breakEven: number;
-  /** With all channels, at the bandwidth: how many times faster pages go. Below 1: slower. */
+  /** With all channels, at the bandwidth: how many times faster pages are sent; below 1 they are slower. */
   gain: number;
 }
 
+/** The result of {@link estimate}. */
 export interface Estimate {
   source: string;
   /** The machine type, if the file says it. */
   machine: string | null;
   target: Target & { channels: number };
   memory: MemoryComposition;
-  /** Blocks that the file does not have the content of (x-ignore-shared); they are counted nowhere. */
+  /** Blocks whose content the file lacks (x-ignore-shared). They are not counted anywhere. */
   ignored: string[];
-  /** What was looked at for entropy and compression: `groups` of the `of` groups of pages that are not zero. */
+  /** What entropy and compression were measured on: `groups` out of `of` groups of pages that are not zero. */
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
   compression: EstimatedCompression[];
-  /** `guestMs`: by how much the guest's clock moved between the two, which is how long it ran; null: they do not tell. */
+  /** `guestMs`: how long the guest ran between the two saves, by its clock; null if unknown. */
   changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | null }) | null;
   /** The first pass, if the guest writes nothing. */
   firstPass: { mode: string; bytes: number; ms: number }[];
-  /** Empty if it is not known how the guest dirties memory. */
+  /** Empty if the dirtying of memory is unknown. */
   convergence: ModeEstimate[];
   recommendations: Recommendation[];
 }
 
 /**
- * Estimates what migrating a VM would be like. Reads the file's RAM once, and with a later save both a second time.
- * @throws MigrationError if a file is bad; RangeError for options that cannot be, and for files of different VMs.
+ * Predicts how a migration of a VM would go. Reads the file's RAM once, and with a later save both files once more.
+ * @throws MigrationError if a file is bad; RangeError for impossible options, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
   const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
@@ -193,7 +197,7 @@ async function openChanges(
   }
 }
 
-/** What a migration sends: pages that were never sent are zero for who sends them. */
+/** What a migration sends. Pages that were never sent count as zero pages. */
 function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }: MemoryComposition): PrecopyMemory {
   const zeroPages = all.zero + (all.absent ?? 0);
   const layout = parts.map((dataPages, i) => {
@@ -221,7 +225,7 @@ function findDirtyings(
   return dirtyingThrough(changes.all.changed, later.intervalMs / 1000, total);
 }
 
-/** The ways to migrate that there are figures for. */
+/** The ways to migrate for which figures are known. */
 function listModes(
   figures: readonly CompressionFigure[],
   channels: number,
@@ -238,14 +242,14 @@ function listModes(
   return modes;
 }
 
-/** Of each format the one that gives most for its time is the lowest level, which is QEMU's default, too. */
+/** Keeps the lowest level of each format, which gives most for its time and is QEMU's default. */
 function isFastest({ format, level }: CompressionFigure, _: number, all: readonly CompressionFigure[]): boolean {
   return all.every((other) => other.format !== format || other.level >= level);
 }
 
 function xbzrleFigures({ xbzrle, cache }: RamChanges): XbzrleFigures | undefined {
   if (xbzrle === undefined || xbzrle.pages === 0) return undefined;
-  // The cache is taken to be as large as it has to be.
+  // This assumes a cache that is large enough.
   return { meanBytes: xbzrle.mean, overflowShare: xbzrle.overflow / xbzrle.pages, cachedShare: cache.most.share };
 }
 

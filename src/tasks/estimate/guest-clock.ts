@@ -1,6 +1,6 @@
 /**
- * How long a guest has run: the clock that QEMU stops with it, and saves as `cpu_clock_offset` of the section `timer`
- * (seen: of two saves of one guest it tells by how much it ran between them).
+ * How long a guest has run. QEMU stops this clock together with the guest, and saves it as `cpu_clock_offset` in the section
+ * `timer`. The difference between two saves of a guest is the time that it ran in between (found by experiment).
  */
 
 import { decodeDevices } from '../../store/devices.ts';
@@ -10,7 +10,7 @@ import type { SavedVm } from '../../vm/saved-vm.ts';
 /** Whether a section has the clock. */
 export const hasGuestClock = ({ name }: Pick<DeviceSection, 'name'>): boolean => name === 'timer';
 
-/** The clock in ms; undefined if its section was not kept, or its description does not tell. */
+/** The clock in ms; undefined if its section was not kept or is not described. */
 export function guestClock({ devices, description }: Pick<SavedVm, 'devices' | 'description'>): number | undefined {
   const [timer] = decodeDevices({ devices: devices.filter(hasGuestClock), description });
   const value = timer?.state?.fields.find(({ name }) => name === 'cpu_clock_offset')?.value;

@@ -1,7 +1,7 @@
 /**
- * What a VM's memory is made of: zero pages, pages of one byte, pages whose content was there before, and the rest. One
- * reading of the content in address order; each page is known by the 64 bits of its hash (docs/formats/dirty-rate.md),
- * also those of one byte, whose hashes are known beforehand.
+ * What a VM's memory is made of: zero pages, pages of one repeated byte, pages whose content occurred before, and the rest.
+ * Reads the content once in address order, and identifies each page by its 64-bit hash (docs/formats/dirty-rate.md). The
+ * hashes of pages of one repeated byte are known beforehand.
  */
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
@@ -14,56 +14,60 @@ import type { PageSample } from './page-sample.ts';
 /** Pages of a block, or of all. The kinds add up to `pages`. */
 export interface PageMakeUp {
   pages: number;
-  /** Never sent by the source; null where that cannot be told from zero (mapped-ram files). */
+  /** Never sent by the source; null if the file does not distinguish them from zero pages (mapped-ram files). */
   absent: number | null;
   zero: number;
-  /** All bytes have one value other than zero. */
+  /** All bytes have the same value, other than zero. */
   sameByte: number;
-  /** Of a content that was there before, in this block or in one before it. An estimate where {@link MemoryComposition} says so. */
+  /** Their content occurred before, in this block or an earlier one. An estimate if `oneIn` of {@link MemoryComposition} is above 1. */
   duplicate: number;
-  /** The rest: each content counted once. */
+  /** The rest: the first page of each content. */
   distinct: number;
 }
 
+/** Pages of one block. */
 export interface BlockMakeUp extends PageMakeUp {
   idstr: string;
   pageSize: number;
 }
 
+/** The result of {@link measureComposition}. */
 export interface MemoryComposition {
   blocks: BlockMakeUp[];
   all: PageMakeUp;
-  /** How pages lie in the order of the blocks: how many of each `pagesPerPart` in a row are not zero. */
+  /** How pages are distributed over the blocks in order: how many of each `pagesPerPart` consecutive pages are not zero. */
   layout: { pagesPerPart: number; dataPages: number[] };
   duplicates: {
-    /** Bits by which pages are held for equal. */
+    /** Bits of the hash that identifies pages. */
     hashBits: number;
-    /** How many pairs of different pages may be expected to be held for equal. */
+    /** The expected number of pairs of different pages with equal hashes. */
     falseMatches: number;
-    /** One page in so many is looked at in the end. 1: all were, and the numbers are exact but for false matches. */
+    /** In the end, one page in this many was counted. With 1, the numbers are exact except for false matches. */
     oneIn: number;
   };
 }
 
-/** Nothing lies across pages, so windows do not overlap. */
+/** Windows need not overlap, because pages are looked at one by one. */
 const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
 const maxPages = needs.bodyBytes / 1024;
 const maxPageBytes = 64 << 10;
 const hashBits = 64;
-/** Parts of the layout at most. */
+/** The most parts of the layout. */
 const maxParts = 256;
 
+/** Options of {@link measureComposition}. */
 export interface MakeUpOptions {
-  /** Takes from the pages that are not zero. */
+  /** Takes a sample of the pages that are not zero. */
   sample?: PageSample;
-  /** Blocks that are wanted; default all. */
+  /** Selects blocks; default all. */
   only?: (block: RamBlock) => boolean;
   /** Which build of the kernels. Default: SIMD where there is SIMD. */
   variant?: KernelVariant;
-  /** Hashes kept at most, times two: a power of two. Default 2^22. */
+  /** Twice the most hashes that are kept; a power of two. Default 2^22. */
   slots?: number;
 }
 
+/** Reads all content once and counts its pages by kind. */
 export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
   const kernel = await loadKernelFor([windowBytes(needs), arenaBytes(maxPages * 8, maxPageBytes, 8)], variant);
@@ -104,7 +108,7 @@ export async function measureComposition(ram: RamReader, options: MakeUpOptions 
     const pages = pageCount(block);
     base += pages;
     const absent = ram.absentPages?.(block) ?? null;
-    // Where one page stands for many, chance could make more of them than there are.
+    // Scaled counts could exceed the number of pages.
     duplicate = Math.min(duplicate, data - sameByte);
     const zero = pages - data - (absent ?? 0);
     const distinctPages = data - sameByte - duplicate;

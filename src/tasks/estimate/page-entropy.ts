@@ -1,14 +1,15 @@
 /**
- * How much there is in a page: its order-0 entropy, which is what no code can go below that knows nothing but how often
- * each byte occurs. It says what cannot be compressed; compressors that find repetitions do better than it says.
+ * The order-0 entropy of a page: the lower bound for any coder that only knows byte frequencies. It shows what cannot be
+ * compressed. Compressors that find repetitions do better.
  */
 import type { PageGroup } from './page-sample.ts';
 
-/** Bits per byte, in buckets of one bit: the first has pages of 0 to 1 bit, the last of 7 to 8. */
+/** Bits per byte, in buckets of one bit: pages of 0 to 1 bit in the first, of 7 to 8 bits in the last. */
 const buckets = 8;
 
+/** The entropy of a sample of pages. */
 export interface PageEntropy {
-  /** Pages that were looked at. */
+  /** Pages in the sample. */
   pages: number;
   /** Mean of the pages, in bytes per page. */
   meanBytes: number;
@@ -18,6 +19,7 @@ export interface PageEntropy {
   histogram: number[];
 }
 
+/** Computes the entropy of all pages of a sample. */
 export function measureEntropy(groups: readonly PageGroup[]): PageEntropy {
   const histogram = new Array<number>(buckets).fill(0);
   let pages = 0;

@@ -1,8 +1,7 @@
 /**
- * A random sample of pages, taken while all of them pass by: groups of neighbouring pages that are not zero, as QEMU puts
- * them into a multifd packet (docs/formats/multifd.md, "Packets"), so that what compresses them sees what QEMU's channels
- * would. Every group has the same chance to be in the sample, by reservoir sampling: one reading, and the memory of the
- * sample.
+ * A random sample of pages, taken in one reading. It consists of groups of neighbouring pages that are not zero, as QEMU puts
+ * them into a multifd packet (docs/formats/multifd.md, "Packets"), so that a compressor gets what QEMU's channels would give
+ * it. By reservoir sampling every group has the same chance, in memory for the sample only.
  */
 import type { Random } from './seeded-random.ts';
 
@@ -21,23 +20,24 @@ interface Slot {
   pageSize: number;
 }
 
+/** Samples the pages that it is given. */
 export class PageSample {
   readonly #groups: number;
   readonly #random: Random;
   readonly #slots: Slot[] = [];
   #seen = 0;
-  /** Pages that the group has which is passing by. */
+  /** Pages in the current group. */
   #pages = 0;
-  /** Where it is kept; undefined if it is not in the sample. */
+  /** Where the current group is kept; undefined if it is not in the sample. */
   #current: Slot | undefined;
 
-  /** Keeps so many groups. */
+  /** Keeps at most this many groups. */
   constructor(groups: number, random: Random) {
     this.#groups = groups;
     this.#random = random;
   }
 
-  /** Takes the page at `at`, or lets it pass. */
+  /** Takes or skips the page at `at`. */
   take(bytes: Uint8Array, at: number, pageSize: number): void {
     if (this.#pages === 0) this.#begin(pageSize);
     const kept = this.#current;
@@ -49,7 +49,7 @@ export class PageSample {
     if ((this.#pages + 1) * pageSize > groupBytes) this.endBlock();
   }
 
-  /** The next page does not belong to the group of the last: another block begins. */
+  /** Ends the current group, because another block begins. */
   endBlock(): void {
     this.#pages = 0;
     this.#current = undefined;
@@ -67,12 +67,12 @@ export class PageSample {
     this.#current = slot;
   }
 
-  /** Groups that passed by. */
+  /** All groups so far. */
   get seen(): number {
     return this.#seen;
   }
 
-  /** The sample, in no order that means anything. */
+  /** The sample, in arbitrary order. */
   get groups(): PageGroup[] {
     return this.#slots.map(({ room, pages, pageSize }) => ({ bytes: room.subarray(0, pages * pageSize), pageSize }));
   }

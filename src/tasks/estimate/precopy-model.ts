@@ -1,30 +1,34 @@
 /**
- * A precopy migration in virtual time: how QEMU would go through its passes, by QEMU's own rules, for a guest of which
- * only numbers are known. Pages are counted, not kept.
+ * Simulates a precopy migration in virtual time, by QEMU's own rules. It knows the guest only by numbers: pages are counted,
+ * not kept.
  *
- * Rules, from QEMU 10.0: windows of 100 ms, each with a budget of a tenth of max-bandwidth that is checked before every
- * page; a threshold of what was sent per ms in the last window times downtime-limit, 0 in the first; a dirty sync, which
- * begins a pass, whenever less than the threshold is left; completion if that is so after the sync, too; auto-converge's
- * steps after every second sync, at least a second apart, in which too much was dirtied, and its sync every 5 s.
+ * Rules of QEMU 10.0:
+ * - Windows of 100 ms. Each has a budget of a tenth of max-bandwidth, which is checked before every page.
+ * - The threshold is what was sent per ms in the last window, times downtime-limit. It is 0 in the first window.
+ * - When less than the threshold is left, a dirty sync begins the next pass. If less is left after the sync too, the migration
+ *   completes.
+ * - auto-converge slows the guest at every second sync after which too much was dirtied, at least a second apart. It also
+ *   forces a sync every 5 s.
  *
  *     window  |#########.|#########.|#########.|##.  : .#######|     # sent   . slept
  *     pass     1 ------------------------------ 2 -- 3 ------ 4      a sync at each number
  *                                    pending < threshold ^
  *
- * What is not in the model: the destination and the network being slower than the bandwidth, the time that
- * reading and scanning memory takes, the time that device states take at the end.
+ * The model leaves out a destination or network slower than the bandwidth, the time to read and scan memory, and the time for
+ * device states at the end.
  */
 import type { Dirtying } from './dirtying.ts';
 
-export const windowMs = 100;
+/** QEMU's window. */
+const windowMs = 100;
 const startOfThrottling = { initial: 20, increment: 10, most: 99 };
-/** Percent of what was sent that may be dirtied. */
+/** auto-converge slows the guest if it dirties more than this percentage of what was sent. */
 const throttleTrigger = 50;
 /** With auto-converge a sync comes at least this often, from the second on. */
 const forcedSyncMs = 5000;
 /** A period of dirtying is longer than this. */
 const periodMs = 1000;
-/** Beside a page in the stream: its header; a zero page; an XBZRLE page; a part of the ram section, before its pages and after. */
+/** Bytes besides page data: header of a page, a zero page, header of an XBZRLE page, begin and end of a part of the ram section. */
 const pageHeader = 8;
 const zeroRecord = 9;
 const xbzrleHeader = 11;
@@ -33,70 +37,76 @@ const partEnd = 13;
 /** A packet of 512 KiB of pages has a header of 320 bytes and 8 bytes per page. */
 const packetShare = 8 + 320 / 128;
 /**
- * A migration does not converge if so many passes in a row had the same to send, but for a thousandth; or if it takes
- * longer than four hours and thirty times its first pass.
+ * A migration does not converge if this many passes in a row had the same amount to send, within a thousandth, or if it takes
+ * longer than four hours plus thirty times its first pass.
  */
 const stillPasses = 8;
 const stillShare = 1e-3;
 const maxMs = 4 * 3600 * 1000;
 const maxFirstPasses = 30;
-/** Windows gone through one by one, for that it ends. */
+/** Upper bound on simulated windows, so that the simulation always ends. */
 const maxWindows = 200_000;
 
+/** The memory to send. */
 export interface PrecopyMemory {
   pageSize: number;
   /** Pages that are sent as data, and as zero. */
   dataPages: number;
   zeroPages: number;
-  /** How they lie in the order of the first pass, part by part. Default: evenly mixed. */
+  /** How they are distributed in the order of the first pass, part by part. Default: evenly mixed. */
   layout?: readonly { dataPages: number; zeroPages: number }[];
 }
 
+/** How the migration is configured. */
 export interface PrecopyOptions {
   /** max-bandwidth in bytes/s. */
   bandwidth: number;
   /** In ms. */
   downtimeLimit: number;
-  /** XBZRLE, for what is sent again. */
+  /** XBZRLE, for pages that are sent again. */
   xbzrle?: XbzrleFigures | undefined;
   /** Compression of multifd channels: of all data pages. */
   compression?: { ratio: number; bytesPerSecond: number } | undefined;
   autoConverge?: boolean;
 }
 
+/** How well XBZRLE works. */
 export interface XbzrleFigures {
-  /** Mean bytes of an encoding that fits, and which part of them does not. */
+  /** Mean bytes of an encoding that fits, and the share of encodings that do not fit. */
   meanBytes: number;
   overflowShare: number;
-  /** Which part of the pages that are written can be in the cache. */
+  /** The share of written pages that the cache can hold. */
   cachedShare: number;
 }
 
+/** A pass over RAM. */
 export interface PrecopyPass {
   /** When it began, in ms. */
   atMs: number;
-  /** What was to be sent then. */
+  /** Pages to send at that time. */
   pages: number;
 }
 
+/** The simulated migration. */
 export interface PrecopyPrediction {
   converges: boolean;
   /** dirty-sync-count at the end. */
   syncs: number;
   totalMs: number;
-  /** Time to send what is left when the guest has been stopped, at the bandwidth. */
+  /** Time to send the rest at the bandwidth after the guest was stopped. */
   downtimeMs: number;
   /** RAM bytes in the stream. */
   bytes: number;
-  /** The last percentage of auto-converge; 0 without. */
+  /** The last percentage by which auto-converge slowed the guest; 0 without it. */
   throttle: number;
-  /** The first of the passes, 20 at most. */
+  /** The first passes, at most 20. */
   passes: PrecopyPass[];
-  /** Of the last second and more: what was dirtied and what was sent, in bytes/s. */
+  /** What was dirtied and what was sent in the last period of at least a second, in bytes/s. */
   dirtyBytesPerSecond: number;
   sentBytesPerSecond: number;
 }
 
+/** Simulates a migration to its end, or until it certainly does not converge. */
 export function simulatePrecopy(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions): PrecopyPrediction {
   return new Precopy(memory, dirtying, options).run();
 }
@@ -113,7 +123,7 @@ export function firstPassBytes(memory: PrecopyMemory, how: Pick<How, 'compressio
   return memory.dataPages * dataCost(memory, how) + memory.zeroPages * zeroRecord;
 }
 
-/** How long it takes. */
+/** How long the first pass takes. */
 export function firstPassSeconds(memory: PrecopyMemory, how: How): number {
   const byEngine =
     how.compression === undefined ? 0 : (memory.dataPages * memory.pageSize) / how.compression.bytesPerSecond;
@@ -125,20 +135,20 @@ class Precopy {
   readonly #dirtying: Dirtying;
   readonly #options: PrecopyOptions;
   readonly #total: number;
-  /** What the engines take for a data page; 0 if there are none. */
+  /** Time that compression takes for a data page; 0 without it. */
   readonly #engineMsPerPage: number;
-  /** Bytes of a page of the first pass, in the mean. */
+  /** Mean bytes of a page in the first pass. */
   readonly #firstCost: number;
-  /** Pages to send: of the first pass, and dirtied ones. */
+  /** Pages left to send: of the first pass, and dirtied ones. */
   #initial: number;
   #again = 0;
-  /** The part that the first pass is at, and how many pages of it were sent. */
+  /** The current part of the first pass, and how many pages of it were sent. */
   #part = 0;
   #sentOfPart = 0;
   /** Pages of the working set in the XBZRLE cache. */
   #cached = 0;
   #now = 0;
-  /** The guest's time: throttled, it goes slower. */
+  /** The guest's time, which passes more slowly while the guest is throttled. */
   #guest = 0;
   #guestAtSync = 0;
   #sent = 0;
@@ -148,7 +158,7 @@ class Precopy {
   readonly #passes: PrecopyPass[] = [];
   #syncs = 1;
   #rates = { dirty: 0, sent: 0 };
-  /** Passes in a row that had the same to send; and how much that was. */
+  /** Passes in a row with the same amount to send, and that amount. */
   #still = 0;
   #before = 0;
   #tick = { at: forcedSyncMs, syncs: 1 };
@@ -193,7 +203,7 @@ class Precopy {
     return this.#result(false, 0);
   }
 
-  /** In the middle of a pass one window is like the other: they are gone through at once. */
+  /** In the middle of a pass one window is like the other: they are simulated at once. */
   #repeat(
     before: { initial: number; again: number; part: number; syncs: number },
     bytes: number,
@@ -338,7 +348,7 @@ class Precopy {
     this.#before = pages;
   }
 
-  /** The guest is stopped: a last sync, and all that is left, without a limit. */
+  /** Stops the guest, syncs a last time, and sends the rest without a limit. */
   #complete(): PrecopyPrediction {
     const before = this.#sent;
     this.#syncs++;

@@ -1,6 +1,6 @@
 /**
- * What changed in a VM's RAM between two saves of it: exactly, as QEMU's page sampling would see it, and as XBZRLE would
- * send it. Pages that were written and have their old content again are not seen, by none of them.
+ * What changed in a VM's RAM between two saves: exactly, as QEMU's page sampling would see it, and as XBZRLE would send it.
+ * None of these sees pages that were written and have their old content again.
  */
 import { arenaBytes, encodeSlackBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
@@ -20,7 +20,7 @@ import { PageSet } from './cache-slots.ts';
 import { reportedDirtyRate, type SampledPages, samplePagesOf } from './dirty-rate.ts';
 import type { Random } from './seeded-random.ts';
 
-/** Pages of a block that differ, by what they became. The kinds add up to `changed`. */
+/** Pages of a block that differ, by kind of change. The kinds add up to `changed`. */
 export interface ChangeCounts {
   pages: number;
   changed: number;
@@ -32,25 +32,28 @@ export interface ChangeCounts {
   rewritten: number;
 }
 
+/** How well XBZRLE encodes the changes. */
 export interface XbzrleSizes {
-  /** Pages whose new content is not zero, encoded against the old. */
+  /** Pages whose new content is not zero; each was encoded against its old content. */
   pages: number;
-  /** Of these, pages whose encoding is longer than QEMU allows, which are sent whole. */
+  /** Those whose encoding is longer than QEMU allows, so that they are sent whole. */
   overflow: number;
-  /** Of the encodings that fit, in bytes. */
+  /** Bytes of the encodings that fit. */
   mean: number;
   median: number;
-  /** Encodings of at most so many bytes, and of more than the bucket before. */
+  /** Encodings by size: at most `upTo` bytes, and more than in the previous bucket. */
   histogram: { upTo: number; pages: number }[];
 }
 
+/** A size of the XBZRLE cache. */
 export interface CacheSize {
   /** In bytes, as xbzrle-cache-size. */
   bytes: number;
-  /** Which part of the changed pages has a slot of its own. */
+  /** The share of changed pages with a slot of their own. */
   share: number;
 }
 
+/** The result of {@link measureChanges}. */
 export interface RamChanges {
   blocks: (ChangeCounts & { idstr: string; pageSize: number })[];
   all: ChangeCounts;
@@ -61,19 +64,20 @@ export interface RamChanges {
     /** MiB/s as QEMU reports it; undefined if no page was sampled. */
     rate: number | undefined;
   };
-  /** Undefined for pages that XBZRLE does not take, of more than 16 KiB. */
+  /** Undefined for pages of more than 16 KiB, which XBZRLE does not support. */
   xbzrle: XbzrleSizes | undefined;
   cache: {
-    /** The smallest in which all changed pages have a slot of their own, and 95 % of them. */
+    /** The smallest sizes in which all changed pages, and 95 % of them, have a slot of their own. */
     all: CacheSize;
     most: CacheSize;
-    /** Which part has one in QEMU's default of 64 MiB. */
+    /** The share that has one in QEMU's default of 64 MiB. */
     shareOfDefault: number;
   };
 }
 
+/** Options of {@link measureChanges}. */
 export interface RamChangesOptions {
-  /** Between the saves. */
+  /** Time between the saves. */
   intervalMs: number;
   /** Pages sampled for each GiB. */
   samplePages: number;
@@ -82,10 +86,10 @@ export interface RamChangesOptions {
 }
 
 const defaultCache = 64 << 20;
-/** Encodings are counted up to these sizes. */
+/** The buckets' sizes. */
 const histogramSizes = [16, 64, 256, 1024, 4096, 16384];
 
-/** Goes through both contents once. @throws RangeError for contents of different blocks */
+/** Reads both contents once. @throws RangeError if their blocks differ */
 export async function measureChanges(old: RamReader, now: RamReader, options: RamChangesOptions): Promise<RamChanges> {
   const pairs = requireSameBlocks(old.blocks, now.blocks);
   const counter = await ChangeCounter.make(now.blocks, options.variant);
@@ -102,10 +106,10 @@ class ChangeCounter {
   readonly #encodings: number;
   readonly #set: PageSet;
   readonly #blocks: readonly RamBlock[];
-  /** The number of each block's first page, blocks one behind the other. */
+  /** The number of each block's first page, counted over all blocks. */
   readonly #firsts = new Map<string, number>();
   readonly #found: RamChanges['blocks'] = [];
-  /** How many encodings have each length. */
+  /** The number of encodings by length. */
   readonly #lengths: Uint32Array;
   #overflow = 0;
 
@@ -143,7 +147,7 @@ class ChangeCounter {
     this.#found.push({ idstr, pageSize, ...counts });
   }
 
-  /** Counts what changed in a window. Returns how many pages are to be encoded. */
+  /** Counts changes in a window. Returns how many pages to encode. */
   #gather(window: PairWindow, pageSize: number, base: number, counts: ChangeCounts): number {
     let encode = 0;
     for (let i = 0; i < window.count; i++) {
@@ -248,7 +252,7 @@ function requireSameBlocks(olds: readonly RamBlock[], news: readonly RamBlock[])
     if (oldBlock.usedLength === newBlock.usedLength && oldBlock.pageSize === newBlock.pageSize) continue;
     const size = ({ usedLength, pageSize }: RamBlock) => `${usedLength} bytes in pages of ${pageSize}`;
     throw new RangeError(
-      `RAM block ${newBlock.idstr}: expected ${size(oldBlock)} in the later file, too, got ${size(newBlock)}`,
+      `RAM block ${newBlock.idstr}: expected ${size(oldBlock)} in the later file too, got ${size(newBlock)}`,
     );
   }
   return pairs;

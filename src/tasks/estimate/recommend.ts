@@ -1,6 +1,6 @@
 /**
- * Which parameters to migrate a VM with, and why: rules over the figures of an estimate. A rule that has no figures to go
- * by says nothing.
+ * Recommends parameters for a migration, with reasons: rules over the figures of an estimate. A rule without figures
+ * recommends nothing.
  */
 
 import { breakEven, type CompressionFigure, gainOf } from './compression-sample.ts';
@@ -9,11 +9,11 @@ import type { MemoryComposition } from './memory-composition.ts';
 import { firstPassSeconds, type PrecopyMemory } from './precopy-model.ts';
 import type { RamChanges } from './ram-changes.ts';
 
-/** A parameter or capability, and the figures that speak for it. Bytes, bytes/s and ms. */
+/** A parameter or capability, and the figures behind it, in bytes, bytes/s and ms. */
 export type Recommendation =
   | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
   | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
-  /** `below`: bytes/s, as of {@link breakEven}. */
+  /** `below` is the result of {@link breakEven} in bytes/s. */
   | {
       rule: 'do-not-compress';
       format: string;
@@ -28,17 +28,18 @@ export type Recommendation =
       cacheBytes: number;
       meanBytes: number;
       overflowShare: number;
-      /** Until it is over, without and with it; null: it does not converge. */
+      /** Total time without and with it; null if the migration does not converge. */
       plainMs: number | null;
       xbzrleMs: number | null;
     }
   | { rule: 'raise-downtime-limit'; ms: number }
   | { rule: 'raise-bandwidth'; bandwidth: number }
   | { rule: 'auto-converge'; throttle: number; totalMs: number }
-  /** `others`: whether another way than plain converges without it. */
+  /** `others`: whether a way other than plain converges without it. */
   | { rule: 'postcopy'; firstPassMs: number; others: boolean }
   | { rule: 'save-again'; intervalMs: number };
 
+/** The figures of an estimate. */
 export interface Figures {
   memory: MemoryComposition;
   sent: PrecopyMemory;
@@ -49,18 +50,19 @@ export interface Figures {
   channels: number;
 }
 
-/** Less of a gain is not worth another thing to set. */
+/** The smallest gain that is worth a setting. */
 const worthIt = 1.1;
 const aboutTheSame = 0.95;
-/** So few zero pages are not worth looking for. */
+/** The share of zero pages below which looking for them does not pay off. */
 const fewZeros = 0.001;
 
+/** Applies all rules. */
 export function recommend(figures: Figures): Recommendation[] {
   const [compression, xbzrle] = chooseOne(figures, onCompression(figures), onXbzrle(figures));
   return [...onZeroPages(figures), ...compression, ...xbzrle, ...onConvergence(figures)];
 }
 
-/** QEMU refuses XBZRLE with multifd: where both would help, the one that is through sooner. */
+/** Chooses the faster of XBZRLE and multifd compression, since QEMU refuses to combine them. */
 function chooseOne(
   { convergence }: Figures,
   compression: Recommendation[],
@@ -85,7 +87,7 @@ function onZeroPages({ memory: { all } }: Figures): Recommendation[] {
 function onCompression({ compression, target: { bandwidth }, channels }: Figures): Recommendation[] {
   const gain = (figure: CompressionFigure) => gainOf(figure, channels, bandwidth);
   const most = Math.max(...compression.map(gain));
-  // Of those that do about the same the one with the least work.
+  // Among similar gains, the one with the least work wins.
   const [best] = compression
     .filter((figure) => gain(figure) >= most * aboutTheSame)
     .sort((a, b) => b.bytesPerSecond - a.bytesPerSecond);
@@ -93,7 +95,7 @@ function onCompression({ compression, target: { bandwidth }, channels }: Figures
   const { format, level, ratio, bytesPerSecond } = best;
   const common = { format, level, gain: gain(best), ratio };
   if (gain(best) < worthIt) return [{ rule: 'do-not-compress', ...common, channels, below: breakEven(best, channels) }];
-  // More channels than fill the wire are of no use.
+  // Channels beyond those that fill the wire do not help.
   const needed = Math.ceil((bandwidth * ratio) / bytesPerSecond);
   return [{ rule: 'compress', ...common, channels: Math.max(1, Math.min(channels, needed)) }];
 }
@@ -137,7 +139,7 @@ function onConvergence({ convergence, sent, changes, target }: Figures): Recomme
     found.push({ rule: 'postcopy', firstPassMs, others });
   }
   if ((plain.verdict === 'likely' || plain.verdict === 'unlikely') && changes !== undefined) {
-    // What matters is how much is written in the time that it takes to send it.
+    // What counts is how much the guest writes while the changes are being sent.
     found.push({ rule: 'save-again', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
   }
   return found;

@@ -1,11 +1,12 @@
 /**
- * Random numbers that repeat: whoever takes the same seed takes the same sample. The generator is mulberry32, which is
- * good enough to choose pages by, and for nothing else.
+ * Repeatable random numbers: the same seed gives the same sample. The generator is mulberry32, which is good enough to choose
+ * pages, and for nothing else.
  */
 
-/** Numbers from 0 up to, not including, 1. */
+/** Returns numbers from 0 up to, but not including, 1. */
 export type Random = () => number;
 
+/** Makes a generator. */
 export function seededRandom(seed: number): Random {
   let state = seed | 0;
   return () => {

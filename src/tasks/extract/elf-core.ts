@@ -11,7 +11,7 @@
 import { type CpuRegisters, generalNames, isInLongMode, type Segment } from '../../devices/cpu-registers.ts';
 
 /** ELF64 or ELF32. */
-export type ElfClass = 64 | 32;
+type ElfClass = 64 | 32;
 
 /** Memory that the core has, in bytes. */
 export interface CoreSegment {
@@ -28,13 +28,13 @@ export interface CoreHeader {
   segments: readonly CoreSegment[];
 }
 
-export const elfMachines = { i386: 3, x86_64: 62 } as const;
+const elfMachines = { i386: 3, x86_64: 62 } as const;
 
 /** What follows the memory: the names of the sections. */
 export const sectionNames = new TextEncoder().encode('\0.shstrtab\0');
 
 /** QEMU's guests have fewer, and a 16-bit count of program headers has room for as many. */
-export const maxSegments = 0xfffe - 1;
+const maxSegments = 0xfffe - 1;
 
 const layouts = {
   64: { header: 64, section: 64, program: 56 },
@@ -70,7 +70,7 @@ export function coreHeaderLength({ elfClass, notes, segments }: CoreHeader): num
   return header + 2 * section + (segments.length + 1) * program + notes.length;
 }
 
-/** Everything before the memory. @throws RangeError for more segments than there can be */
+/** Everything before the memory. @throws RangeError for too many segments */
 export function encodeCoreHeader(core: CoreHeader): Uint8Array {
   const { elfClass, machine, notes, segments } = core;
   if (segments.length > maxSegments)

@@ -14,7 +14,7 @@ export type Chipset = 'i440fx' | 'q35';
 export type DeviceBody = Pick<DeviceState, 'name' | 'data' | 'state'>;
 
 /** A piece of the window below 1 MiB that a register governs. */
-export interface ShadowPiece {
+interface ShadowPiece {
   start: number;
   length: number;
   /** RAM is seen there; otherwise what is on the PCI bus, and RAM where nothing is. */

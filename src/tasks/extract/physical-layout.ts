@@ -125,9 +125,7 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
       continue;
     }
     ramEnd = Math.max(ramEnd, paintDimm(map, block, first));
-    notes.push(
-      `${block.idstr} is taken to be at ${hex(first)}, where QEMU puts the first memory device unless told otherwise`,
-    );
+    notes.push(`${block.idstr} is taken to be at ${hex(first)}, where QEMU puts the first memory device by default`);
   }
   const vgaWindow = paintWindow(map, bridge, facts, ramBytes);
   const hidden = Math.min(bridge.tsegLength, below4g);

@@ -1,6 +1,5 @@
 /**
- * Surveys a Flow: counts and remembers what is in it, without its content. What `inspect` shows, and what `verify`
- * starts from.
+ * Statistics of a Flow: counts and lists its items, without their content. `inspect` shows them, and `verify` builds on them.
  */
 import { PageKind } from '../../kernel/page-batch.ts';
 import { FindingLog, lostPagesFinding } from '../../read/finding-log.ts';
@@ -19,33 +18,34 @@ import type { PlaceOrigin } from '../../vm/migration-error.ts';
 import { discardedState, PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 
-/** Sections and commands remembered one by one; what is beyond is only counted. */
+/** The most sections and commands that are listed; more are only counted. */
 const maxListed = 100_000;
 const kindCount = Object.keys(PageKind).length;
 
 /** A section as listed. */
 export interface ListedSection extends Section {
-  /** How the end of a device section was found. */
+  /** How the end of a device section was determined. */
   boundary?: Boundary;
-  /** The source it is in, if that is not the file itself. */
+  /** Its source, if that is not the file itself. */
   source?: string;
 }
 
-/** What was seen of a block. */
+/** Statistics of a block. */
 export interface BlockStats {
   block: RamBlock;
-  /** `PageKind` of each page's last record. In a mapped-ram file zero pages are not set, and without need no others. */
+  /** `PageKind` of each page's last record. In a mapped-ram file zero pages are not set, and other pages only on request. */
   states: PageStates;
-  /** Pages whose bit is set, of a block seen through its bitmap. */
+  /** Pages whose bit is set, for a block known by its bitmap. */
   bitmapPages: number | undefined;
 }
 
-/** Records of a kind, in all passes, and the bytes they take. */
+/** Records of one kind in all passes, and their bytes. */
 export interface RecordCount {
   records: number;
   bytes: number;
 }
 
+/** Collects statistics of the items of a Flow. */
 export class FlowStats {
   version: number | undefined;
   configuration: Configuration | undefined;
@@ -54,7 +54,7 @@ export class FlowStats {
   readonly blocks: BlockStats[] = [];
   /** Indexed by `PageKind`. */
   readonly records: RecordCount[] = Array.from({ length: kindCount }, () => ({ records: 0, bytes: 0 }));
-  /** Times the page scan went through the blocks; means nothing with compressed pages, which threads send unordered. */
+  /** Passes over the blocks; meaningless with compressed pages, which threads send unordered. */
   passes = 0;
   syncs = 0;
   readonly sections: ListedSection[] = [];
@@ -69,14 +69,13 @@ export class FlowStats {
   /** Offset of the first byte after the stream, if it ended. */
   end: number | undefined;
   #lastBoundary: Boundary | undefined;
-  /** What is being read: the first half of places. */
+  /** The source that is being read, for places. */
   origin: PlaceOrigin;
   readonly #file: string;
   readonly #keepBitmaps: boolean;
 
   /**
-   * `origin` is that of the file. `keepBitmaps`: remember each page of blocks seen through their bitmap, not only how
-   * many there are.
+   * `origin` is that of the file. `keepBitmaps`: keep the pages of blocks known by their bitmap, not only their number.
    */
   constructor(origin: PlaceOrigin, keepBitmaps = false) {
     this.origin = origin;
@@ -129,7 +128,7 @@ export class FlowStats {
         this.#noteUnread(item);
         break;
       case 'device-packet': {
-        const message = `the state of ${item.device.name} in multifd packets is passed over`;
+        const message = `the state of ${item.device.name} in multifd packets was skipped`;
         this.findings.add({ severity: 'warning', code: 'unsupported', message, place: item.place });
         break;
       }
@@ -171,7 +170,7 @@ export class FlowStats {
     }
   }
 
-  /** Valid, but their content is not known. They count as compressed. */
+  /** Valid pages of unknown content. They count as compressed. */
   #noteUnread({ block, pages, method, place }: FlowItem & { kind: 'unread-pages' }): void {
     const { states } = this.blocks[block.index] as BlockStats;
     for (const page of pages) states.set(page, PageKind.compressed);
@@ -180,7 +179,7 @@ export class FlowStats {
     this.findings.add({ severity: 'warning', code: 'unsupported', message, place: where }, pages.length);
   }
 
-  /** Everything has come: what was discarded and did not come again is lost. */
+  /** At the end, pages that were discarded and not sent again are lost. */
   #noteLostPages(): void {
     for (const stats of this.blocks) {
       const { block, states } = stats;
@@ -190,14 +189,14 @@ export class FlowStats {
     }
   }
 
-  /** Whether a block is shared memory that the migration left out, as far as a whole stream can tell. */
+  /** Whether a block is shared memory that the migration left out, judged by a complete stream. */
   isIgnored({ block, states, bitmapPages }: BlockStats): boolean {
     const mayIgnore = this.configuration?.capabilities.includes('x-ignore-shared') === true;
     if (!mayIgnore || !this.eof || block.mapped !== undefined || bitmapPages !== undefined) return false;
     return states.nextSet(0, pageCount(block)) === pageCount(block);
   }
 
-  /** Valid, but RAM is not all there. */
+  /** The file is valid, but its RAM is incomplete. */
   #noteMultifd(offset: number): void {
     const message = 'the pages of a multifd migration are in its channels, which were not given';
     const place = { ...this.origin, offset, section: 'ram' };
@@ -236,17 +235,17 @@ export class FlowStats {
     this.commands.push({ code, name, offset, ...(source === this.#file ? {} : { source }) });
   }
 
-  /** Records of a kind, in all passes. */
+  /** Records of one kind in all passes. */
   countRecords(kind: PageKind): number {
     return this.records[kind]?.records ?? 0;
   }
 
-  /** Pages of a block that were discarded and did not come again. */
+  /** Pages of a block that were discarded and not sent again. */
   countLost({ states }: BlockStats): number {
     return states.count(kindCount)[discardedState] ?? 0;
   }
 
-  /** Pages of a block by what their last record was. */
+  /** Pages of a block by the kind of their last record. */
   countPages({ block, states, bitmapPages }: BlockStats): PageCounts {
     const pages = pageCount(block);
     if (bitmapPages !== undefined) {
@@ -262,6 +261,7 @@ export class FlowStats {
   }
 }
 
+/** Numbers of pages by kind. */
 export interface PageCounts {
   zero: number;
   normal: number;

@@ -1,4 +1,4 @@
-/** inspect: what is in a file, as far as it can be read. */
+/** inspect: lists what a file contains, as far as it can be read. */
 import { originOf } from '../../io/byte-source.ts';
 import type { Compression } from '../../io/compression.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
@@ -25,25 +25,27 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
 import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
 
+/** A RAM block. */
 export interface InspectedBlock {
   idstr: string;
   /** Bytes. */
   usedLength: number;
   /** Target page size, bytes. */
   pageSize: number;
-  /** Pages by what their last record was: the final content. */
+  /** Pages by the kind of their last record, which decides their final content. */
   pages: PageCounts;
-  /** Host page size in bytes, where the stream states it. */
+  /** Host page size in bytes, if the stream states it. */
   hostPageSize?: number;
   /** Shared memory that the migration left out (x-ignore-shared): its content is not in the file. */
   ignored?: true;
-  /** Guest-physical address in hex, where the stream states it. */
+  /** Guest-physical address in hex, if the stream states it. */
   guestAddress?: string;
   /** Absolute file offsets, in a mapped-ram file. */
   bitmapOffset?: number;
   pagesOffset?: number;
 }
 
+/** A section. */
 export interface InspectedSection {
   name: string;
   instanceId: number;
@@ -54,19 +56,19 @@ export interface InspectedSection {
   offset: number;
   length: number;
   packaged: boolean;
-  /** The source it is in, if that is not the file itself. */
+  /** Its source, if that is not the file itself. */
   source?: string;
-  /** How the end of a device section was found. */
+  /** How the end of a device section was determined. */
   boundary?: Boundary;
 }
 
-/** What a stream was found in. Sizes in bytes. */
+/** A container around a stream. Sizes in bytes. */
 export type InspectedContainer =
   | { kind: 'compressed'; format: Compression }
   | ({
       kind: 'libvirt';
       xmlLength: number;
-      /** Null: there is none. */
+      /** Null if there is none. */
       cookieLength: number | null;
       domain: Domain;
     } & LibvirtHeader)
@@ -77,19 +79,19 @@ export type InspectedContainer =
 export interface InspectedSnapshot {
   id: string;
   name: string;
-  /** When it was made by the host's clock, in seconds since 1970. */
+  /** Creation time by the host's clock, in seconds since 1970. */
   date: number;
   /** The guest's clock, in seconds. */
   vmClock: number;
-  /** 0: of the disk alone. */
+  /** 0 for a snapshot of the disk alone. */
   vmStateSize: number;
   diskSize: number;
 }
 
-/** What a file holds. All sizes and offsets in bytes. */
+/** The content of a file. All sizes and offsets in bytes. */
 export interface Inspection {
   source: string;
-  /** What the stream was found in, from the outside in. */
+  /** Containers around the stream, from the outside in. */
   containers: InspectedContainer[];
   format: 'stream' | 'mapped-ram';
   /** Version of the stream format; null if the header was not readable. */
@@ -97,26 +99,26 @@ export interface Inspection {
   machine: string | null;
   /** Guest UUID, 32 hex digits. */
   uuid: string | null;
-  /** The file holds only the pages that changed since a base. */
+  /** Whether the file has only the pages that changed since a base. */
   changes?: ChangesIds;
   capabilities: string[];
-  /** The stream was read to its end, no bitmap in it is unfinished, and no discarded page is missing. */
+  /** Whether the stream was read to its end, all its bitmaps are finished, and no discarded page is missing. */
   complete: boolean;
   ram: {
     totalBytes: number;
     /** How the target page size is known; null if there are no blocks. */
     pageSizeFrom: PageSizeFrom | null;
     /**
-     * Times the page scan went through the blocks; 0 if no page was sent one by one (mapped-ram). Null where the order of
-     * pages says nothing: with compressed pages, multifd channels, and in a background snapshot.
+     * Passes over the blocks; 0 if no page was sent one by one (mapped-ram). Null if the order of pages is meaningless: with
+     * compressed pages, multifd channels, and in a background snapshot.
      */
     passes: number | null;
     blocks: InspectedBlock[];
-    /** Page records in all passes, and the bytes they take in the file. */
+    /** Page records in all passes, and their bytes in the file. */
     records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
     multifdSyncs: number;
   };
-  /** The channels that were given, by their numbers; null if none was. */
+  /** The given channels by number; null if none was given. */
   multifd: { compression: string | null; channels: ChannelReport[] } | null;
   sections: InspectedSection[];
   /** Sections beyond the first 100,000. */
@@ -127,22 +129,24 @@ export interface Inspection {
   length: number | null;
   /** Dirty bitmaps of disks (capability dirty-bitmaps). */
   dirtyBitmaps: DirtyBitmap[];
-  /** What the destination said, for each return path that was given. */
+  /** The destination's messages, for each given return path. */
   returnPaths: InspectedReturnPath[];
   findings: CountedFinding[];
-  /** What stopped the reading, if something did. */
+  /** The error that stopped the reading, if one did. */
   error: Finding | null;
 }
 
+/** Options of {@link inspect}. */
 export interface InspectOptions {
-  /** Remember each page's state, for {@link InspectResult.states}. */
+  /** Keep each page's state, for {@link InspectResult.states}. */
   pages?: boolean;
   /** Takes blocks and pages as they are read, for a source that can be read only once. A MigrationError of it is `error`. */
   sink?: FlowSink;
-  /** Sees each item of the Flow after it was counted; pages without `sink` may be without data, see `FlowOptions`. */
+  /** Called for each item of the Flow after it was counted. Without `sink`, pages may lack data, see `FlowOptions`. */
   watch?: (item: FlowItem) => void;
 }
 
+/** The result of {@link inspect}. */
 export interface InspectResult {
   inspection: Inspection;
   /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */
@@ -150,8 +154,8 @@ export interface InspectResult {
 }
 
 /**
- * Reads a file through (of a mapped-ram file all but the pages). A file that breaks off gives what was read, and
- * `error`.
+ * Reads a whole file; of a mapped-ram file, everything except the pages. For a file that breaks off, the result has what was
+ * read, and `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
@@ -173,7 +177,7 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
   return { inspection: { ...report(file, stats, error), returnPaths }, states: stats.blocks };
 }
 
-/** What there is to say of a file that could not even be opened. */
+/** The result for a file that could not be opened. */
 export function inspectionOf(error: MigrationError): Inspection {
   const { source, coordinate } = error.place;
   const nothing = new FlowStats({ source, coordinate });
@@ -187,10 +191,10 @@ export function inspectionOf(error: MigrationError): Inspection {
   return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
 }
 
-/** What is known of a file before it is read. */
+/** Facts about a file that are known before it is read. */
 type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'containers' | 'parts' | 'channels'>;
 
-/** Findings of a file that has an end, and yet not all that it should have. */
+/** Findings that make a file incomplete although it has an end. */
 const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
 
 function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Inspection, 'returnPaths'> {
@@ -260,7 +264,7 @@ function reportContainer(container: Container): InspectedContainer {
   return { kind: 'libvirt', ...header, xmlLength: length(data.xml), cookieLength, domain: findDomain(data.xml) };
 }
 
-/** A snapshot, in numbers and texts that JSON can hold. */
+/** A snapshot as JSON. */
 export function reportSnapshot(snapshot: Qcow2Snapshot): InspectedSnapshot {
   const { id, name, dateSeconds, dateNanoseconds, vmClock, vmStateSize, diskSize } = snapshot;
   return { id, name, date: dateSeconds + dateNanoseconds / 1e9, vmClock: Number(vmClock) / 1e9, vmStateSize, diskSize };
@@ -284,7 +288,7 @@ function reportDescription({ offset, length, parsed }: Description): NonNullable
   return { offset, length, pageSize: parsed?.pageSize ?? null, devices: parsed?.devices.length ?? 0 };
 }
 
-/** Pages of a block that fall into each of `cells` equal ranges, by `PageKind`: what a map of memory is drawn from. */
+/** Counts the pages of a block by `PageKind` in `cells` equal ranges, for a map of memory. */
 export function mapPages(block: RamBlock, states: PageStates, cells: number): number[][] {
   const pages = pageCount(block);
   const count = Math.min(cells, pages);

@@ -1,15 +1,16 @@
 /**
- * In which pass each page came last: a byte per page that came, gathered while a Flow passes by. Where the order of pages
- * says nothing (`Inspection.ram.passes` is null) the numbers mean nothing, too.
+ * The pass in which each page was last sent: a byte per sent page, collected during a reading. The numbers are meaningless if
+ * the order of pages is (`Inspection.ram.passes` is null).
  */
 import type { FlowItem } from '../../vm/flow.ts';
 import { PageStates } from '../../vm/page-states.ts';
 
-/** A page that came last in this pass or in a later one. */
+/** The last pass that is told apart; it stands for all later ones. */
 export const lastPass = 254;
 
+/** Collects passes from the items of a Flow. */
 export class PagePasses {
-  /** By the blocks' numbers: the pass of each page, from 1; 0: the page never came. */
+  /** For each block by number: the pass of each page, from 1; 0 if the page was never sent. */
   readonly blocks: PageStates[] = [];
   #pass = 1;
 

@@ -1,6 +1,6 @@
 /**
- * What the destination of a migration said: the messages of a return path counted, and held against the stream that
- * was read before.
+ * Messages of a migration's destination: counts the messages of a return path, and compares them with the stream that was
+ * read before.
  */
 import type { ByteSource } from '../../io/byte-source.ts';
 import type { MigrationFile } from '../../read/open.ts';
@@ -9,28 +9,28 @@ import { bitmapLength } from '../../wire/mapped-ram.ts';
 import { type ReturnMessage, ReturnType } from '../../wire/return-path.ts';
 import type { FlowStats } from './flow-stats.ts';
 
-/** Messages remembered one by one; what is beyond is only counted. */
+/** The most messages that are listed; more are only counted. */
 const maxListed = 100_000;
 
-/** What was said on one connection. */
+/** Messages of one connection. */
 export interface InspectedReturnPath {
   source: string;
   /** Messages by their names. */
   counts: Record<string, number>;
   /** Bytes of RAM asked for. */
   requestedBytes: number;
-  /** Status of SHUT, 0 if the destination is content; null if it did not come. */
+  /** Status of SHUT, 0 for success; null if there was no SHUT. */
   shut: number | null;
   /** Bytes read. */
   length: number;
   messages: ReturnMessage[];
   /** Messages beyond the first 100,000. */
   messagesOmitted: number;
-  /** What stopped the reading, if something did. */
+  /** The error that stopped the reading, if one did. */
   error: Finding | null;
 }
 
-/** Reads a return path through. What is wrong with it becomes findings of the stats. */
+/** Reads a whole return path. Its faults become findings of the stats. */
 export async function readReturnPath(
   file: MigrationFile,
   source: ByteSource,
@@ -73,7 +73,7 @@ export async function readReturnPath(
   return path;
 }
 
-/** How a message contradicts the stream; undefined if it does not, or if the stream has not told its blocks. */
+/** How a message contradicts the stream; undefined if it does not, or if the stream lists no blocks. */
 function contradiction({ type, block: idstr, start = 0, bytes = 0, bitmapBytes }: ReturnMessage, stats: FlowStats) {
   if (idstr === undefined || stats.blocks.length === 0) return undefined;
   const block = stats.blocks.find(({ block: each }) => each.idstr === idstr)?.block;
@@ -87,5 +87,5 @@ function contradiction({ type, block: idstr, start = 0, bytes = 0, bitmapBytes }
   }
   const isWhole = start % pageSize === 0 && bytes % pageSize === 0 && bytes > 0;
   if (isWhole && start + bytes <= usedLength) return undefined;
-  return `expected a request for whole pages of ${idstr}, got ${bytes} bytes at ${start}`;
+  return `expected a request for whole pages of ${idstr}, got ${bytes} bytes from ${start} on`;
 }

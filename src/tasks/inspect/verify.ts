@@ -20,13 +20,14 @@ import { readDeviceSizes } from '../../wire/vm-description.ts';
 import { type BlockStats, FlowStats } from './flow-stats.ts';
 import { readReturnPath } from './return-path.ts';
 
+/** The result of {@link verify}. */
 export interface Verification {
   source: string;
   format: 'stream' | 'mapped-ram';
-  /** No finding of severity `error`: the file can be loaded and its RAM trusted. */
+  /** Whether there is no finding of severity `error`, so that the file can be loaded and its RAM trusted. */
   ok: boolean;
   machine: string | null;
-  /** Bytes of RAM, of all blocks. */
+  /** Bytes of RAM in all blocks. */
   ramBytes: number;
   /** Page records read, in all passes. */
   pageRecords: number;
@@ -36,11 +37,13 @@ export interface Verification {
   findings: CountedFinding[];
 }
 
+/** Options of {@link verify}. */
 export interface VerifyOptions {
-  /** Sees each item of the Flow after it was checked. */
+  /** Called for each item of the Flow after it was checked. */
   watch?: (item: FlowItem) => Promise<void> | void;
 }
 
+/** Verifies a file. */
 export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
   const checks = new Verifier(file);
   try {
@@ -68,7 +71,7 @@ export async function verify(file: MigrationFile, { watch }: VerifyOptions = {})
   };
 }
 
-/** What there is to say of a file that could not even be opened. */
+/** The result for a file that could not be opened. */
 export function verificationOf(error: MigrationError): Verification {
   return {
     source: error.place.source,
@@ -86,22 +89,23 @@ export function verificationOf(error: MigrationError): Verification {
 /** A device section without its body. */
 type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'offset' | 'boundary'> & {
   size: number;
-  /** With its body, as long as there is room. */
+  /** With its body, as long as the limit allows. */
   section: DeviceSection | undefined;
 };
 
-/** Device sections held against the description; beyond, only counted. */
+/** The most device sections that are compared with the description; more are only counted. */
 const maxDevices = 100_000;
-/** Bodies of theirs that are kept for it, in bytes. */
+/** The most bytes of bodies that are kept for that. */
 const maxBodies = 32 << 20;
 
-/** QEMU before 8.1 leaves no other trace: the main stream has zero pages only. */
-const multifdHint = ': none with data was; if this is the main stream of a multifd migration, its channels have them';
+/** QEMU before 8.1 leaves no other trace of multifd: the main stream has only zero pages. */
+const multifdHint =
+  ': no page with data was sent; if this is the main stream of a multifd migration, the pages are in its channels';
 
-/** Channels are numbered from 0: without the last ones the rest looks whole. */
+/** Channels are numbered from 0, so that a set without its last channels looks complete. */
 const channelHint = ': is a channel of a higher number missing?';
 
-/** What a stats does not notice. */
+/** Checks what the statistics do not cover. */
 class Verifier {
   readonly stats: FlowStats;
   readonly #file: MigrationFile;
@@ -123,7 +127,7 @@ class Verifier {
     this.stats.take(item);
   }
 
-  /** What can be said only at the end. */
+  /** Adds findings that are known only at the end. */
   finish(): void {
     const { stats } = this;
     if (stats.description?.parsed !== undefined) this.#checkDescription(stats.description.parsed);
@@ -190,7 +194,7 @@ class Verifier {
 
   #reportZeroPages(block: RamBlock, batch: PageBatch, zeroPages: Uint8Array): void {
     const count = zeroPages.reduce((sum, mark) => sum + mark, 0);
-    const message = 'pages sent in full although they are zero';
+    const message = 'zero pages that were sent in full';
     const first = this.#pageFinding('zero-data-page', message, block, batch, zeroPages.indexOf(1));
     const last = pagePlace(block, batch, zeroPages.lastIndexOf(1));
     this.stats.findings.add(first, count, last);
@@ -200,7 +204,7 @@ class Verifier {
     return makeFinding(code, message, pagePlace(block, batch, record));
   }
 
-  /** All iterables end together: no START or PART comes after an END, but in postcopy. */
+  /** All iterables end together: no START or PART comes after an END, except in postcopy. */
   #checkOrder(section: { kind: string; name: string; offset: number }): void {
     if (section.kind === 'end') this.#ended = true;
     else if (this.#ended && !this.#postcopy && (section.kind === 'start' || section.kind === 'part')) {
@@ -218,10 +222,10 @@ class Verifier {
       this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length, section });
     }
     const place = { ...this.#place(offset), section: name };
-    if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} is a guess`, place);
+    if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} was guessed`, place);
   }
 
-  /** Names, versions and sizes of all devices, one by one. */
+  /** Compares names, versions and sizes of all devices with the description. */
   #checkDescription(description: VmDescription): void {
     const described = readDeviceSizes(description);
     const count = Math.max(this.#devices.length, described.devices.length);
@@ -229,23 +233,27 @@ class Verifier {
       const seen = this.#devices[i];
       const expected = described.devices[i];
       if (seen === undefined || expected === undefined) {
-        const message = `${this.#devices.length} device sections, ${described.devices.length} in the description`;
+        const message = `the file has ${this.#devices.length} device sections, the description ${described.devices.length}`;
         this.#add('description-mismatch', message, this.#place(seen?.offset ?? this.stats.description?.offset ?? 0));
         return;
       }
       const place = { ...this.#place(seen.offset), section: seen.name };
       if (seen.name !== expected.name || seen.instanceId !== expected.instanceId) {
-        const message = `${seen.name} #${seen.instanceId} where the description has ${expected.name} #${expected.instanceId}`;
+        const message = `expected ${expected.name} #${expected.instanceId} by the description, got ${seen.name} #${seen.instanceId}`;
         this.#add('description-mismatch', message, place);
         return;
       }
       if (expected.version !== undefined && expected.version !== seen.versionId) {
-        const message = `version ${seen.versionId}, in the description ${expected.version}`;
+        const message = `expected version ${expected.version} by the description, got ${seen.versionId}`;
         this.#add('description-mismatch', message, place);
       }
-      // Where the decoder was given the size, it has said so already.
+      // A decoder that was given the size has reported this already.
       if (expected.size !== undefined && expected.size !== seen.size && this.#file.source.size === undefined) {
-        this.#add('description-mismatch', `${seen.size} bytes, in the description ${expected.size}`, place);
+        this.#add(
+          'description-mismatch',
+          `expected ${expected.size} bytes by the description, got ${seen.size}`,
+          place,
+        );
       }
       if (seen.section === undefined || expected.size !== seen.size) continue;
       const { problem } = decodeDevice(seen.section, description.devices[i]);

@@ -90,7 +90,7 @@ export class RegexFinder implements Finder {
   /** The same, for a match at one place. */
   readonly #sticky: RegExp;
   readonly #prefix: BytesFinder | undefined;
-  /** The latest piece: its text begins at `begin` in the stretch, and it tells of matches in `from..until - 1`. */
+  /** The latest piece: its text begins at `begin` in the stretch, and it reports matches in `from..until - 1`. */
   #piece = noPiece;
 
   constructor(kernel: Kernel, regex: RegExp, toText: ToText) {
@@ -121,7 +121,7 @@ export class RegexFinder implements Finder {
     return undefined;
   }
 
-  /** A piece that tells of matches at `at`. */
+  /** A piece that reports matches at `at`. */
   #take(stretch: Stretch, at: number): Piece {
     const { stretch: same, from, until } = this.#piece;
     if (same === stretch && at >= from && at < until) return this.#piece;

@@ -131,7 +131,7 @@ export class Searcher {
     return new Searcher(kernel, finders, windows, before, after);
   }
 
-  /** Searches a block of content: the matches of one window after the other, each to be gone through before the next. */
+  /** Searches a block of content: the matches of one window after the other, each to be searched before the next. */
   async *search(ram: RamReader, block: RamBlock): AsyncGenerator<Iterable<Match>, void> {
     const next = this.#begin();
     for await (const window of this.#windows.read(ram, block)) yield this.#matches(block, window, next);
@@ -162,7 +162,7 @@ export class Searcher {
     return new Float64Array(this.#finders.length);
   }
 
-  /** All matches that a window tells of, ascending. */
+  /** All matches that a window reports, ascending. */
   *#matches(block: RamBlock, window: ContentWindow, next: Float64Array): Generator<Match, void> {
     const until = window.until - window.offset;
     const find = (finder: Finder, pattern: number): Found | undefined => {

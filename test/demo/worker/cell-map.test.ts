@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { countClasses, latestValues, meanValues, noValue } from '../../../src/demo/worker/cell-map.ts';
+import { countClasses, latestValues, meanValues } from '../../../src/demo/worker/cell-map.ts';
 import { PageStates } from '../../../src/vm/page-states.ts';
 
 const pages = 3 * 4096 + 5;
@@ -31,6 +31,9 @@ const ranges = fc.record({
   cells: fc.nat(300),
   pages: fc.constant(pages),
 });
+
+/** Stands for a cell without a value. */
+const noValue = 255;
 
 describe('the cells of a map', () => {
   it('are what a loop over all pages makes of them', () => {

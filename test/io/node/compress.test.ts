@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { appendTo } from '../../../src/io/byte-source.ts';
-import { compressions } from '../../../src/io/compression.ts';
+import type { Compression } from '../../../src/io/compression.ts';
 import { MemoryFile } from '../../../src/io/memory-file.ts';
 import { compressTo } from '../../../src/io/node/compress.ts';
 import { nodeDecompress } from '../../../src/io/node/decompress.ts';
@@ -12,7 +12,7 @@ const content = Uint8Array.from({ length: 3 << 20 }, (_, i) => ((i >> 12) % 3 ==
 const isThere = (format: string) =>
   format === 'gzip' || spawnSync(format, ['--version'], { stdio: 'ignore' }).error === undefined;
 
-async function decompressed(file: MemoryFile, format: (typeof compressions)[number]): Promise<Uint8Array> {
+async function decompressed(file: MemoryFile, format: Compression): Promise<Uint8Array> {
   const bytes = new Uint8Array(file.size);
   file.read(bytes, 0);
   async function* chunks() {
@@ -30,7 +30,7 @@ describe('compressing a file', () => {
     );
   });
 
-  it.each(compressions)('%s decompresses to the input, even though the caller reuses its buffer', async (format) => {
+  it.each<Compression>(['gzip', 'bzip2', 'xz', 'lzop', 'zstd'])('%s decompresses to the input, even though the caller reuses its buffer', async (format) => {
     if (!isThere(format)) {
       console.warn(`skipped: ${format} is not installed`);
       return;

@@ -98,7 +98,7 @@ describe('the head of a libvirt save image', () => {
     expect(() => decodeData(patched(32, 3))).toThrow(/within 3 bytes/);
   });
 
-  it('with a format that there is not is not encoded', () => {
+  it('with a format that does not exist is not encoded', () => {
     expect(() => head({ format: 'lz4' as 'gzip' })).toThrow(/raw, gzip, .*, got lz4/);
   });
 

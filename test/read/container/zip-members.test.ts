@@ -83,7 +83,7 @@ describe('a member', () => {
     expect(error.wanted).toBeUndefined();
   });
 
-  it('that is not there is said, with those that are', async () => {
+  it('that does not exist is said, with those that are', async () => {
     await expect(openPortable(makeZip(others), { member: 'plain' })).rejects.toThrow(
       'expected a member of the zip archive memory, got "plain": it has "readme.txt", "plain.bin"',
     );

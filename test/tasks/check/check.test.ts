@@ -233,7 +233,7 @@ describe('sections', () => {
     });
   });
 
-  it('that are no device of a bus may be registered by themselves: a doubt, or known to be so', async () => {
+  it('that are not device of a bus may be registered by themselves: a doubt, or known to be so', async () => {
     const state = { ...nic, name: 'strange' };
     expect(reasons(await againstDump({ devices: [{ state }] }, []))).toEqual(['doubt section']);
     const timer = await againstDump({ devices: [{ state: { ...nic, name: 'timer' } }] }, []);
@@ -255,7 +255,7 @@ describe('sections', () => {
     const saved = { ...withDevice(nic), described: false };
     const fine = await againstDump(saved, [nicDump]);
     expect(fine.verdict).toBe('loads');
-    expect(fine.notJudged).toContain('fields of 0000:00:03.0/nic: nothing in the file describes them');
+    expect(fine.notJudged).toContain('fields of 0000:00:03.0/nic: the file does not describe them');
     const newer = await againstDump({ ...withDevice(nic, { version: 9 }), described: false }, [nicDump]);
     expect(firstOf(newer).message).toMatch(/a guess from its name/);
     expect(reasons(await againstDump(saved, []))).toEqual(['doubt section']);
@@ -284,7 +284,7 @@ describe('sections', () => {
     expect(reasons(await againstFile(withDevice(nic, { idstr: 'nic' }), withDevice(nic)))).toEqual(['doubt section']);
   });
 
-  it('that a target has though its file does not show them are no matter', async () => {
+  it('that a target has though its file does not show them do not matter', async () => {
     const devices = [{ state: { ...nic, name: 'globalstate' } }];
     expect((await againstFile({ devices }, {})).verdict).toBe('loads');
   });
@@ -360,10 +360,10 @@ describe('fields against a dump', () => {
       ],
     );
     expect(result.verdict).toBe('doubtful');
-    expect(firstOf(result).message).toContain('may add up');
+    expect(firstOf(result).message).toContain('may still match');
   });
 
-  it('that are an array without elements are no matter if a number before says 0, and else a doubt', async () => {
+  it('that are an array without elements do not matter if a number before says 0, and else a doubt', async () => {
     const log = { name: 'log', size: 40, nested: { name: 'entry', version: 1 } };
     const dumped = [{ name: 'count', size: 4 }, log];
     expect((await against([word('count', 0)], dumped)).verdict).toBe('loads');
@@ -453,7 +453,7 @@ describe('subsections', () => {
     expect(result.notJudged.join()).toContain('nic/tso');
   });
 
-  it('are held against those of a file', async () => {
+  it('are compared with those of a file', async () => {
     expect(reasons(await againstFile(withDevice(sub(2, word('a'))), withDevice(sub(1, word('a')))))).toEqual([
       'refused subsection',
     ]);
@@ -488,7 +488,7 @@ describe('fields against a file', () => {
     expect(firstOf(await against([words('q', [1, 2])], [words('q', [1, 2, 3])]))).toMatchObject({
       effect: 'refused',
       rule: 'field',
-      message: 'the array q has 2 elements, that of the target 3 elements',
+      message: "the array q has 2 elements, the target's has 3 elements",
     });
     const counted = (n: number) => [word('n', n), words('q', new Array(n).fill(0))];
     expect((await against(counted(3), counted(3))).verdict).toBe('loads');
@@ -592,7 +592,7 @@ describe('a file that is bad', () => {
   it('is refused if it is none, with a hint if it is a dump', async () => {
     const result = await againstDump(new TextEncoder().encode(dumpText([nicDump])));
     expect(reasons(result)).toEqual(['refused file']);
-    expect(firstOf(result).advice).toContain('--against');
+    expect(firstOf(result).advice).toContain('use the dump as the target');
   });
 
   it('is judged also if it cannot be opened', () => {
@@ -600,7 +600,7 @@ describe('a file that is bad', () => {
     expect(checkOf(error, dumpOf([]))).toMatchObject({ source: 'x', verdict: 'refused', reasons: [{ rule: 'file' }] });
   });
 
-  it('is no target', async () => {
+  it('is not a target', async () => {
     const whole = savedFile(withDevice(nic));
     await expect(readTarget(await opened(whole.subarray(0, 200)))).rejects.toThrow(/truncated/);
   });

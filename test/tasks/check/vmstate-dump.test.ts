@@ -65,15 +65,15 @@ describe('parseVmstateDump', () => {
     ['what is no JSON', '{"vmschkmachine": {'],
     ['a list', '[]'],
     ['other JSON', '{"devices": {}}'],
-    ['a type that is no object', '{"vmschkmachine": {"Name": "none"}, "x": 7}'],
-    ['a machine that is no string', '{"vmschkmachine": {"Name": 7}}'],
+    ['a type that is not an object', '{"vmschkmachine": {"Name": "none"}, "x": 7}'],
+    ['a machine that is not a string', '{"vmschkmachine": {"Name": 7}}'],
     ['a state without a name', '{"x": {"Description": {"version_id": 1, "minimum_version_id": 1}}}'],
     [
-      'a version that is no number',
+      'a version that is not a number',
       '{"x": {"Description": {"name": "x", "version_id": "1", "minimum_version_id": 1}}}',
     ],
     [
-      'fields that are no list',
+      'fields that are not list',
       '{"x": {"Description": {"name": "x", "version_id": 1, "minimum_version_id": 1, "Fields": {}}}}',
     ],
     [

@@ -44,7 +44,7 @@ describe('how RAM is split', () => {
     expect(layout.notes).toEqual([expect.stringMatching(/^the CMOS does not say how RAM is split/)]);
   });
 
-  it('is no question where there is little', () => {
+  it('is not a question where there is little', () => {
     expect(lay({ blocks: { 'pc.ram': 3 * GiB } })).toMatchObject({ below4g: 3 * GiB, ramEnd: 3 * GiB, notes: [] });
   });
 
@@ -162,7 +162,7 @@ describe('memory devices', () => {
     ['beyond all addresses', 'mem', 2 ** 53 - 4096],
     ['at no address', 'mem', Number.NaN],
     ['before all addresses', 'mem', -4096],
-    ['of a block that there is not', 'none', fourGiB],
+    ['of a block that does not exist', 'none', fourGiB],
     ['of a block that is RAM', 'pc.ram', fourGiB],
   ])('are refused %s', (_, block, address) => {
     expect(() => lay({ blocks }, { dimms: [{ block, address }] })).toThrow(RangeError);

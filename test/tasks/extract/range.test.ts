@@ -67,7 +67,7 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
     );
   });
 
-  it('begins at 0 and has 256 bytes of the main block unless told, fewer where the block ends', async () => {
+  it('begins at 0 and has 256 bytes of the main block by default, fewer where the block ends', async () => {
     const options = { makeScratch: noScratch };
     const range = await openRange(await opened(stream, kind), options);
     expect(range).toMatchObject({ block: { idstr: 'pc.ram' }, at: 0, length: 256, absentPages: 1 });

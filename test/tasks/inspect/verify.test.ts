@@ -78,7 +78,7 @@ type OfContainers =
   | 'unclean-image'
   | 'ambiguous-snapshot'
   | 'no-vm-state';
-/** What is said of the dump that a file is held against: see vmstate-dump.test.ts. */
+/** What is said of the dump that a file is compared with: see vmstate-dump.test.ts. */
 type OfDumps = 'bad-vmstate-dump';
 /** What is said of changes and their base: see changes.test.ts. */
 type OfChanges = 'bad-changes' | 'wrong-base';
@@ -243,7 +243,7 @@ describe('verifying', () => {
     expect(findings).toContainEqual({
       severity: 'info',
       code: 'zero-data-page',
-      message: 'pages sent in full although they are zero',
+      message: 'zero pages that were sent in full',
       count: 4,
       place: { source: 'memory', offset: at, coordinate: 'file', section: 'ram', block: 'ram', page: 0 },
       last: {
@@ -339,13 +339,15 @@ describe('verifying', () => {
         expect.stringMatching(/4.*5|5.*4/),
       ]);
       expect(await mismatch(kind, [full(1, 'timer', 'body')], [device(2, 4)])).toEqual([
-        'version 1, in the description 2',
+        'expected version 2 by the description, got 1',
       ]);
       expect(await mismatch(kind, [full(1, 'timer', 'body')], [device(1, 4, 'cpu')])).toHaveLength(1);
       expect(await mismatch(kind, [full(1, 'timer', 'body')], [])).toEqual([
-        expect.stringMatching(/^1 device sections, 0/),
+        expect.stringMatching(/^the file has 1 device sections, the description 0$/),
       ]);
-      expect(await mismatch(kind, [], [device(1, 4)])).toEqual([expect.stringMatching(/^0 device sections, 1/)]);
+      expect(await mismatch(kind, [], [device(1, 4)])).toEqual([
+        expect.stringMatching(/^the file has 0 device sections, the description 1$/),
+      ]);
     });
 
     it('accepts devices of unknown size', async () => {
