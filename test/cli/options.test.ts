@@ -168,9 +168,9 @@ describe('convert', async () => {
       const words = flagsOf(optional).find((each) => each.flag === flag)?.words ?? [];
       expect(await refusal([...base, ...words]), flag).toBeTypeOf('string');
     }
-    expect(await refusal(['convert', 'x', 'out', '--libvirt-format', 'sparse', '--to', 'libvirt', '--compat', '9.0'])).toMatch(
-      /--compat does not go with --libvirt-format sparse/,
-    );
+    expect(
+      await refusal(['convert', 'x', 'out', '--libvirt-format', 'sparse', '--to', 'libvirt', '--compat', '9.0']),
+    ).toMatch(/--compat does not go with --libvirt-format sparse/);
   });
 });
 

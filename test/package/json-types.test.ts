@@ -81,10 +81,8 @@ function problems(name: string): string[] {
     ...{ moduleResolution: ts.ModuleResolutionKind.Bundler, exactOptionalPropertyTypes: true, skipLibCheck: true },
     paths: { vmferry: [join(root, 'dist/index.d.ts')] },
   });
-  return ts
-    .getPreEmitDiagnostics(program)
-    .map(({ messageText, file, start = 0 }) => {
-      const line = file === undefined ? '' : file.text.slice(0, start).split('\n').length;
-      return `${line}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`;
-    });
+  return ts.getPreEmitDiagnostics(program).map(({ messageText, file, start = 0 }) => {
+    const line = file === undefined ? '' : file.text.slice(0, start).split('\n').length;
+    return `${line}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`;
+  });
 }
