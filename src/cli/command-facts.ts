@@ -17,7 +17,7 @@ export interface JsonOutput {
 export interface OptionRules {
   /** At most one of each group. */
   oneOf?: readonly (readonly string[])[];
-  /** An option, and those of which it needs at least one. */
+  /** An option, and the options it needs: at least one of them. */
   needs?: Readonly<Record<string, readonly string[]>>;
   /** An option, and those that it cannot be used with. */
   excludes?: Readonly<Record<string, readonly string[]>>;

@@ -1,0 +1,180 @@
+/** Every pair of options of every command: those that do not go together are refused, all others are taken. */
+import { describe, expect, it } from 'vitest';
+import type { CliCommand } from '../../src/cli/command.ts';
+import { buildProgram } from '../../src/cli/program.ts';
+
+/** Arguments that each command needs, whatever its options. */
+const needed: Record<string, string[]> = {
+  inspect: ['x'],
+  verify: ['x'],
+  check: ['x', '--against', 'y'],
+  diff: ['x', 'y'],
+  merge: ['x', 'y', 'out.stream'],
+  read: ['x'],
+  search: ['x', 'pattern'],
+  estimate: ['x'],
+  completion: ['bash'],
+};
+
+/** Values by the name of the placeholder; what is not here takes `z`. */
+const values: Record<string, string> = {
+  UUID: '01234567-89ab-cdef-0123-456789abcdef',
+  'BLOCK@ADDRESS': 'dimm@4G',
+  RATE: '1gbps',
+};
+const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'MS', 'SECONDS', 'MIB_S']);
+
+/** Pairs that are refused; `*` is any other option or none. Written from what each mode can do, not from the code. */
+const refused: Record<string, readonly string[]> = {
+  inspect: [
+    '--devices --device|--xml|--cookie|--sections|--pages|--hash',
+    '--device --xml|--cookie|--sections|--pages|--hash',
+    '--xml --cookie|--sections|--pages|--hash|--json',
+    '--cookie --sections|--pages|--hash|--json',
+    '--pages --json',
+    '--scratch * but --hash',
+  ],
+  verify: [],
+  check: [],
+  diff: ['--devices --scratch'],
+  merge: [],
+  read: ['--json --raw|--output', '--raw --output'],
+  search: ['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
+  estimate: ['--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
+  completion: [],
+};
+
+function isRefused(table: readonly string[], pair: readonly [string, string]): boolean {
+  return table.some((rule) => {
+    const [text = '', except] = rule.split(' but ');
+    if (except !== undefined && pair.includes(except)) return false;
+    const [first = '', others = ''] = text.split(' ');
+    const fits = (one: string, other: string) =>
+      (first === '*' || one === first) && (others === '*' || others.split('|').includes(other));
+    return fits(pair[0], pair[1]) || fits(pair[1], pair[0]);
+  });
+}
+
+/** Parses a command line as `vmferry` does, and runs nothing. */
+async function refusal(args: string[]): Promise<string | undefined> {
+  const program = await buildProgram(args[0]);
+  for (const command of program.commands) command.action(() => {});
+  return program.parseAsync(args, { from: 'user' }).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+}
+
+type Flagged = { flag: string; words: string[] };
+
+function flagsOf(command: CliCommand): Flagged[] {
+  return command.options
+    .filter(({ mandatory }) => !mandatory)
+    .map((option) => {
+      const name = /<(.*)>/.exec(option.flags)?.[1];
+      const flag = option.long as string;
+      if (name === undefined) return { flag, words: [flag] };
+      return { flag, words: [flag, option.argChoices?.[0] ?? values[name] ?? (numbers.has(name) ? '1' : 'z')] };
+    });
+}
+
+const commandLine = (name: string, one: Flagged, other: Flagged): string[] => [
+  ...[name, ...(needed[name] as string[])],
+  ...[...one.words, ...(other === one ? [] : other.words)],
+];
+
+describe.each(Object.keys(refused))('%s', (name) => {
+  it('refuses the pairs of options that do not go together, and takes all others', async () => {
+    const program = await buildProgram(name);
+    const flags = flagsOf(program.commands[0] as CliCommand);
+    const wrong: string[] = [];
+    for (const [i, one] of flags.entries()) {
+      for (const other of flags.slice(i)) {
+        const message = await refusal(commandLine(name, one, other));
+        const expected = isRefused(refused[name] ?? [], [one.flag, other.flag]);
+        if ((message !== undefined) !== expected) wrong.push(`${one.flag} ${other.flag}: ${message ?? 'taken'}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe('extract', () => {
+  const modes = {
+    block: ['--block', 'b', '-o', 'out'],
+    all: ['--all', 'dir'],
+    device: ['--device', 'd', '-o', 'out'],
+    physical: ['--physical', '-o', 'out'],
+    elf: ['--elf', '-o', 'out'],
+  };
+  const physicalOnly: [string, string[]][] = [
+    ['--below-4g', ['--below-4g', '1G']],
+    ['--ram', ['--ram', 'b']],
+    ['--dimm', ['--dimm', 'b@4G']],
+    ['--scratch', ['--scratch', '/tmp']],
+  ];
+  it.each(Object.entries(modes))('--%s takes the options of its own and no others', async (mode, words) => {
+    const isPhysical = mode === 'physical' || mode === 'elf';
+    expect(await refusal(['extract', 'x', ...words])).toBeUndefined();
+    expect(await refusal(['extract', 'x', ...words, '--json'])).toBeUndefined();
+    for (const [flag, more] of physicalOnly) {
+      expect((await refusal(['extract', 'x', ...words, ...more])) === undefined, flag).toBe(isPhysical);
+    }
+    for (const [other, more] of Object.entries(modes)) {
+      if (other !== mode) expect(await refusal(['extract', 'x', ...words, ...more]), other).toBeTypeOf('string');
+    }
+  });
+
+  it('takes --scratch for a block that goes to standard output, and no --json there', async () => {
+    const words = ['extract', 'x', '--block', 'b', '-o', '-'];
+    expect(await refusal([...words, '--scratch', '/tmp'])).toBeUndefined();
+    expect(await refusal([...words, '--json'])).toMatch(/either --json or the bytes/);
+    expect(await refusal(['extract', 'x', '--all', 'd', '-o', 'out'])).toMatch(/--output cannot be used with --all/);
+  });
+});
+
+describe('convert', async () => {
+  /** What each form takes apart from --json, --scratch and --no-verify. */
+  const forms: Record<string, string[]> = {
+    stream: ['--base', '--compat', '--drop-description'],
+    multifd: ['--compat', '--drop-description', '--multifd-channels', '--multifd-compression', '--uuid'],
+    'mapped-ram': ['--direct-io', '--drop-description', '--only-changed-from'],
+    raw: ['--block'],
+    libvirt: ['--xml', '--libvirt-format', '--compat', '--drop-description'],
+  };
+  const optional = (await buildProgram('convert')).commands[0] as CliCommand;
+  const own = [...new Set([...Object.values(forms).flat(), '--level'])];
+
+  it.each(Object.entries(forms))('--to %s takes the options of its own and no others', async (form, taken) => {
+    const all = flagsOf(optional);
+    const base = ['convert', 'x', 'out', '--to', form, ...(form === 'raw' ? ['--block', 'b'] : [])];
+    for (const flag of own) {
+      const words = all.find((each) => each.flag === flag)?.words ?? [];
+      const isTaken = (await refusal([...base, ...words])) === undefined;
+      expect(isTaken, flag).toBe(taken.includes(flag));
+    }
+  });
+
+  it('--channels is another name of --multifd-channels', async () => {
+    for (const flag of ['--channels', '--multifd-channels']) {
+      expect(await refusal(['convert', 'x', 'out', '--to', 'multifd', flag, '4'])).toBeUndefined();
+    }
+  });
+
+  it('--only-changed-from refuses what belongs to other forms', async () => {
+    const base = ['convert', 'x', 'out.mapped-ram', '--only-changed-from', 'y'];
+    expect(await refusal(base)).toBeUndefined();
+    for (const flag of own.filter((each) => each !== '--only-changed-from')) {
+      const words = flagsOf(optional).find((each) => each.flag === flag)?.words ?? [];
+      expect(await refusal([...base, ...words]), flag).toBeTypeOf('string');
+    }
+    expect(
+      await refusal(['convert', 'x', 'out', '--libvirt-format', 'sparse', '--to', 'libvirt', '--compat', '9.0']),
+    ).toMatch(/--compat does not go with --libvirt-format sparse/);
+  });
+});
+
+it('the table has every command', async () => {
+  const names = (await buildProgram()).commands.map((command) => command.name());
+  expect([...Object.keys(refused), 'extract', 'convert'].sort()).toEqual([...names].sort());
+});
