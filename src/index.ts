@@ -220,7 +220,13 @@ export type { PageRange } from './tasks/diff/page-ranges.ts';
 export { type CompressionChoice, type CompressionFigure, usualLevels } from './tasks/estimate/compression-sample.ts';
 export type { ConvergenceVerdict, ModeEstimate, Target } from './tasks/estimate/convergence.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './tasks/estimate/dirty-rate.ts';
-export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './tasks/estimate/dirtying.ts';
+export {
+  type Dirtying,
+  type DirtyingName,
+  dirtyingAt,
+  dirtyingThrough,
+  findWorkingSet,
+} from './tasks/estimate/dirtying.ts';
 export {
   type Estimate,
   type EstimatedCompression,
@@ -237,13 +243,17 @@ export {
   type PageMakeUp,
 } from './tasks/estimate/memory-composition.ts';
 export type { PageEntropy } from './tasks/estimate/page-entropy.ts';
+export type { PageGroup, PageSample } from './tasks/estimate/page-sample.ts';
 export {
   type PrecopyMemory,
   type PrecopyOptions,
+  type PrecopyPass,
   type PrecopyPrediction,
   simulatePrecopy,
+  type XbzrleFigures,
 } from './tasks/estimate/precopy-model.ts';
 export {
+  type CacheSize,
   type ChangeCounts,
   measureChanges,
   type RamChanges,
@@ -251,9 +261,11 @@ export {
   type XbzrleSizes,
 } from './tasks/estimate/ram-changes.ts';
 export type { Recommendation } from './tasks/estimate/recommend.ts';
+export type { Random } from './tasks/estimate/seeded-random.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
 export { type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
+export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
 export {
   type CoreOutput,
   type ExtractedPhysical,
@@ -277,7 +289,9 @@ export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
 export type { PageCounts, RecordCount } from './tasks/inspect/flow-stats.ts';
 export {
   type InspectedBlock,
+  type InspectedContainer,
   type InspectedSection,
+  type InspectedSnapshot,
   type Inspection,
   type InspectOptions,
   type InspectResult,
@@ -321,7 +335,7 @@ export {
   type Severity,
 } from './vm/migration-error.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
-export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
+export { discardedState, PageStates, type PageTally, type StatesPiece } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader } from './vm/ram-store.ts';
 export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';

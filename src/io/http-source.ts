@@ -18,6 +18,7 @@ const firstDelayMs = 250;
 /** Answers of a server that may answer otherwise a moment later. */
 const passing = new Set([408, 429, 500, 502, 503, 504]);
 
+/** How a web server is asked. */
 export interface HttpOptions {
   /** Sent with every request, such as `authorization`. */
   headers?: Record<string, string>;
@@ -43,6 +44,7 @@ export class HttpError extends Error {
   }
 }
 
+/** An http or https URL. */
 export type HttpUrl = `http://${string}` | `https://${string}`;
 
 /** Whether a location is for {@link openHttp}. */

@@ -35,6 +35,7 @@ export interface OpenOptions<Input = ByteSource> extends Parts<Input>, Container
   spareBytes?: number;
 }
 
+/** How a Flow is read. */
 export interface FlowOptions {
   /**
    * `bitmaps`: only which pages exist. Pages of a mapped-ram file are then not read, pages of multifd channels come without

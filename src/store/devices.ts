@@ -9,6 +9,7 @@ import type { SavedVm } from '../vm/saved-vm.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
 import { countDeviceBytes } from './settle.ts';
 
+/** The devices of a file. */
 export interface ReadDevices {
   /** In stream order. */
   devices: DeviceState[];

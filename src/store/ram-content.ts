@@ -159,6 +159,7 @@ export async function* readBytes(ram: RamReader, block: RamBlock): AsyncGenerato
 
 /** An incremental digest, such as one of node:crypto. */
 export interface Digest {
+  /** Takes the next bytes. */
   update(bytes: Uint8Array): unknown;
 }
 

@@ -96,6 +96,7 @@ export const findingCodes = {
   'trailing-zeros': ['info', 'zero bytes after the end of the stream, as on block devices'],
 } as const satisfies Record<string, readonly [Severity, string]>;
 
+/** The code of a finding: a key of {@link findingCodes}. */
 export type FindingCode = keyof typeof findingCodes;
 
 /** One thing a reader noticed. */
@@ -147,6 +148,7 @@ export class MigrationError extends Error {
     return { severity: 'error', code: this.code, message: this.detail, place: this.place };
   }
 
+  /** The error for a finding. */
   static from(finding: Finding): MigrationError {
     return new MigrationError(finding.code, finding.message, finding.place);
   }

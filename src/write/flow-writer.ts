@@ -23,6 +23,7 @@ import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { StreamWriter } from './stream-writer.ts';
 
+/** How a Flow is written. */
 export interface FlowWriterOptions {
   /** Gives all bytes of a section of another iterable than RAM, from its type byte on. Without it there may be none. */
   sectionBytes?: (section: Section) => Promise<Uint8Array>;

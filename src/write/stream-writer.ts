@@ -29,6 +29,7 @@ const roomBytes = 1 << 20;
 /** What a writer takes of a kernel's arena. */
 export const writerArenaBytes = arenaBytes(roomBytes + maxRecord);
 
+/** How a stream is written. */
 export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
   footers?: boolean;
@@ -93,7 +94,7 @@ export class StreamWriter {
   /**
    * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
    * `multifdFlush`: with a mark for the multifd channels.
-   * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
+   * @throws RangeError for a list of blocks that no reader could read.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
     this.#requireOrder(this.#hasBegun, 'begin before RAM');
@@ -176,6 +177,7 @@ export class StreamWriter {
     await this.#end();
   }
 
+  /** Writes a command. */
   async command(code: number, payload?: Uint8Array): Promise<void> {
     this.#requireClosed('a command');
     const out = new ByteWriter();
@@ -183,6 +185,7 @@ export class StreamWriter {
     await this.raw(out.bytes());
   }
 
+  /** Writes a device section. */
   async device(device: Omit<DeviceSection, 'offset' | 'length' | 'packaged' | 'boundary'>): Promise<void> {
     this.#requireClosed('a device');
     const out = new ByteWriter();

@@ -13,6 +13,7 @@ import type { RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 
+/** How a mapped-ram file is written. */
 export interface WriteMappedRamOptions {
   /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
   offset?: number;
@@ -20,6 +21,7 @@ export interface WriteMappedRamOptions {
   iterables?: readonly RawSection[];
 }
 
+/** What was written to a mapped-ram file. */
 export interface WrittenMappedRam {
   /** The file as a store, whose content can be read. Closing it closes the file. */
   store: MappedRamStore;

@@ -18,6 +18,7 @@ import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import type { WriteStreamOptions, WrittenStream } from './write-stream.ts';
 
+/** How a multifd set is written. */
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** How the channels compress, as the parameter multifd-compression says it. Default `none`. */
   compression?: 'none' | StreamFormat;
@@ -32,6 +33,7 @@ export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   codecs?: PageCodecs;
 }
 
+/** What was written to a multifd set. */
 export interface WrittenMultifd extends WrittenStream {
   /** By their numbers. */
   channels: readonly WrittenChannel[];

@@ -17,6 +17,7 @@ import { Passes, type WrittenBlock } from './passes.ts';
 import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
+/** How a stream is written. */
 export interface WriteStreamOptions {
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];
@@ -32,6 +33,7 @@ export interface WriteStreamOptions {
   rules?: ReleaseRules;
 }
 
+/** What was written to a stream. */
 export interface WrittenStream {
   /** Bytes of the stream. */
   length: number;

@@ -26,6 +26,7 @@ export interface SectionFacts {
   state: DeviceState | undefined;
 }
 
+/** What a file says of a RAM block. */
 export interface BlockFacts {
   idstr: string;
   /** Bytes. */
@@ -33,6 +34,7 @@ export interface BlockFacts {
   pageSize: number;
 }
 
+/** What a file says of a command in its stream. */
 export interface CommandFacts {
   name: string;
   place: Place;

@@ -34,6 +34,7 @@ export type CheckRule =
   /** The file is bad: no target loads it. */
   | 'file';
 
+/** A reason why a file may not load. */
 export interface CheckReason {
   effect: CheckEffect;
   rule: CheckRule;

@@ -22,6 +22,7 @@ export type CheckTarget =
  */
 export type CheckVerdict = 'loads' | 'doubtful' | 'refused';
 
+/** Whether a target would load a file, and why. */
 export interface Check {
   /** Name of the file. */
   source: string;

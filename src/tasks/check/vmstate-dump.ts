@@ -30,6 +30,7 @@ export interface DumpedState {
   subsections: DumpedState[];
 }
 
+/** A field in the output of `-dump-vmstate`. */
 export interface DumpedField {
   name: string;
   /** The first version of the state that has it. */

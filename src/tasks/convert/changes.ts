@@ -27,6 +27,7 @@ import { withoutConfiguration, withoutContent } from './convert.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
+/** What a file of changes has of a block. */
 export interface ChangedBlock {
   idstr: string;
   /** Bytes of the block. */

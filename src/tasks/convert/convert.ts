@@ -24,6 +24,7 @@ import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../
 import type { Verification } from '../inspect/verify.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
 
+/** How a file is converted. */
 export interface ConvertOptions {
   /** Keep the VM description. Default true. */
   description?: boolean;
@@ -46,6 +47,7 @@ export interface ConvertToMultifdOptions
   extends ConvertFromVmOptions,
     Pick<WriteMultifdOptions, 'compression' | 'level' | 'uuid' | 'codecs'> {}
 
+/** What was written of a block. */
 export interface ConvertedBlock {
   idstr: string;
   /** Bytes of the block. */

@@ -71,6 +71,7 @@ async function findIds(before: RamReader, ram: RamReader): Promise<ContentIds> {
   return ids;
 }
 
+/** How a base and its changes are merged into a stream. */
 export type MergeToStreamOptions = Pick<ConvertToStreamOptions, 'makeScratch'>;
 
 /** Writes base and changes as a stream of one pass, in order. @throws as {@link openMerged} */

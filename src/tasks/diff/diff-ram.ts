@@ -51,6 +51,7 @@ export interface MapCell extends PageChanges {
   pages: number;
 }
 
+/** What differs in RAM. */
 export interface RamDiff {
   blocks: BlockDiff[];
   /** Blocks that only one has. */
@@ -58,6 +59,7 @@ export interface RamDiff {
   onlyNew: { idstr: string; length: number }[];
 }
 
+/** How RAM is compared. */
 export interface DiffRamOptions {
   /** Ranges of each block. Default 1,000. */
   maxRanges?: number;

@@ -22,6 +22,7 @@ export interface FactDiff {
   counts: boolean;
 }
 
+/** What differs in the devices. */
 export interface DevicesDiff {
   /** In both, with the same state. */
   same: number;
@@ -32,6 +33,7 @@ export interface DevicesDiff {
   added: { name: string; instanceId: number }[];
 }
 
+/** What differs between two saved VMs. */
 export interface VmDiff {
   /** Nothing that was compared differs. */
   same: boolean;
@@ -43,6 +45,7 @@ export interface VmDiff {
   notCompared: string[];
 }
 
+/** What is compared, and how much of the result is kept. */
 export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
   /** Compare RAM. Default true. */
   ram?: boolean;

@@ -6,11 +6,13 @@
 import type { PageCodecs, PageEncoder, StreamFormat } from '../../io/page-codec.ts';
 import type { PageGroup } from './page-sample.ts';
 
+/** A compression method and level. */
 export interface CompressionChoice {
   format: StreamFormat;
   level: number;
 }
 
+/** How well and how fast a sample was compressed. */
 export interface CompressionFigure extends CompressionChoice {
   /** Bytes of pages for each byte of payload. */
   ratio: number;

@@ -16,6 +16,7 @@ export function sampleCount({ usedLength }: Pick<RamBlock, 'usedLength'>, perGiB
   return usedLength < minBlock ? 0 : Number((BigInt(usedLength) * BigInt(perGiB)) >> 30n);
 }
 
+/** How many pages were sampled for the dirty rate, and how many of them had changed. */
 export interface SampledPages {
   /** Pages that were looked at, in all blocks. A page that was chosen twice counts twice. */
   samples: number;

@@ -14,8 +14,10 @@
  * Below T the bounds change places: `most` has all of C written at once, `least` one after the other.
  */
 
+/** Which assumption a model of dirtying makes: the lowest, the likeliest or the highest rate, or the one that was given. */
 export type DirtyingName = 'least' | 'likely' | 'most' | 'given';
 
+/** How a guest dirties its memory. */
 export interface Dirtying {
   name: DirtyingName;
   /** Pages among which those that are written are. */

@@ -33,7 +33,9 @@ export const estimateDefaults = { bandwidth: 128 << 20, downtimeLimit: 300, chan
 /** Bytes of pages that are compressed, and the most that may be asked for. */
 export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
 
+/** What is measured, and for which migration. */
 export interface EstimateOptions {
+  /** Makes the scratch file, if one is needed. It is closed when the estimate is done. */
   makeScratch: RamContentOptions['makeScratch'];
   /** What compresses the sample. */
   codecs: PageCodecs;
@@ -65,8 +67,10 @@ export interface EstimateOptions {
   begin?: ((step: EstimateStep) => void) | undefined;
 }
 
+/** A step of an estimate. */
 export type EstimateStep = 'read' | 'compress' | 'compare';
 
+/** How the memory compresses with one method. */
 export interface EstimatedCompression extends CompressionFigure {
   /** With all channels: the bandwidth in bytes/s below which it pays. 0: never. */
   breakEven: number;
@@ -74,6 +78,7 @@ export interface EstimatedCompression extends CompressionFigure {
   gain: number;
 }
 
+/** What was measured, and what it predicts. */
 export interface Estimate {
   source: string;
   /** The machine type, if the file says it. */

@@ -30,6 +30,7 @@ export interface BlockMakeUp extends PageMakeUp {
   pageSize: number;
 }
 
+/** What the memory consists of. */
 export interface MemoryComposition {
   blocks: BlockMakeUp[];
   all: PageMakeUp;
@@ -53,6 +54,7 @@ const hashBits = 64;
 /** Parts of the layout at most. */
 const maxParts = 256;
 
+/** How memory is measured. */
 export interface MakeUpOptions {
   /** Takes from the pages that are not zero. */
   sample?: PageSample;
@@ -64,6 +66,7 @@ export interface MakeUpOptions {
   slots?: number;
 }
 
+/** Measures what memory consists of: zero pages, duplicates, and how its pages compress. */
 export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
   const kernel = await loadKernelFor([windowBytes(needs), arenaBytes(maxPages * 8, maxPageBytes, 8)], variant);

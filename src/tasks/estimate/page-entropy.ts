@@ -7,6 +7,7 @@ import type { PageGroup } from './page-sample.ts';
 /** Bits per byte, in buckets of one bit: the first has pages of 0 to 1 bit, the last of 7 to 8. */
 const buckets = 8;
 
+/** The entropy of page content: the lower bound for any coder that only knows byte frequencies. */
 export interface PageEntropy {
   /** Pages that were looked at. */
   pages: number;

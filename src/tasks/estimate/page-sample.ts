@@ -21,6 +21,7 @@ interface Slot {
   pageSize: number;
 }
 
+/** A random sample of pages, in groups the size of a multifd packet. */
 export class PageSample {
   readonly #groups: number;
   readonly #random: Random;

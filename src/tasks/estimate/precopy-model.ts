@@ -43,6 +43,7 @@ const maxFirstPasses = 30;
 /** Windows gone through one by one, for that it ends. */
 const maxWindows = 200_000;
 
+/** The memory that a migration sends. */
 export interface PrecopyMemory {
   pageSize: number;
   /** Pages that are sent as data, and as zero. */
@@ -52,6 +53,7 @@ export interface PrecopyMemory {
   layout?: readonly { dataPages: number; zeroPages: number }[];
 }
 
+/** The parameters of a migration. */
 export interface PrecopyOptions {
   /** max-bandwidth in bytes/s. */
   bandwidth: number;
@@ -64,6 +66,7 @@ export interface PrecopyOptions {
   autoConverge?: boolean;
 }
 
+/** How XBZRLE would do. */
 export interface XbzrleFigures {
   /** Mean bytes of an encoding that fits, and which part of them does not. */
   meanBytes: number;
@@ -72,6 +75,7 @@ export interface XbzrleFigures {
   cachedShare: number;
 }
 
+/** A pass over the dirty pages. */
 export interface PrecopyPass {
   /** When it began, in ms. */
   atMs: number;
@@ -79,6 +83,7 @@ export interface PrecopyPass {
   pages: number;
 }
 
+/** How a migration would go. */
 export interface PrecopyPrediction {
   converges: boolean;
   /** dirty-sync-count at the end. */
@@ -97,6 +102,7 @@ export interface PrecopyPrediction {
   sentBytesPerSecond: number;
 }
 
+/** Goes through a precopy migration in virtual time. */
 export function simulatePrecopy(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions): PrecopyPrediction {
   return new Precopy(memory, dirtying, options).run();
 }

@@ -32,6 +32,7 @@ export interface ChangeCounts {
   rewritten: number;
 }
 
+/** How the changed pages encode with XBZRLE. */
 export interface XbzrleSizes {
   /** Pages whose new content is not zero, encoded against the old. */
   pages: number;
@@ -44,6 +45,7 @@ export interface XbzrleSizes {
   histogram: { upTo: number; pages: number }[];
 }
 
+/** What an XBZRLE cache of some size would hold. */
 export interface CacheSize {
   /** In bytes, as xbzrle-cache-size. */
   bytes: number;
@@ -51,6 +53,7 @@ export interface CacheSize {
   share: number;
 }
 
+/** How RAM changed between two saves. */
 export interface RamChanges {
   blocks: (ChangeCounts & { idstr: string; pageSize: number })[];
   all: ChangeCounts;
@@ -72,6 +75,7 @@ export interface RamChanges {
   };
 }
 
+/** How changes are measured. */
 export interface RamChangesOptions {
   /** Between the saves. */
   intervalMs: number;

@@ -33,6 +33,7 @@ export interface PhysicalOptions extends LayoutOptions, Pick<RamContentOptions, 
 /** What can be written out: pieces in order, and how many bytes they are together. */
 export interface PhysicalOutput {
   length: number;
+  /** The output from its first byte to its last. A piece is valid until the next is asked for. */
   pieces(): AsyncGenerator<ContentPiece, void>;
 }
 

@@ -262,6 +262,7 @@ export class FlowStats {
   }
 }
 
+/** How many page records there were, by kind. */
 export interface PageCounts {
   zero: number;
   normal: number;

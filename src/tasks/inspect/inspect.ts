@@ -25,6 +25,7 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
 import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
 
+/** A RAM block and the pages that the file has of it. */
 export interface InspectedBlock {
   idstr: string;
   /** Bytes. */
@@ -44,6 +45,7 @@ export interface InspectedBlock {
   pagesOffset?: number;
 }
 
+/** A section of the stream. */
 export interface InspectedSection {
   name: string;
   instanceId: number;
@@ -134,6 +136,7 @@ export interface Inspection {
   error: Finding | null;
 }
 
+/** What else is reported while a file is inspected. */
 export interface InspectOptions {
   /** Remember each page's state, for {@link InspectResult.states}. */
   pages?: boolean;
@@ -143,6 +146,7 @@ export interface InspectOptions {
   watch?: (item: FlowItem) => void;
 }
 
+/** What `inspect` found. */
 export interface InspectResult {
   inspection: Inspection;
   /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */

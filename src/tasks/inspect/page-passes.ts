@@ -8,11 +8,13 @@ import { PageStates } from '../../vm/page-states.ts';
 /** A page that came last in this pass or in a later one. */
 export const lastPass = 254;
 
+/** Says for each page in which pass it was last sent. */
 export class PagePasses {
   /** By the blocks' numbers: the pass of each page, from 1; 0: the page never came. */
   readonly blocks: PageStates[] = [];
   #pass = 1;
 
+  /** Takes the next item of a Flow. */
   take(item: FlowItem): void {
     if (item.kind === 'block') this.blocks.push(new PageStates());
     else if (item.kind === 'pass-end') this.#pass = Math.min(lastPass, this.#pass + 1);

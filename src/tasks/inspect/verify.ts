@@ -20,6 +20,7 @@ import { readDeviceSizes } from '../../wire/vm-description.ts';
 import { type BlockStats, FlowStats } from './flow-stats.ts';
 import { readReturnPath } from './return-path.ts';
 
+/** Whether a file is sound, and what was found. */
 export interface Verification {
   source: string;
   format: 'stream' | 'mapped-ram';
@@ -36,11 +37,16 @@ export interface Verification {
   findings: CountedFinding[];
 }
 
+/** How a file is verified. */
 export interface VerifyOptions {
   /** Sees each item of the Flow after it was checked. */
   watch?: (item: FlowItem) => Promise<void> | void;
 }
 
+/**
+ * Reads a whole file and checks every record, delta, footer and device section. Does not throw for bad data: it
+ * reports findings.
+ */
 export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
   const checks = new Verifier(file);
   try {

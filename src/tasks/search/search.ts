@@ -18,6 +18,7 @@ import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
 /** Patterns searched for at a time. */
 export const maxPatterns = 1000;
 
+/** A match in RAM. */
 export interface Match {
   block: RamBlock;
   /** Where it begins in the block, in bytes. */
@@ -31,6 +32,7 @@ export interface Match {
   after: Uint8Array;
 }
 
+/** What is searched, and how much context a match has. */
 export interface MatchOptions {
   /** Bytes of context with each match, at most 4,096. Default 0. */
   before?: number;
@@ -46,6 +48,7 @@ export interface MatchOptions {
   variant?: KernelVariant;
 }
 
+/** How a file is searched. */
 export interface SearchOptions extends RamContentOptions, MatchOptions {}
 
 /**
