@@ -4,6 +4,7 @@
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
 
+import type { Abortable } from './io/abort.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
@@ -30,7 +31,7 @@ export type Openable = BlobLike | Uint8Array | ReadableStreamLike | ByteSource |
  * @throws TypeError for anything that is not a source of bytes.
  */
 export async function open(input: Openable, options: OpenOptions<Openable> = {}): Promise<MigrationFile> {
-  const given = { ...options, ...(await mapParts(options, toSourceOrUrl)) };
+  const given = { ...options, ...(await mapParts(options, (part) => toSourceOrUrl(part, options))) };
   if (typeof input === 'string' && isHttp(input)) return openUrl(input, given);
   return openFile(toSource(input), given);
 }
@@ -41,11 +42,11 @@ async function openUrl(location: string, options: OpenOptions): Promise<Migratio
     ...(inside === undefined ? {} : { inside }),
     ...(offset === undefined ? {} : { offset }),
   };
-  return openFile(await openHttp(url), { ...where, ...options });
+  return openFile(await openHttp(url, { signal: options.signal }), { ...where, ...options });
 }
 
-function toSourceOrUrl(input: Openable): ByteSource | Promise<ByteSource> {
-  return typeof input === 'string' && isHttp(input) ? openHttp(input) : toSource(input);
+function toSourceOrUrl(input: Openable, { signal }: Abortable): ByteSource | Promise<ByteSource> {
+  return typeof input === 'string' && isHttp(input) ? openHttp(input, { signal }) : toSource(input);
 }
 
 function toSource(input: unknown): ByteSource {
@@ -84,6 +85,7 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
+export type { Abortable } from './io/abort.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {

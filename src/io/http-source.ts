@@ -5,6 +5,7 @@
  *
  * That the file stays the same is made sure of by its ETag or date. A connection that breaks off is made again.
  */
+import { type Abortable, orAborted } from './abort.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { FetchLike, ResponseLike, StreamReaderLike } from './platform.ts';
 
@@ -19,7 +20,7 @@ const firstDelayMs = 250;
 const passing = new Set([408, 429, 500, 502, 503, 504]);
 
 /** How a web server is asked. */
-export interface HttpOptions {
+export interface HttpOptions extends Abortable {
   /** Sent with every request, such as `authorization`. */
   headers?: Record<string, string>;
   /** Default: the platform's. */
@@ -74,6 +75,16 @@ interface Target {
 
 /** Opens a URL: asks for its first bytes. @throws HttpError; TypeError for a URL that is none */
 export async function openHttp(location: string, options: HttpOptions = {}): Promise<ByteSource> {
+  const opening = openTarget(location, options);
+  try {
+    return await orAborted(opening, options.signal);
+  } catch (error) {
+    void opening.then((source) => source.close()).catch(() => {});
+    throw error;
+  }
+}
+
+async function openTarget(location: string, options: HttpOptions): Promise<ByteSource> {
   const target = parseTarget(location, options);
   for (let attempt = 1; ; attempt++) {
     try {

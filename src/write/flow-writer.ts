@@ -6,9 +6,10 @@
  * names its block. The bytes of sections of iterables other than RAM are not in it, and are asked for.
  */
 
+import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { MigrationFile } from '../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import { readIterables } from '../store/iterables.ts';
 import type { FlowItem, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -156,7 +157,15 @@ const notPlain = ({ idstr }: RamBlock) =>
  * @throws MigrationError where the stream cannot be read further; RangeError for what is no plain stream, and for a file
  *   that is of several streams.
  */
-export async function encodeFlow(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {
+export async function encodeFlow(
+  file: MigrationFile,
+  output: ByteSink,
+  options: Abortable = {},
+): Promise<{ length: number }> {
+  return whileAllowed(options, [file], () => encodeAgain(file, abortableSink(output, options.signal)));
+}
+
+async function encodeAgain(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {
   const { resumeOf, preempt, channels } = file.parts;
   if (resumeOf.length + preempt.length + channels.length > 0) throw new RangeError('expected one stream, got several');
   const writer = new StreamWriter(file.kernel, output);

@@ -4,9 +4,11 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 
+import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
+import { abortableVm } from '../store/abortable-ram.ts';
 import { stoppedGuest } from '../vm/guest.ts';
 import { requireSameBlocks } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -18,7 +20,7 @@ import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 /** How a stream is written. */
-export interface WriteStreamOptions {
+export interface WriteStreamOptions extends Abortable {
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];
   /**
@@ -56,6 +58,12 @@ export async function writeStream(
   output: ByteSink,
   options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  return writeWhole(abortableVm(vm, options), abortableSink(output, signal), options);
+}
+
+async function writeWhole(vm: WritableVm, output: ByteSink, options: WriteStreamOptions): Promise<WrittenStream> {
   requireVm(vm);
   if (options.base !== undefined) requireSameBlocks(vm.ram.blocks, options.base.blocks, 'a base');
   const kernel = await loadKernelFor([

@@ -4,9 +4,10 @@
  */
 
 import { type DeviceState, decodeDevice } from '../../devices/device-state.ts';
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { countDeviceBytes } from '../../store/settle.ts';
 import type { DeviceDescription, VmDescription } from '../../vm/description.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../../vm/flow.ts';
@@ -71,7 +72,11 @@ export interface FileFacts {
 const maxListed = 100_000;
 
 /** Reads a file through, but for its pages where it can seek over them. */
-export async function readFacts(file: MigrationFile): Promise<FileFacts> {
+export async function readFacts(file: MigrationFile, options: Abortable = {}): Promise<FileFacts> {
+  return whileAllowed(options, [file], () => gatherFacts(file));
+}
+
+async function gatherFacts(file: MigrationFile): Promise<FileFacts> {
   const gathering = new FactCollector(file);
   try {
     for await (const item of file.flow({ read: 'bitmaps' })) gathering.take(item);

@@ -3,6 +3,7 @@
  * saved. What either does not say is not judged, and that is said.
  */
 
+import type { Abortable } from '../../io/abort.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { emptyFacts, type FileFacts, readFacts } from './check-facts.ts';
@@ -47,16 +48,20 @@ export interface Check {
  * const dump = parseVmstateDump(await readFile('vmstate.json', 'utf8'), { source: 'vmstate.json', coordinate: 'file' });
  * const { verdict, reasons } = await check(await open('guest.migration'), { kind: 'vmstate-dump', name: 'vmstate.json', dump });
  */
-export async function check(file: MigrationFile, target: CheckTarget): Promise<Check> {
-  return judge(await readFacts(file), target);
+export async function check(file: MigrationFile, target: CheckTarget, options: Abortable = {}): Promise<Check> {
+  return judge(await readFacts(file, options), target);
 }
 
 /**
  * A file as a target: what it says of the QEMU that saved it.
  * @throws MigrationError if it cannot be read to its end: what is missing in it, the target would seem not to have.
  */
-export async function readTarget(file: MigrationFile, name = file.input.name): Promise<CheckTarget> {
-  const facts = await readFacts(file);
+export async function readTarget(
+  file: MigrationFile,
+  name = file.input.name,
+  options: Abortable = {},
+): Promise<CheckTarget> {
+  const facts = await readFacts(file, options);
   if (facts.error !== undefined) throw MigrationError.from(facts.error);
   return { kind: 'file', name, facts };
 }

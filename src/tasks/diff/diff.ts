@@ -5,7 +5,7 @@
 
 import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
 import type { DeviceState } from '../../devices/device-state.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import type { Configuration } from '../../vm/flow.ts';
@@ -46,7 +46,7 @@ export interface VmDiff {
 }
 
 /** What is compared, and how much of the result is kept. */
-export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
+export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch' | 'signal'> {
   /** Compare RAM. Default true. */
   ram?: boolean;
   /** Compare the devices' state. Default true. */
@@ -63,6 +63,14 @@ export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCell
  * @throws MigrationError if one is bad, or its RAM is not in it.
  */
 export async function diff(
+  old: MigrationFile,
+  now: MigrationFile,
+  options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,
+): Promise<VmDiff> {
+  return whileAllowed(options, [old, now], () => diffFiles(old, now, options));
+}
+
+async function diffFiles(
   old: MigrationFile,
   now: MigrationFile,
   options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,

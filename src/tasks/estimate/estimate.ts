@@ -3,9 +3,10 @@
  * how it changes, from two saves of the same VM; and by QEMU's own rules whether and when a migration would converge. How
  * each figure is made: docs/estimate.md.
  */
+import type { Abortable } from '../../io/abort.ts';
 import type { PageCodecs } from '../../io/page-codec.ts';
 import type { KernelVariant } from '../../kernel/kernel.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import {
@@ -34,7 +35,7 @@ export const estimateDefaults = { bandwidth: 128 << 20, downtimeLimit: 300, chan
 export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
 
 /** What is measured, and for which migration. */
-export interface EstimateOptions {
+export interface EstimateOptions extends Abortable {
   /** Makes the scratch file, if one is needed. It is closed when the estimate is done. */
   makeScratch: RamContentOptions['makeScratch'];
   /** What compresses the sample. */
@@ -105,6 +106,10 @@ export interface Estimate {
  * @throws MigrationError if a file is bad; RangeError for options that cannot be, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
+  return whileAllowed(options, [file, options.later?.file], () => estimateFile(file, options));
+}
+
+async function estimateFile(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
   const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
   const target = checkTarget(options);
   const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
@@ -122,7 +127,9 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
     const { groups, seen: of } = sample;
     begin?.('compress');
     const figures =
-      groups.length === 0 ? [] : await measureCompression(groups, levels, { codecs, clock, population: of });
+      groups.length === 0
+        ? []
+        : await measureCompression(groups, levels, { codecs, clock, population: of, signal: options.signal });
     const compression = figures.map((figure) => ({
       ...figure,
       breakEven: breakEven(figure, target.channels),

@@ -3,8 +3,11 @@
  * reading of the content in address order; each page is known by the 64 bits of its hash (docs/formats/dirty-rate.md),
  * also those of one byte, whose hashes are known beforehand.
  */
+
+import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import { ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -55,7 +58,7 @@ const hashBits = 64;
 const maxParts = 256;
 
 /** How memory is measured. */
-export interface MakeUpOptions {
+export interface MakeUpOptions extends Abortable {
   /** Takes from the pages that are not zero. */
   sample?: PageSample;
   /** Blocks that are wanted; default all. */
@@ -68,6 +71,10 @@ export interface MakeUpOptions {
 
 /** Measures what memory consists of: zero pages, duplicates, and how its pages compress. */
 export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
+  return measureContent(abortableRam(ram, options), options);
+}
+
+async function measureContent(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
   const kernel = await loadKernelFor([windowBytes(needs), arenaBytes(maxPages * 8, maxPageBytes, 8)], variant);
   const windows = new ContentWindows(kernel, needs);

@@ -2,8 +2,11 @@
  * What changed in a VM's RAM between two saves of it: exactly, as QEMU's page sampling would see it, and as XBZRLE would
  * send it. Pages that were written and have their old content again are not seen, by none of them.
  */
+
+import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes, encodeSlackBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -76,7 +79,7 @@ export interface RamChanges {
 }
 
 /** How changes are measured. */
-export interface RamChangesOptions {
+export interface RamChangesOptions extends Abortable {
   /** Between the saves. */
   intervalMs: number;
   /** Pages sampled for each GiB. */
@@ -91,6 +94,10 @@ const histogramSizes = [16, 64, 256, 1024, 4096, 16384];
 
 /** Goes through both contents once. @throws RangeError for contents of different blocks */
 export async function measureChanges(old: RamReader, now: RamReader, options: RamChangesOptions): Promise<RamChanges> {
+  return compareContents(abortableRam(old, options), abortableRam(now, options), options);
+}
+
+async function compareContents(old: RamReader, now: RamReader, options: RamChangesOptions): Promise<RamChanges> {
   const pairs = requireSameBlocks(old.blocks, now.blocks);
   const counter = await ChangeCounter.make(now.blocks, options.variant);
   for (const pair of pairs) await counter.count(old, now, pair);

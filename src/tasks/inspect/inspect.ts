@@ -1,4 +1,5 @@
 /** inspect: what is in a file, as far as it can be read. */
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import type { Compression } from '../../io/compression.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
@@ -7,7 +8,7 @@ import type { Container } from '../../read/container/container.ts';
 import { type Domain, findDomain, type LibvirtHeader } from '../../read/container/libvirt-header.ts';
 import type { Qcow2Snapshot } from '../../read/container/qcow2-header.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { listParts } from '../../read/parts.ts';
 import { type FlowSink, onlyPages } from '../../store/flow-sink.ts';
 import type {
@@ -137,7 +138,7 @@ export interface Inspection {
 }
 
 /** What else is reported while a file is inspected. */
-export interface InspectOptions {
+export interface InspectOptions extends Abortable {
   /** Remember each page's state, for {@link InspectResult.states}. */
   pages?: boolean;
   /** Takes blocks and pages as they are read, for a source that can be read only once. A MigrationError of it is `error`. */
@@ -158,6 +159,10 @@ export interface InspectResult {
  * `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
+  return whileAllowed(options, [file], () => inspectFile(file, options));
+}
+
+async function inspectFile(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
   const sink = options.sink === undefined ? undefined : onlyPages(options.sink);
   let error: Finding | null = null;

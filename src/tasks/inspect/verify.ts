@@ -6,10 +6,11 @@
  */
 
 import { decodeDevice } from '../../devices/device-state.ts';
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { VmDescription } from '../../vm/description.ts';
 import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../../vm/migration-error.ts';
@@ -38,7 +39,7 @@ export interface Verification {
 }
 
 /** How a file is verified. */
-export interface VerifyOptions {
+export interface VerifyOptions extends Abortable {
   /** Sees each item of the Flow after it was checked. */
   watch?: (item: FlowItem) => Promise<void> | void;
 }
@@ -47,7 +48,11 @@ export interface VerifyOptions {
  * Reads a whole file and checks every record, delta, footer and device section. Does not throw for bad data: it
  * reports findings.
  */
-export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
+export async function verify(file: MigrationFile, options: VerifyOptions = {}): Promise<Verification> {
+  return whileAllowed(options, [file], () => verifyFile(file, options));
+}
+
+async function verifyFile(file: MigrationFile, { watch }: VerifyOptions): Promise<Verification> {
   const checks = new Verifier(file);
   try {
     for await (const item of file.flow()) {
