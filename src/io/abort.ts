@@ -47,6 +47,8 @@ export class ReadGuard {
   /** Does work that a signal may end. */
   async during<Result>(signal: AbortSignalLike, work: () => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
+    // Part of a larger work, which forgets the signal at its end.
+    if (this.#signals.has(signal)) return work();
     this.#signals.add(signal);
     try {
       return await work();
