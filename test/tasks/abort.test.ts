@@ -88,7 +88,7 @@ interface Trial {
   file: MigrationFile;
   signal: AbortSignal;
   makeScratch: () => ByteStore;
-  /** Makes an output of which nothing may look whole if the work is ended. */
+  /** Makes an output. It must not look whole if the work was ended. */
   output: () => MemoryFile;
 }
 

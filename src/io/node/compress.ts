@@ -108,7 +108,7 @@ function endOf(program: string, child: ChildProcessWithoutNullStreams): Promise<
       resolve(new Error(`cannot compress to ${program}: the program "${program}" ${why}`, { cause }));
     });
     child.once('close', (code, killedBy) => {
-      const said = complaint.trim().split('\n')[0] || `${program} ${describeExit(code ?? killedBy)}`;
+      const said = complaint.trim().split('\n')[0] || `${program} ${describeExit(code ?? killedBy ?? -1)}`;
       resolve(code === 0 ? undefined : new Error(said));
     });
   });
