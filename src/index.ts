@@ -4,6 +4,7 @@
  * This is the face for every platform; `vmferry/node` adds files and pipes.
  */
 
+import type { Abortable } from './io/abort.ts';
 import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
@@ -30,7 +31,7 @@ export type Openable = BlobLike | Uint8Array | ReadableStreamLike | ByteSource |
  * @throws TypeError for anything that is not a source of bytes.
  */
 export async function open(input: Openable, options: OpenOptions<Openable> = {}): Promise<MigrationFile> {
-  const given = { ...options, ...(await mapParts(options, toSourceOrUrl)) };
+  const given = { ...options, ...(await mapParts(options, (part) => toSourceOrUrl(part, options))) };
   if (typeof input === 'string' && isHttp(input)) return openUrl(input, given);
   return openFile(toSource(input), given);
 }
@@ -41,11 +42,11 @@ async function openUrl(location: string, options: OpenOptions): Promise<Migratio
     ...(inside === undefined ? {} : { inside }),
     ...(offset === undefined ? {} : { offset }),
   };
-  return openFile(await openHttp(url), { ...where, ...options });
+  return openFile(await openHttp(url, { signal: options.signal }), { ...where, ...options });
 }
 
-function toSourceOrUrl(input: Openable): ByteSource | Promise<ByteSource> {
-  return typeof input === 'string' && isHttp(input) ? openHttp(input) : toSource(input);
+function toSourceOrUrl(input: Openable, { signal }: Abortable): ByteSource | Promise<ByteSource> {
+  return typeof input === 'string' && isHttp(input) ? openHttp(input, { signal }) : toSource(input);
 }
 
 function toSource(input: unknown): ByteSource {
@@ -84,6 +85,7 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
+export type { Abortable } from './io/abort.ts';
 export { BlobSource } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
 export {
@@ -220,7 +222,13 @@ export type { PageRange } from './tasks/diff/page-ranges.ts';
 export { type CompressionChoice, type CompressionFigure, usualLevels } from './tasks/estimate/compression-sample.ts';
 export type { ConvergenceVerdict, ModeEstimate, Target } from './tasks/estimate/convergence.ts';
 export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './tasks/estimate/dirty-rate.ts';
-export { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './tasks/estimate/dirtying.ts';
+export {
+  type Dirtying,
+  type DirtyingName,
+  dirtyingAt,
+  dirtyingThrough,
+  findWorkingSet,
+} from './tasks/estimate/dirtying.ts';
 export {
   type Estimate,
   type EstimatedCompression,
@@ -237,12 +245,14 @@ export {
   type PageMakeUp,
 } from './tasks/estimate/memory-composition.ts';
 export type { PageEntropy } from './tasks/estimate/page-entropy.ts';
+export type { PageGroup, PageSample } from './tasks/estimate/page-sample.ts';
 export {
   type PrecopyMemory,
   type PrecopyOptions,
   type PrecopyPass,
   type PrecopyPrediction,
   simulatePrecopy,
+  type XbzrleFigures,
 } from './tasks/estimate/precopy-model.ts';
 export {
   type CacheSize,
@@ -253,9 +263,11 @@ export {
   type XbzrleSizes,
 } from './tasks/estimate/ram-changes.ts';
 export type { Recommendation } from './tasks/estimate/recommend.ts';
+export type { Random } from './tasks/estimate/seeded-random.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
 export { type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
+export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
 export {
   type CoreOutput,
   type ExtractedPhysical,
@@ -279,7 +291,9 @@ export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
 export type { PageCounts, RecordCount } from './tasks/inspect/flow-stats.ts';
 export {
   type InspectedBlock,
+  type InspectedContainer,
   type InspectedSection,
+  type InspectedSnapshot,
   type Inspection,
   type InspectOptions,
   type InspectResult,
@@ -352,7 +366,7 @@ export {
   type Severity,
 } from './vm/migration-error.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
-export { discardedState, PageStates, type PageTally } from './vm/page-states.ts';
+export { discardedState, PageStates, type PageTally, type StatesPiece } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { PageState, RamReader } from './vm/ram-store.ts';
 export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';

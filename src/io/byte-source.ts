@@ -18,6 +18,7 @@ export interface ByteSource {
    * A source without a size takes positions at or after the end of the last read, and passes over what is between.
    */
   read(target: Uint8Array, position: number): Promise<number> | number;
+  /** Releases what the source holds. Reading it afterwards is an error. */
   close(): Promise<void>;
 }
 

@@ -10,6 +10,7 @@ import { StreamSource } from './stream-source.ts';
 import { maxZstdBlock, ZstdFrames } from './zstd-frames.ts';
 
 const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
+/** A format that whole files are compressed with. */
 export type Compression = (typeof compressions)[number];
 
 /** What files in each format begin with. */

@@ -5,6 +5,7 @@
  *
  * That the file stays the same is made sure of by its ETag or date. A connection that breaks off is made again.
  */
+import { type Abortable, orAborted } from './abort.ts';
 import type { ByteSource } from './byte-source.ts';
 import type { FetchLike, ResponseLike, StreamReaderLike } from './platform.ts';
 
@@ -18,7 +19,8 @@ const firstDelayMs = 250;
 /** Answers of a server that may answer otherwise a moment later. */
 const passing = new Set([408, 429, 500, 502, 503, 504]);
 
-export interface HttpOptions {
+/** How a web server is asked. */
+export interface HttpOptions extends Abortable {
   /** Sent with every request, such as `authorization`. */
   headers?: Record<string, string>;
   /** Default: the platform's. */
@@ -43,6 +45,7 @@ export class HttpError extends Error {
   }
 }
 
+/** An http or https URL. */
 export type HttpUrl = `http://${string}` | `https://${string}`;
 
 /** Whether a location is for {@link openHttp}. */
@@ -72,6 +75,16 @@ interface Target {
 
 /** Opens a URL: asks for its first bytes. @throws HttpError; TypeError for a URL that is none */
 export async function openHttp(location: string, options: HttpOptions = {}): Promise<ByteSource> {
+  const opening = openTarget(location, options);
+  try {
+    return await orAborted(opening, options.signal);
+  } catch (error) {
+    void opening.then((source) => source.close()).catch(() => {});
+    throw error;
+  }
+}
+
+async function openTarget(location: string, options: HttpOptions): Promise<ByteSource> {
   const target = parseTarget(location, options);
   for (let attempt = 1; ; attempt++) {
     try {

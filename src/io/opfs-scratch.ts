@@ -67,6 +67,7 @@ async function removeLeftovers(folders: DirectoryHandleLike, locks: LocksLike): 
   }
 }
 
+/** Scratch files in a folder of the browser's origin private file system. */
 export class OpfsScratch implements ScratchPlace {
   readonly kind = 'disk';
   readonly #folder: DirectoryHandleLike;

@@ -82,7 +82,7 @@ export interface ResponseLike {
     get(name: string): string | null;
   };
   /** The body; null if there is none. */
-  readonly body: (ReadableStreamLike & { cancel(reason?: unknown): Promise<unknown> }) | null;
+  readonly body: (ReadableStreamLike & Pick<StreamReaderLike<Uint8Array>, 'cancel'>) | null;
 }
 
 /** A function like `fetch`, as far as the library calls it. */
@@ -115,10 +115,16 @@ export interface LocksLike {
   request(name: string, options: { ifAvailable: boolean }, hold: (lock: unknown) => unknown): Promise<unknown>;
 }
 
+/** `navigator.storage`. */
+export interface StorageLike {
+  /** The root of the origin private file system; missing where there is none. */
+  getDirectory?(): Promise<DirectoryHandleLike>;
+}
+
 /** The storage and the locks of a platform: `navigator` has them. */
 export interface Platform {
   /** `navigator.storage`. */
-  readonly storage?: { getDirectory?(): Promise<DirectoryHandleLike> } | undefined;
+  readonly storage?: StorageLike | undefined;
   /** `navigator.locks`. */
   readonly locks?: LocksLike | undefined;
 }

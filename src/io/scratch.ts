@@ -13,6 +13,7 @@ export interface ScratchFile extends ByteStore {
 /** Where scratch files are made. */
 export interface ScratchPlace {
   readonly kind: 'disk' | 'memory';
+  /** Makes an empty scratch file. */
   makeFile(): Promise<ScratchFile>;
 }
 

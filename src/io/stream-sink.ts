@@ -4,8 +4,11 @@ import type { WritableStreamLike } from './platform.ts';
 
 /** What is used of a Writable of Node's. */
 export interface NodeWritable {
+  /** Takes a chunk, and calls `done` when it has gone out or failed. */
   write(chunk: Uint8Array, done: (error?: Error | null) => void): unknown;
+  /** Listens for failures and for the end. */
   on(event: 'error' | 'close', listener: (error?: Error) => void): unknown;
+  /** Stops listening. */
   off(event: 'close', listener: () => void): unknown;
 }
 

@@ -2,6 +2,7 @@
 import type { ByteSource } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
+/** How a source is watched. */
 export interface Watch {
   signal?: AbortSignalLike;
   /** Called after each read, with the bytes that were read. */

@@ -7,6 +7,7 @@
 import { Zip, type ZipInputFile, ZipPassThrough } from 'fflate';
 import { type ByteSink, type ByteSource, readFully } from './byte-source.ts';
 
+/** How a member is written. */
 export interface ZipMemberOptions {
   /** How hard to compress, 1 to 9; 0: stored, so that readers can seek in it. Default 0. */
   level?: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
@@ -41,6 +42,7 @@ export function requireZippable(files: readonly { name: string; size: number }[]
 const tooLarge = (limit: number, length: number) =>
   new RangeError(`a zip archive written here has at most ${limit} bytes, and this one needs ${length}`);
 
+/** Writes a zip archive, member by member. */
 export class ZipWriter {
   readonly #output: ByteSink;
   readonly #limit: number;

@@ -32,6 +32,7 @@ export interface ZipMember {
   readonly limit: number;
 }
 
+/** What the directory of a zip archive lists. */
 export interface ZipArchive {
   readonly source: ByteSource;
   /** Those that are files, in the order of the directory. */
@@ -216,6 +217,7 @@ function decodeName(bytes: Uint8Array, isUtf8: boolean): string {
   }
 }
 
+/** How a member of a zip archive is opened. */
 export interface MemberOptions {
   /**
    * Whether a stored member is read through before it is given, to check its CRC-32. Default true. Those that are deflated

@@ -4,6 +4,7 @@
  */
 export {
   Kernel,
+  type KernelMemory,
   type KernelOptions,
   type KernelVariant,
   loadKernel,

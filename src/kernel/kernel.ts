@@ -92,6 +92,7 @@ export function loadKernelFor(needs: readonly number[], variant?: KernelVariant)
   return loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
 }
 
+/** A kernel: the functions of the WebAssembly module, and the arena that they work in. */
 export class Kernel {
   readonly variant: KernelVariant;
   readonly memory: KernelMemory;

@@ -38,6 +38,7 @@ export const pageBatchArenaBytes = (capacity: number): number => arenaBytes(capa
 
 const memory: BatchOrigin = { source: 'memory', coordinate: 'file' };
 
+/** Page records of one block as tables: the form in which pages travel. */
 export class PageBatch {
   /** Records there is room for. */
   readonly capacity: number;

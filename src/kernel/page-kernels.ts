@@ -10,6 +10,7 @@
  */
 import { type Kernel, type KernelVariant, loadKernel, type XbzrleFault } from './kernel.ts';
 
+/** How the kernels are loaded. */
 export interface PageKernelsOptions {
   /** Bytes per page: a multiple of 128 from 1 KiB to 64 KiB; 4096 by default. */
   pageSize?: number;
@@ -46,6 +47,7 @@ export async function loadPageKernels(options: PageKernelsOptions = {}): Promise
   return new PageKernels(kernel, pageSize);
 }
 
+/** The kernels for pages in buffers of your own. */
 export class PageKernels {
   readonly pageSize: number;
   readonly variant: KernelVariant;

@@ -25,6 +25,7 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
   return kind === PageKind.data || kind === PageKind.compressed;
 }
 
+/** Page-sized slots of the arena, where scattered pages are put before they are decoded or written. */
 export class PageSlots {
   readonly kernel: Kernel;
   /** Arena address of slot 0; slots follow each other, one page each. */

@@ -6,6 +6,7 @@
  * channel come last: after the switchover the source sends each page once, so their order does not matter.
  */
 
+import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
@@ -19,12 +20,12 @@ import { type ChannelReport, channelArenaBytes, maxChannels } from './channels.t
 import { type Container, type ContainerOptions, type Located, locateStream } from './container/container.ts';
 import { type FileFormat, findFormat } from './file-format.ts';
 import { FlowBuffers, FlowReader, flowBatchCapacity } from './flow-reader.ts';
-import { listParts, type PartLists, type Parts } from './parts.ts';
+import { listParts, mapParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { unpackArenaBytes } from './unpack.ts';
 import { drive, WindowReader } from './window-reader.ts';
 
-export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions {
+export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, Abortable {
   /** Offset of the stream, or of the container around it, in the source, in bytes. Default 0. */
   offset?: number;
   /** The build of the kernels. Default: SIMD if the platform has it. */
@@ -35,6 +36,7 @@ export interface OpenOptions<Input = ByteSource> extends Parts<Input>, Container
   spareBytes?: number;
 }
 
+/** How a Flow is read. */
 export interface FlowOptions {
   /**
    * `bitmaps`: only which pages exist. Pages of a mapped-ram file are then not read, pages of multifd channels come without
@@ -240,6 +242,43 @@ const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + retur
  *   a snapshot; MigrationError for a container that cannot be read; MissingDecompressorError
  */
 export async function openFile(source: ByteSource, options: OpenOptions = {}): Promise<MigrationFile> {
+  const { signal } = options;
+  const guard = new ReadGuard();
+  const input = guard.wrap(source);
+  const parts = await mapParts(options, (part) => guard.wrap(part));
+  const opening = openParts(input, { ...options, ...parts });
+  try {
+    const file = await orAborted(opening, signal);
+    guards.set(file, guard);
+    return file;
+  } catch (error) {
+    if (signal?.aborted !== true) throw error;
+    void opening.then((file) => file.close()).catch(() => {});
+    for (const each of [source, ...Object.values(listParts(options)).flat()]) await each.close();
+    throw error;
+  }
+}
+
+const guards = new WeakMap<MigrationFile, ReadGuard>();
+
+/**
+ * Does work on files that a signal may end: their reads then throw its reason.
+ * @throws what the signal gives as its reason
+ */
+export async function whileAllowed<Result>(
+  { signal }: Abortable,
+  files: readonly (MigrationFile | undefined)[],
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const [file, ...others] = files;
+  if (signal === undefined) return work();
+  if (files.length === 0) return work();
+  const rest = () => whileAllowed({ signal }, others, work);
+  const guard = file === undefined ? undefined : guards.get(file);
+  return guard === undefined ? rest() : guard.during(signal, rest);
+}
+
+async function openParts(source: ByteSource, options: OpenOptions): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
   const given = listParts(options);
   let opened = source;

@@ -1,7 +1,8 @@
 /** The state of all devices of a file, each read by its description. */
 
 import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
-import type { MigrationFile } from '../read/open.ts';
+import type { Abortable } from '../io/abort.ts';
+import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import type { VmDescription } from '../vm/description.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
@@ -9,6 +10,7 @@ import type { SavedVm } from '../vm/saved-vm.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
 import { countDeviceBytes } from './settle.ts';
 
+/** The devices of a file. */
 export interface ReadDevices {
   /** In stream order. */
   devices: DeviceState[];
@@ -28,7 +30,11 @@ const maxBytes = 64 << 20;
  * Reads the device sections of a file: all of it but the pages, which in a mapped-ram file are not read at all.
  * A file that breaks off gives the devices before, without what the description would have said.
  */
-export async function readDevices(file: MigrationFile): Promise<ReadDevices> {
+export async function readDevices(file: MigrationFile, options: Abortable = {}): Promise<ReadDevices> {
+  return whileAllowed(options, [file], () => readSections(file));
+}
+
+async function readSections(file: MigrationFile): Promise<ReadDevices> {
   const sections: DeviceSection[] = [];
   const read: ReadDevices = {
     devices: [],

@@ -19,6 +19,7 @@ export interface WrittenPages {
   states: Uint8Array;
 }
 
+/** Writes pages to their places in a mapped-ram file. Several workers can do that at once. */
 export class MappedRamPages {
   readonly #areas: readonly PageArea[];
 

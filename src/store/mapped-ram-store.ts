@@ -45,6 +45,7 @@ const piecePages = bitmapPiece * 8;
 
 const stateNames: Record<number, PageState> = { [PageKind.zero]: 'zero', [PageKind.data]: 'data' };
 
+/** How a mapped-ram file is laid out. */
 export interface MappedRamOptions {
   /** Where the stream begins in the file, in bytes. */
   offset?: number;
@@ -52,6 +53,7 @@ export interface MappedRamOptions {
   configuration?: Configuration | undefined;
 }
 
+/** What else is written when a mapped-ram file is finished. */
 export interface FinishOptions {
   /** How the stream was put together that the VM came from. Default: with footers, without SWITCHOVER_START. */
   framing?: Pick<Framing, 'footers' | 'switchoverStart'>;
@@ -204,10 +206,12 @@ export class MappedRamStore implements RamReader, FlowSink {
     for (let page = firstPage; page < firstPage + pages; page++) states.set(page, PageKind.data);
   }
 
+  /** Forgets pages: they come again (postcopy). */
   discard(block: RamBlock, firstPage: number, pages: number): void {
     this.#area(block).discard(firstPage, pages);
   }
 
+  /** A page that was discarded and did not come again, if there is one. */
   lostPage(): { block: RamBlock; page: number } | undefined {
     return lostPage(this.#areas);
   }

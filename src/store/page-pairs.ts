@@ -34,6 +34,7 @@ export interface MatchedBlocks {
   onlyNew: RamBlock[];
 }
 
+/** Matches the blocks of two contents by name. */
 export function matchBlocks(olds: readonly RamBlock[], news: readonly RamBlock[]): MatchedBlocks {
   const left = new Map(olds.map((block) => [block.idstr, block]));
   const matched: MatchedBlocks = { pairs: [], onlyOld: [], onlyNew: [] };
@@ -70,8 +71,10 @@ export interface PairWindow {
   readonly changedCount: number;
 }
 
+/** What comes next in two contents: a window of data, or a gap that both have. */
 export type PairSpan = PairGap | PairWindow;
 
+/** Walks through two contents side by side, window by window, and says which pages differ. */
 export class PagePairs {
   readonly #kernel: Kernel;
   /** Arena addresses of the windows: one of each content is looked at while the other is read. */

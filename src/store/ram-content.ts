@@ -3,8 +3,9 @@
  * file in place, a stream of whole pages through an index (`stream-index.ts`), and everything else, whose passes overwrite
  * each other, from a scratch file.
  */
+import type { Abortable } from '../io/abort.ts';
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
-import type { MigrationFile } from '../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -20,7 +21,7 @@ import { NotIndexable, StreamIndex } from './stream-index.ts';
 const pieceBytes = 1 << 20;
 
 /** How the content of a file is opened. */
-export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'> {
+export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'>, Abortable {
   /** Makes the scratch file, if one is needed. Closing the content closes it. */
   makeScratch: () => ByteStore | Promise<ByteStore>;
   /** Blocks whose content is wanted. Default: all. */
@@ -57,6 +58,10 @@ export interface OpenedVm extends SavedVm {
  * @throws MigrationError if the file is bad
  */
 export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
+  return whileAllowed(options, [file], () => openVm(file, options));
+}
+
+async function openVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
   const vm = await openAsPlanned(file, planContent(file), options);
   options.notePlan?.(vm.plan);
   return vm;
@@ -159,6 +164,7 @@ export async function* readBytes(ram: RamReader, block: RamBlock): AsyncGenerato
 
 /** An incremental digest, such as one of node:crypto. */
 export interface Digest {
+  /** Takes the next bytes. */
   update(bytes: Uint8Array): unknown;
 }
 

@@ -25,6 +25,7 @@ export interface DeviceDescription extends StateDescription {
   instanceId: number;
 }
 
+/** A field of a device, as the VM description lists it. */
 export interface FieldDescription {
   name: string;
   /** QEMU's word for the type: `uint32`, `struct`, `qtailq`, `buffer`, … */

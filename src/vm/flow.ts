@@ -31,6 +31,7 @@ export interface ChangesIds {
   content: string;
 }
 
+/** What a section header begins: the start, a part or the end of an iterable, or a device in one piece. */
 export type SectionKind = 'start' | 'part' | 'end' | 'full';
 
 /** A section as it stands in the stream; all numbers in bytes. */
@@ -87,6 +88,7 @@ export interface Description {
  */
 export type PageSizeFrom = 'stream' | 'machine' | 'pages' | 'assumed';
 
+/** One item of a Flow, by its `kind`. */
 export type FlowItem =
   /** What follows comes from this source, and offsets count in it. Without one: from the file itself. */
   | { kind: 'source'; origin: PlaceOrigin }

@@ -17,6 +17,7 @@ export interface GuestBlock extends RamBlock {
   readonly ramAddress: number;
 }
 
+/** A guest that migrates while it runs. */
 export interface Guest {
   /** Undefined for machine types before 2.4, which send none. */
   readonly configuration: Configuration | undefined;

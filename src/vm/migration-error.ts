@@ -99,6 +99,7 @@ export const findingCodes = {
   'trailing-zeros': ['info', 'zero bytes after the end of the stream, as on block devices'],
 } as const satisfies Record<string, readonly [Severity, string]>;
 
+/** The code of a finding: a key of {@link findingCodes}. */
 export type FindingCode = keyof typeof findingCodes;
 
 /** What narrows a code down. `not-a-migration-stream`: what the bytes are instead. */
@@ -158,6 +159,7 @@ export class MigrationError extends Error {
     return this.reason === undefined ? finding : { ...finding, reason: this.reason };
   }
 
+  /** The error for a finding. */
   static from(finding: Finding): MigrationError {
     return new MigrationError(finding.code, finding.message, finding.place, finding.reason);
   }

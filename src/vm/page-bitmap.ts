@@ -1,6 +1,7 @@
 /** One bit for each page of a RAM block: which of them are dirty. Bit `page & 7` of byte `page >> 3`. */
 import { pageCount, type RamBlock } from './ram-block.ts';
 
+/** A set of pages, one bit per page. */
 export class PageBitmap {
   /** Pages of the block. */
   readonly pages: number;
@@ -18,6 +19,7 @@ export class PageBitmap {
     return this.#count;
   }
 
+  /** Whether a page is in the set. */
   has(page: number): boolean {
     return (((this.#words[Math.floor(page / 32)] ?? 0) >>> (page & 31)) & 1) === 1;
   }
@@ -32,6 +34,7 @@ export class PageBitmap {
     this.#count++;
   }
 
+  /** Removes a page. */
   clear(page: number): void {
     if (!this.has(page)) return;
     const word = Math.floor(page / 32);

@@ -25,6 +25,7 @@ export interface StatesPiece {
   state: number;
 }
 
+/** What each page of a block is, one byte per page. */
 export class PageStates {
   readonly #chunks = new Map<number, Uint8Array>();
   /** Ascending runs of whole chunks. */
@@ -38,6 +39,7 @@ export class PageStates {
     return this.#at(number)?.[page % chunkPages] ?? this.#filled(number);
   }
 
+  /** Sets the state of a page. */
   set(page: number, state: number): void {
     const number = Math.floor(page / chunkPages);
     let chunk = this.#at(number);

@@ -25,6 +25,7 @@ export interface MappedPlace {
   readonly pagesOffset: number;
 }
 
+/** The number of pages of a block. */
 export function pageCount(block: RamBlock): number {
   return block.usedLength / block.pageSize;
 }

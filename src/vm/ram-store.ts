@@ -4,8 +4,10 @@ import type { RamBlock } from './ram-block.ts';
 /** Whether a store has a page. `zero` may stand for `absent` where a format cannot tell (mapped-ram files). */
 export type PageState = 'absent' | 'zero' | 'data';
 
+/** RAM content by address: blocks and their pages in their final state. */
 export interface RamReader {
   readonly blocks: readonly RamBlock[];
+  /** What a page is: absent, zero or data. */
   state(block: RamBlock, page: number): PageState | Promise<PageState>;
   /** Whether a page was never sent. Only where that can be told from zero: otherwise there is no such method. */
   isAbsent?(block: RamBlock, page: number): boolean;
@@ -18,5 +20,6 @@ export interface RamReader {
   nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
   /** How many pages of a block were never sent; not there where that cannot be told. */
   absentPages?(block: RamBlock): number;
+  /** Releases what the content holds. */
   close(): Promise<void>;
 }

@@ -33,6 +33,7 @@ export interface WritableVm extends Partial<SavedDevices> {
   framing?: Framing;
 }
 
+/** A VM at rest: RAM content, device states, and how its stream was framed. */
 export interface SavedVm {
   /** Undefined for machine types before 2.4, which send none. */
   configuration: Configuration | undefined;

@@ -6,10 +6,12 @@ export class ByteWriter {
   #bytes = new Uint8Array(256);
   #length = 0;
 
+  /** The number of bytes written so far. */
   get length(): number {
     return this.#length;
   }
 
+  /** Writes an unsigned byte. */
   u8(value: number): this {
     requireUnsigned(value, 1);
     const at = this.#reserve(1);
@@ -17,6 +19,7 @@ export class ByteWriter {
     return this;
   }
 
+  /** Writes a big-endian 16-bit integer. */
   u16(value: number): this {
     requireUnsigned(value, 2);
     const at = this.#reserve(2);
@@ -24,6 +27,7 @@ export class ByteWriter {
     return this;
   }
 
+  /** Writes a big-endian 32-bit integer. */
   u32(value: number): this {
     requireUnsigned(value, 4);
     const at = this.#reserve(4);
@@ -31,6 +35,7 @@ export class ByteWriter {
     return this;
   }
 
+  /** Writes a big-endian 64-bit integer. */
   u64(value: number | bigint): this {
     if (typeof value === 'number') requireUnsigned(value, 8);
     else if (value !== BigInt.asUintN(64, value)) throw new RangeError(`expected an integer of 8 bytes, got ${value}`);
@@ -39,6 +44,7 @@ export class ByteWriter {
     return this;
   }
 
+  /** Writes bytes as they are. */
   raw(bytes: Uint8Array): this {
     const at = this.#reserve(bytes.length);
     this.#bytes.set(bytes, at);

@@ -6,6 +6,7 @@ import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, type Need, takeBytes, takeU16 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
+/** The numbers of the commands. */
 export const CommandCode = {
   openReturnPath: 1,
   ping: 2,

@@ -74,6 +74,7 @@ export const PacketFlag = {
 
 /** Compression methods by their value in the flags. */
 const methods = { 0: 'none', 2: 'zlib', 4: 'zstd', 8: 'qpl', 16: 'uadk', 32: 'qatzip' } as const;
+/** How the pages of multifd packets are compressed. */
 export type PacketMethod = (typeof methods)[keyof typeof methods];
 
 const methodFlag = (method: PacketMethod): number =>

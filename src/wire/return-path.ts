@@ -20,6 +20,7 @@ import { maxRamBytes } from '../vm/ram-block.ts';
 import { type ByteWindow, has, type Need, need, takeString, takeU16, takeU32, takeU64 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 
+/** The numbers of the messages on the return path. */
 export const ReturnType = {
   shut: 1,
   pong: 2,

@@ -28,6 +28,7 @@ export const deltaScanArenaBytes =
   arenaBytes(pairWindowBytes + encodeSlackBytes, ...Array(3).fill(batchCapacity * 4)) +
   pageBatchArenaBytes(batchCapacity);
 
+/** How a block differs from its base. */
 export interface BlockChanges {
   /** Records of each kind; bytes of the deltas. */
   deltaPages: number;

@@ -6,9 +6,10 @@
  * names its block. The bytes of sections of iterables other than RAM are not in it, and are asked for.
  */
 
+import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
-import type { MigrationFile } from '../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import { readIterables } from '../store/iterables.ts';
 import type { FlowItem, Section } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -23,6 +24,7 @@ import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 import { StreamWriter } from './stream-writer.ts';
 
+/** How a Flow is written. */
 export interface FlowWriterOptions {
   /** Gives all bytes of a section of another iterable than RAM, from its type byte on. Without it there may be none. */
   sectionBytes?: (section: Section) => Promise<Uint8Array>;
@@ -155,7 +157,15 @@ const notPlain = ({ idstr }: RamBlock) =>
  * @throws MigrationError where the stream cannot be read further; RangeError if the file is not a plain stream, or consists of
  *   several streams.
  */
-export async function encodeFlow(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {
+export async function encodeFlow(
+  file: MigrationFile,
+  output: ByteSink,
+  options: Abortable = {},
+): Promise<{ length: number }> {
+  return whileAllowed(options, [file], () => encodeAgain(file, abortableSink(output, options.signal)));
+}
+
+async function encodeAgain(file: MigrationFile, output: ByteSink): Promise<{ length: number }> {
   const { resumeOf, preempt, channels } = file.parts;
   if (resumeOf.length + preempt.length + channels.length > 0) throw new RangeError('expected one stream, got several');
   const writer = new StreamWriter(file.kernel, output);

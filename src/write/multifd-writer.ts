@@ -43,6 +43,7 @@ const headBytes = multifdHeaderLength(1024);
 /** Arena bytes that a writer needs. */
 export const multifdArenaBytes = maxSlots * arenaBytes(headBytes + packetRamBytes) + pageBatchArenaBytes(zeroCapacity);
 
+/** How the channels of a multifd set are written. */
 export interface MultifdWriterOptions {
   rules: ReleaseRules;
   /** Bytes of a target page. */
@@ -70,6 +71,7 @@ interface PacketSlot {
   sent: Promise<void>;
 }
 
+/** Writes batches of pages as packets to multifd channels. */
 export class MultifdWriter {
   readonly #kernel: Kernel;
   readonly #main: StreamWriter;
@@ -157,6 +159,7 @@ export class MultifdWriter {
     }
   }
 
+  /** What was written to each channel. */
   get channels(): readonly WrittenChannel[] {
     return this.#channels.map(({ length, packets }) => ({ length, packets }));
   }

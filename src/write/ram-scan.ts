@@ -28,6 +28,7 @@ export interface ScannedBlock {
   records: number;
 }
 
+/** Reads RAM content window by window, finds its zero pages, and makes batches of page records. */
 export class RamScan {
   readonly #kernel: Kernel;
   readonly #window: number;

@@ -28,6 +28,7 @@ const bufferBytes = 1 << 20;
 /** Arena bytes that a writer needs. */
 export const writerArenaBytes = arenaBytes(bufferBytes + maxRecord);
 
+/** How a stream is written. */
 export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
   footers?: boolean;
@@ -90,9 +91,9 @@ export class StreamWriter {
   }
 
   /**
-   * Begins RAM with its START and the block list. `guestAddresses` adds the address of x-ignore-shared to each entry,
-   * `multifdFlush` a mark for the multifd channels.
-   * @throws RangeError for a list that cannot be read: see {@link requireBlocks}.
+   * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
+   * `multifdFlush`: with a mark for the multifd channels.
+   * @throws RangeError for a list of blocks that no reader could read.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
     this.#requireOrder(this.#hasBegun, 'begin before RAM');
@@ -175,6 +176,7 @@ export class StreamWriter {
     await this.#end();
   }
 
+  /** Writes a command. */
   async command(code: number, payload?: Uint8Array): Promise<void> {
     this.#requireClosed('a command');
     const out = new ByteWriter();
@@ -182,6 +184,7 @@ export class StreamWriter {
     await this.raw(out.bytes());
   }
 
+  /** Writes a device section. */
   async device(device: Omit<DeviceSection, 'offset' | 'length' | 'packaged' | 'boundary'>): Promise<void> {
     this.#requireClosed('a device');
     const out = new ByteWriter();

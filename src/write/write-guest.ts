@@ -6,6 +6,7 @@
  * Pages go as fast as the output takes them. There is no destination to talk to.
  */
 
+import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
@@ -17,7 +18,7 @@ import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleArenaBytes } from './xbzrle-cache.ts';
 
-export interface WriteGuestOptions {
+export interface WriteGuestOptions extends Abortable {
   /** Sends deltas; `true`: with QEMU's default cache of 64 MiB. Default false. */
   xbzrle?: boolean | Pick<XbzrleCacheOptions, 'cacheSize'>;
   /** The guest is stopped when at most this many bytes of pages are dirty. Default 0. */
@@ -59,6 +60,11 @@ export async function writeGuest(
   output: ByteSink,
   options: WriteGuestOptions = {},
 ): Promise<WrittenGuest> {
+  options.signal?.throwIfAborted();
+  return sendGuest(guest, abortableSink(output, options.signal), options);
+}
+
+async function sendGuest(guest: Guest, output: ByteSink, options: WriteGuestOptions): Promise<WrittenGuest> {
   const { threshold = 0, maxPasses = 30, xbzrle = false, now, ...rest } = options;
   if (!(threshold >= 0)) throw new RangeError(`expected a threshold in bytes, got ${threshold}`);
   if (!(Number.isInteger(maxPasses) && maxPasses >= 1)) throw new RangeError(`expected passes, got ${maxPasses}`);

@@ -4,22 +4,26 @@
  * `convert.ts` has the `MappedRamStore` as its sink.
  */
 
+import { type Abortable, abortableStore } from '../io/abort.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
+import { abortableVm } from '../store/abortable-ram.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import type { RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 
-export interface WriteMappedRamOptions {
+/** How a mapped-ram file is written. */
+export interface WriteMappedRamOptions extends Abortable {
   /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
   offset?: number;
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];
 }
 
+/** What was written to a mapped-ram file. */
 export interface WrittenMappedRam {
   /** The file as a store, whose content can be read. Closing it closes the file. */
   store: MappedRamStore;
@@ -43,7 +47,17 @@ const batchPages = 1024;
 export async function writeMappedRam(
   vm: WritableVm,
   file: ByteStore,
-  { offset = 0, iterables = [] }: WriteMappedRamOptions = {},
+  options: WriteMappedRamOptions = {},
+): Promise<WrittenMappedRam> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  return writePages(abortableVm(vm, options), abortableStore(file, signal), options);
+}
+
+async function writePages(
+  vm: WritableVm,
+  file: ByteStore,
+  { offset = 0, iterables = [] }: WriteMappedRamOptions,
 ): Promise<WrittenMappedRam> {
   const { ram, configuration, devices = [], ignored = [], framing } = vm;
   if (configuration === undefined) throw new RangeError('expected a VM with a configuration, got one without');

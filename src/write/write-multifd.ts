@@ -4,10 +4,12 @@
  * plain stream (`write-stream.ts`).
  */
 
+import { abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
+import { abortableVm } from '../store/abortable-ram.ts';
 import { stoppedGuest } from '../vm/guest.ts';
 import type { WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
@@ -18,6 +20,7 @@ import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 import type { WriteStreamOptions, WrittenStream } from './write-stream.ts';
 
+/** How a multifd set is written. */
 export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** How the channels compress: the value of the parameter multifd-compression. Default `none`. */
   compression?: 'none' | StreamFormat;
@@ -32,6 +35,7 @@ export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   codecs?: PageCodecs;
 }
 
+/** What was written to a multifd set. */
 export interface WrittenMultifd extends WrittenStream {
   /** By their numbers. */
   channels: readonly WrittenChannel[];
@@ -52,6 +56,18 @@ export async function writeMultifd(
   main: ByteSink,
   channels: readonly ByteSink[],
   options: WriteMultifdOptions = {},
+): Promise<WrittenMultifd> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const sinks = channels.map((sink) => abortableSink(sink, signal));
+  return writeSet(abortableVm(vm, options), abortableSink(main, signal), sinks, options);
+}
+
+async function writeSet(
+  vm: WritableVm,
+  main: ByteSink,
+  channels: readonly ByteSink[],
+  options: WriteMultifdOptions,
 ): Promise<WrittenMultifd> {
   const { rules = defaultRules(vm), uuid = vm.configuration?.uuid, codecs = new PortableCodecs(), ...rest } = options;
   requireVm(vm);

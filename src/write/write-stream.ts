@@ -4,9 +4,11 @@
  * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
  */
 
+import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
+import { abortableVm } from '../store/abortable-ram.ts';
 import { stoppedGuest } from '../vm/guest.ts';
 import { requireSameBlocks } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
@@ -17,7 +19,8 @@ import { Passes, type WrittenBlock } from './passes.ts';
 import { ramScanArenaBytes } from './ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
-export interface WriteStreamOptions {
+/** How a stream is written. */
+export interface WriteStreamOptions extends Abortable {
   /** Sections of other iterables, in stream order. */
   iterables?: readonly RawSection[];
   /**
@@ -32,6 +35,7 @@ export interface WriteStreamOptions {
   rules?: ReleaseRules;
 }
 
+/** What was written to a stream. */
 export interface WrittenStream {
   /** Bytes of the stream. */
   length: number;
@@ -54,6 +58,12 @@ export async function writeStream(
   output: ByteSink,
   options: WriteStreamOptions = {},
 ): Promise<WrittenStream> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  return writeWhole(abortableVm(vm, options), abortableSink(output, signal), options);
+}
+
+async function writeWhole(vm: WritableVm, output: ByteSink, options: WriteStreamOptions): Promise<WrittenStream> {
   requireVm(vm);
   if (options.base !== undefined) requireSameBlocks(vm.ram.blocks, options.base.blocks, 'a base');
   const kernel = await loadKernelFor([

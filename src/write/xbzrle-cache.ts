@@ -30,6 +30,7 @@ export function xbzrleArenaBytes(cacheSize = defaultXbzrleCacheSize): number {
   return arenaBytes(cacheSize, deltaBytes + encodeSlackBytes, ...tables) + pageBatchArenaBytes(batchCapacity);
 }
 
+/** The size of the cache, and of its pages. */
 export interface XbzrleCacheOptions {
   /** Bytes; a number of pages that is a power of two. Default 64 MiB. */
   cacheSize?: number;
@@ -64,6 +65,7 @@ export interface PassContext {
   isNamed: boolean;
 }
 
+/** QEMU's XBZRLE page cache: decides for each page whether it goes as a delta. */
 export class XbzrleCache {
   readonly #kernel: Kernel;
   readonly #pageSize: number;

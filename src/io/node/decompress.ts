@@ -23,6 +23,7 @@ const programs: Record<Exclude<Compression, 'gzip' | 'xz'>, string[]> = {
   zstd: ['zstd', '-dcq', '--memory=128MB'],
 };
 
+/** Decompresses with Node, with libraries, and with installed programs: what `open` of `vmferry/node` uses. */
 export const nodeDecompress: Decompress = (format, chunks, signal) => {
   if (format === 'gzip') return through(zlib.createGunzip({ chunkSize }), chunks, signal);
   if (format === 'xz') return unxz(chunks, signal);

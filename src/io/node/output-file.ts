@@ -42,6 +42,7 @@ function ignoreMissing(action: () => void): void {
 /** A short name, since the target's name may already have the maximum length. */
 const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('hex')}`;
 
+/** How an {@link OutputFile} is written. */
 export interface OutputFileOptions {
   /** Write whole pages past the page cache if possible: `file.alignment` says whether it is. Default false. */
   directIo?: boolean;

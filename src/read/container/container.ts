@@ -35,6 +35,7 @@ export type Container =
   | { kind: 'qcow2'; snapshot: Qcow2Snapshot }
   | { kind: 'zip'; member: ZipMember };
 
+/** What to open of a source that contains a migration. */
 export interface ContainerOptions {
   /** Which snapshot of a qcow2 image: its name, or else its id. */
   snapshot?: string;

@@ -22,8 +22,10 @@ const magics = { finished: 'LibvirtQemudSave', unfinished: 'LibvirtQemudPart' } 
 
 /** How the stream is stored; the index is the number in the header. */
 export const libvirtFormats = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const;
+/** How a libvirt save image stores its stream. */
 export type LibvirtFormat = (typeof libvirtFormats)[number];
 
+/** The header of a libvirt save image. */
 export interface LibvirtHeader {
   /** The image was written to its end. */
   isFinished: boolean;

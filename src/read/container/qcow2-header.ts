@@ -21,6 +21,7 @@ const maxSnapshots = 65_536;
 /** The most bytes of L1 table, as QEMU has it. */
 const maxL1Bytes = 32 << 20;
 
+/** The header of a qcow2 image. */
 export interface Qcow2Header {
   version: number;
   clusterBits: number;

@@ -17,6 +17,7 @@ import { Qcow2Source, type Unpack } from './qcow2-source.ts';
 /** The most bytes of snapshot table; QEMU has room for 64 MiB. */
 const maxTableBytes = 16 << 20;
 
+/** A qcow2 image with its snapshots. */
 export interface Qcow2Image {
   /** Name of the source. */
   name: string;

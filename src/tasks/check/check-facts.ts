@@ -4,9 +4,10 @@
  */
 
 import { type DeviceState, decodeDevice } from '../../devices/device-state.ts';
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { countDeviceBytes } from '../../store/settle.ts';
 import type { DeviceDescription, VmDescription } from '../../vm/description.ts';
 import type { Configuration, DeviceSection, FlowItem } from '../../vm/flow.ts';
@@ -26,7 +27,7 @@ export interface SectionFacts {
   state: DeviceState | undefined;
 }
 
-/** A RAM block. */
+/** What a file says of a RAM block. */
 export interface BlockFacts {
   idstr: string;
   /** Bytes. */
@@ -34,7 +35,7 @@ export interface BlockFacts {
   pageSize: number;
 }
 
-/** A command between sections. */
+/** What a file says of a command in its stream. */
 export interface CommandFacts {
   name: string;
   place: Place;
@@ -70,8 +71,12 @@ export interface FileFacts {
 /** The most sections, commands and findings that are kept. */
 const maxListed = 100_000;
 
-/** Reads a whole file, except pages that it can skip by seeking. */
-export async function readFacts(file: MigrationFile): Promise<FileFacts> {
+/** Reads a file through, but for its pages where it can seek over them. */
+export async function readFacts(file: MigrationFile, options: Abortable = {}): Promise<FileFacts> {
+  return whileAllowed(options, [file], () => gatherFacts(file));
+}
+
+async function gatherFacts(file: MigrationFile): Promise<FileFacts> {
   const gathering = new FactCollector(file);
   try {
     for await (const item of file.flow({ read: 'bitmaps' })) gathering.take(item);

@@ -33,7 +33,7 @@ export type CheckRule =
   /** The file is bad: no target loads it. */
   | 'file';
 
-/** One reason. */
+/** A reason why a file may not load. */
 export interface CheckReason {
   effect: CheckEffect;
   rule: CheckRule;

@@ -3,6 +3,7 @@
  * saved. The result lists what neither can show.
  */
 
+import type { Abortable } from '../../io/abort.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { emptyFacts, type FileFacts, readFacts } from './check-facts.ts';
@@ -22,7 +23,7 @@ export type CheckTarget =
  */
 export type CheckVerdict = 'loads' | 'doubtful' | 'refused';
 
-/** The result of {@link check}. */
+/** Whether a target would load a file, and why. */
 export interface Check {
   /** Name of the file. */
   source: string;
@@ -47,16 +48,20 @@ export interface Check {
  * const dump = parseVmstateDump(await readFile('vmstate.json', 'utf8'), { source: 'vmstate.json', coordinate: 'file' });
  * const { verdict, reasons } = await check(await open('guest.migration'), { kind: 'vmstate-dump', name: 'vmstate.json', dump });
  */
-export async function check(file: MigrationFile, target: CheckTarget): Promise<Check> {
-  return judge(await readFacts(file), target);
+export async function check(file: MigrationFile, target: CheckTarget, options: Abortable = {}): Promise<Check> {
+  return judge(await readFacts(file, options), target);
 }
 
 /**
  * Makes a target of a file that it saved.
  * @throws MigrationError if the file cannot be read to its end, because anything missing would look as if the target lacked it.
  */
-export async function readTarget(file: MigrationFile, name = file.input.name): Promise<CheckTarget> {
-  const facts = await readFacts(file);
+export async function readTarget(
+  file: MigrationFile,
+  name = file.input.name,
+  options: Abortable = {},
+): Promise<CheckTarget> {
+  const facts = await readFacts(file, options);
   if (facts.error !== undefined) throw MigrationError.from(facts.error);
   return { kind: 'file', name, facts };
 }

@@ -30,7 +30,7 @@ export interface DumpedState {
   subsections: DumpedState[];
 }
 
-/** A field of a dumped state. */
+/** A field in the output of `-dump-vmstate`. */
 export interface DumpedField {
   name: string;
   /** The first version of the state that has it. */

@@ -2,11 +2,12 @@
  * A file of changes (docs/formats/incremental.md): a mapped-ram file with the pages of a VM that are not as they were in a
  * base, and all else of the VM. It is no VM by itself, and says so: no QEMU loads it, and only `merge.ts` takes its RAM.
  */
+import { type Abortable, abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { type Kernel, loadKernelFor } from '../../kernel/kernel.ts';
 import { PageBatch, PageKind, pageBatchArenaBytes } from '../../kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../kernel/page-slots.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { releaseRulesOf } from '../../schema/release-rules.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { MappedRamStore } from '../../store/mapped-ram-store.ts';
@@ -27,6 +28,7 @@ import { withoutConfiguration, withoutContent } from './convert.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
+/** What a file of changes has of a block. */
 export interface ChangedBlock {
   idstr: string;
   /** Bytes of the block. */
@@ -59,7 +61,11 @@ export class SavedChanges {
    * Reads what was written: it is sound, has the same devices byte for byte, and with its base the same RAM, page by page.
    * @throws CopyError if it is not so
    */
-  async check(copy: MigrationFile): Promise<Verification> {
+  async check(copy: MigrationFile, options: Abortable = {}): Promise<Verification> {
+    return whileAllowed(options, [copy], () => this.#compare(copy));
+  }
+
+  async #compare(copy: MigrationFile): Promise<Verification> {
     const verification = await checkCopy(copy, this.vm, this.vm.ram.blocks.map(pageCount), undefined);
     const { configuration, ram } = await openSavedVm(copy, { makeScratch: noScratch, changes: true });
     const { base, content } = configuration?.changes ?? noIds;
@@ -95,6 +101,17 @@ const noScratch = () => {
  *   size.
  */
 export async function convertToChanges(
+  file: MigrationFile,
+  base: MigrationFile,
+  output: ByteStore,
+  options: Pick<SavedVmOptions, 'makeScratch' | 'signal'>,
+): Promise<SavedChanges> {
+  return whileAllowed(options, [file, base], () =>
+    writeChanges(file, base, abortableStore(output, options.signal), options),
+  );
+}
+
+async function writeChanges(
   file: MigrationFile,
   base: MigrationFile,
   output: ByteStore,

@@ -5,8 +5,9 @@
  * refused.
  */
 
+import { type Abortable, abortableSink, abortableStore } from '../../io/abort.ts';
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { type ReleaseName, releaseRulesOf } from '../../schema/release-rules.ts';
 import { planContent } from '../../store/content-plan.ts';
 import { refusing } from '../../store/flow-sink.ts';
@@ -24,7 +25,8 @@ import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../
 import type { Verification } from '../inspect/verify.ts';
 import { checkCopy, compareSettled } from './check-copy.ts';
 
-export interface ConvertOptions {
+/** How a file is converted. */
+export interface ConvertOptions extends Abortable {
   /** Keep the VM description. Default true. */
   description?: boolean;
 }
@@ -46,6 +48,7 @@ export interface ConvertToMultifdOptions
   extends ConvertFromVmOptions,
     Pick<WriteMultifdOptions, 'compression' | 'level' | 'uuid' | 'codecs'> {}
 
+/** What was written of a block. */
 export interface ConvertedBlock {
   idstr: string;
   /** Bytes of the block. */
@@ -96,7 +99,11 @@ export class Conversion {
    * so is RAM where the content can still be read: all but mapped-ram files that were made of a stream.
    * @throws CopyError if it is not so
    */
-  async check(copy: MigrationFile): Promise<Verification> {
+  async check(copy: MigrationFile, options: Abortable = {}): Promise<Verification> {
+    return whileAllowed(options, [copy], () => this.#compare(copy));
+  }
+
+  async #compare(copy: MigrationFile): Promise<Verification> {
     const makeScratch = this.#makeScratch;
     if (makeScratch === undefined) return checkCopy(copy, this.vm, this.#records, this.#ram);
     const verification = await checkCopy(copy, this.vm, this.#records, undefined);
@@ -120,6 +127,16 @@ export async function convertToStream(
   output: ByteSink,
   options: ConvertToStreamOptions,
 ): Promise<Conversion> {
+  return whileAllowed(options, [file, options.base], () =>
+    convertFileToStream(file, abortableSink(output, options.signal), options),
+  );
+}
+
+async function convertFileToStream(
+  file: MigrationFile,
+  output: ByteSink,
+  options: ConvertToStreamOptions,
+): Promise<Conversion> {
   const { begin, base, makeScratch } = options;
   return convertVm(file, 'stream', options, base === undefined ? undefined : makeScratch, async (vm, written) => {
     await begin?.(vm);
@@ -133,6 +150,18 @@ export async function convertToStream(
  *   version of QEMU that does not have the machine type.
  */
 export async function convertToMultifd(
+  file: MigrationFile,
+  main: ByteSink,
+  channels: readonly ByteSink[],
+  options: ConvertToMultifdOptions,
+): Promise<Conversion> {
+  return whileAllowed(options, [file], () => {
+    const [first, ...others] = [main, ...channels].map((sink) => abortableSink(sink, options.signal));
+    return convertFileToMultifd(file, first as ByteSink, others, options);
+  });
+}
+
+async function convertFileToMultifd(
   file: MigrationFile,
   main: ByteSink,
   channels: readonly ByteSink[],
@@ -215,7 +244,15 @@ async function writeFrom(
 export async function convertToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  { description = true, offset = 0 }: ConvertOptions & { offset?: number } = {},
+  options: ConvertOptions & { offset?: number } = {},
+): Promise<Conversion> {
+  return whileAllowed(options, [file], () => settleToMappedRam(file, abortableStore(output, options.signal), options));
+}
+
+async function settleToMappedRam(
+  file: MigrationFile,
+  output: ByteStore,
+  { description = true, offset = 0 }: ConvertOptions & { offset?: number },
 ): Promise<Conversion> {
   const store = new MappedRamStore(output, file.pageSlots, { offset });
   // Refused at the RAM section, before a long read: only the configuration says that a file is a mapped-ram file.

@@ -4,9 +4,10 @@
  * together before anything is written.
  */
 
+import { abortableSink, abortableStore } from '../../io/abort.ts';
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
 import { loadKernelFor } from '../../kernel/kernel.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../store/page-pairs.ts';
@@ -26,6 +27,14 @@ import { Conversion, type ConvertToStreamOptions, saveVm } from './convert.ts';
  * @throws MigrationError `bad-changes` for a file that has no changes, or damaged ones, `wrong-base` for another base.
  */
 export async function openMerged(
+  base: MigrationFile,
+  changes: MigrationFile,
+  options: Pick<SavedVmOptions, 'makeScratch' | 'signal'>,
+): Promise<OpenedVm> {
+  return whileAllowed(options, [base, changes], () => openLaidOver(base, changes, options));
+}
+
+async function openLaidOver(
   base: MigrationFile,
   changes: MigrationFile,
   { makeScratch }: Pick<SavedVmOptions, 'makeScratch'>,
@@ -71,10 +80,22 @@ async function findIds(before: RamReader, ram: RamReader): Promise<ContentIds> {
   return ids;
 }
 
-export type MergeToStreamOptions = Pick<ConvertToStreamOptions, 'makeScratch'>;
+/** How a base and its changes are merged into a stream. */
+export type MergeToStreamOptions = Pick<ConvertToStreamOptions, 'makeScratch' | 'signal'>;
 
 /** Writes base and changes as a stream of one pass, in order. @throws as {@link openMerged} */
 export async function mergeToStream(
+  base: MigrationFile,
+  changes: MigrationFile,
+  output: ByteSink,
+  options: MergeToStreamOptions,
+): Promise<Conversion> {
+  return whileAllowed(options, [base, changes], () =>
+    mergeAsStream(base, changes, abortableSink(output, options.signal), options),
+  );
+}
+
+async function mergeAsStream(
   base: MigrationFile,
   changes: MigrationFile,
   output: ByteSink,
@@ -86,6 +107,17 @@ export async function mergeToStream(
 
 /** Writes base and changes as a mapped-ram file. @throws as {@link openMerged} */
 export async function mergeToMappedRam(
+  base: MigrationFile,
+  changes: MigrationFile,
+  output: ByteStore,
+  options: MergeToStreamOptions,
+): Promise<Conversion> {
+  return whileAllowed(options, [base, changes], () =>
+    mergeAsMappedRam(base, changes, abortableStore(output, options.signal), options),
+  );
+}
+
+async function mergeAsMappedRam(
   base: MigrationFile,
   changes: MigrationFile,
   output: ByteStore,

@@ -1,5 +1,8 @@
-/** Compares the RAM of two VMs block by block: how many pages differ, and where. */
+/** The RAM of two VMs, block by block: how many pages differ, and where they are. */
+
+import type { Abortable } from '../../io/abort.ts';
 import { loadKernelFor } from '../../kernel/kernel.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -59,8 +62,8 @@ export interface RamDiff {
   onlyNew: { idstr: string; length: number }[];
 }
 
-/** Options of {@link diffRam}. */
-export interface DiffRamOptions {
+/** How RAM is compared. */
+export interface DiffRamOptions extends Abortable {
   /** Ranges of each block. Default 1,000. */
   maxRanges?: number;
   /** Pieces of the map of each block. Default 1,024. */
@@ -82,6 +85,10 @@ export function isSameRam({ blocks, onlyOld, onlyNew }: RamDiff): boolean {
 
 /** Compares all blocks that both have, matched by their names. */
 export async function diffRam(olds: RamReader, news: RamReader, options: DiffRamOptions = {}): Promise<RamDiff> {
+  return diffContents(abortableRam(olds, options), abortableRam(news, options), options);
+}
+
+async function diffContents(olds: RamReader, news: RamReader, options: DiffRamOptions = {}): Promise<RamDiff> {
   const { pairs, onlyOld, onlyNew } = matchBlocks(olds.blocks, news.blocks);
   const kernel = await loadKernelFor([pagePairsArenaBytes]);
   const walker = new PagePairs(kernel);

@@ -5,7 +5,7 @@
 
 import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
 import type { DeviceState } from '../../devices/device-state.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import type { Configuration } from '../../vm/flow.ts';
@@ -33,7 +33,7 @@ export interface DevicesDiff {
   added: { name: string; instanceId: number }[];
 }
 
-/** What differs in two VMs. */
+/** What differs between two saved VMs. */
 export interface VmDiff {
   /** Nothing that was compared differs. */
   same: boolean;
@@ -45,8 +45,8 @@ export interface VmDiff {
   notCompared: string[];
 }
 
-/** Options of {@link diff}. */
-export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch'> {
+/** What is compared, and how much of the result is kept. */
+export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCells' | 'watch' | 'signal'> {
   /** Compare RAM. Default true. */
   ram?: boolean;
   /** Compare the devices' state. Default true. */
@@ -63,6 +63,14 @@ export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCell
  * @throws MigrationError if one is bad or lacks its RAM.
  */
 export async function diff(
+  old: MigrationFile,
+  now: MigrationFile,
+  options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,
+): Promise<VmDiff> {
+  return whileAllowed(options, [old, now], () => diffFiles(old, now, options));
+}
+
+async function diffFiles(
   old: MigrationFile,
   now: MigrationFile,
   options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,

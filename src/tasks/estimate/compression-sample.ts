@@ -3,16 +3,17 @@
  * QEMU does with a packet, all in one stream (docs/formats/multifd.md, "Compression"). The speed is that of one thread of
  * this machine's engine.
  */
+import type { Abortable } from '../../io/abort.ts';
 import type { PageCodecs, PageEncoder, StreamFormat } from '../../io/page-codec.ts';
 import type { PageGroup } from './page-sample.ts';
 
-/** A compression and its level. */
+/** A compression method and level. */
 export interface CompressionChoice {
   format: StreamFormat;
   level: number;
 }
 
-/** What was measured for one compression. */
+/** How well and how fast a sample was compressed. */
 export interface CompressionFigure extends CompressionChoice {
   /** Bytes of pages for each byte of payload. */
   ratio: number;
@@ -39,8 +40,7 @@ export const usualLevels: readonly CompressionChoice[] = [
   { format: 'zstd', level: 9 },
 ];
 
-/** Options of {@link measureCompression}. */
-export interface CompressionOptions {
+export interface CompressionOptions extends Abortable {
   codecs: PageCodecs;
   /** The time in ms; only differences count. */
   clock: () => number;
@@ -62,7 +62,7 @@ export async function measureCompression(
 async function measure(
   groups: readonly PageGroup[],
   choice: CompressionChoice,
-  { codecs, clock, population }: CompressionOptions,
+  { codecs, clock, population, signal }: CompressionOptions,
 ): Promise<CompressionFigure> {
   const room = new Uint8Array(payloadRoom);
   let sizes: Size[] = [];
@@ -72,10 +72,11 @@ async function measure(
   // A small sample is compressed repeatedly. The first round does not count, because it loads and compiles code.
   const isEnough = () => bytes >= minBytes && ms >= minMs;
   for (let round = 0; round < 2 || (!isEnough() && round <= maxRounds); round++) {
+    signal?.throwIfAborted();
     const encoder = await codecs.openEncoder(choice.format, choice.level);
     try {
       const begin = clock();
-      sizes = await compress(round === 0 ? groups.slice(0, 1) : groups, encoder, room);
+      sizes = await compress(round === 0 ? groups.slice(0, 1) : groups, encoder, room, signal);
       if (round === 0) continue;
       const took = clock() - begin;
       ms += took;
@@ -101,9 +102,17 @@ interface Size {
   to: number;
 }
 
-async function compress(groups: readonly PageGroup[], encoder: PageEncoder, room: Uint8Array): Promise<Size[]> {
+async function compress(
+  groups: readonly PageGroup[],
+  encoder: PageEncoder,
+  room: Uint8Array,
+  signal: Abortable['signal'],
+): Promise<Size[]> {
   const sizes: Size[] = [];
-  for (const { bytes } of groups) sizes.push({ from: bytes.length, to: await encoder.encode(bytes, room) });
+  for (const { bytes } of groups) {
+    signal?.throwIfAborted();
+    sizes.push({ from: bytes.length, to: await encoder.encode(bytes, room) });
+  }
   return sizes;
 }
 

@@ -18,7 +18,7 @@ export interface MigrationMode {
  */
 export type ConvergenceVerdict = 'converges' | 'likely' | 'unlikely' | 'no';
 
-/** The predictions for one way to migrate. */
+/** How a migration would go in one mode. */
 export interface ModeEstimate {
   mode: string;
   verdict: ConvergenceVerdict;
@@ -30,7 +30,7 @@ export interface ModeEstimate {
   minDowntimeLimit: number | undefined;
 }
 
-/** The limits of a migration. */
+/** The limits of a migration: its bandwidth and its downtime. */
 export interface Target {
   /** max-bandwidth in bytes/s. */
   bandwidth: number;

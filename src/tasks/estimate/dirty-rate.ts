@@ -15,7 +15,7 @@ export function sampleCount({ usedLength }: Pick<RamBlock, 'usedLength'>, perGiB
   return usedLength < minBlock ? 0 : Number((BigInt(usedLength) * BigInt(perGiB)) >> 30n);
 }
 
-/** The result of sampling. */
+/** How many pages were sampled for the dirty rate, and how many of them had changed. */
 export interface SampledPages {
   /** Sampled pages of all blocks. A page that was chosen twice counts twice. */
   samples: number;

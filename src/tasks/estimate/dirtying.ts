@@ -14,10 +14,10 @@
  * Below T the bounds swap: `most` writes all of C at once, `least` one page after the other.
  */
 
-/** Names of the curves; `given` is the one of a known dirty rate. */
+/** Which assumption a model of dirtying makes: the lowest, the likeliest or the highest rate, or the one that was given. */
 export type DirtyingName = 'least' | 'likely' | 'most' | 'given';
 
-/** A curve of dirtying. */
+/** How a guest dirties its memory. */
 export interface Dirtying {
   name: DirtyingName;
   /** The number of pages that the guest writes to. */

@@ -3,9 +3,10 @@
  * two saves of the VM show how its memory changes. QEMU's own rules then tell whether and when a migration would converge.
  * docs/estimate.md explains each figure.
  */
+import type { Abortable } from '../../io/abort.ts';
 import type { PageCodecs } from '../../io/page-codec.ts';
 import type { KernelVariant } from '../../kernel/kernel.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import {
@@ -33,8 +34,9 @@ export const estimateDefaults = { bandwidth: 128 << 20, downtimeLimit: 300, chan
 /** Bytes of pages that are compressed, and the most that the option `sample` accepts. */
 export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
 
-/** Options of {@link estimate}. */
-export interface EstimateOptions {
+/** What is measured, and for which migration. */
+export interface EstimateOptions extends Abortable {
+  /** Makes the scratch file, if one is needed. It is closed when the estimate is done. */
   makeScratch: RamContentOptions['makeScratch'];
   /** What compresses the sample. */
   codecs: PageCodecs;
@@ -66,10 +68,10 @@ export interface EstimateOptions {
   begin?: ((step: EstimateStep) => void) | undefined;
 }
 
-/** A step of the work. */
+/** A step of an estimate. */
 export type EstimateStep = 'read' | 'compress' | 'compare';
 
-/** A compression, at the bandwidth and with the channels of the target. */
+/** How the memory compresses with one method. */
 export interface EstimatedCompression extends CompressionFigure {
   /** With all channels: the bandwidth in bytes/s below which it pays off; 0 if it never does. */
   breakEven: number;
@@ -77,7 +79,7 @@ export interface EstimatedCompression extends CompressionFigure {
   gain: number;
 }
 
-/** The result of {@link estimate}. */
+/** What was measured, and what it predicts. */
 export interface Estimate {
   source: string;
   /** The machine type, if the file says it. */
@@ -104,6 +106,10 @@ export interface Estimate {
  * @throws MigrationError if a file is bad; RangeError for impossible options, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
+  return whileAllowed(options, [file, options.later?.file], () => estimateFile(file, options));
+}
+
+async function estimateFile(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
   const { later, makeScratch, codecs, clock, levels = usualLevels, variant, begin } = options;
   const target = checkTarget(options);
   const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
@@ -121,7 +127,9 @@ export async function estimate(file: MigrationFile, options: EstimateOptions): P
     const { groups, seen: of } = sample;
     begin?.('compress');
     const figures =
-      groups.length === 0 ? [] : await measureCompression(groups, levels, { codecs, clock, population: of });
+      groups.length === 0
+        ? []
+        : await measureCompression(groups, levels, { codecs, clock, population: of, signal: options.signal });
     const compression = figures.map((figure) => ({
       ...figure,
       breakEven: breakEven(figure, target.channels),

@@ -3,8 +3,11 @@
  * Reads the content once in address order, and identifies each page by its 64-bit hash (docs/formats/dirty-rate.md). The
  * hashes of pages of one repeated byte are known beforehand.
  */
+
+import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import { ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -31,7 +34,7 @@ export interface BlockMakeUp extends PageMakeUp {
   pageSize: number;
 }
 
-/** The result of {@link measureComposition}. */
+/** What the memory consists of. */
 export interface MemoryComposition {
   blocks: BlockMakeUp[];
   all: PageMakeUp;
@@ -55,9 +58,9 @@ const hashBits = 64;
 /** The most parts of the layout. */
 const maxParts = 256;
 
-/** Options of {@link measureComposition}. */
-export interface MakeUpOptions {
-  /** Takes a sample of the pages that are not zero. */
+/** How memory is measured. */
+export interface MakeUpOptions extends Abortable {
+  /** Takes from the pages that are not zero. */
   sample?: PageSample;
   /** Selects blocks; default all. */
   only?: (block: RamBlock) => boolean;
@@ -67,8 +70,12 @@ export interface MakeUpOptions {
   slots?: number;
 }
 
-/** Reads all content once and counts its pages by kind. */
+/** Measures what memory consists of: zero pages, duplicates, and how its pages compress. */
 export async function measureComposition(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
+  return measureContent(abortableRam(ram, options), options);
+}
+
+async function measureContent(ram: RamReader, options: MakeUpOptions = {}): Promise<MemoryComposition> {
   const { sample, only = () => true, variant } = options;
   const kernel = await loadKernelFor([windowBytes(needs), arenaBytes(maxPages * 8, maxPageBytes, 8)], variant);
   const windows = new ContentWindows(kernel, needs);

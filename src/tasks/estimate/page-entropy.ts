@@ -7,7 +7,7 @@ import type { PageGroup } from './page-sample.ts';
 /** Bits per byte, in buckets of one bit: pages of 0 to 1 bit in the first, of 7 to 8 bits in the last. */
 const buckets = 8;
 
-/** The entropy of a sample of pages. */
+/** The entropy of page content: the lower bound for any coder that only knows byte frequencies. */
 export interface PageEntropy {
   /** Pages in the sample. */
   pages: number;

@@ -20,7 +20,7 @@ interface Slot {
   pageSize: number;
 }
 
-/** Samples the pages that it is given. */
+/** A random sample of pages, in groups the size of a multifd packet. */
 export class PageSample {
   readonly #groups: number;
   readonly #random: Random;

@@ -47,7 +47,7 @@ const maxFirstPasses = 30;
 /** Upper bound on simulated windows, so that the simulation always ends. */
 const maxWindows = 200_000;
 
-/** The memory to send. */
+/** The memory that a migration sends. */
 export interface PrecopyMemory {
   pageSize: number;
   /** Pages that are sent as data, and as zero. */
@@ -57,7 +57,7 @@ export interface PrecopyMemory {
   layout?: readonly { dataPages: number; zeroPages: number }[];
 }
 
-/** How the migration is configured. */
+/** The parameters of a migration. */
 export interface PrecopyOptions {
   /** max-bandwidth in bytes/s. */
   bandwidth: number;
@@ -70,7 +70,7 @@ export interface PrecopyOptions {
   autoConverge?: boolean;
 }
 
-/** How well XBZRLE works. */
+/** How XBZRLE would do. */
 export interface XbzrleFigures {
   /** Mean bytes of an encoding that fits, and the share of encodings that do not fit. */
   meanBytes: number;
@@ -79,7 +79,7 @@ export interface XbzrleFigures {
   cachedShare: number;
 }
 
-/** A pass over RAM. */
+/** A pass over the dirty pages. */
 export interface PrecopyPass {
   /** When it began, in ms. */
   atMs: number;
@@ -87,7 +87,7 @@ export interface PrecopyPass {
   pages: number;
 }
 
-/** The simulated migration. */
+/** How a migration would go. */
 export interface PrecopyPrediction {
   converges: boolean;
   /** dirty-sync-count at the end. */
@@ -106,7 +106,7 @@ export interface PrecopyPrediction {
   sentBytesPerSecond: number;
 }
 
-/** Simulates a migration to its end, or until it certainly does not converge. */
+/** Goes through a precopy migration in virtual time. */
 export function simulatePrecopy(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions): PrecopyPrediction {
   return new Precopy(memory, dirtying, options).run();
 }

@@ -2,8 +2,11 @@
  * What changed in a VM's RAM between two saves: exactly, as QEMU's page sampling would see it, and as XBZRLE would send it.
  * None of these sees pages that were written and have their old content again.
  */
+
+import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes, encodeSlackBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -32,7 +35,7 @@ export interface ChangeCounts {
   rewritten: number;
 }
 
-/** How well XBZRLE encodes the changes. */
+/** How the changed pages encode with XBZRLE. */
 export interface XbzrleSizes {
   /** Pages whose new content is not zero; each was encoded against its old content. */
   pages: number;
@@ -45,7 +48,7 @@ export interface XbzrleSizes {
   histogram: { upTo: number; pages: number }[];
 }
 
-/** A size of the XBZRLE cache. */
+/** What an XBZRLE cache of some size would hold. */
 export interface CacheSize {
   /** In bytes, as xbzrle-cache-size. */
   bytes: number;
@@ -53,7 +56,7 @@ export interface CacheSize {
   share: number;
 }
 
-/** The result of {@link measureChanges}. */
+/** How RAM changed between two saves. */
 export interface RamChanges {
   blocks: (ChangeCounts & { idstr: string; pageSize: number })[];
   all: ChangeCounts;
@@ -75,9 +78,9 @@ export interface RamChanges {
   };
 }
 
-/** Options of {@link measureChanges}. */
-export interface RamChangesOptions {
-  /** Time between the saves. */
+/** How changes are measured. */
+export interface RamChangesOptions extends Abortable {
+  /** Between the saves. */
   intervalMs: number;
   /** Pages sampled for each GiB. */
   samplePages: number;
@@ -91,6 +94,10 @@ const histogramSizes = [16, 64, 256, 1024, 4096, 16384];
 
 /** Reads both contents once. @throws RangeError if their blocks differ */
 export async function measureChanges(old: RamReader, now: RamReader, options: RamChangesOptions): Promise<RamChanges> {
+  return compareContents(abortableRam(old, options), abortableRam(now, options), options);
+}
+
+async function compareContents(old: RamReader, now: RamReader, options: RamChangesOptions): Promise<RamChanges> {
   const pairs = requireSameBlocks(old.blocks, now.blocks);
   const counter = await ChangeCounter.make(now.blocks, options.variant);
   for (const pair of pairs) await counter.count(old, now, pair);

@@ -13,7 +13,7 @@ import type { RamChanges } from './ram-changes.ts';
 export type Recommendation =
   | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
   | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
-  /** `below` is the result of {@link breakEven} in bytes/s. */
+  /** `below`: bytes/s, as of `breakEven`. */
   | {
       rule: 'do-not-compress';
       format: string;

@@ -2,9 +2,10 @@
  * extract: RAM blocks as raw images, each page at its own offset. The Flow is settled into the outputs themselves. Zero
  * pages, and pages that were never sent, stay holes.
  */
+import { type Abortable, abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import type { PageSlots } from '../../kernel/page-slots.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { FlowSink } from '../../store/flow-sink.ts';
 import { lostPage } from '../../store/mapped-ram-store.ts';
 import { PageArea } from '../../store/page-area.ts';
@@ -38,6 +39,27 @@ type ChooseOutput = (block: RamBlock) => ByteStore | undefined | Promise<ByteSto
 export async function extractBlocks(
   file: MigrationFile,
   output: ChooseOutput,
+  endBlocks?: (blocks: readonly RamBlock[]) => void,
+  options: Abortable = {},
+): Promise<ExtractedBlock[]> {
+  const given: ByteStore[] = [];
+  const take = async (block: RamBlock) => {
+    const store = await output(block);
+    if (store !== undefined) given.push(store);
+    return store && abortableStore(store, options.signal);
+  };
+  try {
+    return await whileAllowed(options, [file], () => extractImages(file, take, endBlocks));
+  } catch (error) {
+    // A raw image does not show whether it is whole.
+    if (options.signal?.aborted === true) for (const store of given) await store.truncate(0);
+    throw error;
+  }
+}
+
+async function extractImages(
+  file: MigrationFile,
+  output: (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>,
   endBlocks?: (blocks: readonly RamBlock[]) => void,
 ): Promise<ExtractedBlock[]> {
   const images = new RawImages(file.pageSlots, output);

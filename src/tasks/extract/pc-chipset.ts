@@ -8,6 +8,7 @@
 import type { DeviceState } from '../../devices/device-state.ts';
 import { findValue } from '../../devices/find-value.ts';
 
+/** The chipset of a PC machine. */
 export type Chipset = 'i440fx' | 'q35';
 
 /** Of a device's state, what is looked at here. */

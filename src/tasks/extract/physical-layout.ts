@@ -43,6 +43,7 @@ export interface LayoutFacts {
 /** How the size of the RAM below 4 GiB is known. */
 export type SplitFrom = 'stated' | 'cmos' | 'machine type';
 
+/** Where blocks and devices lie in guest-physical memory. */
 export interface PhysicalLayout {
   chipset: Chipset;
   /** Bytes of RAM, without memory devices. */

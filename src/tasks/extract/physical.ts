@@ -6,9 +6,10 @@
 
 import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../../devices/cpu-registers.ts';
 import type { DeviceState } from '../../devices/device-state.ts';
+import { abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
@@ -28,11 +29,14 @@ import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physi
 import { readPart } from './range.ts';
 import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from './srat.ts';
 
-export interface PhysicalOptions extends LayoutOptions, Pick<RamContentOptions, 'makeScratch' | 'endBlocks'> {}
+export interface PhysicalOptions
+  extends LayoutOptions,
+    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal'> {}
 
 /** What can be written out: pieces in order, and how many bytes they are together. */
 export interface PhysicalOutput {
   length: number;
+  /** The output from its first byte to its last. A piece is valid until the next is asked for. */
   pieces(): AsyncGenerator<ContentPiece, void>;
 }
 
@@ -70,6 +74,10 @@ const maxCpus = 8192;
  *   the file; MigrationError if the file is bad
  */
 export async function openPhysical(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
+  return whileAllowed(options, [file], () => openLaidOut(file, options));
+}
+
+async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
   const vm = await openSavedVm(file, { ...options, devices: true });
   const { ram, configuration, ignored } = vm;
   try {
@@ -137,13 +145,21 @@ async function extractOutput(
   options: PhysicalOptions,
   choose: (memory: PhysicalMemory) => PhysicalOutput,
 ): Promise<ExtractedPhysical> {
-  const memory = await openPhysical(file, options);
   try {
-    const output = choose(memory);
-    await storeOutput(output, store);
-    return { layout: memory.layout, length: output.length };
-  } finally {
-    await memory.close();
+    return await whileAllowed(options, [file], async () => {
+      const memory = await openPhysical(file, options);
+      try {
+        const output = choose(memory);
+        await storeOutput(output, abortableStore(store, options.signal));
+        return { layout: memory.layout, length: output.length };
+      } finally {
+        await memory.close();
+      }
+    });
+  } catch (error) {
+    // An image does not show whether it is whole.
+    if (options.signal?.aborted === true) await store.truncate(0);
+    throw error;
   }
 }
 

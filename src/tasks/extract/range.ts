@@ -3,10 +3,11 @@
  * read to its end and checked, because later passes overwrite earlier ones. Only the pages of the range are kept: in
  * memory if they are few, otherwise in a scratch file.
  */
+import type { Abortable } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { type ContentPlan, planContent } from '../../store/content-plan.ts';
 import type { FlowSink } from '../../store/flow-sink.ts';
 import { lostPage } from '../../store/mapped-ram-store.ts';
@@ -22,7 +23,7 @@ const pieceBytes = 256 << 10;
 const defaultLength = 256;
 
 /** Which range is read. */
-export interface RangeOptions {
+export interface RangeOptions extends Abortable {
   /** idstr of the block. Default: the main RAM if it is obvious, see {@link mainBlock}. */
   block?: string;
   /** Offset of the range in the block, in bytes. Default 0. */
@@ -54,6 +55,10 @@ export interface RamRange {
  *   MigrationError if the file is bad
  */
 export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
+  return whileAllowed(options, [file], () => openRangeOf(file, options));
+}
+
+async function openRangeOf(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
   const plan = planContent(file, { rangeBytes: options.length ?? defaultLength });
   if (plan.how === 'in-place') {
     const ram = await openRamContent(file, options);
@@ -80,6 +85,10 @@ export async function openRange(file: MigrationFile, options: RangeOptions): Pro
 
 /** Reads a range into memory, see {@link openRange}. */
 export async function readRam(file: MigrationFile, options: RangeOptions): Promise<Uint8Array> {
+  return whileAllowed(options, [file], () => readRangeOf(file, options));
+}
+
+async function readRangeOf(file: MigrationFile, options: RangeOptions): Promise<Uint8Array> {
   const range = await openRange(file, options);
   try {
     const content = new Uint8Array(range.length);

@@ -22,6 +22,7 @@ const maxTableBytes = 128 << 10;
 /** Places that begin like the table. */
 const maxTried = 256;
 
+/** The RAM of a NUMA node. */
 export interface MemoryNode {
   node: number;
   /** Lowest address. */

@@ -261,7 +261,7 @@ export class FlowStats {
   }
 }
 
-/** Numbers of pages by kind. */
+/** How many page records there were, by kind. */
 export interface PageCounts {
   zero: number;
   normal: number;

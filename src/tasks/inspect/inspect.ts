@@ -1,4 +1,5 @@
 /** inspect: lists what a file contains, as far as it can be read. */
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import type { Compression } from '../../io/compression.ts';
 import { PageKind } from '../../kernel/page-batch.ts';
@@ -7,7 +8,7 @@ import type { Container } from '../../read/container/container.ts';
 import { type Domain, findDomain, type LibvirtHeader } from '../../read/container/libvirt-header.ts';
 import type { Qcow2Snapshot } from '../../read/container/qcow2-header.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { listParts } from '../../read/parts.ts';
 import { type FlowSink, onlyPages } from '../../store/flow-sink.ts';
 import type {
@@ -25,7 +26,7 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
 import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
 
-/** A RAM block. */
+/** A RAM block and the pages that the file has of it. */
 export interface InspectedBlock {
   idstr: string;
   /** Bytes. */
@@ -45,7 +46,7 @@ export interface InspectedBlock {
   pagesOffset?: number;
 }
 
-/** A section. */
+/** A section of the stream. */
 export interface InspectedSection {
   name: string;
   instanceId: number;
@@ -136,9 +137,9 @@ export interface Inspection {
   error: Finding | null;
 }
 
-/** Options of {@link inspect}. */
-export interface InspectOptions {
-  /** Keep each page's state, for {@link InspectResult.states}. */
+/** What else is reported while a file is inspected. */
+export interface InspectOptions extends Abortable {
+  /** Remember each page's state, for {@link InspectResult.states}. */
   pages?: boolean;
   /** Takes blocks and pages as they are read, for a source that can be read only once. A MigrationError of it is `error`. */
   sink?: FlowSink;
@@ -146,7 +147,7 @@ export interface InspectOptions {
   watch?: (item: FlowItem) => void;
 }
 
-/** The result of {@link inspect}. */
+/** What `inspect` found. */
 export interface InspectResult {
   inspection: Inspection;
   /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */
@@ -158,6 +159,10 @@ export interface InspectResult {
  * read, and `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
+  return whileAllowed(options, [file], () => inspectFile(file, options));
+}
+
+async function inspectFile(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
   const sink = options.sink === undefined ? undefined : onlyPages(options.sink);
   let error: Finding | null = null;

@@ -8,12 +8,13 @@ import { PageStates } from '../../vm/page-states.ts';
 /** The last pass that is told apart; it stands for all later ones. */
 export const lastPass = 254;
 
-/** Collects passes from the items of a Flow. */
+/** Says for each page in which pass it was last sent. */
 export class PagePasses {
   /** For each block by number: the pass of each page, from 1; 0 if the page was never sent. */
   readonly blocks: PageStates[] = [];
   #pass = 1;
 
+  /** Takes the next item of a Flow. */
   take(item: FlowItem): void {
     if (item.kind === 'block') this.blocks.push(new PageStates());
     else if (item.kind === 'pass-end') this.#pass = Math.min(lastPass, this.#pass + 1);

@@ -6,10 +6,11 @@
  */
 
 import { decodeDevice } from '../../devices/device-state.ts';
+import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { VmDescription } from '../../vm/description.ts';
 import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../../vm/migration-error.ts';
@@ -20,7 +21,7 @@ import { readDeviceSizes } from '../../wire/vm-description.ts';
 import { type BlockStats, FlowStats } from './flow-stats.ts';
 import { readReturnPath } from './return-path.ts';
 
-/** The result of {@link verify}. */
+/** Whether a file is sound, and what was found. */
 export interface Verification {
   source: string;
   format: 'stream' | 'mapped-ram';
@@ -37,14 +38,21 @@ export interface Verification {
   findings: CountedFinding[];
 }
 
-/** Options of {@link verify}. */
-export interface VerifyOptions {
-  /** Called for each item of the Flow after it was checked. */
+/** How a file is verified. */
+export interface VerifyOptions extends Abortable {
+  /** Sees each item of the Flow after it was checked. */
   watch?: (item: FlowItem) => Promise<void> | void;
 }
 
-/** Verifies a file. */
-export async function verify(file: MigrationFile, { watch }: VerifyOptions = {}): Promise<Verification> {
+/**
+ * Reads a whole file and checks every record, delta, footer and device section. Does not throw for bad data: it
+ * reports findings.
+ */
+export async function verify(file: MigrationFile, options: VerifyOptions = {}): Promise<Verification> {
+  return whileAllowed(options, [file], () => verifyFile(file, options));
+}
+
+async function verifyFile(file: MigrationFile, { watch }: VerifyOptions): Promise<Verification> {
   const checks = new Verifier(file);
   try {
     for await (const item of file.flow()) {

@@ -18,6 +18,7 @@ export interface BytePattern {
 /** What `search` takes: text stands for its UTF-8 bytes. */
 export type SearchPattern = string | Uint8Array | RegExp | BytePattern;
 
+/** How text is searched for. */
 export interface TextPatternOptions {
   /** Default `utf-8`. */
   encoding?: 'utf-8' | 'utf-16le';

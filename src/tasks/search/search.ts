@@ -5,9 +5,11 @@
  * The matches of one pattern do not overlap: after a match its search goes on at the match's end. Several patterns are
  * searched for in one go, each on its own.
  */
+
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
-import type { MigrationFile } from '../../read/open.ts';
+import { type MigrationFile, whileAllowed } from '../../read/open.ts';
+import { abortableRam } from '../../store/abortable-ram.ts';
 import { type ContentWindow, ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { openRamContent, type RamContentOptions } from '../../store/ram-content.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
@@ -18,6 +20,7 @@ import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
 /** Patterns searched for at a time. */
 export const maxPatterns = 1000;
 
+/** A match in RAM. */
 export interface Match {
   block: RamBlock;
   /** Where it begins in the block, in bytes. */
@@ -31,6 +34,7 @@ export interface Match {
   after: Uint8Array;
 }
 
+/** What is searched, and how much context a match has. */
 export interface MatchOptions {
   /** Bytes of context with each match, at most 4,096. Default 0. */
   before?: number;
@@ -46,6 +50,7 @@ export interface MatchOptions {
   variant?: KernelVariant;
 }
 
+/** How a file is searched. */
 export interface SearchOptions extends RamContentOptions, MatchOptions {}
 
 /**
@@ -59,7 +64,7 @@ export async function* search(
   options: SearchOptions,
 ): AsyncGenerator<Match, void> {
   const searcher = await Searcher.make(patterns, options);
-  const ram = await openRamContent(file, options);
+  const ram = abortableRam(await openRamContent(file, options), options);
   try {
     for (const block of wantedBlocks(ram, options)) {
       for await (const matches of searcher.search(ram, block)) yield* matches;
@@ -71,6 +76,14 @@ export async function* search(
 
 /** Counts the matches that {@link search} would find; much faster than going through them where they are many. */
 export async function countMatches(
+  file: MigrationFile,
+  patterns: SearchPattern | readonly SearchPattern[],
+  options: SearchOptions,
+): Promise<number> {
+  return whileAllowed(options, [file], () => countInFile(file, patterns, options));
+}
+
+async function countInFile(
   file: MigrationFile,
   patterns: SearchPattern | readonly SearchPattern[],
   options: SearchOptions,

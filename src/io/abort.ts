@@ -1,0 +1,126 @@
+/**
+ * Work that a signal ends: it then throws the signal's reason. Reads and writes are where it ends, also one that waits for a
+ * pipe or a server. Work in memory goes on to its next read or write, which is a buffer away.
+ */
+import type { ByteSink, ByteSource, ByteStore } from './byte-source.ts';
+import type { AbortSignalLike } from './platform.ts';
+
+/** An option of everything that takes long. */
+export interface Abortable {
+  /** Ends the work early: it closes what it opened and throws the signal's reason. */
+  signal?: AbortSignalLike | undefined;
+}
+
+/** Waits for work, but not longer than until a signal is aborted. The work itself goes on. */
+export async function orAborted<Result>(work: Promise<Result>, signal: AbortSignalLike | undefined): Promise<Result> {
+  if (signal === undefined) return work;
+  let stop = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    // Nobody waits for it any more.
+    work.catch(() => {});
+  }
+}
+
+/** Sources whose reads end when one of the signals in force is aborted. */
+export class ReadGuard {
+  readonly #signals = new Set<AbortSignalLike>();
+  /** Reads that nobody waits for any more: they still write to their targets. */
+  readonly #left = new Map<ByteSource, Promise<unknown>>();
+
+  /** The source with guarded reads. It keeps the source's other properties, and its class. */
+  wrap<Source extends ByteSource>(source: Source): Source {
+    return Object.create(source, {
+      size: { get: () => source.size },
+      read: { value: (target: Uint8Array, position: number) => this.#read(source, target, position) },
+      close: { value: () => source.close() },
+    });
+  }
+
+  /** Does work that a signal may end. */
+  async during<Result>(signal: AbortSignalLike, work: () => Promise<Result>): Promise<Result> {
+    signal.throwIfAborted();
+    // Part of a larger work, which forgets the signal at its end.
+    if (this.#signals.has(signal)) return work();
+    this.#signals.add(signal);
+    try {
+      return await work();
+    } finally {
+      this.#signals.delete(signal);
+    }
+  }
+
+  #read(source: ByteSource, target: Uint8Array, position: number): Promise<number> | number {
+    for (const signal of this.#signals) signal.throwIfAborted();
+    const left = this.#left.get(source);
+    if (left !== undefined) return left.then(() => this.#read(source, target, position));
+    const count = source.read(target, position);
+    if (typeof count === 'number' || this.#signals.size === 0) return count;
+    return this.#wait(source, count);
+  }
+
+  async #wait(source: ByteSource, count: Promise<number>): Promise<number> {
+    let isDone = false;
+    const done = count
+      .catch(() => {})
+      .then(() => {
+        isDone = true;
+        this.#left.delete(source);
+      });
+    try {
+      let guarded = count;
+      for (const signal of this.#signals) guarded = orAborted(guarded, signal);
+      return await guarded;
+    } catch (error) {
+      if (!isDone) this.#left.set(source, done);
+      throw error;
+    }
+  }
+}
+
+/** A sink that takes nothing more once a signal is aborted. */
+export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefined): ByteSink {
+  if (signal === undefined) return sink;
+  return {
+    write(bytes) {
+      signal.throwIfAborted();
+      const writing = sink.write(bytes);
+      return writing === undefined ? undefined : orAborted(writing, signal);
+    },
+  };
+}
+
+/** A store that can neither be written nor read once a signal is aborted. */
+export function abortableStore(store: ByteStore, signal: AbortSignalLike | undefined): ByteStore {
+  if (signal === undefined) return store;
+  return Object.create(store, {
+    size: { get: () => store.size },
+    read: {
+      value(target: Uint8Array, position: number) {
+        signal.throwIfAborted();
+        return store.read(target, position);
+      },
+    },
+    write: {
+      value(bytes: Uint8Array, position: number) {
+        signal.throwIfAborted();
+        return store.write(bytes, position);
+      },
+    },
+    truncate: {
+      value(size: number) {
+        signal.throwIfAborted();
+        return store.truncate(size);
+      },
+    },
+    sync: { value: () => store.sync() },
+    close: { value: () => store.close() },
+  });
+}
