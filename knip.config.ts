@@ -24,6 +24,6 @@ export default {
   exclude: ['binaries'],
   // Tagged exports are for tests, and say why.
   tags: ['-internal'],
-  // The WebAssembly that scripts/zstd-wasm.mjs takes out of a package, and a package that tests in Chromium are bundled with.
-  ignoreDependencies: ['@bokuweb/zstd-wasm', 'buffer'],
+  // Tests in Chromium are bundled with it.
+  ignoreDependencies: ['buffer'],
 } satisfies KnipConfig;

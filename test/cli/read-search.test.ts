@@ -89,7 +89,7 @@ describe('read', () => {
     }
   });
 
-  it('shows 256 bytes of the main block unless told', async () => {
+  it('shows 256 bytes of the main block by default', async () => {
     const { stdout, stderr } = await runCli(['read', path]);
     expect(stderr).toBe('');
     expect(stdout).toMatch(/^00000000 {2}/);
@@ -244,11 +244,7 @@ describe('wrong use', () => {
     ['a count and a limit', ['search', path, 'x', '--count', '--max', '1'], /expected either --count or --max/],
     ['no count', ['search', path, 'x', '--max', '0'], /expected a count from 1 on, got "0"/],
     ['too much context', ['search', path, 'x', '-C', '4K'], /expected 0 to 4096 bytes of context, got 4112/],
-    [
-      'a block that there is not',
-      ['search', path, 'x', '--block', 'ram'],
-      /expected a RAM block of the file \(pc\.ram/,
-    ],
+    ['a missing block', ['search', path, 'x', '--block', 'ram'], /expected a RAM block of the file \(pc\.ram/],
     ['an offset that is none', ['read', path, '--at', '1x'], /expected a number of bytes .*, got "1x"/],
     [
       'an offset beyond the block',
