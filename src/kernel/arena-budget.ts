@@ -7,7 +7,7 @@
 const alignment = 64;
 
 /** Bytes behind its output that the XBZRLE encoder may overwrite: at least `Kernel.xbzrleEncodeSlack`. */
-export const encodeSlackBytes = 4096;
+export const encodeSlackBytes = 4608;
 
 /** Bytes of the arena that allocations of these sizes (bytes) take, alignment included. */
 export function arenaBytes(...sizes: readonly number[]): number {

@@ -4,7 +4,7 @@
  *     packet · payload · packet · payload · … · SYNC        the main stream has a mark for every SYNC
  *
  * Pages that are not compressed are handed on where they lie in the window. Compressed ones go through an
- * {@link InflateRequest} into the room of a packet's pages: this file knows no compression library.
+ * {@link InflateRequest} into the slots of a packet's pages: this file knows no compression library.
  */
 import type { BatchOrigin, PageBatch } from '../kernel/page-batch.ts';
 import { PageKind } from '../kernel/page-batch.ts';

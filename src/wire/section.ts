@@ -134,7 +134,7 @@ export function canBeItem(window: ByteWindow, at: number, known: Map<number, Kno
   }
 }
 
-/** Whether a START or FULL head can begin at index `at`: printable name, and room for what follows it. */
+/** Whether a START or FULL head can begin at index `at`: a printable name, and enough bytes for the rest. */
 export function canBeHead(window: ByteWindow, at: number): boolean {
   const { bytes, limit } = window;
   if (bytes[at] !== SectionType.start && bytes[at] !== SectionType.full) return false;

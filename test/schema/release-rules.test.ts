@@ -40,7 +40,9 @@ describe('the rules of a stream', () => {
   });
 
   it('cannot be those of a version that does not have the machine type', () => {
-    expect(() => releaseRulesOf('pc-i440fx-10.0', '7.2')).toThrow(/QEMU 7.2 has no machine type pc-i440fx-10.0/);
+    expect(() => releaseRulesOf('pc-i440fx-10.0', '7.2')).toThrow(
+      /QEMU 7.2 does not have the machine type pc-i440fx-10.0/,
+    );
     expect(() => releaseRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
   });
 

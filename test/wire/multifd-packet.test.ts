@@ -152,7 +152,11 @@ describe('a packet header', () => {
     ['two methods', () => packet({ flags: 0x06 }), /got 0x6/],
     ['unknown flags', () => packet({ flags: 0x80 }), /got 0x80/],
     ['a sync with a device state', () => packet({ flags: 0x41 }), /got 0x41/],
-    ['more room than a packet has', () => packet({ allocated: 129 }), /at most 128 pages, got 129/],
+    [
+      'more pages allocated than a packet has',
+      () => packet({ allocated: 129 }),
+      /at most 128 pages allocated, got 129/,
+    ],
     ['more pages than room', () => packet({ allocated: 2, normal: [0, 4096], zero: [8192] }), /at most 2 pages, got 3/],
     ['an offset within a page', () => packet({ normal: [4095] }), /got 0xfff/],
   ])('with %s is refused', (_, make, message) => {

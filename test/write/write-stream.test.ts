@@ -263,7 +263,9 @@ describe('a stream of a base and what changed', () => {
     const output = new RecordingFile();
     const base = ramOf(new Uint8Array(8192), KIB4);
     const writing = writeStream({ ram: ramOf(new Uint8Array(4096), KIB4) }, appendTo(output), { base });
-    await expect(writing).rejects.toThrow(/same RAM blocks \(ram of 4096 bytes in pages of 4096\), got ram of 8192/);
+    await expect(writing).rejects.toThrow(
+      /a base with the RAM blocks "ram" of 4096 bytes in pages of 4096, got "ram" of 8192/,
+    );
     expect(output.size).toBe(0);
   });
 });
@@ -271,7 +273,9 @@ describe('a stream of a base and what changed', () => {
 describe('raw RAM', () => {
   it('is whole pages', () => {
     const half = new MemoryFile('half', new Uint8Array(2048));
-    expect(() => new RawRam([{ idstr: 'ram', source: half }])).toThrow(/whole pages of 4096 bytes, got 2048/);
+    expect(() => new RawRam([{ idstr: 'ram', source: half }])).toThrow(
+      /whole pages of 4096 bytes in the image of "ram", got 2048/,
+    );
     expect(() => new RawRam([], 3000)).toThrow(/power of two/);
     expect(() => new RawRam([{ idstr: 'ram', source: { ...half, size: undefined } as ByteSource }])).toThrow(
       RangeError,
