@@ -265,7 +265,7 @@ export {
 export type { Recommendation } from './tasks/estimate/recommend.ts';
 export type { Random } from './tasks/estimate/seeded-random.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
-export { type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
+export { type ChooseOutput, type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
 export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
 export {

@@ -79,7 +79,7 @@ export class MigrationFile {
   #contentReached: number | undefined;
   #isReading = false;
 
-  /** Takes its buffers from the arena of `kernel`, see {@link openFile}. */
+  /** Takes its buffers from the arena of `kernel`, see `openFile`. */
   constructor(
     input: ByteSource,
     { source, offset, format, containers, findings }: OpenedStream,

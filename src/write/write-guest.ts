@@ -33,6 +33,7 @@ export interface WriteGuestOptions extends Abortable {
   rules?: ReleaseRules;
 }
 
+/** What was sent of a guest, with the statistics that QEMU keeps. */
 export interface WrittenGuest {
   /** Bytes of the stream. */
   length: number;

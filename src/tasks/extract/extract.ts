@@ -28,7 +28,7 @@ export interface ExtractedBlock {
 }
 
 /** Gives the store that a block's image is written to; undefined: the block is skipped. */
-type ChooseOutput = (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>;
+export type ChooseOutput = (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>;
 
 /**
  * Writes raw images of the blocks for which `output` returns a store. The stores are complete when this resolves; the
