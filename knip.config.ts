@@ -25,5 +25,5 @@ export default {
   // Tagged exports are for tests, and say why.
   tags: ['-internal'],
   // The WebAssembly that scripts/zstd-wasm.mjs takes out of a package, and a package that tests in Chromium are bundled with.
-  ignoreDependencies: ['@bokuweb/zstd-wasm', 'buffer'],
+  ignoreDependencies: ['buffer'],
 } satisfies KnipConfig;

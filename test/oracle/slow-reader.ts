@@ -33,7 +33,7 @@ import { Ram, type RamBlock, type RamContext, type RecordedDelta } from './ram.t
 
 export { SlowReaderError };
 
-export interface SlowBlock {
+interface SlowBlock {
   idstr: string;
   usedLength: number;
   pageSize: number;
@@ -43,7 +43,7 @@ export interface SlowBlock {
   readonly last: Uint8Array;
 }
 
-export interface SlowSection {
+interface SlowSection {
   kind: 'start' | 'part' | 'end' | 'full';
   name: string;
   sectionId: number;

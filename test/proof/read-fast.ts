@@ -26,14 +26,14 @@ export interface Beside {
   preempt?: Uint8Array[];
 }
 
-export interface FastResult {
+interface FastResult {
   inspection: Inspection;
   /** Final content and the kind of each page's last record, block by block. */
   blocks: { idstr: string; content: Uint8Array; last: Uint8Array }[];
 }
 
 /** vmferry's complete result for a file: an error, or all of its content. */
-export async function readFast(
+async function readFast(
   bytes: Uint8Array,
   offset = 0,
   beside: Beside = {},

@@ -30,23 +30,26 @@ describe('compressing a file', () => {
     );
   });
 
-  it.each<Compression>(['gzip', 'bzip2', 'xz', 'lzop', 'zstd'])('%s decompresses to the input, even though the caller reuses its buffer', async (format) => {
-    if (!isThere(format)) {
-      console.warn(`skipped: ${format} is not installed`);
-      return;
-    }
-    const file = new MemoryFile();
-    const sink = compressTo(format, appendTo(file));
-    const buffer = new Uint8Array(1 << 19);
-    for (let at = 0; at < content.length; at += buffer.length) {
-      buffer.set(content.subarray(at, at + buffer.length));
-      await sink.write(buffer);
-      buffer.fill(0xee);
-    }
-    await sink.end();
-    expect(file.size).toBeLessThan(content.length);
-    expect(Buffer.compare(await decompressed(file, format), content)).toBe(0);
-  });
+  it.each<Compression>(['gzip', 'bzip2', 'xz', 'lzop', 'zstd'])(
+    '%s decompresses to the input, even though the caller reuses its buffer',
+    async (format) => {
+      if (!isThere(format)) {
+        console.warn(`skipped: ${format} is not installed`);
+        return;
+      }
+      const file = new MemoryFile();
+      const sink = compressTo(format, appendTo(file));
+      const buffer = new Uint8Array(1 << 19);
+      for (let at = 0; at < content.length; at += buffer.length) {
+        buffer.set(content.subarray(at, at + buffer.length));
+        await sink.write(buffer);
+        buffer.fill(0xee);
+      }
+      await sink.end();
+      expect(file.size).toBeLessThan(content.length);
+      expect(Buffer.compare(await decompressed(file, format), content)).toBe(0);
+    },
+  );
 
   describe('without the program zstd', () => {
     const { PATH } = process.env;
