@@ -5,7 +5,7 @@ import type { ExitCodes } from './exit-codes.ts';
 export type Note = string | { table: readonly (readonly string[])[] };
 
 /** One shape that a command prints as JSON: a type that the package exports, and when it is printed. */
-export interface JsonOutput {
+interface JsonOutput {
   type: string;
   when: string;
 }
@@ -14,7 +14,7 @@ export interface JsonOutput {
  * Which options go together, by their long flags. An option that the mode asked for cannot use is refused, never dropped
  * silently.
  */
-export interface OptionRules {
+interface OptionRules {
   /** At most one of each group. */
   oneOf?: readonly (readonly string[])[];
   /** An option, and the options it needs: at least one of them. */

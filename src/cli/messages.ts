@@ -42,7 +42,7 @@ export function note(text: string): void {
 }
 
 /** The exit code that an error deserves. */
-export function exitCodeOf(error: unknown): number {
+function exitCodeOf(error: unknown): number {
   return error instanceof MigrationError ? ExitCode.badInput : ExitCode.trouble;
 }
 

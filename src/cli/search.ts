@@ -136,7 +136,11 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   if (options.count === true) {
     const count = await countMatches(file, patterns, searching);
     requireWanted();
-    await writeOut(options.json === true ? toJsonLine<SearchCountJson>({ count, ...(plan === undefined ? {} : { plan }) }) : `${count}\n`);
+    await writeOut(
+      options.json === true
+        ? toJsonLine<SearchCountJson>({ count, ...(plan === undefined ? {} : { plan }) })
+        : `${count}\n`,
+    );
     return;
   }
   const out = new LineWriter();

@@ -91,7 +91,7 @@ function requireUnsigned(value: number, bytes: number): void {
 }
 
 /** @throws RangeError for text with characters above U+00FF. */
-export function requireLatin1(text: string): void {
+function requireLatin1(text: string): void {
   if (!isLatin1.test(text)) {
     throw new RangeError(`expected text of characters up to U+00FF, each of which is a byte, got "${text}"`);
   }

@@ -49,7 +49,7 @@ describe('vmferry check', () => {
     expect(lines[2]).toMatch(/^ {2}→ load it with -M pc-i440fx-10\.0/);
   });
 
-  it('holds a file against another that the target saved', async () => {
+  it('compares a file with another that the target saved', async () => {
     expect((await runCli(['check', of72, '--against', of72])).code).toBe(0);
     const { code, stdout } = await runCli(['check', of100, '--against', of72]);
     expect(code).toBe(1);
@@ -116,7 +116,7 @@ describe('what cannot be a target', () => {
     ['is other JSON', () => written('other.json', '{"a": 1}'), /expected the output of -dump-vmstate/],
     ['nests deep', () => written('deep.json', '{"a":'.repeat(100_000)), /limit-exceeded/],
     ['is long', () => written('long.json', `{"a": "${'x'.repeat(100 << 20)}"}`), /limit-exceeded/],
-    ['is no migration file', () => written('noise', 'noise, and nothing else'), /cannot be a target/],
+    ['is not a migration file', () => written('noise', 'noise, and nothing else'), /cannot be a target/],
     ['breaks off', () => written('cut', readFileSync(of72).subarray(0, 300_000)), /cannot be a target: .*truncated/],
   ])('ends with 2 if it %s', async (_, make, message) => {
     const result = await runCli(['check', of72, '--against', make()]);

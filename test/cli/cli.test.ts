@@ -216,7 +216,7 @@ describe('verify', () => {
 
   it('says that a file is something else', async () => {
     const path = join(directory, 'other.txt');
-    writeFileSync(path, 'Once upon a time there was a file that was no migration stream.\n');
+    writeFileSync(path, 'Once upon a time there was a file that was not a migration stream.\n');
     const { stdout, code } = await runCli(['verify', path]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/error not-a-migration-stream: expected the magic bytes "QEVM", got 0x4f6e6365 at 0x0/);
@@ -308,7 +308,7 @@ describe('extract', () => {
 
   it.each([
     ['a truncated file', (bytes: Uint8Array) => bytes.subarray(0, bytes.length >> 1), 'truncated'],
-    ['junk', () => new TextEncoder().encode('this is no stream at all'), 'not-a-migration-stream'],
+    ['junk', () => new TextEncoder().encode('this is not a stream at all'), 'not-a-migration-stream'],
   ] as const)('leaves nothing behind for %s', async (_, damage, code) => {
     const folder = emptyDirectory();
     const input = join(directory, `${code}.bin`);
@@ -479,7 +479,7 @@ describe('wrong use', () => {
     ['an unknown option', ['inspect', '--page', 'x'], /unknown option '--page'.*Did you mean --pages/s],
     ['no file', ['verify'], /missing required argument 'FILE'/],
     ['two files', ['verify', 'a', 'b'], /too many arguments/],
-    ['a file that is not there', ['verify', '/nonexistent/x'], /vmferry: error: ENOENT.*\/nonexistent\/x/],
+    ['a file that does not exist', ['verify', '/nonexistent/x'], /vmferry: error: ENOENT.*\/nonexistent\/x/],
     ['a directory', ['verify', '/'], /\/ is a directory/],
     ['no block', ['extract', 'x'], /expected one of --block, --all, --device, --physical or --elf$/m],
     ['no output', ['extract', 'x', '--block', 'pc.ram'], /expected -o OUT/],
@@ -578,7 +578,7 @@ describe('interruption', () => {
   });
 
   it('bad input on a pipe is reported at once, though its writer stays', async () => {
-    const silent = new StalledInput(Buffer.from('this is no stream, and its writer says no more'));
+    const silent = new StalledInput(Buffer.from('this is not a stream, and its writer says no more'));
     const { code, stdout } = await runCli(['verify', '-'], silent);
     expect(stdout).toMatch(/not-a-migration-stream/);
     expect(code).toBe(1);

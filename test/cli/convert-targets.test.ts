@@ -48,7 +48,7 @@ describe('convert to an offset', () => {
     expect(readdirSync(folder)).toEqual(['disk.img']);
   });
 
-  it('makes a file that is not there, with a hole in front, and says where the stream is', async () => {
+  it('makes a file that does not exist, with a hole in front, and says where the stream is', async () => {
     const path = join(emptyDirectory(), 'new');
     const { stdout } = await runCli(['convert', xbzrle, `${path},offset=0x10000`, '--to', 'stream', '--json']);
     expect(JSON.parse(stdout)).toMatchObject({

@@ -98,7 +98,7 @@ describe('diff', () => {
   });
 
   it.each<[string, () => string[], RegExp]>([
-    ['a file that is not there', () => [plain, 'nowhere'], /ENOENT/],
+    ['a file that does not exist', () => [plain, 'nowhere'], /ENOENT/],
     ['a file that is bad', () => [plain, join(directory, 'cut')], /\[truncated\]/],
     ['one file', () => [plain], /missing required argument 'B'/],
     ['standard input twice', () => ['-', '-'], /got standard input twice/],

@@ -162,7 +162,7 @@ describe('estimate', () => {
     ['an empty working set', () => [before, '--dirty-rate', '9', '--working-set', '0'], /bytes above 0, got "0"/, 2],
     ['standard input twice', () => ['-', '--channel', '-'], /standard input twice/, 2],
     ['a working set alone', () => [before, '--working-set', '1M'], /--working-set goes with --dirty-rate/, 2],
-    ['a file that is no migration', () => [import.meta.filename], /expected/, 1],
+    ['a file that is not a migration', () => [import.meta.filename], /expected/, 1],
   ])('refuses %s', async (_, args, message, expected) => {
     const { code, stdout, stderr } = await runCli(['estimate', ...args()]);
     expect(stderr).toMatch(message);

@@ -10,7 +10,7 @@ describe('an error', () => {
     ['a command line that is refused', ['inspect', '--json', '--nope', 'x'], 2, { code: 'usage' }],
     ['an unknown command', ['inspekt', 'x', '--json'], 2, { code: 'usage' }],
     ['options that do not go together', ['inspect', '--json', '--pages', 'x'], 2, { code: 'usage' }],
-    ['a file that is not there', ['verify', '--json', '/nonexistent'], 2, { code: 'ENOENT' }],
+    ['a file that does not exist', ['verify', '--json', '/nonexistent'], 2, { code: 'ENOENT' }],
     ['a bad file', ['extract', '--json', '/dev/null', '--all', '/nonexistent/x'], 1, { code: 'truncated' }],
     ['a bad file to compare', ['diff', '--json', plain, '/dev/null'], 2, { code: 'truncated' }],
   ];

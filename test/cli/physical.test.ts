@@ -86,9 +86,9 @@ describe('refused, with exit code 2 and nothing written', () => {
     ['a split of a block', ['--block', 'pc.ram', '--below-4g', '1M', '-o', 'X'], /--physical or --elf with --below-4g/],
     ['a DIMM of no block', ['--physical', '--dimm', '4G', '-o', 'X'], /BLOCK@ADDRESS/],
     ['a DIMM of no address', ['--physical', '--dimm', 'mem@high', '-o', 'X'], /number of bytes/],
-    ['a DIMM that there is not', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /memory device's block .* got "mem"/],
+    ['a DIMM that does not exist', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /memory device's block .* got "mem"/],
     [
-      'RAM that there is not',
+      'RAM that does not exist',
       ['--physical', '--ram', 'n0', '-o', 'X'],
       /blocks of RAM \(pc\.ram\), each once, got "n0"/,
     ],

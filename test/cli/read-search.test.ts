@@ -89,7 +89,7 @@ describe('read', () => {
     }
   });
 
-  it('shows 256 bytes of the main block unless told', async () => {
+  it('shows 256 bytes of the main block by default', async () => {
     const { stdout, stderr } = await runCli(['read', path]);
     expect(stderr).toBe('');
     expect(stdout).toMatch(/^00000000 {2}/);
@@ -245,7 +245,7 @@ describe('wrong use', () => {
     ['no count', ['search', path, 'x', '--max', '0'], /expected a count from 1 on, got "0"/],
     ['too much context', ['search', path, 'x', '-C', '4K'], /expected 0 to 4096 bytes of context, got 4112/],
     [
-      'a block that there is not',
+      'a block that does not exist',
       ['search', path, 'x', '--block', 'ram'],
       /expected a RAM block of the file \(pc\.ram/,
     ],

@@ -119,7 +119,7 @@ describe('changes and merge', () => {
       /does not go with --base/,
     ],
     ['changes for a pipe', ['convert', now, '-', '--only-changed-from', base], /needs random access/],
-    ['a base that is not there', ['convert', now, 'OUT', '--only-changed-from', 'nowhere'], /ENOENT/],
+    ['a base that does not exist', ['convert', now, 'OUT', '--only-changed-from', 'nowhere'], /ENOENT/],
     ['standard input twice', ['convert', '-', 'OUT', '--only-changed-from', '-'], /got standard input twice/],
     ['standard input twice to merge', ['merge', '-', '-', 'OUT.stream'], /got standard input twice/],
     ['changes at an offset', ['convert', now, 'OUT,offset=1M', '--only-changed-from', base], /expected no offset/],

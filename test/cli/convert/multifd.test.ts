@@ -97,7 +97,7 @@ describe('convert --to multifd', () => {
     const path = join(emptyDirectory(), 'guest');
     const uuid = 'FEDCBA98-0123-4567-89ab-cdef01234567';
     const { code, stderr } = await runCli(['convert', none, path, '--to', 'multifd', '--uuid', uuid]);
-    // Nor does it say for which QEMU it is.
+    // It also does not say for which QEMU it is.
     const warning =
       /^vmferry: warning: machine type none does not say its version: .*10.0 and later \(see --compat\)\n$/;
     expect([code, stderr]).toEqual([0, expect.stringMatching(warning)]);
