@@ -1,8 +1,11 @@
 /** How the command line prints JSON: an object that begins with the version of its shape. */
-import { jsonVersion, type VersionedJson } from '../tasks/json.ts';
+import { type AsJson, jsonVersion, type VersionedJson } from '../tasks/json.ts';
 
 /** A shape without the version, which is added when it is printed. */
 export type Unversioned<Json extends VersionedJson> = Json extends unknown ? Omit<Json, 'jsonVersion'> : never;
+
+/** A value as JSON has it: `JSON.stringify` leaves out what is undefined. */
+export const withoutUndefined = <Value>(value: Value): AsJson<Value> => value as unknown as AsJson<Value>;
 
 /** On several lines. */
 export function toJson<Json extends VersionedJson>(facts: Unversioned<Json>, replacer?: Replacer): string {

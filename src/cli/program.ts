@@ -48,6 +48,9 @@ const examples = [
   'ssh host cat guest.migration | vmferry verify -',
 ];
 
+/** In narrow terminals descriptions still wrap in their column, down to this width. */
+const minColumn = 10;
+
 /** A program with the command of that name, or with all commands if there is none of that name. */
 export async function buildProgram(name?: string): Promise<CliCommand> {
   const program = new CliCommand('vmferry')
@@ -55,6 +58,7 @@ export async function buildProgram(name?: string): Promise<CliCommand> {
     .version(packageJson.version)
     .exitOverride()
     .showSuggestionAfterError()
+    .configureHelp({ minWidthToWrap: minColumn })
     .configureOutput({
       getOutHelpWidth: () => helpWidth(process.stdout),
       getErrHelpWidth: () => helpWidth(process.stderr),

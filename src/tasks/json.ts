@@ -232,11 +232,13 @@ export type AsJson<Value> = Value extends Uint8Array
   ? string
   : Value extends bigint
     ? string
-    : Value extends object
-      ? { [Key in keyof Value as undefined extends Value[Key] ? never : Key]: AsJson<Value[Key]> } & {
-          [Key in keyof Value as undefined extends Value[Key] ? Key : never]?: AsJson<Exclude<Value[Key], undefined>>;
-        }
-      : Value;
+    : Value extends readonly (infer Element)[]
+      ? AsJson<Element>[]
+      : Value extends object
+        ? { [Key in keyof Value as undefined extends Value[Key] ? never : Key]: AsJson<Value[Key]> } & {
+            [Key in keyof Value as undefined extends Value[Key] ? Key : never]?: AsJson<Exclude<Value[Key], undefined>>;
+          }
+        : Value;
 
 /** `read --json`. */
 export interface ReadJson extends VersionedJson {
@@ -274,7 +276,7 @@ export interface SearchCountJson extends VersionedJson {
 }
 
 /** `estimate --json`. */
-export interface EstimateJson extends VersionedJson, Estimate {}
+export interface EstimateJson extends VersionedJson, AsJson<Estimate> {}
 
 /** An error with `--json`: one line, the last on standard error. */
 export interface ErrorJson extends VersionedJson {

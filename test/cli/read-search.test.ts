@@ -100,6 +100,7 @@ describe('read', () => {
     const { stdout } = await runCli(['read', path, '--block', 'pc.bios', '--at', '65520', '--json']);
     const whole = await extract(path, 'pc.bios');
     expect(JSON.parse(stdout)).toEqual({
+      jsonVersion: 1,
       block: 'pc.bios',
       at: 65520,
       length: 16,
@@ -242,7 +243,7 @@ describe('wrong use', () => {
     ['an expression that is none', ['search', path, '--regex', '('], /Invalid regular expression/],
     ['case of hex', ['search', path, '--hex', '-i', '00'], /expected --ignore-case with text or --regex/],
     ['a count and a limit', ['search', path, 'x', '--count', '--max', '1'], /expected either --count or --max/],
-    ['no count', ['search', path, 'x', '--max', '0'], /expected a count from 1 on, got "0"/],
+    ['no count', ['search', path, 'x', '--max', '0'], /expected a count of at least 1, got "0"/],
     ['too much context', ['search', path, 'x', '-C', '4K'], /expected 0 to 4096 bytes of context, got 4112/],
     ['a missing block', ['search', path, 'x', '--block', 'ram'], /expected a RAM block of the file \(pc\.ram/],
     ['an offset that is none', ['read', path, '--at', '1x'], /expected a number of bytes .*, got "1x"/],

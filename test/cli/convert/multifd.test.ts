@@ -121,7 +121,7 @@ describe('convert --to multifd', () => {
     ['standard output', [pc, '-', ...multifd], /a multifd set is several files/],
     ['a FIFO', [pc, 'FIFO', ...multifd], /a multifd set is several files/],
     ['a directory for a channel', [pc, 'SET', ...multifd], /expected a file to write a channel to, got SET.1/],
-    ['no channels', [pc, 'OUT', ...multifd, '--channels', '0'], /a count from 1 on, got "0"/],
+    ['no channels', [pc, 'OUT', ...multifd, '--channels', '0'], /a count of at least 1, got "0"/],
     ['--channels for a stream', [pc, 'OUT.stream', '--channels', '2'], /--channels goes with --to multifd/],
     [
       'a level without digits',
