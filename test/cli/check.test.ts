@@ -53,7 +53,7 @@ describe('vmferry check', () => {
     expect((await runCli(['check', of72, '--against', of72])).code).toBe(0);
     const { code, stdout } = await runCli(['check', of100, '--against', of72]);
     expect(code).toBe(1);
-    expect(stdout).toMatch(/on what saved .*pc-xbzrle-7\.2\.bin with -M pc-i440fx-7\.2/);
+    expect(stdout).toMatch(/on the QEMU that saved .*pc-xbzrle-7\.2\.bin with -M pc-i440fx-7\.2/);
   });
 
   it('takes either of the two from standard input, and finds out which kind the target is', async () => {
@@ -136,6 +136,6 @@ describe('what cannot be a target', () => {
   it('says so if file and dump were exchanged', async () => {
     const { code, stdout } = await runCli(['check', dump100, '--against', of72]);
     expect(code).toBe(1);
-    expect(stdout).toContain('give the file that was saved, and the dump to --against');
+    expect(stdout).toContain('use the dump as the target');
   });
 });

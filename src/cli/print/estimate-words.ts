@@ -125,7 +125,7 @@ function changes({ changes: found }: Estimate): Section {
   const lines = [
     `  changed     ${plural(all.changed, 'page')}, ${formatBytes(found.changedBytes)}, ${share(all.changed, all.pages)} of all`,
     `              ${formatCount(all.rewritten)} rewritten, ${formatCount(all.fromZero)} from zero, ${formatCount(all.toZero)} to zero`,
-    `  dirty rate  at least ${rate(found.changedBytes / seconds)}, not counting pages that were written and restored`,
+    `  dirty rate  at least ${rate(found.changedBytes / seconds)}; pages that were restored are not seen`,
     `              calc-dirty-rate would report ${sampled.rate === undefined ? 'nothing' : `${sampled.rate} MiB/s`} (${formatCount(sampled.dirty)} of ${plural(sampled.samples, 'sample')})`,
   ];
   lines.push(...doubtOf(found));
@@ -231,7 +231,7 @@ function basis({ changes: found, convergence }: Estimate): string[] {
   const isOpen = convergence.some(({ verdict }) => verdict === 'likely' || verdict === 'unlikely');
   return [
     `  the range of what the guest may write if it continues as in those ${seconds} s`,
-    ...(isOpen ? ['  +: possibly more, or never; likely: by random writes, to each page once in that time'] : []),
+    ...(isOpen ? ['  +: possibly more, or never; likely: each page once in that time, at random'] : []),
   ];
 }
 
