@@ -12,7 +12,7 @@ import type { CliCommand } from './command.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
-import { formatHex, painter, plural, printable } from './print/format.ts';
+import { formatCount, formatHex, painter, plural, printable } from './print/format.ts';
 
 interface CheckOptions extends InputOptions {
   against: string;
@@ -53,13 +53,13 @@ export function addCheck(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'The content of TARGET shows what it is. A dump (qemu-system-x86_64 -M MACHINE -dump-vmstate FILE) lists the states that this QEMU can load, for all devices it could have. A file that the target saved, idle and started with the same arguments, lists the devices, sizes and ids it has. Each knows facts that the other lacks: check against both.',
+  'The content of TARGET shows what it is. A dump (qemu-system-x86_64 -M MACHINE -dump-vmstate FILE) lists the states that this QEMU can load, for every device that it could have. A file that the target saved while idle, started with the same arguments, lists the devices, sizes and ids that it has. Each has facts that the other lacks: check against both.',
   'Prints the verdict, the reasons (refused, doubt, needed) with what to do, and what was not judged.',
 ];
 
 const exitCodes = {
   0: 'FILE should load, perhaps with doubts',
-  1: 'FILE would not load; with --strict also doubts',
+  1: 'FILE would not load, or loads only with doubts and --strict was given',
   2: 'TARGET cannot be read, wrong usage, or the work failed',
 };
 
@@ -150,7 +150,7 @@ function describe(result: Check, all: boolean): string {
   const shown = all ? notJudged : general;
   if (shown.length > 0) lines.push(paint('dim', 'not judged:'), ...shown.map((text) => `  - ${printable(text)}`));
   if (shown.length < notJudged.length) {
-    lines.push(`  - ${plural(notJudged.length - shown.length, 'particular')} more (--all shows them)`);
+    lines.push(`  - ${formatCount(notJudged.length - shown.length)} more (--all shows them)`);
   }
   return lines.join('\n');
 }
@@ -162,9 +162,10 @@ function describeReason(reason: CheckReason, paint: ReturnType<typeof painter>):
   const { effect, rule, message, advice, place } = reason;
   let where = '';
   if (place !== undefined) {
-    where = ` at ${formatHex(place.offset)}`;
+    where = ` (at ${formatHex(place.offset)}`;
     if (place.section !== undefined) where += `, section ${place.section}`;
     if (place.block !== undefined) where += `, block ${place.block}`;
+    where += ')';
   }
   const line = `${paint(colours[effect], effect)} ${rule}: ${printable(message)}${printable(where)}`;
   return advice === undefined ? [line] : [line, `  → ${printable(advice)}`];

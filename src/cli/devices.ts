@@ -115,7 +115,7 @@ function chooseDevice(devices: readonly DeviceState[], wanted: string): DeviceSt
   if (device !== undefined && found.length === 1) return device;
   if (device === undefined) {
     const names = devices.map(nameOf).join(', ');
-    throw new UsageError(`expected a device of the file (${names || 'it has none'}), got "${wanted}"`);
+    throw new UsageError(`expected a device in the file (${names || 'it has none'}), got "${wanted}"`);
   }
   throw new UsageError(
     `expected the name of one device, got "${wanted}", which may be ${found.map(nameOf).join(' or ')}`,

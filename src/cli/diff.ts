@@ -38,7 +38,7 @@ export function addDiff(program: CliCommand): CliCommand {
     .command('diff')
     .summary('compare two migrations of a VM')
     .argument('<A>', 'a file of any form that the other commands take; - for standard input')
-    .argument('<B>', 'another file, of the same form or not')
+    .argument('<B>', 'the file to compare with A, in the same form or another')
     .description('Compares two migrations of a VM: pages of RAM, state of devices, configuration.')
     .option('--ram', 'compare RAM; without --devices, only RAM')
     .option('--devices', "compare the devices' state; without --ram, only that")
@@ -54,7 +54,7 @@ export function addDiff(program: CliCommand): CliCommand {
       collect,
     )
     .addOption(
-      scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
+      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
     )
     .option('--json', 'print everything as JSON')
     .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })
@@ -69,7 +69,7 @@ export function addDiff(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'A and B can have different forms: a stream and a mapped-ram file of one VM are the same. RAM blocks are matched by their names, devices by name and instance, their fields by name. Pages that were never sent count as zero. Differences in how a migration was sent are shown, but do not count: capabilities, the number of passes, the order of sections. Dirty bitmaps of disks are not compared. Convert a postcopy migration in several pieces first.',
+  'A and B can have different forms: a stream and a mapped-ram file of the same VM count as the same. RAM blocks are matched by their names, devices by name and instance, their fields by name. Pages that were never sent count as zero. Differences in how a migration was sent are shown, but do not count: capabilities, the number of passes, the order of sections. Dirty bitmaps of disks are not compared. If a postcopy migration is in several pieces, convert it first.',
 ];
 
 const exitCodes = {

@@ -53,9 +53,9 @@ export function addEstimate(program: CliCommand): CliCommand {
       `how many bytes of pages to compress, up to ${sampleBytes.most >> 20}M (default: ${sampleBytes.default >> 20}M)`,
       parseSize,
     )
-    .option('--seed <N>', 'another number gives other samples (default: 1)', parseCount)
+    .option('--seed <N>', 'seed of the random samples (default: 1)', parseCount)
     .addOption(
-      scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
+      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
     )
     .option('--json', 'print all figures as JSON')
     .describe({ notes, json: [{ type: 'EstimateJson', when: '--json' }], examples, rules })
@@ -81,7 +81,7 @@ function addTarget(command: CliCommand): CliCommand {
     .option('--downtime-limit <MS>', "downtime-limit in ms (default: 300, QEMU's default)", parseCount)
     .option(
       '--multifd-channels <N>',
-      "channels that compress, with a thread each (default: 2, QEMU's default)",
+      "number of channels, each of which compresses in its own thread (default: 2, QEMU's default)",
       parseCount,
     );
 }
@@ -92,7 +92,7 @@ function addDirtying(command: CliCommand): CliCommand {
     .option('--interval <SECONDS>', 'how long the guest ran between FILE and LATER_FILE', parseSeconds)
     .option(
       '--dirty-rate <MIB_S>',
-      'how many MiB/s of different pages the guest writes, as calc-dirty-rate reports it',
+      'how many MiB/s of distinct pages the guest writes, as reported by calc-dirty-rate',
       parseMiB,
     )
     .option('--working-set <BYTES>', 'with --dirty-rate: the guest writes only to this many bytes', parseSomeBytes)
@@ -104,8 +104,8 @@ function addDirtying(command: CliCommand): CliCommand {
 }
 
 const notes = [
-  "The command counts memory, entropy and duplicates, and measures the ratio and speed of zlib and zstd on a sample. With LATER_FILE it counts what changed and encodes the changes as XBZRLE would. It then follows QEMU's own rules in virtual time to predict whether a migration converges. docs/estimate.md explains how each figure is made, and its limits.",
-  'Two saves show how much the guest wrote in between, but not how often it wrote the same page. So each time is given as a range from the least to the most possible; the figure in the middle is a likely one. The answer of calc-dirty-rate, given as --dirty-rate, narrows the range.',
+  "The command counts memory, entropy and duplicates, and measures the ratio and speed of zlib and zstd on a sample. With LATER_FILE it counts what changed and encodes the changes as XBZRLE would. It then follows QEMU's own rules in virtual time to predict whether a migration converges. docs/estimate.md explains how each figure is obtained, and its limits.",
+  'Two saves show how much the guest wrote in between, but not how often it wrote the same page. So each time is given as a range from the shortest to the longest possible; the figure in the middle is a likely one. The rate that calc-dirty-rate reports, given with --dirty-rate, narrows the range.',
 ];
 
 const examples = [

@@ -44,7 +44,7 @@ export function addExtract(program: CliCommand): CliCommand {
     .option('--device <NAME>', 'the device whose state to write as JSON: NAME or NAME#INSTANCE, see inspect --devices')
     .addOption(
       scratchOption(
-        'where the RAM of a stream is kept meanwhile, if OUT is not a regular file or with --physical or --elf',
+        'where to keep the RAM of a stream meanwhile, with --physical, with --elf, or if OUT is not a regular file',
       ),
     )
     .option('--json', 'print what was written as JSON')
@@ -100,7 +100,7 @@ const rules = {
     if (given.length === 0) throw new UsageError(expected);
     if (given.length > 1) throw new UsageError(`${expected}, got ${list(given as string[], 'and')}`);
     if (all !== undefined) return;
-    if (output === undefined) throw new UsageError('expected -o OUT: where to write it');
+    if (output === undefined) throw new UsageError('expected -o OUT, the file to write');
     const isFile = output !== '-' && isReplaceable(output);
     if (json === true && isStandardOutput(output)) {
       throw new UsageError('expected either --json or the bytes on standard output, got both');
@@ -180,7 +180,7 @@ export const ignoredMemory =
 export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
   if (names.includes(idstr)) return;
-  throw new UsageError(`expected a RAM block of the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
+  throw new UsageError(`expected a RAM block in the file (${names.join(', ') || 'it has none'}), got "${idstr}"`);
 }
 
 /** A block's file name: its idstr, with escapes as in a URL for what a file name cannot contain. */

@@ -6,7 +6,7 @@
 /** By a finding's code, or `code:reason` where the fact has a reason that narrows it down. */
 const hints: Readonly<Record<string, string>> = {
   'ambiguous-snapshot': 'name the snapshot by its id: IMAGE.qcow2#ID',
-  'changes-only': 'put it together with its base: vmferry merge BASE CHANGES OUT',
+  'changes-only': 'merge it with its base: vmferry merge BASE CHANGES OUT',
   'mismatched-source': 'check which files --resume-of and --preempt name',
   'not-a-migration-stream:multifd-channel': 'open the main stream, and give this file with --channel',
   'not-a-migration-stream:recovery-stream': 'name the stream that it resumes with --resume-of',

@@ -76,11 +76,11 @@ export function addInspect(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'Page counts describe the final content: a page counts as what its last record was. A file that breaks off is shown as far as it can be read. For a qcow2 image without #SNAPSHOT, the command lists the snapshots.',
+  'Page counts describe the final content: each page is counted by its last record. A truncated file is shown as far as it can be read. For a qcow2 image without #SNAPSHOT, the command lists the snapshots.',
   'The end of a device name is enough if it is unique: vga for 0000:00:02.0/vga.',
 ];
 
-const exitCodes = { 1: 'the file is bad, or breaks off' };
+const exitCodes = { 1: 'the file is bad or truncated' };
 
 const json = [
   { type: 'InspectJson', when: '--json' },

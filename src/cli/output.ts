@@ -16,7 +16,7 @@ export function refuseInput({ input, parts }: MigrationFile, path: string): void
     if (!(each instanceof NodeFile)) continue;
     const { dev, ino } = fstatSync(each.fd);
     if (dev === target.dev && ino === target.ino) {
-      throw new UsageError(`expected another output than the input, got ${path}`);
+      throw new UsageError(`expected an output other than the input, got ${path}`);
     }
   }
 }

@@ -31,7 +31,10 @@ interface AllOptions extends InputOptions, PhysicalOptions {
 export function addPhysicalOptions(command: CliCommand): CliCommand {
   return command
     .option('--physical', 'write the guest-physical memory of a pc or q35 machine; byte 0 is address 0')
-    .option('--elf', 'write it as an ELF core file with the registers of all CPUs, as dump-guest-memory does')
+    .option(
+      '--elf',
+      'write guest-physical memory as an ELF core file with the registers of all CPUs, as dump-guest-memory does',
+    )
     .option(
       '--below-4g <SIZE>',
       'how much RAM is below 4 GiB, if the file does not state it (max-ram-below-4g)',

@@ -28,7 +28,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
 
 const notes = [
   'FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset=N for a stream inside a file. It is a stream, a mapped-ram file, a libvirt save image, or one of these compressed with gzip, bzip2, xz, lzop or zstd. DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot; SNAPSHOT is its name or id. ARCHIVE.zip#MEMBER is a file in a zip archive; the multifd channels MEMBER.0, MEMBER.1 and so on beside it are read, too. For any other multifd migration, FILE is the main stream and --channel names each channel.',
-  'NO_COLOR turns colours off. FORCE_COLOR turns them on where the output is not a terminal. COLUMNS is the width of the help where there is no terminal.',
+  'NO_COLOR turns colours off. FORCE_COLOR turns them on where the output is not a terminal. COLUMNS sets the width of the help where the output is not a terminal.',
 ];
 
 const examples = [

@@ -34,14 +34,14 @@ export function addRead(program: CliCommand): CliCommand {
     .option('--length <N>', 'bytes to read (default: 256, or up to the end of the block)', parseSize)
     .option('--raw', 'write the bytes themselves to standard output')
     .option('-o, --output <OUT>', 'write the bytes themselves to OUT; - for standard output')
-    .addOption(scratchOption('where a range of more than 16 MiB of a stream is kept while it is read'))
+    .addOption(scratchOption('where to keep a range of more than 16 MiB while a stream is read'))
     .option('--json', 'print the range as JSON, its bytes as hex')
     .describe({ notes, json: [{ type: 'ReadJson', when: '--json' }], examples, rules })
     .action(run);
 }
 
 const notes = [
-  'OFFSET and N are decimal or 0x hex, with an optional suffix K, M, G or T. OFFSET counts from the start of the block. It is not a guest-physical address where RAM is split around a hole.',
+  'OFFSET and N are decimal or 0x hex, with an optional suffix K, M, G or T. OFFSET counts from the start of the block. Where RAM is split around a hole, it is not a guest-physical address.',
   'A stream is read to its end, because later passes overwrite earlier ones. For a mapped-ram file, only the range is read.',
 ];
 
@@ -64,7 +64,7 @@ const rules = {
     }
     if (output === '-' && process.stdout.isTTY === true) {
       throw new UsageError(
-        'expected a pipe or a file for the bytes, got a terminal; without --raw there is a hex dump',
+        'expected a pipe or a file for the bytes, got a terminal; without --raw, read prints a hex dump',
       );
     }
   },

@@ -45,10 +45,10 @@ export function addSearch(program: CliCommand): CliCommand {
     .option('-i, --ignore-case', 'letters match in either case: ASCII letters in text, Latin-1 letters in a regex')
     .option('-f, --file <PATTERNS>', 'read the patterns from a file, one per line, at most 1,000')
     .option('--block <IDSTR>', 'search only this RAM block')
-    .option('-C, --context <N>', 'show N bytes more before and after', parseSize, 0)
+    .option('-C, --context <N>', 'show N more bytes before and after', parseSize, 0)
     .option('--count', 'print the number of matches, not the matches')
     .option('--max <N>', 'stop after N matches', parseCount)
-    .addOption(scratchOption('where RAM is kept that cannot be searched in place'))
+    .addOption(scratchOption('where to keep RAM that cannot be searched in place'))
     .option('--json', 'print each match as JSON, one per line')
     .describe({ notes, exitCodes, json, examples, rules })
     .action(async (location: string, pattern: string | undefined, options: SearchOptions) => {
@@ -58,9 +58,9 @@ export function addSearch(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'Prints a line per match: its block, its offset in the block, and the 16 bytes that begin there as hex and ASCII. A longer match shows up to 64 bytes as ASCII.',
+  'Prints a line per match: its block, its offset in the block, and the 16 bytes from that offset on, as hex and ASCII. A longer match shows up to 64 bytes as ASCII.',
   'Blocks are searched in the order of the file, from first byte to last. A match lies within one block and can cross pages. Matches of one pattern do not overlap. Zero pages and pages that were never sent count as zeros.',
-  'A regular expression matches at most 4,096 bytes, and sees 4,096 bytes before a match. ^ and $ mean the ends of a line.',
+  'A regular expression matches at most 4,096 bytes, and can look back 4,096 bytes before a match. ^ and $ match at the start and end of each line.',
   'The whole file is read and checked before its content is searched in place. With XBZRLE deltas, or from a pipe, RAM goes to a scratch file first.',
 ];
 

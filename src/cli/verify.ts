@@ -29,7 +29,7 @@ export function addVerify(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'Prints the findings, the worst first, and then a verdict in one line. Equal findings are counted together.',
+  'Prints the findings, the worst first, and then a verdict in one line. Findings of the same kind are counted together.',
 ];
 
 const exitCodes = { 0: 'no errors', 1: 'the file is bad' };
@@ -52,10 +52,10 @@ export function describeFinding(finding: CountedFinding, file: string, paint = p
   if (place.section !== undefined) where += `, section ${place.section}`;
   if (place.block !== undefined) where += `, block ${place.block}`;
   if (place.page !== undefined) where += `, page ${formatCount(place.page)}`;
-  const times = count > 1 ? ` (${formatCount(count)} times` : '';
-  const until = times === '' ? '' : last === undefined ? ')' : `, last at ${formatHex(last.offset)})`;
+  const times = count > 1 ? `; ${formatCount(count)} times` : '';
+  const until = times === '' || last === undefined ? '' : `, last at ${formatHex(last.offset)}`;
   const hint = severity === 'info' ? undefined : hintOf(finding);
-  const line = `${paint(colours[severity], severity)} ${code}: ${printable(message)} ${printable(where)}${times}${until}`;
+  const line = `${paint(colours[severity], severity)} ${code}: ${printable(message)} (${printable(where)}${times}${until})`;
   return hint === undefined ? line : `${line}\n  → ${hint}`;
 }
 

@@ -49,10 +49,10 @@ export function requireSink(output: ByteSink): void {
   const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;
   const takesMore = typeof write === 'function' && write.length > 1;
   if (takesMore && typeof truncate === 'function') {
-    throw new TypeError('expected a ByteSink, got a ByteStore: appendTo(store) makes one of it');
+    throw new TypeError('expected a ByteSink, got a ByteStore: appendTo(store) turns it into one');
   }
   if (typeof getWriter === 'function' || (takesMore && typeof once === 'function')) {
-    throw new TypeError('expected a ByteSink, got a stream: pipeTo(stream) makes one of it');
+    throw new TypeError('expected a ByteSink, got a stream: pipeTo(stream) turns it into one');
   }
   if (typeof write !== 'function') throw new TypeError(`expected a ByteSink, got ${typeof output} without write`);
 }

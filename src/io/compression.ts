@@ -158,7 +158,7 @@ export async function* unxz(
 const xzErrors: Record<string, string> = {
   3: 'not enough memory for its dictionary',
   4: 'not enough memory for its dictionary',
-  5: 'no xz format',
+  5: 'not in xz format',
   6: 'options or a checksum that the library does not know',
   7: 'damaged',
   8: 'unexpected end of data',

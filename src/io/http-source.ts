@@ -287,7 +287,7 @@ class HttpSource implements ByteSource {
       throw fail('the file changed while it was read');
     }
     if (range.start !== position || range.end > end || range.end <= position || response.body === null) {
-      throw fail('the server answered another range than was asked for');
+      throw fail('the server sent a different range from the one requested');
     }
     this.#lastEnd = range.end;
     this.#incoming = { reader: response.body.getReader(), abort, position, end: range.end, rest: new Uint8Array() };

@@ -42,7 +42,7 @@ export class MemoryScratch implements ScratchPlace {
     this.#used += bytes;
     if (this.#used <= this.limit) return;
     const limit = `${this.limit / 2 ** 20} MiB`;
-    throw new NoRoomError(`there is no disk for scratch files here, and more than ${limit} of memory would be needed`);
+    throw new NoRoomError(`scratch files have no disk here, and would need more than ${limit} of memory`);
   }
 }
 

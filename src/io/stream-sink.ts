@@ -46,7 +46,7 @@ function pipeToNode(stream: NodeWritable): ByteSink {
     write: (bytes) =>
       new Promise((resolve, reject) => {
         if (failure !== undefined) return reject(failure);
-        const close = () => reject(failure ?? new Error('the stream was closed before it had taken all'));
+        const close = () => reject(failure ?? new Error('the stream was closed before everything was written'));
         stream.on('close', close);
         stream.write(bytes.slice(), (error) => {
           stream.off('close', close);

@@ -135,11 +135,16 @@ async function findDirectory(source: ByteSource): Promise<Directory> {
   const isEnd = () =>
     view.getUint32(at) === signatures.end && at + endLength + view.getUint16(at + 20, true) === tail.length;
   while (at >= 0 && !isEnd()) at--;
-  if (at < 0) throw refuse('bad-archive', 'the zip archive has no end: it breaks off, or something follows it', size);
+  if (at < 0)
+    throw refuse(
+      'bad-archive',
+      'the end of the zip archive was not found: the archive is cut off, or something follows it',
+      size,
+    );
   if (at < locatorLength || view.getUint32(at - locatorLength) !== signatures.locator) {
     const u16 = (offset: number) => view.getUint16(at + offset, true);
     if (u16(4) !== 0 || u16(6) !== 0 || u16(8) !== u16(10)) {
-      throw refuse('unsupported', 'a zip archive in several volumes', start + at);
+      throw refuse('unsupported', 'the zip archive is split into several volumes', start + at);
     }
     const [length, offset] = [view.getUint32(at + 12, true), view.getUint32(at + 16, true)];
     return { offset, length, count: u16(10), end: start + at };
@@ -153,7 +158,7 @@ async function findDirectory(source: ByteSource): Promise<Directory> {
   const view64 = viewOf(end64);
   if (view64.getUint32(0) !== signatures.end64) throw refuse('bad-archive', 'expected the zip64 end', end);
   if (view64.getUint32(16, true) !== 0 || view64.getUint32(20, true) !== 0) {
-    throw refuse('unsupported', 'a zip archive in several volumes', end);
+    throw refuse('unsupported', 'the zip archive is split into several volumes', end);
   }
   return { offset: number64(view64, 48), length: number64(view64, 40), count: number64(view64, 32), end };
 }
@@ -175,7 +180,7 @@ function readEntry(
   const extraAt = at + entryLength + u16(28);
   const commentAt = extraAt + u16(30);
   const next = commentAt + u16(32);
-  if (next > bytes.length) throw bad('an entry of the zip directory breaks off');
+  if (next > bytes.length) throw bad('an entry of the zip directory is cut off');
   const name = decodeName(bytes.subarray(at + entryLength, extraAt), (u16(8) & 0x800) !== 0);
   const short = { size: u32(24), compressedSize: u32(20), offset: u32(42) };
   const sizes = readZip64(view, extraAt, commentAt, short, bad);

@@ -133,7 +133,10 @@ export class ChannelSet {
       const place = window.place(0);
       const other = found.find(({ state }) => state.hello.id === hello?.id);
       if (other !== undefined) {
-        throw badChannel(place, `expected channels of different numbers, got ${hello.id} of ${nameOf(other)} again`);
+        throw badChannel(
+          place,
+          `expected channels with different numbers, got ${hello.id}, which ${nameOf(other)} already has`,
+        );
       }
       if (hello.id >= count) {
         throw badChannel(
@@ -193,7 +196,7 @@ export class ChannelSet {
     const lost = this.#context.numbers.lost();
     const last = this.#channels.at(-1);
     if (lost === undefined || last === undefined) return;
-    const message = `expected packets of all numbers below ${lost.of}, got none of ${lost.count} from number ${lost.first} on: is a channel missing?`;
+    const message = `expected packets with all numbers below ${lost.of}, but ${lost.count} are missing, the first of them ${lost.first}: is a channel missing?`;
     yield { kind: 'finding', finding: makeFinding('bad-channel', message, last.reader.reader.window.place()) };
   }
 

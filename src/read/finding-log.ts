@@ -62,7 +62,7 @@ export class FindingLog {
 
 /** The finding for discarded pages that did not come again; `page` is the first of them. */
 export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
-  const message = 'pages discarded at the switchover never came again: the preempt channel may be missing';
+  const message = 'pages discarded at the switchover were never sent again: the preempt channel may be missing';
   return makeFinding('pages-lost', message, {
     ...origin,
     offset: 0,

@@ -64,7 +64,7 @@ export function* decodeDirtyBitmaps(
     } else if (kind !== Flag.bits && kind !== Flag.complete) {
       throw bad(`expected a dirty-bitmap chunk, got flags ${hex}`);
     } else if (bitmap === undefined) {
-      throw bad(`dirty bitmap "${name}" of "${node}" goes on, but was never started`);
+      throw bad(`dirty bitmap "${name}" of "${node}" continues, but was never started`);
     } else {
       touched.add(bitmap);
       if (kind === Flag.complete) bitmap.complete = true;

@@ -131,7 +131,7 @@ export function readPacketFlags(window: ByteWindow): number {
   const method = flags & PacketFlag.compression;
   const isAlone = (flags & PacketFlag.deviceState) === 0 || flags === PacketFlag.deviceState;
   if ((flags & ~known) !== 0 || (method & (method - 1)) !== 0 || !isAlone) {
-    throw badPacket(window, `expected flags that can be together, got 0x${flags.toString(16)}`);
+    throw badPacket(window, `expected a valid combination of flags, got 0x${flags.toString(16)}`);
   }
   return flags;
 }
@@ -249,7 +249,7 @@ export function readDevicePacket(window: ByteWindow): DevicePacket {
   const end = name.indexOf(0);
   const length = view.getUint32(position + 272);
   if (end === -1 || length === 0) {
-    const got = end === -1 ? 'a name without end' : '0 bytes';
+    const got = end === -1 ? 'an unterminated name' : '0 bytes';
     throw badPacket(window, `expected a part of a device's state, got ${got}`);
   }
   return { name: latin1(name, 0, end), instanceId: view.getUint32(position + instanceOffset), length };

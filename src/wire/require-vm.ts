@@ -94,7 +94,9 @@ export function requireDevices(devices: readonly WritableDevice[], ramId: number
     if (kind !== 'full') throw new RangeError(`expected device "${name}" as a section of kind full, got ${kind}`);
     const owner = owners.get(id) ?? `${name}#${instanceId}`;
     if (owner !== `${name}#${instanceId}`) {
-      throw new RangeError(`expected a section id of its own for ${name}#${instanceId}, got ${id}, which ${owner} has`);
+      throw new RangeError(
+        `expected a unique section id for ${name}#${instanceId}, got ${id}, which ${owner} already has`,
+      );
     }
     owners.set(id, owner);
   }

@@ -48,11 +48,11 @@ export function* decodeSectionHead(
   if (kind === 'part' || kind === 'end') {
     const section = known.get(id);
     if (section === undefined)
-      throw new MigrationError('bad-section', `section ${id} goes on (${kind}), but was never started`, place());
+      throw new MigrationError('bad-section', `section ${id} continues (${kind}), but was never started`, place());
     if (section.latest === 'end') {
       throw new MigrationError(
         'bad-section',
-        `section ${id} (${section.name}) goes on (${kind}), but has ended`,
+        `section ${id} (${section.name}) continues (${kind}), but has ended`,
         place(),
       );
     }
@@ -65,7 +65,11 @@ export function* decodeSectionHead(
   const versionId = yield* takeU32(window, 'a section version');
   const other = known.get(id);
   if (other !== undefined && (other.name !== name || other.instanceId !== instanceId)) {
-    throw new MigrationError('bad-section', `section id ${id} of "${name}" is taken by "${other.name}"`, place());
+    throw new MigrationError(
+      'bad-section',
+      `section id ${id} of "${name}" is already used by "${other.name}"`,
+      place(),
+    );
   }
   if (other === undefined && known.size >= maxSections) {
     throw new MigrationError(

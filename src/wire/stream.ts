@@ -218,7 +218,7 @@ function* decodeItems(
       throw new MigrationError('unknown-section-type', message, window.place());
     }
     if (end !== undefined && window.offset > end) {
-      const message = `expected the embedded stream to end at ${end}, got an item up to ${window.offset}`;
+      const message = `expected the embedded stream to end at ${end}, got an item that ends at ${window.offset}`;
       throw new MigrationError('bad-package', message, window.place(offset));
     }
   }

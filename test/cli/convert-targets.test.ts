@@ -65,7 +65,7 @@ describe('convert to an offset', () => {
     const path = join(emptyDirectory(), 'both');
     writeFileSync(path, Buffer.concat([Buffer.alloc(4096), readFileSync(xbzrle)]));
     const { code, stderr } = await runCli(['convert', `${path},offset=4K`, `${path},offset=1M`, '--to', 'stream']);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/expected another output than the input/)]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/expected an output other than the input/)]);
   });
 
   it('leaves the old file as it was if the input is bad', async () => {

@@ -134,9 +134,9 @@ describe('one device', () => {
   });
 
   it.each([
-    ['nothing', /expected a device of the file \(0000:00:03\.0\/virtio-net#0, .*, bad#0\), got "nothing"/],
-    ['odd#7', /expected a device of the file .* got "odd#7"/],
-    ['dd', /expected a device of the file/],
+    ['nothing', /expected a device in the file \(0000:00:03\.0\/virtio-net#0, .*, bad#0\), got "nothing"/],
+    ['odd#7', /expected a device in the file .* got "odd#7"/],
+    ['dd', /expected a device in the file/],
   ])('%s is not there: a usage error that lists what is', async (name, message) => {
     const { stderr, stdout, code } = await runCli(['inspect', '--device', name, machine()]);
     expect({ stdout, code }).toEqual({ stdout: '', code: 2 });
@@ -208,7 +208,7 @@ describe('extract --device', () => {
   it.each([
     ['a block as well', ['--device', 'cpu', '--block', 'pc.ram', '-o', 'x'], /got --block and --device/],
     ['no place', ['--device', 'cpu'], /expected -o OUT/],
-    ['another device', ['--device', 'nothing', '-o', 'x'], /expected a device of the file/],
+    ['another device', ['--device', 'nothing', '-o', 'x'], /expected a device in the file/],
   ])('refuses %s', async (_, args, message) => {
     const { code, stderr } = await runCli(['extract', pc, ...args], undefined, { cwd: directory });
     expect(code).toBe(2);

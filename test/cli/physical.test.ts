@@ -90,7 +90,7 @@ describe('refused, with exit code 2 and nothing written', () => {
     ['missing RAM', ['--physical', '--ram', 'n0', '-o', 'X'], /blocks of RAM \(pc\.ram\), each once, got "n0"/],
     ['more RAM than there is', ['--physical', '--below-4g', '1G', '-o', 'X'], /at most all 4194304 bytes of RAM/],
     ['a directory', ['--physical', '-o', '.'], /got the directory/],
-    ['the input', ['--physical', '-o', smp], /another output than the input/],
+    ['the input', ['--physical', '-o', smp], /an output other than the input/],
   ])('%s', async (_, args, message) => {
     const path = out('refused');
     const { code, stderr } = await runCli(

@@ -122,7 +122,7 @@ describe('read', () => {
     expect(bad.stderr).toMatch(/\[truncated\]/);
     expect(readdirSync(folder)).toEqual(['range.bin']);
     const self = await runCli(['read', cut, '-o', cut]);
-    expect([self.code, self.stderr]).toEqual([2, expect.stringMatching(/another output than the input/)]);
+    expect([self.code, self.stderr]).toEqual([2, expect.stringMatching(/an output other than the input/)]);
   });
 
   it('is interrupted without leaving anything', async () => {
@@ -219,7 +219,7 @@ describe('search', () => {
     const empty = join(directory, 'empty.bin');
     writeFileSync(empty, Buffer.from(`5145564d000000030700000004${Buffer.from('none').toString('hex')}00`, 'hex'));
     const { stderr, code } = await runCli(['search', empty, 'x', '--block', 'ram']);
-    expect([stderr, code]).toEqual([expect.stringMatching(/a RAM block of the file \(it has none\), got "ram"/), 2]);
+    expect([stderr, code]).toEqual([expect.stringMatching(/a RAM block in the file \(it has none\), got "ram"/), 2]);
   });
 
   it('ends quietly when its reader has seen enough', () => {
@@ -245,7 +245,7 @@ describe('wrong use', () => {
     ['a count and a limit', ['search', path, 'x', '--count', '--max', '1'], /expected either --count or --max/],
     ['no count', ['search', path, 'x', '--max', '0'], /expected a count of at least 1, got "0"/],
     ['too much context', ['search', path, 'x', '-C', '4K'], /expected 0 to 4096 bytes of context, got 4112/],
-    ['a missing block', ['search', path, 'x', '--block', 'ram'], /expected a RAM block of the file \(pc\.ram/],
+    ['a missing block', ['search', path, 'x', '--block', 'ram'], /expected a RAM block in the file \(pc\.ram/],
     ['an offset that is none', ['read', path, '--at', '1x'], /expected a number of bytes .*, got "1x"/],
     [
       'an offset beyond the block',

@@ -177,9 +177,9 @@ describe('a device-state header', () => {
     );
   });
 
-  it('with a name without end, or without bytes, is refused', () => {
+  it('with an unterminated name, or without bytes, is refused', () => {
     const make = (length: number) => written((out) => encodeDevicePacket(out, { name: 'vfio', instanceId: 0, length }));
     expect(() => readDevicePacket(windowOf(make(0)))).toThrow(/got 0 bytes \[bad-packet\]/);
-    expect(() => readDevicePacket(windowOf(make(1).fill(0x61, 12, 268)))).toThrow(/a name without end/);
+    expect(() => readDevicePacket(windowOf(make(1).fill(0x61, 12, 268)))).toThrow(/an unterminated name/);
   });
 });

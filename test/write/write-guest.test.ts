@@ -238,6 +238,6 @@ describe('a guest that cannot be written', () => {
     guest.saved = {
       devices: [{ kind: 'full', id: 1, name: 'timer', instanceId: 0, versionId: 1, data: new Uint8Array(1) }],
     };
-    await expect(writeGuest(guest, none)).rejects.toThrow('a section id of its own for timer#0');
+    await expect(writeGuest(guest, none)).rejects.toThrow('a unique section id for timer#0');
   });
 });

@@ -19,9 +19,9 @@ export function addConvert(program: CliCommand): CliCommand {
     );
   return addMultifdOptions(addFormOptions(command))
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
-    .option('--no-verify', 'do not read OUT again and compare it with FILE before it gets its name')
+    .option('--no-verify', 'skip the check that reads OUT back and compares it with FILE before OUT gets its name')
     .addOption(
-      scratchOption('where the RAM of a stream is kept that has deltas, is compressed, or cannot be read twice'),
+      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
     )
     .option('--json', 'print what was written as JSON')
     .describe({ notes, json, examples, rules })
@@ -43,10 +43,10 @@ function addFormOptions(command: CliCommand): CliCommand {
         libvirtFormats,
       ),
     )
-    .option('--direct-io', 'with --to mapped-ram: write pages past the page cache')
+    .option('--direct-io', 'with --to mapped-ram: bypass the page cache when writing pages')
     .option(
       '--base <OLD>',
-      'with --to stream: send OLD first, an earlier save of the same VM, and then what changed, as deltas',
+      'with --to stream: send OLD (an earlier save of the same VM), and then the changes as deltas',
     )
     .option(
       '--only-changed-from <BASE>',
@@ -55,7 +55,7 @@ function addFormOptions(command: CliCommand): CliCommand {
     .addOption(
       new Option(
         '--compat <VERSION>',
-        'with --to stream, multifd or libvirt: the QEMU that will load OUT, if its machine type does not say (none, and those of distributions)',
+        'with --to stream, multifd or libvirt: the QEMU that will load OUT, if the machine type does not show its version (none, and machine types of distributions)',
       ).choices(releaseNames),
     );
 }
@@ -71,11 +71,11 @@ const notes = [
       ['libvirt', '', "a save image: XML and cookie of FILE, then the stream in any of libvirt's formats"],
     ],
   },
-  'FILE can have any of these forms, in any encoding, with one pass or many. A stream is written in one pass, or in two with --base. Zero pages become holes or 9 bytes, whatever they are in FILE. Device states are copied byte for byte.',
+  'FILE can have any of these forms, in any encoding, with one pass or many. A stream is written in one pass, or in two with --base. Zero pages become holes or records of 9 bytes, however FILE stores them. Device states are copied byte for byte.',
   'OUT can be PATH,offset=N: a stream or mapped-ram file that begins after the first N bytes of PATH. These bytes stay; the rest of PATH is replaced.',
   'OUT appears whole or not at all. Before it gets its name, the command reads it again: it must be sound and have the same blocks, device states and description. RAM is compared page by page, except in a mapped-ram file that was made from a stream. A raw image is not read again, and neither is output to - or a FIFO. For a multifd set, the old OUT is removed first, then the channels get their names, then OUT. So if OUT exists, its channels do, too. Channels of an older, larger set are removed.',
-  'A multifd set is for destinations with the machine type that FILE names. If that has no version, --compat must be right: a 10.0 with machine type none loads a set for 7.2 without its RAM, and reports no error.',
-  'Refused: shared memory that FILE leaves out (x-ignore-shared), for a mapped-ram file or a raw image; a stream without a configuration, for a mapped-ram file; device states in multifd packets (VFIO).',
+  'A multifd set is for destinations with the machine type that FILE names. If that machine type has no version, --compat must be right: QEMU 10.0 with machine type none loads a set for 7.2 without its RAM, and reports no error.',
+  'The command refuses to write a mapped-ram file or a raw image of shared memory that FILE leaves out (x-ignore-shared), a mapped-ram file from a stream without a configuration, and device states from multifd packets (VFIO).',
 ];
 
 const json = [

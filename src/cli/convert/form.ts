@@ -56,7 +56,7 @@ export function chooseForm(output: string, options: ConvertOptions): Form {
   const suffix = Object.keys(suffixes).find((each) => path.endsWith(each));
   const form = to ?? (suffix === undefined ? undefined : suffixes[suffix]);
   if (form === undefined) {
-    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not say the form`);
+    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not imply a form`);
   }
   if (form === 'raw' && block === undefined)
     throw new UsageError('expected --block IDSTR: the RAM block of a raw image');

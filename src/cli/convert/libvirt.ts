@@ -47,7 +47,7 @@ export function refuseXml(path: string | undefined, output: string): void {
   if (path === undefined) return;
   const [xml, target] = [path, output].map((each) => statSync(each, { throwIfNoEntry: false }));
   if (xml === undefined || xml.dev !== target?.dev || xml.ino !== target.ino) return;
-  throw new UsageError(`expected another output than the XML, got ${output}`);
+  throw new UsageError(`expected an output other than the XML file, got ${output}`);
 }
 
 /** Writes an image in order. */

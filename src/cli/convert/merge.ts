@@ -31,19 +31,19 @@ interface Options {
 export function addMerge(program: CliCommand): CliCommand {
   return program
     .command('merge')
-    .summary('put a base and a file of changes together')
+    .summary('combine a base with a file of changes')
     .argument('<BASE>', 'the file that the changes are relative to, in any form; - for standard input')
     .argument('<CHANGES>', 'a file that `vmferry convert NEW CHANGES --only-changed-from BASE` wrote')
     .argument('<OUT>', 'the file to write; - for standard output')
-    .description('Puts a base and a file of changes together: the result is the VM that the changes were made from.')
+    .description('Combines a base with a file of changes: the result is the VM that the changes were made from.')
     .addOption(
       new Option(
         '--to <FORM>',
         'the form of OUT; by default mapped-ram for .mapped-ram, and stream for .stream, .migration and -',
       ).choices(forms),
     )
-    .option('--no-verify', 'do not read OUT again and compare it before it gets its name')
-    .addOption(scratchOption('where the RAM of BASE is kept if it has deltas, is compressed, or cannot be read twice'))
+    .option('--no-verify', 'skip the check that reads OUT back and compares it before OUT gets its name')
+    .addOption(scratchOption('where to keep the RAM of BASE if it has deltas, is compressed, or cannot be read twice'))
     .option('--json', 'print what was written as JSON')
     .describe({ notes, json: [{ type: 'MergeJson', when: '--json' }], examples, rules })
     .action(async (base: string, changes: string, output: string, options: Options) => {
@@ -63,7 +63,7 @@ export function addMerge(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'RAM, devices, configuration and description are those of the VM that the changes were made from. Before it writes anything, the command refuses a base with other content than the changes are relative to, and changes whose pages are damaged. Device states have no checksum, as in every migration. BASE is recognised by its content, so its form does not matter: a stream of the same VM works. OUT appears whole or not at all, and cannot be PATH,offset=N.',
+  'RAM, devices, configuration and description are those of the VM that the changes were made from. Before it writes anything, the command refuses a base whose content differs from the one that the changes are relative to, and changes whose pages are damaged. Device states have no checksum, as in every migration. BASE is recognised by its content, so its form does not matter: a stream of the same VM works. OUT appears whole or not at all, and cannot be PATH,offset=N.',
   'The result can be the base of the next changes.',
 ];
 
@@ -85,7 +85,7 @@ function chooseForm(output: string, { to, json }: Options): Form {
   const named = /\.(stream|migration)$/.test(output) || output === '-' ? 'stream' : undefined;
   const form = to ?? (output.endsWith('.mapped-ram') ? 'mapped-ram' : named);
   if (form === undefined) {
-    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not say the form`);
+    throw new UsageError(`expected --to ${forms.join('|')}, because the name ${output} does not imply a form`);
   }
   if (output === '-' && json === true) {
     throw new UsageError('expected either --json or the bytes on standard output, got both');

@@ -23,7 +23,7 @@ export function parseTarget(output: string): Place {
 /** Refuses an offset, for an output that begins its file. @throws UsageError for `PATH,offset=N` */
 export function requireNoOffset(output: string, what: string): void {
   if (parseTarget(output).offset !== undefined)
-    throw new UsageError(`${what} begins its file: expected no offset, got ${output}`);
+    throw new UsageError(`${what} must begin at the start of a file: expected no offset, got ${output}`);
 }
 
 /** Whether the output is, or will be, a regular file. */

@@ -21,7 +21,7 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
     case 'compress':
       return item(
         `multifd, multifd-channels ${each.channels}, multifd-compression ${each.format}, level ${each.level}`,
-        `ratio ${digits(each.ratio)}; pages are sent x${digits(each.gain)} as fast at ${rate(bandwidth)}`,
+        `ratio ${digits(each.ratio)}; pages are sent ${digits(each.gain)} times as fast at ${rate(bandwidth)}`,
       );
     case 'do-not-compress':
       return item(
@@ -29,7 +29,7 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
         `the best is ${each.format} level ${each.level}, ${plural(each.channels, 'channel')}: ${
           bandwidth < each.below || each.below === 0
             ? `pages do not get smaller, ratio ${each.ratio.toFixed(2)}`
-            : `x${digits(each.gain)} as fast at ${rate(bandwidth)}; it pays off below ${rate(each.below)}`
+            : `${digits(each.gain)} times as fast at ${rate(bandwidth)}; it pays off below ${rate(each.below)}`
         }`,
       );
     case 'xbzrle':

@@ -76,7 +76,7 @@ export function openSnapshot(
   if (snapshot === undefined) throw new SnapshotError(image, wanted);
   requireReadable(file, header);
   if (snapshot.vmStateSize === 0) {
-    const message = `the snapshot "${snapshot.name}" is of the disk alone: it has no VM state`;
+    const message = `the snapshot "${snapshot.name}" contains only the disk: it has no VM state`;
     throw new MigrationError('no-vm-state', message, placeIn(file, header.snapshotsOffset));
   }
   const findings: Finding[] = [];

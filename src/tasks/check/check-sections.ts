@@ -82,7 +82,7 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
     const message = `${vmsdName} has version ${versionId}, the target knows up to ${newest}${guess}`;
     log.add({ effect: 'refused', rule: 'section-version', message, advice: newerQemu, place });
   } else if (versionId < oldest) {
-    const message = `${vmsdName} has version ${versionId}, the target reads from ${oldest} on${guess}`;
+    const message = `${vmsdName} has version ${versionId}, the target reads ${oldest} and later${guess}`;
     log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
   } else if (description === undefined || described === '') {
     log.leaveOut(`fields of ${name}: the file does not describe them`);
@@ -123,7 +123,7 @@ export function judgeSectionsByFile(file: FileFacts, target: FileFacts, log: Che
   const mine = new SectionQueues(file.sections);
   for (const section of target.sections) {
     if (mine.has(section) || alwaysKnown.has(section.name)) continue;
-    const message = `the target also has ${nameOf(section)}, which the file does not have: it keeps its state after reset`;
+    const message = `the target also has ${nameOf(section)}, which the file does not have: that section keeps its reset state`;
     log.add({ effect: 'note', rule: 'section', message });
   }
 }

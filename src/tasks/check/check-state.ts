@@ -99,7 +99,7 @@ export class StateCheck {
         const message = `the subsection ${vmsdName} has version ${version}, the target knows up to ${known.version}`;
         this.#addSubsection('refused', inner, message);
       } else if (version < known.minimumVersion) {
-        const message = `the subsection ${vmsdName} has version ${version}, the target reads from ${known.minimumVersion} on`;
+        const message = `the subsection ${vmsdName} has version ${version}, the target reads ${known.minimumVersion} and later`;
         this.#addSubsection('refused', inner, message);
       } else this.#dumpedState(inner, known, version, vmsdName);
     }
@@ -233,7 +233,7 @@ export class StateCheck {
     const reason = { rule: 'field' as const, ...where, field: join(path, field), ...stateOf(at) };
     const always = target.filter(({ isConditional }) => !isConditional);
     if (kind === 'same-bytes') {
-      const message = `${names(source)} is read as ${names(target)}, which has as many bytes`;
+      const message = `${names(source)} is read as ${names(target)}, which has the same number of bytes`;
       this.#add('note', { ...reason, message });
     } else if (kind === 'conditional') {
       const message = `${names(source)} is read as ${names(target)}, under conditions that a dump does not state`;
@@ -268,7 +268,7 @@ export class StateCheck {
   }
 
   #tooMany(what: string): void {
-    const message = `the fields of ${what} are too many to compare`;
+    const message = `${what} has too many fields to compare`;
     this.#add('doubt', { rule: 'field', message, place: this.#section.place });
   }
 

@@ -78,7 +78,9 @@ export class SavedChanges {
       for await (const span of walker.spans(merged, this.vm.ram, { oldBlock, newBlock })) {
         if (span.isGap || span.changedCount === 0) continue;
         const what = `${span.changedCount} of ${span.count} pages of ${newBlock.idstr} from page ${span.first} on`;
-        throw new CopyError(`what was written is not what changed: with the base there is other content in ${what}`);
+        throw new CopyError(
+          `the changes were written wrongly: merged with the base, they give other content in ${what}`,
+        );
       }
     }
     return verification;

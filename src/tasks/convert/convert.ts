@@ -283,7 +283,7 @@ async function settleToMappedRam(
 }
 
 export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
-  const message = 'a mapped-ram file says in its configuration that it is one, and this stream has no configuration';
+  const message = 'a mapped-ram file needs a configuration that declares it as one, and this stream has none';
   return new MigrationError('unsupported', message, placeIn(file.source, offset));
 }
 

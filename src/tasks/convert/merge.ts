@@ -41,7 +41,7 @@ async function openLaidOver(
 ): Promise<OpenedVm> {
   const refuse = (message: string) =>
     new MigrationError('bad-changes', message, placeIn(changes.source, changes.offset));
-  if (!changes.isSeekable) throw refuse('changes are read where they lie: expected a file, not a pipe, not compressed');
+  if (!changes.isSeekable) throw refuse('changes are read in place: expected an uncompressed file, not a pipe');
   if (changes.format === 'stream') throw refuse('expected a file of changes, got a whole stream');
   const vm = await openSavedVm(changes, { makeScratch, devices: true, changes: true });
   const ids = vm.configuration?.changes;
@@ -53,11 +53,11 @@ async function openLaidOver(
   try {
     const found = await findIds(before, ram);
     if (found.old !== ids.base) {
-      const message = `expected the base that the changes were made since (${ids.base}), got another (${found.old})`;
+      const message = `expected the base that the changes were made against (${ids.base}), got another (${found.old})`;
       throw new MigrationError('wrong-base', message, placeIn(base.source, base.offset));
     }
     if (found.new !== ids.content) {
-      throw refuse(`expected that base and changes come to ${ids.content}, got ${found.new}: the changes are damaged`);
+      throw refuse(`expected base and changes to produce ${ids.content}, got ${found.new}: the changes are damaged`);
     }
   } catch (error) {
     await ram.close();

@@ -107,7 +107,8 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
     const end = typeof shown === 'number' ? shown + block.usedLength : 0;
     if (typeof shown === 'number' && end <= 2 ** 52)
       map.paint({ start: shown, length: block.usedLength, block, offset: 0 });
-    else if (shown === undefined) unplaced.push({ block, reason: 'where its device shows it is not known' });
+    else if (shown === undefined)
+      unplaced.push({ block, reason: 'the address at which its device maps it is not known' });
   }
   let ramEnd = paintRam(map, ram, below4g);
   for (const { block: idstr, address } of options.dimms ?? []) {
@@ -126,7 +127,7 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
       continue;
     }
     ramEnd = Math.max(ramEnd, paintDimm(map, block, first));
-    notes.push(`${block.idstr} is taken to be at ${hex(first)}, where QEMU puts the first memory device by default`);
+    notes.push(`${block.idstr} is assumed to be at ${hex(first)}, where QEMU puts the first memory device by default`);
   }
   const vgaWindow = paintWindow(map, bridge, facts, ramBytes);
   const hidden = Math.min(bridge.tsegLength, below4g);
@@ -176,11 +177,11 @@ function chooseRam(facts: LayoutFacts, stated: readonly string[] | undefined, no
   const total = backends.reduce((sum, { usedLength }) => sum + usedLength, 0);
   const cmos = readCmosMemory(devices);
   if (cmos !== undefined && agrees(cmos.below4g + cmos.above4g, total) && new Set(sizesOf(backends)).size === 1) {
-    notes.push(`the order of ${names} is not in the file: taken as they were made`);
+    notes.push(`the order of ${names} is not in the file: assumed to be the order in which they were created`);
     return backends;
   }
   const which =
-    names === '' ? 'there is no block for it' : `which of ${names} are RAM, in which order, is not in the file`;
+    names === '' ? 'there is no block for it' : `the file does not say which of ${names} are RAM, or in which order`;
   throw new RangeError(`expected to find the machine's RAM: ${which}`);
 }
 
@@ -208,7 +209,8 @@ function matchNodes(
   const isAmbiguous = (block: RamBlock) =>
     backends.filter(({ usedLength }) => usedLength === block.usedLength).length > 1;
   const alike = chosen.filter(isAmbiguous).map(({ idstr }) => idstr);
-  if (alike.length > 0) notes.push(`${alike.join(', ')} have one size with others: taken in the order they were made`);
+  if (alike.length > 0)
+    notes.push(`${alike.join(', ')} have the same size as others: taken in the order in which they were created`);
   return chosen;
 }
 

@@ -189,7 +189,7 @@ async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined>
 function readCpus(file: MigrationFile, devices: readonly DeviceState[]): CpuRegisters[] {
   const states = devices.filter(({ name }) => name === 'cpu');
   if (states.length === 0)
-    throw new MigrationError('unsupported', 'there is no state of a CPU', placeIn(file.source, 0));
+    throw new MigrationError('unsupported', 'the file has no CPU state', placeIn(file.source, 0));
   if (states.length > maxCpus) {
     const message = `expected at most ${maxCpus} CPUs, got ${states.length}`;
     throw new MigrationError('limit-exceeded', message, placeIn(file.source, states[maxCpus]?.offset ?? 0));

@@ -138,7 +138,7 @@ function chooseBlock(blocks: readonly RamBlock[], wanted: string | undefined): R
   if (block !== undefined) return block;
   const names = blocks.map(({ idstr, usedLength }) => `${idstr} of ${both(usedLength)} bytes`).join(', ');
   const got = wanted === undefined ? 'none, and no block that is clearly the main one' : `"${wanted}"`;
-  throw new RangeError(`expected the name of a RAM block of the file (${names || 'it has none'}), got ${got}`);
+  throw new RangeError(`expected the name of a RAM block in the file (${names || 'it has none'}), got ${got}`);
 }
 
 /** A number in decimal, as people count bytes, and in hex, as they write addresses. */

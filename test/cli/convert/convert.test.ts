@@ -172,7 +172,7 @@ describe('convert', () => {
         ...['convert', path, path, '--to', form, ...(form === 'raw' ? ['--block', 'pc.ram'] : [])],
       ]);
       expect(code).toBe(2);
-      expect(stderr).toMatch(/expected another output than the input/);
+      expect(stderr).toMatch(/expected an output other than the input/);
     }
     expect(readFileSync(path).equals(readFileSync(xbzrle))).toBe(true);
   });
@@ -181,7 +181,7 @@ describe('convert', () => {
     const xml = join(emptyDirectory(), 'domain.xml');
     writeFileSync(xml, '<domain/>');
     const { code, stderr } = await runCli(['convert', xbzrle, xml, '--to', 'libvirt', '--xml', xml]);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/expected another output than the XML/)]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/expected an output other than the XML/)]);
     expect(readFileSync(xml, 'utf8')).toBe('<domain/>');
   });
 
@@ -235,7 +235,7 @@ describe('convert', () => {
     ]);
     expect([other.code, other.stderr]).toEqual([2, expect.stringMatching(/expected a base with the RAM blocks/)]);
     const over = await runCli(['convert', xbzrle, path, '--base', path]);
-    expect([over.code, over.stderr]).toEqual([2, expect.stringMatching(/another output than the input/)]);
+    expect([over.code, over.stderr]).toEqual([2, expect.stringMatching(/an output other than the input/)]);
     const form = await runCli(['convert', xbzrle, join(folder, 'x.mapped-ram'), '--base', old]);
     expect([form.code, form.stderr]).toEqual([2, expect.stringMatching(/--base goes with --to stream/)]);
     expect(readdirSync(folder)).toEqual(['both.stream']);

@@ -147,7 +147,7 @@ describe('changes and merge', () => {
       ['merge', base, changes, changes, '--to', 'stream'],
     ]) {
       const { code, stderr } = await runCli(args);
-      expect([code, stderr]).toEqual([2, expect.stringMatching(/expected another output than the input/)]);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/expected an output other than the input/)]);
     }
     expect(readFileSync(copy).equals(readFileSync(now))).toBe(true);
   });

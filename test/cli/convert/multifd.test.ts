@@ -170,7 +170,7 @@ describe('convert --to multifd', () => {
       const args = [...channelsOf(path, 3), ...multifd, '--channels', String(number)];
       const { code, stderr } = await runCli(['convert', input, path, ...args]);
       expect(code).toBe(2);
-      expect(stderr).toMatch(/expected another output than the input/);
+      expect(stderr).toMatch(/expected an output other than the input/);
     }
     rmSync(join(folder, 'main'));
     expect(readdirSync(folder).map((name) => readFileSync(join(folder, name)))).toEqual(before);

@@ -113,7 +113,7 @@ describe('a qcow2 image', () => {
     const path = place('qcow2-v3-10.0', 'disk.qcow2');
     const { code, stderr } = await runCli(['extract', `${path}#first`, '--block', 'ram', '-o', path]);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/expected another output than the input/);
+    expect(stderr).toMatch(/expected an output other than the input/);
   });
 });
 

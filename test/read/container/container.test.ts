@@ -172,7 +172,7 @@ describe('a qcow2 image', () => {
     [
       'has a snapshot of the disk alone',
       'no-vm-state',
-      /"first" is of the disk alone/,
+      /"first" contains only the disk/,
       patch(table + 40, 0, 0, 0, 0, 0, 0, 0, 0),
     ],
     ['has too short an L1 table', 'bad-disk-image', /an L1 table for/, patch(table + 11, 0)],

@@ -108,7 +108,7 @@ describe('which blocks are RAM', () => {
   it('is told to be a guess where nodes have one size', () => {
     const nodes = [0, 1].map((node) => ({ node, base: node * 32 * MiB, length: 32 * MiB }));
     const blocks = { a: 32 * MiB, b: 32 * MiB };
-    expect(lay({ blocks, ...affine(nodes) }).notes).toEqual([expect.stringMatching(/^a, b have one size/)]);
+    expect(lay({ blocks, ...affine(nodes) }).notes).toEqual([expect.stringMatching(/^a, b have the same size/)]);
     const devices = [i440fx(), rtc(64 * MiB, 0)];
     expect(lay({ blocks, devices }).notes).toEqual([expect.stringMatching(/order of a, b is not in the file/)]);
   });
@@ -147,7 +147,7 @@ describe('memory devices', () => {
     const one = lay({ blocks, ...affine([node], room) });
     expect(one).toMatchObject({ unplaced: [], ramEnd: fourGiB + 16 * MiB });
     expect(one.ranges[1]).toEqual([fourGiB, 16 * MiB, 'mem', 0]);
-    expect(one.notes).toEqual([expect.stringMatching(/^mem is taken to be at 0x100000000/)]);
+    expect(one.notes).toEqual([expect.stringMatching(/^mem is assumed to be at 0x100000000/)]);
     const unplacedIn = (facts: Make, options?: LayoutOptions) =>
       lay(facts, options).unplaced.map(({ block }) => block.idstr);
     expect(unplacedIn({ blocks: { ...blocks, more: MiB }, ...affine([node], room) })).toEqual(['mem', 'more']);

@@ -114,7 +114,7 @@ describe('a stream of a pc made by hand', () => {
   });
 
   it.each([
-    ['no CPU', make(), /no state of a CPU/],
+    ['no CPU', make(), /the file has no CPU state/],
     [
       'a CPU without a description',
       make(build.full(4, 'cpu', new Uint8Array(100))),
