@@ -5,6 +5,9 @@ import { hangGuardMs, testGuardMs } from './test/limits.ts';
 
 const workers = Math.min(8, availableParallelism());
 
+/** `npm test` runs a part of the tests in Chromium; `npm run test:page` and `npm run test:all` run all of them. */
+const pageTests = process.env.VMFERRY_TESTS === undefined ? '{browser,demo-parts}' : '**/*';
+
 /** Groups run one after another, each with this many workers. */
 const project = (name: string, include: string[], groupOrder: number, maxWorkers: number) => ({
   plugins: [wasmBytes()],
@@ -32,7 +35,7 @@ export default defineConfig({
       // The built package and command line, on the fixtures that ship with the repo.
       project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers),
       // The built package and the page in real Chromium.
-      project('browser', ['test/browser/**/*.test.ts'], 1, workers),
+      project('browser', [`test/browser/${pageTests}.test.ts`], 1, workers),
       // One QEMU pair at a time, because guests must keep up with the passes of their migration.
       project('qemu', ['test/qemu/**/*.test.ts'], 2, 1),
     ],
