@@ -71,6 +71,7 @@ describe('changes and merge', () => {
     const { stdout } = await runCli(['convert', now, changes, '--only-changed-from', base, '--json', '--no-verify']);
     const ids = { base: expect.stringMatching(/^[0-9a-f]{16}$/), content: expect.stringMatching(/^[0-9a-f]{16}$/) };
     expect(JSON.parse(stdout)).toEqual({
+      jsonVersion: 1,
       ...{ source: now, base, output: changes, format: 'changes', machine: 'pc-i440fx-10.0' },
       ...{ length: statSync(changes).size, changes: ids, devices: 28, hasDescription: true, isVerified: false },
       blocks: [

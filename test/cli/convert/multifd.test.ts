@@ -72,6 +72,7 @@ describe('convert --to multifd', () => {
     const { stdout, code } = await runCli(['convert', pc, path, '--to', 'multifd', ...args]);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toEqual({
+      jsonVersion: 1,
       ...{ source: pc, output: path, format: 'multifd', machine: 'pc-i440fx-10.0', length: statSync(path).size },
       compression: 'zstd',
       channels: [0, 1, 2].map((i) => ({ path: `${path}.${i}`, length: statSync(`${path}.${i}`).size })),
@@ -122,7 +123,7 @@ describe('convert --to multifd', () => {
     ['a FIFO', [pc, 'FIFO', ...multifd], /a multifd set is several files/],
     ['a directory for a channel', [pc, 'SET', ...multifd], /expected a file to write a channel to, got SET.1/],
     ['no channels', [pc, 'OUT', ...multifd, '--channels', '0'], /a count of at least 1, got "0"/],
-    ['--channels for a stream', [pc, 'OUT.stream', '--channels', '2'], /--channels goes with --to multifd/],
+    ['--channels for a stream', [pc, 'OUT.stream', '--channels', '2'], /--multifd-channels goes with --to multifd/],
     [
       'a level without digits',
       [pc, 'OUT', ...multifd, '--multifd-compression', 'zlib', '--level', ''],
@@ -131,7 +132,11 @@ describe('convert --to multifd', () => {
     ['another method', [pc, 'OUT', ...multifd, '--multifd-compression', 'qpl'], /Allowed choices are none, zlib, zstd/],
     ['a base', [pc, 'OUT', ...multifd, '--base', pc], /--base goes with --to stream, not with multifd/],
     ['--compat for a mapped-ram file', [pc, 'OUT.mapped-ram', '--compat', '10.0'], /--compat goes with/],
-    ['a newer machine', [pc, 'OUT', ...multifd, '--compat', '7.2'], /7.2 has no machine type pc-i440fx-10.0/],
+    [
+      'a newer machine',
+      [pc, 'OUT', ...multifd, '--compat', '7.2'],
+      /7.2 does not have the machine type pc-i440fx-10.0/,
+    ],
   ])('refuses %s, and leaves nothing', async (_, args, message) => {
     const cwd = emptyDirectory();
     execFileSync('mkfifo', [join(cwd, 'FIFO')]);
@@ -211,7 +216,7 @@ describe('--compat', () => {
     writeFileSync(saved, loadContainerFixture('libvirt-gzip').bytes);
     const image = join(folder, 'image');
     const { code, stderr } = await runCli(['convert', saved, image, '--to', 'libvirt', '--compat', '7.2']);
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/QEMU 7.2 has no machine type/)]);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/QEMU 7.2 does not have the machine type/)]);
     expect((await runCli(['convert', saved, image, '--to', 'libvirt', '--compat', '10.0'])).code).toBe(0);
   });
 });

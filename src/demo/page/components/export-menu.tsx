@@ -1,5 +1,6 @@
 /** The Save menu: a page, blocks, the facts as JSON, the map as a picture, and the machine in another format. */
 import { useRef } from 'preact/hooks';
+import { jsonVersion } from '../../../tasks/json.ts';
 import { formatBytes, formatHex, printable } from '../../../words/format.ts';
 import type { BlockView, OutputFormat } from '../../protocol.ts';
 import { forFileName, stemOf } from '../file-names.ts';
@@ -111,7 +112,7 @@ async function pageBytes({ viewer, file, map }: Machine, { index, pageSize }: Bl
 
 /** The inspection as JSON, together with the verification. */
 function factsAsJson({ file, verification }: Machine): Blob {
-  const json = { ...file.inspection, verification: verification.result ?? null };
+  const json = { jsonVersion, ...file.inspection, verification: verification.result ?? null };
   return new Blob([`${JSON.stringify(json, null, 2)}\n`], { type: 'application/json' });
 }
 
