@@ -12,6 +12,8 @@ export default defineConfig({
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },
     compilerOptions: { ignoreDeprecations: '6.0' },
+    // They name Symbol.asyncDispose, which a project's own libraries may lack.
+    banner: '/// <reference lib="esnext.disposable" />',
   },
   // The kernels are small (a few kB), so they are inlined and bundlers need not find them.
   loader: { '.wasm': 'binary' },

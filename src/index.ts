@@ -87,7 +87,7 @@ export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusName
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export type { Abortable } from './io/abort.ts';
 export { BlobSource } from './io/blob-source.ts';
-export { appendTo, type ByteSink, type ByteSource, type ByteStore } from './io/byte-source.ts';
+export { appendTo, type ByteSink, type ByteSource, type ByteStore, type OpenedSource } from './io/byte-source.ts';
 export {
   type Compression,
   type Decompress,
@@ -350,6 +350,7 @@ export {
   type SearchOptions,
   search,
 } from './tasks/search/search.ts';
+export { type AutoClosed, asyncDispose } from './vm/auto-closed.ts';
 export { isBitSet } from './vm/bits.ts';
 export type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from './vm/description.ts';
 export type * from './vm/flow.ts';
@@ -368,7 +369,7 @@ export {
 export { PageBitmap } from './vm/page-bitmap.ts';
 export { discardedState, PageStates, type PageTally, type StatesPiece } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
-export type { PageState, RamReader } from './vm/ram-store.ts';
+export type { OpenedRam, PageState, RamReader } from './vm/ram-store.ts';
 export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';
 export * from './wire/encoders.ts';
 export type { ReturnMessage } from './wire/return-path.ts';

@@ -1,8 +1,9 @@
 /** A Blob or File (browsers, Node, Deno, Bun) as a ByteSource. */
-import type { ByteSource } from './byte-source.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
+import type { OpenedSource } from './byte-source.ts';
 import type { BlobLike } from './platform.ts';
 
-export class BlobSource implements ByteSource {
+export class BlobSource implements OpenedSource {
   readonly name: string;
   readonly size: number;
   readonly #blob: BlobLike;
@@ -20,4 +21,8 @@ export class BlobSource implements ByteSource {
   }
 
   async close(): Promise<void> {}
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }

@@ -3,6 +3,7 @@
  * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
  */
 
+import type { AutoClosed } from '../vm/auto-closed.ts';
 import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
 
 /** Bytes that can be read. */
@@ -21,6 +22,9 @@ export interface ByteSource {
   /** Releases what the source holds. Reading it afterwards is an error. */
   close(): Promise<void>;
 }
+
+/** A source that was opened here, for its caller to close. */
+export interface OpenedSource extends ByteSource, AutoClosed {}
 
 /** Bytes that can be read and written anywhere; unwritten ranges read as zeros and, where possible, take no space. */
 export interface ByteStore extends ByteSource {

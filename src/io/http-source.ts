@@ -5,8 +5,9 @@
  *
  * That the file stays the same is made sure of by its ETag or date. A connection that breaks off is made again.
  */
+import { asyncDispose } from '../vm/auto-closed.ts';
 import { type Abortable, orAborted } from './abort.ts';
-import type { ByteSource } from './byte-source.ts';
+import type { OpenedSource } from './byte-source.ts';
 import type { FetchLike, ResponseLike, StreamReaderLike } from './platform.ts';
 
 /** Bytes of the first request: enough to see what the file is. */
@@ -74,7 +75,7 @@ interface Target {
 }
 
 /** Opens a URL: asks for its first bytes. @throws HttpError; TypeError for a URL that is none */
-export async function openHttp(location: string, options: HttpOptions = {}): Promise<ByteSource> {
+export async function openHttp(location: string, options: HttpOptions = {}): Promise<OpenedSource> {
   const opening = openTarget(location, options);
   try {
     return await orAborted(opening, options.signal);
@@ -84,7 +85,7 @@ export async function openHttp(location: string, options: HttpOptions = {}): Pro
   }
 }
 
-async function openTarget(location: string, options: HttpOptions): Promise<ByteSource> {
+async function openTarget(location: string, options: HttpOptions): Promise<OpenedSource> {
   const target = parseTarget(location, options);
   for (let attempt = 1; ; attempt++) {
     try {
@@ -97,7 +98,7 @@ async function openTarget(location: string, options: HttpOptions): Promise<ByteS
   }
 }
 
-async function openOnce(target: Target): Promise<ByteSource> {
+async function openOnce(target: Target): Promise<OpenedSource> {
   const abort = new AbortController();
   const range = `bytes=0-${firstBytes - 1}`;
   const response = await request(target, { range }, 0, abort, [200, 206, 416]);
@@ -202,7 +203,7 @@ function validatorOf({ headers }: ResponseLike): string | undefined {
 }
 
 /** A file with random access. */
-class HttpSource implements ByteSource {
+class HttpSource implements OpenedSource {
   readonly name: string;
   readonly size: number;
   readonly #target: Target;
@@ -241,6 +242,10 @@ class HttpSource implements ByteSource {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#end();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #read(target: Uint8Array, position: number): Promise<number> {
@@ -301,7 +306,7 @@ class HttpSource implements ByteSource {
 }
 
 /** A file that the server gives only as a whole. */
-class HttpStream implements ByteSource {
+class HttpStream implements OpenedSource {
   readonly name: string;
   readonly size = undefined;
   readonly #incoming: Incoming;
@@ -336,6 +341,10 @@ class HttpStream implements ByteSource {
 
   async close(): Promise<void> {
     this.#incoming.abort.abort();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

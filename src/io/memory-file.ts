@@ -1,9 +1,10 @@
 /** A sparse file in memory: a ByteStore for browsers, tests and small guests. */
+import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteStore } from './byte-source.ts';
 
 const chunkBytes = 64 * 1024;
 
-export class MemoryFile implements ByteStore {
+export class MemoryFile implements ByteStore, AutoClosed {
   readonly name: string;
   #size: number;
   readonly #chunks = new Map<number, Uint8Array>();
@@ -54,6 +55,10 @@ export class MemoryFile implements ByteStore {
   async sync(): Promise<void> {}
 
   async close(): Promise<void> {}
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
 
   /** Calls back for each chunk that `[position, position + count)` touches: its range in the chunk, and where in the whole. */
   #eachPiece(

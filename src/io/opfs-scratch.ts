@@ -3,6 +3,7 @@
  * lock on its name for as long as it lives: folders without one are of sessions that crashed, and are removed when the next
  * one begins. What is not written is a hole that reads as zeros.
  */
+import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteStore } from './byte-source.ts';
 import { EventLoopYield } from './event-loop-yield.ts';
 import type { DirectoryHandleLike, FileHandleLike, LocksLike, Platform, PlatformFile } from './platform.ts';
@@ -68,11 +69,12 @@ async function removeLeftovers(folders: DirectoryHandleLike, locks: LocksLike): 
 }
 
 /** Scratch files in a folder of the browser's origin private file system. */
-export class OpfsScratch implements ScratchPlace {
+export class OpfsScratch implements ScratchPlace, AutoClosed {
   readonly kind = 'disk';
   readonly #folder: DirectoryHandleLike;
   readonly #remove: () => Promise<void>;
   #made = 0;
+  #removing: Promise<void> | undefined;
 
   constructor(folder: DirectoryHandleLike, remove: () => Promise<void>) {
     this.#folder = folder;
@@ -87,7 +89,12 @@ export class OpfsScratch implements ScratchPlace {
 
   /** Removes the folder; its files have been closed. */
   close(): Promise<void> {
-    return this.#remove();
+    this.#removing ??= this.#remove();
+    return this.#removing;
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 
@@ -97,6 +104,7 @@ class OpfsFile implements ScratchFile, ByteStore {
   readonly #remove: () => Promise<void>;
   readonly #turns = new EventLoopYield();
   #access: SyncAccessHandle | undefined;
+  #removing: Promise<void> | undefined;
 
   constructor(handle: FileHandleLike, access: SyncAccessHandle, remove: () => Promise<void>) {
     this.#handle = handle;
@@ -140,7 +148,16 @@ class OpfsFile implements ScratchFile, ByteStore {
     return new File([await this.#handle.getFile()], name);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#removing ??= this.#closeOnce();
+    return this.#removing;
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #closeOnce(): Promise<void> {
     this.#end();
     await this.#remove();
   }

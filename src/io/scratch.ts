@@ -1,11 +1,12 @@
 /** Scratch files where there is no file system of one's own: in memory up to a limit, or on a platform's private disk. */
+import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteStore } from './byte-source.ts';
 import { EventLoopYield } from './event-loop-yield.ts';
 import { MemoryFile } from './memory-file.ts';
 import type { PlatformFile } from './platform.ts';
 
 /** A store that is removed when it is closed. */
-export interface ScratchFile extends ByteStore {
+export interface ScratchFile extends ByteStore, AutoClosed {
   /** Ends the writing: the content as a file, which can be read until the store is closed. */
   finish(name: string): Promise<PlatformFile>;
 }
@@ -93,5 +94,9 @@ class LimitedFile implements ScratchFile {
 
   async close(): Promise<void> {
     this.truncate(0);
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

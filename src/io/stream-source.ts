@@ -1,7 +1,8 @@
 /** An async sequence of byte chunks (a pipe, a socket, a ReadableStream) as a forward-only ByteSource. */
-import type { ByteSource } from './byte-source.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
+import type { OpenedSource } from './byte-source.ts';
 
-export class StreamSource implements ByteSource {
+export class StreamSource implements OpenedSource {
   readonly name: string;
   readonly size = undefined;
   readonly #chunks: AsyncIterator<Uint8Array>;
@@ -41,5 +42,9 @@ export class StreamSource implements ByteSource {
   async close(): Promise<void> {
     if (this.#cancel === undefined) await this.#chunks.return?.();
     else this.#cancel();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

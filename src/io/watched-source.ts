@@ -1,5 +1,6 @@
 /** A source whose reads can be watched, and end when a signal says so. Closing it leaves the source open. */
-import type { ByteSource } from './byte-source.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
+import type { ByteSource, OpenedSource } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
 /** How a source is watched. */
@@ -10,7 +11,7 @@ export interface Watch {
 }
 
 /** @throws what the signal gives as its reason, from `read`. */
-export function watchSource(source: ByteSource, { signal, onRead }: Watch): ByteSource {
+export function watchSource(source: ByteSource, { signal, onRead }: Watch): OpenedSource {
   const note = (count: number) => {
     onRead?.(count);
     return count;
@@ -25,5 +26,6 @@ export function watchSource(source: ByteSource, { signal, onRead }: Watch): Byte
       return typeof count === 'number' ? note(count) : count.then(note);
     },
     close: async () => {},
+    [asyncDispose]: async () => {},
   };
 }

@@ -11,8 +11,9 @@
  * length and CRC-32. Not read: encrypted members, other methods, archives in several volumes, and those with bytes before
  * them.
  */
+import { asyncDispose } from '../vm/auto-closed.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteSource, placeIn, readFully } from './byte-source.ts';
+import { type ByteSource, type OpenedSource, placeIn, readFully } from './byte-source.ts';
 import { inflateStream } from './compression.ts';
 import { Crc32 } from './crc32.ts';
 import { StreamSource } from './stream-source.ts';
@@ -240,14 +241,14 @@ export async function openZipMember(
   { source }: ZipArchive,
   member: ZipMember,
   { check = true }: MemberOptions = {},
-): Promise<ByteSource> {
+): Promise<OpenedSource> {
   const refuse = (what: string) => new MigrationError('unsupported', what, placeIn(source, member.offset));
   if (member.isEncrypted) throw refuse(`member "${member.name}" is encrypted`);
   if (member.method === 'unknown') throw refuse(`member "${member.name}" is compressed by a method other than deflate`);
   const start = await findData(source, member);
   const name = `${source.name}#${member.name}`;
   if (member.method === 'deflated') return new InflatedMember(source, member, start, name);
-  const stored: ByteSource = {
+  const stored: OpenedSource = {
     name,
     ...(source.coordinate === undefined ? {} : { coordinate: source.coordinate }),
     size: member.size,
@@ -256,6 +257,7 @@ export async function openZipMember(
       return length <= 0 ? 0 : source.read(target.subarray(0, length), start + position);
     },
     close: async () => {},
+    [asyncDispose]: async () => {},
   };
   if (check) {
     const checks = new ContentCheck(source, member);

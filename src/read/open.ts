@@ -12,6 +12,7 @@ import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
 import { PageSlots } from '../kernel/page-slots.ts';
+import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import type { Finding } from '../vm/migration-error.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
@@ -56,7 +57,7 @@ export interface OpenedStream extends Located {
 }
 
 /** An open migration stream or mapped-ram file. Its Flow can be read by one reader at a time. */
-export class MigrationFile {
+export class MigrationFile implements AutoClosed {
   /** The source that was opened. */
   readonly input: ByteSource;
   /** The source of the stream: the input, or one that decompresses it or gathers it from clusters. */
@@ -230,6 +231,10 @@ export class MigrationFile {
   async close(): Promise<void> {
     await this.#flow?.close();
     for (const source of [...this.#sources, ...this.parts.returnPath]) await source.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

@@ -10,10 +10,11 @@ import type { ByteSource, ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { PageSlots } from '../kernel/page-slots.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
 import type { ChangesIds, Configuration, Description, FlowItem, SectionKind } from '../vm/flow.ts';
 import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { Framing, RawSection, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
@@ -63,7 +64,7 @@ export interface FinishOptions {
   changes?: ChangesIds;
 }
 
-export class MappedRamStore implements RamReader, FlowSink {
+export class MappedRamStore implements OpenedRam, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: ByteStore;
   readonly #pageSlots: PageSlots;
@@ -311,6 +312,10 @@ export class MappedRamStore implements RamReader, FlowSink {
     await this.#file.close();
   }
 
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   #requireUnfinished(): void {
     if (this.#isFinished) throw new Error('the file is finished: nothing can be written to it');
   }
@@ -349,7 +354,7 @@ export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: nu
 }
 
 /** Reads the pages of a mapped-ram file. A page whose bit is clear is zero; that it was absent cannot be told. */
-export class MappedRamReader implements RamReader {
+export class MappedRamReader implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #source: ByteSource;
   /** The latest piece of a bitmap. */
@@ -386,6 +391,10 @@ export class MappedRamReader implements RamReader {
 
   async close(): Promise<void> {
     await this.#source.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** The first page in `[page, end)` whose bit is `value`; `end` if there is none. */

@@ -1,10 +1,11 @@
 /** A content with changes laid over it: each page comes from the changes if they have it, otherwise from the base. */
+import { asyncDispose } from '../vm/auto-closed.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam, PageState, RamReader } from '../vm/ram-store.ts';
 import { NextData } from './next-data.ts';
 
 /** A base and the pages that changed since. */
-export class OverlayRam implements RamReader {
+export class OverlayRam implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #base: RamReader;
   readonly #changes: RamReader;
@@ -59,5 +60,9 @@ export class OverlayRam implements RamReader {
   async close(): Promise<void> {
     await this.#base.close();
     await this.#changes.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

@@ -9,7 +9,7 @@ import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import type { RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam, RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { type ContentPlan, planContent } from './content-plan.ts';
 import { type FlowSink, onlyPages } from './flow-sink.ts';
@@ -33,7 +33,7 @@ export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'>, Abo
 }
 
 /** Opens the final content of RAM alone, see {@link openSavedVm}. */
-export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<RamReader> {
+export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<OpenedRam> {
   const { ram, ignored } = await openSavedVm(file, options);
   if (ignored.length > 0) options.noteIgnored?.(ignored);
   return ram;
@@ -47,6 +47,7 @@ export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, '
 
 /** A SavedVm that was opened from a file. */
 export interface OpenedVm extends SavedVm {
+  ram: OpenedRam;
   /** How its RAM is read. */
   plan: ContentPlan;
 }

@@ -1,8 +1,10 @@
 /** RAM from raw images, one for each block, page i at i * page size: a VM can be written from memory of any origin. */
+
 import { type ByteSource, readFully } from '../io/byte-source.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
 import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam } from '../vm/ram-store.ts';
 
 /** A RAM block and the source of its content. */
 export interface RawBlock {
@@ -13,7 +15,7 @@ export interface RawBlock {
 const defaultPageSize = 4096;
 
 /** RAM in raw images. */
-export class RawRam implements RamReader {
+export class RawRam implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #sources: readonly ByteSource[];
 
@@ -43,5 +45,9 @@ export class RawRam implements RamReader {
 
   async close(): Promise<void> {
     for (const source of this.#sources) await source.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

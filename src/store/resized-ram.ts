@@ -1,9 +1,10 @@
 /** A content with the blocks of another VM: matched by name, cut off or extended with zeros. */
+import { asyncDispose } from '../vm/auto-closed.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam, PageState, RamReader } from '../vm/ram-store.ts';
 
 /** A content, resized to other blocks. */
-export class ResizedRam implements RamReader {
+export class ResizedRam implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #ram: RamReader;
   /** For each block in `blocks`: the block of the content, and how many pages are in both. */
@@ -46,6 +47,10 @@ export class ResizedRam implements RamReader {
 
   async close(): Promise<void> {
     await this.#ram.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #ownOf(index: number): { block: RamBlock | undefined; pages: number } {

@@ -8,13 +8,15 @@
  *     file    |hdr|page 7|hdr|page 8|hdr|page 9|hdr|zero page 10|hdr|page 11|
  *     run          page 7, 3 pages, stride header + page                 page 11, 1 page
  */
+
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
+import { asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { PageStates, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
-import type { PageState, RamReader } from '../vm/ram-store.ts';
+import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { FlowSink } from './flow-sink.ts';
 
 /** Bytes of a page record before its page, where it names no block. */
@@ -35,7 +37,7 @@ const notWhole: Record<number, string> = {
   [PageKind.compressed]: 'the stream has compressed pages',
 };
 
-export class StreamIndex implements RamReader, FlowSink {
+export class StreamIndex implements OpenedRam, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: MigrationFile;
   readonly #source: ByteSource;
@@ -140,6 +142,10 @@ export class StreamIndex implements RamReader, FlowSink {
 
   /** Leaves the file open: it is not this one's to close. */
   async close(): Promise<void> {}
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
 
   #area(block: RamBlock): IndexedBlock {
     const area = this.#areas[block.index];

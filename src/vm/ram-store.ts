@@ -1,4 +1,5 @@
 /** RamReader: random access to the pages of a VM at rest by (block, page), wherever their bytes are kept. */
+import type { AutoClosed } from './auto-closed.ts';
 import type { RamBlock } from './ram-block.ts';
 
 /** Whether a store has a page. `zero` may stand for `absent` where a format cannot tell (mapped-ram files). */
@@ -23,3 +24,6 @@ export interface RamReader {
   /** Releases what the content holds. */
   close(): Promise<void>;
 }
+
+/** Content that was opened here, for its caller to close. */
+export interface OpenedRam extends RamReader, AutoClosed {}

@@ -19,6 +19,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, PageKind, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
+import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
@@ -72,7 +73,7 @@ interface PacketSlot {
 }
 
 /** Writes batches of pages as packets to multifd channels. */
-export class MultifdWriter {
+export class MultifdWriter implements AutoClosed {
   readonly #kernel: Kernel;
   readonly #main: StreamWriter;
   readonly #options: MultifdWriterOptions;
@@ -227,6 +228,10 @@ export class MultifdWriter {
   async close(): Promise<void> {
     await Promise.all(this.#channels.map(({ settled }) => settled));
     for (const { encoder } of this.#channels) encoder?.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   get #current(): PacketSlot {

@@ -6,6 +6,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { type Readable, Transform, type TransformCallback, type Writable } from 'node:stream';
 import * as zlib from 'node:zlib';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { ByteSink } from '../byte-source.ts';
 import type { Compression } from '../compression.ts';
 import type { PageEncoder } from '../page-codec.ts';
@@ -30,7 +31,7 @@ const frameBytes = 1024 * 1024;
 const zstdLevel = 3;
 
 /** Takes the data to compress, in order. */
-export interface CompressingSink extends ByteSink {
+export interface CompressingSink extends ByteSink, AutoClosed {
   /** Waits until all output has been written. */
   end(): Promise<void>;
   /** Stops without writing the rest. */
@@ -151,6 +152,11 @@ class Compressor implements CompressingSink {
   }
 
   abandon(): void {
+    this.#stop();
+  }
+
+  /** Abandons the output unless it has ended. */
+  async [asyncDispose](): Promise<void> {
     this.#stop();
   }
 }

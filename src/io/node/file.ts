@@ -3,6 +3,7 @@
  * has the bytes: a trip through the thread pool takes longer than most such reads. Large reads that wait for a disk
  * use the thread pool, so that they overlap with decoding. All writes are synchronous.
  */
+
 import {
   close,
   constants,
@@ -20,7 +21,8 @@ import {
 import { Socket } from 'node:net';
 import { isatty, ReadStream } from 'node:tty';
 import { promisify } from 'node:util';
-import type { ByteSource, ByteStore } from '../byte-source.ts';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
+import type { ByteStore, OpenedSource } from '../byte-source.ts';
 import { StreamSource } from '../stream-source.ts';
 
 const openAsync = promisify(open);
@@ -47,7 +49,7 @@ const maxWrite = 1 << 30;
 const directAlignment = 4096;
 
 /** An open regular file or block device. */
-export class NodeFile implements ByteStore {
+export class NodeFile implements ByteStore, AutoClosed {
   readonly name: string;
   readonly fd: number;
   /** Set with direct I/O, see `ByteStore`. */
@@ -157,6 +159,10 @@ export class NodeFile implements ByteStore {
     if (this.#directFd !== undefined) await closeAsync(this.#directFd);
     await closeAsync(this.fd);
   }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
 /** Opens a file again, for direct I/O; undefined if the platform or the file system does not support it. */
@@ -175,7 +181,7 @@ export function openDirect(path: string): number | undefined {
  * terminals as forward-only streams. Opening a FIFO does not wait for its writer: the first read does, and that can be
  * interrupted.
  */
-export async function openSource(path: string): Promise<ByteSource> {
+export async function openSource(path: string): Promise<OpenedSource> {
   if (path === '-') return sourceOf(0, 'standard input');
   const isFifo = statSync(path).isFIFO();
   const fd = await openAsync(path, constants.O_RDONLY | (isFifo ? constants.O_NONBLOCK : 0));
@@ -187,7 +193,7 @@ export async function openSource(path: string): Promise<ByteSource> {
   }
 }
 
-async function sourceOf(fd: number, name: string): Promise<ByteSource> {
+async function sourceOf(fd: number, name: string): Promise<OpenedSource> {
   const stat = fstatSync(fd);
   if (stat.isFile()) return new NodeFile(fd, name, stat.size);
   if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(fd));

@@ -2,6 +2,7 @@
  * Output that appears whole or not at all: written beside its final name, synced, then renamed. An interruption of the
  * process removes unfinished output (see {@link removeUnfinished}).
  */
+
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -17,6 +18,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { NodeFile, openDirect } from './file.ts';
 
 /** Unfinished paths and directories. */
@@ -49,7 +51,7 @@ export interface OutputFileOptions {
 }
 
 /** A file that is being written. */
-export class OutputFile {
+export class OutputFile implements AutoClosed {
   readonly path: string;
   readonly file: NodeFile;
   readonly #target: string;
@@ -105,6 +107,11 @@ export class OutputFile {
     await this.file.close();
     if (!unfinished.delete(this.#temporary)) return;
     ignoreMissing(() => unlinkSync(this.#temporary));
+  }
+
+  /** Abandons the file unless it was committed. */
+  [asyncDispose](): Promise<void> {
+    return this.abandon();
   }
 }
 

@@ -7,10 +7,12 @@
  *     stale others are removed, the new others get their names, and the directories are synced
  *     the new main file gets its name, and its directory is synced
  */
+
 import { rmSync } from 'node:fs';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { OutputFile, syncDirectory } from './output-file.ts';
 
-export class OutputSet {
+export class OutputSet implements AutoClosed {
   readonly main: OutputFile;
   readonly others: readonly OutputFile[];
 
@@ -43,6 +45,11 @@ export class OutputSet {
   /** Removes everything unfinished. */
   async abandon(): Promise<void> {
     for (const output of this.#all) await output.abandon();
+  }
+
+  /** Abandons the set unless it was committed. */
+  [asyncDispose](): Promise<void> {
+    return this.abandon();
   }
 
   get #all(): readonly OutputFile[] {

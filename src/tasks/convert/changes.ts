@@ -2,6 +2,7 @@
  * A file of changes (docs/formats/incremental.md): a mapped-ram file with the pages of a VM that are not as they were in a
  * base, and all else of the VM. It is no VM by itself, and says so: no QEMU loads it, and only `merge.ts` takes its RAM.
  */
+
 import { type Abortable, abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { type Kernel, loadKernelFor } from '../../kernel/kernel.ts';
@@ -15,6 +16,7 @@ import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from '../../store/page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { ResizedRam } from '../../store/resized-ram.ts';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type { ChangesIds } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -41,7 +43,7 @@ export interface ChangedBlock {
 }
 
 /** What was written, and what it was written from, until it is closed. */
-export class SavedChanges {
+export class SavedChanges implements AutoClosed {
   /** Bytes of the file. */
   readonly length: number;
   readonly blocks: readonly ChangedBlock[];
@@ -90,6 +92,10 @@ export class SavedChanges {
   async close(): Promise<void> {
     await this.#base.close();
     await this.vm.ram.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

@@ -15,6 +15,7 @@ import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -64,7 +65,7 @@ export interface ConvertedBlock {
 }
 
 /** What was written, and what it was written from, until it is closed. */
-export class Conversion {
+export class Conversion implements AutoClosed {
   readonly format: 'stream' | 'multifd' | 'mapped-ram';
   /** Bytes of the output, from the stream's first; of a multifd set, of its main stream. */
   readonly length: number;
@@ -114,6 +115,10 @@ export class Conversion {
   /** Closes the content, and a scratch file with it; not the files. */
   async close(): Promise<void> {
     await this.#ram?.close();
+  }
+
+  [asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

@@ -13,6 +13,7 @@ import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -47,7 +48,7 @@ export interface CoreOutput extends PhysicalOutput {
 }
 
 /** The memory of a guest by its addresses. */
-export interface PhysicalMemory {
+export interface PhysicalMemory extends AutoClosed {
   /** How its content is read. */
   readonly plan: ContentPlan;
   readonly machine: string | undefined;
@@ -103,6 +104,7 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
       image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
       core: () => makeCore(ram, ranges, readCpus(file, devices)),
       close: () => ram.close(),
+      [asyncDispose]: () => ram.close(),
     };
   } catch (error) {
     await ram.close();

@@ -3,6 +3,7 @@
  * read to its end and checked, because later passes overwrite earlier ones. Only the pages of the range are kept: in
  * memory if they are few, otherwise in a scratch file.
  */
+
 import type { Abortable } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
@@ -14,6 +15,7 @@ import { lostPage } from '../../store/mapped-ram-store.ts';
 import { PageArea } from '../../store/page-area.ts';
 import { type ContentPiece, openRamContent } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
+import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { FlowItem } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
@@ -35,7 +37,7 @@ export interface RangeOptions extends Abortable {
 }
 
 /** A range of a block that can be read. */
-export interface RamRange {
+export interface RamRange extends AutoClosed {
   /** How it is read. */
   readonly plan: ContentPlan;
   readonly block: RamBlock;
@@ -71,6 +73,7 @@ async function openRangeOf(file: MigrationFile, options: RangeOptions): Promise<
       absentPages: undefined,
       pieces: () => readPart(ram, block, at, length),
       close: () => ram.close(),
+      [asyncDispose]: () => ram.close(),
     };
   }
   const kept = new KeptRange(file, plan, options);
@@ -266,6 +269,7 @@ class KeptRange implements FlowSink {
       absentPages,
       pieces: () => readPart(ram, block, at, length),
       close: () => this.close(),
+      [asyncDispose]: () => this.close(),
     };
   }
 

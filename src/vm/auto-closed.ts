@@ -1,0 +1,10 @@
+/** What must be closed works with `await using`. Platforms without that symbol load the same classes. */
+
+/** `Symbol.asyncDispose`, or a symbol in its place where the platform has none. */
+export const asyncDispose: typeof Symbol.asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose');
+
+/** Closes at the end of the scope of `await using`. Closing it earlier, or twice, does no harm. */
+export interface AutoClosed {
+  /** Closes it. */
+  [asyncDispose](): Promise<void>;
+}
