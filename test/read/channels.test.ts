@@ -358,7 +358,7 @@ describe('a set of channels', () => {
   it('says of a channel in place of the main stream what it is', async () => {
     const file = await open(good, { channels: named([good]) });
     const { inspection } = await inspect(file);
-    expect(inspection.error?.message).toMatch(/which a multifd channel begins with/);
+    expect(inspection.error?.message).toMatch(/multifd channel/);
   });
 
   it('may be of pipes, and is closed with the file', async () => {
@@ -434,7 +434,7 @@ describe('without its channels a main stream', () => {
   it('of the old way gets a hint: no page with data was sent', async () => {
     const old = join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), ramEnd, EOF);
     const { findings } = await verify(await open(old));
-    expect(findings.find(({ code }) => code === 'pages-absent')?.message).toMatch(/its channels have them/);
+    expect(findings.find(({ code }) => code === 'pages-absent')?.message).toMatch(/the pages are in its channels/);
     const plain = join(none, ramStart, part(7, join(u64(8), [3], 'ram', filled(1)), EOS), ramEnd, EOF);
     const found = (await verify(await open(plain))).findings.find(({ code }) => code === 'pages-absent');
     expect(found?.message).toBe('pages that were never sent');
