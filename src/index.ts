@@ -359,6 +359,7 @@ export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export {
   type Finding,
   type FindingCode,
+  type FindingReason,
   findingCodes,
   formatPlace,
   MigrationError,

@@ -93,6 +93,7 @@ export class OpfsScratch implements ScratchPlace, AutoClosed {
     return this.#removing;
   }
 
+  /** Closes it, as `await using` does at the end of a scope. */
   [asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -153,6 +154,7 @@ class OpfsFile implements ScratchFile, ByteStore {
     return this.#removing;
   }
 
+  /** Closes it, as `await using` does at the end of a scope. */
   [asyncDispose](): Promise<void> {
     return this.close();
   }
