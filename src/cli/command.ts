@@ -50,7 +50,7 @@ export class CliCommand extends Command {
     }
     for (const [flag, others] of Object.entries(needs)) {
       if (!this.#isGiven(flag) || others.some((each) => this.#isGiven(each))) continue;
-      throw new UsageError(`${flag} needs ${list(others, 'or')}`);
+      throw new UsageError(`${flag} goes with ${list(others, 'or')}`);
     }
     check?.(this.args, this.opts() as never, (flag) => this.#isGiven(flag));
   }

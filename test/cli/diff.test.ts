@@ -44,7 +44,15 @@ describe('diff', () => {
     const { code, stdout } = await runCli(['diff', '--json', plain, xbzrle]);
     expect(code).toBe(1);
     const { ram, devices, ...rest } = JSON.parse(stdout);
-    expect(rest).toEqual({ jsonVersion: 1, old: plain, new: xbzrle, same: false, facts: [], notCompared: [] });
+    expect(rest).toEqual({
+      jsonVersion: 1,
+      plan: expect.any(Object),
+      old: plain,
+      new: xbzrle,
+      same: false,
+      facts: [],
+      notCompared: [],
+    });
     expect(ram).toMatchObject({ onlyOld: [], onlyNew: [] });
     expect(ram.blocks[0]).toEqual({
       ...{ idstr: 'pc.ram', pageSize: 4096, oldLength: 2 << 20, newLength: 2 << 20, pages: 512, same: 488 },

@@ -158,7 +158,12 @@ describe('estimate', () => {
     ['files of other machines', () => [before, fixturePath('pc-plain-10.0.bin'), '--interval', '1'], /one VM/, 2],
     ['a rate that is none', () => [before, '--bandwidth', 'fast'], /bytes per second such as 128M, or bits such as/, 2],
     ['no bandwidth', () => [before, '--bandwidth', '0'], /bandwidth: expected an integer from 65536/, 2],
-    ['too few sample pages', () => [before, '--sample-pages', '7'], /samplePages: expected an integer from 128/, 2],
+    [
+      'too few sample pages',
+      () => [before, after, '--interval', '1', '--sample-pages', '7'],
+      /samplePages: expected an integer from 128/,
+      2,
+    ],
     ['an empty working set', () => [before, '--dirty-rate', '9', '--working-set', '0'], /bytes above 0, got "0"/, 2],
     ['standard input twice', () => ['-', '--channel', '-'], /standard input twice/, 2],
     ['a working set alone', () => [before, '--working-set', '1M'], /--working-set goes with --dirty-rate/, 2],

@@ -83,7 +83,11 @@ describe('refused, with exit code 2 and nothing written', () => {
     ['a block, too', ['--physical', '--block', 'pc.ram', '-o', 'X'], /got --block and --physical/],
     ['all blocks, too', ['--elf', '--all', 'X'], /got --all and --elf/],
     ['no output', ['--elf'], /expected -o OUT/],
-    ['a split of a block', ['--block', 'pc.ram', '--below-4g', '1M', '-o', 'X'], /--physical or --elf with --below-4g/],
+    [
+      'a split of a block',
+      ['--block', 'pc.ram', '--below-4g', '1M', '-o', 'X'],
+      /--below-4g goes with --physical or --elf/,
+    ],
     ['a DIMM of no block', ['--physical', '--dimm', '4G', '-o', 'X'], /BLOCK@ADDRESS/],
     ['a DIMM of no address', ['--physical', '--dimm', 'mem@high', '-o', 'X'], /number of bytes/],
     ['a missing DIMM', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /memory device's block .* got "mem"/],

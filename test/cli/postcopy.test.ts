@@ -36,7 +36,7 @@ describe.each(loadPartedFixtures())('$name', (fixture) => {
     if (fixture.resumeOf.length > 0) {
       expect(stdout).toMatch(/received {2}\d+ pages of pc\.ram/);
       expect(stdout).toMatch(/start +\d+ {2}ram .*broken-1\.bin/);
-      expect(stdout).toMatch(/broken-off: .* in .*broken-1\.bin at 0x/);
+      expect(stdout).toMatch(/broken-off: .*\bin .*broken-1\.bin at 0x/);
     }
   });
 

@@ -100,7 +100,7 @@ describe('read', () => {
     const { stdout } = await runCli(['read', path, '--block', 'pc.bios', '--at', '65520', '--json']);
     const whole = await extract(path, 'pc.bios');
     expect(JSON.parse(stdout)).toEqual({
-      jsonVersion: 1,
+      ...{ jsonVersion: 1, plan: expect.any(Object) },
       block: 'pc.bios',
       at: 65520,
       length: 16,

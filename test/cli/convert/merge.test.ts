@@ -50,7 +50,7 @@ describe('changes and merge', () => {
       /changes: changes since .*, 24 of 560 pages, none of them became zero, 96 KiB of pages, 28 device states, verified\n/,
     );
     expect((await runCli(['inspect', changes])).stdout).toMatch(
-      /changes +only what changed from [0-9a-f]{16} to [0-9a-f]{16}/,
+      /changes +only the pages that changed from [0-9a-f]{16} to [0-9a-f]{16}/,
     );
     expect((await runCli(['verify', changes])).stdout).toMatch(/warning changes-only: (.|\n)*: OK \(/);
     for (const name of ['again.mapped-ram', 'again.stream']) {
