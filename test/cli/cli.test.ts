@@ -346,7 +346,7 @@ describe('extract', () => {
     expect(stderr).toMatch(/\[bad-compressed-data\] in .* page \d+/);
     expect(readdirSync(folder)).toEqual([]);
     const verified = await runCli(['verify', path]);
-    expect(verified.stdout).toMatch(/error bad-compressed-data: .* page \d+\n/);
+    expect(verified.stdout).toMatch(/error bad-compressed-data: .* page \d+\)\n/);
     expect(verified.code).toBe(1);
   });
 
