@@ -275,7 +275,7 @@ describe.each(hostile)('$name', ({ write, code }) => {
     for (const args of [
       ['verify', '--json', path],
       ['verify', '--json', '-'],
-      ['inspect', '--json', '--pages', path],
+      ['inspect', '--json', path],
     ]) {
       const input = args.includes('-') ? createReadStream(path) : undefined;
       const result = await runCli(args, input);
@@ -287,6 +287,9 @@ describe.each(hostile)('$name', ({ write, code }) => {
       expect(ok).toBe(code === undefined);
       if (code !== undefined) expect(findings[0].code).toBe(code);
     }
+    const mapped = await runCli(['inspect', '--pages', path]);
+    expectBounded(mapped);
+    expect(mapped.code).toBe(code === undefined ? 0 : 1);
   });
 });
 
