@@ -122,7 +122,7 @@ describe('seeded mutations', () => {
         throw new Error(`mutation ${i} (file ${file}, ${what})`, { cause: error });
       }
     }
-    // Damage to content alone is read; damage to structure is found.
-    expect(outcomes.size).toBeGreaterThan(2);
+    // Damage to content alone is read; damage to structure is found, in more than one way among many mutations.
+    expect(outcomes.size).toBeGreaterThan(allCases ? 2 : 1);
   });
 });
