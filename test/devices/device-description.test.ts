@@ -128,7 +128,7 @@ describe('JSON of any kind', () => {
   });
 });
 
-describe('values that cannot be', () => {
+describe('impossible values', () => {
   it.each([
     ['size', -1],
     ['size', 1.5],
@@ -139,10 +139,10 @@ describe('values that cannot be', () => {
     ['array_len', true],
     ['index', 0.1],
     ['type', 1],
-  ])('are told, and the size of the field is unknown: %s %j', (key, value) => {
+  ])('are reported, and the size of the field is unknown: %s %j', (key, value) => {
     const device = { name: 'x', fields: [{ ...field(), [key]: value }] };
     const parsed = parseVmDescription(JSON.stringify({ devices: [device] }));
-    expect(parsed?.problems).toEqual([`field f: ${key} cannot be ${JSON.stringify(value)}`]);
+    expect(parsed?.problems).toEqual([`field f: ${key} has the impossible value ${JSON.stringify(value)}`]);
     expect(parsed?.description.devices[0]?.fields[0]?.size).toBeUndefined();
   });
 
