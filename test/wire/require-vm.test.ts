@@ -120,11 +120,11 @@ const refused: [what: string, vm: Partial<WritableVm>, message: RegExp][] = [
     { devices: [{ ...device, kind: 'part' }] },
     /"timer" as a section of kind full, got part/,
   ],
-  ['a device with the id of RAM', { devices: [{ ...device, id: 1 }], framing }, /for timer#0, got 1, which ram#0 has/],
+  ['a device with the id of RAM', { devices: [{ ...device, id: 1 }], framing }, /for timer#0, got 1, which ram#0 already has/],
   [
     'two devices with one id',
     { devices: [device, { ...device, instanceId: 1 }] },
-    /for timer#1, got 7, which timer#0 has/,
+    /for timer#1, got 7, which timer#0 already has/,
   ],
   ['a section id of five bytes', { devices: [{ ...device, id: 2 ** 32 }] }, /an integer of 4 bytes, got 4294967296/],
   ['a negative version', { devices: [{ ...device, versionId: -1 }] }, /an integer of 4 bytes, got -1/],
