@@ -120,7 +120,11 @@ const refused: [what: string, vm: Partial<WritableVm>, message: RegExp][] = [
     { devices: [{ ...device, kind: 'part' }] },
     /"timer" as a section of kind full, got part/,
   ],
-  ['a device with the id of RAM', { devices: [{ ...device, id: 1 }], framing }, /for timer#0, got 1, which ram#0 already has/],
+  [
+    'a device with the id of RAM',
+    { devices: [{ ...device, id: 1 }], framing },
+    /for timer#0, got 1, which ram#0 already has/,
+  ],
   [
     'two devices with one id',
     { devices: [device, { ...device, instanceId: 1 }] },
