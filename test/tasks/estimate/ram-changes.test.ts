@@ -84,7 +84,7 @@ it('are refused of different VMs', async () => {
   const small = new PlainRam(new Uint8Array(page), page);
   const large = new PlainRam(new Uint8Array(2 * page), page);
   await expect(measureChanges(small, large, options)).rejects.toThrow(
-    'RAM block ram: expected 1024 bytes in pages of 1024 in the later file, too, got 2048 bytes in pages of 1024',
+    'RAM block ram: expected 1024 bytes in pages of 1024 in the later file too, got 2048 bytes in pages of 1024',
   );
   const other = new PlainRam(new Uint8Array(page), page);
   Object.assign(other, { blocks: [{ ...other.block, idstr: 'pc.ram' }] });
