@@ -1,8 +1,8 @@
 /**
- * A window onto a source of bytes: what the decoders read from, whatever fills it.
+ * A window onto a source of bytes. Decoders read from it, and do not know what fills it.
  *
- * A decoder is a generator. It takes bytes from the window, yields what it found, and yields a {@link Need} when it
- * cannot go on: more bytes, or bytes from elsewhere. The driver (`read/window-reader.ts`) answers a want by changing
+ * A decoder is a generator. It takes bytes from the window and yields what it found. When it cannot continue, it yields
+ * a {@link Need}: more bytes, or bytes from elsewhere. The driver (`read/window-reader.ts`) answers a need by changing
  * the window. So the same decoder serves a 100 GB file, a pipe, a socket and a Blob, and its hot loops never await.
  *
  *     bytes   |....consumed....|######unread######|....stale....|
@@ -15,30 +15,33 @@ import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-er
 export type Need =
   /** Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxWant}. */
   | { kind: 'more'; bytes: number }
-  /** Go on at this offset of the source. `length` says how many bytes will be wanted there, if that is known. */
+  /** Continue at this offset of the source. `length` is the number of bytes needed there, if known. */
   | { kind: 'seek'; offset: number; length?: number };
 
 /** How bytes that a decoder cannot read itself are compressed. */
 export type InflateFormat =
-  /** Part of the one stream of a multifd channel: its state lives from want to want. */
+  /** Part of the one compressed stream of a multifd channel. Its state lives from need to need. */
   | 'zlib'
   | 'zstd'
-  /** A whole page by itself: a complete zlib stream, or deflate data without a header. */
+  /** A single whole page: a complete zlib stream, or deflate data without a header. */
   | 'zlib-page'
   | 'deflate-page';
 
-/** What a decoder of multifd channels also asks: decompress `input` into `target`, and say in `written` how much came. */
+/**
+ * A further need of the multifd decoders: decompress `input` into `target`, and set `written` to the length of the
+ * output.
+ */
 export interface InflateRequest {
   kind: 'unpack';
   format: InflateFormat;
   input: Uint8Array;
   target: Uint8Array;
   written: number;
-  /** Of the packet, for errors. */
+  /** The place of the packet, for errors. */
   place: Place;
 }
 
-/** The most bytes a decoder may want at once: a 64 KiB page with its header, and room to look ahead. */
+/** The most bytes that a decoder may need at once: a 64 KiB page with its header, and some look-ahead. */
 export const maxNeed = 72 * 1024;
 
 export class ByteWindow {
@@ -50,15 +53,15 @@ export class ByteWindow {
   position = 0;
   /** Index one past the last unread byte. */
   limit = 0;
-  /** Offset in the source of `bytes[0]`; negative when the window holds a later part. */
+  /** Offset in the source of `bytes[0]`. Negative if the window holds a later part of the source. */
   base = 0;
   /** No bytes follow `limit`. */
   ended = false;
   /** What offsets count, for places. */
   coordinate: PlaceOrigin['coordinate'] = 'file';
-  /** Idstr of the section that is being read, for places. */
+  /** Idstr of the section being read, for places. */
   section: string | undefined;
-  /** Number of the multifd channel that the source is, for places. */
+  /** Number of the multifd channel that this source is, for places. */
   channel: number | undefined;
   /** Bytes of the whole source, if known. */
   size = Number.POSITIVE_INFINITY;
@@ -90,7 +93,7 @@ export class ByteWindow {
   }
 }
 
-/** Waits until `count` bytes are there. @throws MigrationError `truncated` when the source ends before. */
+/** Waits until `count` bytes are available. @throws MigrationError `truncated` if the source ends earlier. */
 export function* need(window: ByteWindow, count: number, what: string): Generator<Need, void> {
   if (window.available >= count) return;
   yield { kind: 'more', bytes: count };
@@ -105,7 +108,7 @@ function truncated(window: ByteWindow, count: number, what: string, got = window
   );
 }
 
-/** True when `count` bytes are there; false when the source ends before. */
+/** True when `count` bytes are available; false if the source ends earlier. */
 export function* has(window: ByteWindow, count: number): Generator<Need, boolean> {
   if (window.available < count) yield { kind: 'more', bytes: count };
   return window.available >= count;
@@ -137,7 +140,7 @@ export function* takeU64(window: ByteWindow, what: string): Generator<Need, bigi
   return value;
 }
 
-/** A 64-bit size or offset as a number. @throws MigrationError `limit-exceeded` beyond 2^53 - 1. */
+/** Takes a 64-bit size or offset as a number. @throws MigrationError `limit-exceeded` beyond 2^53 - 1. */
 export function* takeSize(window: ByteWindow, what: string): Generator<Need, number> {
   const value = yield* takeU64(window, what);
   if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
@@ -148,7 +151,7 @@ export function* takeSize(window: ByteWindow, what: string): Generator<Need, num
   );
 }
 
-/** A u8 length and that many bytes, as latin1 text so that every byte survives. */
+/** Takes a u8 length and that many bytes, as latin1 text, which preserves every byte. */
 export function* takeString(window: ByteWindow, what: string): Generator<Need, string> {
   const length = yield* takeU8(window, what);
   yield* need(window, length, what);
@@ -157,7 +160,7 @@ export function* takeString(window: ByteWindow, what: string): Generator<Need, s
   return text;
 }
 
-/** Passes over `count` bytes of any number, by reading them. */
+/** Skips any number of bytes by reading them. */
 export function* skip(window: ByteWindow, count: number, what: string): Generator<Need, void> {
   let left = count;
   while (left > 0) {
@@ -168,7 +171,7 @@ export function* skip(window: ByteWindow, count: number, what: string): Generato
   }
 }
 
-/** Copies out `count` bytes of any number; memory grows only as they arrive, unless they are known to be there. */
+/** Copies any number of bytes. Memory grows only as they arrive, except when they are known to exist. */
 export function* takeBytes(window: ByteWindow, count: number, what: string): Generator<Need, Uint8Array> {
   const isThere = Number.isFinite(window.size) && count <= window.size - window.offset;
   const whole = isThere ? new Uint8Array(count) : undefined;
@@ -197,7 +200,7 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-/** Bytes as text, one char per byte. */
+/** Bytes as text, one character per byte. */
 export function latin1(bytes: Uint8Array, at: number, length: number): string {
   let text = '';
   for (let i = at; i < at + length; i++) text += String.fromCharCode(bytes[i] as number);

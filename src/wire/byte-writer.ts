@@ -1,6 +1,6 @@
 /**
- * Builds big-endian structures of modest size in memory: the encoders' side of `byte-window.ts`. What does not fit is a
- * RangeError: nothing is cut to its low bits.
+ * Builds small big-endian structures in memory, the encoders' counterpart of `byte-window.ts`. A value that does not
+ * fit is a RangeError: integers are never truncated.
  */
 export class ByteWriter {
   #bytes = new Uint8Array(256);
@@ -51,7 +51,7 @@ export class ByteWriter {
     return this;
   }
 
-  /** Latin1 text without a length. @throws RangeError for other characters. */
+  /** Writes Latin-1 text without a length. @throws RangeError for other characters. */
   text(text: string): this {
     requireLatin1(text);
     const at = this.#reserve(text.length);
@@ -59,7 +59,7 @@ export class ByteWriter {
     return this;
   }
 
-  /** Bytes as hex digits, two each. @throws RangeError for anything but `count` of them. */
+  /** Writes hex digits as bytes, two digits each. @throws RangeError unless they are exactly `count` bytes. */
   hex(digits: string, count: number): this {
     if (digits.length !== 2 * count || !/^[0-9a-f]*$/i.test(digits)) {
       throw new RangeError(`expected ${2 * count} hex digits, got "${digits}"`);
@@ -67,13 +67,13 @@ export class ByteWriter {
     return this.raw(Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)));
   }
 
-  /** A u8 length and the text. @throws RangeError over 255 bytes. */
+  /** Writes a u8 length and the text. @throws RangeError over 255 bytes. */
   string(text: string): this {
     if (text.length <= 255) return this.u8(text.length).text(text);
     throw new RangeError(`expected a name of at most 255 bytes, got ${text.length}`);
   }
 
-  /** The bytes written so far; valid until the next write. */
+  /** The bytes written so far, valid until the next write. */
   bytes(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }
@@ -103,12 +103,12 @@ function requireLatin1(text: string): void {
   }
 }
 
-/** @throws RangeError for anything but a name of a RAM block, device or the like: 1 to 255 bytes. */
+/** @throws RangeError unless the name is 1 to 255 bytes, as for a RAM block or a device. */
 export function requireName(name: string): void {
   if (name.length === 0) throw new RangeError('expected a name, got none');
   if (name.length > 255) throw new RangeError(`expected a name of at most 255 bytes, got ${name.length}`);
   requireLatin1(name);
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: names are bytes, and may be any
+// biome-ignore lint/suspicious/noControlCharactersInRegex: names may contain any byte
 const isLatin1 = /^[\u0000-\u00ff]*$/;

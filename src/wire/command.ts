@@ -23,7 +23,7 @@ export const CommandCode = {
 
 export const maxCommand = CommandCode.switchoverStart;
 
-/** Name and the payload lengths allowed, in bytes; undefined where any is. */
+/** Names, and the allowed payload lengths in bytes. Undefined: any length. */
 const commands: Record<number, { name: string; lengths?: readonly number[] }> = {
   1: { name: 'OPEN_RETURN_PATH', lengths: [0] },
   2: { name: 'PING', lengths: [4] },
@@ -38,7 +38,7 @@ const commands: Record<number, { name: string; lengths?: readonly number[] }> = 
   11: { name: 'SWITCHOVER_START', lengths: [0] },
 };
 
-/** Decodes a command; its type byte has been read. */
+/** Decodes a command whose type byte has been read. */
 export function* decodeCommand(window: ByteWindow): Generator<Need, Command> {
   const offset = window.offset - 1;
   const code = yield* takeU16(window, 'a command');
@@ -57,14 +57,14 @@ export function* decodeCommand(window: ByteWindow): Generator<Need, Command> {
   return { code, name, offset, payload: yield* takeBytes(window, length, `the payload of ${name}`) };
 }
 
-/** Whether a command can begin at index `at` of the window: a known code, with a length it allows. */
+/** Whether a command can begin at index `at` of the window: a known code, with a length that it allows. */
 export function canBeCommand({ bytes, view, limit }: ByteWindow, at: number): boolean {
   if (at + 5 > limit || bytes[at] !== 0x08) return false;
   const known = commands[view.getUint16(at + 1)];
   return known !== undefined && (known.lengths?.includes(view.getUint16(at + 3)) ?? true);
 }
 
-/** Encodes a command, type byte included. The payload is at most 65,535 bytes. */
+/** Encodes a command, including its type byte. The payload has at most 65,535 bytes. */
 export function encodeCommand(out: ByteWriter, code: number, payload: Uint8Array = new Uint8Array()): void {
   out.u8(0x08).u16(code).u16(payload.length).raw(payload);
 }

@@ -19,7 +19,10 @@ const prefix = 'configuration/';
 const maxMachineName = 1024;
 const maxCapabilities = 256;
 
-/** Says that a mapped-ram file holds only what changed since another. No QEMU knows it, and so none loads such a file. */
+/**
+ * Marks a mapped-ram file that holds only the changes since another one. No QEMU knows this capability, so none loads
+ * such a file.
+ */
 export const changesCapability = 'vmferry-changes';
 const idBytes = 8;
 const uuidBytes = 16;
@@ -62,7 +65,7 @@ export function* decodeConfiguration(window: ByteWindow): Generator<Need, Config
   return configuration;
 }
 
-/** Either all says that the file holds changes, or nothing does. */
+/** Requires that the capability and the subsection for changes occur together, or not at all. */
 function requireChanges(window: ByteWindow, { capabilities, changes }: Configuration): void {
   const isSaid = capabilities.includes(changesCapability);
   if (isSaid === (changes !== undefined) && (!isSaid || capabilities.includes('mapped-ram'))) return;
@@ -72,7 +75,7 @@ function requireChanges(window: ByteWindow, { capabilities, changes }: Configura
 
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-/** A subsection of the configuration begins here: 0x05, a long enough name, and the prefix. */
+/** Whether a subsection of the configuration begins here: 0x05, a long enough name, and the prefix. */
 function* atSubsection(window: ByteWindow): Generator<Need, boolean> {
   if (!(yield* has(window, 2 + prefix.length))) return false;
   const { bytes, position } = window;
@@ -88,8 +91,8 @@ function bad(window: ByteWindow, message: string, back: number): MigrationError 
 }
 
 /**
- * Encodes it, type byte included. The uuid is 32 hex digits, the ids of changes 16 each.
- * @throws RangeError for what no reader takes.
+ * Encodes the configuration, including its type byte. The uuid is 32 hex digits, and each id of changes is 16.
+ * @throws RangeError for a configuration that no reader would accept.
  */
 export function encodeConfiguration(out: ByteWriter, configuration: Configuration): void {
   const { machine, capabilities } = configuration;

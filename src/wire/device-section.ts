@@ -1,7 +1,8 @@
 /**
- * The body of a device section (docs/formats/stream.md, "Where a device's state ends"). It has no length. In order of
- * trust: the size that the VM description gives, if a footer is right there; the first footer of the section that is
- * followed by something that can be an item; without footers, the first thing that can be an item: a guess.
+ * The body of a device section (docs/formats/stream.md, "Where a device's state ends"). The body has no length. Its end
+ * is found in one of these ways, the most reliable first: the size in the VM description, if a footer is right there;
+ * the first footer of the section that a possible item follows; in a stream without footers, the first possible item,
+ * which is a guess.
  */
 import type { Boundary } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
@@ -22,15 +23,15 @@ import { canBeDescription } from './vm-description.ts';
 /** The largest device body accepted, in bytes. */
 const maxDeviceBody = 64 * 1024 * 1024;
 
-/** The largest section id that a guess believes: QEMU numbers sections as they are registered. */
+/** The largest section id that a guess accepts. QEMU numbers sections in the order of their registration. */
 const maxGuessedId = 0xffff;
 
 /** What is known about the bodies of the stream. */
 export interface BodyContext {
   known: Map<number, KnownSection>;
-  /** Whether sections end with footers; undefined before the first one ended. */
+  /** Whether sections end with footers. Undefined until the first one ended. */
   footers: boolean | undefined;
-  /** Where the embedded stream ends that the section is in. */
+  /** The end of the embedded stream that contains the section. */
   end: number | undefined;
 }
 
@@ -40,7 +41,7 @@ export interface DeviceBody {
   footers: boolean;
 }
 
-/** Takes the body and its footer. `size` is what the description says, if there is one. */
+/** Takes the body and its footer. `size` is the size in the description, if there is a description. */
 export function* decodeDeviceBody(
   window: ByteWindow,
   section: SectionHead,
@@ -55,7 +56,7 @@ export function* decodeDeviceBody(
       if (footers) window.position += footerLength;
       return { data, boundary: 'description', footers };
     }
-    // The description is wrong about this one: read it again, by its footer.
+    // The description is wrong about this section: read it again, up to its footer.
     yield { kind: 'seek', offset: start };
   }
   const footers = context.footers ?? true;
@@ -82,7 +83,9 @@ function* takeDescribed(
   return concat(parts);
 }
 
-/** Whether the section ends at the position: true with a footer, false without one, undefined if it does not. */
+/**
+ * Whether the section ends at the position: true with a footer, false without one, undefined if it does not end there.
+ */
 function* endsHere(
   window: ByteWindow,
   section: SectionHead,
@@ -95,7 +98,7 @@ function* endsHere(
   return context.footers !== true && canBeItem(window, window.position, context.known) ? false : undefined;
 }
 
-/** Copies bytes until the section ends; the position is left at its footer, or at the next item. */
+/** Copies bytes until the section ends. Afterwards the position is at its footer, or at the next item. */
 function* scanBody(
   window: ByteWindow,
   section: SectionHead,
@@ -107,7 +110,7 @@ function* scanBody(
   let taken = 0;
   for (;;) {
     const complete = !(yield* has(window, footerLength + itemLookahead + 1));
-    // Where the look-ahead would leave the window, wait for more, unless there is no more. A package ends it too.
+    // If the look-ahead would leave the window, wait for more bytes, except at the end of the source or of a package.
     const readable = complete ? window.limit : window.limit - footerLength - itemLookahead;
     const stop = Math.min(readable, (context.end ?? Number.POSITIVE_INFINITY) - window.base);
     const end = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
@@ -128,7 +131,7 @@ function* scanBody(
   }
 }
 
-/** Index of the section's footer, if one begins before `stop` and what follows it can be an item. */
+/** Index of the section's footer, if one begins before `stop` and a possible item follows it. */
 function findFooter(window: ByteWindow, section: SectionHead, context: BodyContext, stop: number): number | undefined {
   const bytes = window.bytes.subarray(0, stop);
   for (let at = window.position; ; at++) {
@@ -145,16 +148,16 @@ function findFooter(window: ByteWindow, section: SectionHead, context: BodyConte
 }
 
 /**
- * Index of the first thing before `stop` that can follow a body without a footer: a head with an id not in use, the
- * end of the stream with or without a description, or, in a package, a command.
+ * Index before `stop` of the first thing that can follow a body without a footer: a head with an unused id, the end of
+ * the stream with or without a description, or, in a package, a command.
  */
 function findItem(window: ByteWindow, context: BodyContext, stop: number, ended: boolean): number | undefined {
   const { bytes, view, limit } = window;
-  // A subsection's 0x05 and name look like the end of a section id and its name; real ids are small.
+  // The 0x05 and the name of a subsection look like the end of a section id and its name. Real ids are small.
   const isNew = (id: number) => id <= maxGuessedId && !context.known.has(id);
   const hasEnded = [...context.known.values()].some(({ latest }) => latest === 'end');
   for (let at = window.position; at < stop; at++) {
-    // Iterables start before any of them ends.
+    // All iterables start before any of them ends.
     if (hasEnded && bytes[at] === SectionType.start) continue;
     if (canBeHead(window, at) && isNew(view.getUint32(at + 1))) return at;
     if (context.end !== undefined) {

@@ -8,15 +8,15 @@
  *     COMPLETE   nothing
  *     EOS        ends the body
  *
- * Names that are left out are those of the chunk before, also across sections. A bit stands for `granularity` bytes of
- * the disk; bits are counted here, not kept.
+ * A chunk without names has those of the previous chunk, also across sections. A bit stands for `granularity` bytes of
+ * the disk. The decoder counts bits, and does not keep them.
  */
 
 import type { DirtyBitmap, FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, type Need, need, takeString, takeU8, takeU32, takeU64 } from './byte-window.ts';
 
-/** What is remembered from chunk to chunk and from section to section. */
+/** What the decoder remembers between chunks and between sections. */
 export interface DirtyBitmapState {
   node: string | undefined;
   name: string | undefined;
@@ -31,10 +31,13 @@ export function makeDirtyBitmapState(): DirtyBitmapState {
 const Flag = { eos: 0x01, zeroes: 0x02, bitmap: 0x04, node: 0x08, start: 0x10, complete: 0x20, bits: 0x40, more: 0x80 };
 const StartFlag = { enabled: 1, persistent: 2 };
 const sectorBytes = 512;
-/** QEMU has a few; a hostile stream cannot make this grow. */
+/** QEMU has a few. The limit keeps a hostile stream from using more memory. */
 const maxBitmaps = 4096;
 
-/** Decodes a body up to and with its EOS; then yields those bitmaps that it was about, as they are now. */
+/**
+ * Decodes a body up to and including its EOS. Then it yields the bitmaps that the body was about, in their present
+ * state.
+ */
 export function* decodeDirtyBitmaps(
   window: ByteWindow,
   state: DirtyBitmapState,

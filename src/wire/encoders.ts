@@ -1,6 +1,6 @@
 /**
- * The encoders of single structures, for programs that write their own flow. Each appends one structure to a {@link ByteWriter}
- * and knows nothing about its surroundings. Whole streams and files are written in `write/`.
+ * The encoders of single structures, for programs that write their own flow. Each appends one structure to a
+ * {@link ByteWriter}, independent of its surroundings. Whole streams and files are written in `write/`.
  */
 export { ByteWriter } from './byte-writer.ts';
 export { CommandCode, encodeCommand } from './command.ts';

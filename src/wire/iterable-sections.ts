@@ -1,6 +1,6 @@
 /**
  * The bodies of iterable sections other than `ram` and `dirty-bitmap` (docs/formats/stream.md, "Other iterable
- * sections"): each says where it ends, so they are passed over exactly. Their content is not decoded here.
+ * sections"): each shows where it ends, so the decoder can skip it exactly. Their content is not decoded.
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
@@ -20,7 +20,7 @@ function bad(window: ByteWindow, section: SectionHead, message: string): Migrati
   return new MigrationError('bad-iterable', message, { ...window.place(), section: section.name });
 }
 
-/** Passes over a counted length that must stay below 2^53. */
+/** Skips a counted length, which must be below 2^53. */
 function* skipCounted(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const length = yield* takeU64(window, 'a length');
   if (length > BigInt(Number.MAX_SAFE_INTEGER)) throw bad(window, section, `expected a length, got ${length}`);
@@ -31,7 +31,7 @@ function* skipString(window: ByteWindow): Generator<Need, void> {
   yield* skip(window, yield* takeU8(window, 'a name'), 'a name');
 }
 
-/** START: be32 shift. PART, END: be32 header; 0: groups until one is all zero; -1: nothing. */
+/** START: be32 shift. PART, END: be32 header. 0: groups follow until one is all zero. -1: nothing follows. */
 function* passHtab(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const header = yield* takeU32(window, 'an htab header');
   if (section.kind === 'start' || header === 0xffff_ffff) return;
@@ -58,7 +58,7 @@ function* passStorageAttributes(window: ByteWindow, section: SectionHead): Gener
   }
 }
 
-/** be64 sector << 9 | flags: a device's name and 1 MiB of data, progress, or zeroes; EOS ends. */
+/** be64 sector << 9 | flags, followed by a device's name and 1 MiB of data, progress, or zeros. EOS ends the body. */
 function* passBlock(window: ByteWindow, section: SectionHead): Generator<Need, void> {
   const Flag = { deviceBlock: 0x01, eos: 0x02, progress: 0x04, zeroBlock: 0x08 };
   const blockBytes = 1 << 20;

@@ -1,13 +1,14 @@
 /**
- * mapped-ram (docs/formats/mapped-ram.md): a block's header, and the way to its pages. All integers big-endian:
+ * mapped-ram (docs/formats/mapped-ram.md): a block's header, and the positions of its pages. All integers big-endian:
  *
  *     0   be32  version            1
  *     4   be64  page size          that of the target
  *     12  be64  bitmap offset      the byte after this header
  *     20  be64  pages offset       bitmap end, rounded up to 1 MiB
  *
- * Offsets count from the start of the file. Bit i of the bitmap (LSB first in the bytes of a little-endian host):
- * 1 = the page is at pages offset + i * page size; 0 = the page is zero, and whatever stands there is stale.
+ * Offsets count from the start of the file. In the bitmap (LSB first in the bytes of a little-endian host), bit i = 1
+ * means that the page is at pages offset + i * page size. Bit i = 0 means that the page is zero, and that the bytes
+ * there are stale.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
@@ -27,7 +28,7 @@ export function bitmapLength(pages: number): number {
   return Math.ceil(pages / 64) * 8;
 }
 
-/** The places of a block of so many pages, whose header begins at file offset `header`. */
+/** Where the parts of a block of `pages` pages are if its header begins at file offset `header`. */
 export function placeMapped(header: number, pages: number): MappedPlace {
   const bitmapOffset = header + mappedHeaderLength;
   const length = bitmapLength(pages);
@@ -35,14 +36,14 @@ export function placeMapped(header: number, pages: number): MappedPlace {
   return { bitmapOffset, bitmapLength: length, pagesOffset };
 }
 
-/** Encodes the header that follows a block's entry in a mapped-ram file; `place` is that of {@link placeMapped}. */
+/** Encodes the header that follows a block's entry in a mapped-ram file. `place` comes from {@link placeMapped}. */
 export function encodeMappedHeader(out: ByteWriter, pageSize: number, place: MappedPlace): void {
   out.u32(1).u64(pageSize).u64(place.bitmapOffset).u64(place.pagesOffset);
 }
 
 /**
- * Whether a header comes next. Without x-ignore-shared it always does; with it, an ignored block may have none:
- * then the bytes at +12 are not the offset right after the header.
+ * Whether a header comes next. Without x-ignore-shared it always does. With x-ignore-shared, an ignored block may have
+ * none; then the bytes at +12 are not the offset right after a header.
  */
 export function* atMappedHeader(window: ByteWindow): Generator<Need, boolean> {
   if (!(yield* has(window, mappedHeaderLength))) return false;
@@ -53,7 +54,7 @@ export function* atMappedHeader(window: ByteWindow): Generator<Need, boolean> {
 }
 
 /**
- * Decodes the header of a block of `usedLength` bytes. `pageSize` undefined: take the header's.
+ * Decodes the header of a block of `usedLength` bytes. If `pageSize` is undefined, the header's counts.
  * @throws MigrationError `bad-mapped-ram-header` for another version or page size, and for regions that overlap.
  */
 export function* decodeMappedHeader(
@@ -85,10 +86,10 @@ export function* decodeMappedHeader(
   return { place, pageSize: size };
 }
 
-/** Bytes of bitmap handed on at a time: 512 Ki pages. */
+/** Bytes of bitmap passed on at a time: 512 Ki pages. */
 const bitmapStep = 64 * 1024;
 
-/** Yields the bitmap of a block piece by piece; the window must be driven to its place already. */
+/** Yields the bitmap of a block piece by piece. The window must already be at its position. */
 export function* decodeBitmap(
   window: ByteWindow,
   block: RamBlock,
@@ -117,14 +118,14 @@ function requireClearPadding(window: ByteWindow, block: RamBlock, bits: Uint8Arr
   }
 }
 
-/** Data pages with fewer than this many zero pages between them are read in one go. */
+/** If fewer zero pages than this lie between data pages, they are read together. */
 export const mergeGap = 8;
-/** The most pages read in one go, so that they fit the window's next fill. */
+/** The most pages read together, so that they fit the window's next fill. */
 const extentBytes = 1 << 20;
 
 /**
  * Yields batches of a block's pages, in order: zero where the bit is clear, data from the page area where it is set.
- * `bits` is the whole bitmap. Seeks over what is not needed.
+ * `bits` is the whole bitmap. The decoder seeks over everything else.
  */
 export function* decodeMappedPages(
   window: ByteWindow,
@@ -171,7 +172,7 @@ export function* decodeMappedPages(
   batch.clear();
 }
 
-/** The end of the run of set bits that begins at `first`, small gaps included, at most `limit`. */
+/** The end of the run of set bits that begins at `first`, including small gaps, at most `limit`. */
 function extentEnd(isSet: (page: number) => boolean, first: number, limit: number): number {
   let end = first + 1;
   for (let page = end; page < limit && page - end < mergeGap; page++) if (isSet(page)) end = page + 1;

@@ -1,10 +1,10 @@
 /**
- * A multifd channel (docs/formats/multifd.md): the packets of one epoch, up to and with the SYNC that ends it.
+ * A multifd channel (docs/formats/multifd.md): the packets of one epoch, up to and including the SYNC that ends it.
  *
  *     packet · payload · packet · payload · … · SYNC        the main stream has a mark for every SYNC
  *
- * Pages that are not compressed are handed on where they lie in the window. Compressed ones go through an
- * {@link InflateRequest} into the slots of a packet's pages: this file knows no compression library.
+ * Uncompressed pages are passed on in place, in the window. Compressed pages are decompressed through an
+ * {@link InflateRequest} into slots for the pages of one packet. This file knows no compression library.
  */
 import type { BatchOrigin, PageBatch } from '../kernel/page-batch.ts';
 import { PageKind } from '../kernel/page-batch.ts';
@@ -39,7 +39,7 @@ interface ChannelCounts {
   normalPages: number;
   zeroPages: number;
   devicePackets: number;
-  /** Bytes that came out of the decompressor. */
+  /** Bytes of output of the decompressor. */
   decompressedBytes: number;
 }
 
@@ -52,21 +52,26 @@ export interface ChannelState {
 export interface PacketContext {
   readonly ram: RamState;
   readonly batch: PageBatch;
-  /** Arena address of {@link packetRamBytes} bytes, for what is decompressed. */
+  /** Arena address of {@link packetRamBytes} bytes for decompressed pages. */
   readonly room: number;
-  /** `bitmaps`: payloads are passed over, so that batches have no data. */
+  /** `bitmaps`: payloads are skipped, and batches have no data. */
   readonly read: 'pages' | 'bitmaps';
   readonly numbers: PacketNumbers;
-  /** How all channels compress; undefined until a packet with data says so. */
+  /** The compression method of all channels. Undefined until the first packet with data. */
   method: PacketMethod | undefined;
 }
 
 type Item = Need | InflateRequest | FlowItem;
 
-/** Page numbers of the packet at hand. Only one is decoded at a time, and no want comes between reading and copying. */
+/**
+ * Page numbers of the current packet. Only one packet is decoded at a time, and the decoder never yields a need between
+ * reading and copying them.
+ */
 const maxPages = packetRamBytes / 1024;
 
-/** Decodes packets up to and with the next SYNC. `mark` is the place of the main stream's mark for it. */
+/**
+ * Decodes packets up to and including the next SYNC. `mark` is the place of the corresponding mark in the main stream.
+ */
 export function* decodeEpoch(
   window: ByteWindow,
   channel: ChannelState,
@@ -101,7 +106,7 @@ export function* decodeEpoch(
   }
 }
 
-/** What follows the last epoch: only packets without pages, which QEMU 7.2 sends when it has nothing to do. */
+/** Decodes what follows the last epoch: only packets without pages, which an idle QEMU 7.2 sends. */
 export function* decodeChannelEnd(
   window: ByteWindow,
   { counts }: ChannelState,
@@ -183,7 +188,7 @@ function* decodePages(
     for (let i = 0; i < normalPages; i++) {
       const page = pages[i] as number;
       const at = channel.counts.decompressedBytes + i * ram.pageSize;
-      // A page's share of the payload.
+      // One page's share of the payload.
       const size = 8 + (i === 0 ? length - each * (normalPages - 1) : each);
       if (page < inBlock) batch.push(PageKind.data, page, at, size, context.room + i * ram.pageSize, ram.pageSize);
       else yield outside(block, page, place);
@@ -201,11 +206,11 @@ interface Payload {
   count: number;
   /** Bytes. */
   length: number;
-  /** Of the packet. */
+  /** The place of the packet. */
   place: Place;
 }
 
-/** Pages as they are: as many at a time as the window has. */
+/** Reads uncompressed pages, as many at a time as the window holds. */
 function* readPages(
   window: ByteWindow,
   { block, pages, count, place }: Payload,
@@ -226,7 +231,7 @@ function* readPages(
   yield* flush(block, batch);
 }
 
-/** Pages whose content is not wanted. */
+/** Skips pages whose content is not needed. */
 function* passOver(
   window: ByteWindow,
   { block, pages, count, length, place }: Payload,
@@ -244,7 +249,7 @@ function* passOver(
   yield* flush(block, batch);
 }
 
-/** Pages in a format that nothing here decompresses. */
+/** Reports pages in a format that vmferry cannot decompress, and skips them. */
 function* refuse(window: ByteWindow, payload: Payload, method: string): Generator<Item, void> {
   const { block, pages, count, length, place } = payload;
   yield* skip(window, length, 'the pages of a multifd packet');
@@ -256,7 +261,7 @@ function* refuse(window: ByteWindow, payload: Payload, method: string): Generato
   yield { kind: 'unread-pages', block, pages: numbers, method, place };
 }
 
-/** zlib, zstd: the channel's one compressed stream goes on in every packet. */
+/** zlib, zstd: each channel has one compressed stream, which continues in every packet. */
 function* unpackTogether(
   window: ByteWindow,
   { block, count, length, place }: Payload,
@@ -280,8 +285,8 @@ function* unpackTogether(
 }
 
 /**
- * qpl, uadk: a table of be32 lengths, then the pages one by one; one as long as a page is not compressed. Not known is
- * whether the payload's length counts the table, so both are taken.
+ * qpl, uadk: a table of be32 lengths, then the pages one by one. A page whose length is the page size is uncompressed.
+ * It is unknown whether the payload's length includes the table, so both are accepted.
  */
 function* unpackOneByOne(
   window: ByteWindow,
@@ -317,7 +322,7 @@ function badData(message: string, place: Place): MigrationError {
   return new MigrationError('bad-compressed-data', message, place);
 }
 
-/** A page that its block does not have: it is passed over. */
+/** Reports a page beyond the end of its block. The page is skipped. */
 function outside(block: RamBlock, page: number, place: Place): FlowItem {
   const message = `expected an offset below ${block.usedLength}, got ${page * block.pageSize}`;
   const where = { ...place, section: 'ram', block: block.idstr, page };
@@ -334,8 +339,8 @@ function* flush(block: RamBlock, batch: PageBatch): Generator<FlowItem, void> {
 const keys = new Float64Array(maxPages);
 
 /**
- * Puts the records of one packet in ascending order, as all batches are: QEMU 10.0 reverses some pages of a packet when
- * it sorts zero pages out. Of a page that is there twice, the last record stays.
+ * Sorts the records of one packet in ascending order, as in every batch. QEMU 10.0 reverses some pages of a packet when
+ * it separates the zero pages. If a page occurs twice, the last record counts.
  */
 function sortByPage(batch: PageBatch): void {
   const { count, page } = batch;

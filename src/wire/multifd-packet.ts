@@ -1,5 +1,6 @@
 /**
- * What a multifd channel begins with, and the headers of its packets (docs/formats/multifd.md). All integers big-endian.
+ * The first bytes of a multifd channel, and the headers of its packets (docs/formats/multifd.md). All integers
+ * big-endian.
  *
  *     hello, 64 bytes                        RAM packet, 320 + 8 * P bytes; P = 512 KiB / page size
  *     0   be32  magic 0x11223344             0    be32   magic 0x11223344
@@ -14,7 +15,7 @@
  *     268 be32  instance id                  64   256    name of the RAM block, padded with zeros
  *     272 be32  bytes that follow            320  be64[] offsets in the block: normal pages, then zero pages
  *
- * The payload and the order of packets are the business of multifd-channel.ts.
+ * multifd-channel.ts handles the payload and the order of packets.
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
@@ -29,7 +30,7 @@ const uuidOffset = 8;
 const uuidLength = 16;
 const idOffset = 24;
 
-/** What a channel says of itself. */
+/** What a channel states about itself. */
 export interface MultifdHello {
   /** Guest UUID as 32 hex digits; all zero if the guest has none. */
   uuid: string;
@@ -80,16 +81,16 @@ export type PacketMethod = (typeof methods)[keyof typeof methods];
 const methodFlag = (method: PacketMethod): number =>
   Number(Object.entries(methods).find(([, name]) => name === method)?.[0]);
 
-/** Bytes of guest memory that a packet holds at most. */
+/** The most guest memory that a packet can hold, in bytes. */
 export const packetRamBytes = 512 * 1024;
-/** The most bytes of payload that QEMU accepts. */
+/** The largest payload that QEMU accepts, in bytes. */
 export const maxPayload = 2 * packetRamBytes;
 
 const nameOffset = 64;
 const nameLength = 256;
 const offsetsOffset = 320;
 
-/** Pages that a packet holds at most. */
+/** The most pages that a packet can hold. */
 export const multifdPacketPages = (pageSize: number): number => packetRamBytes / pageSize;
 
 /** Bytes of a packet's header. */
@@ -97,25 +98,25 @@ export const multifdHeaderLength = (pageSize: number): number => offsetsOffset +
 
 /** A RAM packet's header without its offsets. */
 export interface MultifdHeader {
-  /** The channel ends its part of a round. */
+  /** The packet ends the channel's part of an epoch. */
   sync: boolean;
   /** How the payload is compressed. */
   method: PacketMethod;
   /** Pages that the sender allocated: {@link multifdPacketPages}, or 0 in a SYNC of QEMU 10.0. */
   pagesAllocated: number;
-  /** Pages that are in the payload. */
+  /** Pages with data in the payload. */
   normalPages: number;
   /** Bytes of the payload, which follows the header. */
   payloadLength: number;
-  /** Counts the packets of all channels. */
+  /** Number of the packet, counted over all channels. */
   packetNumber: bigint;
-  /** Pages that are only listed. */
+  /** Pages that are only listed, without data. */
   zeroPages: number;
-  /** Idstr of the block; in packets without pages it may be that of an earlier packet. */
+  /** Idstr of the block. In packets without pages it may be that of an earlier packet. */
   block: string;
 }
 
-/** The part of a header by which a packet's kind is told. */
+/** Bytes of the header that identify the kind of a packet. */
 export const packetStart = 12;
 
 /** Reads the flags of the packet at the window's position. @throws MigrationError `bad-packet`. */
@@ -137,8 +138,8 @@ export function readPacketFlags(window: ByteWindow): number {
 }
 
 /**
- * Reads the header at the window's position, where all of it must be, and the pages it names: page numbers within the
- * block, not checked against it, into `pages`. The position stays.
+ * Reads the header at the window's position, and the pages that it names. The window must contain the whole header.
+ * `pages` receives page numbers within the block, not checked against its length. The position does not change.
  * @throws MigrationError `bad-packet` for counts beyond the limits, and offsets inside a page.
  */
 export function readPacketHeader(
@@ -159,7 +160,7 @@ export function readPacketHeader(
   for (let i = 0; i < count; i++) {
     const at = position + offsetsOffset + 8 * i;
     const page = (view.getUint32(at) * 0x1_0000_0000 + view.getUint32(at + 4)) / pageSize;
-    // A page far beyond any block may have lost its low bits in a number; it is refused as beyond its block.
+    // A page far beyond any block may lose its low bits when it becomes a number. It is refused as beyond its block.
     if (!Number.isInteger(page)) {
       throw badPacket(
         window,
@@ -182,13 +183,14 @@ export function readPacketHeader(
   };
 }
 
-/** Where the offset of page `i` stands, counted from the beginning of the packet. */
+/** The position of the offset of page `i`, from the beginning of the packet. */
 export const pageOffsetAt = (i: number): number => offsetsOffset + 8 * i;
 
 /**
- * Encodes a header to the beginning of `target`, with the pages it names: the normal ones, then the zero ones, by their
- * numbers. As in QEMU 10.0, what is not used is zero.
- * @throws RangeError for a name or a number of pages that does not fit, impossible pages, and a target that is too small.
+ * Encodes a header at the beginning of `target`, with the numbers of its pages: the normal ones, then the zero ones.
+ * Unused fields are zero, as in QEMU 10.0.
+ * @throws RangeError for a name or a number of pages that does not fit, impossible pages, and a target that is too
+ *   small.
  */
 export function encodeMultifdHeader(
   target: Uint8Array,
@@ -223,7 +225,7 @@ export function encodeMultifdHeader(
   }
 }
 
-/** Names in packets end with a zero. */
+/** Requires a name without a zero byte, because names in packets end with one. */
 function requireCString(name: string): void {
   requireName(name);
   if (name.includes('\0'))
@@ -242,7 +244,7 @@ export interface DevicePacket {
   length: number;
 }
 
-/** Reads a device-state header at the window's position, where all of it must be. */
+/** Reads a device-state header at the window's position. The window must contain the whole header. */
 export function readDevicePacket(window: ByteWindow): DevicePacket {
   const { bytes, view, position } = window;
   const name = bytes.subarray(position + deviceNameOffset, position + deviceNameOffset + nameLength);

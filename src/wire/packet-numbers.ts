@@ -1,18 +1,18 @@
 /**
- * Which multifd packets there were, by their numbers (docs/formats/multifd.md, "Packets"): since 9.0 one count over all
- * channels leaves none out, so that a number which no channel has is of a channel that is missing. Before, numbers were
- * left out and came again: such packets, and a count that device states may have a part in, say nothing.
+ * Finds missing multifd packets by their numbers (docs/formats/multifd.md, "Packets"). Since 9.0 one count over all
+ * channels has no gaps, so a gap means that a channel is missing. Earlier versions skipped and repeated numbers, and
+ * device states may take part in the count. In those cases the numbers prove nothing.
  */
 import { isBitSet } from '../vm/bits.ts';
 
-/** Numbers that are kept: 1 MiB of bits, packets with 4 TiB of pages. */
+/** The most numbers tracked: 1 MiB of bits, for packets with 4 TiB of pages. */
 const maxNumbers = 1 << 23;
 
 /** Numbers that no packet had. */
 export interface LostPackets {
   first: number;
   count: number;
-  /** Packets that were sent, as far as the numbers tell. */
+  /** Packets that were sent, as far as the numbers show. */
   of: number;
 }
 
@@ -23,7 +23,7 @@ export class PacketNumbers {
   #end = 0;
   #isReliable = true;
 
-  /** Takes a RAM packet. `pagesAllocated` tells a SYNC of 9.0 and later. */
+  /** Adds a RAM packet. `pagesAllocated` identifies a SYNC of 9.0 and later. */
   add(number: bigint, { sync, pagesAllocated }: { sync: boolean; pagesAllocated: number }): void {
     if (number >= maxNumbers || (sync && pagesAllocated > 0)) this.disable();
     if (!this.#isReliable) return;
@@ -34,19 +34,22 @@ export class PacketNumbers {
       this.#seen = seen;
     }
     const [byte, bit] = [this.#seen[at >> 3] as number, 1 << (at & 7)];
-    // Came again.
+    // A repeated number.
     if ((byte & bit) !== 0) this.disable();
     else this.#count++;
     this.#seen[at >> 3] = byte | bit;
     this.#end = Math.max(this.#end, at + 1);
   }
 
-  /** From here on the numbers say nothing. */
+  /** From here on the numbers prove nothing. */
   disable(): void {
     this.#isReliable = false;
   }
 
-  /** The numbers below the highest that no packet had; undefined if there are none, or nothing can be said. */
+  /**
+   * How many numbers below the highest one no packet had. Undefined if none is missing, or if the numbers prove
+   * nothing.
+   */
   lost(): LostPackets | undefined {
     if (!this.#isReliable || this.#count === this.#end) return undefined;
     let first = 0;

@@ -1,47 +1,51 @@
 /**
- * The target page size where nothing states it (docs/formats/stream.md, "Target page size"): a look at the first page
- * records, ahead of the block list, since blocks are counted in pages.
+ * Finds the target page size if nothing states it (docs/formats/stream.md, "Target page size"). It looks ahead at the
+ * first page records before the block list is decoded, because blocks are counted in pages.
  *
  *     block list | EOS | [footer] | PART head | page records
  *
- * A page size is possible if all that is seen of the records fits it: offsets are multiples of it, records follow each
- * other, and a record that names its block names one of the list. Data decides at once: after a page of the right size there is a record, after any other there is none.
- * Zero pages alone decide by their offsets: in the first pass every page of a block comes, in order. Where several page
- * sizes stay possible, nothing is said. Not looked through: lists with mapped-ram headers, which state the page size.
+ * A page size is possible if all visible records fit it: offsets are multiples of it, records follow each other, and a
+ * record that names its block names one of the list. Data decides at once: a record follows a page of the right size,
+ * and no record follows a page of another size. Zero pages alone decide by their offsets, because the first pass sends
+ * every page of a block in order. If several page sizes stay possible, the result is undefined. Lists with mapped-ram
+ * headers are not examined, because they state the page size.
  */
 import { isPageSize, pageSizes } from '../vm/page-size.ts';
 import { type ByteWindow, has, latin1, maxNeed, type Need } from './byte-window.ts';
 import { RamFlag } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
-/** Bits that flags take: offsets are multiples of more. */
+/** The bits that flags take. Offsets are multiples of a larger number. */
 const flagBits = 0x3ff;
-/** How many zero pages in a row tell their size. */
+/** How many zero pages in a row show the page size. */
 const enoughZeroPages = 64;
-/** How far is looked, step by step: a stream that is still being written may have no more for a while. */
+/** How far ahead to look, in steps: a stream that is still being written may have no more bytes for a while. */
 const steps = [4 * 1024, 16 * 1024, maxNeed];
 
-/** Page sizes of machines whose target has only one. Others (`virt`, `none`, Arm boards) are of several targets. */
+/**
+ * Page sizes of machines whose targets have only one. Other machines (`virt`, `none`, Arm boards) exist on several
+ * targets.
+ */
 const machines: readonly [RegExp, number][] = [
   [/^(pc|isapc|microvm|xenpv|xenfv|pseries|powernv|s390-ccw-virtio)\b/, 4096],
   [/^(sun4u|sun4v|niagara|clipper)$/, 8192],
 ];
 
-/** The page size that a machine's name tells, if it does. */
+/** The page size that the name of the machine implies, if any. */
 export function pageSizeOfMachine(machine: string): number | undefined {
   return machines.find(([names]) => names.test(machine))?.[1];
 }
 
-/** The page size that the records ahead show; undefined if they do not. The position is that of the block list. */
+/** The page size that the next records show; undefined if they do not. The position is at the block list. */
 export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Need, number | undefined> {
   for (const bytes of steps) {
     const isAll = !(yield* has(window, bytes)) || bytes === maxNeed;
-    // No further, however much is there: what is found must not depend on how the bytes arrived.
+    // Look no further, even if more bytes are available: the result must not depend on how the bytes arrived.
     const end = Math.min(window.limit, window.position + bytes);
     const list = findRecords(window, end, ignoreShared);
     if (list === undefined && !isAll) continue;
     if (list === undefined) return undefined;
-    // Flags apart: no page lies beyond all RAM.
+    // Except for the flags, no page lies beyond all RAM.
     const ramBytes = Number(window.view.getBigUint64(window.position));
     const pageSize = judge(pageSizes.map((size) => walk(window, list, end, ramBytes, size)));
     if (pageSize !== undefined || isAll) return pageSize;
@@ -52,12 +56,12 @@ export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Gene
 function judge(walks: readonly Walk[]): number | undefined {
   const withData = walks.filter(({ fits, data }) => fits && data);
   if (withData.length > 0) return withData.length === 1 ? withData[0]?.pageSize : undefined;
-  // Zero pages only, which every size reads alike: the step from one to the next is the size.
+  // Only zero pages, which every size reads alike: the distance from one to the next is the page size.
   const { step = 0, zeroPages = 0 } = walks.find(({ fits, data }) => fits && !data) ?? {};
   return zeroPages >= enoughZeroPages && isPageSize(step) ? step : undefined;
 }
 
-/** What the block list says, and the index of the first record of the first PART behind it. */
+/** What the block list says, and the index of the first record of the first PART after it. */
 interface RecordList {
   first: number;
   /** The blocks' names, one character for each byte. */
@@ -84,7 +88,7 @@ function findRecords(
     at += ignoreShared ? 16 : 8;
   }
   if (left < 0n || at + 8 > limit) return undefined;
-  // A channel set has MULTIFD_FLUSH here, and no page records that tell.
+  // A multifd set has MULTIFD_FLUSH here, and no page records that would help.
   if (view.getBigUint64(at) !== BigInt(RamFlag.eos)) return undefined;
   at += 8;
   if (bytes[at] === SectionType.footer) at += 5;
@@ -98,14 +102,14 @@ interface Walk {
   pageSize: number;
   /** Nothing seen contradicts the page size. */
   fits: boolean;
-  /** There was data that something follows. */
+  /** There was data, and something followed it. */
   data: boolean;
   zeroPages: number;
-  /** Bytes from each zero page to the next, if it is always the same. */
+  /** Bytes from each zero page to the next, if constant. */
   step: number | undefined;
 }
 
-/** Goes through records as if pages were of this size. */
+/** Reads the records as if pages had this size. */
 function walk(
   { bytes, view }: ByteWindow,
   { first, names }: RecordList,
@@ -128,7 +132,7 @@ function walk(
     const isNamed = (flags & RamFlag.continue) === 0 && !isEnd;
     const nameEnd = at + 9 + (bytes[at + 8] as number);
     if (isNamed && nameEnd <= limit && !names.has(nameAt(bytes, at + 8))) return { ...result, fits: false };
-    // Deltas and compressed pages say nothing of the page size; what follows them is not looked at.
+    // Deltas and compressed pages do not show the page size. What follows them is not examined.
     if ((kind === RamFlag.xbzrle || kind === RamFlag.compressPage) && !isFirst && offset < ramBytes) {
       result.data ||= afterData;
       break;

@@ -1,12 +1,12 @@
 /**
  * Payloads of postcopy's commands (docs/formats/postcopy.md, "Commands"). All integers big-endian:
  *
- *     POSTCOPY_RAM_DISCARD   u8 0 | counted block name | u8 0 | be64 start, be64 length, again and again   (bytes)
+ *     POSTCOPY_RAM_DISCARD   u8 0 | counted block name | u8 0 | be64 start, be64 length, repeated   (bytes)
  *     RECV_BITMAP            counted block name
  *
- * The pages of a discard are those that were sent but are stale, and those not sent yet: the destination forgets them,
- * and they come after the switchover. QEMU lists the ranges of a block in ascending order, once; so does whoever wants
- * to be read here, since that bounds the work that a hostile stream can cause.
+ * A discard names the pages that were sent but are stale, and those not sent yet. The destination discards them, and
+ * receives them after the switchover. QEMU lists the ranges of a block once, in ascending order. This decoder requires
+ * that order, because it limits the work that a hostile stream can cause.
  */
 import type { RamBlock } from '../vm/ram-block.ts';
 import { latin1 } from './byte-window.ts';
@@ -21,14 +21,14 @@ export interface PageSpan {
 const discardVersion = 0;
 const rangeBytes = 16;
 
-/** The block's name and the rest of a payload that begins with one; undefined if it is cut. */
+/** The block name that a payload begins with, and the index after it. Undefined if the payload is cut off. */
 function takeName(payload: Uint8Array, at: number): { idstr: string; end: number } | undefined {
   const length = payload[at];
   if (length === undefined || at + 1 + length > payload.length) return undefined;
   return { idstr: latin1(payload, at + 1, length), end: at + 1 + length };
 }
 
-/** The block that RECV_BITMAP asks about; undefined if the payload is not just a name. */
+/** The block that RECV_BITMAP asks about. Undefined if the payload is more than a name. */
 export function readRecvBitmap(payload: Uint8Array): string | undefined {
   const name = takeName(payload, 0);
   return name?.end === payload.length ? name.idstr : undefined;
@@ -39,13 +39,13 @@ export function encodeRecvBitmap(idstr: string): Uint8Array {
   return new ByteWriter().string(idstr).bytes();
 }
 
-/** A discard as it stands in the stream: ranges in bytes, not checked against the block. */
+/** A discard as it is in the stream: ranges in bytes, not checked against the block. */
 export interface Discard {
   idstr: string;
   ranges: { start: bigint; length: bigint }[];
 }
 
-/** Decodes POSTCOPY_RAM_DISCARD; a string says what is wrong with the payload. */
+/** Decodes POSTCOPY_RAM_DISCARD. A returned string describes what is wrong with the payload. */
 export function readDiscard(payload: Uint8Array): Discard | string {
   if (payload[0] !== discardVersion) return `expected version ${discardVersion}, got ${payload[0]}`;
   const name = takeName(payload, 1);
@@ -70,8 +70,8 @@ export function encodeDiscard({ idstr, ranges }: Discard): Uint8Array {
 }
 
 /**
- * A discard's ranges in pages. `from` is the first byte that the block's discards have not passed yet. Undefined if a
- * range is not whole pages of the block, or does not come after the one before.
+ * The ranges of a discard in pages. `from` is the first byte after the block's earlier discards. Returns undefined if a
+ * range is not whole pages of the block, or does not follow the previous one.
  */
 export function spansOf({ ranges }: Discard, block: RamBlock, from: number): PageSpan[] | undefined {
   const spans: PageSpan[] = [];

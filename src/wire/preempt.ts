@@ -1,7 +1,7 @@
 /**
- * The preempt channel of postcopy (docs/formats/postcopy.md, "The preempt channel"): page records and nothing else, no
- * header and no sections. CONTINUE means the channel's own latest block. QEMU 7.2 ends it with an EOS record, later
- * ones just close it; so a capture cut between two records cannot be told from a whole one.
+ * The preempt channel of postcopy (docs/formats/postcopy.md, "The preempt channel"): only page records, without a
+ * header or sections. CONTINUE refers to the channel's own latest block. QEMU 7.2 ends the channel with an EOS record;
+ * later versions just close it. So a capture that was cut between two records looks complete.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
@@ -9,7 +9,7 @@ import { type ByteWindow, has, type Need, need } from './byte-window.ts';
 import { RamFlag, type RamState, recordError } from './ram-record.ts';
 import { decodePages } from './ram-section.ts';
 
-/** Decodes the channel to its end. `ram` is what the main channel said: its blocks are those that pages name. */
+/** Decodes the channel to its end. `ram` is the state of the main channel, which has the blocks that the pages name. */
 export function* decodePreemptChannel(
   window: ByteWindow,
   ram: RamState,

@@ -1,38 +1,40 @@
 /**
- * Encodes RAM records (docs/formats/ram.md, "Records"): the way back of `ram-record.ts`. It takes the same batches, and
- * puts record by record into a buffer in the arena, next to the payloads. It never awaits, and makes no object per
- * page. Which pages are sent when, and in which section, is the business of others.
+ * Encodes RAM records (docs/formats/ram.md, "Records"), the inverse of `ram-record.ts`. It takes the same batches, and
+ * writes the records with their payloads into a buffer in the arena. It never awaits, and allocates no object per page.
+ * The caller decides when each page is sent, and in which section.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { type ByteWriter, requireName } from './byte-writer.ts';
 import { RamFlag } from './ram-record.ts';
 
-/** Where records are put, and what encoding remembers from record to record and from section to section. */
+/** The output buffer, and what the encoder remembers between records and between sections. */
 export interface RecordBuffer {
-  /** The arena: payloads are copied within it. */
+  /** The arena. Payloads are copied within it. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** Where the next record goes. */
+  /** Index of the next record. */
   position: number;
-  /** Where the buffer ends. */
+  /** Index of the end of the buffer. */
   readonly limit: number;
-  /** The block of the latest record: what CONTINUE means. */
+  /** The block of the latest record, which CONTINUE refers to. */
   current: RamBlock | undefined;
 }
 
-/** Of a batch, what is encoded. */
+/** The tables of a batch that are encoded. */
 type RecordTables = Pick<PageBatch, 'count' | 'kind' | 'page' | 'data' | 'length'>;
 
-/** The most bytes a record takes beside its payload: the word, a name, and the head of a delta or compressed page. */
+/**
+ * The most bytes that a record has besides its payload: the word, a name, and the head of a delta or a compressed page.
+ */
 const maxHead = 8 + 1 + 255 + 4;
 
-/** Bytes that hold any record. */
+/** Bytes that are enough for any record. */
 export const maxRecord = maxHead + 65536 + 1024;
 
 /**
- * Encodes records of a batch of `block`, from `first` on and below `end`, as far as they fit. Returns the first that did
- * not; `end` if all did. The buffer must not touch the payloads.
+ * Encodes the records of a batch of `block` from `first` up to but not including `end`, as far as they fit. Returns the
+ * first record that did not fit, or `end`. The buffer must not overlap the payloads.
  * @throws RangeError for an impossible record: an absent page, a page beyond the block, a payload that is too long, or
  *   outside the arena.
  */
@@ -89,7 +91,7 @@ export function encodePageRecords(
   return i;
 }
 
-/** A record of a page, by itself. */
+/** One record of one page. */
 export interface PageRecord {
   block: RamBlock;
   /** Index of the page in its block. */
@@ -97,12 +99,12 @@ export interface PageRecord {
   kind: PageKind;
   /** `PageKind.data`: the page; `.delta`: its XBZRLE encoding; `.compressed`: the page, compressed; `.zero`: nothing. */
   payload?: Uint8Array;
-  /** The record before was of the same block, so the name is left out (CONTINUE). Default false. */
+  /** The previous record was of the same block, so the name is omitted (CONTINUE). Default false. */
   continues?: boolean;
 }
 
 /**
- * Encodes one record, whatever comes before and after it. Many at a time are faster as a batch (`StreamWriter.records`).
+ * Encodes a single record, independent of its neighbours. For many records a batch is faster (`StreamWriter.records`).
  * @throws RangeError for an impossible record: an absent page, a page beyond the block, a payload of another length.
  */
 export function encodePageRecord(
@@ -130,16 +132,16 @@ export function encodePageRecord(
   out.raw(bytes.subarray(0, buffer.position));
 }
 
-/** Whether a record that was decoded from the main stream named its block: its size there says so. */
+/** Whether a record that was decoded from the main stream named its block. Its size in the stream shows that. */
 export function hadName(batch: PageBatch, i: number): boolean {
   const head = headOf[batch.kind[i] as number] ?? 0;
   return (batch.size[i] as number) > 8 + head + (batch.length[i] as number);
 }
 
-/** By `PageKind`, the bytes between the name and the payload; of a zero page, the fill byte. */
+/** By `PageKind`: the bytes between the name and the payload, and the fill byte of a zero page. */
 const headOf: readonly number[] = [0, 1, 0, 3, 4];
 
-/** By `PageKind`; nothing stands for an absent page. */
+/** By `PageKind`. An absent page has no record. */
 const flagOf: readonly number[] = [0, RamFlag.zero, RamFlag.page, RamFlag.xbzrle, RamFlag.compressPage];
 
 function badRecord(batch: RecordTables, i: number, { idstr }: RamBlock): RangeError {

@@ -1,5 +1,5 @@
 /**
- * RAM records (docs/formats/ram.md, "Records"): what the body of the `ram` section is made of.
+ * RAM records (docs/formats/ram.md, "Records"): the body of the `ram` section consists of them.
  *
  *     be64 word = offset in the block | flags
  *
@@ -9,8 +9,8 @@
  *     COMPRESS  [name] be32 L, L bytes
  *     MEM_SIZE, EOS, MULTIFD_FLUSH               see ram-section.ts
  *
- * {@link decodePageRecords} is the hot loop of reading a stream: it gathers page records into a batch that refers to
- * the window's bytes, without copying them, and without awaiting.
+ * {@link decodePageRecords} is the hot loop of reading a stream. It collects page records in a batch that refers to the
+ * window's bytes. It copies nothing and never awaits.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding } from '../vm/migration-error.ts';
@@ -30,24 +30,24 @@ export const RamFlag = {
   multifdFlush: 0x200,
 } as const;
 
-/** Bytes of a target page, where nothing says otherwise. */
+/** The default size of a target page, in bytes. */
 const defaultPageSize = 4096;
 
-/** What decoding RAM remembers from record to record and from section to section. */
+/** What the decoder remembers between records and between sections. */
 export interface RamState {
   /** Target page size in bytes. */
   pageSize: number;
   blocks: RamBlock[];
   byName: Map<string, RamBlock>;
-  /** The block of the latest page record: what CONTINUE means. */
+  /** The block of the latest page record, which CONTINUE refers to. */
   current: RamBlock | undefined;
-  /** Where the page scan is: within a pass it only moves forward. */
+  /** The position of the page scan, which only moves forward within a pass. */
   scan: { block: number; page: number };
-  /** The guest runs at the destination: pages come as it asks for them, and no longer in passes. */
+  /** The guest runs at the destination. Pages come in the order in which it needs them, no longer in passes. */
   postcopy: boolean;
-  /** What the hot loop noticed and passed over; set when it returns `finding`. */
+  /** A problem that the hot loop read past. Set when it returns `finding`. */
   finding: Finding | undefined;
-  /** Bytes wanted; set when it returns `more`. */
+  /** Bytes needed. Set when it returns `more`. */
   wanted: number;
 }
 
@@ -66,29 +66,32 @@ export function makeRamState(pageSize = defaultPageSize): RamState {
 
 /** Why the hot loop stopped. */
 export const Stop = {
-  /** The batch must be taken before it can go on. */
+  /** The batch must be processed before decoding can continue. */
   flush: 0,
-  /** The next record, of `ram.wanted` bytes, is not all in the window. */
+  /** The window does not contain all of the next record, which has `ram.wanted` bytes. */
   more: 1,
   /** The next record is not a page record. */
   other: 2,
-  /** The scan begins again from lower addresses; the batch is empty. */
+  /** The scan starts again at a lower address. The batch is empty. */
   wrap: 3,
-  /** A record was passed over, see `ram.finding`; the batch is empty. */
+  /** A record was skipped, see `ram.finding`. The batch is empty. */
   finding: 4,
 } as const;
 export type Stop = (typeof Stop)[keyof typeof Stop];
 
 const pageFlags = RamFlag.zero | RamFlag.page | RamFlag.xbzrle | RamFlag.compressPage;
-/** After the switchover pages come once and whole. */
+/** After the switchover each page comes once, whole. */
 const postcopyFlags = RamFlag.zero | RamFlag.page;
 
-/** The most bytes a compressed page may have beyond the page size: what zlib adds to incompressible data, rounded up. */
+/**
+ * The most bytes that a compressed page may exceed the page size by: zlib's overhead for incompressible data, rounded
+ * up.
+ */
 const compressSlack = 1024;
 
 /**
- * Gathers page records of one block, in ascending order, into `batch`, until something else comes.
- * `batch.data` holds indices into `window.bytes`. The position is left at the first record not gathered.
+ * Collects page records of one block, in ascending order, in `batch`, until something else comes. `batch.data` holds
+ * indices into `window.bytes`. Afterwards the position is at the first record that was not collected.
  * @throws MigrationError for a record that makes the rest unreadable.
  */
 export function decodePageRecords(window: ByteWindow, ram: RamState, batch: PageBatch): Stop {
@@ -104,7 +107,7 @@ export function decodePageRecords(window: ByteWindow, ram: RamState, batch: Page
     const kindFlag = flags & ~RamFlag.continue;
     if ((kindFlag & known) === 0 || (kindFlag & (kindFlag - 1)) !== 0) return Stop.other;
 
-    // The block: named, or the same as before.
+    // The block: named, or that of the previous record.
     let at = start + 8;
     let block = ram.current;
     if ((flags & RamFlag.continue) === 0) {

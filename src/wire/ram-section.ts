@@ -1,10 +1,10 @@
 /**
- * The body of the `ram` section (docs/formats/ram.md): in START the block list, in every body page records, and EOS.
+ * The body of the `ram` section (docs/formats/ram.md): the block list (in START only), page records, and EOS.
  *
  *     be64 total | MEM_SIZE, then until the lengths add up to total:
  *       counted idstr | be64 used length | [be64 host page size] | [be64 guest address] | [mapped-ram header]
  *
- * Which of the optional words are there is nowhere said: it follows from POSTCOPY_ADVISE and the capabilities.
+ * The list does not say which of the optional words it contains. POSTCOPY_ADVISE and the capabilities determine that.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { FlowItem, PageSizeFrom } from '../vm/flow.ts';
@@ -20,23 +20,29 @@ import type { SectionHead } from './section.ts';
 /** The version of the `ram` section that every QEMU since 2009 writes. */
 export const ramVersion = 4;
 
-/** What the stream said before that decides the layout of the block list. */
+/** What determines the layout of the block list, from earlier in the stream. */
 export interface RamFormat {
   mappedRam: boolean;
   ignoreShared: boolean;
   /** Word 0 of POSTCOPY_ADVISE: the OR of all RAM page sizes. Undefined: no advice, so no host page sizes. */
   advisedPageSizes: bigint | undefined;
-  /** How the target page size is known so far. A mapped-ram header may correct what the stream has not stated. */
+  /**
+   * How the target page size was determined so far. A mapped-ram header may correct a size that the stream did not
+   * state.
+   */
   pageSizeFrom: PageSizeFrom;
-  /** `pages`: the content of mapped-ram files too. `bitmaps`: only what is there, without reading pages. */
+  /** `pages`: also the content of mapped-ram files. `bitmaps`: only which pages exist, without reading them. */
   read: 'pages' | 'bitmaps';
-  /** Every EOS is a multifd mark: no MULTIFD_FLUSH before the first one. Undefined: it is not known to be multifd, or not yet. */
+  /**
+   * Every EOS is a multifd mark, because no MULTIFD_FLUSH came before the first one. Undefined: not known to be
+   * multifd, or not yet known.
+   */
   syncAtEos: boolean | undefined;
-  /** The stream is the main channel of a multifd migration, whose channels are there. */
+  /** The stream is the main channel of a multifd migration whose channels were given. */
   hasChannels: boolean;
 }
 
-/** Decodes the body of a START, PART or END up to and with its EOS. */
+/** Decodes the body of a START, PART or END up to and including its EOS. */
 export function* decodeRamBody(
   window: ByteWindow,
   ram: RamState,
@@ -66,7 +72,7 @@ export function* decodeRamBody(
     window.position += 8;
   }
   if (format.hasChannels) {
-    // QEMU before 8.1, and machine types before 8.1: a mark at the end of each body, of START too.
+    // QEMU before 8.1, and machine types before 8.1, have a mark at the end of each body, including START.
     format.syncAtEos ??= !hasFlush;
     if (format.syncAtEos) yield { kind: 'sync', offset: window.offset, channels: 0 };
   }
@@ -79,7 +85,7 @@ function describeFlags(flags: number, where: string): string {
   return `expected a RAM record of a known kind, got flags 0x${flags.toString(16)}${text}${where}`;
 }
 
-/** Yields batches of page records until another kind of record comes; `bare` records may also just end. */
+/** Yields batches of page records until a record of another kind comes. `bare` records may also end with the source. */
 export function* decodePages(
   window: ByteWindow,
   ram: RamState,
@@ -160,7 +166,7 @@ function* decodeBlockList(
 /** QEMU guests have tens of blocks. */
 const maxBlocks = 8192;
 
-/** The optional words of a block list entry. */
+/** Decodes the optional words of a block list entry. */
 function* decodeBlockEntry(
   window: ByteWindow,
   ram: RamState,
@@ -185,8 +191,8 @@ function* decodeBlockEntry(
 }
 
 /**
- * Whether the next word is a host page size: only with advice of more than 4 KiB pages, and if it is a power of two
- * above 4096 that the advice contains. Neither a name nor a record word looks like that.
+ * Whether the next word is a host page size. It is one only if the advice contains page sizes above 4 KiB, and if the
+ * word is a power of two above 4096 that is part of the advice. Neither a name nor a record word looks like that.
  */
 function* atHostPageSize(window: ByteWindow, format: RamFormat): Generator<Need, boolean> {
   const advised = format.advisedPageSizes;
@@ -196,7 +202,7 @@ function* atHostPageSize(window: ByteWindow, format: RamFormat): Generator<Need,
   return word > 4096n && (word & (word - 1n)) === 0n && (advised & word) === word;
 }
 
-/** What lies between a mapped-ram entry and the next: the bitmap and the pages. */
+/** Decodes what follows a mapped-ram entry: the bitmap and the pages. */
 function* decodeMappedBlock(
   window: ByteWindow,
   block: RamBlock,
@@ -210,7 +216,7 @@ function* decodeMappedBlock(
   }
   const pagesEnd = place.pagesOffset + block.usedLength;
   yield { kind: 'seek', offset: place.bitmapOffset, length: place.bitmapLength };
-  // Where the pages cannot all be there, none is read: a claimed size must not cost more than the file has.
+  // If the file is too short for all pages, none is read: a false size must not cost more work than the file has bytes.
   if (format.read === 'pages' && pagesEnd > window.size) {
     const message = `expected the pages of RAM block "${block.idstr}" to end at ${pagesEnd}, got ${window.size} bytes`;
     const where = { ...window.place(window.size), block: block.idstr };
@@ -229,12 +235,12 @@ function* decodeMappedBlock(
   yield { kind: 'seek', offset: pagesEnd };
 }
 
-/** Encodes the first word of the block list, which begins the body of START: the lengths of all blocks together. */
+/** Encodes the first word of the block list, the total length of all blocks. The body of START begins with it. */
 export function encodeMemSize(out: ByteWriter, totalBytes: number): void {
   out.u64(BigInt(totalBytes) | BigInt(RamFlag.memSize));
 }
 
-/** Encodes a block list entry, with those of the optional words that are given; a mapped-ram header may follow. */
+/** Encodes a block list entry with the given optional words. A mapped-ram header may follow. */
 export function encodeBlockEntry(
   out: ByteWriter,
   idstr: string,
@@ -246,12 +252,12 @@ export function encodeBlockEntry(
   if (guestAddress !== undefined) out.u64(guestAddress);
 }
 
-/** Encodes what ends the body of each section of RAM: START, PART and END. A footer follows. */
+/** Encodes the end of the body of every RAM section: START, PART and END. A footer follows. */
 export function encodeEos(out: ByteWriter): void {
   out.u64(RamFlag.eos);
 }
 
-/** Encodes a mark for the multifd channels: each has a SYNC for it. */
+/** Encodes a mark for the multifd channels. Each channel has a SYNC for it. */
 export function encodeMultifdFlush(out: ByteWriter): void {
   out.u64(RamFlag.multifdFlush);
 }

@@ -1,6 +1,7 @@
 /**
- * What a VM must be so that a stream or a mapped-ram file of it can be read again: refused before anything is written, since
- * most of it no writer would stumble on. All that is refused here is the caller's mistake, so it is a RangeError.
+ * Requires that a stream or mapped-ram file of a VM can be read again. Writers call these checks before they write
+ * anything, because most such mistakes would not stop a writer. Each of them is the caller's mistake, so it is a
+ * RangeError.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration } from '../vm/flow.ts';
@@ -10,7 +11,7 @@ import type { WritableDevice, WritableVm } from '../vm/saved-vm.ts';
 import { requireName } from './byte-writer.ts';
 import { pageSizeOfMachine } from './page-size.ts';
 
-/** @throws RangeError for a VM that could be written, but not be read again. Its devices may come later. */
+/** @throws RangeError for a VM that could be written, but not read again. Its devices may be added later. */
 export function requireVm({ ram, configuration, framing, devices = [] }: WritableVm): void {
   requireBlocks(ram.blocks);
   requirePageSize(configuration, ram.blocks[0]);
@@ -18,8 +19,8 @@ export function requireVm({ ram, configuration, framing, devices = [] }: Writabl
 }
 
 /**
- * Requires blocks with numbers in their order, different names of 1 to 255 bytes, whole pages of one size; no empty block
- * may be the last, since the list ends when the lengths add up.
+ * Requires that blocks are numbered in order, have different names of 1 to 255 bytes, and consist of whole pages of one
+ * size. The last block must not be empty, because the list ends when the lengths add up.
  * @throws RangeError
  */
 export function requireBlocks(blocks: readonly RamBlock[]): void {
@@ -48,7 +49,7 @@ export function requireLastBlock(blocks: readonly RamBlock[]): void {
 }
 
 /**
- * Requires records of pages that the block has, and data of the length of a page.
+ * Requires that all records are of pages within the block, and that the data has the length of a page.
  * @throws RangeError
  */
 export function requireRecords(block: RamBlock, { count, kind, page, length }: PageBatch): void {
@@ -73,7 +74,7 @@ export function requireBlock({ idstr, usedLength, pageSize }: RamBlock): void {
   }
 }
 
-/** Requires the page size to be what a reader takes it for. @throws RangeError */
+/** Requires the page size that a reader would assume. @throws RangeError */
 export function requirePageSize(configuration: Configuration | undefined, block: RamBlock | undefined): void {
   if (configuration === undefined || block === undefined) return;
   const { machine, targetPageBits } = configuration;
@@ -84,7 +85,7 @@ export function requirePageSize(configuration: Configuration | undefined, block:
 }
 
 /**
- * Requires devices to be sections FULL, whose ids are those of no other.
+ * Requires that devices are FULL sections with unique ids.
  * @throws RangeError
  */
 export function requireDevices(devices: readonly WritableDevice[], ramId: number): void {

@@ -1,18 +1,18 @@
 /**
- * The return path (docs/formats/postcopy.md, "The return path"): what the destination says to the source.
+ * The return path (docs/formats/postcopy.md, "The return path"): the messages of the destination to the source.
  *
  *     be16 type | be16 length | payload
  *
  *     1 SHUT            be32 status: 0 = fine; the last message
  *     2 PONG            be32 value of the PING
  *     3 REQ_PAGES_ID    be64 start | be32 length | counted block name       (bytes)
- *     4 REQ_PAGES       be64 start | be32 length                            of the block named before
+ *     4 REQ_PAGES       be64 start | be32 length                            of the last named block
  *     5 RECV_BITMAP     counted block name; beyond the payload: be64 size | bits | be64 0x0123456789abcdef
  *     6 RESUME_ACK      be32 1
  *     7 SWITCHOVER_ACK  nothing
  *
- * The bits of RECV_BITMAP say which pages have been received, LSB first, in whole 64-bit words. They are counted here,
- * not kept.
+ * The bits of RECV_BITMAP say which pages have been received, LSB first, in whole 64-bit words. The decoder counts
+ * them, and does not keep them.
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
@@ -33,7 +33,7 @@ export const ReturnType = {
 
 interface Layout {
   name: string;
-  /** Bytes of payload; `named`: so many and a counted name. */
+  /** Bytes of payload. `named`: this many bytes and a counted name. */
   length: number;
   named: boolean;
 }
@@ -55,18 +55,18 @@ export function isReturnHead(type: number, length: number): boolean {
   return layout.named ? length > layout.length && length <= layout.length + 256 : length === layout.length;
 }
 
-/** One message. Offsets and lengths in bytes. */
+/** One message. Offsets and lengths are in bytes. */
 export interface ReturnMessage {
   type: number;
   name: string;
-  /** Where it begins in its source, and all that it takes there. */
+  /** Where the message begins in its source, and its whole length there. */
   offset: number;
   length: number;
   /** SHUT: the status; PONG, RESUME_ACK: the value. */
   value?: number;
   /** REQ_PAGES_ID, REQ_PAGES, RECV_BITMAP: the RAM block. */
   block?: string;
-  /** REQ_PAGES_ID, REQ_PAGES: what is asked for. */
+  /** REQ_PAGES_ID, REQ_PAGES: the requested range. */
   start?: number;
   bytes?: number;
   /** RECV_BITMAP: bytes of bits, and how many are set. */
@@ -74,7 +74,7 @@ export interface ReturnMessage {
   received?: number;
 }
 
-/** The largest bitmap accepted: of 64 TiB in pages of 1 KiB. */
+/** The largest bitmap accepted: for 64 TiB in pages of 1 KiB. */
 const maxBitmap = BigInt(maxRamBytes / 1024 / 8);
 const endMark = 0x0123_4567_89ab_cdefn;
 
@@ -127,7 +127,7 @@ function* decodeMessage(window: ByteWindow, latest: string | undefined): Generat
   return { type, name, offset, length: window.offset - offset, ...fields };
 }
 
-/** What follows the payload of RECV_BITMAP. */
+/** Decodes what follows the payload of RECV_BITMAP. */
 function* decodeBits(window: ByteWindow, offset: number): Generator<Need, { bitmapBytes: number; received: number }> {
   const size = yield* takeU64(window, 'the size of a received bitmap');
   if (size % 8n !== 0n || size > maxBitmap) {

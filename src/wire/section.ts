@@ -3,7 +3,7 @@
  *
  *     u8 type | be32 id | START, FULL only: counted idstr, be32 instance id, be32 version | body | u8 0x7e, be32 id
  *
- * Bodies have no length, so this file also says what can follow one: the search for a body's end relies on it.
+ * Bodies have no length, so this file also defines what can follow one. The search for a body's end relies on that.
  */
 import type { Section, SectionKind } from '../vm/flow.ts';
 import { MigrationError, type Place } from '../vm/migration-error.ts';
@@ -16,7 +16,7 @@ import { canBeDescription } from './vm-description.ts';
 const kinds: Record<number, SectionKind> = { 1: 'start', 2: 'part', 3: 'end', 4: 'full' };
 const types: Record<SectionKind, number> = { start: 1, part: 2, end: 3, full: 4 };
 
-/** Sections told apart by their ids. QEMU guests have tens to hundreds. */
+/** The most sections in a stream. QEMU guests have tens to hundreds. */
 const maxSections = 16_384;
 
 /** A section that START or FULL introduced. */
@@ -31,7 +31,7 @@ export interface KnownSection {
 export type SectionHead = Omit<Section, 'length'>;
 
 /**
- * Decodes a section head, type byte included, and keeps `known` up to date.
+ * Decodes a section head, including its type byte, and updates `known`.
  * @throws MigrationError `bad-section` for an id that is unknown, ended, or taken by another section.
  */
 export function* decodeSectionHead(
@@ -82,7 +82,10 @@ export function* decodeSectionHead(
   return { kind, id, name, instanceId, versionId, offset, packaged };
 }
 
-/** Encodes a section's head, type byte included; name, instance and version for START and FULL alone. What follows is the body. */
+/**
+ * Encodes a section's head, including its type byte; only START and FULL have name, instance and version. The body
+ * follows.
+ */
 export function encodeSectionHead(out: ByteWriter, section: Pick<Section, 'kind' | 'id'> & Partial<Section>): void {
   out.u8(types[section.kind]).u32(section.id);
   if (section.kind === 'part' || section.kind === 'end') return;
@@ -95,25 +98,25 @@ export function encodeSectionHead(out: ByteWriter, section: Pick<Section, 'kind'
 /** Bytes of a footer. */
 export const footerLength = 5;
 
-/** Encodes the footer that ends the section of that id. Machine types before 2.4 have none. */
+/** Encodes the footer that ends the section with this id. Machine types before 2.4 have none. */
 export function encodeFooter(out: ByteWriter, id: number): void {
   out.u8(SectionType.footer).u32(id);
 }
 
-/** Whether the footer of section `id` begins at index `at`; there must be 5 bytes. */
+/** Whether the footer of section `id` begins at index `at`. The window must contain its 5 bytes. */
 export function isFooter(window: ByteWindow, at: number, id: number): boolean {
   return window.bytes[at] === SectionType.footer && window.view.getUint32(at + 1) === id;
 }
 
-/** Bytes that {@link canBeItem} looks at, at most: a section head with a name of 255 bytes. */
+/** The most bytes that {@link canBeItem} looks at: a section head with a name of 255 bytes. */
 export const itemLookahead = 1 + 4 + 1 + 255 + 8;
 
-/** Zeros after EOF that count as padding of what the stream was stored in. */
+/** How many zeros after EOF count as padding of the storage. */
 const paddingZeros = 64;
 
 /**
- * Whether the stream can end at index `at`: EOF, and then nothing, a description, or padding. EOF alone says little: a
- * small number followed by zeros, as timers have them, looks like the footer of section 0 and an EOF.
+ * Whether the stream can end at index `at`: EOF, then nothing, a description, or padding. EOF alone proves little:
+ * timers often hold a small number followed by zeros, which looks like the footer of section 0 and an EOF.
  */
 function canBeEnd(window: ByteWindow, at: number): boolean {
   const { bytes, limit } = window;
@@ -121,7 +124,7 @@ function canBeEnd(window: ByteWindow, at: number): boolean {
   return bytes.subarray(at + 1, Math.min(limit, at + 1 + paddingZeros)).every((byte) => byte === 0);
 }
 
-/** Whether what begins at index `at` can be an item of a stream; bytes beyond the limit say no. */
+/** Whether an item of a stream can begin at index `at`. Bytes beyond the limit count as no. */
 export function canBeItem(window: ByteWindow, at: number, known: Map<number, KnownSection>): boolean {
   const { bytes, view, limit } = window;
   if (at >= limit) return false;
@@ -152,8 +155,8 @@ export function canBeHead(window: ByteWindow, at: number): boolean {
 }
 
 /**
- * Passes over the footer of an iterable's part, whose end is known exactly.
- * Returns whether this stream has footers; `footers` is what earlier sections showed.
+ * Takes the footer of an iterable's part, whose end is known exactly. Returns whether this stream has footers.
+ * `footers` is what earlier sections showed.
  */
 export function* decodeFooter(
   window: ByteWindow,

@@ -1,7 +1,7 @@
 /**
- * The framing of a migration stream (docs/formats/stream.md): header, configuration, sections, commands, EOF and the
- * VM description, as one generator of Flow items. It reads plain streams and mapped-ram files; what goes through its
- * `Want`s is all it knows of where the bytes come from.
+ * The framing of a migration stream (docs/formats/stream.md): header, configuration, sections, commands, EOF and the VM
+ * description, as one generator of Flow items. It reads plain streams and mapped-ram files. It asks for bytes only
+ * through its `Need`s, so it does not know where they come from.
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
@@ -27,26 +27,29 @@ import { type DeviceSizes, decodeDescription } from './vm-description.ts';
 export const streamMagic = 0x5145564d;
 export const streamVersion = 3;
 
-/** Encodes what every stream begins with: the magic bytes and the version, 8 bytes. */
+/** Encodes the magic bytes and the version, the first 8 bytes of every stream. */
 export function encodeStreamHeader(out: ByteWriter, version = streamVersion): void {
   out.u32(streamMagic).u32(version);
 }
 
 /** The first three bytes of a recovery stream: the command RECV_BITMAP. */
 export const recoveryStart = 0x08_000a;
-/** Capabilities that change the format in a way this decoder knows. */
+/** Capabilities that change the format and that this decoder supports. */
 const knownCapabilities = ['x-ignore-shared', 'mapped-ram', changesCapability];
 
 export interface StreamOptions {
-  /** What the description says, where it could be read first. */
+  /** The sizes in the VM description, if it could be read in advance. */
   sizes?: DeviceSizes | undefined;
   /** Whether mapped-ram pages are read, or only their bitmaps. Default `pages`. */
   read?: 'pages' | 'bitmaps';
-  /** The stream is the main channel of a multifd migration, and its channels are there: every mark is yielded. */
+  /**
+   * The stream is the main channel of a multifd migration whose channels were given. The decoder then yields every
+   * mark.
+   */
   hasChannels?: boolean;
 }
 
-/** What decoding remembers of a stream; a recovery stream goes on with it. */
+/** What the decoder remembers of a stream. Decoding a recovery stream continues from this state. */
 export interface StreamState {
   known: Map<number, KnownSection>;
   footers: boolean | undefined;
@@ -54,16 +57,16 @@ export interface StreamState {
   ram: RamState;
   format: RamFormat;
   dirtyBitmaps: DirtyBitmapState;
-  /** POSTCOPY_RUN came: from here on the migration can be recovered if its connection breaks. */
+  /** POSTCOPY_RUN was read. From here on the migration can be recovered if its connection breaks. */
   switchedOver: boolean;
-  /** By block index, the bytes that POSTCOPY_RAM_DISCARD has passed. */
+  /** For each block index, the offset up to which POSTCOPY_RAM_DISCARD has discarded. */
   discarded: Map<number, number>;
-  /** Sizes by "name instance": one per section of that identity, in stream order; `next` is the first not used yet. */
+  /** Sizes by "name instance": one per section of that identity, in stream order. `next` is the first unused one. */
   sizes: SectionQueues<DeviceSizes['devices'][number]>;
   batch: PageBatch;
 }
 
-/** Decodes a whole stream from the window's position on, to the first byte after it. */
+/** Decodes a whole stream, from the window's position to the first byte after the stream. */
 export function* decodeStream(
   window: ByteWindow,
   batch: PageBatch,
@@ -89,7 +92,7 @@ export function* decodeStream(
 
 /**
  * Decodes a recovery stream (docs/formats/postcopy.md, "Recovery"): what the source sends over a new connection after
- * the one of `state` broke. It has no header, and its section ids and blocks are those of the stream before.
+ * the connection of `state` broke. The stream has no header. It reuses the section ids and blocks of the broken stream.
  */
 export function* decodeRecovery(window: ByteWindow, state: StreamState): Generator<Need | FlowItem, void> {
   yield* need(window, 1, 'a recovery stream');
@@ -100,7 +103,7 @@ export function* decodeRecovery(window: ByteWindow, state: StreamState): Generat
       window.place(),
     );
   }
-  // Pages begin with their block's name again, and an END that broke off does not count.
+  // The first page names its block again, and a broken-off END does not count.
   state.ram.current = undefined;
   for (const section of state.known.values()) if (section.name === 'ram') section.latest = 'part';
   yield* decodeItems(window, state, undefined);
@@ -194,7 +197,7 @@ function* decodeConfigurationItem(
   yield { kind: 'finding', finding: makeFinding('description-mismatch', message, window.place(offset)) };
 }
 
-/** Decodes items up to and with the EOF byte, or, in an embedded stream, up to its end. */
+/** Decodes items up to and including the EOF byte, or up to the end of an embedded stream. */
 function* decodeItems(
   window: ByteWindow,
   state: StreamState,
@@ -224,7 +227,7 @@ function* decodeItems(
   }
 }
 
-/** Says so if the RAM section never ended: QEMU writes the bitmaps of a mapped-ram file only then. */
+/** Reports a RAM section that never ended. QEMU writes the bitmaps of a mapped-ram file only at its end. */
 function* checkRamEnd(window: ByteWindow, state: StreamState, offset: number): Generator<FlowItem, void> {
   for (const section of state.known.values()) {
     if (section.name !== 'ram' || section.latest === 'end') continue;
@@ -256,7 +259,7 @@ function* decodeSectionBody(
   yield { kind: 'section', section };
   const length = () => window.offset - section.offset;
   const passBody = iterableBodies.get(section.name);
-  // QEMU loads a FULL of RAM as it does its START.
+  // QEMU loads a FULL of RAM like a START.
   if (section.name === 'ram') {
     requireRam(window, section);
     yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
@@ -292,7 +295,7 @@ function* decodeSectionBody(
   yield { kind: 'section-end', section: { ...section, length: length() } };
 }
 
-/** What the description says of the body of the next section with this identity. */
+/** The size that the description gives for the next section with this identity. */
 function takeSize(state: StreamState, section: SectionHead): number | undefined {
   return state.sizes.take(section)?.size;
 }
@@ -333,7 +336,7 @@ function* decodeCommandItem(
         const message = `expected the embedded stream to end with POSTCOPY_RUN, got ${end - window.offset} bytes after it`;
         throw new MigrationError('bad-package', message, window.place(command.offset));
       }
-      // Pages restart with their block's name, and come as the guest asks for them.
+      // The first page names its block again. From here on pages come in the order in which the guest needs them.
       state.ram.current = undefined;
       state.switchedOver = true;
       break;
@@ -359,7 +362,7 @@ function* decodeCommandItem(
   }
 }
 
-/** The pages that POSTCOPY_RAM_DISCARD names, range by range. */
+/** Decodes the page ranges of POSTCOPY_RAM_DISCARD. */
 function* decodeDiscard(window: ByteWindow, state: StreamState, command: Command): Generator<FlowItem, void> {
   const bad = (message: string) => new MigrationError('bad-command', message, window.place(command.offset));
   const discard = readDiscard(command.payload);

@@ -1,7 +1,7 @@
 /**
- * The VM description (docs/formats/stream.md, "VM description"): u8 0x06 | be32 length | JSON, last in the stream.
- * It names every device section and its fields with their sizes, which is the only exact way to know where a
- * device's state ends. This file finds it and takes from it what framing needs; `device-description.ts` parses the JSON.
+ * The VM description (docs/formats/stream.md, "VM description"): u8 0x06 | be32 length | JSON, last in the stream. It
+ * names every device section and its fields with their sizes. Only these sizes show exactly where a device's state
+ * ends. This file finds the description and extracts what framing needs. `device-description.ts` parses the JSON.
  */
 
 import { bodySize } from '../devices/body-size.ts';
@@ -16,14 +16,16 @@ import { SectionType } from './section-type.ts';
 /** The largest description accepted, in bytes. QEMU's are from 0.5 kB to 100 kB. */
 const maxDescription = 32 * 1024 * 1024;
 
-/** A description as it was found and parsed. */
+/** A description, as found and parsed. */
 export interface FoundDescription {
   text: string;
   parsed: VmDescription;
   problems: string[];
 }
 
-/** Decodes a description; its type byte has been read. One that is `found` already is not parsed again. */
+/**
+ * Decodes a description whose type byte has been read. If the description was already `found`, it is not parsed again.
+ */
 export function* decodeDescription(
   window: ByteWindow,
   found?: FoundDescription,
@@ -44,7 +46,7 @@ function parseText(text: string): { parsed: VmDescription | undefined; problems:
   return { parsed: description, problems: problems ?? ['expected JSON in the VM description'] };
 }
 
-/** A description whose JSON becomes a value when that is asked for. */
+/** A description whose JSON is parsed on first access. */
 function makeDescription(
   offset: number,
   length: number,
@@ -68,18 +70,21 @@ export function canBeDescription({ bytes, view, limit }: ByteWindow, at: number)
   return bytes[at + 5] === 0x7b && view.getUint32(at + 1) <= maxDescription;
 }
 
-/** Encodes the description, JSON, as what follows the EOF of a stream, type byte included. */
+/** Encodes the description (JSON) that follows the EOF of a stream, including its type byte. */
 export function encodeDescription(out: ByteWriter, text: string): void {
   const bytes = new TextEncoder().encode(text);
   out.u8(SectionType.description).u32(bytes.length).raw(bytes);
 }
 
-/** Places tried at the end of a file. Bytes that look like the head of a description are rare, unless someone made them. */
+/**
+ * The most places tried at the end of a file. Bytes that look like the head of a description are rare, except in
+ * malicious files.
+ */
 const maxCandidates = 16;
 
 /**
- * Finds the description in the last bytes of a source: the latest index of a 0x06 whose length reaches exactly the
- * end and which is followed by JSON. Undefined if there is none in `tail`.
+ * Finds the description in the last bytes of a source: the last 0x06 byte whose length reaches exactly to the end and
+ * which JSON follows. Returns undefined if `tail` contains none.
  */
 export function findDescription(tail: Uint8Array): ({ index: number } & FoundDescription) | undefined {
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
@@ -98,13 +103,13 @@ export function findDescription(tail: Uint8Array): ({ index: number } & FoundDes
   return undefined;
 }
 
-/** What framing uses of a description. */
+/** What framing uses from a description. */
 export interface DeviceSizes {
-  /** What it is out of, if it was found at the end of the source. */
+  /** The description that the sizes come from, if it was found at the end of the source. */
   found?: FoundDescription;
   /** Target page size in bytes, if stated plausibly. */
   pageSize: number | undefined;
-  /** Devices in stream order. `size` is undefined where the description cannot say. */
+  /** Devices in stream order. `size` is undefined if the description does not determine it. */
   devices: { name: string; instanceId: number; version: number | undefined; size: number | undefined }[];
 }
 
