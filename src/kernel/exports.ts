@@ -1,8 +1,7 @@
 /**
  * What the kernel module exports, under the same names in both builds (`assembly/index.ts`).
  *
- * Addresses and sizes are bytes in the imported memory. Nothing is checked on the other side: `kernel.ts` is where the
- * arguments are judged.
+ * Addresses and sizes are bytes in the imported memory. The module checks nothing; `kernel.ts` checks the arguments.
  */
 
 /** A number that the module exports. */
@@ -12,10 +11,10 @@ interface Constant {
 
 /** The functions and constants of the kernel module. */
 export interface KernelExports {
-  /** The first address that holds none of the module's own data. */
+  /** The first address after the module's own data. */
   readonly HEAP_BASE: Constant;
 
-  /** Page sizes are multiples of this; XBZRLE is decoded onto pages of any size. */
+  /** Page sizes are multiples of this. Only the XBZRLE decoder accepts pages of any size. */
   readonly ZERO_SCAN_STEP: Constant;
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number;
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number;
@@ -34,9 +33,9 @@ export interface KernelExports {
   find(text: number, length: number, pattern: number, size: number, first: number, second: number): number;
 
   readonly XBZRLE_OVERFLOW: Constant;
-  /** Largest page the encoder takes. */
+  /** The largest page that the encoder accepts. */
   readonly XBZRLE_MAX_PAGE: Constant;
-  /** Bytes behind its output that the encoder overwrites. */
+  /** Bytes after its output that the encoder overwrites. */
   readonly XBZRLE_ENCODE_SLACK: Constant;
   xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number;
   xbzrleEncodeBatch(

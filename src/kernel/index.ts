@@ -1,6 +1,6 @@
 /**
- * The kernel room's face, also as `vmferry/kernel`: the kernels for pages in buffers of one's own, the module loader
- * with its arena, and batches of pages that live in it.
+ * The exports of `vmferry/kernel`: the kernels for pages in the caller's own buffers, the module loader with its arena,
+ * and batches of pages in the arena.
  */
 export {
   Kernel,

@@ -1,9 +1,9 @@
 /**
- * The kernels and the arena they work in: one WebAssembly instance with its own memory of fixed size.
+ * The kernels and the arena that they work in: one WebAssembly instance with its own memory of fixed size.
  *
- * The memory never grows, so views of it stay valid for good. Arguments are checked here, once per call, and the
- * kernels (`assembly/`) trust them: a `TypeError` is a wrong type, a `RangeError` bytes outside the arena, or an
- * output over a table of addresses. That pages and outputs do not overlap is left to the caller otherwise: if they do,
+ * The memory never grows, so views of it stay valid. This file checks the arguments once per call, and the kernels
+ * (`assembly/`) trust them. A `TypeError` means a wrong type. A `RangeError` means bytes outside the arena, or an
+ * output that overlaps a table of addresses. The caller must otherwise keep pages and outputs apart: if they overlap,
  * the result is unspecified, but nothing outside the ranges is touched.
  */
 import scalarBytes from '../../dist/kernel.scalar.wasm';
@@ -13,9 +13,9 @@ import type { KernelExports } from './exports.ts';
 export type KernelVariant = 'simd' | 'scalar';
 
 export interface KernelOptions {
-  /** Size of the arena in bytes, rounded up to whole 64 KiB; 32 MiB by default. */
+  /** Size of the arena in bytes, rounded up to whole 64 KiB. Default 32 MiB. */
   arenaBytes?: number;
-  /** Which build to run; by default SIMD where the platform has it. */
+  /** The build to run. Default: SIMD if the platform supports it. */
   variant?: KernelVariant;
 }
 
@@ -24,18 +24,18 @@ export type XbzrleFault = 'truncated' | 'badUleb' | 'emptyRun' | 'runBeyondPage'
 
 const WASM_PAGE = 65536;
 const DEFAULT_ARENA_BYTES = 32 << 20;
-/** One WASM page short of 4 GiB, so that the end of a range is always a 32-bit address. */
+/** One WASM page less than 4 GiB, so that the end of a range is always a 32-bit address. */
 const MAX_ARENA_BYTES = 2 ** 32 - WASM_PAGE;
-/** More bits than this would not fit the result of a count. */
+/** The count of a larger bitmap would not fit the result. */
 const MAX_BITMAP_BYTES = 2 ** 29 - 1;
-/** A place beyond would not fit the signed result of a search. */
+/** A position beyond this would not fit the signed result of a search. */
 const MAX_TEXT_BYTES = 2 ** 31 - 1;
 const MIN_PAGE = 1024;
 const MAX_PAGE = 65536;
 /** Largest page whose end still fits the signed result of an XBZRLE kernel. */
 const MAX_XBZRLE_PAGE = 2 ** 31 - 1;
 
-/** A module of one function that returns a vector: it is valid only where SIMD exists. */
+/** A module with one function that returns a vector. It is valid only on platforms with SIMD. */
 // biome-ignore format: bytes of a file
 const SIMD_PROBE = new Uint8Array([
   0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,                           // magic, version
@@ -56,7 +56,7 @@ function compiled(variant: KernelVariant): Promise<WebAssembly.Module> {
 }
 
 /**
- * Makes a kernel with an arena of its own. The code is compiled once per process.
+ * Makes a kernel with an arena of its own. The module is compiled once per process.
  * @throws RangeError if the arena size or the variant is impossible.
  */
 export async function loadKernel(options: KernelOptions = {}): Promise<Kernel> {
@@ -74,17 +74,17 @@ export async function loadKernel(options: KernelOptions = {}): Promise<Kernel> {
 
 /** The memory that a kernel works in: a `WebAssembly.Memory` that does not grow. */
 export interface KernelMemory {
-  /** The arena. */
+  /** The bytes of the arena. */
   readonly buffer: ArrayBuffer;
   /** @throws RangeError, always: the memory has a fixed size. */
   grow(pages: number): number;
 }
 
-/** More than the module's own data, which lie at the start of the arena. */
+/** At least the size of the module's own data at the start of the arena. */
 const MODULE_BYTES = 64 << 10;
 
 /**
- * Makes a kernel whose arena holds components that need this many bytes each (`arena-budget.ts`).
+ * Makes a kernel whose arena has space for components that need this many bytes each (`arena-budget.ts`).
  * @throws RangeError for more than 4 GiB in all.
  */
 export function loadKernelFor(needs: readonly number[], variant?: KernelVariant): Promise<Kernel> {
@@ -98,19 +98,19 @@ export class Kernel {
   readonly memory: KernelMemory;
   /** The whole arena. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Bytes in the arena. */
+  /** Size of the arena in bytes. */
   readonly size: number;
-  /** The first usable address; what lies before it belongs to the module, and no range may touch it. */
+  /** The first usable address. The bytes before it belong to the module, and no range may touch them. */
   readonly base: number;
-  /** Page sizes are multiples of this, from 1 KiB to 64 KiB; only the XBZRLE decoder takes others. */
+  /** Page sizes are multiples of this, from 1 KiB to 64 KiB. Only the XBZRLE decoder accepts others. */
   readonly zeroScanStep: number;
-  /** The result (negative) by which the XBZRLE encoder says that the encoding would exceed its limit. */
+  /** The (negative) result of the XBZRLE encoder if the encoding would exceed its limit. */
   readonly xbzrleOverflow: number;
-  /** Largest page the XBZRLE encoder takes, in bytes: its counts have 14 bits. */
+  /** The largest page that the XBZRLE encoder accepts, in bytes. Its counts have 14 bits. */
   readonly xbzrleMaxPage: number;
-  /** Bytes behind its output that the XBZRLE encoder overwrites. */
+  /** Bytes after its output that the XBZRLE encoder overwrites. */
   readonly xbzrleEncodeSlack: number;
-  /** The result (negative) by which the XBZRLE kernels report each fault. */
+  /** The (negative) result of the XBZRLE kernels for each fault. */
   readonly xbzrleCode: Readonly<Record<XbzrleFault, number>>;
 
   readonly #exports: KernelExports;
@@ -141,8 +141,8 @@ export class Kernel {
   }
 
   /**
-   * Takes `byteLength` bytes of the arena for good and returns their address. They are zero.
-   * @throws RangeError if the arena has no room left, or the alignment is not a power of two.
+   * Allocates `byteLength` zero bytes of the arena, permanently, and returns their address.
+   * @throws RangeError if the arena has no space left, or the alignment is not a power of two.
    */
   allocate(byteLength: number, alignment = 64): number {
     checkInteger('byteLength', byteLength, 0, this.size);
@@ -160,21 +160,21 @@ export class Kernel {
     );
   }
 
-  /** `length` words at `address`, as a view of the arena. */
+  /** A view of `length` words of the arena at `address`. */
   u32(address: number, length: number): Uint32Array<ArrayBuffer> {
     this.#checkTable('u32', address, length);
     return new Uint32Array(this.bytes.buffer, address, length);
   }
 
-  /** `length` signed words at `address`, as a view of the arena. */
+  /** A view of `length` signed words of the arena at `address`. */
   i32(address: number, length: number): Int32Array<ArrayBuffer> {
     this.#checkTable('i32', address, length);
     return new Int32Array(this.bytes.buffer, address, length);
   }
 
   /**
-   * Finds the pages that are all zero among `count` contiguous ones and sets their bits in the bitmap
-   * (page i is bit `i & 7` of byte `i >> 3`; unused bits of its last byte become 0). Returns how many there are.
+   * Finds the zero pages among `count` contiguous pages, and sets their bits in the bitmap (page i is bit `i & 7` of
+   * byte `i >> 3`; unused bits of the last byte become 0). Returns how many pages are zero.
    */
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number {
     this.#checkBatch(pageSize, count);
@@ -183,7 +183,7 @@ export class Kernel {
     return this.#exports.zeroScan(pages, pageSize, count, bitmap) >>> 0;
   }
 
-  /** As `zeroScan`, with page i at the address in word i of the u32 table, wherever that is. */
+  /** Like `zeroScan`, but page i is at the address in word i of the u32 table. */
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number {
     this.#checkBatch(pageSize, count);
     this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
@@ -194,8 +194,8 @@ export class Kernel {
   }
 
   /**
-   * Compares `count` contiguous pages at `as` with as many at `bs` and sets the bits of those that differ in the bitmap,
-   * laid out as by `zeroScan`. Returns how many differ.
+   * Compares `count` contiguous pages at `as` with `count` pages at `bs`, and sets the bits of the pages that differ.
+   * The bitmap has the layout of `zeroScan`. Returns how many pages differ.
    */
   comparePages(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
     this.#checkBatch(pageSize, count);
@@ -205,7 +205,7 @@ export class Kernel {
     return this.#exports.comparePages(as, bs, pageSize, count, bitmap) >>> 0;
   }
 
-  /** As `comparePages`, with pages i at the addresses in word i of two u32 tables. */
+  /** Like `comparePages`, but the pages i are at the addresses in word i of two u32 tables. */
   comparePagesGather(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
     this.#checkBatch(pageSize, count);
     this.#checkTable('as', as, count);
@@ -227,8 +227,8 @@ export class Kernel {
   }
 
   /**
-   * As `hashPages`, with all 64 bits of each hash, low word first, in the u32 table at `hashes`: two words for a page.
-   * Pages with the same hash have the same content, but for one pair in 2^64.
+   * Like `hashPages`, but with all 64 bits of each hash, low word first: two words per page in the u32 table at
+   * `hashes`. Pages with the same hash have the same content, except for one pair in 2^64.
    */
   hashPages64(pages: number, pageSize: number, count: number, hashes: number): void {
     this.#checkBatch(pageSize, count);
@@ -237,7 +237,7 @@ export class Kernel {
     this.#exports.hashPages64(pages, pageSize, count, hashes);
   }
 
-  /** As `hashPages`, with page i at the address in word i of the u32 table. */
+  /** Like `hashPages`, but page i is at the address in word i of the u32 table. */
   hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void {
     this.#checkBatch(pageSize, count);
     this.#checkTable('table', table, count);
@@ -247,7 +247,9 @@ export class Kernel {
     this.#exports.hashPagesGather(table, pageSize, count, hashes);
   }
 
-  /** Writes the CRC-32 of each of `count` contiguous pages to the u32 table at `crcs`: the hash of QEMU before 8.1. */
+  /**
+   * Writes the CRC-32 of each of `count` contiguous pages to the u32 table at `crcs`. QEMU before 8.1 uses this hash.
+   */
   crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void {
     this.#checkBatch(pageSize, count);
     this.#checkRange('pages', pages, count * pageSize);
@@ -255,7 +257,7 @@ export class Kernel {
     this.#exports.crc32Pages(pages, pageSize, count, crcs);
   }
 
-  /** As `crc32Pages`, with page i at the address in word i of the u32 table. */
+  /** Like `crc32Pages`, but page i is at the address in word i of the u32 table. */
   crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void {
     this.#checkBatch(pageSize, count);
     this.#checkTable('table', table, count);
@@ -265,7 +267,7 @@ export class Kernel {
     this.#exports.crc32PagesGather(table, pageSize, count, crcs);
   }
 
-  /** How many bits of `byteLength` bytes are set; at most 2^32 - 1 can be. */
+  /** Counts the set bits of `byteLength` bytes. The count is at most 2^32 - 1. */
   countBits(bitmap: number, byteLength: number): number {
     this.#checkRange('bitmap', bitmap, byteLength);
     checkInteger('byteLength', byteLength, 0, MAX_BITMAP_BYTES);
@@ -273,9 +275,10 @@ export class Kernel {
   }
 
   /**
-   * The first place in the `length` bytes at `text` where a pattern fits, -1 if there is none. At `pattern` are its
-   * `size` values and then as many masks: a byte fits its value if it equals it in the bits of the mask. `first` and
-   * `second` are the two bytes of the pattern that are looked at first: the rarer in the text, the faster.
+   * Returns the first position in the `length` bytes at `text` where a pattern matches, or -1. At `pattern` are `size`
+   * values, followed by as many masks. A byte matches if it equals the value in the bits of the mask. `first` and
+   * `second` select the two bytes of the pattern that are tested first. The rarer they are in the text, the faster the
+   * search.
    */
   find(text: number, length: number, pattern: number, size: number, first: number, second: number): number {
     this.#checkRange('text', text, length);
@@ -288,9 +291,9 @@ export class Kernel {
   }
 
   /**
-   * Encodes the page at `next` against its old content, byte for byte as QEMU does, into at most `limit` bytes at `out`;
-   * the `xbzrleEncodeSlack` bytes behind them are overwritten. QEMU's limit is the page size. Returns the length, 0 if
-   * the pages are equal, or `xbzrleOverflow`.
+   * Encodes the page at `next` against its old content, byte for byte as QEMU does, into at most `limit` bytes at
+   * `out`. It overwrites the `xbzrleEncodeSlack` bytes after them. QEMU's limit is the page size. Returns the length, 0
+   * if the pages are equal, or `xbzrleOverflow`.
    * @throws RangeError for a page beyond `xbzrleMaxPage` bytes.
    */
   xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number {
@@ -302,9 +305,9 @@ export class Kernel {
   }
 
   /**
-   * Encodes `count` pages, the one at `news[i]` against the one at `olds[i]`, each within `limit` bytes; its result goes
-   * to `results[i]`. The first two are u32 tables, `results` is an i32 table. The encodings lie one behind the other from
-   * `out`, where `count * limit + xbzrleEncodeSlack` bytes may be overwritten. Returns how many bytes there are in all.
+   * Encodes `count` pages, `news[i]` against `olds[i]`, each within `limit` bytes. `news` and `olds` are u32 tables.
+   * `results` is an i32 table, and receives each result. The encodings are stored back to back from `out`, where
+   * `count * limit + xbzrleEncodeSlack` bytes may be overwritten. Returns the total number of bytes.
    * @throws RangeError for pages beyond `xbzrleMaxPage` bytes.
    */
   xbzrleEncodeBatch(
@@ -342,7 +345,7 @@ export class Kernel {
     return this.#exports.xbzrleDecode(source, length, page, pageSize);
   }
 
-  /** What `xbzrleDecode` would return for a page of this size, without touching one. */
+  /** Returns what `xbzrleDecode` would return for a page of this size, without a page. */
   xbzrleCheck(source: number, length: number, pageSize: number): number {
     this.#checkRange('source', source, length);
     checkInteger('pageSize', pageSize, 1, MAX_XBZRLE_PAGE);
@@ -350,9 +353,8 @@ export class Kernel {
   }
 
   /**
-   * Decodes `count` encodings in order: number i is the `lengths[i]` bytes at `sources[i]`, decoded onto the page at
-   * `pages[i]`, and its result goes to `results[i]`. The first three are u32 tables, `results` is an i32 table.
-   * Returns how many failed.
+   * Decodes `count` encodings in order: the `lengths[i]` bytes at `sources[i]` onto the page at `pages[i]`. These three
+   * are u32 tables. `results` is an i32 table, and receives each result. Returns how many failed.
    */
   xbzrleDecodeBatch(
     sources: number,
@@ -366,7 +368,7 @@ export class Kernel {
     this.#checkTable('pages', pages, count);
     this.#checkApart('results', results, count * 4, 'pages', pages, count);
     this.#checkPages('pages', pages, count, pageSize);
-    // The tables usually lie together: one look at all of them, and one at each only if that does not settle it.
+    // The tables are usually close together. One check covers all of them; only if it fails is each checked.
     const from = Math.min(sources, lengths, pages);
     const to = Math.max(sources, lengths, pages) + count * 4;
     if (this.#exports.firstWithin(pages, count, pageSize, from, to) >>> 0 < count) {
@@ -375,13 +377,13 @@ export class Kernel {
     return this.#exports.xbzrleDecodeBatch(sources, lengths, pages, count, pageSize, results) >>> 0;
   }
 
-  /** As `xbzrleDecodeBatch`, without touching pages. */
+  /** Like `xbzrleDecodeBatch`, without pages. */
   xbzrleCheckBatch(sources: number, lengths: number, count: number, pageSize: number, results: number): number {
     this.#checkEncodings(sources, lengths, count, pageSize, results);
     return this.#exports.xbzrleCheckBatch(sources, lengths, count, pageSize, results) >>> 0;
   }
 
-  /** The fault that a result of an XBZRLE kernel stands for; undefined if it decoded. */
+  /** The fault that a result of an XBZRLE kernel means; undefined if it decoded. */
   xbzrleFault(result: number): XbzrleFault | undefined {
     if (result >= 0) return undefined;
     return (Object.keys(this.xbzrleCode) as XbzrleFault[]).find((fault) => this.xbzrleCode[fault] === result);
@@ -422,7 +424,7 @@ export class Kernel {
     if (bad < count) throw outside(`${name}[${bad}]`, this.#word(table, bad), pageSize, base, size);
   }
 
-  /** As `#checkApart`, for pages that are written: none may cover a part of the table. */
+  /** Like `#checkApart`, for pages that are written: none may overlap the table. */
   #checkPagesApart(pages: number, count: number, pageSize: number, table: number): void {
     const bad = this.#exports.firstWithin(pages, count, pageSize, table, table + count * 4) >>> 0;
     if (bad === count) return;
@@ -435,8 +437,8 @@ export class Kernel {
   }
 
   /**
-   * Tables of addresses are judged before the kernel runs, so it must not write to them: whoever names the same bytes
-   * as a table and as an output could otherwise lead it anywhere.
+   * The kernel follows tables of addresses that were checked before it ran, so it must not overwrite them. A caller who
+   * passes the same bytes as a table and as an output could otherwise make it write anywhere.
    */
   #checkApart(name: string, address: number, byteLength: number, table: string, at: number, count: number): void {
     if (address + byteLength <= at || at + count * 4 <= address || byteLength === 0 || count === 0) return;

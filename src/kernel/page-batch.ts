@@ -1,50 +1,54 @@
 /**
- * A batch of page records, as tables: what travels between decoders, kernels and stores instead of one object per page.
+ * A batch of page records, as tables. Decoders, kernels and stores exchange batches instead of one object per page.
  *
- * A record says which page it is about and what it holds; the bytes stay in the arena. Payload addresses and lengths
- * lie in the arena too, so a kernel can take them as they are. Which RAM block a batch is about, and what to do with
- * it, is the business of others; nothing here is checked when it is written.
+ * A record names its page and what it contains. The bytes stay in the arena. The addresses and lengths of payloads are
+ * in the arena too, so kernels use them directly. A batch does not know its RAM block, and checks nothing that is
+ * written to it.
  */
 import { arenaBytes } from './arena-budget.ts';
 import type { Kernel } from './kernel.ts';
 
 /** What a record says about its page. */
 export const PageKind = {
-  /** Nothing is known: the source sent no content. */
+  /** No content: the source sent none. */
   absent: 0,
   /** All bytes are zero; no payload. */
   zero: 1,
   /** The payload is the page. */
   data: 2,
-  /** The payload is an XBZRLE encoding against the content before (`docs/formats/xbzrle.md`). */
+  /** The payload is an XBZRLE encoding against the previous content (`docs/formats/xbzrle.md`). */
   delta: 3,
-  /** The payload is the page, compressed by itself in the source; a Flow that is read for pages has decompressed it. */
+  /**
+   * The payload is a page that the source compressed by itself. A Flow that reads pages has already decompressed it.
+   */
   compressed: 4,
 } as const;
 export type PageKind = (typeof PageKind)[keyof typeof PageKind];
 
-/** Where the records of a batch come from, and what their offsets count: the part that all their places have in common. */
+/**
+ * Where the records of a batch come from, and what their offsets count: the part that all their places have in common.
+ */
 export interface BatchOrigin {
   /** Name of the source. */
   readonly source: string;
-  /** Number of the multifd channel that the source is. */
+  /** Number of the multifd channel that this source is. */
   readonly channel?: number;
-  /** As in `Place` (`vm/migration-error.ts`). `decompressed`: bytes of what came out of a decompressor. */
+  /** As in `Place` (`vm/migration-error.ts`). `decompressed`: bytes of a decompressor's output. */
   readonly coordinate: 'file' | 'decompressed' | 'vm-state';
 }
 
-/** What a batch takes of a kernel's arena, in bytes. */
+/** Bytes of a kernel's arena that a batch needs. */
 export const pageBatchArenaBytes = (capacity: number): number => arenaBytes(capacity * 4, capacity * 4);
 
 const memory: BatchOrigin = { source: 'memory', coordinate: 'file' };
 
-/** Page records of one block as tables: the form in which pages travel. */
+/** Page records of one block, as tables. */
 export class PageBatch {
-  /** Records there is room for. */
+  /** The most records that the batch can hold. */
   readonly capacity: number;
-  /** Records there are: only the first `count` entries of the tables mean anything. */
+  /** The number of records. Only the first `count` entries of the tables are valid. */
   count = 0;
-  /** Where all of them come from. Default: memory. */
+  /** Where all records come from. Default: memory. */
   origin: BatchOrigin = memory;
   /** `PageKind` of each record. */
   readonly kind: Uint8Array<ArrayBuffer>;
@@ -52,7 +56,7 @@ export class PageBatch {
   readonly page: Float64Array<ArrayBuffer>;
   /** Where the record begins in its source, in bytes. */
   readonly offset: Float64Array<ArrayBuffer>;
-  /** Bytes that the record takes in its source, headers included; 0 if it takes none. */
+  /** Bytes of the record in its source, including headers; 0 if it takes none. */
   readonly size: Uint32Array<ArrayBuffer>;
   /** Arena address of the payload; a view of the arena at `dataAddress`. */
   readonly data: Uint32Array<ArrayBuffer>;
@@ -62,8 +66,8 @@ export class PageBatch {
   readonly lengthAddress: number;
 
   /**
-   * Takes room for the tables from the kernel's arena, for good: 8 bytes per record.
-   * @throws RangeError if the arena has no room left.
+   * Allocates the tables in the kernel's arena, permanently: 8 bytes per record.
+   * @throws RangeError if the arena has no space left.
    */
   constructor(kernel: Kernel, capacity: number) {
     this.dataAddress = kernel.allocate(capacity * 4);
@@ -94,7 +98,7 @@ export class PageBatch {
     this.length[i] = length;
   }
 
-  /** Forgets all records but those from `first` to `end` - 1. */
+  /** Removes all records except those from `first` to `end` - 1. */
   keep(first: number, end: number): void {
     for (const table of [this.kind, this.page, this.offset, this.size, this.data, this.length]) {
       if (first > 0) table.copyWithin(0, first, end);
@@ -102,12 +106,12 @@ export class PageBatch {
     this.count = end - first;
   }
 
-  /** Forgets all records; the tables keep their bytes, and the origin stays. */
+  /** Removes all records. The tables keep their bytes, and the origin stays. */
   clear(): void {
     this.count = 0;
   }
 
-  /** Forgets all records. Those to come are from `origin`. */
+  /** Removes all records. The next ones come from `origin`. */
   begin(origin: BatchOrigin): void {
     this.count = 0;
     this.origin = origin;

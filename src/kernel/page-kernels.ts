@@ -1,12 +1,12 @@
 /**
- * The kernels for whoever has pages in buffers of their own: encode, decode, scan, compare, hash, count.
+ * The kernels for pages in the caller's own buffers: encode, decode, scan, compare, hash, count.
  *
- * Everything is synchronous once {@link loadPageKernels} has resolved, and leaves nothing behind between two calls: any
- * number of instances may live side by side, one in each worker, each with its own memory. Buffers may be views of
- * anything, also of a SharedArrayBuffer; they are copied through the instance's memory in batches. Where copying is too
- * much, place the pages in views that {@link PageKernels.allocate} gives: those are worked on where they are.
+ * Everything is synchronous once {@link loadPageKernels} has resolved. No state remains between calls, so any number of
+ * instances can exist side by side, one in each worker, each with its own memory. Buffers may be views of any memory,
+ * including a SharedArrayBuffer. They are copied through the instance's memory in batches. To avoid the copies, place
+ * pages in views from {@link PageKernels.allocate}: the kernels work on those in place.
  *
- * The work and its limits: `docs/formats/xbzrle.md`, `docs/formats/dirty-rate.md`.
+ * Formats and limits: `docs/formats/xbzrle.md`, `docs/formats/dirty-rate.md`.
  */
 import { type Kernel, type KernelVariant, loadKernel, type XbzrleFault } from './kernel.ts';
 
@@ -14,13 +14,13 @@ import { type Kernel, type KernelVariant, loadKernel, type XbzrleFault } from '.
 export interface PageKernelsOptions {
   /** Bytes per page: a multiple of 128 from 1 KiB to 64 KiB; 4096 by default. */
   pageSize?: number;
-  /** Which build to run; by default SIMD where the platform has it. */
+  /** The build to run. Default: SIMD if the platform supports it. */
   variant?: KernelVariant;
-  /** Room for {@link PageKernels.allocate}, in bytes; none by default. */
+  /** Bytes for {@link PageKernels.allocate}. Default: none. */
   ownBytes?: number;
 }
 
-/** Bytes of pages that go through the memory at once, of each of two operands. */
+/** Bytes of pages that go through the memory at a time, for each of two operands. */
 const STAGE_BYTES = 512 * 1024;
 
 /**
@@ -75,7 +75,7 @@ export class PageKernels {
   }
 
   /**
-   * A buffer of zeros in the kernels' own memory, for good: pages in it are not copied.
+   * Allocates a buffer of zeros in the kernels' own memory, permanently. Pages in it are not copied.
    * @throws RangeError if `ownBytes` does not suffice.
    */
   allocate(byteLength: number): Uint8Array<ArrayBuffer> {
@@ -84,8 +84,8 @@ export class PageKernels {
   }
 
   /**
-   * XBZRLE: writes what turns `old` into `next` to the beginning of `out`, byte for byte as QEMU does, whose limit is
-   * the page size: give an `out` of that size. A smaller one lowers the limit, a larger one changes nothing.
+   * XBZRLE: writes the delta from `old` to `next` to the beginning of `out`, byte for byte as QEMU does. QEMU's limit
+   * is the page size, so give an `out` of that size. A smaller one lowers the limit, and a larger one changes nothing.
    *
    * @returns the length; 0 if the pages are equal; -1 if the encoding would exceed the limit (`out` is then unchanged).
    * @throws RangeError for pages over 16 KiB, whose runs XBZRLE cannot count.
@@ -109,7 +109,7 @@ export class PageKernels {
   }
 
   /**
-   * XBZRLE: applies a delta to `page`, its content before. `page` changes only if the delta is sound.
+   * XBZRLE: applies a delta to `page`, which has the old content. `page` changes only if the delta is valid.
    *
    * @returns where the last literal ends (0 for an empty delta), or why the delta was refused.
    */
@@ -118,7 +118,7 @@ export class PageKernels {
     const kernel = this.#kernel;
     checkBytes('delta', delta);
     checkLength('page', page, pageSize);
-    // A delta that is longer than this cannot be sound, and the kernel says why within these bytes.
+    // A longer delta cannot be valid, and the kernel finds the reason within these bytes.
     const source = delta.length > STAGE_BYTES ? delta.subarray(0, STAGE_BYTES) : delta;
     kernel.bytes.set(source, this.#second);
     kernel.bytes.set(page, this.#first);
@@ -129,10 +129,10 @@ export class PageKernels {
   }
 
   /**
-   * Finds the pages of zeros among the contiguous ones in `pages`: page i is bit `i & 7` of byte `i >> 3` of `bitmap`;
+   * Finds the zero pages among the contiguous pages in `pages`: page i is bit `i & 7` of byte `i >> 3` of `bitmap`;
    * unused bits of the last byte become 0.
    *
-   * @returns how many there are.
+   * @returns the number of zero pages.
    */
   findZeroPages(pages: Uint8Array, bitmap: Uint8Array): number {
     const kernel = this.#kernel;
@@ -148,7 +148,7 @@ export class PageKernels {
   }
 
   /**
-   * Finds the pages of `pages` that differ from those of `others`, with the answer laid out as by `findZeroPages`.
+   * Finds the pages of `pages` that differ from those of `others`. The bitmap has the layout of `findZeroPages`.
    *
    * @returns how many differ.
    */
@@ -173,7 +173,7 @@ export class PageKernels {
     this.#eachWord('hashes', pages, hashes, (at, n) => this.#kernel.hashPages(at, this.pageSize, n, this.#words));
   }
 
-  /** Hashes each of the contiguous pages as QEMU's dirty-rate sampling did before 8.1: CRC-32, as gzip has it. */
+  /** Hashes each of the contiguous pages as QEMU's dirty-rate sampling did before 8.1: CRC-32, the same as gzip's. */
   crc32Pages(pages: Uint8Array, crcs: Uint32Array): void {
     this.#eachWord('crcs', pages, crcs, (at, n) => this.#kernel.crc32Pages(at, this.pageSize, n, this.#words));
   }
@@ -206,7 +206,7 @@ export class PageKernels {
     return this.#place(pages.subarray(page * this.pageSize, (page + count) * this.pageSize), room);
   }
 
-  /** The address of these bytes: where they are if that is in the arena, else `room`, after copying them there. */
+  /** The address of these bytes: their own if they are in the arena. Otherwise `room`, after copying them there. */
   #place(bytes: Uint8Array, room: number): number {
     if (bytes.buffer === this.#kernel.bytes.buffer) return bytes.byteOffset;
     this.#kernel.bytes.set(bytes, room);

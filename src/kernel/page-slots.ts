@@ -1,6 +1,6 @@
 /**
- * The room in the arena that stores work in: page slots in which runs are gathered and deltas decoded before they are
- * written, and the tables that batched kernel calls take. One per kernel, shared by all stores on it.
+ * The part of the arena that stores work in: page slots and tables. Stores collect runs and decode deltas in the slots
+ * before they write them. Batched kernel calls take the tables. All stores on a kernel share one instance.
  */
 import { arenaBytes } from './arena-budget.ts';
 import type { Kernel } from './kernel.ts';
@@ -9,10 +9,10 @@ import { type PageBatch, PageKind } from './page-batch.ts';
 /** Bytes of page slots: 256 pages of 4 KiB. */
 const slotBytes = 1 << 20;
 const maxSlots = 1024;
-/** What direct I/O wants addresses to be multiples of. */
+/** Direct I/O requires addresses that are multiples of this. */
 const slotAlignment = 4096;
 
-/** What the room takes of a kernel's arena. */
+/** Bytes of a kernel's arena that the slots and tables need. */
 export const pageSlotsArenaBytes = (batchCapacity: number): number =>
   arenaBytes(slotBytes + slotAlignment, ...tableSizes(Math.max(maxSlots, batchCapacity)));
 
@@ -25,12 +25,12 @@ export function hasWholePage(batch: PageBatch, record: number): boolean {
   return kind === PageKind.data || kind === PageKind.compressed;
 }
 
-/** Page-sized slots of the arena, where scattered pages are put before they are decoded or written. */
+/** Page-sized slots in the arena. Scattered pages go there before they are decoded or written. */
 export class PageSlots {
   readonly kernel: Kernel;
-  /** Arena address of slot 0; slots follow each other, one page each. */
+  /** Arena address of slot 0. The slots follow each other, one page each. */
   readonly address: number;
-  /** The slots' bytes. */
+  /** The bytes of the slots. */
   readonly bytes: Uint8Array;
   /** Tables for kernel calls, `tableLength` entries each. */
   readonly tableLength: number;
@@ -55,7 +55,10 @@ export class PageSlots {
     this.bitmap = kernel.bytes.subarray(this.bitmapAddress, this.bitmapAddress + this.tableLength / 8);
   }
 
-  /** Marks the records of a batch whose payload is a whole page of zeros, in one kernel call; undefined if none is. */
+  /**
+   * Finds the records of a batch whose payload is a whole page of zeros, in one kernel call. Returns undefined if there
+   * are none.
+   */
   markZeroPages(batch: PageBatch, pageSize: number): Uint8Array | undefined {
     const { kernel, sources, bitmap, bitmapAddress, tableLength } = this;
     let count = 0;
@@ -76,7 +79,7 @@ export class PageSlots {
     return marks;
   }
 
-  /** How many pages fit. */
+  /** The number of slots for pages of this size. */
   slots(pageSize: number): number {
     return Math.min(maxSlots, slotBytes / pageSize);
   }

@@ -1,6 +1,6 @@
 /** The VM description that QEMU appends to a stream, as types (docs/formats/devices.md, "The description"). */
 
-/** What QEMU says of all device sections. */
+/** QEMU's description of all device sections. */
 export interface VmDescription {
   /** Target page size in bytes, if stated plausibly. */
   pageSize: number | undefined;
@@ -11,11 +11,11 @@ export interface VmDescription {
 
 /** Fields in order, then subsections: what QEMU calls a vmsd. */
 export interface StateDescription {
-  /** Empty where there is none: devices of the old style, and NULL pointers as QEMU 7.2 describes them. */
+  /** Empty for devices of the old style, and for NULL pointers as QEMU 7.2 describes them. */
   vmsdName: string;
   version: number | undefined;
   fields: FieldDescription[];
-  /** Those that were sent. */
+  /** The subsections that were sent. */
   subsections: StateDescription[];
 }
 
@@ -30,12 +30,12 @@ export interface FieldDescription {
   name: string;
   /** QEMU's word for the type: `uint32`, `struct`, `qtailq`, `buffer`, … */
   type: string;
-  /** Bytes of the field, or of its first element; undefined if the JSON has no size that can be. */
+  /** Bytes of the field, or of its first element. Undefined if the JSON has no plausible size. */
   size: number | undefined;
-  /** Elements, if it is described once for all of them (`array_len`). */
+  /** Number of elements, if one description stands for all of them (`array_len`). */
   arrayLength: number | undefined;
-  /** Position in its array, if each element is described by itself. */
+  /** Position in its array, if each element has its own description. */
   index: number | undefined;
-  /** One for struct, vstruct and tmp; one for each element of qtailq, qlist and gtree. */
+  /** One description for struct, vstruct and tmp; one per element for qtailq, qlist and gtree. */
   nested: StateDescription[];
 }

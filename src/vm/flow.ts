@@ -1,9 +1,9 @@
 /**
- * A Flow: a migration in motion, as an ordered sequence of items. Every input decodes to one; everything that needs
- * order (verify, relay, settling into a store) reads one.
+ * A Flow: a migration in motion, as an ordered sequence of items. Every input decodes to a Flow. Everything that needs
+ * order (verify, relay, settling into a store) reads a Flow.
  *
- * Items are views: a `pages` batch and a `bitmap` are valid only until the next item is asked for.
- * RAM blocks come one by one, not as a list, since a mapped-ram file keeps each block's pages between the entries.
+ * Items are views: a `pages` batch and a `bitmap` are valid only until the next item is requested. RAM blocks come one
+ * by one, because a mapped-ram file stores each block's pages between the entries of the block list.
  */
 
 import type { PageBatch } from '../kernel/page-batch.ts';
@@ -11,7 +11,7 @@ import type { VmDescription } from './description.ts';
 import type { Finding, Place, PlaceOrigin } from './migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
-/** What the source machine said about itself. Facts: docs/formats/stream.md, "Configuration". */
+/** What the source machine states about itself. Facts: docs/formats/stream.md, "Configuration". */
 export interface Configuration {
   /** Machine type, such as `pc-i440fx-10.0`. */
   machine: string;
@@ -21,20 +21,20 @@ export interface Configuration {
   capabilities: string[];
   /** Guest UUID as 32 hex digits, if stated. */
   uuid?: string;
-  /** The file holds only what changed since another; vmferry's own (docs/formats/incremental.md). */
+  /** Ids in a file that holds only the changes since another file; vmferry's own (docs/formats/incremental.md). */
   changes?: ChangesIds;
 }
 
-/** Of what the RAM was before and after the changes: ids of its content, 16 hex digits each. */
+/** Ids of the RAM content before and after the changes, 16 hex digits each. */
 export interface ChangesIds {
   base: string;
   content: string;
 }
 
-/** What a section header begins: the start, a part or the end of an iterable, or a device in one piece. */
+/** The kind of a section: start, part or end of an iterable, or a whole device. */
 export type SectionKind = 'start' | 'part' | 'end' | 'full';
 
-/** A section as it stands in the stream; all numbers in bytes. */
+/** A section, as it is in the stream. All numbers are in bytes. */
 export interface Section {
   kind: SectionKind;
   id: number;
@@ -44,9 +44,9 @@ export interface Section {
   versionId: number;
   /** Offset of the section's type byte in the source. */
   offset: number;
-  /** From the type byte to the end of the footer. */
+  /** Bytes from the type byte to the end of the footer. */
   length: number;
-  /** Inside an embedded (packaged) stream. */
+  /** The section is inside an embedded (packaged) stream. */
   packaged: boolean;
 }
 
@@ -68,29 +68,32 @@ export interface Command {
   payload: Uint8Array;
 }
 
-/** The JSON description of the device sections that QEMU appends. */
+/** The JSON description of the device sections, which QEMU appends. */
 export interface Description {
   offset: number;
   length: number;
   text: string;
-  /** What it says; undefined if it is no JSON, or nested too deep. */
+  /** The parsed description. Undefined if it is not JSON, or is nested too deeply. */
   parsed: VmDescription | undefined;
   /**
-   * The JSON as JSON.parse gives it, when asked for: of list elements, which repeat their keys, only the last is left.
-   * Undefined as above.
+   * The result of JSON.parse, computed on first access. Elements of a list repeat their keys, so only the last element
+   * remains. Undefined as above.
    */
   readonly value: unknown;
 }
 
 /**
- * How the target page size is known: the stream states it, the machine has no other, the pages show it, or it is assumed
- * to be 4 KiB.
+ * How the target page size is known: the stream states it, the machine has no other, the pages show it, or 4 KiB is
+ * assumed.
  */
 export type PageSizeFrom = 'stream' | 'machine' | 'pages' | 'assumed';
 
-/** One item of a Flow, by its `kind`. */
+/** One item of a Flow, identified by its `kind`. */
 export type FlowItem =
-  /** What follows comes from this source, and offsets count in it. Without one: from the file itself. */
+  /**
+   * The items that follow come from this source, and their offsets count in it. Before the first such item they come
+   * from the file itself.
+   */
   | { kind: 'source'; origin: PlaceOrigin }
   | { kind: 'header'; version: number; offset: number }
   | { kind: 'configuration'; configuration: Configuration; offset: number; length: number }
@@ -101,19 +104,24 @@ export type FlowItem =
   | { kind: 'blocks-end'; totalBytes: number; pageSizeFrom: PageSizeFrom }
   /** Pages of one block, ascending, each at most once. */
   | { kind: 'pages'; block: RamBlock; batch: PageBatch }
-  /** Present bits (LSB first) of mapped-ram pages, when only the bitmaps are read. `firstPage` is a multiple of 64. */
+  /** Present bits (LSB first) of mapped-ram pages, if only the bitmaps are read. `firstPage` is a multiple of 64. */
   | { kind: 'bitmap'; block: RamBlock; firstPage: number; bits: Uint8Array }
-  /** The page scan began again from lower addresses: what follows overwrites. */
+  /** The page scan started again at a lower address. The following pages overwrite earlier ones. */
   | { kind: 'pass-end'; offset: number }
-  /** The destination forgets these pages: their content, if any came, is stale, and comes again (postcopy). */
+  /**
+   * The destination discards these pages (postcopy). Content that was sent for them is stale, and will be sent again.
+   */
   | { kind: 'discard'; block: RamBlock; firstPage: number; pages: number }
-  /** A dirty bitmap of a disk as far as it has come, after each section that was about it. */
+  /** The present state of a disk's dirty bitmap, after each section that was about it. */
   | { kind: 'dirty-bitmap'; bitmap: DirtyBitmap }
-  /** A multifd epoch ends: the pages of `channels` channels, up to their SYNC packets, came before. 0: none was given. */
+  /**
+   * End of a multifd epoch. The pages of `channels` channels, up to their SYNC packets, came before it. 0: no channel
+   * was given.
+   */
   | { kind: 'sync'; offset: number; channels: number }
-  /** Pages of a multifd packet that cannot be decompressed here: their content is not known. */
+  /** Pages of a multifd packet that vmferry cannot decompress. Their content is unknown. */
   | { kind: 'unread-pages'; block: RamBlock; pages: readonly number[]; method: string; place: Place }
-  /** A multifd packet with a part of a device's state, for that device's own handler (VFIO); its bytes are passed over. */
+  /** A multifd packet with a part of a device's state, for that device's own handler (VFIO). Its bytes are skipped. */
   | { kind: 'device-packet'; device: { name: string; instanceId: number; length: number }; place: Place }
   | { kind: 'command'; command: Command }
   | { kind: 'device'; device: DeviceSection }
@@ -121,21 +129,21 @@ export type FlowItem =
   /** The EOF byte. */
   | { kind: 'eof'; offset: number }
   | { kind: 'description'; description: Description }
-  /** The stream is over; `offset` is the first byte after it. */
+  /** End of the stream. `offset` is the first byte after it. */
   | { kind: 'end'; offset: number };
 
-/** A dirty bitmap of a disk, as far as it has come. */
+/** A dirty bitmap of a disk, as far as the stream has sent it. */
 export interface DirtyBitmap {
-  /** Node (or its alias) and bitmap. */
+  /** The node (or its alias) and the bitmap. */
   node: string;
   name: string;
   /** Bytes of the disk per bit. */
   granularity: number;
   enabled: boolean;
   persistent: boolean;
-  /** Bytes of the disk that the bits which came are about, and how many of the bits are set. */
+  /** Bytes of the disk that the received bits cover, and how many of these bits are set. */
   coveredBytes: number;
   dirtyBits: number;
-  /** COMPLETE came. */
+  /** COMPLETE was received. */
   complete: boolean;
 }

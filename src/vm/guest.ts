@@ -1,6 +1,6 @@
 /**
- * A Guest: what migrates. Its pages may change while they are read, until it is stopped. A `SavedVm` is a stopped one
- * ({@link stoppedGuest}).
+ * A Guest is what migrates. Its pages may change while they are read, until it is stopped. A `SavedVm` is a stopped
+ * guest ({@link stoppedGuest}).
  */
 import type { Configuration } from './flow.ts';
 import type { PageBitmap } from './page-bitmap.ts';
@@ -11,8 +11,8 @@ import type { Framing, SavedDevices, WritableVm } from './saved-vm.ts';
 /** A RAM block of a guest. */
 export interface GuestBlock extends RamBlock {
   /**
-   * Where it begins in the guest's RAM addresses, in which QEMU places every block for itself, in bytes: a multiple of the
-   * page size. Not a guest-physical address; the stream does not say it.
+   * Where the block begins in the guest's RAM addresses, in bytes: a multiple of the page size. QEMU assigns these
+   * addresses to blocks internally. They are not guest-physical, and the stream does not contain them.
    */
   readonly ramAddress: number;
 }
@@ -21,23 +21,26 @@ export interface GuestBlock extends RamBlock {
 export interface Guest {
   /** Undefined for machine types before 2.4, which send none. */
   readonly configuration: Configuration | undefined;
-  /** Those of `ram`, with their RAM addresses. */
+  /** The blocks of `ram`, with their RAM addresses. */
   readonly blocks: readonly GuestBlock[];
-  /** Content as it is now. */
+  /** The present content. */
   readonly ram: RamReader;
-  /** Blocks that are listed, but whose pages are not sent (x-ignore-shared). */
+  /** Blocks that are listed but not sent (x-ignore-shared). */
   readonly ignored?: readonly RamBlock[];
   /** Default: `ram` has section id 1, and sections have footers. */
   readonly framing?: Framing;
-  /** Sets the bits of all pages that were written since the last call, or since the first; `dirty` goes by block index. */
+  /**
+   * Sets the bits of all pages written since the last call, or since the start for the first call. `dirty` is indexed
+   * by block.
+   */
   syncDirty(dirty: readonly PageBitmap[]): Promise<void> | void;
-  /** Stops the guest: from now on it writes nothing. */
+  /** Stops the guest. It writes nothing afterwards. */
   stop(): Promise<void> | void;
-  /** The state of its devices, once it is stopped. */
+  /** The state of its devices. The guest must be stopped. */
   saveDevices(): Promise<SavedDevices> | SavedDevices;
 }
 
-/** A VM at rest as a guest that was stopped before. Its blocks lie one behind the other in RAM addresses. */
+/** Presents a VM at rest as a stopped guest. Its blocks follow each other in RAM addresses. */
 export function stoppedGuest({ ram, devices = [], description, ignored, framing, configuration }: WritableVm): Guest {
   let end = 0;
   return {

@@ -1,7 +1,7 @@
 /**
  * What can be wrong with a migration file, and where: the stable codes, places, findings and the error class.
  *
- * A finding is something a reader noticed and could read past; a {@link MigrationError} is one that made the rest
+ * A finding is a problem that a reader could read past. A {@link MigrationError} is a problem that made the rest
  * unreadable, or that the caller's work cannot tolerate. Misuse of the API is a TypeError or RangeError instead.
  */
 
@@ -12,27 +12,27 @@ export type Severity = 'error' | 'warning' | 'info';
 export interface Place {
   /** The file, pipe or URL. */
   source: string;
-  /** Number of the multifd channel that the source is. */
+  /** Number of the multifd channel that this source is. */
   channel?: number;
   /** Byte offset from the start of the source, also when the stream begins at `,offset=N`. */
   offset: number;
   /**
-   * What offset counts: `file`: bytes of the source itself; `decompressed`: of what came out of a decompressor;
-   * `vm-state`: of the VM state of a qcow2 snapshot.
+   * What offset counts: `file`: bytes of the source itself; `decompressed`: bytes of a decompressor's output;
+   * `vm-state`: bytes of the VM state of a qcow2 snapshot.
    */
   coordinate: 'file' | 'decompressed' | 'vm-state';
-  /** Idstr of the section it is in. */
+  /** Idstr of the section that contains the place. */
   section?: string;
-  /** Idstr of the RAM block it is about. */
+  /** Idstr of the RAM block concerned. */
   block?: string;
   /** Page index within the block. */
   page?: number;
 }
 
-/** What the offsets of one source are counted in: the part that all its places have in common. */
+/** What the offsets of one source count: the part that all places in that source have in common. */
 export type PlaceOrigin = Pick<Place, 'source' | 'coordinate'>;
 
-/** Every code, its usual severity and its meaning in a line. The codes are stable; the texts may improve. */
+/** Every code, with its usual severity and its meaning in a line. The codes are stable; the texts may improve. */
 export const findingCodes = {
   'not-a-migration-stream': ['error', 'the magic bytes "QEVM" are missing'],
   'unsupported-version': ['error', 'a stream version other than 3'],
@@ -102,20 +102,20 @@ export const findingCodes = {
 /** The code of a finding: a key of {@link findingCodes}. */
 export type FindingCode = keyof typeof findingCodes;
 
-/** What narrows a code down. `not-a-migration-stream`: what the bytes are instead. */
+/** Makes a code more specific. `not-a-migration-stream`: what the bytes are instead. */
 export type FindingReason = 'multifd-channel' | 'recovery-stream';
 
-/** One thing a reader noticed. */
+/** A problem or fact that a reader noticed. */
 export interface Finding {
   severity: Severity;
   code: FindingCode;
   message: string;
   place: Place;
-  /** What narrows the code down, if that is known. */
+  /** Makes the code more specific, if known. */
   reason?: FindingReason;
 }
 
-/** A finding with the severity that its code usually has. */
+/** Makes a finding with the usual severity of its code. */
 export function makeFinding(code: FindingCode, message: string, place: Place): Finding {
   return { severity: findingCodes[code][0], code, message, place };
 }
@@ -124,7 +124,7 @@ const coordinateNames = { decompressed: 'decompressed', 'vm-state': 'of the VM s
 
 const hex = (offset: number) => `0x${offset.toString(16)}`;
 
-/** A place in words: `guest.bin at 0x1f4 (500), section ram, block pc.ram, page 7`. */
+/** Formats a place as text: `guest.bin at 0x1f4 (500), section ram, block pc.ram, page 7`. */
 export function formatPlace(place: Place): string {
   let text = `${place.source} at ${hex(place.offset)} (${place.offset}${
     place.coordinate === 'file' ? '' : `, ${coordinateNames[place.coordinate]}`
@@ -136,7 +136,7 @@ export function formatPlace(place: Place): string {
   return text;
 }
 
-/** The input is bad, or holds something this version cannot read. */
+/** The input is bad, or contains something that this version cannot read. */
 export class MigrationError extends Error {
   override readonly name = 'MigrationError';
   readonly code: FindingCode;
@@ -153,13 +153,13 @@ export class MigrationError extends Error {
     this.detail = detail;
   }
 
-  /** The same fact as a finding. */
+  /** Returns the same fact as a finding. */
   toFinding(): Finding {
     const finding = { severity: 'error', code: this.code, message: this.detail, place: this.place } as const;
     return this.reason === undefined ? finding : { ...finding, reason: this.reason };
   }
 
-  /** The error for a finding. */
+  /** Makes the error for a finding. */
   static from(finding: Finding): MigrationError {
     return new MigrationError(finding.code, finding.message, finding.place, finding.reason);
   }

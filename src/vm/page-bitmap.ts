@@ -1,4 +1,4 @@
-/** One bit for each page of a RAM block: which of them are dirty. Bit `page & 7` of byte `page >> 3`. */
+/** A bitmap of dirty pages with one bit per page of a RAM block: bit `page & 7` of byte `page >> 3`. */
 import { pageCount, type RamBlock } from './ram-block.ts';
 
 /** A set of pages, one bit per page. */
@@ -8,7 +8,7 @@ export class PageBitmap {
   readonly #words: Uint32Array;
   #count = 0;
 
-  /** All clear. */
+  /** Makes an empty set. */
   constructor(block: RamBlock) {
     this.pages = pageCount(block);
     this.#words = new Uint32Array(Math.ceil(this.pages / 32));
@@ -49,7 +49,7 @@ export class PageBitmap {
     this.#count = this.pages;
   }
 
-  /** The first page from `from` on whose bit is set; `pages` if there is none. */
+  /** The first page from `from` on that is in the set; `pages` if there is none. */
   nextSet(from: number): number {
     for (let word = Math.floor(from / 32), least = from & 31; word < this.#words.length; word++, least = 0) {
       const bits = ((this.#words[word] as number) >>> least) << least;

@@ -3,7 +3,7 @@ import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Place } from './migration-error.ts';
 import type { RamBlock } from './ram-block.ts';
 
-/** Where a record of a batch stands. */
+/** The place of a record in a batch. */
 export function pagePlace(block: RamBlock, batch: PageBatch, record: number): Place {
   return {
     ...batch.origin,

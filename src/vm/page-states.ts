@@ -1,16 +1,16 @@
 /**
- * One byte of knowledge per page of a RAM block, kept only for the parts that were touched:
- * the memory a reader needs grows with the guest it was really sent, not with what a header claims.
+ * One state byte per page of a RAM block, kept only for the parts that were touched. So the memory that a reader needs
+ * grows with the pages that were sent, not with the size that a header claims.
  */
 import { PageKind } from '../kernel/page-batch.ts';
 import { pageCount, type RamBlock } from './ram-block.ts';
 
 const chunkPages = 4096;
 
-/** State of a page whose content was discarded at the switchover to postcopy, and has not come again. */
+/** State of a page that was discarded at the switchover to postcopy and has not been sent again. */
 export const discardedState = 0xff;
 
-/** Chunks `[from, to)` whose pages all have a state. */
+/** Chunks `[from, to)` whose pages all have the same state. */
 interface Fill {
   from: number;
   to: number;
@@ -25,7 +25,7 @@ export interface StatesPiece {
   state: number;
 }
 
-/** What each page of a block is, one byte per page. */
+/** The states of a block's pages, one byte per page. */
 export class PageStates {
   readonly #chunks = new Map<number, Uint8Array>();
   /** Ascending runs of whole chunks. */
@@ -51,7 +51,7 @@ export class PageStates {
     chunk[page % chunkPages] = state;
   }
 
-  /** The states of up to `chunkPages` pages around `page`, or undefined if none of them was ever set. */
+  /** The states of up to `chunkPages` pages around `page`. Undefined if none of them was ever set. */
   #at(number: number): Uint8Array | undefined {
     if (number !== this.#number) {
       this.#number = number;
@@ -60,7 +60,7 @@ export class PageStates {
     return this.#chunk;
   }
 
-  /** The first page from `from` on, below `end`, that was set to a state other than 0; `end` if there is none. */
+  /** The first page in `[from, end)` whose state is not 0; `end` if there is none. */
   nextSet(from: number, end: number): number {
     let page = from;
     while (page < end) {
@@ -76,8 +76,8 @@ export class PageStates {
   }
 
   /**
-   * Gives `state` to all pages of `[first, end)`. Calls come in ascending order, since whole chunks are only noted: they
-   * take no memory until a page in them is set, and {@link nextSet} passes over them.
+   * Sets the state of all pages of `[first, end)`. Calls must come in ascending order. Whole chunks are only noted:
+   * they take no memory until one of their pages is set, and {@link nextSet} skips them.
    */
   fill(first: number, end: number, state: number): void {
     const from = Math.ceil(first / chunkPages);
@@ -94,7 +94,7 @@ export class PageStates {
     else this.#fills.push({ from, to, state });
   }
 
-  /** Takes over all states other than 0 of pages from `first` on, a multiple of 4,096. */
+  /** Copies all states other than 0 to the pages from `first` on. `first` is a multiple of 4,096. */
   overlay(first: number, states: Uint8Array): void {
     for (let i = 0; i < states.length; i++) {
       const state = states[i] as number;
@@ -102,7 +102,7 @@ export class PageStates {
     }
   }
 
-  /** Hands over what {@link set} said, in pieces for {@link overlay}, and forgets it. */
+  /** Returns what {@link set} stored, in pieces for {@link overlay}, and clears it. */
   drain(): { first: number; states: Uint8Array }[] {
     const pieces = [...this.#chunks].map(([number, states]) => ({ first: number * chunkPages, states }));
     this.#chunks.clear();
@@ -110,7 +110,7 @@ export class PageStates {
     return pieces;
   }
 
-  /** What `fill` said of the pages of a chunk without a table of its own. */
+  /** The state that `fill` gave to a chunk without a table of its own. */
   #filled(number: number): number {
     let low = 0;
     let high = this.#fills.length;
@@ -123,7 +123,7 @@ export class PageStates {
     return fill !== undefined && fill.from <= number ? fill.state : 0;
   }
 
-  /** All pages of `[from, end)`, piece by piece: their states, or undefined where all of a piece have `state`. */
+  /** Iterates over all pages of `[from, end)` in pieces: their states, or undefined if the whole piece has `state`. */
   *pieces(from: number, end: number): Generator<StatesPiece, void> {
     for (let page = from; page < end; ) {
       const number = Math.floor(page / chunkPages);
@@ -167,7 +167,7 @@ export class PageStates {
   }
 }
 
-/** How many pages of a block are what, as their states say. */
+/** How many pages of a block have each state. */
 export interface PageTally {
   dataPages: number;
   zeroPages: number;

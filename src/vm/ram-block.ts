@@ -10,11 +10,11 @@ export interface RamBlock {
   readonly usedLength: number;
   /** Target page size in bytes: the unit in which pages travel. */
   readonly pageSize: number;
-  /** Size in bytes of the host pages behind the block, where the stream states it (huge pages with postcopy). */
+  /** Size in bytes of the host pages behind the block, if the stream states it (huge pages with postcopy). */
   readonly hostPageSize?: number;
-  /** Guest-physical address, where the stream states it (capability x-ignore-shared). */
+  /** Guest-physical address, if the stream states it (capability x-ignore-shared). */
   readonly guestAddress?: bigint;
-  /** Place in a mapped-ram file. */
+  /** Its places in a mapped-ram file. */
   readonly mapped?: MappedPlace;
 }
 
@@ -32,7 +32,7 @@ export function pageCount(block: RamBlock): number {
 
 /**
  * Requires two lists of blocks to be the same: names, lengths and page sizes, in order.
- * @param what the second list is, for the error
+ * @param what names the second list in the error
  * @throws RangeError
  */
 export function requireSameBlocks(expected: readonly RamBlock[], got: readonly RamBlock[], what: string): void {

@@ -1,29 +1,31 @@
-/** RamReader: random access to the pages of a VM at rest by (block, page), wherever their bytes are kept. */
+/** RamReader: random access to the pages of a VM at rest, by block and page, wherever their bytes are stored. */
 import type { AutoClosed } from './auto-closed.ts';
 import type { RamBlock } from './ram-block.ts';
 
-/** Whether a store has a page. `zero` may stand for `absent` where a format cannot tell (mapped-ram files). */
+/**
+ * Whether a store has a page. `zero` may also mean `absent` if the format cannot distinguish them (mapped-ram files).
+ */
 export type PageState = 'absent' | 'zero' | 'data';
 
-/** RAM content by address: blocks and their pages in their final state. */
+/** RAM content by address: blocks, and their pages in their final state. */
 export interface RamReader {
   readonly blocks: readonly RamBlock[];
-  /** What a page is: absent, zero or data. */
+  /** Whether a page is absent, zero or data. */
   state(block: RamBlock, page: number): PageState | Promise<PageState>;
-  /** Whether a page was never sent. Only where that can be told from zero: otherwise there is no such method. */
+  /** Whether a page was never sent. The method is missing if the store cannot distinguish this from zero. */
   isAbsent?(block: RamBlock, page: number): boolean;
   /** Reads whole pages into `target`, whose length is a multiple of the page size. Absent pages read as zeros. */
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void>;
   /**
-   * The next run of data pages at or after `page`: `[first, end)`, at most `limit` pages long.
-   * `first` is the block's page count when there is none.
+   * The next run of data pages at or after `page`: `[first, end)`, at most `limit` pages. If there is none, `first` is
+   * the block's page count.
    */
   nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
-  /** How many pages of a block were never sent; not there where that cannot be told. */
+  /** How many pages of a block were never sent. The method is missing if the store cannot know. */
   absentPages?(block: RamBlock): number;
-  /** Releases what the content holds. */
+  /** Releases its resources. */
   close(): Promise<void>;
 }
 
-/** Content that was opened here, for its caller to close. */
+/** Content that the library opened and the caller closes. */
 export interface OpenedRam extends RamReader, AutoClosed {}

@@ -1,16 +1,16 @@
 /**
- * Matches sections with what belongs to them in another place: the VM description, or another stream. A section is known by
- * its name and instance id. Several may have the same ones, and these match in their order.
+ * Matches sections with entries elsewhere: in the VM description, or in another stream. Name and instance id identify a
+ * section. Several sections may have the same identity; they match in order.
  */
 
-/** What a section is known by. */
+/** What identifies a section. */
 export interface SectionIdentity {
   /** idstr. */
   name: string;
   instanceId: number;
 }
 
-/** Entries by identity. Each can be taken once; those of the same identity come in their order. */
+/** Entries by identity. Each can be taken once. Entries of the same identity are taken in order. */
 export class SectionQueues<Entry extends SectionIdentity> {
   readonly #queues = new Map<string, { next: number; entries: Entry[] }>();
 
@@ -23,13 +23,13 @@ export class SectionQueues<Entry extends SectionIdentity> {
     }
   }
 
-  /** Takes the next entry of this identity; undefined if there are no more. */
+  /** Takes the next entry of this identity; undefined if none is left. */
   take(identity: SectionIdentity): Entry | undefined {
     const queue = this.#queues.get(keyOf(identity));
     return queue?.entries[queue.next++];
   }
 
-  /** Takes the next entry of this identity; after the last one, that one again. */
+  /** Takes the next entry of this identity. After the last one, it returns the last one again. */
   takeOrRepeat(identity: SectionIdentity): Entry | undefined {
     return this.take(identity) ?? this.#queues.get(keyOf(identity))?.entries.at(-1);
   }
