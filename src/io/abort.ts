@@ -1,17 +1,17 @@
 /**
- * Work that a signal ends: it then throws the signal's reason. Reads and writes are where it ends, also one that waits for a
- * pipe or a server. Work in memory goes on to its next read or write, which is a buffer away.
+ * Work that a signal can end. Aborted work throws the signal's reason. It ends at reads and writes, including a read
+ * that waits for a pipe or a server. Work in memory goes on to its next read or write, at most one buffer later.
  */
 import type { ByteSink, ByteSource, ByteStore } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
-/** An option of everything that takes long. */
+/** The option of every function that may take long. */
 export interface Abortable {
   /** Ends the work early: it closes what it opened and throws the signal's reason. */
   signal?: AbortSignalLike | undefined;
 }
 
-/** Waits for work, but not longer than until a signal is aborted. The work itself goes on. */
+/** Waits for work until a signal is aborted. The work itself goes on. */
 export async function orAborted<Result>(work: Promise<Result>, signal: AbortSignalLike | undefined): Promise<Result> {
   if (signal === undefined) return work;
   let stop = () => {};
@@ -24,18 +24,18 @@ export async function orAborted<Result>(work: Promise<Result>, signal: AbortSign
     return await Promise.race([work, aborted]);
   } finally {
     signal.removeEventListener('abort', stop);
-    // Nobody waits for it any more.
+    // Nothing waits for it any more.
     work.catch(() => {});
   }
 }
 
-/** Sources whose reads end when one of the signals in force is aborted. */
+/** Sources whose reads end when one of the active signals is aborted. */
 export class ReadGuard {
   readonly #signals = new Set<AbortSignalLike>();
-  /** Reads that nobody waits for any more: they still write to their targets. */
+  /** Reads that nothing waits for any more. They still write to their targets. */
   readonly #left = new Map<ByteSource, Promise<unknown>>();
 
-  /** The source with guarded reads. It keeps the source's other properties, and its class. */
+  /** Returns the source with guarded reads. It keeps the source's other properties and its class. */
   wrap<Source extends ByteSource>(source: Source): Source {
     return Object.create(source, {
       size: { get: () => source.size },
@@ -47,7 +47,7 @@ export class ReadGuard {
   /** Does work that a signal may end. */
   async during<Result>(signal: AbortSignalLike, work: () => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
-    // Part of a larger work, which forgets the signal at its end.
+    // Part of a larger work, at whose end the signal is removed.
     if (this.#signals.has(signal)) return work();
     this.#signals.add(signal);
     try {
@@ -85,7 +85,7 @@ export class ReadGuard {
   }
 }
 
-/** A sink that takes nothing more once a signal is aborted. */
+/** A sink that refuses writes once a signal is aborted. */
 export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefined): ByteSink {
   if (signal === undefined) return sink;
   return {
@@ -97,7 +97,7 @@ export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefine
   };
 }
 
-/** A store that can neither be written nor read once a signal is aborted. */
+/** A store that refuses reads and writes once a signal is aborted. */
 export function abortableStore(store: ByteStore, signal: AbortSignalLike | undefined): ByteStore {
   if (signal === undefined) return store;
   return Object.create(store, {

@@ -1,4 +1,4 @@
-/** Small reads of a source through a few blocks kept in memory: for tables that are looked up again and again. */
+/** Serves small reads of a source from a few blocks kept in memory. For tables that are looked up repeatedly. */
 import { type ByteSource, readFully } from './byte-source.ts';
 
 const blockBytes = 64 * 1024;
@@ -6,14 +6,14 @@ const maxBlocks = 16;
 
 export class BlockCache {
   readonly #source: ByteSource;
-  /** By number; the one used last is the last. */
+  /** Blocks by number, the most recently used last. */
   readonly #blocks = new Map<number, Uint8Array>();
 
   constructor(source: ByteSource) {
     this.#source = source;
   }
 
-  /** The bytes, if they lie in one block that is there. */
+  /** Returns the bytes if they are in one cached block. */
   peek(position: number, length: number): Uint8Array | undefined {
     const number = Math.floor(position / blockBytes);
     const block = this.#blocks.get(number);
@@ -24,7 +24,7 @@ export class BlockCache {
     return block.subarray(at, at + length);
   }
 
-  /** The bytes. @throws MigrationError `truncated` if the source ends before. */
+  /** Returns the bytes. @throws MigrationError `truncated` if the source ends earlier. */
   async read(position: number, length: number): Promise<Uint8Array> {
     const known = this.peek(position, length);
     if (known !== undefined) return known;
@@ -39,7 +39,7 @@ export class BlockCache {
     return bytes;
   }
 
-  /** A block with at least `needed` bytes; the last one of a source is shorter than others. */
+  /** Loads a block of at least `needed` bytes. The last block of a source is shorter than the others. */
   async #load(number: number, needed: number): Promise<Uint8Array> {
     const start = number * blockBytes;
     const length = Math.min(blockBytes, Math.max(needed, (this.#source.size ?? Number.POSITIVE_INFINITY) - start));

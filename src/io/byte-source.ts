@@ -1,6 +1,6 @@
 /**
- * Where bytes come from and go to: the whole contract between the formats and a platform. A file, a pipe, a Blob and
- * memory are members; what a member cannot do (seek, know its size) it says by `size` being undefined.
+ * Where bytes come from and go to: the whole contract between the formats and a platform. Files, pipes, Blobs and
+ * memory implement it. An undefined `size` means that a source cannot seek.
  */
 
 import type { AutoClosed } from '../vm/auto-closed.ts';
@@ -8,30 +8,32 @@ import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-er
 
 /** Bytes that can be read. */
 export interface ByteSource {
-  /** What to call it in messages. */
+  /** Its name in messages. */
   readonly name: string;
-  /** What its positions count; not given: bytes of the file that `name` names. */
+  /** What its positions count. Default: bytes of the file that `name` names. */
   readonly coordinate?: PlaceOrigin['coordinate'];
-  /** Total bytes; undefined for a source that can only be read forward. */
+  /** Total bytes. Undefined: the source can only be read forward. */
   readonly size: number | undefined;
   /**
-   * Reads up to `target.length` bytes at `position` into `target`. Returns how many; 0 only at the end.
-   * A source without a size takes positions at or after the end of the last read, and passes over what is between.
+   * Reads up to `target.length` bytes at `position` into `target`. Returns the number of bytes, 0 only at the end. A
+   * source without a size accepts positions at or after the end of the last read, and skips the bytes in between.
    */
   read(target: Uint8Array, position: number): Promise<number> | number;
-  /** Releases what the source holds. Reading it afterwards is an error. */
+  /** Releases its resources. Reading afterwards is an error. */
   close(): Promise<void>;
 }
 
-/** A source that was opened here, for its caller to close. */
+/** A source that the library opened and the caller closes. */
 export interface OpenedSource extends ByteSource, AutoClosed {}
 
-/** Bytes that can be read and written anywhere; unwritten ranges read as zeros and, where possible, take no space. */
+/**
+ * Bytes that can be read and written at any position. Unwritten ranges read as zeros and, if possible, take no space.
+ */
 export interface ByteStore extends ByteSource {
   readonly size: number;
   /**
-   * With direct I/O: writes whose length, position and address are multiples of this many bytes bypass the page cache. Others use it
-   * as usual.
+   * With direct I/O: writes whose length, position and address are multiples of this many bytes bypass the page cache.
+   * Other writes use it as usual.
    */
   readonly alignment?: number;
   /** Writes all of `bytes` at `position`. */
@@ -42,13 +44,13 @@ export interface ByteStore extends ByteSource {
   sync(): Promise<void>;
 }
 
-/** Where bytes go in order. */
+/** Takes bytes in order. */
 export interface ByteSink {
-  /** Takes all of `bytes`, which may be overwritten when this is done. */
+  /** Takes all of `bytes`. The caller may overwrite them once the call is done. */
   write(bytes: Uint8Array): Promise<void> | void;
 }
 
-/** @throws TypeError if `output` is not a sink: stores and streams have a different `write`, or none. */
+/** @throws TypeError if `output` is not a sink. Stores and streams have a different `write`, or none. */
 export function requireSink(output: ByteSink): void {
   const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;
   const takesMore = typeof write === 'function' && write.length > 1;
@@ -61,7 +63,7 @@ export function requireSink(output: ByteSink): void {
   if (typeof write !== 'function') throw new TypeError(`expected a ByteSink, got ${typeof output} without write`);
 }
 
-/** Writes in order to a store, from `position` on. */
+/** Returns a sink that writes to a store in order, from `position` on. */
 export function appendTo(store: ByteStore, position = 0): ByteSink {
   let at = position;
   return {
@@ -73,7 +75,7 @@ export function appendTo(store: ByteStore, position = 0): ByteSink {
   };
 }
 
-/** The first half of all places in a source. */
+/** The part that all places in a source have in common. */
 export function originOf({ name, coordinate = 'file' }: ByteSource): PlaceOrigin {
   return { source: name, coordinate };
 }
@@ -83,7 +85,7 @@ export function placeIn(source: ByteSource, offset: number): Place {
   return { ...originOf(source), offset };
 }
 
-/** Fills all of `target` from `position` on. @throws MigrationError `truncated` if the source ends before. */
+/** Fills all of `target` from `position` on. @throws MigrationError `truncated` if the source ends earlier. */
 export async function readFully(source: ByteSource, target: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < target.length) {

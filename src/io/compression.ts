@@ -1,7 +1,7 @@
 /**
- * Compressed streams as sources: what a stream is compressed by, and a forward-only source of what comes out of a
- * decompressor. Decompressors are given by the platform ({@link Decompress}); `portableDecompress` is what there is
- * everywhere. Memory stays bounded whatever comes out, since it is handed on as it comes.
+ * Compressed streams as sources: recognizes the format, and gives a decompressor's output as a forward-only source. The
+ * platform supplies the decompressors ({@link Decompress}); `portableDecompress` works everywhere. Output is passed on
+ * as it comes, so memory stays bounded.
  */
 import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteSource, placeIn } from './byte-source.ts';
@@ -13,7 +13,7 @@ const compressions = ['gzip', 'bzip2', 'xz', 'lzop', 'zstd'] as const;
 /** A format that whole files are compressed with. */
 export type Compression = (typeof compressions)[number];
 
-/** What files in each format begin with. */
+/** The first bytes of files in each format. */
 const magics: [Compression, number[]][] = [
   ['gzip', [0x1f, 0x8b, 0x08]],
   ['bzip2', [0x42, 0x5a, 0x68]],
@@ -22,16 +22,16 @@ const magics: [Compression, number[]][] = [
   ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
 ];
 
-/** What bytes are compressed by, as their beginning says. */
+/** The compression of bytes, recognized by the first of them. */
 export function findCompression(head: Uint8Array): Compression | undefined {
   const format = magics.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0];
-  // The block size of bzip2 is a digit from 1 to 9: its other three bytes may begin any text.
+  // The block size of bzip2 is a digit from 1 to 9. The other three bytes could begin any text.
   return format === 'bzip2' && !/[1-9]/.test(String.fromCharCode(head[3] ?? 0)) ? undefined : format;
 }
 
 /**
- * Decompresses chunks as they come. When `signal` is aborted nobody wants more.
- * @throws MissingDecompressorError if there is no way to do it
+ * Decompresses chunks as they come. Aborting `signal` means that no more output is needed.
+ * @throws MissingDecompressorError if the platform cannot decompress the format
  */
 export type Decompress = (
   format: Compression,
@@ -39,21 +39,21 @@ export type Decompress = (
   signal: PlatformSignal,
 ) => AsyncIterable<Uint8Array>;
 
-/** The input may be sound, but what decompresses it is not there. */
+/** The input may be sound, but its decompressor is missing. */
 export class MissingDecompressorError extends Error {
   override readonly name = 'MissingDecompressorError';
   readonly code = 'ERR_MISSING_DECOMPRESSOR';
 
-  /** `missing` names what is not there. */
+  /** `missing` names what is missing. */
   constructor(format: string, missing: string, options?: ErrorOptions) {
     super(`${format} data cannot be decompressed: ${missing}`, options);
   }
 }
 
-/** Compressed bytes asked for at a time. */
+/** Compressed bytes requested at a time. */
 const inputBytes = 64 * 1024;
 
-/** A source of what the bytes of `source` from `offset` on are, decompressed. Closing it closes `source`. */
+/** A source of the decompressed bytes of `source` from `offset` on. Closing it closes `source`. */
 export function decompressSource(
   source: ByteSource,
   offset: number,
@@ -85,7 +85,7 @@ export function decompressSource(
         position += chunk.length;
       }
     } catch (error) {
-      // What failed first says more than what the decompressor makes of it.
+      // The first failure says more than the decompressor's error that follows from it.
       if (inputFailure !== undefined) throw inputFailure.error;
       if (error instanceof MigrationError || error instanceof MissingDecompressorError) throw error;
       const message = `expected ${format} data: ${error instanceof Error ? error.message : String(error)}`;
@@ -109,8 +109,8 @@ export function decompressSource(
 }
 
 /**
- * gzip by the platform's own DecompressionStream (one member, where the platform takes no more), xz by a library, zstd in
- * WebAssembly.
+ * Decompresses gzip by the platform's DecompressionStream (only the first member on some platforms), xz by a library,
+ * and zstd in WebAssembly.
  */
 export const portableDecompress: Decompress = (format, chunks, signal) => {
   if (format === 'gzip') return gunzip(chunks, signal);
@@ -121,7 +121,7 @@ export const portableDecompress: Decompress = (format, chunks, signal) => {
 
 const gunzip = (chunks: AsyncIterable<Uint8Array>, signal: PlatformSignal) => throughPlatform('gzip', chunks, signal);
 
-/** Inflates raw deflate data, as in zip archives. It refuses what zlib refuses. */
+/** Inflates raw deflate data, as in zip archives. Refuses the same data as zlib. */
 export const inflateStream = (chunks: AsyncIterable<Uint8Array>, signal: PlatformSignal) =>
   throughPlatform('deflate-raw', chunks, signal);
 
@@ -154,7 +154,7 @@ export async function* unxz(
   }
 }
 
-/** What the library's numbers mean. */
+/** The meaning of the library's error numbers. */
 const xzErrors: Record<string, string> = {
   3: 'not enough memory for its dictionary',
   4: 'not enough memory for its dictionary',
@@ -164,7 +164,7 @@ const xzErrors: Record<string, string> = {
   8: 'unexpected end of data',
 };
 
-/** Unpacks zstd frames, one block at a time: each gives at most 128 KiB. */
+/** Unpacks zstd frames block by block. Each block gives at most 128 KiB. */
 export async function* unzstd(
   chunks: AsyncIterable<Uint8Array>,
   signal: PlatformSignal,
@@ -191,7 +191,7 @@ export async function* unzstd(
   if (!isWhole) throw new Error('unexpected end of data');
 }
 
-/** Unpacks a raw deflate stream to at most `length` bytes, and does not look at what follows it. */
+/** Unpacks a raw deflate stream to at most `length` bytes, and ignores what follows it. */
 export async function inflateRaw(packed: Uint8Array, length: number): Promise<Uint8Array> {
   const { Inflate } = await loadLibrary('deflate', 'pako', () => import('./inflate.ts'));
   const stream = new Inflate({ raw: true, chunkSize: length });

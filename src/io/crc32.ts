@@ -1,6 +1,6 @@
 /**
- * The CRC-32 of zip and gzip (polynomial 0xedb88320, reflected, inverted before and after), 8 bytes per step by eight tables.
- * The kernels have one, too, for pages that lie in the arena; this one takes bytes of any length, piece by piece.
+ * The CRC-32 of zip and gzip (polynomial 0xedb88320, reflected, inverted before and after), 8 bytes per step by eight
+ * tables. The kernels have another, for pages in the arena. This one takes bytes of any length, in pieces.
  */
 
 const tables = Array.from({ length: 8 }, () => new Int32Array(256)) as unknown as Tables;
@@ -22,7 +22,7 @@ for (let k = 1; k < 8; k++) {
   }
 }
 
-/** The CRC-32 of bytes that are taken in order. */
+/** Computes the CRC-32 of bytes given in order. */
 export class Crc32 {
   #crc = -1;
 
@@ -50,7 +50,7 @@ export class Crc32 {
     this.#crc = crc;
   }
 
-  /** Of the bytes so far. */
+  /** The CRC-32 of the bytes so far. */
   get value(): number {
     return ~this.#crc >>> 0;
   }

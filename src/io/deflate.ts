@@ -1,2 +1,2 @@
-/** The part of pako that compresses: loaded when it is first needed. */
+/** The compressing part of pako. Loaded when it is first needed. */
 export { Deflate } from 'pako';

@@ -1,12 +1,12 @@
 /**
- * Turns of the event loop for work that never waits: reads of memory and of a browser's private files are done at once, so
- * that whoever reads much of them hears no message and no cancelling meanwhile.
+ * Turns of the event loop for work that never waits. Reads of memory and of a browser's private files are synchronous,
+ * so a long series of them would otherwise delay messages and cancellation.
  */
 
-/** Bytes between two turns: a few ms of work. */
+/** Bytes between two turns, which take a few ms. */
 const turnBytes = 8 << 20;
 
-/** Waits until what else there is to do has had its turn. Unlike a timer it takes no time of its own. */
+/** Waits for one turn of the event loop. Unlike a timer, it adds no delay. */
 export function takeTurn(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
@@ -21,7 +21,7 @@ export function takeTurn(): Promise<void> {
 export class EventLoopYield {
   #bytes = 0;
 
-  /** Notes that so many bytes were read; now and then there is something to wait for. */
+  /** Counts bytes that were read. From time to time it returns a promise to wait for. */
   after(bytes: number): Promise<void> | undefined {
     this.#bytes += bytes;
     if (this.#bytes < turnBytes) return undefined;

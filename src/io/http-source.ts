@@ -1,41 +1,41 @@
 /**
- * A file on a web server as a source, by fetch. Where the server answers range requests it has random access, and only
- * what is asked for is fetched: a read on its own is one request of its size; reads that follow each other are served
- * from one response, which grows as long as they go on. Else the file is read forward, in one response.
+ * A file on a web server as a source, by fetch. If the server answers range requests, the source has random access and
+ * fetches only the requested bytes. A single read is one request of its size. Consecutive reads are served from one
+ * response, whose size grows as they continue. Otherwise the file is read forward, in one response.
  *
- * That the file stays the same is made sure of by its ETag or date. A connection that breaks off is made again.
+ * The ETag or date of the file shows whether it changed in between. A broken connection is opened again.
  */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import { type Abortable, orAborted } from './abort.ts';
 import type { OpenedSource } from './byte-source.ts';
 import type { FetchLike, ResponseLike, StreamReaderLike } from './platform.ts';
 
-/** Bytes of the first request: enough to see what the file is. */
+/** Bytes of the first request, enough to recognize the file. */
 const firstBytes = 16 * 1024;
-/** The most that one request asks for. */
+/** The most bytes in one request. */
 const maxRequest = 32 << 20;
-/** Requests that fail one after the other, without a byte between them, before the error is passed on. */
+/** Consecutive requests that may fail without a byte in between, before the error is passed on. */
 const maxAttempts = 4;
 const firstDelayMs = 250;
-/** Answers of a server that may answer otherwise a moment later. */
+/** Status codes of errors that may be temporary. */
 const passing = new Set([408, 429, 500, 502, 503, 504]);
 
-/** How a web server is asked. */
+/** How requests are made. */
 export interface HttpOptions extends Abortable {
-  /** Sent with every request, such as `authorization`. */
+  /** Headers for every request, such as `authorization`. */
   headers?: Record<string, string>;
   /** Default: the platform's. */
   fetch?: FetchLike;
 }
 
-/** A server does not give what is asked for. Its message holds no password that was in the URL. */
+/** A server does not return the requested bytes. The message never contains a password from the URL. */
 export class HttpError extends Error {
   override readonly name = 'HttpError';
   readonly code = 'ERR_HTTP';
   readonly url: string;
-  /** The status of the answer, if there was one. */
+  /** The status of the response, if there was one. */
   readonly status: number | undefined;
-  /** Where in the file. */
+  /** Position in the file. */
   readonly offset: number;
 
   constructor(message: string, url: string, offset: number, status?: number, options?: ErrorOptions) {
@@ -49,12 +49,12 @@ export class HttpError extends Error {
 /** An http or https URL. */
 export type HttpUrl = `http://${string}` | `https://${string}`;
 
-/** Whether a location is for {@link openHttp}. */
+/** Whether a location is a URL for {@link openHttp}. */
 export function isHttp(location: string): location is HttpUrl {
   return /^https?:\/\//i.test(location);
 }
 
-/** Bytes of a response that are still to come. */
+/** A response whose bytes are still arriving. */
 interface Incoming {
   reader: StreamReaderLike<Uint8Array>;
   abort: AbortController;
@@ -62,19 +62,19 @@ interface Incoming {
   position: number;
   /** Where the response ends; undefined if that is not known. */
   end: number | undefined;
-  /** What has come and was not taken. */
+  /** Bytes that have arrived and were not used yet. */
   rest: Uint8Array;
 }
 
 interface Target {
   url: URL;
-  /** For messages: without user, password and query. */
+  /** The name in messages, without user, password and query. */
   name: string;
   headers: Record<string, string>;
   fetch: FetchLike;
 }
 
-/** Opens a URL: asks for its first bytes. @throws HttpError; TypeError for a URL that is none */
+/** Opens a URL by requesting its first bytes. @throws HttpError; TypeError for an invalid URL */
 export async function openHttp(location: string, options: HttpOptions = {}): Promise<OpenedSource> {
   const opening = openTarget(location, options);
   try {
@@ -103,7 +103,7 @@ async function openOnce(target: Target): Promise<OpenedSource> {
   const range = `bytes=0-${firstBytes - 1}`;
   const response = await request(target, { range }, 0, abort, [200, 206, 416]);
   if (response.status === 200) return new HttpStream(target, response, abort);
-  // Without a first byte there is no range of it.
+  // A file without a first byte has no range that contains it.
   if (response.status === 416) {
     abort.abort();
     return new HttpSource(target, 0, new Uint8Array(), undefined);
@@ -120,7 +120,7 @@ async function openOnce(target: Target): Promise<OpenedSource> {
     }
     return new HttpSource(target, size, head, validatorOf(response));
   }
-  // What range this is, it does not say, or (another origin) does not let us see.
+  // The response does not say which range it is, or the page may not see it (another origin).
   abort.abort();
   const whole = new AbortController();
   return new HttpStream(target, await request(target, {}, 0, whole, [200]), whole);
@@ -136,7 +136,7 @@ function parseTarget(location: string, { headers = {}, fetch: given }: HttpOptio
   const sent = { ...headers };
   if (url.username !== '' || url.password !== '') {
     const credentials = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
-    // btoa takes bytes.
+    // btoa takes bytes, not characters.
     sent.authorization ??= `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(credentials)))}`;
     url.username = '';
     url.password = '';
@@ -146,7 +146,7 @@ function parseTarget(location: string, { headers = {}, fetch: given }: HttpOptio
   return { url, name: shown.href, headers: sent, fetch: given ?? ((input, init) => fetch(input, init)) };
 }
 
-/** Sends a request until there is an answer among `expected`, or none is to be hoped for. */
+/** Repeats a request until the status is one of `expected`, or until there is no hope of that. */
 async function request(
   target: Target,
   headers: Record<string, string>,
@@ -154,7 +154,7 @@ async function request(
   abort: AbortController,
   expected: number[],
 ): Promise<ResponseLike> {
-  // What is encoded for the way has no ranges of the file.
+  // A response with a content encoding has no ranges of the file itself.
   const sent = { 'accept-encoding': 'identity', ...target.headers, ...headers };
   for (let attempt = 1; ; attempt++) {
     let response: ResponseLike;
@@ -182,7 +182,7 @@ async function request(
 
 const pause = (attempt: number) => new Promise((resolve) => setTimeout(resolve, firstDelayMs * 2 ** (attempt - 1)));
 
-/** fetch says only that it failed; its cause says why. */
+/** fetch only says that it failed. The cause gives the reason. */
 function reasonOf(error: unknown): string {
   const { message, cause } = error as { message?: string; cause?: { message?: string; code?: string } };
   return cause?.message || cause?.code || message || String(error);
@@ -195,7 +195,7 @@ function parseContentRange(response: ResponseLike): { start: number; end: number
   return { start: Number(start), end: Number(end) + 1, size: size === '*' ? undefined : Number(size) };
 }
 
-/** What tells one state of a file from another, if the server says it. */
+/** A value that changes with the file, if the server sends one. */
 function validatorOf({ headers }: ResponseLike): string | undefined {
   const etag = headers.get('etag');
   if (etag !== null && !etag.startsWith('W/')) return etag;
@@ -211,12 +211,12 @@ class HttpSource implements OpenedSource {
   readonly #head: Uint8Array;
   readonly #validator: string | undefined;
   #incoming: Incoming | undefined;
-  /** Bytes of the next request that goes on where the last one ended. */
+  /** Bytes of the next request, if it continues where the last one ended. */
   #nextRequest = 0;
   /** Where the last response ended. */
   #lastEnd = -1;
   #isClosed = false;
-  /** Reads are served one after the other. */
+  /** Reads are served one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(target: Target, size: number, head: Uint8Array, validator: string | undefined) {
@@ -270,11 +270,11 @@ class HttpSource implements OpenedSource {
     return length;
   }
 
-  /** A response whose next byte is that at `position`. */
+  /** Returns a response whose next byte is the one at `position`. */
   async #at(position: number, length: number): Promise<Incoming> {
     if (this.#incoming?.position === position) return this.#incoming;
     this.#end();
-    // A read that goes on where the last response ended is likely to go on further.
+    // A read that continues where the last response ended will probably be followed by others.
     const goesOn = position === this.#lastEnd;
     this.#nextRequest = goesOn ? Math.min(maxRequest, Math.max(length, this.#nextRequest * 2)) : length;
     const end = Math.min(this.size, position + this.#nextRequest);
@@ -305,7 +305,7 @@ class HttpSource implements OpenedSource {
   }
 }
 
-/** A file that the server gives only as a whole. */
+/** A file that the server sends only as a whole. */
 class HttpStream implements OpenedSource {
   readonly name: string;
   readonly size = undefined;
@@ -314,7 +314,7 @@ class HttpStream implements OpenedSource {
   constructor(target: Target, response: ResponseLike, abort: AbortController) {
     this.name = target.name;
     const length = Number(response.headers.get('content-length') ?? Number.NaN);
-    // The length is that of the file only if nothing was encoded for the way.
+    // The length is the file's only if the response has no content encoding.
     const isPlain = response.headers.get('content-encoding') === null && Number.isSafeInteger(length);
     const end = isPlain ? length : undefined;
     const reader = (response.body ?? new Blob([]).stream()).getReader();
@@ -348,7 +348,7 @@ class HttpStream implements OpenedSource {
   }
 }
 
-/** Takes what is there, or waits for more; 0 at the end. */
+/** Takes available bytes, or waits for more. Returns 0 at the end. */
 async function take(incoming: Incoming, target: Uint8Array): Promise<number> {
   while (incoming.rest.length === 0) {
     const { done, value } = await incoming.reader.read();

@@ -1,2 +1,2 @@
-/** The part of pako that is used: bundlers leave out the rest. Loaded when it is first needed. */
+/** The decompressing part of pako, so bundlers leave out the rest. Loaded when it is first needed. */
 export { Inflate } from 'pako';

@@ -19,7 +19,7 @@ export class MemoryFile implements ByteStore, AutoClosed {
     return this.#size;
   }
 
-  /** Bytes that it takes in memory, more or less: holes take none. */
+  /** Bytes that it takes in memory, approximately. Holes take none. */
   get storedBytes(): number {
     return this.#chunks.size * chunkBytes;
   }
@@ -60,7 +60,10 @@ export class MemoryFile implements ByteStore, AutoClosed {
     return this.close();
   }
 
-  /** Calls back for each chunk that `[position, position + count)` touches: its range in the chunk, and where in the whole. */
+  /**
+   * Calls back for each chunk that `[position, position + count)` touches, with the range within the chunk and within
+   * the whole.
+   */
   #eachPiece(
     position: number,
     count: number,

@@ -1,7 +1,7 @@
 /**
- * Scratch files in a browser's origin private file system, from within a worker. Each session has a folder of its own, and a
- * lock on its name for as long as it lives: folders without one are of sessions that crashed, and are removed when the next
- * one begins. What is not written is a hole that reads as zeros.
+ * Scratch files in a browser's origin private file system, for use in a worker. Each session has a folder, and holds a
+ * lock of the same name as long as it lives. A folder without a lock belongs to a session that crashed; the next
+ * session removes it. Unwritten ranges are holes that read as zeros.
  */
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteStore } from './byte-source.ts';
@@ -9,10 +9,10 @@ import { EventLoopYield } from './event-loop-yield.ts';
 import type { DirectoryHandleLike, FileHandleLike, LocksLike, Platform, PlatformFile } from './platform.ts';
 import { NoRoomError, type ScratchFile, type ScratchPlace } from './scratch.ts';
 
-/** Folders of sessions are in this one. */
+/** The folder that contains the folders of all sessions. */
 const root = 'vmferry-scratch';
 
-/** What a worker has of files, and the DOM's types leave out. */
+/** The synchronous file access of workers, which the DOM's types leave out. */
 interface SyncAccessHandle {
   read(target: Uint8Array, options: { at: number }): number;
   write(bytes: Uint8Array, options: { at: number }): number;
@@ -24,8 +24,8 @@ interface SyncAccessHandle {
 type WorkerFileHandle = FileHandleLike & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
 
 /**
- * Opens a folder for the scratch files of a session that is called `name`. Undefined where there is none: in a page that
- * did not come by a safe way, and in some private windows.
+ * Opens a folder for the scratch files of the session `name`. Returns undefined if the browser has no such file system:
+ * on pages from insecure origins, and in some private windows.
  */
 export async function openOpfsScratch({ storage, locks }: Platform, name: string): Promise<OpfsScratch | undefined> {
   if (storage?.getDirectory === undefined || locks === undefined) return undefined;
@@ -35,7 +35,7 @@ export async function openOpfsScratch({ storage, locks }: Platform, name: string
     await removeLeftovers(folders, locks);
     const folder = await folders.getDirectoryHandle(name, { create: true });
     const scratch = new OpfsScratch(folder, async () => folders.removeEntry(name, { recursive: true }));
-    // Some have folders, and no files that can be written.
+    // Some browsers have folders, but no writable files.
     await (await scratch.makeFile()).close();
     return scratch;
   } catch {
@@ -62,7 +62,8 @@ async function removeLeftovers(folders: DirectoryHandleLike, locks: LocksLike): 
   for await (const name of (folders as unknown as { keys(): AsyncIterable<string> }).keys()) names.push(name);
   for (const name of names) {
     await locks.request(lockOf(name), { ifAvailable: true }, async (lock) => {
-      // Whoever holds it is alive. Of two that clean up at once one may come too late.
+      // A session that holds its lock is alive. If two sessions clean up at once, one of them may find the folder
+      // already gone.
       if (lock !== null) await folders.removeEntry(name, { recursive: true }).catch(() => {});
     });
   }
@@ -87,13 +88,13 @@ export class OpfsScratch implements ScratchPlace, AutoClosed {
     return new OpfsFile(handle, await handle.createSyncAccessHandle(), () => this.#folder.removeEntry(name));
   }
 
-  /** Removes the folder; its files have been closed. */
+  /** Removes the folder. Its files must be closed. */
   close(): Promise<void> {
     this.#removing ??= this.#remove();
     return this.#removing;
   }
 
-  /** Closes it, as `await using` does at the end of a scope. */
+  /** Removes the folder at the end of the scope of `await using`. */
   [asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -154,7 +155,7 @@ class OpfsFile implements ScratchFile, ByteStore {
     return this.#removing;
   }
 
-  /** Closes it, as `await using` does at the end of a scope. */
+  /** Closes the file at the end of the scope of `await using`. */
   [asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -173,7 +174,7 @@ class OpfsFile implements ScratchFile, ByteStore {
 const noRoom = (cause?: unknown) =>
   new NoRoomError('the browser gives this page no more room for scratch files', { cause });
 
-/** The storage that a page may use is limited by the browser. */
+/** Calls `use`. The browser limits a page's storage. */
 function ask<Result>(use: () => Result): Result {
   try {
     return use();

@@ -1,17 +1,19 @@
-/** The first bytes of a source, looked at before it is read. Those of a source that can be read only once are kept. */
+/** Looks at the first bytes of a source before it is read. If the source can be read only once, the bytes are kept. */
 import type { ByteSource } from './byte-source.ts';
 
 /** What {@link peek} found. */
 export interface Peeked {
-  /** The first bytes: at most as many as were asked for, fewer if the source ends or `isEnough` returned true. */
+  /** The first bytes: at most the requested number, fewer if the source ends or `isEnough` returned true. */
   head: Uint8Array;
-  /** Read on from this: the source, or one that gives the kept bytes first. */
+  /** The source to continue with: the original, or one that returns the kept bytes first. */
   source: ByteSource;
   /** The error that ended the peek early, if any. Reading on from `source` throws it after the bytes of `head`. */
   failure?: Error;
 }
 
-/** Reads up to `count` bytes at `offset`, and no more once `isEnough` returns true: a pipe may stay silent after them. */
+/**
+ * Reads up to `count` bytes at `offset`. Stops once `isEnough` returns true, because a pipe may stay silent after that.
+ */
 export async function peek(
   source: ByteSource,
   offset: number,
@@ -39,7 +41,7 @@ export async function peek(
   };
 }
 
-/** A forward-only source whose bytes from `start` on have been read already, up to `failure` if there was one. */
+/** A forward-only source whose bytes from `start` on were already read, up to `failure` if there was one. */
 class PeekedSource implements ByteSource {
   readonly name: string;
   readonly coordinate?: NonNullable<ByteSource['coordinate']>;

@@ -1,29 +1,29 @@
 /**
- * What the library uses of objects that a platform has: the Blobs, streams and signals of browsers, Node, Deno and Bun. The
+ * The parts of platform objects that the library uses: Blobs, streams and signals of browsers, Node, Deno and Bun. The
  * types are structural and need neither the DOM library nor Node's types, so that any project can compile against them.
  *
- * What the library takes is as little as it uses. What it gives is the platform's own type where the project knows that
- * type, and otherwise the same few members.
+ * Parameters have only the members that the library uses. Results have the platform's own type if the project's types
+ * contain it, and otherwise the same few members.
  */
 
 /** A Blob, or a File, that the library reads. */
 export interface BlobLike {
   /** Its length in bytes. */
   readonly size: number;
-  /** The bytes from `start` to before `end`. */
+  /** Returns the bytes from `start` up to but not including `end`. */
   slice(start?: number, end?: number): BlobLike;
-  /** All of its bytes. */
+  /** Returns all of its bytes. */
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** A File: a Blob with a name. */
+/** A Blob with a name, such as a File. */
 export interface FileLike extends BlobLike {
   /** The name without a directory. */
   readonly name: string;
   slice(start?: number, end?: number): BlobLike;
 }
 
-/** The platform's `File` where the project's types have one, otherwise {@link FileLike}. */
+/** The platform's `File` if the project's types have one, otherwise {@link FileLike}. */
 export type PlatformFile = typeof globalThis extends { File: { prototype: infer Native } } ? Native : FileLike;
 
 /** A reader of a {@link ReadableStreamLike}. */
@@ -34,13 +34,13 @@ export interface StreamReaderLike<Chunk> {
   cancel(reason?: unknown): Promise<unknown>;
 }
 
-/** A ReadableStream of the web (also that of `node:stream/web`) that the library reads. */
+/** A web ReadableStream (also that of `node:stream/web`) that the library reads. */
 export interface ReadableStreamLike<Chunk = Uint8Array> {
   /** Locks the stream to a reader. */
   getReader(): StreamReaderLike<Chunk>;
 }
 
-/** A WritableStream of the web (also that of `node:stream/web`) that the library writes to. */
+/** A web WritableStream (also that of `node:stream/web`) that the library writes to. */
 export interface WritableStreamLike<Chunk = Uint8Array> {
   /** Locks the stream to a writer. */
   getWriter(): {
@@ -53,11 +53,11 @@ export interface WritableStreamLike<Chunk = Uint8Array> {
 
 /** An AbortSignal: ends long work early. */
 export interface AbortSignalLike {
-  /** Whether the work is to end. */
+  /** Whether the work must end. */
   readonly aborted: boolean;
-  /** What the work then throws. */
+  /** The error that aborted work throws. */
   readonly reason: unknown;
-  /** Throws the reason if the work is to end. */
+  /** Throws the reason if the signal is aborted. */
   throwIfAborted(): void;
   /** Calls `listener` when the signal is aborted. */
   addEventListener(type: 'abort', listener: () => void, options?: { once?: boolean }): void;
@@ -65,7 +65,7 @@ export interface AbortSignalLike {
   removeEventListener(type: 'abort', listener: () => void): void;
 }
 
-/** The platform's `AbortSignal` where the project's types have one, otherwise {@link AbortSignalLike}. */
+/** The platform's `AbortSignal` if the project's types have one, otherwise {@link AbortSignalLike}. */
 export type PlatformSignal = typeof globalThis extends { AbortSignal: { prototype: infer Native } }
   ? Native
   : AbortSignalLike;
@@ -85,7 +85,7 @@ export interface ResponseLike {
   readonly body: (ReadableStreamLike & Pick<StreamReaderLike<Uint8Array>, 'cancel'>) | null;
 }
 
-/** A function like `fetch`, as far as the library calls it. */
+/** The part of `fetch` that the library calls. */
 export type FetchLike = (
   url: string,
   init: { headers: Record<string, string>; signal: PlatformSignal },
@@ -93,15 +93,15 @@ export type FetchLike = (
 
 /** A file in a browser's origin private file system. */
 export interface FileHandleLike {
-  /** The file as it is now. */
+  /** Returns the file in its present state. */
   getFile(): Promise<PlatformFile>;
 }
 
 /** A directory in a browser's origin private file system. */
 export interface DirectoryHandleLike {
-  /** A directory in this one. */
+  /** Returns a directory in this directory. */
   getDirectoryHandle(name: string, options?: { create?: boolean }): Promise<DirectoryHandleLike>;
-  /** A file in this directory. */
+  /** Returns a file in this directory. */
   getFileHandle(name: string, options?: { create?: boolean }): Promise<FileHandleLike>;
   /** Removes a file or directory. */
   removeEntry(name: string, options?: { recursive?: boolean }): Promise<void>;
@@ -111,7 +111,7 @@ export interface DirectoryHandleLike {
 export interface LocksLike {
   /** Calls `hold` when the lock is free, and holds it until `hold` is done. */
   request(name: string, hold: (lock: unknown) => unknown): Promise<unknown>;
-  /** With `ifAvailable`, calls `hold` at once: with null if another holds the lock. */
+  /** With `ifAvailable`, calls `hold` at once, with null if the lock is taken. */
   request(name: string, options: { ifAvailable: boolean }, hold: (lock: unknown) => unknown): Promise<unknown>;
 }
 
@@ -121,7 +121,7 @@ export interface StorageLike {
   getDirectory?(): Promise<DirectoryHandleLike>;
 }
 
-/** The storage and the locks of a platform: `navigator` has them. */
+/** The storage and the locks of a platform, as in `navigator`. */
 export interface Platform {
   /** `navigator.storage`. */
   readonly storage?: StorageLike | undefined;

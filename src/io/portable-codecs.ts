@@ -1,6 +1,6 @@
 /**
- * Page codecs for every platform: pako, which is zlib in JavaScript and so refuses what zlib does, and zstd in
- * WebAssembly. Each is loaded when it is first needed.
+ * Page codecs for every platform: pako, which is zlib in JavaScript and refuses the same data, and zstd in WebAssembly.
+ * Each is loaded when it is first needed.
  */
 import type { Deflate, Inflate } from 'pako';
 import {
@@ -15,11 +15,11 @@ import {
 import type { ZstdEncoderWasm } from './zstd-encoder.ts';
 import type { ZstdWasm } from './zstd-wasm.ts';
 
-/** Bytes that come out at a time. */
+/** Bytes of output at a time. */
 const chunkSize = 128 * 1024;
-/** Bytes fed at a time: they cannot become more than a thousand times as many before that is noticed. */
+/** Bytes of input at a time. Their output is at most a thousand times as long when an overflow is noticed. */
 const feedBytes = 16 * 1024;
-/** zlib's word for: give all that there is. */
+/** zlib's flush mode for all pending output. */
 const syncFlush = 2;
 
 export class PortableCodecs implements PageCodecs {
@@ -51,7 +51,7 @@ export class PortableCodecs implements PageCodecs {
     if (!stream.ended || written !== target.length) {
       throw new CodecError(`expected ${target.length} bytes of output, got ${written}`);
     }
-    // That the checksum is the last there is shows whether the stream ends where its bytes do.
+    // The stream ends with its bytes if the checksum is the last thing in it.
     if (
       format === 'zlib' &&
       adler32(target) !== new DataView(input.buffer, input.byteOffset).getUint32(input.length - 4)
@@ -72,7 +72,7 @@ function adler32(bytes: Uint8Array): number {
   return b * 65536 + a;
 }
 
-/** A zlib stream, from which all that there is is taken after each piece. */
+/** A zlib stream whose pending output is taken after each piece. */
 class ZlibDecoder implements PageDecoder {
   readonly #stream: Inflate;
 
@@ -89,7 +89,7 @@ class ZlibDecoder implements PageDecoder {
 
 type DeflateLevel = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
 
-/** A zlib stream that is never finished: each packet is flushed. */
+/** A zlib stream that is flushed after each packet, and never finished. */
 class ZlibEncoder implements PageEncoder {
   readonly #stream: Deflate;
 

@@ -1,4 +1,7 @@
-/** Scratch files where there is no file system of one's own: in memory up to a limit, or on a platform's private disk. */
+/**
+ * Scratch files on platforms without an ordinary file system: in memory up to a limit, or on the platform's private
+ * disk.
+ */
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteStore } from './byte-source.ts';
 import { EventLoopYield } from './event-loop-yield.ts';
@@ -7,18 +10,18 @@ import type { PlatformFile } from './platform.ts';
 
 /** A store that is removed when it is closed. */
 export interface ScratchFile extends ByteStore, AutoClosed {
-  /** Ends the writing: the content as a file, which can be read until the store is closed. */
+  /** Ends the writing. Returns the content as a file, which can be read until the store is closed. */
   finish(name: string): Promise<PlatformFile>;
 }
 
-/** Where scratch files are made. */
+/** Makes scratch files. */
 export interface ScratchPlace {
   readonly kind: 'disk' | 'memory';
   /** Makes an empty scratch file. */
   makeFile(): Promise<ScratchFile>;
 }
 
-/** There is no room for what is to be kept. */
+/** There is not enough space for the data. */
 export class NoRoomError extends Error {
   override readonly name = 'NoRoomError';
   readonly code = 'ERR_NO_ROOM';
@@ -47,7 +50,7 @@ export class MemoryScratch implements ScratchPlace {
   }
 }
 
-/** A file in memory that asks before it grows. */
+/** A file in memory that requests space before it grows. */
 class LimitedFile implements ScratchFile {
   readonly name = 'scratch';
   readonly #file = new MemoryFile(this.name);

@@ -1,10 +1,10 @@
-/** Streams of the platform as sinks: those of the web, and those of Node (files, sockets, standard output). */
+/** Platform streams as sinks: web streams, and Node's streams (files, sockets, standard output). */
 import type { ByteSink } from './byte-source.ts';
 import type { WritableStreamLike } from './platform.ts';
 
-/** What is used of a Writable of Node's. */
+/** The part of Node's Writable that is used. */
 export interface NodeWritable {
-  /** Takes a chunk, and calls `done` when it has gone out or failed. */
+  /** Takes a chunk, and calls `done` when it was written or failed. */
   write(chunk: Uint8Array, done: (error?: Error | null) => void): unknown;
   /** Listens for failures and for the end. */
   on(event: 'error' | 'close', listener: (error?: Error) => void): unknown;
@@ -13,8 +13,8 @@ export interface NodeWritable {
 }
 
 /**
- * Writes in order to a stream, each time waiting until it has taken the bytes, of which it gets a copy. Ending the stream is
- * yours. If it fails or is closed, writing fails, then and ever after.
+ * Writes to a stream in order. Each write waits until the stream has taken a copy of the bytes. The caller ends the
+ * stream. If the stream fails or is closed, this write and all later ones fail.
  * @example
  * await writeStream(vm, pipeTo(socket));
  * socket.end();
@@ -23,7 +23,7 @@ export function pipeTo(stream: WritableStreamLike | NodeWritable): ByteSink {
   return 'getWriter' in stream ? pipeToWeb(stream) : pipeToNode(stream);
 }
 
-/** The stream is locked only while it is written to, so that it can be closed by whoever has it. */
+/** The stream is locked only during writes, so its owner can close it. */
 function pipeToWeb(stream: WritableStreamLike): ByteSink {
   return {
     async write(bytes) {

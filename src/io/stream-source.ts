@@ -7,12 +7,12 @@ export class StreamSource implements OpenedSource {
   readonly size = undefined;
   readonly #chunks: AsyncIterator<Uint8Array>;
   #chunk: Uint8Array = new Uint8Array();
-  /** Position of the chunk's first byte not handed out. */
+  /** Position of the chunk's first unused byte. */
   #position = 0;
 
   readonly #cancel: (() => void) | undefined;
 
-  /** `cancel` tells the other side that no more is wanted; without it, closing waits for the chunk under way. */
+  /** `cancel` tells the other side that no more is needed. Without it, closing waits for the pending chunk. */
   constructor(chunks: AsyncIterable<Uint8Array>, name: string, cancel?: () => void) {
     this.#chunks = chunks[Symbol.asyncIterator]();
     this.name = name;

@@ -1,4 +1,4 @@
-/** Waits for something, but not for ever. */
+/** Waits with a time limit. */
 
 /** Resolves when `work` does, or after `ms` milliseconds, whichever comes first. The work itself goes on. */
 export async function settledWithin(work: Promise<void>, ms: number): Promise<void> {

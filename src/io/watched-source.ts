@@ -1,4 +1,6 @@
-/** A source whose reads can be watched, and end when a signal says so. Closing it leaves the source open. */
+/**
+ * A source whose reads can be watched, and end when a signal is aborted. Closing it leaves the original source open.
+ */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { ByteSource, OpenedSource } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
@@ -6,11 +8,11 @@ import type { AbortSignalLike } from './platform.ts';
 /** How a source is watched. */
 export interface Watch {
   signal?: AbortSignalLike;
-  /** Called after each read, with the bytes that were read. */
+  /** Called after each read, with the number of bytes. */
   onRead?: (bytes: number) => void;
 }
 
-/** @throws what the signal gives as its reason, from `read`. */
+/** @throws the signal's reason, from `read`. */
 export function watchSource(source: ByteSource, { signal, onRead }: Watch): OpenedSource {
   const note = (count: number) => {
     onRead?.(count);

@@ -1,15 +1,15 @@
 /**
- * Writes zip archives by fflate, member by member, as bytes come: no member is held in memory. Sizes follow the data (data
- * descriptors), so nothing is written twice.
+ * Writes zip archives with fflate, member by member, as bytes arrive. No member is kept in memory. Sizes follow the
+ * data (data descriptors), so nothing is written twice.
  *
- * fflate writes no zip64. What does not fit into 4 GiB and 65,535 members is refused.
+ * fflate does not write zip64, so archives over 4 GiB or 65,535 members are refused.
  */
 import { Zip, type ZipInputFile, ZipPassThrough } from 'fflate';
 import { type ByteSink, type ByteSource, readFully } from './byte-source.ts';
 
 /** How a member is written. */
 export interface ZipMemberOptions {
-  /** How hard to compress, 1 to 9; 0: stored, so that readers can seek in it. Default 0. */
+  /** How hard to compress, 1 to 9; 0 stores the member, and readers can seek in it. Default 0. */
   level?: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9;
   /** When the file was modified. Default: now. */
   modified?: Date;
@@ -18,7 +18,7 @@ export interface ZipMemberOptions {
 /** The most bytes of an archive, and members. */
 const maxBytes = 0xffffffff;
 const maxMembers = 0xffff - 1;
-/** What an entry of the directory takes beside the name, and what a local header and a descriptor take. */
+/** Bytes of a directory entry besides the name. */
 const entryBytes = 46;
 const headBytes = 30 + 16;
 const endBytes = 22;
@@ -26,7 +26,7 @@ const pieceBytes = 256 * 1024;
 
 type Member = ZipInputFile & { push(chunk: Uint8Array, isLast?: boolean): void };
 
-/** Bytes that an archive of stored files takes. */
+/** The length of an archive of stored files. */
 export function zipLength(files: readonly { name: string; size: number }[]): number {
   const nameLength = (name: string) => new TextEncoder().encode(name).length;
   return files.reduce((sum, { name, size }) => sum + size + headBytes + entryBytes + 2 * nameLength(name), endBytes);
@@ -48,7 +48,7 @@ export class ZipWriter {
   readonly #limit: number;
   readonly #names = new Set<string>();
   readonly #zip: Zip;
-  /** What fflate made, until it is written. */
+  /** Output of fflate that was not written yet. */
   #made: Uint8Array[] = [];
   #failure: Error | undefined;
   #length = 0;
@@ -72,8 +72,9 @@ export class ZipWriter {
   }
 
   /**
-   * Adds a file, whose bytes are those of a source or of chunks.
-   * @throws RangeError for a name that is taken or empty, and for what does not fit into an archive; it is of no use then
+   * Adds a file with the bytes of a source or of chunks.
+   * @throws RangeError for a name that is taken or empty, and for what does not fit into an archive; it is of no use
+   *   then
    */
   async add(
     name: string,
@@ -90,7 +91,7 @@ export class ZipWriter {
     let size = 0;
     for await (const chunk of 'read' in content ? readAll(content) : content) {
       size += chunk.length;
-      // What deflate makes of it is at most a little more, and counted when it is there.
+      // Deflated data is at most slightly longer. Its length is checked when it is known.
       if (size > maxBytes) throw tooLarge(this.#limit, size);
       member.push(chunk, false);
       await this.#flush();
@@ -99,7 +100,7 @@ export class ZipWriter {
     await this.#flush();
   }
 
-  /** Writes the directory. The archive is complete then. */
+  /** Writes the directory, which completes the archive. */
   async end(): Promise<void> {
     this.#pending = 0;
     this.#zip.end();

@@ -3,13 +3,13 @@
  *
  *     local header   PK 03 04 | fields, name, extra | data | [data descriptor]      one for each member
  *     directory      PK 01 02 | fields, name, extra, comment                        one for each member
- *     zip64 end      PK 06 06 | …    zip64 locator   PK 06 07 | …                    where 32 or 16 bits do not do
+ *     zip64 end      PK 06 06 | …    zip64 locator   PK 06 07 | …                    if 32 or 16 bits are too few
  *     end            PK 05 06 | … comment
  *
- * Sizes come from the directory alone, so data descriptors are not needed. Stored members are read where they lie. Deflated
- * ones are read forward, and inflated by the platform (docs/choices.md says why not by fflate). Content is checked by its
- * length and CRC-32. Not read: encrypted members, other methods, archives in several volumes, and those with bytes before
- * them.
+ * Sizes come from the directory alone, so data descriptors are not needed. Stored members are read in place. Deflated
+ * members are read forward, and the platform inflates them (docs/choices.md explains why fflate does not). Content is
+ * checked by its length and CRC-32. Unsupported: encrypted members, other methods, archives in several volumes, and
+ * archives with bytes before them.
  */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import { MigrationError } from '../vm/migration-error.ts';
@@ -18,25 +18,25 @@ import { inflateStream } from './compression.ts';
 import { Crc32 } from './crc32.ts';
 import { StreamSource } from './stream-source.ts';
 
-/** A file in an archive. Sizes and offsets in bytes. */
+/** A file in an archive. Sizes and offsets are in bytes. */
 export interface ZipMember {
   readonly name: string;
-  /** `unknown`: by a method that is not read here. */
+  /** `unknown`: a method that is not supported. */
   readonly method: 'stored' | 'deflated' | 'unknown';
   readonly isEncrypted: boolean;
   readonly size: number;
   readonly compressedSize: number;
   readonly crc32: number;
-  /** Where its local header is. */
+  /** Offset of its local header. */
   readonly offset: number;
-  /** Where the next thing in the archive begins: its data end before. */
+  /** Offset of the next structure in the archive. The data ends before it. */
   readonly limit: number;
 }
 
 /** What the directory of a zip archive lists. */
 export interface ZipArchive {
   readonly source: ByteSource;
-  /** Those that are files, in the order of the directory. */
+  /** The files, in the order of the directory. */
   readonly members: readonly ZipMember[];
 }
 
@@ -47,28 +47,28 @@ const endLength = 22;
 const end64Length = 56;
 const locatorLength = 20;
 const maxComment = 0xffff;
-/** The most bytes of directory that are read: a quarter of a million members with names of usual length. */
+/** The largest directory that is read: a quarter of a million members with names of usual length. */
 const maxDirectory = 16 << 20;
-/** In place of a value that is in a zip64 field. */
+/** Stands for a value that is in a zip64 field. */
 const none32 = 0xffffffff;
 /** Bytes read at a time. */
 const pieceBytes = 256 * 1024;
-/** Bytes inflated at a time: they become at most a thousand times as many. */
+/** Bytes inflated at a time. The output is at most a thousand times as long. */
 const inflatedBytes = 16 * 1024;
 
-/** Whether a file begins as an archive does; an empty one is only an end. */
+/** Whether a file begins like an archive. An empty archive is only an end. */
 export function isZip(head: Uint8Array): boolean {
   return head.length >= 4 && [signatures.local, signatures.end].includes(viewOf(head).getUint32(0));
 }
 
 const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
-/** What the end of the archive says of the directory. */
+/** What the end of the archive says about the directory. */
 interface Directory {
   offset: number;
   length: number;
   count: number;
-  /** Where the first of the end's structures is. */
+  /** Offset of the first of the end's structures. */
   end: number;
 }
 
@@ -103,7 +103,7 @@ export async function readZip(source: ByteSource): Promise<ZipArchive> {
 
 type Refuse = (message: string, offset: number) => MigrationError;
 
-/** Makes sure that no two members share bytes, and leaves out folders. */
+/** Checks that no two members share bytes, and leaves out folders. */
 function placeMembers(entries: readonly Omit<ZipMember, 'limit'>[], end: number, bad: Refuse): ZipMember[] {
   const inOrder = [...entries].sort((a, b) => a.offset - b.offset);
   const limits = new Map(inOrder.map((member, i) => [member, inOrder[i + 1]?.offset ?? end]));
@@ -122,7 +122,7 @@ function placeMembers(entries: readonly Omit<ZipMember, 'limit'>[], end: number,
   return members;
 }
 
-/** Finds the end, which the directory is in front of. */
+/** Finds the end of the archive. The directory is before it. */
 async function findDirectory(source: ByteSource): Promise<Directory> {
   const { size } = source;
   const refuse = (code: 'bad-archive' | 'unsupported', message: string, at: number) =>
@@ -164,7 +164,7 @@ async function findDirectory(source: ByteSource): Promise<Directory> {
   return { offset: number64(view64, 48), length: number64(view64, 40), count: number64(view64, 32), end };
 }
 
-/** A number of 64 bits. What is beyond 2^53 is more than any file has, and stays so. */
+/** A 64-bit number. A value beyond 2^53 loses precision, but still exceeds the size of any file. */
 const number64 = (view: DataView, at: number) => Number(view.getBigUint64(at, true));
 
 function readEntry(
@@ -195,7 +195,7 @@ function readEntry(
 
 type Sizes = Pick<ZipMember, 'size' | 'compressedSize' | 'offset'>;
 
-/** The sizes, of which those that 32 bits do not hold are in an extra field, one after the other. */
+/** The sizes. Those that exceed 32 bits are in an extra field, one after the other. */
 function readZip64(
   view: DataView,
   from: number,
@@ -214,7 +214,7 @@ function readZip64(
   throw bad('expected zip64 sizes in an entry of the zip directory');
 }
 
-/** Names without the mark for UTF-8 are in any old encoding; most are ASCII. */
+/** Names without the UTF-8 flag may have any encoding; most are ASCII. */
 function decodeName(bytes: Uint8Array, isUtf8: boolean): string {
   try {
     return new TextDecoder('utf-8', { fatal: !isUtf8 }).decode(bytes);
@@ -226,16 +226,16 @@ function decodeName(bytes: Uint8Array, isUtf8: boolean): string {
 /** How a member of a zip archive is opened. */
 export interface MemberOptions {
   /**
-   * Whether a stored member is read through before it is given, to check its CRC-32. Default true. Those that are deflated
-   * are checked as they are read: the last bytes come only if all are right.
+   * Whether a stored member is read completely when it is opened, to check its CRC-32. Default true. Deflated members
+   * are checked while they are read: the last bytes are returned only if everything is correct.
    */
   check?: boolean;
 }
 
 /**
- * Opens a member. What is given can seek if the member is stored; it is read forward if it is deflated. Closing it leaves
- * the archive open.
- * @throws MigrationError `bad-archive` for content that is not what was packed, here or from `read`; `unsupported`
+ * Opens a member. A stored member can seek. A deflated member is read forward. Closing the result leaves the archive
+ * open.
+ * @throws MigrationError `bad-archive` for damaged content, here or from `read`; `unsupported`
  */
 export async function openZipMember(
   { source }: ZipArchive,
@@ -273,7 +273,7 @@ export async function openZipMember(
   return stored;
 }
 
-/** Where a member's data begin. */
+/** Finds where a member's data begins. */
 async function findData(source: ByteSource, member: ZipMember): Promise<number> {
   const { offset, limit, compressedSize, name } = member;
   const bad = (message: string) => new MigrationError('bad-archive', message, placeIn(source, offset));
@@ -290,7 +290,7 @@ async function findData(source: ByteSource, member: ZipMember): Promise<number> 
   return start;
 }
 
-/** Whether content is what was packed. */
+/** Checks that content is what was packed. */
 class ContentCheck {
   readonly #source: ByteSource;
   readonly #member: ZipMember;
@@ -308,7 +308,7 @@ class ContentCheck {
     if (this.#length > this.#member.size) throw this.#bad(`more than ${this.#member.size} bytes`);
   }
 
-  /** @throws MigrationError if these were not all bytes, or others */
+  /** @throws MigrationError if bytes are missing or differ */
   end(): void {
     const { size, crc32 } = this.#member;
     if (this.#length !== size) throw this.#bad(`${this.#length} of ${size} bytes`);
@@ -355,7 +355,7 @@ async function* inflateMember(
       throw error;
     }
   }
-  // The last chunk is held back until everything has been checked.
+  // The last chunk is held back until everything is checked.
   let last: Uint8Array | undefined;
   try {
     for await (const chunk of inflateStream(packed(), signal)) {

@@ -1,18 +1,19 @@
 /**
- * The zstd encoder of the package @bokuweb/zstd-wasm: Facebook's library in WebAssembly. The package has no way to flush a
- * frame, so each packet is a frame of its own (docs/formats/multifd.md, "Compression"). No state is kept between frames, and
- * all encoders share one context.
+ * The zstd encoder of the package @bokuweb/zstd-wasm: Facebook's library in WebAssembly. The package has no way to
+ * flush a frame, so each packet is a frame of its own (docs/formats/multifd.md, "Compression"). No state is kept
+ * between frames, and all encoders share one context.
  *
- * The package's own `init` fetches the module from an address beside its script, which a bundle does not have, and hangs
- * if that fails. So the module's bytes are bundled, and handed over through the hook that the package has for this.
+ * The package's own `init` fetches the module from an address beside its script. A bundle has no such address, and
+ * `init` hangs if the fetch fails. So the module's bytes are bundled, and passed to the package through the hook that
+ * it has for this.
  */
 import encoderBytes from '../../dist/zstd-encoder.wasm';
 import { Module } from '../../node_modules/@bokuweb/zstd-wasm/dist/web/zstd.js';
 import { CodecError, overflow, type PageEncoder } from './page-codec.ts';
 
-/** What the package makes of the module. Addresses are bytes in its memory. */
+/** The package's interface to the module. Addresses are bytes in its memory. */
 interface ZstdModule {
-  /** A view of the module's memory, replaced when that grows. */
+  /** A view of the module's memory. It is replaced when the memory grows. */
   readonly HEAPU8: Uint8Array;
   onRuntimeInitialized: () => void;
   instantiateWasm: (imports: WebAssembly.Imports, receive: (instance: WebAssembly.Instance) => void) => object;
@@ -22,7 +23,7 @@ interface ZstdModule {
   _ZSTD_compressBound(bytes: number): number;
   _ZSTD_createCCtx(): number;
   _ZSTD_freeCCtx(context: number): number;
-  /** Makes one frame. Without a dictionary it is `ZSTD_compressCCtx`, which the package leaves out. */
+  /** Makes one frame. Without a dictionary this equals `ZSTD_compressCCtx`, which the package leaves out. */
   _ZSTD_compress_usingDict(
     context: number,
     out: number,
@@ -35,12 +36,12 @@ interface ZstdModule {
   ): number;
 }
 
-/** The most bytes that a frame holds: more than a packet has. */
+/** The most bytes in a frame, more than a packet has. */
 const frameBytes = 1024 * 1024;
 
 let loading: Promise<ZstdEncoderWasm> | undefined;
 
-/** The encoder: one for the whole program, as the package has one module. */
+/** The encoder. The program has only one, because the package has one module. */
 export class ZstdEncoderWasm {
   readonly #zstd: ZstdModule;
   readonly #input: number;
@@ -70,7 +71,7 @@ export class ZstdEncoderWasm {
     return {
       encode: (input, target) => {
         let [at, written] = [0, 0];
-        // Nothing is an empty frame.
+        // Empty input becomes an empty frame.
         do {
           written += this.#encodeFrame(input.subarray(at, at + frameBytes), target.subarray(written), level);
           at += frameBytes;
@@ -94,14 +95,14 @@ export class ZstdEncoderWasm {
       ...([0, 0] as const),
       level,
     );
-    // The usual error is that there is no memory for the tables of a high level.
+    // The usual error is a lack of memory for the tables of a high level.
     if (zstd._ZSTD_isError(length) !== 0) throw new CodecError(`zstd could not compress the data (error ${-length})`);
     if (length > target.length) throw overflow(target.length);
     target.set(zstd.HEAPU8.subarray(this.#output, this.#output + length));
     return length;
   }
 
-  /** The context's tables take several MiB at a high level: they go with the last encoder. */
+  /** The context's tables take several MiB at a high level. They are freed with the last encoder. */
   #release(): void {
     this.#encoders--;
     if (this.#encoders > 0) return;

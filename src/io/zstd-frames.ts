@@ -5,15 +5,15 @@
  *     block       le24 (size << 3 | type << 1 | last) | size bytes, or 1 byte in a block of one byte repeated
  *     skippable   le32 184d2a5? | le32 size | size bytes
  *
- * Why: memory must be bounded before a decompressor makes room for the window that a frame declares, and a decompressor
- * is fed one block at a time, so that all of what comes out of it fits what is left.
+ * There are two reasons. A decompressor allocates the window that a frame declares, so the window must be checked
+ * first. And a decompressor gets one block at a time, so that its output fits the space that is left.
  */
 import { CodecError } from './page-codec.ts';
 
-/** The largest window accepted, in bytes: what QEMU's highest level (20) declares. */
+/** The largest window accepted, in bytes. QEMU's highest level (20) declares it. */
 const maxZstdWindow = 2 ** 25;
 
-/** A decompressed block has at most this many bytes. */
+/** The most bytes in a decompressed block. */
 export const maxZstdBlock = 128 * 1024;
 
 const blockTypes = { raw: 0, repeated: 1, compressed: 2 } as const;
@@ -24,20 +24,20 @@ export type ZstdPiece = 'part' | 'block' | 'frame';
 type State = 'frame' | 'head' | 'block' | 'content' | 'checksum' | 'skip-size' | 'skipped';
 
 export class ZstdFrames {
-  /** Bytes of the structure at hand: a frame's head, a block's head, or what follows it. */
+  /** The structure being read: a frame's head, a block's head, or what follows it. */
   #state: State = 'frame';
   readonly #bytes = new Uint8Array(18);
   #have = 0;
   #wanted = 4;
-  /** Bytes left of a block's or skippable frame's content. */
+  /** Remaining bytes of a block's or skippable frame's content. */
   #left = 0;
   #isLast = false;
   #hasChecksum = false;
 
   /**
-   * Goes over bytes from `from` on, to the end of the next block or frame, or of the input. Returns where that is, and
-   * what ended there.
-   * @throws CodecError for what is not zstd data, and for a window over {@link maxZstdWindow}.
+   * Scans bytes from `from` to the end of the next block or frame, or of the input. Returns that position, and what
+   * ended there.
+   * @throws CodecError for data that is not zstd, and for a window over {@link maxZstdWindow}.
    */
   next(input: Uint8Array, from: number): { end: number; piece: ZstdPiece } {
     let at = from;
@@ -59,7 +59,7 @@ export class ZstdFrames {
     return { end: at, piece: 'part' };
   }
 
-  /** A structure is complete, or its length can be told from what there is. */
+  /** Handles a structure that is complete, or whose length is now known. */
   #takeStructure(): ZstdPiece | undefined {
     const bytes = this.#bytes;
     const view = new DataView(bytes.buffer);

@@ -1,7 +1,7 @@
 /**
- * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build takes the module out
- * of that package (scripts/zstd-wasm.mjs), because the package's own loop holds back output until a frame ends and ignores
- * errors. The loop here hands out everything at each flush and reports errors.
+ * The zstd decoder: Facebook's library in WebAssembly, as the package zstddec compiles it. The build extracts the
+ * module from that package (scripts/zstd-wasm.mjs), because the package's own loop holds output back until a frame
+ * ends, and ignores errors. The loop here passes on all output at each flush, and reports errors.
  */
 import zstdBytes from '../../dist/zstd.wasm';
 import { CodecError, overflow, type PageDecoder } from './page-codec.ts';
@@ -17,16 +17,16 @@ interface ZstdExports {
   ZSTD_decompressStream(context: number, out: number, input: number): number;
 }
 
-/** Results from here up to 2^32 are errors. */
+/** Results from here to 2^32 are errors. */
 const firstError = 2 ** 32 - 200;
-/** The error for a window that there is no room for: all of an instance share 2 GiB. */
+/** The error for a window without enough memory. All windows of an instance share 2 GiB. */
 const noMemory = 64;
-/** Bytes of input that are copied over at a time: a whole block, its head and that of a frame. */
+/** Bytes of input copied at a time: a whole block, its head, and the head of a frame. */
 const inputBytes = maxZstdBlock + 64;
 
 let module: Promise<WebAssembly.Module> | undefined;
 
-/** Where decoders put their data: each is done with it when its call returns. */
+/** Buffers for the data of decoders. A decoder needs them only during a call. */
 interface ZstdBuffers {
   /** The two buffer structures, output first. */
   words: number;
@@ -34,7 +34,7 @@ interface ZstdBuffers {
   output: number;
 }
 
-/** One instance for all channels of a file: its memory goes with it. */
+/** One instance for all channels of a file. Its memory is freed with it. */
 export class ZstdWasm {
   readonly #exports: ZstdExports;
   readonly #buffers: ZstdBuffers;
@@ -83,7 +83,7 @@ class ZstdDecoder implements PageDecoder {
     return written;
   }
 
-  /** Feeds at most one block, so that what comes out fits the output. */
+  /** Feeds at most one block, so that its output fits. */
   #feed(input: Uint8Array, target: Uint8Array): number {
     const { memory } = this.#zstd;
     const { words, input: from, output } = this.#buffers;
@@ -98,7 +98,7 @@ class ZstdDecoder implements PageDecoder {
           error === noMemory ? 'no memory for a zstd window beside those of others' : 'cannot decode the zstd data';
         throw new CodecError(`${what} (error ${error})`);
       }
-      // The memory may have grown: views of it are made anew.
+      // The memory may have grown, so its views are made again.
       const state = new Uint32Array(memory.buffer, words, 6);
       const [, , produced, , , consumed] = state as unknown as [number, number, number, number, number, number];
       if (produced > target.length - written) throw overflow(target.length);
