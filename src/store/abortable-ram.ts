@@ -1,9 +1,9 @@
-/** RAM content, and VMs, that cannot be read any more once a signal is aborted. */
+/** RAM content and VMs that refuse reads once a signal is aborted. */
 import { type Abortable, orAborted } from '../io/abort.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { WritableVm } from '../vm/saved-vm.ts';
 
-/** The content, with reads that a signal ends. */
+/** Returns the content with reads that a signal can end. */
 export function abortableRam(ram: RamReader, { signal }: Abortable): RamReader {
   if (signal === undefined) return ram;
   return {
@@ -23,7 +23,7 @@ export function abortableRam(ram: RamReader, { signal }: Abortable): RamReader {
   };
 }
 
-/** A VM whose RAM is read in that way. It keeps the VM's other properties. */
+/** Returns a VM with such RAM. It keeps the VM's other properties. */
 export function abortableVm(vm: WritableVm, options: Abortable): WritableVm {
   if (options.signal === undefined) return vm;
   return Object.create(vm, { ram: { value: abortableRam(vm.ram, options) } });

@@ -1,30 +1,30 @@
 /**
- * How the content of a file will be read: a value, so that it can be printed and tested. `ram-content.ts` and the tasks
- * carry it out.
+ * The plan for reading a file's content: a value that can be printed and tested. `ram-content.ts` and the tasks carry
+ * it out.
  */
 import type { MigrationFile } from '../read/open.ts';
 
-/** How content is read, and why. Plain data: it can be written as JSON. */
+/** How content is read, and why. Plain data that can be written as JSON. */
 export type ContentPlan =
   /** Each page is read from its place in the mapped-ram file. */
   | { how: 'in-place'; reason: string }
   /**
-   * One pass over the stream makes an index of where pages lie; then pages are read from there. If a page turns out not to
-   * lie in the stream as a whole page, the content goes to a scratch file instead.
+   * One pass over the stream makes an index of the places of pages, and pages are read from there. If the stream does
+   * not contain some page whole, the content goes to a scratch file instead.
    */
   | { how: 'index'; reason: string; otherwise: 'scratch' }
-  /** The Flow is settled into a scratch file, and pages are read from that. */
+  /** The Flow is settled into a scratch file, and pages are read from that file. */
   | { how: 'scratch'; reason: string }
-  /** The Flow is read to its end, and the wanted pages are kept in memory. */
+  /** The Flow is read to its end, and the requested pages are kept in memory. */
   | { how: 'memory'; reason: string }
   /** The Flow is settled into the output itself. */
   | { how: 'output'; reason: string };
 
-/** What the content is wanted for. */
+/** What the content is needed for. */
 export interface PlanOptions {
   /** The output has a place for each page, and takes pages in any order. Default false. */
   toOutput?: boolean;
-  /** Bytes of the only range that is wanted. Default: blocks as a whole. */
+  /** Length of the only range that is needed, in bytes. Default: whole blocks. */
   rangeBytes?: number;
 }
 
@@ -32,7 +32,7 @@ export interface PlanOptions {
 const maxMemoryBytes = 16 << 20;
 
 /**
- * Plans how the content of a file is read. Nothing is read for it.
+ * Plans how the content of a file is read, without reading anything.
  *
  * @example
  * planContent(await open('guest.mapped-ram'));

@@ -1,26 +1,26 @@
 /**
- * The content of a RAM block in address order as windows in an arena that overlap, so that whatever is at most so long
- * lies in one of them whole. While one is looked at the next is being read. Where nothing can be found in zeros, holes
- * are passed over, but for their edges.
+ * The content of a RAM block in address order, as overlapping windows in an arena. Anything up to a given length is
+ * whole in one of the windows. While one window is being examined, the next is being read. If nothing can be found in
+ * zeros, holes are skipped except for their edges.
  *
  *     block    |ddddd.............................dddddddd|      d data, . a hole
  *     windows  |--------|                     |-----------|
- *                  |-------|  overlaps, where a window would be too long
+ *                  |-------|  overlaps, if one window would be too long
  */
 import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
-/** Holes up to this part of what is read at a time are not worth passing over. */
+/** A hole up to this fraction of the bytes read at a time is not worth skipping. */
 const smallHole = 1 / 16;
 
 export interface WindowNeeds {
-  /** The most bytes that are of interest from a place on. */
+  /** The most bytes from a position on that matter. */
   reach: number;
-  /** The most bytes before a place that are. */
+  /** The most bytes before a position that matter. */
   behind: number;
-  /** Whether nothing begins in zeros that has nothing but zeros within `behind` and `reach`. */
+  /** Nothing begins in zeros if there are only zeros within `behind` and `reach`. */
   skipZeros: boolean;
   /** Bytes read at a time: at least a page. */
   bodyBytes: number;
@@ -30,9 +30,9 @@ export interface ContentWindow {
   /** Arena address of the window's bytes. */
   address: number;
   length: number;
-  /** Where the window begins in the block. */
+  /** Offset of the window in the block. */
   offset: number;
-  /** The places in the block that this window reports: each is in one window only. */
+  /** The positions in the block that this window reports. Each position is in one window only. */
   from: number;
   until: number;
 }
@@ -40,10 +40,10 @@ export interface ContentWindow {
 export class ContentWindows {
   readonly #kernel: Kernel;
   readonly #needs: WindowNeeds;
-  /** Arena addresses of the two bodies, each with room for the tail of the other before it. */
+  /** Arena addresses of the two bodies. Before each is space for the tail of the other. */
   readonly #bodies: readonly [number, number];
 
-  /** Takes room for two buffers from the arena, see {@link windowBytes}. */
+  /** Allocates two buffers in the arena, see {@link windowBytes}. */
   constructor(kernel: Kernel, needs: WindowNeeds) {
     this.#kernel = kernel;
     this.#needs = needs;
@@ -51,13 +51,13 @@ export class ContentWindows {
     this.#bodies = [body(), body()];
   }
 
-  /** Windows of a block, each valid until the next is asked for. */
+  /** Yields the windows of a block. Each is valid until the next is requested. */
   async *read(ram: RamReader, block: RamBlock): AsyncGenerator<ContentWindow, void> {
     const { reach, behind } = this.#needs;
     const spans = this.#plan(ram, block);
     let current = 0;
     let pending = this.#start(ram, block, spans, current);
-    /** Where the window before began, up to where it told, and where it ended, in the block and in the arena. */
+    /** Start of the previous window, the end of what it reported, and its end, in the block and in the arena. */
     let offset = 0;
     let told = 0;
     let end = 0;
@@ -68,7 +68,7 @@ export class ContentWindows {
         if (span === undefined) return;
         const body = this.#bodies[current] as number;
         const continues = span.from === end && end > 0;
-        // A window that does not continue begins so far into zeros that nothing is missed.
+        // A window that does not continue the previous one begins far enough into zeros that nothing is missed.
         if (!continues) told = span.from === 0 ? 0 : span.from + behind;
         offset = continues ? Math.max(offset, told - behind) : span.from;
         const tail = continues ? end - offset : 0;
@@ -82,12 +82,12 @@ export class ContentWindows {
         told = until;
       }
     } finally {
-      // The source may be closed after this.
+      // The source may be closed afterwards.
       await pending.catch(() => {});
     }
   }
 
-  /** Begins to read the next span into a body. */
+  /** Starts reading the next span into a body. */
   #start(ram: RamReader, block: RamBlock, spans: AsyncGenerator<Span, void>, body: number): Promise<Span | undefined> {
     const read = async () => {
       const { value: span } = await spans.next();
@@ -98,12 +98,12 @@ export class ContentWindows {
       return span;
     };
     const pending = read();
-    // A failure is reported where the bytes are wanted, not as an unhandled rejection.
+    // The failure is reported when the bytes are used, not as an unhandled rejection.
     pending.catch(() => {});
     return pending;
   }
 
-  /** What to read: whole pages in order, at most a body at a time. */
+  /** Plans the reads: whole pages in order, at most one body at a time. */
   async *#plan(ram: RamReader, block: RamBlock): AsyncGenerator<Span, void> {
     const { usedLength, pageSize } = block;
     const step = stepBytes(this.#needs, block);
@@ -122,7 +122,7 @@ export class ContentWindows {
     if (to > from) yield { from, to };
   }
 
-  /** What is not to be passed over. Both ends of the block are among it, since a block's end is not a zero. */
+  /** The runs that must be read. Both ends of the block are part of them, because the end of a block is not a zero. */
   async *#runs(ram: RamReader, block: RamBlock): AsyncGenerator<Span, void> {
     const { usedLength, pageSize } = block;
     const pages = pageCount(block);
@@ -153,12 +153,12 @@ function stepBytes({ bodyBytes }: WindowNeeds, { pageSize }: RamBlock): number {
   throw new RangeError(`expected to read at least a page of ${pageSize} bytes at a time, got ${bodyBytes}`);
 }
 
-/** The most that a window takes over from the one before. */
+/** The most bytes that a window takes over from the previous one. */
 function tailBytes({ reach, behind }: WindowNeeds): number {
   return reach + behind;
 }
 
-/** Bytes of arena that windows take. */
+/** Bytes of arena that the windows need. */
 export function windowBytes(needs: WindowNeeds): number {
   return 2 * arenaBytes(tailBytes(needs) + needs.bodyBytes);
 }

@@ -1,4 +1,4 @@
-/** The state of all devices of a file, each read by its description. */
+/** The state of all devices of a file, each decoded by its description. */
 
 import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import type { Abortable } from '../io/abort.ts';
@@ -14,21 +14,21 @@ import { countDeviceBytes } from './settle.ts';
 export interface ReadDevices {
   /** In stream order. */
   devices: DeviceState[];
-  /** Undefined: the file has none, or one that is no JSON. */
+  /** Undefined: the file has no description, or one that is not JSON. */
   description: VmDescription | undefined;
   configuration: Configuration | undefined;
-  /** What the reader noticed of severity `error` and could read past. */
+  /** Findings of severity `error` that the reader could read past. */
   errors: Finding[];
-  /** What stopped the reading, if something did: `devices` are those before it. */
+  /** The error that stopped the reading, if any. `devices` are those before it. */
   error: Finding | undefined;
 }
 
-/** Bodies kept, in bytes: there is more to them than their bytes. */
+/** The most bytes of bodies that are kept. Their decoded state takes further memory. */
 const maxBytes = 64 << 20;
 
 /**
- * Reads the device sections of a file: all of it but the pages, which in a mapped-ram file are not read at all.
- * A file that breaks off gives the devices before, without what the description would have said.
+ * Reads the device sections of a file: everything except the pages, which are not read at all in a mapped-ram file. A
+ * truncated file gives the devices before its end, without the sizes from the description.
  */
 export async function readDevices(file: MigrationFile, options: Abortable = {}): Promise<ReadDevices> {
   return whileAllowed(options, [file], () => readSections(file));
@@ -61,7 +61,7 @@ async function readSections(file: MigrationFile): Promise<ReadDevices> {
   return read;
 }
 
-/** The devices of a SavedVm that was made with `devices: true`. */
+/** Decodes the devices of a SavedVm that was made with `devices: true`. */
 export function decodeDevices(vm: Pick<SavedVm, 'devices' | 'description'>): DeviceState[] {
   return decodeAll(vm.devices, vm.description?.parsed);
 }

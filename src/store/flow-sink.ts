@@ -1,16 +1,19 @@
-/** What takes a Flow in, such as a store of pages, an index of them, or a set of raw images; and wrappers that hold items back. */
+/** Sinks take a Flow: a store of pages, an index of them, or a set of raw images. The wrappers here hold items back. */
 import type { FlowItem } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 
-/** Takes the items of a Flow in their order. A sink ignores the kinds of items that it has no use for. */
+/** Takes the items of a Flow in order. A sink ignores the kinds of items that it does not need. */
 export interface FlowSink {
-  /** Takes an item. The batch or bitmap of the item is valid until this is done. @throws what refuses the item */
+  /**
+   * Takes an item. The batch or bitmap of the item is valid until the call is done. @throws an error that refuses the
+   * item
+   */
   take(item: FlowItem): Promise<void> | void;
-  /** A page that was discarded and has not come again, if there is one. */
+  /** A discarded page that was not sent again, if any. */
   lostPage?(): { block: RamBlock; page: number } | undefined;
 }
 
-/** `sink`, but items for which `refuse` returns an error are not given to it: that error is thrown. */
+/** Wraps `sink`. If `refuse` returns an error for an item, that error is thrown, and `sink` does not get the item. */
 export function refusing(sink: FlowSink, refuse: (item: FlowItem) => Error | undefined): FlowSink {
   return {
     take(item) {
@@ -22,7 +25,7 @@ export function refusing(sink: FlowSink, refuse: (item: FlowItem) => Error | und
   };
 }
 
-/** `sink`, but given only the blocks, and pages and discards of those blocks for which `isWanted` returns true. */
+/** Wraps `sink`. It gets only blocks, and the pages and discards of blocks for which `isWanted` returns true. */
 export function onlyPages(sink: FlowSink, isWanted: (block: RamBlock) => boolean = () => true): FlowSink {
   return {
     take(item) {

@@ -5,11 +5,11 @@ import type { Section } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 
-/** Most bytes of iterables other than RAM that are copied, in all. */
+/** The most bytes of iterables other than RAM that are copied in all. */
 const maxIterableBytes = 128 << 20;
 
 /**
- * Reads sections of iterables other than RAM, as they stand in the file.
+ * Reads the sections of iterables other than RAM, byte for byte.
  * @throws MigrationError `unsupported` for a file that cannot be read twice, or was recovered; `limit-exceeded`
  */
 export async function readIterables(file: MigrationFile, sections: readonly Section[]): Promise<RawSection[]> {

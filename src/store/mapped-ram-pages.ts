@@ -1,7 +1,7 @@
 /**
- * The pages of a mapped-ram file, for one of several workers that write them: each page has its place
- * (docs/formats/mapped-ram.md), so workers need not meet. One thread has the `MappedRamStore`: it lays the blocks out, is
- * told which pages were written, and writes the bitmaps and all else.
+ * Writes the pages of a mapped-ram file from one of several workers. Each page has its own place
+ * (docs/formats/mapped-ram.md), so the workers never interfere. One thread has the `MappedRamStore`. It lays out the
+ * blocks, is told which pages were written, and writes the bitmaps and everything else.
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
@@ -10,21 +10,21 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import { requireRecords } from '../wire/require-vm.ts';
 import { PageArea } from './page-area.ts';
 
-/** What a run of pages of a block became. Plain data: it can be sent to another thread. */
+/** What became of a run of pages of a block. Plain data that can be sent to another thread. */
 export interface WrittenPages {
   /** Index of the block. */
   block: number;
   firstPage: number;
-  /** `PageKind.zero` or `.data` for each page; 0 for one that nothing is said of. */
+  /** `PageKind.zero` or `.data` for each page; 0 for pages without news. */
   states: Uint8Array;
 }
 
-/** Writes pages to their places in a mapped-ram file. Several workers can do that at once. */
+/** Writes pages to their places in a mapped-ram file. Several workers can do so at once. */
 export class MappedRamPages {
   readonly #areas: readonly PageArea[];
 
   /**
-   * `file` is the worker's own, open on the file of the store; `blocks` are those that the store laid out.
+   * `file` is the worker's own handle of the store's file. `blocks` are the blocks that the store laid out.
    * @throws RangeError for a block without a place.
    */
   constructor(file: ByteStore, pageSlots: PageSlots, blocks: readonly RamBlock[]) {
@@ -35,8 +35,9 @@ export class MappedRamPages {
   }
 
   /**
-   * Writes the pages of a batch to their places, zero pages excepted.
-   * @throws RangeError for deltas: what they change may be another worker's; and for pages that the block does not have.
+   * Writes the pages of a batch to their places, except zero pages.
+   * @throws RangeError for deltas, because another worker may have written the page that they change, and for pages
+   *   beyond the block.
    */
   async apply({ index, idstr }: RamBlock, batch: PageBatch): Promise<void> {
     const area = this.#areas[index];
@@ -49,8 +50,8 @@ export class MappedRamPages {
   }
 
   /**
-   * What was applied since this was last asked, for `MappedRamStore.note`. If a page is written more than once, by
-   * several workers, the store must be told in the order in which that happened.
+   * Returns what was applied since the last call, for `MappedRamStore.note`. If several workers write the same page,
+   * the store must be told in the order of the writes.
    */
   take(): WrittenPages[] {
     return this.#areas.flatMap(({ block, states }) =>

@@ -1,9 +1,9 @@
 /**
- * The mapped-ram file as a page store (docs/formats/mapped-ram.md): every page has its place, so pages may arrive in
- * any order and any number of times, and a guest of any size is received in constant memory.
+ * The mapped-ram file as a page store (docs/formats/mapped-ram.md): every page has its own place. So pages may arrive
+ * in any order and any number of times, and memory use does not depend on the size of the guest.
  *
- * {@link MappedRamStore} writes one, from the header to the last byte; {@link MappedRamReader} reads what QEMU or
- * vmferry wrote. What deltas need, the page as it was, is read back from the file.
+ * {@link MappedRamStore} writes a file from the header to the last byte. {@link MappedRamReader} reads files of QEMU or
+ * vmferry. Deltas need the old content of a page, which is read back from the file.
  */
 
 import type { ByteSource, ByteStore } from '../io/byte-source.ts';
@@ -31,16 +31,16 @@ import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 import { readPages } from './read-pages.ts';
 
-/** Section id of `ram` where none is given: any will do that no device has, and QEMU numbers from 0. */
+/** Section id of `ram` if none is given. Any id works that no device has, and QEMU numbers from 0. */
 const defaultRamId = 0x7265_7272;
 
-/** The configuration where none is given. */
+/** The configuration if none is given. */
 const unnamedMachine: Configuration = { machine: 'none', capabilities: [] };
 
-/** The page size that readers assume until something states another. */
+/** The page size that readers assume until the file states another. */
 const assumedPageSize = 4096;
 
-/** Bytes of bitmap handled at a time: a multiple of 8. */
+/** Bytes of bitmap processed at a time: a multiple of 8. */
 const bitmapPiece = 64 * 1024;
 const piecePages = bitmapPiece * 8;
 
@@ -54,13 +54,13 @@ export interface MappedRamOptions {
   configuration?: Configuration | undefined;
 }
 
-/** What else is written when a mapped-ram file is finished. */
+/** What else {@link MappedRamStore.finish} writes. */
 export interface FinishOptions {
-  /** How the stream was put together that the VM came from. Default: with footers, without SWITCHOVER_START. */
+  /** How the VM's own stream was put together. Default: with footers, without SWITCHOVER_START. */
   framing?: Pick<Framing, 'footers' | 'switchoverStart'>;
-  /** Sections of other iterables than RAM, in stream order. */
+  /** Sections of iterables other than RAM, in stream order. */
   iterables?: readonly RawSection[];
-  /** For a file of changes, whose configuration has them already: the ids, now that they are known. */
+  /** The ids of a file of changes, now that they are known. Its configuration must already contain them. */
   changes?: ChangesIds;
 }
 
@@ -73,16 +73,16 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   readonly #offset: number;
   #configuration: Configuration | undefined;
   #ramId: number | undefined;
-  /** Where the word with the size of RAM stands, when the header has been written. */
+  /** Offset of the word with the size of RAM. Undefined before the header is written. */
   #memSizeOffset: number | undefined;
-  /** Where the next block entry goes. */
+  /** Offset of the next block entry. */
   #end = 0;
   #isFinished = false;
 
   /**
-   * Begins a file. Blocks are added next, then pages in any order, then {@link finish}. Until that is done no reader takes the
-   * file for a whole one, whatever it held before.
-   * @throws RangeError for an offset that is impossible, TypeError for a file that is no `ByteStore`.
+   * Begins a file. Add blocks next, then pages in any order, then call {@link finish}. Until then no reader accepts the
+   * file as complete, whatever it contained before.
+   * @throws RangeError for an impossible offset, TypeError for a file that is not a `ByteStore`.
    */
   constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration }: MappedRamOptions = {}) {
     if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
@@ -95,12 +95,12 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     this.#configuration = configuration;
   }
 
-  /** The machine's configuration; undefined before one was given. */
+  /** The machine's configuration. Undefined until it is given. */
   get configuration(): Configuration | undefined {
     return this.#configuration;
   }
 
-  /** Takes configuration, RAM section id, blocks, pages and discards. @throws as the method for each */
+  /** Takes configuration, RAM section id, blocks, pages and discards. @throws the errors of the method for each */
   take(item: FlowItem): Promise<void> | void {
     switch (item.kind) {
       case 'configuration':
@@ -122,19 +122,19 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     await this.addBlock(block);
   }
 
-  /** Takes the machine's configuration, before the first block. `mapped-ram` is added to its capabilities. */
+  /** Sets the machine's configuration, before the first block. `mapped-ram` is added to its capabilities. */
   configure(configuration: Configuration): void {
     if (this.#memSizeOffset !== undefined) throw new Error('expected the configuration before the first block');
     this.#configuration = configuration;
   }
 
-  /** Takes the section id that RAM had, before the first block. */
+  /** Sets the section id of RAM, before the first block. */
   startRam({ id }: { id: number }): void {
     if (this.#memSizeOffset !== undefined) throw new Error('expected the section id before the first block');
     this.#ramId = id;
   }
 
-  /** Writes what comes before the first block, once. Returns where the size of RAM stands. */
+  /** Writes everything before the first block, once. Returns the offset of the size of RAM. */
   async #begin(pageSize = assumedPageSize): Promise<number> {
     if (this.#memSizeOffset !== undefined) return this.#memSizeOffset;
     const length = await this.#writeHead(pageSize);
@@ -143,7 +143,10 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     return this.#memSizeOffset;
   }
 
-  /** Writes header, configuration, the start of RAM, and no size of RAM, which is a whole file's. Returns the length before it. */
+  /**
+   * Writes header, configuration and the start of RAM. The size of RAM stays 0, because only a complete file has
+   * one. Returns the offset of the size.
+   */
   async #writeHead(pageSize: number): Promise<number> {
     const configuration = { ...(this.#configuration ?? unnamedMachine) };
     // A reader that assumes larger pages would take part of the size of RAM for flags.
@@ -167,8 +170,8 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   }
 
   /**
-   * Lays out a block; its pages are absent. Returns it with its place.
-   * @throws RangeError for a block that is impossible beside those before.
+   * Lays out a block whose pages are absent. Returns the block with its place.
+   * @throws RangeError for a block that cannot follow the earlier ones.
    */
   async addBlock(block: RamBlock): Promise<RamBlock> {
     const { idstr, usedLength, pageSize } = block;
@@ -193,7 +196,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     return added;
   }
 
-  /** @throws RangeError for pages that the block does not have. */
+  /** @throws RangeError for pages beyond the block. */
   async apply(block: RamBlock, batch: PageBatch): Promise<void> {
     this.#requireUnfinished();
     const area = this.#area(block);
@@ -201,18 +204,18 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     await area.apply(batch);
   }
 
-  /** Takes zero pages as data, as what a file of changes has of them: the bits are set, the pages are holes. */
+  /** Records zero pages as data, as a file of changes has them: their bits are set, and the pages are holes. */
   applyHoles(block: RamBlock, firstPage: number, pages: number): void {
     const { states } = this.#area(block);
     for (let page = firstPage; page < firstPage + pages; page++) states.set(page, PageKind.data);
   }
 
-  /** Forgets pages: they come again (postcopy). */
+  /** Discards pages, which will be sent again (postcopy). */
   discard(block: RamBlock, firstPage: number, pages: number): void {
     this.#area(block).discard(firstPage, pages);
   }
 
-  /** A page that was discarded and did not come again, if there is one. */
+  /** A discarded page that was not sent again, if any. */
   lostPage(): { block: RamBlock; page: number } | undefined {
     return lostPage(this.#areas);
   }
@@ -237,7 +240,10 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     return this.countPages(block).absentPages;
   }
 
-  /** Takes in which pages a worker wrote to their places (`mapped-ram-pages.ts`): what it says of a page holds from now on. */
+  /**
+   * Records which pages a worker wrote to their places (`mapped-ram-pages.ts`). Later reports about a page replace
+   * earlier ones.
+   */
   note(written: readonly WrittenPages[]): void {
     for (const { block, firstPage, states } of written) {
       const area = this.#areas[block];
@@ -246,15 +252,15 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     }
   }
 
-  /** How many pages of a block are what. */
+  /** Counts the pages of a block by state. */
   countPages(block: RamBlock): PageTally {
     return tallyPages(block, this.#area(block).states);
   }
 
   /**
-   * Writes the bitmaps, the end of the RAM section, the devices and the description, and at last the size of RAM: now the
-   * file is complete.
-   * @throws RangeError for devices that no file can hold, and for an empty block as the last.
+   * Writes the bitmaps, the end of the RAM section, the devices and the description, and last the size of RAM, which
+   * makes the file complete.
+   * @throws RangeError for devices that no file can contain, and for an empty last block.
    */
   async finish(
     devices: readonly WritableDevice[],
@@ -344,7 +350,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   }
 }
 
-/** The first page of the areas that was discarded and did not come again. */
+/** The first page of the areas that was discarded and not sent again. */
 export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: number } | undefined {
   for (const { block, states } of areas) {
     const page = states.find(discardedState);
@@ -353,14 +359,17 @@ export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: nu
   return undefined;
 }
 
-/** Reads the pages of a mapped-ram file. A page whose bit is clear is zero; that it was absent cannot be told. */
+/**
+ * Reads the pages of a mapped-ram file. A page whose bit is clear is zero: the file does not show whether it was
+ * absent.
+ */
 export class MappedRamReader implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #source: ByteSource;
-  /** The latest piece of a bitmap. */
+  /** The piece of a bitmap that was loaded last. */
   #piece = { block: -1, index: -1, bits: new Uint8Array() };
 
-  /** `blocks` are those of the file's Flow. */
+  /** `blocks` are the blocks of the file's Flow. */
   constructor(source: ByteSource, blocks: readonly RamBlock[]) {
     this.#source = source;
     this.blocks = blocks;
@@ -410,7 +419,7 @@ export class MappedRamReader implements OpenedRam {
     return end;
   }
 
-  /** The piece of the block's bitmap that has the bit of `page`; all clear for a block that has none. */
+  /** The piece of the block's bitmap that contains the bit of `page`. All clear for a block without a bitmap. */
   async #load(block: RamBlock, page: number): Promise<Uint8Array> {
     const index = Math.floor(page / piecePages);
     if (this.#piece.block !== block.index || this.#piece.index !== index) {

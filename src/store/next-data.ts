@@ -1,4 +1,4 @@
-/** Remembers where the next data of a content is, so that the same holes are not searched twice. */
+/** Remembers where the next data of a content is, so that the same holes are never searched twice. */
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
@@ -6,7 +6,7 @@ import type { RamReader } from '../vm/ram-store.ts';
 export class NextData {
   readonly #ram: RamReader;
   #block: RamBlock | undefined;
-  /** At or after the page `from`, the first data is `[first, end)`. */
+  /** The first data at or after the page `from` is `[first, end)`. */
   #from = 0;
   #first = -1;
   #end = 0;
@@ -15,7 +15,7 @@ export class NextData {
     this.#ram = ram;
   }
 
-  /** As `RamReader.nextData`. */
+  /** Like `RamReader.nextData`. */
   async find(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     if (block !== this.#block || page < this.#from || page > this.#first) {
       const { first, end } = await this.#ram.nextData(block, page, limit);

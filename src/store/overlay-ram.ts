@@ -1,21 +1,23 @@
-/** A content with changes laid over it: each page comes from the changes if they have it, otherwise from the base. */
+/** A content overlaid with changes: each page comes from the changes if they have it, otherwise from the base. */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState, RamReader } from '../vm/ram-store.ts';
 import { NextData } from './next-data.ts';
 
-/** A base and the pages that changed since. */
+/** A base, overlaid with the pages that changed since. */
 export class OverlayRam implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #base: RamReader;
   readonly #changes: RamReader;
-  /** Two of each: for `nextData`, and for `read`, which lags behind it. */
+  /** Two for each content: one for `nextData`, and one for `read`, which lags behind. */
   readonly #nextBase: NextData;
   readonly #nextChange: NextData;
   readonly #readBase: NextData;
   readonly #readChange: NextData;
 
-  /** Both contents have the same blocks. Each page that is data in `changes` has changed, even if its bytes are zero. */
+  /**
+   * Both contents have the same blocks. A page that is data in `changes` counts as changed, even if its bytes are zero.
+   */
   constructor(base: RamReader, changes: RamReader) {
     this.#base = base;
     this.#changes = changes;
@@ -34,7 +36,7 @@ export class OverlayRam implements OpenedRam {
     const { pageSize } = block;
     const end = page + target.length / pageSize;
     let { first, end: to } = await this.#readChange.find(block, page, end - page);
-    // If all pages have changed, the base need not be read.
+    // If all pages have changed, the base is not read.
     if (first !== page || to !== end) await this.#readBasePages(block, page, target);
     while (first < end) {
       const stop = Math.min(to, end);

@@ -1,9 +1,9 @@
 /**
- * One RAM block's pages at a place in a file, page i at `origin + i * page size`: the part that a mapped-ram file and
- * a raw image have in common. Zero and absent pages take no space. What state each page has is kept in memory.
+ * The pages of one RAM block in a file, page i at `origin + i * page size`. Mapped-ram files and raw images have this
+ * in common. Zero and absent pages take no space. The states of the pages are kept in memory.
  *
- * A batch is taken in by few large operations: data that lies together in the arena is written from there; scattered
- * data and deltas are gathered in page slots first, and runs of neighbouring slots written at once.
+ * A batch is processed in few large operations. Data that is contiguous in the arena is written from there. Scattered
+ * data and deltas are collected in page slots first, and runs of neighbouring slots are written at once.
  */
 
 import type { ByteStore } from '../io/byte-source.ts';
@@ -17,9 +17,9 @@ import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { readPages } from './read-pages.ts';
 
 export interface PageAreaOptions {
-  /** Where page 0 stands in the file, in bytes. */
+  /** Offset of page 0 in the file, in bytes. */
   origin: number;
-  /** Whether data that became zero must be overwritten: yes where nothing else says that it is stale. */
+  /** Whether data that became zero must be overwritten, because nothing else marks it as stale. */
   erase: boolean;
 }
 
@@ -27,18 +27,18 @@ export interface PageAreaOptions {
 interface Slot {
   page: number;
   kind: PageKind;
-  /** Record in the batch. */
+  /** The page's record in the batch. */
   record: number;
 }
 
 export class PageArea {
   readonly block: RamBlock;
-  /** `PageKind.absent`, `.zero` or `.data` of each page, or `discardedState`. */
+  /** `PageKind.absent`, `.zero`, `.data` or `discardedState` of each page. */
   readonly states = new PageStates();
   readonly #file: ByteStore;
   readonly #pageSlots: PageSlots;
   readonly #options: PageAreaOptions;
-  /** Pages that had data when they were discarded: only those must be overwritten with zeros. */
+  /** Pages that had data when they were discarded. Only these must be overwritten with zeros. */
   readonly #stale = new PageStates();
   #slots: Slot[] = [];
 
@@ -49,7 +49,7 @@ export class PageArea {
     this.#options = options;
   }
 
-  /** Reads whole pages; absent and zero ones read as zeros. */
+  /** Reads whole pages. Absent and zero pages read as zeros. */
   read(page: number, target: Uint8Array): Promise<void> {
     return readPages(this.#file, this.#options.origin, this, page, target);
   }
@@ -102,7 +102,7 @@ export class PageArea {
     await this.#flush(batch);
   }
 
-  /** Forgets pages: what was written of them is stale. */
+  /** Discards pages. Their bytes in the file are stale. */
   discard(firstPage: number, pages: number): void {
     const { states } = this;
     const end = firstPage + pages;
@@ -112,7 +112,7 @@ export class PageArea {
     states.fill(firstPage, firstPage + pages, discardedState);
   }
 
-  /** Whether the file holds bytes of the page, be they stale. */
+  /** Whether the file contains bytes of the page, even stale ones. */
   #hasBytes(page: number): boolean {
     return this.states.get(page) === PageKind.data || this.#stale.get(page) === PageKind.data;
   }
@@ -121,13 +121,13 @@ export class PageArea {
     this.#slots.push({ page, kind, record });
   }
 
-  /** Whether a record's page can be written from where it lies: direct I/O is from aligned addresses, as slots have. */
+  /** Whether a record's page can be written in place. Direct I/O requires aligned addresses, which only slots have. */
   #isInPlace(batch: PageBatch, record: number): boolean {
     const { alignment } = this.#file;
     return alignment === undefined || (batch.data[record] as number) % alignment === 0;
   }
 
-  /** How many records from `first` on are data of neighbouring pages that also lie side by side in the arena. */
+  /** How many records from `first` on are data of neighbouring pages that are also contiguous in the arena. */
   #contiguousRun(batch: PageBatch, first: number, zeroPages: Uint8Array | undefined): number {
     const { pageSize } = this.block;
     let i = first + 1;

@@ -1,7 +1,7 @@
 /**
- * Two contents of RAM side by side: the pages of a block in both, window by window in address order, with one kernel call
- * each for which of them differ and which are zero. While one window is looked at the next is being read. Where neither
- * has data, nothing is read.
+ * Two contents of RAM side by side: the pages of a block in both, in address order, window by window. One kernel call
+ * finds the pages that differ, and one the pages that are zero. While one window is being examined, the next is being
+ * read. Where neither content has data, nothing is read.
  *
  *     old  |ddddddd.......................ddd|      d data, . zero or never sent
  *     new  |ddd.................ddddddddddddd|
@@ -13,14 +13,14 @@ import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import { NextData } from './next-data.ts';
 
-/** Bytes of pages that are read at once, of each content. */
+/** Bytes of pages read at a time, for each content. */
 export const pairWindowBytes = 1 << 20;
-/** Pages of the least size in a window. */
+/** The most pages in a window, which are those of the smallest size. */
 export const pairWindowPages = 1024;
-/** What it takes of a kernel's arena. */
+/** Bytes of a kernel's arena that it needs. */
 export const pagePairsArenaBytes = 4 * arenaBytes(pairWindowBytes) + 3 * arenaBytes(pairWindowPages / 8);
 
-/** A block that is in two contents, under one name. It may be at another place in each, and of another length. */
+/** A block that two contents have under one name. Its index and its length may differ. */
 export interface BlockPair {
   oldBlock: RamBlock;
   newBlock: RamBlock;
@@ -48,7 +48,7 @@ export function matchBlocks(olds: readonly RamBlock[], news: readonly RamBlock[]
   return matched;
 }
 
-/** Pages `[first, first + count)`, of which neither content has data: each is zero, or was never sent. */
+/** Pages `[first, first + count)`. Neither content has data there: each page is zero, or was never sent. */
 export interface PairGap {
   readonly isGap: true;
   readonly first: number;
@@ -63,7 +63,7 @@ export interface PairWindow {
   /** Arena addresses of the pages. */
   readonly old: number;
   readonly new: number;
-  /** Pages that differ, and those that are zero; pages that were never sent are. */
+  /** The pages that differ, and the pages that are zero or were never sent. */
   readonly changed: Uint8Array;
   readonly oldZero: Uint8Array;
   readonly newZero: Uint8Array;
@@ -71,20 +71,20 @@ export interface PairWindow {
   readonly changedCount: number;
 }
 
-/** What comes next in two contents: a window of data, or a gap that both have. */
+/** The next part of two contents: a window of data, or a gap in both. */
 export type PairSpan = PairGap | PairWindow;
 
-/** Walks through two contents side by side, window by window, and says which pages differ. */
+/** Goes through two contents side by side, window by window, and reports which pages differ. */
 export class PagePairs {
   readonly #kernel: Kernel;
-  /** Arena addresses of the windows: one of each content is looked at while the other is read. */
+  /** Arena addresses of the windows. While one pair is being examined, the other is being read. */
   readonly #olds: readonly [number, number];
   readonly #news: readonly [number, number];
   readonly #changed: Uint8Array;
   readonly #oldZero: Uint8Array;
   readonly #newZero: Uint8Array;
 
-  /** Takes its room from the kernel's arena. */
+  /** Allocates its buffers in the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     const window = () => kernel.allocate(pairWindowBytes);
@@ -100,7 +100,8 @@ export class PagePairs {
   }
 
   /**
-   * The pages that both blocks have, from the first to the last, as spans that are valid until the next is asked for.
+   * Yields the pages that both blocks have, from first to last, as spans. Each span is valid until the next is
+   * requested.
    * @throws RangeError for blocks of different page sizes
    */
   async *spans(olds: RamReader, news: RamReader, pair: BlockPair): AsyncGenerator<PairSpan, void> {
@@ -117,18 +118,18 @@ export class PagePairs {
         const span = await pending;
         if (span === undefined) return;
         const read = current;
-        // A gap takes no room.
+        // A gap uses no buffer.
         if (!span.isGap) current = 1 - current;
         pending = this.#start(olds, news, pair, plan, current);
         yield span.isGap ? span : this.#look(span, oldBlock.pageSize, read);
       }
     } finally {
-      // The sources may be closed after this.
+      // The sources may be closed afterwards.
       await pending.catch(() => {});
     }
   }
 
-  /** Begins to read the next window. */
+  /** Starts reading the next window. */
   #start(
     olds: RamReader,
     news: RamReader,
@@ -143,7 +144,7 @@ export class PagePairs {
       const length = span.count * newBlock.pageSize;
       const [old, now] = [this.#olds[at] as number, this.#news[at] as number];
       if (!span.isGap) {
-        // Who has nothing there is not asked: it might search far for what comes next.
+        // A content without data there is not read: it might search far for its next data.
         await Promise.all([
           span.hasOld
             ? olds.read(oldBlock, span.first, bytes.subarray(old, old + length))
@@ -156,12 +157,12 @@ export class PagePairs {
       return span;
     };
     const pending = read();
-    // A failure is reported where the pages are wanted, not as an unhandled rejection.
+    // The failure is reported when the pages are used, not as an unhandled rejection.
     pending.catch(() => {});
     return pending;
   }
 
-  /** What to read: from a page with data in either content on as much as a window holds. */
+  /** Plans the reads: from the next page with data in either content, as many pages as a window holds. */
   async *#plan(olds: RamReader, news: RamReader, { oldBlock, newBlock }: BlockPair): AsyncGenerator<Planned, void> {
     const pages = Math.min(pageCount(oldBlock), pageCount(newBlock));
     const most = pairWindowBytes / newBlock.pageSize;
@@ -189,7 +190,7 @@ export class PagePairs {
   }
 }
 
-/** What comes next, before it was looked at. */
+/** The next span, before it is read. */
 type Planned = PairGap | PlannedWindow;
 
 interface PlannedWindow extends Pick<PairWindow, 'isGap' | 'first' | 'count'> {

@@ -1,7 +1,7 @@
 /**
- * The final content of a file's RAM, for readers in address order. `content-plan.ts` decides how it is read: a mapped-ram
- * file in place, a stream of whole pages through an index (`stream-index.ts`), and everything else, whose passes overwrite
- * each other, from a scratch file.
+ * The final content of a file's RAM, for readers in address order. `content-plan.ts` decides how it is read: a
+ * mapped-ram file in place, a stream of whole pages through an index (`stream-index.ts`), and everything else from a
+ * scratch file, because later passes overwrite earlier ones.
  */
 import type { Abortable } from '../io/abort.ts';
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
@@ -17,22 +17,22 @@ import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
 import { type SettleOptions, settle } from './settle.ts';
 import { NotIndexable, StreamIndex } from './stream-index.ts';
 
-/** Bytes handed on at a time. */
+/** Bytes passed on at a time. */
 const pieceBytes = 1 << 20;
 
 /** How the content of a file is opened. */
 export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'>, Abortable {
   /** Makes the scratch file, if one is needed. Closing the content closes it. */
   makeScratch: () => ByteStore | Promise<ByteStore>;
-  /** Blocks whose content is wanted. Default: all. */
+  /** Selects the blocks whose content is needed. Default: all. */
   only?: (block: RamBlock) => boolean;
-  /** Called if the migration left out blocks (x-ignore-shared): their content reads as zeros. */
+  /** Called if the migration left out blocks (x-ignore-shared). Their content reads as zeros. */
   noteIgnored?: (blocks: readonly RamBlock[]) => void;
-  /** Called when the content is open, with how it is read. */
+  /** Called once the content is open, with the plan for reading it. */
   notePlan?: (plan: ContentPlan) => void;
 }
 
-/** Opens the final content of RAM alone, see {@link openSavedVm}. */
+/** Opens only the final content of RAM, see {@link openSavedVm}. */
 export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<OpenedRam> {
   const { ram, ignored } = await openSavedVm(file, options);
   if (ignored.length > 0) options.noteIgnored?.(ignored);
@@ -41,7 +41,7 @@ export async function openRamContent(file: MigrationFile, options: RamContentOpt
 
 /** How a file is opened as a SavedVm. */
 export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, 'devices'> {
-  /** Accept a mapped-ram file that holds only the pages that changed since a base (`merge.ts`). Default false. */
+  /** Accept a mapped-ram file with only the pages that changed since a base (`merge.ts`). Default false. */
   changes?: boolean;
 }
 
@@ -53,9 +53,9 @@ export interface OpenedVm extends SavedVm {
 }
 
 /**
- * Opens the VM that a file holds. The file is first read to its end and checked (of a mapped-ram file everything except
- * the pages). If an index turns out to be impossible, the file is read a second time, and `endBlocks` is called again.
- * Closing the `ram` of the result closes the scratch file, not `file`.
+ * Opens the VM in a file. The file is first read to its end and checked (a mapped-ram file except for its pages). If an
+ * index turns out to be impossible, the file is read a second time, and `endBlocks` is called again. Closing the `ram`
+ * of the result closes the scratch file, not `file`.
  * @throws MigrationError if the file is bad
  */
 export async function openSavedVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
@@ -111,7 +111,7 @@ function settleOptions({ devices = false, endBlocks }: SavedVmOptions): SettleOp
   return { devices, ...(endBlocks === undefined ? {} : { endBlocks }) };
 }
 
-/** @throws MigrationError `truncated` if a page whose bit is set does not lie within the file. */
+/** @throws MigrationError `truncated` if a page whose bit is set is not completely within the file. */
 function requirePages(file: MigrationFile, item: FlowItem): void {
   if (item.kind !== 'bitmap' || item.block.mapped === undefined) return;
   const { block, firstPage, bits } = item;
@@ -130,7 +130,7 @@ function requirePages(file: MigrationFile, item: FlowItem): void {
   });
 }
 
-/** A piece of a block's content, in address order: `bytes` undefined means zeros. Valid until the next is asked for. */
+/** A piece of a block's content, in address order. `bytes` undefined means zeros. Valid until the next is requested. */
 export interface ContentPiece {
   length: number;
   bytes: Uint8Array | undefined;
@@ -155,7 +155,7 @@ export async function* readContent(ram: RamReader, block: RamBlock): AsyncGenera
 
 const zeros = new Uint8Array(pieceBytes);
 
-/** Reads a block from its first byte to its last, zeros included. What it yields is valid until the next is asked for. */
+/** Reads a block from its first byte to its last, including zeros. Each result is valid until the next is requested. */
 export async function* readBytes(ram: RamReader, block: RamBlock): AsyncGenerator<Uint8Array, void> {
   for await (const { length, bytes } of readContent(ram, block)) {
     if (bytes !== undefined) yield bytes;
@@ -169,7 +169,7 @@ export interface Digest {
   update(bytes: Uint8Array): unknown;
 }
 
-/** Feeds a block's whole content, zeros included, to a digest. */
+/** Feeds a block's whole content, including zeros, to a digest. */
 export async function digestContent(ram: RamReader, block: RamBlock, digest: Digest): Promise<void> {
   for await (const bytes of readBytes(ram, block)) digest.update(bytes);
 }

@@ -1,4 +1,7 @@
-/** RAM from raw images, one for each block, page i at i * page size: a VM can be written from memory of any origin. */
+/**
+ * RAM from raw images, one per block, with page i at i * page size. This lets a VM be written from memory of any
+ * origin.
+ */
 
 import { type ByteSource, readFully } from '../io/byte-source.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
@@ -29,7 +32,7 @@ export class RawRam implements OpenedRam {
     });
   }
 
-  /** Every page counts as data; whether it is zero is not known before it is read. */
+  /** Every page counts as data, because its content is unknown before it is read. */
   state(): 'data' {
     return 'data';
   }

@@ -9,15 +9,16 @@ type Run = { first: number; end: number };
 export interface PageMap {
   readonly block: RamBlock;
   /**
-   * The first run of data pages in `[page, end)`; empty, and at `end`, if there is none. It does not look at pages after
-   * `end`: there may be a hole of many GiB, which a reader by windows would search again for each window.
+   * The first run of data pages in `[page, end)`; empty, and at `end`, if there is none. It does not look at pages
+   * after `end`. A hole of many GiB may begin there, and a reader that works in windows would search it again for each
+   * window.
    */
   dataBefore(page: number, end: number): Run | Promise<Run>;
 }
 
 /**
  * Reads whole pages from `page` on into `target`. Pages without data become zeros.
- * @throws RangeError for pages outside of the block, or a target that is not whole pages
+ * @throws RangeError for pages beyond the block, or a target that is not whole pages
  */
 export async function readPages(
   source: ByteSource,
@@ -38,7 +39,7 @@ export async function readPages(
   for (let at = page; at < end; ) {
     const run = await map.dataBefore(at, end);
     clear(at, run.first);
-    // Runs with small gaps between them are read at once; then the gaps are cleared.
+    // Runs with small gaps between them are read together. Then the gaps are cleared.
     const gaps: Run[] = [];
     let to = run.end;
     while (to < end) {

@@ -1,4 +1,4 @@
-/** A content with the blocks of another VM: matched by name, cut off or extended with zeros. */
+/** A content with the blocks of another VM. Blocks are matched by name, and cut off or extended with zeros. */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState, RamReader } from '../vm/ram-store.ts';
@@ -7,7 +7,7 @@ import type { OpenedRam, PageState, RamReader } from '../vm/ram-store.ts';
 export class ResizedRam implements OpenedRam {
   readonly blocks: readonly RamBlock[];
   readonly #ram: RamReader;
-  /** For each block in `blocks`: the block of the content, and how many pages are in both. */
+  /** For each block in `blocks`: the block of the content, and how many pages both have. */
   readonly #own: readonly { block: RamBlock | undefined; pages: number }[];
 
   /** @throws RangeError for blocks of one name with different page sizes */

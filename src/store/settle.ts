@@ -1,6 +1,6 @@
 /**
- * settle(file, sink): reads a file's Flow to its end and keeps what remains when everything has arrived. This is the
- * strict reader: it throws whatever makes the content doubtful (`verify` collects it instead).
+ * settle(file, sink) reads a file's Flow to its end, and keeps what remains when everything has arrived. It is strict:
+ * it throws every finding that makes the content doubtful. (`verify` collects them instead.)
  */
 import { originOf, placeIn } from '../io/byte-source.ts';
 import { lostPagesFinding } from '../read/finding-log.ts';
@@ -22,20 +22,23 @@ export interface Settled extends Omit<SavedVm, 'ram'> {
 export interface SettleOptions extends FlowOptions {
   /** Keep the bodies of all device sections, or of those for which this returns true: at most 128 MiB. Default false. */
   devices?: boolean | ((device: DeviceSection) => boolean);
-  /** Accept a file that holds only the pages that changed since a base. Default false. */
+  /** Accept a file with only the pages that changed since a base. Default false. */
   changes?: boolean;
-  /** Called when all blocks are known, before their pages (of a mapped-ram file after them). May throw to end the reading. */
+  /**
+   * Called when all blocks are known, before their pages (in a mapped-ram file, after them). It may throw to end the
+   * reading.
+   */
   endBlocks?: (blocks: readonly RamBlock[]) => void;
 }
 
 const maxDeviceBytes = 128 << 20;
-/** Sections of iterables other than RAM. */
+/** The most sections of iterables other than RAM. */
 const maxIterables = 100_000;
 
 /**
  * Reads a file to its end. Gives each item to `sink`, and returns everything else that the VM consists of.
- * @throws MigrationError for the first finding of severity `error`, for content that cannot be read, for a discarded page
- *   that never came again, and where the Flow breaks off; whatever `sink` throws
+ * @throws MigrationError for the first finding of severity `error`, for content that cannot be read, for a discarded
+ *   page that was not sent again, and for a Flow that breaks off; whatever `sink` throws
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
   const rest = new Rest(file, options);
@@ -50,7 +53,7 @@ export async function settle(file: MigrationFile, sink: FlowSink, options: Settl
   return rest.finish();
 }
 
-/** @throws MigrationError for an item that makes content doubtful, or stands for content that cannot be read. */
+/** @throws MigrationError for an item that makes the content doubtful, or that stands for unreadable content. */
 function requireReadable(file: MigrationFile, item: FlowItem, options: SettleOptions): void {
   const unsupported = (message: string, place: Place) => new MigrationError('unsupported', message, place);
   switch (item.kind) {
@@ -86,7 +89,7 @@ class Rest {
   readonly #framing = { ramId: undefined as number | undefined, footers: true, switchoverStart: false };
   readonly #iterables: Section[] = [];
   readonly #settled: Settled;
-  /** Indexes of the blocks of which pages came. */
+  /** Indexes of the blocks that have pages. */
   readonly #sent = new Set<number>();
   #deviceBytes = 0;
 
@@ -161,7 +164,10 @@ class Rest {
   }
 }
 
-/** Adds the bytes of a device to those kept `before`. @throws MigrationError `limit-exceeded` if the sum is over `limit` */
+/**
+ * Adds the bytes of a device to the number kept `before`. @throws MigrationError `limit-exceeded` if the sum is over
+ * `limit`
+ */
 export function countDeviceBytes(
   file: MigrationFile,
   { name, offset, data }: DeviceSection,

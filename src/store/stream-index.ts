@@ -1,9 +1,10 @@
 /**
- * The RAM of a stream read where it lies: an index of where in the file each page's last record has its bytes. It serves
- * sources with random access, as long as every page's last content is a whole page: with XBZRLE deltas, compressed
- * pages, or pages that came by another way than the stream itself, content must be settled into a store instead.
+ * Reads the RAM of a stream in place. An index says where in the file the last record of each page has its bytes. This
+ * works for sources with random access if the last record of every page is a whole page. Content with XBZRLE deltas,
+ * compressed pages, or pages from outside the stream itself must be settled into a store instead.
  *
- * The index is a list of runs, pages that follow each other in the block and, a header apart, in the file:
+ * The index is a list of runs. The pages of a run follow each other in the block, and also in the file, with a header
+ * between them:
  *
  *     file    |hdr|page 7|hdr|page 8|hdr|page 9|hdr|zero page 10|hdr|page 11|
  *     run          page 7, 3 pages, stride header + page                 page 11, 1 page
@@ -19,15 +20,15 @@ import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { FlowSink } from './flow-sink.ts';
 
-/** Bytes of a page record before its page, where it names no block. */
+/** Bytes of a page record before its page, if the record does not name its block. */
 const headerBytes = 8;
-/** Runs in all: 24 MiB of index. A stream of more is settled. */
+/** The most runs: 24 MiB of index. A stream with more is settled. */
 const maxRuns = 1_000_000;
-/** Bytes read at a time, and those between pages that are read rather than passed over. */
+/** Bytes read at a time. Gaps up to this length between pages are read rather than skipped. */
 const extentBytes = 1 << 20;
 const smallGap = 16 * 1024;
 
-/** The stream is sound so far, but its content does not lie in it as whole pages. The message says why. */
+/** The stream is sound so far, but does not contain all content as whole pages. The message gives the reason. */
 export class NotIndexable extends Error {
   override readonly name = 'NotIndexable';
 }
@@ -44,7 +45,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
   readonly #only: (block: RamBlock) => boolean;
   readonly #areas: IndexedBlock[] = [];
   #runs = 0;
-  /** A buffer that no read is using. */
+  /** A buffer that no read uses at present. */
   #buffer: Uint8Array | undefined;
 
   constructor(file: MigrationFile, only: (block: RamBlock) => boolean) {
@@ -67,7 +68,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
     this.#areas.push(new IndexedBlock(block));
   }
 
-  /** Notes where a batch's pages lie. @throws NotIndexable */
+  /** Records the places of a batch's pages. @throws NotIndexable */
   apply(block: RamBlock, batch: PageBatch): void {
     if (!this.#only(block)) return;
     const area = this.#area(block);
@@ -87,7 +88,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
     if (this.#runs > maxRuns) throw new NotIndexable('the pages lie in too many places');
   }
 
-  /** All pages have been noted: of each the last place counts. */
+  /** Ends the index. For each page the last place counts. */
   finish(): void {
     for (const area of this.#areas) area.resolve();
   }
@@ -131,7 +132,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
     this.#buffer = buffer;
   }
 
-  /** Where a page's bytes lie in the source; undefined for a page without data. */
+  /** The place of a page's bytes in the source. Undefined for a page without data. */
   placeOf(block: RamBlock, page: number): number | undefined {
     return this.#area(block).placeOf(page);
   }
@@ -140,7 +141,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
     return tallyPages(block, this.#area(block).states).absentPages;
   }
 
-  /** Leaves the file open: it is not this one's to close. */
+  /** Leaves the file open, because the caller owns it. */
   async close(): Promise<void> {}
 
   [asyncDispose](): Promise<void> {
@@ -154,14 +155,14 @@ export class StreamIndex implements OpenedRam, FlowSink {
   }
 }
 
-/** Pages that lie one behind the other; `offset` is that of the first page's bytes, -1 for pages that became zero. */
+/** Pages that follow each other. `offset` is that of the first page's bytes, or -1 for pages that became zero. */
 interface Run {
   page: number;
   count: number;
   offset: number;
 }
 
-/** Runs to be read in one go, and where they lie. */
+/** Runs that are read together, and their places. */
 interface Extent {
   from: number;
   to: number;
@@ -193,12 +194,12 @@ class IndexedBlock {
   #append(page: number, offset: number): void {
     const { runs } = this;
     const last = runs.length - 1;
-    // Of a page that was zero the run may be out of order, too.
+    // A run may also be out of order if an earlier page was zero.
     if (this.states.get(page) !== PageKind.absent || (last >= 0 && page < runs.endOf(last))) this.#isRewritten = true;
     runs.add(page, offset, headerBytes + this.#block.pageSize);
   }
 
-  /** Leaves of each page the last place, in ascending order. */
+  /** Keeps only the last place of each page, in ascending order. */
   resolve(): void {
     if (!this.#isRewritten) return;
     const log = this.runs;
@@ -235,7 +236,7 @@ class IndexedBlock {
     return { first, end: Math.min(end, first + limit) };
   }
 
-  /** How to read the data among some pages. */
+  /** Yields the reads for the data within a range of pages. */
   *extents(from: number, to: number): Generator<Extent, void> {
     const { runs } = this;
     const { pageSize } = this.#block;
@@ -285,7 +286,7 @@ class RunList {
     return this.page(i) + this.count(i);
   }
 
-  /** Adds a page: to the last run if it continues that, in the block and in the file. */
+  /** Adds a page, to the last run if it continues that run in the block and in the file. */
   add(page: number, offset: number, stride: number): void {
     const last = this.length - 1;
     const isNext = last >= 0 && this.endOf(last) === page;
@@ -306,7 +307,7 @@ class RunList {
     this.#table[at + 2] = offset;
   }
 
-  /** The same runs in the order of their pages. */
+  /** Returns the same runs in the order of their pages. */
   sorted(): RunList {
     const order = Uint32Array.from({ length: this.length }, (_, i) => i).sort((a, b) => this.page(a) - this.page(b));
     const list = new RunList();
@@ -314,7 +315,7 @@ class RunList {
     return list;
   }
 
-  /** Of ascending runs the first that ends after a page. */
+  /** The first of ascending runs that ends after a page. */
   find(page: number): number {
     let low = 0;
     let high = this.length;
