@@ -1,4 +1,4 @@
-/** The output of one multifd channel: bytes leave in the order given, while the next ones are prepared. */
+/** The output of one multifd channel. Bytes are written in the given order while the next ones are prepared. */
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
 import type { PageEncoder } from '../io/page-codec.ts';
 
@@ -51,7 +51,7 @@ export class ChannelWriter implements WrittenChannel {
     return this.#tail;
   }
 
-  /** Resolves when everything handed over is written, or the channel has failed. */
+  /** Resolves when everything that was handed over is written, or when the channel has failed. */
   get settled(): Promise<void> {
     return this.#tail;
   }

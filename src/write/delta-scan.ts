@@ -1,7 +1,7 @@
 /**
- * Sends what changed in a VM's RAM since another was sent: the second pass of a migration, as XBZRLE deltas
- * (docs/formats/xbzrle.md) where they are shorter than the page. It is not QEMU's policy, which has a cache of limited size
- * and knows only which pages are dirty: here both contents are at hand, so every changed page is found, and no other.
+ * Sends the changes of a VM's RAM since an earlier content was sent: the second pass of a migration. Pages go as XBZRLE
+ * deltas (docs/formats/xbzrle.md) if these are shorter than the page. QEMU works differently: it has a cache of limited
+ * size, and knows only which pages are dirty. Here both contents are available, so exactly the changed pages are found.
  */
 import { arenaBytes, encodeSlackBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -18,11 +18,11 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { ScannedBlock } from './ram-scan.ts';
 
-/** Records in a batch: a window's pages. */
+/** Records in a batch: the pages of a window. */
 const batchCapacity = pairWindowPages;
-/** A delta has a header of 3 bytes more than a page. */
+/** The header of a delta record is 3 bytes longer than that of a page. */
 const deltaHead = 3;
-/** What it takes of a kernel's arena. */
+/** Bytes of a kernel's arena that it needs. */
 export const deltaScanArenaBytes =
   pagePairsArenaBytes +
   arenaBytes(pairWindowBytes + encodeSlackBytes, ...Array(3).fill(batchCapacity * 4)) +
@@ -30,17 +30,17 @@ export const deltaScanArenaBytes =
 
 /** How a block differs from its base. */
 export interface BlockChanges {
-  /** Records of each kind; bytes of the deltas. */
+  /** Records of each kind, and bytes of the deltas. */
   deltaPages: number;
   deltaBytes: number;
   dataPages: number;
   zeroPages: number;
 }
 
-/** What a page is to become. */
+/** What to do with a page. */
 const PageAction = { same: 0, zero: 1, data: 2, delta: 3 } as const;
 
-/** What is sent, and what was sent before. */
+/** The content to send, and the content that was sent before. */
 interface Contents {
   base: RamReader;
   ram: RamReader;
@@ -57,7 +57,7 @@ export class DeltaScan {
   readonly #batch: PageBatch;
   readonly #actions = new Uint8Array(batchCapacity);
 
-  /** Allocates its buffers in the arena of the kernel. */
+  /** Allocates its buffers in the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#pairs = new PagePairs(kernel);
@@ -69,8 +69,8 @@ export class DeltaScan {
   }
 
   /**
-   * The pages of a block of `ram` that differ from those of the same block of `base`, or were never sent there, in
-   * batches that are valid until the next is asked for. A page that was never sent in `ram` counts as zero.
+   * Yields the pages of a block of `ram` that differ from the same block of `base`, or were never sent there. Each
+   * batch is valid until the next is requested. A page that was never sent in `ram` counts as zero.
    */
   async *pages(
     base: RamReader,
@@ -79,7 +79,7 @@ export class DeltaScan {
     changes: BlockChanges,
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
-    // The same block may be at another place there.
+    // The same block may have another index in the base.
     const baseBlock = base.blocks[block.index] as RamBlock;
     const of = { base, ram, baseBlock };
     for await (const span of this.#pairs.spans(base, ram, { oldBlock: baseBlock, newBlock: block })) {
@@ -97,7 +97,7 @@ export class DeltaScan {
     }
   }
 
-  /** Finds out what is to become of each page of a window. */
+  /** Decides what to do with each page of a window. */
   #judge({ base, baseBlock }: Contents, { pageSize }: RamBlock, window: PairWindow): void {
     const kernel = this.#kernel;
     const { first, count, changed, newZero } = window;
@@ -119,7 +119,7 @@ export class DeltaScan {
     kernel.xbzrleEncodeBatch(olds, news, candidates, pageSize, limit, this.#deltas, results);
   }
 
-  /** Gathers what comes of some pages; of those of a gap no window is given. */
+  /** Makes the records of some pages. Pages of a gap have no window. */
   #gather(
     { base, ram, baseBlock }: Contents,
     counts: ScannedBlock,
@@ -141,7 +141,7 @@ export class DeltaScan {
       else if (isZero) counts.zeroPages++;
       else counts.dataPages++;
       let action = window === undefined ? PageAction.same : (this.#actions[i] as number);
-      // A page that was not sent before is sent now, zero as it is.
+      // A page that was not sent before is sent now, even if it is zero.
       if (action === PageAction.same && isZero && !isAbsent && base.isAbsent?.(baseBlock, page) === true)
         action = PageAction.zero;
       if (action === PageAction.same) continue;

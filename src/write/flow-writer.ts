@@ -1,9 +1,9 @@
 /**
- * Writes a Flow again, item by item: what was decoded becomes the bytes that it was decoded from. So it is written with
- * the passes, parts and names that it came with, and not with those of a writer's own (`write-stream.ts`).
+ * Writes a Flow again, item by item, as the bytes that it was decoded from. Passes, parts and names stay as they were.
+ * (`write-stream.ts` writes its own.)
  *
- * What a Flow does not say follows from the lengths that it states: whether a section has a footer, and whether a record
- * names its block. The bytes of sections of iterables other than RAM are not in it, and are asked for.
+ * A Flow does not say whether a section has a footer, or whether a record names its block. Both follow from the lengths
+ * that it states. A Flow does not contain the bytes of iterables other than RAM, so the caller supplies them.
  */
 
 import { type Abortable, abortableSink } from '../io/abort.ts';
@@ -26,30 +26,34 @@ import { StreamWriter } from './stream-writer.ts';
 
 /** How a Flow is written. */
 export interface FlowWriterOptions {
-  /** Gives all bytes of a section of another iterable than RAM, from its type byte on. Without it there may be none. */
+  /**
+   * Returns all bytes of a section of an iterable other than RAM, from its type byte on. Without it, such sections are
+   * refused.
+   */
   sectionBytes?: (section: Section) => Promise<Uint8Array>;
 }
 
 /**
- * Writes the items of one stream: a main channel, a recovery or a preempt channel. Pages of multifd channels are not
- * among them: the main channel is read without its channels.
+ * Writes the items of one stream: a main channel, a recovery or a preempt channel. It takes no pages of multifd
+ * channels: the main channel must be read without its channels.
  */
 export class FlowWriter {
   readonly #writer: StreamWriter;
   readonly #sectionBytes: FlowWriterOptions['sectionBytes'];
   #blocks: RamBlock[] = [];
-  /** Where the section that is open begins in the output. */
+  /** Offset in the output of the open section. */
   #start = 0;
 
-  /** `writer` works in the arena that holds the pages; nothing else uses it meanwhile. */
+  /** `writer` works in the arena that contains the pages. Nothing else may use it meanwhile. */
   constructor(writer: StreamWriter, { sectionBytes }: FlowWriterOptions = {}) {
     this.#writer = writer;
     this.#sectionBytes = sectionBytes;
   }
 
   /**
-   * Takes the next item. What has come so far is written at the latest by {@link StreamWriter.flush}.
-   * @throws RangeError for an item that is of no plain stream: of a mapped-ram file, or a page that came over a multifd channel.
+   * Takes the next item. {@link StreamWriter.flush} writes everything taken so far, if it was not written earlier.
+   * @throws RangeError for an item that no plain stream contains: an item of a mapped-ram file, or a page from a
+   *   multifd channel.
    */
   async take(item: FlowItem): Promise<void> {
     const writer = this.#writer;
@@ -70,7 +74,7 @@ export class FlowWriter {
     await this.#writer.raw(out.bytes());
   }
 
-  /** What is neither pages nor the end of a section. */
+  /** Encodes an item that is neither pages nor the end of a section. */
   #encode(item: FlowItem): Uint8Array {
     const out = new ByteWriter();
     switch (item.kind) {
@@ -112,7 +116,7 @@ export class FlowWriter {
     return out.bytes();
   }
 
-  /** A source may name a block more often than it must: 7.2 does whenever its preempt channel was in use. */
+  /** A source may name a block more often than necessary: 7.2 does so when its preempt channel was in use. */
   async #writePages(block: RamBlock, batch: PageBatch): Promise<void> {
     let first = 0;
     for (let i = 0; i < batch.count; i++) {
@@ -141,20 +145,20 @@ export class FlowWriter {
   }
 }
 
-/** Whether the bytes of a section are not in the Flow: that of an iterable other than RAM. */
+/** Whether the Flow lacks the bytes of a section: that of an iterable other than RAM. */
 const isForeign = ({ kind, name }: Pick<Section, 'kind' | 'name'>) => kind !== 'full' && name !== 'ram';
 
 const notPlain = ({ idstr }: RamBlock) =>
   new RangeError(`expected a plain stream, got pages of "${idstr}" that are not in it`);
 
 /**
- * Writes a stream again, byte for byte, as it is read: of a multifd migration, opened without its channels, the main
- * channel. The file is opened with `spareBytes` for the writer.
+ * Writes a stream again, byte for byte, while reading it. For a multifd migration, which must be opened without its
+ * channels, this is the main channel. Open the file with `spareBytes` for the writer.
  * @example
  * const file = await open(stream, { spareBytes: writerArenaBytes });
  * await encodeFlow(file, appendTo(copy));
  *
- * @throws MigrationError where the stream cannot be read further; RangeError if the file is not a plain stream, or consists of
+ * @throws MigrationError if the stream becomes unreadable; RangeError if the file is not a plain stream, or consists of
  *   several streams.
  */
 export async function encodeFlow(

@@ -5,10 +5,10 @@
  *     main       START … mark     [ZERO records] … mark         END [mark]
  *     channel k  hello     SYNC   packet, packet, …   SYNC           [SYNC]
  *
- * Pages are gathered in the slot of a packet. The packet leaves when it is full, when the block changes, and at a mark. Each
- * packet goes to the channel with the fewest bytes so far. Up to four packets are compressed and written at a time, each in a slot of its
- * own; those of one channel stay in order. There is one await per packet. A mark waits for all channels, so that a receiver that
- * waits at it gets all it needs to go on.
+ * Pages are collected in the slot of a packet. The packet is sent when it is full, when the block changes, and at a
+ * mark. Each packet goes to the channel with the fewest bytes so far. Up to four packets are compressed and written at
+ * a time, each in its own slot. The packets of one channel stay in order. There is one await per packet. A mark waits
+ * for all channels, so a receiver that waits at the mark gets everything it needs to continue.
  */
 
 import type { ByteSink } from '../io/byte-source.ts';
@@ -35,11 +35,11 @@ import {
 import { ChannelWriter, type WrittenChannel } from './channel-writer.ts';
 import type { StreamWriter } from './stream-writer.ts';
 
-/** Packets that are on their way at a time. */
+/** The most packets under way at a time. */
 const maxSlots = 4;
-/** Zero pages that are handed to the main stream at a time. */
+/** Zero pages handed to the main stream at a time. */
 const zeroCapacity = 4096;
-/** Bytes for the header of a packet; the largest is that of 1 KiB pages. */
+/** Bytes for the header of a packet. The largest header is that of 1 KiB pages. */
 const headBytes = multifdHeaderLength(1024);
 /** Arena bytes that a writer needs. */
 export const multifdArenaBytes = maxSlots * arenaBytes(headBytes + packetRamBytes) + pageBatchArenaBytes(zeroCapacity);
@@ -55,15 +55,15 @@ export interface MultifdWriterOptions {
   compression?: 'none' | StreamFormat;
   /** Default 1, as in QEMU. */
   level?: number;
-  /** What compresses. */
+  /** The compression engines. */
   codecs: PageCodecs;
 }
 
-/** A packet that is being filled, or on its way. */
+/** A packet that is being filled, or under way. */
 interface PacketSlot {
-  /** Arena address of the pages; the header is before them. */
+  /** Arena address of the pages. The header is before them. */
   readonly address: number;
-  /** Header and payload, if it is compressed. */
+  /** Header and payload, if the channel is compressed. */
   readonly packed: Uint8Array | undefined;
   readonly normal: Float64Array;
   readonly zero: Float64Array;
@@ -79,7 +79,7 @@ export class MultifdWriter implements AutoClosed {
   readonly #options: MultifdWriterOptions;
   readonly #method: 'none' | StreamFormat;
   readonly #channels: readonly ChannelWriter[];
-  /** Ends the wait that there is. */
+  /** Ends the current wait. */
   #wake: () => void = () => {};
   readonly #slots: PacketSlot[];
   readonly #zeros: PageBatch | undefined;
@@ -114,8 +114,8 @@ export class MultifdWriter implements AutoClosed {
   }
 
   /**
-   * Sends the first bytes of all channels, whose numbers are their places in `channels`. Packet slots are
-   * allocated in the arena of the main stream's kernel, which must also hold the payloads of the batches.
+   * Sends the first bytes of all channels. The number of a channel is its index in `channels`. Packet slots are
+   * allocated in the arena of the main stream's kernel, which must also contain the payloads of the batches.
    * @throws RangeError for a number of channels, a compression, a level or a UUID out of range.
    */
   static async open(
@@ -172,8 +172,8 @@ export class MultifdWriter implements AutoClosed {
   }
 
   /**
-   * Sends pages of a block, in the round that is open, or a new one. They are data or zero; each comes once in a round, since
-   * channels are read in any order up to the mark.
+   * Sends pages of a block in the open round, or in a new one. The pages must be data or zero. Each page may occur once
+   * per round, because a reader reads channels in any order up to the mark.
    */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
     if (block.pageSize !== this.#options.pageSize) {
@@ -191,7 +191,7 @@ export class MultifdWriter implements AutoClosed {
     if (this.#zeros !== undefined) await this.#sendZeros();
   }
 
-  /** Ends a round, if pages were sent: all channels meet at its mark. */
+  /** Ends a round, if pages were sent. All channels meet at its mark. */
   async endPart(): Promise<void> {
     if (this.#isMarked) return;
     await this.#sendPacket();
@@ -201,14 +201,14 @@ export class MultifdWriter implements AutoClosed {
     await this.#sync();
   }
 
-  /** Begins the END of RAM in the main stream: the pages that come then are the last round. */
+  /** Begins the END of RAM in the main stream. The pages that follow are the last round. */
   async beginEnd(): Promise<void> {
     await this.endPart();
     await this.#main.beginEnd();
     this.#isInEnd = true;
   }
 
-  /** Ends RAM, with the round that the END has if pages were sent in it. The channels' sinks can be closed then. */
+  /** Ends RAM, including the last round if the END has pages. The channels' sinks can then be closed. */
   async endRam(): Promise<void> {
     if (!this.#isInEnd) await this.beginEnd();
     const { multifdMarks } = this.#options.rules;
@@ -238,7 +238,10 @@ export class MultifdWriter implements AutoClosed {
     return this.#slots[this.#slot] as PacketSlot;
   }
 
-  /** Gathers records from `first` on, until the packet or the list of zero pages is full. Returns the first that was not. */
+  /**
+   * Collects records from `first` on, until the packet or the list of zero pages is full. Returns the first record that
+   * was not collected.
+   */
   #gather({ idstr, pageSize }: RamBlock, batch: PageBatch, first: number): number {
     const { bytes } = this.#kernel;
     const slot = this.#current;
@@ -271,7 +274,7 @@ export class MultifdWriter implements AutoClosed {
     zeros.clear();
   }
 
-  /** Sends the packet that is being filled, if it has pages, through the channel that had least. */
+  /** Sends the packet being filled, if it has pages, through the channel with the fewest bytes. */
   async #sendPacket(): Promise<void> {
     const slot = this.#current;
     if (slot.normalPages + slot.zeroPages === 0) return;
@@ -309,7 +312,7 @@ export class MultifdWriter implements AutoClosed {
     return packed.subarray(0, head + payloadLength);
   }
 
-  /** A SYNC through every channel, for the mark that the main stream has; then it waits for all of them. */
+  /** Sends a SYNC through every channel, for a mark of the main stream. Then waits for all channels. */
   async #sync(): Promise<void> {
     const { rules, pageSize } = this.#options;
     for (const channel of this.#channels) {
@@ -333,7 +336,7 @@ export class MultifdWriter implements AutoClosed {
     await this.#unlessFailed(Promise.all(this.#channels.map(({ settled }) => settled)));
   }
 
-  /** Waits for `work`, but no longer once a channel has failed. @throws what that channel failed with */
+  /** Waits for `work`, or until a channel has failed. @throws the error of that channel */
   async #unlessFailed(work: Promise<unknown>): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#wake = resolve;

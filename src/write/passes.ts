@@ -8,9 +8,9 @@
  *     finish        PART of other iterables, SWITCHOVER_START, END of RAM with the last dirty pages,
  *                   END of other iterables, devices, EOF, description
  *
- * The caller decides which passes there are and when the guest stops: a file has one or two over a stopped guest
- * (`write-stream.ts`, `write-multifd.ts`), a running guest has many (`write-guest.ts`). This file knows neither clock nor
- * bandwidth nor peer.
+ * The caller decides on the passes, and on the moment when the guest stops. A file has one or two passes over a stopped
+ * guest (`write-stream.ts`, `write-multifd.ts`); a running guest has many (`write-guest.ts`). This file knows neither
+ * clock nor bandwidth nor peer.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { type ReleaseRules, releaseRulesOf } from '../schema/release-rules.ts';
@@ -27,11 +27,11 @@ import { RamScan, type ScannedBlock } from './ram-scan.ts';
 import type { StreamWriter } from './stream-writer.ts';
 import type { XbzrleCache } from './xbzrle-cache.ts';
 
-/** What takes RAM: a {@link StreamWriter}, or multifd channels beside it. */
+/** What takes RAM: a {@link StreamWriter}, or a {@link MultifdWriter} with its channels beside one. */
 export interface RamWriter {
   startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
   pages(block: RamBlock, batch: PageBatch): Promise<void>;
-  /** Ends the PART that is open, if one is. */
+  /** Ends the open PART, if any. */
   endPart(): Promise<void>;
   /** Begins the END of RAM. */
   beginEnd(): Promise<void>;
@@ -41,9 +41,9 @@ export interface RamWriter {
 export interface PassesOptions {
   /** Default: the writer of the stream. */
   ramWriter?: RamWriter;
-  /** Makes deltas of pages that are sent again. Default: none, all pages go whole. */
+  /** Makes deltas of pages that are sent again. Default: none, and all pages are sent whole. */
   cache?: XbzrleCache | undefined;
-  /** Sections of other iterables, in stream order. */
+  /** Sections of iterables other than RAM, in stream order. */
   iterables?: readonly RawSection[];
   /** What the QEMU release that loads the stream expects. Default: {@link defaultRules}. */
   rules?: ReleaseRules;
@@ -59,7 +59,7 @@ export interface WrittenBlock extends ScannedBlock {
 
 const defaultFraming: Framing = { ramId: 1, footers: true, switchoverStart: false };
 
-/** The rules for a VM by its machine type, with SWITCHOVER_START if its own stream had that. */
+/** The rules for a VM by its machine type, with SWITCHOVER_START if its own stream had it. */
 export function defaultRules({
   configuration,
   framing = defaultFraming,
@@ -83,11 +83,11 @@ export class Passes {
   readonly #rules: ReleaseRules;
   readonly #partBytes: number;
   readonly #scan: RamScan;
-  /** Pages to be sent, by block index. Undefined until the first sync. */
+  /** Pages to send, by block index. Undefined until the first sync. */
   #dirty: readonly PageBitmap[] | undefined;
-  /** Length of the stream when the PART began. */
+  /** Length of the stream at the start of the PART. */
   #partStart = 0;
-  /** The pages that are sent are in the END of RAM. */
+  /** Pages are being sent in the END of RAM. */
   #isLastStage = false;
 
   /**
@@ -132,9 +132,9 @@ export class Passes {
     await this.#guest.syncDirty(this.#dirty);
   }
 
-  /** Sends all pages of a RAM, by default the guest's, in a pass. Returns counts for each of its blocks. */
+  /** Sends all pages in one pass, by default those of the guest's RAM. Returns counts for each block. */
   async sendAll(ram: RamReader = this.#guest.ram): Promise<WrittenBlock[]> {
-    // Whatever was dirty before goes with this pass.
+    // This pass includes all pages that were dirty before.
     this.#dirty = undefined;
     const blocks = ram.blocks.map(makeCounts);
     for (const { index } of this.#sentBlocks) {
@@ -147,8 +147,8 @@ export class Passes {
   }
 
   /**
-   * Sends the pages that differ from a base, which was sent before, in a pass: as deltas where those are shorter. Allocates
-   * a {@link DeltaScan} in the arena. Returns counts for each block.
+   * Sends the pages that differ from a base in one pass, as deltas if these are shorter. The base must have been sent
+   * before. Allocates a {@link DeltaScan} in the arena. Returns counts for each block.
    */
   async sendChanges(base: RamReader): Promise<WrittenBlock[]> {
     const { ram } = this.#guest;
@@ -163,15 +163,15 @@ export class Passes {
     return blocks;
   }
 
-  /** Sends the dirty pages in a pass: as deltas, if there is a cache and the page is in it. */
+  /** Sends the dirty pages in one pass. A page in the cache, if there is a cache, goes as a delta. */
   async sendDirty(): Promise<void> {
     await this.#sendEachDirty();
     await this.#endPart();
   }
 
   /**
-   * Sends the rest: the last dirty pages and the states of the devices. The guest is stopped.
-   * @throws RangeError for devices that no stream can hold.
+   * Sends the rest: the last dirty pages and the states of the devices. The guest must be stopped.
+   * @throws RangeError for devices that no stream can contain.
    */
   async finish(): Promise<void> {
     const writer = this.#writer;
@@ -201,7 +201,7 @@ export class Passes {
     return ram.blocks.filter(({ index }) => !ignored.some((block) => block.index === index));
   }
 
-  /** Pages that are read at once: no more than a PART is to have. */
+  /** The most pages to read at a time, so that a PART does not get too long. */
   #batchPages({ pageSize }: RamBlock): number {
     return Math.max(1, Math.floor(this.#partBytes / pageSize));
   }

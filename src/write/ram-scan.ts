@@ -10,21 +10,21 @@ import type { PageBitmap } from '../vm/page-bitmap.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 
-/** Bytes of pages that are read at once. */
+/** Bytes of pages read at a time. */
 const windowBytes = 1 << 20;
-/** Records of zero pages in a batch, and pages of the least size that are read at once. */
+/** The most zero pages in a batch, and the most pages of the smallest size read at a time. */
 const batchCapacity = 4096;
-/** What a replay takes of a kernel's arena. */
+/** Bytes of a kernel's arena that a scan needs. */
 export const ramScanArenaBytes = arenaBytes(windowBytes, batchCapacity / 8) + pageBatchArenaBytes(batchCapacity);
 
-/** How many pages of a block were found to be what. */
+/** How many pages of a block have each state. */
 export interface ScannedBlock {
   readonly block: RamBlock;
   dataPages: number;
   zeroPages: number;
-  /** Never sent by the source, so not sent again. */
+  /** Never sent by the source, and therefore not sent again. */
   absentPages: number;
-  /** Records that were made of them. */
+  /** Records made of these pages. */
   records: number;
 }
 
@@ -32,13 +32,13 @@ export interface ScannedBlock {
 export class RamScan {
   readonly #kernel: Kernel;
   readonly #window: number;
-  /** Of the window, which pages are zero. */
+  /** Which pages of the window are zero. */
   readonly #zeros: Uint8Array;
   readonly #batch: PageBatch;
-  /** Of the pages of the window, which are dirty. */
+  /** Which pages of the window are dirty. */
   readonly #wanted = new Uint8Array(batchCapacity);
 
-  /** Allocates its buffers in the arena of the kernel. */
+  /** Allocates its buffers in the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#window = kernel.allocate(windowBytes);
@@ -48,12 +48,12 @@ export class RamScan {
   }
 
   /**
-   * A block's pages in ascending order, in batches that are valid until the next is asked for. Pages without data come as
-   * zero, whatever was said of them before; those that were never sent do not come.
+   * Yields a block's pages in ascending order. Each batch is valid until the next is requested. Pages without data come
+   * as zero pages. Pages that were never sent do not come.
    *
-   * With a bitmap only the pages come whose bits are set, and their bits are cleared before they are read; a batch is then
-   * of at most `pagesRead` pages that were read.
-   * @throws RangeError for a `nextData` that finds pages before those it was asked for, or beyond the block.
+   * With a bitmap, only pages whose bits are set come. Their bits are cleared before the pages are read. A batch then
+   * has at most `pagesRead` pages that were read.
+   * @throws RangeError if `nextData` finds pages before the requested ones, or beyond the block.
    */
   async *pages(
     ram: RamReader,
@@ -74,7 +74,7 @@ export class RamScan {
       }
       if (first === pages) return;
       if (dirty?.has(first) === false) continue;
-      // Runs may be as short as a page: what is between them is read with them, in one go.
+      // Runs may be as short as one page. The pages between them are read together with them.
       const most = Math.min(limit, pages - first);
       const count = dirty === undefined ? most : this.#take(dirty, first, most);
       await ram.read(block, first, this.#kernel.bytes.subarray(this.#window, this.#window + count * block.pageSize));
@@ -92,7 +92,10 @@ export class RamScan {
     throw new RangeError(`${expected}, got ${first}`);
   }
 
-  /** Notes which of `most` pages are dirty, and that they no longer are. Returns how many there are up to the last. */
+  /**
+   * Records which of `most` pages are dirty, and marks them as clean. Returns the number of pages up to the last dirty
+   * one.
+   */
   #take(dirty: PageBitmap, first: number, most: number): number {
     this.#wanted.fill(0);
     let count = 0;
@@ -104,7 +107,7 @@ export class RamScan {
     return count;
   }
 
-  /** Gathers zero pages from `page` on, below `end`. Returns the first that was not looked at. */
+  /** Collects zero pages from `page` on, below `end`. Returns the first page that was not examined. */
   #gatherZeros(ram: RamReader, counts: ScannedBlock, page: number, end: number, dirty?: PageBitmap): number {
     const batch = this.#batch;
     batch.clear();
@@ -118,7 +121,7 @@ export class RamScan {
     return at;
   }
 
-  /** Gathers the pages of the window: `count` from `first` on, or those of them that are wanted. */
+  /** Collects the pages of the window: `count` from `first` on, or only the dirty ones among them. */
   #gatherWindow(ram: RamReader, counts: ScannedBlock, first: number, count: number, isChosen: boolean): void {
     const { pageSize } = counts.block;
     const batch = this.#batch;

@@ -1,9 +1,10 @@
 /**
- * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description: the way back of
- * `decodeStream`. Nothing is sought, so the output may be a pipe.
+ * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description. It is the inverse
+ * of `decodeStream`. It never seeks, so the output may be a pipe.
  *
- * Everything passes through a buffer of 1 MiB in the arena, which is written in one piece when it is full. Page records enter
- * it in whole batches. The caller decides what the stream says: this class knows the grammar, `passes.ts` the order.
+ * Everything passes through a buffer of 1 MiB in the arena, which is written at once when it is full. Page records
+ * enter it in whole batches. This class knows the grammar of a stream. The caller, `passes.ts`, decides on its content
+ * and order.
  */
 
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
@@ -23,7 +24,7 @@ import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
 import { encodeDescription } from '../wire/vm-description.ts';
 
-/** Bytes that leave at once. */
+/** Bytes written at a time. */
 const bufferBytes = 1 << 20;
 /** Arena bytes that a writer needs. */
 export const writerArenaBytes = arenaBytes(bufferBytes + maxRecord);
@@ -32,13 +33,13 @@ export const writerArenaBytes = arenaBytes(bufferBytes + maxRecord);
 export interface StreamWriterOptions {
   /** Whether sections end with footers; machine types before 2.4 have none. Default true. */
   footers?: boolean;
-  /** Section id of `ram`: any that no other section has. Default 1. */
+  /** Section id of `ram`. No other section may have it. Default 1. */
   ramId?: number | undefined;
 }
 
 /**
- * After the output has thrown, every method throws that error. They throw an Error once the stream is finished, and for anything
- * out of order. `raw` and `records` do not check the order.
+ * After the output has thrown, every method throws that error. After the end of the stream, and for calls in the wrong
+ * order, methods throw an Error. `raw` and `records` do not check the order.
  */
 export class StreamWriter {
   readonly kernel: Kernel;
@@ -49,17 +50,17 @@ export class StreamWriter {
   readonly #start: number;
   readonly #buffer: RecordBuffer;
   #written = 0;
-  /** Why nothing more can be written: it is finished, or the output failed. */
+  /** The reason why nothing more can be written: the stream has ended, or the output failed. */
   #over: { error: unknown } | undefined;
-  /** The section of RAM that is open. */
+  /** The open section of RAM. */
   #open: 'part' | 'end' | undefined;
   #hasBegun = false;
-  /** Names of the blocks that were listed; undefined before RAM begins. */
+  /** Names of the listed blocks. Undefined before RAM begins. */
   #names: ReadonlySet<string> | undefined;
   #hasEndedRam = false;
 
   /**
-   * Allocates its buffer in the arena of `kernel`, which must also hold the payloads of the batches.
+   * Allocates its buffer in the arena of `kernel`, which must also contain the payloads of the batches.
    * @throws TypeError if the output is not a `ByteSink`.
    */
   constructor(kernel: Kernel, output: ByteSink, { footers = true, ramId = 1 }: StreamWriterOptions = {}) {
@@ -91,8 +92,8 @@ export class StreamWriter {
   }
 
   /**
-   * Begins RAM: its START with the list of blocks. `guestAddresses`: with the word of x-ignore-shared in each entry.
-   * `multifdFlush`: with a mark for the multifd channels.
+   * Begins RAM with its START, which contains the list of blocks. `guestAddresses` adds the word of x-ignore-shared to
+   * each entry. `multifdFlush` adds a mark for the multifd channels.
    * @throws RangeError for a list of blocks that no reader could read.
    */
   async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
@@ -112,18 +113,18 @@ export class StreamWriter {
     await this.raw(out.bytes());
   }
 
-  /** Whether records of a block name it: if the latest record was of another one. */
+  /** Whether the next record of this block must name it, because the latest record was of another block. */
   names(block: RamBlock): boolean {
     return this.#buffer.current !== block;
   }
 
-  /** Has the next record name its block, whatever the latest one was of. */
+  /** Makes the next record name its block, whatever the latest block was. */
   forgetBlock(): void {
     this.#buffer.current = undefined;
   }
 
   /**
-   * Writes the records of a batch, in the PART or END that is open, or a new PART.
+   * Writes the records of a batch, in the open PART or END, or in a new PART.
    * @throws RangeError for a block that was not listed, and impossible records.
    */
   async pages(block: RamBlock, batch: PageBatch): Promise<void> {
@@ -134,7 +135,7 @@ export class StreamWriter {
     await this.records(block, batch);
   }
 
-  /** Writes records `first` to `end - 1` of a batch, whatever is around them. */
+  /** Writes records `first` to `end - 1` of a batch, without regard to their context. */
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
     this.#throwOver();
     for (let done = first; ; ) {
@@ -144,13 +145,15 @@ export class StreamWriter {
     }
   }
 
-  /** Begins a PART, if none is open: it may end without pages. */
+  /** Begins a PART, if none is open. A PART may end without pages. */
   async beginPart(): Promise<void> {
     if (this.#open === 'part') return;
     await this.#begin('part');
   }
 
-  /** A mark for the multifd channels, in the PART or END that is open, or a new PART: each has a SYNC for it. */
+  /**
+   * Writes a mark for the multifd channels, in the open PART or END, or in a new PART. Each channel has a SYNC for it.
+   */
   async multifdFlush(): Promise<void> {
     if (this.#open === undefined) await this.beginPart();
     const out = new ByteWriter();
@@ -158,19 +161,19 @@ export class StreamWriter {
     await this.raw(out.bytes());
   }
 
-  /** Ends the PART that is open, if one is. */
+  /** Ends the open PART, if any. */
   async endPart(): Promise<void> {
     if (this.#open !== 'part') return;
     await this.#end();
   }
 
-  /** Begins the END of RAM: the pages that come then are the last. */
+  /** Begins the END of RAM. The pages that follow are the last ones. */
   async beginEnd(): Promise<void> {
     await this.endPart();
     await this.#begin('end');
   }
 
-  /** Ends RAM: the END that is open, or one without pages. */
+  /** Ends RAM: the open END, or one without pages. */
   async endRam(): Promise<void> {
     if (this.#open !== 'end') await this.beginEnd();
     await this.#end();
@@ -194,7 +197,7 @@ export class StreamWriter {
     await this.raw(out.bytes());
   }
 
-  /** Ends the stream, with the text of the description, if there is one. */
+  /** Ends the stream. The text of the description follows, if given. */
   async finish(description?: string): Promise<void> {
     this.#requireClosed('the end of the stream');
     this.#requireOrder(this.#hasBegun, 'begin before the end of the stream');
@@ -206,7 +209,7 @@ export class StreamWriter {
     this.#over = { error: new Error('the stream is finished: nothing can be written after its end') };
   }
 
-  /** Writes bytes as they are: a whole section of another stream, say. */
+  /** Writes bytes unchanged, such as a whole section of another stream. */
   async raw(bytes: Uint8Array): Promise<void> {
     this.#throwOver();
     const buffer = this.#buffer;
@@ -228,7 +231,7 @@ export class StreamWriter {
     buffer.position = this.#start;
   }
 
-  /** After a failure, what was written ends anywhere: nothing may follow it. */
+  /** After a failure the output may end anywhere, so nothing may follow. */
   async #write(bytes: Uint8Array): Promise<void> {
     try {
       await this.#output.write(bytes);

@@ -1,9 +1,10 @@
 /**
- * Writes a guest as a stream in passes, while it runs (docs/formats/ram.md, "What is sent when"): all pages; then, again and
- * again, the pages that the guest wrote meanwhile, until few are left; then the rest with the guest stopped, before the states
- * of its devices. With XBZRLE, pages that are sent again go as deltas where possible, by QEMU's policy (`xbzrle-cache.ts`).
+ * Writes a guest as a stream in passes, while it runs (docs/formats/ram.md, "What is sent when"): first all pages;
+ * then, repeatedly, the pages that the guest wrote in the meantime, until few are left; then, with the guest stopped,
+ * the rest and the states of its devices. With XBZRLE, pages that are sent again go as deltas if possible, by QEMU's
+ * policy (`xbzrle-cache.ts`).
  *
- * Pages go as fast as the output takes them. There is no destination to talk to.
+ * Pages are sent as fast as the output takes them. There is no communication with a destination.
  */
 
 import { type Abortable, abortableSink } from '../io/abort.ts';
@@ -21,23 +22,23 @@ import { XbzrleCache, type XbzrleCacheOptions, type XbzrleStatistics, xbzrleAren
 export interface WriteGuestOptions extends Abortable {
   /** Sends deltas; `true`: with QEMU's default cache of 64 MiB. Default false. */
   xbzrle?: boolean | Pick<XbzrleCacheOptions, 'cacheSize'>;
-  /** The guest is stopped when at most this many bytes of pages are dirty. Default 0. */
+  /** The guest is stopped once at most this many bytes of pages are dirty. Default 0. */
   threshold?: number;
-  /** The guest is stopped after this many passes at the latest, the first included. Default 30. */
+  /** The guest is stopped after at most this many passes, including the first. Default 30. */
   maxPasses?: number;
   /** A PART ends with the batch that brings it to this many bytes. Default: it ends with the pass. */
   partBytes?: number;
-  /** Time in ms, from any start. Without it the rates of XBZRLE stay 0. */
+  /** Returns the time in ms, from any start. Without it the rates of XBZRLE stay 0. */
   now?: () => number;
   /** What the QEMU release that loads the stream expects. Default: by the machine type, and by `framing`. */
   rules?: ReleaseRules;
 }
 
-/** What was sent of a guest, with the statistics that QEMU keeps. */
+/** What was sent of a guest, with QEMU's statistics. */
 export interface WrittenGuest {
   /** Bytes of the stream. */
   length: number;
-  /** Bitmap syncs: one for each pass, and one when the guest was stopped. */
+  /** Bitmap syncs: one per pass, and one when the guest was stopped. */
   dirtySyncCount: number;
   /** Records of whole pages, and of zero pages. */
   normal: number;
@@ -45,7 +46,7 @@ export interface WrittenGuest {
   xbzrle?: XbzrleStatistics;
 }
 
-/** Rates are those of a period. It ends with the first sync after more than this many ms. */
+/** The rates are those of a period, which ends with the first sync after more than this many ms. */
 const periodLength = 1000;
 
 /**
@@ -53,8 +54,9 @@ const periodLength = 1000;
  * @example
  * const { length, xbzrle } = await writeGuest(guest, appendTo(output), { xbzrle: { cacheSize: 1 << 20 } });
  *
- * @throws RangeError for a guest that no stream can hold (see `writeStream`), for RAM addresses that overlap, for options out
- *   of range, and for a cache that does not fit into 4 GiB. Whatever the guest throws comes through, and ends the writing.
+ * @throws RangeError for a guest that no stream can contain (see `writeStream`), for overlapping RAM addresses, for
+ *   options out of range, and for a cache that does not fit into 4 GiB. Errors of the guest end the writing and are
+ *   passed on.
  */
 export async function writeGuest(
   guest: Guest,
@@ -110,7 +112,8 @@ function syncInPeriods(passes: Passes, cache: XbzrleCache | undefined, now: Writ
 }
 
 /**
- * Requires the blocks of a guest to be those of its RAM, each at a place of its own: the page cache goes by places.
+ * Requires that a guest's blocks are those of its RAM, and that their RAM addresses do not overlap. The page cache
+ * relies on these addresses.
  * @throws RangeError
  */
 function requireGuestBlocks({ blocks, ram }: Guest): void {

@@ -1,7 +1,7 @@
 /**
- * Writes a VM as a mapped-ram file (docs/formats/mapped-ram.md): its pages to their places, zero and absent ones as holes,
- * then bitmaps, device states and the description. What is settled from a Flow need not be read again for this:
- * `convert.ts` has the `MappedRamStore` as its sink.
+ * Writes a VM as a mapped-ram file (docs/formats/mapped-ram.md): pages to their places, with holes for zero and absent
+ * pages, then bitmaps, device states and the description. A Flow does not need this second reading: `convert.ts`
+ * settles it directly into a `MappedRamStore`.
  */
 
 import { type Abortable, abortableStore } from '../io/abort.ts';
@@ -17,32 +17,32 @@ import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 
 /** How a mapped-ram file is written. */
 export interface WriteMappedRamOptions extends Abortable {
-  /** Where the stream begins in the file, in bytes; all before it is left as it is. Default 0. */
+  /** Where the stream begins in the file, in bytes. Everything before it stays unchanged. Default 0. */
   offset?: number;
-  /** Sections of other iterables, in stream order. */
+  /** Sections of iterables other than RAM, in stream order. */
   iterables?: readonly RawSection[];
 }
 
 /** What was written to a mapped-ram file. */
 export interface WrittenMappedRam {
-  /** The file as a store, whose content can be read. Closing it closes the file. */
+  /** The file as a store with readable content. Closing it closes the file. */
   store: MappedRamStore;
-  /** Of each block: how many pages were found to be what. */
+  /** Page counts of each block, by state. */
   blocks: ScannedBlock[];
 }
 
-/** Most pages of a batch that are data: those of a window with the smallest pages. */
+/** The most data pages in a batch: those of a window with the smallest pages. */
 const batchPages = 1024;
 
 /**
- * Writes a mapped-ram file, which ends where what is written ends.
+ * Writes a mapped-ram file. The file ends after the last byte written.
  * @example
  * const file = new MemoryFile();
  * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
  * await writeMappedRam({ configuration: { machine: 'none', capabilities: [] }, ram }, file);
  *
- * @throws RangeError for a VM without a configuration, which says that the file is one, with blocks whose content it does
- *   not have, and for one that no stream can hold (see `writeStream`).
+ * @throws RangeError for a VM without a configuration (which marks a file as mapped-ram), for a VM with ignored blocks,
+ *   and for a VM that no stream can contain (see `writeStream`).
  */
 export async function writeMappedRam(
   vm: WritableVm,

@@ -1,7 +1,7 @@
 /**
- * Writes a VM as a multifd set: a main stream and one stream for each channel, as a QEMU with the capability `multifd` sends
- * them (docs/formats/multifd.md, "Writing them"). All of RAM goes in one round, through channels; the rest is that of a
- * plain stream (`write-stream.ts`).
+ * Writes a VM as a multifd set: a main stream and one stream per channel, as a QEMU with the capability `multifd` sends
+ * them (docs/formats/multifd.md, "Writing them"). All of RAM goes through the channels in one round. The rest is the
+ * same as in a plain stream (`write-stream.ts`).
  */
 
 import { abortableSink } from '../io/abort.ts';
@@ -27,29 +27,29 @@ export interface WriteMultifdOptions extends Omit<WriteStreamOptions, 'base'> {
   /** From 0 to 9 for zlib, from 0 to 20 for zstd. Default 1, as in QEMU. */
   level?: number;
   /**
-   * The guest's UUID as 32 hex digits: a destination refuses another than its own. Default: that of the configuration,
+   * The guest's UUID as 32 hex digits. A destination refuses any UUID but its own. Default: that of the configuration,
    * or none.
    */
   uuid?: string;
-  /** What compresses. Default: the portable codecs; those of Node are faster. */
+  /** The compression engines. Default: the portable codecs. Those of Node are faster. */
   codecs?: PageCodecs;
 }
 
 /** What was written to a multifd set. */
 export interface WrittenMultifd extends WrittenStream {
-  /** By their numbers. */
+  /** The channels, by number. */
   channels: readonly WrittenChannel[];
 }
 
 /**
- * Writes a multifd set: the main stream to `main`, each channel to one of `channels` (1 to 255). A channel's bytes come in
- * order; those of several channels at the same time.
+ * Writes a multifd set: the main stream to `main`, each channel to one of `channels` (1 to 255). The bytes of each
+ * channel are written in order; several channels are written at the same time.
  * @example
  * const [main, ...channels] = [new MemoryFile('main'), new MemoryFile('0'), new MemoryFile('1')];
  * await writeMultifd(vm, appendTo(main), channels.map((file) => appendTo(file)), { compression: 'zlib' });
  *
- * @throws RangeError for a number of channels, a level or a UUID out of range, and for a VM that no stream can hold (see
- *   {@link writeStream}). An error of a sink is thrown at once, even while other sinks are still writing.
+ * @throws RangeError for a number of channels, a level or a UUID out of range, and for a VM that no stream can contain
+ *   (see {@link writeStream}). An error of a sink is thrown at once, even while other sinks are still writing.
  */
 export async function writeMultifd(
   vm: WritableVm,

@@ -1,7 +1,7 @@
 /**
- * Writes a VM as a plain migration stream: header, configuration, RAM in one pass, device states as they were, and the
- * description. It is what QEMU writes for a stopped guest (docs/formats/stream.md, "Writing one"), so any QEMU that
- * loads the machine loads it; and a VM that never was one, a RAM image with a machine's name, can be written, too.
+ * Writes a VM as a plain migration stream: header, configuration, RAM in one pass, unchanged device states, and the
+ * description. QEMU writes the same for a stopped guest (docs/formats/stream.md, "Writing one"), so any QEMU with that
+ * machine loads it. The VM need not come from QEMU: a RAM image with a machine's name is enough.
  */
 
 import { type Abortable, abortableSink } from '../io/abort.ts';
@@ -21,16 +21,16 @@ import { StreamWriter, writerArenaBytes } from './stream-writer.ts';
 
 /** How a stream is written. */
 export interface WriteStreamOptions extends Abortable {
-  /** Sections of other iterables, in stream order. */
+  /** Sections of iterables other than RAM, in stream order. */
   iterables?: readonly RawSection[];
   /**
-   * RAM to send first: what differs from it comes in a second pass, as XBZRLE deltas where they are shorter. It has the
-   * same blocks.
+   * RAM to send first. What differs from it is sent in a second pass, as XBZRLE deltas if these are shorter. It must
+   * have the same blocks.
    */
   base?: RamReader;
   /**
-   * What the version of QEMU that is to load it expects. Default: by the machine type, and with the marks that `framing`
-   * says the stream had.
+   * What the QEMU version that loads the stream expects. Default: by the machine type, with the marks that the VM's own
+   * stream had according to `framing`.
    */
   rules?: ReleaseRules;
 }
@@ -49,9 +49,9 @@ export interface WrittenStream {
  * const ram = new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', image) }]);
  * await writeStream({ configuration: { machine: 'none', capabilities: [] }, ram }, appendTo(stream));
  *
- * @throws RangeError, before anything is written, for a VM that no stream can hold: blocks without names of their own of 1 to
- *   255 bytes, pages of two sizes or of another than the configuration says, an empty block as the last, two devices with one
- *   section id; later for a `ram` that does not keep to what it says.
+ * @throws RangeError, before anything is written, for a VM that no stream can contain: block names that are not unique
+ *   or not 1 to 255 bytes long, pages of two sizes or of another size than the configuration states, an empty last
+ *   block, two devices with one section id. Later, for a `ram` that contradicts itself.
  */
 export async function writeStream(
   vm: WritableVm,
@@ -79,7 +79,7 @@ async function writeWhole(vm: WritableVm, output: ByteSink, options: WriteStream
   return { length: writer.length, blocks };
 }
 
-/** The base, and then what changed since: two passes, whose records count together. */
+/** Sends the base, then what changed since: two passes whose records count together. */
 async function sendOnBase(passes: Passes, base: RamReader): Promise<WrittenBlock[]> {
   const before = await passes.sendAll(base);
   const blocks = await passes.sendChanges(base);

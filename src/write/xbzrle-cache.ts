@@ -1,10 +1,10 @@
 /**
- * The page cache of a source with XBZRLE (docs/formats/xbzrle.md, "The page cache"): what it remembers of the pages it
- * sent, and so what it can send as a delta. Direct-mapped, one page a slot; a page that was used less than two bitmap
- * syncs ago keeps its slot. The policy and the counters are QEMU's, so that the records are, too.
+ * The page cache of a source with XBZRLE (docs/formats/xbzrle.md, "The page cache"): the pages that it sent and
+ * remembers, and can therefore send as deltas. The cache is direct-mapped, with one page per slot. A page that was used
+ * less than two bitmap syncs ago keeps its slot. Policy and counters equal QEMU's, so the records do too.
  *
- * Pages come and go in batches, with one kernel call for all the deltas of one. The cache lies in the arena, where a page
- * that is never used takes no memory of the host.
+ * Pages come and go in batches, and one kernel call makes all deltas of a batch. The cache is in the arena, whose
+ * untouched pages take no host memory.
  */
 import { arenaBytes, encodeSlackBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
@@ -15,16 +15,16 @@ import { isPageSize } from '../vm/page-size.ts';
 /** QEMU's default of `xbzrle-cache-size`. */
 export const defaultXbzrleCacheSize = 64 << 20;
 
-/** Bytes of deltas that are made at once. */
+/** Bytes of deltas made at a time. */
 const deltaBytes = 1 << 20;
 /** Records in a batch. */
 const batchCapacity = 4096;
-/** Pages of the smallest size whose deltas fit. */
+/** The most pages of the smallest size whose deltas fit. */
 const maxCandidates = deltaBytes / 1024;
-/** What a delta record has before its payload, beside the word: the header byte and the length. */
+/** Bytes of a delta record between its first word and its payload: the header byte and the length. */
 const deltaHead = 3;
 
-/** What a cache of so many bytes takes of a kernel's arena. */
+/** Bytes of a kernel's arena that a cache of this size needs. */
 export function xbzrleArenaBytes(cacheSize = defaultXbzrleCacheSize): number {
   const tables = Array(3).fill(maxCandidates * 4);
   return arenaBytes(cacheSize, deltaBytes + encodeSlackBytes, ...tables) + pageBatchArenaBytes(batchCapacity);
@@ -32,36 +32,38 @@ export function xbzrleArenaBytes(cacheSize = defaultXbzrleCacheSize): number {
 
 /** The size of the cache, and of its pages. */
 export interface XbzrleCacheOptions {
-  /** Bytes; a number of pages that is a power of two. Default 64 MiB. */
+  /** Bytes of the cache. The number of pages in it must be a power of two. Default 64 MiB. */
   cacheSize?: number;
   /** Target page size in bytes: a power of two from 1 KiB to 16 KiB. Default 4096. */
   pageSize?: number;
 }
 
-/** As `query-migrate` says it under `xbzrle-cache`; counters grow for the life of the cache. */
+/** The statistics of `query-migrate`, member `xbzrle-cache`. Counters grow as long as the cache exists. */
 export interface XbzrleStatistics {
   /** Bytes. */
   readonly cacheSize: number;
-  /** Bytes of records without their first words; of a page that overflowed, the page size. */
+  /** Bytes of records without their first words. A page that overflowed counts with the page size. */
   readonly bytes: number;
-  /** Pages that were in the cache; sent as deltas, whole since the delta was too long, or not at all. */
+  /**
+   * Pages found in the cache. They were sent as deltas, sent whole because the delta was too long, or not sent at all.
+   */
   readonly pages: number;
   readonly cacheMiss: number;
   /** Pages whose delta would have been too long. */
   readonly overflow: number;
-  /** Of the latest period: misses for each page sent. */
+  /** Misses per page sent, in the latest period. */
   readonly cacheMissRate: number;
-  /** Of the latest period: bytes of pages that were in the cache for each of `bytes`. */
+  /** Bytes of pages found in the cache per byte of `bytes`, in the latest period. */
   readonly encodingRate: number;
 }
 
-/** When pages are sent. */
+/** The stage of the migration in which pages are sent. */
 export interface PassContext {
   /** Bitmap syncs so far (dirty-sync-count). */
   generation: number;
-  /** The guest is stopped, and these pages are its last: they are looked up, but not remembered. */
+  /** The guest is stopped, and these pages are its last. They are looked up, but not added to the cache. */
   isLastStage?: boolean;
-  /** Whether the next record names its block, as the first of another block does; `bytes` counts the name. */
+  /** Whether the next record names its block, like the first record of a new block. `bytes` includes the name. */
   isNamed: boolean;
 }
 
@@ -75,7 +77,7 @@ export class XbzrleCache {
   readonly #pages: Float64Array;
   /** Generation of each slot's latest use. */
   readonly #ages: Uint32Array;
-  /** The turn in which a slot was last hit: its old content is wanted until that turn is over. */
+  /** The turn in which a slot was last hit. Its old content is needed until that turn ends. */
   readonly #hitIn: Uint32Array;
   #turn = 1;
   readonly #counters = { bytes: 0, pages: 0, cacheMiss: 0, overflow: 0, cacheMissRate: 0, encodingRate: 0 };
@@ -84,7 +86,7 @@ export class XbzrleCache {
 
   readonly #batch: PageBatch;
   readonly #deltas: number;
-  /** Of the pages that were hit in this turn: old content, new content, result, slot. */
+  /** For the pages hit in this turn: old content, new content, result, slot. */
   readonly #olds: Uint32Array;
   readonly #news: Uint32Array;
   readonly #results: Int32Array;
@@ -92,7 +94,7 @@ export class XbzrleCache {
   #hits = 0;
 
   /**
-   * Allocates {@link xbzrleArenaBytes} bytes in the arena of the kernel, which must also hold the pages to encode.
+   * Allocates {@link xbzrleArenaBytes} bytes in the kernel's arena, which must also contain the pages to encode.
    * @throws RangeError for a size that is not a power of two of pages, or an impossible page size.
    */
   constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
@@ -119,15 +121,15 @@ export class XbzrleCache {
     this.#hitSlots = new Uint32Array(maxCandidates);
   }
 
-  /** As they are now. */
+  /** The present statistics. */
   get statistics(): XbzrleStatistics {
     return { cacheSize: this.#pages.length * this.#pageSize, ...this.#counters };
   }
 
   /**
-   * What is sent for pages, each whole (`PageKind.data`) or zero, in their order, in batches that are valid until the next
-   * is asked for. Pages that are as they were do not come. Not for the first round, which QEMU neither looks up nor
-   * remembers.
+   * Yields the records for pages, in order. Each page must be whole (`PageKind.data`) or zero. Each batch is valid
+   * until the next is requested. Unchanged pages have no record. Do not call this for the first round, which QEMU
+   * neither looks up nor remembers.
    */
   *encode(
     block: GuestBlock,
@@ -147,7 +149,7 @@ export class XbzrleCache {
     }
   }
 
-  /** Ends a period, in which so many pages were sent, in whatever way: the rates are those of this period then. */
+  /** Ends a period in which `pagesSent` pages were sent in any form. The rates are then those of this period. */
   endPeriod(pagesSent: number): void {
     if (pagesSent === 0) return;
     const now = this.#counters;
@@ -158,7 +160,7 @@ export class XbzrleCache {
     this.#before = { ...now };
   }
 
-  /** Looks pages up from `first` on, until the turn must end. Returns the first that it did not. */
+  /** Looks up pages from `first` on, until the turn must end. Returns the first page that was not looked up. */
   #gather(block: GuestBlock, pages: PageBatch, first: number, generation: number, isLastStage: boolean): number {
     const batch = this.#batch;
     const { bytes } = this.#kernel;
@@ -172,7 +174,7 @@ export class XbzrleCache {
     for (; i < pages.count && batch.count < batchCapacity && this.#hits < most; i++) {
       const number = base + (pages.page[i] as number);
       const slot = number % this.#pages.length;
-      // Its old content is still to be looked at.
+      // Its old content is still needed.
       if (this.#hitIn[slot] === this.#turn) break;
       const kind = pages.kind[i] as PageKind;
       const data = pages.data[i] as number;
@@ -204,7 +206,7 @@ export class XbzrleCache {
     return i;
   }
 
-  /** Takes a slot for a page, unless another holds it that was used lately. */
+  /** Claims a slot for a page. Fails if the slot has another page that was used recently. */
   #claim(slot: number, number: number, generation: number): boolean {
     const holder = this.#pages[slot] as number;
     if (holder !== number && holder !== -1 && (this.#ages[slot] as number) + 2 > generation) return false;
@@ -213,7 +215,7 @@ export class XbzrleCache {
     return true;
   }
 
-  /** Encodes the pages that were hit, all at once, and makes of each what it is to be. */
+  /** Encodes all pages that were hit at once, and decides what each record becomes. */
   #settle(isLastStage: boolean, nameBytes: number): void {
     const kernel = this.#kernel;
     const batch = this.#batch;
@@ -224,7 +226,7 @@ export class XbzrleCache {
     let hit = 0;
     let delta = this.#deltas;
     const { count } = batch;
-    // Records move up to the places of those that are left out.
+    // Records move up to replace those that are left out.
     batch.clear();
     for (let i = 0; i < count; i++) {
       let kind = batch.kind[i] as PageKind;
