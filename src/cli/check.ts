@@ -41,7 +41,7 @@ export function addCheck(program: CliCommand): CliCommand {
         throw new UsageError(`${options.against} cannot be a target: ${error.message}`);
       });
       const result = await withFile('check', location, options, (file) => check(file, target)).catch((error) => {
-        // An error in what contains the stream is found when the file is opened.
+        // An error in the container of the stream appears when the file is opened.
         if (error instanceof MigrationError) return checkOf(error, target);
         throw error;
       });
@@ -79,7 +79,7 @@ const rules = {
   },
 };
 
-/** Bytes that are enough to tell a dump from a stream; a dump may have white space before its first brace. */
+/** Bytes that are enough to distinguish a dump from a stream. A dump may have white space before its first brace. */
 const headLength = 64;
 
 async function openTarget(location: string): Promise<CheckTarget> {
@@ -108,7 +108,7 @@ async function readMigration(input: string | ByteSource, location: string): Prom
   }
 }
 
-/** Reads a whole source, up to one byte more than a dump may have. */
+/** Reads a whole source, at most one byte more than a dump may have. */
 async function readText(source: ByteSource): Promise<string> {
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(1 << 16);
@@ -155,7 +155,7 @@ function describe(result: Check, all: boolean): string {
   return lines.join('\n');
 }
 
-/** Whether a text is about one section: there may be many of these. */
+/** Whether a text is about a single section. There may be many of these. */
 const isParticular = (text: string) => /^(section|subsection|fields of) /.test(text);
 
 function describeReason(reason: CheckReason, paint: ReturnType<typeof painter>): string[] {

@@ -1,4 +1,4 @@
-/** What a command says about itself apart from its arguments and options. */
+/** The facts of a command apart from its arguments and options. */
 import type { ExitCodes } from './exit-codes.ts';
 
 /** A paragraph, or a table whose first row is the head. */
@@ -11,27 +11,27 @@ interface JsonOutput {
 }
 
 /**
- * Which options go together, by their long flags. An option that the mode asked for cannot use is refused, never dropped
- * silently.
+ * Rules for combining options, by their long flags. An option that the chosen mode cannot use is refused, never
+ * silently dropped.
  */
 interface OptionRules {
-  /** At most one of each group. */
+  /** Groups of which at most one option may be given. */
   oneOf?: readonly (readonly string[])[];
-  /** An option, and the options it needs: at least one of them. */
+  /** Options, each with those that it needs: at least one of them. */
   needs?: Readonly<Record<string, readonly string[]>>;
-  /** An option, and those that it cannot be used with. */
+  /** Options, each with those that it cannot be combined with. */
   excludes?: Readonly<Record<string, readonly string[]>>;
   /**
-   * What depends on arguments and values.
+   * Checks rules that depend on arguments and values.
    * @throws UsageError
    */
   check?(args: readonly string[], options: never, isGiven: (flag: string) => boolean): void;
 }
 
 export interface CommandFacts {
-  /** What else there is to know. */
+  /** Further notes for users. */
   notes: readonly Note[];
-  /** Exit codes that are not the common ones, or mean something else. */
+  /** Exit codes that are not the common ones, or have another meaning. */
   exitCodes: ExitCodes;
   json: readonly JsonOutput[];
   examples: readonly string[];

@@ -1,6 +1,6 @@
 /**
- * A command of `vmferry` and all that is said about it: notes, exit codes, examples, its JSON, and which options go
- * together. `--help`, docs/cli.md, the man page and the completion scripts are made from this.
+ * A command of `vmferry` and its facts: notes, exit codes, examples, its JSON, and rules for combining options.
+ * `--help`, docs/cli.md, the man page and the completion scripts are made from them.
  */
 import { type AddHelpTextContext, Command } from 'commander';
 import { type CommandFacts, list } from './command-facts.ts';
@@ -27,7 +27,7 @@ export class CliCommand extends Command {
     return this.#facts;
   }
 
-  /** Its exit codes with their meanings, the common ones included. */
+  /** All its exit codes with their meanings, including the common ones. */
   get exitCodes(): ExitCodes {
     return { ...commonExitCodes, ...this.#facts.exitCodes };
   }

@@ -19,7 +19,7 @@ import { scratchOption } from './scratch.ts';
 /** As with diff(1): 0 the same, 1 not the same, 2 any trouble. */
 const differentCode = 1;
 
-/** Differences of each device and ranges of each block that are shown without --all. */
+/** The most differences per device and ranges per block that are shown without --all. */
 const shown = { maxChanges: 20, maxRanges: 100 };
 const all = { maxChanges: 100_000, maxRanges: 100_000 };
 
@@ -94,7 +94,7 @@ const rules = {
   },
 };
 
-/** Prints what differs. Returns whether nothing does. */
+/** Prints the differences. Returns whether there are none. */
 async function run(a: string, b: string, options: Options): Promise<boolean> {
   requireInputsOnce([a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])]);
   const old = await openInput(a, { channel: options.channelA ?? [] });
@@ -114,7 +114,7 @@ async function run(a: string, b: string, options: Options): Promise<boolean> {
   }
 }
 
-/** A difference, and how the two contents were read for it. */
+/** A difference, and the plans by which the two contents were read. */
 type PlannedDiff = VmDiff & { plan: { old: ContentPlan; new: ContentPlan } };
 
 async function compare(old: MigrationFile, now: MigrationFile, options: Options): Promise<PlannedDiff> {

@@ -53,7 +53,7 @@ function wrapCommand(command: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of words) {
-    // The backslash takes two characters more.
+    // The backslash takes two more characters.
     if (line !== '' && line.length + 1 + word.length > width - 2) {
       lines.push(`${line} \\`);
       line = `  ${word}`;

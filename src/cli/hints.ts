@@ -3,7 +3,7 @@
  * option helps, so all hints are in this table.
  */
 
-/** By a finding's code, or `code:reason` where the fact has a reason that narrows it down. */
+/** By a finding's code, or by `code:reason` if the fact has a reason. */
 const hints: Readonly<Record<string, string>> = {
   'ambiguous-snapshot': 'name the snapshot by its id: IMAGE.qcow2#ID',
   'changes-only': 'merge it with its base: vmferry merge BASE CHANGES OUT',
@@ -13,13 +13,13 @@ const hints: Readonly<Record<string, string>> = {
   'sync-mismatch': 'give all channels of this one migration with --channel',
 };
 
-/** What a fact says about itself: a finding, a MigrationError, or any error with a code. */
+/** The properties of a fact that select its hint: a finding, a MigrationError, or any error with a code. */
 export interface HintedFact {
   code?: unknown;
   reason?: unknown;
 }
 
-/** What to try, or undefined where there is nothing to suggest. */
+/** A suggestion, or undefined if there is none. */
 export function hintOf({ code, reason }: HintedFact): string | undefined {
   if (typeof code !== 'string') return undefined;
   const key = `${code}:${String(reason)}`;

@@ -1,4 +1,4 @@
-/** The input that all commands take: its options on the command line, and opening it. */
+/** The input options that all commands share, and opening the input. */
 import { open } from '../node.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { MigrationFile } from '../read/open.ts';
@@ -6,7 +6,7 @@ import type { CliCommand } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 import { showProgress } from './progress.ts';
 
-/** Options about the input; a command's own options extend them. */
+/** Options for the input. The options of a command extend them. */
 export interface InputOptions {
   /** Multifd channels. */
   channel?: string[];

@@ -104,7 +104,7 @@ const examples = [
   "vmferry inspect 'captures.zip#guest.migration'",
 ];
 
-/** Each of these prints one thing and nothing else. */
+/** Each of these options prints one thing only. */
 const alone = ['--devices', '--device', '--xml', '--cookie'];
 
 const rules = {
@@ -118,7 +118,7 @@ const rules = {
   },
 };
 
-/** Some files can be described although there is no stream to read. */
+/** Prints what can be described of a file without a readable stream. */
 function showUnopened(error: unknown, options: InspectOptions): void {
   const { devices, device, xml, cookie, hash, sections, pages } = options;
   const wantsOne = devices === true || device !== undefined || xml === true || cookie === true;

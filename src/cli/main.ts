@@ -7,9 +7,9 @@ import { buildProgram } from './program.ts';
 import { handleSignals, idle, isReaderGone } from './run.ts';
 
 const words = process.argv.slice(2);
-/** Before `--`, where the rest are arguments. */
+/** Only words before `--` can be flags. */
 const flags = words.slice(0, words.includes('--') ? words.indexOf('--') : undefined);
-// Until the command line has been understood, what it seems to ask for decides how an error is printed.
+// Until the command line is parsed, this guess decides how an error is printed.
 setManner({ quiet: false, json: flags.includes('--json') });
 
 const program = await buildProgram(words[0]);

@@ -1,7 +1,7 @@
 /**
- * What the command line says on standard error, each line with one prefix: `vmferry: error:`, `vmferry: warning:`,
- * `vmferry: note:` or `vmferry: hint:`. With --quiet only errors and their hints remain. With --json an error is one line
- * of JSON, the last line there.
+ * Everything that the command line writes to standard error. Each line has one prefix: `vmferry: error:`,
+ * `vmferry: warning:`, `vmferry: note:` or `vmferry: hint:`. With --quiet only errors and their hints remain. With
+ * --json an error is one line of JSON, the last line on standard error.
  */
 import { CommanderError } from 'commander';
 import { type ErrorJson, jsonVersion } from '../tasks/json.ts';
@@ -10,7 +10,7 @@ import { ExitCode, UsageError } from './exit-codes.ts';
 import { hintOf } from './hints.ts';
 import { painter, printable } from './print/format.ts';
 
-/** How the command that runs is to speak. */
+/** How the running command reports. */
 export interface Manner {
   quiet: boolean;
   json: boolean;
@@ -31,12 +31,12 @@ function say(kind: keyof typeof colours, text: string): void {
   process.stderr.write(`${paint(colours[kind], `vmferry: ${kind}:`)} ${printable(text)}\n`);
 }
 
-/** Something about the result that the user should know. */
+/** Reports something about the result that the user should know. */
 export function warn(text: string): void {
   if (!manner.quiet) say('warning', text);
 }
 
-/** Something about how the command went. */
+/** Reports something about how the command went. */
 export function note(text: string): void {
   if (!manner.quiet) say('note', text);
 }

@@ -14,7 +14,7 @@ import { formatBytes, formatHex, formatTable, plural, printable } from './print/
 import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
 
-/** What `extract` takes for it. */
+/** The options of `extract` for guest-physical memory. */
 export interface PhysicalOptions {
   physical?: boolean;
   elf?: boolean;
@@ -50,7 +50,7 @@ function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): Physica
   return [...list, { block: value.slice(0, at), address: parseSize(value.slice(at + 1)) }];
 }
 
-/** Whether guest-physical memory is asked for. */
+/** Whether guest-physical memory is requested. */
 export const isPhysical = ({ physical, elf }: PhysicalOptions): boolean => physical === true || elf === true;
 
 export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {

@@ -8,7 +8,7 @@ import { useColour } from './print/format.ts';
 
 type AddCommand = (program: CliCommand) => CliCommand;
 
-/** How each command is added to a program. Only the one that is asked for is loaded. */
+/** How each command is added to a program. Only the requested command is loaded. */
 const commands: Record<string, () => Promise<AddCommand>> = {
   inspect: async () => (await import('./inspect.ts')).addInspect,
   verify: async () => (await import('./verify.ts')).addVerify,
@@ -64,7 +64,7 @@ export async function buildProgram(name?: string): Promise<CliCommand> {
       getErrHelpWidth: () => helpWidth(process.stderr),
       getOutHasColors: () => useColour(process.stdout),
       getErrHasColors: () => useColour(process.stderr),
-      // The error is thrown, too, and reported where it is caught.
+      // The error is also thrown, and reported where it is caught.
       outputError: () => {},
     })
     .describe({ notes, examples, exitCodes: signalExitCodes })

@@ -4,13 +4,13 @@ import { isQuiet } from './messages.ts';
 import { formatBytes } from './print/format.ts';
 
 const intervalMs = 100;
-/** Work that is shorter shows no progress. */
+/** Shorter work shows no progress. */
 const delayMs = 400;
 
 /** Whether the line is on the terminal. */
 let shown = false;
 
-/** Clears the line for other output. It comes back by itself. */
+/** Clears the line for other output. The next update shows it again. */
 export function hideProgress(): void {
   if (shown) process.stderr.write('\r\x1b[K');
   shown = false;

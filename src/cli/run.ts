@@ -1,10 +1,11 @@
-/** What all commands share: leaving nothing behind when a signal ends them, and writing to standard output. */
+/** Shared by all commands: leaves nothing behind when a signal ends the process, and writes to standard output. */
 import { removeUnfinished } from '../io/node/output-file.ts';
 import { reportError } from './messages.ts';
 
 /**
- * Removes unfinished output when a signal ends the process, which then dies by that signal. Node's own exit may wait
- * for ever until the code that has just run is compiled (nodejs/node#54918), and so would the user who pressed Ctrl-C.
+ * Removes unfinished output when a signal ends the process. The process then dies by that signal. Node's own exit may
+ * wait forever for the compilation of code that has just run (nodejs/node#54918), and keep a user who pressed Ctrl-C
+ * waiting.
  */
 export function handleSignals(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -16,18 +17,18 @@ export function handleSignals(): void {
   }
   process.once('exit', removeUnfinished);
   process.stdout.on('error', (error) => {
-    // When the reader is gone, the write that failed reports it, too, and the command ends.
+    // If the reader is gone, the failed write also reports it, and the command ends.
     if (!isReaderGone(error)) process.exit(reportError(error));
   });
 }
 
-/** Whether an error says that the reader of standard output has seen enough (`| head`), which is not a failure. */
+/** Whether an error means that the reader of standard output has ended (`| head`), which is not a failure. */
 export function isReaderGone(error: unknown): boolean {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   return code === 'EPIPE' && syscall === 'write';
 }
 
-/** The time that compilation of the code that has just run may take; see {@link handleSignals}. */
+/** How long the compilation of recently run code may take, see {@link handleSignals}. */
 const idleMs = 100;
 
 /** Does nothing for a moment, so that the process can end. */
@@ -35,7 +36,7 @@ export function idle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, idleMs));
 }
 
-/** Writes to standard output, waiting while its reader is slower. */
+/** Writes to standard output, and waits if its reader is slower. */
 export function writeOut(bytes: Uint8Array | string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));

@@ -18,7 +18,7 @@ export function addVerify(program: CliCommand): CliCommand {
     .describe({ notes, exitCodes, json: [{ type: 'VerifyJson', when: '--json' }], examples })
     .action(async (location: string, options: InputOptions & { json?: boolean }) => {
       const verification = await withFile('verify', location, options, verify).catch((error) => {
-        // An error in what contains the stream is found when the file is opened.
+        // An error in the container of the stream appears when the file is opened.
         if (error instanceof MigrationError) return verificationOf(error);
         throw error;
       });

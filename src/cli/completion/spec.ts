@@ -1,4 +1,4 @@
-/** The program's commands, options and arguments as data, for whatever is generated from them. */
+/** The program's commands, options and arguments as data, for everything that is generated from them. */
 import type { Option } from 'commander';
 import type { CliCommand } from '../command.ts';
 

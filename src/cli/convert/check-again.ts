@@ -1,4 +1,4 @@
-/** Reads what `vmferry convert` wrote, before it gets its name. */
+/** Reads back what `vmferry convert` wrote, before the output gets its name. */
 import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { nodeDecompress } from '../../io/node/decompress.ts';
@@ -6,8 +6,8 @@ import { type MigrationFile, openFile } from '../../read/open.ts';
 import { showProgress } from '../progress.ts';
 
 /**
- * Compares a conversion with what was written: the output, from an offset on, and its channels. Meanwhile these are synced to
- * the disk. They stay open.
+ * Compares a conversion with its output, from an offset on, and with its channels. Meanwhile these are synced to the
+ * disk. They stay open.
  */
 export async function checkAgain(
   conversion: { check(copy: MigrationFile): Promise<unknown> },

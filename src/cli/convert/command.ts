@@ -1,4 +1,4 @@
-/** The command `vmferry convert`: its options and what is said about them. */
+/** The command `vmferry convert`: its options and its facts. */
 import { Option } from 'commander';
 import { libvirtFormats } from '../../read/container/libvirt-header.ts';
 import { releaseNames } from '../../schema/release-rules.ts';

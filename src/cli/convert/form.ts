@@ -1,4 +1,7 @@
-/** The form that `vmferry convert` writes, from its options and the name of its output; and which options go with it. */
+/**
+ * Chooses the form that `vmferry convert` writes, from its options and the name of its output, and checks which options
+ * the form can use.
+ */
 
 import { isReplaceable } from '../../io/node/output-file.ts';
 import type { LibvirtFormat } from '../../read/container/libvirt-header.ts';
@@ -11,7 +14,7 @@ import { parseTarget } from './target.ts';
 
 export const forms = ['stream', 'multifd', 'mapped-ram', 'raw', 'libvirt'] as const;
 export type Form = (typeof forms)[number];
-/** The forms that hold a whole VM. */
+/** The forms that contain a whole VM. */
 export type WholeForm = Exclude<Form, 'raw'>;
 
 /** Suffixes of OUT that imply a form. */
@@ -49,7 +52,7 @@ const belongings: [option: string, value: (options: ConvertOptions) => unknown, 
   ['--drop-description', ({ dropDescription }) => dropDescription, ['stream', 'multifd', 'mapped-ram', 'libvirt']],
 ];
 
-/** @throws UsageError if there is no form, or if options do not go with it or with each other */
+/** @throws UsageError if no form can be chosen, or if options do not fit the form or each other */
 export function chooseForm(output: string, options: ConvertOptions): Form {
   const { to, block, json } = options;
   const { path, offset } = parseTarget(output);

@@ -23,7 +23,7 @@ export interface LibvirtTexts {
   format: LibvirtFormat;
 }
 
-/** The texts of the image: those of the input, or the XML of a file. */
+/** The texts of the image: those of the input, or the XML from a file. */
 export function findTexts(file: MigrationFile, path: string | undefined, format: LibvirtFormat): LibvirtTexts {
   const image = file.containers.find((container) => container.kind === 'libvirt');
   if (image === undefined && path === undefined) {

@@ -1,4 +1,4 @@
-/** `vmferry merge`: puts a base and a file of changes together to a whole VM. */
+/** `vmferry merge`: combines a base and a file of changes into a whole VM. */
 import { realpathSync } from 'node:fs';
 import { Option } from 'commander';
 import { appendTo } from '../../io/byte-source.ts';

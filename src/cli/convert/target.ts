@@ -37,7 +37,7 @@ export function isRegularTarget({ path, offset }: Place): boolean {
 }
 
 /**
- * Begins the file. It takes the place of a file of that name: what that has before the offset is copied, the rest goes, as
+ * Begins the file. It replaces a file of that name: the bytes before the offset are copied, the rest is dropped, as
  * when QEMU writes to an offset.
  */
 export async function openTarget({ path, offset = 0 }: Place, directIo: boolean): Promise<OutputFile> {

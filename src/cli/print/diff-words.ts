@@ -116,6 +116,6 @@ export function diffToJson(
     if (value instanceof Uint8Array) return hexBytes(value).replaceAll(' ', '');
     return typeof value === 'bigint' ? String(value) : value;
   };
-  // The types of JSON are those that this makes of them.
+  // The types of JSON are those that this conversion makes.
   return toJson<DiffJson>(json as unknown as Unversioned<DiffJson>, plain);
 }
