@@ -34,7 +34,7 @@ import { run } from './wire/decoding.ts';
 
 const PAGE = 4096;
 
-/** A sink that keeps what is written to it. */
+/** A sink that keeps its bytes. */
 function makeCopy(): { sink: ByteSink; bytes: () => Uint8Array } {
   const parts: Uint8Array[] = [];
   return { sink: { write: (bytes) => void parts.push(bytes.slice()) }, bytes: () => Buffer.concat(parts) };

@@ -1,4 +1,4 @@
-/** The built package in a real Chromium gives what it gives in Node. */
+/** The built package gives the same results in a real Chromium as in Node. */
 import { createHash } from 'node:crypto';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -22,7 +22,7 @@ import { type PageServer, servePage } from './server.ts';
 const fixtures = loadFixtures();
 const executablePath = findChromium();
 
-/** What `page.mjs` gives, found out in Node. */
+/** Computes in Node what `page.mjs` returns. */
 async function examine(bytes: Uint8Array, options: OpenOptions<Openable>) {
   const file = await open(new Blob([bytes.slice()]), options);
   const { inspection } = await inspect(file);
@@ -83,7 +83,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
   it.each(someOf(fixtures, 3))('$name is inspected, verified and extracted as in Node', async (fixture) => {
     const { name, bytes, channels, offset, truth } = fixture;
     const found = await inPage('examine', name, { offset, channelCount: channels.length });
-    // What travels from the page is JSON: no undefined.
+    // Results from the page are JSON, so they contain no undefined.
     const ofChannels = channels.map((channel) => new Blob([channel.slice()]));
     const expected = JSON.parse(JSON.stringify(await examine(bytes, { offset, channels: ofChannels })));
     expect(found).toEqual(expected);

@@ -1,4 +1,7 @@
-/** The page with what goes wrong: files that are none, are gone, or have too much in them, and browsers that lack something. */
+/**
+ * The page when something goes wrong: files of other kinds, files that disappear or contain too much, and browsers that
+ * lack a feature.
+ */
 import { copyFileSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
@@ -32,7 +35,10 @@ import {
 
 const [manyBlocks, manyDevices] = [3000, 2500];
 
-/** A stream of thousands of blocks with the longest names, and of devices with a field of a long name each. */
+/**
+ * A stream with thousands of blocks that have the longest names, and with devices that have one field with a long name
+ * each.
+ */
 function makeMany(): Uint8Array {
   const nameOf = (i: number) => `block-${i}/<b>&"'\n${'x'.repeat(255)}`.slice(0, 255);
   const names = Array.from({ length: manyBlocks }, (_, i) => nameOf(i));
@@ -59,7 +65,7 @@ function makeMany(): Uint8Array {
 
 describe.skipIf(executablePath === undefined)('the page and what goes wrong, in Chromium', () => {
   const demo = serveDemo();
-  /** What the page says, once it says that something failed. */
+  /** The page's error message, once there is one. */
   const failure = async (page: Page) => (await part(page, 'failure').first().textContent()) ?? '';
 
   it('shows the beginning of what is long, and more at a click', async () => {
@@ -194,7 +200,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     await part(page, 'device-matches').getByRole('button').click();
     const found = page.locator('[role=treeitem][aria-selected=true]').filter({ hasText: '39999' });
     await found.waitFor();
-    // Only some of the rows exist, and keys reach all of them.
+    // Only some of the rows exist in the document, but keys reach all of them.
     expect(await page.locator('[role=treeitem]').count()).toBeLessThanOrEqual(2000);
     const focused = 'document.activeElement.textContent';
     await found.focus();
@@ -246,7 +252,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
 
 const escaped = (text: string) => text.replace(/[.#$()*+?[\]\\^{|}]/g, '\\$&');
 
-/** What browsers do that know no module workers: they take the option for nothing. */
+/** Simulates browsers without module workers, which ignore the option. */
 function asClassicWorkers(): string {
   return `{
     const { Worker } = globalThis;

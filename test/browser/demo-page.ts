@@ -1,4 +1,4 @@
-/** The built page, served as a static folder and shown in a real Chromium: what its tests have in common. */
+/** The built page, served as a static folder and shown in a real Chromium. Shared by the page's tests. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -20,13 +20,13 @@ export const earlier = fixturePath('pc-plain-10.0.bin');
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 export interface ShowOptions extends BrowserContextOptions {
-  /** By downloads, or to a file that stands for the one that the reader would choose in the browser's dialog. */
+  /** Saves by downloads, or to a file that stands for the one chosen in the browser's dialog. */
   saving?: 'download' | 'choose';
   /** Runs in the page before its own scripts. */
   before?: string;
   /** Runs in its worker before the worker's own script. */
   inWorker?: string;
-  /** What it says on the console does not count: the browser complains of a script that it cannot run. */
+  /** Ignores the console: the browser reports scripts that it cannot run. */
   mayComplain?: true;
 }
 
@@ -39,7 +39,7 @@ export function serveDemo() {
     isolated: undefined as unknown as FolderServer,
     /** A folder for files. */
     scratch: '',
-    /** What was said on the console, and asked of other servers. */
+    /** Console messages, and requests to other servers. */
     complaints: [] as string[],
     strangers: [] as string[],
 
@@ -60,7 +60,7 @@ export function serveDemo() {
         const { protocol, origin } = new URL(request.url());
         if (protocol !== 'blob:' && origin !== new URL(address).origin) demo.strangers.push(request.url());
       });
-      // A dialog of the browser's is out of reach here.
+      // Tests cannot reach the browser's dialog.
       await page.addInitScript(
         saving === 'download'
           ? 'delete globalThis.showSaveFilePicker'
@@ -102,7 +102,7 @@ export function serveDemo() {
   return demo;
 }
 
-/** What axe finds that is serious. */
+/** The serious problems that axe finds. */
 export async function seriousIn(page: Page): Promise<string[]> {
   await page.evaluate(axe);
   const { violations } = (await page.evaluate("axe.run({ resultTypes: ['violations'] })")) as AxeResults;
@@ -111,7 +111,7 @@ export async function seriousIn(page: Page): Promise<string[]> {
     .flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
 }
 
-/** Pixels by which the page is wider than its window. */
+/** How many pixels the page is wider than its window. */
 export const overflowOf = (page: Page) =>
   page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
 
@@ -129,7 +129,7 @@ export async function openFiles(page: Page, ...paths: string[]): Promise<void> {
   await part(page, 'verdict').or(part(page, 'failure')).first().waitFor();
 }
 
-/** Presses a button of the menu, and saves what is downloaded to a folder. */
+/** Clicks a button of the menu, and saves the download to a folder. */
 export async function saved(to: string, page: Page, button: string | RegExp): Promise<string> {
   await part(page, 'export').locator('summary').click();
   const begun = page.waitForEvent('download');

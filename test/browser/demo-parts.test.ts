@@ -1,4 +1,6 @@
-/** Migrations in several files on the page, in a real Chromium: put together by their bytes, or by the reader. */
+/**
+ * Migrations in several files on the page, in a real Chromium. The page combines them by their bytes, or asks the user.
+ */
 import { basename } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
@@ -18,7 +20,7 @@ import {
 
 const fixtureNamed = (name: string) => loadPartedFixtures().find((each) => each.name === name) as PartedFixture;
 
-/** What the command line says of it, in the same order of findings. */
+/** The report of the command line on it, with findings in the same order. */
 async function verifyByCli({ path, paths: { resumeOf, preempt, returnPath } }: PartedFixture) {
   const options = [
     ...resumeOf.flatMap((each) => ['--resume-of', each]),
@@ -59,7 +61,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     const facts = await part(page, 'facts').textContent();
     expect(facts).toContain('Recovery ofpc-recovery-10.0.broken-1.bin');
     expect(facts).toContain('pc-recovery-10.0.return-2.bin: 3 RECV_BITMAP');
-    // The device is in the stream that broke off: so are its bytes.
+    // The device is in the stream that broke off, and so are its bytes.
     const device = page.locator('[role=treeitem]').filter({ hasText: 'timer#0' });
     await device.locator('.offset').click();
     await expect.poll(() => part(page, 'bytes-where').textContent()).toContain('pc-recovery-10.0.broken-1.bin');

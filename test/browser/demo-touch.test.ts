@@ -1,4 +1,4 @@
-/** The RAM map under fingers, in a real Chromium that is sent touch input. */
+/** The RAM map with touch input, in a real Chromium. */
 import type { CDPSession, Page } from 'playwright-core';
 import { describe, expect, it } from 'vitest';
 import { executablePath, openFiles, openSample, part, sample, serveDemo } from './demo-page.ts';
@@ -8,14 +8,14 @@ interface Point {
   y: number;
 }
 
-/** Steps in which a finger comes from one place to another. */
+/** Steps of a finger's movement. */
 const steps = 8;
 
 describe.skipIf(executablePath === undefined)('the map under fingers, in Chromium', () => {
   const demo = serveDemo();
   const phone = { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true };
 
-  /** Moves fingers from where they touch to where they are lifted. */
+  /** Moves fingers from their first positions to the positions where they are lifted. */
   async function slide(session: CDPSession, fingers: [from: Point, to: Point][]): Promise<void> {
     const send = (type: 'touchStart' | 'touchMove' | 'touchEnd', share: number) =>
       session.send('Input.dispatchTouchEvent', {
@@ -75,7 +75,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
   it('keeps the page between the fingers where it is', async () => {
     const { page, session, at, perRow } = await showMap();
     const far = await perRow();
-    // Around the last quarter of the block.
+    // The last quarter of the block.
     await slide(session, [
       [at(0.5, 0.8), at(0.5, 0.6)],
       [at(0.5, 0.84), at(0.5, 0.98)],
@@ -83,7 +83,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
     await expect.poll(perRow).toBeLessThan(far);
     const map = part(page, 'map');
     const [first, row] = [Number(await map.getAttribute('data-first-row')), await perRow()];
-    // Of 512 pages: what is in sight begins beyond the first half.
+    // The visible part, of 512 pages, begins after the first half.
     expect(first * row).toBeGreaterThan(256);
   });
 

@@ -1,4 +1,7 @@
-/** Zip archives on the page, in a real Chromium: captures in one are opened, and several files are saved as one. */
+/**
+ * Zip archives on the page, in a real Chromium: the page opens captures in an archive, and saves several files as one
+ * archive.
+ */
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';

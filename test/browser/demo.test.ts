@@ -1,4 +1,4 @@
-/** The page that looks into a saved machine, built and served as a static folder, in a real Chromium. */
+/** The page that shows a saved machine, built and served as a static folder, in a real Chromium. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -24,23 +24,23 @@ import {
 import { serveFolder } from './folder-server.ts';
 import { writeSparse } from './viewer-files.ts';
 
-/** Loaded JavaScript and WebAssembly (which is within it), compressed. */
+/** The most JavaScript and WebAssembly (embedded in the JavaScript) that the page may load, compressed. */
 const sizeBudget = 300_000;
 
 describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
   const demo = serveDemo();
   const { complaints, strangers, show } = demo;
-  /** Origins that a test asks of on purpose; what comes of it may be heard of long after that test. */
+  /** Origins that a test requests on purpose. The requests may appear long after that test. */
   const askedOnPurpose: string[] = [];
 
-  /** The lines of bytes that are in sight and read. */
+  /** The visible lines of bytes that have been read. */
   async function bytesInSight(page: Page): Promise<string[]> {
     await page.locator('.bytes-view .line').first().waitFor();
     await page.locator('.bytes-view .is-unread').first().waitFor({ state: 'detached' });
     return page.locator('.bytes-view .line').allTextContents();
   }
 
-  /** What the command line reads: the dump without the lines that it squashes, and without the address of its end. */
+  /** The output of `vmferry read`, without squashed lines and without the address at the end. */
   async function dump(path: string, block: string, at: number): Promise<string[]> {
     const { stdout } = await runCli(['read', path, '--block', block, '--at', String(at), '--length', '128']);
     return stdout.split('\n').filter((line) => line.includes('|'));
@@ -163,7 +163,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     const far = Number(await map.getAttribute('data-pages-per-row'));
     const box = await map.boundingBox();
     if (box === null) throw new Error('there is no map');
-    // The last cell: the last page.
+    // The last cell, which is the last page.
     const at = { x: box.width - 8, y: box.height - 8 };
     await map.click({ position: at });
     await expect.poll(() => part(page, 'cursor').textContent()).toContain('page 511 at 0x1ff000, data');
@@ -197,7 +197,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await drop(page, earlier, '#differences');
     await part(page, 'diff').waitFor();
     await expect.poll(() => part(page, 'diff').locator('.verdict').textContent()).toBe('different');
-    // Elsewhere it takes the place of what is open.
+    // Dropped elsewhere, a file replaces the open one.
     await drop(page, earlier, '#summary, main');
     await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-plain-10.0.bin');
   });
@@ -290,7 +290,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
       await expect.poll(() => page.locator('h2').textContent()).toBe('other.migration');
       expect(other.requests.some(({ range }) => range !== undefined)).toBe(true);
       await expect.poll(() => page.locator('footer').textContent()).toContain('can fetch from other servers');
-      // So the last of these tests sees what is asked of elsewhere.
+      // This makes the last of these tests see requests to other servers.
       await expect.poll(() => strangers.some((url) => url.startsWith(other.page))).toBe(true);
     } finally {
       await other.close();
@@ -308,7 +308,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => part(page, 'cursor').textContent()).toContain('page 524,287 at 0x7ffff000, data');
     await map.press('Enter');
     await expectBytes(page, path, 'ram', 0x7ffff000);
-    // What reads much is not begun without being asked for.
+    // Work that reads much starts only on request.
     await expect.poll(() => part(page, 'verdict').textContent()).toContain('not verified');
     await press(page, 'Verify the whole file');
     await page.locator('.verdict.is-ok').waitFor();

@@ -1,4 +1,6 @@
-/** A plain web server on the loopback interface: a folder under a sub-path, and files beside it, with range requests. */
+/**
+ * A plain web server on the loopback interface: a folder under a sub-path, and files beside it. Answers range requests.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -15,21 +17,21 @@ const types: Record<string, string> = {
 const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
 
 export interface FolderServer {
-  /** Where the page is, with a slash at the end. */
+  /** URL of the page, with a slash at the end. */
   page: string;
-  /** What was asked for, in order. */
+  /** The requests, in order. */
   requests: { path: string; range: string | undefined }[];
   close(): Promise<void>;
 }
 
 export interface FolderOptions {
   isIsolated?: boolean;
-  /** Files may be read by pages of other servers. */
+  /** Pages of other servers may read the files. */
   allowsOthers?: boolean;
   files?: ReadonlyMap<string, Uint8Array>;
 }
 
-/** `files`: by the name under `files/` beside the page, where `never` is never answered. */
+/** `files`: by their names under `files/` beside the page. A request for `never` is never answered. */
 export async function serveFolder(
   folder: string,
   { isIsolated = false, allowsOthers = false, files = new Map() }: FolderOptions = {},
@@ -39,13 +41,13 @@ export async function serveFolder(
   const answer = (request: IncomingMessage, response: ServerResponse) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
     requests.push({ path, range: request.headers.range });
-    // Before a range is asked for across origins.
+    // The browser's request before a range request to another origin.
     if (request.method === 'OPTIONS' && allowsOthers) {
       const allowed = { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' };
       return response.writeHead(204, allowed).end();
     }
     const inside = path.startsWith(prefix) ? normalize(path.slice(prefix.length) || 'index.html') : '..';
-    // For what takes too long.
+    // Stands for a server that takes too long.
     if (inside === 'files/never') return;
     const file = join(folder, inside);
     const given = files.get(inside.replace(/^files\//, ''));

@@ -1,4 +1,4 @@
-/** The kernels in a real Chromium: the seeded cases of test/kernel, and workers that share nothing. */
+/** The kernels in a real Chromium: the seeded cases of test/kernel, and workers without shared state. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { type PageServer, servePage } from './server.ts';
 const executablePath = findChromium();
 const cases = 3000;
 
-/** Encodes and hashes pages of its own with the built package; the same text runs in Node and in workers. */
+/** Encodes and hashes its own pages with the built package. The same text runs in Node and in workers. */
 const workerScript = `
 import { loadPageKernels } from '/dist/kernel.js';
 onmessage = async ({ data: { seed, rounds } }) => {

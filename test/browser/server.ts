@@ -14,11 +14,11 @@ export interface PageServer {
 }
 
 export interface ServeOptions {
-  /** What the page is, if it is not the one that loads page.mjs. */
+  /** The page's HTML, if it is not the page that loads page.mjs. */
   html?: string;
-  /** Paths of files on disk that are served, in ranges, under /files/ by their names. */
+  /** Paths of files on disk. They are served under /files/ by their names, with range requests. */
   files?: ReadonlyMap<string, string>;
-  /** Isolate the page from other origins, so that it may share memory. */
+  /** Isolates the page from other origins, so that it may share memory. */
   isolated?: boolean;
 }
 
@@ -59,7 +59,7 @@ export async function servePage(
   };
 }
 
-/** A file as a whole, or the range that is asked for. */
+/** Sends a whole file, or the requested range. */
 function respondRange({ headers }: IncomingMessage, response: ServerResponse, path: string): void {
   const { size } = statSync(path);
   const range = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '');

@@ -1,6 +1,7 @@
 /**
- * Runs the unit tests of kernels and formats in a real Chromium, with vitest's runner and matchers. Tests that need modules of
- * Node (fixtures on disk, Node's codecs) cannot run there. This file lists those of portable code, so that none is lost unnoticed.
+ * Runs the unit tests of kernels and formats in a real Chromium, with vitest's runner and matchers. Tests that need
+ * modules of Node (fixtures on disk, Node's codecs) cannot run there. This file lists such tests of portable code, so
+ * that none disappears unnoticed.
  */
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

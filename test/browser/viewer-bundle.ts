@@ -1,4 +1,4 @@
-/** The viewer's worker, its helper and the test page as scripts, as a server gives them. */
+/** The viewer's worker, its helper and the test page as scripts for a server. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +32,7 @@ export async function bundleViewer(): Promise<Map<string, string>> {
       silent: true,
     });
     const scripts = names.map((name) => [`/${name}.js`, readFileSync(join(directory, `${name}.js`), 'utf8')] as const);
-    // What the worker starts it finds beside itself, by the name that it has in the source.
+    // The worker starts its helper by its name in the source, from its own folder.
     return new Map([...scripts, ['/page-helper.ts', scripts[2]?.[1] as string]]);
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** Files for the viewer's tests that are too large to be fixtures: they are made by the library, in Node. */
+/** Files for the viewer's tests that are too large for fixtures. The library makes them in Node. */
 import { createHash } from 'node:crypto';
 import { appendTo } from '../../src/io/byte-source.ts';
 import { OutputFile } from '../../src/io/node/output-file.ts';
@@ -10,7 +10,7 @@ import { writeStream } from '../../src/write/write-stream.ts';
 const pageSize = 4096;
 export const configuration = { machine: 'none', capabilities: [] };
 
-/** A page whose bytes say which page it is. */
+/** A page whose bytes encode its number. */
 function pageOf(page: number): Uint8Array {
   const bytes = new Uint8Array(pageSize);
   const words = new Uint32Array(bytes.buffer);
@@ -18,7 +18,7 @@ function pageOf(page: number): Uint8Array {
   return bytes;
 }
 
-/** One block of which some pages have data. */
+/** One block in which some pages have data. */
 export class SparseRam implements RamReader {
   readonly blocks: readonly RamBlock[];
   readonly #hasData: (page: number) => boolean;
@@ -54,7 +54,7 @@ export class SparseRam implements RamReader {
   async close(): Promise<void> {}
 }
 
-/** A mapped-ram file of 2 GiB, nearly all of it holes: pages 0, 1 and the last have data. */
+/** Writes a mapped-ram file of 2 GiB, nearly all of it holes: pages 0, 1 and the last have data. */
 export async function writeSparse(path: string): Promise<void> {
   const pages = 2 ** 31 / pageSize;
   const output = new OutputFile(path);
@@ -65,7 +65,7 @@ export async function writeSparse(path: string): Promise<void> {
   await output.commit();
 }
 
-/** A stream of two passes, the second with deltas, of so many pages that all have data. Gives the sha256 of its RAM. */
+/** Writes a stream of two passes, the second with deltas. All pages have data. Returns the sha256 of its RAM. */
 export async function writeTwoPasses(path: string, pages: number): Promise<string> {
   const changed = (page: number) => {
     const bytes = pageOf(page);

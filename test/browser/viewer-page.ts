@@ -1,11 +1,11 @@
-/** Runs in the page: calls the viewer's worker, and gives what can travel to the test as JSON. */
+/** Runs in the page: calls the viewer's worker, and returns results to the test as JSON. */
 
 import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
 import { connect } from '../../src/demo/rpc.ts';
 import type { PartRole } from '../../src/read/sort-parts.ts';
 
 const viewer = connect(new Worker('/viewer-worker.js', { type: 'module' }));
-/** Files that calls gave back, by their names. */
+/** Files that calls returned, by name. */
 const saved = new Map<string, File>();
 /** Most bytes of one read. */
 const pieceBytes = 4 << 20;
@@ -15,7 +15,7 @@ async function sha256(pieces: BlobPart[]): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Captures by their names under /captures/, what was picked, what was saved, or a URL. */
+/** A capture by its name under /captures/, the chosen file, a saved file, or a URL. */
 export type Wanted =
   | { captures: string[]; roles?: PartRole[] }
   | { picked: true }
@@ -34,7 +34,7 @@ async function inputOf(wanted: Wanted, where: { offset?: number; snapshot?: stri
   return { files, ...(wanted.roles === undefined ? {} : { roles: wanted.roles }), ...where };
 }
 
-/** What `work` gives, or the failure that ends it. */
+/** The result of `work`, or the failure that ended it. */
 async function tell<Result>(work: () => Promise<Result>) {
   try {
     return await work();
@@ -63,7 +63,9 @@ const page = {
     tell(async () => viewer.open(await inputOf(wanted, where))),
   close: (file: number) => viewer.close(file),
 
-  /** Opens a file and tells all of it: inspection, verification, RAM by its hashes, the pages of each layer by class. */
+  /**
+   * Opens a file and reports everything: inspection, verification, hashes of RAM, and the pages of each layer by class.
+   */
   async examine(wanted: Wanted, where: { offset?: number; snapshot?: string } = {}) {
     return tell(async () => {
       const opened = await viewer.open(await inputOf(wanted, where));
@@ -78,7 +80,7 @@ const page = {
 
   hashBlocks: (file: number, blocks: Parameters<typeof hashBlocks>[1]) => tell(() => hashBlocks(file, blocks)),
 
-  /** Calls any method, if wanted with a signal that is aborted at the first progress or part. */
+  /** Calls any method. If requested, it aborts the signal at the first progress or part. */
   async call(method: keyof typeof viewer, query: unknown, cancelled = false) {
     const parts: unknown[] = [];
     let progress = 0;
@@ -107,7 +109,7 @@ const page = {
     return { result: plain(result), parts: plain(parts), progress };
   },
 
-  /** Writes an output, keeps the file, and tells what was said of it. */
+  /** Writes an output, keeps the file, and returns the report. */
   async save(method: 'convert' | 'exportBlock', query: { target: Target } & Record<string, unknown>) {
     return tell(async () => {
       const run = viewer[method] as (query: unknown) => ReturnType<typeof viewer.convert>;
@@ -118,7 +120,7 @@ const page = {
     });
   },
 
-  /** As `save`, to a file that was chosen: one of the private file system stands for it. */
+  /** Like `save`, but into a chosen file. A file of the private file system stands for it. */
   async saveTo(method: 'convert' | 'exportBlock', query: Record<string, unknown>, name: string) {
     const handle = await (await navigator.storage.getDirectory()).getFileHandle(name, { create: true });
     const said = await page.save(method, { ...query, target: { handle } });
@@ -127,7 +129,7 @@ const page = {
     return { said, size: file.size };
   },
 
-  /** What there is in the private file system, by paths. */
+  /** The contents of the private file system, by path. */
   async listScratch() {
     const list = async (folder: FileSystemDirectoryHandle, path: string): Promise<string[]> => {
       const paths: string[] = [];
@@ -142,7 +144,7 @@ const page = {
     return list(await navigator.storage.getDirectory(), '');
   },
 
-  /** Leaves a file of a session that is no more. */
+  /** Leaves a file of a session that has ended. */
   async leaveScratch(name: string) {
     let folder = await navigator.storage.getDirectory();
     for (const each of ['vmferry-scratch', name]) folder = await folder.getDirectoryHandle(each, { create: true });

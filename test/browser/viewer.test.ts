@@ -1,4 +1,4 @@
-/** The engine behind the page, in a real Chromium: what it says of files is what Node says. */
+/** The engine behind the page reports the same about files in a real Chromium as in Node. */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -27,7 +27,7 @@ const parted = loadPartedFixtures();
 const containers = loadContainerFixtures();
 const html =
   '<!doctype html><meta charset="utf-8"><title>viewer</title><input type="file" multiple><script type="module" src="/viewer-page.js"></script>';
-/** RAM of the stream with two passes: more than may be kept in memory. */
+/** RAM of the stream with two passes, more than may be kept in memory. */
 const twoPassBytes = 136 << 20;
 
 const makeScratch = () => new MemoryFile();
@@ -39,7 +39,7 @@ interface Named {
   bytes: Uint8Array;
 }
 
-/** What the page is to say of a file, found out in Node. */
+/** Computes in Node what the page should report about a file. */
 async function examine(
   { name, bytes }: Named,
   where: { offset?: number; snapshot?: string },
@@ -91,7 +91,7 @@ const filesOf = ({ name, bytes, channels }: Pick<Fixture, 'name' | 'bytes' | 'ch
   ...channels.map((channel, i) => ({ name: `${name}.channel-${i}`, bytes: channel })),
 ];
 
-/** The files of a migration in several, by their names, and as what they are given. */
+/** The files of a migration in several files, by name, with their roles. */
 function partsOf({ path, bytes, resumeOf, preempt, returnPath, paths }: PartedFixture) {
   const named = (part: 'resumeOf' | 'preempt' | 'returnPath', list: Uint8Array[]) =>
     list.map((each, i) => ({ name: basename(paths[part][i] as string), bytes: each }));
@@ -148,7 +148,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     server = await servePage(captures, scripts, { html, files });
     isolated = await servePage(captures, scripts, { html, files, isolated: true });
     const flags = [...launchFlags, '--host-resolver-rules=MAP plain.test 127.0.0.1'];
-    // With a profile of its own: in private windows the private disk is memory of another process, and slow.
+    // Uses a separate profile. In private windows the private disk is in the memory of another process, and slow.
     const profile = join(directory, 'profile');
     browser = await chromium.launchPersistentContext(profile, {
       executablePath: executablePath as string,
@@ -182,7 +182,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   it.each(someOf(fixtures, 3))('$name is the same as in Node', async (fixture) => {
     const { offset, truth } = fixture;
     const files = filesOf(fixture);
-    // In whatever order they were picked.
+    // The files may be picked in any order.
     const found = await ask('examine', { captures: files.map(({ name }) => name).reverse() }, { offset });
     const [main, ...channels] = files;
     expect(found).toEqual(await examine(main as Named, { offset }, { channels }));
@@ -202,7 +202,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
       if (preempt.includes(each)) return 'preempt';
       return each === asStream ? 'stream' : 'recovery';
     });
-    // What cannot be told from the bytes is asked for.
+    // The page asks about anything that the bytes do not show.
     const isClear = preempt.length <= 1;
     const guessed = await ask('examine', { captures: [...captures].reverse() });
     if (!isClear) expect(guessed).toMatchObject({ failure: { kind: 'unclear-parts', parts: expect.any(Array) } });
@@ -453,7 +453,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     const device = found[0]?.node.path[0];
     const json = JSON.parse((await ask('call', 'deviceJson', { file: id, device })).result as string);
     expect(json).toMatchObject({ name: 'timer', state: { fields: expect.any(Array) } });
-    // The bytes of a field stand where its node says.
+    // The bytes of a field are at the offset that its node states.
     const field = json.state.fields.find(({ name }: { name: string }) => name === 'cpu_clock_offset');
     const bytes = await ask('call', 'bytes', { file: id, place: { offset: field.offset }, length: field.length });
     const value = BigInt(`0x${Buffer.from((bytes.result as never as { bytes: number[] }).bytes).toString('hex')}`);
@@ -493,7 +493,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
       expect(progress).toBeGreaterThan(0);
       expect((await ask('listScratch')).filter((path) => path.startsWith('/vmferry-scratch'))).toEqual([]);
     }
-    // The next call is as good as the first.
+    // A cancelled call does not affect the next one.
     expect((await ask('call', 'verify', { file: id })).result).toMatchObject({ ok: true });
     await ask('close', id);
   });
@@ -518,7 +518,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   });
 });
 
-/** Files that break off, and one that is none. */
+/** Truncated files, and a file of another kind. */
 function cutFixtures(): Map<string, Uint8Array> {
   const cut = (name: string, share: number) => {
     const { bytes } = fixtureNamed(name);

@@ -1,4 +1,4 @@
-/** The command line as a user meets it: output, exit codes, wrong arguments, pipes, interruptions, nothing left behind. */
+/** The command line as users run it: output, exit codes, wrong arguments, pipes, interruptions, no leftovers. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -41,14 +41,14 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
-/** The fixture as an ordinary file; location as the command line takes it. */
+/** Saves the fixture as an ordinary file. Returns its location as the command line takes it. */
 function placeFixture({ name, bytes, offset }: Fixture): string {
   const path = join(directory, `${name}.bin`);
   if (!existsSync(path)) writeFileSync(path, bytes);
   return offset === 0 ? path : `${path},offset=${offset}`;
 }
 
-/** The fixture as the command line takes it, with its channels. */
+/** The arguments for the fixture and its channels. */
 function inputOf(fixture: Fixture): string[] {
   const channels = fixture.channels.map((bytes, i) => {
     const path = join(directory, `${fixture.name}.channel-${i}`);
@@ -335,7 +335,7 @@ describe('extract', () => {
 
   it('refuses a compressed page that does not decompress, rather than write something wrong', async () => {
     const damaged = named('pc-compress-7.2').bytes.slice();
-    // Within the first page's zlib stream, which begins with 78 01.
+    // Within the zlib stream of the first page, which begins with 78 01.
     const at = Buffer.from(damaged).indexOf('7801', 0, 'hex') + 9;
     damaged[at] = (damaged[at] as number) ^ 0x55;
     const path = join(directory, 'damaged-compress.bin');
@@ -423,7 +423,7 @@ describe('extract, where it would do harm', () => {
 
   it('refuses the main channel of a multifd migration, and does not hash it', async () => {
     const path = join(directory, 'multifd.bin');
-    // The pages went through the channels; the main channel has only marks where to wait for them.
+    // The pages went through the channels. The main channel has only the marks at which to wait for them.
     writeFileSync(path, Buffer.from(`${multifdHex.replace(/[^0-9a-f]/g, '')}`, 'hex'));
     const folder = emptyDirectory();
     const extracted = await runCli(['extract', path, '--all', join(folder, 'all')]);
@@ -594,7 +594,7 @@ describe('interruption', () => {
 
 describe('a terminal', () => {
   it('gets progress and colours, others do not', async () => {
-    // `script` runs a command on a pseudo-terminal.
+    // The program `script` runs a command on a pseudo-terminal.
     try {
       execFileSync('script', ['--version'], { stdio: 'pipe' });
     } catch {

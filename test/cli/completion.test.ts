@@ -1,4 +1,4 @@
-/** `vmferry completion`: the scripts as shells run them. */
+/** `vmferry completion`: the scripts, run by real shells. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

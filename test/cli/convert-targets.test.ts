@@ -81,7 +81,7 @@ describe('convert to an offset', () => {
 });
 
 describe('convert with direct I/O', () => {
-  /** Bytes of a file that the page cache has. */
+  /** Bytes of a file in the page cache. */
   const cached = (path: string) => Number(execFileSync('fincore', ['-bnro', 'RES', path], { encoding: 'utf8' }).trim());
 
   it('writes the same file past the page cache', async () => {
@@ -113,7 +113,7 @@ describe('convert with direct I/O', () => {
     const { code, stderr } = await runCli(['convert', xbzrle, path, '--direct-io']);
     try {
       expect(code).toBe(0);
-      // Since Linux 6.6 tmpfs takes it.
+      // tmpfs supports it since Linux 6.6.
       if (stderr !== '') expect(stderr).toMatch(/no direct I\/O on the file system of \/dev\/shm/);
       await expectTruth(path);
     } finally {
@@ -167,7 +167,7 @@ describe('convert to a libvirt save image', () => {
   });
 });
 
-/** A stream with so many MiB of pages that are not zero. */
+/** A stream with this many MiB of nonzero pages. */
 async function streamOfRam(mebibytes: number): Promise<Uint8Array> {
   const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../src/node.ts');
   const image = Uint8Array.from({ length: mebibytes << 20 }, (_, i) => ((i >> 12) % 250) + 1);

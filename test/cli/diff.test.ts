@@ -1,4 +1,4 @@
-/** `vmferry diff` as a user meets it: what it prints, its exit codes, wrong arguments, pipes. */
+/** `vmferry diff` as users run it: output, exit codes, wrong arguments, pipes. */
 import { copyFileSync, createReadStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -93,7 +93,7 @@ describe('diff', () => {
     const [few, many] = [join(directory, 'few'), join(directory, 'many')];
     copyFileSync(plain, few);
     const bytes = readFileSync(plain);
-    // In the body of the CPU: its description is of hundreds of fields.
+    // In the body of the CPU, whose description has hundreds of fields.
     const { sections } = JSON.parse((await runCli(['inspect', '--json', plain])).stdout);
     const cpu = sections.find(({ name }: { name: string }) => name === 'cpu');
     for (let i = 40; i < cpu.length - 400; i += 7) bytes[cpu.offset + i] = (bytes[cpu.offset + i] as number) ^ 0x40;

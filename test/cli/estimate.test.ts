@@ -73,7 +73,7 @@ describe('estimate', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/Changes in 10 s\n {2}changed +110 pages, 440 KiB, 10\.7 % of all\n/);
     expect(stdout).toMatch(/100 rewritten, 0 from zero, 10 to zero/);
-    // 7 bytes stay, 1 changes.
+    // 7 bytes stay the same, 1 changes.
     expect(stdout).toMatch(/XBZRLE +mean 3 bytes, median 3; 0\.0 % do not fit/);
     expect(stdout).toMatch(/plain +yes /);
     expect(stdout).toMatch(/Advice\n {2}- leave zero-page-detection on/);
@@ -88,7 +88,7 @@ describe('estimate', () => {
   });
 
   it("says so where the guest's clock is against the interval, or the order of the files", async () => {
-    // The guest of the one ran 0.49 s longer than that of the other.
+    // One guest ran 0.49 s longer than the other.
     const files = [fixturePath('pc-plain-10.0.bin'), fixturePath('pc-xbzrle-10.0.bin')];
     const clockOf = async (seconds: string, given: string[]) => {
       const { stdout } = await runCli(['estimate', ...given, '--interval', seconds, ...quick]);

@@ -1,4 +1,4 @@
-/** Kills a command when it has written so many bytes. */
+/** Kills a command once it has written a given number of bytes. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, statSync } from 'node:fs';

@@ -45,7 +45,7 @@ function emptyDirectory(): string {
   return path;
 }
 
-/** A VM without devices, whose pages are not zero; each `seed` has other bytes in some places. */
+/** A stream of a VM without devices, whose pages are not zero. Each `seed` gives other bytes in some places. */
 async function stream(seed: number): Promise<Uint8Array> {
   const image = new Uint8Array(ramBytes);
   for (let at = 0; at < image.length; at += 4096) {
@@ -62,13 +62,13 @@ async function stream(seed: number): Promise<Uint8Array> {
 
 interface Form {
   name: string;
-  /** The command, with OUT for the output, LARGE, OLDER, CHANGES and XML for what is read. */
+  /** The command. OUT stands for the output; LARGE, OLDER, CHANGES and XML for inputs. */
   args: string[];
-  /** What `verify` is asked, with OUT for the output. Null: the output is a raw image. */
+  /** The arguments of `verify`. OUT stands for the output. Null: the output is a raw image. */
   verify?: string[] | null;
-  /** The old file goes before the new one comes. */
+  /** The old file is removed before the new one appears. */
   mayBeAbsent?: true;
-  /** Files that are left over when it is killed, at most. */
+  /** The most files left over when it is killed. */
   leftovers?: number;
 }
 const forms: Form[] = [
@@ -111,7 +111,7 @@ const fill = (args: readonly string[], out: string) =>
       .replace('XML', xml),
   );
 
-/** What `verify` says of a file: whole, with all of RAM, or not. */
+/** Whether `verify` finds a file complete, with all of RAM. */
 async function isWhole(args: readonly string[]): Promise<boolean> {
   const { stdout, code } = await runCli(['verify', '--json', ...args]);
   const { ok, ramBytes: bytes } = JSON.parse(stdout);
@@ -132,7 +132,7 @@ describe('a command that is killed at random points', () => {
     const whole = bytesIn(folder);
     for (const name of readdirSync(folder)) rmSync(join(folder, name));
     let killed = 0;
-    // One that ended before its signal is checked, too, and does not count.
+    // A command that ended before its signal is also checked, but does not count.
     while (killed < kills) {
       writeFileSync(out, old);
       const point = Math.floor(Math.random() * whole);
@@ -147,7 +147,7 @@ describe('a command that is killed at random points', () => {
       const left = readdirSync(folder).filter((name) => name.startsWith('.vmferry-'));
       expect(left.length).toBeLessThanOrEqual(leftovers);
       for (const name of left) {
-        // One that was killed between its last byte and its new name is whole, and says so.
+        // If it was killed between its last byte and the rename, the leftover is complete, and `verify` says so.
         const [place, ...rest] = verify ?? [];
         if (place !== undefined && rest.length === 0) await isWhole(fill([place], join(folder, name)));
         rmSync(join(folder, name));
@@ -171,7 +171,7 @@ describe('a command on a disk that is full', () => {
       for (const { name, args } of forms) {
         const scratch = args[0] === 'extract' ? [] : ['--scratch', directory];
         const { code, stderr } = await runCli([...fill(args, out), ...scratch]);
-        // Compressed it is small enough.
+        // Compressed, it is small enough.
         if (args.includes('gzip')) expect([code, stderr], name).toEqual([0, '']);
         else expect([code, stderr], name).toEqual([2, expect.stringMatching(/ENOSPC.*out/)]);
         if (!args.includes('gzip')) expect(readFileSync(out, 'utf8'), name).toBe('what was there before');

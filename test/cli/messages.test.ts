@@ -1,4 +1,4 @@
-/** What goes to standard error, colours, and the width of the help. */
+/** Standard error, colours, and the width of the help. */
 import { describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
 import { runCli } from '../run-cli.ts';

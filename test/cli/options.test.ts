@@ -1,9 +1,9 @@
-/** Every pair of options of every command: those that do not go together are refused, all others are taken. */
+/** Every pair of options of every command: impossible pairs are refused, and all others are accepted. */
 import { describe, expect, it } from 'vitest';
 import type { CliCommand } from '../../src/cli/command.ts';
 import { buildProgram } from '../../src/cli/program.ts';
 
-/** Arguments that each command needs, whatever its options. */
+/** Arguments that each command needs with any options. */
 const needed: Record<string, string[]> = {
   inspect: ['x'],
   verify: ['x'],
@@ -16,7 +16,7 @@ const needed: Record<string, string[]> = {
   completion: ['bash'],
 };
 
-/** Values by the name of the placeholder; what is not here takes `z`. */
+/** Values by the name of the placeholder. All others take `z`. */
 const values: Record<string, string> = {
   UUID: '01234567-89ab-cdef-0123-456789abcdef',
   'BLOCK@ADDRESS': 'dimm@4G',
@@ -24,7 +24,9 @@ const values: Record<string, string> = {
 };
 const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'MS', 'SECONDS', 'MIB_S']);
 
-/** Pairs that are refused; `*` is any other option or none. Written from what each mode can do, not from the code. */
+/**
+ * Refused pairs; `*` is any other option or none. The list was written from what each mode can do, not from the code.
+ */
 const refused: Record<string, readonly string[]> = {
   inspect: [
     '--devices --device|--xml|--cookie|--sections|--pages|--hash',
@@ -55,7 +57,7 @@ function isRefused(table: readonly string[], pair: readonly [string, string]): b
   });
 }
 
-/** Parses a command line as `vmferry` does, and runs nothing. */
+/** Parses a command line like `vmferry`, without running anything. */
 async function refusal(args: string[]): Promise<string | undefined> {
   const program = await buildProgram(args[0]);
   for (const command of program.commands) command.action(() => {});
@@ -134,7 +136,7 @@ describe('extract', () => {
 });
 
 describe('convert', async () => {
-  /** What each form takes apart from --json, --scratch and --no-verify. */
+  /** The options of each form, apart from --json, --scratch and --no-verify. */
   const forms: Record<string, string[]> = {
     stream: ['--base', '--compat', '--drop-description'],
     multifd: ['--compat', '--drop-description', '--multifd-channels', '--multifd-compression', '--uuid'],

@@ -1,4 +1,4 @@
-/** The command line on guest-physical memory: images, core files, what is told of them, and what is refused. */
+/** The command line on guest-physical memory: images, core files, reports, and refusals. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,7 +29,7 @@ describe('a core file', () => {
   it('is refused of a guest whose CPUs are not described, which the image is not', async () => {
     const bytes = readFileSync(small);
     const cut = out('cut');
-    // The description is the last thing in a stream.
+    // The description is at the end of a stream.
     writeFileSync(cut, bytes.subarray(0, bytes.lastIndexOf('{"configuration":') - 5));
     const refused = await runCli(['extract', cut, '--elf', '-o', out('never')]);
     expect(refused.stderr).toMatch(

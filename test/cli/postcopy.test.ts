@@ -1,4 +1,4 @@
-/** The command line on migrations in several files, and on shared memory that was left out. */
+/** The command line on migrations in several files, and on shared memory that the migration left out. */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -35,7 +35,7 @@ function placeChannels({ name, channels }: Fixture): string[] {
   });
 }
 
-/** The content of a block, by the command that has been there before. */
+/** The content of a block, according to `vmferry extract`. */
 const extract = async (location: string, block: string, channels: string[] = []) =>
   (await runCli(['extract', location, ...channels, '--block', block, '-o', '-'])).bytes;
 
@@ -138,7 +138,7 @@ describe('read', () => {
 
 describe('search', () => {
   const block = 'pc.ram';
-  // The guest of which there is a core writes no text.
+  // The guest of the capture with a core writes no text.
   const written = readable.filter(
     ({ truth, core }) => core === undefined && truth.some(({ idstr }) => idstr === block),
   );

@@ -5,7 +5,7 @@ import { connect, type Handlers, type Port, serve } from '../../src/demo/rpc.ts'
 import { describeFailure } from '../../src/demo/worker/failures.ts';
 import { MigrationError } from '../../src/index.ts';
 
-/** A viewer whose worker is `handlers`, over real messages. */
+/** A viewer whose worker is `handlers`, with real messages. */
 function viewerOf(handlers: Partial<Handlers>) {
   const { port1, port2 } = new MessageChannel();
   for (const port of [port1, port2]) port.start();
@@ -76,7 +76,7 @@ it('a call that is cancelled is ended where it runs', async () => {
 it('a file that is open when nobody wants it any more is closed again', async () => {
   const closed: number[] = [];
   const { viewer, end } = viewerOf({
-    // It is done before it hears that it is not wanted.
+    // It is done before it receives the cancellation.
     open: async () => ({ id: 7 }) as OpenedFile,
     close: async (id) => void closed.push(id),
   });

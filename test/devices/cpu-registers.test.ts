@@ -9,7 +9,7 @@ const segment = (n: number): PlainStruct => ({
   flags: n << 8,
 });
 
-/** A CPU's state as QEMU describes it. */
+/** A CPU's state in QEMU's description. */
 const cpu = (change: Partial<PlainStruct> = {}): PlainStruct => {
   const all = {
     'env.regs': Array.from({ length: 16 }, (_, i) => 2n ** 64n - 1n - BigInt(i)),

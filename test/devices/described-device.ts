@@ -1,9 +1,12 @@
-/** Devices with a description and a body that fits it, made from plain values. */
+/** Makes devices from plain values: a description, and a body that fits it. */
 
 import { type DeviceState, decodeDevice } from '../../src/devices/device-state.ts';
 import type { FieldDescription, StateDescription } from '../../src/vm/description.ts';
 
-/** number: uint32, bigint: uint64, bytes: buffer, an object: struct, an array: elements of the kind of the first. */
+/**
+ * A number is a uint32, a bigint a uint64, bytes a buffer, an object a struct. An array has elements of the kind of its
+ * first.
+ */
 export type Plain = number | bigint | Uint8Array | PlainStruct | readonly Plain[];
 export interface PlainStruct {
   [name: string]: Plain;

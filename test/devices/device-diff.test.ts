@@ -1,4 +1,4 @@
-/** Two states of one device, compared with each other. */
+/** Compares two states of one device. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { diffDevice, type FieldChange } from '../../src/devices/device-diff.ts';

@@ -4,7 +4,7 @@ import { decodeDevice, isStruct, type StateStruct, type StateValue } from '../..
 import { counted, hex, join, subsection, u32, u64 } from '../oracle/build.ts';
 import { decodeBy, decodeField, field, sectionOf } from './devices.ts';
 
-/** A value without its lazy parts: structs as objects of their fields. */
+/** A value without its lazy parts. Structs become objects of their fields. */
 function plain(value: StateValue | undefined): unknown {
   if (isStruct(value)) {
     const fields = Object.fromEntries(value.fields.map((each) => [each.name, plain(each.value)]));

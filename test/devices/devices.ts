@@ -1,4 +1,4 @@
-/** Devices made by hand: a body, and the description that QEMU would have given it. */
+/** Hand-made devices: a body, and the description that QEMU would give it. */
 
 import { parseVmDescription } from '../../src/devices/device-description.ts';
 import { type DeviceState, decodeDevice } from '../../src/devices/device-state.ts';
@@ -10,7 +10,7 @@ export const sectionOf = (data: Uint8Array, more: Partial<DeviceSection> = {}): 
   ...more,
 });
 
-/** Decodes a body by JSON as it stands in a description: the text of a device's `fields` and `subsections`. */
+/** Decodes a body by JSON from a description: the text of a device's `fields` and `subsections`. */
 export function decodeBy(json: string, data: Uint8Array): DeviceState {
   const text = `{"devices": [{"name": "dev", "instance_id": 0, "vmsd_name": "dev", "version": 1, ${json}}]}`;
   const device = parseVmDescription(text)?.description.devices[0];
@@ -21,5 +21,5 @@ export function decodeBy(json: string, data: Uint8Array): DeviceState {
 export const field = (name: string, type: string, size: number, more: object = {}): string =>
   JSON.stringify({ name, type, size, ...more });
 
-/** Decodes a body that is one field. */
+/** Decodes a body with a single field. */
 export const decodeField = (json: string, data: Uint8Array): DeviceState => decodeBy(`"fields": [${json}]`, data);

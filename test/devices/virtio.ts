@@ -1,8 +1,8 @@
-/** The body of a virtio device, put together by hand as QEMU writes it. */
+/** Builds the body of a virtio device by hand, as QEMU writes it. */
 import { join, subsection, u16, u32, u64 } from '../oracle/build.ts';
 
 export interface VirtioShape {
-  /** Bytes of the configuration space; 0: it is on MMIO. */
+  /** Bytes of the configuration space; 0 means MMIO. */
   pci?: 0 | 256 | 4096;
   /** MSI-X vectors. */
   vectors?: number;
@@ -10,13 +10,13 @@ export interface VirtioShape {
   features?: bigint;
   status?: number;
   config?: number[];
-  /** What the device keeps of its own. */
+  /** The device's own state. */
   own?: Uint8Array | number[];
-  /** Bytes in place of the subsections. */
+  /** Bytes that replace the subsections. */
   tail?: Uint8Array;
 }
 
-/** A configuration space with a capability in front of that of MSI-X. */
+/** A configuration space with another capability before that of MSI-X. */
 function configurationSpace(bytes: number, vectors: number): Uint8Array {
   const space = new Uint8Array(bytes);
   space.set([0xf4, 0x1a, 0x41, 0x10]);

@@ -113,7 +113,7 @@ describe('a blob source', () => {
 
 describe('a memory file', () => {
   it('is like an array of bytes: writes anywhere, truncates, and has holes of zeros', () => {
-    // Around the borders of chunks of 64 KiB, too.
+    // Also around the boundaries of chunks of 64 KiB.
     const position = fc.oneof(fc.nat(300), fc.integer({ min: 65_400, max: 65_700 }), fc.nat(200_000));
     const change = fc.oneof(
       fc.record({

@@ -62,7 +62,7 @@ describe('raw deflate', () => {
   it('that breaks off, or is damaged, is refused', async () => {
     await expect(inflateRaw(packed.subarray(0, 10), text.length)).rejects.toThrow();
     await expect(inflateRaw(Uint8Array.of(7, 7, 7), text.length)).rejects.toThrow();
-    // What is more than a cluster QEMU does not look at either.
+    // QEMU also ignores everything after a cluster.
     expect(await inflateRaw(packed, 50)).toEqual(text.subarray(0, 50));
     expect((await inflateRaw(packed, text.length + 9)).length).toBe(text.length);
   });

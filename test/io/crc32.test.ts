@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Crc32 } from '../../src/io/crc32.ts';
 
-/** gzip's own: the first word of the last two. */
+/** gzip's own CRC: the first of the last two words. */
 const gzipCrc = (bytes: Uint8Array) => {
   const packed = zlib.gzipSync(bytes, { level: 0 });
   return packed.readUInt32LE(packed.length - 8);

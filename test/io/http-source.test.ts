@@ -1,4 +1,4 @@
-/** Files on a web server: with ranges and without, slow, dropping connections, changing under the reader. */
+/** Files on a web server: with ranges and without, slow, on broken connections, and changing during the read. */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -27,16 +27,16 @@ import {
 interface ServerOptions {
   ranges?: boolean;
   etag?: (request: number) => string;
-  /** Called first; true means that it has answered. */
+  /** Called first. Returns true if it has answered. */
   instead?: (request: IncomingMessage, response: ServerResponse, count: number) => boolean;
-  /** The connection is cut after so many bytes of a body, as long as this says so. */
+  /** How many bytes of a body are sent before the connection is cut. Undefined: all. */
   cutAfter?: (request: number) => number | undefined;
 }
 
 interface Server {
   url: string;
   requests: { range: string | undefined; authorization: string | undefined }[];
-  /** Bytes of bodies that were handed to the connections. */
+  /** Bytes of bodies passed to the connections. */
   sent: number;
   close(): Promise<void>;
 }
@@ -278,7 +278,7 @@ describe('a file on a web server', () => {
   });
 });
 
-/** One block of 64 MiB, with these pages in it. */
+/** One block of 64 MiB with these pages. */
 function largeMappedRam(present: number[]): Uint8Array {
   const size = 64 << 20;
   const head = join(
@@ -340,7 +340,7 @@ describe('a migration on a web server', () => {
   });
 
   it('of mapped-ram is asked for what is needed of it alone', async () => {
-    // 64 MiB of RAM, of which two pages are there.
+    // 64 MiB of RAM with two pages.
     const bytes = largeMappedRam([5, 16_001]);
     const server = await serve(bytes);
     const file = await open(server.url);

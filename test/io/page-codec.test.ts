@@ -1,4 +1,4 @@
-/** All engines, under the same claims: Node's own, and those for every platform. */
+/** The same claims for all engines: Node's own, and the portable ones. */
 import { constants, createDeflate, type Deflate, deflateRawSync, deflateSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -19,7 +19,7 @@ function somePages(count: number, seed: number): Uint8Array {
   return bytes;
 }
 
-/** What one deflate stream writes for each packet, flushed at its end. */
+/** The output of one deflate stream for each packet, flushed at the end of each. */
 async function deflatePackets(packets: readonly Uint8Array[], flush: number): Promise<Uint8Array[]> {
   const stream: Deflate = createDeflate({ level: 1 });
   const out: Buffer[] = [];
@@ -80,7 +80,7 @@ describe.each(engines)('the codecs of %s', (_, codecs) => {
       [[...zstd.head, ...zstd.raw(a)], a],
       [zstd.repeated(1, ones.length), ones],
       [zstd.raw(new Uint8Array(), true), new Uint8Array()],
-      // Two frames in one packet, and something that is to be skipped between them.
+      // Two frames in one packet, with a skippable frame between them.
       [
         [
           ...zstd.head,

@@ -1,4 +1,4 @@
-/** The compressors of all engines: every decompressor reads what they write, and it is about as short as what QEMU writes. */
+/** The compressors of all engines: every decompressor reads their output, and it is about as short as QEMU's. */
 import * as zlib from 'node:zlib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -106,7 +106,7 @@ describe.each(engines)('the encoders of %s', (_, codecs) => {
     }
     for (const each of payloads) {
       await expectDecoded(format, each, packets);
-      // Noise that an earlier packet had takes little room, except where each packet is a frame of its own.
+      // Noise that occurred in an earlier packet takes little space, except if each packet is its own frame.
       if (isOneStream(codecs, format)) expect(each[2]?.length).toBeLessThan(500);
       else expect(each[2]?.length).toBe(each[0]?.length);
     }
@@ -180,7 +180,7 @@ describe("real QEMU's packets, compressed again", () => {
         theirs += payloads.reduce((sum, payload) => sum + payload.length, 0);
         ours += encoded.reduce((sum, payload) => sum + payload.length, 0);
       }
-      // QEMU 7.2 sent pages again in a later packet of a channel. A frame cannot refer to those of an earlier frame.
+      // QEMU 7.2 sent pages again in a later packet of a channel. A frame cannot refer to an earlier frame.
       const most = isOneStream(codecs, format) ? 1.01 : 1.4;
       expect(ours / theirs, `${engine}: ${ours} bytes beside ${theirs}`).toBeLessThan(most);
     }

@@ -12,7 +12,7 @@ describe('scratch files in memory', () => {
     const scratch = new MemoryScratch(4 * KIB64);
     const [one, two] = [await scratch.makeFile(), await scratch.makeFile()];
     await one.write(new Uint8Array(2 * KIB64), 0);
-    // A hole takes nothing.
+    // A hole takes no space.
     await two.truncate(2 ** 40);
     await two.write(new Uint8Array(2 * KIB64), 2 ** 39);
     expect(() => two.write(new Uint8Array(1), 0)).toThrow(NoRoomError);

@@ -1,20 +1,20 @@
-/** Sources of bytes that misbehave in the ways real ones do. */
+/** Sources of bytes that misbehave like real ones. */
 import type { ByteSource } from '../../src/io/byte-source.ts';
 
 export interface ScriptedOptions {
-  /** The most bytes a read gives. */
+  /** The most bytes per read. */
   chunk?: number;
-  /** Whether the source knows its size, and can go back. Default true. */
+  /** Whether the source knows its size and can seek backward. Default true. */
   isSeekable?: boolean;
   /** Reads that reach this offset fail. */
   failAt?: number;
   /** How a read fails. Default: by a rejection. */
   fails?: 'later' | 'at once';
-  /** Whether reads are answered at once, or in a later turn of the event loop. Default at once. */
+  /** Whether reads are answered at once, or in a later turn of the event loop. Default: at once. */
   isSlow?: boolean;
 }
 
-/** Bytes in memory behind a source that counts what is asked of it. */
+/** Bytes in memory behind a source that records its reads. */
 export class ScriptedSource implements ByteSource {
   readonly name = 'scripted';
   readonly size: number | undefined;

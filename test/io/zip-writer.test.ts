@@ -1,4 +1,4 @@
-/** Archives that are written here: read back by the reader, and by Python's zipfile, if Python is installed. */
+/** Written archives, read back by vmferry's reader and, if Python is installed, by Python's zipfile. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Zip archives as Python's zipfile writes them, damaged ones, and those that are made to harm. */
+/** Zip archives as Python's zipfile writes them, damaged archives, and malicious ones. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { ByteSource } from '../../src/io/byte-source.ts';
@@ -9,7 +9,7 @@ import { fixturePath } from '../fixture-files.ts';
 import { ScriptedSource } from './sources.ts';
 import { type MadeMember, makeZip } from './zips.ts';
 
-/** As test/fixtures/zips/make.py has them. */
+/** The contents in test/fixtures/zips/make.py. */
 const contents: Record<string, Uint8Array> = {
   'text.txt': Buffer.from(Array.from({ length: 20 }, (_, i) => `line ${i} of a text\n`).join('')),
   'folder/noise.bin': Uint8Array.from({ length: 600 }, (_, i) => i * i * 7 + (i >> 3)),
@@ -63,7 +63,7 @@ describe.each(names)("zipfile's %s archive", (name) => {
       const flip = [0x01, 0xff, 0x80][at % 3] as number;
       bytes[at] = (bytes[at] as number) ^ flip;
       try {
-        // A name may have changed, since nothing protects it.
+        // A name may have changed, because no checksum protects it.
         for (const content of Object.values(await readMembers(new MemoryFile('a.zip', bytes)))) {
           const isRight = Object.values(contents).some((each) => Buffer.compare(each, content) === 0);
           expect(isRight, `byte ${at} ^ ${flip}`).toBe(true);
@@ -121,7 +121,7 @@ describe('a member', () => {
     const made = makeZip([{ name: 'm', data: Uint8Array.of(1), lies: { size, compressedSize: size } }], {
       zip64: true,
     });
-    // The same archive with a hole after the first byte of data: what follows lies 5 GiB further.
+    // The same archive with a hole after the first byte of data, so that everything after it is 5 GiB further.
     const dataEnd = 30 + 1 + 1;
     const moved = size - 1;
     for (const [at, value] of [

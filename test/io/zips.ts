@@ -1,4 +1,4 @@
-/** Zip archives that are made by hand, right or lying. */
+/** Hand-made zip archives, correct or lying. */
 import * as zlib from 'node:zlib';
 import { Crc32 } from '../../src/io/crc32.ts';
 
@@ -6,7 +6,7 @@ export interface MadeMember {
   name: string;
   data: Uint8Array;
   deflate?: boolean;
-  /** What the directory says instead of the truth. */
+  /** False values for the directory. */
   lies?: Partial<Record<'size' | 'compressedSize' | 'crc32' | 'offset' | 'method' | 'flags', number>>;
 }
 

@@ -1,4 +1,4 @@
-/** A kernel's arena as a test bench: regions between poisoned bytes, and random numbers that repeat. */
+/** A kernel's arena as a test bench: regions between poisoned bytes, and reproducible random numbers. */
 import { type Kernel, type KernelVariant, loadKernel } from '../../src/kernel/index.ts';
 
 export const variants: KernelVariant[] = ['simd', 'scalar'];
@@ -6,7 +6,7 @@ export const variants: KernelVariant[] = ['simd', 'scalar'];
 const POISON = 0xa5;
 const GUARD = 64;
 
-/** Room for `capacity` bytes at most, which `place` fills and surrounds with poison. */
+/** Space for `capacity` bytes at most. `place` fills it and surrounds it with poison. */
 export class Guarded {
   readonly #kernel: Kernel;
   readonly #room: number;
@@ -18,7 +18,7 @@ export class Guarded {
     this.#room = kernel.allocate(capacity + 3 * GUARD);
   }
 
-  /** Puts the bytes at `misalignment` (0 to 63) past a multiple of 64 and poisons what lies around them. */
+  /** Puts the bytes `misalignment` bytes (0 to 63) after a multiple of 64, and poisons the bytes around them. */
   place(bytes: Uint8Array, misalignment = 0): number {
     this.address = this.#room + GUARD + misalignment;
     this.length = bytes.length;
@@ -38,7 +38,7 @@ export class Guarded {
   }
 }
 
-/** A random source with a fixed beginning (mulberry32): `below(n)` is an integer in 0..n-1. */
+/** A random source with a fixed seed (mulberry32): `below(n)` is an integer in 0..n-1. */
 export function seeded(seed: number): { below(n: number): number; bytes(n: number): Uint8Array } {
   let state = seed;
   const next = () => {

@@ -17,7 +17,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     pattern = new Guarded(kernel, 10_000);
   });
 
-  /** Finds between guards; the anchors are the first and the last byte by default. */
+  /** Searches between guards. By default the anchors are the first and the last byte. */
   function run(
     content: Uint8Array,
     values: Uint8Array,
@@ -46,7 +46,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
   });
 
   it('does not find what ends beyond the text', () => {
-    // The guard around the text is 0xa5: the pattern would be complete with it.
+    // The guard around the text is 0xa5, which would complete the pattern.
     for (let length = 1; length < 150; length++) {
       const content = new Uint8Array(length).fill(1);
       content[length - 1] = 0xa5;

@@ -99,7 +99,7 @@ describe.each(variants)('the arena (%s)', (variant) => {
 describe.each(variants)('a kernel call (%s)', (variant) => {
   let kernel: Kernel;
   let calls: Record<string, { good: number[]; call: (...args: number[]) => unknown }>;
-  /** An address of 4096 zero bytes, and of a table of 8 words that all hold that address. */
+  /** The address of 4096 zero bytes, and of a table of 8 words that all contain that address. */
   let room: number;
   let table: number;
   let out: number;

@@ -1,12 +1,12 @@
 /**
- * The kernels' jobs done in the most obvious way, byte by byte, to judge the kernels by.
+ * The kernels' jobs done in the most obvious way, byte by byte. The kernels are compared with it.
  *
- * XBZRLE follows `docs/formats/xbzrle.md`, sections 1 (encoder) and 2 (decoder). Slow on purpose; checks nothing that
- * the format does not.
+ * XBZRLE follows `docs/formats/xbzrle.md`, sections 1 (encoder) and 2 (decoder). It is slow on purpose, and checks only
+ * what the format requires.
  */
 import type { XbzrleFault } from '../../src/kernel/index.ts';
 
-/** A count as ULEB128 of at most 14 bits; `wide` spends two bytes even where one would do. */
+/** A count as ULEB128 of at most 14 bits. `wide` uses two bytes even if one is enough. */
 export function uleb(count: number, wide = false): number[] {
   return count < 0x80 && !wide ? [count] : [(count & 0x7f) | 0x80, count >> 7];
 }
@@ -33,7 +33,7 @@ export function xbzrleEncode(old: Uint8Array, next: Uint8Array, limit = old.leng
   return Uint8Array.from(out);
 }
 
-/** Decodes onto a copy of `old`: the new page and the end of the last literal, or why not. */
+/** Decodes onto a copy of `old`. Returns the new page and the end of the last literal, or the fault. */
 export function xbzrleDecode(source: Uint8Array, old: Uint8Array): { page: Uint8Array; end: number } | XbzrleFault {
   const page = old.slice();
   let i = 0;
@@ -63,7 +63,7 @@ export function xbzrleDecode(source: Uint8Array, old: Uint8Array): { page: Uint8
   return { page, end };
 }
 
-/** The bitmap of zero pages, least significant bit first, and how many there are. */
+/** The bitmap of zero pages, least significant bit first, and their number. */
 export function zeroScan(pages: Uint8Array[]): { bitmap: Uint8Array; zeroes: number } {
   const bitmap = new Uint8Array(Math.ceil(pages.length / 8));
   let zeroes = 0;
@@ -75,7 +75,7 @@ export function zeroScan(pages: Uint8Array[]): { bitmap: Uint8Array; zeroes: num
   return { bitmap, zeroes };
 }
 
-/** The bitmap of pages that differ, and how many there are. */
+/** The bitmap of pages that differ, and their number. */
 export function comparePages(as: Uint8Array[], bs: Uint8Array[]): { bitmap: Uint8Array; differing: number } {
   const bitmap = new Uint8Array(Math.ceil(as.length / 8));
   let differing = 0;
@@ -92,7 +92,7 @@ const [p1, p2, p3, p4] = [0x9e3779b185ebca87n, 0xc2b2ae3d27d4eb4fn, 0x165667b19e
 const rotl = (value: bigint, by: bigint) => ((value << by) | ((value & mask64) >> (64n - by))) & mask64;
 const round = (lane: bigint, word: bigint) => (rotl((lane + word * p2) & mask64, 31n) * p1) & mask64;
 
-/** The dirty-sampling hash of a page, as docs/formats/dirty-rate.md has it: all of its 64 bits. */
+/** The dirty-sampling hash of a page by docs/formats/dirty-rate.md, with all of its 64 bits. */
 export function pageHash(page: Uint8Array): bigint {
   const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
   const lanes = [1n + p1 + p2, 1n + p2, 1n, 1n - p1].map((lane) => lane & mask64);
@@ -109,7 +109,7 @@ export function pageHash(page: Uint8Array): bigint {
   return hash ^ (hash >> 32n);
 }
 
-/** CRC-32 as gzip has it, bit by bit. */
+/** gzip's CRC-32, computed bit by bit. */
 export function crc32(page: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of page) {
@@ -125,7 +125,7 @@ export function countBits(bitmap: Uint8Array): number {
   return count;
 }
 
-/** The first place where a pattern of values under masks fits. */
+/** The first position where a pattern of values under masks matches. */
 export function find(text: Uint8Array, values: Uint8Array, masks: Uint8Array): number {
   for (let at = 0; at + values.length <= text.length; at++) {
     if (values.every((value, k) => (text[at + k]! & masks[k]!) === value)) return at;

@@ -6,7 +6,7 @@ import { comparePages, countBits, crc32, pageHash, xbzrleEncode, zeroScan } from
 const split = (bytes: Uint8Array, size: number) =>
   Array.from({ length: bytes.length / size }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
 
-/** Room between poisoned bytes at an odd address. */
+/** Bytes between poisoned bytes, at an odd address. */
 function guarded(length: number) {
   const whole = new Uint8Array(length + 64).fill(0xa5);
   const room = whole.subarray(33, 33 + length);
@@ -61,7 +61,7 @@ describe.each(variants)('kernels over buffers of the caller (%s)', (variant) => 
     async (size) => {
       const sized = await loadPageKernels({ variant, pageSize: size });
       const random = seeded(size);
-      // More than goes through the memory at once.
+      // Also more pages than go through the memory at a time.
       for (const count of [0, 1, 9, Math.ceil(600_000 / size)]) {
         const pages = new Uint8Array(count * size);
         for (let i = 0; i < count; i++) if (random.below(3) > 0) pages[i * size + random.below(size)] = 1;

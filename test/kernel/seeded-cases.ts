@@ -1,8 +1,8 @@
 /**
- * Seeded cases for all kernels at once: an old page, a new one, and what the oracle makes of them.
+ * Seeded cases for all kernels at once: an old page, a new one, and the oracle's results.
  *
- * Every buffer lies between poisoned bytes, at an address of no particular alignment. A case is a function of its number
- * alone, so a failure names all that is needed to see it again.
+ * Every buffer is between poisoned bytes, at an unaligned address. A case depends only on its number, so the number is
+ * enough to repeat a failure.
  */
 import type { Kernel } from '../../src/kernel/index.ts';
 import { Guarded, seeded } from './arena.ts';
@@ -12,7 +12,7 @@ type Random = ReturnType<typeof seeded>;
 
 const noise = seeded(1).bytes(65536);
 
-/** Pages of one case, of 1 KiB mostly, so that there is time for many. */
+/** The pages of one case, mostly of 1 KiB, which leaves time for many cases. */
 function somePages(random: Random): { old: Uint8Array; next: Uint8Array } {
   const size = random.below(16) > 0 ? 1024 : [1152, 2048, 4096, 8192, 16384][random.below(5)]!;
   const from = random.below(noise.length - size);
@@ -63,7 +63,7 @@ function somePages(random: Random): { old: Uint8Array; next: Uint8Array } {
   return { old, next };
 }
 
-/** What the encoder wrote, or bytes that it would never write. */
+/** The encoder's output, or bytes that it would never write. */
 function someEncoding(random: Random, encoded: Uint8Array): Uint8Array {
   if (random.below(3) > 0) return encoded;
   if (random.below(4) === 0) {
@@ -78,7 +78,7 @@ function someEncoding(random: Random, encoded: Uint8Array): Uint8Array {
 
 const isSame = (a: Uint8Array, b: Uint8Array) => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
-/** The rooms of one kernel, and the case run in them. */
+/** The buffers of one kernel, and the case run in them. */
 export class Bench {
   readonly #kernel: Kernel;
   readonly #old: Guarded;
@@ -96,7 +96,7 @@ export class Bench {
     this.#outRoom = new Uint8Array(65536 + kernel.xbzrleEncodeSlack);
   }
 
-  /** Throws unless this kernel agrees with what the oracle says of the case. */
+  /** Throws unless this kernel agrees with the oracle about the case. */
   check(answers: Answers): void {
     const { old, next, limit, encoding, shift } = answers;
     const kernel = this.#kernel;
@@ -162,17 +162,17 @@ export interface Answers extends ReturnType<typeof somePages> {
   crc: number;
   bitmapBytes: number;
   bits: number;
-  /** Bytes to decode onto the old page, and what comes of it. */
+  /** Bytes to decode onto the old page, and the result. */
   encoding: Uint8Array;
   decoded: ReturnType<typeof xbzrleDecode>;
   shift: number;
 }
 
-/** What the oracle says of case `n`. */
+/** The oracle's answers for case `n`. */
 export function answersOf(n: number): Answers {
   const random = seeded(Math.imul(n + 1, 0x9e3779b1));
   const { old, next } = somePages(random);
-  // The page size is QEMU's limit; another one now and then.
+  // The page size is QEMU's limit. Some cases use another one.
   const limit = random.below(4) > 0 ? old.length : random.below(2) === 0 ? random.below(24) : random.below(old.length);
   const encoded = xbzrleEncode(old, next, limit);
   const whole = encoded ?? xbzrleEncode(old, next, old.length * 2)!;

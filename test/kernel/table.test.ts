@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { KernelExports } from '../../src/kernel/exports.ts';
 import { variants } from './arena.ts';
 
-/** The judgements, one entry at a time and without 32-bit arithmetic. */
+/** The checks, one entry at a time and without 32-bit arithmetic. */
 const oracle = {
   firstOutside: (table: number[], byteLength: number, base: number, end: number) =>
     table.findIndex((at) => at < base || at + byteLength > end),
@@ -32,7 +32,7 @@ describe.each(variants)('tables of addresses (%s)', (variant) => {
 
   const put = (at: number, values: number[]) => words.set(values, at / 4);
 
-  /** Values close to where a judgement changes, and anything else. */
+  /** Values close to where a check changes its result, and any others. */
   const near = (...edges: number[]) =>
     fc.oneof(
       ...edges.map((edge) =>
@@ -60,7 +60,7 @@ describe.each(variants)('tables of addresses (%s)', (variant) => {
         put(table, list);
         const expected = orCount(oracle.firstOutside(list, byteLength, base, end), list);
         const found = exports.firstOutside(table, list.length, byteLength, base, end) >>> 0;
-        // Where nothing fits, even an empty table has no first entry that does.
+        // If no entry can fit, even an empty table has none that does.
         expect(byteLength > end - base ? Math.min(found, list.length) : found).toBe(expected);
       }),
       { numRuns: 3000 },

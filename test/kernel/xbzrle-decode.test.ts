@@ -24,7 +24,10 @@ describe.each(variants)('XBZRLE decoding (%s)', (variant) => {
     page = new Guarded(kernel, 65536);
   });
 
-  /** Decodes between guards, holds the check kernel and the guards to it, and says what came out. */
+  /**
+   * Decodes between guards, requires that the check kernel agrees and that the guards are intact, and returns the
+   * result.
+   */
   function decode(encoded: Uint8Array, old: Uint8Array, misalignment = 0): ReturnType<typeof xbzrleDecode> {
     source.place(encoded, misalignment);
     page.place(old, (misalignment * 3) & 63);
@@ -287,7 +290,9 @@ describe.each(variants)('XBZRLE decoding (%s)', (variant) => {
   });
 });
 
-/** Runs of all kinds with some counts too wide, too large or zero; then, often, bytes changed, cut off or added. */
+/**
+ * Runs of all kinds, with some counts too wide, too large or zero. Often some bytes are then changed, cut off or added.
+ */
 function someEncoding(random: ReturnType<typeof seeded>, pageSize: number): Uint8Array {
   if (random.below(8) === 0) return random.bytes(random.below(24));
   const out: number[] = [];

@@ -110,7 +110,7 @@ describe.each(variants)('XBZRLE encoding (%s)', (variant) => {
       if (length !== want.length || want.some((byte, i) => kernel.bytes[out.address + i] !== byte)) expect.fail(`${n}`);
       kernel.bytes[b + n] = 0;
       if (n % 61 !== 0 && n > 130) continue;
-      // n that differ, from the start of the page.
+      // n differing bytes from the start of the page.
       kernel.bytes.fill(7, b, b + n);
       const literal = kernel.xbzrleEncode(a, b, size, out.address, size + 8);
       const header = [0, ...uleb(n)];

@@ -17,7 +17,7 @@ describe.each(variants)('zero scan (%s)', (variant) => {
     table = new Guarded(kernel, 1024);
   });
 
-  /** Scans between guards, with the bitmap full of ones before. */
+  /** Scans between guards. The bitmap is full of ones before the scan. */
   function scan(pages: Uint8Array[], pageSize: number, misalignment = 0) {
     const all = new Uint8Array(pages.length * pageSize);
     pages.forEach((page, i) => {

@@ -1,4 +1,4 @@
-/** Everything that the package exports has a doc comment, and the comments make an API reference. */
+/** Every export of the package has a doc comment, and the comments build an API reference. */
 import { spawnSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { root } from './installed-package.ts';

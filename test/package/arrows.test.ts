@@ -8,7 +8,7 @@ import { expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The rooms, from the ground up, and those below that each may use. */
+/** The rooms from the bottom up, and the lower rooms that each may use. */
 const ground = ['kernel', 'schema'];
 const below: Record<string, string[]> = { kernel: [], schema: [], vm: ground };
 below.io = [...ground, 'vm'];

@@ -1,4 +1,4 @@
-/** The gate's own checks: they find what they are for, and the project passes them. */
+/** The gate's own checks find what they should, and the project passes them. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

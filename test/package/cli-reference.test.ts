@@ -1,4 +1,4 @@
-/** docs/cli.md and the man page are what the commands make of themselves. `npm run docs:cli` writes them. */
+/** docs/cli.md and the man page equal what the commands generate. `npm run docs:cli` writes them. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { buildProgram } from '../../src/cli/program.ts';
 
 const pathOf = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 
-/** The committed file; with VMFERRY_WRITE_DOCS=1 it is written first. */
+/** The committed file. With VMFERRY_WRITE_DOCS=1 the test writes it first. */
 function committed(name: string, made: string): string {
   if (process.env.VMFERRY_WRITE_DOCS === '1') writeFileSync(pathOf(name), made);
   return readFileSync(pathOf(name), 'utf8');

@@ -1,4 +1,7 @@
-/** The documentation is true: its examples run, its commands print what it shows, its links lead somewhere. */
+/**
+ * The documentation is correct: its examples run, its commands print the output that it shows, and its links lead
+ * somewhere.
+ */
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
@@ -21,7 +24,7 @@ import { cliPath } from '../run-cli.ts';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
-/** The pages that tell how vmferry is used, and all documents. */
+/** The pages that show how to use vmferry, and all documents. */
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)].filter((path) =>
   path.endsWith('.md'),
 );
@@ -36,7 +39,7 @@ const documents = [
 ];
 
 interface FencedBlock {
-  /** The line of its first line. */
+  /** The number of its first line. */
   line: number;
   language: string;
   code: string;
@@ -62,7 +65,7 @@ function fencedBlocks(text: string): FencedBlock[] {
 const blocksOf = (path: string, language: string) =>
   fencedBlocks(read(path)).filter((block) => block.language === language);
 
-/** Commands with what a page says they print. */
+/** Commands, each with the output that a page shows. */
 const transcriptsOf = (path: string) =>
   blocksOf(path, 'console')
     .flatMap(({ code }) => code.split(/^\$ /m).slice(1))
@@ -105,7 +108,7 @@ it('examples and commands are found where they are expected', () => {
   );
 });
 
-// library-guide.test.ts runs those of docs/library.md.
+// library-guide.test.ts runs the examples of docs/library.md.
 it.each(readmeExamples)('the example of README.md at line $line runs', ({ line, code }) => {
   const file = join(directory, `example-${line}.js`);
   writeFileSync(file, code);
@@ -136,7 +139,7 @@ it('README.md has at most 200 lines', () => {
   expect(read('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(200);
 });
 
-/** The anchor that GitHub gives a heading. */
+/** The anchor that GitHub gives to a heading. */
 const anchorOf = (heading: string) =>
   heading
     .trim()

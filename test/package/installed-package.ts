@@ -1,4 +1,4 @@
-/** A project that installed the package: what `npm pack` puts into the tarball, unpacked into its node_modules. */
+/** A project with the package installed: the content of `npm pack`'s tarball, unpacked into its node_modules. */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

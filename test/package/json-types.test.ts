@@ -1,4 +1,4 @@
-/** What each command prints with --json has exactly the type that the package exports for it: tsc says so. */
+/** The --json output of each command has exactly the type that the package exports for it, according to tsc. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-/** The command lines, and the type of what each prints. OUT is a directory of its own. */
+/** The command lines, and the type of each output. OUT is a directory for each. */
 const cases: [type: string, args: string[]][] = [
   ['InspectJson', ['inspect', '--hash', xbzrle]],
   ['InspectJson', ['inspect', main, ...channels]],
@@ -65,7 +65,7 @@ it('has the exported types, and no field more', async () => {
   }
   writeFileSync(join(directory, 'outputs.ts'), `${lines.join('\n')}\n`);
   expect(problems('outputs.ts')).toEqual([]);
-  // The check itself notices a field that the type lacks, and one that is missing.
+  // The check itself notices a field that the type lacks, and a missing field.
   const wrong = ['{ jsonVersion: 1, count: 1, more: 1 }', '{ jsonVersion: 1 }', '{ count: 1 }'];
   writeFileSync(
     join(directory, 'wrong.ts'),
@@ -74,7 +74,7 @@ it('has the exported types, and no field more', async () => {
   expect(problems('wrong.ts')).toHaveLength(wrong.length);
 });
 
-/** What the compiler finds in a file that uses the built declarations. */
+/** The compiler's errors in a file that uses the built declarations. */
 function problems(name: string): string[] {
   const program = ts.createProgram([join(directory, name)], {
     ...{ target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, strict: true, noEmit: true, types: [] },

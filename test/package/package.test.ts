@@ -1,4 +1,4 @@
-/** The package as built (`npm run build`), as those who install it see it. */
+/** The package as built (`npm run build`), as its users see it. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,11 +11,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-/** What a module imports: specifiers of static and dynamic imports and of exports from elsewhere; no require or define. */
+/** The imports of a module: specifiers of static and dynamic imports, and of re-exports; not require or define. */
 const importsOf = (path: string): string[] =>
   ts.preProcessFile(readFileSync(path, 'utf8'), true, false).importedFiles.map(({ fileName }) => fileName);
 
-/** All modules that a built file reaches by relative imports, and the other specifiers it needs. */
+/** All modules that a built file reaches through relative imports, and the other specifiers that it needs. */
 function graphOf(entry: string): { modules: string[]; externals: string[] } {
   const modules = new Set<string>();
   const externals = new Set<string>();

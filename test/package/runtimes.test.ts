@@ -1,7 +1,7 @@
 /**
- * The built package in Deno and Bun: the kernels over a caller's buffers, fixtures read through, and RAM written in every form
- * and read again. The runtimes are
- * npm packages; without them this is skipped and says so, or fails with VMFERRY_REQUIRE_RUNTIMES=1.
+ * The built package in Deno and Bun: kernels over the caller's buffers, fixtures read completely, and RAM written in
+ * every form and read again. The runtimes are npm packages. Without them the test is skipped and says so; with
+ * VMFERRY_REQUIRE_RUNTIMES=1 it fails.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -85,7 +85,7 @@ const wanted = [
   ...['stream', 'guest', 'mapped-ram', 'none', 'zlib', 'zstd', 'piped'].map((form) => [form, true, true]),
 ];
 
-/** Where the command is: in PATH, or where VMFERRY_RUNTIMES says that the npm packages were installed. */
+/** The path of the command: in PATH, or in the folder that VMFERRY_RUNTIMES names, with the npm packages. */
 function find(command: string): string | undefined {
   const installed = process.env.VMFERRY_RUNTIMES;
   const folders = (process.env.PATH ?? '').split(delimiter);

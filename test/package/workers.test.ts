@@ -1,4 +1,4 @@
-/** The built kernels are reentrant: instances beside each other and workers, with pages of all in one shared memory. */
+/** The built kernels are reentrant: instances side by side, and workers with all pages in one shared memory. */
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { loadPageKernels } from '../../src/index.ts';
@@ -7,7 +7,7 @@ const kernelModule = new URL('../../dist/kernel.js', import.meta.url).href;
 const pageSize = 4096;
 const rounds = 400;
 
-/** Two pages of the worker's own, changed, encoded, decoded and hashed in turns; runs here and in workers. */
+/** Changes, encodes, decodes and hashes two pages of the worker's own in turns. Runs here and in workers. */
 function work(kernels: Awaited<ReturnType<typeof loadPageKernels>>, pages: Uint8Array, seed: number) {
   const old = pages.subarray(0, pageSize);
   const next = pages.subarray(pageSize, 2 * pageSize);
@@ -33,7 +33,7 @@ const { buffer, offset, seed } = workerData;
 const kernels = await loadPageKernels();
 parentPort.postMessage((${work.toString()})(kernels, new Uint8Array(buffer, offset), seed));`;
 
-/** What `work` gives when nothing else runs. */
+/** The result of `work` when nothing else runs. */
 const alone = async (seed: number) => work(await loadPageKernels(), new Uint8Array(2 * pageSize), seed);
 
 describe('the built kernels', () => {

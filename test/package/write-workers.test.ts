@@ -1,4 +1,4 @@
-/** Several worker threads write the pages of one mapped-ram file, each with a file and kernels of its own. */
+/** Several worker threads write the pages of one mapped-ram file. Each has its own file handle and kernels. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ const pages = 3000;
 const workers = 4;
 const rounds = 3;
 
-/** What a page is at last: each round writes it again, at another worker's hand, and every seventh becomes zero. */
+/** The final content of a page. Each round writes it again, by another worker, and every seventh page becomes zero. */
 const lastByte = (page: number) => (page % 7 === 0 ? 0 : (page * 31 + rounds - 1) & 0xff || 1);
 
 const script = `
@@ -39,7 +39,7 @@ const batch = new PageBatch(kernel, 256);
 const room = kernel.allocate(256 * ${pageSize});
 parentPort.on('message', async (round) => {
   if (round < 0) return process.exit(0);
-  // Runs of 16 pages go to the workers in turns, another worker each round, from the last page to the first.
+  // Runs of 16 pages go to the workers in turn, to another worker each round, from the last page to the first.
   const mine = [];
   for (let page = 0; page < ${pages}; page++) if ((Math.floor(page / 16) + round) % ${workers} === number) mine.push(page);
   for (let end = mine.length; end > 0; end -= 256) {

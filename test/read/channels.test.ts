@@ -1,4 +1,4 @@
-/** Main streams with their channels, built by hand: every rule of epochs and packets, and every way to break one. */
+/** Hand-built main streams with their channels: every rule of epochs and packets, and every violation. */
 
 import { createHash } from 'node:crypto';
 import { deflateRawSync, deflateSync } from 'node:zlib';
@@ -47,10 +47,10 @@ import { slowRead } from '../oracle/slow-reader.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
 const list = blockList(['ram', 16 * KIB4]);
-/** A main stream with a mark in START and so many in a PART: the new way. */
+/** A main stream with a mark in START and `marks` marks in a PART, in the new way. */
 const main = (marks = 1): Uint8Array =>
   join(none, start(7, 'ram', 4, list, FLUSH, EOS), part(7, ...Array(marks).fill(FLUSH), EOS), ramEnd, EOF);
-/** A channel: for each epoch its packets; the SYNC of START is there already. */
+/** A channel with the packets of each epoch. The SYNC of START is included. */
 const channel = (id: number, ...epochs: Uint8Array[][]): Uint8Array =>
   join(channelHello(id), syncPacket, ...epochs.flatMap((packets) => [...packets, syncPacket]));
 const data = (...pages: [page: number, value: number][]): Uint8Array =>
@@ -61,7 +61,7 @@ const data = (...pages: [page: number, value: number][]): Uint8Array =>
 
 const named = (channels: readonly Uint8Array[]) => channels.map((bytes, i) => new MemoryFile(`channel ${i}`, bytes));
 
-/** Final content, by the first byte of each page; null where no page is. */
+/** Final content as the first byte of each page; null for missing pages. */
 async function contentOf(bytes: Uint8Array, ...channels: Uint8Array[]): Promise<Uint8Array> {
   const file = await open(bytes, { channels: named(channels) });
   const image = new MemoryFile();

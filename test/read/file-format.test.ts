@@ -8,7 +8,7 @@ const header = hex('5145564d 00000003');
 const stream = join(none, ramStart, ramEnd, EOF);
 const configuration = (...subsections: (Uint8Array | string)[]) =>
   join(header, hex('07 00000004'), 'none', ...subsections, ramStart, ramEnd, EOF);
-/** A uuid, as often as it takes to make the configuration long. */
+/** A uuid, repeated until the configuration is long enough. */
 const uuid = join(hex('05 12'), 'configuration/uuid', hex('00000001'), new Uint8Array(16));
 
 describe.each(kindsOfSource)('the format of a %s', (kind) => {

@@ -17,7 +17,7 @@ import {
   ramStart,
 } from '../oracle/build.ts';
 
-// The machine has a known page size: where it is guessed, the decoder looks far ahead.
+// The machine's page size is known. To guess it, the decoder would look far ahead.
 const stream = join(
   header,
   configuration('pc-i440fx-10.0'),
@@ -42,7 +42,7 @@ describe('a flow reader', () => {
   it('reads a connection that stays open to the end of the stream, and waits for no more', async () => {
     async function* connection() {
       yield* chunksOf(stream, 7);
-      // Decoders look ahead: after EOF a description may follow, and sections may have footers.
+      // Decoders look ahead, because a description may follow EOF, and sections may have footers.
       yield new Uint8Array(64);
       await new Promise(() => {});
     }

@@ -10,7 +10,7 @@ describe('a name behind a path', () => {
     ['disk.qcow2#one', 'disk.qcow2', 'one'],
     ['disk.qcow2#the second #2', 'disk.qcow2', 'the second #2'],
     ['disk.qcow2#', 'disk.qcow2', ''],
-    // What is a file as a whole is that file, and the longest file wins.
+    // A name that is an existing file is that file, and the longest one wins.
     ['a#b', 'a#b', undefined],
     ['a#b#c', 'a#b', 'c'],
     ['a#c', 'a', 'c'],

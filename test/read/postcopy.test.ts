@@ -123,7 +123,7 @@ const eof = join(EOF);
 const complete = stream(ramEnd, eof);
 const missing = join(normalPage(KIB4, filled(3), 'ram'), zeroPage(0), zeroPage(2 * KIB4));
 
-/** What extracting the block `ram` gives, page by page as its first byte. */
+/** The first byte of each page of the extracted block `ram`. */
 async function firstBytes(file: Awaited<ReturnType<typeof open>>, pages: number): Promise<number[]> {
   const store = new MemoryFile('ram');
   await extractBlocks(file, () => store);

@@ -30,7 +30,7 @@ it('tells the main stream from its channels, in whatever order they come', async
 });
 
 it('takes a file that is alone for what it is', async () => {
-  // The reader says what is wrong with it.
+  // The reader reports what is wrong with it.
   expect(await sort(one)).toEqual({ main: one, parts: nothing });
   expect(await sort(file('empty', new Uint8Array()))).toMatchObject({ parts: nothing });
 });
@@ -92,7 +92,7 @@ it('knows every capture by its first bytes', async () => {
     for (const channel of channels) expect(await kindOf(channel)).toBe('channel');
   }
   for (const { bytes } of loadContainerFixtures()) expect(await kindOf(bytes)).toBe('stream');
-  // What 7.2 sends if nothing was asked for.
+  // What 7.2 sends if no pages were requested.
   expect(await kindOf(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x10))).toBe('preempt');
 });
 
@@ -100,12 +100,12 @@ it('knows nothing of other first bytes, however many', async () => {
   const kindOf = (...bytes: number[]) => findPartKind(file('any', Uint8Array.from(bytes)));
   expect(await kindOf()).toBe('unknown');
   expect(await kindOf(0, 0, 0)).toBe('unknown');
-  // A page record whose name breaks off, has none, or has control characters.
+  // A page record whose name is cut off, missing, or contains control characters.
   expect(await kindOf(0, 0, 0, 0, 0, 0, 0x10, 8)).toBe('unknown');
   expect(await kindOf(0, 0, 0, 0, 0, 0, 0x10, 8, 0)).toBe('unknown');
   expect(await kindOf(0, 0, 0, 0, 0, 0, 0x10, 8, 2, 0x61)).toBe('unknown');
   expect(await kindOf(0, 0, 0, 0, 0, 0, 0x10, 8, 1, 7)).toBe('unknown');
   expect(await kindOf(0, 0, 0, 0, 0, 0, 0x10, 8, 1, 0x61)).toBe('preempt');
-  // A message with a length that it cannot have.
+  // A message with an impossible length.
   expect(await kindOf(0, 2, 0, 5, 0, 0, 0, 1)).toBe('unknown');
 });

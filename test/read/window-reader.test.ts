@@ -11,7 +11,7 @@ const kernel: Kernel = await loadKernel({ arenaBytes: 4 << 20 });
 const buffers = allocateWindow(kernel);
 const readerOf = (source: ByteSource, offset = 0) => new WindowReader(kernel, buffers, source, offset);
 
-/** Bytes that tell their offset: byte i depends on all of i. */
+/** Bytes that encode their offset: byte i depends on all of i. */
 const patterned = (length: number): Uint8Array => {
   const bytes = new Uint8Array(length);
   for (let i = 0; i < length; i++) bytes[i] = (i ^ (i >> 8) ^ (i >> 16)) & 0xff;
@@ -21,7 +21,7 @@ const large = patterned((5 << 20) + 123);
 
 type Step = { kind: 'take'; count: number } | { kind: 'seek'; offset: number; length?: number };
 
-/** Takes and seeks, and yields what it took with the offset where it was. */
+/** Takes bytes and seeks. Yields the bytes with their offset. */
 function* walk(
   window: ByteWindow,
   steps: readonly Step[],
@@ -143,7 +143,7 @@ describe('a window reader', () => {
     for (let i = 1; i <= 4; i++)
       steps.push({ kind: 'seek', offset: i << 20, length: 512 }, { kind: 'take', count: 512 });
     await expectWalk(source, large, steps);
-    // But for the very first ones, before any seek.
+    // Except for the very first ones, before any seek.
     const sizes = source.reads.filter(({ position }) => position >= 1 << 20).map(({ length }) => length);
     expect(Math.max(...sizes)).toBeLessThanOrEqual(4096);
   });
@@ -214,7 +214,7 @@ describe('driving a decoder', () => {
       }
     })();
     await expect(reading).rejects.toThrow('cannot read at 1500');
-    // What could be read before came first.
+    // Everything readable before came first.
     expect(items).toHaveLength(1);
   });
 

@@ -20,7 +20,7 @@ const read = async (bytes: Uint8Array) => {
 
 const fixtures = loadFixtures().filter(({ offset }) => offset === 0);
 
-/** Bytes of the fields and subsections of a state, which must lie one behind the other without a gap. */
+/** Requires that the fields and subsections of a state follow each other without a gap. Returns their bytes. */
 function expectTiled({ fields, subsections, offset, length }: StateStruct, start = offset): void {
   let at = start;
   for (const part of [...fields, ...subsections]) {

@@ -87,7 +87,7 @@ async function build(shape: Shape, file: MemoryFile): Promise<{ store: MappedRam
   return { store, models };
 }
 
-/** Requires that a reader has the content of the models, read in pieces of several sizes. */
+/** Requires that a reader has the content of the models, when read in pieces of several sizes. */
 async function expectContent(ram: RamReader, models: readonly BlockModel[]): Promise<void> {
   expect(ram.blocks.map(({ idstr, usedLength }) => [idstr, usedLength])).toEqual(
     models.map(({ block }) => [block.idstr, block.usedLength]),

@@ -1,4 +1,4 @@
-/** One content laid over another, and a content with the blocks of another VM, against plain arrays. */
+/** One content overlaid with another, and a content with the blocks of another VM, compared with plain arrays. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { NextData } from '../../src/store/next-data.ts';
@@ -16,7 +16,7 @@ async function readAll(ram: RamReader, block: RamBlock, page: number, count: num
   return bytes;
 }
 
-/** Every run of data, as `nextData` says it. */
+/** Every run of data that `nextData` returns. */
 async function dataPages(ram: RamReader, block: RamBlock, limit: number): Promise<number[]> {
   const pages: number[] = [];
   for (let page = 0; page < pageCount(block); ) {
@@ -47,7 +47,7 @@ describe('a content laid over another', () => {
         fc.array(range, { maxLength: 6 }),
         fc.integer({ min: 1, max: 5 }),
         async (list, ranges, limit) => {
-          // What has data in the changes lies over the base, which has something else everywhere.
+          // The data of the changes replaces the base, which has other content everywhere.
           const changes = ramOf(list);
           const base = ramOf(list.map((_, page) => (page % 3 === 0 ? 0 : 7)));
           const overlay = new OverlayRam(base, changes);

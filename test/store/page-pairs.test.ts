@@ -1,4 +1,4 @@
-/** Two contents side by side, compared with the plainest comparison. */
+/** Two contents side by side, compared with the plainest implementation. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
@@ -10,7 +10,7 @@ import { PlainRam } from '../support/plain-ram.ts';
 
 const load = () => loadKernel({ arenaBytes: pagePairsArenaBytes + (64 << 10) });
 
-/** Pages made of seeds; 0 is zero. */
+/** Pages generated from seeds; 0 is zero. */
 const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array => {
   const content = new Uint8Array(seeds.length * pageSize);
   seeds.forEach((seed, page) => {
@@ -21,7 +21,7 @@ const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array => {
 
 const pairOf = (old: PlainRam, now: PlainRam): BlockPair => ({ oldBlock: old.block, newBlock: now.block });
 
-/** What is said of each page: the letters c, o, n for changed, zero in the old, zero in the new; or a gap. */
+/** The result for each page: the letters c, o, n for changed, zero in the old, zero in the new; or a gap. */
 async function judge(kernel: Kernel, old: PlainRam, now: PlainRam): Promise<string[]> {
   const pages: string[] = [];
   for await (const span of new PagePairs(kernel).spans(old, now, pairOf(old, now))) {
@@ -86,7 +86,7 @@ describe('pairs of pages', () => {
         });
         const said = await judge(await load(), old, now);
         expect(said.map((what) => (what === 'gap' ? 'on' : what))).toEqual(expected);
-        // A hole at the beginning, or behind a hole's worth of data, is not read.
+        // A hole at the beginning, or after as much data as a hole, is not read.
         const leading = expected.findIndex((what) => what !== 'on');
         expect(said.slice(0, leading === -1 ? said.length : leading).every((what) => what === 'gap')).toBe(true);
       }),

@@ -30,7 +30,7 @@ import { RecordingFile } from '../support/recording-file.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
 const MIB = 1 << 20;
-// Runs of data and of zeros longer than the pieces in which content is handed on.
+// Runs of data and of zeros that are longer than the pieces of content.
 const large = 1200;
 const blocks = start(
   7,
@@ -109,7 +109,7 @@ describe('the RAM content', () => {
     const file = await opened(mappedRamFile());
     const ram = await openRamContent(file, { makeScratch });
     await ram.close();
-    // The source is still open: it is not the content's to close.
+    // The source is still open, because the content does not own it.
     expect((await openRamContent(file, { makeScratch })).blocks).toHaveLength(2);
   });
 
@@ -179,7 +179,7 @@ describe('the RAM content', () => {
   });
 
   it('says of which page the bytes are missing', async () => {
-    // The last set page lies beyond the end, what is before it does not.
+    // The last set page is beyond the end of the file, the earlier ones are not.
     const opening = openRamContent(await opened(mappedRamFile().subarray(0, 0x7800)), {
       makeScratch: () => new RecordingFile(),
     });

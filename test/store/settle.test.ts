@@ -28,7 +28,7 @@ import {
 import { kindsOfSource, opened } from '../support/opened.ts';
 import { mappedRamFile } from '../wire/mapped-ram-file.ts';
 
-/** A sink that writes down what it is given. */
+/** A sink that records its items. */
 class Notes implements FlowSink {
   readonly lines: string[] = [];
 

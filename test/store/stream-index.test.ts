@@ -8,7 +8,7 @@ const pageSize = 1024;
 const pages = 40;
 const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * pageSize, pageSize };
 
-/** What a stream says of a page: data, a header after what was before or further on, or zero. */
+/** A record of a page: data, directly after the previous record or further on, or zero. */
 const record = fc.record({
   page: fc.nat(pages - 1),
   kind: fc.constantFrom('data', 'data', 'data', 'zero'),
@@ -43,7 +43,7 @@ it('of any passes of whole pages gives what came last of each page', async () =>
         return { page, offset };
       });
       const file = await open(Uint8Array.from(bytes));
-      // The index asks where a page lies: here an address is a place in the file.
+      // The index asks for the place of a page. In this file an address is a place.
       file.offsetOf = (address) => address;
       const index = new StreamIndex(file, () => true);
       index.addBlock(block);

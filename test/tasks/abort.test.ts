@@ -1,4 +1,7 @@
-/** Everything that takes long ends when a signal says so: promptly, with its reason, and without output that looks whole. */
+/**
+ * Everything that takes long ends when a signal is aborted: promptly, with the signal's reason, and without output that
+ * looks complete.
+ */
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -52,7 +55,7 @@ const bytesOf = (name: string) => new Uint8Array(readFileSync(fixturePath(name))
 const xbzrle = bytesOf('pc-xbzrle-10.0.bin');
 const plain = bytesOf('pc-plain-10.0.bin');
 
-/** A source of small reads. The read with the number `stallAt` never ends: it aborts the signal instead. */
+/** A source of small reads. The read number `stallAt` never ends; it aborts the signal instead. */
 class StallingSource implements ByteSource {
   readonly name = 'stalling';
   readonly size: number;
@@ -88,7 +91,7 @@ interface Trial {
   file: MigrationFile;
   signal: AbortSignal;
   makeScratch: () => ByteStore;
-  /** Makes an output. It must not look whole if the work was ended. */
+  /** Makes an output. It must not look complete if the work was aborted. */
   output: () => MemoryFile;
 }
 
@@ -187,7 +190,7 @@ const longWork: [string, Uint8Array, (trial: Trial) => unknown][] = [
 
 describe('a signal ends', () => {
   it.each(longWork)('%s', async (_, bytes, work) => {
-    /** Runs the work, and has the n-th read after opening stall. */
+    /** Runs the work. The n-th read after opening stalls. */
     const run = async (stallAt?: number) => {
       const ending = new AbortController();
       const reason = new Error('enough');
@@ -323,7 +326,7 @@ describe('a signal ends a writer', () => {
   }
 });
 
-/** Whether a reader takes a file for a whole one. */
+/** Whether a reader accepts a file as complete. */
 async function looksWhole(output: MemoryFile): Promise<boolean> {
   const file = await open(output).catch(() => undefined);
   return file !== undefined && (await verify(file)).ok;

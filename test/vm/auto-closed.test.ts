@@ -1,4 +1,4 @@
-/** `await using` closes each thing that a caller opens and owns. */
+/** `await using` closes everything that a caller opens and owns. */
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -55,7 +55,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** A thing, and whether it has been closed. Not given for what holds nothing. */
+/** An object, and whether it was closed. Not given for objects without resources. */
 interface Closing {
   thing: AutoClosed;
   isClosed?: () => boolean | Promise<boolean>;

@@ -5,7 +5,7 @@ import { pageCount } from '../../src/vm/ram-block.ts';
 
 describe('page states', () => {
   it('are what was set last, like those of a plain map', () => {
-    // Around the borders of chunks of 4096, and far away.
+    // Pages around the boundaries of chunks of 4096, and far away.
     const page = fc.oneof(fc.nat(20), fc.integer({ min: 4090, max: 4100 }), fc.nat(20_000), fc.nat(2 ** 40));
     const sets = fc.array(fc.tuple(page, fc.nat(4)), { maxLength: 60 });
     fc.assert(

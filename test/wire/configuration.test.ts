@@ -7,7 +7,7 @@ import { decodeConfiguration, encodeConfiguration } from '../../src/wire/configu
 import { counted, hex, join, subsection, u32 } from '../oracle/build.ts';
 import { run } from './decoding.ts';
 
-/** Decodes a body; how many bytes it took must not depend on chunks. */
+/** Decodes a body. The number of bytes taken must not depend on chunks. */
 function decode(body: Uint8Array): { configuration: Configuration; length: number } {
   const results = [body.length, 1, 7].map((chunk) => {
     let length = 0;
@@ -22,7 +22,7 @@ function decode(body: Uint8Array): { configuration: Configuration; length: numbe
   return results[0] as { configuration: Configuration; length: number };
 }
 
-/** Encodes a body: what follows the type byte. */
+/** Encodes a body, without the type byte. */
 function encode(configuration: Configuration): Uint8Array {
   const out = new ByteWriter();
   encodeConfiguration(out, configuration);
@@ -128,7 +128,7 @@ describe('configuration', () => {
     const subsections = [6, 6 + 40, 6 + 40 + 42];
     for (let length = 0; length < body.length; length++) {
       const cut = body.subarray(0, length);
-      // Up to 15 bytes into a subsection it cannot be told from something else.
+      // The first 15 bytes of a subsection could be something else.
       if (subsections.some((start) => length >= start && length < start + 16)) {
         expect(decode(cut).configuration.machine).toBe('pc');
       } else expect(failure(cut), `${length} bytes`).toMatchObject({ code: 'truncated', place: { offset: length } });

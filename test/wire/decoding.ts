@@ -1,8 +1,9 @@
 /**
- * Drives decoders over bytes in memory, delivered in chunks of any size, and gives what they found as plain values.
+ * Drives decoders over bytes in memory, delivered in chunks of any size, and returns the results as plain values.
  *
- * The window slides: at every want the unread bytes move and all others are poisoned, so a decoder that kept a
- * reference across a want shows. Batches are taken apart into records, since how many go into one depends on chunks.
+ * The window slides: at every need the unread bytes move, and all others are poisoned. This exposes a decoder that
+ * keeps a reference across a need. Batches are taken apart into records, because the number of records in a batch
+ * depends on the chunks.
  */
 import { expect } from 'vitest';
 import { loadKernel } from '../../src/kernel/kernel.ts';
@@ -23,7 +24,7 @@ export interface PageRecord {
   payload: Uint8Array;
 }
 
-/** A block's bitmap, its pieces joined. */
+/** A block's bitmap, joined from its pieces. */
 interface WholeBitmap {
   kind: 'bitmap-bits';
   block: string;
@@ -40,12 +41,12 @@ export interface Decoded<Item> {
 
 const POISON = 0xa5;
 
-/** The bytes of a source, handed to a decoder's window in chunks of `chunk` bytes. */
+/** The bytes of a source, passed to a decoder's window in chunks of `chunk` bytes. */
 class ChunkedWindow {
   readonly window: ByteWindow;
   readonly #source: Uint8Array;
   readonly #chunk: number;
-  /** Index of the first byte that was valid at some time since the last move. */
+  /** Index of the first byte that was valid at any time since the last move. */
   #first = 0;
 
   constructor(source: Uint8Array, chunk: number, offset: number) {
@@ -76,7 +77,7 @@ class ChunkedWindow {
     }
   }
 
-  /** Makes `unread` the content of the window, at another place than before. */
+  /** Makes `unread` the content of the window, at a new place. */
   #move(unread: Uint8Array, offset: number): void {
     const { window } = this;
     window.bytes.fill(POISON, this.#first, window.limit);
@@ -88,7 +89,7 @@ class ChunkedWindow {
   }
 }
 
-/** Runs a decoder to its end. `onItem` sees what it yields before it goes on. */
+/** Runs a decoder to its end. `onItem` sees each yielded item before the decoder continues. */
 export function run<Item, Result>(
   source: Uint8Array,
   chunk: number,
@@ -113,7 +114,7 @@ const kindNames = Object.fromEntries(Object.entries(PageKind).map(([name, kind])
 export interface DecodeOptions extends StreamOptions {
   /** Where the stream begins in the bytes. */
   offset?: number;
-  /** Records that fit a batch. */
+  /** The most records in a batch. */
   capacity?: number;
 }
 
@@ -165,10 +166,10 @@ function takeRecord(block: string, batch: PageBatch, i: number, window: ByteWind
   };
 }
 
-/** Chunk sizes in bytes under which every stream must give the same. */
+/** Chunk sizes in bytes. Every stream must give the same result with each. */
 const chunkings = [1, 7, 4099];
 
-/** Decodes a stream under all chunkings, requires that they agree, and gives what they found. */
+/** Decodes a stream with all chunk sizes, requires that the results agree, and returns the result. */
 export function decode(bytes: Uint8Array, options: DecodeOptions = {}): Decoded<PlainItem> {
   const whole = decodeChunked(bytes, bytes.length, options);
   for (const chunk of chunkings) {
@@ -179,7 +180,7 @@ export function decode(bytes: Uint8Array, options: DecodeOptions = {}): Decoded<
 
 /** Requires the same items and the same error. */
 export function expectSame(actual: Decoded<PlainItem>, expected: Decoded<PlainItem>, what: string): void {
-  // As text first: a diff of pages is slow, and needed only when there is one.
+  // Compares as text first: a diff of pages is slow, and needed only on failure.
   if (print(actual.items) !== print(expected.items)) expect(actual.items, what).toEqual(expected.items);
   expect(actual.error?.message, what).toEqual(expected.error?.message);
   expect(actual.error?.place, what).toEqual(expected.error?.place);
@@ -195,14 +196,14 @@ function print(items: readonly PlainItem[]): string {
   );
 }
 
-/** The items of a stream that is read to its end. */
+/** The items of a stream that can be read to its end. */
 export function itemsOf(bytes: Uint8Array, options: DecodeOptions = {}): PlainItem[] {
   const { items, error } = decode(bytes, options);
   if (error !== undefined) throw error;
   return items;
 }
 
-/** The error that ends the reading of a stream. */
+/** The error that ends the decoding of a stream. */
 export function errorOf(bytes: Uint8Array, options: DecodeOptions = {}): MigrationError {
   const { error } = decode(bytes, options);
   if (error === undefined) throw new Error('expected an error, got a whole stream');

@@ -37,9 +37,9 @@ const options = (sizes: Sizes | undefined) =>
           devices: Object.entries(sizes).map(([name, size]) => ({ name, instanceId: 0, version: 1, size })),
         },
       };
-/** Sections of a stream that has shown that it has footers. */
+/** Sections of a stream that has already shown footers. */
 const withFooters = (...items: Uint8Array[]): Uint8Array => join(none, ramStart, ramEnd, ...items, EOF);
-/** Sections of a stream that has shown that it has none. */
+/** Sections of a stream that has already shown a section without a footer. */
 const withoutFooters = (...items: Uint8Array[]): Uint8Array =>
   join(none, bare.start(7, 'ram', 4, blockList(['ram', KIB4]), EOS), bare.end(7, EOS), ...items, EOF);
 const text = (data: Uint8Array | undefined) => Buffer.from(data ?? []).toString('latin1');

@@ -1,4 +1,4 @@
-/** Streams and files put together from single structures, by the encoders that anyone can import. */
+/** Streams and files built from single structures, with the encoders that the package exports. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -36,7 +36,7 @@ const made = (write: (out: ByteWriter) => void) => {
   return out.bytes();
 };
 
-/** A stream of one block up to where the pages come. */
+/** A stream of one block, up to the first page. */
 function begin(out: ByteWriter, capabilities: string[] = []): void {
   encodeStreamHeader(out);
   encodeConfiguration(out, { machine: 'none', capabilities });

@@ -17,10 +17,10 @@ import {
 } from '../oracle/build.ts';
 
 export interface MappedLayout {
-  /** Bytes before the stream; offsets in headers count them. */
+  /** Bytes before the stream. Offsets in headers include them. */
   offset?: number;
   version?: number;
-  /** What the headers say. */
+  /** Values of the headers. */
   pageSize?: number | bigint;
   /** Added to the bitmap offset of the first block. */
   bitmapShift?: number;
@@ -28,7 +28,7 @@ export interface MappedLayout {
   pagesOffset?: number | bigint;
   /** Of the first block. */
   bitmap?: number[];
-  /** In place of a PART with EOS. */
+  /** Replaces a PART with EOS. */
   extra?: Uint8Array;
   hasEnd?: boolean;
   tail?: Uint8Array;

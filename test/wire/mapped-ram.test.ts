@@ -77,7 +77,7 @@ describe('mapped-ram', () => {
     const items = itemsOf(mappedRamFile({ offset }), { offset });
     expect(pagesOf(items)).toHaveLength(6);
     expect(ofKind(items, 'header')[0]?.offset).toBe(offset);
-    // The same bytes at another place are not the same file.
+    // The same bytes at another offset are a different file.
     expect(errorOf(join(new Uint8Array(1 << 20), mappedRamFile({ offset })), { offset: offset + (1 << 20) }).code).toBe(
       'bad-mapped-ram-header',
     );
@@ -126,7 +126,7 @@ describe('mapped-ram', () => {
     if (code === 'bad-mapped-ram-header') {
       expect(error.place).toMatchObject({ offset: firstHeader(), section: 'ram', block: 'a' });
     }
-    // Whether the pages are read makes no difference.
+    // The error is the same whether the pages are read or not.
     expect(errorOf(mappedRamFile(layout), { read: 'bitmaps' }).code).toBe(code);
   });
 

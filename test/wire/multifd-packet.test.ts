@@ -34,7 +34,7 @@ const written = (write: (out: ByteWriter) => void): Uint8Array => {
 };
 
 const encoded = (header: MultifdHeader, pageSize: number, pages: readonly number[]): Uint8Array => {
-  // What was there before does not show.
+  // Earlier bytes in the target have no effect.
   const bytes = new Uint8Array(multifdHeaderLength(pageSize)).fill(0xcc);
   encodeMultifdHeader(bytes, header, pageSize, pages);
   return bytes;

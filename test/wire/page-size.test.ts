@@ -35,7 +35,7 @@ const unstated = (...records: Uint8Array[]) =>
     EOF,
   );
 
-/** The page size that a stream is read with, and how it is known. */
+/** The page size with which a stream is read, and how it is known. */
 function known(bytes: Uint8Array): [number | undefined, string | undefined] {
   const items = itemsOf(bytes);
   return [ofKind(items, 'block')[0]?.block.pageSize, ofKind(items, 'blocks-end')[0]?.pageSizeFrom];
@@ -61,7 +61,7 @@ describe('the target page size of a stream that does not state it', () => {
 
   it('is not taken from bytes inside a page that look like a record of a block that is not listed', () => {
     const page = filled(0, 4096);
-    // At 2 KiB into the page: a compressed page, offset 0, of a block without a name.
+    // 2 KiB into the page: a compressed page, offset 0, of a block without a name.
     page.set([0, 0, 1], 2052);
     expect(known(unstated(normalPage(0, page, 'ram'), zeroPage(4096)))).toEqual([4096, 'pages']);
     page.set([0, 0, 0, 0, 0, 0, 0, 8, 2, 0x72, 0x6f], 2048);

@@ -146,7 +146,7 @@ const kernel = await loadKernel({ arenaBytes: 1 << 20 });
 const batch = new PageBatch(kernel, 8);
 const kinds = Object.fromEntries(Object.entries(PageKind).map(([name, kind]) => [kind, name]));
 
-/** The pages of a decoder as `block:page kind`, and what it threw. */
+/** The pages of a decoder as `block:page kind`, and its error. */
 function pages(
   bytes: Uint8Array,
   chunk: number,
@@ -234,7 +234,7 @@ describe('a recovery stream', () => {
     EOF,
   );
 
-  /** Reads what a broken stream has, then a recovery, and gives the recovery's items. */
+  /** Reads a broken stream and then a recovery, and returns the recovery's items. */
   function recover(broken: Uint8Array, recovery: Uint8Array, chunk = 1000): FlowItem['kind'][] {
     const state = makeStreamState(batch);
     const kindsSeen: FlowItem['kind'][] = [];

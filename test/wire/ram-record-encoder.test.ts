@@ -60,7 +60,7 @@ function fill(records: readonly Plain[]): PageBatch {
   return batch;
 }
 
-/** All records, through rooms that are emptied whenever they are full. */
+/** All records, through buffers that are emptied whenever they are full. */
 function encode(buffer: RecordBuffer, of: RamBlock, records: readonly Plain[]): Uint8Array {
   const out: Uint8Array[] = [];
   const filledBatch = fill(records);

@@ -33,7 +33,7 @@ import { codesOf, decode, decodeChunked, errorOf, expectSame, itemsOf, ofKind, p
 /** A stream with one block of 16 pages and these records in one PART. */
 const withRecords = (...records: Uint8Array[]): Uint8Array =>
   join(none, ramStart, part(7, ...records, EOS), ramEnd, EOF);
-/** Where the first record of `withRecords` stands. */
+/** Offset of the first record of `withRecords`. */
 const recordsAt = none.length + ramStart.length + 5;
 
 /** A stream with blocks `a` of 4 pages and `b` of 3. */
@@ -128,7 +128,7 @@ describe('RAM records', () => {
     );
     const whole = decodeChunked(bytes, bytes.length);
     expect(ofKind(whole.items, 'page')).toHaveLength(5);
-    // The first chunk ends at every byte of the records; the second then holds the rest, or is cut again.
+    // The first chunk ends at every byte of the records in turn. The second has the rest, or is split again.
     for (
       let chunk = recordsAt;
       chunk < bytes.length;

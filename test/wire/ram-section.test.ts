@@ -67,7 +67,7 @@ describe('the RAM block list', () => {
           maxLength: 20,
         }),
         (blocks) => {
-          // A block of no bytes after the last other one is not read: the sum is reached.
+          // A block without bytes after the last other one is not read, because the sum is reached.
           const sized = blocks.map(([name, pages]): [string, number] => [name, (pages + 1) * KIB4]);
           const out = new ByteWriter();
           encodeMemSize(
@@ -120,7 +120,7 @@ describe('the RAM block list', () => {
     const entries = Array.from({ length: 8193 }, (_, i) => entry(`block ${i}`, 0));
     const bytes = join(none, start(7, 'ram', 4, join(u64(KIB4 + 4), ...entries, entry('ram', KIB4)), EOS), EOF);
     expect(decode(bytes.subarray(0, listAt + 100)).error?.code).toBe('truncated');
-    // Under one chunking only: this is long.
+    // With one chunk size only, because this takes long.
     const items: unknown[] = [];
     expect(() => items.push(...itemsOfWhole(bytes))).toThrow(/at most 8192/);
   });

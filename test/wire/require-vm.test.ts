@@ -1,4 +1,4 @@
-/** What could be written, but not be read again, is refused, by every writer and before anything is written. */
+/** Every writer refuses a VM that could be written but not read again, before it writes anything. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -41,7 +41,7 @@ function ramOf(...blocks: RamBlock[]): RamReader {
   };
 }
 
-/** Each writes a VM, and opens what it wrote. */
+/** Each writer writes a VM, and opens the output. */
 const writers: Record<string, (vm: WritableVm, sink: (file: MemoryFile) => ByteSink) => ReturnType<typeof open>> = {
   async writeStream(vm, sink) {
     const file = new MemoryFile();
@@ -183,7 +183,7 @@ describe.each(Object.keys(writers))('%s', (name) => {
     await fc.assert(
       fc.asyncProperty(shape, async ({ blocks, targetPageBits, ids }) => {
         const vm: WritableVm = {
-          // A page size that nothing states is known to none but the reader of a single stream.
+          // A page size that nothing states is known only to the reader of a single stream.
           configuration: { ...none, targetPageBits: targetPageBits ?? Math.log2(blocks[0]!.pageSize) },
           ram: ramOf(...blocks.map((each, index) => ({ ...each, index }))),
           devices: ids.map((each) => ({ ...device, ...each, data: new TextEncoder().encode('a state that is text') })),

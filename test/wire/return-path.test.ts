@@ -6,7 +6,7 @@ import { decodeReturnPath, encodeReturnMessage, type ReturnMessage, ReturnType }
 import { hex, join, u16, u32, u64 } from '../oracle/build.ts';
 import { run } from './decoding.ts';
 
-/** The messages of a return path, and what its decoder threw. */
+/** The messages of a return path, and the decoder's error. */
 function decode(bytes: Uint8Array, chunk = 1000): { messages: ReturnMessage[]; error: MigrationError | undefined } {
   const messages: ReturnMessage[] = [];
   try {

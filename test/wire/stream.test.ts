@@ -79,7 +79,7 @@ describe('a stream', () => {
 
   it('is truncated wherever it is cut, but after EOF; what came before is given', () => {
     const whole = join(minimal, vmdescription({ page_size: KIB4, devices: [] }));
-    // What tells the page size may be cut off; the size itself is the same.
+    // The bytes that show the page size may be cut off. The size itself is the same.
     const same = (items: PlainItem[]) =>
       items.map((item) => (item.kind === 'blocks-end' ? { ...item, pageSizeFrom: 'pages' } : item));
     const all = same(itemsOf(whole));
@@ -311,7 +311,7 @@ describe('any bytes', () => {
     vmdescription({ page_size: KIB4, devices: [] }),
   );
   const mutation = fc.record({
-    // After the first section: without any, the slow reader guesses more boldly whether there are footers.
+    // After the first section: without any section, the slow reader guesses more boldly whether there are footers.
     at: fc.integer({ min: base.indexOf(0x7e) + 5, max: base.length - 1 }),
     kind: fc.constantFrom('set', 'flip', 'delete', 'insert', 'cut'),
     value: fc.oneof(fc.constantFrom(0, 1, 4, 7, 0x7e, 0xff), fc.nat(255)),

@@ -1,4 +1,4 @@
-/** Captures of real QEMU, decoded and encoded again: test/encode-again.ts says what is compared. */
+/** Captures of real QEMU, decoded and encoded again. test/encode-again.ts explains what is compared. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { encodeFlow, FlowWriter, MemoryFile, open, StreamWriter, writerArenaBytes } from '../../src/node.ts';

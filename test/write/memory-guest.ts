@@ -2,14 +2,14 @@ import type { Guest, GuestBlock, PageBitmap, RamReader, SavedDevices } from '../
 
 const PAGE = 4096;
 
-/** A guest in memory, which writes when it is told to, and remembers where. */
+/** A guest in memory that writes on command, and remembers where. */
 export class MemoryGuest implements Guest {
   readonly configuration = { machine: 'none', capabilities: [] };
   readonly blocks: readonly GuestBlock[];
   readonly contents: readonly Uint8Array[];
   readonly ram: RamReader;
   isStopped = false;
-  /** Called before each sync, with how many there were. */
+  /** Called before each sync, with the number of syncs so far. */
   onSync: (syncs: number) => void = () => {};
   /** Called before each read. */
   onRead: () => void = () => {};
@@ -17,7 +17,7 @@ export class MemoryGuest implements Guest {
   #syncs = 0;
   #written = new Set<string>();
 
-  /** Blocks by name and pages; they lie with gaps between them. */
+  /** Takes the blocks by name and number of pages. Their addresses have gaps between them. */
   constructor(sizes: Record<string, number>) {
     let end = 0;
     this.blocks = Object.entries(sizes).map(([idstr, pages], index) => {

@@ -40,7 +40,7 @@ describe('passes', () => {
       for (let page = 7; page < 300; page += 3) guest.write(0, page, 0, 2);
       await passes.sync();
       await passes.sendDirty();
-      // Both a page that is data now and one that is zero again.
+      // A page that is now data, and a page that is zero again.
       guest.write(0, 10, 0, 3);
       guest.write(0, 250, 0, 0);
       guest.write(1, 3, 0, 4);

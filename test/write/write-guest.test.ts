@@ -27,7 +27,7 @@ async function write(guest: Parameters<typeof writeGuest>[0], options: WriteGues
   return { ...written, bytes };
 }
 
-/** What a reader has of RAM in the end. */
+/** A reader's final content of RAM. */
 async function contentsOf(bytes: Uint8Array): Promise<Uint8Array[]> {
   const file = await open(bytes);
   const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
@@ -49,7 +49,7 @@ async function expectArrives(guest: MemoryGuest, bytes: Uint8Array): Promise<voi
   });
 }
 
-/** Sections of RAM as they come, with how many pages of each kind are in them. */
+/** The sections of RAM in order, with the number of pages of each kind. */
 async function ramOf(bytes: Uint8Array) {
   const { inspection } = await inspect(await open(bytes));
   const { ram, sections } = inspection;
@@ -99,7 +99,7 @@ describe('a guest, written in passes', () => {
     const guest = new MemoryGuest({ ram: 16 });
     guest.onSync = (syncs) => {
       if (syncs === 1) for (let page = 0; page < 16; page++) guest.write(0, page, 0, 7, 7, 7);
-      // Two pages of one slot: the second finds it taken.
+      // Two pages of one slot: the second finds the slot taken.
       if (syncs > 1 && syncs < 5) for (const page of [1, 5]) guest.write(0, page, 100, syncs);
     };
     const { bytes, xbzrle, normal } = await write(guest, small);
@@ -152,7 +152,7 @@ describe('a guest, written in passes', () => {
       if (syncs < 7) for (const page of [0, 1]) guest.write(0, page, 0, syncs);
     };
     const { xbzrle } = await write(guest, { ...small, now });
-    // Between the syncs at 2400 and 3600 two passes were sent: each two deltas of 3 + 3 bytes, no miss.
+    // Between the syncs at 2400 and 3600 two passes were sent, each with two deltas of 3 + 3 bytes and no miss.
     expect(xbzrle).toMatchObject({ cacheMissRate: 0, encodingRate: (4 * PAGE) / (4 * 6) });
   });
 

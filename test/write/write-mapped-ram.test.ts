@@ -19,7 +19,7 @@ const timer = {
   data: Uint8Array.of(1, 2, 3),
 };
 
-/** Blocks whose pages are of a byte each, many of them zero. */
+/** Blocks with pages of one repeated byte, many of them zero. */
 const guests = fc.constantFrom(1024, 4096, 16384).chain((pageSize) =>
   fc.record({
     pageSize: fc.constant(pageSize),
@@ -98,7 +98,7 @@ describe('a mapped-ram file written from a VM', () => {
     const configuration = { ...machine, targetPageBits: 10 };
     const { blocks } = await writeMappedRam({ configuration, ram }, output);
     expect(blocks[0]).toMatchObject({ dataPages: 1, zeroPages: pages - 1 });
-    // Of what knows where its data are, they come by the thousand.
+    // A content that knows where its data is gives zero pages by the thousand.
     const vm = await openSavedVm(await open(output), { makeScratch: () => new MemoryFile() });
     const again = new MemoryFile();
     expect((await writeMappedRam(vm, again)).blocks[0]).toMatchObject({ dataPages: 1, zeroPages: pages - 1 });

@@ -258,7 +258,7 @@ describe('channels that take their time', () => {
   const pages = Array.from({ length: 2000 }, (_, i) => (i % 5 === 0 ? zero : filled(1 + (i % 250))));
   const vm = { configuration: none, ram: ramOf(...pages) };
 
-  /** Takes what it is given as late as it may. */
+  /** Writes as late as possible. */
   function late(turns: number) {
     const pieces: Uint8Array[] = [];
     const sink: ByteSink = {
@@ -287,7 +287,7 @@ describe('channels that take their time', () => {
   it('do not wait for a mark that is still to be sent: a receiver that stops at each SYNC gets all', async () => {
     for (const version of ['7.2', '10.0'] as const) {
       const rules = releaseRulesOf('none', version);
-      // What the receiver has of the main stream, and who waits for more of it.
+      // What the receiver has of the main stream, and the channels that wait for more.
       let marks = 0;
       let waiting: (() => void)[] = [];
       const mark = hex(Uint8Array.from(rules.multifdMarks === 'round' ? FLUSH : EOS));

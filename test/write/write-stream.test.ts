@@ -182,7 +182,7 @@ describe('a stream written from a RAM image', () => {
 });
 
 describe('a stream of a base and what changed', () => {
-  /** Content in which a page is made of a seed: 0 is zero, and those near each other differ in few bytes. */
+  /** Content with pages generated from seeds: 0 is zero, and close seeds differ in few bytes. */
   const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array =>
     join(
       ...seeds.map((seed) => {
@@ -225,7 +225,7 @@ describe('a stream of a base and what changed', () => {
         expect(deltaPages + dataPages + zeroPages).toBe(changed);
         expect(zeroPages).toBe(pages.filter(([a, b]) => a !== 0 && b === 0).length);
         expect(counts).toMatchObject({ records: pages.length + changed, absentPages: 0 });
-        // Few bytes differ between small seeds: a delta, where the counts of a delta can hold the page.
+        // Few bytes differ between small seeds, which gives a delta if the counts of a delta suffice for the page.
         const small = pages.filter(([a, b]) => a !== b && a < 200 && b < 200 && a > 0 && b > 0).length;
         if (pageSize <= 4096) expect(deltaPages).toBeGreaterThanOrEqual(small);
         else expect(deltaPages).toBe(0);
@@ -247,7 +247,7 @@ describe('a stream of a base and what changed', () => {
         ),
       );
     const makeScratch = () => new MemoryFile();
-    // Pages 0 and 1 only in the old one, 1 to 3 in the new one.
+    // The old one has pages 0 and 1, the new one 1 to 3.
     const base = await openSavedVm(await of(normalPage(0, filled(1), 'ram'), normalPage(KIB4, filled(2))), {
       makeScratch,
     });
@@ -287,7 +287,9 @@ const block: RamBlock = { index: 0, idstr: 'ram', usedLength: 4 * KIB4, pageSize
 const other: RamBlock = { ...block, idstr: 'other' };
 const timer = { kind: 'full', id: 9, name: 'timer', instanceId: 0, versionId: 1, data: filled(3) } as const;
 
-/** One record of a zero page, or of data `from` an address; a negative one counts from the end of the addresses. */
+/**
+ * One record of a zero page, or of data at address `from`. A negative address counts from the end of the address space.
+ */
 async function put(batch: PageBatch, page: number, from?: number): Promise<void> {
   batch.count = 1;
   batch.kind[0] = from === undefined ? PageKind.zero : PageKind.data;
@@ -334,7 +336,7 @@ describe('a stream writer', () => {
     await put(batch, 0);
     await writer.pages(block, batch);
     await expect(misuse(writer, batch)).rejects.toThrow(message);
-    // Where RAM has ended already, it cannot end again.
+    // RAM that has already ended cannot end again.
     await writer.endRam().catch(() => {});
     await writer.finish();
     const { ok } = await verify(await open(output));

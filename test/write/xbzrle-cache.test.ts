@@ -15,14 +15,14 @@ const other: GuestBlock = { ...block, index: 1, idstr: 'other', ramAddress: 64 *
 type Page = [page: number, content: Uint8Array];
 type Sent = { page: number; kind: keyof typeof PageKind; payload: Uint8Array };
 
-/** A page of one byte, apart from the given ones. */
+/** A page of one repeated byte, with the given exceptions. */
 function filled(fill: number, changes: Record<number, number> = {}): Uint8Array {
   const page = new Uint8Array(PAGE).fill(fill);
   for (const [at, byte] of Object.entries(changes)) page[Number(at)] = byte;
   return page;
 }
 
-/** A page that differs from those of one byte too much for a delta. */
+/** A page that differs too much from those of one byte for a delta. */
 const noise = (seed: number) => Uint8Array.from({ length: PAGE }, (_, i) => ((i * 7 + seed) & 0xff) | 1);
 const zero = new Uint8Array(PAGE);
 
@@ -96,7 +96,7 @@ describe('the page cache', () => {
     kinds([[1, filled(7)]], 2);
     expect(kinds([[5, filled(8)]], 3)).toEqual(['5 data']);
     expect(kinds([[9, zero]], 3)).toEqual(['9 zero']);
-    // Looking it up makes it young again.
+    // A lookup makes it recent again.
     expect(kinds([[1, filled(7)]], 3)).toEqual([]);
     kinds([[5, filled(8)]], 4);
     expect(kinds([[1, filled(7, { 0: 1 })]], 4)).toEqual(['1 delta']);
@@ -143,7 +143,7 @@ describe('the page cache', () => {
     expect(cache.statistics).toMatchObject(rates);
     cache.endPeriod(0);
     expect(cache.statistics).toMatchObject(rates);
-    // Pages that were in the cache, but no bytes.
+    // Pages that were in the cache, but took no bytes.
     kinds([[2, filled(7)]], 4);
     cache.endPeriod(1);
     expect(cache.statistics).toMatchObject({ cacheMissRate: 0, encodingRate: 0 });

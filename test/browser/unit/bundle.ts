@@ -1,4 +1,4 @@
-/** The unit tests that need no Node, as scripts for the page. */
+/** Bundles the unit tests that do not need Node, as scripts for the page. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,7 +29,7 @@ export interface UnitScripts {
   scripts: Map<string, string>;
   /** Test files that run, by their paths in the repository, and where their scripts are. */
   runs: { file: string; path: string }[];
-  /** Test files that do not, each with the modules of Node that it needs. */
+  /** Test files that do not run, each with the modules of Node that it needs. */
   needNode: Map<string, string[]>;
 }
 
@@ -60,7 +60,7 @@ export async function bundleUnitTests(): Promise<UnitScripts> {
     },
     inject: [here('globals.ts')],
     loader: { '.wasm': 'binary' },
-    // Fewer of the seeded cases: kernels.test.ts has its own.
+    // Runs fewer of the seeded cases, because kernels.test.ts has its own.
     define: {
       'process.env.VMFERRY_KERNEL_CASES': '"1000"',
       'process.env.VMFERRY_TESTS': JSON.stringify(process.env.VMFERRY_TESTS ?? ''),
@@ -79,7 +79,7 @@ export async function bundleUnitTests(): Promise<UnitScripts> {
   return { scripts, runs, needNode };
 }
 
-/** Modules of Node that a file needs, itself or by what it imports. */
+/** Modules of Node that a file needs, directly or through its imports. */
 function nodeModules({ inputs }: Metafile, entry: string): string[] {
   const seen = new Set<string>();
   const modules = new Set<string>();
@@ -87,7 +87,7 @@ function nodeModules({ inputs }: Metafile, entry: string): string[] {
     if (seen.has(path)) return;
     seen.add(path);
     for (const { path: imported, external } of inputs[path]?.imports ?? []) {
-      // What is injected counts as external, too.
+      // Injected modules count as external, too.
       if (external !== true) visit(imported);
       else if (imported.startsWith('node:')) modules.add(imported);
     }

@@ -1,2 +1,2 @@
-/** What unit tests use of Node's globals. */
+/** The globals of Node that unit tests use. */
 export { Buffer } from 'buffer';

@@ -2,7 +2,7 @@
 import { startTests, type VitestRunner, type VitestRunnerImportSource } from '@vitest/runner';
 import { testGuardMs } from '../../limits.ts';
 
-/** A test that was run. */
+/** A test that ran, and its result. */
 export interface Told {
   name: string;
   state: string;
@@ -35,7 +35,7 @@ const runner: VitestRunner = {
   },
 };
 
-/** Runs the tests of one script; all of them, by their full names. */
+/** Runs the tests of one script. Returns all of them by their full names. */
 async function run(path: string): Promise<Told[]> {
   const files = (await startTests([path], runner)) as unknown as Task[];
   return files.flatMap((file) => list(file, ''));
@@ -44,7 +44,7 @@ async function run(path: string): Promise<Told[]> {
 function list({ name, type, result, tasks = [] }: Task, before: string): Told[] {
   const errors = (result?.errors ?? []).map(({ message = '' }) => message);
   const full = before === '' ? name : `${before} > ${name}`;
-  // A suite is told of only if it is at fault itself: it could not be collected, or a hook failed.
+  // A suite is reported only if it failed itself: it could not be collected, or a hook failed.
   const own = type === 'test' || errors.length > 0 ? [{ name: full, state: result?.state ?? 'none', errors }] : [];
   return [...own, ...tasks.flatMap((task) => list(task, full))];
 }

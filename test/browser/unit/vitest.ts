@@ -1,4 +1,4 @@
-/** Stands for `vitest` in the page: vitest's own runner, and its own matchers. */
+/** Replaces `vitest` in the page, with vitest's own runner and matchers. */
 import {
   ASYMMETRIC_MATCHERS_OBJECT,
   chai,
@@ -16,7 +16,7 @@ for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.
 
 type Expect = (value: unknown, message?: string) => unknown;
 
-/** As vitest makes it: an assertion knows its test, so that one that was not awaited is. */
+/** As in vitest: an assertion knows its test, so an assertion that was not awaited is still awaited. */
 export const expect: Expect = Object.assign(
   (value: unknown, message?: string) => {
     const assertion = chai.expect(value, message) as unknown as { withTest(test: unknown): unknown };

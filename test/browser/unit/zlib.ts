@@ -1,4 +1,4 @@
-/** Stands for `node:zlib` in the page, as far as the unit tests and the oracle use it: by pako, which is zlib. */
+/** Replaces `node:zlib` in the page, as far as the unit tests and the oracle use it. It uses pako, a port of zlib. */
 import { deflate, deflateRaw, Inflate, ungzip } from 'pako';
 
 export const constants = { Z_SYNC_FLUSH: 2 } as const;
@@ -7,7 +7,7 @@ export const deflateSync = deflate;
 export const deflateRawSync = deflateRaw;
 
 interface InflateOptions {
-  /** Give how much of the input was used, too. */
+  /** Also return how much of the input was used. */
   info?: boolean;
   maxOutputLength?: number;
 }

@@ -1,4 +1,4 @@
-/** `vmferry convert` as a user meets it: forms, wrong arguments, pipes, interruptions, a full disk. */
+/** `vmferry convert` as users run it: forms, wrong arguments, pipes, interruptions, a full disk. */
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {

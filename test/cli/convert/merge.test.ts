@@ -1,4 +1,4 @@
-/** `vmferry convert --only-changed-from` and `vmferry merge` as a user meets them. */
+/** `vmferry convert --only-changed-from` and `vmferry merge` as users run them. */
 import { spawnSync } from 'node:child_process';
 import {
   createReadStream,
@@ -203,7 +203,7 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
         const isOld = statSync(path).size === 3;
         expect((await runCli(['verify', path])).stdout).toMatch(isOld ? /: BAD/ : /: OK/);
         for (const left of readdirSync(folder).filter((each) => each.startsWith('.vmferry-'))) {
-          // One that was killed between its last byte and its new name is whole, and says so.
+          // If it was killed between its last byte and the rename, the leftover is complete, and `verify` says so.
           const { ok, ramBytes } = JSON.parse((await runCli(['verify', '--json', join(folder, left)])).stdout);
           if (ok === true) expect(ramBytes).toBe(64 << 20);
           rmSync(join(folder, left));

@@ -1,4 +1,4 @@
-/** `vmferry convert --to multifd` and `--compat` as a user meets them: sets on disk, wrong arguments, interruptions. */
+/** `vmferry convert --to multifd` and `--compat` as users run them: sets on disk, wrong arguments, interruptions. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   copyFileSync,
@@ -40,7 +40,7 @@ function emptyDirectory(): string {
 const channelsOf = (path: string, number: number) =>
   Array.from({ length: number }, (_, i) => ['--channel', `${path}.${i}`]).flat();
 
-/** The content of a set is that of the fixture's source. */
+/** Requires that the content of a set is that of the fixture's source. */
 async function expectTruth(fixture: string, path: string, number: number): Promise<void> {
   const truth = loadFixtures().find(({ name }) => name === fixture)?.truth ?? [];
   const { stdout } = await runCli(['inspect', '--hash', '--json', path, ...channelsOf(path, number)]);
@@ -169,7 +169,7 @@ describe('convert --to multifd', () => {
     copyFileSync(path, join(folder, 'main'));
     for (const [input, number] of [
       [path, 3],
-      // Its channels would be replaced, or removed.
+      // The command would replace or remove its channels.
       [join(folder, 'main'), 3],
       [join(folder, 'main'), 1],
     ] as const) {
@@ -287,7 +287,7 @@ describe('a set that is not finished', () => {
 });
 
 let made: Uint8Array | undefined;
-/** 32 MiB of pages that are not zero, in a stream. */
+/** A stream with 32 MiB of nonzero pages. */
 async function largeStream(): Promise<Uint8Array> {
   if (made !== undefined) return made;
   const { appendTo, MemoryFile, RawRam, writeStream } = await import('../../../src/node.ts');

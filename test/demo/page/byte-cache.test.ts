@@ -4,7 +4,7 @@ import { ViewerError } from '../../../src/demo/protocol.ts';
 
 const piece = 64 << 10;
 
-/** A cache of a source whose bytes say in which piece they are, and what was read of it. */
+/** A cache of a source whose bytes encode their piece, and the reads of that source. */
 function makeCache(size = 100 * piece) {
   const reads: number[] = [];
   const cache = new ByteCache({
@@ -17,7 +17,7 @@ function makeCache(size = 100 * piece) {
   return { cache, reads };
 }
 
-/** Until what is wanted was read. */
+/** Waits until the requested bytes are read. */
 async function settle(cache: ByteCache): Promise<void> {
   for (let turn = 0; turn < 300; turn++) await Promise.resolve();
   expect(cache.reading.state.value.kind).not.toBe('running');

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { clampLine, contentHeight, lineAfterScroll, scrollTopOf } from '../../../src/demo/page/line-scroll.ts';
 
 const boxHeight = 360;
-/** Fits into a box of the browser, and 64 GiB in lines of 16 bytes, which do not. */
+/** One that fits into a box of the browser, and 64 GiB in lines of 16 bytes, which do not. */
 const short = { lines: 1000, visible: 20, lineHeight: 18 };
 const long = { lines: 2 ** 32, visible: 20, lineHeight: 18 };
 

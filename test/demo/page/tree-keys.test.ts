@@ -10,7 +10,7 @@ const row = (path: number[], children: number, isOpen = false): TreeRow => ({
   siblings: 1,
   cut: [],
 });
-/** An open device with two fields, the second of which is closed and has children. */
+/** An open device with two fields. The second is closed and has children. */
 const rows = [row([0], 2, true), row([0, 0], 0), row([0, 1], 3)];
 const go = (at: number) => ({ kind: 'go', row: rows[at] });
 

@@ -15,7 +15,7 @@ function call(): CallContext & { abort(): void; told: number } {
   return context;
 }
 
-/** Work that ends when it is told to. */
+/** Work that ends when it is aborted. */
 function work() {
   let begun = 0;
   let ended = 0;

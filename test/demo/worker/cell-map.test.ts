@@ -6,7 +6,7 @@ import { PageStates } from '../../../src/vm/page-states.ts';
 const pages = 3 * 4096 + 5;
 const classes = Uint8Array.from({ length: 256 }, (_, value) => Math.min(value, 3));
 
-/** States with pages set one by one and a range filled, and the same as a plain array. */
+/** States of pages set one by one, and a range filled, with the same states in a plain array. */
 const filled = fc
   .tuple(
     fc.array(fc.tuple(fc.nat(pages - 1), fc.integer({ min: 0, max: 255 }))),

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { entropyBytes } from '../../../src/demo/worker/entropy-bytes.ts';
 import { type MeasureRequest, makeMeasurer } from '../../../src/demo/worker/page-measurer.ts';
 
-/** A helper in this thread; it fails at the second request if it is told to, and answers none from then on. */
+/** A helper in this thread. If requested, it fails at the second request and answers none after it. */
 class Helper extends EventTarget {
   readonly #fails: boolean;
   #requests = 0;

@@ -16,7 +16,7 @@ function makeFifo(name: string): string {
   return path;
 }
 
-/** Opens the writing end without blocking this thread, and returns its writer. */
+/** Opens the writing end of a FIFO without blocking this thread. */
 const writerOf = (path: string) => openHandle(path, 'w');
 
 describe('opening a source', () => {

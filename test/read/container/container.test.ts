@@ -1,4 +1,4 @@
-/** Streams inside other files: as real libvirt and QEMU wrote them, and what is said of those that are not sound. */
+/** Streams inside other files, as real libvirt and QEMU wrote them, and the reports on damaged ones. */
 import { createHash } from 'node:crypto';
 import * as zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
@@ -189,7 +189,7 @@ describe('a qcow2 image', () => {
     expect(await codes(bytes, 'first')).toEqual([]);
     expect(await codes(patch(79, 1), 'first')).toEqual(['unclean-image']);
     expect(await codes(patch(79, 2), 'first')).toEqual(['unclean-image']);
-    // The second snapshot's id is changed into the first one's name's first letter, and that is all of the name.
+    // The second snapshot's id becomes the first letter of the first snapshot's name, which becomes the whole name.
     const renamed = bytes.slice();
     const view = new DataView(renamed.buffer);
     const nameAt = table + 40 + view.getUint32(table + 36) + view.getUint16(table + 12);
@@ -210,7 +210,7 @@ describe('a qcow2 image', () => {
     expect(await source.read(whole, 0)).toBe(whole.length);
     expect(Buffer.compare(whole, unwrap(bytes, 'first').bytes)).toBe(0);
     expect(await source.read(new Uint8Array(10), whole.length)).toBe(0);
-    // Any range is that of the whole.
+    // Any range equals that part of the whole.
     for (const [from, length] of [
       [0, 1],
       [65_535, 2],
@@ -261,7 +261,7 @@ describe('a libvirt save image', () => {
     const bad = cut.findings.find(({ code }) => code === 'bad-compression');
     expect(bad?.message).toMatch(new RegExp(`^expected ${format} data: [^\\n]+$`));
     expect(bad?.place).toMatchObject({ source: 'memory', coordinate: 'decompressed' });
-    // What comes out before the damage is noticed may be nonsense.
+    // Output before the damage is detected may be nonsense.
     const damaged = await verify(await open(bytes.slice().fill(7, bytes.length - 9000, -8000)));
     expect(damaged.ok).toBe(false);
     expect(damaged.findings[0]?.place.coordinate).toBe('decompressed');

@@ -197,7 +197,7 @@ describe('an L2 entry', () => {
     expect(decodeL2Entry(0x8000000000070000n, v3, place)).toEqual({ kind: 'data', offset: 0x70000 });
     expect(decodeL2Entry(0n, v3, place)).toEqual({ kind: 'zero' });
     expect(decodeL2Entry(1n, v3, place)).toEqual({ kind: 'zero' });
-    // A cluster may be kept for zeros.
+    // A cluster may be allocated for zeros.
     expect(decodeL2Entry(0x8000000000070001n, v3, place)).toEqual({ kind: 'zero' });
     // 62 - 8 bits of offset, then sectors beyond the first.
     const packed = (1n << 62n) | (2n << 54n) | 0x70123n;

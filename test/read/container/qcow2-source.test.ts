@@ -11,7 +11,7 @@ const tableClusters = clusterSize / 8;
 
 type Kind = 'hole' | 'zero' | 'data' | 'next' | 'packed';
 
-/** An image with a VM state of these clusters, behind a disk of one L1 entry; and the state. */
+/** An image with a VM state of these clusters, behind a disk of one L1 entry. Returns the state, too. */
 function build(kinds: Kind[], size: number): { image: Uint8Array; state: Uint8Array; snapshot: Qcow2Snapshot } {
   const tables = Math.ceil(kinds.length / tableClusters);
   const image = Buffer.alloc((2 + tables + 3 * kinds.length + 2) * clusterSize);
@@ -35,7 +35,7 @@ function build(kinds: Kind[], size: number): { image: Uint8Array; state: Uint8Ar
     }
     if (kind === 'packed') {
       const packed = deflateRawSync(content);
-      // Not aligned, and over the end of a sector.
+      // Unaligned, and across the end of a sector.
       const at = take(1) + 490;
       free += clusterSize;
       image.set(packed, at);

@@ -1,4 +1,4 @@
-/** Captures in zip archives: the member that is meant, and the channels of its multifd set. */
+/** Captures in zip archives: the chosen member, and the channels of its multifd set. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -112,7 +112,7 @@ describe('a member', () => {
 
   it('that was damaged is refused before anything of it is believed, unless that is not wanted', async () => {
     const bytes = makeZip([{ name: 'a', data: plain.bytes }]);
-    // A byte of a page: nothing in a stream would show it.
+    // A byte of a page. Nothing in a stream would reveal the damage.
     const at = bytes.length - 500;
     bytes[at] = (bytes[at] as number) ^ 1;
     await expect(openPortable(bytes)).rejects.toMatchObject({ code: 'bad-archive', place: { source: 'memory' } });

@@ -47,7 +47,7 @@ describe('align', () => {
   });
 
   it('says when fields could be taken for each other', () => {
-    // As QEMU 7.2 reads what 10.0 saved of an am53c974: it takes lun for ti_cmd, and drq_state for lun.
+    // QEMU 7.2 reads an am53c974 that 10.0 saved like this: it takes lun for ti_cmd, and drq_state for lun.
     const source = [item('lun', 1), item('drq_state', 1)];
     expect(alignment(source, [maybe('ti_cmd', 1), maybe('lun', 1)])?.mayShift).toBe(true);
     expect(alignment([item('a', 1)], [item('a', 1), item('b', 1)])?.mayShift).toBe(false);

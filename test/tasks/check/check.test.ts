@@ -32,7 +32,7 @@ const againstDump = async (saved: Saved | Uint8Array, states: DumpState[] = [], 
 const againstFile = async (saved: Saved | Uint8Array, target: Saved) =>
   check(await opened(saved instanceof Uint8Array ? saved : savedFile(saved)), await targetOf(target));
 
-/** What speaks against loading, or goes with it, without notes. */
+/** The reasons against loading and the conditions for it, without notes. */
 const reasons = ({ reasons }: Check) =>
   reasons.filter(({ effect }) => effect !== 'note').map(({ effect, rule }) => `${effect} ${rule}`);
 const firstOf = ({ reasons }: Check) => reasons[0] as NonNullable<Check['reasons'][0]>;
@@ -460,7 +460,7 @@ describe('subsections', () => {
     expect(reasons(await againstFile(withDevice(sub(1, word('a'), word('b'))), withDevice(sub(1, word('a')))))).toEqual(
       ['refused field'],
     );
-    // It may know what it no longer saves.
+    // The target may know a subsection that it no longer saves.
     expect(reasons(await againstFile(withDevice(sub(1, word('a'), word('b'))), withDevice(sub(2, word('a')))))).toEqual(
       ['doubt field'],
     );
@@ -492,7 +492,7 @@ describe('fields against a file', () => {
     });
     const counted = (n: number) => [word('n', n), words('q', new Array(n).fill(0))];
     expect((await against(counted(3), counted(3))).verdict).toBe('loads');
-    // The target can follow, and yet insist on its own number: so does the HPET on that of its timers.
+    // The target can read it, and may still insist on its own number, as the HPET does for its timers.
     expect(reasons(await against(counted(2), counted(3)))).toEqual(['doubt field']);
     expect(reasons(await against([word('n', 0)], counted(3)))).toEqual(['doubt field']);
     const sized = (n: number) => [word('n', n), bytes('data', n)];

@@ -1,4 +1,4 @@
-/** Files of changes: what is in them, that they are taken for nothing else, and that merging gives the VM again. */
+/** Files of changes: their content, that nothing takes them for other files, and that merging restores the VM. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { appendTo } from '../../../src/io/byte-source.ts';
@@ -47,7 +47,7 @@ async function changesOf(
   return { bytes: output.content(), changes };
 }
 
-/** Merges into both forms, and checks what was written. */
+/** Merges into both forms, and checks the outputs. */
 async function merged(
   base: () => Promise<MigrationFile>,
   changes: Uint8Array,
@@ -116,7 +116,7 @@ describe('changes of generated VMs', () => {
             expect(Buffer.compare(content, expected.blocks[i]?.content as Uint8Array)).toBe(0);
           });
         }
-        // No more is in it than what changed.
+        // The file contains only what changed.
         const before = new Map(listed('old').map((block) => [block.idstr, block.seeds]));
         const isZero = (one: Seed | undefined) => one === undefined || one === 'absent' || one === 0;
         listed('new').forEach(({ idstr, seeds }, i) => {
@@ -141,7 +141,7 @@ describe('changes of generated VMs', () => {
     let base = files[0] as Uint8Array;
     for (const now of files.slice(1)) {
       const current = base;
-      // Made since the original, merged onto what was merged before.
+      // Made against the original, merged onto an earlier result of merge.
       const { bytes } = await changesOf(await open(now), await open(current));
       const { mapped } = await merged(() => open(current), bytes);
       await expectSame(mapped, await open(now));
@@ -228,7 +228,7 @@ describe('changes of a real VM', () => {
     const { pagesOffset = 0, bitmapOffset = 0 } = block?.mapped ?? {};
     const bad = expect.objectContaining({ code: 'bad-changes' });
     await expect(merge(await damaged(pagesOffset + 259 * 4096 + 100))).rejects.toEqual(bad);
-    // A page that changed is said not to have, and one that has not, to have.
+    // The bitmap denies a page that changed, or claims a page that did not.
     await expect(merge(await damaged(bitmapOffset + 33))).rejects.toEqual(bad);
     await expect(merge(await damaged(bitmapOffset + 34, 1))).rejects.toEqual(bad);
     const ids = Buffer.from(bytes).indexOf('configuration/vmferry-changes') + 29 + 4;

@@ -1,4 +1,4 @@
-/** Ids of contents, compared with what docs/formats/incremental.md says they are. */
+/** Ids of contents, compared with docs/formats/incremental.md. */
 import { describe, expect, it } from 'vitest';
 import { loadKernel } from '../../../src/kernel/kernel.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../../src/store/page-pairs.ts';

@@ -39,7 +39,7 @@ import { RecordingFile } from '../../support/recording-file.ts';
 const makeScratch = () => new MemoryFile('scratch');
 const codecs = new NodeCodecs();
 
-/** A migration, and what is known of its RAM. */
+/** A migration, and the known facts about its RAM. */
 interface Input {
   name: string;
   openIt: () => Promise<MigrationFile>;
@@ -121,7 +121,7 @@ describe.each(inputs)('$name', ({ openIt, truth }) => {
     expect(original.blocks.map(({ idstr, sha256 }) => ({ idstr, sha256 }))).toEqual(
       truth.map(({ idstr, sha256 }) => ({ idstr, sha256 })),
     );
-    // SWITCHOVER_START, which a background snapshot has not.
+    // A background snapshot has no SWITCHOVER_START.
     const framing = { ...original.framing, switchoverStart: expect.any(Boolean) };
     const stream = await toStream(await openIt());
     expect(await contentOf(await open(stream.bytes))).toEqual({ ...original, framing });
@@ -200,7 +200,7 @@ describe('a file converted after a base', () => {
     expect(ram?.changes?.deltaPages).toBeGreaterThan(0);
     const original = await contentOf(await open(xbzrle.bytes));
     expect(await contentOf(await open(output.content()))).toEqual(original);
-    // The content is compared, too, after the deltas are applied.
+    // The content is also compared, after deltas are applied.
     const changed = output.content().fill(0x5a, 60_000, 60_001);
     await expect(conversion.check(await open(changed))).rejects.toThrow(
       /other content in 1 of \d+ pages|bad-delta|is bad/,
@@ -212,7 +212,7 @@ describe('a file converted after a base', () => {
 describe('reading what was written', () => {
   const fixture = loadFixtures().find(({ name }) => name === 'pc-plain-10.0') as Fixture;
 
-  /** Converts, changes what was written, and reads it. */
+  /** Converts, damages the output, and reads it. */
   async function checkChanged(change: (bytes: Uint8Array) => Uint8Array): Promise<void> {
     const output = new RecordingFile();
     const conversion = await convertToStream(await open(fixture.bytes), appendTo(output), { makeScratch });

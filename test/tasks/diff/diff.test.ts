@@ -1,4 +1,4 @@
-/** What differs in two files, of the same form or not. */
+/** The differences between two files, in the same form or not. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { appendTo } from '../../../src/io/byte-source.ts';

@@ -5,7 +5,7 @@ import { breakEven, gainOf, measureCompression } from '../../../src/tasks/estima
 import type { PageGroup } from '../../../src/tasks/estimate/page-sample.ts';
 import { seeded } from '../../kernel/arena.ts';
 
-/** Codecs that make one byte of every four, and take 2 ms for each group. */
+/** Codecs that turn four bytes into one, and take 2 ms per group. */
 function clockwork(): { codecs: PageCodecs; clock: () => number; encoded: number[] } {
   let now = 0;
   const encoded: number[] = [];

@@ -67,7 +67,7 @@ describe('a dirty rate that was given', () => {
         fc.double({ min: 0.1, max: 20, noNaN: true }),
         (set, rate, seconds) => {
           const pages = dirtyingAt(set * rate, set, 1e7).dirtied(seconds);
-          // Where all was written many times, any larger set would do.
+          // If all pages were written many times, any larger set would fit.
           fc.pre(rate * seconds > 0.05);
           expect(findWorkingSet(set * rate, pages, seconds)! / set).toBeCloseTo(1, 2);
         },

@@ -9,7 +9,7 @@ import { seeded, variants } from '../../kernel/arena.ts';
 import { PlainRam } from '../../support/plain-ram.ts';
 
 const page = 1024;
-/** Pages of few contents, so that many are alike. */
+/** Pages of few contents, so that many are equal. */
 const contents = fc.array(
   fc.oneof(
     fc.record({ kind: fc.constant('zero' as const), value: fc.constant(0) }),
@@ -75,7 +75,7 @@ describe('the set of hashes', () => {
     const set = new DistinctPages(1 << 14);
     const hashes = Array.from({ length: 200_000 }, () => [hash(), hash()] as const);
     let duplicates = 0;
-    // Every third page is a copy of one before.
+    // Every third page is a copy of an earlier one.
     for (const [i, [high, low]] of hashes.entries()) {
       duplicates += set.add(high, low);
       if (i % 2 === 1) duplicates += set.add(...(hashes[Math.floor(i / 2)] as [number, number]));

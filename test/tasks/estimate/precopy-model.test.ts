@@ -6,17 +6,17 @@ import { type PrecopyOptions, simulatePrecopy } from '../../../src/tasks/estimat
 const MiB = 1 << 20;
 const pagesOf = (mebibytes: number) => mebibytes * 256;
 const idle: Dirtying = { name: 'given', workingSet: 0, dirtied: () => 0 };
-/** Writes all of its pages all the time. */
+/** Writes to all of its pages all the time. */
 const busy = (pages: number): Dirtying => ({
   ...{ name: 'given', workingSet: pages },
   dirtied: (seconds) => (seconds > 0 ? pages : 0),
 });
-/** Writes page after page, and begins again. */
+/** Writes page after page, in a circle. */
 const sweep = (pages: number, perSecond: number): Dirtying => ({
   ...{ name: 'given', workingSet: pages },
   dirtied: (seconds) => Math.min(pages, seconds * perSecond),
 });
-/** 128 MiB and its ROMs, of which 8,524 pages are zero: as in the guests that were observed. */
+/** 128 MiB and its ROMs, with 8,524 zero pages, as in the observed guests. */
 const guest = { pageSize: 4096, dataPages: pagesOf(95) + 1000, zeroPages: 8524 };
 const run = (dirtying: Dirtying, options: Partial<PrecopyOptions> = {}, memory = guest) =>
   simulatePrecopy(memory, dirtying, { bandwidth: 20 * MiB, downtimeLimit: 300, ...options });
@@ -24,7 +24,7 @@ const run = (dirtying: Dirtying, options: Partial<PrecopyOptions> = {}, memory =
 // Facts: QEMU 10.0, observed (docs/estimate.md, "The migration").
 describe('a window', () => {
   it('of 20 MiB/s has 512 pages of 4,104 bytes and a frame of 18: 2,101,266 bytes', () => {
-    // Nothing is below a threshold before the second window: one pass of 5 windows and a rest.
+    // Nothing is below a threshold before the second window: one pass of 5 windows and a remainder.
     const memory = { pageSize: 4096, dataPages: 512 * 5 + 100, zeroPages: 0 };
     const { bytes, totalMs, syncs } = run(idle, { downtimeLimit: 1 }, memory);
     expect(bytes).toBe(5 * 2_101_266 + 18 + 100 * 4104);
@@ -37,7 +37,7 @@ describe('a window', () => {
     const left = (pages: number) => ({ pageSize: 4096, dataPages: windows * 512 + pages, zeroPages: 0 });
     expect(Math.floor(6_303_798 / 4096)).toBe(1539);
     expect(run(idle, {}, left(1539)).totalMs).toBe(windows * 100 + Math.round((1539 * 4104) / (20 * 1048.576)));
-    // One page more takes a window more before that, and then 512 fewer are left.
+    // With one page more, another window is sent first, which leaves 512 pages fewer.
     expect(run(idle, {}, left(1540)).totalMs).toBe((windows + 1) * 100 + Math.round((1028 * 4104) / (20 * 1048.576)));
   });
 });
@@ -57,7 +57,7 @@ describe('a migration', () => {
   });
 
   it('converges as soon as all that is written fits into the downtime', () => {
-    // 95 MiB at 20 MiB/s: 4,760 ms at least.
+    // 95 MiB at 20 MiB/s take at least 4,760 ms.
     expect(run(busy(pagesOf(95)), { downtimeLimit: 4700 }).converges).toBe(false);
     const { converges, downtimeMs } = run(busy(pagesOf(95)), { downtimeLimit: 4800 });
     expect(converges).toBe(true);
@@ -69,7 +69,7 @@ describe('a migration', () => {
     const { converges, passes } = run(sweep(pagesOf(95), pagesOf(10)), { downtimeLimit: 20 });
     expect(converges).toBe(true);
     expect(passes.length).toBeGreaterThan(3);
-    // Each pass leaves what was written in it: half as much, since the guest is half as fast as the wire.
+    // Each pass leaves what was written during it: half as much, because the guest is half as fast as the wire.
     for (const [i, { pages }] of passes.slice(1, 4).entries())
       expect(pages / passes[i]!.pages).toBeCloseTo(i === 0 ? 0.37 : 0.5, 1);
   });
@@ -79,7 +79,7 @@ describe('a migration', () => {
     const { passes, converges, throttle } = run(busy(pagesOf(95)), { autoConverge: true });
     const observed = [4800, 9600, 14_300, 18_900, 23_500];
     for (const [i, at] of observed.entries()) expect(Math.abs(passes[i + 1]!.atMs - at) / at).toBeLessThan(0.06);
-    // It writes all of it even so.
+    // Even so it writes all of it.
     expect(converges).toBe(false);
     expect(throttle).toBe(99);
   });
@@ -98,7 +98,7 @@ describe('a migration', () => {
     const { converges, bytes } = run(sweep(pagesOf(95), pagesOf(25)), { xbzrle });
     expect(plain.converges).toBe(false);
     expect(converges).toBe(true);
-    // At least once, and most of it twice.
+    // All of it at least once, and most of it twice.
     expect(bytes).toBeGreaterThan(1.5 * 95 * MiB);
     expect(run(sweep(pagesOf(95), pagesOf(25)), { xbzrle: { ...xbzrle, overflowShare: 1 } }).converges).toBe(false);
   });

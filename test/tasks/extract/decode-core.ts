@@ -1,4 +1,4 @@
-/** A reader of ELF core files, for tests: slow and obvious, by the ELF specification. */
+/** A slow and obvious reader of ELF core files for tests, by the ELF specification. */
 export interface DecodedCore {
   elfClass: number;
   type: number;

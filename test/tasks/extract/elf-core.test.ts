@@ -34,7 +34,7 @@ const plain = (index: number, efer = 0x500n): CpuRegisters => ({
   segments: Object.fromEntries(segmentNames.map((name) => [name, nothing])) as CpuRegisters['segments'],
 });
 
-/** A core without its memory, which is not asked for. */
+/** A core without its memory, which is not needed. */
 function encode(list: readonly CpuRegisters[], segments: { address: number; length: number }[]) {
   const { elfClass, machine } = chooseElf(list, segments);
   const core = { elfClass, machine, notes: encodeNotes(list, machine), segments };
@@ -45,7 +45,7 @@ function encode(list: readonly CpuRegisters[], segments: { address: number; leng
 
 /** e_machine. */
 const [machineI386, machineX86_64] = [3, 62];
-/** As many as e_phnum can state, without the notes. */
+/** The most segments that e_phnum can state, besides the notes. */
 const maxSegments = 0xfffd;
 
 describe('a core file', () => {

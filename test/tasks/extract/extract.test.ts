@@ -87,7 +87,7 @@ describe('extracting', () => {
   it('writes nothing where pages are zero or were never sent, and erases pages that became zero', async () => {
     const { files } = await extractAll(stream);
     const written = files.get('pc.ram')?.writes.map(({ position, length }) => [position / KIB4, length / KIB4]);
-    // Page 1 was data and became zero, so it is written twice; 3 and 5 never.
+    // Page 1 was data and became zero, so it is written twice. Pages 3 and 5 are never written.
     expect(
       written?.flatMap(([page = 0, count = 0]) => Array.from({ length: count }, (_, i) => page + i)).sort(),
     ).toEqual([0, 0, 1, 1, 2, 4, 4]);

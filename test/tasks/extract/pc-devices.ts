@@ -1,4 +1,4 @@
-/** Device states of a PC, made by hand: as far as the memory layout looks at them. */
+/** Hand-made device states of a PC, as far as the memory layout reads them. */
 import type { DeviceBody } from '../../../src/tasks/extract/pc-chipset.ts';
 
 type Registers = Record<number, number>;
@@ -28,7 +28,7 @@ export const q35 = (registers: Registers = {}, isShadowed = true) =>
 export const vga = (registers: Registers = {}) =>
   pciDevice('0000:00:02.0/vga', 0x1234_1111, { 4: 7, 11: 3, 19: 0xfd, 16: 8, ...registers });
 
-/** The sizes as QEMU writes them. */
+/** The sizes of RAM, as QEMU writes them. */
 export function rtc(below4g: number, above4g: number): DeviceBody {
   const data = new Uint8Array(200);
   const view = new DataView(data.buffer);

@@ -15,7 +15,7 @@ const makeBlocks = (sizes: Record<string, number>): RamBlock[] =>
 
 type Make = Partial<Omit<LayoutFacts, 'blocks'>> & { blocks?: Record<string, number> };
 
-/** What the ACPI tables say of these nodes. */
+/** The ACPI tables' description of these nodes. */
 const affine = (nodes: MemoryNode[], deviceMemory?: { base: number; length: number }) => ({
   affinity: { nodes, deviceMemory },
 });

@@ -51,14 +51,14 @@ const device = (version: number, size: number, name = 'timer') => ({
 const described = (...devices: unknown[]) => vmdescription({ page_size: KIB4, devices });
 const everyPage = Array.from({ length: 16 }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
 
-/** A stream whose first two pages are discarded at the switchover, and these pages after it. */
+/** A stream whose first two pages are discarded at the switchover, followed by these pages. */
 const switched = (...records: Uint8Array[]) =>
   join(
     ...[none, ramStart, part(7, ...everyPage, EOS), command(6, [0], counted('ram'), [0], u64(0), u64(2 * KIB4))],
     ...[packaged(command(4), command(5)), part(7, ...records, EOS), ramEnd, EOF],
   );
 
-/** What is given beside the streams. */
+/** The other files of the migration. */
 const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
   'bad-return-path': { returnPath: hex('0009 0000') },
   'return-path-error': { returnPath: hex('0001 0004 00000001') },
@@ -78,13 +78,13 @@ type OfContainers =
   | 'unclean-image'
   | 'ambiguous-snapshot'
   | 'no-vm-state';
-/** What is said of the dump that a file is compared with: see vmstate-dump.test.ts. */
+/** The findings about the dump of a target: see vmstate-dump.test.ts. */
 type OfDumps = 'bad-vmstate-dump';
-/** What is said of changes and their base: see changes.test.ts. */
+/** The findings about changes and their base: see changes.test.ts. */
 type OfChanges = 'bad-changes' | 'wrong-base';
 type OfStreams = Exclude<FindingCode, OfContainers | OfDumps | OfChanges>;
 
-/** One small stream for each thing that can be found. */
+/** One small stream for each finding. */
 const streams: { [code in OfStreams]: Uint8Array } = {
   'not-a-migration-stream': hex('7f454c46 02010100 00000000'),
   'unsupported-version': hex('5145564d 00000002 00'),
@@ -164,7 +164,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     const verification = await verify(await opened(streams[code], kind, parts[code]));
     const found = verification.findings.find((finding) => finding.code === code);
     expect(found, JSON.stringify(verification.findings)).toBeDefined();
-    // What is valid, but not decoded, is said without a verdict on the file.
+    // Content that is valid but not decoded is reported without a verdict on the file.
     const severity = code === 'unsupported' ? 'warning' : findingCodes[code][0];
     expect(found?.severity).toBe(severity);
     expect(verification.ok).toBe(severity !== 'error');

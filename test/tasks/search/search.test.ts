@@ -42,7 +42,7 @@ async function searchRam(
 
 const places = (matches: Match[]) => matches.map(({ offset, bytes }) => ({ offset, length: bytes.length }));
 
-/** Content of small pages: holes of any length, and pages of few different bytes. */
+/** Content of small pages: holes of any length, and pages with few different bytes. */
 const content = (pageSize: number, maxPages: number) =>
   fc
     .array(
