@@ -14,7 +14,7 @@ function viewerOf(handlers: Partial<Handlers>) {
   return { viewer: connect(port2 as unknown as Port), end };
 }
 
-it('gives parts and progress to the call that they are of, then the result', async () => {
+it('passes partial results and progress to their call, then the result', async () => {
   const { viewer, end } = viewerOf({
     search: async ({ pattern }, { part, progress }) => {
       progress({ doing: 'searching', done: 1, total: 2 });
@@ -37,7 +37,7 @@ it('gives parts and progress to the call that they are of, then the result', asy
   end();
 });
 
-it('a bad file is told with its code and place, in the words of the command line', async () => {
+it('reports a bad file with its code and place, in the words of the command line', async () => {
   const place = { source: 'guest.bin', offset: 500, coordinate: 'file' } as const;
   const error = new MigrationError('truncated', 'expected more', place);
   const { viewer, end } = viewerOf({ verify: () => Promise.reject(error) });
@@ -53,7 +53,7 @@ it('a bad file is told with its code and place, in the words of the command line
   end();
 });
 
-it('a call that is cancelled is ended where it runs', async () => {
+it('ends a cancelled call in the worker', async () => {
   let ended = false;
   const { viewer, end } = viewerOf({
     close: (_, { signal }) =>
@@ -73,7 +73,7 @@ it('a call that is cancelled is ended where it runs', async () => {
   end();
 });
 
-it('a file that is open when nobody wants it any more is closed again', async () => {
+it('closes a file that is opened after its call was cancelled', async () => {
   const closed: number[] = [];
   const { viewer, end } = viewerOf({
     // It is done before it receives the cancellation.
@@ -88,7 +88,7 @@ it('a file that is open when nobody wants it any more is closed again', async ()
   end();
 });
 
-it('every call of a worker that does not start fails, those before and those after', async () => {
+it('fails every call, earlier and later, if the worker does not start', async () => {
   const port = new EventTarget() as EventTarget & Port;
   port.postMessage = () => {};
   const viewer = connect(port);

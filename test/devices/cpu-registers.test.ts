@@ -42,7 +42,7 @@ describe('the registers of a CPU', () => {
     expect(isInLongMode(registers)).toBe(true);
   });
 
-  it('are eight of a target without long mode', () => {
+  it('are eight on a target without long mode', () => {
     const small = cpu({
       'env.regs': [1, 2, 3, 4, 5, 6, 7, 0xffff_ffff],
       'env.efer': undefined as never,

@@ -34,7 +34,7 @@ describe('the description', () => {
     });
   });
 
-  it('keeps what it does not know out, whatever it holds', () => {
+  it('leaves out what it does not know, whatever it contains', () => {
     fc.assert(
       fc.property(fc.jsonValue(), (extra) => {
         const device = { name: 'x', fields: [{ ...field(), extra }], extra };
@@ -45,7 +45,7 @@ describe('the description', () => {
     );
   });
 
-  it('has each element of a list, though their keys repeat', () => {
+  it('has each element of a list, although their keys repeat', () => {
     const element = (n: number) => `"vmsd_name": "e", "version": ${n}, "fields": [${JSON.stringify(field())}]`;
     const list = `{"name": "l", "type": "qtailq", ${element(1)}, ${element(2)}, ${element(3)}, "size": 7}`;
     const [found] = parse(`{"devices": [{"name": "x", "fields": [${list}]}]}`)?.devices[0]?.fields ?? [];
@@ -57,7 +57,7 @@ describe('the description', () => {
     ]);
   });
 
-  it('has the struct of a field, also one without anything', () => {
+  it('has the struct of a field, even an empty one', () => {
     const struct = { vmsd_name: 's', version: 1, fields: [field()] };
     const fields = [field({ type: 'struct', struct }), field({ type: 'struct', struct: {} })];
     expect(parse(JSON.stringify({ devices: [{ fields }] }))?.devices[0]?.fields.map(({ nested }) => nested)).toEqual([
@@ -66,7 +66,7 @@ describe('the description', () => {
     ]);
   });
 
-  it('has the configuration, where QEMU describes it', () => {
+  it('has the configuration, if QEMU describes it', () => {
     const configuration = { vmsd_name: 'configuration', version: 1, fields: [field()] };
     expect(parse(JSON.stringify({ configuration }))?.configuration).toMatchObject({ vmsdName: 'configuration' });
     expect(parse('{}')?.configuration).toBeUndefined();
@@ -74,7 +74,7 @@ describe('the description', () => {
 });
 
 describe('JSON of any kind', () => {
-  it('is taken just when JSON.parse takes it', () => {
+  it('is accepted if and only if JSON.parse accepts it', () => {
     const isJson = (text: string) => {
       try {
         JSON.parse(text);
@@ -98,7 +98,7 @@ describe('JSON of any kind', () => {
     );
   });
 
-  it('gives texts as JSON.parse gives them, lone surrogates and all', () => {
+  it('gives the same texts as JSON.parse, including lone surrogates', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.boolean(), (name, isEscaped) => {
         const escaped = (text: string) =>
@@ -110,7 +110,7 @@ describe('JSON of any kind', () => {
     expect(parse('{"devices":[{"name":"\\ud800x"}]}')?.devices[0]?.name).toBe('\ud800x');
   });
 
-  it('never throws, and has only sizes that can be', () => {
+  it('never throws, and has only possible sizes', () => {
     const odd = fc.constantFrom<unknown>(null, -1, 0.5, 2 ** 53, 1e300, '', [], {}, [{}], { fields: [] }, true, 3);
     const node = fc.dictionary(
       fc.constantFrom('name', 'type', 'size', 'array_len', 'index', 'struct', 'fields', 'subsections', 'vmsd_name'),
@@ -159,14 +159,14 @@ describe('impossible values', () => {
     expect(fields?.some(({ size }) => size === undefined)).toBe(true);
   });
 
-  it('are told one by one up to 20, and then that there are more', () => {
+  it('are reported one by one up to 20, followed by "and more"', () => {
     const problems = problemsOf({ devices: [{ fields: Array.from({ length: 100 }, () => field({ size: -1 })) }] });
     expect(problems).toHaveLength(21);
     expect(problems?.at(-1)).toBe('and more');
   });
 });
 
-describe('what would hurt a parser', () => {
+describe('input that would hurt a parser', () => {
   it.each([
     ['nesting deeper than 64', `{"a":${'['.repeat(64)}${']'.repeat(64)}}`],
     ['nesting of millions', '['.repeat(3_000_000)],
@@ -177,13 +177,13 @@ describe('what would hurt a parser', () => {
     expect(parseVmDescription(text)).toBeUndefined();
   });
 
-  it('is not what only looks like it', () => {
+  it('is not confused with input that only looks like it', () => {
     const deep = `{"a":${'['.repeat(63)}${']'.repeat(63)}}`;
     const braces = JSON.stringify({ name: `\\"${'['.repeat(1000)}`, 'a"b': '{'.repeat(1000) });
     for (const text of [deep, braces]) expect(parseVmDescription(text)).toBeDefined();
   });
 
-  it('leaves out devices from where there are too many fields', () => {
+  it('leaves out all devices after too many fields', () => {
     const small = '{"name":"x","fields":[{"size":1}]}';
     const large = `{"name":"y","fields":[${'{},'.repeat(200_000)}{}]}`;
     const parsed = parseVmDescription(`{"devices":[${small},${large},${small}]}`);

@@ -53,7 +53,7 @@ describe('two states of a device', () => {
     ]);
   });
 
-  it('say what only one has: fields and elements; and what is of another kind', () => {
+  it('show what only one has (fields and elements), and elements of another kind', () => {
     expect(between({ a: 1, gone: 2, n: [1, 2, 3], k: 5 }, { a: 1, n: [1, 2], k: { x: 6 }, more: 1 })).toEqual([
       { path: 'gone', kind: 'removed' },
       { path: 'n[2]', kind: 'removed' },
@@ -62,7 +62,7 @@ describe('two states of a device', () => {
     ]);
   });
 
-  it('differ in subsections, by the paths that lead to them', () => {
+  it('differ in subsections, with the paths to them', () => {
     const withSubsections = (...parts: [name: string, value: number][]) =>
       decodeBy(
         `"fields": [${field('x', 'uint8', 1)}], "subsections": [${parts.map(
@@ -77,7 +77,7 @@ describe('two states of a device', () => {
     ]);
   });
 
-  it('have fields of one name as the elements of one array, and a single element without an index', () => {
+  it('treat fields of one name as the elements of one array, even if the index of a single one is missing', () => {
     const parts = (...values: number[]) => {
       const fields = values.map((_, index) => field('i', 'uint8', 1, values.length > 1 ? { index } : {}));
       return decodeBy(`"fields": [${fields}]`, Uint8Array.from(values));
@@ -91,7 +91,7 @@ describe('two states of a device', () => {
     ]);
   });
 
-  it('are compared as bytes without a description, and where the same fields come in another order', () => {
+  it('are compared as bytes without a description, or if the same fields come in another order', () => {
     const bare = (...bytes: number[]) => decodeDevice(sectionOf(Uint8Array.from(bytes)), undefined);
     const difference = diffDevice(bare(1, 2, 3), bare(1, 9, 3), 100);
     expect(difference.problem).toMatch(/no description/);
@@ -99,12 +99,12 @@ describe('two states of a device', () => {
     expect(between({ a: 1, b: 2 }, { b: 2, a: 1 })).toMatchObject([{ path: '', kind: 'bytes', first: 3, count: 2 }]);
   });
 
-  it('differ if their versions do, though not a byte does', () => {
+  it('differ if their versions differ, even with the same bytes', () => {
     const old = describedDevice('d', { a: 1 });
     expect(changesOf(old, { ...old, versionId: 2 })).toEqual([{ path: '', kind: 'version', old: 1, new: 2 }]);
   });
 
-  it('keep as many differences as are wanted, and count all', () => {
+  it('keep the requested number of differences, and count all', () => {
     const numbers = Array.from({ length: 50 }, (_, i) => i);
     const difference = diffDevice(
       describedDevice('d', { numbers }),
@@ -114,7 +114,7 @@ describe('two states of a device', () => {
     expect([difference.changes.length, difference.changeCount]).toEqual([7, 50]);
   });
 
-  it('have paths that lead findValue to both values, for all numbers there may be', () => {
+  it('give paths by which findValue finds both values, for any numbers', () => {
     const number = fc.nat(3);
     const shape = fc.record({
       a: number,

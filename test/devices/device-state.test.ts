@@ -55,13 +55,13 @@ describe('a field', () => {
     expect(read(field('f', type, size), hex(bytes))).toEqual(value);
   });
 
-  it('of a known type and another size is bytes', () => {
+  it('of a known type with another size is bytes', () => {
     const device = decodeField(field('f', 'uint32', 3), hex('010203'));
     expect(device.state?.fields[0]?.value).toEqual(hex('010203'));
     expect(device.undecodedBytes).toBe(3);
   });
 
-  it('knows its place in the body, and the body its own in the file', () => {
+  it('knows its place in the body, and the body knows its place in the file', () => {
     const device = decodeBy(`"fields": [${field('a', 'uint16', 2)}, ${field('b', 'uint8', 1)}]`, hex('000102'));
     expect(device).toMatchObject({ offset: 100 + 1 + 4 + 1 + 3 + 8, length: 3, undecodedBytes: 0, problem: undefined });
     expect(device.state?.fields.map(({ name, offset, length }) => [name, offset, length])).toEqual([
@@ -77,7 +77,7 @@ describe('a field', () => {
     expect(read(field('f', 'buffer', 2, { array_len: 2 }), hex('01020304'))).toEqual([hex('0102'), hex('0304')]);
   });
 
-  it('is whatever integers were written, by every width', () => {
+  it('gives back integers of any width as they were written', () => {
     fc.assert(
       fc.property(fc.array(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), { minLength: 1 }), (numbers) => {
         const json = field('f', 'uint64', 8, { array_len: numbers.length });
@@ -95,7 +95,7 @@ describe('a struct', () => {
     expect(read(field('s', 'struct', 3, pair), hex('010002'))).toEqual({ a: 1, b: 2 });
   });
 
-  it('comes as an array, described once', () => {
+  it('is an array of structs, described once', () => {
     expect(read(field('s', 'struct', 3, { array_len: 2, ...pair }), hex('010002 030004'))).toEqual([
       { a: 1, b: 2 },
       { a: 3, b: 4 },
@@ -106,7 +106,7 @@ describe('a struct', () => {
     expect(read(field('s', type, 3, pair.struct), hex('010002'))).toEqual({ a: 1, b: 2 });
   });
 
-  it('may have subsections, in the middle of what it is in', () => {
+  it('may have subsections, in the middle of its parent', () => {
     const json = `{"name": "s", "type": "struct", "size": 12, "struct": {"vmsd_name": "s", "version": 1,
       "fields": [${field('a', 'uint8', 1)}],
       "subsections": [{"vmsd_name": "s/x", "version": 1, "fields": [${field('b', 'uint16', 2)}]}]}}`;
@@ -119,13 +119,13 @@ describe('a struct', () => {
     expect(part?.fields[0]).toMatchObject({ offset: 10, length: 2 });
   });
 
-  it('without fields stands for NULL pointers, if all bytes say so (QEMU 7.2)', () => {
+  it('without fields is NULL pointers, if all bytes agree (QEMU 7.2)', () => {
     const json = field('p', 'struct', 1, { array_len: 3, struct: {} });
     expect(read(json, hex('303030'))).toEqual([null, null, null]);
     expect(problemOf(json, hex('303130'))).toMatch(/expected 0x30 for a NULL pointer in field p, got 0x31, at 0x76/);
   });
 
-  it('takes what other fields leave, if it is an array of pointers of which some are NULL (QEMU 7.2)', () => {
+  it('takes the bytes that other fields leave, if it is an array of pointers with some NULL (QEMU 7.2)', () => {
     const pointers = field('p', 'struct', 1, { array_len: 3, struct: {} });
     const json = `"fields": [${field('a', 'uint8', 1)}, ${pointers}, ${field('b', 'uint16', 2)}]`;
     const device = decodeBy(json, hex('07 30 aabbcc 30 0102'));
@@ -150,7 +150,7 @@ describe('a list', () => {
     expect(read(list(type, 1, 0), hex('00'))).toEqual([]);
   });
 
-  it('whose later elements are not described has them as the last that is', () => {
+  it('describes later elements like the last described one', () => {
     expect(read(list('qtailq', 7, 1), hex('01 0001 01 0002 00'))).toEqual([{ n: 1 }, { n: 2 }]);
   });
 
@@ -163,7 +163,7 @@ describe('a list', () => {
     expect(problemOf(json, hex(bytes))).toMatch(problem);
   });
 
-  it('of pairs, a tree, has a key and a value in each', () => {
+  it('of pairs (a tree) has a key and a value in each element', () => {
     const json = list('gtree', 4 + 11 + 11 + 1, 2);
     const data = join(u32(2), [1], u64(5), [0, 1], [1], u64(6), [0, 2], [0]);
     expect(read(json, data)).toEqual([
@@ -177,7 +177,7 @@ describe('a list', () => {
     expect(read(list('gtree', 10, 2), data)).toEqual([{ key: { n: 7 }, value: { n: 8 } }]);
   });
 
-  it('of pairs must have as many as it says', () => {
+  it('of pairs must have as many as it states', () => {
     expect(problemOf(list('gtree', 5, 0), join(u32(1), [0]))).toMatch(/expected 1 elements in field l, got 0/);
   });
 });
@@ -200,7 +200,7 @@ describe('a description that does not fit', () => {
     ],
     ['has a struct of another size', `"fields": [${field('f', 'struct', 2, struct('s', one))}]`, '0102', /has 1 bytes/],
     ['misses a subsection', '"subsections": [{"vmsd_name": "d/s", "version": 1}]', '', /expected the subsection d\/s/],
-  ])('because it %s leaves the bytes', (_, json, bytes, problem) => {
+  ])('leaves the bytes if it %s', (_, json, bytes, problem) => {
     const data = hex(bytes);
     expect(decodeBy(json, data)).toMatchObject({
       ...{ state: undefined, data, undecodedBytes: data.length },
@@ -208,7 +208,7 @@ describe('a description that does not fit', () => {
     });
   });
 
-  it('by the version of a subsection says so', () => {
+  it('is reported for the version of a subsection', () => {
     const json = '"fields": [], "subsections": [{"vmsd_name": "dev/s", "version": 2, "fields": []}]';
     expect(decodeBy(json, subsection('dev/s')).problem).toMatch(/expected version 2 .* got 1/);
   });
@@ -241,7 +241,7 @@ describe('a description that does not fit', () => {
 });
 
 describe('a device', () => {
-  it('of the old style is bytes, which count as not decoded', () => {
+  it('of the old style is bytes, which count as undecoded', () => {
     const section = sectionOf(hex('0102'));
     const fields = [{ name: 'data', type: 'buffer', size: 2, arrayLength: undefined, index: undefined, nested: [] }];
     const old = { name: 'dev', instanceId: 0, vmsdName: '', version: undefined, fields, subsections: [] };
@@ -255,7 +255,7 @@ describe('a device', () => {
     });
   });
 
-  it('whose layout never changes needs none', () => {
+  it('with a fixed layout needs no description', () => {
     const data = join(u64(1), u64(0), u64(2_500_000_000));
     const timer = decodeDevice(sectionOf(data, { name: 'timer', versionId: 2 }), undefined);
     expect(plain(timer.state)).toMatchObject({ cpu_ticks_offset: 1, cpu_clock_offset: 2_500_000_000 });

@@ -48,13 +48,13 @@ describe('a path', () => {
     expect(findValue(state, path)).toEqual(value);
   });
 
-  it('takes the longest name that fits, and a shorter one where that leads nowhere', () => {
+  it('takes the longest name that fits, and a shorter one if that leads nowhere', () => {
     const longest = findValue(state, 'env.regs[0]');
     expect(Array.isArray(longest) && isStruct(longest[0])).toBe(true);
     expect(findValue(state, 'env.regs[0][0].q[1]')).toBe(0x0405);
   });
 
-  it('may lead to a struct or a subsection itself', () => {
+  it('may lead to a struct or a subsection', () => {
     expect(isStruct(findValue(state, 'env'))).toBe(true);
     expect(findValue(state, '/sub')).toMatchObject({ vmsdName: 'dev/sub' });
   });

@@ -29,7 +29,7 @@ describe('the body of a virtio device', () => {
     ['PCI with many vectors', { vectors: 65 }],
     ['PCI Express', { pci: 4096 }],
     ['MMIO', { pci: 0 }],
-  ])('on %s says what its driver has set up', (_, shape) => {
+  ])('on %s shows what its driver set up', (_, shape) => {
     const { undecoded, virtio } = decode('virtio-rng', virtioBody({ ...shape, queues: [queue, unused] }));
     expect(undecoded).toBe(0);
     const hasVector = shape.pci !== 0 && shape.vectors !== 0;
@@ -49,7 +49,7 @@ describe('the body of a virtio device', () => {
     });
   });
 
-  it('of the old kind has no addresses but the first', () => {
+  it('of the legacy kind has no addresses except the first', () => {
     const body = virtioBody({ queues: [queue], features: 5n, tail: new Uint8Array() });
     expect(decode('virtio-scsi', body).virtio).toMatchObject({
       features: 5n,
@@ -57,7 +57,7 @@ describe('the body of a virtio device', () => {
     });
   });
 
-  it('has what was found of the rarer subsections', () => {
+  it('contains the rarer subsections', () => {
     const tail = join(
       subsection('virtio/device_endian', [2]),
       subsection('virtio/broken', [1]),
@@ -107,7 +107,7 @@ describe('the body of a virtio device', () => {
     ],
     ['virtio-iommu', { own: [0, 0, 0, 0, 0, 1] }, '.device.boot_bypass', true],
     ['virtio-scsi', { config: [1, 2] }, '.config', Uint8Array.of(1, 2)],
-  ])('has what %s keeps of its own', (name, shape, path, value) => {
+  ])('contains the own state of %s', (name, shape, path, value) => {
     const { undecoded, find } = decode(name, virtioBody({ ...shape, queues: [queue] }));
     expect(undecoded).toBe(0);
     expect(find(path)).toEqual(value);
@@ -123,13 +123,13 @@ describe('the body of a virtio device', () => {
     expect(find('/started.started')).toBe(true);
   });
 
-  it('of a device that is not known is decoded but for its own part', () => {
+  it('of an unknown device is decoded except for its own part', () => {
     const { undecoded, virtio } = decode('virtio-9p', virtioBody({ own: [1, 2, 3], queues: [queue] }));
     expect(undecoded).toBe(3);
     expect(virtio).toMatchObject({ kind: '9P', queues: [{ size: 64 }] });
   });
 
-  it('behind a transport that is not known has its subsections', () => {
+  it('behind an unknown transport has its subsections', () => {
     const body = join(new Uint8Array(300).fill(0xee), virtioBody({ queues: [queue] }).subarray(330));
     const { undecoded, virtio, find } = decode('virtio-rng', body);
     expect(undecoded).toBeGreaterThan(300);
@@ -137,7 +137,7 @@ describe('the body of a virtio device', () => {
     expect(find('/virtqueues.vq[0].avail')).toBe(0x210000);
   });
 
-  it('that is nothing of it is bytes', () => {
+  it('of unknown content is bytes', () => {
     fc.assert(
       fc.property(
         fc.uint8Array({ maxLength: 700 }),
@@ -151,7 +151,7 @@ describe('the body of a virtio device', () => {
     );
   });
 
-  it('survives any byte of it being another', () => {
+  it('survives a change of any byte', () => {
     const body = virtioBody({ own: net(0), queues: [queue, unused], features: 0n });
     fc.assert(
       fc.property(fc.nat(1000), fc.nat(255), (at, byte) => {
@@ -164,7 +164,7 @@ describe('the body of a virtio device', () => {
 });
 
 describe('a device status', () => {
-  it('is told by its bits, in the order in which drivers set them', () => {
+  it('is named by its bits, in the order in which drivers set them', () => {
     expect(virtioStatusNames(0)).toEqual([]);
     expect(virtioStatusNames(15)).toEqual(['acknowledge', 'driver', 'features ok', 'driver ok']);
     expect(virtioStatusNames(0x40 | 0x80)).toEqual(['needs reset', 'failed']);

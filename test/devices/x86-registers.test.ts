@@ -45,7 +45,7 @@ function cpu({ cr0 = 0, efer = 0, flags = 2, code = 0, stack = 0 }: Shape): Stat
 }
 
 describe('the registers of an x86 CPU', () => {
-  it('are those of its state, by their names', () => {
+  it('equal those of its state, by name', () => {
     const registers = readX86Registers(cpu({ cr0: 0x80000011, efer: 0x500, code: 0x209b00 }));
     expect(registers).toMatchObject({ ip: 0xffffffff81000000n, flags: 2n, cr0: 0x80000011n, cr3: 3n, efer: 0x500n });
     expect(registers?.general.map(({ name }) => name).join(' ')).toBe(
@@ -65,18 +65,18 @@ describe('the registers of an x86 CPU', () => {
     ['32-bit', 0, { cr0: 1, efer: 0x500, code: 0x409b00 }],
     ['64-bit', 3, { cr0: 1, efer: 0x500, code: 0x209b00, stack: 3 << 13 }],
     ['virtual 8086', 3, { cr0: 1, flags: 0x20002 }],
-  ])('say that it runs in mode %s at level %i', (mode, cpl, shape) => {
+  ])('show that it runs in mode %s at level %i', (mode, cpl, shape) => {
     expect(readX86Registers(cpu(shape))).toMatchObject({ mode, cpl });
   });
 
-  it('are not there in another device', () => {
+  it('do not exist in another device', () => {
     const other = decodeBy(`"fields": [${field('env.regs', 'uint64', 8, { array_len: 1 })}]`, new Uint8Array(8));
     expect(readX86Registers(other.state as StateStruct)).toBeUndefined();
   });
 });
 
 describe('flags', () => {
-  it('are told by their names', () => {
+  it('are shown by name', () => {
     expect(x86FlagNames(0x246n)).toEqual(['PF', 'ZF', 'IF']);
     expect(x86FlagNames(0x3002n)).toEqual(['IOPL=3']);
     expect(x86FlagNames(2n)).toEqual([]);

@@ -9,7 +9,7 @@ import { chunksOf, ScriptedSource } from './sources.ts';
 const sample = Uint8Array.from({ length: 1000 }, (_, i) => (i * 31) & 0xff);
 
 describe('a stream source', () => {
-  it('gives all bytes to reads of any size, from chunks of any size, empty ones too', async () => {
+  it('gives all bytes to reads of any size, from chunks of any size, even empty ones', async () => {
     const lengths = fc.array(fc.nat(40), { maxLength: 20 });
     await fc.assert(
       fc.asyncProperty(lengths, fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 }), async (chunks, reads) => {
@@ -37,7 +37,7 @@ describe('a stream source', () => {
     );
   });
 
-  it('passes over bytes up to a later position', async () => {
+  it('skips bytes up to a later position', async () => {
     const source = new StreamSource(chunksOf(sample, 7), 'pipe');
     const target = new Uint8Array(5);
     expect(await source.read(target, 500)).toBeGreaterThan(0);
@@ -45,7 +45,7 @@ describe('a stream source', () => {
     expect(await source.read(target, 2000)).toBe(0);
   });
 
-  it('refuses to go back, by name', async () => {
+  it('refuses to seek backward, and names itself', async () => {
     const source = new StreamSource(chunksOf(sample, 100), 'pipe');
     await source.read(new Uint8Array(10), 0);
     await expect(source.read(new Uint8Array(10), 9)).rejects.toThrow(/pipe: expected a position from 10 on, got 9/);
@@ -61,7 +61,7 @@ describe('a stream source', () => {
     await expect(source.read(new Uint8Array(10), 3)).rejects.toThrow('connection reset');
   });
 
-  it('can be closed while its other side stays silent, if it can tell it so', async () => {
+  it('can be closed while its other side stays silent, if that side can be notified', async () => {
     let isCancelled = false;
     const silent = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
     const source = new StreamSource(silent, 'pipe', () => {
@@ -105,14 +105,14 @@ describe('a blob source', () => {
     await source.close();
   });
 
-  it('is called as its file is', () => {
+  it('has the name of its file', () => {
     expect(new BlobSource(new File([sample], 'guest.bin')).name).toBe('guest.bin');
     expect(new BlobSource(new File([sample], 'guest.bin'), 'other').name).toBe('other');
   });
 });
 
 describe('a memory file', () => {
-  it('is like an array of bytes: writes anywhere, truncates, and has holes of zeros', () => {
+  it('behaves like an array of bytes: writes anywhere, truncates, and has holes of zeros', () => {
     // Also around the boundaries of chunks of 64 KiB.
     const position = fc.oneof(fc.nat(300), fc.integer({ min: 65_400, max: 65_700 }), fc.nat(200_000));
     const change = fc.oneof(
@@ -157,7 +157,7 @@ describe('a memory file', () => {
     );
   });
 
-  it('begins with a copy of its content', () => {
+  it('starts with a copy of its content', () => {
     const content = sample.slice();
     const file = new MemoryFile('guest', content);
     content.fill(0);
@@ -175,7 +175,7 @@ describe('a memory file', () => {
     expect(file.size).toBe(5);
   });
 
-  it('does not grow by writing nothing', () => {
+  it('does not grow from an empty write', () => {
     const file = new MemoryFile();
     file.write(new Uint8Array(), 100);
     expect(file.size).toBe(0);
@@ -183,13 +183,13 @@ describe('a memory file', () => {
 });
 
 describe('reading fully', () => {
-  it('goes on until the target is full', async () => {
+  it('continues until the target is full', async () => {
     const target = new Uint8Array(900);
     await readFully(new ScriptedSource(sample, { chunk: 7 }), target, 50);
     expect(target).toEqual(sample.subarray(50, 950));
   });
 
-  it('refuses what lies beyond the end, and says where that is', async () => {
+  it('refuses a range beyond the end, and names the place', async () => {
     for (const chunk of [7, 5000]) {
       const reading = readFully(new ScriptedSource(sample, { chunk }), new Uint8Array(100), 990);
       await expect(reading).rejects.toMatchObject({ code: 'truncated', place: { offset: 1000 } });

@@ -6,7 +6,7 @@ import { ScriptedSource } from './sources.ts';
 const bytes = (...values: number[]) => Uint8Array.from(values);
 
 describe('the format of compressed data', () => {
-  it('is known by its first bytes', () => {
+  it('is recognized by its first bytes', () => {
     expect(findCompression(bytes(0x1f, 0x8b, 8, 0))).toBe('gzip');
     expect(findCompression(new TextEncoder().encode('BZh9'))).toBe('bzip2');
     expect(findCompression(new TextEncoder().encode('BZh0'))).toBeUndefined();
@@ -21,7 +21,7 @@ describe('the format of compressed data', () => {
 });
 
 describe('a source that is decompressed', () => {
-  it('fails as its input fails, whatever the decompressor makes of that', async () => {
+  it("fails with its input's error, whatever error the decompressor reports", async () => {
     const input = new ScriptedSource(new Uint8Array(100_000), { failAt: 70_000 });
     const source = decompressSource(input, 10, 'zstd', async function* (_, chunks) {
       try {
@@ -36,7 +36,7 @@ describe('a source that is decompressed', () => {
     expect(input.isClosed).toBe(true);
   });
 
-  it('says where damage was noticed, in decompressed bytes', async () => {
+  it('names the place of damage, in decompressed bytes', async () => {
     const source = decompressSource(new ScriptedSource(new Uint8Array(10)), 0, 'lzop', async function* () {
       yield new Uint8Array(77);
       throw new Error('bad checksum');
@@ -55,11 +55,11 @@ describe('raw deflate', () => {
   const text = new TextEncoder().encode('ferry '.repeat(100));
   const packed = deflateRawSync(text);
 
-  it('is unpacked, whatever follows it', async () => {
+  it('is unpacked, and what follows it is ignored', async () => {
     expect(await inflateRaw(new Uint8Array(Buffer.concat([packed, Buffer.alloc(99, 7)])), text.length)).toEqual(text);
   });
 
-  it('that breaks off, or is damaged, is refused', async () => {
+  it('is refused if it is truncated or damaged', async () => {
     await expect(inflateRaw(packed.subarray(0, 10), text.length)).rejects.toThrow();
     await expect(inflateRaw(Uint8Array.of(7, 7, 7), text.length)).rejects.toThrow();
     // QEMU also ignores everything after a cluster.

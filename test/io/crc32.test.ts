@@ -9,7 +9,7 @@ const gzipCrc = (bytes: Uint8Array) => {
   return packed.readUInt32LE(packed.length - 8);
 };
 
-it('is that of gzip, in whatever pieces the bytes come', () => {
+it("equals gzip's, in whatever pieces the bytes come", () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 }), (pieces) => {
       const crc = new Crc32();

@@ -104,7 +104,7 @@ async function readAll(source: ByteSource, step = 70_000): Promise<Uint8Array> {
 const isEqual = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
 
 describe('a file on a web server', () => {
-  it('has random access: a read on its own is one request of its size', async () => {
+  it('has random access: a single read is one request of its size', async () => {
     const server = await serve(sample);
     const source = await openHttp(server.url);
     expect(source.size).toBe(sample.length);
@@ -119,7 +119,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('is read from beginning to end in ever fewer requests', async () => {
+  it('is read from start to end in fewer and fewer requests', async () => {
     const large = new Uint8Array(20 << 20).map((_, i) => i >> 12);
     const server = await serve(large);
     const source = await openHttp(server.url);
@@ -128,7 +128,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('answers reads that overlap in time, each with its own bytes', async () => {
+  it('serves overlapping reads, each with its own bytes', async () => {
     const source = await openHttp((await serve(sample)).url);
     const starts = [250_000, 20_000, 120_000, 20_100];
     const parts = starts.map(() => new Uint8Array(5000));
@@ -139,7 +139,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('is empty', async () => {
+  it('may be empty', async () => {
     const source = await openHttp((await serve(new Uint8Array())).url);
     expect(await source.read(new Uint8Array(1), 0)).toBe(0);
     await source.close();
@@ -155,14 +155,14 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('is read on where a connection broke off', async () => {
+  it('is read on from where a connection broke', async () => {
     const server = await serve(sample, { cutAfter: (request) => (request % 2 === 0 ? 40_000 : undefined) });
     const source = await openHttp(server.url);
     expect(isEqual(await readAll(source), sample)).toBe(true);
     await source.close();
   });
 
-  it('whose connections always break off before a byte came is given up, with its place', async () => {
+  it('is given up, with its place, if every connection breaks before a byte', async () => {
     const server = await serve(sample, { cutAfter: (request) => (request > 1 ? 0 : undefined) });
     const source = await openHttp(server.url);
     const reading = source.read(new Uint8Array(10), 100_000);
@@ -171,13 +171,13 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('without ranges that breaks off is an error, with its place', async () => {
+  it('without ranges is an error, with its place, if the connection breaks', async () => {
     const source = await openHttp((await serve(sample, { ranges: false, cutAfter: () => 50_000 })).url);
     await expect(readAll(source)).rejects.toMatchObject({ code: 'ERR_HTTP', offset: 50_000 });
     await source.close();
   });
 
-  it('that changes while it is read is an error', async () => {
+  it('is an error if it changes during the read', async () => {
     const server = await serve(sample, { etag: (request) => (request < 3 ? '"one"' : '"two"') });
     const source = await openHttp(server.url);
     await source.read(new Uint8Array(10), 100_000);
@@ -185,7 +185,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('is asked for again when the server is busy, and not when it is not there', async () => {
+  it('is requested again if the server is busy, but not if the file is missing', async () => {
     const busy = await serve(sample, {
       instead: (_, response, count) => {
         if (count === 2) response.writeHead(503).end();
@@ -205,7 +205,7 @@ describe('a file on a web server', () => {
     expect(missing.requests.length).toBe(1);
   });
 
-  it('behind a redirect is found', async () => {
+  it('is found behind a redirect', async () => {
     const server = await serve(sample, {
       instead: (request, response) => {
         if (request.url !== '/old') return false;
@@ -218,7 +218,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('with a password in its URL is asked for with it, and no message tells it', async () => {
+  it('is requested with the password in its URL, which no message shows', async () => {
     const server = await serve(sample, {
       instead: (_, response, count) => {
         if (count > 1) response.writeHead(403).end();
@@ -235,7 +235,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('of a server that answers otherwise than asked is not misread', async () => {
+  it('is never misread, even if the server sends something else', async () => {
     const lies = [
       { 'content-range': 'bytes 5-10/300000' },
       { 'content-range': `bytes 100000-100009/300001` },
@@ -255,7 +255,7 @@ describe('a file on a web server', () => {
     }
   });
 
-  it('that does not say which range it gives is read forward', async () => {
+  it('is read forward if the server does not say which range it sends', async () => {
     const server = await serve(sample, {
       instead: (request, response) => {
         if (request.headers.range === undefined) return false;
@@ -269,7 +269,7 @@ describe('a file on a web server', () => {
     await source.close();
   });
 
-  it('that cannot be reached says so', async () => {
+  it('reports an unreachable server', async () => {
     const server = await serve(sample);
     await server.close();
     servers.pop();
@@ -326,7 +326,7 @@ describe('a migration on a web server', () => {
     },
   );
 
-  it('in a libvirt image, or in a snapshot named behind #, is found', async () => {
+  it('is found in a libvirt image, and in a snapshot named after #', async () => {
     const image = await serve(loadContainerFixture('libvirt-gzip').bytes);
     const saved = await open(image.url as `http://${string}`);
     expect((await verify(saved)).ok).toBe(true);
@@ -339,7 +339,7 @@ describe('a migration on a web server', () => {
     await expect(open(disk.url)).rejects.toThrow(/it has "first", "second"/);
   });
 
-  it('of mapped-ram is asked for what is needed of it alone', async () => {
+  it('in mapped-ram form requests only the bytes that it needs', async () => {
     // 64 MiB of RAM with two pages.
     const bytes = largeMappedRam([5, 16_001]);
     const server = await serve(bytes);

@@ -59,7 +59,7 @@ describe.each(engines)('the codecs of %s', (_, codecs) => {
     ['sync', constants.Z_SYNC_FLUSH],
     ['full', constants.Z_FULL_FLUSH],
     ['partial', constants.Z_PARTIAL_FLUSH],
-  ])('hand out all of each packet of a zlib stream at a %s flush', async (_flush, flush) => {
+  ])('return all of each packet of a zlib stream at a %s flush', async (_flush, flush) => {
     const packets = [somePages(128, 3), somePages(1, 3), somePages(30, 5), somePages(128, 3)];
     const payloads = await deflatePackets(packets, flush);
     for (const step of [1 << 20, 999]) {
@@ -73,7 +73,7 @@ describe.each(engines)('the codecs of %s', (_, codecs) => {
     }
   });
 
-  it('hand out all of each packet of one zstd frame, and of frames that end', async () => {
+  it('return all of each packet of one zstd frame, and of frames that end', async () => {
     const a = somePages(1, 9);
     const ones = new Uint8Array(31 * page).fill(1);
     const packets: [number[], Uint8Array][] = [
@@ -125,7 +125,7 @@ describe.each(engines)('the codecs of %s', (_, codecs) => {
     decoder.close();
   });
 
-  it('refuse more than fits, without making room for it', async () => {
+  it('refuse output that does not fit, without allocating memory for it', async () => {
     const bomb = deflateSync(new Uint8Array(16 << 20));
     const zlib = await codecs.openDecoder('zlib');
     await expect((async () => zlib.decode(bomb, new Uint8Array(page)))()).rejects.toThrow(/expected 4096 bytes/);
@@ -138,7 +138,7 @@ describe.each(engines)('the codecs of %s', (_, codecs) => {
     frames.close();
   });
 
-  it('decode a page by itself, and nothing else', async () => {
+  it('decode a single page, and nothing else', async () => {
     const bytes = somePages(1, 7);
     const target = new Uint8Array(page);
     const decode = async (format: 'zlib' | 'deflate', input: Uint8Array) => {

@@ -62,7 +62,7 @@ async function expectDecoded(format: StreamFormat, payloads: readonly Uint8Array
 }
 
 describe.each(engines)('the encoders of %s', (_, codecs) => {
-  it.each(formats)('write packets of %s that every decoder gets all pages from, one by one', async (format) => {
+  it.each(formats)('write packets of %s from which every decoder gets all pages, one by one', async (format) => {
     const shapes = fc.array(fc.tuple(fc.integer({ min: 1, max: 128 }), fc.nat(9)), { minLength: 1, maxLength: 5 });
     await fc.assert(
       fc.asyncProperty(shapes, async (shape) => {
@@ -81,20 +81,20 @@ describe.each(engines)('the encoders of %s', (_, codecs) => {
     }
   });
 
-  it.each(formats)('write %s that fits where QEMU puts it, even of noise', async (format) => {
+  it.each(formats)("write %s that fits QEMU's buffer, even for noise", async (format) => {
     const packets = [pages(packetRamBytes / pageSize, 2), pages(packetRamBytes / pageSize, 4)];
     const payloads = await encodeAll(codecs, format, 1, packets);
     await expectDecoded(format, payloads, packets);
     for (const { length } of payloads) expect(length).toBeLessThan(packetRamBytes * 1.01);
   });
 
-  it.each(formats)('refuse to write more %s than there is room for', async (format) => {
+  it.each(formats)('refuse to write more %s than fits', async (format) => {
     const encoder = await codecs.openEncoder(format, 1);
     await expect((async () => encoder.encode(pages(4, 2), new Uint8Array(100)))()).rejects.toThrow(CodecError);
     encoder.close();
   });
 
-  it.each(formats)('keep the channels of %s apart', async (format) => {
+  it.each(formats)('keep the channels of %s separate', async (format) => {
     const [one, other] = await Promise.all([codecs.openEncoder(format, 1), codecs.openEncoder(format, 1)]);
     const packets = [pages(2, 2), pages(1, 4), pages(2, 2)];
     const payloads: [Uint8Array[], Uint8Array[]] = [[], []];
@@ -114,7 +114,7 @@ describe.each(engines)('the encoders of %s', (_, codecs) => {
 });
 
 describe('the portable encoder of zstd', () => {
-  it('makes each packet a frame that ends and says its size, so that no packet needs another', async () => {
+  it('makes each packet a complete frame with its size, so that no packet needs another', async () => {
     const packets = [pages(3, 1), pages(128, 2), pages(1, 3)];
     const payloads = await encodeAll(new PortableCodecs(), 'zstd', 3, packets);
     for (const [i, payload] of payloads.entries()) {
@@ -129,7 +129,7 @@ describe('the portable encoder of zstd', () => {
     }
   });
 
-  it('makes frames of 1 MiB of what is longer', async () => {
+  it('splits longer input into frames of 1 MiB', async () => {
     const input = pages(700, 1);
     const room = new Uint8Array(input.length);
     const encoder = await new PortableCodecs().openEncoder('zstd', 1);
@@ -146,7 +146,7 @@ describe('the portable encoder of zstd', () => {
     await expectDecoded('zstd', [payload], [input]);
   });
 
-  it('goes on after all encoders were closed, some twice', async () => {
+  it('works after all encoders were closed, some twice', async () => {
     const codecs = new PortableCodecs();
     for (let round = 0; round < 3; round++) {
       const [one, other] = await Promise.all([codecs.openEncoder('zstd', 1), codecs.openEncoder('zstd', 19)]);
@@ -166,7 +166,7 @@ describe("real QEMU's packets, compressed again", () => {
     return format === undefined ? [] : [{ name, channels, format }];
   });
 
-  it('are there', () => {
+  it('exist', () => {
     expect(new Set(sets.map(({ format }) => format)).size).toBe(2);
   });
 

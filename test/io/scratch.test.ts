@@ -8,7 +8,7 @@ import { watchSource } from '../../src/io/watched-source.ts';
 const KIB64 = 65_536;
 
 describe('scratch files in memory', () => {
-  it('share a limit, and say so when it is reached', async () => {
+  it('share a limit, and report when it is reached', async () => {
     const scratch = new MemoryScratch(4 * KIB64);
     const [one, two] = [await scratch.makeFile(), await scratch.makeFile()];
     await one.write(new Uint8Array(2 * KIB64), 0);
@@ -19,7 +19,7 @@ describe('scratch files in memory', () => {
     expect(() => one.write(new Uint8Array(10), 0)).toThrow('would need more than 0.25 MiB of memory');
   });
 
-  it('give back what they had when they are closed', async () => {
+  it('free their space when they are closed', async () => {
     const scratch = new MemoryScratch(2 * KIB64);
     for (let i = 0; i < 5; i++) {
       const file = await scratch.makeFile();
@@ -40,11 +40,11 @@ describe('scratch files in memory', () => {
   });
 });
 
-it('there is no private disk where a platform has none', async () => {
+it('there is no private disk on a platform without one', async () => {
   expect(await openOpfsScratch({}, 'session')).toBeUndefined();
 });
 
-it('turns of the event loop come after so many bytes, and let others have theirs', async () => {
+it('turns of the event loop come after a number of bytes, and let other work run', async () => {
   const turns = new EventLoopYield();
   expect(turns.after(1 << 20)).toBeUndefined();
   let heard = false;
@@ -60,7 +60,7 @@ it('turns of the event loop come after so many bytes, and let others have theirs
   while (!heard) await takeTurn();
 });
 
-it('a watched source reports reads, ends when it is told to, and is closed by whom it belongs to', async () => {
+it('a watched source reports reads, ends when aborted, and leaves closing to its owner', async () => {
   const controller = new AbortController();
   const counts: number[] = [];
   const file = new MemoryFile('memory', new Uint8Array(100));

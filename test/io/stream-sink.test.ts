@@ -15,7 +15,7 @@ async function expectWhole(bytes: Uint8Array): Promise<void> {
 }
 
 describe('a stream of Node as a sink', () => {
-  it('gets all, also where it keeps what it was given', async () => {
+  it('gets all bytes, even if it keeps its chunks', async () => {
     const stream = new PassThrough({ highWaterMark: 1 << 30 });
     const { length } = await writeStream(vm(), pipeTo(stream));
     stream.end();
@@ -53,12 +53,12 @@ describe('a stream of Node as a sink', () => {
     expect(inside).toBe(0);
   });
 
-  it('that fails ends the writing with its error, and nobody else need listen', async () => {
+  it('ends the writing with its error if it fails, without any other listener', async () => {
     const full = new Writable({ write: (_chunk, _encoding, done) => done(new Error('no room')) });
     await expect(writeStream(vm(), pipeTo(full))).rejects.toThrow('no room');
   });
 
-  it('that is destroyed while it writes ends the writing', async () => {
+  it('ends the writing if it is destroyed meanwhile', async () => {
     const stream = new Writable({ write: () => setImmediate(() => stream.destroy()) });
     const sink = pipeTo(stream);
     await expect(async () => sink.write(new Uint8Array(1))).rejects.toThrow();
@@ -67,7 +67,7 @@ describe('a stream of Node as a sink', () => {
 });
 
 describe('a stream of the web as a sink', () => {
-  it('gets all, and can be closed then', async () => {
+  it('gets all bytes, and can then be closed', async () => {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({}, { highWaterMark: 1 });
     const bytes = new Response(readable as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer();
     await writeStream(vm(), pipeTo(writable));
@@ -75,7 +75,7 @@ describe('a stream of the web as a sink', () => {
     await expectWhole(new Uint8Array(await bytes));
   });
 
-  it('that fails ends the writing with its error', async () => {
+  it('ends the writing with its error if it fails', async () => {
     const stream = new WritableStream({
       write() {
         throw new Error('no room');
@@ -85,7 +85,7 @@ describe('a stream of the web as a sink', () => {
   });
 });
 
-describe('what is not a sink', () => {
+describe('a value that is not a sink', () => {
   it.each<[string, unknown, string]>([
     ['a store', new MemoryFile(), 'appendTo(store)'],
     ['a stream of Node', new PassThrough(), 'pipeTo(stream)'],

@@ -44,7 +44,7 @@ const files: File[] = [
 ];
 
 describe('an archive', () => {
-  it('gives back what was put in, stored and deflated', async () => {
+  it('returns what was put in, stored and deflated', async () => {
     const archive = await written(files);
     expect(archive.size).toBeLessThan(1_000_000);
     const found = await readBack(archive);
@@ -52,7 +52,7 @@ describe('an archive', () => {
     for (const [i, [, bytes]] of found.entries()) expect(Buffer.compare(bytes, files[i]?.[1] as Uint8Array)).toBe(0);
   });
 
-  it('is what zipfile takes for one', async () => {
+  it('is readable by zipfile', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'vmferry-zip-'));
     try {
       const archive = await written(files);
@@ -77,7 +77,7 @@ print([(i.filename, i.file_size, i.compress_type) for i in z.infolist()])`;
     }
   });
 
-  it('deflates without loss, whatever comes in whatever pieces', async () => {
+  it('deflates without loss, whatever the pieces', async () => {
     const levels = fc.constantFrom(1, 6, 9);
     await fc.assert(
       fc.asyncProperty(
@@ -109,14 +109,14 @@ print([(i.filename, i.file_size, i.compress_type) for i in z.infolist()])`;
     for (const [, bytes] of await readBack(output)) expect(Buffer.compare(bytes, content)).toBe(0);
   });
 
-  it('of stored files is as long as was said', async () => {
+  it('of stored files has the predicted length', async () => {
     const stored = files.map(([name, bytes]) => ({ name, size: bytes.length }));
     expect((await written(files.map(([name, bytes]) => [name, bytes]))).size).toBe(zipLength(stored));
   });
 });
 
-describe('what does not fit', () => {
-  it('is refused before anything is written, where sizes are known', () => {
+describe('content that does not fit', () => {
+  it('is refused before anything is written, if sizes are known', () => {
     const size = 2 ** 32 - 200;
     expect(() => requireZippable([{ name: 'a', size }])).not.toThrow();
     expect(() => requireZippable([{ name: 'a', size: size + 100 }])).toThrow(/at most 4294967295 bytes/);
@@ -124,7 +124,7 @@ describe('what does not fit', () => {
     expect(() => requireZippable(many)).toThrow(/at most 65534 files/);
   });
 
-  it('is refused where it turns out, and the archive never gets longer', async () => {
+  it('is refused when it appears, and the archive never gets longer', async () => {
     let length = 0;
     const output = {
       write(bytes: Uint8Array) {
@@ -145,7 +145,7 @@ describe('what does not fit', () => {
     expect(() => new ZipWriter(output, 2 ** 32)).toThrow(RangeError);
   });
 
-  it('is a name that is taken, or none', async () => {
+  it('includes a name that is taken or empty', async () => {
     const zip = new ZipWriter(appendTo(new MemoryFile()));
     await zip.add('a', chunksOf(content, 1000));
     await expect(zip.add('a', chunksOf(content, 1000))).rejects.toThrow(/the name of a new file, got "a"/);
@@ -153,7 +153,7 @@ describe('what does not fit', () => {
   });
 });
 
-it('fails as its output does', async () => {
+it("fails with its output's error", async () => {
   const zip = new ZipWriter({
     write() {
       throw new Error('no space left');

@@ -56,7 +56,7 @@ describe.each(names)("zipfile's %s archive", (name) => {
     }
   });
 
-  it('gives an error, or what was packed, whichever byte is damaged', async () => {
+  it('gives an error or the packed content, whichever byte is damaged', async () => {
     const bytes = Buffer.from(zipBytes(name));
     let errors = 0;
     for (let at = 0; at < bytes.length; at++) {
@@ -79,7 +79,7 @@ describe.each(names)("zipfile's %s archive", (name) => {
     expect(errors).toBeGreaterThan(bytes.length / 2);
   });
 
-  it('gives an error wherever it breaks off', async () => {
+  it('gives an error wherever it is truncated', async () => {
     const bytes = zipBytes(name);
     for (let length = 0; length < bytes.length; length++) {
       await expect(readMembers(new MemoryFile('a.zip', bytes.subarray(0, length)))).rejects.toThrow(MigrationError);
@@ -95,7 +95,7 @@ describe('a member', () => {
     expect(Buffer.compare((await readMembers(new MemoryFile('a.zip', bytes))).m as Buffer, data)).toBe(0);
   });
 
-  it('that is stored can seek; one that is deflated cannot', async () => {
+  it('can seek if it is stored, but not if it is deflated', async () => {
     const stored = await one(makeZip([{ name: 'm', data }]));
     const source = await openZipMember(stored.archive, stored.member);
     expect([source.name, source.size]).toEqual(['a.zip#m', 5000]);
@@ -116,7 +116,7 @@ describe('a member', () => {
     await forward.close();
   });
 
-  it('of more than 4 GiB is read where it lies', async () => {
+  it('of more than 4 GiB is read in place', async () => {
     const size = 5 * 2 ** 30;
     const made = makeZip([{ name: 'm', data: Uint8Array.of(1), lies: { size, compressedSize: size } }], {
       zip64: true,
@@ -159,14 +159,17 @@ describe('a member', () => {
     await expect(openZipMember(archive, member)).rejects.toMatchObject({ code: 'unsupported' });
   });
 
-  it.each([false, true])('without a size or CRC-32 of its own in front is checked (deflated: %s)', async (deflate) => {
-    const { archive, member } = await one(makeZip([{ name: 'm', data, deflate, lies: { crc32: 5 } }]));
-    await expect((async () => readAll(await openZipMember(archive, member)))()).rejects.toThrow(
-      /member "m" has content with CRC-32 0x[0-9a-f]{8} instead of 0x00000005 \[bad-archive\] in a.zip at 0x0/,
-    );
-  });
+  it.each([false, true])(
+    'is checked even if its local header has no size or CRC-32 (deflated: %s)',
+    async (deflate) => {
+      const { archive, member } = await one(makeZip([{ name: 'm', data, deflate, lies: { crc32: 5 } }]));
+      await expect((async () => readAll(await openZipMember(archive, member)))()).rejects.toThrow(
+        /member "m" has content with CRC-32 0x[0-9a-f]{8} instead of 0x00000005 \[bad-archive\] in a.zip at 0x0/,
+      );
+    },
+  );
 
-  it('that is deflated gives its last bytes only when all were right', async () => {
+  it('gives its last bytes only if everything is correct, if it is deflated', async () => {
     const { archive, member } = await one(makeZip([{ name: 'm', data, deflate: true, lies: { crc32: 5 } }]));
     const source = await openZipMember(archive, member);
     let given = 0;
@@ -191,7 +194,7 @@ describe('an archive that lies', () => {
     await refused([{ name: 'm', data, lies: { size: 10 } }], /expected 10 bytes of the stored member/);
   });
 
-  it('about places is refused: no two members share bytes', async () => {
+  it('about offsets is refused: no two members share bytes', async () => {
     const two = [
       { name: 'a', data },
       { name: 'b', data, lies: { offset: 0 } },
@@ -200,7 +203,7 @@ describe('an archive that lies', () => {
     await refused([{ name: 'a', data, lies: { offset: 2 ** 31 } }], /overlaps what follows it/);
   });
 
-  it('by two members of one name is refused', async () => {
+  it('with two members of one name is refused', async () => {
     await refused(
       [
         { name: 'a', data },
@@ -224,7 +227,7 @@ describe('an archive that lies', () => {
     );
   });
 
-  it('with a bomb takes little memory: 512 MiB in 512 KiB, and where the size says 100 bytes', async () => {
+  it('with a bomb takes little memory: 512 MiB in 512 KiB, and a size of 100 bytes', async () => {
     const bomb = makeZip([{ name: 'm', data: new Uint8Array(2 ** 29), deflate: true }]);
     expect(bomb.length).toBeLessThan(2 ** 20);
     const { archive, member } = await one(bomb);

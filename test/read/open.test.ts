@@ -62,7 +62,7 @@ describe('opening', () => {
     await expect(open(stream, { offset })).rejects.toThrow(RangeError);
   });
 
-  it('runs on either build of the kernels', async () => {
+  it('works with either build of the kernels', async () => {
     for (const variant of ['simd', 'scalar'] as const) {
       const file = await open(stream, { variant });
       expect(file.kernel.variant).toBe(variant);
@@ -97,7 +97,7 @@ describe('a migration file', () => {
     }
   });
 
-  it('can be read again if its source can go back', async () => {
+  it('can be read again if its source can seek backward', async () => {
     const file = await open(stream);
     expect(await collect(file)).toEqual(await collect(file));
     const pipe = await open(new StreamSource(chunksOf(stream, 100), 'the pipe'));
@@ -124,7 +124,7 @@ describe('a migration file', () => {
     expect(await collect(file)).toContain('end');
   });
 
-  it('says how far it has read, and closes its source', async () => {
+  it('reports how far it has read, and closes its source', async () => {
     const source = new ScriptedSource(stream, { chunk: 100 });
     const file = await open(source, { offset: 0 });
     expect(file.reached).toBe(0);
@@ -135,7 +135,7 @@ describe('a migration file', () => {
     expect(source.isClosed).toBe(true);
   });
 
-  it('shows progress of content that is read where it lies, and stays open', async () => {
+  it('shows progress of content that is read in place, and stays open', async () => {
     const source = new ScriptedSource(stream);
     const file = await open(source);
     await file.content.read(new Uint8Array(4), 123);
@@ -146,7 +146,7 @@ describe('a migration file', () => {
     expect(file.reached).toBe(stream.length);
   });
 
-  it('says of bytes in the arena where they lie in the source, if they were read from there', async () => {
+  it('names the place in the source of bytes in the arena that were read from there', async () => {
     const file = await open(stream);
     expect(file.offsetOf(0)).toBeUndefined();
     const offsets: (number | undefined)[] = [];
@@ -159,12 +159,12 @@ describe('a migration file', () => {
     expect(offsets).toEqual([page, undefined, undefined]);
   });
 
-  it('passes errors of its source on', async () => {
+  it('passes on the errors of its source', async () => {
     const file = await open(new ScriptedSource(stream, { isSeekable: false, chunk: 100, failAt: 300 }));
     await expect(collect(file)).rejects.toThrow('cannot read at 300');
   });
 
-  it('whose header is not a migration ends at once, even if its source stays silent after that', async () => {
+  it('with the header of another format ends at once, even if its source stays silent', async () => {
     async function* silent() {
       yield new TextEncoder().encode('#!/bin/sh and more');
       await new Promise(() => {});
@@ -189,7 +189,7 @@ describe('a ReadableStream', () => {
     return { readable, cancelled };
   };
 
-  it('that fails gives its error, and can be closed then', async () => {
+  it('gives its error if it fails, and can then be closed', async () => {
     const { readable } = streamOf((controller) => controller.error(new Error('connection reset')));
     const file = await open(readable);
     await expect(collect(file)).rejects.toThrow('connection reset');
@@ -232,7 +232,7 @@ describe('a location', () => {
     expect(() => parseLocation('a,offset=8192T')).toThrow(RangeError);
   });
 
-  it('that does not exist fails with the code of Node', async () => {
+  it("that does not exist fails with Node's code", async () => {
     await expect(openInNode('/nowhere/guest.bin,offset=4K')).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

@@ -46,7 +46,7 @@ it('finds no blocks in a stream without RAM', async () => {
   expect(await extractBlocks(await open(streamWith('none')), () => new MemoryFile())).toEqual([]);
 });
 
-it('tells which blocks there are before it reads their pages', async () => {
+it('gives the list of blocks before it reads their pages', async () => {
   const file = await open(streamWith('full'));
   const stop = new Error('enough');
   let names: string[] = [];
@@ -64,7 +64,7 @@ it('tells which blocks there are before it reads their pages', async () => {
 
 const mappedBytes = loadFixtures().find(({ name }) => name === 'pc-mapped-ram-multifd-10.0')?.bytes ?? new Uint8Array();
 
-it('refuses pages that are not in the block', async () => {
+it('refuses pages beyond the block', async () => {
   for (const bytes of [mappedBytes, streamWith('full')]) {
     const ram = await openRamContent(await open(bytes), { makeScratch: () => new MemoryFile() });
     const [block] = ram.blocks;
@@ -83,7 +83,7 @@ it('refuses pages that are not in the block', async () => {
   }
 });
 
-it('says that a file has become shorter, rather than give zeros', async () => {
+it('reports a file that became shorter, instead of zeros', async () => {
   const path = join(directory, 'shrinks');
   writeFileSync(path, mappedBytes);
   const fd = openSync(path, 'r+');
@@ -97,7 +97,7 @@ it('says that a file has become shorter, rather than give zeros', async () => {
   await source.close();
 });
 
-it('counts what was added to a file after it was opened as trailing data', async () => {
+it('counts bytes appended after opening as trailing data', async () => {
   const path = join(directory, 'grows');
   const bytes = streamWith('full');
   writeFileSync(path, bytes);

@@ -55,7 +55,7 @@ describe('a byte window', () => {
     );
   });
 
-  it('passes over more bytes than it holds', () => {
+  it('skips more bytes than it holds', () => {
     const bytes = new Uint8Array(500_000);
     bytes[499_999] = 42;
     const value = run(bytes, 65536, function* (window) {
@@ -65,7 +65,7 @@ describe('a byte window', () => {
     expect(value).toBe(42);
   });
 
-  it('says what is missing, how much is there, and where the source ends', () => {
+  it('reports what is missing, how much exists, and where the source ends', () => {
     const attempt = () =>
       run(new Uint8Array(5), 2, function* (window) {
         yield* takeU16(window, 'a word');
@@ -77,7 +77,7 @@ describe('a byte window', () => {
     );
   });
 
-  it('refuses a size that a number cannot hold', () => {
+  it('refuses a size beyond the range of a number', () => {
     const take = (value: bigint) => run(new ByteWriter().u64(value).bytes(), 8, (window) => takeSize(window, 'a size'));
     expect(take(2n ** 53n - 1n)).toBe(Number.MAX_SAFE_INTEGER);
     expect(() => take(2n ** 53n)).toThrow(expect.objectContaining({ code: 'limit-exceeded' }));

@@ -53,7 +53,7 @@ describe('commands', () => {
     expect(item?.command.payload).toEqual(discard);
   });
 
-  it('takes a payload of 65535 bytes', () => {
+  it('accepts a payload of 65535 bytes', () => {
     const ranges = Array.from({ length: 4095 }, (_, i) => join(u64(i * 8192), u64(4096)));
     const payload = join([0], counted('twelve bytes'), [0], ...ranges);
     expect(payload.length).toBe(65535);
@@ -68,7 +68,7 @@ describe('commands', () => {
   });
 
   it.each(valid.filter(([code]) => code !== 6 && code !== 10))(
-    'refuses command %i, %s, of a wrong length',
+    'refuses command %i, %s, with a wrong length',
     (code, name, payload) => {
       for (const wrong of [payload.length + 1, 3, 15, 17, 65535]) {
         const error = errorOf(join(none, [8], u16(code), u16(wrong), new Uint8Array(wrong), EOF));
@@ -78,7 +78,7 @@ describe('commands', () => {
     },
   );
 
-  it('calls every beginning of a command truncated', () => {
+  it('reports every beginning of a command as truncated', () => {
     const bytes = join(none, command(6, discard));
     for (let length = none.length + 1; length < bytes.length; length++) {
       const error = errorOf(bytes.subarray(0, length));
@@ -94,7 +94,7 @@ describe('commands', () => {
     }
   });
 
-  it('reads the page sizes of 16 bytes of advice, and none of an empty one', () => {
+  it('reads the page sizes from 16 bytes of advice, and none from an empty one', () => {
     expect(readAdvise(advice)).toEqual({ pageSizes: 0x201000n, targetPageSize: 0x1000n });
     expect(readAdvise(new Uint8Array())).toBeUndefined();
     expect(readAdvise(join('prefix', advice).subarray(6))).toEqual(readAdvise(advice));

@@ -47,7 +47,7 @@ describe('configuration', () => {
     expect(decode(none)).toEqual({ configuration: { machine: 'none', capabilities: [] }, length: 8 });
   });
 
-  it('says of a file of changes what its ids are, and is refused if half of it is missing', () => {
+  it('gives the ids of a file of changes, and refuses it if some of its marks are missing', () => {
     const changes = { base: '0123456789abcdef', content: 'fedcba9876543210' };
     const configuration = { machine: 'none', capabilities: ['mapped-ram', 'vmferry-changes'], changes };
     const body = encode(configuration);
@@ -93,7 +93,7 @@ describe('configuration', () => {
     expect(encode(decode(body).configuration)).toEqual(body);
   });
 
-  it('takes an empty machine name', () => {
+  it('accepts an empty machine name', () => {
     expect(decode(new Uint8Array(4)).configuration.machine).toBe('');
   });
 
@@ -106,7 +106,7 @@ describe('configuration', () => {
     expect(decode(join(none, rest))).toEqual({ configuration: { machine: 'none', capabilities: [] }, length: 8 });
   });
 
-  it.each([10, 16])('takes %i target page bits', (bits) => {
+  it.each([10, 16])('accepts %i target page bits', (bits) => {
     const body = join(none, subsection('configuration/target-page-bits', u32(bits)));
     expect(decode(body).configuration.targetPageBits).toBe(bits);
   });
@@ -118,11 +118,11 @@ describe('configuration', () => {
     ['257 capabilities', join(none, subsection('configuration/capabilities', u32(257))), 8 + 2 + 26 + 4],
     ['version 2 of a subsection', join(none, [5], counted('configuration/uuid'), u32(2)), 8 + 2 + 18],
     ['an unknown subsection', join(none, subsection('configuration/colour', u32(1))), 8],
-  ])('refuses %s, and says where', (_, body, offset) => {
+  ])('refuses %s, and names the place', (_, body, offset) => {
     expect(failure(Uint8Array.from(body))).toMatchObject({ code: 'bad-configuration', place: { offset } });
   });
 
-  it('says that every beginning of a body is truncated, or a shorter body', () => {
+  it('reports every beginning of a body as truncated, or reads a shorter body', () => {
     const configuration = { machine: 'pc', targetPageBits: 12, capabilities: ['a', 'bcd'], uuid: '0f'.repeat(16) };
     const body = encode(configuration);
     const subsections = [6, 6 + 40, 6 + 40 + 42];

@@ -62,7 +62,7 @@ describe('a device section', () => {
     });
   });
 
-  it.each([0, 3, 5, 100_000])('ends at its footer if the description says %i bytes wrongly', (size) => {
+  it.each([0, 3, 5, 100_000])('ends at its footer if the description is wrong by %i bytes', (size) => {
     const bytes = withFooters(full(3, 'one', 'body'), full(4, 'two', 'more'));
     const items = itemsOf(bytes, options({ one: size, two: 4 }));
     expect(ofKind(items, 'device').map(({ device }) => [text(device.data), device.boundary])).toEqual([
@@ -73,14 +73,14 @@ describe('a device section', () => {
     expect(finding?.finding).toMatchObject({ code: 'description-mismatch', place: { section: 'one' } });
   });
 
-  it('uses up the sizes of devices of one name in order', () => {
+  it('uses the sizes of devices with one name in order', () => {
     const devices = [3, 5].map((size) => ({ name: 'dma', instanceId: 0, version: 1, size }));
     const bytes = withFooters(full(3, 'dma', 'abc'), full(3, 'dma', 'abcde'), full(3, 'dma', 'abcdefg'));
     const found = ofKind(itemsOf(bytes, { sizes: { pageSize: 4096, devices } }), 'device');
     expect(found.map(({ device }) => device.boundary)).toEqual(['description', 'description', 'footer']);
   });
 
-  it('keeps the sizes of two instances apart', () => {
+  it('keeps the sizes of two instances separate', () => {
     const devices = [0, 1].map((instanceId) => ({ name: 'dma', instanceId, version: 1, size: 3 + instanceId }));
     const second = join([4], u32(4), counted('dma'), u32(1), u32(1), 'abcd', footer(4));
     const found = ofKind(
@@ -106,7 +106,7 @@ describe('a device section', () => {
     ['a command', command(2, u32(1))],
     ['a part', part(5, u32(0xffffffff))],
     ['an end', end(5, u32(0xffffffff))],
-  ])('ends at a footer that is followed by %s', (_, next) => {
+  ])('ends at a footer followed by %s', (_, next) => {
     const before = join(none, start(5, 'spapr/htab', 1, u32(1)));
     const [device] = devicesOf(join(before, full(3, 'one', 'body'), next, EOF));
     expect(text(device?.data)).toBe('body');
@@ -120,7 +120,7 @@ describe('a device section', () => {
     ['a name of no bytes', bare.full(9, '', 'x')],
     ['a description', vmdescription({})],
     ['a configuration', [7, 0, 0, 0, 0]],
-  ])('does not end at a footer that is followed by %s', (_, next) => {
+  ])('does not end at a footer followed by %s', (_, next) => {
     const decoy = join('a', footer(3), next, 'b');
     const [device] = devicesOf(withFooters(full(3, 'one', decoy), command(11)));
     expect(text(device?.data)).toBe(text(decoy));
@@ -143,7 +143,7 @@ describe('a device section', () => {
     }
   });
 
-  it('whose footer never comes is truncated, or cannot be found', () => {
+  it('without its footer is truncated, or not found', () => {
     const bytes = withFooters(bare.full(3, 'one', 'body'));
     expect(errorOf(bytes)).toMatchObject({ code: 'truncated', place: { offset: bytes.length, section: 'one' } });
     expect(errorOf(bytes, options({ one: 4 })).code).toBe('truncated');
@@ -203,7 +203,7 @@ describe('a device section without footers', () => {
     expect(codesOf(items)).toEqual(['no-footers']);
   });
 
-  it('otherwise ends at a guess: before a head of an id not in use', () => {
+  it('otherwise ends at a guess: before a head with an unused id', () => {
     const body = join('ab', hex('04 00000007 03 616263 0000000000000000 0006 0000'), 'cd');
     const bytes = withoutFooters(bare.full(3, 'one', body), bare.full(4, 'two', 'x'));
     expect(devicesOf(bytes).map(({ data, boundary }) => [text(data), boundary])).toEqual([
@@ -212,7 +212,7 @@ describe('a device section without footers', () => {
     ]);
   });
 
-  it('ends before the EOF byte that ends the file, or that a description follows', () => {
+  it('ends before an EOF at the end of the file, or before a description', () => {
     const body = hex('0000 0006 00 06 ffffffff 7b');
     expect(devicesOf(withoutFooters(bare.full(3, 'one', body)))[0]?.data).toEqual(body);
     const described = join(withoutFooters(bare.full(3, 'one', body)), vmdescription({ devices: [] }));
@@ -239,7 +239,7 @@ describe('a section of an unknown iterable', () => {
     expect(codesOf(items)).toEqual(['unknown-section']);
   });
 
-  it('does not use up the size of a device with its name', () => {
+  it('does not use the size of a device with its name', () => {
     const bytes = join(none, start(9, 'vfio', 1, 'setup'), end(9, 'rest'), full(10, 'vfio', 'body'), EOF);
     expect(devicesOf(bytes, { vfio: 4 })).toMatchObject([{ boundary: 'description' }]);
   });

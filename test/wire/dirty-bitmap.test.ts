@@ -8,7 +8,7 @@ const section = (...bodies: Uint8Array[]) =>
 const known = (bytes: Uint8Array) => ofKind(itemsOf(bytes), 'dirty-bitmap').map(({ bitmap }) => bitmap);
 
 describe('dirty bitmaps', () => {
-  it('are told with their names, granularity and state', () => {
+  it('are reported with their names, granularity and state', () => {
     expect(known(section())).toEqual([
       {
         ...{ node: 'n0', name: 'bm1', granularity: 65536, enabled: false, persistent: false },
@@ -21,7 +21,7 @@ describe('dirty bitmaps', () => {
     ]);
   });
 
-  it('have their dirty bits counted, with names that stay across sections', () => {
+  it('have their dirty bits counted, with names that persist across sections', () => {
     const items = known(
       section(
         // bm0 is still the latest: 16 MiB in 256 bits, then 16 MiB of zeroes.

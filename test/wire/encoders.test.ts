@@ -52,8 +52,8 @@ function finish(out: ByteWriter): void {
   out.u8(SectionType.eof);
 }
 
-describe('a page record by itself', () => {
-  it('is, byte for byte, what the format says', () => {
+describe('a single page record', () => {
+  it('has, byte for byte, the documented layout', () => {
     const record = (kind: PageKind, payload?: Uint8Array, continues = false) =>
       hex(made((out) => encodePageRecord(out, { block, page: 3, kind, continues, ...(payload && { payload }) })));
     const [at, delta] = [3 * KIB4, Uint8Array.of(1, 2, 3)];
@@ -82,8 +82,8 @@ describe('a page record by itself', () => {
   });
 });
 
-describe('single structures, put together', () => {
-  it('are a stream that is read back, for any records', async () => {
+describe('single structures, combined', () => {
+  it('form a stream that reads back, for any records', async () => {
     const records = fc.array(fc.record({ page: fc.nat(3), value: fc.nat(3), isNamed: fc.boolean() }), {
       maxLength: 20,
     });
@@ -112,7 +112,7 @@ describe('single structures, put together', () => {
     );
   });
 
-  it('are a mapped-ram file', async () => {
+  it('form a mapped-ram file', async () => {
     const head = new ByteWriter();
     begin(head, ['mapped-ram']);
     const place = placeMapped(head.length, block.usedLength / block.pageSize);
@@ -132,7 +132,7 @@ describe('single structures, put together', () => {
     expect(Buffer.compare(content, join(filled(0), filled(0), filled(9), filled(0)))).toBe(0);
   });
 
-  it('are a multifd channel', async () => {
+  it('form a multifd channel', async () => {
     const most = multifdPacketPages(KIB4);
     const length = multifdHeaderLength(KIB4);
     const packet = (header: Partial<MultifdHeader>, pages: number[], payload: Uint8Array = new Uint8Array()) => {
@@ -159,7 +159,7 @@ describe('single structures, put together', () => {
     expect([ok, pageRecords, findings.map(({ code }) => code)]).toEqual([true, 4, ['description-missing']]);
   });
 
-  it('of a multifd packet do not go beyond their room', () => {
+  it('of a multifd packet stay within their buffer', () => {
     const header: MultifdHeader = {
       ...{ sync: false, method: 'none', pagesAllocated: 128, normalPages: 1, zeroPages: 0 },
       ...{ payloadLength: KIB4, packetNumber: 0n, block: 'ram' },
@@ -191,7 +191,7 @@ describe('a byte writer', () => {
     ['text beyond Latin1', (out) => out.text('\u0100')],
     ['hex of another length', (out) => out.hex('abc', 2)],
     ['hex of other digits', (out) => out.hex('xx', 1)],
-  ])('refuses %s, and writes nothing of it', (_, write) => {
+  ])('refuses %s, and writes none of it', (_, write) => {
     const out = new ByteWriter();
     expect(() => write(out)).toThrow(RangeError);
     expect(out.length).toBe(0);

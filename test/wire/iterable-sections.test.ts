@@ -28,7 +28,7 @@ const bodies: [name: string, version: number, first: string, last: string][] = [
 
 describe('bodies of other iterables', () => {
   it.each(bodies)(
-    '%s (version %i) ends by itself, even where a footer stands in its data',
+    '%s (version %i) ends by itself, even if its data contains a footer',
     (name, version, first, last) => {
       const bytes = join(none, start(3, name, version, hex(first)), part(3, hex(last)), end(3, hex(last)), EOF);
       const items = itemsOf(bytes);
@@ -51,17 +51,17 @@ describe('bodies of other iterables', () => {
     }
   });
 
-  it('passes over a disk block of 1 MiB', () => {
+  it('skips a disk block of 1 MiB', () => {
     const disk = join(u64(0x201), counted('ide0'), new Uint8Array(1 << 20).fill(2), u64(2));
     expect(lengthOf(join(none, start(3, 'block', 1, u64(2)), part(3, disk), EOF))).toBe(part(3, disk).length);
   });
 
-  it('passes over 65535 htab entries', () => {
+  it('skips 65535 htab entries', () => {
     const group = join(u32(0), u32(1), [0xff, 0xff], [0, 0], new Uint8Array(65535 * 16).fill(3), u64(0));
     expect(lengthOf(join(none, start(3, 'spapr/htab', 1, u32(24)), part(3, group), EOF))).toBe(part(3, group).length);
   });
 
-  it('takes an instance other than 0, and a device with the name of an iterable by its footer', () => {
+  it("accepts an instance other than 0, and a device with an iterable's name, by its footer", () => {
     const bytes = join(none, [4], u32(3), counted('block'), u32(1), u32(1), 'anything', hex('7e00000003'), EOF);
     expect(ofKind(itemsOf(bytes), 'device').map(({ device }) => device.data.length)).toEqual([8]);
   });
@@ -89,7 +89,7 @@ describe('bodies of other iterables', () => {
     expect(errorOf(bytes)).toMatchObject({ code: 'bad-iterable', place: { section: name } });
   });
 
-  it('calls a length beyond the end truncated, without waiting for memory', () => {
+  it('reports a length beyond the end as truncated, without allocating memory', () => {
     const body = join(u64(0x1002), u64(2 ** 50));
     expect(errorOf(join(none, start(3, 's390-storage_attributes', 0, body))).code).toBe('truncated');
   });

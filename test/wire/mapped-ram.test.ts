@@ -28,7 +28,7 @@ import { codesOf, decode, decodeChunked, errorOf, itemsOf, ofKind, pagesOf, run 
 import { blockBytes, firstHeader, mappedRamFile } from './mapped-ram-file.ts';
 
 describe('mapped-ram', () => {
-  it('gives the pages whose bits are set, zeros for the others, whatever stands in their place', () => {
+  it('gives the pages whose bits are set, and zeros for the others, whatever their places contain', () => {
     const items = itemsOf(mappedRamFile());
     expect(pagesOf(items)).toEqual(['a:0 data', 'a:1 zero', 'a:2 data', 'b:0 zero', 'b:1 data', 'b:2 zero']);
     const data = ofKind(items, 'page').filter(({ is }) => is === 'data');
@@ -56,7 +56,7 @@ describe('mapped-ram', () => {
     ]);
   });
 
-  it('gives only the bitmaps when asked for them', () => {
+  it('gives only the bitmaps on request', () => {
     const items = itemsOf(mappedRamFile(), { read: 'bitmaps' });
     expect(pagesOf(items)).toEqual([]);
     const bits = (byte: number) => [byte, 0, 0, 0, 0, 0, 0, 0];
@@ -67,7 +67,7 @@ describe('mapped-ram', () => {
     expect(items.at(-1)?.kind).toBe('end');
   });
 
-  it('reads nothing of the page areas when only bitmaps are asked for', () => {
+  it('reads none of the page areas if only bitmaps are requested', () => {
     const bytes = mappedRamFile();
     const poisoned = bytes.slice().fill(0xff, 0x2000, 0x5000).fill(0xff, 0x6000, 0x9000);
     expect(itemsOf(poisoned, { read: 'bitmaps' })).toEqual(itemsOf(bytes, { read: 'bitmaps' }));
@@ -83,7 +83,7 @@ describe('mapped-ram', () => {
     );
   });
 
-  it('says that pages are not on a MiB boundary, once per block', () => {
+  it('reports pages that do not begin at a MiB boundary, once per block', () => {
     expect(codesOf(itemsOf(mappedRamFile()))).toEqual(['unaligned-pages', 'unaligned-pages']);
   });
 
@@ -93,7 +93,7 @@ describe('mapped-ram', () => {
     expect(last?.finding).toMatchObject({ severity: 'error', code: 'untrusted-bitmap', place: { section: 'ram' } });
   });
 
-  it('takes a bitmap with a gap before it', () => {
+  it('accepts a gap before a bitmap', () => {
     const shifted = mappedRamFile({ bitmapShift: 16 });
     shifted.fill(0, firstHeader() + 28, firstHeader() + 36);
     shifted[firstHeader() + 28 + 16] = 0b111;
@@ -130,17 +130,17 @@ describe('mapped-ram', () => {
     expect(errorOf(mappedRamFile(layout), { read: 'bitmaps' }).code).toBe(code);
   });
 
-  it('takes a bitmap that ends where the pages begin', () => {
+  it('accepts a bitmap that ends where the pages begin', () => {
     const layout = { bitmapShift: 0x2000 - firstHeader() - 28 - 8 };
     expect(codesOf(itemsOf(mappedRamFile(layout)))).not.toContain('bad-mapped-ram-header');
   });
 
-  it('says which byte of a bitmap has bits beyond the block', () => {
+  it('names the byte of a bitmap that has bits beyond the block', () => {
     const error = errorOf(mappedRamFile({ bitmap: [0, 0, 0, 0, 0x10] }));
     expect(error.place).toMatchObject({ offset: firstHeader() + 28 + 4, block: 'a' });
   });
 
-  it('calls a file truncated that ends in a bitmap, in a page, or before the rest', () => {
+  it('reports a file that ends in a bitmap, in a page, or before the rest as truncated', () => {
     const bytes = mappedRamFile();
     for (const length of [firstHeader() + 27, firstHeader() + 28, firstHeader() + 35, 0x2fff, 0x4fff, 0x8000]) {
       expect(errorOf(bytes.subarray(0, length)), `${length} bytes`).toMatchObject({ code: 'truncated' });
@@ -148,17 +148,17 @@ describe('mapped-ram', () => {
     expect(errorOf(bytes.subarray(0, 0x4fff)).detail).toMatch(/pages of RAM block "a" to end at/);
   });
 
-  it('gives no pages of a block that is cut, since a claimed size must not cost more than the file has', () => {
+  it('gives no pages of a truncated block, because a false size must not cost more than the file has', () => {
     expect(pagesOf(decode(mappedRamFile().subarray(0, 0x4fff)).items)).toEqual([]);
   });
 
-  it('takes the page size from the header of the first block, if nothing else states one', () => {
+  it('takes the page size from the header of the first block, if nothing else states it', () => {
     const { items } = decode(moreBlocks(8192, [16]));
     expect(ofKind(items, 'block')[0]?.block.pageSize).toBe(8192);
     expect(pagesOf(items)).toHaveLength(16);
   });
 
-  it('refuses a second block of another page size', () => {
+  it('refuses a second block with another page size', () => {
     const bytes = moreBlocks(8192, [2, 2]);
     const second = bytes.indexOf('block1', 0, 'latin1') + 6 + 8;
     bytes.set(u64(4096), second + 4);
@@ -173,7 +173,7 @@ describe('mapped-ram', () => {
   describe('with x-ignore-shared', () => {
     const head = join(header, configuration('none', capabilities('x-ignore-shared', 'mapped-ram')));
 
-    it('takes a block without a header', () => {
+    it('accepts a block without a header', () => {
       const bytes = join(
         head,
         start(1, 'ram', 4, blockList(['shared', KIB4, u64(0x100000)], ['other', KIB4, u64(0)]), EOS),
@@ -187,7 +187,7 @@ describe('mapped-ram', () => {
       ]);
     });
 
-    it('takes a block with a header after one without', () => {
+    it('accepts a block with a header after one without', () => {
       const before = join(head, [1], u32(1), counted('ram'), u32(0), u32(4), u64(2 * KIB4 + 4));
       const shared = join(counted('shared'), u64(KIB4), u64(0x100000));
       const entry = join(counted('own'), u64(KIB4), u64(0));
@@ -235,7 +235,7 @@ describe('mapped-ram', () => {
     [4096, [63, 64, 65]],
     [1024, [1000]],
     [65536, [3, 20]],
-  ])('reads files of %i byte pages with blocks of %j pages as QEMU lays them out', (pageSize, counts) => {
+  ])("reads files of %i byte pages with blocks of %j pages in QEMU's layout", (pageSize, counts) => {
     const bytes = moreBlocks(pageSize, counts);
     const sizes = { pageSize, devices: [] };
     for (const capacity of [7, 64]) {
@@ -255,7 +255,7 @@ describe('mapped-ram', () => {
 });
 
 describe('the mapped-ram header', () => {
-  it('is laid out as QEMU lays it out', () => {
+  it("has QEMU's layout", () => {
     expect(placeMapped(0x65, 4096)).toEqual({ bitmapOffset: 0x81, bitmapLength: 512, pagesOffset: 0x100000 });
     expect(placeMapped(0x100000 - 28 - 8, 64).pagesOffset).toBe(0x100000);
     expect(placeMapped(0x100000 - 28 - 7, 64).pagesOffset).toBe(0x200000);
@@ -275,7 +275,7 @@ describe('the mapped-ram header', () => {
     expect(bitmapLength(pages)).toBe(bytes);
   });
 
-  it('decodes what it encodes, at any place', () => {
+  it('decodes what it encodes, at any offset', () => {
     const sizes = fc.integer({ min: 10, max: 16 }).map((bits) => 2 ** bits);
     fc.assert(
       fc.property(sizes, fc.integer({ min: 1, max: 2 ** 30 }), fc.nat(5000), fc.boolean(), (size, pages, at, known) => {

@@ -65,11 +65,11 @@ describe('the first bytes of a channel', () => {
     expect(() => helloOf(bytes)).toThrow(message);
   });
 
-  it('of a main stream say what it is', () => {
+  it('of a main stream are recognized', () => {
     expect(() => helloOf(join('QEVM', new Uint8Array(60)))).toThrow(/got a migration stream \[bad-channel\]/);
   });
 
-  it('that end too early are truncated', () => {
+  it('are truncated if they end too early', () => {
     expect(() => helloOf(channelHello(0).subarray(0, 63))).toThrow(/\[truncated\]/);
   });
 });
@@ -115,7 +115,7 @@ describe('a packet header', () => {
     );
   });
 
-  it('has the bytes that the format says', () => {
+  it('has the documented bytes', () => {
     const header: MultifdHeader = {
       sync: true,
       method: 'zlib',
@@ -132,7 +132,7 @@ describe('a packet header', () => {
     expect(encoded(sync, 4096, [])).toEqual(syncPacket);
   });
 
-  it('is not made for more pages, or a longer name, than it has room for', () => {
+  it('refuses more pages, or a longer name, than fits', () => {
     const header = { sync: false, method: 'none', pagesAllocated: 128, payloadLength: 0, packetNumber: 0n } as const;
     const pages = Array.from({ length: 129 }, (_, i) => i);
     expect(() => encoded({ ...header, normalPages: 128, zeroPages: 1, block: 'ram' }, 4096, pages)).toThrow(RangeError);

@@ -11,23 +11,23 @@ function numbersOf(...numbers: number[]): PacketNumbers {
 }
 
 describe('the numbers of packets', () => {
-  it('lose nothing if all below the highest are there, in any order', () => {
+  it('show no loss if all below the highest exist, in any order', () => {
     expect(new PacketNumbers().lost()).toBeUndefined();
     expect(numbersOf(3, 0, 2, 1).lost()).toBeUndefined();
     expect(numbersOf(...Array.from({ length: 50_000 }, (_, i) => 49_999 - i)).lost()).toBeUndefined();
   });
 
-  it('say how many are lost, and which is the first', () => {
+  it('show how many are lost, and the first of them', () => {
     expect(numbersOf(1, 2).lost()).toEqual({ first: 0, count: 1, of: 3 });
     expect(numbersOf(0, 1, 20_000).lost()).toEqual({ first: 2, count: 19_998, of: 20_001 });
   });
 
-  it('say nothing if one came again, as in 7.2, or none was counted', () => {
+  it('prove nothing if one was repeated, as in 7.2, or none was counted', () => {
     expect(numbersOf(0, 2, 2).lost()).toBeUndefined();
     expect(numbersOf(0, 0, 0).lost()).toBeUndefined();
   });
 
-  it('say nothing of senders before 9.0, nor when muted, nor beyond what is kept', () => {
+  it('prove nothing for senders before 9.0, after disable, or beyond the tracked range', () => {
     const old = numbersOf(0, 7);
     expect(old.lost()).toBeDefined();
     old.add(9n, sync);

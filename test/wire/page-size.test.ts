@@ -45,21 +45,21 @@ const zeros = (pageSize: number, count: number) =>
   Array.from({ length: count }, (_, page) => zeroPage(page * pageSize, page === 0 ? 'ram' : undefined));
 
 describe('the target page size of a stream that does not state it', () => {
-  it.each(sizes)('%i is seen from a page and what follows it', (size) => {
+  it.each(sizes)('%i is found from a page and what follows it', (size) => {
     expect(known(unstated(normalPage(0, filled(0x5a, size), 'ram'), zeroPage(size)))).toEqual([size, 'pages']);
     expect(
       known(unstated(zeroPage(0, 'ram'), normalPage(size, filled(0, size)), normalPage(2 * size, filled(9, size)))),
     ).toEqual([size, 'pages']);
   });
 
-  it.each(sizes)('%i is seen from the steps of many zero pages', (size) => {
+  it.each(sizes)('%i is found from the distances of many zero pages', (size) => {
     const count = Math.min(100, RAM / size);
     const expected = count >= 64 ? [size, 'pages'] : [4096, 'assumed'];
     if (size > 4096 && count < 64) return expect(known(unstated(...zeros(4096, 3)))).toEqual([4096, 'assumed']);
     expect(known(unstated(...zeros(size, count)))).toEqual(expected);
   });
 
-  it('is not taken from bytes inside a page that look like a record of a block that is not listed', () => {
+  it('is not found from bytes inside a page that look like a record of an unlisted block', () => {
     const page = filled(0, 4096);
     // 2 KiB into the page: a compressed page, offset 0, of a block without a name.
     page.set([0, 0, 1], 2052);
@@ -68,19 +68,19 @@ describe('the target page size of a stream that does not state it', () => {
     expect(known(unstated(normalPage(0, page, 'ram'), zeroPage(4096)))).toEqual([4096, 'pages']);
   });
 
-  it('is assumed to be 4 KiB where a few zero pages do not tell', () => {
+  it('is assumed to be 4 KiB if a few zero pages are not enough', () => {
     expect(known(unstated(...zeros(4096, 10)))).toEqual([4096, 'assumed']);
     expect(known(unstated())).toEqual([4096, 'assumed']);
   });
 
-  it('is not judged from zero pages that come unsteadily', () => {
+  it('is not found from zero pages at irregular distances', () => {
     const pages = Array.from({ length: 100 }, (_, i) =>
       zeroPage(i * 8192 + (i % 7 === 3 ? 4096 : 0), i === 0 ? 'ram' : undefined),
     );
     expect(known(unstated(...pages))).toEqual([4096, 'assumed']);
   });
 
-  it('is seen through guest addresses, without footers, and not through what it does not know', () => {
+  it('is found with guest addresses and without footers, but not after unknown records', () => {
     const pages = [normalPage(0, filled(1, 8192), 'ram'), zeroPage(8192), EOS];
     const shared = join(
       header,
@@ -111,7 +111,7 @@ describe('the target page size of a stream that does not state it', () => {
     expect(known(multifd)).toEqual([4096, 'assumed']);
   });
 
-  it('is that of the advice for postcopy', () => {
+  it('follows from the advice in postcopy', () => {
     const stream = join(
       header,
       configuration('none'),
@@ -123,7 +123,7 @@ describe('the target page size of a stream that does not state it', () => {
     expect(known(stream)).toEqual([8192, 'stream']);
   });
 
-  it('is that of machines of one target only', () => {
+  it('follows from machines of only one target', () => {
     const sparc = join(header, configuration('sun4u'), start(7, 'ram', 4, blockList(['ram', RAM]), EOS), ramEnd, EOF);
     expect(known(sparc)).toEqual([8192, 'machine']);
     expect(

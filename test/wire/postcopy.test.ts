@@ -116,7 +116,7 @@ describe('POSTCOPY_RAM_DISCARD', () => {
     expect(errorOf(join(none, ramStart, discard(...ranges), EOF)).code).toBe('bad-command');
   });
 
-  it('refuses ranges that a discard before has passed', () => {
+  it('refuses ranges that an earlier discard has passed', () => {
     expect(errorOf(join(none, ramStart, discard([KIB4, KIB4]), discard([KIB4, KIB4]), EOF)).code).toBe('bad-command');
     const items = itemsOf(join(none, ramStart, discard([0, KIB4]), discard([KIB4, KIB4], [8192, KIB4]), ramEnd, EOF));
     expect(ofKind(items, 'discard').map(({ firstPage, pages }) => [firstPage, pages])).toEqual([
@@ -133,7 +133,7 @@ describe('POSTCOPY_RAM_DISCARD', () => {
 });
 
 describe('RECV_BITMAP', () => {
-  it('has a name and nothing else', () => {
+  it('contains a name and nothing else', () => {
     expect(encodeRecvBitmap('pc.ram')).toEqual(counted('pc.ram'));
     expect(readRecvBitmap(counted('pc.ram'))).toBe('pc.ram');
     expect(readRecvBitmap(hex('03 72616d 00'))).toBeUndefined();
@@ -189,7 +189,7 @@ describe('the preempt channel', () => {
     expect(pages(join(EOS), 10, decodePreemptChannel)).toEqual({ found: [], error: undefined });
   });
 
-  it('is truncated wherever it is cut inside a record', () => {
+  it('is truncated if it is cut inside a record', () => {
     const ends = [0, 12 + KIB4, 12 + KIB4 + 8 + KIB4, records.length];
     for (let length = 1; length < records.length; length += 97) {
       if (ends.includes(length)) continue;
@@ -254,7 +254,7 @@ describe('a recovery stream', () => {
     return kindsSeen;
   }
 
-  it.each([1, 7, 1000])('goes on with the sections and blocks of the stream before, in chunks of %i', (chunk) => {
+  it.each([1, 7, 1000])('continues with the sections and blocks of the broken stream, in chunks of %i', (chunk) => {
     expect(recover(first, second, chunk)).toEqual([
       'command',
       'command',
@@ -268,7 +268,7 @@ describe('a recovery stream', () => {
     ]);
   });
 
-  it('goes on where an END broke off', () => {
+  it('continues after an END that broke off', () => {
     const broken = join(first, end(7, EOS).subarray(0, 9));
     expect(recover(broken, second).at(-1)).toBe('end');
   });
@@ -278,16 +278,16 @@ describe('a recovery stream', () => {
     expect(() => recover(first, continued)).toThrow(/bad-ram-record/);
   });
 
-  it('asks only for blocks that there are', () => {
+  it('asks only for existing blocks', () => {
     expect(() => recover(first, join(command(10, counted('rom')), EOF))).toThrow(/"rom".*mismatched-source/);
   });
 
-  it('is not a stream with a header, and nothing else', () => {
+  it('is refused if it has a header, or anything else', () => {
     expect(() => recover(first, first)).toThrow(/mismatched-source/);
     expect(() => recover(first, new Uint8Array())).toThrow(/truncated/);
   });
 
-  it('by itself is refused, with the reason', () => {
+  it('is refused by itself, with the reason', () => {
     expect(errorOf(second)).toMatchObject({
       code: 'not-a-migration-stream',
       message: expect.stringMatching(/which starts a recovery stream/),

@@ -40,7 +40,7 @@ const recordsAt = none.length + ramStart.length + 5;
 const twoBlocks = start(7, 'ram', 4, blockList(['a', 4 * KIB4], ['b', 3 * KIB4]), EOS);
 
 describe('RAM records', () => {
-  it('decodes every kind, with its place, size and payload', () => {
+  it('decodes every kind, with its offset, size and payload', () => {
     const data = filled(7);
     const delta = hex('00 01 0a');
     const packed = hex('789c 0102 03');
@@ -90,14 +90,14 @@ describe('RAM records', () => {
     expect(pagesOf(itemsOf(bytes))).toEqual(['a:0 zero', 'b:0 zero', 'b:1 zero', 'b:2 zero']);
   });
 
-  it('puts records of different blocks into different batches', () => {
+  it('puts records of different blocks into separate batches', () => {
     const bytes = join(none, twoBlocks, part(7, zeroPage(0, 'a'), zeroPage(KIB4), zeroPage(0, 'b'), EOS), EOF);
     for (const capacity of [1, 2, 3, 64]) {
       expect(pagesOf(itemsOf(bytes, { capacity }))).toEqual(['a:0 zero', 'a:1 zero', 'b:0 zero']);
     }
   });
 
-  it('ends a pass where the scan goes back: to an earlier page, the same page, or an earlier block', () => {
+  it('ends a pass where the scan moves backward: to an earlier page, the same page, or an earlier block', () => {
     const passes = (...records: Uint8Array[]) => pagesOf(itemsOf(join(none, twoBlocks, part(7, ...records, EOS), EOF)));
     expect(passes(zeroPage(KIB4, 'a'), zeroPage(0))).toEqual(['a:1 zero', '|', 'a:0 zero']);
     expect(passes(zeroPage(KIB4, 'a'), zeroPage(KIB4))).toEqual(['a:1 zero', '|', 'a:1 zero']);
@@ -138,7 +138,7 @@ describe('RAM records', () => {
     }
   });
 
-  it('calls every cut inside a record truncated, at the end of what there is', () => {
+  it('reports every cut inside a record as truncated, at the end of the bytes', () => {
     const bytes = withRecords().subarray(0, recordsAt);
     const records = join(
       deltaPage(2 * KIB4, hex('05 01 77'), 'ram'),
@@ -159,7 +159,7 @@ describe('RAM records', () => {
     expect(error).toMatchObject({ code: 'truncated' });
   });
 
-  it('notes a page beyond its block and goes on', () => {
+  it('reports a page beyond its block and continues', () => {
     const bytes = withRecords(
       zeroPage(0, 'ram'),
       normalPage(16 * KIB4, filled(3)),
@@ -185,13 +185,13 @@ describe('RAM records', () => {
     ]);
   });
 
-  it('notes a page at 2^63', () => {
+  it('reports a page at 2^63', () => {
     expect(codesOf(itemsOf(withRecords(join(u64(2n ** 63n + 2n), counted('ram'), [0]))))).toEqual([
       'page-out-of-range',
     ]);
   });
 
-  it('notes a zero page with another fill byte, and goes on', () => {
+  it('reports a zero page with another fill byte, and continues', () => {
     const bytes = withRecords(zeroPage(0, 'ram'), join(u64(KIB4 + 0x22), [0xff]), zeroPage(2 * KIB4));
     const items = itemsOf(bytes);
     expect(pagesOf(items)).toEqual(['ram:0 zero', 'ram:2 zero']);
@@ -199,12 +199,12 @@ describe('RAM records', () => {
     expect(noted?.finding).toMatchObject({ code: 'bad-zero-page', place: { offset: recordsAt + 13, page: 1 } });
   });
 
-  it('knows the block that a record with a finding named', () => {
+  it('remembers the block named by a record with a finding', () => {
     const bytes = join(none, twoBlocks, part(7, zeroPage(0, 'a'), zeroPage(9 * KIB4, 'b'), zeroPage(KIB4), EOS), EOF);
     expect(pagesOf(itemsOf(bytes))).toEqual(['a:0 zero', 'b:1 zero']);
   });
 
-  it('gives a finding after the pages before it, and before those after it', () => {
+  it('gives a finding between the pages before it and those after it', () => {
     const kinds = itemsOf(withRecords(zeroPage(0, 'ram'), zeroPage(16 * KIB4), zeroPage(KIB4))).map(({ kind }) => kind);
     const from = kinds.indexOf('page');
     expect(kinds.slice(from, from + 3)).toEqual(['page', 'finding', 'page']);

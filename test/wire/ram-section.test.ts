@@ -43,17 +43,17 @@ describe('the RAM block list', () => {
     ]);
   });
 
-  it('takes a list of no blocks, and a block of no bytes before another', () => {
+  it('accepts a list without blocks, and an empty block before another', () => {
     expect(blocksOf(withList(blockList()))).toEqual([]);
     expect(blocksOf(withList(blockList(['empty', 0], ['ram', KIB4])))).toHaveLength(2);
   });
 
-  it('takes the largest guest', () => {
+  it('accepts the largest guest', () => {
     const [block] = blocksOf(withList(blockList(['ram', maxRamBytes])));
     expect(block?.usedLength).toBe(2 ** 46);
   });
 
-  it('takes a name of 255 bytes that is not ASCII', () => {
+  it('accepts a name of 255 bytes that is not ASCII', () => {
     const name = '\u00ff'.repeat(255);
     const list = join(u64(KIB4 + 4), [255], Buffer.from(name, 'latin1'), u64(KIB4));
     expect(blocksOf(withList(list)).map(({ idstr }) => idstr)).toEqual([name]);
@@ -108,7 +108,7 @@ describe('the RAM block list', () => {
     expect(errorOf(withList(list)).code).toBe(code);
   });
 
-  it('refuses a second list, and a list in the start after one', () => {
+  it('refuses a second list', () => {
     const list = start(7, 'ram', 4, blockList(['ram', KIB4]), EOS);
     expect(errorOf(join(none, list, list))).toMatchObject({
       code: 'bad-block-list',
@@ -116,7 +116,7 @@ describe('the RAM block list', () => {
     });
   });
 
-  it('refuses more than 8192 blocks, although they take no RAM', () => {
+  it('refuses more than 8192 blocks, even if they have no RAM', () => {
     const entries = Array.from({ length: 8193 }, (_, i) => entry(`block ${i}`, 0));
     const bytes = join(none, start(7, 'ram', 4, join(u64(KIB4 + 4), ...entries, entry('ram', KIB4)), EOS), EOF);
     expect(decode(bytes.subarray(0, listAt + 100)).error?.code).toBe('truncated');
@@ -125,7 +125,7 @@ describe('the RAM block list', () => {
     expect(() => items.push(...itemsOfWhole(bytes))).toThrow(/at most 8192/);
   });
 
-  it('calls every cut in the list truncated', () => {
+  it('reports every cut in the list as truncated', () => {
     const bytes = join(none, start(7, 'ram', 4, blockList(['pc.ram', KIB4], ['rom', KIB4]), EOS));
     for (let length = none.length + 17; length < bytes.length - 5; length++) {
       expect(errorOf(bytes.subarray(0, length)), `${length} bytes`).toMatchObject({
@@ -135,12 +135,12 @@ describe('the RAM block list', () => {
     }
   });
 
-  it('ends where the sum is reached: syncs and EOS may follow', () => {
+  it('ends when the sum is reached: syncs and EOS may follow', () => {
     const bytes = join(none, start(7, 'ram', 4, blockList(['ram', KIB4]), FLUSH, FLUSH, EOS), part(7, FLUSH, EOS), EOF);
     expect(ofKind(itemsOf(bytes), 'sync').map(({ offset }) => offset)).toHaveLength(3);
   });
 
-  it('gives pages that stand in the start itself', () => {
+  it('gives pages that are in the START itself', () => {
     const bytes = join(none, start(7, 'ram', 4, blockList(['ram', KIB4]), zeroPage(0, 'ram'), EOS), EOF);
     expect(pagesOf(itemsOf(bytes))).toEqual(['ram:0 zero']);
   });
@@ -156,7 +156,7 @@ describe('host page sizes in the block list', () => {
   const advise = (...sizes: number[]) => command(3, u64(sizes.reduce((sum, size) => sum | size, 0)), u64(KIB4));
   const list = blockList(['small', KIB4], ['huge', MIB2, u64(MIB2)], ['other', KIB4]);
 
-  it('reads the word where the advice contains its size', () => {
+  it('reads the word if the advice contains its size', () => {
     const blocks = blocksOf(withList(list, join(none, advise(KIB4, MIB2))));
     expect(blocks.map(({ idstr, hostPageSize }) => [idstr, hostPageSize])).toEqual([
       ['small', undefined],
@@ -200,7 +200,7 @@ describe('guest addresses in the block list', () => {
     ]);
   });
 
-  it('stand after the host page size', () => {
+  it('follow the host page size', () => {
     const before = join(shared, command(3, u64(MIB2 + KIB4), u64(KIB4)));
     const [block] = blocksOf(withList(blockList(['m', MIB2, u64(MIB2), u64(0x1_0000_1234)]), before));
     expect(block).toMatchObject({ hostPageSize: MIB2, guestAddress: 0x1_0000_1234n });

@@ -143,7 +143,7 @@ describe.each(Object.keys(writers))('%s', (name) => {
     expect(error.message).toMatch(message);
   });
 
-  it('writes nothing of what it refuses', async () => {
+  it('writes nothing of a refused VM', async () => {
     let writes = 0;
     const sink = () => ({ write: () => void writes++ });
     const blocks = [block, { ...block, index: 1 }];
@@ -151,7 +151,7 @@ describe.each(Object.keys(writers))('%s', (name) => {
     expect(writes).toBe(0);
   });
 
-  it('refuses RAM that finds data before the page it is asked for, which would never end', async () => {
+  it('refuses RAM whose nextData goes backward, which would never end', async () => {
     const large = { ...block, usedLength: 1000 * PAGE };
     const ram = { ...ramOf(large), nextData: async () => ({ first: 0, end: 1 }) };
     await expect(write({ configuration: none, ram }, appendTo)).rejects.toThrow(
@@ -159,12 +159,12 @@ describe.each(Object.keys(writers))('%s', (name) => {
     );
   });
 
-  it('refuses RAM that finds data beyond the block', async () => {
+  it('refuses RAM whose nextData is beyond the block', async () => {
     const ram = { ...ramOf(block), nextData: async () => ({ first: 100, end: 101 }) };
     await expect(write({ configuration: none, ram }, appendTo)).rejects.toThrow('8 for none, got 100');
   });
 
-  it('writes what it does not refuse so that it is sound', async () => {
+  it('writes sound output for every accepted VM', async () => {
     const pageSize = fc.constantFrom(1024, 4096, 65536);
     const names = fc.oneof(
       fc.constantFrom('pc.ram', '', '日', 'x'.repeat(255), 'x'.repeat(256), '\u00ff'),

@@ -95,7 +95,7 @@ describe('the return path', () => {
     );
   });
 
-  it('is truncated wherever it is cut inside a message', () => {
+  it('is truncated if it is cut inside a message', () => {
     const parts = [hex('0002 0004 00000001'), bitmap('ram', bitsOf('ff00ff00ff00ff00')), hex('0001 0004 00000000')];
     const whole = join(...parts);
     const ends = [0, 8, whole.length - 8];
@@ -123,12 +123,12 @@ describe('the return path', () => {
     expect(decode(hex(bytes)).error).toMatchObject({ code: 'bad-return-path' });
   });
 
-  it('does not wait for the memory of a bitmap that does not exist', () => {
+  it('allocates no memory for a bitmap that does not exist', () => {
     const claimed = join(hex('0005 0002 01 41'), u64(2 ** 32), u32(0));
     expect(decode(claimed).error?.code).toBe('truncated');
   });
 
-  it('encodes nothing of an unknown type', () => {
+  it('does not encode an unknown type', () => {
     expect(() => encodeReturnMessage(new ByteWriter(), { type: 9 })).toThrow(RangeError);
   });
 });

@@ -44,14 +44,14 @@ describe('section heads', () => {
     ]);
   });
 
-  it('takes ids of 32 bits, names of 255 bytes and names that are not ASCII', () => {
+  it('accepts ids of 32 bits, names of 255 bytes and names that are not ASCII', () => {
     const name = `\u00e9${'x'.repeat(254)}`;
     const bytes = join(none, [4], u32(0xffff_ffff), [255], Buffer.from(name, 'latin1'), u32(0xffff_fffe), u32(3));
     const [device] = ofKind(itemsOf(join(bytes, 'body', footer(0xffff_ffff), EOF)), 'device');
     expect(device?.device).toMatchObject({ id: 0xffff_ffff, name, instanceId: 0xffff_fffe, versionId: 3 });
   });
 
-  it('takes the same device twice, and two instances of one name under two ids', () => {
+  it('accepts the same device twice, and two instances of one name with two ids', () => {
     const twice = join(none, full(1, 'dma', 'a'), full(1, 'dma', 'b'), EOF);
     expect(ofKind(itemsOf(twice), 'device').map(({ device }) => [device.id, device.data.length])).toEqual([
       [1, 1],
@@ -78,12 +78,12 @@ describe('section heads', () => {
     ['a second configuration', [7] as unknown as Uint8Array, 'unknown-section-type', 0],
     ['a description before EOF', [6] as unknown as Uint8Array, 'unknown-section-type', 0],
   ];
-  it.each(rejected)('refuses %s, and says where', (_, rest, code, at) => {
+  it.each(rejected)('refuses %s, and names the place', (_, rest, code, at) => {
     const before = join(none, ramStart);
     expect(errorOf(join(before, rest, EOF))).toMatchObject({ code, place: { offset: before.length + at } });
   });
 
-  it('takes a part of what began as a full section, by its footer', () => {
+  it('accepts a part of a section that began as FULL, by its footer', () => {
     const bytes = join(none, full(3, 'vfio', 'x'), part(3, 'more'), end(3, 'rest'), EOF);
     expect(ofKind(itemsOf(bytes), 'section-end').map(({ section }) => section.kind)).toEqual(['full', 'part', 'end']);
   });
@@ -114,7 +114,7 @@ describe('section footers', () => {
     expect(error.detail).toMatch(/section 7, got that of 8/);
   });
 
-  it('refuses a footer that is missing when others are there', () => {
+  it('refuses a missing footer if other sections have one', () => {
     const bytes = join(none, ramStart, bare.part(7, EOS), ramEnd, EOF);
     expect(errorOf(bytes)).toMatchObject({ code: 'bad-footer', place: { section: 'ram' } });
   });
@@ -124,12 +124,12 @@ describe('section footers', () => {
     expect(errorOf(bytes)).toMatchObject({ code: 'bad-footer', place: { offset: bytes.length - 8 } });
   });
 
-  it.each([1, 2, 3, 4])('calls a footer cut after %i bytes truncated', (length) => {
+  it.each([1, 2, 3, 4])('reports a footer cut after %i bytes as truncated', (length) => {
     const bytes = join(none, bare.start(7, 'ram', 4, list, EOS), footer(7).subarray(0, length));
     expect(errorOf(bytes)).toMatchObject({ code: 'truncated', place: { offset: bytes.length } });
   });
 
-  it('refuses a footer where sections have none', () => {
+  it('refuses a footer if sections have none', () => {
     expect(errorOf(join(none, bare.start(7, 'ram', 4, list, EOS), ramEnd, EOF)).code).toBe('unknown-section-type');
   });
 
@@ -139,7 +139,7 @@ describe('section footers', () => {
     ['a command', command(11)],
     ['another start', bare.start(9, 'spapr/htab', 1, u32(1))],
     ['a device', bare.full(9, 'timer', 'x')],
-  ])('reads a stream without footers whose first section is followed by %s, and says so once', (_, next) => {
+  ])('reads a stream without footers whose first section is followed by %s, and reports it once', (_, next) => {
     const first = bare.start(7, 'ram', 4, list, EOS);
     const bytes = join(header, first, next, bare.end(7, EOS), EOF);
     const items = itemsOf(bytes);

@@ -64,7 +64,7 @@ describe('a stream', () => {
     ]);
   });
 
-  it('gives a section before what is in it, and its length after', () => {
+  it('gives a section before its content, and its length afterwards', () => {
     expect(kindsOf(minimal)).toEqual([
       'header',
       'configuration',
@@ -77,7 +77,7 @@ describe('a stream', () => {
     ]);
   });
 
-  it('is truncated wherever it is cut, but after EOF; what came before is given', () => {
+  it('is truncated at every cut except after EOF, and gives what came before', () => {
     const whole = join(minimal, vmdescription({ page_size: KIB4, devices: [] }));
     // The bytes that show the page size may be cut off. The size itself is the same.
     const same = (items: PlainItem[]) =>
@@ -95,7 +95,7 @@ describe('a stream', () => {
     }
   });
 
-  it('begins at an offset, and its places count from the start of the source', () => {
+  it('begins at an offset, and counts places from the start of the source', () => {
     const items = itemsOf(join(new Uint8Array(1000).fill(7), minimal), { offset: 1000 });
     expect(items[0]).toEqual({ kind: 'header', version: 3, offset: 1000 });
     expect(ofKind(items, 'page').map(({ offset }) => offset)).toEqual([1072, 5180, 5207]);
@@ -131,7 +131,7 @@ describe('a stream', () => {
     expect(kindsOf(join(none, EOF))).toEqual(['header', 'configuration', 'eof', 'end']);
   });
 
-  it('of a background snapshot has no RAM end: that is noted', () => {
+  it('of a background snapshot has no RAM end, which is reported', () => {
     const bytes = join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), full(1, 'timer', 'x'), EOF);
     const [finding] = ofKind(itemsOf(bytes), 'finding');
     expect(finding?.finding).toMatchObject({
@@ -141,7 +141,7 @@ describe('a stream', () => {
     });
   });
 
-  it('may have the parts of several iterables in any mixture', () => {
+  it('may mix the parts of several iterables', () => {
     const bytes = join(
       none,
       ramStart,
@@ -186,14 +186,14 @@ describe('the target page size', () => {
     return ofKind(items, 'block')[0]?.block.pageSize;
   };
 
-  it('is that of the configuration, else that of the description, else 4096', () => {
+  it('comes from the configuration, otherwise from the description, otherwise it is 4096', () => {
     expect(pageSizeOf(ofPages(8192, bits(13)))).toBe(8192);
     expect(pageSizeOf(ofPages(8192), 8192)).toBe(8192);
     expect(pageSizeOf(ofPages(4096))).toBe(4096);
     expect(pageSizeOf(ofPages(1024, bits(10)), 1024)).toBe(1024);
   });
 
-  it('is that of the configuration if the description contradicts it, which is noted', () => {
+  it('comes from the configuration if the description contradicts it, which is reported', () => {
     const items = itemsOf(ofPages(8192, bits(13)), { sizes: { pageSize: 4096, devices: [] } });
     expect(codesOf(items)).toEqual(['description-mismatch']);
     expect(ofKind(items, 'block')[0]?.block.pageSize).toBe(8192);
@@ -201,7 +201,7 @@ describe('the target page size', () => {
 });
 
 describe('capabilities', () => {
-  it('that are not known to change the format are noted, one by one', () => {
+  it('that are not known to change the format are reported, one by one', () => {
     const bytes = join(header, configuration('none', capabilities('zstd', 'x-ignore-shared', 'later')), EOF);
     const findings = ofKind(itemsOf(bytes), 'finding').map(({ finding }) => finding);
     expect(findings.map(({ code, message }) => [code, /"(.*)"/.exec(message)?.[1]])).toEqual([
@@ -256,13 +256,13 @@ describe('postcopy', () => {
     expect(errorOf(continued)).toMatchObject({ code: 'bad-ram-record' });
   });
 
-  it('ends at EOF: what follows is not a description', () => {
+  it('ends at EOF: the following bytes are not a description', () => {
     const items = itemsOf(join(bytes, vmdescription({ page_size: KIB4 })));
     expect(ofKind(items, 'description')).toEqual([]);
     expect(items.at(-1)).toEqual({ kind: 'end', offset: bytes.length });
   });
 
-  it('wants nothing after EOF, since the source may keep the connection open', () => {
+  it('reads nothing after EOF, because the source may keep the connection open', () => {
     const { items, error } = decodeChunked(bytes, 1);
     expect([items.at(-1)?.kind, error]).toEqual(['end', undefined]);
   });
@@ -340,7 +340,7 @@ describe('any bytes', () => {
     );
   });
 
-  it('that the slow reader takes give the same sections and RAM blocks', () => {
+  it('that the slow reader accepts give the same sections and RAM blocks', () => {
     fc.assert(
       fc.property(mutated, (bytes) => {
         let slow: ReturnType<typeof slowRead>;

@@ -15,7 +15,7 @@ const stream = join(none, ramStart, ramEnd, EOF);
 const maxDescription = 32 << 20;
 
 describe('the VM description in the stream', () => {
-  it('that breaks off says how much of it is there', () => {
+  it('reports how much of it exists if it is truncated', () => {
     const whole = join(stream, vmdescription({ page_size: 4096 }));
     const length = whole.length - stream.length - 5;
     expect(errorOf(whole.subarray(0, -7)).message).toContain(
@@ -23,7 +23,7 @@ describe('the VM description in the stream', () => {
     );
   });
 
-  it('is given with its place, its text and its value', () => {
+  it('comes with its place, its text and its value', () => {
     const value = { page_size: 4096, devices: [{ name: 'timer', instance_id: 0 }] };
     const text = JSON.stringify(value);
     const items = itemsOf(join(stream, vmdescription(value)));
@@ -51,7 +51,7 @@ describe('the VM description in the stream', () => {
     ['a NUL after the JSON', '{}\0'],
     ['nesting that would hurt a parser', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
     ['nesting of arrays and objects in turn', `${'[{"a":'.repeat(40)}1${'}]'.repeat(40)}`],
-  ])('that is %s has no value, and is warned of', (_, text) => {
+  ])('that is %s has no value, and gives a warning', (_, text) => {
     const bytes = join(stream, [6], u32(text.length), text);
     const { error, items } = decodeChunked(bytes, 4096);
     expect(error).toBeUndefined();
@@ -112,7 +112,7 @@ describe('finding the description from the end', () => {
     expect(findDescription(vmdescription({}))).toMatchObject({ index: 0, parsed: parse({}) });
   });
 
-  it('takes no length that does not reach the end, nor text that is not JSON', () => {
+  it('ignores a length that does not reach the end, and text that is not JSON', () => {
     expect(findDescription(join(vmdescription(value), [0]))).toBeUndefined();
     expect(findDescription(vmdescription(value).subarray(0, -1))).toBeUndefined();
     expect(findDescription(hex('06 00000002 7b7b'))).toBeUndefined();
@@ -120,7 +120,7 @@ describe('finding the description from the end', () => {
     expect(findDescription(hex('00 06 00 00'))).toBeUndefined();
   });
 
-  it('takes the latest of two that reach the end', () => {
+  it('takes the later of two that reach the end', () => {
     const inner = vmdescription(value);
     const bytes = join([6], u32(3 + inner.length), '{, ', inner);
     expect(findDescription(bytes)).toMatchObject({ index: 8, parsed: parse(value) });
@@ -152,12 +152,12 @@ describe('sizes in the description', () => {
     expect(sizeOf({})).toBe(0);
   });
 
-  it('takes the size of a struct as a whole: its subsections are in it', () => {
+  it('takes the size of a struct as a whole, including its subsections', () => {
     const struct = { vmsd_name: 's', fields: [field(4)], subsections: [{ vmsd_name: 's/t', fields: [field(100)] }] };
     expect(sizeOf({ fields: [field(4, { type: 'struct', struct }), field(1, { index: 2 })] })).toBe(5);
   });
 
-  it('adds subsections with their heads, also nested ones', () => {
+  it('adds subsections with their heads, even nested ones', () => {
     const nested = { vmsd_name: 'd/s/t', version: 1, fields: [field(1)] };
     const subsections = [{ vmsd_name: 'd/s', version: 1, fields: [field(2)], subsections: [nested] }];
     expect(sizeOf({ fields: [field(4)], subsections })).toBe(4 + (6 + 3 + 2) + (6 + 5 + 1));
@@ -198,7 +198,7 @@ describe('sizes in the description', () => {
     });
   });
 
-  it.each([512, 131072, 4097, 0, -4096, '4096', null, 1.5])('takes %j for no page size', (page_size) => {
+  it.each([512, 131072, 4097, 0, -4096, '4096', null, 1.5])('does not accept %j as a page size', (page_size) => {
     expect(readDeviceSizes(parse({ page_size })).pageSize).toBeUndefined();
   });
 

@@ -23,8 +23,8 @@ async function settle(cache: ByteCache): Promise<void> {
   expect(cache.reading.state.value.kind).not.toBe('running');
 }
 
-describe('the bytes that are looked at', () => {
-  it('are read once, piece by piece, as far as they are wanted', async () => {
+describe('the visible bytes', () => {
+  it('are read once, piece by piece, as far as needed', async () => {
     const { cache, reads } = makeCache();
     expect(cache.get(0, 16)).toBeUndefined();
     cache.want(piece - 16, 32);

@@ -12,7 +12,7 @@ describe('names of saved files', () => {
     expect(stemOf(name)).toBe(stem);
   });
 
-  it('have no characters that file systems forbid, and are not too long', () => {
+  it('have no characters that file systems forbid, and are short enough', () => {
     expect(forFileName('/a:b\u0000c\u202ed')).toBe('_a_b_c_d');
     expect(forFileName('x'.repeat(255))).toHaveLength(80);
   });

@@ -20,7 +20,7 @@ const anyMap = fc.record({
 });
 
 describe('the layout of the map', () => {
-  it('shows a whole block at the farthest, whatever its size', () => {
+  it('shows a whole block at the smallest scale, whatever its size', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 2 ** 34 }), (pages) => {
         const layout = layOut(pages, space, farthestRow(pages, space));
@@ -30,7 +30,7 @@ describe('the layout of the map', () => {
     );
   });
 
-  it('finds a page under the point where its cell is', () => {
+  it('finds a page at the position of its cell', () => {
     fc.assert(
       fc.property(anyMap, ({ pages, width, zoom, share }) => {
         const within = { width, height: 324 };
@@ -47,17 +47,17 @@ describe('the layout of the map', () => {
     );
   });
 
-  it('has rows at round addresses: of a power of two of pages', () => {
+  it('starts rows at round addresses: a row has a power of two of pages', () => {
     for (const pages of [1, 16, 512, 300_000]) expect(Math.log2(farthestRow(pages, space)) % 1).toBe(0);
   });
 
-  it('scrolls no further than the last row', () => {
+  it('never scrolls past the last row', () => {
     const layout = layOut(4096, space, nearestRow);
     expect(clampRow(layout, 1e9)).toBe(layout.rows - layout.visibleRows);
     expect(clampRow(layout, -3)).toBe(0);
   });
 
-  it('has nothing under points beside the cells', () => {
+  it('finds nothing at points outside the cells', () => {
     const layout = layOut(12, space, nearestRow);
     expect(pageAt(layout, 0, -1, 5)).toBeUndefined();
     expect(pageAt(layout, 0, space.width + 1, 5)).toBeUndefined();

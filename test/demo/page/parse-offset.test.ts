@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseOffset } from '../../../src/demo/page/parse-offset.ts';
 
-describe('offsets as they are typed', () => {
+describe('typed offsets', () => {
   it.each([
     ['0', 0],
     ['0x7C00', 0x7c00],

@@ -37,7 +37,7 @@ function work() {
   return { shared, counts, finish: (value: number) => finish(value), fail: (error: Error) => fail(error) };
 }
 
-it('is done once, for all who wait', async () => {
+it('runs once for all callers', async () => {
   const { shared, counts, finish } = work();
   const both = [shared.get(call()), shared.get(call())];
   finish(7);
@@ -46,7 +46,7 @@ it('is done once, for all who wait', async () => {
   expect(counts()).toEqual({ begun: 1, ended: 0 });
 });
 
-it('goes on while one of those who wait still wants it, and ends with the last', async () => {
+it('continues while a caller still waits, and ends with the last one', async () => {
   const { shared, counts } = work();
   const [one, two] = [call(), call()];
   const waiting = [shared.get(one), shared.get(two)].map((each) => each.catch(() => 'cancelled'));
@@ -58,7 +58,7 @@ it('goes on while one of those who wait still wants it, and ends with the last',
   expect(counts()).toEqual({ begun: 1, ended: 1 });
 });
 
-it('begins anew after it failed', async () => {
+it('starts again after a failure', async () => {
   const { shared, counts, fail, finish } = work();
   const first = shared.get(call());
   fail(new Error('no'));

@@ -36,7 +36,7 @@ const ranges = fc.record({
 const noValue = 255;
 
 describe('the cells of a map', () => {
-  it('are what a loop over all pages makes of them', () => {
+  it('equal those of a loop over all pages', () => {
     fc.assert(
       fc.property(filled, ranges, ({ states, plain }, range) => {
         const cells = Array.from({ length: range.cells }, (_, cell) => {
@@ -61,7 +61,7 @@ describe('the cells of a map', () => {
     );
   });
 
-  it('are so many at most, of whole pages', () => {
+  it('are limited in number, and have whole pages', () => {
     const range = { first: 0, pagesPerCell: 1, cells: 65_537, pages };
     expect(() => latestValues(new PageStates(), range)).toThrow(RangeError);
     expect(() => latestValues(new PageStates(), { ...range, cells: 1, pagesPerCell: 0.5 })).toThrow(RangeError);

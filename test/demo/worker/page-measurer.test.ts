@@ -21,7 +21,7 @@ class Helper extends EventTarget {
 
 const measurerOf = (helper: Helper) => makeMeasurer(1, () => helper as unknown as Worker);
 
-it('a helper says of pages what is said without one', async () => {
+it('a helper gives the same results as no helper', async () => {
   for (const measurer of [measurerOf(new Helper(false)), makeMeasurer(0, () => new Worker(''))]) {
     const window = await measurer.take();
     window.bytes.fill(7, 0, 4096);
@@ -32,7 +32,7 @@ it('a helper says of pages what is said without one', async () => {
   }
 });
 
-it('all that a helper was asked fails with it', async () => {
+it('all requests to a helper fail with it', async () => {
   const measurer = measurerOf(new Helper(true));
   const windows = [await measurer.take(), await measurer.take()];
   const outcomes = await Promise.allSettled(windows.map((window) => window.measure(4096, 4096)));
