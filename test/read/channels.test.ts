@@ -94,14 +94,14 @@ describe('epochs', () => {
     }
   });
 
-  it('end with every EOS where START has no mark', async () => {
+  it('end at every EOS if START has no mark', async () => {
     const old = join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), part(7, EOS), ramEnd, EOF);
     const bytes = channel(0, [data([0, 1])], [data([0, 2])], [data([1, 3])]);
     expect(firstBytes(await contentOf(old, bytes)).slice(0, 3)).toEqual([2, 3, 0]);
     expect(await findingsOf(old, bytes)).toEqual([]);
   });
 
-  it('hold the zero pages of the main stream too: a later epoch overwrites them, and they an earlier one', async () => {
+  it('include the zero pages of the main stream: a later epoch overwrites them, and they overwrite an earlier one', async () => {
     const bytes = join(
       none,
       start(7, 'ram', 4, list, FLUSH, EOS),
@@ -114,7 +114,7 @@ describe('epochs', () => {
     expect(firstBytes(content).slice(0, 3)).toEqual([0, 3, 1]);
   });
 
-  it('come as sync items that say how many channels were read', async () => {
+  it('give sync items with the number of channels read', async () => {
     const file = await open(main(1), { channels: named([channel(0, [data([5, 9])])]) });
     const kinds: unknown[] = [];
     for await (const item of file.flow()) {
@@ -131,14 +131,14 @@ describe('epochs', () => {
 });
 
 describe('packets', () => {
-  it('may have stale lengths, offsets and names where they have no pages', async () => {
+  it('may have stale lengths, offsets and names if they have no pages', async () => {
     const stale = packet({ length: 4096, stale: 0xfff, block: 'gone' });
     const bytes = channel(0, [data([0, 1]), stale, stale]);
     expect(firstBytes(await contentOf(main(), bytes))[0]).toBe(1);
     expect(await findingsOf(main(), bytes)).toEqual([]);
   });
 
-  it('may have data in the packet that is the SYNC, to be taken before it', async () => {
+  it('may have data in the SYNC packet, which comes before the SYNC', async () => {
     const last = packet({ flags: 1, normal: [0], payload: filled(7) });
     const bytes = join(channelHello(0), syncPacket, last, data([0, 8]), syncPacket);
     expect(firstBytes(await contentOf(main(2), bytes))[0]).toBe(8);
@@ -148,12 +148,12 @@ describe('packets', () => {
     expect(await findingsOf(main(), join(channel(0, [data([0, 1])]), packet({ length: 99 })))).toEqual([]);
   });
 
-  it('may have a length of payload that means nothing where pages are not compressed', async () => {
+  it('may have a meaningless payload length if pages are uncompressed', async () => {
     const odd = packet({ normal: [0], payload: filled(7), length: 0x1234 });
     expect(firstBytes(await contentOf(main(), channel(0, [odd])))[0]).toBe(7);
   });
 
-  it('may name pages in any order, and twice', async () => {
+  it('may name pages in any order, even twice', async () => {
     const pages: [number, number][] = [
       [9, 1],
       [8, 2],
@@ -167,7 +167,7 @@ describe('packets', () => {
     expect(firstBytes(content).slice(0, 12)).toEqual([0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 4, 0]);
   });
 
-  it('with the state of a device are passed over, and said to be there', async () => {
+  it('with the state of a device are skipped and reported', async () => {
     const device = join(hex('11223344 00000001 00000040'), 'vfio', new Uint8Array(252), u32(3), u32(5), 'state');
     const bytes = channel(0, [device, data([0, 1])]);
     expect(firstBytes(await contentOf(main(), bytes))[0]).toBe(1);
@@ -180,7 +180,7 @@ describe('packets', () => {
     });
   });
 
-  it('of qpl and uadk are decoded page by page, also where a page is not compressed', async () => {
+  it('of qpl and uadk are decoded page by page, including uncompressed pages', async () => {
     for (const [flags, deflate] of [
       [8, deflateRawSync],
       [16, deflateSync],
@@ -199,7 +199,7 @@ describe('packets', () => {
     }
   });
 
-  it('of qatzip are counted, and refused where their content is needed', async () => {
+  it('of qatzip are counted, and refused if their content is needed', async () => {
     const bytes = channel(0, [packet({ flags: 32, normal: [0, KIB4], payload: 'anything' })]);
     expect(await findingsOf(main(), bytes)).toMatchObject([
       { severity: 'warning', code: 'unsupported', count: 2, message: expect.stringContaining('qatzip') },
@@ -334,18 +334,18 @@ describe('a set of channels', () => {
       'bad-compressed-data',
       { channel: 0 },
     ],
-  ])('%s is refused, by name and place', async (_, bytes, channels, code, place) => {
+  ])('%s is refused, with its name and place', async (_, bytes, channels, code, place) => {
     const findings = await findingsOf(bytes, ...channels);
     expect(findings).toMatchObject([{ severity: 'error', code, place }]);
     await expect(contentOf(bytes, ...channels)).rejects.toMatchObject({ code, place });
   });
 
-  it('reads on after a page beyond its block', async () => {
+  it('continues after a page beyond its block', async () => {
     const file = await open(main(), { channels: named([channel(0, [data([0, 1], [99, 1], [1, 1])])]) });
     expect((await inspect(file)).inspection.ram.records.normal.records).toBe(2);
   });
 
-  it('of more than 255 is misuse', async () => {
+  it('over 255 is misuse', async () => {
     const many = Array.from({ length: 256 }, (_, i) => channelHello(i & 0xff));
     await expect(open(main(), { channels: named(many) })).rejects.toThrow(RangeError);
   });
@@ -355,13 +355,13 @@ describe('a set of channels', () => {
     expect(firstBytes(await contentOf(main(), ...many))[0]).toBe(241);
   });
 
-  it('says of a channel in place of the main stream what it is', async () => {
+  it('recognizes a channel in place of the main stream', async () => {
     const file = await open(good, { channels: named([good]) });
     const { inspection } = await inspect(file);
     expect(inspection.error?.message).toMatch(/multifd channel/);
   });
 
-  it('may be of pipes, and is closed with the file', async () => {
+  it('may consist of pipes, and is closed with the file', async () => {
     let cancelled = 0;
     const pipe = (bytes: Uint8Array) => new StreamSource(chunksOf(bytes, 999), 'pipe', () => void cancelled++);
     const file = await open(pipe(main()), { channels: [pipe(other), pipe(good)] });
@@ -376,7 +376,7 @@ describe('a set of channels', () => {
     expect(cancelled).toBe(3);
   });
 
-  it('is inspected: what each channel has, and how it is compressed', async () => {
+  it('is inspected: the content and the compression of each channel', async () => {
     const file = await open(main(), { channels: named([good, other]) });
     const { inspection } = await inspect(file);
     expect(inspection.ram.multifdSyncs).toBe(2);
@@ -400,7 +400,7 @@ describe('a set of channels', () => {
 });
 
 describe('without its last channel', () => {
-  it('a set looks whole but for pages that never came, and a hint says why', async () => {
+  it('a set looks complete except for pages that were never sent, and a hint explains it', async () => {
     const { bytes, channels } = loadFixtures().find(({ name }) => name === 'pc-multifd-zlib-7.2')!;
     const first = channels.filter((each) => each[24] === 0);
     const { findings } = await verify(await open(bytes, { channels: first }));
@@ -410,7 +410,7 @@ describe('without its last channel', () => {
   });
 
   const whole = loadFixtures().filter(({ name, channels }) => name.endsWith('-10.0') && channels.length > 1);
-  it.each(whole)('$name is told from one without its last channel by the numbers of packets', async (fixture) => {
+  it.each(whole)('$name differs from a set without its last channel by the numbers of packets', async (fixture) => {
     const { bytes, channels } = fixture;
     const numberOf = (channel: Uint8Array) => channel[24] as number;
     const left = channels.filter((each) => numberOf(each) < channels.length - 1);
@@ -460,7 +460,7 @@ const engines = { Node: () => new NodeCodecs(), portable: () => new PortableCode
 const captured = loadFixtures().filter(({ name, channels }) => channels.length > 0 || name.includes('compress'));
 
 describe.each(Object.entries(engines))('what QEMU compressed, with the codecs of %s', (_, makeCodecs) => {
-  it.each(captured)('$name has the RAM of the stopped source, also from pipes', async ({ bytes, channels, truth }) => {
+  it.each(captured)('$name has the RAM of the stopped source, even from pipes', async ({ bytes, channels, truth }) => {
     for (const piped of [false, true]) {
       const source = (all: Uint8Array, name: string) =>
         piped ? new StreamSource(chunksOf(all, 9999), name) : new MemoryFile(name, all);

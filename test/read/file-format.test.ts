@@ -34,7 +34,7 @@ describe.each(kindsOfSource)('the format of a %s', (kind) => {
 });
 
 describe('the format of a pipe', () => {
-  it('is found when the configuration has come, before anything that follows is waited for', async () => {
+  it('is found once the configuration has arrived, without waiting for more', async () => {
     async function* chunks() {
       yield stream.subarray(0, 60);
       await new Promise(() => {});
@@ -42,7 +42,7 @@ describe('the format of a pipe', () => {
     expect((await open(new StreamSource(chunks(), 'pipe'))).format).toBe('stream');
   });
 
-  it('is left open if reading fails, and the failure is reported where it is read', async () => {
+  it('stays undefined if reading fails, and reading reports the failure', async () => {
     async function* chunks() {
       yield stream.subarray(0, 12);
       throw new Error('connection reset');

@@ -39,7 +39,7 @@ async function kindsOf(items: AsyncIterable<FlowItem>): Promise<string[]> {
 }
 
 describe('a flow reader', () => {
-  it('reads a connection that stays open to the end of the stream, and waits for no more', async () => {
+  it('reads a connection that stays open to the end of the stream, without waiting for more', async () => {
     async function* connection() {
       yield* chunksOf(stream, 7);
       // Decoders look ahead, because a description may follow EOF, and sections may have footers.
@@ -72,7 +72,7 @@ describe('a flow reader', () => {
     expect(flow.reached).toBe(stream.length);
   });
 
-  it('finds where in its source a page lies, and in no other source', async () => {
+  it('finds the place of a page in its source, and in no other source', async () => {
     const flow = new FlowReader(await makeBuffers(), { read: 'pages', channels: [] });
     const source = new MemoryFile('memory', stream);
     for await (const item of flow.stream(source)) {

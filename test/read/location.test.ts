@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { splitInside, splitUrl } from '../../src/read/location.ts';
 
-describe('a name behind a path', () => {
+describe('a name after a path', () => {
   const files = ['disk.qcow2', 'a#b', 'a', 'x#1.qcow2'];
   const split = (path: string) => splitInside(path, (each) => files.includes(each));
 
@@ -24,7 +24,7 @@ describe('a name behind a path', () => {
 });
 
 describe('a URL', () => {
-  it('may have a name or an offset behind it', () => {
+  it('may have a name or an offset after it', () => {
     const nothing = { inside: undefined, offset: undefined };
     expect(splitUrl('http://h/a?b=c')).toEqual({ ...nothing, url: 'http://h/a?b=c' });
     expect(splitUrl('https://h/disk%201.qcow2#the%20first')).toEqual({

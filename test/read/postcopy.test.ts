@@ -67,7 +67,7 @@ describe.each(fixtures)('$name', (fixture) => {
     await file.close();
   });
 
-  it('has it in random access too', async () => {
+  it('has it with random access, too', async () => {
     const file = await openFixture(fixture);
     const ram = await openRamContent(file, { makeScratch: () => new MemoryFile('scratch') });
     for (const block of ram.blocks) {
@@ -77,7 +77,7 @@ describe.each(fixtures)('$name', (fixture) => {
     }
   });
 
-  it('is sound, and its breaks are told', async () => {
+  it('is sound, and its breaks are reported', async () => {
     const { ok, findings } = await verify(await openFixture(fixture));
     expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([]);
     expect(ok).toBe(true);
@@ -85,7 +85,7 @@ describe.each(fixtures)('$name', (fixture) => {
     expect(breaks).toBeGreaterThanOrEqual(resumeOf.length);
   });
 
-  it('is told with what the destination answered', async () => {
+  it("is inspected with the destination's answers", async () => {
     const { inspection } = await inspect(await openFixture(fixture));
     expect(inspection.complete).toBe(true);
     expect(inspection.returnPaths.map(({ source }) => source)).toEqual(returnPath.map((_, i) => `return ${i}`));
@@ -100,7 +100,7 @@ describe.each(fixtures)('$name', (fixture) => {
     }
   });
 
-  it('tells the source of each section', async () => {
+  it('gives the source of each section', async () => {
     const { inspection } = await inspect(await openFixture(fixture));
     const sources = inspection.sections.map(({ source }) => source ?? 'main');
     expect([...new Set(sources)]).toEqual([...resumeOf.map((_, i) => `broken ${i}`), 'main']);
@@ -135,7 +135,7 @@ async function firstBytes(file: Awaited<ReturnType<typeof open>>, pages: number)
 }
 
 describe.each(kindsOfSource)('discarded pages of a %s', (kind) => {
-  it('are lost without the preempt channel, and not taken for what they were', async () => {
+  it('are lost without the preempt channel, and do not keep their old content', async () => {
     const { ok, findings } = await verify(await opened(complete, kind));
     expect(ok).toBe(false);
     expect(findings.find(({ code }) => code === 'pages-lost')).toMatchObject({
@@ -156,13 +156,13 @@ describe.each(kindsOfSource)('discarded pages of a %s', (kind) => {
     expect(await read(5 * KIB4)).toEqual(new Uint8Array(8));
   });
 
-  it('are what the preempt channel says', async () => {
+  it('come from the preempt channel', async () => {
     expect(await firstBytes(await opened(complete, kind, { preempt: missing }), 3)).toEqual([0, 3, 0]);
     const { inspection } = await inspect(await opened(complete, kind, { preempt: missing }));
     expect(inspection.ram.blocks[0]?.pages).toMatchObject({ normal: 1, zero: 2, absent: 13 });
   });
 
-  it('leave a mapped-ram file without the bytes that were discarded', async () => {
+  it('are erased from a mapped-ram file', async () => {
     const file = await opened(complete, kind, { preempt: missing });
     const store = new MappedRamStore(new MemoryFile('out'), file.pageSlots);
     const { description } = await settle(file, store);
@@ -187,7 +187,7 @@ describe('files that do not belong together', () => {
   const recovery = join(command(9), part(7, missing, EOS), ramEnd, EOF);
   const broken = stream().subarray(0, -1);
 
-  it('are told apart', async () => {
+  it('are recognized', async () => {
     const whole = join(none, ramStart, ramEnd, EOF);
     expect(await codeOf(recovery, { resumeOf: stream() })).toBe('read');
     expect(await codeOf(recovery, { resumeOf: stream(ramEnd, eof) })).toBe('mismatched-source');
@@ -199,7 +199,7 @@ describe('files that do not belong together', () => {
     expect(await codeOf(recovery, {})).toBe('not-a-migration-stream');
   });
 
-  it('are told with the name of the one that is at fault', async () => {
+  it('are reported with the name of the wrong one', async () => {
     const preempt = new MemoryFile('preempt', missing.subarray(0, -1));
     const { findings } = await verify(await open(new MemoryFile('main', complete), { preempt }));
     expect(findings[0]).toMatchObject({ code: 'truncated', place: { source: 'preempt', offset: missing.length - 1 } });
@@ -231,7 +231,7 @@ describe('a return path', () => {
     expect(bad.map(({ count, message }) => [count, message])).toEqual([[3, expect.stringContaining('"rom"')]]);
   });
 
-  it('does not keep the stream from being read', async () => {
+  it('does not prevent reading the stream', async () => {
     const file = await open(complete, { preempt: missing, returnPath: new Uint8Array([9, 9, 9, 9]) });
     const { inspection } = await inspect(file);
     expect(inspection).toMatchObject({ complete: true, error: null });
@@ -252,7 +252,7 @@ describe('shared memory that the migration left out', () => {
     EOF,
   );
 
-  it('is known by having no page at all', async () => {
+  it('is recognized by having no pages', async () => {
     const { inspection } = await inspect(await open(shared));
     expect(inspection.ram.blocks.map(({ idstr, ignored }) => [idstr, ignored])).toEqual([
       ['ram', undefined],
@@ -268,7 +268,7 @@ describe('shared memory that the migration left out', () => {
     ]);
   });
 
-  it('is not claimed of a stream that breaks off', async () => {
+  it('is not assumed in a truncated stream', async () => {
     const { inspection } = await inspect(await open(shared.subarray(0, -1)));
     expect(inspection.ram.blocks.some(({ ignored }) => ignored)).toBe(false);
   });

@@ -24,18 +24,18 @@ async function unclear(...files: MemoryFile[]) {
   return (error as UnclearPartsError).parts.map(({ index, kind, role }) => [files[index], kind, role]);
 }
 
-it('tells the main stream from its channels, in whatever order they come', async () => {
+it('tells the main stream from its channels, in any order', async () => {
   expect(await sort(two, main, one)).toEqual({ main, parts: { ...nothing, channels: [one, two] } });
   expect(await sort(main)).toEqual({ main, parts: nothing });
 });
 
-it('takes a file that is alone for what it is', async () => {
+it('accepts a single file as it is', async () => {
   // The reader reports what is wrong with it.
   expect(await sort(one)).toEqual({ main: one, parts: nothing });
   expect(await sort(file('empty', new Uint8Array()))).toMatchObject({ parts: nothing });
 });
 
-it('takes the one file of several that says nothing for the stream', async () => {
+it('takes the only unknown file of several as the stream', async () => {
   const packed = file('z-packed', Uint8Array.of(1, 2, 3));
   expect(await sort(one, packed)).toEqual({ main: packed, parts: { ...nothing, channels: [one] } });
 });
@@ -46,7 +46,7 @@ it.each(['pc-preempt-7.2', 'pc-preempt-10.0', 'pc-recovery-10.0'])('puts the fil
   expect(sorted).toEqual({ main, parts: { channels: [], resumeOf, preempt, returnPath } });
 });
 
-it('asks for the order of two preempt channels, and offers that of their names', async () => {
+it('asks for the order of two preempt channels, and suggests the order of their names', async () => {
   const { main, resumeOf, preempt, returnPath } = parted('pc-recovery-7.2');
   expect(await unclear(...[...preempt].reverse(), main, ...resumeOf, ...returnPath)).toEqual([
     [main, 'recovery', 'recovery'],
@@ -58,7 +58,7 @@ it('asks for the order of two preempt channels, and offers that of their names',
   ]);
 });
 
-it('asks which of several streams is meant, and counts numbers in names as numbers', async () => {
+it('asks which of several streams is meant, and sorts numbers in names as numbers', async () => {
   const [second, tenth] = [file('save-2', none), file('save-10', none)];
   expect(await unclear(tenth, second)).toEqual([
     [second, 'stream', 'stream'],
@@ -78,14 +78,14 @@ it('refuses files without a stream', async () => {
   await expect(sort()).rejects.toThrow(RangeError);
 });
 
-it('puts files together as it is told: the last recovery is the main file', () => {
+it('combines files as told: the last recovery is the main file', () => {
   const arranged = arrangeParts(['b', 'x', 'a', 'c'], ['recovery', 'none', 'stream', 'recovery']);
   expect(arranged).toEqual({ main: 'c', parts: { ...nothing, resumeOf: ['a', 'b'] } });
   expect(() => arrangeParts(['a', 'b'], ['stream', 'stream'])).toThrow('expected one file to be the stream, got 2');
   expect(() => arrangeParts(['a'], ['channel'])).toThrow('got 0');
 });
 
-it('knows every capture by its first bytes', async () => {
+it('recognizes every capture by its first bytes', async () => {
   const kindOf = (bytes: Uint8Array) => findPartKind(file('any', bytes));
   for (const { bytes, channels, offset } of loadFixtures()) {
     expect(await kindOf(bytes.subarray(offset))).toBe('stream');
@@ -96,7 +96,7 @@ it('knows every capture by its first bytes', async () => {
   expect(await kindOf(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x10))).toBe('preempt');
 });
 
-it('knows nothing of other first bytes, however many', async () => {
+it('recognizes nothing in other first bytes', async () => {
   const kindOf = (...bytes: number[]) => findPartKind(file('any', Uint8Array.from(bytes)));
   expect(await kindOf()).toBe('unknown');
   expect(await kindOf(0, 0, 0)).toBe('unknown');

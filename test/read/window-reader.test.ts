@@ -68,18 +68,18 @@ describe('a window reader', () => {
     await expectWalk(new ScriptedSource(patterned(300), { chunk: 1 }), patterned(300), steps);
   });
 
-  it('wants of the largest size are answered, wherever they begin', async () => {
+  it('answers needs of the largest size, wherever they begin', async () => {
     const steps: Step[] = [];
     for (let i = 0; i < 30; i++) steps.push({ kind: 'take', count: 70_001 }, { kind: 'take', count: maxNeed });
     await expectWalk(new ScriptedSource(large, { chunk: 100_000 }), large, steps);
   });
 
-  it('refuses a larger want', async () => {
+  it('refuses a larger need', async () => {
     const reader = readerOf(new ScriptedSource(large));
     await expect(reader.satisfy({ kind: 'more', bytes: maxNeed + 1 })).rejects.toThrow(RangeError);
   });
 
-  it('goes on anywhere: forward and backward, inside the window and outside, with and without a length', async () => {
+  it('seeks anywhere: forward and backward, inside the window and outside, with and without a length', async () => {
     const step = fc.oneof(
       fc.record({
         kind: fc.constant('take' as const),
@@ -111,7 +111,7 @@ describe('a window reader', () => {
     );
   });
 
-  it('goes forward in a source that cannot go back, whatever was read ahead', async () => {
+  it('seeks forward in a source that cannot go back, whatever was read ahead', async () => {
     const hop = fc.record({ by: fc.oneof(fc.nat(300_000), fc.nat(1000)), count: fc.integer({ min: 1, max: 5000 }) });
     const hops = fc.array(hop, { minLength: 1, maxLength: 15 });
     await fc.assert(
@@ -129,7 +129,7 @@ describe('a window reader', () => {
     );
   });
 
-  it('reads nothing again for a seek inside the window', async () => {
+  it('reads nothing again after a seek inside the window', async () => {
     const source = new ScriptedSource(patterned(10_000));
     const steps: Step[] = [{ kind: 'take', count: 5000 }];
     for (const offset of [0, 4999, 9999, 10, 5000]) steps.push({ kind: 'seek', offset }, { kind: 'take', count: 1 });
@@ -137,7 +137,7 @@ describe('a window reader', () => {
     expect(source.reads.filter(({ position }) => position < 10_000)).toHaveLength(1);
   });
 
-  it('reads little beyond a length that is known', async () => {
+  it('reads little beyond a known length', async () => {
     const source = new ScriptedSource(large);
     const steps: Step[] = [];
     for (let i = 1; i <= 4; i++)
@@ -148,7 +148,7 @@ describe('a window reader', () => {
     expect(Math.max(...sizes)).toBeLessThanOrEqual(4096);
   });
 
-  it('gives more than the length that was said, if it is wanted', async () => {
+  it('gives more than the stated length on request', async () => {
     const source = new ScriptedSource(large);
     await expectWalk(source, large, [
       { kind: 'seek', offset: 1 << 20, length: 10 },
@@ -164,7 +164,7 @@ describe('a window reader', () => {
     expect(source.reads[0]?.position).toBe(123_456);
   });
 
-  it('says that a source has ended, and goes back after that', async () => {
+  it('reports the end of a source, and can seek backward afterwards', async () => {
     const bytes = patterned(100);
     const reader = readerOf(new ScriptedSource(bytes));
     await reader.satisfy({ kind: 'more', bytes: 101 });
@@ -189,7 +189,7 @@ describe('a window reader', () => {
     expect(Buffer.compare(before, after)).toBe(0);
   });
 
-  it('says how far it has asked for bytes', async () => {
+  it('reports how far it has requested bytes', async () => {
     const reader = readerOf(new ScriptedSource(large, { chunk: 1000 }), 500);
     expect(reader.reached).toBe(500);
     await reader.satisfy({ kind: 'more', bytes: 1 });
@@ -219,7 +219,7 @@ describe('driving a decoder', () => {
   });
 
   it.each(['later', 'at once'] as const)(
-    'does not mind a read ahead that fails %s, of bytes that nobody wants',
+    'ignores a read ahead that fails %s, if its bytes are not needed',
     async (fails) => {
       const reader = readerOf(new ScriptedSource(large, { failAt: 1000, fails, chunk: 1000 }));
       const items = await collect(drive(reader, walk(reader.window, [{ kind: 'take', count: 900 }])));
@@ -227,7 +227,7 @@ describe('driving a decoder', () => {
     },
   );
 
-  it('settles when the consumer stops early: no read is under way, and the decoder has ended', async () => {
+  it('settles when the consumer stops early: no read is pending, and the decoder has ended', async () => {
     const source = new ScriptedSource(large, { chunk: 4096, isSlow: true });
     const reader = readerOf(source);
     let hasEnded = false;
@@ -262,7 +262,7 @@ describe('driving a decoder', () => {
     expect(source.pending).toBe(0);
   });
 
-  it('does not hang on a source that gives no bytes and no end', async () => {
+  it('does not hang on a source that gives neither bytes nor an end', async () => {
     const endless = { name: 'endless', size: undefined, read: () => 0, close: async () => {} };
     const reader = new WindowReader(kernel, buffers, endless, 0);
     await expect(collect(drive(reader, walk(reader.window, [{ kind: 'take', count: 1 }])))).rejects.toThrow(

@@ -17,36 +17,36 @@ describe('the rules of a stream', () => {
     ['s390-ccw-virtio-9.2', 'round packets false true'],
     ['pc-i440fx-10.0', 'round packets true false'],
     ['virt-11.1', 'round packets true false'],
-  ])('are those of the machine type %s', (machine, rules) => {
+  ])('follow the machine type %s', (machine, rules) => {
     expect(short(machine)).toBe(rules);
   });
 
   it.each(['none', 'pc', 'pc-q35-rhel9.2.0', 'pc-i440fx-jammy', undefined])(
-    'are the newest where %s says no version, but for what old versions refuse in a plain stream',
+    'are the newest if %s names no version, except for what old versions refuse in a plain stream',
     (machine) => {
       expect(short(machine)).toBe('round packets false false');
     },
   );
 
-  it('are those of the version that is given, where the machine type says none', () => {
+  it('follow the given version if the machine type names none', () => {
     expect(short('none', '7.2')).toBe('section records false true');
     expect(short('none', '9.0')).toBe('round packets false true');
     expect(short('none', '10.0')).toBe('round packets true false');
   });
 
-  it('are those of the machine type in a version that has it', () => {
+  it('follow the machine type in any version that has it', () => {
     expect(short('pc-i440fx-7.2', '10.0')).toBe('section records false false');
     expect(short('pc-i440fx-8.2', '9.0')).toBe('round records false true');
   });
 
-  it('cannot be those of a version that does not have the machine type', () => {
+  it('refuse a version without that machine type', () => {
     expect(() => releaseRulesOf('pc-i440fx-10.0', '7.2')).toThrow(
       /QEMU 7.2 does not have the machine type pc-i440fx-10.0/,
     );
     expect(() => releaseRulesOf('pc-q35-9.2', '9.0')).toThrow(RangeError);
   });
 
-  it.each(['8.8', '', 'ten', 'toString'])('are not known of a version "%s"', (version) => {
+  it.each(['8.8', '', 'ten', 'toString'])('do not exist for a version "%s"', (version) => {
     expect(() => releaseRulesOf('none', version as ReleaseName)).toThrow(`of 7.2, 9.0, 10.0, got ${version}`);
   });
 });

@@ -60,13 +60,13 @@ describe('the plan for the content of', () => {
     expect(planContent(file, { toOutput: true }).how).toBe('output');
   });
 
-  it('unreadable bytes leaves the error to reading', async () => {
+  it('unreadable bytes leaves the error to the reading', async () => {
     expect(planContent(await opened(hex('00'))).how).toBe('index');
   });
 });
 
 describe('a plan', () => {
-  it('says of a stream that could not be indexed why', async () => {
+  it('gives the reason why a stream could not be indexed', async () => {
     expect((await openSavedVm(await opened(whole), { makeScratch })).plan).toMatchObject({ how: 'index' });
     expect((await openSavedVm(await opened(withDelta), { makeScratch })).plan).toEqual({
       how: 'scratch',
@@ -80,7 +80,7 @@ describe('a plan', () => {
     expect(JSON.parse(JSON.stringify(plans))).toEqual([inPlace]);
   });
 
-  it('of a fixture with compressed pages says so', async () => {
+  it('says so for a fixture with compressed pages', async () => {
     const file = await open(new Uint8Array(readFileSync('test/fixtures/pc-compress-7.2.bin')));
     expect((await openSavedVm(file, { makeScratch })).plan).toEqual({
       how: 'scratch',

@@ -68,15 +68,15 @@ const stream = (description: object, ...sections: Uint8Array[]) =>
   join(none, ramStart, ramEnd, ...sections, EOF, vmdescription(description));
 
 describe('devices of the same name and instance', () => {
-  it('are described in their order', async () => {
+  it('are matched with descriptions in order', async () => {
     const devices = [device('x', field('a', 1)), device('x', field('b', 2))];
     const result = await read(stream({ devices }, full(2, 'x', [1]), full(3, 'x', [2, 3])));
     expect(result.devices.map(({ state }) => state?.fields.map(({ name }) => name))).toEqual([['a'], ['b']]);
   });
 });
 
-describe('a file that breaks off', () => {
-  it('has the devices before, which then are not described', async () => {
+describe('a truncated file', () => {
+  it('has the devices before its end, without descriptions', async () => {
     const bytes = stream({ devices: [device('x', field('a', 1))] }, full(2, 'x', [1]), full(3, 'timer', [2, 3]));
     const cut = bytes.subarray(0, bytes.length - 40);
     const { devices, error } = await read(cut);
@@ -88,8 +88,8 @@ describe('a file that breaks off', () => {
   });
 });
 
-describe('a description that fits in size only', () => {
-  it('is a warning of verify, and leaves bytes', async () => {
+describe('a description that only fits in size', () => {
+  it('gives a warning in verify, and leaves bytes', async () => {
     const list = field('l', 3, { type: 'qtailq', vmsd_name: 'e', version: 1, fields: [field('a', 1)] });
     const bytes = stream({ devices: [device('x', list)] }, full(2, 'x', [1, 7, 9]));
     expect((await read(bytes)).devices[0]).toMatchObject({ state: undefined, undecodedBytes: 3 });
@@ -104,7 +104,7 @@ describe('a description that fits in size only', () => {
 describe('a device as JSON', () => {
   const jsonOf = (state: DeviceState) => JSON.parse([...deviceToJson(state, { more: '[1]' })].join(''));
 
-  it('has every value, its type and its place in the file', async () => {
+  it('has every value with its type and its place in the file', async () => {
     const fields = [
       { name: 'n', type: 'uint64', size: 8 },
       { name: 'b', type: 'bool', size: 1, index: 3 },
@@ -129,7 +129,7 @@ describe('a device as JSON', () => {
     expect(json.state.fields[1].index).toBe(3);
   });
 
-  it('without a state has its bytes', () => {
+  it('has bytes if there is no state', () => {
     const data = new Uint8Array(70_000).map((_, i) => i);
     const { offset, name, instanceId, versionId } = sectionOf(data);
     const device = { name, instanceId, versionId, offset, length: data.length, data };

@@ -17,8 +17,8 @@ async function laidOut() {
   return { file, store, block, pages: () => new MappedRamPages(file, feeder.pageSlots, store.blocks) };
 }
 
-describe('the pages of a mapped-ram file in several hands', () => {
-  it('are what the store was told last', async () => {
+describe('the pages of a mapped-ram file with several workers', () => {
+  it('have the state that the store was told last', async () => {
     const { store, block, pages } = await laidOut();
     const [a, b] = [pages(), pages()];
     await a.apply(block, feeder.batch([data(1), data(2)], 0));
@@ -40,7 +40,7 @@ describe('the pages of a mapped-ram file in several hands', () => {
     }
   });
 
-  it('are not deltas, since the page before may be in another hand', async () => {
+  it('must not be deltas, because another worker may have the previous page', async () => {
     const { block, pages } = await laidOut();
     const delta = { page: 1, kind: PageKind.delta, payload: Uint8Array.of(0, 1, 7) };
     await expect(pages().apply(block, feeder.batch([data(0), delta], 0))).rejects.toThrow(/expected whole pages/);

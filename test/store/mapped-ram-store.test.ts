@@ -113,7 +113,7 @@ async function expectContent(ram: RamReader, models: readonly BlockModel[]): Pro
 }
 
 describe('a mapped-ram store', () => {
-  it('has the content and the states of a plain model after any passes, before and after it is finished', async () => {
+  it('has the content and the states of a plain model after any passes, before and after finish', async () => {
     await fc.assert(
       fc.asyncProperty(shapes, async (shape) => {
         const { store, models } = await build(shape, new MemoryFile());
@@ -202,7 +202,7 @@ describe('a mapped-ram store', () => {
     expect(() => slowRead(file.content())).toThrow();
   });
 
-  it('cuts off what an older, longer file had behind its end', async () => {
+  it('cuts off the rest of an older, longer file', async () => {
     const file = new RecordingFile('old', new Uint8Array(3 << 20).fill(0xff));
     file.truncate(0);
     file.truncate(3 << 20);
@@ -214,14 +214,14 @@ describe('a mapped-ram store', () => {
     expect(slowRead(file.content()).end).toBe(file.size);
   });
 
-  it('takes a guest without RAM', async () => {
+  it('accepts a guest without RAM', async () => {
     const file = new RecordingFile();
     const store = new MappedRamStore(file, feeder.pageSlots);
     await store.finish([timer], undefined);
     expect(slowRead(file.content())).toMatchObject({ blocks: [], machine: 'none', complete: true });
   });
 
-  it('takes the configuration before the first block, not after', async () => {
+  it('accepts the configuration before the first block, not after it', async () => {
     const file = new RecordingFile();
     const store = new MappedRamStore(file, feeder.pageSlots);
     store.configure({ machine: 'virt-7.2', capabilities: ['mapped-ram'] });
@@ -231,7 +231,7 @@ describe('a mapped-ram store', () => {
     expect(slowRead(file.content())).toMatchObject({ machine: 'virt-7.2', capabilities: ['mapped-ram'] });
   });
 
-  it('refuses a block that is not its own', async () => {
+  it('refuses a block of another store', async () => {
     const store = new MappedRamStore(new MemoryFile(), feeder.pageSlots);
     expect(() => store.state({ index: 0, idstr: 'other', usedLength: 4096, pageSize: 4096 }, 0)).toThrow(RangeError);
   });
@@ -250,7 +250,7 @@ describe('a mapped-ram store', () => {
 });
 
 describe('a mapped-ram reader', () => {
-  it('reads a block that has no place in the file as zeros', async () => {
+  it('reads a block without a place in the file as zeros', async () => {
     const block: RamBlock = { index: 0, idstr: 'shared', usedLength: 8192, pageSize: 4096, guestAddress: 0n };
     const ram = new MappedRamReader(new MemoryFile('f', new Uint8Array(10_000).fill(9)), [block]);
     const target = new Uint8Array(8192).fill(0xee);
@@ -260,7 +260,7 @@ describe('a mapped-ram reader', () => {
     expect(await ram.state(block, 1)).toBe('zero');
   });
 
-  it('reads no piece of a bitmap behind the pages that are asked for', async () => {
+  it('reads no piece of a bitmap after the requested pages', async () => {
     const pages = 2_000_000;
     const mapped = { bitmapOffset: 100, bitmapLength: pages / 8, pagesOffset: 1 << 20 };
     const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * 4096, pageSize: 4096, mapped };
@@ -317,7 +317,7 @@ describe('a mapped-ram store', () => {
     payload: new Uint8Array(length).fill(7),
   });
 
-  it('refuses pages that the block does not have, whose places are those of others', async () => {
+  it('refuses pages beyond the block, which would overwrite those of others', async () => {
     const { file, store, block } = await laidOut();
     const { writes } = file;
     const before = writes.length;
@@ -330,7 +330,7 @@ describe('a mapped-ram store', () => {
     expect(writes.length).toBe(before);
   });
 
-  it('refuses blocks that are impossible beside the others', async () => {
+  it('refuses blocks that cannot follow the others', async () => {
     const { store } = await laidOut();
     await expect(store.addBlock(plain)).rejects.toThrow('different names, got "ram" twice');
     await expect(store.addBlock({ ...plain, idstr: 'b', pageSize: 1024 })).rejects.toThrow('pages of 4096 bytes');
@@ -339,7 +339,7 @@ describe('a mapped-ram store', () => {
     await expect(laidOut(bits)).rejects.toThrow('pages of 16384 bytes, as 14 target page bits has it, got 4096');
   });
 
-  it('refuses more whole pages at a time than its room was made for', async () => {
+  it('refuses more whole pages at a time than it has slots for', async () => {
     const kernel = await loadKernel({ arenaBytes: pageSlotsArenaBytes(16) + (1 << 20) });
     const pageSlots = new PageSlots(kernel, 16);
     const store = new MappedRamStore(new MemoryFile(), pageSlots);
@@ -349,18 +349,18 @@ describe('a mapped-ram store', () => {
     await expect(store.apply(block, batch)).rejects.toThrow('a batch of at most 1024 whole pages, got more');
   });
 
-  it.each([undefined, { write() {} }, 'out.mapped-ram'])('is not made in %s', (file) => {
+  it.each([undefined, { write() {} }, 'out.mapped-ram'])('cannot be made in %s', (file) => {
     const make = () => new MappedRamStore(file as unknown as MemoryFile, feeder.pageSlots);
     expect(make).toThrow(new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read'));
   });
 
-  it('refuses to end with an empty block', async () => {
+  it('refuses an empty last block', async () => {
     const { store } = await laidOut();
     await store.addBlock({ ...plain, index: 1, idstr: 'b', usedLength: 0 });
     await expect(store.finish([], undefined)).rejects.toThrow('does not end with an empty one ("b")');
   });
 
-  it('takes nothing more once it is finished', async () => {
+  it('refuses everything after finish', async () => {
     const { file, store, block } = await laidOut();
     await store.finish([], undefined);
     const finished = file.content();

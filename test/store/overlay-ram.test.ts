@@ -38,8 +38,8 @@ const ramOf = (...lists: Seed[][]) =>
     pageSize,
   );
 
-describe('a content laid over another', () => {
-  it('has each page of the changes, and else that of the base, in whatever order ranges are read', async () => {
+describe('a content overlaid with another', () => {
+  it('has each page from the changes, otherwise from the base, in whatever order ranges are read', async () => {
     const range = fc.tuple(fc.nat(39), fc.integer({ min: 1, max: 40 }));
     await fc.assert(
       fc.asyncProperty(
@@ -70,8 +70,8 @@ describe('a content laid over another', () => {
   });
 });
 
-describe('a content fitted to other blocks', () => {
-  it('is found by names, cut off, and filled up with zeros', async () => {
+describe('a content resized to other blocks', () => {
+  it('is matched by names, cut off, and extended with zeros', async () => {
     await fc.assert(
       fc.asyncProperty(
         seeds,
@@ -110,8 +110,8 @@ describe('a content fitted to other blocks', () => {
   });
 });
 
-describe('where the next data is', () => {
-  it('is asked once for each hole, and again for another block or an earlier page', async () => {
+describe('the position of the next data', () => {
+  it('is looked up once per hole, and again for another block or an earlier page', async () => {
     const ram = ramOf([0, 0, 0, 1, 1, 0, 0, 2], [0, 1]);
     let asked = 0;
     const counting = Object.assign(Object.create(ram) as PageListRam, {

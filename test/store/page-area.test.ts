@@ -31,7 +31,7 @@ const cases = fc.constantFrom(1024, 4096, 16384, 65536).chain((pageSize) => {
 });
 
 describe('a page area', () => {
-  it('looks at no pages behind those that are read, however many zero pages follow', async () => {
+  it('does not look at pages after the requested ones, however many zero pages follow', async () => {
     const block = blockOf(100_000);
     const area = areaOf(new MemoryFile(), block);
     for (let page = 0; page < 100_000; page++) area.states.set(page, PageKind.zero);
@@ -50,7 +50,7 @@ describe('a page area', () => {
     expect(area.nextData(40, 1)).toEqual({ first: 100_000, end: 100_000 });
   });
 
-  it('after any passes has the content and the states of a plain model', async () => {
+  it('has the content and the states of a plain model after any passes', async () => {
     await fc.assert(
       fc.asyncProperty(
         cases,
@@ -105,7 +105,7 @@ describe('a page area', () => {
     }
   });
 
-  it('finds the next data as a plain model does', async () => {
+  it('finds the same next data as a plain model', async () => {
     const pages = 40;
     await fc.assert(
       fc.asyncProperty(passes(pages), async (list) => {
@@ -144,7 +144,7 @@ describe('a page area', () => {
     expect(file.writes).toEqual([{ position: 2 * 4096, length: 4096 }]);
   });
 
-  it('erases data that became zero where that is asked for, and does not touch it otherwise', async () => {
+  it('erases data that became zero on request, and does not touch it otherwise', async () => {
     for (const erase of [true, false]) {
       for (const as of ['zero', 'zeros in full'] as const) {
         const file = new RecordingFile();
@@ -161,7 +161,7 @@ describe('a page area', () => {
     }
   });
 
-  it('does not take stale data for the base of a delta', async () => {
+  it('does not use stale data as the base of a delta', async () => {
     const model = new BlockModel(blockOf(2));
     const area = areaOf(new MemoryFile(), model.block, 0, false);
     for (const [as, seed] of [
@@ -176,7 +176,7 @@ describe('a page area', () => {
     expect(Buffer.compare(target, model.content)).toBe(0);
   });
 
-  it('writes neighbouring pages that lie side by side at once, and gathers others', async () => {
+  it('writes adjacent neighbouring pages at once, and collects others', async () => {
     const write = async (gap: number) => {
       const file = new RecordingFile();
       const model = new BlockModel(blockOf(200));
@@ -199,7 +199,7 @@ describe('a page area', () => {
     expect(await write(64)).toEqual([{ position: 50 * 4096, length: 100 * 4096 }]);
   });
 
-  it('takes more scattered pages than there are slots', async () => {
+  it('accepts more scattered pages than there are slots', async () => {
     const model = new BlockModel(blockOf(60, 65536));
     const area = areaOf(new MemoryFile(), model.block);
     for (let round = 0; round < 3; round++) {
@@ -230,7 +230,7 @@ describe('a page area', () => {
     });
   });
 
-  it('takes pages that were compressed in the source as data, since they are no more', async () => {
+  it('treats pages that were compressed in the source as data', async () => {
     const area = areaOf(new MemoryFile(), blockOf(9));
     const payload = new Uint8Array(area.block.pageSize).fill(7);
     await area.apply(feeder.batch([{ page: 3, kind: PageKind.compressed, payload }], 0));
@@ -240,7 +240,7 @@ describe('a page area', () => {
     expect(area.states.get(3)).toBe(PageKind.data);
   });
 
-  it('passes errors of its file on', async () => {
+  it('passes on errors of its file', async () => {
     const failing = Object.assign(new MemoryFile(), {
       write: () => {
         throw new Error('no space left');

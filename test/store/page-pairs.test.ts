@@ -53,7 +53,7 @@ async function judge(kernel: Kernel, old: PlainRam, now: PlainRam): Promise<stri
 }
 
 describe('pairs of pages', () => {
-  it('say of every page that both have, once and in order, what a plain comparison says', async () => {
+  it('give the results of a plain comparison for every common page, once and in order', async () => {
     const seed = fc.constantFrom(0, 0, 1, 2, 3);
     const shapes = fc.constantFrom(1024, 4096, 65536).chain((pageSize) => {
       const run = fc.record({ old: seed, now: seed, pages: fc.integer({ min: 1, max: pageSize > 4096 ? 20 : 400 }) });
@@ -104,7 +104,7 @@ describe('pairs of pages', () => {
     expect(old.pagesRead).toBe(0);
   });
 
-  it('do not ask again where the next data is while it is still ahead', async () => {
+  it('do not look up the next data again while it is still ahead', async () => {
     const empty = new PlainRam(new Uint8Array(4096 * 2000), 4096);
     let asked = 0;
     const old: RamReader = {
@@ -130,7 +130,7 @@ describe('pairs of pages', () => {
     );
   });
 
-  it('fail where reading fails, and leave no read behind when they are left early', async () => {
+  it('fail if reading fails, and leave no read pending if they are left early', async () => {
     const ram = new PlainRam(contentOf(new Array(1000).fill(1), 4096), 4096);
     const kernel = await load();
     const pairs = new PagePairs(kernel);
@@ -161,7 +161,7 @@ describe('pairs of pages', () => {
 });
 
 describe('blocks of two contents', () => {
-  it('are matched by their names, wherever they are in the lists', () => {
+  it('are matched by name, at any position in the lists', () => {
     const block = (index: number, idstr: string, pages: number): RamBlock => ({
       ...{ index, idstr, usedLength: pages * 4096, pageSize: 4096 },
     });

@@ -64,7 +64,7 @@ describe.each(kindsOfSource)('the RAM content of a %s', (kind) => {
   it.each([
     ['stream', stream],
     ['mapped-ram file', mappedRamFile()],
-  ])('that is a %s is what the slow reader reads, piece by piece and as a digest', async (_, bytes) => {
+  ])('that is a %s equals what the slow reader reads, piece by piece and as a digest', async (_, bytes) => {
     const ram = await openRamContent(await opened(bytes, kind), { makeScratch: () => new RecordingFile() });
     const slow = slowRead(bytes);
     expect(ram.blocks.map(({ idstr }) => idstr)).toEqual(slow.blocks.map(({ idstr }) => idstr));
@@ -89,7 +89,7 @@ describe('a saved VM', () => {
   it.each([
     ['stream', join(stream.subarray(0, -1), full(1, 'timer', 'body'), EOF, vmdescription({ devices: [] }))],
     ['mapped-ram file', mappedRamFile({ tail: join(full(9, 'timer', 'body'), EOF, vmdescription({ devices: [] })) })],
-  ])('of a %s has what is not RAM, too', async (_, bytes) => {
+  ])('of a %s has everything besides RAM, too', async (_, bytes) => {
     const makeScratch = () => new RecordingFile();
     const vm = await openSavedVm(await opened(bytes), { makeScratch, devices: true });
     expect(vm.configuration?.machine).toBe('none');
@@ -102,7 +102,7 @@ describe('a saved VM', () => {
 });
 
 describe('the RAM content', () => {
-  it('of a mapped-ram file is read where it lies, without a scratch file', async () => {
+  it('of a mapped-ram file is read in place, without a scratch file', async () => {
     const makeScratch = () => {
       throw new Error('no scratch file is needed');
     };
@@ -121,7 +121,7 @@ describe('the RAM content', () => {
     expect(scratch.closed).toBe(1);
   });
 
-  it('of a stream of whole pages is read where it lies, however often they came, without a scratch file', async () => {
+  it('of a stream of whole pages is read in place, even with several passes, without a scratch file', async () => {
     const whole = join(
       none,
       blocks,
@@ -156,7 +156,7 @@ describe('the RAM content', () => {
     expect(scratch.closed).toBe(1);
   });
 
-  it('of blocks that are not wanted is not kept', async () => {
+  it('of unneeded blocks is not kept', async () => {
     const scratch = new RecordingFile();
     const ram = await openRamContent(await opened(stream, 'pipe'), {
       makeScratch: () => scratch,
@@ -178,7 +178,7 @@ describe('the RAM content', () => {
     await expect(opening).rejects.toMatchObject({ code });
   });
 
-  it('says of which page the bytes are missing', async () => {
+  it('names the page whose bytes are missing', async () => {
     // The last set page is beyond the end of the file, the earlier ones are not.
     const opening = openRamContent(await opened(mappedRamFile().subarray(0, 0x7800)), {
       makeScratch: () => new RecordingFile(),
@@ -186,7 +186,7 @@ describe('the RAM content', () => {
     await expect(opening).rejects.toMatchObject({ place: { block: 'b', page: 1, offset: 0x7800 } });
   });
 
-  it('says of which page the bytes are missing, also of many', async () => {
+  it('names the page whose bytes are missing, even of many', async () => {
     const feeder = await Feeder.make();
     const file = new RecordingFile();
     const store = new MappedRamStore(file, feeder.pageSlots);
@@ -201,7 +201,7 @@ describe('the RAM content', () => {
     await expect(opening).rejects.toMatchObject({ code: 'truncated', place: { block: 'ram', page: 77, offset: size } });
   });
 
-  it('of zeros is digested without holding them', async () => {
+  it('of zeros is digested without storing them', async () => {
     let bytes = 0;
     const digest = {
       update(piece: Uint8Array) {

@@ -69,7 +69,7 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     expect(notes.lines).toEqual(['machine none', 'block a', 'a:0', 'a:1', 'a:2', 'block b', 'b:0', 'b:1', 'b:2']);
   });
 
-  it('keeps the devices if they are asked for', async () => {
+  it('keeps the devices on request', async () => {
     const { devices } = await settle(await opened(pages(), kind), new Notes(), { devices: true });
     expect(devices.map(({ name, data }) => [name, Buffer.from(data).toString()])).toEqual([['timer', 'body']]);
   });
@@ -87,20 +87,20 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     });
   });
 
-  it('tolerates what is only a warning', async () => {
+  it('tolerates warnings', async () => {
     const notes = new Notes();
     await settle(await opened(join(pages(), vmdescription({ devices: [] }), 'junk'), kind), notes);
     expect(notes.lines).toEqual(['machine none', 'block ram']);
   });
 
-  it('ends when a wrapper refuses an item, which the sink does not get', async () => {
+  it('ends if a wrapper refuses an item, which the sink does not get', async () => {
     const notes = new Notes();
     const sink = refusing(notes, (item) => (item.kind === 'pages' ? new Error('no pages, please') : undefined));
     await expect(settle(await opened(pages(zeroPage(0, 'ram')), kind), sink)).rejects.toThrow('no pages, please');
     expect(notes.lines).toEqual(['machine none', 'block ram']);
   });
 
-  it('gives a sink only the pages of some blocks, if a wrapper says so', async () => {
+  it('gives a sink only the pages of some blocks, if a wrapper selects them', async () => {
     const notes = new Notes();
     await settle(
       await opened(mappedRamFile(), kind),
@@ -109,7 +109,7 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     expect(notes.lines).toEqual(['block a', 'block b', 'b:0', 'b:1', 'b:2']);
   });
 
-  it('asks for pages that were lost through wrappers, too', async () => {
+  it('asks for lost pages through wrappers, too', async () => {
     const block = { index: 0, idstr: 'ram', usedLength: KIB4, pageSize: KIB4 };
     const sink: FlowSink = { take() {}, lostPage: () => ({ block, page: 0 }) };
     for (const wrapped of [sink, onlyPages(sink), refusing(sink, () => undefined)]) {
@@ -117,7 +117,7 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     }
   });
 
-  it('passes errors of the sink on', async () => {
+  it('passes on errors of the sink', async () => {
     const sink: FlowSink = {
       take({ kind }) {
         if (kind === 'pages') throw new Error('no space left');
@@ -128,7 +128,7 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
 });
 
 describe('settling', () => {
-  it('gives the bitmaps of a mapped-ram file instead of its pages, if asked', async () => {
+  it('gives the bitmaps of a mapped-ram file instead of its pages on request', async () => {
     const notes = new Notes();
     await settle(await opened(mappedRamFile()), notes, { read: 'bitmaps' });
     expect(notes.lines).toEqual(['machine none', 'block a', 'a 0 101', 'block b', 'b 0 10']);
@@ -145,7 +145,7 @@ describe('settling', () => {
     await settle(file, new Notes());
   });
 
-  it('gives compressed pages decompressed, in their order among others', async () => {
+  it('gives compressed pages decompressed, in order among the others', async () => {
     const lines: unknown[] = [];
     const file = await opened(
       pages(
@@ -174,7 +174,7 @@ describe('settling', () => {
     ]);
   });
 
-  it('gives more compressed pages than there is room for at a time', async () => {
+  it('gives more compressed pages than fit at a time', async () => {
     const packed = Array.from({ length: 300 }, (_, page) =>
       compressedPage(page * KIB4, deflateSync(filled(page & 0xff)), page === 0 ? 'ram' : undefined),
     );

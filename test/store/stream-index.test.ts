@@ -21,7 +21,7 @@ const run = fc
     Array.from({ length: Math.min(count, pages - from) }, (_, i) => ({ page: from + i, kind: 'data', gap: 0 })),
   );
 
-it('of any passes of whole pages gives what came last of each page', async () => {
+it('gives the last content of each page, after any passes of whole pages', async () => {
   const passes = fc.array(fc.oneof(pass, run), { maxLength: 6 });
   const lookUps = fc.array(fc.tuple(fc.nat(pages - 1), fc.integer({ min: 1, max: pages })), {
     minLength: 5,
@@ -74,7 +74,7 @@ it.each([
   ['a delta', PageKind.delta],
   ['a compressed page', PageKind.compressed],
   ['a page that is not in the window of the stream', PageKind.data],
-])('refuses %s, but not of a block that is not wanted', async (_, kind) => {
+])('refuses %s, except in a block that is not needed', async (_, kind) => {
   const file = await open(new Uint8Array(10));
   const batch = new PageBatch(file.kernel, 4);
   batch.kind[0] = kind;

@@ -5,7 +5,7 @@ import { findingCodes, formatPlace, MigrationError, makeFinding, type Place } fr
 const place: Place = { source: 'guest.bin', offset: 500, coordinate: 'file' };
 
 describe('places', () => {
-  it('are printed as precisely as they are known', () => {
+  it('are printed as precisely as known', () => {
     expect(formatPlace(place)).toBe('guest.bin at 0x1f4 (500)');
     expect(formatPlace({ ...place, coordinate: 'decompressed' })).toBe('guest.bin at 0x1f4 (500, decompressed)');
     expect(formatPlace({ ...place, section: 'ram', block: 'pc.ram', page: 0 })).toBe(
@@ -17,7 +17,7 @@ describe('places', () => {
 describe('a MigrationError', () => {
   const error = new MigrationError('bad-footer', 'expected a footer', place);
 
-  it('has its code and its place in the message, and apart', () => {
+  it('has its code and its place in the message and as properties', () => {
     expect(error.message).toBe('expected a footer [bad-footer] in guest.bin at 0x1f4 (500)');
     expect(error).toMatchObject({ name: 'MigrationError', code: 'bad-footer', place, detail: 'expected a footer' });
     expect(error).toBeInstanceOf(Error);
@@ -37,7 +37,7 @@ describe('findings', () => {
     expect(makeFinding('no-footers', 'x', place).severity).toBe('info');
   });
 
-  it('are all documented in docs/findings.md, with their severity, and nothing else is', () => {
+  it('are all documented in docs/findings.md with their severity, and nothing else is', () => {
     const text = readFileSync(new URL('../../docs/findings.md', import.meta.url), 'utf8');
     const rows = [...text.matchAll(/^\|\s*`([a-z-]+)`\s*\|\s*(error|warning|info)\s*\|/gm)];
     const documented = Object.fromEntries(rows.map(([, code, severity]) => [code, severity]));

@@ -6,7 +6,7 @@ const bitmapOf = (pages: number) =>
   new PageBitmap({ index: 0, idstr: 'ram', usedLength: pages * 4096, pageSize: 4096 });
 
 describe('a page bitmap', () => {
-  it('is the set of pages that it was told', () => {
+  it('contains the pages that were set', () => {
     const step = fc.record({ page: fc.nat(99), isSet: fc.boolean() });
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 100 }), fc.array(step), fc.boolean(), (pages, steps, isFull) => {

@@ -4,7 +4,7 @@ import { discardedState, PageStates } from '../../src/vm/page-states.ts';
 import { pageCount } from '../../src/vm/ram-block.ts';
 
 describe('page states', () => {
-  it('are what was set last, like those of a plain map', () => {
+  it('are the states set last, like those of a plain map', () => {
     // Pages around the boundaries of chunks of 4096, and far away.
     const page = fc.oneof(fc.nat(20), fc.integer({ min: 4090, max: 4100 }), fc.nat(20_000), fc.nat(2 ** 40));
     const sets = fc.array(fc.tuple(page, fc.nat(4)), { maxLength: 60 });
@@ -29,13 +29,13 @@ describe('page states', () => {
     );
   });
 
-  it('of nothing are 0', () => {
+  it('are 0 if nothing was set', () => {
     const states = new PageStates();
     expect([states.get(0), states.get(2 ** 52), states.nextSet(3, 9), states.nextSet(9, 9)]).toEqual([0, 0, 9, 9]);
     expect(states.count(3)).toEqual([0, 0, 0]);
   });
 
-  it('of a guest of 64 TiB are searched without walking through what was never touched, chunk by chunk', () => {
+  it('of a guest of 64 TiB are searched without visiting untouched chunks', () => {
     const states = new PageStates();
     states.set(10_000_000, 1);
     expect(states.nextSet(0, 2 ** 34)).toBe(10_000_000);
@@ -50,7 +50,7 @@ describe('a RAM block', () => {
 });
 
 describe('page states that were filled', () => {
-  it('are those of a plain array, set over and counted', () => {
+  it('equal those of a plain array that is overwritten and counted', () => {
     const pages = 5 * 4096 + 77;
     const range = fc.tuple(fc.nat(pages), fc.nat(pages)).map(([a, b]) => [Math.min(a, b), Math.max(a, b)] as const);
     fc.assert(
@@ -84,7 +84,7 @@ describe('page states that were filled', () => {
     );
   });
 
-  it('take no room where nothing was set, however many there are', () => {
+  it('take no memory if no page was set, however many there are', () => {
     const states = new PageStates();
     states.fill(1, 2 ** 36, discardedState);
     expect(states.get(2 ** 35)).toBe(discardedState);

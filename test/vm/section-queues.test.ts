@@ -9,7 +9,7 @@ describe('SectionQueues', () => {
     { name: 'timer', instanceId: 0, at: 4 },
   ];
 
-  it('gives entries of the same name and instance in their order, each once', () => {
+  it('gives entries of the same name and instance in order, each once', () => {
     const queues = new SectionQueues(entries);
     const take = (name: string, instanceId: number) => queues.take({ name, instanceId })?.at;
     expect([take('cpu', 0), take('cpu', 0), take('cpu', 0)]).toEqual([1, 3, undefined]);
@@ -17,7 +17,7 @@ describe('SectionQueues', () => {
     expect(queues.rest()).toEqual([entries[3]]);
   });
 
-  it('gives the last entry of an identity again where that is asked for', () => {
+  it('gives the last entry of an identity again on request', () => {
     const queues = new SectionQueues(entries);
     const take = (name: string, instanceId: number) => queues.takeOrRepeat({ name, instanceId })?.at;
     expect([take('cpu', 0), take('cpu', 0), take('cpu', 0), take('vga', 0)]).toEqual([1, 3, 3, undefined]);
@@ -25,7 +25,7 @@ describe('SectionQueues', () => {
     expect(queues.has({ name: 'timer', instanceId: 1 })).toBe(false);
   });
 
-  it('keeps a name with a number at its end apart from an instance id', () => {
+  it('does not confuse a name that ends in a number with an instance id', () => {
     const queues = new SectionQueues([{ name: '2 cpu', instanceId: 1 }]);
     expect(queues.take({ name: 'cpu', instanceId: 12 })).toBeUndefined();
     expect(queues.rest()).toHaveLength(1);

@@ -56,7 +56,7 @@ describe('a stream in', () => {
   });
 
   it.each(fixtures.filter(({ name }) => name.startsWith('libvirt')))(
-    '$name has the RAM of its guest through a pipe, too',
+    '$name has the RAM of its guest even through a pipe',
     async ({ bytes, streams }) => {
       expect(await hashRam(await open(piped(bytes)))).toEqual(truthOf(streams[0]!.truth));
     },
@@ -71,7 +71,7 @@ describe('a stream in', () => {
     },
   );
 
-  it('a file compressed as a whole is opened as it is, and so is a compressed save image', async () => {
+  it('opens a file compressed as a whole, and a compressed save image', async () => {
     for (const { name, truth } of loadFixtures().filter((each) => each.name.endsWith('mapped-ram-10.0'))) {
       expect(await hashRam(await open(fixturePath(`${name}.bin.gz`)))).toEqual(truthOf(truth));
     }
@@ -82,12 +82,12 @@ describe('a stream in', () => {
     expect(await hashRam(file)).toEqual(truthOf(streams[0]!.truth));
   });
 
-  it('several gzip members is one', async () => {
+  it('treats several gzip members as one stream', async () => {
     const halves = [plain.bytes.subarray(0, 50_000), plain.bytes.subarray(50_000)].map((half) => gzipSync(half));
     expect(await hashRam(await open(new Uint8Array(Buffer.concat(halves))))).toEqual(truthOf(plain.truth));
   });
 
-  it('an image at an offset is found there', async () => {
+  it('finds an image at an offset', async () => {
     const { bytes, streams } = loadContainerFixture('libvirt-raw');
     const shifted = new Uint8Array(Buffer.concat([Buffer.alloc(777), bytes]));
     for (const input of [shifted, piped(shifted)]) {
@@ -97,7 +97,7 @@ describe('a stream in', () => {
 });
 
 describe('inspecting', () => {
-  it('a libvirt save image tells what it is, and has its XML', async () => {
+  it('a libvirt save image shows its facts and its XML', async () => {
     const { bytes } = loadContainerFixture('libvirt-sparse');
     const file = await open(bytes);
     const { inspection } = await inspect(file);
@@ -127,7 +127,7 @@ describe('inspecting', () => {
     expect(container.data.cookie).toMatch(/^<cookie>/);
   });
 
-  it('a snapshot tells which it is, by name or by id', async () => {
+  it('a snapshot is shown by name or by id', async () => {
     const { bytes } = loadContainerFixture('qcow2-v3-10.0');
     for (const snapshot of ['second', '2']) {
       const file = await open(bytes, { snapshot });
@@ -148,7 +148,7 @@ describe('a qcow2 image', () => {
     return copy;
   };
 
-  it('of which no snapshot is named is refused, and says which there are', async () => {
+  it('is refused if no snapshot is named, with a list of them', async () => {
     const opening = open(bytes);
     await expect(opening).rejects.toThrow(SnapshotError);
     await expect(opening).rejects.toThrow('as memory#NAME: it has "first", "second"');
@@ -177,13 +177,13 @@ describe('a qcow2 image', () => {
     ],
     ['has too short an L1 table', 'bad-disk-image', /an L1 table for/, patch(table + 11, 0)],
     ['has its snapshot table beyond its end', 'truncated', /expected/, patch(69, 0xff)],
-  ])('that %s is refused', async (_, code, message, image) => {
+  ])('is refused if it %s', async (_, code, message, image) => {
     const opening = open(image, { snapshot: 'first' });
     await expect(opening).rejects.toThrow(message);
     await expect(opening).rejects.toMatchObject({ code, place: { source: 'memory', coordinate: 'file' } });
   });
 
-  it('that was not closed, or whose names are ambiguous, is read with a warning', async () => {
+  it('gives a warning if it was not closed, or has ambiguous names', async () => {
     const codes = async (image: Uint8Array, snapshot: string) =>
       (await verify(await open(image, { snapshot }))).findings.map(({ code }) => code);
     expect(await codes(bytes, 'first')).toEqual([]);
@@ -204,7 +204,7 @@ describe('a qcow2 image', () => {
     expect(await codes(renamed, 'f')).toEqual(['ambiguous-snapshot']);
   });
 
-  it('with a hole in a VM state has zeros there', async () => {
+  it('has zeros for a hole in a VM state', async () => {
     const { source } = await open(bytes, { snapshot: 'first' });
     const whole = new Uint8Array(source.size as number);
     expect(await source.read(whole, 0)).toBe(whole.length);
@@ -232,7 +232,7 @@ describe('a libvirt save image', () => {
   const codesOf = async (bytes: Uint8Array, options: OpenOptions = {}) =>
     (await verify(await open(bytes, options))).findings.map(({ code }) => code);
 
-  it('from a big-endian host, or without cookie and padding, is read', async () => {
+  it('is read from a big-endian host, and without cookie and padding', async () => {
     const file = await open(image({ byteOrder: 'big' }));
     expect(file.containers).toMatchObject([
       { kind: 'libvirt', header: { byteOrder: 'big' }, data: { cookie: undefined } },
@@ -240,13 +240,13 @@ describe('a libvirt save image', () => {
     expect(await hashRam(file)).toEqual(truthOf(plain.truth));
   });
 
-  it('that was never finished is bad, though its stream can be opened by itself', async () => {
+  it('is bad if it was never finished, but its stream can be opened by itself', async () => {
     const bytes = image({ isFinished: false });
     expect(await codesOf(bytes)).toEqual(['incomplete-save']);
     expect(await codesOf(bytes, { offset: head().length })).toEqual([]);
   });
 
-  it('that breaks off, or holds no stream, is refused', async () => {
+  it('is refused if it is truncated, or contains no stream', async () => {
     await expect(open(head().subarray(0, 60))).rejects.toMatchObject({ code: 'truncated' });
     await expect(open(head().subarray(0, 95))).rejects.toMatchObject({ code: 'truncated' });
     await expect(open(piped(head().subarray(0, 95)))).rejects.toMatchObject({ code: 'truncated' });
@@ -254,7 +254,7 @@ describe('a libvirt save image', () => {
     expect(await codesOf(image({}, new TextEncoder().encode('LibvirtQemudSave')))).toEqual(['not-a-migration-stream']);
   });
 
-  it.each(['gzip', 'xz', 'bzip2', 'zstd'] as const)('with a damaged %s body says where it breaks', async (format) => {
+  it.each(['gzip', 'xz', 'bzip2', 'zstd'] as const)('names the place of damage in a %s body', async (format) => {
     const { bytes } = loadContainerFixture(`libvirt-${format}`);
     const cut = await verify(await open(bytes.subarray(0, bytes.length - 20_000)));
     expect(cut.ok).toBe(false);
@@ -267,7 +267,7 @@ describe('a libvirt save image', () => {
     expect(damaged.findings[0]?.place.coordinate).toBe('decompressed');
   });
 
-  it('whose body is damaged at its last byte, behind the stream, is bad', async () => {
+  it('is bad if the last byte of its body, after the stream, is damaged', async () => {
     const body = gzipSync(plain.bytes);
     body[body.length - 6] = (body[body.length - 6] as number) ^ 1;
     expect(await codesOf(image({ format: 'gzip' }, body))).toEqual(['bad-compression']);
@@ -276,7 +276,7 @@ describe('a libvirt save image', () => {
     expect(await codesOf(image({ format: 'gzip' }, more))).toEqual(['trailing-data']);
   });
 
-  it('in a format that nothing here can decompress says what is missing', async () => {
+  it('names the missing decompressor', async () => {
     const opening = openPortable(image({ format: 'lzop' })).then((file) => inspect(file));
     await expect(opening).rejects.toMatchObject({ code: 'ERR_MISSING_DECOMPRESSOR' });
     await expect(opening).rejects.toThrow(/^lzop data cannot be decompressed: this platform/);
@@ -291,7 +291,7 @@ describe('a libvirt save image', () => {
     }
   });
 
-  it('in zstd is read without a program, too', async () => {
+  it('in zstd is read even without the program', async () => {
     const { bytes, streams } = loadContainerFixture('libvirt-zstd');
     const truth = truthOf(streams[0]!.truth);
     expect(await hashRam(await openPortable(bytes))).toEqual(truth);
@@ -309,7 +309,7 @@ describe('a libvirt save image', () => {
     }
   });
 
-  it('can be closed before its body was read to the end', async () => {
+  it('can be closed before its body is read to the end', async () => {
     for (const format of ['gzip', 'xz', 'bzip2', 'zstd'] as const) {
       const file = await open(loadContainerFixture(`libvirt-${format}`).bytes);
       for await (const { kind } of file.flow()) if (kind === 'configuration') break;
@@ -319,13 +319,13 @@ describe('a libvirt save image', () => {
 });
 
 describe('a compressed stream', () => {
-  it('of endless zeros is refused at its beginning, and takes no memory', async () => {
+  it('of endless zeros is refused at its start, and takes no memory', async () => {
     const bomb = gzipSync(new Uint8Array(64 << 20));
     const { findings } = await verify(await open(new Uint8Array(bomb)));
     expect(findings).toMatchObject([{ code: 'not-a-migration-stream', place: { coordinate: 'decompressed' } }]);
   });
 
-  it('within others is opened three deep', async () => {
+  it('inside others is opened three levels deep', async () => {
     let bytes: Uint8Array = plain.bytes;
     for (let depth = 1; depth <= 4; depth++) {
       bytes = gzipSync(bytes);
@@ -334,7 +334,7 @@ describe('a compressed stream', () => {
     }
   });
 
-  it('in a format of one own decompressor is opened by that', async () => {
+  it('uses a decompressor that the caller supplies', async () => {
     const formats: string[] = [];
     const file = await open(gzipSync(plain.bytes), {
       decompress(format, chunks, signal) {

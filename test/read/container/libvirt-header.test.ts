@@ -50,7 +50,7 @@ describe('the head of a libvirt save image', () => {
     );
   });
 
-  it('is encoded as libvirt does it', () => {
+  it("is encoded like libvirt's", () => {
     const { bytes } = loadContainerFixture('libvirt-raw');
     const header = decode(bytes);
     const data = decodeLibvirtData(
@@ -63,11 +63,11 @@ describe('the head of a libvirt save image', () => {
     expect(new TextDecoder().decode(bytes.subarray(again.length, again.length + 4))).toBe('QEVM');
   });
 
-  it('has a stream that is never compressed in version 1', () => {
+  it('of version 1 has an uncompressed stream', () => {
     expect(decode(patched(16, 1, head({ format: 'zstd' })))).toMatchObject({ version: 1, format: 'raw' });
   });
 
-  it('is known by its magic, finished or not', () => {
+  it('is recognized by its magic, finished or not', () => {
     expect(isLibvirtMagic(head())).toBe(true);
     expect(isLibvirtMagic(head({ isFinished: false }))).toBe(true);
     expect(isLibvirtMagic(new TextEncoder().encode('LibvirtQemudSavf'))).toBe(false);
@@ -81,13 +81,13 @@ describe('the head of a libvirt save image', () => {
     ['more data than libvirt writes', 20, 0x1000001, 'limit-exceeded'],
     ['format 7', 28, 7, 'unsupported'],
     ['a cookie behind the data', 32, head().length - libvirtHeaderLength, 'bad-libvirt-header'],
-  ])('with %s is refused, with its place', (_, at, value, code) => {
+  ])('is refused with %s, with its place', (_, at, value, code) => {
     expect(() => decode(patched(at, value))).toThrow(
       expect.objectContaining({ code, place: { ...place, offset: 1000 + at } }),
     );
   });
 
-  it('without an end of its XML, or without XML, is refused', () => {
+  it('is refused without an end of its XML, or without XML', () => {
     const endless = head({ cookie: undefined, padding: 0 });
     endless[endless.length - 1] = 0x20;
     expect(() => decodeData(endless)).toThrow(/no end/);
@@ -98,23 +98,23 @@ describe('the head of a libvirt save image', () => {
     expect(() => decodeData(patched(32, 3))).toThrow(/within 3 bytes/);
   });
 
-  it('with a format that does not exist is not encoded', () => {
+  it('is not encoded with an unknown format', () => {
     expect(() => head({ format: 'lz4' as 'gzip' })).toThrow(/raw, gzip, .*, got lz4/);
   });
 
-  it('with too much XML is not encoded', () => {
+  it('is not encoded with too much XML', () => {
     expect(() => head({ xml: 'x'.repeat(1 << 24) })).toThrow(RangeError);
   });
 });
 
 describe("a domain's name", () => {
-  it('is found as libvirt writes it', () => {
+  it("is found in libvirt's XML", () => {
     const xml = `<domain type='kvm' id='7'>\n  <name>a &amp; b</name>\n  <uuid>9f4e1c55-7d4f-4c57-9c7f-0d7a30fbb9a1</uuid>`;
     expect(findDomain(xml)).toEqual({ type: 'kvm', name: 'a & b', uuid: '9f4e1c55-7d4f-4c57-9c7f-0d7a30fbb9a1' });
     expect(findDomain('no XML')).toEqual({ type: null, name: null, uuid: null });
   });
 
-  it('is looked for only near the beginning', () => {
+  it('is searched for only near the beginning', () => {
     const nothing = { type: null, name: null, uuid: null };
     expect(findDomain('<domain '.repeat(1 << 20))).toEqual(nothing);
     expect(findDomain(`${' '.repeat(1 << 20)}<name>late</name>`)).toEqual(nothing);

@@ -29,7 +29,7 @@ function header(change: (view: DataView) => void = () => {}): Uint8Array {
 const decode = (change?: (view: DataView) => void) => decodeQcow2Header(header(change), place);
 
 describe('a qcow2 header', () => {
-  it('says how the image is divided and what it holds', () => {
+  it('states how the image is divided and what it contains', () => {
     expect(decode()).toEqual({
       version: 3,
       clusterBits: 16,
@@ -47,7 +47,7 @@ describe('a qcow2 header', () => {
     });
   });
 
-  it('of version 2 has no features, whatever stands there', () => {
+  it('of version 2 has no features, whatever its bytes', () => {
     const old = decode((view) => {
       view.setUint32(4, 2);
       view.setBigUint64(72, 2n ** 64n - 1n);
@@ -99,7 +99,7 @@ describe('a qcow2 header', () => {
     expect(() => decode(change)).toThrow(expect.objectContaining({ code }));
   });
 
-  it('that breaks off is refused', () => {
+  it('is refused if it is truncated', () => {
     expect(() => decodeQcow2Header(header().subarray(0, 71), place)).toThrow(/truncated/);
     expect(() => decodeQcow2Header(header().subarray(0, 103), place)).toThrow(/truncated/);
   });
@@ -141,7 +141,7 @@ describe('a snapshot', () => {
     });
   });
 
-  it('of an old image has what the header says', () => {
+  it('of an old image has the size from the header', () => {
     expect(decodeSnapshot(snapshot([]), decode(), place)).toMatchObject({
       name: 'first',
       vmStateSize: 777,
@@ -167,7 +167,7 @@ describe('a snapshot', () => {
 });
 
 describe('the VM state', () => {
-  it('begins behind the disk, at the reach of an L1 entry', () => {
+  it('begins after the disk, at a multiple of the range of an L1 entry', () => {
     const geometry = geometryOf(decode());
     expect(geometry).toEqual({ clusterSize: 65536, tableClusters: 8192, entryLength: 8 });
     expect(vmStateOffset(1, geometry)).toBe(2 ** 29);
@@ -204,7 +204,7 @@ describe('an L2 entry', () => {
     expect(decodeL2Entry(packed, v3, place)).toEqual({ kind: 'compressed', offset: 0x70123, length: 3 * 512 - 0x123 });
   });
 
-  it('with subclusters says of each whether it is there', () => {
+  it('with subclusters states for each whether it exists', () => {
     const bitmap = 0b101n | (0b010n << 32n);
     const kinds = [0, 1, 2, 3].map((i) => decodeL2Entry(0x70000n, v3, place, bitmap, i).kind);
     expect(kinds).toEqual(['data', 'zero', 'data', 'zero']);

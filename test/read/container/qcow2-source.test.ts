@@ -76,7 +76,7 @@ const header: Qcow2Header = {
 };
 
 describe('a VM state of clusters', () => {
-  it('reads as a whole and in parts, whatever clusters it is of', async () => {
+  it('reads as a whole and in parts, whatever the kinds of clusters', async () => {
     const kind = fc.constantFrom<Kind>('hole', 'zero', 'data', 'next', 'next', 'packed');
     const reads = fc.array(fc.tuple(fc.nat(80_000), fc.integer({ min: 1, max: 5000 })), { maxLength: 10 });
     await fc.assert(
@@ -104,7 +104,7 @@ describe('a VM state of clusters', () => {
     );
   });
 
-  it('reads clusters that follow each other in one go', async () => {
+  it('reads consecutive clusters together', async () => {
     const { image, snapshot } = build(new Array<Kind>(60).fill('next'), 60 * clusterSize);
     const file = new ScriptedSource(image);
     const source = new Qcow2Source(file, 'disk#one', header, snapshot, inflateRaw);
@@ -113,7 +113,7 @@ describe('a VM state of clusters', () => {
     expect(file.reads.length).toBeLessThan(4);
   });
 
-  it('that is damaged where it is compressed is refused, with the place in the image', async () => {
+  it('is refused if compressed data is damaged, with the place in the image', async () => {
     const { image, snapshot } = build(['packed'], clusterSize);
     const at = Buffer.from(image).indexOf(deflateRawSync(Buffer.alloc(clusterSize, 1).fill(0, 100, 200)));
     image[at] = 0xff;

@@ -38,7 +38,7 @@ async function verdict(file: MigrationFile) {
 const sound = { ok: true, codes: [] };
 
 describe.each([false, true])('an archive (deflated: %s)', (deflate) => {
-  it('of one capture is that capture', async () => {
+  it('of one capture opens that capture', async () => {
     const bytes = makeZip([{ name: 'a', data: plain.bytes, deflate }]);
     const file = await openPortable(bytes);
     expect((await inspect(file)).inspection).toMatchObject({
@@ -50,20 +50,20 @@ describe.each([false, true])('an archive (deflated: %s)', (deflate) => {
     await file.close();
   });
 
-  it('of a multifd set is the set, with its channels', async () => {
+  it('of a multifd set opens the set with its channels', async () => {
     const file = await openPortable(makeZip(setMembers(deflate)));
     expect(file.parts.channels.map(({ name }) => name)).toEqual(set.channels.map((_, i) => `memory#vm/guest.${i}`));
     expect(await verdict(file)).toEqual(sound);
   });
 
-  it('finds the channels beside a member that is named', async () => {
+  it('finds the channels beside a named member', async () => {
     const bytes = makeZip([...others, ...setMembers(deflate)]);
     const file = await openPortable(bytes, { member: 'vm/guest' });
     expect(file.parts.channels.length).toBe(set.channels.length);
     expect(await verdict(file)).toEqual(sound);
   });
 
-  it('leaves channels that are given as they are', async () => {
+  it('uses the given channels instead, if any', async () => {
     const bytes = makeZip(setMembers(deflate));
     const channels = set.channels.map((channel, i) => new MemoryFile(`own ${i}`, channel));
     const file = await openPortable(bytes, { channels });
@@ -73,7 +73,7 @@ describe.each([false, true])('an archive (deflated: %s)', (deflate) => {
 });
 
 describe('a member', () => {
-  it('has to be named where there are several', async () => {
+  it('must be named if there are several', async () => {
     const error = await openPortable(makeZip(others)).catch((caught) => caught);
     expect(error).toBeInstanceOf(MemberError);
     expect(error).toBeInstanceOf(RangeError);
@@ -83,7 +83,7 @@ describe('a member', () => {
     expect(error.wanted).toBeUndefined();
   });
 
-  it('that does not exist is said, with those that are', async () => {
+  it('that does not exist is reported, with those that exist', async () => {
     await expect(openPortable(makeZip(others), { member: 'plain' })).rejects.toThrow(
       'expected a member of the zip archive memory, got "plain": it has "readme.txt", "plain.bin"',
     );
@@ -92,7 +92,7 @@ describe('a member', () => {
     await expect(openPortable(makeZip(many))).rejects.toThrow(/"m19", …$/);
   });
 
-  it('is asked for in vain of another kind of file', async () => {
+  it('cannot be named for another kind of file', async () => {
     await expect(openPortable(plain.bytes, { member: 'a' })).rejects.toThrow(
       /expected a zip archive with a member "a", got another kind of file/,
     );
@@ -110,7 +110,7 @@ describe('a member', () => {
     expect(await verdict(inner)).toEqual(sound);
   });
 
-  it('that was damaged is refused before anything of it is believed, unless that is not wanted', async () => {
+  it('that is damaged is refused before any of it is used, unless the check is off', async () => {
     const bytes = makeZip([{ name: 'a', data: plain.bytes }]);
     // A byte of a page. Nothing in a stream would reveal the damage.
     const at = bytes.length - 500;
@@ -119,7 +119,7 @@ describe('a member', () => {
     await (await openPortable(bytes, { checkMember: false })).close();
   });
 
-  it('that is deflated is checked as it is read', async () => {
+  it('that is deflated is checked while it is read', async () => {
     const bytes = makeZip([{ name: 'a', data: plain.bytes, deflate: true, lies: { crc32: 1 } }]);
     const file = await openPortable(bytes);
     const { inspection } = await inspect(file);
@@ -144,14 +144,14 @@ describe('ARCHIVE#MEMBER in Node', () => {
   });
   afterAll(() => rmSync(dir, { recursive: true }));
 
-  it('is a member, and channels may be members, too', async () => {
+  it('is a member, and channels may be members', async () => {
     expect(await verdict(await open(join(dir, 'a.zip#plain.bin')))).toEqual(sound);
     expect(await verdict(await open(join(dir, 'a.zip#vm/guest')))).toEqual(sound);
     const channels = set.channels.map((_, i) => join(dir, `a.zip#vm/guest.${i}`));
     expect(await verdict(await open(join(dir, 'main'), { channels }))).toEqual(sound);
   });
 
-  it('names a snapshot behind the member', async () => {
+  it('may have a snapshot after the member', async () => {
     const { streams } = loadContainerFixture('qcow2-deflate');
     const file = await open(join(dir, `a.zip#disk#${streams[0]?.snapshot}`));
     expect(file.containers.map(({ kind }) => kind)).toEqual(['zip', 'qcow2']);
@@ -159,7 +159,7 @@ describe('ARCHIVE#MEMBER in Node', () => {
     await expect(open(join(dir, 'a.zip#plain.bin#x'))).rejects.toThrow(MigrationError);
   });
 
-  it('says what is there, where the name is of nothing', async () => {
+  it('lists the members if the name does not exist', async () => {
     await expect(open(join(dir, 'a.zip#plain'))).rejects.toThrow(/a\.zip, got "plain": it has "readme\.txt", /);
     await expect(open(join(dir, 'main'), { channels: join(dir, 'a.zip#guest.0') })).rejects.toThrow(MemberError);
   });
