@@ -80,7 +80,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
   const inPage = (name: string, ...args: unknown[]): Promise<unknown> =>
     page.evaluate(`globalThis.vmferryPage.${name}(...${JSON.stringify(args)})`);
 
-  it.each(someOf(fixtures, 3))('$name is inspected, verified and extracted as in Node', async (fixture) => {
+  it.each(someOf(fixtures, 3))('$name gives the same inspection, verification and RAM as in Node', async (fixture) => {
     const { name, bytes, channels, offset, truth } = fixture;
     const found = await inPage('examine', name, { offset, channelCount: channels.length });
     // Results from the page are JSON, so they contain no undefined.
@@ -91,7 +91,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(digests).toEqual(Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])));
   });
 
-  it('runs on either build of the kernels', async () => {
+  it('works with either build of the kernels', async () => {
     const { name, offset } =
       fixtures.find((fixture) => fixture.name.includes('xbzrle')) ?? (fixtures[0] as (typeof fixtures)[0]);
     const [simd, scalar] = (await Promise.all([
@@ -102,7 +102,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect({ ...simd, variant: '' }).toEqual({ ...scalar, variant: '' });
   });
 
-  it.each(someOf(fixtures, 4))('$name is verified while it is being fetched', async ({ name, bytes, offset }) => {
+  it.each(someOf(fixtures, 4))('$name is verified while it is fetched', async ({ name, bytes, offset }) => {
     const file = await open(new Blob([bytes.slice()]).stream(), { offset });
     expect(await inPage('verifyStream', name, { offset })).toEqual(JSON.parse(JSON.stringify(await verify(file))));
   });
@@ -122,7 +122,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(await inPage('writeSet', 'pc-plain-10.0', compression)).toEqual(digests);
   });
 
-  it('refuses what is not a migration stream with the same error', async () => {
+  it('refuses other files with the same error', async () => {
     expect(await inPage('refusal', [...new TextEncoder().encode('no migration stream')])).toEqual({
       name: 'MigrationError',
       code: 'not-a-migration-stream',
@@ -130,7 +130,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     });
   });
 
-  it('wants nothing from elsewhere and says nothing on the console', () => {
+  it('requests nothing from other servers and writes nothing to the console', () => {
     expect(strangers).toEqual([]);
     expect(complaints).toEqual([]);
   });

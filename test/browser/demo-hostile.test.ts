@@ -63,12 +63,12 @@ function makeMany(): Uint8Array {
   );
 }
 
-describe.skipIf(executablePath === undefined)('the page and what goes wrong, in Chromium', () => {
+describe.skipIf(executablePath === undefined)('the page when something goes wrong, in Chromium', () => {
   const demo = serveDemo();
   /** The page's error message, once there is one. */
   const failure = async (page: Page) => (await part(page, 'failure').first().textContent()) ?? '';
 
-  it('shows the beginning of what is long, and more at a click', async () => {
+  it('shows the beginning of a long list, and more on a click', async () => {
     const path = join(demo.scratch, 'many.bin');
     writeFileSync(path, makeMany());
     expect((await runCli(['verify', path])).code).toBe(0);
@@ -96,7 +96,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     }
   });
 
-  it('saves a block whose name no file can have', async () => {
+  it('saves a block whose name is impossible as a file name', async () => {
     const path = join(demo.scratch, 'odd.bin');
     const name = `../a:b*c?"<d>|\n${'x'.repeat(200)}`;
     writeFileSync(
@@ -113,7 +113,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     expect((await begun).suggestedFilename()).toMatch(/^odd\..{0,3}_a_b_c___d___x{60,}\.raw$/);
   });
 
-  it.each([0, 1, 7])('says of a file of %i bytes what the command line says', async (length) => {
+  it.each([0, 1, 7])('reports the same about a file of %i bytes as the command line', async (length) => {
     const path = join(demo.scratch, `tiny-${length}`);
     writeFileSync(path, none.subarray(0, length));
     const page = await demo.show(demo.plain);
@@ -139,7 +139,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     expect(await seriousIn(page)).toEqual([]);
   });
 
-  it('says that a folder is one', async () => {
+  it('recognizes a folder', async () => {
     const folder = join(demo.scratch, 'a folder');
     mkdirSync(folder);
     const page = await demo.show(demo.plain);
@@ -156,7 +156,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
   });
 
   it.each(['q35-smp-10.0.bin', 'none-aarch64-10.0.bin'])(
-    'compares with another machine as the command line does: %s',
+    'compares with another machine like the command line: %s',
     async (other) => {
       const page = await demo.show(demo.plain);
       await openFiles(page, sample);
@@ -179,7 +179,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     },
   );
 
-  it('finds a field in a description of megabytes', async () => {
+  it('finds a field in a description of several megabytes', async () => {
     const fields = Array.from({ length: 40_000 }, (_, i) => ({
       name: `${'f'.repeat(200)}${i}`,
       type: 'uint8',
@@ -210,7 +210,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     await expect.poll(() => page.evaluate(focused)).toContain('39999');
   });
 
-  it('opens the file that is dropped while another is being opened', async () => {
+  it('opens a file that is dropped while another is being opened', async () => {
     const page = await demo.show(demo.plain);
     await page.getByLabel('URL').fill('files/never');
     await press(page, 'Open');
@@ -232,7 +232,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     ['workers that are not modules', { before: asClassicWorkers() }, 'could not be started'],
     ['no WebAssembly', { inWorker: 'delete globalThis.WebAssembly' }, 'this browser has no WebAssembly'],
   ] as const;
-  it.each(browsers)('says what is missing: %s', async (_, options, said) => {
+  it.each(browsers)('reports what is missing: %s', async (_, options, said) => {
     const page = await demo.show(demo.plain, { ...options, mayComplain: true });
     await part(page, 'failure').waitFor();
     await expect.poll(() => failure(page)).toContain(said);
@@ -245,7 +245,7 @@ describe.skipIf(executablePath === undefined)('the page and what goes wrong, in 
     await expect.poll(() => part(page, 'means').textContent()).toContain('memory, at most 128 MiB');
   });
 
-  it('says nothing on the console', () => {
+  it('writes nothing to the console', () => {
     expect(demo.complaints).toEqual([]);
   });
 });

@@ -52,7 +52,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
       .getByRole('listitem')
       .filter({ hasText: basename(path) });
 
-  it('opens a recovery with the stream that broke off and its return paths, as the command line does', async () => {
+  it('opens a recovery with the stream that broke off and its return paths, like the command line', async () => {
     const page = await demo.show(demo.plain);
     const fixture = fixtureNamed('pc-recovery-10.0');
     const { path, paths } = fixture;
@@ -75,7 +75,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await expect.poll(() => part(page, 'facts').textContent()).toContain('Preemptpc-preempt-10.0.preempt-1.bin');
   });
 
-  it('asks for the order of two preempt channels, and opens them in the one that is chosen', async () => {
+  it('asks for the order of two preempt channels, and opens them in the chosen order', async () => {
     const page = await demo.show(demo.plain);
     const fixture = fixtureNamed('pc-recovery-7.2');
     const { path, paths } = fixture;
@@ -108,7 +108,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await expect.poll(() => page.locator('h2').textContent()).toBe(basename(sample));
   });
 
-  it.each([1280, 375])('asks so that it can be read and worked, at %i px', async (width) => {
+  it.each([1280, 375])('asks in a form that fits and can be used, at %i px', async (width) => {
     const page = await demo.show(demo.plain, { viewport: { width, height: 740 }, colorScheme: 'dark' });
     const { path, paths } = fixtureNamed('pc-recovery-7.2');
     await part(page, 'files').setInputFiles([path, ...paths.preempt, ...paths.resumeOf, ...paths.returnPath]);
@@ -120,7 +120,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await page.locator('.verdict.is-ok').waitFor();
   });
 
-  it('asks in the same way of what a machine is compared with', async () => {
+  it('asks in the same way about the machine to compare with', async () => {
     const page = await demo.show(demo.plain);
     await openFiles(page, sample);
     const { path, paths } = fixtureNamed('pc-recovery-7.2');
@@ -131,7 +131,7 @@ describe.skipIf(executablePath === undefined)('migrations in several files, in C
     await expect.poll(() => part(page, 'diff').textContent()).toContain('machine: pc-i440fx-7.2 → pc-i440fx-10.0');
   });
 
-  it('says nothing on the console', () => {
+  it('writes nothing to the console', () => {
     expect(demo.complaints).toEqual([]);
   });
 });

@@ -11,7 +11,7 @@ interface Point {
 /** Steps of a finger's movement. */
 const steps = 8;
 
-describe.skipIf(executablePath === undefined)('the map under fingers, in Chromium', () => {
+describe.skipIf(executablePath === undefined)('the map with touch input, in Chromium', () => {
   const demo = serveDemo();
   const phone = { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true };
 
@@ -54,7 +54,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
   const scrolled = (page: Page) => page.evaluate('scrollY') as Promise<number>;
   const scale = (page: Page) => page.evaluate('visualViewport.scale') as Promise<number>;
 
-  it('is zoomed by a pinch, and the page is not', async () => {
+  it('zooms on a pinch, and the page does not', async () => {
     const { page, session, at, perRow } = await showMap();
     const far = await perRow();
     await slide(session, [
@@ -72,7 +72,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
     expect(await scale(page)).toBe(1);
   });
 
-  it('keeps the page between the fingers where it is', async () => {
+  it('keeps the page between the fingers in place', async () => {
     const { page, session, at, perRow } = await showMap();
     const far = await perRow();
     // The last quarter of the block.
@@ -87,14 +87,14 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
     expect(first * row).toBeGreaterThan(256);
   });
 
-  it('lets the page scroll where there is nothing to move', async () => {
+  it('lets the page scroll if there is nothing to move', async () => {
     const { page, session, at } = await showMap();
     const before = await scrolled(page);
     await slide(session, [[at(0.5, 0.8), at(0.5, 0.1)]]);
     await expect.poll(() => scrolled(page)).toBeGreaterThan(before + 50);
   });
 
-  it('is moved by two fingers when zoomed; one scrolls the page all the same', async () => {
+  it('moves with two fingers when zoomed, while one finger still scrolls the page', async () => {
     const { page, session, at, firstRow } = await showMap();
     await part(page, 'map').press('+');
     await part(page, 'map').press('+');
@@ -114,7 +114,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
     expect(await firstRow()).toBe(row);
   });
 
-  it('looks at a page that is tapped', async () => {
+  it('shows a page on a tap', async () => {
     const { page, at } = await showMap();
     const { x, y } = at(0.96, 0.95);
     await page.touchscreen.tap(x, y);
@@ -127,7 +127,7 @@ describe.skipIf(executablePath === undefined)('the map under fingers, in Chromiu
     await page.locator('.verdict.is-ok').waitFor();
   });
 
-  it('says nothing on the console', () => {
+  it('writes nothing to the console', () => {
     expect(demo.complaints).toEqual([]);
   });
 });

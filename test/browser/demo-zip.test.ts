@@ -38,7 +38,7 @@ describe.skipIf(executablePath === undefined)('zip archives, in Chromium', () =>
     return path;
   };
 
-  it.each([false, true])('opens one with a multifd set that is dropped (deflated: %s)', async (deflate) => {
+  it.each([false, true])('opens a dropped archive with a multifd set (deflated: %s)', async (deflate) => {
     const page = await demo.show(demo.plain);
     await drop(page, archive('set.zip', members(deflate)), 'main');
     await page.locator('.verdict.is-ok').waitFor();
@@ -48,7 +48,7 @@ describe.skipIf(executablePath === undefined)('zip archives, in Chromium', () =>
     await page.locator('.bytes-view .line').first().waitFor();
   });
 
-  it('asks which of several captures in one is meant', async () => {
+  it('asks which of several captures in an archive is meant', async () => {
     const page = await demo.show(demo.plain);
     const path = archive('two.zip', [
       { name: 'one', data: readFileSync(earlier), deflate: true },
@@ -71,14 +71,14 @@ describe.skipIf(executablePath === undefined)('zip archives, in Chromium', () =>
     expect(await page.locator('h2').first().textContent()).toBe('two.zip#other');
   });
 
-  it('says that one is damaged', async () => {
+  it('reports a damaged archive', async () => {
     const page = await demo.show(demo.plain);
     const path = archive('bad.zip', [{ name: 'm', data: readFileSync(sample), lies: { crc32: 1 } }]);
     await openFiles(page, path);
     expect(await part(page, 'failure').textContent()).toContain('content with CRC-32');
   });
 
-  it('saves a machine as a multifd set in one, which the page and the command line open', async () => {
+  it('saves a machine as an archive with a multifd set, which the page and the command line open', async () => {
     const page = await demo.show(demo.plain);
     await openFiles(page, sample);
     const path = await saved(demo.scratch, page, /multifd set/);
@@ -94,7 +94,7 @@ describe.skipIf(executablePath === undefined)('zip archives, in Chromium', () =>
     await page.locator('.verdict.is-ok').waitFor();
   });
 
-  it('saves all blocks as one', async () => {
+  it('saves all blocks as one archive', async () => {
     const { name, truth } = loadFixtures().find((each) => each.name === 'pc-plain-10.0')!;
     const page = await demo.show(demo.plain);
     await openFiles(page, fixturePath(`${name}.bin`));
@@ -110,7 +110,7 @@ describe.skipIf(executablePath === undefined)('zip archives, in Chromium', () =>
     expect(hashes.sort()).toEqual(truth.map(({ sha256 }) => sha256).sort());
   });
 
-  it('says nothing on the console', () => {
+  it('writes nothing to the console', () => {
     expect(demo.complaints).toEqual([]);
   });
 });

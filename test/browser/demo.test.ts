@@ -53,7 +53,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     for (const line of expected) expect(shown).toContain(line);
   }
 
-  it('is ready in a moment, and opens the sample at a click', async () => {
+  it('is ready at once, and opens the sample on a click', async () => {
     const page = await show(demo.plain);
     await page.getByRole('button', { name: 'Open the sample' }).waitFor();
     const ready = await page.evaluate("performance.getEntriesByName('vmferry-ready')[0].startTime");
@@ -125,7 +125,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     }
   });
 
-  it('goes to a page on the map with keys alone, and shows its bytes', async () => {
+  it('goes to a page on the map with the keyboard alone, and shows its bytes', async () => {
     const page = await show(demo.plain);
     await page.keyboard.press('Tab');
     for (let i = 0; i < 12; i++) {
@@ -156,7 +156,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expectBytes(page, sample, 'pc.ram', 0x104000);
   });
 
-  it('goes to a page by a click, and zooms with the wheel', async () => {
+  it('goes to a page on a click, and zooms with the wheel', async () => {
     const page = await show(demo.plain);
     await openSample(page);
     const map = part(page, 'map');
@@ -189,7 +189,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => part(page, 'facts').textContent()).toContain('mapped-ram');
   });
 
-  it('opens a file that is dropped, and compares one that is dropped on the differences', async () => {
+  it('opens a dropped file, and compares a file that is dropped on the differences', async () => {
     const page = await show(demo.plain);
     await drop(page, sample, 'main');
     await page.locator('.verdict.is-ok').waitFor();
@@ -202,7 +202,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => page.locator('h2').first().textContent()).toBe('pc-plain-10.0.bin');
   });
 
-  it('writes to where the reader says, if the browser asks for a place', async () => {
+  it('writes to the chosen place, if the browser asks for one', async () => {
     const page = await show(demo.plain, { saving: 'choose' });
     await openSample(page);
     await part(page, 'export').locator('summary').click();
@@ -219,7 +219,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect((await runCli(['diff', path, sample])).code).toBe(0);
   });
 
-  it('asks which snapshot of a disk image, and where a stream begins that has something before it', async () => {
+  it('asks for the snapshot of a disk image, and for the offset of a stream that does not begin its file', async () => {
     const page = await show(demo.plain);
     await part(page, 'files').setInputFiles(fixturePath('containers/qcow2-deflate.bin'));
     await press(page, 'packed');
@@ -236,7 +236,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expectBytes(page, sample, 'pc.ram', 0x8000);
   });
 
-  it('says of a truncated file what the command line says, and shows the bytes there', async () => {
+  it('reports the same about a truncated file as the command line, and shows the bytes there', async () => {
     const path = join(demo.scratch, 'truncated.bin');
     writeFileSync(path, readFileSync(sample).subarray(0, 30_000));
     const page = await show(demo.plain);
@@ -251,7 +251,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => page.locator('.bytes-view').textContent()).toContain('00007520');
   });
 
-  it('refuses what is not a migration file with the same code and place, and says what to do', async () => {
+  it('refuses other files with the same code and place, and says what to do', async () => {
     const path = join(demo.scratch, 'photo.jpg');
     writeFileSync(path, 'no migration stream');
     const page = await show(demo.plain);
@@ -265,7 +265,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(text).toContain('What to do');
   });
 
-  it('opens a URL and fetches only what it needs of it', async () => {
+  it('opens a URL and fetches only what it needs', async () => {
     const page = await show(demo.plain);
     await page.getByLabel('URL').fill('files/guest.migration');
     await press(page, 'Open');
@@ -276,7 +276,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await expect.poll(() => page.locator('h2').textContent()).toBe('guest.migration');
   });
 
-  it('opens a URL of another server on the page that may ask it', async () => {
+  it('opens a URL on another server, on the page that may request it', async () => {
     const files = new Map([['other.migration', readFileSync(sample)]]);
     const other = await serveFolder(folder, { files, allowsOthers: true });
     askedOnPurpose.push(new URL(other.page).origin);
@@ -314,7 +314,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     await page.locator('.verdict.is-ok').waitFor();
   });
 
-  it('ends what takes too long when it is told to, and says what it could not fetch', async () => {
+  it('ends long work on request, and reports what it could not fetch', async () => {
     const page = await show(demo.plain);
     await page.getByLabel('URL').fill('files/never');
     await press(page, 'Open');
@@ -344,7 +344,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(picture.subarray(1, 4).toString()).toBe('PNG');
   });
 
-  it('lets nothing out, not even from its workers', async () => {
+  it('connects to no other server, not even from its workers', async () => {
     const elsewhere = await serveFolder(folder);
     askedOnPurpose.push(new URL(elsewhere.page).origin);
     try {
@@ -368,7 +368,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     { name: 'dark', colorScheme: 'dark' },
     { name: 'light, at 375 px', colorScheme: 'light', viewport: { width: 375, height: 740 } },
   ] as const;
-  it.each(looks)('has nothing serious for axe to find: $name', async ({ name: _, ...options }) => {
+  it.each(looks)('has no serious problem that axe finds: $name', async ({ name: _, ...options }) => {
     const page = await show(demo.plain, options);
     expect(await seriousIn(page)).toEqual([]);
     await openSample(page);
@@ -381,7 +381,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(await overflowOf(page)).toBeLessThanOrEqual(0);
   });
 
-  it('wants nothing from elsewhere and says nothing on the console', () => {
+  it('requests nothing from other servers and writes nothing to the console', () => {
     const notOnPurpose = (text: string) => !askedOnPurpose.some((origin) => text.includes(origin));
     expect(strangers.filter(notOnPurpose)).toEqual([]);
     expect(complaints.filter(notOnPurpose)).toEqual([]);

@@ -79,7 +79,7 @@ describe.skipIf(executablePath === undefined)('the kernels in Chromium', () => {
     expect(checked).toEqual({ cases, variants: ['simd', 'scalar'] });
   });
 
-  it('work in two workers at once as in Node', async () => {
+  it('work in two workers at once like in Node', async () => {
     const jobs = [
       { seed: 11, rounds: 2000 },
       { seed: 29, rounds: 2000 },

@@ -46,7 +46,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(told.length).toBeGreaterThan(0);
   });
 
-  it('of kernels, formats and the VM only what reads from disk is left out', () => {
+  it('leaves out only tests of kernels, formats and the VM that read from disk', () => {
     const files = [...needNode.keys()].filter((file) => portable.includes(file.split('/')[1] as string));
     expect(files.sort()).toEqual(leftOut);
     for (const [file, modules] of needNode)

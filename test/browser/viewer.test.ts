@@ -179,7 +179,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     return file;
   };
 
-  it.each(someOf(fixtures, 3))('$name is the same as in Node', async (fixture) => {
+  it.each(someOf(fixtures, 3))('$name gives the same as in Node', async (fixture) => {
     const { offset, truth } = fixture;
     const files = filesOf(fixture);
     // The files may be picked in any order.
@@ -191,7 +191,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     );
   });
 
-  it.each(parted)('$name, in several files, is the same as in Node', async (fixture) => {
+  it.each(parted)('$name, in several files, gives the same as in Node', async (fixture) => {
     const { main, ...parts } = partsOf(fixture);
     const { resumeOf, preempt, returnPath } = parts;
     const all = [...returnPath, ...preempt, main, ...resumeOf];
@@ -214,7 +214,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     });
   });
 
-  it('knows in which of several files a device lies', async () => {
+  it('shows which of several files contains a device', async () => {
     const { main, resumeOf } = partsOf(parted.find(({ name }) => name === 'pc-recovery-10.0') as PartedFixture);
     const { id } = await opened({ captures: [main.name, resumeOf[0]?.name as string] });
     const { result } = await ask('call', 'devices', { file: id, path: [] });
@@ -233,27 +233,30 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it.each(containers)('$name is the same as in Node, or says what is missing', async ({ name, bytes, streams }) => {
-    for (const { snapshot, truth } of streams) {
-      const where = snapshot === undefined ? {} : { snapshot };
-      const found = await ask('examine', { captures: [name] }, where);
-      if (/bzip2|lzop/.test(name)) {
-        expect(found).toMatchObject({
-          failure: { kind: 'unreadable', message: expect.stringContaining('decompressor') },
-        });
-        continue;
+  it.each(containers)(
+    '$name gives the same as in Node, or reports what is missing',
+    async ({ name, bytes, streams }) => {
+      for (const { snapshot, truth } of streams) {
+        const where = snapshot === undefined ? {} : { snapshot };
+        const found = await ask('examine', { captures: [name] }, where);
+        if (/bzip2|lzop/.test(name)) {
+          expect(found).toMatchObject({
+            failure: { kind: 'unreadable', message: expect.stringContaining('decompressor') },
+          });
+          continue;
+        }
+        expect(found).toEqual(await examine({ name, bytes }, where));
+        expect(found).toMatchObject({ digests: Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])) });
       }
-      expect(found).toEqual(await examine({ name, bytes }, where));
-      expect(found).toMatchObject({ digests: Object.fromEntries(truth.map(({ idstr, sha256 }) => [idstr, sha256])) });
-    }
-  });
+    },
+  );
 
-  it('lists the snapshots of a qcow2 image of which none was named', async () => {
+  it('lists the snapshots of a qcow2 image if none is named', async () => {
     const found = await ask('open', { captures: ['qcow2-v3-10.0'] });
     expect(found).toMatchObject({ failure: { kind: 'no-snapshot', snapshots: expect.any(Array) } });
   });
 
-  it.each([...cutFixtures().keys()])('%s has the error and the place that Node gives', async (name) => {
+  it.each([...cutFixtures().keys()])('%s gives the same error and place as in Node', async (name) => {
     const bytes = cutFixtures().get(name) as Uint8Array;
     const found = await ask('examine', { captures: [name] });
     expect(found).toEqual(await examine({ name, bytes }, {}));
@@ -264,7 +267,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     ['a file', { picked: true }],
     ['a URL, in ranges', { url: '/files/sparse.mapped-ram' }],
   ];
-  it.each(sparseSides)('a sparse file of 2 GiB is looked into as %s', async (_, wanted) => {
+  it.each(sparseSides)('a sparse file of 2 GiB opens as %s', async (_, wanted) => {
     await page.setInputFiles('input', join(directory, 'sparse.mapped-ram'));
     const { id, blocks, inspection, name } = await opened(wanted);
     const pages = 2 ** 19;
@@ -306,7 +309,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('a stream with deltas, larger than memory may keep, spills to the private disk and leaves nothing there', async () => {
+  it('a stream with deltas that exceeds the memory limit spills to the private disk, and leaves nothing there', async () => {
     await page.setInputFiles('input', join(directory, 'two-passes.migration'));
     const { id, blocks, inspection } = await opened({ picked: true });
     expect(inspection.ram.passes).toBe(2);
@@ -319,7 +322,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     expect(await ask('listScratch')).toEqual([]);
   });
 
-  it('without a disk for scratch files it says so, when memory is not enough', async () => {
+  it('reports a missing disk for scratch files if memory is not enough', async () => {
     const elsewhere = await load(server.origin.replace('127.0.0.1', 'plain.test'));
     expect(await askOf(elsewhere, 'about')).toMatchObject({ scratch: 'memory', memoryLimit: 128 << 20 });
     await elsewhere.setInputFiles('input', join(directory, 'two-passes.migration'));
@@ -331,7 +334,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await elsewhere.close();
   });
 
-  it('with shared memory several workers measure what one does alone', async () => {
+  it('with shared memory several workers measure the same as one alone', async () => {
     const shared = await load(isolated.origin);
     expect((await askOf(shared, 'about')).helpers).toBeGreaterThan(0);
     const maps: unknown[] = [];
@@ -349,7 +352,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await shared.close();
   });
 
-  it('tells what differs between two files, and where', async () => {
+  it('shows the differences between two files, and where they are', async () => {
     const [before, after] = ['pc-plain-10.0', 'pc-xbzrle-10.0'].map(fixtureNamed) as [Fixture, Fixture];
     const base = await opened({ captures: [before.name] });
     const file = await opened({ captures: [after.name] });
@@ -379,7 +382,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   });
 
   it.each(['stream', 'mapped-ram'] as const)(
-    'converts to a %s that holds the same, and is verified',
+    'converts to a %s with the same content, and verifies it',
     async (format) => {
       const { name, truth } = fixtureNamed('pc-xbzrle-10.0');
       const { id } = await opened({ captures: [name] });
@@ -412,7 +415,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('finds text, bytes and expressions in RAM, as many as are wanted', async () => {
+  it('finds the requested number of texts, bytes and expressions in RAM', async () => {
     const { id, blocks } = await opened({ captures: ['pc-plain-10.0'] });
     const search = async (query: object) =>
       (await ask('call', 'search', { file: id, ...query })) as never as {
@@ -436,7 +439,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('opens devices level by level, finds fields by name, and gives the JSON of the command line', async () => {
+  it('opens devices level by level, finds fields by name, and returns the JSON of the command line', async () => {
     const { id } = await opened({ captures: ['pc-plain-10.0'] });
     const { nodes } = (await ask('call', 'devices', { file: id, path: [] })).result as never as {
       nodes: { path: number[]; label: string; text: string; children: number; offset: number }[];
@@ -461,7 +464,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('says where a page lies in the file', async () => {
+  it('shows the place of a page in the file', async () => {
     const { bytes } = fixtureNamed('pc-plain-10.0');
     const { id, blocks } = await opened({ captures: ['pc-plain-10.0'] });
     const block = blocks.findIndex(({ idstr }) => idstr === 'pc.ram');
@@ -479,7 +482,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('a call that is cancelled ends as such and leaves nothing', async () => {
+  it('a cancelled call ends as cancelled and leaves nothing', async () => {
     await page.setInputFiles('input', join(directory, 'two-passes.migration'));
     const { id } = await opened({ picked: true });
     const query = { file: id, format: 'mapped-ram', target: 'file' };
@@ -498,7 +501,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('removes what sessions left that are no more, and not what others are using', async () => {
+  it('removes the files of sessions that have ended, and no others', async () => {
     // Its deltas need a scratch file.
     const { id } = await opened({ captures: ['pc-xbzrle-10.0'] });
     await ask('call', 'read', { file: id, block: 0, offset: 0, length: 16 });
@@ -513,7 +516,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('says nothing on the console', () => {
+  it('writes nothing to the console', () => {
     expect(complaints).toEqual([]);
   });
 });

@@ -25,7 +25,7 @@ describe('vmferry check', () => {
     ['7.2', dump72],
     ['10.0', dump100],
   ])(
-    'says that QEMU %s would load what 7.2 saved of the same machine type, and what was not judged',
+    'reports that QEMU %s would load what 7.2 saved of the same machine type, and what was not judged',
     async (_, dump) => {
       const { code, stdout, stderr } = await runCli(['check', of72, '--against', dump]);
       expect(stderr).toBe('');
@@ -38,7 +38,7 @@ describe('vmferry check', () => {
     },
   );
 
-  it('says that it would not, why, where, and what to do, verdict first', async () => {
+  it('reports that it would not load, why, where, and what to do, verdict first', async () => {
     const { code, stdout } = await runCli(['check', of100, '--against', dump72]);
     expect(code).toBe(1);
     const lines = stdout.split('\n');
@@ -49,14 +49,14 @@ describe('vmferry check', () => {
     expect(lines[2]).toMatch(/^ {2}→ load it with -M pc-i440fx-10\.0/);
   });
 
-  it('compares a file with another that the target saved', async () => {
+  it('compares a file with one that the target saved', async () => {
     expect((await runCli(['check', of72, '--against', of72])).code).toBe(0);
     const { code, stdout } = await runCli(['check', of100, '--against', of72]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/on the QEMU that saved .*pc-xbzrle-7\.2\.bin with -M pc-i440fx-7\.2/);
   });
 
-  it('takes either of the two from standard input, and finds out which kind the target is', async () => {
+  it('accepts either of the two from standard input, and recognizes the kind of the target', async () => {
     const byStdin = [
       runCli(['check', '-', '--against', dump100], readFileSync(of72)),
       runCli(['check', of72, '--against', '-'], readFileSync(dump100)),
@@ -69,7 +69,7 @@ describe('vmferry check', () => {
     for (const { code, stderr } of await Promise.all(byStdin)) expect(`${code} ${stderr}`).toBe('0 ');
   });
 
-  it('prints everything as JSON, and with --all also what does no harm', async () => {
+  it('prints everything as JSON, and with --all also harmless differences', async () => {
     const { stdout, code } = await runCli(['check', '--json', of72, '--against', dump100]);
     expect(code).toBe(0);
     const result = JSON.parse(stdout);
@@ -84,7 +84,7 @@ describe('vmferry check', () => {
     expect(all.stdout).toContain('section timer: a dump does not list states of its kind');
   });
 
-  it('takes doubts for refusals with --strict', async () => {
+  it('treats doubts as refusals with --strict', async () => {
     const file = written('odd', savedFile({ devices: [{ state: { name: 'odd', version: 1, fields: [word('a')] } }] }));
     const dump = written('odd.json', dumpText([]));
     const lax = await runCli(['check', file, '--against', dump]);
@@ -92,14 +92,14 @@ describe('vmferry check', () => {
     expect((await runCli(['check', '--strict', file, '--against', dump])).code).toBe(1);
   });
 
-  it('says where a file breaks off: nobody loads it', async () => {
+  it('reports where a truncated file ends: no QEMU loads it', async () => {
     const cut = written('cut', readFileSync(of72).subarray(0, 300_000));
     const { code, stdout } = await runCli(['check', cut, '--against', dump100]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/refused file: the file is bad: .*\[truncated\] \(at 0x49/);
   });
 
-  it('shows names from a file as they are safe for a terminal', async () => {
+  it('prints names from a file safely for a terminal', async () => {
     const saved = savedFile({
       devices: [{ idstr: 'a/\x1b[31m', state: { name: '\x1b[31m', version: 1, fields: [] } }],
     });
@@ -109,7 +109,7 @@ describe('vmferry check', () => {
   });
 });
 
-describe('what cannot be a target', () => {
+describe('an impossible target', () => {
   it.each([
     ['is not there', () => join(folder, 'nowhere'), /nowhere/],
     ['is no JSON', () => written('bad.json', '{"vmschkmachine": {'), /bad-vmstate-dump/],
@@ -133,7 +133,7 @@ describe('what cannot be a target', () => {
     expect((await runCli(['check', '-', '--against', '-'])).code).toBe(2);
   });
 
-  it('says so if file and dump were exchanged', async () => {
+  it('reports it if file and dump were exchanged', async () => {
     const { code, stdout } = await runCli(['check', dump100, '--against', of72]);
     expect(code).toBe(1);
     expect(stdout).toContain('use the dump as the target');

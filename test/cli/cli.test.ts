@@ -124,7 +124,7 @@ describe('inspect', () => {
     },
   );
 
-  it('shows what can be read of a file that breaks off, and exits with 1', async () => {
+  it('shows the readable part of a truncated file, and exits with 1', async () => {
     const path = join(directory, 'cut.bin');
     writeFileSync(path, xbzrle.bytes.subarray(0, 100_000));
     const { stdout, code } = await runCli(['inspect', path]);
@@ -154,21 +154,21 @@ describe('inspect', () => {
     expect(stdout).toContain('\\x1b[31mevil');
   });
 
-  it('ends quietly when its reader has seen enough', () => {
+  it('ends quietly when its reader ends', () => {
     const command = `node ${JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'))} inspect --json ${fixturePath('pc-xbzrle-10.0.bin')} | head -n 1`;
     expect(execFileSync('bash', ['-o', 'pipefail', '-c', command], { stdio: 'pipe' }).toString()).toBe('{\n');
   });
 });
 
 describe('verify', () => {
-  it.each(someOf(fixtures, 2))('finds $name sound', async (fixture) => {
+  it.each(someOf(fixtures, 2))('reports $name as sound', async (fixture) => {
     const { stdout, stderr, code } = await runCli(['verify', ...inputOf(fixture)]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
     expect(stdout.trimEnd().split('\n').at(-1)).toMatch(/: OK \(/);
   });
 
-  it('finds a broken delta, says where, and exits with 1', async () => {
+  it('finds a broken delta, names the place, and exits with 1', async () => {
     const inspection = JSON.parse((await runCli(['inspect', '--json', fixturePath('pc-xbzrle-10.0.bin')])).stdout);
     expect(inspection.ram.records.xbzrle.records).toBeGreaterThan(0);
     const bytes = Buffer.from(xbzrle.bytes);
@@ -214,7 +214,7 @@ describe('verify', () => {
     expect(code).toBe(0);
   });
 
-  it('says that a file is something else', async () => {
+  it('recognizes another kind of file', async () => {
     const path = join(directory, 'other.txt');
     writeFileSync(path, 'Once upon a time there was a file that was not a migration stream.\n');
     const { stdout, code } = await runCli(['verify', path]);
@@ -265,7 +265,7 @@ describe('extract', () => {
     },
   );
 
-  it('writes into a pipe that is named, and says that it is written in place', async () => {
+  it('writes into a named pipe, and reports that it is written in place', async () => {
     const path = join(emptyDirectory(), 'fifo');
     execFileSync('mkfifo', [path]);
     const reading = runReader(path);
@@ -282,7 +282,7 @@ describe('extract', () => {
     expect(sha256(await reading)).toBe(xbzrle.truth.find(({ idstr }) => idstr === 'pc.ram')?.sha256);
   });
 
-  it('keeps names of blocks apart as file names', async () => {
+  it('maps names of blocks to different file names', async () => {
     const { blockFileName } = await import('../../src/cli/extract.ts');
     expect(blockFileName('pc.ram')).toBe('pc.ram.raw');
     expect(blockFileName('/rom@etc/acpi/tables')).toBe('%2From@etc%2Facpi%2Ftables.raw');
@@ -290,7 +290,7 @@ describe('extract', () => {
     expect(blockFileName('a%2Fb')).not.toBe(blockFileName('a/b'));
   });
 
-  it('replaces an old file only when the new one is whole, and follows a link to it', async () => {
+  it('replaces an old file only when the new one is complete, and follows a link to it', async () => {
     const folder = emptyDirectory();
     const target = join(folder, 'real.raw');
     writeFileSync(target, 'old');
@@ -324,7 +324,7 @@ describe('extract', () => {
     expect(pipe.bytes).toHaveLength(0);
   });
 
-  it('names the blocks that there are when asked for another', async () => {
+  it('lists the blocks if another one is requested', async () => {
     const folder = emptyDirectory();
     const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'ram', '-o', join(folder, 'x')];
     const { stderr, code } = await runCli(args);
@@ -333,7 +333,7 @@ describe('extract', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('refuses a compressed page that does not decompress, rather than write something wrong', async () => {
+  it('refuses a compressed page that does not decompress, instead of writing something wrong', async () => {
     const damaged = named('pc-compress-7.2').bytes.slice();
     // Within the zlib stream of the first page, which begins with 78 01.
     const at = Buffer.from(damaged).indexOf('7801', 0, 'hex') + 9;
@@ -371,7 +371,7 @@ describe('a multifd set', () => {
     }
   });
 
-  it('is read from pipes that a shell makes', async () => {
+  it('is read from pipes of a shell', async () => {
     const [main, , one, , two] = inputOf(set) as [string, string, string, string, string];
     const script = `exec "$0" "$1" verify "$2" --channel <(cat "$3") --channel <(cat "$4")`;
     const args = ['-c', script, process.execPath, cliPath, main, one, two];
@@ -380,7 +380,7 @@ describe('a multifd set', () => {
     expect(status).toBe(0);
   });
 
-  it('that is damaged says in which channel, and where', async () => {
+  it('names the channel and the place of damage', async () => {
     const [main, , one, , two] = inputOf(set) as [string, string, string, string, string];
     const path = join(directory, 'damaged-channel');
     writeFileSync(path, (set.channels[0] as Uint8Array).subarray(0, 5000));
@@ -402,7 +402,7 @@ describe('a multifd set', () => {
   });
 });
 
-describe('extract, where it would do harm', () => {
+describe('extract, where it could do harm', () => {
   it('does not replace its input', async () => {
     const folder = emptyDirectory();
     const input = join(folder, 'pc.ram.raw');
@@ -440,7 +440,7 @@ describe('extract, where it would do harm', () => {
     }
   });
 
-  it('warns of pages that were never sent', async () => {
+  it('warns about pages that were never sent', async () => {
     const path = join(directory, 'absent.bin');
     writeFileSync(path, Buffer.from(multifdHex.replaceAll('0000000000000200', '').replace(/[^0-9a-f]/g, ''), 'hex'));
     const target = join(emptyDirectory(), 'ram.raw');
@@ -450,7 +450,7 @@ describe('extract, where it would do harm', () => {
     expect(readFileSync(target)).toEqual(Buffer.alloc(8192));
   });
 
-  it('to a full device says so and exits with 2', async () => {
+  it('reports a full device and exits with 2', async () => {
     const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', '/dev/full'];
     const { stderr, code } = await runCli(args);
     expect(code).toBe(2);
@@ -494,7 +494,7 @@ describe('wrong use', () => {
     expect(stdout).toBe('');
   });
 
-  it('says when the output cannot be written, before reading', async () => {
+  it('reports an output that cannot be written, before reading', async () => {
     const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', '/nonexistent/out'];
     const { stderr, code } = await runCli(args);
     expect(code).toBe(2);
@@ -507,12 +507,12 @@ describe('wrong use', () => {
     expect(stdout).toMatch(/Examples:\n {2}vmferry /);
   });
 
-  it('--version says the version of the package', async () => {
+  it('--version prints the version of the package', async () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
     expect((await runCli(['--version'])).stdout).toBe(`${version}\n`);
   });
 
-  it('a full disk leaves the old file and no scratch behind', async () => {
+  it('a full disk leaves the old file and no scratch file', async () => {
     if (process.getuid?.() !== 0 || process.platform !== 'linux') {
       console.warn('skipped: a small file system can be mounted only by root on Linux');
       return;
@@ -563,7 +563,7 @@ describe('interruption', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('a whole stream on a pipe is judged, though its writer stays', async () => {
+  it('a complete stream on a pipe is judged even if its writer stays', async () => {
     const { code, stdout } = await runCli(['verify', '-'], new StalledInput(xbzrle.bytes));
     expect(stdout).toMatch(/^standard input: OK/);
     expect(code).toBe(0);
@@ -577,7 +577,7 @@ describe('interruption', () => {
     expect(code).toBe(130);
   });
 
-  it('bad input on a pipe is reported at once, though its writer stays', async () => {
+  it('bad input on a pipe is reported at once even if its writer stays', async () => {
     const silent = new StalledInput(Buffer.from('this is not a stream, and its writer says no more'));
     const { code, stdout } = await runCli(['verify', '-'], silent);
     expect(stdout).toMatch(/not-a-migration-stream/);

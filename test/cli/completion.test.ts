@@ -45,7 +45,7 @@ describe('in bash', () => {
   });
 });
 
-it.each(['zsh', 'fish'])('the script for %s is one', (shell) => {
+it.each(['zsh', 'fish'])('the script for %s is valid', (shell) => {
   const { error, stderr, status } = spawnSync(shell, ['-n', join(directory, shell)], { encoding: 'utf8' });
   if (error !== undefined) {
     console.warn(`skipped: ${shell} is not installed`);
@@ -54,7 +54,7 @@ it.each(['zsh', 'fish'])('the script for %s is one', (shell) => {
   expect([status, stderr]).toEqual([0, '']);
 });
 
-it('a shell that is not known is refused', async () => {
+it('an unknown shell is refused', async () => {
   const { code, stderr } = await runCli(['completion', 'tcsh']);
   expect([code, stderr]).toEqual([2, expect.stringMatching(/^vmferry: error: .*Allowed choices are bash, zsh, fish/)]);
 });

@@ -30,7 +30,7 @@ async function expectTruth(location: string): Promise<void> {
 }
 
 describe('convert to an offset', () => {
-  it.each(['stream', 'mapped-ram'])('keeps what a file has before it, and cuts the rest: %s', async (form) => {
+  it.each(['stream', 'mapped-ram'])('keeps what a file has before the offset, and cuts the rest: %s', async (form) => {
     const folder = emptyDirectory();
     const path = join(folder, 'disk.img');
     const old = Buffer.alloc(9 << 20, 'what was there. ');
@@ -48,7 +48,7 @@ describe('convert to an offset', () => {
     expect(readdirSync(folder)).toEqual(['disk.img']);
   });
 
-  it('makes a missing file, with a hole in front, and says where the stream is', async () => {
+  it('makes a missing file, with a hole before the stream, and prints the offset', async () => {
     const path = join(emptyDirectory(), 'new');
     const { stdout } = await runCli(['convert', xbzrle, `${path},offset=0x10000`, '--to', 'stream', '--json']);
     expect(JSON.parse(stdout)).toMatchObject({
@@ -61,14 +61,14 @@ describe('convert to an offset', () => {
     ).toBe(true);
   });
 
-  it('reads from one offset of a file and writes to none of the same', async () => {
+  it('reads from an offset of a file and refuses to write to the same file', async () => {
     const path = join(emptyDirectory(), 'both');
     writeFileSync(path, Buffer.concat([Buffer.alloc(4096), readFileSync(xbzrle)]));
     const { code, stderr } = await runCli(['convert', `${path},offset=4K`, `${path},offset=1M`, '--to', 'stream']);
     expect([code, stderr]).toEqual([2, expect.stringMatching(/expected an output other than the input/)]);
   });
 
-  it('leaves the old file as it was if the input is bad', async () => {
+  it('leaves the old file unchanged if the input is bad', async () => {
     const folder = emptyDirectory();
     const [cut, path] = [join(folder, 'cut'), join(folder, 'old')];
     writeFileSync(cut, readFileSync(xbzrle).subarray(0, 300_000));
@@ -108,7 +108,7 @@ describe('convert with direct I/O', () => {
     expect(readFileSync(again).equals(readFileSync(plain))).toBe(true);
   });
 
-  it('says where there is none, and writes all the same', async () => {
+  it('falls back to buffered writes where direct I/O is not supported, and says so', async () => {
     const path = join('/dev/shm', `vmferry-direct-${process.pid}.mapped-ram`);
     const { code, stderr } = await runCli(['convert', xbzrle, path, '--direct-io']);
     try {

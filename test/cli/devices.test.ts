@@ -50,7 +50,7 @@ const machine = () =>
   ]);
 
 describe('the list of devices', () => {
-  it('says what is to be said of each, and how much is not decoded', async () => {
+  it('describes each device, and how much is not decoded', async () => {
     const { stdout, stderr, code } = await runCli(['inspect', '--devices', pc]);
     expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
     expect(stdout).toContain('28 devices, undecoded 0 of 9,584 bytes (0 %)');
@@ -61,7 +61,7 @@ describe('the list of devices', () => {
     expect(stdout).toMatch(/ mc146818rtc .*\d of \d timers? armed$/m);
   });
 
-  it('names virtio devices by their kind, and says what is not decoded, and why', async () => {
+  it('names virtio devices by their kind, and reports what is not decoded, and why', async () => {
     const { stdout, code } = await runCli(['inspect', '--devices', machine()]);
     expect(stdout).toContain('5 devices, undecoded 4 of ');
     expect(stdout).toMatch(/virtio-net .*virtio network, 2 queues, 1 set up, driver ok, PCI 1af4:1041$/m);
@@ -69,7 +69,7 @@ describe('the list of devices', () => {
     expect(code).toBe(0);
   });
 
-  it('is the same as JSON, from a pipe, too', async () => {
+  it('has the same content as JSON, even from a pipe', async () => {
     const { stdout } = await runCli(['inspect', '--devices', '--json', '-'], createReadStream(pc));
     const list = JSON.parse(stdout);
     expect(list).toMatchObject({
@@ -83,7 +83,7 @@ describe('the list of devices', () => {
     expect(list.devices.at(-1)).toMatchObject({ name: 'globalstate', problem: null, about: ['runstate running'] });
   });
 
-  it('of a file that breaks off is as long as the file goes, and the exit code 1', async () => {
+  it('of a truncated file ends with the file, and the exit code is 1', async () => {
     const bytes = readFileSync(pc);
     const cut = place('cut', bytes.subarray(0, bytes.indexOf('globalstate') - 3));
     const shown = await runCli(['inspect', '--devices', cut]);
@@ -111,7 +111,7 @@ describe('one device', () => {
     expect(readFileSync(pc).subarray(Number(offset)).subarray(0, 8)).toEqual(Buffer.from('running\0'));
   });
 
-  it('of virtio begins with its queues, and squashes what is the same', async () => {
+  it('of virtio begins with its queues, and squashes equal ones', async () => {
     const { stdout } = await runCli(['inspect', '--device', 'virtio-net', machine()]);
     expect(stdout).toContain('virtio network, acknowledge, driver, features ok, driver ok, features 0x100000000');
     expect(stdout).toMatch(/^ +0 +64 +0x200000 +0x210000 +0x220000 +7 +1$/m);
@@ -137,13 +137,13 @@ describe('one device', () => {
     ['nothing', /expected a device in the file \(0000:00:03\.0\/virtio-net#0, .*, bad#0\), got "nothing"/],
     ['odd#7', /expected a device in the file .* got "odd#7"/],
     ['dd', /expected a device in the file/],
-  ])('%s is not there: a usage error that lists what is', async (name, message) => {
+  ])('%s does not exist: a usage error that lists those that do', async (name, message) => {
     const { stderr, stdout, code } = await runCli(['inspect', '--device', name, machine()]);
     expect({ stdout, code }).toEqual({ stdout: '', code: 2 });
     expect(stderr).toMatch(message);
   });
 
-  it('is found by its whole name first, and by the end of it only if that is one', async () => {
+  it('is found by its whole name first, and by its end only if that is unambiguous', async () => {
     const path = machine();
     expect((await runCli(['inspect', '--device', 'odd', path])).stdout).toMatch(/^odd#0, /);
     expect((await runCli(['inspect', '--device', 'virtio-net#0', path])).stdout).toMatch(
@@ -163,7 +163,7 @@ describe('one device', () => {
     expect(stderr).toContain('got "odd", which may be 0000:00:04.0/odd#0 or 0000:00:05.0/odd#0');
   });
 
-  it('prints no control characters of a file', async () => {
+  it('prints no control characters from a file', async () => {
     const fields = [{ name: 'a\u001b[31m', type: 'uint8', size: 1 }];
     const path = placeDevices('escapes', [{ name: 'x\u0007', vmsd: 'v', fields, body: join([1]) }]);
     for (const args of [['--devices'], ['--device', 'x\u0007']]) {
@@ -184,7 +184,7 @@ describe('extract --device', () => {
     expect(JSON.parse(piped.stdout)).toMatchObject({ name: 'cpu', versionId: 12, undecodedBytes: 0 });
   });
 
-  it('writes into a FIFO as it is', async () => {
+  it('writes into a FIFO in place', async () => {
     const fifo = joinPath(directory, 'fifo');
     execFileSync('mkfifo', [fifo]);
     const reader = createReadStream(fifo);
@@ -197,7 +197,7 @@ describe('extract --device', () => {
     expect(JSON.parse(await text).name).toBe('timer');
   });
 
-  it('writes nothing of a bad file', async () => {
+  it('writes nothing from a bad file', async () => {
     const bytes = readFileSync(pc);
     const cut = place('cut', bytes.subarray(0, bytes.indexOf('globalstate') - 3));
     const out = joinPath(directory, 'none.json');

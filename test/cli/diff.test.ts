@@ -16,7 +16,7 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 describe('diff', () => {
-  it('says of one VM in two forms that it is the same: exit code 0', async () => {
+  it('reports one VM in two forms as the same: exit code 0', async () => {
     const mapped = join(directory, 'a.mapped-ram');
     expect((await runCli(['convert', xbzrle, mapped])).code).toBe(0);
     const { code, stdout, stderr } = await runCli(['diff', xbzrle, mapped]);
@@ -28,7 +28,7 @@ describe('diff', () => {
     expect([piped.code, piped.stderr]).toEqual([0, '']);
   });
 
-  it('shows which pages and which fields of which devices are not the same: exit code 1', async () => {
+  it('shows which pages and which fields of which devices differ: exit code 1', async () => {
     const { code, stdout, stderr } = await runCli(['diff', plain, xbzrle]);
     expect([code, stderr]).toEqual([1, '']);
     expect(stdout).toMatch(/: not the same\n/);
@@ -71,14 +71,14 @@ describe('diff', () => {
     expect(clock.changes[0]).toMatchObject({ kind: 'bytes', old: expect.stringMatching(/^5500/), first: 0, count: 1 });
   });
 
-  it('compares RAM alone, or the devices alone', async () => {
+  it('compares only RAM, or only the devices', async () => {
     const ram = JSON.parse((await runCli(['diff', '--json', '--ram', plain, xbzrle])).stdout);
     expect([ram.devices, ram.ram.blocks.length]).toEqual([null, 3]);
     const devices = JSON.parse((await runCli(['diff', '--json', '--devices', plain, xbzrle])).stdout);
     expect([devices.ram, devices.devices.changed.length]).toEqual([null, 4]);
   });
 
-  it('takes the channels of each', async () => {
+  it('accepts the channels of each', async () => {
     const name = 'none-multifd-uuid-10.0';
     const channels = (side: string) =>
       [0, 1].flatMap((i) => [`--channel-${side}`, fixturePath(`${name}.channel-${i}.bin`)]);
@@ -89,7 +89,7 @@ describe('diff', () => {
     expect([without, stderr]).toEqual([2, expect.stringMatching(/channels, which were not given \[unsupported\]/)]);
   });
 
-  it('has as many differences as fit, and all with --all', async () => {
+  it('lists a limited number of differences, and all with --all', async () => {
     const [few, many] = [join(directory, 'few'), join(directory, 'many')];
     copyFileSync(plain, few);
     const bytes = readFileSync(plain);
@@ -110,7 +110,7 @@ describe('diff', () => {
     ['a file that is bad', () => [plain, join(directory, 'cut')], /\[truncated\]/],
     ['one file', () => [plain], /missing required argument 'B'/],
     ['standard input twice', () => ['-', '-'], /got standard input twice/],
-  ])('calls it trouble, exit code 2: %s', async (_, args, message) => {
+  ])('reports trouble with exit code 2: %s', async (_, args, message) => {
     writeFileSync(join(directory, 'cut'), readFileSync(plain).subarray(0, 100_000));
     const { code, stdout, stderr } = await runCli(['diff', ...args()]);
     expect([code, stdout]).toEqual([2, '']);

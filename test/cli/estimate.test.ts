@@ -47,7 +47,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 const quick = ['--sample', '512K'];
 
 describe('estimate', () => {
-  it('says in words what memory is made of, how it compresses, and what a first pass takes', async () => {
+  it('describes what memory consists of, how well it compresses, and how long a first pass takes', async () => {
     const { stdout, stderr, code } = await runCli(['estimate', before, '--bandwidth', '1gbps', ...quick]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
@@ -67,7 +67,7 @@ describe('estimate', () => {
     ).toBeLessThanOrEqual(80);
   });
 
-  it('says what changed between two saves, and whether a migration would converge', async () => {
+  it('describes what changed between two saves, and whether a migration would converge', async () => {
     const args = ['estimate', before, after, '--interval', '10', '--seed', '3', ...quick];
     const { stdout, code } = await runCli(args);
     expect(code).toBe(0);
@@ -87,7 +87,7 @@ describe('estimate', () => {
     ).toBeLessThanOrEqual(80);
   });
 
-  it("says so where the guest's clock is against the interval, or the order of the files", async () => {
+  it("warns if the guest's clock contradicts the interval, or the order of the files", async () => {
     // One guest ran 0.49 s longer than the other.
     const files = [fixturePath('pc-plain-10.0.bin'), fixturePath('pc-xbzrle-10.0.bin')];
     const clockOf = async (seconds: string, given: string[]) => {
@@ -103,7 +103,7 @@ describe('estimate', () => {
     expect(JSON.parse(stdout).changes.guestMs).toBeCloseTo(493.24, 1);
   });
 
-  it('says so when it would not, and what would help', async () => {
+  it('reports that a migration would not converge, and what would help', async () => {
     const args = ['estimate', before, '--dirty-rate', '500', '--working-set', '1M', '--bandwidth', '1M', ...quick];
     const { stdout, code } = await runCli(args);
     expect(code).toBe(0);
@@ -113,7 +113,7 @@ describe('estimate', () => {
     expect(stdout).toContain('- or postcopy-ram, no multifd');
   });
 
-  it('gives the same figures as JSON, which repeat for a seed', async () => {
+  it('gives the same figures as JSON, which are equal for the same seed', async () => {
     const args = ['estimate', '--json', before, after, '--interval', '0.5', '--sample-pages', '16384', ...quick];
     const found = JSON.parse((await runCli(args)).stdout);
     const { memory, changes, sample, target, convergence } = found;

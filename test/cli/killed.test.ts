@@ -122,7 +122,7 @@ async function isWhole(args: readonly string[]): Promise<boolean> {
 
 const sha256 = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
 
-describe('a command that is killed at random points', () => {
+describe('a command killed at random points', () => {
   it.each(forms)('leaves the old file or the new one: $name', async (form) => {
     const { args, verify = ['OUT'], mayBeAbsent = false, leftovers = 1 } = form;
     const folder = emptyDirectory();
@@ -157,7 +157,7 @@ describe('a command that is killed at random points', () => {
   });
 });
 
-describe('a command on a disk that is full', () => {
+describe('a command on a full disk', () => {
   it('leaves the old file, and nothing else', async () => {
     const mount = emptyDirectory();
     const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1100k', 'none', mount]);

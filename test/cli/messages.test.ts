@@ -24,7 +24,7 @@ describe('an error', () => {
     expect(jsonVersion).toBe(1);
   });
 
-  it('has one prefix, whoever finds it', async () => {
+  it('has one prefix, wherever it is found', async () => {
     for (const args of [['inspect', '--nope', 'x'], ['verify', '/nonexistent'], ['extract', 'x'], ['verify']]) {
       const { stderr } = await runCli(args);
       expect(stderr).toMatch(/^vmferry: error: .+\n$/);
@@ -32,14 +32,14 @@ describe('an error', () => {
   });
 });
 
-it('--quiet leaves nothing on standard error but errors', async () => {
+it('--quiet leaves only errors on standard error', async () => {
   const search = ['search', plain, '--max', '1', '--hex', '00'];
   expect((await runCli(search)).stderr).toBe('vmferry: note: stopped at --max 1\n');
   expect((await runCli([...search, '--quiet'])).stderr).toBe('');
   expect((await runCli(['verify', '-q', '/nonexistent'])).stderr).toMatch(/^vmferry: error: ENOENT/);
 });
 
-it('NO_COLOR and FORCE_COLOR are heeded, on both outputs', async () => {
+it('NO_COLOR and FORCE_COLOR apply to both outputs', async () => {
   const run = async (env: Record<string, string>) => {
     const [{ stdout }, { stderr }] = [
       await runCli(['verify', plain], undefined, { env }),

@@ -86,7 +86,7 @@ const commandLine = (name: string, one: Flagged, other: Flagged): string[] => [
 ];
 
 describe.each(Object.keys(refused))('%s', (name) => {
-  it('refuses the pairs of options that do not go together, and takes all others', async () => {
+  it('refuses impossible pairs of options, and accepts all others', async () => {
     const program = await buildProgram(name);
     const flags = flagsOf(program.commands[0] as CliCommand);
     const wrong: string[] = [];
@@ -115,7 +115,7 @@ describe('extract', () => {
     ['--dimm', ['--dimm', 'b@4G']],
     ['--scratch', ['--scratch', '/tmp']],
   ];
-  it.each(Object.entries(modes))('--%s takes the options of its own and no others', async (mode, words) => {
+  it.each(Object.entries(modes))('--%s accepts its own options and no others', async (mode, words) => {
     const isPhysical = mode === 'physical' || mode === 'elf';
     expect(await refusal(['extract', 'x', ...words])).toBeUndefined();
     expect(await refusal(['extract', 'x', ...words, '--json'])).toBeUndefined();
@@ -127,7 +127,7 @@ describe('extract', () => {
     }
   });
 
-  it('takes --scratch for a block that goes to standard output, and no --json there', async () => {
+  it('accepts --scratch for a block on standard output, but not --json', async () => {
     const words = ['extract', 'x', '--block', 'b', '-o', '-'];
     expect(await refusal([...words, '--scratch', '/tmp'])).toBeUndefined();
     expect(await refusal([...words, '--json'])).toMatch(/either --json or the bytes/);
@@ -147,7 +147,7 @@ describe('convert', async () => {
   const optional = (await buildProgram('convert')).commands[0] as CliCommand;
   const own = [...new Set([...Object.values(forms).flat(), '--level'])];
 
-  it.each(Object.entries(forms))('--to %s takes the options of its own and no others', async (form, taken) => {
+  it.each(Object.entries(forms))('--to %s accepts its own options and no others', async (form, taken) => {
     const all = flagsOf(optional);
     const base = ['convert', 'x', 'out', '--to', form, ...(form === 'raw' ? ['--block', 'b'] : [])];
     for (const flag of own) {
@@ -157,13 +157,13 @@ describe('convert', async () => {
     }
   });
 
-  it('--channels is another name of --multifd-channels', async () => {
+  it('--channels is an alias of --multifd-channels', async () => {
     for (const flag of ['--channels', '--multifd-channels']) {
       expect(await refusal(['convert', 'x', 'out', '--to', 'multifd', flag, '4'])).toBeUndefined();
     }
   });
 
-  it('--only-changed-from refuses what belongs to other forms', async () => {
+  it('--only-changed-from refuses options of other forms', async () => {
     const base = ['convert', 'x', 'out.mapped-ram', '--only-changed-from', 'y'];
     expect(await refusal(base)).toBeUndefined();
     for (const flag of own.filter((each) => each !== '--only-changed-from')) {

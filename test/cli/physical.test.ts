@@ -16,7 +16,7 @@ const small = fixturePath('pc-xbzrle-10.0.bin');
 const out = (name: string) => join(directory, name);
 
 describe('a core file', () => {
-  it("is QEMU's own, in a file and in a pipe", async () => {
+  it("equals QEMU's own, in a file and in a pipe", async () => {
     const path = out('core');
     expect(await runCli(['extract', smp, '--elf', '-o', path])).toMatchObject({ code: 0, stderr: '' });
     const { bytes, code } = await runCli(['extract', '-', '--elf', '-o', '-'], readFileSync(smp));
@@ -26,7 +26,7 @@ describe('a core file', () => {
     }
   });
 
-  it('is refused of a guest whose CPUs are not described, which the image is not', async () => {
+  it('is refused for a guest without descriptions of its CPUs, but an image is not', async () => {
     const bytes = readFileSync(small);
     const cut = out('cut');
     // The description is at the end of a stream.
@@ -43,7 +43,7 @@ describe('a core file', () => {
 });
 
 describe('an image', () => {
-  it('is sparse, and its ranges are told', async () => {
+  it('is sparse, and its ranges are printed', async () => {
     const path = out('sparse');
     const { stdout, code } = await runCli(['extract', smp, '--physical', '-o', path]);
     expect(code).toBe(0);
@@ -67,7 +67,7 @@ describe('an image', () => {
     });
   });
 
-  it('may have another split, which is warned of', async () => {
+  it('may have another split, with a warning', async () => {
     const { stderr, code } = await runCli(['extract', smp, '--physical', '--below-4g', '2M', '-o', out('other')]);
     expect(stderr).toMatch(
       /^vmferry: warning: the CMOS says that 0x300000 bytes of RAM are below 4 GiB, not 0x200000\n$/,
@@ -77,7 +77,7 @@ describe('an image', () => {
   });
 });
 
-describe('refused, with exit code 2 and nothing written', () => {
+describe('refused with exit code 2, and nothing is written', () => {
   it.each([
     ['both', ['--physical', '--elf', '-o', 'X'], /expected one of .* got --physical and --elf/],
     ['a block, too', ['--physical', '--block', 'pc.ram', '-o', 'X'], /got --block and --physical/],

@@ -28,7 +28,7 @@ describe.each(loadPartedFixtures())('$name', (fixture) => {
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(expected);
   });
 
-  it('is told with its answers, and where its sections are', async () => {
+  it('is shown with its return paths and the places of its sections', async () => {
     const { code, stdout } = await runCli(['inspect', '--sections', ...args]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/return path .*return-1\.bin, \d+ B\n {2}messages {2}4 PONG/);
@@ -40,7 +40,7 @@ describe.each(loadPartedFixtures())('$name', (fixture) => {
     }
   });
 
-  it('is bad without what belongs to it', async () => {
+  it('is bad without its other files', async () => {
     const { code, stdout } = await runCli(['verify', fixture.path]);
     expect(code).toBe(1);
     expect(stdout).toMatch(fixture.resumeOf.length > 0 ? /not-a-migration-stream/ : /pages-lost/);

@@ -66,7 +66,7 @@ describe('read', () => {
     },
   );
 
-  it('dumps as hexdump -C does', async () => {
+  it('prints the format of hexdump -C', async () => {
     try {
       execFileSync('hexdump', ['-V'], { stdio: 'pipe' });
     } catch {
@@ -125,7 +125,7 @@ describe('read', () => {
     expect([self.code, self.stderr]).toEqual([2, expect.stringMatching(/an output other than the input/)]);
   });
 
-  it('is interrupted without leaving anything', async () => {
+  it('leaves nothing when interrupted', async () => {
     const folder = mkdtempSync(join(directory, 'out-'));
     const bytes = readFileSync(path);
     const stalled = new StalledInput(bytes.subarray(0, bytes.length - 1));
@@ -142,7 +142,7 @@ describe('search', () => {
   const written = readable.filter(
     ({ truth, core }) => core === undefined && truth.some(({ idstr }) => idstr === block),
   );
-  it.each(someOf(written, 5))('of $name finds what the guest wrote, in a file and in a pipe', async (fixture) => {
+  it.each(someOf(written, 5))('in $name finds what the guest wrote, in a file and in a pipe', async (fixture) => {
     const location = place(fixture);
     const channels = placeChannels(fixture);
     const expected = offsetsOf(await extract(location, block, channels), sentence);
@@ -183,7 +183,7 @@ describe('search', () => {
     expect(code).toBe(0);
   });
 
-  it('takes patterns from a file, and says which was found', async () => {
+  it('reads patterns from a file, and prints which was found', async () => {
     const patterns = join(directory, 'patterns');
     writeFileSync(patterns, `nowhere to be found\n\n${sentence}\r\nleaves\n`);
     const { stdout } = await runCli(['search', path, '-f', patterns, '--json', '--max', '2', '-C', '2']);
@@ -200,12 +200,12 @@ describe('search', () => {
     expect(second).toMatchObject({ pattern: 2, offset: first.offset + sentence.indexOf('leaves') });
   });
 
-  it('finds UTF-16 only where it is', async () => {
+  it('finds UTF-16 only as UTF-16', async () => {
     const { stdout, stderr, code } = await runCli(['search', path, '--utf16', sentence]);
     expect([stdout, stderr, code]).toEqual(['', 'vmferry: note: no match\n', 0]);
   });
 
-  it('says that a file is bad', async () => {
+  it('reports a bad file', async () => {
     const cut = join(directory, 'cut-search.bin');
     writeFileSync(cut, readFileSync(path).subarray(0, 300_000));
     for (const more of [[], ['--count']]) {
@@ -215,14 +215,14 @@ describe('search', () => {
     }
   });
 
-  it('says that a stream without RAM has no such block', async () => {
+  it('reports that a stream without RAM has no such block', async () => {
     const empty = join(directory, 'empty.bin');
     writeFileSync(empty, Buffer.from(`5145564d000000030700000004${Buffer.from('none').toString('hex')}00`, 'hex'));
     const { stderr, code } = await runCli(['search', empty, 'x', '--block', 'ram']);
     expect([stderr, code]).toEqual([expect.stringMatching(/a RAM block in the file \(it has none\), got "ram"/), 2]);
   });
 
-  it('ends quietly when its reader has seen enough', () => {
+  it('ends quietly when its reader ends', () => {
     const cli = JSON.stringify(join(import.meta.dirname, '../../dist/cli.js'));
     const command = `node ${cli} search ${path} --hex 00 | head -n 1`;
     const out = execFileSync('bash', ['-o', 'pipefail', '-c', command], {
@@ -271,7 +271,7 @@ describe('wrong use', () => {
   });
 });
 
-it('a hex dump is the same, however the bytes come', () => {
+it('a hex dump is the same, in whatever pieces the bytes come', () => {
   const bytes = new Uint8Array(1000);
   bytes.set([1, 2, 3], 100);
   bytes.set([4], 700);

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { parseRate, parseSize } from '../../src/cli/size.ts';
 
 describe('sizes and rates on the command line', () => {
-  it('are bytes with or without a suffix, and rates bits, too', () => {
+  it('are bytes, with or without a suffix, and rates also bits', () => {
     expect(['4096', '0x1000', '4K', '1t'].map(parseSize)).toEqual([4096, 4096, 4096, 2 ** 40]);
     expect(['128M', '1.5G', '1.5G/s', '100MiB/s', '1gbps', '2.5gbps'].map(parseRate)).toEqual([
       ...[128 << 20, 1.5 * 2 ** 30, 1.5 * 2 ** 30, 100 << 20],
@@ -10,7 +10,7 @@ describe('sizes and rates on the command line', () => {
     ]);
   });
 
-  it('are refused as what they are', () => {
+  it('are refused with the given text', () => {
     for (const text of ['', '-1', '1.5', '1.5.5G', 'fast', '9999999T']) {
       expect(() => parseSize(text), text).toThrow('a number of bytes such as');
       expect(() => parseRate(text), text).toThrow('bytes per second such as');

@@ -26,7 +26,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(dir, { recursive: true }));
 
-it('shows the member and the set that are in an archive', async () => {
+it('shows the member and the set in an archive', async () => {
   const { code, stdout } = await runCli(['inspect', path('set.zip')]);
   expect(code).toBe(0);
   expect(stdout).toMatch(/container +member "guest" of a zip archive, stored, /);
@@ -37,7 +37,7 @@ it('shows the member and the set that are in an archive', async () => {
   });
 });
 
-it('takes ARCHIVE#MEMBER wherever a file is read', async () => {
+it('accepts ARCHIVE#MEMBER wherever it reads a file', async () => {
   const [archive, file] = [`${path('all.zip')}#plain.bin`, fixturePath('none-plain-10.0.bin')];
   expect((await runCli(['verify', archive])).code).toBe(0);
   expect((await runCli(['diff', archive, file])).code).toBe(0);
@@ -47,7 +47,7 @@ it('takes ARCHIVE#MEMBER wherever a file is read', async () => {
   expect((await runCli(['diff', path('guest.mapped-ram'), path('set.zip')])).code).toBe(0);
 });
 
-it('lists the members where none, or a wrong one, is named', async () => {
+it('lists the members if none, or a wrong one, is named', async () => {
   const list = 'it has "guest.0", "guest.1", "guest", "plain.bin"';
   for (const [input, got] of [
     [path('all.zip'), `as ${path('all.zip')}#NAME`],
@@ -59,7 +59,7 @@ it('lists the members where none, or a wrong one, is named', async () => {
   }
 });
 
-it('refuses a member that is damaged', async () => {
+it('refuses a damaged member', async () => {
   const { code, stderr } = await runCli(['extract', path('broken.zip'), '--all', path('none')]);
   expect(code).toBe(1);
   expect(stderr).toMatch(/member "plain\.bin" has content with CRC-32 .* \[bad-archive\]/);

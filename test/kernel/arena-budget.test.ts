@@ -8,7 +8,7 @@ import { RamScan, ramScanArenaBytes } from '../../src/write/ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
 
 describe('an arena', () => {
-  it('of the stated need holds every allocation, whatever is before it', async () => {
+  it('of the stated size holds every allocation, whatever comes before it', async () => {
     const sizes = [1, 63, 65, 4096, 0];
     const kernel = await loadKernelFor([arenaBytes(...sizes), arenaBytes(1 << 20)]);
     for (const size of sizes) kernel.allocate(size);
@@ -30,7 +30,7 @@ describe('an arena', () => {
     expect(() => new PageBatch(kernel, 1001)).not.toThrow();
   });
 
-  it('leaves what the encoder overwrites behind its output', async () => {
+  it("leaves space after the output for the encoder's slack", async () => {
     const { xbzrleEncodeSlack } = await loadKernelFor([]);
     expect(encodeSlackBytes).toBeGreaterThanOrEqual(xbzrleEncodeSlack);
   });

@@ -33,7 +33,7 @@ describe.each(variants)('comparing pages (%s)', (variant) => {
     expect(bitmap.content).toEqual(Uint8Array.of(0));
   });
 
-  it('agrees with the oracle on batches of any size, in a row and scattered', () => {
+  it('agrees with the oracle on batches of any size, contiguous and scattered', () => {
     const random = seeded(11);
     for (let n = 0; n < 300; n++) {
       const count = random.below(70);

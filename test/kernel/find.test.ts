@@ -34,7 +34,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     return place;
   }
 
-  it('finds a pattern at every place of a text, whatever follows the text', () => {
+  it('finds a pattern at every position of a text, whatever follows the text', () => {
     const needle = bytes('needle');
     for (let length = needle.length; length < 200; length++) {
       for (let at = 0; at + needle.length <= length; at += length < 90 ? 1 : 7) {
@@ -45,7 +45,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     }
   });
 
-  it('does not find what ends beyond the text', () => {
+  it('does not find a pattern that ends after the text', () => {
     // The guard around the text is 0xa5, which would complete the pattern.
     for (let length = 1; length < 150; length++) {
       const content = new Uint8Array(length).fill(1);
@@ -57,7 +57,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     expect(run(Uint8Array.of(1, 2), Uint8Array.of(1, 2, 3))).toBe(-1);
   });
 
-  it('finds the first of several, and none where the anchors alone fit', () => {
+  it('finds the first of several matches, and none if only the anchors match', () => {
     expect(run(bytes(`${'x'.repeat(77)}a-b a+b a+b`), bytes('a+b'))).toBe(81);
     expect(run(bytes('a-b '.repeat(1000)), bytes('a+b'))).toBe(-1);
     expect(run(bytes('\x00\x01'.repeat(500)), bytes('\x00\x00'))).toBe(-1);
@@ -70,7 +70,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     expect(run(Uint8Array.of(0xde, 0xde, 0x12, 0x57, 0xef), values, masks)).toBe(-1);
   });
 
-  it('fits everywhere if all is wild', () => {
+  it('matches everywhere if all bytes are wildcards', () => {
     expect(run(bytes('abc'), Uint8Array.of(0, 0), Uint8Array.of(0, 0))).toBe(0);
   });
 
@@ -105,7 +105,7 @@ describe.each(variants)('finding bytes (%s)', (variant) => {
     );
   });
 
-  it('refuses what is not within the arena', () => {
+  it('refuses ranges outside the arena', () => {
     const at = pattern.place(new Uint8Array(8));
     expect(() => kernel.find(kernel.size - 10, 11, at, 4, 0, 3)).toThrow(RangeError);
     expect(() => kernel.find(text.address, 10, kernel.size - 7, 4, 0, 3)).toThrow(RangeError);

@@ -5,14 +5,14 @@ import { type Kernel, type KernelVariant, loadKernel } from '../../src/kernel/in
 import { loadSmall, variants } from './arena.ts';
 
 describe('loading a kernel', () => {
-  it('takes SIMD where the platform has it, and 32 MiB', async () => {
+  it('uses SIMD if the platform supports it, and 32 MiB', async () => {
     const kernel = await loadKernel();
     expect(kernel.variant).toBe('simd');
     expect(kernel.size).toBe(32 << 20);
     expect(kernel.bytes.length).toBe(kernel.size);
   });
 
-  it('gives each kernel an arena of its own', async () => {
+  it('gives each kernel its own arena', async () => {
     const [one, other] = await Promise.all([loadSmall('simd'), loadSmall('simd')]);
     one.bytes[one.base] = 1;
     expect(other.bytes[other.base]).toBe(0);
@@ -57,7 +57,7 @@ describe.each(variants)('the arena (%s)', (variant) => {
     kernel = await loadKernel({ variant, arenaBytes: 65536 });
   });
 
-  it('hands out room after the module, aligned, and never twice', async () => {
+  it("allocates after the module's data, aligned, and never twice", async () => {
     const fresh = await loadKernel({ variant, arenaBytes: 65536 });
     const first = fresh.allocate(10);
     expect(first).toBeGreaterThanOrEqual(fresh.base);
@@ -67,7 +67,7 @@ describe.each(variants)('the arena (%s)', (variant) => {
     expect(fresh.allocate(4, 4096) % 4096).toBe(0);
   });
 
-  it('can be used to the last byte and then says it is full', async () => {
+  it('can be used to the last byte, and then reports that it is full', async () => {
     const fresh = await loadKernel({ variant, arenaBytes: 65536 });
     const rest = fresh.size - fresh.allocate(0);
     fresh.allocate(rest);
@@ -75,21 +75,21 @@ describe.each(variants)('the arena (%s)', (variant) => {
     expect(() => fresh.allocate(1)).toThrow('arena of 65536 bytes is full: expected at most 0 bytes, got 1');
   });
 
-  it('refuses sizes and alignments that make no sense', () => {
+  it('refuses impossible sizes and alignments', () => {
     expect(() => kernel.allocate(-1)).toThrow(RangeError);
     expect(() => kernel.allocate(1.5)).toThrow(RangeError);
     expect(() => kernel.allocate(1, 48)).toThrow('alignment: expected a power of two, got 48');
     expect(() => kernel.allocate('8' as unknown as number)).toThrow(TypeError);
   });
 
-  it('is seen through views of words', () => {
+  it('has views of words', () => {
     const at = kernel.allocate(8);
     kernel.i32(at, 2)[1] = -1;
     expect([...kernel.u32(at, 2)]).toEqual([0, 0xffffffff]);
     expect(kernel.bytes[at + 7]).toBe(0xff);
   });
 
-  it('refuses views outside it or off the word', () => {
+  it('refuses views outside it, or not aligned to a word', () => {
     expect(() => kernel.u32(kernel.size - 4, 2)).toThrow(RangeError);
     expect(() => kernel.i32(kernel.base + 2, 1)).toThrow(`i32: expected a multiple of 4, got ${kernel.base + 2}`);
     expect(() => kernel.u32(kernel.base - 4, 1)).toThrow(RangeError);
@@ -182,7 +182,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     expect(() => calls[name]!.call(...calls[name]!.good)).not.toThrow();
   });
 
-  it.each(arguments_)('%s refuses every argument that is not a number, not whole or negative', (name) => {
+  it.each(arguments_)('%s refuses every argument that is not a number, not an integer, or negative', (name) => {
     const { good, call } = calls[name]!;
     good.forEach((_, i) => {
       expect(() => call(...good.with(i, '64' as unknown as number))).toThrow(TypeError);
@@ -194,7 +194,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     });
   });
 
-  it.each(arguments_)('%s refuses addresses before the arena begins or that end after it', (name, addresses) => {
+  it.each(arguments_)('%s refuses ranges that begin before the arena or end after it', (name, addresses) => {
     const { good, call } = calls[name]!;
     for (const i of addresses) {
       expect(() => call(...good.with(i, 0))).toThrow(RangeError);
@@ -216,7 +216,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     expect(() => kernel.xbzrleCheck(end - 3, 4, 4096)).toThrow(RangeError);
   });
 
-  it('refuses tables that are not on a word', () => {
+  it('refuses tables that are not aligned to a word', () => {
     expect(() => kernel.zeroScanGather(table + 1, 1024, 1, room)).toThrow(RangeError);
     expect(() => kernel.xbzrleCheckBatch(table, table + 2, 1, 4096, room)).toThrow(RangeError);
   });
@@ -238,7 +238,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     expect(() => kernel.xbzrleEncodeBatch(table, table, 1, 65536, 65536, out, out)).toThrow(RangeError);
   });
 
-  it('counts the slack to the output of an encoder', () => {
+  it("counts the slack as part of an encoder's output", () => {
     const end = kernel.size - kernel.xbzrleEncodeSlack - 4096;
     expect(() => kernel.xbzrleEncode(room, room, 4096, end, 4096)).not.toThrow();
     expect(() => kernel.xbzrleEncode(room, room, 4096, end + 1, 4096)).toThrow(RangeError);
@@ -246,7 +246,7 @@ describe.each(variants)('a kernel call (%s)', (variant) => {
     expect(() => kernel.xbzrleEncodeBatch(table, table, 8, 1024, 512, end + 1, out)).toThrow(RangeError);
   });
 
-  it('refuses outputs that would write to a table of addresses', () => {
+  it('refuses outputs that overlap a table of addresses', () => {
     const slack = kernel.xbzrleEncodeSlack;
     const pages = kernel.allocate(32);
     const other = kernel.allocate(32);

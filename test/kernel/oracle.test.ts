@@ -6,7 +6,7 @@ const zeroes = (length = 4096) => new Uint8Array(length);
 const filled = (from: number, to: number, length = 4096) => zeroes(length).fill(1, from, to);
 
 describe('the XBZRLE oracle encodes', () => {
-  it('a page that is equal as nothing', () => {
+  it('an equal page as nothing', () => {
     expect(xbzrleEncode(filled(1001, 1003), filled(1001, 1003))).toEqual(zeroes(0));
   });
 
@@ -14,7 +14,7 @@ describe('the XBZRLE oracle encodes', () => {
     expect(xbzrleEncode(zeroes(), filled(4095, 4096))).toEqual(Uint8Array.of(0xff, 0x1f, 1, 1));
   });
 
-  it('differing bytes that are one byte apart as two runs', () => {
+  it('differing bytes with one equal byte between them as two runs', () => {
     const next = zeroes();
     next[5] = 7;
     next[7] = 9;

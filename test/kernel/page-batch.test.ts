@@ -3,7 +3,7 @@ import { PageBatch, PageKind } from '../../src/kernel/index.ts';
 import { loadSmall } from './arena.ts';
 
 describe('a batch of pages', () => {
-  it('has room for as many records as it was made for', async () => {
+  it('holds as many records as its capacity', async () => {
     const batch = new PageBatch(await loadSmall('scalar'), 128);
     expect(batch.capacity).toBe(128);
     expect(batch.count).toBe(0);
@@ -12,7 +12,7 @@ describe('a batch of pages', () => {
     }
   });
 
-  it('keeps payload addresses and lengths where a kernel can take them', async () => {
+  it('keeps payload addresses and lengths where a kernel can read them', async () => {
     const kernel = await loadSmall('scalar');
     const batch = new PageBatch(kernel, 2);
     const pages = kernel.allocate(2 * 1024);
@@ -39,7 +39,7 @@ describe('a batch of pages', () => {
     expect([batch.page[0], batch.offset[0]]).toEqual([2 ** 40 + 1, 2 ** 52 + 1]);
   });
 
-  it('keeps the records it is told to, with all that is known of them', async () => {
+  it('keeps the given records completely', async () => {
     const batch = new PageBatch(await loadSmall('scalar'), 8);
     const tables = [batch.kind, batch.page, batch.offset, batch.size, batch.data, batch.length];
     tables.forEach((table, t) => {
@@ -54,14 +54,14 @@ describe('a batch of pages', () => {
     });
   });
 
-  it('forgets its records when cleared', async () => {
+  it('removes its records when cleared', async () => {
     const batch = new PageBatch(await loadSmall('scalar'), 4);
     batch.count = 3;
     batch.clear();
     expect(batch.count).toBe(0);
   });
 
-  it('refuses a capacity that the arena has no room for', async () => {
+  it('refuses a capacity that does not fit the arena', async () => {
     const kernel = await loadSmall('scalar');
     expect(() => new PageBatch(kernel, 1 << 18)).toThrow(RangeError);
     expect(() => new PageBatch(kernel, -1)).toThrow(RangeError);

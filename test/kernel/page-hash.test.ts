@@ -59,7 +59,7 @@ describe.each(variants)('page hashes (%s)', (variant) => {
   });
 
   it.each([1024, 1152, 2048, 16384, 65536])(
-    'agree with the oracle on pages of %i bytes, in a row and scattered',
+    'agree with the oracle on pages of %i bytes, contiguous and scattered',
     (size) => {
       const random = seeded(size);
       const count = Math.min(9, Math.floor(300_000 / size));

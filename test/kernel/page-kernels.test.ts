@@ -37,7 +37,7 @@ describe.each(variants)('kernels over buffers of the caller (%s)', (variant) => 
     expect(page.isClean()).toBe(true);
   });
 
-  it('tell equal pages, overflow, and an output that is too small', () => {
+  it('report equal pages, overflow, and an output that is too small', () => {
     const [zero, full] = [new Uint8Array(4096), new Uint8Array(4096).fill(1)];
     const out = new Uint8Array(4096).fill(9);
     expect(kernels.encodePage(zero, zero, out)).toBe(0);
@@ -48,7 +48,7 @@ describe.each(variants)('kernels over buffers of the caller (%s)', (variant) => 
     expect(kernels.encodePage(zero, zero.with(5, 1), out.subarray(0, 5))).toBe(3);
   });
 
-  it('leave the page as it was if a delta is refused', () => {
+  it('leave the page unchanged if a delta is refused', () => {
     const page = new Uint8Array(4096).fill(3);
     expect(kernels.decodePage(Uint8Array.of(0, 1, 7, 5), page)).toBe('truncated');
     expect(kernels.decodePage(new Uint8Array(2 ** 20), page)).toBe('emptyRun');
@@ -103,7 +103,7 @@ describe.each(variants)('kernels over buffers of the caller (%s)', (variant) => 
     expect(() => own.allocate(2 ** 20)).toThrow(RangeError);
   });
 
-  it('refuse what makes no sense', async () => {
+  it('refuse impossible arguments', async () => {
     const page = new Uint8Array(4096);
     expect(() => kernels.encodePage(page, page.subarray(1), page)).toThrow('next: expected 4096 bytes, got 4095');
     expect(() => kernels.encodePage(page, page, [] as unknown as Uint8Array)).toThrow(TypeError);

@@ -136,7 +136,7 @@ describe.each(variants)('XBZRLE decoding (%s)', (variant) => {
       expect(xbzrleDecode(fromHex(encoded), zeroes())).toBe(fault);
     });
 
-    it('with a code of its own for each fault, all negative', () => {
+    it('with a different negative code for each fault', () => {
       const codes = Object.values(kernel.xbzrleCode);
       expect(new Set(codes).size).toBe(5);
       expect(codes.every((code) => code < 0)).toBe(true);
@@ -282,7 +282,7 @@ describe.each(variants)('XBZRLE decoding (%s)', (variant) => {
       expect([...kernel.bytes.subarray(memory, memory + 3)]).toEqual([0x0a, 0x0c, 0]);
     });
 
-    it('of none does nothing', () => {
+    it('without encodings does nothing', () => {
       const table = kernel.allocate(4);
       expect(kernel.xbzrleDecodeBatch(table, table, table, 0, 4096, table)).toBe(0);
       expect(kernel.xbzrleCheckBatch(table, table, 0, 4096, table)).toBe(0);

@@ -54,7 +54,7 @@ describe.each(variants)('XBZRLE encoding (%s)', (variant) => {
     expect(encode(zeroes(page.length), page)).toEqual(fromHex(encoded));
   });
 
-  it('writes 200 bytes at the start behind a count of two bytes', () => {
+  it('writes 200 bytes at the start after a count of two bytes', () => {
     const page = zeroes();
     page.set(
       seeded(1)
@@ -64,7 +64,7 @@ describe.each(variants)('XBZRLE encoding (%s)', (variant) => {
     expect(encode(zeroes(), page)).toEqual(Uint8Array.of(0, 0xc8, 1, ...page.subarray(0, 200)));
   });
 
-  it('says 0 for a page that is equal, whatever is in it', () => {
+  it('returns 0 for an equal page, whatever its content', () => {
     const page = withBytes({ 1001: 1, 1003: 1, 1500: 1 });
     expect(encode(page, page)).toBe('equal');
     expect(encode(seeded(2).bytes(16384), seeded(2).bytes(16384))).toBe('equal');
@@ -82,12 +82,12 @@ describe.each(variants)('XBZRLE encoding (%s)', (variant) => {
     expect(typeof got === 'string' ? got : got.length).toBe(outcome);
   });
 
-  it('gives up every second byte', () => {
+  it('gives up if every second byte differs', () => {
     const page = zeroes().map((_, i) => (i % 2 === 0 && i < 4094 ? 1 : 0));
     expect(encode(zeroes(), page)).toBe('overflow');
   });
 
-  it('gives up at the limit even if all the rest is equal', () => {
+  it('gives up at the limit even if the rest is equal', () => {
     const page = withBytes({ 0: 1, 2: 1 });
     expect(encode(zeroes(), page, 6)).toBe('overflow');
     expect(encode(zeroes(), page, 7)).toBe('overflow');
@@ -137,7 +137,7 @@ describe.each(variants)('XBZRLE encoding (%s)', (variant) => {
     }
   });
 
-  it('packs a batch, and tells equal pages and overflows from encodings', () => {
+  it('packs a batch, and distinguishes equal pages and overflows from encodings', () => {
     const pages = [withBytes({ 0: 0x0a }), zeroes(), filled(0, 4096), withBytes({ 4095: 1 })];
     const count = pages.length;
     const [olds, news, results] = [0, 0, 0].map(() => kernel.allocate(count * 4)) as [number, number, number];

@@ -43,7 +43,7 @@ describe.each(variants)('zero scan (%s)', (variant) => {
     expect(bitmap.content).toEqual(Uint8Array.of(1));
   });
 
-  it.each([1024, 2048, 4096, 8192, 16384, 32768, 65536])('looks at nothing beside a page of %i bytes', (pageSize) => {
+  it.each([1024, 2048, 4096, 8192, 16384, 32768, 65536])('reads nothing outside a page of %i bytes', (pageSize) => {
     expect(scan([new Uint8Array(pageSize)], pageSize, 5)).toEqual({ bitmap: Uint8Array.of(1), zeroes: 1 });
   });
 

@@ -54,7 +54,7 @@ it.each([
   expect(status, stdout).toBe(0);
 });
 
-it('they take the objects of the DOM, and give them', () => {
+it('they accept and return the objects of the DOM', () => {
   const { status, stdout } = compile(
     { moduleResolution: 'bundler', module: 'esnext', lib: ['es2022', 'dom'], types: [] },
     `import { type HttpOptions, open, openOpfsScratch, pipeTo, type ScratchFile, watchSource, BlobSource } from 'vmferry';
@@ -72,7 +72,7 @@ it('they take the objects of the DOM, and give them', () => {
   expect(status, stdout).toBe(0);
 });
 
-it("they take the objects of Node's types, and give them", () => {
+it("they accept and return the objects of Node's types", () => {
   const { status, stdout } = compile(
     { module: 'nodenext', lib: ['es2022'], types: ['node'], skipLibCheck: true },
     `import { Blob } from 'node:buffer';

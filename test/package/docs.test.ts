@@ -90,7 +90,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-it('examples and commands are found where they are expected', () => {
+it('examples and commands exist where they are expected', () => {
   expect(readmeExamples).toHaveLength(1);
   expect(withCommands).toEqual(
     expect.arrayContaining([

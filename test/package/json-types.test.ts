@@ -52,7 +52,7 @@ const errors: string[][] = [
   ['extract', '/dev/null', '--all', 'OUT/none'],
 ];
 
-it('has the exported types, and no field more', async () => {
+it('has the exported types, and no other fields', async () => {
   const lines = ['import type * as Json from "vmferry";'];
   for (const [type, args] of cases) {
     const { stdout, stderr } = await runCli([...args.map((word) => word.replace('OUT', directory)), '--json']);

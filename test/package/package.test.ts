@@ -32,26 +32,26 @@ function graphOf(entry: string): { modules: string[]; externals: string[] } {
 }
 
 describe('the portable build', () => {
-  it('imports nothing: no module of Node, no package', () => {
+  it('imports nothing: neither modules of Node nor packages', () => {
     const { modules, externals } = graphOf('dist/index.js');
     expect(externals).toEqual([]);
     expect(modules.length).toBeGreaterThan(1);
   });
 
-  it('does not speak of what only Node has', () => {
+  it('does not mention anything that only Node has', () => {
     for (const path of graphOf('dist/index.js').modules) {
       expect(readFileSync(join(root, path), 'utf8'), path).not.toMatch(/\bBuffer\.|\bprocess\.|\brequire\(|["']node:/);
     }
   });
 
-  it('is what the build for Node is made of', () => {
+  it('is shared by the build for Node', () => {
     const { modules, externals } = graphOf('dist/node.js');
     expect(externals.every((name) => name.startsWith('node:'))).toBe(true);
     const shared = graphOf('dist/index.js').modules.filter((path) => path !== 'dist/index.js');
     expect(modules).toEqual(expect.arrayContaining(shared));
   });
 
-  it('of the command line needs the dependencies of the package, and no others', () => {
+  it('of the command line needs exactly the dependencies of the package', () => {
     const packages = graphOf('dist/cli.js').externals.filter((name) => !name.startsWith('node:'));
     const names = new Set(
       packages.map((name) =>

@@ -53,7 +53,7 @@ describe('the built kernels', () => {
     expect(new Set(expected.flat()).size).toBeGreaterThan(1000);
   });
 
-  it('do not meet when two instances are used in turns', async () => {
+  it('do not interfere when two instances are used in turns', async () => {
     const [a, b] = [await loadPageKernels(), await loadPageKernels()];
     // Half of each page differs, so that both deltas fit.
     const old = new Uint8Array(pageSize).map((_, i) => (i & 64 ? i & 0xff : 0));

@@ -235,7 +235,7 @@ describe('a signal ends', () => {
     }
   });
 
-  it('work before it begins', async () => {
+  it('work before it starts', async () => {
     const reason = new Error('enough');
     const signal = AbortSignal.abort(reason);
     for (const [name, bytes, work] of longWork) {
@@ -246,7 +246,7 @@ describe('a signal ends', () => {
     }
   });
 
-  it('opening, and the source is closed', async () => {
+  it('opening, and closes the source', async () => {
     const ending = new AbortController();
     const reason = new Error('enough');
     const source = new StallingSource(plain, () => ending.abort(reason));
@@ -274,7 +274,7 @@ describe('a signal ends', () => {
     await conversion.close();
   });
 
-  it('the one work that it was given to, and the file can be read again', async () => {
+  it('only the work that got it, and the file can be read again', async () => {
     const ending = new AbortController();
     const source = new StallingSource(plain, () => ending.abort());
     const file = await open(source);

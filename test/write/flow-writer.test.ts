@@ -25,7 +25,7 @@ describe('written again, byte for byte', () => {
     for (const bytes of channels) expectChannelAgain(bytes, !name.endsWith('7.2'));
   });
 
-  it.each(fixtures.filter(isMapped))('what the format fixes of $name', async ({ bytes, offset }) => {
+  it.each(fixtures.filter(isMapped))('the bytes that the format fixes of $name', async ({ bytes, offset }) => {
     expect(await expectMappedAgain(bytes, offset)).toBeGreaterThan(30);
   });
 
@@ -61,12 +61,12 @@ describe('a Flow cannot be written again', () => {
     await expect(encodeFlow(file, sink)).rejects.toThrow(/expected one stream, got several/);
   });
 
-  it('without room for the writer', async () => {
+  it('without space for the writer', async () => {
     const file = await open(find('none-plain-10.0').bytes);
     await expect(encodeFlow(file, sink)).rejects.toThrow(/arena of \d+ bytes is full/);
   });
 
-  it('without the bytes of sections that it does not hold', async () => {
+  it('without the bytes of sections that it does not contain', async () => {
     const file = await open(find('pc-dirty-bitmaps-10.0').bytes, { spareBytes: writerArenaBytes });
     const again = new FlowWriter(new StreamWriter(file.kernel, sink));
     const work = async () => {

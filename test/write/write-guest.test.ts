@@ -57,7 +57,7 @@ async function ramOf(bytes: Uint8Array) {
 }
 
 describe('a guest, written in passes', () => {
-  it('that is stopped is what writeStream writes of it', async () => {
+  it('that is stopped gives the same stream as writeStream', async () => {
     const image = new Uint8Array(40 * PAGE).fill(1, 3 * PAGE, 20 * PAGE);
     const vm = {
       configuration: { machine: 'pc-i440fx-10.0', capabilities: [] },
@@ -75,7 +75,7 @@ describe('a guest, written in passes', () => {
     expect([normal, duplicate, dirtySyncCount]).toEqual([17, 23, 3]);
   });
 
-  it('sends again what was written meanwhile, and the last when it is stopped', async () => {
+  it('sends again what was written in the meantime, and the rest when it is stopped', async () => {
     const guest = new MemoryGuest({ a: 10, b: 300 });
     guest.onSync = (syncs) => {
       if (syncs === 2) for (let page = 0; page < 300; page += 3) guest.write(1, page, 5, 1, 2, 3);
@@ -95,7 +95,7 @@ describe('a guest, written in passes', () => {
     await expectArrives(guest, bytes);
   });
 
-  it('sends deltas of what it still has in its cache', async () => {
+  it('sends deltas of pages that are still in its cache', async () => {
     const guest = new MemoryGuest({ ram: 16 });
     guest.onSync = (syncs) => {
       if (syncs === 1) for (let page = 0; page < 16; page++) guest.write(0, page, 0, 7, 7, 7);
@@ -122,7 +122,7 @@ describe('a guest, written in passes', () => {
     expect(await write(busy(), { maxPasses: 1 })).toMatchObject({ dirtySyncCount: 3 });
   });
 
-  it('ends a PART when it has enough bytes', async () => {
+  it('ends a PART after the given number of bytes', async () => {
     const guest = new MemoryGuest({ ram: 64 });
     for (let page = 0; page < 64; page++) guest.write(0, page, 0, 1);
     const { bytes } = await write(guest, { partBytes: 10 * PAGE, maxPasses: 1 });
@@ -131,7 +131,7 @@ describe('a guest, written in passes', () => {
     await expectArrives(guest, bytes);
   });
 
-  it('leaves out the blocks that are ignored', async () => {
+  it('leaves out ignored blocks', async () => {
     const guest = Object.assign(new MemoryGuest({ a: 4, b: 4 }), { ignored: [] as MemoryGuest['blocks'] });
     guest.ignored = [guest.blocks[1] as MemoryGuest['blocks'][0]];
     guest.write(1, 2, 0, 1);
@@ -140,7 +140,7 @@ describe('a guest, written in passes', () => {
     expect((await ramOf(bytes)).ram.blocks.map(({ pages }) => pages.zero)).toEqual([4, 0]);
   });
 
-  it('gives the rates of the last period of more than a second', async () => {
+  it('gives the rates of the last period over a second', async () => {
     const guest = new MemoryGuest({ ram: 4 });
     // Syncs at 0, 600, 1200 and so on: periods end at 1200, 2400 and 3600.
     let time = -600;
@@ -156,7 +156,7 @@ describe('a guest, written in passes', () => {
     expect(xbzrle).toMatchObject({ cacheMissRate: 0, encodingRate: (4 * PAGE) / (4 * 6) });
   });
 
-  it('arrives as it was when it was stopped, whatever it wrote when', async () => {
+  it('arrives in the state in which it was stopped, whatever it wrote and when', async () => {
     const touch = fc.record({
       ...{ block: fc.nat(1), page: fc.nat(39), at: fc.nat(PAGE - 3) },
       bytes: fc.array(fc.constantFrom(0, 0, 1, 255), { minLength: 1, maxLength: 3 }),
@@ -201,7 +201,7 @@ describe('a guest, written in passes', () => {
 describe('a guest that cannot be written', () => {
   const none = { write() {} };
 
-  it('has other blocks than its RAM, or RAM addresses that are impossible', async () => {
+  it('has other blocks than its RAM, or impossible RAM addresses', async () => {
     const place = (...addresses: number[]) => {
       const guest = new MemoryGuest({ a: 4, b: 4 });
       const blocks = guest.blocks.map((block, i) => ({ ...block, ramAddress: addresses[i] as number }));
@@ -218,7 +218,7 @@ describe('a guest that cannot be written', () => {
     );
   });
 
-  it.each(['syncDirty', 'stop', 'saveDevices'] as const)('throws in %s, and that ends it', async (method) => {
+  it.each(['syncDirty', 'stop', 'saveDevices'] as const)('throws in %s, which ends the writing', async (method) => {
     const output = new MemoryFile();
     const guest = new MemoryGuest({ a: 4 });
     Object.assign(guest, {
@@ -233,7 +233,7 @@ describe('a guest that cannot be written', () => {
     expect(inspection.complete).toBe(false);
   });
 
-  it('says of its devices, when they come, what no stream can hold', async () => {
+  it('has devices that no stream can contain, which it reports when they arrive', async () => {
     const guest = new MemoryGuest({ a: 4 });
     guest.saved = {
       devices: [{ kind: 'full', id: 1, name: 'timer', instanceId: 0, versionId: 1, data: new Uint8Array(1) }],

@@ -42,7 +42,7 @@ const imageOf = (pages: readonly number[], pageSize: number) =>
 const ramOf = (bytes: number) => new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', new Uint8Array(bytes)) }]);
 
 describe('a mapped-ram file written from a VM', () => {
-  it('has the same blocks, pages and devices for two readers, and holes for what is zero', async () => {
+  it('has the same blocks, pages and devices for two readers, and holes for zeros', async () => {
     await fc.assert(
       fc.asyncProperty(guests, async ({ pageSize, offset, blocks }) => {
         const ram = new RawRam(
@@ -89,7 +89,7 @@ describe('a mapped-ram file written from a VM', () => {
     );
   });
 
-  it('has any number of zero pages after each other', async () => {
+  it('has any number of consecutive zero pages', async () => {
     const pages = 10_000;
     const image = new Uint8Array(pages * 1024);
     image[image.length - 1] = 7;
@@ -105,7 +105,7 @@ describe('a mapped-ram file written from a VM', () => {
     expect((await verify(await open(again))).ok).toBe(true);
   });
 
-  it('is not a whole file before it is finished, also where a whole one was', async () => {
+  it('is not complete before it is finished, even in place of a complete file', async () => {
     const write = (value: number, file: MemoryFile) => {
       const source = new MemoryFile('ram', new Uint8Array(3 << 20).fill(value, 1 << 20));
       const ram = new RawRam([{ idstr: 'ram', source }]);
@@ -133,7 +133,7 @@ describe('a mapped-ram file written from a VM', () => {
     expect(unfinished).toBeGreaterThanOrEqual(5);
   });
 
-  it('cannot begin where there is no place', async () => {
+  it('refuses an impossible offset', async () => {
     for (const offset of [-1, 1.5, Number.NaN]) {
       const writing = writeMappedRam({ configuration: machine, ram: ramOf(4096) }, new MemoryFile(), { offset });
       await expect(writing).rejects.toThrow(`expected an offset in bytes, got ${offset}`);

@@ -87,7 +87,7 @@ function packetsOf(channel: Uint8Array, pageSize: number): ReadPacket[] {
 describe('a multifd set written from a RAM image', () => {
   const ram = ramOf(zero, filled(1), zero, filled(2));
 
-  it('is, byte for byte, what the format says: as 10.0 does it', async () => {
+  it('has, byte for byte, the documented layout of 10.0', async () => {
     const { main, set } = await written({ configuration: none, ram }, 2);
     expect(hex(main)).toBe(
       hex(
@@ -108,7 +108,7 @@ describe('a multifd set written from a RAM image', () => {
     expect(hex(set[1] as Uint8Array)).toBe(hex(join(channelHello(1), sync(1), sync(4))));
   });
 
-  it('is, byte for byte, what the format says: as 7.2 does it', async () => {
+  it('has, byte for byte, the documented layout of 7.2', async () => {
     const { main, set } = await written({ configuration: none, ram }, 1, { rules: releaseRulesOf('none', '7.2') });
     expect(hex(main)).toBe(
       hex(
@@ -127,7 +127,7 @@ describe('a multifd set written from a RAM image', () => {
     expect(hex(set[0] as Uint8Array)).toBe(hex(join(channelHello(0), sync(0), pages, sync(2), sync(3))));
   });
 
-  it('has the UUID that is told, or that of the configuration, in every channel', async () => {
+  it('has the given UUID, or that of the configuration, in every channel', async () => {
     const uuid = '0123456789abcdef0011223344556677';
     const ofGuest = await written({ configuration: { ...none, uuid }, ram }, 2);
     const told = await written({ configuration: none, ram }, 2, { uuid });
@@ -136,7 +136,7 @@ describe('a multifd set written from a RAM image', () => {
     }
   });
 
-  it('has no pages that were never sent, and none of blocks that were left out', async () => {
+  it('has neither pages that were never sent nor pages of ignored blocks', async () => {
     const stream = join(
       header,
       configuration('none'),
@@ -158,7 +158,7 @@ describe('a multifd set written from a RAM image', () => {
     }
   });
 
-  it('of a VM without RAM is channels with nothing but their first bytes', async () => {
+  it('of a VM without RAM has channels with only their first bytes', async () => {
     const vm = await openSavedVm(await open(join(header, configuration('none'), EOF)), {
       makeScratch: () => new MemoryFile(),
     });
@@ -167,7 +167,7 @@ describe('a multifd set written from a RAM image', () => {
     expect((await verify(await open(main, { channels: set }))).ok).toBe(true);
   });
 
-  it('cannot be written to no channels, to too many, at a level that does not exist, or for a UUID that is none', async () => {
+  it('refuses no channels, too many, an unknown level, or an invalid UUID', async () => {
     const write = (count: number, options: WriteMultifdOptions) =>
       written({ configuration: none, ram }, count, options);
     await expect(write(0, {})).rejects.toThrow(/1 to 255 multifd channels, got 0/);
@@ -205,7 +205,7 @@ describe('any VM as a multifd set', () => {
     });
   });
 
-  it('is read back the same, by both readers, in packets as QEMU makes them', async () => {
+  it("reads back the same with both readers, in packets like QEMU's", async () => {
     await fc.assert(
       fc.asyncProperty(shapes, async ({ pageSize, blocks, channels, compression, rules }) => {
         const contents = blocks.map(({ runs }) =>
@@ -254,7 +254,7 @@ describe('any VM as a multifd set', () => {
   }
 });
 
-describe('channels that take their time', () => {
+describe('slow channels', () => {
   const pages = Array.from({ length: 2000 }, (_, i) => (i % 5 === 0 ? zero : filled(1 + (i % 250))));
   const vm = { configuration: none, ram: ramOf(...pages) };
 
@@ -284,7 +284,7 @@ describe('channels that take their time', () => {
     expect(sinks.map(({ bytes }) => hex(bytes()))).toEqual(set.map(hex));
   });
 
-  it('do not wait for a mark that is still to be sent: a receiver that stops at each SYNC gets all', async () => {
+  it('do not wait for an unsent mark: a receiver that stops at each SYNC gets everything', async () => {
     for (const version of ['7.2', '10.0'] as const) {
       const rules = releaseRulesOf('none', version);
       // What the receiver has of the main stream, and the channels that wait for more.
@@ -312,7 +312,7 @@ describe('channels that take their time', () => {
     }
   });
 
-  it('that fail end the writing with their error', async () => {
+  it('end the writing with their error if they fail', async () => {
     const failing = (after: number): ByteSink => {
       let count = 0;
       return {
@@ -330,7 +330,7 @@ describe('channels that take their time', () => {
   });
 
   it.each(['none', 'zlib', 'zstd'] as const)(
-    'that fail end it also where others are never done (%s)',
+    'end the writing if they fail, even if others never complete (%s)',
     async (compression) => {
       const stuck: ByteSink = { write: () => new Promise(() => {}) };
       const failing = (after: number): ByteSink => {

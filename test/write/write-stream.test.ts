@@ -45,7 +45,7 @@ async function written(vm: WritableVm, options?: WriteStreamOptions): Promise<Ui
 }
 
 describe('a stream written from a RAM image', () => {
-  it('is, byte for byte, what the format says', async () => {
+  it('has, byte for byte, the documented layout', async () => {
     const ram = new RawRam([
       { idstr: 'ram', source: image(zero, filled(1), zero) },
       { idstr: 'more', source: image(filled(2)) },
@@ -75,7 +75,7 @@ describe('a stream written from a RAM image', () => {
     expect(Buffer.from(bytes).toString('hex')).toBe(Buffer.from(expected).toString('hex'));
   });
 
-  it('has as many footers, marks and sections as it is told', async () => {
+  it('has the requested footers, marks and sections', async () => {
     const ram = new RawRam([{ idstr: 'ram', source: image(zero) }]);
     const framing = { ramId: 0x1234, footers: false, switchoverStart: true };
     const iterables = [
@@ -96,7 +96,7 @@ describe('a stream written from a RAM image', () => {
     );
   });
 
-  it('is read back the same, by both readers, for all blocks there may be', async () => {
+  it('reads back the same with both readers, for any blocks', async () => {
     const shapes = fc.constantFrom(1024, 4096, 8192, 65536).chain((pageSize) => {
       const runs = fc.array(
         fc.record({ pages: fc.integer({ min: 1, max: pageSize > 8192 ? 5 : 150 }), value: fc.nat(2) }),
@@ -140,7 +140,7 @@ describe('a stream written from a RAM image', () => {
     );
   });
 
-  it('says SWITCHOVER_START for machine types from 10.0 on, or as it is told', async () => {
+  it('contains SWITCHOVER_START for machine types from 10.0 on, or on request', async () => {
     const said = async (machine: string, options?: WriteStreamOptions) => {
       const ram = new RawRam([{ idstr: 'ram', source: image(zero) }]);
       const bytes = await written({ configuration: { machine, capabilities: [] }, ram }, options);
@@ -153,7 +153,7 @@ describe('a stream written from a RAM image', () => {
     expect(await said('pc-i440fx-7.2', { rules: releaseRulesOf('pc-i440fx-7.2', '10.0') })).toBe(false);
   });
 
-  it('leaves out pages that were never sent, and blocks that were ignored', async () => {
+  it('leaves out pages that were never sent, and ignored blocks', async () => {
     const bytes = join(
       header,
       configuration('none'),
@@ -170,7 +170,7 @@ describe('a stream written from a RAM image', () => {
     expect(without.blocks.map(({ last }) => [...last])).toEqual([[0, 0, 0, 0], [0]]);
   });
 
-  it('refuses a list of blocks that no reader could find the end of', async () => {
+  it('refuses a list of blocks whose end no reader could find', async () => {
     const ram = new RawRam([
       { idstr: 'ram', source: image(zero) },
       { idstr: 'empty', source: image() },
@@ -181,7 +181,7 @@ describe('a stream written from a RAM image', () => {
   });
 });
 
-describe('a stream of a base and what changed', () => {
+describe('a stream of a base and its changes', () => {
   /** Content with pages generated from seeds: 0 is zero, and close seeds differ in few bytes. */
   const contentOf = (seeds: readonly number[], pageSize: number): Uint8Array =>
     join(
@@ -195,7 +195,7 @@ describe('a stream of a base and what changed', () => {
   const ramOf = (content: Uint8Array, pageSize: number) =>
     new RawRam([{ idstr: 'ram', source: new MemoryFile('ram', content) }], pageSize);
 
-  it('has the content of the new one, for both readers, and names each page that differs once', async () => {
+  it('has the content of the new VM for both readers, and each page that differs once', async () => {
     const seed = fc.constantFrom(0, 1, 2, 3, 201, 255);
     const shapes = fc.constantFrom(1024, 4096, 65536).chain((pageSize) => {
       const pages = fc.array(fc.tuple(seed, seed), { minLength: 1, maxLength: pageSize > 4096 ? 20 : 300 });
@@ -234,7 +234,7 @@ describe('a stream of a base and what changed', () => {
     );
   });
 
-  it('sends whole what was never sent in the base, and as zero what was never sent since', async () => {
+  it('sends pages whole that the base never had, and as zero if they were never sent since', async () => {
     const of = (...records: Uint8Array[]) =>
       open(
         join(
@@ -259,7 +259,7 @@ describe('a stream of a base and what changed', () => {
     expect(Buffer.compare(block?.content as Uint8Array, join(zero, zero, zero, filled(3)))).toBe(0);
   });
 
-  it('wants the same blocks', async () => {
+  it('requires the same blocks', async () => {
     const output = new RecordingFile();
     const base = ramOf(new Uint8Array(8192), KIB4);
     const writing = writeStream({ ram: ramOf(new Uint8Array(4096), KIB4) }, appendTo(output), { base });
@@ -271,7 +271,7 @@ describe('a stream of a base and what changed', () => {
 });
 
 describe('raw RAM', () => {
-  it('is whole pages', () => {
+  it('consists of whole pages', () => {
     const half = new MemoryFile('half', new Uint8Array(2048));
     expect(() => new RawRam([{ idstr: 'ram', source: half }])).toThrow(
       /whole pages of 4096 bytes in the image of "ram", got 2048/,
@@ -299,7 +299,7 @@ async function put(batch: PageBatch, page: number, from?: number): Promise<void>
 }
 
 describe('a stream writer', () => {
-  it('passes on bytes that are more than its room', async () => {
+  it('passes on more bytes than its buffer holds', async () => {
     const output = new RecordingFile();
     const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), appendTo(output));
     const large = new Uint8Array(3 << 20).fill(5);
@@ -326,7 +326,7 @@ describe('a stream writer', () => {
       (writer) => writer.endRam().then(() => writer.endRam()),
       /nothing of RAM after its END, got a END/,
     ],
-  ])('refuses %s, and can go on', async (_, misuse, message) => {
+  ])('refuses %s, and can continue', async (_, misuse, message) => {
     const output = new RecordingFile();
     const kernel = await loadKernel({ arenaBytes: writerArenaBytes + 65536 });
     const writer = new StreamWriter(kernel, appendTo(output));
@@ -343,7 +343,7 @@ describe('a stream writer', () => {
     expect(ok).toBe(true);
   });
 
-  it('refuses what comes before the beginning', async () => {
+  it('refuses calls before the beginning', async () => {
     const writer = new StreamWriter(
       await loadKernel({ arenaBytes: writerArenaBytes + 65536 }),
       appendTo(new MemoryFile()),
@@ -354,7 +354,7 @@ describe('a stream writer', () => {
     expect(writer.length).toBe(0);
   });
 
-  it('writes nothing more once the stream is finished', async () => {
+  it('writes nothing after the end of the stream', async () => {
     const output = new RecordingFile();
     const writer = new StreamWriter(await loadKernel({ arenaBytes: writerArenaBytes + 65536 }), appendTo(output));
     await writer.begin(none);
@@ -365,7 +365,7 @@ describe('a stream writer', () => {
     expect([writer.length, output.size]).toEqual([length, length]);
   });
 
-  it('writes nothing more after its output failed: there would be a gap', async () => {
+  it('writes nothing after its output failed, because there would be a gap', async () => {
     const parts: number[] = [];
     const output = {
       write(bytes: Uint8Array) {
@@ -383,7 +383,7 @@ describe('a stream writer', () => {
     expect(parts.length).toBe(2);
   });
 
-  it('ends as its output does: an error comes through', async () => {
+  it('passes on the error of its output', async () => {
     const full = {
       write() {
         throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });

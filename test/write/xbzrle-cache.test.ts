@@ -58,7 +58,7 @@ async function makeCache(slots: number) {
 }
 
 describe('the page cache', () => {
-  it('sends a page whole at first, and then what changed', async () => {
+  it('sends a page whole at first, and then its changes', async () => {
     const { cache, send } = await makeCache(4);
     expect(send([[1, filled(7)]], 2)).toEqual([{ page: 1, kind: 'data', payload: filled(7) }]);
     const delta = Uint8Array.of(100, 1, 9);
@@ -67,14 +67,14 @@ describe('the page cache', () => {
     expect(cache.statistics).toMatchObject({ cacheMiss: 1, pages: 2, bytes: 2 * 6, overflow: 0 });
   });
 
-  it('does not send a page that is as it was, but counts it', async () => {
+  it('does not send an unchanged page, but counts it', async () => {
     const { cache, kinds } = await makeCache(4);
     kinds([[1, filled(7)]], 2);
     expect(kinds([[1, filled(7)]], 3)).toEqual([]);
     expect(cache.statistics).toMatchObject({ cacheMiss: 1, pages: 1, bytes: 0 });
   });
 
-  it('sends a page whole whose delta is too long, and remembers it', async () => {
+  it('sends a page whole if its delta is too long, and remembers it', async () => {
     const { cache, kinds } = await makeCache(4);
     kinds([[1, filled(2)]], 2);
     expect(kinds([[1, noise(0)]], 3)).toEqual(['1 data']);
@@ -84,14 +84,14 @@ describe('the page cache', () => {
     expect(cache.statistics).toMatchObject({ pages: 2, overflow: 1, bytes: PAGE + 6 });
   });
 
-  it('remembers zero pages, so that what comes then is a delta', async () => {
+  it('remembers zero pages, so the next content is a delta', async () => {
     const { cache, send } = await makeCache(4);
     expect(send([[1, zero]], 2)).toEqual([{ page: 1, kind: 'zero', payload: new Uint8Array() }]);
     expect(send([[1, filled(0, { 3: 1 })]], 3)[0]).toMatchObject({ kind: 'delta', payload: Uint8Array.of(3, 1, 1) });
     expect(cache.statistics).toMatchObject({ pages: 1, cacheMiss: 0 });
   });
 
-  it('keeps a page that was used less than two syncs ago, also against a zero page', async () => {
+  it('keeps a page that was used less than two syncs ago, even against a zero page', async () => {
     const { kinds } = await makeCache(4);
     kinds([[1, filled(7)]], 2);
     expect(kinds([[5, filled(8)]], 3)).toEqual(['5 data']);
@@ -105,14 +105,14 @@ describe('the page cache', () => {
     expect(kinds([[1, filled(7)]], 7)).toEqual(['1 data']);
   });
 
-  it('tells pages of different blocks apart by their RAM addresses', async () => {
+  it('distinguishes pages of different blocks by their RAM addresses', async () => {
     const { kinds } = await makeCache(4);
     kinds([[1, filled(7)]], 2);
     expect(kinds([[1, filled(7)]], 2, {}, other)).toEqual(['1 data']);
     expect(kinds([[1, filled(7)]], 3)).toEqual([]);
   });
 
-  it('looks up in the last stage, and remembers nothing but zero pages', async () => {
+  it('looks up pages in the last stage, but remembers only zero pages', async () => {
     const { cache, kinds } = await makeCache(4);
     const last = { isLastStage: true };
     kinds([[1, filled(7)]], 2);
@@ -124,7 +124,7 @@ describe('the page cache', () => {
     expect(kinds([[1, filled(7)]], 6, last)).toEqual(['1 data']);
   });
 
-  it('counts the name of the block where the first record that is sent has it', async () => {
+  it('counts the name of the block if the first record has it', async () => {
     const { cache, kinds } = await makeCache(8);
     kinds([[1, filled(7)], [2, filled(7)], [3, filled(7)]], 2); // biome-ignore format: one line
     const changed = filled(7, { 0: 1 });
@@ -161,7 +161,7 @@ describe('the page cache', () => {
     expect(() => new XbzrleCache(kernel, options)).toThrow(message);
   });
 
-  it('has room in what it says it takes of an arena, for every page size', async () => {
+  it('fits into the stated part of an arena, for every page size', async () => {
     for (const pageSize of [1024, 4096, 16384]) {
       const cacheSize = 1 << 20;
       const kernel = await loadKernel({ arenaBytes: xbzrleArenaBytes(cacheSize) + (64 << 10) });
@@ -181,7 +181,7 @@ describe('the page cache', () => {
     expect(() => [...cache.encode({ ...block, pageSize: 4096 }, batch, moment)]).toThrow(RangeError);
   });
 
-  it('sends what a reader puts together to the same pages, as one that goes page by page does', async () => {
+  it('sends what a reader decodes to the same pages, like a cache that works page by page', async () => {
     const step = fc.record({
       page: fc.nat(11),
       fill: fc.constantFrom(0, 7),

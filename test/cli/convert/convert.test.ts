@@ -49,7 +49,7 @@ async function expectTruth(path: string): Promise<void> {
 }
 
 describe('convert', () => {
-  it('chooses the form by the suffix, says what it wrote, and verifies it', async () => {
+  it('chooses the form by the suffix, reports what it wrote, and verifies it', async () => {
     const folder = emptyDirectory();
     for (const [name, form] of [
       ['a.mapped-ram', 'mapped-ram'],
@@ -88,7 +88,7 @@ describe('convert', () => {
     expect(verified).toMatch(/description-missing/);
   });
 
-  it('reads pipes and writes them', async () => {
+  it('reads and writes pipes', async () => {
     const path = join(emptyDirectory(), 'piped.mapped-ram');
     expect((await runCli(['convert', '-', path], createReadStream(xbzrle))).code).toBe(0);
     const piped = await runCli(['convert', path, '-', '--to', 'stream']);
@@ -112,7 +112,7 @@ describe('convert', () => {
     expect(sha256(piped.bytes)).toBe(sha256(readFileSync(path)));
   });
 
-  it('strips the head of a libvirt save image, and puts one in front, with its XML and cookie', async () => {
+  it('removes the head of a libvirt save image, and adds one with its XML and cookie', async () => {
     const folder = emptyDirectory();
     const saved = join(folder, 'saved');
     writeFileSync(saved, loadContainerFixture('libvirt-gzip').bytes);
@@ -165,7 +165,7 @@ describe('convert', () => {
     expect(readdirSync(cwd)).toEqual([]);
   });
 
-  it('never writes over what it reads', async () => {
+  it('never overwrites its input', async () => {
     const path = join(emptyDirectory(), 'in.stream');
     copyFileSync(xbzrle, path);
     for (const form of ['stream', 'mapped-ram', 'raw']) {
@@ -178,7 +178,7 @@ describe('convert', () => {
     expect(readFileSync(path).equals(readFileSync(xbzrle))).toBe(true);
   });
 
-  it('never writes over the XML that it puts in front', async () => {
+  it('never overwrites the XML of its output', async () => {
     const xml = join(emptyDirectory(), 'domain.xml');
     writeFileSync(xml, '<domain/>');
     const { code, stderr } = await runCli(['convert', xbzrle, xml, '--to', 'libvirt', '--xml', xml]);
@@ -186,7 +186,7 @@ describe('convert', () => {
     expect(readFileSync(xml, 'utf8')).toBe('<domain/>');
   });
 
-  it('says with --json what it wrote in place', async () => {
+  it('reports with --json what it wrote in place', async () => {
     const { code, stdout } = await runCli(['convert', xbzrle, '/dev/null', '--to', 'stream', '--json']);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ output: '/dev/null', format: 'stream', devices: 28, isVerified: false });
@@ -210,14 +210,14 @@ describe('convert', () => {
     expect(readdirSync(folder).sort()).toEqual(['cut', 'old.mapped-ram', 'old.stream']);
   });
 
-  it('says of a stream with marks and no channels that they are missing', async () => {
+  it('reports missing channels for a stream with marks', async () => {
     const path = join(emptyDirectory(), 'out.mapped-ram');
     const { code, stderr } = await runCli(['convert', fixturePath('none-multifd-uuid-10.0.bin'), path]);
     expect(code).toBe(1);
     expect(stderr).toMatch(/channels, which were not given \[unsupported\]/);
   });
 
-  it('sends an earlier save first, and then what changed', async () => {
+  it('sends an earlier save first, and then the changes', async () => {
     const folder = emptyDirectory();
     const path = join(folder, 'both.stream');
     const old = fixturePath('pc-plain-10.0.bin');
@@ -260,10 +260,10 @@ describe('convert', () => {
   });
 });
 
-describe('a convert that does not come to its end', () => {
+describe('a convert that is interrupted', () => {
   const stalled = () => new StalledInput(readFileSync(xbzrle).subarray(0, 200_000));
 
-  it.each(['out.stream', 'out.mapped-ram'])('leaves nothing of %s when it is interrupted', async (name) => {
+  it.each(['out.stream', 'out.mapped-ram'])('leaves nothing of %s', async (name) => {
     const folder = emptyDirectory();
     const { code } = await runCli(['convert', '-', join(folder, name)], stalled(), {
       interrupt: { signal: 'SIGINT', once: () => readdirSync(folder).length > 0 },

@@ -41,7 +41,7 @@ const expectSame = async (one: string, other: string) => {
 };
 
 describe('changes and merge', () => {
-  it('give the VM again, from files and from a pipe, in both forms', async () => {
+  it('restore the VM, from files and from a pipe, in both forms', async () => {
     const folder = emptyDirectory();
     const changes = join(folder, 'changes');
     const made = await runCli(['convert', now, changes, '--only-changed-from', base]);
@@ -90,7 +90,7 @@ describe('changes and merge', () => {
     });
   });
 
-  it('refuses another base, no changes, and changes that are cut: exit code 1, and nothing is left', async () => {
+  it('refuses another base, no changes, and truncated changes: exit code 1, and nothing is left', async () => {
     const folder = emptyDirectory();
     const changes = join(directory, 'changes');
     expect((await runCli(['convert', now, changes, '--only-changed-from', base])).code).toBe(0);
@@ -136,7 +136,7 @@ describe('changes and merge', () => {
     expect(readdirSync(cwd)).toEqual([]);
   });
 
-  it('never write over what they read', async () => {
+  it('never overwrite their inputs', async () => {
     const folder = emptyDirectory();
     const [copy, changes] = [join(folder, 'copy'), join(folder, 'changes')];
     writeFileSync(copy, readFileSync(now));
@@ -154,7 +154,7 @@ describe('changes and merge', () => {
   });
 });
 
-describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
+describe('a guest of 64 MiB with one page in a hundred changed', () => {
   let files: { base: string; now: string; changes: string };
   beforeAll(async () => {
     const folder = emptyDirectory();
@@ -184,7 +184,7 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
     expect(blocks * 512).toBeGreaterThan(143 * 4096);
   });
 
-  it('leaves the old file, or the whole new one, when it is killed; and what is left over tells what it is', async () => {
+  it('leaves the old file or the complete new one when killed, and a leftover is recognizable', async () => {
     const folder = emptyDirectory();
     const commands: [name: string, args: (out: string) => string[]][] = [
       ['changes', (out) => ['convert', files.now, out, '--only-changed-from', files.base]],
@@ -226,7 +226,7 @@ describe('a guest of 64 MiB, one page in a hundred of which changed', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('leaves nothing on a disk that is full', async () => {
+  it('leaves nothing on a full disk', async () => {
     const mount = emptyDirectory();
     const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', mount]);
     if (status !== 0) {

@@ -51,7 +51,7 @@ async function expectTruth(fixture: string, path: string, number: number): Promi
 }
 
 describe('convert --to multifd', () => {
-  it('writes a main stream and its channels, says so, and verifies them', async () => {
+  it('writes a main stream and its channels, reports them, and verifies them', async () => {
     const path = join(emptyDirectory(), 'guest');
     const { stdout, stderr, code } = await runCli(['convert', pc, path, '--to', 'multifd']);
     expect([code, stderr]).toEqual([0, '']);
@@ -83,7 +83,7 @@ describe('convert --to multifd', () => {
     await expectTruth('pc-xbzrle-10.0', path, 3);
   });
 
-  it('makes another set of a set, for the same guest', async () => {
+  it('converts a set to another set, for the same guest', async () => {
     const path = join(emptyDirectory(), 'guest');
     const uuidOf = (file: string) => readFileSync(file).subarray(8, 24).toString('hex');
     const set = fixturePath('none-multifd-uuid-10.0');
@@ -95,7 +95,7 @@ describe('convert --to multifd', () => {
     await expectTruth('none-multifd-uuid-10.0', path, 4);
   });
 
-  it('takes the UUID of a guest whose stream does not say it', async () => {
+  it('accepts the UUID of a guest whose stream does not state it', async () => {
     const path = join(emptyDirectory(), 'guest');
     const uuid = 'FEDCBA98-0123-4567-89ab-cdef01234567';
     const { code, stderr } = await runCli(['convert', none, path, '--to', 'multifd', '--uuid', uuid]);
@@ -107,7 +107,7 @@ describe('convert --to multifd', () => {
     expect(bytes.toString('hex')).toBe('fedcba980123456789abcdef01234567');
   });
 
-  it('replaces an older set, and what it had more; not what is none of it', async () => {
+  it('replaces an older set including its extra channels, and no other files', async () => {
     const folder = emptyDirectory();
     const path = join(folder, 'guest');
     const to = (number: number) => runCli(['convert', pc, path, '--to', 'multifd', '--channels', String(number)]);
@@ -156,12 +156,12 @@ describe('convert --to multifd', () => {
     ['level 10 of zlib', 'multifd', { multifdCompression: 'zlib', level: 10 }, /a level of zlib from 0 to 9/],
     ['a level that is none', 'multifd', { multifdCompression: 'zstd', level: NaN }, /a level of zstd from 0 to 20/],
     ['a UUID that is none', 'multifd', { uuid: '0123' }, /expected a UUID such as/],
-  ])('takes no %s', (_, form, options, message) => {
+  ])('accepts no %s', (_, form, options, message) => {
     expect(() => checkMultifdOptions(form, options)).toThrow(UsageError);
     expect(() => checkMultifdOptions(form, options)).toThrow(message);
   });
 
-  it('never writes over what it reads', async () => {
+  it('never overwrites its inputs', async () => {
     const folder = emptyDirectory();
     const path = join(folder, 'guest');
     expect((await runCli(['convert', pc, path, ...multifd, '--channels', '3'])).code).toBe(0);
@@ -189,7 +189,7 @@ describe('--compat', () => {
       ({ name }) => name,
     );
 
-  it('7.2 leaves out what 7.2 does not know, of a machine without a version', async () => {
+  it('7.2 leaves out what 7.2 does not know, for a machine without a version', async () => {
     const folder = emptyDirectory();
     const [kept, dropped, set] = ['kept.stream', 'dropped.stream', 'set'].map((name) => join(folder, name)) as [
       string,
@@ -206,7 +206,7 @@ describe('--compat', () => {
     expect([ram.multifdSyncs, ram.records.zero.records > 0]).toEqual([3, true]);
   });
 
-  it('10.0 says what 10.0 says, in a libvirt save image too, and nothing that the machine type does not have', async () => {
+  it('10.0 adds what 10.0 knows, in a libvirt save image too, and nothing that the machine type lacks', async () => {
     const folder = emptyDirectory();
     const plain = join(folder, 'plain.stream');
     expect((await runCli(['convert', fixturePath('none-plain-7.2.bin'), plain, '--compat', '10.0'])).code).toBe(0);
@@ -222,7 +222,7 @@ describe('--compat', () => {
   });
 });
 
-describe('a set that is not finished', () => {
+describe('an unfinished set', () => {
   it('leaves nothing when it is interrupted', async () => {
     const folder = emptyDirectory();
     const stalled = new StalledInput(readFileSync(pc).subarray(0, 200_000));
@@ -244,7 +244,7 @@ describe('a set that is not finished', () => {
     await expectTruth('pc-xbzrle-10.0', path, 2);
   });
 
-  it('has no main file, or is the old set or the new one, when it is killed', async () => {
+  it('has no main file, or is the old or the new set, when killed', async () => {
     const folder = emptyDirectory();
     const large = join(emptyDirectory(), 'large.stream');
     writeFileSync(large, await largeStream());
@@ -266,7 +266,7 @@ describe('a set that is not finished', () => {
     expect(killed).toBeGreaterThan(0);
   });
 
-  it('leaves nothing on a disk that is full', async () => {
+  it('leaves nothing on a full disk', async () => {
     const mount = emptyDirectory();
     const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mount]);
     if (status !== 0) {

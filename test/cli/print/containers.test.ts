@@ -41,7 +41,7 @@ describe('a libvirt save image', () => {
     expect(plain.stderr).toMatch(/--xml: .* is not a libvirt save image/);
   });
 
-  it('that is bad where it begins is bad for all commands', async () => {
+  it('with a damaged head is bad for all commands', async () => {
     const path = join(directory, 'bad');
     const head = encodeLibvirtHead({ xml: '<domain/>', cookie: '<c/>', format: 'raw', wasRunning: false });
     new DataView(head.buffer).setUint32(32, 1 << 30, true);
@@ -57,7 +57,7 @@ describe('a libvirt save image', () => {
     expect(inspected.stderr).toMatch(/\[bad-libvirt-header\] in .*bad at 0x20/);
   });
 
-  it('in a format without its program says which is missing', async () => {
+  it('names the missing program for its format', async () => {
     const { code, stderr } = await runCli(['verify', place('libvirt-bzip2')], undefined, { env: { PATH: '/nowhere' } });
     expect(code).toBe(2);
     expect(stderr).toBe('vmferry: error: bzip2 data cannot be decompressed: the program "bzip2" is not installed\n');
@@ -98,7 +98,7 @@ describe('a qcow2 image', () => {
     expect((await runCli(['inspect', `${path}#third`])).stderr).toMatch(/got "third": it has "first", "second"/);
   });
 
-  it('is read by the name of a snapshot, whatever # there is in the path', async () => {
+  it('is read by the name of a snapshot, even if the path contains #', async () => {
     const path = place('qcow2-v3-10.0', 'disk#1.qcow2');
     const { stdout, code } = await runCli(['verify', `${path}#first`]);
     expect(code).toBe(0);
@@ -109,7 +109,7 @@ describe('a qcow2 image', () => {
     expect((await runCli(['verify', join(directory, 'c#d')])).stderr).toMatch(/ENOENT.*c#d/);
   });
 
-  it('is never written over by what is extracted from it', async () => {
+  it('is never overwritten by what is extracted from it', async () => {
     const path = place('qcow2-v3-10.0', 'disk.qcow2');
     const { code, stderr } = await runCli(['extract', `${path}#first`, '--block', 'ram', '-o', path]);
     expect(code).toBe(2);
@@ -117,7 +117,7 @@ describe('a qcow2 image', () => {
   });
 });
 
-it('a URL is as good as a path', async () => {
+it('a URL works like a path', async () => {
   const { bytes } = loadContainerFixture('qcow2-v3-10.0');
   const server = createServer((request, response) => {
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
@@ -138,7 +138,7 @@ it('a URL is as good as a path', async () => {
   expect(missing.stderr).toMatch(/^vmferry: error: the server cannot be reached: /);
 });
 
-it('what is compressed can be piped in', async () => {
+it('a compressed file can be piped in', async () => {
   const { stdout } = await runCli(['verify', '-'], loadContainerFixture('libvirt-xz').bytes);
   expect(stdout).toMatch(/^standard input: OK/);
 });

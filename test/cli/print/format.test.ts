@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { printable } from '../../../src/cli/print/format.ts';
 
 describe('text from a file', () => {
-  it('is shown as UTF-8 where its bytes are, and as it is elsewhere', () => {
+  it('is shown as UTF-8 if its bytes are valid, and unchanged otherwise', () => {
     const bytes = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
     expect(printable(bytes('Speicher für 内存'))).toBe('Speicher für 内存');
     expect(printable('caf\u00e9')).toBe('café');

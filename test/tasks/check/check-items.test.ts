@@ -9,8 +9,8 @@ const element = (name: string, index: number): FieldDescription => ({
   ...{ name, type: 'struct', size: 4, arrayLength: undefined, index, nested: [state([])] },
 });
 
-describe('the fields that are compared', () => {
-  it('are arrays where elements are described one by one, however many, and the description stays as it is', () => {
+describe('the compared fields', () => {
+  it('are arrays if elements are described one by one, however many, and the description stays unchanged', () => {
     const fields = Array.from({ length: 50_000 }, (_, i) => element('a', i));
     const items = describedItems(state([...fields, element('b', 0)]));
     expect(items.map(({ name, count, bytes, nested, index }) => [name, count, bytes, nested.length, index])).toEqual([

@@ -20,40 +20,40 @@ describe('align', () => {
     expect(alignment(list, list)).toMatchObject({ pairs: [{}, {}, {}], gaps: [], mayShift: false });
   });
 
-  it('takes a field of another name and as many bytes for the same', () => {
+  it('matches a field with another name and the same number of bytes', () => {
     expect(kinds([item('a'), item('old'), item('z')], [item('a'), item('new'), item('z')])).toEqual(['same-bytes']);
   });
 
-  it('takes a field that was split into as many bytes for the same', () => {
+  it('matches a field that was split into the same number of bytes', () => {
     expect(kinds([item('text', 100)], [item('text', 32), item('flag', 1), item('unused', 67)])).toEqual(['same-bytes']);
   });
 
-  it('sees a field more on either side', () => {
+  it('finds an extra field on either side', () => {
     expect(kinds([item('a')], [item('a'), item('b')])).toEqual(['differs']);
     expect(kinds([item('a'), item('b')], [item('a')])).toEqual(['differs']);
   });
 
-  it('passes over conditions that need not hold, and uses those that must', () => {
+  it('ignores conditions that may be false, and uses those that must be true', () => {
     expect(kinds([item('a')], [maybe('x'), item('a'), maybe('y', 2)])).toEqual(['skipped', 'skipped']);
     expect(kinds([item('old', 6)], [maybe('x', 2), maybe('y', 3), item('z', 4)])).toEqual(['conditional']);
     expect(kinds([item('old', 5)], [maybe('x', 2), maybe('y', 3), item('z', 4)])).toEqual(['differs']);
   });
 
-  it('says when an array more must be empty, and when a size is not known', () => {
+  it('reports an extra array that must be empty, and an unknown size', () => {
     const array = item('log', 0, { bytes: undefined, mayBeEmpty: true });
     expect(kinds([item('a')], [item('a'), array])).toEqual(['empty']);
     expect(kinds([item('b', 8)], [array])).toEqual(['unknown']);
     expect(kinds([item('b', 0, { bytes: undefined })], [item('c')])).toEqual(['unknown']);
   });
 
-  it('says when fields could be taken for each other', () => {
+  it('reports fields that could be mistaken for each other', () => {
     // QEMU 7.2 reads an am53c974 that 10.0 saved like this: it takes lun for ti_cmd, and drq_state for lun.
     const source = [item('lun', 1), item('drq_state', 1)];
     expect(alignment(source, [maybe('ti_cmd', 1), maybe('lun', 1)])?.mayShift).toBe(true);
     expect(alignment([item('a', 1)], [item('a', 1), item('b', 1)])?.mayShift).toBe(false);
   });
 
-  it('tells fields of one name apart by their place', () => {
+  it('distinguishes fields of one name by their position', () => {
     const twice = [item('unused', 2), item('a'), item('unused', 2)];
     expect(alignment(twice, twice)?.pairs.map(({ target }) => twice.indexOf(target))).toEqual([0, 1, 2]);
   });
@@ -90,7 +90,7 @@ describe('align', () => {
     );
   });
 
-  it('finds no difference where some conditions make the target read exactly the fields', () => {
+  it('finds no difference if some conditions make the target read exactly the fields', () => {
     const withChoice = fc.array(
       fc.record({ bytes: fc.constantFrom(1, 2, 4), isConditional: fc.boolean(), holds: fc.boolean() }),
     );

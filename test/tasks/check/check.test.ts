@@ -55,7 +55,7 @@ const device = (state: State, more: Partial<Device> = {}): Device => ({
 const withDevice = (state: State, more: Partial<Device> = {}): Saved => ({ devices: [device(state, more)] });
 
 describe('a file that the target can load', () => {
-  it.each(kindsOfSource)('loads: every device is known, from a %s', async (kind) => {
+  it.each(kindsOfSource)('loads if every device is known, from a %s', async (kind) => {
     const file = await opened(savedFile(withDevice(nic)), kind);
     const result = await check(file, dumpOf([nicDump]));
     expect(result).toMatchObject({
@@ -68,7 +68,7 @@ describe('a file that the target can load', () => {
     });
   });
 
-  it('loads where the same target saved', async () => {
+  it('loads on the target that saved it', async () => {
     const result = await againstFile(withDevice(nic), withDevice(nic));
     expect(result).toMatchObject({
       verdict: 'loads',
@@ -78,7 +78,7 @@ describe('a file that the target can load', () => {
     });
   });
 
-  it('says what neither a dump nor a file can tell', async () => {
+  it('lists what neither a dump nor a file shows', async () => {
     const byDump = await againstDump(withDevice(nic), [nicDump]);
     expect(byDump.notJudged.join('\n')).toMatch(/which devices.*\n.*properties.*\n.*elements.*\n.*values/);
     const byFile = await againstFile(withDevice(nic), withDevice(nic));
@@ -87,7 +87,7 @@ describe('a file that the target can load', () => {
 });
 
 describe('the machine type', () => {
-  it('has to be the same, and the advice names it', async () => {
+  it('must be the same, and the advice names it', async () => {
     for (const result of [
       await againstDump({ machine: 'pc-q35-9.2' }),
       await againstFile({ machine: 'pc-q35-9.2' }, {}),
@@ -98,14 +98,14 @@ describe('the machine type', () => {
     }
   });
 
-  it('may be given as the beginning of its name, as QEMU compares it', async () => {
+  it("may be a prefix of the target's, because QEMU compares only that", async () => {
     for (const machine of ['', 'pc', 'pc-i440fx-10.']) {
       expect((await againstDump({ machine })).verdict).toBe('loads');
     }
     expect((await againstDump({ machine: 'pc-i440fx-10.01' })).verdict).toBe('refused');
   });
 
-  it('is missing only where the target expects none', async () => {
+  it('may be missing only if the target expects none', async () => {
     const old = { machine: undefined, switchover: false };
     expect(reasons(await againstFile(old, { switchover: false }))).toEqual(['refused configuration']);
     expect(reasons(await againstFile({ switchover: false }, old))).toEqual(['refused configuration']);
@@ -124,14 +124,14 @@ describe('the configuration', () => {
     expect(reasons(await againstDump({ capabilities: ['x-new'] }))).toEqual(['doubt capability']);
   });
 
-  it('refuses mapped-ram where the target is known to be too old for it', async () => {
+  it('refuses mapped-ram if the target is known to be too old', async () => {
     const mapped = { machine: 'none', capabilities: ['mapped-ram'], blocks: [], switchover: false } satisfies Saved;
     const old = { machine: 'none', switchover: false };
     expect(reasons(await againstDump(mapped, [], 'none'))).toContain('needed capability');
     expect(reasons(await againstFile({ ...mapped, switchover: true }, old))).toContain('refused command');
   });
 
-  it('compares UUIDs where both files have one, and else says what the target may have', async () => {
+  it('compares UUIDs if both files have one, otherwise states what the target may have', async () => {
     const uuid = '0123456789abcdef0011223344556677';
     const needed = await againstDump({ uuid });
     expect(reasons(needed)).toEqual(['needed configuration']);
@@ -143,7 +143,7 @@ describe('the configuration', () => {
 });
 
 describe('RAM blocks', () => {
-  it('are refused where the target has none of that name', async () => {
+  it('are refused if the target has none of that name', async () => {
     const blocks: Saved['blocks'] = [
       ['pc.ram', 16],
       ['0000:00:02.0/vga.vram', 4],
@@ -155,7 +155,7 @@ describe('RAM blocks', () => {
     expect((await againstFile({}, { blocks })).verdict).toBe('loads');
   });
 
-  it('are refused in another size, but for tables that can be resized', async () => {
+  it('are refused with another size, except for resizable tables', async () => {
     const sized = (idstr: string, pages: number): Saved => ({ blocks: [[idstr, pages]] });
     const result = await againstFile(sized('pc.ram', 16), sized('pc.ram', 32));
     expect(firstOf(result)).toMatchObject({ effect: 'refused', rule: 'ram-block' });
@@ -166,7 +166,7 @@ describe('RAM blocks', () => {
     expect(reasons(await againstFile(sized(tables, 64), sized(tables, 32)))).toEqual(['doubt ram-block']);
   });
 
-  it('are not judged by a dump, and that is said', async () => {
+  it('are not judged by a dump, which is reported', async () => {
     const result = await againstDump({ blocks: [['other', 99]] });
     expect(result.verdict).toBe('loads');
     expect(result.notJudged[0]).toMatch(/RAM blocks/);
@@ -174,7 +174,7 @@ describe('RAM blocks', () => {
 });
 
 describe('footers', () => {
-  it('have to be as the target expects them', async () => {
+  it("must match the target's expectation", async () => {
     const none = { footers: false };
     expect(reasons(await againstFile(none, {}))).toContain('refused footers');
     expect(reasons(await againstFile({}, none))).toContain('refused footers');
@@ -186,14 +186,14 @@ describe('footers', () => {
 });
 
 describe('commands', () => {
-  it('need a QEMU that knows SWITCHOVER_START: a machine type as new tells', async () => {
+  it('need a QEMU that knows SWITCHOVER_START, which a new enough machine type shows', async () => {
     const none = { machine: 'none' };
     expect(reasons(await againstDump(none, [], 'none'))).toEqual(['needed command']);
     expect(reasons(await againstFile(none, { ...none, switchover: false }))).toEqual(['refused command']);
     expect((await againstFile(none, none)).reasons).toEqual([]);
   });
 
-  it('of postcopy and COLO need their capabilities, and a PING a return path', async () => {
+  it('of postcopy and COLO need their capabilities, and a PING needs a return path', async () => {
     const advise = command(3, u64(4096), u64(4096));
     expect(reasons(await againstDump({ before: [advise] }))).toEqual(['needed command']);
     expect((await againstDump({ before: [command(3)] })).verdict).toBe('loads');
@@ -204,18 +204,18 @@ describe('commands', () => {
 });
 
 describe('how pages are sent', () => {
-  it('names the capability compress, which no newer target has', async () => {
+  it('may require the capability compress, which no newer target has', async () => {
     const between = [part(1, compressedPage(0, filled(7, 20), 'pc.ram'), EOS)];
     const old = { between, machine: 'pc-i440fx-7.2', switchover: false };
     expect(reasons(await againstDump(old, [], 'pc-i440fx-7.2'))).toEqual(['needed pages']);
     expect(reasons(await againstDump({ between }))).toEqual(['refused pages']);
   });
 
-  it('names multifd', async () => {
+  it('may require multifd', async () => {
     expect(reasons(await againstDump({ between: [part(1, FLUSH, EOS)] }))).toEqual(['needed pages']);
   });
 
-  it('names disks in the stream', async () => {
+  it('is reported for disks in the stream', async () => {
     const between = [start(9, 'block', 1, u64(2))];
     expect(reasons(await againstDump({ between }))).toContain('refused section');
     const old = { between, machine: 'pc-i440fx-7.2', switchover: false };
@@ -224,7 +224,7 @@ describe('how pages are sent', () => {
 });
 
 describe('sections', () => {
-  it('of a device type that the dump does not have are refused', async () => {
+  it('of a device type that is missing in the dump are refused', async () => {
     const result = await againstDump(withDevice({ ...nic, name: 'new-nic' }), [nicDump]);
     expect(firstOf(result)).toMatchObject({
       effect: 'refused',
@@ -233,7 +233,7 @@ describe('sections', () => {
     });
   });
 
-  it('that are not device of a bus may be registered by themselves: a doubt, or known to be so', async () => {
+  it('of devices without a bus may be registered by QEMU itself: a doubt, or known', async () => {
     const state = { ...nic, name: 'strange' };
     expect(reasons(await againstDump({ devices: [{ state }] }, []))).toEqual(['doubt section']);
     const timer = await againstDump({ devices: [{ state: { ...nic, name: 'timer' } }] }, []);
@@ -241,7 +241,7 @@ describe('sections', () => {
     expect(timer.notJudged).toContain('section timer: a dump does not list states of its kind');
   });
 
-  it('are refused newer than the target knows, and older than it reads', async () => {
+  it('are refused if newer than the target knows, or older than it reads', async () => {
     for (const version of [0, 3]) {
       const result = await againstDump(withDevice(nic, { version }), [nicDump]);
       expect(reasons(result)).toEqual(['refused section-version']);
@@ -251,7 +251,7 @@ describe('sections', () => {
     );
   });
 
-  it('are judged by the last part of their name if nothing describes them, and that is said', async () => {
+  it('are judged by the last part of their name if nothing describes them, which is reported', async () => {
     const saved = { ...withDevice(nic), described: false };
     const fine = await againstDump(saved, [nicDump]);
     expect(fine.verdict).toBe('loads');
@@ -261,7 +261,7 @@ describe('sections', () => {
     expect(reasons(await againstDump(saved, []))).toEqual(['doubt section']);
   });
 
-  it('that the target did not save are refused, and the advice is about devices, addresses or CPUs', async () => {
+  it('that the target did not save are refused, with advice about devices, addresses or CPUs', async () => {
     const missing = await againstFile(withDevice(nic), {});
     expect(reasons(missing)).toEqual(['refused section']);
     expect(firstOf(missing).advice).toContain('-device');
@@ -275,28 +275,28 @@ describe('sections', () => {
     expect(firstOf(fewer).advice).toContain('-smp');
   });
 
-  it('that only the target has do no harm', async () => {
+  it('that only the target has are harmless', async () => {
     const result = await againstFile({}, withDevice(nic));
     expect(result).toMatchObject({ verdict: 'loads', reasons: [{ effect: 'note', rule: 'section' }] });
   });
 
-  it('are known under the name that they had before their place was part of it: a doubt', async () => {
+  it('are found under their name from before the place was part of it: a doubt', async () => {
     expect(reasons(await againstFile(withDevice(nic, { idstr: 'nic' }), withDevice(nic)))).toEqual(['doubt section']);
   });
 
-  it('that a target has though its file does not show them do not matter', async () => {
+  it('that a target has although its file lacks them do not matter', async () => {
     const devices = [{ state: { ...nic, name: 'globalstate' } }];
     expect((await againstFile({ devices }, {})).verdict).toBe('loads');
   });
 
-  it('are refused newer than what the target saved; whether it reads older ones is a doubt', async () => {
+  it('are refused if newer than the target saved; whether it reads older ones is a doubt', async () => {
     const v = (version: number) => withDevice({ ...nic, version });
     expect(reasons(await againstFile(v(3), v(2)))).toEqual(['refused section-version']);
     expect(reasons(await againstFile(v(1), v(2)))).toEqual(['doubt section-version']);
   });
 });
 
-describe('fields against a dump', () => {
+describe('fields compared with a dump', () => {
   const against = (fields: State['fields'], dumped: DumpState['fields'], version = 2) =>
     againstDump(withDevice({ ...nic, version, fields }), [{ ...nicDump, fields: dumped ?? [] }]);
 
@@ -315,16 +315,16 @@ describe('fields against a dump', () => {
     expect(firstOf(result).message).toContain('does not know speed (4 bytes)');
   });
 
-  it('are refused in another size', async () => {
+  it('are refused with another size', async () => {
     expect(reasons(await against([byte('mac'), word('status')], nicDump.fields))).toEqual(['refused field']);
   });
 
-  it('that came with a later version are not read of an older one', async () => {
+  it('of a later version are not read from an older one', async () => {
     expect((await against([word('mac')], nicDump.fields, 1)).verdict).toBe('loads');
     expect((await against([word('mac')], nicDump.fields, 2)).verdict).toBe('refused');
   });
 
-  it('that were renamed, merged or left unused do no harm', async () => {
+  it('that were renamed, merged or left unused are harmless', async () => {
     const renamed = await against([word('mac'), word('link')], nicDump.fields);
     expect(renamed).toMatchObject({ verdict: 'loads', reasons: [{ effect: 'note', rule: 'field' }] });
     const merged = await against([bytes('unused', 8, 'unused_buffer')], nicDump.fields);
@@ -333,7 +333,7 @@ describe('fields against a dump', () => {
     expect(array.verdict).toBe('loads');
   });
 
-  it('that are conditional may be there or not', async () => {
+  it('with a condition may be present or absent', async () => {
     const dumped = [
       { name: 'mac', size: 4 },
       { name: 'status', size: 4, conditional: true },
@@ -342,7 +342,7 @@ describe('fields against a dump', () => {
     expect((await against([word('mac')], dumped)).verdict).toBe('loads');
   });
 
-  it('that are read as others, if conditions of those hold, are a doubt', async () => {
+  it('that are read as others if conditions hold are a doubt', async () => {
     const dumped = [
       { name: 'mac', size: 4 },
       { name: 'link', size: 4, conditional: true },
@@ -350,7 +350,7 @@ describe('fields against a dump', () => {
     expect(reasons(await against([word('mac'), word('status')], dumped))).toEqual(['doubt field']);
   });
 
-  it('that could be taken for each other are a doubt', async () => {
+  it('that could be mistaken for each other are a doubt', async () => {
     const result = await against(
       [word('mac'), byte('lun'), byte('drq')],
       [
@@ -363,14 +363,14 @@ describe('fields against a dump', () => {
     expect(firstOf(result).message).toContain('may still match');
   });
 
-  it('that are an array without elements do not matter if a number before says 0, and else a doubt', async () => {
+  it('that are an array without elements do not matter if a number before it is 0, otherwise are a doubt', async () => {
     const log = { name: 'log', size: 40, nested: { name: 'entry', version: 1 } };
     const dumped = [{ name: 'count', size: 4 }, log];
     expect((await against([word('count', 0)], dumped)).verdict).toBe('loads');
     expect((await against([word('count', 3)], dumped)).verdict).toBe('doubtful');
   });
 
-  it('of one name are told apart by the number behind it', async () => {
+  it('with the same name are distinguished by the number after it', async () => {
     const dumped = [
       { name: 'offset', size: 4, conditional: true },
       { name: 'offset', size: 4, since: 2 },
@@ -389,7 +389,7 @@ describe('fields against a dump', () => {
     ).toBe('loads');
   });
 
-  it('are judged in nested states, by the version that the target has of them', async () => {
+  it("are judged in nested states, by the target's version of them", async () => {
     const inner = (fields: State['fields']): State => ({ name: 'ring', version: 1, fields });
     const dumped = (version: number) => [
       {
@@ -411,7 +411,7 @@ describe('fields against a dump', () => {
     expect(firstOf(result)).toMatchObject({ effect: 'refused', field: 'rings.tail', state: 'ring' });
   });
 
-  it('fit one of several types that share the name of a state', async () => {
+  it('match one of several types that share the name of a state', async () => {
     const other = { ...nicDump, fields: [{ name: 'model', size: 2 }] };
     expect((await againstDump(withDevice(nic), [other, nicDump])).verdict).toBe('loads');
     expect((await againstDump(withDevice(nic), [other])).verdict).toBe('refused');
@@ -433,7 +433,7 @@ describe('subsections', () => {
     expect(firstOf(result).place?.offset).toBe(Buffer.from(savedFile(saved)).indexOf('nic/tso') - 2);
   });
 
-  it('are refused too new and too old', async () => {
+  it('are refused if too new or too old', async () => {
     for (const version of [0, 3]) {
       const result = await againstDump(withDevice(sub(version, word('size'))), dumped(tso));
       expect(reasons(result)).toEqual(['refused subsection']);
@@ -441,12 +441,12 @@ describe('subsections', () => {
     expect((await againstDump(withDevice(sub(1, word('size'))), dumped(tso))).verdict).toBe('loads');
   });
 
-  it('have fields of their own', async () => {
+  it('have their own fields', async () => {
     const result = await againstDump(withDevice(sub(2, word('size'), word('more'))), dumped(tso));
     expect(firstOf(result)).toMatchObject({ rule: 'field', field: 'nic/tso.more', state: 'nic/tso' });
   });
 
-  it('that are not in the file do no harm, nor those that the target did not need to save', async () => {
+  it('that the file lacks are harmless, and so are those that the target did not need to save', async () => {
     expect((await againstDump(withDevice(nic), dumped(tso))).verdict).toBe('loads');
     const result = await againstFile(withDevice(sub(1, word('size'))), withDevice(nic));
     expect(result.verdict).toBe('loads');
@@ -467,7 +467,7 @@ describe('subsections', () => {
   });
 });
 
-describe('fields against a file', () => {
+describe('fields compared with a file', () => {
   const against = (mine: State['fields'], theirs: State['fields']) =>
     againstFile(withDevice({ ...nic, fields: mine }), withDevice({ ...nic, fields: theirs }));
 
@@ -476,7 +476,7 @@ describe('fields against a file', () => {
     expect(reasons(await against([word('a'), word('b')], [word('a')]))).toEqual(['refused field']);
   });
 
-  it('that were renamed or split do no harm', async () => {
+  it('that were renamed or split are harmless', async () => {
     expect((await against([word('a')], [word('b')])).verdict).toBe('loads');
     const text = [bytes('runstate', 100)];
     expect((await against(text, [bytes('runstate', 32), byte('x'), byte('y'), bytes('unused', 66)])).verdict).toBe(
@@ -484,7 +484,7 @@ describe('fields against a file', () => {
     );
   });
 
-  it('that are arrays have as many elements, unless a field says how many', async () => {
+  it('that are arrays must have the same number of elements, unless a field states the number', async () => {
     expect(firstOf(await against([words('q', [1, 2])], [words('q', [1, 2, 3])]))).toMatchObject({
       effect: 'refused',
       rule: 'field',
@@ -500,7 +500,7 @@ describe('fields against a file', () => {
     expect((await against([word('n', 1)], counted(3))).verdict).toBe('refused');
   });
 
-  it('that the target insists on are compared', async () => {
+  it('that must be equal on the target are compared', async () => {
     const ports = (n: number, type: string) => [word('ports', n, type)];
     for (const type of ['uint32 equal', 'int32 equal']) {
       expect(reasons(await against(ports(4, type), ports(6, type)))).toEqual(['refused value']);
@@ -511,7 +511,7 @@ describe('fields against a file', () => {
     expect((await against(ports(1, 'uint32'), ports(2, 'uint32'))).verdict).toBe('loads');
   });
 
-  it('of types of their own are refused or doubted in another size', async () => {
+  it('with types of their device are refused or doubted with another size', async () => {
     const of = (type: string, size: number) => [bytes('x', size, type)];
     expect(reasons(await against(of('msix state', 20), of('msix state', 36)))).toEqual(['refused field']);
     expect(reasons(await against(of('odd', 20), of('odd', 36)))).toEqual(['doubt field']);
@@ -562,12 +562,12 @@ describe('PCI devices', () => {
     ['interrupt line', 0x3c],
     ['address in a BAR', 0x12],
     ['switch of MSI-X', 0x9b],
-  ])('load with another %s, which a guest or nobody minds', async (_, at) => {
+  ])('load with another %s, which a guest can write or which does not matter', async (_, at) => {
     const changed = space([at, (space()[at] as number) ^ 0x80]);
     expect((await againstFile(pci(changed), pci(space()))).verdict).toBe('loads');
   });
 
-  it('are a doubt with another subsystem id, which some devices insist on', async () => {
+  it('are a doubt with another subsystem id, which some devices compare', async () => {
     const result = await againstFile(pci(space([0x2e, 17])), pci(space()));
     expect(reasons(result)).toEqual(['doubt pci-config']);
   });
@@ -579,7 +579,7 @@ describe('PCI devices', () => {
 });
 
 describe('a file that is bad', () => {
-  it('is refused where it breaks off, whatever the target', async () => {
+  it('is refused if it is truncated, whatever the target', async () => {
     const whole = savedFile(withDevice(nic));
     const result = await againstDump(whole.subarray(0, 200), [nicDump]);
     expect(result.verdict).toBe('refused');
@@ -589,25 +589,25 @@ describe('a file that is bad', () => {
     });
   });
 
-  it('is refused if it is none, with a hint if it is a dump', async () => {
+  it('is refused if it is another kind of file, with a hint for a dump', async () => {
     const result = await againstDump(new TextEncoder().encode(dumpText([nicDump])));
     expect(reasons(result)).toEqual(['refused file']);
     expect(firstOf(result).advice).toContain('use the dump as the target');
   });
 
-  it('is judged also if it cannot be opened', () => {
+  it('is judged even if it cannot be opened', () => {
     const error = new MigrationError('bad-libvirt-header', 'no', { source: 'x', offset: 3, coordinate: 'file' });
     expect(checkOf(error, dumpOf([]))).toMatchObject({ source: 'x', verdict: 'refused', reasons: [{ rule: 'file' }] });
   });
 
-  it('is not a target', async () => {
+  it('cannot be a target', async () => {
     const whole = savedFile(withDevice(nic));
     await expect(readTarget(await opened(whole.subarray(0, 200)))).rejects.toThrow(/truncated/);
   });
 });
 
 describe('hostile descriptions and dumps', () => {
-  it('are compared up to a limit, and it is said what was left out', async () => {
+  it('are compared up to a limit, and the omitted part is reported', async () => {
     const many = (prefix: string) => Array.from({ length: 2100 }, (_, i) => byte(`${prefix}${i}`));
     const result = await againstFile(
       withDevice({ ...nic, fields: many('a') }),
@@ -617,7 +617,7 @@ describe('hostile descriptions and dumps', () => {
     expect(firstOf(result).message).toMatch(/too many fields to compare/);
   });
 
-  it('are compared only so often in all', async () => {
+  it('are compared a limited number of times', async () => {
     const fields = (prefix: string, count: number) => Array.from({ length: count }, (_, i) => byte(`${prefix}${i}`));
     const rings = Array.from({ length: 20 }, () => ({ name: 'ring', version: 1, fields: fields('a', 1000) }));
     const nested = {
@@ -635,7 +635,7 @@ describe('hostile descriptions and dumps', () => {
     expect(firstOf(await againstDump(saved, many)).message).toMatch(/17 types .* too many to compare/);
   });
 
-  it('give at most 1,000 reasons, and say how many more there are', async () => {
+  it('give at most 1,000 reasons, and the number of further ones', async () => {
     const devices = Array.from({ length: 1500 }, (_, i) => device(nic, { idstr: `0000:00:03.0/new${i}` }));
     const result = await againstFile({ devices }, {});
     expect(result).toMatchObject({ verdict: 'refused', reasonsOmitted: 500 });

@@ -17,7 +17,7 @@ const codeOf = (text: string): string => {
 };
 
 describe('parseVmstateDump', () => {
-  it('gives types, versions, fields and subsections as they are', () => {
+  it('returns types, versions, fields and subsections unchanged', () => {
     const text = dumpText([
       {
         name: 'nic',
@@ -56,7 +56,7 @@ describe('parseVmstateDump', () => {
     });
   });
 
-  it('passes over types without a state', () => {
+  it('skips types without a state', () => {
     expect(parse('{"vmschkmachine":{"Name":"none"},"x":{"Name":"x"}}')).toEqual({ machine: 'none', types: [] });
   });
 
@@ -92,7 +92,7 @@ describe('parseVmstateDump', () => {
     expect(codeOf(text)).toBe('limit-exceeded');
   });
 
-  it('takes brackets in strings for what they are', () => {
+  it('ignores brackets in strings', () => {
     const text = dumpText([{ name: `a ${'['.repeat(100)} \\" b`, version: 1 }]);
     expect(parse(text).types[0]?.state.name).toContain('[[[');
   });
@@ -126,11 +126,11 @@ describe('parseVmstateDump', () => {
 
 describe('canBeDump', () => {
   const bytes = (text: string) => new TextEncoder().encode(text);
-  it('is true of an object, also behind white space', () => {
+  it('is true for an object, even after white space', () => {
     expect(canBeDump(bytes('{'))).toBe(true);
     expect(canBeDump(bytes(' \r\n\t{'))).toBe(true);
   });
-  it('is false of streams, other JSON, and nothing', () => {
+  it('is false for streams, other JSON, and nothing', () => {
     for (const text of ['QEVM', '[{', 'LibvirtQemudSave', '', '   ']) expect(canBeDump(bytes(text))).toBe(false);
   });
 });

@@ -86,7 +86,7 @@ describe('changes of generated VMs', () => {
     return fc.record({ pageSize: fc.constant(pageSize), blocks });
   });
 
-  it('are none between a VM and itself, and merge to the new VM in RAM, devices and description', async () => {
+  it('are empty between a VM and itself, and merge to the new VM in RAM, devices and description', async () => {
     await fc.assert(
       fc.asyncProperty(shapes, async ({ pageSize, blocks }) => {
         const listed = (side: 'old' | 'new'): ListedBlock[] => {
@@ -130,7 +130,7 @@ describe('changes of generated VMs', () => {
     );
   });
 
-  it('are made of chains: what is merged is the base of the next', async () => {
+  it('form chains: the result of a merge is the base of the next changes', async () => {
     const states = [0, 1, 2, 3].map((step) => [
       {
         idstr: 'ram',
@@ -154,7 +154,7 @@ describe('changes of a real VM', () => {
   const now = fixturePath('pc-xbzrle-10.0.bin');
   const base = fixturePath('pc-plain-10.0.bin');
 
-  it('are merged onto the base in whatever form it is', async () => {
+  it('merge onto the base in any form', async () => {
     const { bytes } = await changesOf(await open(now), await open(base));
     const [stream, mapped] = [new MemoryFile(), new MemoryFile()];
     await (await convertToStream(await open(base), appendTo(stream), scratch)).close();
@@ -168,7 +168,7 @@ describe('changes of a real VM', () => {
     }
   });
 
-  it('say what they are: to inspect and to verify', async () => {
+  it('are recognized by inspect and verify', async () => {
     const { bytes, changes } = await changesOf(await open(now), await open(base));
     const { inspection } = await inspect(await open(bytes));
     expect(inspection).toMatchObject({ format: 'mapped-ram', complete: true, changes: changes.ids });
@@ -177,7 +177,7 @@ describe('changes of a real VM', () => {
     expect([ok, findings.map(({ code }) => code)]).toEqual([true, ['changes-only']]);
   });
 
-  it('are taken for a VM by nothing', async () => {
+  it('are never accepted as a VM', async () => {
     const { bytes } = await changesOf(await open(now), await open(base));
     const refused = expect.objectContaining({ code: 'changes-only' });
     const file = () => open(bytes);
@@ -190,7 +190,7 @@ describe('changes of a real VM', () => {
     await expect(openMerged(await file(), await file(), scratch)).rejects.toEqual(refused);
   });
 
-  it('are merged onto no other base, one byte of which differs', async () => {
+  it('do not merge onto another base, even if it differs in one byte', async () => {
     const { bytes } = await changesOf(await open(now), await open(base));
     const other = new RecordingFile();
     const vm = await openSavedVm(await open(base), { ...scratch, devices: true });
@@ -216,7 +216,7 @@ describe('changes of a real VM', () => {
     await expect(openMerged(await open(none?.bytes as Uint8Array), await open(bytes), scratch)).rejects.toEqual(wrong);
   });
 
-  it('are not merged when they are damaged: a page, the ids, the end; and when they are none', async () => {
+  it('do not merge if they are damaged (a page, the ids, the end) or are not changes', async () => {
     const { bytes } = await changesOf(await open(now), await open(base));
     const merge = async (changes: MigrationFile) => openMerged(await open(base), changes, scratch);
     const damaged = (at: number, mask = 0x10) => {
@@ -243,7 +243,7 @@ describe('changes of a real VM', () => {
     await expect(merge(await open(whole))).rejects.toEqual(bad);
   });
 
-  it('are refused if only a part of what says that they are changes is there', async () => {
+  it('are refused if some of their marks are missing', async () => {
     const { bytes } = await changesOf(await open(now), await open(base));
     const copy = Buffer.from(bytes);
     copy.write('vmferry-chances', copy.indexOf('vmferry-changes'));
@@ -251,7 +251,7 @@ describe('changes of a real VM', () => {
     expect(inspection.error).toMatchObject({ code: 'bad-configuration' });
   });
 
-  it('are checked after they were written', async () => {
+  it('are checked after they are written', async () => {
     const output = new RecordingFile();
     const changes = await convertToChanges(await open(now), await open(base), output, scratch);
     const copy = output.content();

@@ -47,7 +47,7 @@ async function idsOf(old: readonly ListedBlock[], now: readonly ListedBlock[], p
 }
 
 describe('ids of contents', () => {
-  it.each([1024, 4096, 65536])('are what the documentation says, of pages of %i bytes', async (pageSize) => {
+  it.each([1024, 4096, 65536])('follow the documented formula, for pages of %i bytes', async (pageSize) => {
     const seeds = (shift: number) =>
       Array.from({ length: 300 }, (_, page) => (page < 40 ? 0 : (page * 7 + shift * (page % 3)) % 5));
     const blocks = (shift: number) => [
@@ -59,7 +59,7 @@ describe('ids of contents', () => {
     expect(ids.old).not.toBe(ids.new);
   });
 
-  it('tell contents apart that have the same pages in other places, blocks, or numbers', async () => {
+  it('distinguish contents with the same pages in other places, blocks, or numbers', async () => {
     const one = [
       { idstr: 'a', seeds: [1, 2, 0, 0] },
       { idstr: 'b', seeds: [0] },

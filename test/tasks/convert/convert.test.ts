@@ -133,13 +133,13 @@ describe.each(inputs)('$name', ({ openIt, truth }) => {
   });
 });
 
-describe('what cannot be taken over', () => {
+describe('what cannot be converted', () => {
   const page = normalPage(0, filled(1), 'ram');
   const plain = (...before: Uint8Array[]) =>
     bytesOf(...before, ramStart, part(7, page, EOS), end(7, EOS), full(9, 'timer', [1, 2]), EOF);
   const toMapped = async (bytes: Uint8Array) => convertToMappedRam(await open(bytes), new MemoryFile());
 
-  it('is refused: a stream without a configuration has no place for a mapped-ram file to say that it is one', async () => {
+  it('is refused: a mapped-ram file needs a configuration, and the stream has none', async () => {
     const bytes = plain(header);
     await expect(toMapped(bytes)).rejects.toMatchObject({ code: 'unsupported' });
     const { bytes: stream } = await toStream(await open(bytes));
@@ -153,17 +153,17 @@ describe('what cannot be taken over', () => {
   ];
   const ignoring = bytesOf(...list('ram'), part(7, page, EOS), end(7, EOS), EOF);
 
-  it('is refused: shared memory that was left out has no content for a mapped-ram file', async () => {
+  it('is refused: ignored shared memory, which has no content for a mapped-ram file', async () => {
     await expect(toMapped(ignoring)).rejects.toMatchObject({ code: 'unsupported', place: { block: 'shared' } });
   });
 
-  it('stays away: a stream goes on saying that shared memory was left out, and where it is', async () => {
+  it('stays out: a stream still states which shared memory was left out, and where it is', async () => {
     const { bytes, conversion } = await toStream(await open(ignoring));
     expect(Buffer.compare(bytes, ignoring)).toBe(0);
     expect(conversion.blocks).toMatchObject([{ dataPages: 1 }, { idstr: 'shared', absentPages: 0, ignored: true }]);
   });
 
-  it('is refused: other iterables from what cannot be read twice', async () => {
+  it('is refused: other iterables from a source that cannot be read twice', async () => {
     const bitmaps = loadFixtures().find(({ name }) => name === 'pc-dirty-bitmaps-10.0') as Fixture;
     const pipe = () => open(new StreamSource(chunksOf(bitmaps.bytes, 4099), 'pipe'));
     await expect(convertToMappedRam(await pipe(), new MemoryFile())).rejects.toMatchObject({
@@ -175,7 +175,7 @@ describe('what cannot be taken over', () => {
     expect(output.size, 'bytes written before it was refused').toBe(0);
   });
 
-  it('is refused: damaged input, and the scratch file is closed', async () => {
+  it('is refused: damaged input; the scratch file is closed', async () => {
     const xbzrle = loadFixtures().find(({ name }) => name === 'pc-xbzrle-10.0') as Fixture;
     const scratch = new RecordingFile('scratch');
     const output = new RecordingFile();
@@ -187,8 +187,8 @@ describe('what cannot be taken over', () => {
   });
 });
 
-describe('a file converted after a base', () => {
-  it('has deltas in it, and the content and states of the file', async () => {
+describe('a file converted with a base', () => {
+  it('contains deltas, and has the content and states of the file', async () => {
     const [plain, xbzrle] = ['pc-plain-10.0', 'pc-xbzrle-10.0'].map((name) =>
       loadFixtures().find((fixture) => fixture.name === name),
     ) as [Fixture, Fixture];
@@ -209,7 +209,7 @@ describe('a file converted after a base', () => {
   });
 });
 
-describe('reading what was written', () => {
+describe('reading the output back', () => {
   const fixture = loadFixtures().find(({ name }) => name === 'pc-plain-10.0') as Fixture;
 
   /** Converts, damages the output, and reads it. */
@@ -236,8 +236,8 @@ describe('reading what was written', () => {
   });
 });
 
-describe('holding a copy of an idle guest against it', () => {
-  it('hears what else there is to do, though no file is waited for', async () => {
+describe('comparing a copy of an idle guest with it', () => {
+  it('lets other work run, although no file is waited for', async () => {
     const pages = (512 << 20) / KIB4;
     const zeros = Array.from({ length: pages }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
     const list = blockList(['ram', pages * KIB4]);

@@ -41,7 +41,7 @@ describe('the same VM', () => {
   );
   const openIt = ({ bytes, channels, offset }: Fixture) => open(bytes, { offset, channels, codecs: new NodeCodecs() });
 
-  it.each(fixtures)('$name has no difference from itself as a stream and as a mapped-ram file', async (fixture) => {
+  it.each(fixtures)('$name does not differ from itself as a stream and as a mapped-ram file', async (fixture) => {
     const [stream, mapped] = [new MemoryFile('stream'), new MemoryFile('mapped-ram')];
     await (await convertToStream(await openIt(fixture), appendTo(stream), { makeScratch })).close();
     await (await convertToMappedRam(await openIt(fixture), mapped)).close();
@@ -63,7 +63,7 @@ const stream = (pages: number, ...records: Uint8Array[]) =>
   );
 
 describe('RAM', () => {
-  it('differs in pages that changed, became zero, and became data; pages never sent are zeros', async () => {
+  it('differs in pages that changed, became zero, or became data; pages never sent are zeros', async () => {
     const old = stream(
       8,
       normalPage(0, filled(1), 'ram'),
@@ -96,7 +96,7 @@ describe('RAM', () => {
     }
   });
 
-  it('is matched by the names of blocks; lengths that differ are said, and the common part is compared', async () => {
+  it('is matched by block name; different lengths are reported, and the common part is compared', async () => {
     const ramOf = (...blocks: [idstr: string, ...pages: number[]][]) =>
       new RawRam(
         blocks.map(([idstr, ...seeds]) => {
@@ -119,7 +119,7 @@ describe('RAM', () => {
     expect(isSameRam(await diffRam(ramOf(['a', 1, 2]), ramOf(['a', 1])))).toBe(false);
   });
 
-  it('is not compared where pages have another size, or shared memory was left out', async () => {
+  it('is not compared if page sizes differ, or if shared memory was left out', async () => {
     const raw = (pageSize: number) =>
       new RawRam([{ idstr: 'ram', source: new MemoryFile('', new Uint8Array(8192)) }], pageSize);
     const result = await diffRam(raw(4096), raw(8192));
@@ -143,7 +143,7 @@ describe('RAM', () => {
     expect(await reasons(whole, shares)).toEqual([false, null, 'new-ignored']);
   });
 
-  it('has the counts and ranges of a plain comparison, for all contents there may be', async () => {
+  it('has the counts and ranges of a plain comparison, for any contents', async () => {
     const run = fc.record({ old: fc.nat(2), now: fc.nat(2), pages: fc.integer({ min: 1, max: 90 }) });
     await fc.assert(
       fc.asyncProperty(
@@ -215,7 +215,7 @@ describe('devices and configuration', () => {
     });
   });
 
-  it('are compared alone, or left out', async () => {
+  it('are compared alone, or omitted', async () => {
     const [old, now] = [{ devices: [device('d', 1)] }, { devices: [device('d', 2)] }];
     expect(await differ(await of(old), await of(now), { devices: false })).toMatchObject({
       same: true,
@@ -224,7 +224,7 @@ describe('devices and configuration', () => {
     expect(await differ(await of(old), await of(now), { ram: false })).toMatchObject({ same: false, ram: undefined });
   });
 
-  it('say how the machines differ; how it was sent, and what only one says, does not count', async () => {
+  it('report how the machines differ, but not how they were sent or what only one states', async () => {
     const uuid = '0123456789abcdef0123456789abcdef';
     const facts = async (old: Parameters<typeof savedFile>[0], now: Parameters<typeof savedFile>[0]) => {
       const { same, facts } = await differ(await of(old), await of(now));

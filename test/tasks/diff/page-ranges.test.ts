@@ -9,7 +9,7 @@ const listed = (pages: readonly number[], most: number) => {
 };
 
 describe('ranges of pages', () => {
-  it('are exact while they are few', () => {
+  it('are exact if there are few', () => {
     expect(listed([1, 2, 3, 7, 9, 10], 3)).toEqual({
       list: [
         { first: 1, count: 3, changed: 3 },
@@ -20,7 +20,7 @@ describe('ranges of pages', () => {
     });
   });
 
-  it('take in what lies between near ones when they are too many', () => {
+  it('include the gaps between near ones if there are too many', () => {
     expect(listed([1, 3, 100, 102, 1000], 3)).toEqual({
       list: [
         { first: 1, count: 3, changed: 2 },
@@ -31,7 +31,7 @@ describe('ranges of pages', () => {
     });
   });
 
-  it('are never more than wanted, ascending and apart, and have every page once, for all pages there may be', () => {
+  it('never exceed the limit, are ascending and separate, and have every page once, for any pages', () => {
     const pages = fc.uniqueArray(fc.nat(5000), { maxLength: 300 }).map((all) => all.sort((a, b) => a - b));
     fc.assert(
       fc.property(pages, fc.integer({ min: 1, max: 20 }), (all, most) => {

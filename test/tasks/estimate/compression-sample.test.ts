@@ -25,14 +25,14 @@ function clockwork(): { codecs: PageCodecs; clock: () => number; encoded: number
 const group = (bytes: Uint8Array): PageGroup => ({ bytes, pageSize: 4096 });
 
 describe('compression of a sample', () => {
-  it('has the ratio and the speed that codec and clock give', async () => {
+  it('has the ratio and the speed of codec and clock', async () => {
     const { codecs, clock } = clockwork();
     const groups = [1, 2, 3, 4].map(() => group(new Uint8Array(512 << 10)));
     const [figure] = await measureCompression(groups, [{ format: 'zstd', level: 3 }], { codecs, clock, population: 9 });
     expect(figure).toEqual({ format: 'zstd', level: 3, ratio: 4, ratioError: 0, bytesPerSecond: (512 << 10) * 500 });
   });
 
-  it('says how far a ratio may be off, unless the sample is all, or too little to say', async () => {
+  it('states the error of a ratio, unless the sample is everything, or too small', async () => {
     const codecs = new PortableCodecs();
     const groups = [group(seeded(1).bytes(4096 * 16)), group(new Uint8Array(4096 * 16).fill(3))];
     const errorOf = async (some: PageGroup[], population: number) => {
@@ -46,7 +46,7 @@ describe('compression of a sample', () => {
     expect(await errorOf(groups.slice(0, 1), 1000)).toBeNull();
   });
 
-  it('compresses a small sample until there is something to measure', async () => {
+  it('compresses a small sample until the time is measurable', async () => {
     const { codecs, clock, encoded } = clockwork();
     await measureCompression([group(new Uint8Array(64 << 10))], [{ format: 'zlib', level: 1 }], {
       ...{ codecs, clock, population: 1 },
@@ -55,7 +55,7 @@ describe('compression of a sample', () => {
     expect(encoded).toHaveLength(1 + 25);
   });
 
-  it('compresses no sample for ever, whatever the clock says', async () => {
+  it('never compresses a sample forever, whatever the clock says', async () => {
     const { codecs, encoded } = clockwork();
     await measureCompression([group(new Uint8Array(4096))], [{ format: 'zlib', level: 1 }], {
       ...{ codecs, clock: () => 0, population: 1 },
@@ -63,7 +63,7 @@ describe('compression of a sample', () => {
     expect(encoded).toHaveLength(1 + 64);
   });
 
-  it('pays below what the threads compress, by the ratio at most', () => {
+  it('pays off below the speed of the threads, by the ratio at most', () => {
     const figure = { format: 'zlib' as const, level: 1, ratio: 3, ratioError: 0, bytesPerSecond: 100 };
     expect(breakEven(figure, 4)).toBe(400);
     expect([100, 160, 400, 800].map((bandwidth) => gainOf(figure, 4, bandwidth))).toEqual([3, 2.5, 1, 0.5]);

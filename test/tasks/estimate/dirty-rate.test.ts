@@ -20,7 +20,7 @@ describe('the samples of calc-dirty-rate', () => {
     expect(sampleCount(block(bytes), perGiB)).toBe(count);
   });
 
-  it('never have the last page of a block, and have all others', () => {
+  it('never include the last page of a block, and include all others', () => {
     const seen = new Set<number>();
     const isDirty = (_: unknown, page: number) => seen.add(page).size > 0;
     samplePagesOf([block(MiB)], 2 ** 21, seededRandom(1), isDirty);
@@ -38,7 +38,7 @@ describe('the samples of calc-dirty-rate', () => {
     expect(pages(7)).toHaveLength(32);
   });
 
-  it('say nothing of blocks that are too small', () => {
+  it('are missing for blocks that are too small', () => {
     const sampled = samplePagesOf([block(64 << 10)], 16384, seededRandom(1), () => true);
     expect(sampled).toEqual({ samples: 0, dirty: 0, totalMiB: 0 });
     expect(reportedDirtyRate(sampled, 1000)).toBeUndefined();
@@ -46,16 +46,16 @@ describe('the samples of calc-dirty-rate', () => {
 });
 
 describe('the rate that calc-dirty-rate reports', () => {
-  it('is that of a guest whose samples were traced', () => {
+  it('equals that of a guest whose samples were traced', () => {
     expect(reportedDirtyRate({ samples: 2564, dirty: 139, totalMiB: 160 }, 1004)).toBe(8);
   });
 
-  it('is truncated, and exact where numbers are large', () => {
+  it('is truncated, and exact for large numbers', () => {
     expect(reportedDirtyRate({ samples: 2, dirty: 1, totalMiB: 1999 }, 1000)).toBe(999);
     expect(reportedDirtyRate({ samples: 2 ** 24, dirty: 2 ** 24, totalMiB: 2 ** 26 }, 1)).toBe(2 ** 26 * 1000);
   });
 
-  it('of random pages comes near the share that is dirty', () => {
+  it('for random pages is close to the dirty share', () => {
     const random = seededRandom(3);
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 99 }), (percent) => {

@@ -4,18 +4,18 @@ import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from '../.
 
 const named = (curves: Dirtying[]) => Object.fromEntries(curves.map((curve) => [curve.name, curve]));
 
-describe('the curves through what two saves tell', () => {
+describe('the curves through the data of two saves', () => {
   const { least, likely, most } = named(dirtyingThrough(1000, 10, 100_000)) as Record<string, Dirtying>;
 
-  it('all go through it', () => {
+  it('all go through the point', () => {
     for (const curve of [least, likely, most]) expect(curve!.dirtied(10)).toBeCloseTo(1000, 6);
   });
 
-  it('begin at nothing', () => {
+  it('start at zero', () => {
     for (const curve of [least, likely, most]) expect(curve!.dirtied(0)).toBe(0);
   });
 
-  it('differ before and after as much as they may', () => {
+  it('differ as much as possible before and after', () => {
     expect(least!.dirtied(1)).toBeCloseTo(100);
     expect(most!.dirtied(1)).toBe(1000);
     expect(least!.dirtied(100)).toBe(1000);
@@ -24,7 +24,7 @@ describe('the curves through what two saves tell', () => {
     expect(likely!.workingSet).toBeCloseTo(1582, 0);
   });
 
-  it('have every guest between them that writes at random to some pages', () => {
+  it('enclose every guest that writes at random to some pages', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 10, max: 50_000 }),
@@ -41,25 +41,25 @@ describe('the curves through what two saves tell', () => {
     );
   });
 
-  it('of a guest that wrote to all of its memory stay finite', () => {
+  it('stay finite for a guest that wrote to all of its memory', () => {
     for (const curve of dirtyingThrough(500, 1, 500)) expect(curve.dirtied(2)).toBeLessThanOrEqual(500);
     for (const curve of dirtyingThrough(0, 1, 500)) expect(curve.dirtied(2)).toBe(0);
   });
 });
 
-describe('a dirty rate that was given', () => {
-  it('goes on to new pages where no working set is known', () => {
+describe('a given dirty rate', () => {
+  it('continues to new pages if no working set is known', () => {
     const guest = dirtyingAt(100, undefined, 450);
     expect([1, 4, 5].map((t) => guest.dirtied(t))).toEqual([100, 400, 450]);
   });
 
-  it('comes to an end in the working set', () => {
+  it('levels off at the working set', () => {
     const guest = dirtyingAt(100, 200, 450);
     expect(guest.dirtied(0.001)).toBeCloseTo(0.1, 3);
     expect(guest.dirtied(100)).toBeCloseTo(200);
   });
 
-  it('gives, with what two saves tell, the working set', () => {
+  it('determines the working set, together with two saves', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 10, max: 1e6 }),
@@ -75,7 +75,7 @@ describe('a dirty rate that was given', () => {
     );
   });
 
-  it('has no working set where more changed than it makes', () => {
+  it('has no working set if more pages changed than it explains', () => {
     expect(findWorkingSet(10, 200, 10)).toBeUndefined();
     expect(findWorkingSet(10, 0, 10)).toBe(0);
   });

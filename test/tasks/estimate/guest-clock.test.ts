@@ -10,13 +10,13 @@ async function vmOf(wanted: string) {
 }
 
 describe("the guest's clock", () => {
-  it('is in one section, and no other has to be kept for it', async () => {
+  it('is in one section, and no other needs to be kept for it', async () => {
     const vm = await vmOf('pc-plain-10.0');
     expect(vm.devices.map(({ name }) => name)).toEqual(['timer']);
     expect(guestClock(vm)).toBeCloseTo(435.872716, 6);
   });
 
-  it('is not known without the section', async () => {
+  it('is unknown without the section', async () => {
     expect(guestClock({ ...(await vmOf('pc-plain-10.0')), devices: [] })).toBeUndefined();
   });
 });

@@ -27,8 +27,8 @@ function pageOf({ kind, value }: { kind: string; value: number }): Uint8Array {
   return bytes;
 }
 
-describe.each(variants)('what memory is made of (%s)', (variant) => {
-  it('is what counting pages one by one says', async () => {
+describe.each(variants)('the composition of memory (%s)', (variant) => {
+  it('equals a count of pages one by one', async () => {
     await fc.assert(
       fc.asyncProperty(contents, async (list) => {
         const pages = list.map(pageOf);
@@ -48,7 +48,7 @@ describe.each(variants)('what memory is made of (%s)', (variant) => {
   });
 });
 
-it('says where in memory the data lies', async () => {
+it('shows where the data is in memory', async () => {
   const bytes = new Uint8Array(512 * page);
   bytes.fill(1, 300 * page, 304 * page);
   const { layout } = await measureComposition(new PlainRam(bytes, page));
@@ -63,7 +63,7 @@ describe('the set of hashes', () => {
   const random = seededRandom(1);
   const hash = () => Math.floor(random() * 2 ** 32);
 
-  it('knows every hash until it is full', () => {
+  it('contains every hash until it is full', () => {
     const set = new DistinctPages(1 << 16);
     const hashes = Array.from({ length: 30_000 }, () => [hash(), hash()] as const);
     expect(hashes.map(([high, low]) => set.add(high, low)).filter((count) => count > 0)).toEqual([]);
@@ -71,7 +71,7 @@ describe('the set of hashes', () => {
     expect(new Set(hashes.map(([high, low]) => set.add(high, low)))).toEqual(new Set([1]));
   });
 
-  it('estimates when there are more than it can hold', () => {
+  it('estimates if there are more than it can hold', () => {
     const set = new DistinctPages(1 << 14);
     const hashes = Array.from({ length: 200_000 }, () => [hash(), hash()] as const);
     let duplicates = 0;
@@ -103,13 +103,13 @@ describe('the sample of pages', () => {
       new DataView(bytes.buffer, bytes.byteOffset).getUint32(i * 4096),
     );
 
-  it('is all there is, if that is little', () => {
+  it('is everything, if that is little', () => {
     const sample = take(4, perGroup * 2 + 5, 1);
     expect(sample.seen).toBe(3);
     expect(sample.groups.flatMap(numbers)).toEqual(Array.from({ length: perGroup * 2 + 5 }, (_, i) => i));
   });
 
-  it('has groups of neighbours, none twice, and the same for the same seed', () => {
+  it('has groups of neighbours, none twice, and the same ones for the same seed', () => {
     const sample = take(8, perGroup * 100, 5);
     expect(sample.seen).toBe(100);
     const groups = sample.groups.map(numbers);
@@ -119,7 +119,7 @@ describe('the sample of pages', () => {
     expect(take(8, perGroup * 100, 6).groups.map(numbers)).not.toEqual(groups);
   });
 
-  it('has no group of two blocks', () => {
+  it('has no group across two blocks', () => {
     expect(take(100, 300, 1, 100).groups.map(({ bytes }) => bytes.length / 4096)).toEqual([100, 100, 100]);
   });
 
@@ -136,7 +136,7 @@ describe('the sample of pages', () => {
 describe('entropy', () => {
   const of = (bytes: Uint8Array) => measureEntropy([{ bytes, pageSize: 4096 }]);
 
-  it('is nothing for one byte, 1 bit for two, and 8 bits for all alike', () => {
+  it('is 0 for one byte, 1 bit for two, and 8 bits for all equally often', () => {
     const mixed = (count: number) => Uint8Array.from({ length: 4096 }, (_, i) => i % count);
     expect(of(mixed(1)).meanBits).toBe(0);
     expect(of(mixed(2)).meanBits).toBeCloseTo(1);
@@ -144,7 +144,7 @@ describe('entropy', () => {
     expect(of(mixed(256)).histogram).toEqual([0, 0, 0, 0, 0, 0, 0, 1]);
   });
 
-  it('is that of each page by itself', () => {
+  it('is computed for each page separately', () => {
     const pages = new Uint8Array(8192).fill(9, 0, 4096).fill(3, 4096);
     expect(of(pages)).toMatchObject({ pages: 2, meanBits: 0, histogram: [2, 0, 0, 0, 0, 0, 0, 0] });
     expect(measureEntropy([])).toMatchObject({ pages: 0, meanBits: 0, meanBytes: 0 });

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { entropyOf } from '../../../src/tasks/estimate/page-entropy.ts';
 
-it('is 0 bits for one byte, 1 for two as often, 8 for all', () => {
+it('is 0 bits for one byte, 1 for two equally frequent ones, 8 for all', () => {
   expect(entropyOf(new Uint8Array(4096).fill(7), 0, 4096)).toBe(0);
   expect(
     entropyOf(
@@ -19,7 +19,7 @@ it('is 0 bits for one byte, 1 for two as often, 8 for all', () => {
   ).toBe(8);
 });
 
-it('looks at the bytes that it was told to look at', () => {
+it('uses only the given bytes', () => {
   const bytes = new Uint8Array(3 * 1024);
   bytes.subarray(1024, 2048).forEach((_, i, page) => {
     page[i] = i & 3;

@@ -43,20 +43,20 @@ describe('a window', () => {
 });
 
 describe('a migration', () => {
-  it('of an idle guest that is through within a window completes with pass 2', () => {
+  it('of an idle guest that fits into one window completes with pass 2', () => {
     const { converges, syncs, downtimeMs, bytes } = run(idle, { bandwidth: 2 ** 40 });
     expect({ converges, syncs, downtimeMs }).toEqual({ converges: true, syncs: 2, downtimeMs: 0 });
     expect(bytes).toBe(guest.dataPages * 4104 + guest.zeroPages * 9 + 18);
   });
 
-  it('of a guest that writes faster than it is sent does not converge', () => {
+  it('of a guest that writes faster than pages are sent does not converge', () => {
     const { converges, dirtyBytesPerSecond, sentBytesPerSecond } = run(busy(pagesOf(95)));
     expect(converges).toBe(false);
     expect(dirtyBytesPerSecond).toBeGreaterThan(19 * MiB);
     expect(sentBytesPerSecond / MiB).toBeCloseTo(20, 0);
   });
 
-  it('converges as soon as all that is written fits into the downtime', () => {
+  it('converges as soon as all written pages fit into the downtime', () => {
     // 95 MiB at 20 MiB/s take at least 4,760 ms.
     expect(run(busy(pagesOf(95)), { downtimeLimit: 4700 }).converges).toBe(false);
     const { converges, downtimeMs } = run(busy(pagesOf(95)), { downtimeLimit: 4800 });
@@ -65,7 +65,7 @@ describe('a migration', () => {
     expect(downtimeMs).toBeLessThanOrEqual(4800);
   });
 
-  it('of a guest that writes slowly takes passes that become shorter', () => {
+  it('of a guest that writes slowly has passes that become shorter', () => {
     const { converges, passes } = run(sweep(pagesOf(95), pagesOf(10)), { downtimeLimit: 20 });
     expect(converges).toBe(true);
     expect(passes.length).toBeGreaterThan(3);
@@ -74,7 +74,7 @@ describe('a migration', () => {
       expect(pages / passes[i]!.pages).toBeCloseTo(i === 0 ? 0.37 : 0.5, 1);
   });
 
-  it('is slowed as QEMU slows it: 20 % after two syncs, 30 % after four', () => {
+  it("is throttled like QEMU's: 20 % after two syncs, 30 % after four", () => {
     // Observed: syncs at 4.8, 9.6, 14.3, 18.9, 23.5 s; 20 % at 9.6 s, 30 % at 18.9 s.
     const { passes, converges, throttle } = run(busy(pagesOf(95)), { autoConverge: true });
     const observed = [4800, 9600, 14_300, 18_900, 23_500];
@@ -84,7 +84,7 @@ describe('a migration', () => {
     expect(throttle).toBe(99);
   });
 
-  it('of a guest that is a little too fast converges when it is slowed', () => {
+  it('of a guest that is slightly too fast converges when it is throttled', () => {
     const fast = sweep(pagesOf(95), pagesOf(25));
     expect(run(fast).converges).toBe(false);
     const slowed = run(fast, { autoConverge: true });
@@ -92,7 +92,7 @@ describe('a migration', () => {
     expect(slowed.throttle).toBeGreaterThanOrEqual(20);
   });
 
-  it('with XBZRLE sends pages whole the second time, and as deltas from then on', () => {
+  it('with XBZRLE sends pages whole the second time, and as deltas afterwards', () => {
     const xbzrle = { meanBytes: 50, overflowShare: 0, cachedShare: 1 };
     const plain = run(sweep(pagesOf(95), pagesOf(25)));
     const { converges, bytes } = run(sweep(pagesOf(95), pagesOf(25)), { xbzrle });
@@ -103,7 +103,7 @@ describe('a migration', () => {
     expect(run(sweep(pagesOf(95), pagesOf(25)), { xbzrle: { ...xbzrle, overflowShare: 1 } }).converges).toBe(false);
   });
 
-  it('that compresses is as fast as the wire with its ratio, or as the engines', () => {
+  it('with compression is as fast as the wire times the ratio, or as the engines', () => {
     const wire = run(idle, { compression: { ratio: 4, bytesPerSecond: 2 ** 40 } });
     const engine = run(idle, { compression: { ratio: 4, bytesPerSecond: 40 * MiB } });
     expect(wire.totalMs / run(idle).totalMs).toBeCloseTo(1 / 4, 1);
@@ -111,7 +111,7 @@ describe('a migration', () => {
     expect(engine.bytes / wire.bytes).toBeCloseTo(1, 2);
   });
 
-  it('always ends, sends all pages once at least, and converges the sooner the more bandwidth there is', () => {
+  it('always ends, sends all pages at least once, and converges sooner with more bandwidth', () => {
     fc.assert(
       fc.property(
         fc.record({ pageSize: fc.constantFrom(4096, 8192), dataPages: fc.nat(100_000), zeroPages: fc.nat(10_000) }),

@@ -36,7 +36,7 @@ function pairOf(fate: (typeof fates)[number], seed: number): [Uint8Array, Uint8A
 }
 
 describe.each(variants)('changes between two saves (%s)', (variant) => {
-  it('are what comparing pages one by one says, and what the plain encoder makes of them', async () => {
+  it("equal a page-by-page comparison, and the plain encoder's results", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(fc.constantFrom(...fates), fc.nat(500)), { minLength: 1, maxLength: 60 }),
@@ -73,14 +73,14 @@ describe.each(variants)('changes between two saves (%s)', (variant) => {
   });
 });
 
-it('give the dirty rate as the formula has it', async () => {
+it('give the dirty rate of the formula', async () => {
   const old = new PlainRam(new Uint8Array(8 << 20), 4096);
   const now = new PlainRam(new Uint8Array(8 << 20).fill(1), 4096);
   const { sampled } = await measureChanges(old, now, { ...options, intervalMs: 500 });
   expect(sampled).toEqual({ samples: 4, dirty: 4, totalMiB: 8, perGiB: 512, rate: 16 });
 });
 
-it('are refused of different VMs', async () => {
+it('are refused for different VMs', async () => {
   const small = new PlainRam(new Uint8Array(page), page);
   const large = new PlainRam(new Uint8Array(2 * page), page);
   await expect(measureChanges(small, large, options)).rejects.toThrow(
@@ -92,7 +92,7 @@ it('are refused of different VMs', async () => {
 });
 
 describe('slots of the cache', () => {
-  it('are as many as counting them one by one says', () => {
+  it('are as many as a count one by one', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 3000 }), fc.array(fc.nat(), { maxLength: 300 }), (pages, wanted) => {
         const set = new PageSet(pages);
@@ -111,7 +111,7 @@ describe('slots of the cache', () => {
     );
   });
 
-  it('make the smallest cache in which all changed pages have one of their own', async () => {
+  it('give the smallest cache in which every changed page has its own slot', async () => {
     // 40 pages in a row need 64 slots.
     const old = new Uint8Array(256 * page);
     const now = old.slice().fill(1, 100 * page, 140 * page);

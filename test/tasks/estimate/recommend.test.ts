@@ -25,35 +25,35 @@ const plain = (...dirtyings: Dirtying[]): ModeEstimate =>
   estimateConvergence(sent, dirtyings, { name: 'plain', options: {} }, target);
 
 describe('advice', () => {
-  it('is to look for zero pages unless there are hardly any', () => {
+  it('is to detect zero pages unless there are hardly any', () => {
     expect(rules({})).toEqual(['detect-zero-pages']);
     expect(rules({ memory: { ...memory, all: { ...all, zero: 100 } } })).toEqual(['skip-zero-detection']);
   });
 
-  it('is the compression that makes pages fastest, with no more channels than fill the wire', () => {
+  it('is the compression that sends pages fastest, with no more channels than fill the wire', () => {
     expect(recommend(figures({ compression: [zlib, zstd], channels: 8 }))[1]).toEqual({
       ...{ rule: 'compress', format: 'zstd', level: 1, channels: 1, gain: 2.9, ratio: 2.9 },
     });
     expect(recommend(figures({ compression: [zlib], channels: 8 }))[1]).toMatchObject({ format: 'zlib', channels: 4 });
   });
 
-  it('is none where the engine is slower than the wire', () => {
+  it('is no compression if the engine is slower than the wire', () => {
     const fast = { ...target, bandwidth: 1000 * MiB };
     const found = recommend(figures({ compression: [zlib, zstd], target: fast }))[1];
     expect(found).toMatchObject({ rule: 'do-not-compress', format: 'zstd', gain: 0.6, below: 600 * MiB });
   });
 
-  it('is none at any bandwidth where pages do not get smaller', () => {
+  it('is no compression at any bandwidth if pages do not get smaller', () => {
     const random = { ...zstd, ratio: 0.999 };
     expect(recommend(figures({ compression: [random] }))[1]).toMatchObject({ rule: 'do-not-compress', below: 0 });
   });
 
-  it('is nothing about a migration of which nothing is known, or that converges', () => {
+  it('is nothing about a migration that is unknown, or that converges', () => {
     const [calm] = [dirtyingAt(10, 100, 250_000)];
     expect(rules({ convergence: [plain(calm!)] })).toEqual(['detect-zero-pages']);
   });
 
-  it('is what would make it converge, where it does not, and each does', () => {
+  it('is what would make it converge if it does not, and each advice does', () => {
     const wild = dirtyingAt(40_000, 200_000, 250_000);
     const estimate = plain(wild);
     expect(estimate.verdict).toBe('no');
@@ -68,7 +68,7 @@ describe('advice', () => {
     expect(at({ downtimeLimit: Math.floor(minDowntimeLimit! / 1.03) - 1 })).toBe('no');
   });
 
-  it('is XBZRLE or compression, not both, since QEMU refuses that: the one that is through sooner', () => {
+  it('is XBZRLE or compression, not both, because QEMU refuses that: the one that finishes sooner', () => {
     const xbzrle = { pages: 100, overflow: 0, mean: 50, median: 50, histogram: [] };
     const cache = { all: { bytes: 1, share: 1 }, most: { bytes: 1, share: 1 }, shareOfDefault: 1 };
     const changes = { xbzrle, cache, changedBytes: 1 } as unknown as RamChanges;
@@ -87,7 +87,7 @@ describe('advice', () => {
     expect(chosen(1.2)).not.toContain('compress');
   });
 
-  it('is yes or no only if all that the guest may do comes to the same', () => {
+  it('is yes or no only if all possible behaviour of the guest agrees', () => {
     const verdict = (pages: number, seconds: number) => plain(...dirtyingThrough(pages, seconds, 250_000)).verdict;
     expect(verdict(500, 10)).toBe('converges');
     expect(verdict(20_000, 10)).toBe('likely');

@@ -49,7 +49,7 @@ const [machineI386, machineX86_64] = [3, 62];
 const maxSegments = 0xfffd;
 
 describe('a core file', () => {
-  it('has a note segment and one for each range, one behind the other', () => {
+  it('has a note segment and one for each range, one after the other', () => {
     const lengths = fc.array(fc.tuple(fc.nat(2 ** 20), fc.integer({ min: 1, max: 2 ** 20 })), { maxLength: 20 });
     fc.assert(
       fc.property(lengths, fc.array(cpus, { minLength: 1, maxLength: 4 }), (list, registers) => {
@@ -95,7 +95,7 @@ describe('a core file', () => {
     expect(core.segments[1]?.physical).toBe(address);
   });
 
-  it('has the registers in the notes, at their places', () => {
+  it('has the registers in the notes, at their offsets', () => {
     fc.assert(
       fc.property(cpus, (cpu) => {
         const long = { ...cpu, efer: 0x500n };

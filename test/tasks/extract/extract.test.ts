@@ -60,7 +60,7 @@ const stream = join(
 );
 
 describe.each(kindsOfSource)('extracting from a %s', (kind) => {
-  it('leaves what the slow reader reads, each page at its own offset', async () => {
+  it('gives the content of the slow reader, each page at its own offset', async () => {
     const { blocks: extracted, files } = await extractAll(stream, kind);
     const slow = slowRead(stream);
     for (const { idstr, content } of slow.blocks) expect(files.get(idstr)?.content()).toEqual(content);
@@ -72,7 +72,7 @@ describe.each(kindsOfSource)('extracting from a %s', (kind) => {
     ]);
   });
 
-  it('leaves what the slow reader reads of a mapped-ram file', async () => {
+  it('gives the content of the slow reader for a mapped-ram file', async () => {
     const mapped = mappedRamFile({ offset: 0 });
     const { blocks: extracted, files } = await extractAll(mapped, kind);
     for (const { idstr, content } of slowRead(mapped).blocks) expect(files.get(idstr)?.content()).toEqual(content);
@@ -84,7 +84,7 @@ describe.each(kindsOfSource)('extracting from a %s', (kind) => {
 });
 
 describe('extracting', () => {
-  it('writes nothing where pages are zero or were never sent, and erases pages that became zero', async () => {
+  it('writes nothing for zero pages and pages never sent, and erases pages that became zero', async () => {
     const { files } = await extractAll(stream);
     const written = files.get('pc.ram')?.writes.map(({ position, length }) => [position / KIB4, length / KIB4]);
     // Page 1 was data and became zero, so it is written twice. Pages 3 and 5 are never written.
@@ -96,7 +96,7 @@ describe('extracting', () => {
     expect(files.get('never')?.writes.filter(({ length }) => length > 0)).toEqual([]);
   });
 
-  it('leaves out the blocks for which it is given no store', async () => {
+  it('leaves out blocks without a store', async () => {
     const asked: string[] = [];
     const rom = new RecordingFile();
     const extracted = await extractBlocks(await opened(stream), async ({ idstr }) => {
@@ -130,7 +130,7 @@ describe('extracting', () => {
     await expect(extractAll(bytes)).rejects.toMatchObject({ code });
   });
 
-  it('takes nothing from a stream without RAM', async () => {
+  it('gives nothing for a stream without RAM', async () => {
     expect((await extractAll(join(none, EOF))).blocks).toEqual([]);
   });
 });

@@ -10,7 +10,7 @@ const size = 64;
 type Step = { start: number; length: number; block: number; offset: number };
 
 describe('a memory map', () => {
-  it('shows of each byte what was painted there last, whatever was painted and cleared', () => {
+  it('shows for each byte what was painted there last, after any painting and clearing', () => {
     const step = fc.record({
       start: fc.nat(size),
       length: fc.nat(20),
@@ -42,7 +42,7 @@ describe('a memory map', () => {
     );
   });
 
-  it('joins neighbours only where they go on in the block, as the same kind of memory', () => {
+  it('joins neighbours only if they are contiguous in the block and the same kind of memory', () => {
     const [a, b] = blocks as [RamBlock, RamBlock];
     const map = new MemoryMap();
     map.paint({ start: 0, length: 10, block: a, offset: 0 });

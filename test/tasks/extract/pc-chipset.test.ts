@@ -26,7 +26,7 @@ describe('the host bridge', () => {
     },
   );
 
-  it('is none of another name, id or length', () => {
+  it('is not found under another name, id or length', () => {
     expect(findHostBridge([])).toBeUndefined();
     expect(findHostBridge([pciDevice('0000:00:00.0/I440FX', 0x8086_29c0)])).toBeUndefined();
     expect(findHostBridge([pciDevice('0000:00:00.0/mchx', 0x8086_29c0)])).toBeUndefined();
@@ -62,7 +62,7 @@ describe('the CMOS', () => {
     expect(readCmosMemory([rtc(below4g, above4g)])).toEqual({ below4g, above4g });
   });
 
-  it('says nothing if it is not there, or too short', () => {
+  it('states nothing if it is missing or too short', () => {
     expect(readCmosMemory([])).toBeUndefined();
     expect(readCmosMemory([{ name: 'mc146818rtc', data: new Uint8Array(127), state: undefined }])).toBeUndefined();
   });
@@ -81,7 +81,7 @@ describe('where a PCI device shows a block', () => {
     expect(where({ 16: 0xc, 20: 1 })).toBe(0x1_fd00_0000);
   });
 
-  it('is nowhere while memory is off, or the register is unset', () => {
+  it('is undefined if memory is off, or the register is unset', () => {
     expect(where({ 4: 0 })).toBe('hidden');
     expect(where({ 19: 0 })).toBe('hidden');
     expect(where({ 16: 0xc, 23: 0xff })).toBe('hidden');
@@ -99,7 +99,7 @@ describe('where a PCI device shows a block', () => {
     expect(where({ 48: 0, 51: 0xfe }, 'vga.rom')).toBe('hidden');
   });
 
-  it('is not known of other blocks and devices', () => {
+  it('is unknown for other blocks and devices', () => {
     expect(where({}, 'shm')).toBeUndefined();
     expect(where({}, 'vga.vram', 0x1234_1112)).toBeUndefined();
     expect(findShown([vga()], '0000:00:03.0/vga.vram')).toBeUndefined();
@@ -128,7 +128,7 @@ describe('the window of a VGA', () => {
     expect(linear(chained, map)).toEqual({ start, length, offset: 0x10000, block: '0000:00:02.0/vga.vram' });
   });
 
-  it('is registers in other modes, and where the state is not known', () => {
+  it('is registers in other modes, or if the state is unknown', () => {
     expect(linear({ 2: 0x07, 4: 0x0e }, 1)).toBeUndefined();
     expect(linear({ 2: 0x0f, 4: 0x06 }, 1)).toBeUndefined();
     expect(linear(chained, 1, 2n ** 63n)).toBeUndefined();
@@ -137,7 +137,7 @@ describe('the window of a VGA', () => {
     expect(findVga([vga()])).toEqual({ device: '0000:00:02.0/vga', linear: undefined });
   });
 
-  it('is not that of a display that is no VGA', () => {
+  it('does not exist for other displays', () => {
     expect(findVga([vga({ 10: 0x80 }), i440fx(), rtc(0, 0)])).toBeUndefined();
   });
 });

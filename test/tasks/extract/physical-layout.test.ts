@@ -26,7 +26,7 @@ function lay({ blocks = { 'pc.ram': 64 * MiB }, ...facts }: Make = {}, options: 
   return { ...layout, ranges: ranges.map(({ start, length, block, offset }) => [start, length, block.idstr, offset]) };
 }
 
-describe('how RAM is split', () => {
+describe('the split of RAM', () => {
   it.each([
     ['pc-i440fx-10.0', i440fx, 3583, 3583],
     ['pc-i440fx-10.0', i440fx, 3584, 3072],
@@ -44,11 +44,11 @@ describe('how RAM is split', () => {
     expect(layout.notes).toEqual([expect.stringMatching(/^the CMOS does not say how RAM is split/)]);
   });
 
-  it('is not a question where there is little', () => {
+  it('is unambiguous for little RAM', () => {
     expect(lay({ blocks: { 'pc.ram': 3 * GiB } })).toMatchObject({ below4g: 3 * GiB, ramEnd: 3 * GiB, notes: [] });
   });
 
-  it('says the CMOS, if it agrees with the size of RAM', () => {
+  it('comes from the CMOS, if it agrees with the size of RAM', () => {
     const devices = [i440fx(), rtc(GiB, 3 * GiB)];
     expect(lay({ devices, blocks: { 'pc.ram': 4 * GiB } })).toMatchObject({
       below4g: GiB,
@@ -75,10 +75,10 @@ describe('how RAM is split', () => {
   });
 });
 
-describe('which blocks are RAM', () => {
+describe('the blocks that are RAM', () => {
   const others = { 'pc.bios': 256 * 1024, 'pc.rom': 128 * 1024, '/rom@etc/acpi/tables': 128 * 1024 };
 
-  it('is pc.ram, or the only memory backend', () => {
+  it('are pc.ram, or the only memory backend', () => {
     expect(lay({ blocks: { dimm: 128 * MiB, 'pc.ram': 64 * MiB } }).ranges).toEqual([[0, 64 * MiB, 'pc.ram', 0]]);
     expect(lay({ blocks: { ...others, shm: 64 * MiB } }).ranges[0]).toEqual([0, 64 * MiB, 'shm', 0]);
     expect(lay({ blocks: { '/objects/ram0': 8 * MiB } }).ranges[0]).toEqual([0, 8 * MiB, '/objects/ram0', 0]);
@@ -86,7 +86,7 @@ describe('which blocks are RAM', () => {
 
   const numa = { ...others, large: 48 * MiB, small: 16 * MiB };
 
-  it('is in the order of the memory nodes', () => {
+  it('are in the order of the memory nodes', () => {
     const nodes = [
       { node: 0, base: 0, length: 16 * MiB },
       { node: 1, base: 16 * MiB, length: 48 * MiB },
@@ -105,7 +105,7 @@ describe('which blocks are RAM', () => {
     ]);
   });
 
-  it('is told to be a guess where nodes have one size', () => {
+  it('are reported as a guess if nodes have the same size', () => {
     const nodes = [0, 1].map((node) => ({ node, base: node * 32 * MiB, length: 32 * MiB }));
     const blocks = { a: 32 * MiB, b: 32 * MiB };
     expect(lay({ blocks, ...affine(nodes) }).notes).toEqual([expect.stringMatching(/^a, b have the same size/)]);
@@ -123,7 +123,7 @@ describe('which blocks are RAM', () => {
     }
   });
 
-  it('is refused where it is not known', () => {
+  it('are refused if unknown', () => {
     expect(() => lay({ blocks: numa })).toThrow(/which of large, small are RAM/);
     expect(() => lay({ blocks: numa, ...affine([{ node: 0, base: 0, length: MiB }]) })).toThrow(RangeError);
     expect(() => lay({ blocks: others })).toThrow(/no block for it/);
@@ -134,14 +134,14 @@ describe('which blocks are RAM', () => {
 describe('memory devices', () => {
   const blocks = { 'pc.ram': 64 * MiB, mem: 16 * MiB };
 
-  it('have no place unless it is stated', () => {
+  it('have no address unless it is stated', () => {
     expect(lay({ blocks }).unplaced).toMatchObject([{ block: { idstr: 'mem' } }]);
     const layout = lay({ blocks }, { dimms: [{ block: 'mem', address: fourGiB }] });
     expect(layout).toMatchObject({ unplaced: [], ramEnd: fourGiB + 16 * MiB });
     expect(layout.ranges[1]).toEqual([fourGiB, 16 * MiB, 'mem', 0]);
   });
 
-  it('are taken to be where QEMU puts the first, if there is one, and room for it', () => {
+  it("are assumed at QEMU's address for the first one, if there is one, and space for it", () => {
     const node = { node: 0, base: 0, length: 64 * MiB };
     const room = { base: fourGiB, length: GiB };
     const one = lay({ blocks, ...affine([node], room) });
@@ -174,7 +174,7 @@ describe('other machines', () => {
     expect(() => lay({ machine })).toThrow(/expected a machine pc or q35/);
   });
 
-  it('without a name are known by their host bridge', () => {
+  it('without a name are recognized by their host bridge', () => {
     expect(lay({ machine: undefined }).chipset).toBe('i440fx');
     expect(() => lay({ machine: undefined, devices: [] })).toThrow(RangeError);
     expect(() => lay({ devices: [] })).toThrow(RangeError);
@@ -185,7 +185,7 @@ describe('below 1 MiB and below 4 GiB', () => {
   const blocks = { 'pc.ram': 64 * MiB, 'pc.bios': 0x40000, 'pc.rom': 0x20000, '0000:00:02.0/vga.vram': 2 * MiB };
   const low = (make: Make) => lay({ blocks, ...make }).ranges.filter(([start]) => (start as number) < MiB);
 
-  it('there are ROMs where the shadow RAM is off', () => {
+  it('ROMs are visible where the shadow RAM is off', () => {
     expect(low({ devices: [i440fx({ 90: 0x10, 95: 0x01 }, false)] })).toEqual([
       [0, 0xc0000, 'pc.ram', 0],
       [0xc0000, 0x4000, 'pc.rom', 0],
@@ -197,7 +197,7 @@ describe('below 1 MiB and below 4 GiB', () => {
     ]);
   });
 
-  it('RAM is seen where there is no ROM', () => {
+  it('RAM is visible where there is no ROM', () => {
     const small = { 'pc.ram': 64 * MiB, 'pc.bios': 0x10000 };
     expect(low({ blocks: small, devices: [i440fx({}, false)] })).toEqual([
       [0, 0xf0000, 'pc.ram', 0],
@@ -218,7 +218,7 @@ describe('below 1 MiB and below 4 GiB', () => {
     expect([open.vgaWindow, open.ranges[0]]).toEqual(['none', [0, 64 * MiB, 'pc.ram', 0]]);
   });
 
-  it('flash memory is in the place of a BIOS', () => {
+  it('flash memory replaces a BIOS', () => {
     const flash = { 'pc.ram': 64 * MiB, 'system.flash0': 4 * MiB, 'system.flash1': MiB };
     const { ranges } = lay({ blocks: flash, devices: [i440fx({}, false)] });
     expect(ranges.slice(1)).toEqual([
@@ -229,20 +229,20 @@ describe('below 1 MiB and below 4 GiB', () => {
     ]);
   });
 
-  it('a TSEG is seen by nobody', () => {
+  it('a TSEG is invisible', () => {
     const layout = lay({ machine: 'pc-q35-10.0', devices: [q35({ 157: 0x0a, 158: 0x3b })] });
     expect(layout.ranges).toEqual([[0, 62 * MiB, 'pc.ram', 0]]);
     const all = lay({ machine: 'pc-q35-10.0', devices: [q35({ 157: 0x0a, 158: 0x3d })], blocks: { 'pc.ram': MiB } });
     expect(all.ranges).toEqual([]);
   });
 
-  it('RAM lies over what a PCI device claims of its place', () => {
+  it('RAM covers whatever a PCI device claims there', () => {
     const { ranges } = lay({ blocks, devices: [i440fx(), vga({ 19: 0x02 })] });
     expect(ranges.map(([, , block]) => block)).not.toContain('0000:00:02.0/vga.vram');
   });
 });
 
-it('whatever the sizes and registers, ranges are apart, within their blocks, and no more than all blocks', () => {
+it('ranges are separate, within their blocks, and no more than all blocks, for any sizes and registers', () => {
   const size = fc.integer({ min: 0, max: 2 ** 34 }).map((pages) => pages * 4096);
   const registers = fc.dictionary(fc.integer({ min: 0x50, max: 0xff }).map(String), fc.nat(255), {
     maxKeys: 20,

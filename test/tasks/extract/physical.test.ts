@@ -53,7 +53,7 @@ describe.each(kindsOfSource)('from a %s', (kind) => {
   });
 });
 
-it('zeros and what is not memory are never written', async () => {
+it('zeros and gaps are never written', async () => {
   const image = new RecordingFile('image');
   await extractPhysical(await opened(smp.bytes), image, { makeScratch });
   const written = image.writes.reduce((sum, { length }) => sum + length, 0);
@@ -80,7 +80,7 @@ it.each(ofPc)('the image of $name is its RAM, with the ROMs in the place of shad
 });
 
 it.each(fixtures.filter(({ name }) => name.startsWith('none-')))(
-  '$name is refused, and its scratch file closed',
+  '$name is refused, and its scratch file is closed',
   async (fixture) => {
     const scratch = new RecordingFile('scratch');
     const { bytes, offset, channels } = fixture;
@@ -90,7 +90,7 @@ it.each(fixtures.filter(({ name }) => name.startsWith('none-')))(
   },
 );
 
-describe('a stream of a pc made by hand', () => {
+describe('a stream of a hand-made pc', () => {
   const bridge = pciDevice('0000:00:00.0/I440FX', 0x8086_1237);
   const device = ({ name, data }: { name: string; data: Uint8Array }, id: number) => build.full(id, name, data);
   const make = (...devices: Uint8Array[]) =>
@@ -106,7 +106,7 @@ describe('a stream of a pc made by hand', () => {
       build.EOF,
     );
 
-  it('has an image without a description, and says how many pages were never sent', async () => {
+  it('has an image without a description, and reports how many pages were never sent', async () => {
     const memory = await openPhysical(await opened(make()), { makeScratch });
     expect(memory.layout).toMatchObject({ ramEnd: 4 * MiB, splitFrom: 'cmos' });
     expect(memory.absentPages.map(({ block, pages }) => [block.idstr, pages])).toEqual([['pc.ram', 1023]]);
@@ -127,7 +127,7 @@ describe('a stream of a pc made by hand', () => {
   });
 });
 
-it('the core file of 32-bit CPUs reads as one', async () => {
+it('the core file of 32-bit CPUs is readable', async () => {
   const core = new RecordingFile('core');
   await extractElf(await opened(named('pc-xbzrle-10.0').bytes), core, { makeScratch });
   const { machine, notes, segments } = decodeCore(core.content());

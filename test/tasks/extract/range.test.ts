@@ -51,7 +51,7 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
   it.each([
     ['stream', stream, 'pc.ram'],
     ['mapped-ram file', mappedRamFile(), 'a'],
-  ])('that is a %s is what the slow reader has there', async (_, bytes, block) => {
+  ])('that is a %s equals what the slow reader has there', async (_, bytes, block) => {
     const whole = content(bytes, block);
     const range = fc.record({
       at: fc.oneof(fc.nat(12 * KIB4), fc.nat(whole.length - 1)).map((at) => Math.min(at, whole.length - 1)),
@@ -67,7 +67,7 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
     );
   });
 
-  it('begins at 0 and has 256 bytes of the main block by default, fewer where the block ends', async () => {
+  it('is the first 256 bytes of the main block by default, fewer if the block is shorter', async () => {
     const options = { makeScratch: noScratch };
     const range = await openRange(await opened(stream, kind), options);
     expect(range).toMatchObject({ block: { idstr: 'pc.ram' }, at: 0, length: 256, absentPages: 1 });
@@ -75,7 +75,7 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
     expect(rest).toEqual(filled(4999 & 0xff, 3));
   });
 
-  it('says how many of its pages were never sent', async () => {
+  it('reports how many of its pages were never sent', async () => {
     const options = { makeScratch: noScratch, at: 3 * KIB4 + 1, length: 5 * KIB4 };
     expect((await openRange(await opened(stream, kind), options)).absentPages).toBe(3);
     const mapped = await openRange(await opened(mappedRamFile(), kind), { block: 'b', makeScratch: noScratch });
@@ -94,12 +94,12 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
     );
   });
 
-  it('wants a block to be named where none is clearly the main one', async () => {
+  it('requires a block name if there is no obvious main block', async () => {
     const reading = openRange(await opened(mappedRamFile(), kind), { makeScratch: noScratch });
     await expect(reading).rejects.toThrow(/got none, and no block that is clearly the main one/);
   });
 
-  it('is not given if the file is bad', async () => {
+  it('is refused if the file is bad', async () => {
     const reading = openRange(await opened(stream.subarray(0, -1), kind), { makeScratch: noScratch });
     await expect(reading).rejects.toMatchObject({ code: 'truncated' });
     const bad = join(
@@ -117,7 +117,7 @@ describe.each(kindsOfSource)('a range of a %s', (kind) => {
 });
 
 describe('a range', () => {
-  it('of more than 16 MiB is kept in a scratch file, which has its pages alone and is closed with it', async () => {
+  it('over 16 MiB is kept in a scratch file, which has only its pages and is closed with it', async () => {
     const scratch = new RecordingFile();
     const options = { at: 5 * KIB4, length: (pages - 6) * KIB4, makeScratch: () => scratch };
     const range = await openRange(await opened(stream, 'pipe'), options);
@@ -134,7 +134,7 @@ describe('a range', () => {
     expect(scratch.closed).toBe(1);
   });
 
-  it('of zeros comes as pieces without bytes', async () => {
+  it('of zeros consists of pieces without bytes', async () => {
     const range = await openRange(await opened(stream), { at: 10 * KIB4 + 5, length: 1 << 20, makeScratch: noScratch });
     const pieces: unknown[] = [];
     for await (const piece of range.pieces()) pieces.push(piece);

@@ -52,7 +52,7 @@ describe('the memory nodes of an SRAT', () => {
     });
   });
 
-  it('are passed over where other entries are', () => {
+  it('are found between other entries', () => {
     expect(findMemoryAffinity(srat(two.slice(0, 1), [0, 16, ...new Array(14).fill(0), 2, 2]))?.nodes.length).toBe(1);
   });
 

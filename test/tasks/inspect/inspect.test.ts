@@ -61,7 +61,7 @@ const stream = join(
 );
 
 describe.each(kindsOfSource)('inspecting a %s', (kind) => {
-  it('shows all that is in a stream', async () => {
+  it('shows everything in a stream', async () => {
     const { inspection } = await inspect(await opened(stream, kind));
     const sectionAt = (n: number) => inspection.sections[n]?.offset ?? -1;
     expect(inspection).toEqual({
@@ -130,7 +130,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
     });
   });
 
-  it('shows what is in a mapped-ram file', async () => {
+  it('shows everything in a mapped-ram file', async () => {
     const { inspection } = await inspect(await opened(mappedRamFile({ offset: 12345 }), kind, { offset: 12345 }));
     expect(inspection).toMatchObject({
       format: 'mapped-ram',
@@ -179,7 +179,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
 });
 
 describe('inspecting', () => {
-  it('remembers the last record of each page if asked', async () => {
+  it('keeps the kind of the last record of each page on request', async () => {
     const { states } = await inspect(await opened(stream), { pages: true });
     const kinds = Array.from({ length: 5 }, (_, page) => states[0]?.states.get(page));
     expect(kinds).toEqual([PageKind.zero, PageKind.delta, PageKind.zero, PageKind.zero, PageKind.absent]);
@@ -191,14 +191,14 @@ describe('inspecting', () => {
     ]);
   });
 
-  it('is not complete without EOF, or with bitmaps that were never written', async () => {
+  it('is incomplete without EOF, or if bitmaps were never written', async () => {
     expect((await inspectBytes(mappedRamFile({ hasEnd: false }))).complete).toBe(false);
     const snapshot = await inspectBytes(join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), EOF));
     expect(snapshot.complete).toBe(true);
     expect(snapshot.findings.map(({ code }) => code)).toEqual(['no-ram-end']);
   });
 
-  it('shows guest addresses and host page sizes where they are stated', async () => {
+  it('shows guest addresses and host page sizes if they are stated', async () => {
     const shared = join(
       header,
       configuration('pc', capabilities('x-ignore-shared')),
@@ -235,7 +235,7 @@ describe('inspecting', () => {
     expect(inspection.commands.map(({ name }) => name)).toEqual(['PACKAGED', 'POSTCOPY_LISTEN', 'POSTCOPY_RUN']);
   });
 
-  it('feeds a sink on the way, for sources that can be read only once', async () => {
+  it('feeds a sink at the same time, for sources that can be read only once', async () => {
     const sink = () => {
       const pages: string[] = [];
       return {

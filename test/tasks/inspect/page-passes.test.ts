@@ -17,7 +17,7 @@ import {
 } from '../../oracle/build.ts';
 import { opened } from '../../support/opened.ts';
 
-it('notes of each page the pass in which it came last', async () => {
+it('records the pass in which each page was last sent', async () => {
   const stream = join(
     none,
     ramStart,
@@ -34,7 +34,7 @@ it('notes of each page the pass in which it came last', async () => {
   expect([0, 1, 2, 3].map((page) => ram?.get(page))).toEqual([1, 3, 1, 0]);
 });
 
-it('counts no further than a byte holds', () => {
+it('counts no further than a byte allows', () => {
   const passes = new PagePasses();
   const block = { index: 0, idstr: 'ram', usedLength: KIB4, pageSize: KIB4 };
   passes.take({ kind: 'block', block });

@@ -174,7 +174,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     expect(found?.place.offset).toBeLessThanOrEqual(Math.max(...lengths));
   });
 
-  it('finds nothing in a sound stream, and sums it up', async () => {
+  it('finds nothing in a sound stream, and summarizes it', async () => {
     const stream = join(
       none,
       ramStart,
@@ -197,7 +197,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     });
   });
 
-  it('sums up a file that breaks off', async () => {
+  it('summarizes a truncated file', async () => {
     const stream = join(none, ramStart, part(7, ...everyPage, EOS));
     expect(await verify(await opened(stream, kind))).toMatchObject({
       ok: false,
@@ -208,7 +208,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     expect(await verify(await opened(new Uint8Array(), kind))).toMatchObject({ ok: false, machine: null, ramBytes: 0 });
   });
 
-  it('reads on after errors that it can read past, and finds them all', async () => {
+  it('continues after errors that it can read past, and finds them all', async () => {
     const stream = join(
       none,
       ramStart,
@@ -236,7 +236,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
 describe('verifying', () => {
   const codesOf = async (bytes: Uint8Array) => (await verify(await opened(bytes))).findings.map(({ code }) => code);
 
-  it('counts like findings together, with the place of the first and of the last', async () => {
+  it('groups like findings, with the first and the last place', async () => {
     const records = [0, 1, 2, 3].map((page) => normalPage(page * KIB4, filled(0), page === 0 ? 'ram' : undefined));
     const { findings } = await verify(await opened(pages(...records)));
     const at = none.length + ramStart.length + 5;
@@ -258,7 +258,7 @@ describe('verifying', () => {
     expect(findings).toContainEqual(expect.objectContaining({ code: 'pages-absent', count: 12 }));
   });
 
-  it('counts findings of different blocks apart', async () => {
+  it('counts findings of different blocks separately', async () => {
     const blocks = start(7, 'ram', 4, blockList(['a', KIB4], ['b', KIB4]), EOS);
     const stream = join(none, blocks, part(7, zeroPage(9 * KIB4, 'a'), zeroPage(9 * KIB4, 'b'), EOS), end(7, EOS), EOF);
     const { findings } = await verify(await opened(stream));
@@ -269,14 +269,14 @@ describe('verifying', () => {
     ]);
   });
 
-  it('finds which delta of many does not decode', async () => {
+  it('finds the one delta of many that does not decode', async () => {
     const records = everyPage.map((_, page) => deltaPage(page * KIB4, page === 11 ? hex('00 02 01') : hex('00 01 01')));
     const { findings } = await verify(await opened(pages(...everyPage, ...records)));
     expect(findings[0]).toMatchObject({ code: 'bad-delta', count: 1, place: { page: 11, block: 'ram' } });
     expect(findings[0]?.message).toContain('literalBeyondInput');
   });
 
-  it('takes a delta on a page that was sent as zero, data or delta for one with a base', async () => {
+  it('accepts a page that was sent as zero, data or delta as the base of a delta', async () => {
     const stream = pages(
       zeroPage(0, 'ram'),
       normalPage(KIB4, filled(1)),
@@ -287,7 +287,7 @@ describe('verifying', () => {
     expect(await codesOf(stream)).not.toContain('delta-without-base');
   });
 
-  it('does not take pages of all iterables after others have ended in postcopy for disorder', async () => {
+  it('accepts pages after the end of all other iterables in postcopy', async () => {
     const stream = join(
       none,
       ramStart,
@@ -301,7 +301,7 @@ describe('verifying', () => {
     expect(await codesOf(stream)).toEqual([]);
   });
 
-  it('finds a part after another iterable has ended', async () => {
+  it('finds a part after the end of another iterable', async () => {
     const stream = join(
       none,
       ramStart,
@@ -314,7 +314,7 @@ describe('verifying', () => {
     expect(await codesOf(stream)).toContain('order-violation');
   });
 
-  it('warns of multifd streams: their pages are elsewhere', async () => {
+  it('warns about multifd streams, whose pages are elsewhere', async () => {
     const stream = join(
       none,
       start(7, 'ram', 4, blockList(['ram', KIB4]), FLUSH, EOS),
@@ -327,7 +327,7 @@ describe('verifying', () => {
     expect(findings[0]).toMatchObject({ severity: 'warning', code: 'unsupported' });
   });
 
-  describe('against the description', () => {
+  describe('compared with the description', () => {
     const mismatch = async (kind: 'file' | 'pipe', devices: Uint8Array[], description: unknown[]) => {
       const { findings } = await verify(await opened(join(none, ...devices, EOF, described(...description)), kind));
       return findings.filter(({ code }) => code === 'description-mismatch').map(({ message }) => message);
@@ -355,13 +355,13 @@ describe('verifying', () => {
       expect(await mismatch('file', [full(1, 'timer', 'body')], [odd])).toEqual([]);
     });
 
-    it('finds a wrong size also where zeros follow the description', async () => {
+    it('finds a wrong size even if zeros follow the description', async () => {
       const stream = join(none, full(1, 'timer', 'body'), EOF, described(device(1, 5)), new Uint8Array(65536));
       expect(await codesOf(stream)).toEqual(['description-mismatch', 'trailing-zeros']);
     });
   });
 
-  it('says how much follows the end', async () => {
+  it('reports how many bytes follow the end', async () => {
     const stream = join(pages(...everyPage), described());
     for (const kind of kindsOfSource) {
       for (const [rest, code] of [
@@ -378,7 +378,7 @@ describe('verifying', () => {
     }
   });
 
-  it('never ends otherwise than with a verdict, for hostile descriptions too', async () => {
+  it('always ends with a verdict, even for hostile descriptions', async () => {
     for (const devices of [
       [{ name: { toString: 1, valueOf: 1 } }],
       [null],
@@ -401,7 +401,7 @@ describe('a log of findings', () => {
       ...(block === undefined ? {} : { block }),
     });
 
-  it('lists the worst first, otherwise in order of appearance', () => {
+  it('lists the most severe first, otherwise in order of appearance', () => {
     const log = new FindingLog();
     for (const code of ['no-footers', 'trailing-data', 'bad-delta', 'no-ram-end', 'bad-section'] as const)
       log.add(finding(code, 1));
@@ -415,7 +415,7 @@ describe('a log of findings', () => {
     expect([log.hasErrors, log.has('no-footers'), log.has('truncated')]).toEqual([true, true, false]);
   });
 
-  it('has no place of a last one if there was only one', () => {
+  it('has no last place for a single finding', () => {
     const log = new FindingLog();
     log.add(finding('bad-delta', 5, 'a'), 3);
     expect(log.list()).toEqual([{ ...finding('bad-delta', 5, 'a'), count: 3 }]);

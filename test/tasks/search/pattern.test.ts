@@ -23,7 +23,7 @@ describe('a pattern', () => {
     expect(list(textPattern('a€', { encoding: 'utf-16le' }))[0]).toEqual([0x61, 0, 0xac, 0x20]);
   });
 
-  it('that ignores case does so for ASCII letters alone', () => {
+  it('ignores case only for ASCII letters', () => {
     expect(list(textPattern('aZ@[`{1é', { ignoreCase: true }))).toEqual([
       [0x41, 0x5a, 0x40, 0x5b, 0x60, 0x7b, 0x31, 0xc3, 0xa9],
       [0xdf, 0xdf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
@@ -48,7 +48,7 @@ describe('a pattern', () => {
     expect(() => toPattern({ values: Uint8Array.of(1, 2), masks: Uint8Array.of(255) })).toThrow(RangeError);
   });
 
-  it('is looked for by its rarest bytes', () => {
+  it('is searched for by its rarest bytes', () => {
     expect(chooseAnchors(hexPattern('00 ff ?? 9d 00 c7'))).toEqual({ first: 3, second: 5 });
     expect(chooseAnchors(hexPattern('00'))).toEqual({ first: 0, second: 0 });
   });
@@ -64,7 +64,7 @@ describe('the literal beginning of an expression', () => {
     [/abc{0,2}/, 'ab'],
     [/abc+d/, 'abc'],
     [/http(s)/, 'http'],
-  ])('%s is known', (regex, text) => {
+  ])('%s is found', (regex, text) => {
     expect(literalPrefix(regex)).toEqual(textPattern(text));
   });
 
@@ -73,7 +73,7 @@ describe('the literal beginning of an expression', () => {
   });
 
   it.each([/a|bcd/, /abc|d/, /^abc/, /[ab]c/, /a/, /ab?/, /(ab)/, /\babc/, /\xffab/, /éab/, /.ab/])(
-    '%s is not known',
+    '%s is not found',
     (regex) => {
       expect(literalPrefix(regex)).toBeUndefined();
     },

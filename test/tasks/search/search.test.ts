@@ -55,7 +55,7 @@ const content = (pageSize: number, maxPages: number) =>
     .map((pages) => Uint8Array.from(pages.flatMap((page) => [...page])));
 
 describe.each(variants)('searching (%s)', (variant) => {
-  it('finds what the plainest search finds, whatever the pages, pieces and patterns', async () => {
+  it('finds what the plainest search finds, for any pages, pieces and patterns', async () => {
     const symbol = fc.constantFrom(0, 1, 0x41, 0x61, 0x62);
     const pattern = fc
       .array(fc.record({ value: symbol, mask: fc.constantFrom(0xff, 0xff, 0xff, 0xdf, 0) }), {
@@ -85,7 +85,7 @@ describe.each(variants)('searching (%s)', (variant) => {
     );
   });
 
-  it('finds what the plainest search finds of expressions, where they begin with the same bytes and where not', async () => {
+  it('finds what the plainest search finds for expressions, with and without a common beginning', async () => {
     const pages = fc.array(
       fc.record({
         page: fc.nat(59),
@@ -130,7 +130,7 @@ describe.each(variants)('searching (%s)', (variant) => {
 describe('a search', () => {
   const needle = bytesOf('needle');
 
-  it('finds a pattern at every place around the borders of pages, pieces and holes', async () => {
+  it('finds a pattern at every position around the boundaries of pages, pieces and holes', async () => {
     for (let at = 3 * 1024 - 8; at <= 3 * 1024 + 2; at++) {
       for (const around of [0, 0x2e]) {
         const bytes = new Uint8Array(64 * 1024);
@@ -142,7 +142,7 @@ describe('a search', () => {
     }
   });
 
-  it('takes the zeros of holes for content, at their edges and within', async () => {
+  it('treats the zeros of holes as content, at their edges and inside', async () => {
     const bytes = new Uint8Array(300 * 1024);
     bytes.set(needle, 100 * 1024);
     bytes.set(needle, 200 * 1024 - 6);
@@ -155,7 +155,7 @@ describe('a search', () => {
     expect(await searchRam(ram, new Uint8Array(1024))).toHaveLength(100 + 99 + 100);
   });
 
-  it('passes over holes where nothing can be', async () => {
+  it('skips holes that cannot match', async () => {
     const bytes = new Uint8Array(8 << 20);
     bytes.set(needle, 4 << 20);
     const ram = new PlainRam(bytes, 4096);
@@ -163,7 +163,7 @@ describe('a search', () => {
     expect(ram.pagesRead).toBeLessThan(50);
   });
 
-  it('finds matches that do not overlap', async () => {
+  it('finds matches without overlaps', async () => {
     const bytes = new Uint8Array(1024).fill(0x61, 0, 7);
     expect(places(await searchRam(new PlainRam(bytes, 1024), 'aaa'))).toEqual([
       { offset: 0, length: 3 },
@@ -171,7 +171,7 @@ describe('a search', () => {
     ]);
   });
 
-  it('of several patterns finds each on its own, in order', async () => {
+  it('for several patterns finds each independently, in order', async () => {
     const bytes = new Uint8Array(4096);
     bytes.set(bytesOf('xabcab'), 1000);
     const found = await searchRam(new PlainRam(bytes, 1024), ['bc', 'abc', /ab/]);
@@ -196,7 +196,7 @@ describe('a search', () => {
     expect(places(await searchRam(ram, wide))).toEqual([{ offset: 1020, length: 16 }]);
   });
 
-  it('gives bytes and context, less of it at the ends of a block', async () => {
+  it('returns bytes and context, with less context at the ends of a block', async () => {
     const bytes = new Uint8Array(2048).fill(0x2e);
     bytes.set(needle, 2);
     bytes.set(needle, 2048 - 9);
@@ -209,19 +209,19 @@ describe('a search', () => {
     ]);
   });
 
-  it('cuts what an expression matches at 4,096 bytes', async () => {
+  it('cuts the match of an expression at 4,096 bytes', async () => {
     const bytes = new Uint8Array(200 * 1024).fill(0x61);
     const found = await searchRam(new PlainRam(bytes, 1024), /a+/);
     expect(found).toHaveLength(50);
     expect(found.every(({ bytes: own }) => own.length === 4096)).toBe(true);
   });
 
-  it('of text from bytes has each byte as its character', () => {
+  it('for text in bytes treats each byte as a character', () => {
     const all = Uint8Array.from({ length: 256 }, (_, byte) => byte);
     expect(widen()(all)).toBe(Buffer.from(all).toString('latin1'));
   });
 
-  it('refuses patterns that are none, too many, and contexts that cannot be', async () => {
+  it('refuses invalid patterns, too many patterns, and impossible contexts', async () => {
     await expect(Searcher.make([])).rejects.toThrow(/expected 1 to 1000 patterns, got 0/);
     await expect(Searcher.make(new Array(1001).fill('a'))).rejects.toThrow(/got 1001/);
     await expect(Searcher.make('')).rejects.toThrow(RangeError);
@@ -272,7 +272,7 @@ describe.each(kindsOfSource)('searching a %s', (kind) => {
     return all;
   };
 
-  it('finds what came last, across pages, not across blocks', async () => {
+  it('finds the last content, across pages but not across blocks', async () => {
     expect(await found(stream, 'needle')).toEqual([['pc.ram', 6 * KIB4 - 4]]);
     expect(await found(stream, 'need')).toEqual([
       ['pc.ram', 6 * KIB4 - 4],
@@ -281,20 +281,20 @@ describe.each(kindsOfSource)('searching a %s', (kind) => {
     expect(await found(stream, 'le', 'rom')).toEqual([['rom', 0]]);
   });
 
-  it('finds what a delta brought', async () => {
+  it('finds content from a delta', async () => {
     expect(await found(withDelta, 'needle')).toEqual([
       ['pc.ram', 6 * KIB4 - 4],
       ['pc.ram', 20 * KIB4 + 10],
     ]);
   });
 
-  it('that is a mapped-ram file finds what its bitmap says is there', async () => {
+  it('in a mapped-ram file finds the pages whose bits are set', async () => {
     const file = mappedRamFile();
     expect(await found(file, Uint8Array.of(1, 1, 0))).toEqual([['a', KIB4 - 2]]);
     expect(await found(file, Uint8Array.of(0, 3))).toEqual([['a', 2 * KIB4 - 1]]);
   });
 
-  it('says that it is bad', async () => {
+  it('reports a bad file', async () => {
     await expect(found(stream.subarray(0, -1), 'needle')).rejects.toMatchObject({ code: 'truncated' });
   });
 });
