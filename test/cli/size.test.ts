@@ -10,7 +10,7 @@ describe('sizes and rates on the command line', () => {
     ]);
   });
 
-  it('are refused with the given text', () => {
+  it('are refused with a message about sizes or rates', () => {
     for (const text of ['', '-1', '1.5', '1.5.5G', 'fast', '9999999T']) {
       expect(() => parseSize(text), text).toThrow('a number of bytes such as');
       expect(() => parseRate(text), text).toThrow('bytes per second such as');

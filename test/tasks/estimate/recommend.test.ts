@@ -37,13 +37,13 @@ describe('advice', () => {
     expect(recommend(figures({ compression: [zlib], channels: 8 }))[1]).toMatchObject({ format: 'zlib', channels: 4 });
   });
 
-  it('is no compression if the engine is slower than the wire', () => {
+  it('recommends no compression if the engine is slower than the wire', () => {
     const fast = { ...target, bandwidth: 1000 * MiB };
     const found = recommend(figures({ compression: [zlib, zstd], target: fast }))[1];
     expect(found).toMatchObject({ rule: 'do-not-compress', format: 'zstd', gain: 0.6, below: 600 * MiB });
   });
 
-  it('is no compression at any bandwidth if pages do not get smaller', () => {
+  it('recommends no compression at any bandwidth if pages do not get smaller', () => {
     const random = { ...zstd, ratio: 0.999 };
     expect(recommend(figures({ compression: [random] }))[1]).toMatchObject({ rule: 'do-not-compress', below: 0 });
   });
