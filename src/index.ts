@@ -1,7 +1,7 @@
 /**
  * vmferry: reads, verifies, extracts and converts QEMU migration streams and mapped-ram files.
  *
- * This is the face for every platform; `vmferry/node` adds files and pipes.
+ * This is the entry point for every platform. `vmferry/node` adds files and pipes.
  */
 
 import type { Abortable } from './io/abort.ts';
