@@ -17,7 +17,7 @@ import {
   writeMappedRam,
   writeMultifd,
   writeStream,
-} from '../../src/node.ts';
+} from '../../src/index.ts';
 
 const PAGE = 4096;
 const none: Configuration = { machine: 'none', capabilities: [] };
