@@ -179,7 +179,11 @@ describe.each(Object.keys(writers))('%s', (name) => {
       targetPageBits: fc.option(fc.constantFrom(10, 12, 16), { nil: undefined }),
       ids: fc.array(fc.record({ id: fc.constantFrom(1, 2, 3, -1), name: names }), { maxLength: 3 }),
     });
-    const simple = { blocks: [{ idstr: 'ram', usedLength: 8192, pageSize: 4096 }], targetPageBits: 12, ids: [] };
+    const simple = {
+      blocks: [{ idstr: 'ram', usedLength: 8192, pageSize: 4096 as const }],
+      targetPageBits: 12 as const,
+      ids: [],
+    };
     let sound = 0;
     await fc.assert(
       fc.asyncProperty(shape, async ({ blocks, targetPageBits, ids }) => {
