@@ -27,7 +27,7 @@ import { RamScan, type ScannedBlock } from './ram-scan.ts';
 import type { StreamWriter } from './stream-writer.ts';
 import type { XbzrleCache } from './xbzrle-cache.ts';
 
-/** What takes RAM: a {@link StreamWriter}, or a {@link MultifdWriter} with its channels beside one. */
+/** What takes RAM: a {@link StreamWriter}, or a `MultifdWriter` with its channels beside one. */
 export interface RamWriter {
   startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
   pages(block: RamBlock, batch: PageBatch): Promise<void>;
