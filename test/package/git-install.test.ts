@@ -14,7 +14,7 @@ beforeAll(() => {
   const repository = join(folder, 'repository');
   project = join(folder, 'project');
   const git = (...args: string[]) => execFileSync('git', args, { cwd: repository, encoding: 'utf8' });
-  // A repository of its own has the files as they are now, and their history does not matter.
+  // A separate repository has the files in their present state. Their history does not matter.
   const tracked = execFileSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' }).split('\0');
   for (const name of tracked) {
     if (name === '' || name.startsWith('test/')) continue;
@@ -33,7 +33,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const run = (...args: string[]) => spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' });
 
-it('has the built modules, and what only builds them is not installed', () => {
+it('has the built modules, without the build tools', () => {
   expect(readdirSync(join(project, 'node_modules/vmferry/dist'))).toEqual(
     expect.arrayContaining(['index.js', 'index.d.ts', 'node.js', 'cli.js', 'kernel.simd.wasm']),
   );
