@@ -226,7 +226,11 @@ describe('a return path', () => {
       request('ram', 100, 200),
     );
     const { inspection } = await inspect(await open(complete, { preempt: missing, returnPath: path }));
-    expect(inspection.returnPaths[0]).toMatchObject({ counts: { REQ_PAGES_ID: 4 }, shut: undefined, messagesOmitted: 0 });
+    expect(inspection.returnPaths[0]).toMatchObject({
+      counts: { REQ_PAGES_ID: 4 },
+      shut: undefined,
+      messagesOmitted: 0,
+    });
     const bad = inspection.findings.filter(({ code }) => code === 'bad-return-path');
     expect(bad.map(({ count, message }) => [count, message])).toEqual([[3, expect.stringContaining('"rom"')]]);
   });

@@ -81,7 +81,12 @@ describe('RAM', () => {
       expect(ram?.blocks).toEqual([
         {
           ...{ idstr: 'ram', pageSize: KIB4, oldLength: 8 * KIB4, newLength: 8 * KIB4, pages: 8, same: 5 },
-          ...{ changes: { changed: 1, becameZero: 1, becameData: 1 }, oldAbsent: 5, newAbsent: 2, notCompared: undefined },
+          ...{
+            changes: { changed: 1, becameZero: 1, becameData: 1 },
+            oldAbsent: 5,
+            newAbsent: 2,
+            notCompared: undefined,
+          },
           ranges: [
             { first: 1, count: 2, changed: 2 },
             { first: 4, count: 1, changed: 1 },

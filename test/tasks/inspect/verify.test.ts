@@ -205,7 +205,11 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
       sections: 2,
       length: undefined,
     });
-    expect(await verify(await opened(new Uint8Array(), kind))).toMatchObject({ ok: false, machine: undefined, ramBytes: 0 });
+    expect(await verify(await opened(new Uint8Array(), kind))).toMatchObject({
+      ok: false,
+      machine: undefined,
+      ramBytes: 0,
+    });
   });
 
   it('reads on after errors that it can read past, and finds them all', async () => {
