@@ -16,7 +16,12 @@ const html =
   '<!doctype html><meta charset="utf-8"><title>unit tests</title><script type="module" src="/unit/test/browser/unit/page.js"></script>';
 
 /** Tests of portable code that read fixtures or sources from disk. */
-const leftOut = ['test/kernel/table.test.ts', 'test/kernel/xbzrle-encode.test.ts', 'test/vm/migration-error.test.ts'];
+const leftOut = [
+  'test/kernel/table.test.ts',
+  'test/kernel/xbzrle-encode.test.ts',
+  'test/vm/auto-closed.test.ts',
+  'test/vm/migration-error.test.ts',
+];
 
 describe.skipIf(executablePath === undefined)('in Chromium', () => {
   let server: PageServer;

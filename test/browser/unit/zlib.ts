@@ -1,7 +1,8 @@
 /** Stands for `node:zlib` in the page, as far as the unit tests and the oracle use it: by pako, which is zlib. */
-import { deflate, deflateRaw, Inflate, ungzip } from 'pako';
+import { deflate, deflateRaw, gzip, Inflate, ungzip } from 'pako';
 
 export const constants = { Z_SYNC_FLUSH: 2 } as const;
+export const gzipSync = gzip;
 export const gunzipSync = ungzip;
 export const deflateSync = deflate;
 export const deflateRawSync = deflateRaw;

@@ -115,7 +115,7 @@ describe('a VM state of clusters', () => {
 
   it('that is damaged where it is compressed is refused, with the place in the image', async () => {
     const { image, snapshot } = build(['packed'], clusterSize);
-    const at = Buffer.from(image).indexOf(deflateRawSync(Buffer.alloc(clusterSize, 1).fill(0, 100, 200)));
+    const at = Buffer.from(image).indexOf(Buffer.from(deflateRawSync(Buffer.alloc(clusterSize, 1).fill(0, 100, 200))));
     image[at] = 0xff;
     const source = new Qcow2Source(new ScriptedSource(image), 'disk#one', header, snapshot, inflateRaw);
     await expect(source.read(new Uint8Array(10), 0)).rejects.toMatchObject({

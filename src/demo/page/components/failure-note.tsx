@@ -1,4 +1,6 @@
 /** A failure: what went wrong, where, and what to do. */
+
+import type { Place } from '../../../vm/migration-error.ts';
 import { formatHex, printable } from '../../../words/format.ts';
 import type { Failure } from '../../protocol.ts';
 import { helpFor, plainText } from '../finding-help.ts';
@@ -16,6 +18,9 @@ const remedies: Partial<Record<Failure['kind'], string>> = {
     'This is a bug in the page, not a problem with the file. Reload the page. The vmferry command line may still read the file.',
 };
 
+const placeInFile = ({ offset, section }: Place) =>
+  `at ${formatHex(offset)}${section === undefined ? '' : `, section ${printable(section)}`}`;
+
 export function FailureNote({ failure }: { failure: Failure }) {
   const { kind, code, place, detail, message } = failure;
   return (
@@ -25,8 +30,7 @@ export function FailureNote({ failure }: { failure: Failure }) {
       ) : (
         <p class="what">
           <b class="severity-error">error</b> <code>{code}</code>: {printable(detail ?? message)}
-          {place === undefined ? '' : ` at ${formatHex(place.offset)}`}
-          {place?.section === undefined ? '' : `, section ${printable(place.section)}`}
+          {place === undefined ? '' : ` (${placeInFile(place)})`}
         </p>
       )}
       {code === undefined ? remedies[kind] === undefined ? null : <p>{remedies[kind]}</p> : <Help code={code} />}

@@ -87,14 +87,14 @@ function Where({ place }: { place: Place }) {
   const elsewhere = source !== file.name && channel === undefined ? `in ${printable(source)} ` : '';
   return (
     <>
-      {elsewhere}
+      ({elsewhere}
       <button type="button" class="link" onClick={show} title="Show these bytes">
         at {formatHex(offset)}
       </button>
       {channel === undefined ? '' : ` of channel ${channel}`}
       {section === undefined ? '' : `, section ${printable(section)}`}
       {block === undefined ? '' : `, block ${printable(block)}`}
-      {page === undefined ? '' : `, page ${formatCount(page)}`}
+      {page === undefined ? '' : `, page ${formatCount(page)}`})
     </>
   );
 }
