@@ -114,7 +114,11 @@ async function printDump(range: RamRange): Promise<void> {
 
 async function printJson(range: RamRange): Promise<void> {
   const { block, at, length, absentPages, plan } = range;
-  const facts = toJsonLine<Omit<ReadJson, 'hex'>>({ block: block.idstr, at, length, absentPages, plan });
+  const facts = toJsonLine<Omit<ReadJson, 'hex'>>({
+    ...{ block: block.idstr, at, length },
+    absentPages: absentPages ?? null,
+    plan,
+  });
   await writeOut(`${facts.slice(0, -'}\n'.length)},"hex":"`);
   await writeBytes(range, (bytes) =>
     writeOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')),
