@@ -5,20 +5,28 @@ import { hangGuardMs, testGuardMs } from './test/limits.ts';
 
 const workers = Math.min(8, availableParallelism());
 
-/** `npm test` runs a part of the tests in Chromium; `npm run test:page` and `npm run test:all` run all of them. */
-const pageTests = process.env.VMFERRY_TESTS === undefined ? '{browser,demo-parts}' : '**/*';
+/** `npm test` runs the library's tests in Chromium; `npm run test:page` and `npm run test:all` run all of them. */
+const pageTests = process.env.VMFERRY_TESTS === undefined ? 'browser' : '**/*';
 
-/** Groups run one after another, each with this many workers. */
-const project = (name: string, include: string[], groupOrder: number, maxWorkers: number) => ({
+/** Needs a registry of packages, and takes a minute. */
+const beyondNpmTest = process.env.VMFERRY_TESTS === undefined ? ['test/package/git-install.test.ts'] : [];
+
+/**
+ * Groups run one after another, each with this many workers. The files that a worker runs share its modules, since
+ * loading them takes as long as many tests.
+ */
+const project = (name: string, include: string[], groupOrder: number, maxWorkers: number, exclude: string[] = []) => ({
   plugins: [wasmBytes()],
   test: {
     name,
     include,
+    exclude,
     testTimeout: testGuardMs,
     hookTimeout: testGuardMs,
     expect: { poll: { timeout: hangGuardMs } },
     sequence: { groupOrder },
     maxWorkers,
+    isolate: false,
   },
 });
 
@@ -33,7 +41,7 @@ export default defineConfig({
         workers,
       ),
       // The built package and command line, on the fixtures that ship with the repo.
-      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers),
+      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers, beyondNpmTest),
       // The built package and the page in real Chromium.
       project('browser', [`test/browser/${pageTests}.test.ts`], 1, workers),
       // One QEMU pair at a time, because guests must keep up with the passes of their migration.

@@ -1,15 +1,20 @@
 /**
  * The amount of testing, and limits for waiting.
  *
- * By default each claim is tested with a few cases, with VMFERRY_TESTS=all (`npm run test:all`) with all of them.
+ * By default each claim is tested with a few cases, with VMFERRY_TESTS=more (the gate, once) with more of them and each
+ * command in a process of its own, with VMFERRY_TESTS=all (`npm run test:all`) with all of them.
  *
  * Tests wait for events, never for a time. A limit only ends a hanging test, so it is far longer than any machine
  * needs.
  */
 export const allCases = process.env.VMFERRY_TESTS === 'all';
+export const moreCases = allCases || process.env.VMFERRY_TESTS === 'more';
 
-/** A list of similar cases; by default only every n-th of them. */
-export const someOf = <T>(cases: readonly T[], step: number): T[] => cases.filter((_, i) => allCases || i % step === 0);
+/** A list of similar cases; by default only every n-th of them, every `more`-th where more are tested. */
+export function someOf<T>(cases: readonly T[], few: number, more = few): T[] {
+  const step = allCases ? 1 : moreCases ? more : few;
+  return cases.filter((_, i) => i % step === 0);
+}
 
 /** Ends a hanging test. */
 export const testGuardMs = allCases ? 3_600_000 : 600_000;

@@ -1,12 +1,12 @@
 /** Runs the built command line as a user would. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { hangGuardMs } from './limits.ts';
+import { hangGuardMs, moreCases } from './limits.ts';
 
 export const cliPath = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 const reportUsage = new URL('./report-usage.mjs', import.meta.url).href;
@@ -18,9 +18,9 @@ export interface CliResult {
   /** The same, as bytes. */
   bytes: Buffer;
   stderr: string;
-  /** CPU time of the process. Undefined if a signal ended it. */
+  /** CPU time that it took. Undefined if a signal ended it. */
   cpuMs: number | undefined;
-  /** Largest resident size of the process, in bytes. Undefined if a signal ended it, or the system has no /proc. */
+  /** Largest resident size of its own process, in bytes. Undefined if a signal ended it, or the system has no /proc. */
   peakMemory: number | undefined;
 }
 
@@ -29,10 +29,74 @@ export interface CliOptions {
   env?: Record<string, string>;
   /** Sends this signal once the command handles signals and `once`, if given, returns true. */
   interrupt?: { signal: NodeJS.Signals; once?: () => boolean };
+  /** Runs it in a process of its own, whose memory can be measured. */
+  alone?: boolean;
 }
 
-/** Runs `vmferry` with the arguments; `input` is its standard input, empty by default. */
-export function runCli(args: string[], input?: Readable | Uint8Array, options: CliOptions = {}): Promise<CliResult> {
+/**
+ * Runs `vmferry` with the arguments; `input` is its standard input, empty by default. A command without
+ * input, signals and devices shares a process with others (`cli-host.mjs`), unless more than a few cases are tested.
+ */
+export async function runCli(
+  args: string[],
+  input?: Readable | Uint8Array,
+  options: CliOptions = {},
+): Promise<CliResult> {
+  const { interrupt, alone = false } = options;
+  const usesStreams = input !== undefined || args.some((arg) => /^\/(dev|proc)\//.test(arg));
+  if (moreCases || alone || usesStreams || interrupt !== undefined) return runAlone(args, input, options);
+  const turn = lastRun.then(() => runShared(args, options));
+  lastRun = turn.catch(() => {});
+  return turn;
+}
+
+/** The shared process runs one command at a time. */
+let lastRun: Promise<unknown> = Promise.resolve();
+let host: ChildProcess | undefined;
+
+function runShared(args: string[], { cwd, env = {} }: CliOptions): Promise<CliResult> {
+  host ??= startHost();
+  const child = host;
+  child.ref();
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(hung);
+      child.removeAllListeners('message').removeAllListeners('exit').unref();
+    };
+    const fail = (why: string) => {
+      end();
+      child.kill('SIGKILL');
+      host = undefined;
+      reject(new Error(`vmferry ${args.join(' ')} ${why}`));
+    };
+    const hung = setTimeout(() => fail(`did not end within ${hangGuardMs} ms`), hangGuardMs);
+    child.on('exit', (code, signal) => fail(`ended the shared process (${signal ?? code})`));
+    child.on('message', (answer: HostAnswer) => {
+      if ('failure' in answer) return fail(answer.failure);
+      end();
+      const { stdout, ...rest } = answer;
+      resolve({ ...rest, signal: null, stdout: stdout.toString(), bytes: stdout, peakMemory: undefined });
+    });
+    child.send({ args, cwd, env });
+  });
+}
+
+type HostAnswer = { failure: string } | { code: number; stdout: Buffer; stderr: string; cpuMs: number };
+
+function startHost(): ChildProcess {
+  const child = fork(fileURLToPath(new URL('./cli-host.mjs', import.meta.url)), {
+    env: { ...process.env, NODE_OPTIONS: '' },
+    execArgv: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  });
+  // It ends with this process, whose end closes the channel.
+  child.unref();
+  child.channel?.unref();
+  return child;
+}
+
+function runAlone(args: string[], input: Readable | Uint8Array | undefined, options: CliOptions): Promise<CliResult> {
   const { cwd, env = {}, interrupt } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', reportUsage, cliPath, ...args], {

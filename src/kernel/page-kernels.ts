@@ -8,7 +8,8 @@
  *
  * The work and its limits: `docs/formats/xbzrle.md`, `docs/formats/dirty-rate.md`.
  */
-import { type Kernel, type KernelVariant, loadKernel, type XbzrleFault } from './kernel.ts';
+import { arenaBytes, encodeSlackBytes } from './arena-budget.ts';
+import { type Kernel, type KernelVariant, loadKernelFor, type XbzrleFault } from './kernel.ts';
 
 /** How the kernels are loaded. */
 export interface PageKernelsOptions {
@@ -22,6 +23,19 @@ export interface PageKernelsOptions {
 
 /** Bytes of pages that go through the memory at once, of each of two operands. */
 const STAGE_BYTES = 512 * 1024;
+/** The largest page. */
+const maxPageBytes = 65536;
+/** Pages of the smallest size that go through at once. */
+const maxBatch = STAGE_BYTES / 1024;
+const stageArenaBytes = arenaBytes(
+  STAGE_BYTES,
+  STAGE_BYTES,
+  maxPageBytes + encodeSlackBytes,
+  maxBatch * 4,
+  maxBatch / 8,
+);
+/** For the alignment of what callers allocate: some 1,000 buffers. */
+const ownSlackBytes = 64 * 1024;
 
 /**
  * Loads the kernels for pages of one size.
@@ -42,8 +56,7 @@ export async function loadPageKernels(options: PageKernelsOptions = {}): Promise
   if (!(Number.isInteger(ownBytes) && ownBytes >= 0 && ownBytes <= 2 ** 31)) {
     throw new RangeError(`ownBytes: expected an integer in 0..2^31, got ${String(ownBytes)}`);
   }
-  const arenaBytes = 2 * STAGE_BYTES + 256 * 1024 + ownBytes;
-  const kernel = await loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
+  const kernel = await loadKernelFor([stageArenaBytes, ownBytes, ownSlackBytes], variant);
   return new PageKernels(kernel, pageSize);
 }
 
@@ -69,7 +82,7 @@ export class PageKernels {
     this.#batch = Math.floor(STAGE_BYTES / pageSize) & ~7;
     this.#first = kernel.allocate(STAGE_BYTES);
     this.#second = kernel.allocate(STAGE_BYTES);
-    this.#out = kernel.allocate(65536 + kernel.xbzrleEncodeSlack);
+    this.#out = kernel.allocate(maxPageBytes + encodeSlackBytes);
     this.#words = kernel.allocate(this.#batch * 4);
     this.#bits = kernel.allocate(this.#batch / 8);
   }

@@ -14,7 +14,7 @@ import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
 import { ChannelReader } from './channel-reader.ts';
-import { allocateWindow, type WindowBuffers, windowBytes } from './window-reader.ts';
+import { allocateWindow, type WindowBuffers, windowArenaBytes } from './window-reader.ts';
 
 /** The most channels that QEMU makes. */
 export const maxChannels = 255;
@@ -31,7 +31,7 @@ function bodyBytesFor(channels: number): number {
 
 /** Bytes of arena that `channels` channels need. */
 export function channelArenaBytes(channels: number): number {
-  return channels === 0 ? 0 : channels * (windowBytes(bodyBytesFor(channels)) + 256);
+  return channels === 0 ? 0 : channels * windowArenaBytes(bodyBytesFor(channels));
 }
 
 /** What was read of a channel. */

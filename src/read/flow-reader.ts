@@ -11,18 +11,33 @@
 import type { ByteSource } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
-import { PageBatch } from '../kernel/page-batch.ts';
+import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { ByteWindow, Need } from '../wire/byte-window.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
-import { allocateChannels, ChannelSet } from './channels.ts';
-import { PageUnpacker } from './unpack.ts';
-import { allocateWindow, drive, type WindowBuffers, WindowReader } from './window-reader.ts';
+import { allocateChannels, ChannelSet, channelArenaBytes } from './channels.ts';
+import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
+import { allocateWindow, drive, type WindowBuffers, WindowReader, windowArenaBytes } from './window-reader.ts';
 
 /** Page records gathered at a time. */
 export const flowBatchCapacity = 4096;
+
+/** What the buffers of a Flow are for. */
+export interface FlowSources {
+  /** Multifd channels. */
+  channels: number;
+  /** Whether a source is read while the main window is still in use. */
+  hasSide: boolean;
+}
+
+/** Bytes of arena that {@link FlowBuffers} take. */
+export const flowArenaBytes = ({ channels, hasSide }: FlowSources): number =>
+  channelArenaBytes(channels) +
+  unpackArenaBytes +
+  windowArenaBytes() * (hasSide ? 2 : 1) +
+  pageBatchArenaBytes(flowBatchCapacity);
 
 /** The parts of a kernel's arena that Flows are decoded in. Allocated once; one Flow at a time uses them. */
 export class FlowBuffers {
@@ -37,11 +52,8 @@ export class FlowBuffers {
   /** A window for each multifd channel. */
   readonly channels: readonly WindowBuffers[];
 
-  /**
-   * `channels` is the number of multifd channels, `hasSide` says whether a side window is needed.
-   * @throws RangeError if the arena is too small
-   */
-  constructor(kernel: Kernel, codecs: PageCodecs, { channels, hasSide }: { channels: number; hasSide: boolean }) {
+  /** @throws RangeError if the arena is too small */
+  constructor(kernel: Kernel, codecs: PageCodecs, { channels, hasSide }: FlowSources) {
     this.kernel = kernel;
     this.codecs = codecs;
     this.channels = allocateChannels(kernel, channels);

@@ -10,20 +10,19 @@ import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
 import { type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { type Kernel, type KernelVariant, loadKernel } from '../kernel/kernel.ts';
-import { PageSlots } from '../kernel/page-slots.ts';
+import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import type { Finding } from '../vm/migration-error.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 import type { DeviceSizes } from '../wire/vm-description.ts';
-import { type ChannelReport, channelArenaBytes, maxChannels } from './channels.ts';
+import { type ChannelReport, maxChannels } from './channels.ts';
 import { type Container, type ContainerOptions, type Located, locateStream } from './container/container.ts';
 import { type FileFormat, findFormat } from './file-format.ts';
-import { FlowBuffers, FlowReader, flowBatchCapacity } from './flow-reader.ts';
+import { FlowBuffers, FlowReader, type FlowSources, flowArenaBytes, flowBatchCapacity } from './flow-reader.ts';
 import { listParts, mapParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
-import { unpackArenaBytes } from './unpack.ts';
 import { drive, WindowReader } from './window-reader.ts';
 
 export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, Abortable {
@@ -45,11 +44,6 @@ export interface FlowOptions {
    */
   read?: 'pages' | 'bitmaps';
 }
-
-/** The arena: two read buffers, page slots and tables. */
-const arenaBytes = (4 << 20) + unpackArenaBytes;
-/** Bytes of arena for a side window. */
-const sideBytes = 9 << 18;
 
 /** What is known of a file before it is read. */
 export interface OpenedStream extends Located {
@@ -95,10 +89,7 @@ export class MigrationFile implements AutoClosed {
     this.#findings = findings;
     this.kernel = kernel;
     this.parts = listParts(options);
-    this.#buffers = new FlowBuffers(kernel, options.codecs ?? new PortableCodecs(), {
-      channels: this.parts.channels.length,
-      hasSide: needsSide(this.parts),
-    });
+    this.#buffers = new FlowBuffers(kernel, options.codecs ?? new PortableCodecs(), sourcesOf(this.parts));
     this.pageSlots = new PageSlots(kernel, flowBatchCapacity);
   }
 
@@ -239,7 +230,10 @@ export class MigrationFile implements AutoClosed {
 }
 
 /** Whether a source is read while the window of the main stream is still in use. */
-const needsSide = ({ preempt, returnPath }: PartLists) => preempt.length + returnPath.length > 0;
+const sourcesOf = ({ channels, preempt, returnPath }: PartLists): FlowSources => ({
+  channels: channels.length,
+  hasSide: preempt.length + returnPath.length > 0,
+});
 
 /**
  * Opens a source: a stream, or a container with a stream in it. On failure it closes the source and the parts.
@@ -300,9 +294,8 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
     // A file with `resumeOf` is a recovery stream, which has no header; a mapped-ram file cannot be recovered.
     const found =
       parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
-    const ofParts = channelArenaBytes(channels.length) + (needsSide(parts) ? sideBytes : 0);
-    const wanted = { arenaBytes: arenaBytes + ofParts + spareBytes };
-    const kernel = await loadKernel(variant === undefined ? wanted : { ...wanted, variant });
+    const needs = [flowArenaBytes(sourcesOf(parts)), pageSlotsArenaBytes(flowBatchCapacity), spareBytes];
+    const kernel = await loadKernelFor(needs, variant);
     return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, channels });
   } catch (error) {
     for (const each of [opened, ...Object.values(given).flat()]) await each.close();

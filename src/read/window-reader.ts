@@ -8,6 +8,7 @@
 
 import type { ByteSource } from '../io/byte-source.ts';
 import { settledWithin } from '../io/time-limit.ts';
+import { arenaBytes } from '../kernel/arena-budget.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { ByteWindow, maxNeed, type Need } from '../wire/byte-window.ts';
 
@@ -22,14 +23,15 @@ export interface WindowBuffers {
   readonly bodyBytes: number;
 }
 
-/** Allocates both buffers from the arena: {@link windowBytes} bytes. */
+/** Allocates both buffers from the arena: {@link windowArenaBytes} bytes. */
 export function allocateWindow(kernel: Kernel, bodyBytes = defaultBodyBytes): WindowBuffers {
   const buffer = () => kernel.allocate(maxNeed + bodyBytes) + maxNeed;
   return { bodies: [buffer(), buffer()], bodyBytes };
 }
 
-/** Bytes of arena that the buffers of a window need. */
-export const windowBytes = (bodyBytes: number): number => 2 * (maxNeed + bodyBytes);
+/** Bytes of arena that the buffers of a window take. */
+export const windowArenaBytes = (bodyBytes = defaultBodyBytes): number =>
+  arenaBytes(maxNeed + bodyBytes, maxNeed + bodyBytes);
 
 interface PendingRead {
   buffer: number;

@@ -119,7 +119,7 @@ describe('what cannot be a target', () => {
     ['is not a migration file', () => written('noise', 'noise, and nothing else'), /cannot be a target/],
     ['breaks off', () => written('cut', readFileSync(of72).subarray(0, 300_000)), /cannot be a target: .*truncated/],
   ])('ends with 2 if it %s', async (_, make, message) => {
-    const result = await runCli(['check', of72, '--against', make()]);
+    const result = await runCli(['check', of72, '--against', make()], undefined, { alone: true });
     const { code, stdout, stderr } = result;
     expect(stderr).toMatch(message);
     expect(stderr).not.toMatch(/\n +at /);

@@ -227,7 +227,7 @@ describe('a hostile description', () => {
     ['escapes', `{"a":"${'\\n'.repeat(size / 2)}"}`],
   ])('of 32 MiB of %s takes less than 200 MiB', async (name, text) => {
     const path = place(name, described(text));
-    const result = await runCli(['inspect', '--devices', path]);
+    const result = await runCli(['inspect', '--devices', path], undefined, { alone: true });
     rmSync(path);
     expect(result.code).toBe(0);
     expectPeakMemory(result, 200 * 1024 * 1024);

@@ -7,14 +7,14 @@ import { inspect, MemoryFile, MigrationError, MissingDecompressorError, Snapshot
 import { open } from '../../src/node.ts';
 import { MappedRamStore } from '../../src/store/mapped-ram-store.ts';
 import { type ContainerFixture, loadContainerFixtures } from '../container-fixtures.ts';
-import { allCases } from '../limits.ts';
+import { allCases, moreCases } from '../limits.ts';
 import { unwrap } from '../oracle/containers.ts';
 import { recordBoundaries, slowRead } from '../oracle/slow-reader.ts';
 import { mutate } from './mutate.ts';
 import { hangMs, seededRandom } from './read-fast.ts';
 
-const mutations = Number(process.env.VMFERRY_MUTATIONS ?? (allCases ? 10_000 : 400));
-const cuts = allCases ? 60 : 20;
+const mutations = Number(process.env.VMFERRY_MUTATIONS ?? (allCases ? 10_000 : moreCases ? 400 : 100));
+const cuts = allCases ? 60 : moreCases ? 20 : 5;
 /** Fixtures that need no program for each body or cluster: starting one takes longer than everything else. */
 const fixtures = loadContainerFixtures().filter(({ name }) => !/bzip2|lzop|zstd/.test(name));
 

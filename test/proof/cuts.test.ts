@@ -5,14 +5,14 @@
  */
 import { describe, expect, it } from 'vitest';
 import { loadFixtures } from '../fixture-files.ts';
-import { allCases } from '../limits.ts';
+import { allCases, moreCases } from '../limits.ts';
 import { recordBoundaries } from '../oracle/slow-reader.ts';
 import { compareReaders, seededRandom } from './read-fast.ts';
 
 const fixtures = loadFixtures();
-const randomCuts = Number(process.env.VMFERRY_CUTS ?? (allCases ? 500 : 25));
+const randomCuts = Number(process.env.VMFERRY_CUTS ?? (allCases ? 500 : moreCases ? 25 : 6));
 /** Cuts between the last records of a stream. */
-const lastCuts = allCases ? 100 : 20;
+const lastCuts = allCases ? 100 : moreCases ? 20 : 8;
 /** A multifd set takes longer to read, so only some cuts of its main stream are tried. */
 const setCuts = Math.min(30, Math.ceil(randomCuts / 4));
 

@@ -22,7 +22,7 @@ import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize } from '../../src/wire/ram-section.ts';
 import { encodeFooter, encodeSectionHead } from '../../src/wire/section.ts';
 import { loadFixtures } from '../fixture-files.ts';
-import { allCases, someOf } from '../limits.ts';
+import { allCases, moreCases, someOf } from '../limits.ts';
 import {
   blockList,
   channelHello,
@@ -268,17 +268,18 @@ const hostile: Hostile[] = [
 ];
 
 describe.each(hostile)('$name', ({ write, code }) => {
-  it('is refused or read in bounded time and memory, from a file and from a pipe', async () => {
+  it('is refused or read in bounded time and memory', async () => {
     const path = join(directory, 'hostile.bin');
     write(path);
     const { createReadStream } = await import('node:fs');
-    for (const args of [
+    const commands = [
       ['verify', '--json', path],
       ['verify', '--json', '-'],
       ['inspect', '--json', path],
-    ]) {
+    ];
+    for (const args of someOf(commands, 3, 1)) {
       const input = args.includes('-') ? createReadStream(path) : undefined;
-      const result = await runCli(args, input);
+      const result = await runCli(args, input, { alone: true });
       expect(result.stderr).toBe('');
       expectBounded(result);
       const { findings, ok } = JSON.parse(result.stdout);
@@ -287,7 +288,8 @@ describe.each(hostile)('$name', ({ write, code }) => {
       expect(ok).toBe(code === undefined);
       if (code !== undefined) expect(findings[0].code).toBe(code);
     }
-    const mapped = await runCli(['inspect', '--pages', path]);
+    if (!moreCases) return;
+    const mapped = await runCli(['inspect', '--pages', path], undefined, { alone: true });
     expectBounded(mapped);
     expect(mapped.code).toBe(code === undefined ? 0 : 1);
   });
@@ -322,7 +324,7 @@ describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }
       writeFileSync(file, joinParts(channelHello(id), syncPacket, data, syncPacket));
       return ['--channel', file];
     });
-    const result = await runCli(['verify', '--json', path, ...channels.flat()]);
+    const result = await runCli(['verify', '--json', path, ...channels.flat()], undefined, { alone: true });
     expectBounded(result);
     const { findings } = JSON.parse(result.stdout);
     expect(findings[0]).toMatchObject({ code: 'bad-compressed-data', place: { channel: 0 } });
@@ -333,7 +335,7 @@ describe.each(hostileChannels)('channels with $name', ({ flags, payload, count }
 describe('mutated fixtures', () => {
   const fixtures = loadFixtures();
   // Each fixture three times, or a few of every form.
-  const damaged = allCases ? [...fixtures, ...fixtures, ...fixtures] : someOf(fixtures, 6);
+  const damaged = allCases ? [...fixtures, ...fixtures, ...fixtures] : someOf(fixtures, 12, 6);
   it('leave complete output or none, within the memory limit', async () => {
     const random = seededRandom(4711);
     for (const [i, { bytes, offset, channels }] of damaged.entries()) {
@@ -348,7 +350,11 @@ describe('mutated fixtures', () => {
         writeFileSync(file, channel);
         return ['--channel', file];
       });
-      const result = await runCli(['extract', location, ...ofChannels, '--all', join(folder, 'all'), '--json']);
+      const result = await runCli(
+        ['extract', location, ...ofChannels, '--all', join(folder, 'all'), '--json'],
+        undefined,
+        { alone: true },
+      );
       const { code, stdout, stderr } = result;
       expectPeakMemory(result, memoryLimit, mutated.what);
       if (code === 0) {

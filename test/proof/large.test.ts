@@ -32,7 +32,7 @@ function expectWithinMemory(result: CliResult, ramBytes: number): void {
 /** Runs the command line and prints its time and memory. */
 async function measure(what: string, args: string[]): Promise<CliResult> {
   const started = performance.now();
-  const result = await runCli(args);
+  const result = await runCli(args, undefined, { alone: true });
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   const peak = result.peakMemory === undefined ? 'unknown' : `${(result.peakMemory / MiB).toFixed(0)} MiB`;
   console.log(`${what}: ${seconds} s, peak memory ${peak}`);
