@@ -24,7 +24,7 @@ export function cliMarkdown(program: CliCommand): string {
     exitCodeTable({ ...commonExitCodes, ...signalExitCodes }),
     '\n## Errors and JSON\n',
     'Each line on standard error begins with `vmferry: error:`, `vmferry: warning:`, `vmferry: note:` or `vmferry: hint:`. With `--quiet`, only errors and their hints are printed.\n',
-    "Every JSON object has a field `jsonVersion`. The number grows when a field goes or changes its meaning, not when a field is added. The package exports the types of the JSON: `import type { InspectJson } from 'vmferry'`. Sizes and offsets are in bytes, byte strings are hex, and integers beyond 2^53 are decimal text.\n",
+    "Every JSON object has a field `jsonVersion`. The number grows when a field goes or changes its meaning, not when a field is added. The package exports the types of the JSON: `import type { InspectJson } from 'vmferry'`. Sizes and offsets are in bytes, byte strings are hex, and integers beyond 2^53 are decimal text. A fact that is absent or unknown is null.\n",
     'With `--json`, an error is one line of JSON, the last on standard error:\n',
     shape('ErrorJson'),
     ...commands.map(markdownCommand),

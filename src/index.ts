@@ -320,6 +320,7 @@ export {
   type InspectDevicesJson,
   type InspectJson,
   type InspectSnapshotsJson,
+  jsonReplacer,
   jsonVersion,
   type MergeJson,
   type ReadJson,

@@ -139,7 +139,7 @@ function describe(result: Check, all: boolean): string {
     return count === 0 ? [] : [plural(count, nouns[effect])];
   });
   const what = against.kind === 'file' ? 'the QEMU that saved' : 'the QEMU of';
-  const onMachine = against.machine === null ? '' : ` with -M ${against.machine}`;
+  const onMachine = against.machine === undefined ? '' : ` with -M ${against.machine}`;
   const target = `${what} ${against.name}${onMachine}`;
   const blocks = checked.blocks === 0 ? '' : ` and ${plural(checked.blocks, 'RAM block')}`;
   const detail = [...counts, `${plural(checked.sections, 'section')}${blocks} checked`];

@@ -12,7 +12,7 @@ import { type DeviceFactsJson, type ExtractDeviceJson, type InspectDevicesJson, 
 import { formatPlace, MigrationError } from '../vm/migration-error.ts';
 import { describeDevice } from '../words/device-words.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
-import { toJson, type Unversioned } from './json.ts';
+import { type Printable, toJson, type Unversioned } from './json.ts';
 import { warn } from './messages.ts';
 import { drawDevice } from './print/device-tree.ts';
 import { formatCount, formatHex, formatTable, painter, plural, printable } from './print/format.ts';
@@ -136,9 +136,9 @@ function share(devices: readonly DeviceState[]): Share {
   };
 }
 
-function factsOf(device: DeviceState): DeviceFactsJson {
+function factsOf(device: DeviceState): Printable<DeviceFactsJson> {
   const { name, instanceId, versionId, offset, length, undecodedBytes, problem } = device;
-  return { name, instanceId, versionId, offset, length, undecodedBytes, problem: problem ?? null };
+  return { name, instanceId, versionId, offset, length, undecodedBytes, problem };
 }
 
 function listToJson(
@@ -147,11 +147,11 @@ function listToJson(
 ): Unversioned<InspectDevicesJson> {
   return {
     source: file.source.name,
-    machine: configuration?.machine ?? null,
+    machine: configuration?.machine,
     ...share(devices),
     devices: devices.map((device) => ({ ...factsOf(device), about: describeDevice(device, devices) })),
     findings: errors,
-    error: error ?? null,
+    error,
   };
 }
 

@@ -15,7 +15,7 @@ import type { EstimateJson } from '../tasks/json.ts';
 import type { CliCommand } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';
-import { toJson, withoutUndefined } from './json.ts';
+import { toJson } from './json.ts';
 import { describeEstimate } from './print/estimate-words.ts';
 import { painter } from './print/format.ts';
 import { showProgress } from './progress.ts';
@@ -62,11 +62,7 @@ export function addEstimate(program: CliCommand): CliCommand {
     .action(async (location: string, laterLocation: string | undefined, options: EstimateCommandOptions) => {
       const found = await estimateFiles(location, laterLocation, options);
       const isJson = options.json === true;
-      await writeOut(
-        isJson
-          ? toJson<EstimateJson>(withoutUndefined(found))
-          : `${describeEstimate(found, painter(process.stdout))}\n`,
-      );
+      await writeOut(isJson ? toJson<EstimateJson>(found) : `${describeEstimate(found, painter(process.stdout))}\n`);
     });
 }
 

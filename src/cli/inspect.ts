@@ -147,7 +147,7 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
   try {
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
-    const sound = inspection.error === null && !inspection.findings.some(({ severity }) => severity === 'error');
+    const sound = inspection.error === undefined && !inspection.findings.some(({ severity }) => severity === 'error');
     const readable = sound && !inspection.findings.some(({ code }) => code === 'unsupported');
     const ignored = new Set(inspection.ram.blocks.filter((block) => block.ignored).map(({ idstr }) => idstr));
     const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch, ignored) : new Map();
@@ -212,15 +212,17 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const state = inspection.complete ? paint('green', 'complete') : paint('red', 'not complete');
   const facts: [string, string][] = [
     ...inspection.containers.flatMap(describeContainer),
-    ['format', [`QEMU ${kind}`, version === null ? 'no version' : `version ${version}`, state].join(', ')],
+    ['format', [`QEMU ${kind}`, version === undefined ? 'no version' : `version ${version}`, state].join(', ')],
     [
       'length',
-      length === null ? 'unknown (the end was not reached)' : `${formatBytes(length)} (${formatCount(length)} bytes)`,
+      length === undefined
+        ? 'unknown (the end was not reached)'
+        : `${formatBytes(length)} (${formatCount(length)} bytes)`,
     ],
-    ['machine', machine === null ? 'not stated' : printable(machine)],
+    ['machine', machine === undefined ? 'not stated' : printable(machine)],
     ['capabilities', capabilities.length === 0 ? 'none that change the format' : printable(capabilities.join(', '))],
   ];
-  if (uuid !== null) facts.push(['uuid', uuid]);
+  if (uuid !== undefined) facts.push(['uuid', uuid]);
   if (inspection.changes !== undefined) {
     const { base, content } = inspection.changes;
     facts.push(['changes', `only the pages that changed from ${base} to ${content}: merge it with its base`]);
@@ -233,7 +235,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
       pageSize === undefined
         ? ''
         : `, pages of ${formatBytes(pageSize)}${ram.pageSizeFrom === 'assumed' ? ' (assumed)' : ''}`,
-      ram.passes === 0 || ram.passes === null ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
+      ram.passes === 0 || ram.passes === undefined ? '' : `, ${plural(ram.passes, 'pass').replace(/passs$/, 'passes')}`,
     ].join(''),
   ]);
   const records = Object.entries(ram.records).filter(([, { records }]) => records > 0);
@@ -243,12 +245,12 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
       records.map(([name, { records, bytes }]) => `${formatCount(records)} ${name} (${formatBytes(bytes)})`).join(', '),
     ]);
   }
-  if (ram.multifdSyncs > 0 || inspection.multifd !== null) facts.push(['multifd', describeMultifd(inspection)]);
+  if (ram.multifdSyncs > 0 || inspection.multifd !== undefined) facts.push(['multifd', describeMultifd(inspection)]);
   facts.push(['sections', describeSections(inspection)]);
   if (inspection.commands.length > 0) facts.push(['commands', describeCommands(inspection)]);
   facts.push([
     'description',
-    description === null
+    description === undefined
       ? 'none'
       : `${formatBytes(description.length)} of JSON, ${plural(description.devices, 'device')}`,
   ]);
@@ -256,13 +258,13 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const lines = [paint('bold', printable(inspection.source))];
   for (const [name, text] of facts) lines.push(`  ${paint('dim', name.padEnd(width))}  ${text}`);
   lines.push('', blockTable(ram.blocks, format), ...hashLines(ram.blocks, hashes));
-  if (inspection.multifd !== null) lines.push('', channelTable(inspection.multifd));
+  if (inspection.multifd !== undefined) lines.push('', channelTable(inspection.multifd));
   if (inspection.dirtyBitmaps.length > 0) lines.push('', dirtyBitmapTable(inspection.dirtyBitmaps));
   for (const path of inspection.returnPaths) lines.push('', ...describeReturnPath(path));
   if (options.sections === true) lines.push('', sectionTable(inspection.sections));
   if (inspection.findings.length > 0)
     lines.push('', ...inspection.findings.map((finding) => describeFinding(finding, inspection.source, paint)));
-  if (inspection.error !== null) {
+  if (inspection.error !== undefined) {
     const { code, message, place } = inspection.error;
     lines.push('', `${paint('red', 'error')} ${code}: ${printable(message)} in ${printable(formatPlace(place))}`);
   }
@@ -271,9 +273,9 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
 
 function describeMultifd({ ram, multifd }: Inspection): string {
   const syncs = plural(ram.multifdSyncs, 'sync');
-  if (multifd === null) return `${syncs}, channels not given`;
+  if (multifd === undefined) return `${syncs}, channels not given`;
   const { channels, compression } = multifd;
-  const how = compression === null ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
+  const how = compression === undefined ? '' : compression === 'none' ? ', not compressed' : `, ${compression}`;
   return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
 }
 
@@ -322,7 +324,9 @@ function describeReturnPath(path: InspectedReturnPath): string[] {
   for (const { block, received } of path.messages) {
     if (received !== undefined) lines.push(`  received  ${plural(received, 'page')} of ${printable(block ?? '')}`);
   }
-  lines.push(`  SHUT      ${path.shut === null ? 'never received' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`);
+  lines.push(
+    `  SHUT      ${path.shut === undefined ? 'never received' : path.shut === 0 ? 'ok' : `status ${path.shut}`}`,
+  );
   return lines;
 }
 

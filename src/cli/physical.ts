@@ -110,7 +110,7 @@ function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written
     source: file.source.name,
     path,
     length: written.length,
-    machine: memory.machine ?? null,
+    machine: memory.machine,
     ...{ chipset, ramBytes, below4g, splitFrom, ramEnd, vgaWindow },
     ...(written.cpus === undefined ? {} : { cpus: written.cpus }),
     ranges: shownRanges(memory, written).map(({ block, ...range }) => ({ ...range, block: block.idstr })),

@@ -2,11 +2,12 @@
 import { realpathSync } from 'node:fs';
 import { openScratch } from '../io/node/output-file.ts';
 import { openRange, type RamRange } from '../tasks/extract/range.ts';
-import { jsonVersion, type ReadJson } from '../tasks/json.ts';
+import type { ReadJson } from '../tasks/json.ts';
 import { HexDump } from '../words/hex-dump.ts';
 import type { CliCommand } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
+import { toJsonLine } from './json.ts';
 import { warn } from './messages.ts';
 import { openTarget, parts, writeBytes } from './output.ts';
 import { plural } from './print/format.ts';
@@ -113,12 +114,12 @@ async function printDump(range: RamRange): Promise<void> {
 
 async function printJson(range: RamRange): Promise<void> {
   const { block, at, length, absentPages, plan } = range;
-  const facts: Omit<ReadJson, 'hex'> = {
-    ...{ jsonVersion, block: block.idstr, at, length },
+  const facts = toJsonLine<Omit<ReadJson, 'hex'>>({
+    ...{ block: block.idstr, at, length },
     absentPages: absentPages ?? null,
     plan,
-  };
-  await writeOut(`${JSON.stringify(facts).slice(0, -1)},"hex":"`);
+  });
+  await writeOut(`${facts.slice(0, -'}\n'.length)},"hex":"`);
   await writeBytes(range, (bytes) =>
     writeOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')),
   );

@@ -65,8 +65,8 @@ function describe(verification: Verification): string {
   const kinds = (severity: Severity) => verification.findings.filter((finding) => finding.severity === severity).length;
   const { format, machine, ramBytes, pageRecords, sections, length } = verification;
   const what = [
-    `${format === 'stream' ? 'stream' : 'mapped-ram file'}${machine === null ? '' : ` of ${printable(machine)}`}`,
-    length === null ? undefined : formatBytes(length),
+    `${format === 'stream' ? 'stream' : 'mapped-ram file'}${machine === undefined ? '' : ` of ${printable(machine)}`}`,
+    length === undefined ? undefined : formatBytes(length),
     `${formatBytes(ramBytes)} RAM`,
     plural(pageRecords, 'page record'),
     plural(sections, 'section'),

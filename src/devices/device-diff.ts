@@ -35,8 +35,8 @@ export type FieldChange = { path: string } & (
     }
   /** A field, a subsection or an element that only one side has. */
   | { kind: 'removed' | 'added' }
-  /** Another version, of the device or of a struct in it. */
-  | { kind: 'version'; old: number | undefined; new: number | undefined }
+  /** Another version, of the device or of a struct in it. Not all descriptions state it. */
+  | { kind: 'version'; old?: number; new?: number }
   /** Another kind of value under the same name. */
   | { kind: 'type'; old: string; new: string }
 );
@@ -50,7 +50,7 @@ export interface DeviceDiff {
   /** How many there are in all. */
   changeCount: number;
   /** Why the state was compared as bytes, if it was. */
-  problem: string | undefined;
+  problem?: string;
 }
 
 /** Compares two states of one device, and keeps the first `maxChanges` differences. */
@@ -69,7 +69,8 @@ export function diffDevice(old: DeviceState, now: DeviceState, maxChanges: numbe
     // Not decoded, or the same fields in another order.
     if (log.count === before) log.addBytes('', 'buffer', old.data, now.data);
   }
-  return { name, instanceId, changes: log.changes, changeCount: log.count, problem };
+  const result = { name, instanceId, changes: log.changes, changeCount: log.count };
+  return problem === undefined ? result : { ...result, problem };
 }
 
 class ChangeLog {
@@ -113,7 +114,7 @@ class Comparison {
   }
 
   structs(path: string, old: StateStruct, now: StateStruct): void {
-    if (old.version !== now.version) this.#log.add({ path, kind: 'version', old: old.version, new: now.version });
+    if (old.version !== now.version) this.#log.add({ path, kind: 'version', ...versions(old.version, now.version) });
     const prefix = path === '' ? '' : `${path}.`;
     this.#pair(fieldsByPath(prefix, old.fields), fieldsByPath(prefix, now.fields), (at, a, b) => {
       const isSame = a.length === b.length && a.every((field, i) => this.#haveSameBytes(field, b[i] as StateField));
@@ -168,6 +169,11 @@ class Comparison {
       this.#log.add({ path, kind: 'type', old: oldType, new: type });
     }
   }
+}
+
+/** The versions that are stated. */
+function versions(old: number | undefined, now: number | undefined): { old?: number; new?: number } {
+  return { ...(old === undefined ? {} : { old }), ...(now === undefined ? {} : { new: now }) };
 }
 
 interface Extent {

@@ -3,10 +3,10 @@
  * integers beyond 2^53 are decimal text; offsets are offsets in the source.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
+import { toHex } from './hex.ts';
 
 /** Bytes that are turned into hex at a time. */
 const hexPiece = 32_768;
-const hexDigits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
 /** The JSON object of a device; `more` holds further members, as JSON text by their names. */
 export function* deviceToJson(device: DeviceState, more: Record<string, string> = {}): Generator<string, void> {
@@ -77,7 +77,7 @@ function* listToJson<Element>(
 function* bytesToJson(bytes: Uint8Array): Generator<string, void> {
   yield '"';
   for (let at = 0; at < bytes.length; at += hexPiece) {
-    yield Array.from(bytes.subarray(at, at + hexPiece), (byte) => hexDigits[byte]).join('');
+    yield toHex(bytes.subarray(at, at + hexPiece));
   }
   yield '"';
 }

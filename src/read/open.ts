@@ -119,11 +119,11 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * What the latest Flow has read of the multifd channels: a report for each, in the order of their numbers; their
-   * compression (null before the first page data); and the guest UUID in them (undefined without channels).
+   * compression (undefined before the first page data); and the guest UUID in them (undefined without channels).
    */
-  get channels(): { compression: string | null; list: ChannelReport[]; uuid: string | undefined } {
+  get channels(): { compression: string | undefined; list: ChannelReport[]; uuid: string | undefined } {
     const channels = this.#flow?.channels;
-    return { compression: channels?.method ?? null, list: channels?.report() ?? [], uuid: channels?.uuid };
+    return { compression: channels?.method, list: channels?.report() ?? [], uuid: channels?.uuid };
   }
 
   /** The source for readers of content in place: `reached` follows their reads, and closing it leaves the file open. */

@@ -6,7 +6,8 @@
  * import type { InspectJson } from 'vmferry';
  * const { machine, ram } = JSON.parse(stdout) as InspectJson;
  */
-import type { DeviceDiff, FieldChange } from '../devices/device-diff.ts';
+import type { DeviceDiff } from '../devices/device-diff.ts';
+import { toHex } from '../devices/hex.ts';
 import type { Qcow2Header } from '../read/container/qcow2-header.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
 import type { ChangesIds } from '../vm/flow.ts';
@@ -32,8 +33,8 @@ export interface VersionedJson {
 }
 
 /** `inspect --json`. */
-export interface InspectJson extends VersionedJson, Omit<Inspection, 'ram'> {
-  ram: Omit<Inspection['ram'], 'blocks'> & {
+export interface InspectJson extends VersionedJson, AsJson<Omit<Inspection, 'ram'>> {
+  ram: AsJson<Omit<Inspection['ram'], 'blocks'>> & {
     /** `sha256` with `--hash`: of the block's final content. */
     blocks: (InspectedBlock & { sha256?: string })[];
   };
@@ -119,10 +120,10 @@ export interface StateFieldJson {
 export type StateValueJson = null | boolean | number | string | StateJson | StateValueJson[];
 
 /** `verify --json`. */
-export interface VerifyJson extends VersionedJson, Verification {}
+export interface VerifyJson extends VersionedJson, AsJson<Verification> {}
 
 /** `check --json`. */
-export interface CheckJson extends VersionedJson, Check {}
+export interface CheckJson extends VersionedJson, AsJson<Check> {}
 
 /** `extract --json` of RAM blocks. */
 export interface ExtractJson extends VersionedJson {
@@ -212,33 +213,42 @@ export interface DiffJson extends VersionedJson {
   new: string;
   /** Nothing that was compared differs. */
   same: boolean;
-  facts: FactDiff[];
+  facts: AsJson<FactDiff>[];
   /** Null: not compared. */
-  ram: (Omit<RamDiff, 'blocks'> & { blocks: Omit<BlockDiff, 'map'>[] }) | null;
+  ram: (Omit<RamDiff, 'blocks'> & { blocks: AsJson<Omit<BlockDiff, 'map'>>[] }) | null;
   devices: (Omit<DevicesDiff, 'changed'> & { changed: DeviceDiffJson[] }) | null;
   /** Iterables other than RAM that one or both have. */
   notCompared: string[];
 }
 
 /** What differs in a device. */
-export interface DeviceDiffJson extends Omit<DeviceDiff, 'changes' | 'problem'> {
-  changes: AsJson<FieldChange>[];
-  /** Why the state was compared as bytes, if it was. */
-  problem?: string;
-}
+export interface DeviceDiffJson extends AsJson<DeviceDiff> {}
 
-/** A value with byte strings and integers as JSON has them. */
-export type AsJson<Value> = Value extends Uint8Array
-  ? string
-  : Value extends bigint
+/**
+ * A result as `--json` prints it: bytes are hex, a bigint is decimal text, and a field that is always present but may be
+ * undefined is null. An optional field is left out. {@link jsonReplacer} does this.
+ */
+export type AsJson<Value> = Value extends undefined
+  ? null
+  : Value extends Uint8Array | bigint
     ? string
     : Value extends readonly (infer Element)[]
       ? AsJson<Element>[]
       : Value extends object
-        ? { [Key in keyof Value as undefined extends Value[Key] ? never : Key]: AsJson<Value[Key]> } & {
-            [Key in keyof Value as undefined extends Value[Key] ? Key : never]?: AsJson<Exclude<Value[Key], undefined>>;
-          }
+        ? { [Key in keyof Value]: AsJson<Required<Value>[Key]> }
         : Value;
+
+/**
+ * Makes `JSON.stringify` print results of the library as the command line does, see {@link AsJson}.
+ *
+ * @example
+ * JSON.stringify(inspection, jsonReplacer, 2);
+ */
+export function jsonReplacer(_key: string, value: unknown): unknown {
+  if (value === undefined) return null;
+  if (value instanceof Uint8Array) return toHex(value);
+  return typeof value === 'bigint' ? String(value) : value;
+}
 
 /** `read --json`. */
 export interface ReadJson extends VersionedJson {

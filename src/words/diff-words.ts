@@ -16,7 +16,8 @@ const factNames: Record<FactDiff['what'], string> = {
 
 /** A fact that differs. */
 export function describeFact({ what, old, new: now, counts }: FactDiff): string {
-  const said = (value: string | null) => (value === null ? 'not stated' : value === '' ? 'none' : printable(value));
+  const said = (value: string | undefined) =>
+    value === undefined ? 'not stated' : value === '' ? 'none' : printable(value);
   const note = counts ? '' : what === 'capabilities' ? ' (a matter of sending: ignored)' : ' (ignored)';
   return `${factNames[what]}: ${said(old)} → ${said(now)}${note}`;
 }
@@ -30,7 +31,7 @@ const letters: ComparedNames = ['A', 'B'];
 export function describeBlock(block: BlockDiff, [old, now] = letters): string | undefined {
   const { oldLength, newLength, notCompared } = block;
   const idstr = printable(block.idstr);
-  if (notCompared !== null) {
+  if (notCompared !== undefined) {
     const reasons: Record<typeof notCompared, string> = {
       'page-size': `has another page size in ${old}`,
       'old-ignored': `is shared memory that ${old} leaves out`,

@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { PortableCodecs } from '../../src/io/portable-codecs.ts';
 import { arenaBytes, encodeSlackBytes } from '../../src/kernel/arena-budget.ts';
 import { loadKernelFor } from '../../src/kernel/kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../../src/kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../src/kernel/page-slots.ts';
+import { FlowBuffers, flowArenaBytes } from '../../src/read/flow-reader.ts';
 import { DeltaScan, deltaScanArenaBytes } from '../../src/write/delta-scan.ts';
 import { RamScan, ramScanArenaBytes } from '../../src/write/ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from '../../src/write/stream-writer.ts';
@@ -28,6 +30,17 @@ describe('an arena', () => {
     new DeltaScan(kernel);
     new PageSlots(kernel, 4096);
     expect(() => new PageBatch(kernel, 1001)).not.toThrow();
+  });
+
+  it.each([
+    { channels: 0, hasSide: false },
+    { channels: 3, hasSide: true },
+    { channels: 255, hasSide: false },
+  ])('holds what reads $channels channels, side window: $hasSide, and little more', async (sources) => {
+    const kernel = await loadKernelFor([flowArenaBytes(sources)]);
+    new FlowBuffers(kernel, new PortableCodecs(), sources);
+    // For alignment, whole WebAssembly pages, and the module itself.
+    expect(() => kernel.allocate(256 << 10)).toThrow(RangeError);
   });
 
   it("leaves space after the output for the encoder's slack", async () => {

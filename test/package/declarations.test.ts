@@ -1,8 +1,13 @@
-/** The type declarations compile in a strict project that has neither the DOM library nor Node's types. */
+/**
+ * The type declarations compile in a strict project that has neither the DOM library nor Node's types. What may be absent in
+ * them is undefined, never null.
+ */
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { installPackage, type Project } from './installed-package.ts';
 
@@ -89,4 +94,26 @@ it("they accept and return the objects of Node's types", () => {
     `,
   );
   expect(status, stdout).toBe(0);
+});
+
+/** The names of the declarations whose types contain null. */
+function declarationsWithNull(text: string): string[] {
+  const source = ts.createSourceFile('types.d.ts', text, ts.ScriptTarget.ES2022, true);
+  const hasNull = (node: ts.Node): boolean =>
+    node.kind === ts.SyntaxKind.NullKeyword || ts.forEachChild(node, hasNull) === true;
+  return source.statements.filter(hasNull).map((statement) => {
+    return (statement as Partial<ts.DeclarationStatement>).name?.getText() ?? statement.getText();
+  });
+}
+
+it('they have null only where a platform gives it, for a NULL pointer, and in the types of JSON', () => {
+  const dist = fileURLToPath(new URL('../../dist/', import.meta.url));
+  const files = readdirSync(dist).filter((name) => name.endsWith('.d.ts'));
+  const found = files.flatMap((name) => declarationsWithNull(readFileSync(join(dist, name), 'utf8')));
+  const ofPlatforms = ['NodeWritable', 'ResponseLike'];
+  const ofPointers = ['PlainValue', 'StateValue'];
+  expect(found.filter((name) => !name.endsWith('Json')).sort()).toEqual([...ofPointers, ...ofPlatforms].sort());
+  // The check itself finds a null deep in a type, and takes no comment for one.
+  const other = 'interface Inside { a: { b: (string | null)[] } } /** null */ declare const text = "null";';
+  expect(declarationsWithNull(other)).toEqual(['Inside']);
 });

@@ -7,7 +7,7 @@
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { appendTo, type Inspection, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
+import { appendTo, type InspectJson, MemoryFile, OutputFile, RawRam, writeStream } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
 import { expectCounting } from './expect-counting.ts';
@@ -242,7 +242,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a save and an earlier one, as a strea
     try {
       const both = join(now.file, '../both.stream');
       await convert(now.file, both, '--base', old.file);
-      const { ram } = JSON.parse((await runCli(['inspect', '--json', both])).stdout) as Inspection;
+      const { ram } = JSON.parse((await runCli(['inspect', '--json', both])).stdout) as InspectJson;
       expect(ram.records.xbzrle.records).toBeGreaterThan(20);
       expect(ram.passes).toBe(2);
       await expectLoads(now, both);

@@ -7,7 +7,7 @@ import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
-import type { Inspection } from '../../src/node.ts';
+import type { InspectJson } from '../../src/node.ts';
 import { expectChannelAgain, expectMappedAgain, expectStreamAgain, expectStreamsAgain } from '../encode-again.ts';
 import { runCli } from '../run-cli.ts';
 import type { Capture } from './capture.ts';
@@ -23,7 +23,7 @@ export interface Expected {
   warnings?: string[];
   /** Blocks whose content the file does not have. */
   ignored?: string[];
-  check?: (inspection: Inspection) => void;
+  check?: (inspection: InspectJson) => void;
 }
 
 export async function equalFiles(a: string, b: string): Promise<boolean> {
@@ -78,7 +78,7 @@ export async function expectRead(made: Capture, expected: Expected = {}): Promis
   const location = made.offset === undefined ? made.file : `${made.file},offset=${made.offset}`;
   const parts = partOptions(made);
   const inspected = await runCli(['inspect', '--json', location, ...parts]);
-  const inspection: Inspection = JSON.parse(inspected.stdout);
+  const inspection: InspectJson = JSON.parse(inspected.stdout);
   expect(inspection.error).toBeNull();
   expect(inspection.complete).toBe(true);
   // It reads to the last byte.
@@ -106,8 +106,8 @@ export async function expectRead(made: Capture, expected: Expected = {}): Promis
   if (made.offset === undefined) {
     // The same through a pipe, where the end cannot be read first.
     const piped = await runCli(['inspect', '--json', '-', ...parts], createReadStream(made.file));
-    const { ram, sections } = JSON.parse(piped.stdout) as Inspection;
-    const boundaryless = ({ boundary: _, ...section }: Inspection['sections'][number]) => section;
+    const { ram, sections } = JSON.parse(piped.stdout) as InspectJson;
+    const boundaryless = ({ boundary: _, ...section }: InspectJson['sections'][number]) => section;
     expect(sections.map(boundaryless)).toEqual(inspection.sections.map(boundaryless));
     expect(ram.blocks).toEqual(inspection.ram.blocks);
   }

@@ -367,7 +367,7 @@ describe('a set of channels', () => {
     const file = await open(pipe(main()), { channels: [pipe(other), pipe(good)] });
     expect(file.isSeekable).toBe(false);
     const { inspection } = await inspect(file);
-    expect(inspection.error).toBeNull();
+    expect(inspection.error).toBeUndefined();
     expect(inspection.multifd?.channels.map(({ id, bytes }) => [id, bytes])).toEqual([
       [0, good.length],
       [1, other.length],
@@ -380,7 +380,7 @@ describe('a set of channels', () => {
     const file = await open(main(), { channels: named([good, other]) });
     const { inspection } = await inspect(file);
     expect(inspection.ram.multifdSyncs).toBe(2);
-    expect(inspection.ram.passes).toBeNull();
+    expect(inspection.ram.passes).toBeUndefined();
     expect(inspection.findings).toEqual([]);
     expect(inspection.multifd).toEqual({
       compression: 'none',

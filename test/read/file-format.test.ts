@@ -29,7 +29,7 @@ describe.each(kindsOfSource)('the format of a %s', (kind) => {
 
   it('is found without losing a byte', async () => {
     const { inspection } = await inspect(await opened(mappedRamFile(), kind));
-    expect(inspection).toMatchObject({ format: 'mapped-ram', error: null, complete: true });
+    expect(inspection).toMatchObject({ format: 'mapped-ram', error: undefined, complete: true });
   });
 });
 

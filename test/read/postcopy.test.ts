@@ -90,8 +90,8 @@ describe.each(fixtures)('$name', (fixture) => {
     expect(inspection.complete).toBe(true);
     expect(inspection.returnPaths.map(({ source }) => source)).toEqual(returnPath.map((_, i) => `return ${i}`));
     expect(inspection.returnPaths.map(({ length }) => length)).toEqual(returnPath.map(({ length }) => length));
-    expect(inspection.returnPaths.map(({ error }) => error)).toEqual(returnPath.map(() => null));
-    expect(inspection.returnPaths.map(({ shut }) => shut)).toEqual([...resumeOf.map(() => null), 0]);
+    expect(inspection.returnPaths.map(({ error }) => error)).toEqual(returnPath.map(() => undefined));
+    expect(inspection.returnPaths.map(({ shut }) => shut)).toEqual([...resumeOf.map(() => undefined), 0]);
     const { counts = {}, requestedBytes } = inspection.returnPaths[0] ?? {};
     expect(counts.PONG).toBe(4);
     expect(requestedBytes).toBe(((counts.REQ_PAGES_ID ?? 0) + (counts.REQ_PAGES ?? 0)) * KIB4);
@@ -226,7 +226,11 @@ describe('a return path', () => {
       request('ram', 100, 200),
     );
     const { inspection } = await inspect(await open(complete, { preempt: missing, returnPath: path }));
-    expect(inspection.returnPaths[0]).toMatchObject({ counts: { REQ_PAGES_ID: 4 }, shut: null, messagesOmitted: 0 });
+    expect(inspection.returnPaths[0]).toMatchObject({
+      counts: { REQ_PAGES_ID: 4 },
+      shut: undefined,
+      messagesOmitted: 0,
+    });
     const bad = inspection.findings.filter(({ code }) => code === 'bad-return-path');
     expect(bad.map(({ count, message }) => [count, message])).toEqual([[3, expect.stringContaining('"rom"')]]);
   });
@@ -234,7 +238,7 @@ describe('a return path', () => {
   it('does not prevent reading the stream', async () => {
     const file = await open(complete, { preempt: missing, returnPath: new Uint8Array([9, 9, 9, 9]) });
     const { inspection } = await inspect(file);
-    expect(inspection).toMatchObject({ complete: true, error: null });
+    expect(inspection).toMatchObject({ complete: true, error: undefined });
     expect(inspection.returnPaths[0]?.error?.code).toBe('bad-return-path');
     expect(await firstBytes(await open(complete, { preempt: missing, returnPath: new Uint8Array([9]) }), 2)).toEqual([
       0, 3,

@@ -78,7 +78,7 @@ function print(
   const sum = (what: 'pages' | 'changedPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
   if (json === true) {
     const facts: Unversioned<ConvertChangesJson> = {
-      ...{ ...names, format: 'changes' as const, machine: vm.configuration?.machine ?? null, length, changes: ids },
+      ...{ ...names, format: 'changes' as const, machine: vm.configuration?.machine, length, changes: ids },
       blocks: [...blocks],
       ...{ devices: vm.devices.length, hasDescription: vm.description !== undefined, isVerified: verify },
     };

@@ -42,7 +42,7 @@ export function printWritten(written: Written, isJson: boolean): void {
       output,
       format: form,
       ...(offset === undefined ? {} : { offset }),
-      machine: vm.configuration?.machine ?? null,
+      machine: vm.configuration?.machine,
       length,
       ...(multifd === undefined ? {} : { compression: multifd.compression, channels: [...multifd.channels] }),
       blocks: [...blocks],

@@ -70,7 +70,7 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
   }
 }
 
-const took = (ms: number | null) => (ms === null ? 'no end' : duration(ms));
+const took = (ms: number | undefined) => (ms === undefined ? 'no end' : duration(ms));
 
 /** What to do, and why. */
 function item(what: string, why: string): string[] {

@@ -33,10 +33,10 @@ export function describeContainer(container: InspectedContainer): [string, strin
     byteOrder === 'big' ? 'big-endian' : undefined,
   ];
   const { name, type, uuid } = domain;
-  const cookie = cookieLength === null ? 'no cookie' : `cookie of ${formatBytes(cookieLength)}`;
+  const cookie = cookieLength === undefined ? 'no cookie' : `cookie of ${formatBytes(cookieLength)}`;
   return [
     ['container', facts.filter((fact) => fact !== undefined).join(', ')],
-    ['domain', printable([name ?? 'no name', type, uuid].filter((fact) => fact !== null).join(', '))],
+    ['domain', printable([name ?? 'no name', type, uuid].filter((fact) => fact !== undefined).join(', '))],
     ['XML', `${formatBytes(xmlLength)}, ${cookie}`],
   ];
 }

@@ -5,8 +5,7 @@ import type { DevicesDiff, VmDiff } from '../../tasks/diff/diff.ts';
 import type { BlockDiff, MapCell, RamDiff } from '../../tasks/diff/diff-ram.ts';
 import type { DiffJson } from '../../tasks/json.ts';
 import { describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
-import { hexBytes } from '../../words/hex-dump.ts';
-import { toJson, type Unversioned } from '../json.ts';
+import { toJson } from '../json.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { drawRows } from './page-map.ts';
 
@@ -38,9 +37,9 @@ function ramTable({ blocks }: RamDiff): string {
   for (const { idstr, newLength, pages, same, changes, oldAbsent, newAbsent, notCompared } of blocks) {
     const { changed, becameZero, becameData } = changes;
     const counts = [pages, same, changed, becameZero, becameData].map((count) =>
-      notCompared === null ? formatCount(count) : '-',
+      notCompared === undefined ? formatCount(count) : '-',
     );
-    const absent = [oldAbsent, newAbsent].map((count) => (count === null ? '-' : formatCount(count)));
+    const absent = [oldAbsent, newAbsent].map((count) => (count === undefined ? '-' : formatCount(count)));
     rows.push([printable(idstr), formatBytes(newLength), ...counts, ...absent]);
   }
   return formatTable(rows, ['left', ...new Array<'right'>((rows[0] as string[]).length - 1).fill('right')]);
@@ -104,18 +103,10 @@ export function diffToJson(
   { same, facts, ram, devices, notCompared, plan }: VmDiff & { plan: { old: ContentPlan; new: ContentPlan } },
   [old, now]: Names,
 ): string {
-  const json = {
+  const blocks = ram?.blocks.map(({ map: _, ...block }) => block) ?? [];
+  return toJson<DiffJson>({
     ...{ old, new: now, same, facts },
-    ram: ram === undefined ? null : { ...ram, blocks: ram.blocks.map(({ map: _, ...block }) => block) },
-    devices: devices ?? null,
-    notCompared,
-    plan,
-  };
-  // Bytes are hex; a bigint is decimal text, as in the JSON of devices.
-  const plain = (_: string, value: unknown) => {
-    if (value instanceof Uint8Array) return hexBytes(value).replaceAll(' ', '');
-    return typeof value === 'bigint' ? String(value) : value;
-  };
-  // The types of JSON are those that this conversion makes.
-  return toJson<DiffJson>(json as unknown as Unversioned<DiffJson>, plain);
+    ram: ram === undefined ? undefined : { ...ram, blocks },
+    ...{ devices, notCompared, plan },
+  });
 }

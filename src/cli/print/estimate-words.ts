@@ -20,7 +20,7 @@ export function describeEstimate(found: Estimate, paint: Paint): string {
   ];
   const { blocks } = found.memory;
   const bytes = blocks.reduce((sum, { pages, pageSize }) => sum + pages * pageSize, 0);
-  const on = found.machine === null ? '' : `${found.machine}, `;
+  const on = found.machine === undefined ? '' : `${found.machine}, `;
   const head = `${printable(found.source)}: ${printable(on)}${formatBytes(bytes)} of RAM in ${plural(blocks.length, 'block')}`;
   return [head, ...sections.filter(({ lines }) => lines.length > 0)]
     .map((section) =>
@@ -43,12 +43,12 @@ function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Sec
     name,
     formatBytes(size),
     ...kinds.map((kind) => share(made[kind], made.pages)),
-    made.absent === null ? '' : share(made.absent, made.pages),
+    made.absent === undefined ? '' : share(made.absent, made.pages),
   ];
   const sizeOf = ({ pages, pageSize }: { pages: number; pageSize: number }) => pages * pageSize;
   const largest = [...blocks].sort((a, b) => sizeOf(b) - sizeOf(a)).slice(0, maxBlocks);
   const rows = [
-    ['block', 'size', 'zero', 'one byte', 'duplicate', 'distinct', all.absent === null ? '' : 'never sent'],
+    ['block', 'size', 'zero', 'one byte', 'duplicate', 'distinct', all.absent === undefined ? '' : 'never sent'],
     row(
       'all',
       all,
@@ -64,7 +64,8 @@ function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Sec
   const how = oneIn === 1 ? 'all counted' : `an estimate, in the end from one page in ${formatCount(oneIn)}`;
   lines.push(`  duplicates by ${hashBits} bits of hash: ${how}; ${risk}`);
   if (ignored.length > 0) lines.push(`  left out of this file (x-ignore-shared): ${printable(ignored.join(', '))}`);
-  if (all.absent === null) lines.push('  this file does not distinguish pages that were never sent from zero pages');
+  if (all.absent === undefined)
+    lines.push('  this file does not distinguish pages that were never sent from zero pages');
   return { title: 'Memory, in pages', lines };
 }
 
@@ -112,14 +113,14 @@ const clockTolerance = 0.2;
 
 /** A warning if the guest's clock contradicts the given interval. */
 function doubtOf({ intervalMs, guestMs }: NonNullable<Estimate['changes']>): string[] {
-  if (guestMs === null || Math.abs(guestMs - intervalMs) <= clockTolerance * intervalMs) return [];
+  if (guestMs === undefined || Math.abs(guestMs - intervalMs) <= clockTolerance * intervalMs) return [];
   if (guestMs < 0)
     return [`  clock       the guest's went back by ${duration(-guestMs)}: are the files in the wrong order?`];
   return [`  clock       the guest's moved ${duration(guestMs)} in that time: is the interval right?`];
 }
 
 function changes({ changes: found }: Estimate): Section {
-  if (found === null) return { title: '', lines: [] };
+  if (found === undefined) return { title: '', lines: [] };
   const { all, sampled, xbzrle, cache, intervalMs } = found;
   const seconds = intervalMs / 1000;
   const lines = [

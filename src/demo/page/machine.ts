@@ -37,13 +37,13 @@ export class Machine {
     this.file = file;
     this.earlier = earlier;
     this.map = new MapModel(viewer, file);
-    if (file.blocks.length > 0 && file.inspection.error === null) {
+    if (file.blocks.length > 0 && file.inspection.error === undefined) {
       const block = this.map.block.value;
       this.place.value = { kind: 'ram', of: 'file', block, offset: 0, length: 0 };
       void this.#showFirstData(block);
     }
     // A damaged file shows the bytes at the damage.
-    if (file.inspection.error !== null) this.showFile(file.inspection.error.place, 1);
+    if (file.inspection.error !== undefined) this.showFile(file.inspection.error.place, 1);
     if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
   }
 

@@ -54,7 +54,7 @@ export async function openInput(input: FileInput, earlier?: () => Promise<FileIn
     return;
   }
   const { version, error } = file.inspection;
-  if (version === null && error !== null) {
+  if (version === undefined && error !== undefined) {
     // It is not a migration file, so there is nothing to show.
     void viewer.close(file.id).catch(() => {});
     const { code, place, message: detail } = error;

@@ -140,9 +140,9 @@ export function encodeLibvirtHead(head: LibvirtImageHead): Uint8Array {
 /** What names a domain, as far as its XML says so in the ordinary way. */
 export interface Domain {
   /** The kind of hypervisor, such as `kvm` or `qemu`. */
-  type: string | null;
-  name: string | null;
-  uuid: string | null;
+  type: string | undefined;
+  name: string | undefined;
+  uuid: string | undefined;
 }
 
 /** How far into the XML the facts are looked for: they are its first elements. */
@@ -153,7 +153,7 @@ export function findDomain(xml: string): Domain {
   const head = xml.slice(0, domainScanLength);
   const find = (pattern: RegExp) => {
     const text = pattern.exec(head)?.[1];
-    return text === undefined ? null : unescapeXml(text);
+    return text === undefined ? undefined : unescapeXml(text);
   };
   return {
     type: find(/<domain\b[^>]*?\stype=["']([^"'<]*)["']/),

@@ -27,9 +27,9 @@ export type CheckVerdict = 'loads' | 'doubtful' | 'refused';
 export interface Check {
   /** Name of the file. */
   source: string;
-  /** Its machine type; null if it states none. */
-  machine: string | null;
-  against: { name: string; kind: CheckTarget['kind']; machine: string | null };
+  /** Its machine type, if it states one. */
+  machine: string | undefined;
+  against: { name: string; kind: CheckTarget['kind']; machine: string | undefined };
   verdict: CheckVerdict;
   /** Worst first. */
   reasons: CheckReason[];
@@ -86,8 +86,8 @@ export function judge(file: FileFacts, target: CheckTarget): Check {
   const has = (effect: CheckReason['effect']) => reasons.some((reason) => reason.effect === effect);
   return {
     source: file.origin.source,
-    machine: file.configuration?.machine ?? null,
-    against: { name: target.name, kind: target.kind, machine: machine ?? null },
+    machine: file.configuration?.machine,
+    against: { name: target.name, kind: target.kind, machine },
     verdict: has('refused') ? 'refused' : has('doubt') ? 'doubtful' : 'loads',
     reasons,
     reasonsOmitted: log.omitted,

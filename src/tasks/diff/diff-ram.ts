@@ -36,11 +36,11 @@ export interface BlockDiff {
   /** The same in both. */
   same: number;
   changes: PageChanges;
-  /** Pages that were never sent; null if the file does not distinguish them from zero pages. */
-  oldAbsent: number | null;
-  newAbsent: number | null;
-  /** Why the content was not compared: pages of another size, or shared memory that was left out (x-ignore-shared). */
-  notCompared: 'page-size' | 'old-ignored' | 'new-ignored' | 'both-ignored' | null;
+  /** Pages that were never sent, if the file distinguishes them from zero pages. */
+  oldAbsent: number | undefined;
+  newAbsent: number | undefined;
+  /** Why the content was not compared, if it was not: pages of another size, or shared memory that was left out (x-ignore-shared). */
+  notCompared: 'page-size' | 'old-ignored' | 'new-ignored' | 'both-ignored' | undefined;
   /** Where the differing pages are. */
   ranges: PageRange[];
   /** Whether all pages of all ranges differ. If there are too many ranges, near ones are merged. */
@@ -79,7 +79,7 @@ export interface DiffRamOptions extends Abortable {
 export function isSameRam({ blocks, onlyOld, onlyNew }: RamDiff): boolean {
   if (onlyOld.length + onlyNew.length > 0) return false;
   return blocks.every(({ same, pages, oldLength, newLength, notCompared }) => {
-    return same === pages && oldLength === newLength && (notCompared === null || notCompared === 'both-ignored');
+    return same === pages && oldLength === newLength && (notCompared === undefined || notCompared === 'both-ignored');
   });
 }
 
@@ -108,11 +108,11 @@ async function diffBlock(
   const { oldBlock, newBlock } = pair;
   const { idstr, pageSize } = newBlock;
   const notCompared = whyNot(pair, options);
-  const pages = notCompared === null ? Math.min(pageCount(oldBlock), pageCount(newBlock)) : 0;
+  const pages = notCompared === undefined ? Math.min(pageCount(oldBlock), pageCount(newBlock)) : 0;
   const ranges = new PageRanges(options.maxRanges ?? 1000);
   const changes: PageChanges = { changed: 0, becameZero: 0, becameData: 0 };
   const map = emptyMap(pages, options.mapCells ?? 1024);
-  if (notCompared === null) {
+  if (notCompared === undefined) {
     for await (const span of walker.spans(olds, news, pair)) {
       if (!span.isGap && span.changedCount > 0) takeWindow(span, pages, changes, map, ranges);
       options.watch?.(pair, span);
@@ -123,8 +123,8 @@ async function diffBlock(
     ...{ idstr, pageSize, ...lengths, pages },
     same: pages - changes.changed - changes.becameZero - changes.becameData,
     changes,
-    oldAbsent: notCompared === null ? (olds.absentPages?.(oldBlock) ?? null) : null,
-    newAbsent: notCompared === null ? (news.absentPages?.(newBlock) ?? null) : null,
+    oldAbsent: notCompared === undefined ? olds.absentPages?.(oldBlock) : undefined,
+    newAbsent: notCompared === undefined ? news.absentPages?.(newBlock) : undefined,
     notCompared,
     ranges: ranges.list(),
     areRangesExact: ranges.isExact,
@@ -138,7 +138,7 @@ function whyNot({ oldBlock, newBlock }: BlockPair, options: DiffRamOptions): Blo
   const [isOld, isNew] = [isOf(oldIgnored, oldBlock), isOf(newIgnored, newBlock)];
   if (isOld && isNew) return 'both-ignored';
   if (isOld || isNew) return isOld ? 'old-ignored' : 'new-ignored';
-  return oldBlock.pageSize === newBlock.pageSize ? null : 'page-size';
+  return oldBlock.pageSize === newBlock.pageSize ? undefined : 'page-size';
 }
 
 /** Counts the differing pages of a window. */

@@ -13,11 +13,12 @@ import type { SavedVm } from '../../vm/saved-vm.ts';
 import { SectionQueues } from '../../vm/section-queues.ts';
 import { type DiffRamOptions, diffRam, isSameRam, type RamDiff } from './diff-ram.ts';
 
-/** A fact about the machine that differs; null if a file does not state it. */
+/** A fact about the machine that differs. */
 export interface FactDiff {
   what: 'machine' | 'uuid' | 'page-size' | 'capabilities';
-  old: string | null;
-  new: string | null;
+  /** What each file states, if it states the fact. */
+  old: string | undefined;
+  new: string | undefined;
   /** Both files state it, and it is about the VM, not about how it was sent. */
   counts: boolean;
 }
@@ -38,8 +39,9 @@ export interface VmDiff {
   /** Nothing that was compared differs. */
   same: boolean;
   facts: FactDiff[];
-  /** Undefined if not requested. */
+  /** RAM, if it was compared. */
   ram: RamDiff | undefined;
+  /** Devices, if they were compared. */
   devices: DevicesDiff | undefined;
   /** Iterables other than RAM, such as dirty bitmaps, that one or both have. They are not compared. */
   notCompared: string[];
@@ -135,20 +137,20 @@ export function diffDevices(
 }
 
 function diffFacts(old: SavedVm, now: SavedVm): FactDiff[] {
-  const say = ({ configuration, ram }: SavedVm): Record<FactDiff['what'], string | null> => ({
-    machine: configuration?.machine ?? null,
-    uuid: configuration?.uuid ?? null,
-    'page-size': ram.blocks[0] === undefined ? null : String(ram.blocks[0].pageSize),
+  const say = ({ configuration, ram }: SavedVm): Record<FactDiff['what'], string | undefined> => ({
+    machine: configuration?.machine,
+    uuid: configuration?.uuid,
+    'page-size': ram.blocks[0]?.pageSize.toString(),
     capabilities: listCapabilities(configuration),
   });
   const [before, after] = [say(old), say(now)];
   return (['machine', 'uuid', 'page-size', 'capabilities'] as const)
     .filter((what) => before[what] !== after[what])
     .map((what) => {
-      const isSaid = before[what] !== null && after[what] !== null;
+      const isSaid = before[what] !== undefined && after[what] !== undefined;
       return { what, old: before[what], new: after[what], counts: isSaid && what !== 'capabilities' };
     });
 }
 
 const listCapabilities = (configuration: Configuration | undefined) =>
-  configuration === undefined ? null : [...configuration.capabilities].sort().join(', ');
+  configuration === undefined ? undefined : [...configuration.capabilities].sort().join(', ');

@@ -17,8 +17,8 @@ export interface CompressionChoice {
 export interface CompressionFigure extends CompressionChoice {
   /** Bytes of pages for each byte of payload. */
   ratio: number;
-  /** Standard error of the ratio; 0 if the sample has all groups, null if it is a single group. */
-  ratioError: number | null;
+  /** Standard error of the ratio, if the sample has more than one group; 0 if it has all of them. */
+  ratioError: number | undefined;
   /** Bytes of pages that one thread compresses in a second; the best of several rounds for a small sample. */
   bytesPerSecond: number;
 }
@@ -119,10 +119,10 @@ async function compress(
 const sum = (sizes: readonly Size[], of: (size: Size) => number) => sizes.reduce((total, size) => total + of(size), 0);
 
 /** Standard error of a ratio of sums, for a sample without repetition. */
-function errorOf(sizes: readonly Size[], ratio: number, population: number): number | null {
+function errorOf(sizes: readonly Size[], ratio: number, population: number): number | undefined {
   const n = sizes.length;
   if (n >= population) return 0;
-  if (n < 2) return null;
+  if (n < 2) return undefined;
   const squares = sum(sizes, ({ from, to }) => (from - ratio * to) ** 2);
   const mean = sum(sizes, ({ to }) => to) / n;
   return (Math.sqrt(squares / (n * (n - 1))) / mean) * Math.sqrt(1 - n / population);

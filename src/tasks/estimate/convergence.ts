@@ -25,9 +25,9 @@ export interface ModeEstimate {
   /** The prediction for each curve of dirtying. */
   predictions: { dirtying: DirtyingName; prediction: PrecopyPrediction }[];
   /** If it does not converge with the likely curve: the lowest max-bandwidth in bytes/s that would do, up to 1 TiB/s. */
-  minBandwidth: number | undefined;
+  minBandwidth?: number;
   /** The lowest downtime-limit in ms that would do at the given bandwidth, up to QEMU's maximum of 2000 s. */
-  minDowntimeLimit: number | undefined;
+  minDowntimeLimit?: number;
 }
 
 /** The limits of a migration: its bandwidth and its downtime. */
@@ -55,12 +55,16 @@ export function estimateConvergence(
   const converges = (at: Partial<Target>) => run(main, { ...target, ...at }).converges;
   const isFine = predictions.find(({ dirtying }) => dirtying === main.name)?.prediction.converges === true;
   const { bandwidth: from, downtimeLimit: limit } = target;
+  const minBandwidth = isFine ? undefined : smallest(from, maxBandwidth, (bandwidth) => converges({ bandwidth }));
+  const minDowntimeLimit = isFine
+    ? undefined
+    : smallest(limit, maxDowntime, (downtimeLimit) => converges({ downtimeLimit }));
   return {
     mode: mode.name,
     verdict: judge(predictions),
     predictions,
-    minBandwidth: isFine ? undefined : smallest(from, maxBandwidth, (bandwidth) => converges({ bandwidth })),
-    minDowntimeLimit: isFine ? undefined : smallest(limit, maxDowntime, (limit) => converges({ downtimeLimit: limit })),
+    ...(minBandwidth === undefined ? {} : { minBandwidth }),
+    ...(minDowntimeLimit === undefined ? {} : { minDowntimeLimit }),
   };
 }
 

@@ -83,7 +83,7 @@ export interface EstimatedCompression extends CompressionFigure {
 export interface Estimate {
   source: string;
   /** The machine type, if the file says it. */
-  machine: string | null;
+  machine: string | undefined;
   target: Target & { channels: number };
   memory: MemoryComposition;
   /** Blocks whose content the file lacks (x-ignore-shared). They are not counted anywhere. */
@@ -92,8 +92,8 @@ export interface Estimate {
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
   compression: EstimatedCompression[];
-  /** `guestMs`: how long the guest ran between the two saves, by its clock; null if unknown. */
-  changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | null }) | null;
+  /** With a later save. `guestMs`: how long the guest ran between the two saves, by its clock, if known. */
+  changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | undefined }) | undefined;
   /** The first pass, if the guest writes nothing. */
   firstPass: { mode: string; bytes: number; ms: number }[];
   /** Empty if the dirtying of memory is unknown. */
@@ -123,7 +123,7 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
     const memory = await measureComposition(vm.ram, { sample, only: (block) => !isIgnored(block), ...ofBuild });
-    const machine = vm.configuration?.machine ?? null;
+    const machine = vm.configuration?.machine;
     const { groups, seen: of } = sample;
     begin?.('compress');
     const figures =
@@ -168,7 +168,7 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
       compression,
       changes:
         changes === undefined
-          ? null
+          ? undefined
           : { source: later?.file.source.name ?? '', intervalMs: later?.intervalMs ?? 0, ...changes },
       firstPass,
       convergence,
@@ -188,7 +188,7 @@ async function openChanges(
     makeScratch,
     ...options
   }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
-): Promise<RamChanges & { guestMs: number | null }> {
+): Promise<RamChanges & { guestMs: number | undefined }> {
   const now = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
   try {
     const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
@@ -198,7 +198,7 @@ async function openChanges(
       );
     }
     const [begin, end] = [guestClock(vm), guestClock(now)];
-    const guestMs = begin === undefined || end === undefined ? null : end - begin;
+    const guestMs = begin === undefined || end === undefined ? undefined : end - begin;
     return { ...(await measureChanges(vm.ram, now.ram, { ...options, intervalMs })), guestMs };
   } finally {
     await now.ram.close();

@@ -17,8 +17,8 @@ import type { PageSample } from './page-sample.ts';
 /** Pages of a block, or of all. The kinds add up to `pages`. */
 export interface PageMakeUp {
   pages: number;
-  /** Never sent by the source; null if the file does not distinguish them from zero pages (mapped-ram files). */
-  absent: number | null;
+  /** Never sent by the source, if the file distinguishes them from zero pages (a mapped-ram file does not). */
+  absent: number | undefined;
   zero: number;
   /** All bytes have the same value, other than zero. */
   sameByte: number;
@@ -114,14 +114,14 @@ async function measureContent(ram: RamReader, options: MakeUpOptions = {}): Prom
     sample?.endBlock();
     const pages = pageCount(block);
     base += pages;
-    const absent = ram.absentPages?.(block) ?? null;
+    const absent = ram.absentPages?.(block);
     // Scaled counts could exceed the number of pages.
     duplicate = Math.min(duplicate, data - sameByte);
     const zero = pages - data - (absent ?? 0);
     const distinctPages = data - sameByte - duplicate;
     blocks.push({ idstr: block.idstr, pageSize, pages, absent, zero, sameByte, duplicate, distinct: distinctPages });
   }
-  const all = blocks.reduce(add, { pages: 0, absent: null, zero: 0, sameByte: 0, duplicate: 0, distinct: 0 });
+  const all = blocks.reduce(add, { pages: 0, absent: undefined, zero: 0, sameByte: 0, duplicate: 0, distinct: 0 });
   const falseMatches = all.distinct ** 2 / 2 ** (hashBits + 1);
   const parts = layout.slice(0, Math.ceil(all.pages / Math.max(1, pagesPerPart)));
   return {
@@ -135,7 +135,7 @@ async function measureContent(ram: RamReader, options: MakeUpOptions = {}): Prom
 function add(sum: PageMakeUp, block: PageMakeUp): PageMakeUp {
   return {
     pages: sum.pages + block.pages,
-    absent: block.absent === null ? sum.absent : (sum.absent ?? 0) + block.absent,
+    absent: block.absent === undefined ? sum.absent : (sum.absent ?? 0) + block.absent,
     zero: sum.zero + block.zero,
     sameByte: sum.sameByte + block.sameByte,
     duplicate: sum.duplicate + block.duplicate,

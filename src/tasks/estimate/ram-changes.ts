@@ -64,11 +64,11 @@ export interface RamChanges {
   changedBytes: number;
   sampled: SampledPages & {
     perGiB: number;
-    /** MiB/s as QEMU reports it; undefined if no page was sampled. */
-    rate: number | undefined;
+    /** MiB/s as QEMU reports it, if a page was sampled. */
+    rate?: number;
   };
-  /** Undefined for pages of more than 16 KiB, which XBZRLE does not support. */
-  xbzrle: XbzrleSizes | undefined;
+  /** Not for pages of more than 16 KiB, which XBZRLE does not support. */
+  xbzrle?: XbzrleSizes;
   cache: {
     /** The smallest sizes in which all changed pages, and 95 % of them, have a slot of their own. */
     all: CacheSize;
@@ -188,13 +188,14 @@ class ChangeCounter {
     const all = this.#found.reduce(add, { pages: 0, changed: 0, fromZero: 0, toZero: 0, rewritten: 0 });
     const isDirty = ({ idstr }: RamBlock, page: number) => this.#set.has((this.#firsts.get(idstr) as number) + page);
     const sampled = samplePagesOf(this.#blocks, samplePages, random, isDirty);
+    const rate = reportedDirtyRate(sampled, intervalMs);
     const pageSize = this.#blocks[0]?.pageSize ?? 4096;
     return {
       blocks: this.#found,
       all,
       changedBytes: this.#found.reduce((sum, block) => sum + block.changed * block.pageSize, 0),
-      sampled: { ...sampled, perGiB: samplePages, rate: reportedDirtyRate(sampled, intervalMs) },
-      xbzrle: pageSize <= this.#kernel.xbzrleMaxPage ? sizes(this.#lengths, this.#overflow) : undefined,
+      sampled: { ...sampled, perGiB: samplePages, ...(rate === undefined ? {} : { rate }) },
+      ...(pageSize <= this.#kernel.xbzrleMaxPage ? { xbzrle: sizes(this.#lengths, this.#overflow) } : {}),
       cache: this.#cache(all.changed, pageSize),
     };
   }

@@ -28,9 +28,9 @@ export type Recommendation =
       cacheBytes: number;
       meanBytes: number;
       overflowShare: number;
-      /** Total time without and with it; null if the migration does not converge. */
-      plainMs: number | null;
-      xbzrleMs: number | null;
+      /** Total time without and with it, if the migration converges. */
+      plainMs: number | undefined;
+      xbzrleMs: number | undefined;
     }
   | { rule: 'raise-downtime-limit'; ms: number }
   | { rule: 'raise-bandwidth'; bandwidth: number }
@@ -106,10 +106,10 @@ function onXbzrle({ changes, convergence }: Figures): Recommendation[] {
   if (changes?.xbzrle === undefined || plain === undefined || encoded === undefined) return [];
   const time = (estimate: ModeEstimate) => {
     const { converges, totalMs } = mainPrediction(estimate);
-    return converges ? totalMs : null;
+    return converges ? totalMs : undefined;
   };
   const [plainMs, xbzrleMs] = [time(plain), time(encoded)];
-  const helps = xbzrleMs !== null && (plainMs === null || plainMs > xbzrleMs * worthIt);
+  const helps = xbzrleMs !== undefined && (plainMs === undefined || plainMs > xbzrleMs * worthIt);
   const { pages, overflow, mean } = changes.xbzrle;
   const figures = {
     cacheBytes: changes.cache.most.bytes,

@@ -69,8 +69,8 @@ export type InspectedContainer =
   | ({
       kind: 'libvirt';
       xmlLength: number;
-      /** Null if there is none. */
-      cookieLength: number | null;
+      /** Bytes of the cookie, if there is one. */
+      cookieLength: number | undefined;
       domain: Domain;
     } & LibvirtHeader)
   | ({ kind: 'qcow2' } & InspectedSnapshot)
@@ -95,11 +95,12 @@ export interface Inspection {
   /** Containers around the stream, from the outside in. */
   containers: InspectedContainer[];
   format: 'stream' | 'mapped-ram';
-  /** Version of the stream format; null if the header was not readable. */
-  version: number | null;
-  machine: string | null;
-  /** Guest UUID, 32 hex digits. */
-  uuid: string | null;
+  /** Version of the stream format, if the header was readable. */
+  version: number | undefined;
+  /** The machine type, if the stream states it. */
+  machine: string | undefined;
+  /** Guest UUID, 32 hex digits, if the stream states it. */
+  uuid: string | undefined;
   /** Whether the file has only the pages that changed since a base. */
   changes?: ChangesIds;
   capabilities: string[];
@@ -107,34 +108,34 @@ export interface Inspection {
   complete: boolean;
   ram: {
     totalBytes: number;
-    /** How the target page size is known; null if there are no blocks. */
-    pageSizeFrom: PageSizeFrom | null;
+    /** How the target page size is known, if there are blocks. */
+    pageSizeFrom: PageSizeFrom | undefined;
     /**
-     * Passes over the blocks; 0 if no page was sent one by one (mapped-ram). Null if the order of pages is meaningless: with
+     * Passes over the blocks; 0 if no page was sent one by one (mapped-ram). Absent if the order of pages is meaningless: with
      * compressed pages, multifd channels, and in a background snapshot.
      */
-    passes: number | null;
+    passes: number | undefined;
     blocks: InspectedBlock[];
     /** Page records in all passes, and their bytes in the file. */
     records: { zero: RecordCount; normal: RecordCount; xbzrle: RecordCount; compressed: RecordCount };
     multifdSyncs: number;
   };
-  /** The given channels by number; null if none was given. */
-  multifd: { compression: string | null; channels: ChannelReport[] } | null;
+  /** The given channels by number, if any were given. */
+  multifd: { compression: string | undefined; channels: ChannelReport[] } | undefined;
   sections: InspectedSection[];
   /** Sections beyond the first 100,000. */
   sectionsOmitted: number;
   commands: { name: string; offset: number; source?: string }[];
-  description: { offset: number; length: number; pageSize: number | null; devices: number } | null;
-  /** Bytes of the stream, from its header to its end; null if the end was not reached. */
-  length: number | null;
+  description: { offset: number; length: number; pageSize: number | undefined; devices: number } | undefined;
+  /** Bytes of the stream, from its header to its end, if the end was reached. */
+  length: number | undefined;
   /** Dirty bitmaps of disks (capability dirty-bitmaps). */
   dirtyBitmaps: DirtyBitmap[];
   /** The destination's messages, for each given return path. */
   returnPaths: InspectedReturnPath[];
   findings: CountedFinding[];
   /** The error that stopped the reading, if one did. */
-  error: Finding | null;
+  error: Finding | undefined;
 }
 
 /** What else is reported while a file is inspected. */
@@ -165,7 +166,7 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
 async function inspectFile(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
   const sink = options.sink === undefined ? undefined : onlyPages(options.sink);
-  let error: Finding | null = null;
+  let error: Finding | undefined;
   try {
     for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
       stats.take(item);
@@ -191,7 +192,7 @@ export function inspectionOf(error: MigrationError): Inspection {
     offset: 0,
     containers: [],
     parts: listParts({}),
-    channels: { compression: null, list: [], uuid: undefined },
+    channels: { compression: undefined, list: [], uuid: undefined },
   };
   return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
 }
@@ -202,7 +203,7 @@ type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'con
 /** Findings that make a file incomplete although it has an end. */
 const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
 
-function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Inspection, 'returnPaths'> {
+function report(file: Opened, stats: FlowStats, error: Finding | undefined): Omit<Inspection, 'returnPaths'> {
   const { configuration, description } = stats;
   const { channels } = file;
   const hasChannels = file.parts.channels.length > 0;
@@ -212,16 +213,16 @@ function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Ins
     source: file.source.name,
     containers: file.containers.map(reportContainer),
     format: stats.format,
-    version: stats.version ?? null,
-    machine: configuration?.machine ?? null,
-    uuid: configuration?.uuid ?? null,
+    version: stats.version,
+    machine: configuration?.machine,
+    uuid: configuration?.uuid,
     ...(configuration?.changes === undefined ? {} : { changes: configuration.changes }),
     capabilities: configuration?.capabilities ?? [],
-    complete: error === null && stats.eof && !incomplete.some((code) => stats.findings.has(code)),
+    complete: error === undefined && stats.eof && !incomplete.some((code) => stats.findings.has(code)),
     ram: {
       totalBytes: stats.totalBytes,
-      pageSizeFrom: stats.pageSizeFrom ?? null,
-      passes: isUnordered ? null : stats.passes,
+      pageSizeFrom: stats.pageSizeFrom,
+      passes: isUnordered ? undefined : stats.passes,
       blocks: stats.blocks.map((block) => reportBlock(block.block, stats.countPages(block), stats.isIgnored(block))),
       records: {
         zero: records(PageKind.zero),
@@ -231,7 +232,7 @@ function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Ins
       },
       multifdSyncs: stats.syncs,
     },
-    multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : null,
+    multifd: hasChannels ? { compression: channels.compression, channels: channels.list } : undefined,
     sections: stats.sections.map(
       ({ name, instanceId, versionId, kind, id, offset, length, packaged, boundary, source }) => ({
         name,
@@ -248,8 +249,8 @@ function report(file: Opened, stats: FlowStats, error: Finding | null): Omit<Ins
     ),
     sectionsOmitted: stats.sectionsOmitted,
     commands: stats.commands.map(({ code: _, ...command }) => command),
-    description: description === undefined ? null : reportDescription(description),
-    length: stats.end === undefined ? null : stats.end - file.offset,
+    description: description === undefined ? undefined : reportDescription(description),
+    length: stats.end === undefined ? undefined : stats.end - file.offset,
     dirtyBitmaps: [...stats.dirtyBitmaps.values()],
     findings: stats.findings.list(),
     error,
@@ -265,7 +266,7 @@ function reportContainer(container: Container): InspectedContainer {
   }
   const { header, data } = container;
   const length = (text: string) => new TextEncoder().encode(text).length;
-  const cookieLength = data.cookie === undefined ? null : length(data.cookie);
+  const cookieLength = data.cookie === undefined ? undefined : length(data.cookie);
   return { kind: 'libvirt', ...header, xmlLength: length(data.xml), cookieLength, domain: findDomain(data.xml) };
 }
 
@@ -290,7 +291,7 @@ function reportBlock(block: RamBlock, pages: PageCounts, isIgnored: boolean): In
 }
 
 function reportDescription({ offset, length, parsed }: Description): NonNullable<Inspection['description']> {
-  return { offset, length, pageSize: parsed?.pageSize ?? null, devices: parsed?.devices.length ?? 0 };
+  return { offset, length, pageSize: parsed?.pageSize, devices: parsed?.devices.length ?? 0 };
 }
 
 /** Counts the pages of a block by `PageKind` in `cells` equal ranges, for a map of memory. */

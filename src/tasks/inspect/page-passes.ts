@@ -1,6 +1,6 @@
 /**
  * The pass in which each page was last sent: a byte per sent page, collected during a reading. The numbers are meaningless if
- * the order of pages is (`Inspection.ram.passes` is null).
+ * the order of pages is (`Inspection.ram.passes` is undefined).
  */
 import type { FlowItem } from '../../vm/flow.ts';
 import { PageStates } from '../../vm/page-states.ts';

@@ -19,15 +19,15 @@ export interface InspectedReturnPath {
   counts: Record<string, number>;
   /** Bytes of RAM asked for. */
   requestedBytes: number;
-  /** Status of SHUT, 0 for success; null if there was no SHUT. */
-  shut: number | null;
+  /** Status of SHUT, 0 for success, if there was a SHUT. */
+  shut: number | undefined;
   /** Bytes read. */
   length: number;
   messages: ReturnMessage[];
   /** Messages beyond the first 100,000. */
   messagesOmitted: number;
   /** The error that stopped the reading, if one did. */
-  error: Finding | null;
+  error: Finding | undefined;
 }
 
 /** Reads a whole return path. Its faults become findings of the stats. */
@@ -41,11 +41,11 @@ export async function readReturnPath(
     source: source.name,
     counts,
     requestedBytes: 0,
-    shut: null,
+    shut: undefined,
     length: 0,
     messages: [],
     messagesOmitted: 0,
-    error: null,
+    error: undefined,
   };
   const note = (code: Finding['code'], text: string, offset: number): void => {
     stats.findings.add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
@@ -64,7 +64,7 @@ export async function readReturnPath(
       path.shut = value;
       if (value !== 0) note('return-path-error', `the destination ends with status ${value}`, offset);
     }
-    if (path.shut === null) note('return-path-open', 'the return path ends without SHUT', path.length);
+    if (path.shut === undefined) note('return-path-open', 'the return path ends without SHUT', path.length);
   } catch (error) {
     if (!(error instanceof MigrationError)) throw error;
     path.error = error.toFinding();

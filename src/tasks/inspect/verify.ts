@@ -27,14 +27,15 @@ export interface Verification {
   format: 'stream' | 'mapped-ram';
   /** Whether there is no finding of severity `error`, so that the file can be loaded and its RAM trusted. */
   ok: boolean;
-  machine: string | null;
+  /** The machine type, if the stream states it. */
+  machine: string | undefined;
   /** Bytes of RAM in all blocks. */
   ramBytes: number;
   /** Page records read, in all passes. */
   pageRecords: number;
   sections: number;
-  /** Bytes of the stream; null if its end was not reached. */
-  length: number | null;
+  /** Bytes of the stream, if its end was reached. */
+  length: number | undefined;
   findings: CountedFinding[];
 }
 
@@ -70,11 +71,11 @@ async function verifyFile(file: MigrationFile, { watch }: VerifyOptions): Promis
     source: file.source.name,
     format: stats.format,
     ok: !stats.findings.hasErrors,
-    machine: stats.configuration?.machine ?? null,
+    machine: stats.configuration?.machine,
     ramBytes: stats.totalBytes,
     pageRecords: stats.records.reduce((sum, { records }) => sum + records, 0),
     sections: stats.sections.length + stats.sectionsOmitted,
-    length: stats.end === undefined ? null : stats.end - file.offset,
+    length: stats.end === undefined ? undefined : stats.end - file.offset,
     findings: stats.findings.list(),
   };
 }
@@ -85,11 +86,11 @@ export function verificationOf(error: MigrationError): Verification {
     source: error.place.source,
     format: 'stream',
     ok: false,
-    machine: null,
+    machine: undefined,
     ramBytes: 0,
     pageRecords: 0,
     sections: 0,
-    length: null,
+    length: undefined,
     findings: [{ ...error.toFinding(), count: 1 }],
   };
 }

@@ -27,7 +27,7 @@ const { gzipSync } = zlib;
 async function hashRam(file: MigrationFile): Promise<Record<string, string>> {
   const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
   const { inspection } = await inspect(file, { sink: store });
-  expect(inspection.error).toBeNull();
+  expect(inspection.error).toBeUndefined();
   expect(inspection.findings.filter(({ severity }) => severity !== 'info')).toEqual([]);
   expect(inspection.complete).toBe(true);
   const hashes: Record<string, string> = {};

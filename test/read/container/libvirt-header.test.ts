@@ -111,11 +111,11 @@ describe("a domain's name", () => {
   it("is found in libvirt's XML", () => {
     const xml = `<domain type='kvm' id='7'>\n  <name>a &amp; b</name>\n  <uuid>9f4e1c55-7d4f-4c57-9c7f-0d7a30fbb9a1</uuid>`;
     expect(findDomain(xml)).toEqual({ type: 'kvm', name: 'a & b', uuid: '9f4e1c55-7d4f-4c57-9c7f-0d7a30fbb9a1' });
-    expect(findDomain('no XML')).toEqual({ type: null, name: null, uuid: null });
+    expect(findDomain('no XML')).toEqual({ type: undefined, name: undefined, uuid: undefined });
   });
 
   it('is searched for only near the beginning', () => {
-    const nothing = { type: null, name: null, uuid: null };
+    const nothing = { type: undefined, name: undefined, uuid: undefined };
     expect(findDomain('<domain '.repeat(1 << 20))).toEqual(nothing);
     expect(findDomain(`${' '.repeat(1 << 20)}<name>late</name>`)).toEqual(nothing);
   });

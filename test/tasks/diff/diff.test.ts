@@ -81,7 +81,12 @@ describe('RAM', () => {
       expect(ram?.blocks).toEqual([
         {
           ...{ idstr: 'ram', pageSize: KIB4, oldLength: 8 * KIB4, newLength: 8 * KIB4, pages: 8, same: 5 },
-          ...{ changes: { changed: 1, becameZero: 1, becameData: 1 }, oldAbsent: 5, newAbsent: 2, notCompared: null },
+          ...{
+            changes: { changed: 1, becameZero: 1, becameData: 1 },
+            oldAbsent: 5,
+            newAbsent: 2,
+            notCompared: undefined,
+          },
           ranges: [
             { first: 1, count: 2, changed: 2 },
             { first: 4, count: 1, changed: 1 },
@@ -138,9 +143,9 @@ describe('RAM', () => {
       const { same, ram } = await differ(await opened(a), await opened(b));
       return [same, ...(ram?.blocks.map(({ notCompared }) => notCompared) ?? [])];
     };
-    expect(await reasons(shares, shares)).toEqual([true, null, 'both-ignored']);
-    expect(await reasons(shares, whole)).toEqual([false, null, 'old-ignored']);
-    expect(await reasons(whole, shares)).toEqual([false, null, 'new-ignored']);
+    expect(await reasons(shares, shares)).toEqual([true, undefined, 'both-ignored']);
+    expect(await reasons(shares, whole)).toEqual([false, undefined, 'old-ignored']);
+    expect(await reasons(whole, shares)).toEqual([false, undefined, 'new-ignored']);
   });
 
   it('has the counts and ranges of a plain comparison, for any contents', async () => {
@@ -234,14 +239,14 @@ describe('devices and configuration', () => {
     expect(await facts({}, { machine: 'pc-q35-10.0' })).toEqual([false, 'machine pc-i440fx-10.0 pc-q35-10.0 true']);
     expect(await facts({}, { machine: undefined })).toEqual([
       true,
-      'machine pc-i440fx-10.0 null false',
-      'capabilities  null false',
+      'machine pc-i440fx-10.0 undefined false',
+      'capabilities  undefined false',
     ]);
     expect(await facts({ uuid }, { uuid: uuid.replace('0', '9') })).toEqual([
       false,
       expect.stringMatching(/^uuid .* true$/),
     ]);
-    expect(await facts({ uuid }, {})).toEqual([true, expect.stringMatching(/^uuid .* null false$/)]);
+    expect(await facts({ uuid }, {})).toEqual([true, expect.stringMatching(/^uuid .* undefined false$/)]);
     expect(await facts({ capabilities: ['future'] }, {})).toEqual([true, 'capabilities future  false']);
   });
 });

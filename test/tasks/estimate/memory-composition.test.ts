@@ -40,7 +40,7 @@ describe.each(variants)('the composition of memory (%s)', (variant) => {
         const others = pages.filter((bytes) => !isSame(bytes)).map(String);
         const distinct = new Set(others).size;
         const duplicate = others.length - distinct;
-        expect(all).toEqual({ pages: pages.length, absent: null, zero, sameByte, duplicate, distinct });
+        expect(all).toEqual({ pages: pages.length, absent: undefined, zero, sameByte, duplicate, distinct });
         expect(layout.dataPages.reduce((sum, count) => sum + count, 0)).toBe(pages.length - zero);
       }),
       { numRuns: 60 },

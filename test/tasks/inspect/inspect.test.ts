@@ -93,7 +93,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
         },
         multifdSyncs: 0,
       },
-      multifd: null,
+      multifd: undefined,
       sections: [
         ['start', 'ram', 7, beginning.length - ramStart.length, ramStart.length],
         ['part', 'ram', 7, beginning.length, sectionAt(2) - beginning.length],
@@ -126,7 +126,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
       dirtyBitmaps: [],
       returnPaths: [],
       findings: [],
-      error: null,
+      error: undefined,
     });
   });
 
@@ -153,8 +153,8 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
   });
 
   it.each([
-    ['in its header', 5, { version: null, machine: null, complete: false }],
-    ['in its configuration', 10, { version: 3, machine: null }],
+    ['in its header', 5, { version: undefined, machine: undefined, complete: false }],
+    ['in its configuration', 10, { version: 3, machine: undefined }],
     ['before its RAM', head.length, { machine: 'pc', uuid: 'ab'.repeat(16) }],
     [
       'in its first pass',
@@ -169,7 +169,7 @@ describe.each(kindsOfSource)('inspecting a %s', (kind) => {
     ['in its devices', stream.length - description.length - 3, { complete: false }],
   ])('that ends %s shows what was read, and where it ends', async (_, length, expected) => {
     const { inspection } = await inspect(await opened(stream.subarray(0, length), kind));
-    expect(inspection).toMatchObject({ ...expected, complete: false, length: null });
+    expect(inspection).toMatchObject({ ...expected, complete: false, length: undefined });
     expect(inspection.error).toMatchObject({
       severity: 'error',
       code: 'truncated',
@@ -226,7 +226,7 @@ describe('inspecting', () => {
     expect(inspection.ram).toMatchObject({
       multifdSyncs: 2,
       records: { compressed: { records: 1, bytes: 12 + 4 + 2 } },
-      passes: null,
+      passes: undefined,
     });
     expect(inspection.sections.find(({ name }) => name === 'timer')).toMatchObject({
       packaged: true,
@@ -270,7 +270,7 @@ describe('inspecting', () => {
       expect((await inspectBytes(bytes)).description).toEqual({
         offset: 18,
         length: text.length,
-        pageSize: null,
+        pageSize: undefined,
         devices: 0,
       });
     }

@@ -203,9 +203,13 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
       ok: false,
       pageRecords: 16,
       sections: 2,
-      length: null,
+      length: undefined,
     });
-    expect(await verify(await opened(new Uint8Array(), kind))).toMatchObject({ ok: false, machine: null, ramBytes: 0 });
+    expect(await verify(await opened(new Uint8Array(), kind))).toMatchObject({
+      ok: false,
+      machine: undefined,
+      ramBytes: 0,
+    });
   });
 
   it('continues after errors that it can read past, and finds them all', async () => {

@@ -112,8 +112,8 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
               <tr key={block.idstr}>
                 <th scope="row">{printable(block.idstr)}</th>
                 {countsOf(block).map((count, i) => (
-                  <td key={i} class={count === 0 || count === null ? 'number is-none' : 'number'}>
-                    {count === null ? '-' : formatCount(count)}
+                  <td key={i} class={count === 0 || count === undefined ? 'number is-none' : 'number'}>
+                    {count === undefined ? '-' : formatCount(count)}
                   </td>
                 ))}
               </tr>
@@ -137,10 +137,12 @@ function RamDifferences({ ram }: { ram: NonNullable<VmDiff['ram']> }) {
 
 const nameAndLength = ({ idstr, length }: { idstr: string; length: number }) => `${idstr} (${formatBytes(length)})`;
 
-/** Pages of a block in the order of the table. Null if the number is not known. */
-function countsOf({ pages, same, changes, notCompared, oldAbsent, newAbsent }: BlockDiff): (number | null)[] {
+/** Pages of a block in the order of the table. Undefined if the number is not known. */
+function countsOf({ pages, same, changes, notCompared, oldAbsent, newAbsent }: BlockDiff): (number | undefined)[] {
   const { changed, becameZero, becameData } = changes;
-  const compared = [pages, same, changed, becameZero, becameData].map((count) => (notCompared === null ? count : null));
+  const compared = [pages, same, changed, becameZero, becameData].map((count) =>
+    notCompared === undefined ? count : undefined,
+  );
   return [...compared, oldAbsent, newAbsent];
 }
 

@@ -1,6 +1,6 @@
 /** The Save menu: a page, blocks, the facts as JSON, the map as a picture, and the machine in another format. */
 import { useRef } from 'preact/hooks';
-import { jsonVersion } from '../../../tasks/json.ts';
+import { jsonReplacer, jsonVersion } from '../../../tasks/json.ts';
 import { formatBytes, formatHex, printable } from '../../../words/format.ts';
 import type { BlockView, OutputFormat } from '../../protocol.ts';
 import { forFileName, stemOf } from '../file-names.ts';
@@ -29,7 +29,7 @@ export function ExportMenu() {
           {map.view === undefined ? null : <BlockItems block={map.view} saving={saving} />}
           {file.blocks.length < 2 ? null : <AllBlocksItem saving={saving} />}
           <FactsItem saving={saving} />
-          {file.inspection.error === null ? <MachineItems saving={saving} /> : null}
+          {file.inspection.error === undefined ? <MachineItems saving={saving} /> : null}
         </div>
       </details>
       <SavingLine task={saving.task} />
@@ -112,8 +112,8 @@ async function pageBytes({ viewer, file, map }: Machine, { index, pageSize }: Bl
 
 /** The inspection as JSON, together with the verification. */
 function factsAsJson({ file, verification }: Machine): Blob {
-  const json = { jsonVersion, ...file.inspection, verification: verification.result ?? null };
-  return new Blob([`${JSON.stringify(json, null, 2)}\n`], { type: 'application/json' });
+  const json = { jsonVersion, ...file.inspection, verification: verification.result };
+  return new Blob([`${JSON.stringify(json, jsonReplacer, 2)}\n`], { type: 'application/json' });
 }
 
 async function mapPicture(): Promise<Blob> {

@@ -15,7 +15,7 @@ export function FindingsPanel() {
   const { inspection } = file;
   // Until the file is verified, these are the findings from opening it.
   const seen = [
-    ...(inspection.error === null ? [] : [{ ...inspection.error, count: 1 } as CountedFinding]),
+    ...(inspection.error === undefined ? [] : [{ ...inspection.error, count: 1 } as CountedFinding]),
     ...inspection.findings,
   ];
   const findings = state.kind === 'done' ? state.result.findings : seen;

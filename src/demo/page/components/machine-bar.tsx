@@ -48,7 +48,7 @@ function Verdict() {
       if (!state.result.ok) return <b class="verdict is-bad">BAD: {plural(errors, 'error')}</b>;
       return <b class="verdict is-ok">OK</b>;
     }
-    if (error !== null) return <b class="verdict is-bad">BAD</b>;
+    if (error !== undefined) return <b class="verdict is-bad">BAD</b>;
     return <span class="verdict">{state.kind === 'running' ? 'verifying…' : 'not verified'}</span>;
   };
   return (

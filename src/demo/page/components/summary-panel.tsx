@@ -13,7 +13,7 @@ export function SummaryPanel() {
   return (
     <section class="panel" id="summary" aria-labelledby="summary-title">
       <h3 id="summary-title">Summary</h3>
-      {file.inspection.error === null ? null : <BrokenOff error={file.inspection.error} />}
+      {file.inspection.error === undefined ? null : <BrokenOff error={file.inspection.error} />}
       <dl class="facts" data-test="facts">
         {factsOf(file).map(([name, value]) => (
           <div key={name}>
@@ -50,17 +50,20 @@ function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
   const assumed = ram.pageSizeFrom === 'assumed' ? ' (assumed)' : '';
   const pagesOf = pageSizes === '' ? '' : `, pages of ${pageSizes}${assumed}`;
   const passes =
-    ram.passes === null || ram.passes === 0 ? '' : `, ${plural(ram.passes, 'pass').replace(/ss(s)$/, 'sses')}`;
+    ram.passes === undefined || ram.passes === 0 ? '' : `, ${plural(ram.passes, 'pass').replace(/ss(s)$/, 'sses')}`;
   const devices = sections.filter(({ kind: sectionKind }) => sectionKind === 'full');
   const deviceBytes = devices.reduce((sum, { length }) => sum + length, 0);
   const iterables = [...new Set(sections.filter(({ kind: each }) => each !== 'full').map(({ name }) => name))];
   const records = Object.entries(ram.records).filter(([, each]) => each.records > 0);
   const facts: [string, string | undefined][] = [
     ['Found in', inspection.containers.map(describeContainer).join(', ') || undefined],
-    ['Format', `${kind}${version === null ? '' : `, version ${version}`}, ${complete ? 'complete' : 'not complete'}`],
+    [
+      'Format',
+      `${kind}${version === undefined ? '' : `, version ${version}`}, ${complete ? 'complete' : 'not complete'}`,
+    ],
     ['Length', describeLength(inspection.length, size)],
-    ['Machine', machine === null ? 'not stated' : printable(machine)],
-    ['UUID', uuid ?? undefined],
+    ['Machine', machine === undefined ? 'not stated' : printable(machine)],
+    ['UUID', uuid],
     [
       'Changes',
       changes === undefined ? undefined : `changes from ${changes.base} to ${changes.content} only, not a whole VM`,
@@ -85,7 +88,7 @@ function factsOf({ inspection, size, parts }: OpenedFile): [string, string][] {
     ['Commands', describeCommands(commands) || undefined],
     [
       'Description',
-      description === null
+      description === undefined
         ? 'none'
         : `${formatBytes(description.length)} of JSON, ${plural(description.devices, 'device')}`,
     ],
@@ -102,17 +105,17 @@ function describeCommands(commands: OpenedFile['inspection']['commands']): strin
 }
 
 function describeMultifd({ ram, multifd }: OpenedFile['inspection']): string | undefined {
-  if (ram.multifdSyncs === 0 && multifd === null) return undefined;
+  if (ram.multifdSyncs === 0 && multifd === undefined) return undefined;
   const syncs = plural(ram.multifdSyncs, 'sync');
-  if (multifd === null) return `${syncs}, channels missing`;
+  if (multifd === undefined) return `${syncs}, channels missing`;
   const { channels, compression } = multifd;
-  const how = compression === null ? '' : compression === 'none' ? ', uncompressed' : `, ${compression}`;
+  const how = compression === undefined ? '' : compression === 'none' ? ', uncompressed' : `, ${compression}`;
   return `${plural(channels.length, 'channel')}, ${syncs}${how}`;
 }
 
 function describeReturnPath({ source, counts, shut }: InspectedReturnPath): string {
   const messages = Object.entries(counts).map(([name, count]) => `${formatCount(count)} ${name}`);
-  const end = shut === null ? 'no SHUT' : shut === 0 ? 'SHUT is ok' : `SHUT has status ${shut}`;
+  const end = shut === undefined ? 'no SHUT' : shut === 0 ? 'SHUT is ok' : `SHUT has status ${shut}`;
   return `${printable(source)}: ${messages.join(', ') || 'no messages'}; ${end}`;
 }
 
@@ -126,8 +129,8 @@ function describeDirtyBitmap(bitmap: OpenedFile['inspection']['dirtyBitmaps'][nu
 
 const listNames = (names: readonly string[]) => (names.length === 0 ? undefined : names.map(printable).join(', '));
 
-function describeLength(length: number | null, size: number | undefined): string {
-  if (length !== null) return `${formatBytes(length)} (${formatCount(length)} bytes)`;
+function describeLength(length: number | undefined, size: number | undefined): string {
+  if (length !== undefined) return `${formatBytes(length)} (${formatCount(length)} bytes)`;
   const whole = size === undefined ? '' : ` (the file has ${formatCount(size)} bytes)`;
   return `unknown, since the end was not reached${whole}`;
 }
@@ -137,7 +140,7 @@ function describeContainer(container: InspectedContainer): string {
     case 'compressed':
       return `${container.format} compression`;
     case 'libvirt':
-      return `libvirt save image${container.domain.name === null ? '' : ` of ${printable(container.domain.name)}`}`;
+      return `libvirt save image${container.domain.name === undefined ? '' : ` of ${printable(container.domain.name)}`}`;
     case 'qcow2':
       return `qcow2 snapshot ${printable(container.name)}`;
     case 'zip':
