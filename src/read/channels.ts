@@ -16,7 +16,7 @@ import type { RamState } from '../wire/ram-record.ts';
 import { ChannelReader } from './channel-reader.ts';
 import { allocateWindow, type WindowBuffers, windowArenaBytes } from './window-reader.ts';
 
-/** The most channels that QEMU makes. */
+/** The most channels that QEMU uses. */
 export const maxChannels = 255;
 /** Bytes of arena for the buffers of all channels. Each gets its share, but no more than the main stream has. */
 const channelArena = 32 << 20;
@@ -34,7 +34,7 @@ export function channelArenaBytes(channels: number): number {
   return channels === 0 ? 0 : channels * windowArenaBytes(bodyBytesFor(channels));
 }
 
-/** What was read of a channel. */
+/** What was read from a channel. */
 export interface ChannelReport {
   id: number;
   /** Name of its source. */
@@ -74,7 +74,7 @@ export function allocateChannels(kernel: Kernel, channels: number): WindowBuffer
 /** The channels of one Flow. */
 export class ChannelSet {
   readonly #readers: ChannelReader[];
-  /** In the order of their numbers; empty until their first bytes have been read. */
+  /** In the order of their numbers. Empty until their first bytes have been read. */
   #channels: Channel[] = [];
   readonly #context: PacketContext;
 
@@ -95,7 +95,7 @@ export class ChannelSet {
     return this.#readers.length;
   }
 
-  /** Bytes of all channels that reading has reached. */
+  /** How many bytes of all channels have been read. */
   get reached(): number {
     return this.#readers.reduce((sum, { reader }) => sum + reader.reached, 0);
   }
@@ -118,7 +118,7 @@ export class ChannelSet {
     }));
   }
 
-  /** Reads the first bytes of every channel. @throws MigrationError `bad-channel` if they are not one whole set. */
+  /** Reads the first bytes of every channel. @throws MigrationError `bad-channel` if they are not one complete set. */
   async begin(): Promise<void> {
     const count = this.#readers.length;
     const found: Channel[] = [];
@@ -200,7 +200,7 @@ export class ChannelSet {
     yield { kind: 'finding', finding: makeFinding('bad-channel', message, last.reader.reader.window.place()) };
   }
 
-  /** Waits for reads under way: after this nothing is written to the arena. */
+  /** Waits for pending reads. Afterwards nothing writes to the arena. */
   async close(): Promise<void> {
     for (const reader of this.#readers) await reader.close();
   }

@@ -1,6 +1,6 @@
 /**
- * Which of QEMU's two file formats a stream is in, by its first bytes: the configuration of a mapped-ram file names the
- * capability `mapped-ram` (docs/formats/mapped-ram.md).
+ * Finds which of QEMU's two file formats a stream has, by its first bytes. The configuration of a mapped-ram file names
+ * the capability `mapped-ram` (docs/formats/mapped-ram.md).
  */
 import type { ByteSource } from '../io/byte-source.ts';
 import { type Peeked, peek } from '../io/peeked-source.ts';
@@ -10,7 +10,7 @@ import { decodeConfiguration } from '../wire/configuration.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { streamMagic, streamVersion } from '../wire/stream.ts';
 
-/** Pages one after another in the order they were sent, or each page at its place. */
+/** Pages one after another in the order of sending, or each page at its place. */
 export type FileFormat = 'stream' | 'mapped-ram';
 
 /** Bytes read to find the configuration: nearly always enough, and more than the longest one. */
@@ -20,8 +20,8 @@ const headLengths = [4096, 128 * 1024];
 const headerLength = 8;
 
 /**
- * Finds the format of the stream at `offset`; undefined if its first bytes are unreadable: reading then reports why.
- * Read on from the `source` of the result: bytes of a source that can be read only once are kept there.
+ * Finds the format of the stream at `offset`. Undefined if its first bytes are unreadable; reading then reports the
+ * reason. Continue with the `source` of the result: if the source can be read only once, it has kept the bytes.
  */
 export async function findFormat(
   source: ByteSource,

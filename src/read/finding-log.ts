@@ -10,7 +10,7 @@ import {
 } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 
-/** A finding, and how often it was made. */
+/** A finding, and how often it occurred. */
 export interface CountedFinding extends Finding {
   /** How many there were. `message` and `place` are those of the first one. */
   count: number;
@@ -21,7 +21,7 @@ export interface CountedFinding extends Finding {
 /** Findings about the stream as a whole: one entry for all sections. */
 const ofTheStream: ReadonlySet<FindingCode> = new Set(['guessed-boundary']);
 
-/** Most entries that are kept apart. This bounds the memory that a hostile file can use. */
+/** The most separate entries, which bounds the memory that a hostile file can use. */
 const maxKinds = 1000;
 
 /** The findings of one file. */
@@ -60,7 +60,7 @@ export class FindingLog {
   }
 }
 
-/** The finding for discarded pages that did not come again; `page` is the first of them. */
+/** The finding for discarded pages that were not sent again. `page` is the first of them. */
 export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: number): Finding {
   const message = 'pages discarded at the switchover were never sent again: the preempt channel may be missing';
   return makeFinding('pages-lost', message, {

@@ -1,7 +1,7 @@
 /**
  * Bytes to Flow: decodes the streams, multifd channels and preempt channels of one migration into Flow items. It reads
- * from any `ByteSource`, so it serves captures in files and live connections alike. Which sources there are, and in which
- * order they are read, is up to the caller (`open.ts` for files).
+ * from any `ByteSource`, so it serves captures in files and live connections alike. The caller chooses the sources and
+ * their order (`open.ts` for files).
  *
  *     main stream  ──WindowReader──→ decodeStream, decodeRecovery ──→ PageUnpacker ──┐
  *     channels     ──ChannelReader─→ decodeEpoch, up to each mark ──────────────────┼──→ FlowItem
@@ -21,7 +21,7 @@ import { allocateChannels, ChannelSet, channelArenaBytes } from './channels.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 import { allocateWindow, drive, type WindowBuffers, WindowReader, windowArenaBytes } from './window-reader.ts';
 
-/** Page records gathered at a time. */
+/** Page records collected at a time. */
 export const flowBatchCapacity = 4096;
 
 /** What the buffers of a Flow are for. */
@@ -39,7 +39,9 @@ export const flowArenaBytes = ({ channels, hasSide }: FlowSources): number =>
   windowArenaBytes() * (hasSide ? 2 : 1) +
   pageBatchArenaBytes(flowBatchCapacity);
 
-/** The parts of a kernel's arena that Flows are decoded in. Allocated once; one Flow at a time uses them. */
+/**
+ * The parts of a kernel's arena in which Flows are decoded. They are allocated once, and one Flow at a time uses them.
+ */
 export class FlowBuffers {
   readonly kernel: Kernel;
   readonly codecs: PageCodecs;
@@ -76,7 +78,7 @@ export interface FlowReaderOptions extends Pick<StreamOptions, 'sizes'> {
 export interface StreamPlace {
   /** Offset of the stream's first byte in the source. Default 0. */
   offset?: number;
-  /** Yields what else there is before the item `end`; `end` is the offset after the stream. Default: nothing. */
+  /** Yields further items before the item `end`. Its argument `end` is the offset after the stream. Default: none. */
   atEnd?: (reader: WindowReader, end: number) => AsyncIterable<FlowItem>;
 }
 
@@ -109,21 +111,21 @@ export class FlowReader {
     return this.#channels;
   }
 
-  /** Bytes of all sources that reading has reached, for progress. */
+  /** How many bytes of all sources have been read, for progress. */
   get reached(): number {
     const ofCurrent = this.#reader === undefined ? 0 : this.#reader.reached - this.#start;
     return this.#passed + ofCurrent + (this.#channels?.reached ?? 0);
   }
 
   /**
-   * The offset in `source` of the byte at an arena address, while an item of the Flow refers to it; undefined if that
-   * byte was not read from `source` as it is.
+   * The offset in `source` of the byte at an arena address, as long as an item of the Flow refers to it. Undefined if
+   * that byte was not read directly from `source`.
    */
   offsetIn(source: ByteSource, address: number): number | undefined {
     return this.#reader?.source === source ? this.#reader.offsetOf(address) : undefined;
   }
 
-  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not one whole set */
+  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not one complete set */
   async begin(): Promise<void> {
     await this.#channels?.begin();
   }
@@ -150,8 +152,8 @@ export class FlowReader {
   }
 
   /**
-   * Reads a stream up to where it breaks off.
-   * @throws MigrationError `truncated` if it breaks off before the switchover, when it cannot be recovered;
+   * Reads a stream that breaks off.
+   * @throws MigrationError `truncated` if it breaks off before the switchover and cannot be recovered;
    *   `mismatched-source` if it does not break off
    */
   async *brokenStream(source: ByteSource): AsyncGenerator<FlowItem, void> {
@@ -173,7 +175,7 @@ export class FlowReader {
 
   /**
    * Reads a preempt channel; `mayBreak` says whether it may break off.
-   * @throws MigrationError `mismatched-source` if the stream before never switched over to postcopy
+   * @throws MigrationError `mismatched-source` if the previous stream never switched over to postcopy
    */
   async *preemptChannel(source: ByteSource, mayBreak: boolean): AsyncGenerator<FlowItem, void> {
     const { side, batch } = this.#buffers;
@@ -192,7 +194,7 @@ export class FlowReader {
     }
   }
 
-  /** Waits for reads under way: after this nothing is written to the arena. */
+  /** Waits for pending reads. Afterwards nothing writes to the arena. */
   async close(): Promise<void> {
     await this.#reader?.settle();
     await this.#channels?.close();

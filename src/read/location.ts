@@ -1,10 +1,16 @@
-/** What inputs are called on a command line: paths and URLs, then an offset, or the name of a snapshot or an archive's member. */
+/**
+ * Names of inputs on a command line: paths and URLs, followed by an offset, or by the name of a snapshot or of an
+ * archive's member.
+ */
 
 const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
 const sizePattern = /^(0x[0-9a-f]+|\d+)([kmgt]?)$/i;
 
-/** Bytes as they are written on a command line: decimal or 0x hex, with an optional suffix K, M, G or T. NaN: they are not. */
+/**
+ * Parses bytes from a command line: decimal or 0x hex, with an optional suffix K, M, G or T. NaN if the text is
+ * something else.
+ */
 export function parseBytes(text: string): number {
   const [, digits, suffix = ''] = sizePattern.exec(text) ?? [];
   return digits === undefined ? Number.NaN : Number(digits) * (multipliers[suffix.toLowerCase()] as number);

@@ -1,9 +1,9 @@
 /**
- * Opens a migration file: finds what can be known before the file is read through, and gives its Flow.
+ * Opens a migration file: finds everything that can be known before the file is read, and provides its Flow.
  *
  * The captures of one migration may be several files: multifd channels, the streams before a recovery, and preempt
- * channels. They have one Flow. Pages of multifd channels come before the mark that they belong to. Pages of a preempt
- * channel come last: after the switchover the source sends each page once, so their order does not matter.
+ * channels. They have one Flow. Pages of multifd channels come before their mark. Pages of a preempt channel come last:
+ * after the switchover the source sends each page once, so their order does not matter.
  */
 
 import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
@@ -39,13 +39,13 @@ export interface OpenOptions<Input = ByteSource> extends Parts<Input>, Container
 /** How a Flow is read. */
 export interface FlowOptions {
   /**
-   * `bitmaps`: only which pages exist. Pages of a mapped-ram file are then not read, pages of multifd channels come without
-   * data, and compressed pages stay compressed. Default `pages`.
+   * `bitmaps`: only which pages exist. Pages of a mapped-ram file are not read, pages of multifd channels have no data,
+   * and compressed pages stay compressed. Default `pages`.
    */
   read?: 'pages' | 'bitmaps';
 }
 
-/** What is known of a file before it is read. */
+/** The known facts about a file before it is read. */
 export interface OpenedStream extends Located {
   format: FileFormat | undefined;
 }
@@ -54,16 +54,16 @@ export interface OpenedStream extends Located {
 export class MigrationFile implements AutoClosed {
   /** The source that was opened. */
   readonly input: ByteSource;
-  /** The source of the stream: the input, or one that decompresses it or gathers it from clusters. */
+  /** The source of the stream: the input, or a source that decompresses it or collects it from clusters. */
   readonly source: ByteSource;
   /** Offset of the stream in `source`, in bytes. */
   readonly offset: number;
-  /** Undefined if the first bytes are unreadable: reading the Flow then reports why. */
+  /** Undefined if the first bytes are unreadable. Reading the Flow then reports the reason. */
   readonly format: FileFormat | undefined;
   /** The containers around the stream, outermost first. */
   readonly containers: readonly Container[];
   readonly kernel: Kernel;
-  /** Shared by the stores that take this file's pages. */
+  /** Shared by all stores that take this file's pages. */
   readonly pageSlots: PageSlots;
   /** The other sources that belong to the migration. */
   readonly parts: PartLists;
@@ -74,7 +74,7 @@ export class MigrationFile implements AutoClosed {
   #contentReached: number | undefined;
   #isReading = false;
 
-  /** Takes its buffers from the arena of `kernel`, see `openFile`. */
+  /** Allocates its buffers in the arena of `kernel`, see `openFile`. */
   constructor(
     input: ByteSource,
     { source, offset, format, containers, findings }: OpenedStream,
@@ -104,29 +104,29 @@ export class MigrationFile implements AutoClosed {
     return [...resumeOf, this.source, ...preempt, ...channels];
   }
 
-  /** Bytes of all sources of the Flow; undefined if one of them does not know its size. */
+  /** Bytes of all sources of the Flow. Undefined if a source does not know its size. */
   get size(): number | undefined {
     const sizes = this.#sources.map(({ size }) => size);
     const sum = sizes.reduce<number>((total, size) => total + (size ?? Number.NaN), -this.offset);
     return Number.isNaN(sum) ? undefined : sum;
   }
 
-  /** Bytes of them that reading has reached, for progress. */
+  /** How many of these bytes have been read, for progress. */
   get reached(): number {
     if (this.#contentReached !== undefined) return this.#contentReached - this.offset;
     return this.#flow?.reached ?? 0;
   }
 
   /**
-   * What the latest Flow has read of the multifd channels: a report for each, in the order of their numbers; their
-   * compression (undefined before the first page data); and the guest UUID in them (undefined without channels).
+   * What the latest Flow has read from the multifd channels: a report per channel, in the order of their numbers; their
+   * compression (null before the first page data); and their guest UUID (undefined without channels).
    */
   get channels(): { compression: string | undefined; list: ChannelReport[]; uuid: string | undefined } {
     const channels = this.#flow?.channels;
     return { compression: channels?.method, list: channels?.report() ?? [], uuid: channels?.uuid };
   }
 
-  /** The source for readers of content in place: `reached` follows their reads, and closing it leaves the file open. */
+  /** The source for content that is read in place. `reached` follows its reads, and closing it leaves the file open. */
   get content(): ByteSource {
     const { source } = this;
     return {
@@ -142,8 +142,8 @@ export class MigrationFile implements AutoClosed {
   }
 
   /**
-   * The offset in `source` of the byte at an arena address, while an item of the Flow refers to it; undefined if that
-   * byte was not read from `source` as it is.
+   * The offset in `source` of the byte at an arena address, as long as an item of the Flow refers to it. Undefined if
+   * that byte was not read directly from `source`.
    */
   offsetOf(address: number): number | undefined {
     return this.#flow?.offsetIn(this.source, address);
@@ -151,8 +151,8 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * Reads the file from its beginning, item by item.
-   * @throws MigrationError where the rest cannot be read; Error if another Flow of this file is still being read, or if
-   *   the file can be read only once and has been read
+   * @throws MigrationError if the rest is unreadable; Error if another Flow of this file is still being read, or if the
+   *   file can be read only once and has been read
    */
   async *flow(options: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
     if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
@@ -165,7 +165,7 @@ export class MigrationFile implements AutoClosed {
     }
   }
 
-  /** Reads all sources in their order. Where there are several streams, `source` items say which one is being read. */
+  /** Reads all sources in order. If there are several streams, `source` items say which one is being read. */
   async *#read({ read = 'pages' }: FlowOptions): AsyncGenerator<FlowItem, void> {
     for (const finding of this.#findings) yield { kind: 'finding', finding };
     if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
@@ -192,7 +192,7 @@ export class MigrationFile implements AutoClosed {
     if (resumeOf.length + preempt.length > 0) yield { kind: 'source', origin: originOf(source) };
   }
 
-  /** Looks at what follows the stream in its source, and reads the preempt channels. */
+  /** Examines what follows the stream in its source, and reads the preempt channels. */
   async *#finish(flow: FlowReader, reader: WindowReader, end: number): AsyncGenerator<FlowItem, void> {
     const finding = await examineTrailing(reader, end);
     if (finding !== undefined) yield { kind: 'finding', finding };
@@ -200,7 +200,7 @@ export class MigrationFile implements AutoClosed {
     const streams = resumeOf.length + 1;
     for (const source of preempt) {
       yield* this.#announce(source);
-      // The channel of a stream that broke off may break off too; that of the last stream must not.
+      // The preempt channel of a stream that broke off may break off too. That of the last stream must not.
       const mayBreak = streams > 1 && (preempt.length < streams || source !== preempt.at(-1));
       yield* flow.preemptChannel(source, mayBreak);
     }
@@ -209,7 +209,7 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * Reads a return path that the file was opened with, message by message. Read the Flow first.
-   * @throws MigrationError where the rest cannot be read
+   * @throws MigrationError if the rest is unreadable
    */
   async *returnMessages(source: ByteSource): AsyncGenerator<ReturnMessage, void> {
     const { side } = this.#buffers;
@@ -261,8 +261,8 @@ export async function openFile(source: ByteSource, options: OpenOptions = {}): P
 const guards = new WeakMap<MigrationFile, ReadGuard>();
 
 /**
- * Does work on files that a signal may end: their reads then throw its reason.
- * @throws what the signal gives as its reason
+ * Does work on files until a signal is aborted. Their reads then throw the signal's reason.
+ * @throws the signal's reason
  */
 export async function whileAllowed<Result>(
   { signal }: Abortable,
@@ -291,7 +291,7 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
     const channels = findChannels ? located.channels : given.channels;
     requireChannelCount(channels.length);
     const parts = { ...given, channels };
-    // A file with `resumeOf` is a recovery stream, which has no header; a mapped-ram file cannot be recovered.
+    // A file with `resumeOf` is a recovery stream, which has no header. A mapped-ram file cannot be recovered.
     const found =
       parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
     const needs = [flowArenaBytes(sourcesOf(parts)), pageSlotsArenaBytes(flowBatchCapacity), spareBytes];

@@ -1,5 +1,5 @@
 /**
- * Tells what each of several files is to a migration, by its first bytes: the stream, multifd channels
+ * Determines the role of each of several files in a migration, by its first bytes: the stream, multifd channels
  * (docs/formats/multifd.md), recoveries, preempt channels and return paths (docs/formats/postcopy.md).
  */
 import type { ByteSource } from '../io/byte-source.ts';
@@ -14,31 +14,31 @@ import { isLibvirtMagic } from './container/libvirt-header.ts';
 import { qcow2Magic } from './container/qcow2-header.ts';
 import type { PartLists } from './parts.ts';
 
-/** What a file may be taken for. `stream`: the one that begins the migration; `none`: nothing that belongs to it. */
+/** The possible roles of a file. `stream`: the one that begins the migration; `none`: not part of it. */
 const partRoles = ['stream', 'channel', 'recovery', 'preempt', 'return-path', 'none'] as const;
 export type PartRole = (typeof partRoles)[number];
 
-/** What a file's first bytes say that it is; `unknown`: nothing. */
+/** The kind of a file by its first bytes; `unknown`: they do not show it. */
 export type PartKind = Exclude<PartRole, 'none'> | 'unknown';
 
-/** A file, what it seems to be, and what it would be taken for. */
+/** A file, its apparent kind, and its suggested role. */
 export interface GuessedPart {
-  /** Position in the list that was given. */
+  /** Position in the given list. */
   index: number;
   name: string;
   kind: PartKind;
   role: PartRole;
-  /** In bytes; undefined: not known. */
+  /** In bytes; undefined if unknown. */
   size: number | undefined;
 }
 
-/** A main input, and what belongs to it. */
+/** A main input, and the inputs that belong to it. */
 export interface ArrangedParts<Input> {
   main: Input;
   parts: PartLists<Input>;
 }
 
-/** The files do not say themselves how they belong together; `parts`: how they might, in a likely order. */
+/** The files do not show how they belong together. `parts` suggests how, in a likely order. */
 export class UnclearPartsError extends Error {
   override readonly name = 'UnclearPartsError';
   readonly parts: readonly GuessedPart[];
@@ -50,11 +50,11 @@ export class UnclearPartsError extends Error {
   }
 }
 
-/** Longest name of a block, and what is before it in a page record. */
+/** The longest name of a block, and the bytes before it in a page record. */
 const headLength = 8 + 1 + 255;
 
 /**
- * Sorts files by what they say they are. One alone is what is to be opened, whatever it says.
+ * Sorts files by their first bytes. A single file is opened as it is, whatever its first bytes.
  * @throws UnclearPartsError if there is more than one way; RangeError if there is none
  */
 export async function sortParts<Input>(
@@ -77,7 +77,7 @@ export async function sortParts<Input>(
   if (count('stream', 'unknown') === 0) {
     throw new RangeError(`expected a migration stream and what belongs to it, got ${inputs.length} files without it`);
   }
-  // What stands alone is the stream, whatever it is in; of several only one can be.
+  // A single file is the stream, in any container. Of several files only one can be.
   const main = parts.find(({ kind }) => kind === 'stream') ?? parts.find(({ kind }) => kind === 'unknown');
   for (const part of parts) if (part.kind === 'stream') part.role = 'none';
   if (main !== undefined) main.role = 'stream';
@@ -90,8 +90,8 @@ export async function sortParts<Input>(
 }
 
 /**
- * Puts files together by what each is said to be; recoveries, preempt channels and return paths come in their order.
- * The main one is the last recovery, or the stream. @throws RangeError if not exactly one is the stream
+ * Combines files by the given roles. Recoveries, preempt channels and return paths keep their order. The main file is
+ * the last recovery, or the stream. @throws RangeError if not exactly one file is the stream
  */
 export function arrangeParts<Input>(inputs: readonly Input[], roles: readonly PartRole[]): ArrangedParts<Input> {
   const ofRole = (role: PartRole) => inputs.filter((_, i) => roles[i] === role);
@@ -113,7 +113,7 @@ export function arrangeParts<Input>(inputs: readonly Input[], roles: readonly Pa
 
 /**
  * Finds the kind of a file by its first bytes.
- * @internal Tests give it bytes that no set of files has.
+ * @internal Exported for tests with bytes that no set of files contains.
  */
 export async function findPartKind(source: ByteSource): Promise<PartKind> {
   const { head } = await peek(source, 0, headLength, () => false);

@@ -12,7 +12,7 @@ import { makeFinding } from '../vm/migration-error.ts';
 import { pagePlace } from '../vm/page-place.ts';
 import { packetRamBytes } from '../wire/multifd-packet.ts';
 
-/** Records handed on at a time. The page slots limit how many of them can be compressed. */
+/** Records passed on at a time. The page slots limit how many of them can be compressed. */
 const capacity = 1024;
 
 /** Bytes of arena that an unpacker takes. */

@@ -67,7 +67,7 @@ export class WindowReader {
     this.#place(offset, this.#bodies[0], this.#bodies[0]);
   }
 
-  /** Source offset up to which bytes have been asked for. */
+  /** Source offset up to which bytes have been requested. */
   get reached(): number {
     return this.#next;
   }
@@ -77,20 +77,20 @@ export class WindowReader {
     return address >= this.#firstValid && address < this.window.limit ? address + this.window.base : undefined;
   }
 
-  /** As {@link satisfy}, but stops waiting after `ms` milliseconds. After that, nothing more can be read. */
+  /** Like {@link satisfy}, but stops waiting after `ms` milliseconds. Afterwards nothing more can be read. */
   async satisfyWithin(need: Need, ms: number): Promise<void> {
     await settledWithin(this.satisfy(need), ms);
   }
 
-  /** Makes the bytes available that a decoder needs, or sets the window's `ended`. @throws what the source throws */
+  /** Makes the bytes available that a decoder needs, or sets the window's `ended`. @throws the source's error */
   async satisfy(need: Need): Promise<void> {
     if (need.kind === 'seek') await this.#seek(need.offset, need.length);
     else await this.#fill(need.bytes);
   }
 
   /**
-   * Waits for a read under way: after this nothing is written to the arena. It does not wait for a source that can only be
-   * read forward, because such a source may stay silent forever. Its buffers must not be used again.
+   * Waits for a pending read. Afterwards nothing writes to the arena. It does not wait for a source that can only be
+   * read forward, because such a source may stay silent forever. The buffers must then not be used again.
    */
   async settle(): Promise<void> {
     const pending = this.#pending;

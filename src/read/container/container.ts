@@ -1,7 +1,7 @@
 /**
- * Files that contain a stream: what is around it, and where it begins. A compressed stream, a libvirt save image
- * (docs/formats/libvirt.md), a qcow2 image with internal snapshots (docs/formats/qcow2.md) and a zip archive are known by
- * their first bytes; one may be in another, as far as that makes sense.
+ * Files that contain a stream: finds what is around the stream, and where it begins. A compressed stream, a libvirt
+ * save image (docs/formats/libvirt.md), a qcow2 image with internal snapshots (docs/formats/qcow2.md) and a zip archive
+ * are recognized by their first bytes. They may be nested where that makes sense.
  */
 import { BlockCache } from '../../io/block-cache.ts';
 import { type ByteSource, placeIn, readFully } from '../../io/byte-source.ts';
@@ -28,29 +28,29 @@ import { type Qcow2Snapshot, qcow2Magic } from './qcow2-header.ts';
 import { openSnapshot, readQcow2, SnapshotError } from './qcow2-snapshots.ts';
 import { chooseMember, closingBoth } from './zip-members.ts';
 
-/** What a stream was found in. */
+/** A container in which a stream was found. */
 export type Container =
   | { kind: 'compressed'; format: Compression }
   | { kind: 'libvirt'; header: LibvirtHeader; data: LibvirtData }
   | { kind: 'qcow2'; snapshot: Qcow2Snapshot }
   | { kind: 'zip'; member: ZipMember };
 
-/** What to open of a source that contains a migration. */
+/** Selects the part of a container to open. */
 export interface ContainerOptions {
-  /** Which snapshot of a qcow2 image: its name, or else its id. */
+  /** The snapshot of a qcow2 image: its name, or else its id. */
   snapshot?: string;
   /**
-   * Which member of a zip archive. Default: the only one, or the main stream of the multifd set that the archive holds. Its
-   * channels `MEMBER.0`, `MEMBER.1` and so on are found by themselves, if no channels are given.
+   * The member of a zip archive. Default: the only one, or the main stream of the multifd set in the archive. Without
+   * given channels, its channels `MEMBER.0`, `MEMBER.1` and so on are found automatically.
    */
   member?: string;
-  /** What is meant in a file that holds several: a snapshot or a member, as in `FILE#INSIDE`. */
+  /** Selects a snapshot or a member, depending on the file, as in `FILE#INSIDE`. */
   inside?: string;
   /**
-   * Whether a stored member of a zip archive is read through when it is opened, to check its CRC-32. Default true.
+   * Whether a stored member of a zip archive is read completely when it is opened, to check its CRC-32. Default true.
    */
   checkMember?: boolean;
-  /** Decompresses what is compressed. Default: what there is on every platform. */
+  /** Decompresses compressed files. Default: a decompressor that works on every platform. */
   decompress?: Decompress;
 }
 
@@ -58,24 +58,24 @@ export interface ContainerOptions {
 export interface Located {
   source: ByteSource;
   offset: number;
-  /** What is around it, from the outside in. */
+  /** The containers around it, from the outside in. */
   containers: Container[];
-  /** What is to be said of them. */
+  /** Findings about them. */
   findings: Finding[];
   /** Multifd channels that were found beside the stream. */
   channels: ByteSource[];
 }
 
-/** Compressed files in compressed files are opened this deep. */
+/** How deep compressed files inside compressed files are opened. */
 const maxDepth = 3;
 /** The longest magic. */
 const headLength = 16;
 
 /**
- * Finds the stream in a source: at `offset`, or in what begins there. `onSource` is told what is opened around the source
- * on the way: closing the last one closes all.
- * @throws MigrationError for a container that is bad; {@link SnapshotError} for a qcow2 image of which no snapshot was
- *   named, or none that it has; {@link MemberError} likewise for a zip archive; MissingDecompressorError
+ * Finds the stream in a source: at `offset`, or in what begins there. `onSource` is called with each source that is
+ * opened around the given one. Closing the last of them closes all.
+ * @throws MigrationError for a bad container; {@link SnapshotError} for a qcow2 image without the name of an existing
+ *   snapshot; {@link MemberError} likewise for a zip archive; MissingDecompressorError
  */
 export async function locateStream(
   source: ByteSource,
@@ -117,7 +117,7 @@ export async function locateStream(
   return { ...at, containers, findings: [], channels };
 }
 
-/** What was to be in the file, which is not a container of that kind. */
+/** Describes what was requested of a file that is not such a container. */
 function describeMissing({ member, snapshot, inside }: ContainerOptions, rest: string | undefined): string {
   if (member !== undefined && rest === undefined) {
     return `expected a zip archive with a member "${member}", got another kind of file`;
@@ -127,7 +127,7 @@ function describeMissing({ member, snapshot, inside }: ContainerOptions, rest: s
   return `expected a qcow2 image with a snapshot "${rest}"${other}, got another kind of file`;
 }
 
-/** The member of an archive that is meant, and the channels beside it. */
+/** Opens the selected member of an archive, and the channels beside it. */
 async function openInZip(
   outer: ByteSource,
   start: number,
@@ -147,12 +147,12 @@ const magicOf = (head: Uint8Array) =>
   head.length < 4 ? undefined : new DataView(head.buffer, head.byteOffset).getUint32(0);
 const isQcow2 = (head: Uint8Array) => magicOf(head) === qcow2Magic;
 
-/** Whether the first bytes say enough: those of a stream, or of nothing that has a longer magic. */
+/** Whether the first bytes are enough: those of a stream, or of nothing with a longer magic. */
 function isKnown(head: Uint8Array): boolean {
   if (head.length < 4) return false;
   const isShort = findCompression(head) !== undefined || magicOf(head) === streamMagic || isQcow2(head);
   const first = head[0] as number;
-  // L of libvirt's, 0xfd of xz, 0x89 of lzop.
+  // L of libvirt's magic, 0xfd of xz's, 0x89 of lzop's.
   return isShort || (first !== 0x4c && first !== 0xfd && first !== 0x89);
 }
 
@@ -178,7 +178,7 @@ async function locateInLibvirt(
   containers.push({ kind: 'libvirt', header, data });
   const findings: Finding[] = [];
   if (!header.isFinished) {
-    // libvirt refuses it. What is in it may still be whole: the stream tells, and can be opened by itself.
+    // libvirt refuses such an image. Its stream may still be complete, and can be opened by itself.
     const message = `libvirt did not finish this image; the stream in it begins at offset ${offset}`;
     findings.push(makeFinding('incomplete-save', message, place));
   }

@@ -10,12 +10,12 @@
  *     32    4  cookie offset   in the data area; 0 = no cookie
  *     36   56  unused          0
  *
- * What the XML says is not looked at, but for three facts that name the domain.
+ * Only three facts in the XML are used: those that name the domain.
  */
 import { MigrationError, type Place } from '../../vm/migration-error.ts';
 
 export const libvirtHeaderLength = 92;
-/** The most bytes of XML, cookie and padding: libvirt itself passes on no XML beyond 4 MiB. */
+/** The most bytes of XML, cookie and padding. libvirt itself accepts no XML over 4 MiB. */
 const maxDataLength = 16 << 20;
 
 const magics = { finished: 'LibvirtQemudSave', unfinished: 'LibvirtQemudPart' } as const;
@@ -44,20 +44,20 @@ export interface LibvirtHeader {
 export interface LibvirtData {
   /** The domain XML. */
   xml: string;
-  /** What libvirt needs beside the XML to restore, as XML. */
+  /** Further XML that libvirt needs to restore the domain. */
   cookie: string | undefined;
 }
 
-/** Whether bytes begin as a save image does. */
+/** Whether bytes begin like a save image. */
 export function isLibvirtMagic(bytes: Uint8Array): boolean {
   const magic = String.fromCharCode(...bytes.subarray(0, 16));
   return magic === magics.finished || magic === magics.unfinished;
 }
 
 /**
- * Decodes the 92 bytes of a header; `place` is where they stand.
- * @throws MigrationError `bad-libvirt-header` for what contradicts itself, `unsupported` for another version or format,
- *   `limit-exceeded` for a data area beyond {@link maxDataLength}.
+ * Decodes the 92 bytes of a header. `place` is their place.
+ * @throws MigrationError `bad-libvirt-header` for a contradiction, `unsupported` for another version or format,
+ *   `limit-exceeded` for a data area over {@link maxDataLength}.
  */
 export function decodeLibvirtHeader(bytes: Uint8Array, place: Place): LibvirtHeader {
   const fail = (message: string, at: number, code: MigrationError['code'] = 'bad-libvirt-header') =>
@@ -88,7 +88,7 @@ export function decodeLibvirtHeader(bytes: Uint8Array, place: Place): LibvirtHea
 }
 
 /**
- * Decodes the data area, as long as the header says; `place` is where it stands.
+ * Decodes the data area, whose length the header states. `place` is its place.
  * @throws MigrationError `bad-libvirt-header` if the XML does not end within its part.
  */
 export function decodeLibvirtData(bytes: Uint8Array, header: LibvirtHeader, place: Place): LibvirtData {
@@ -111,13 +111,13 @@ const decodeText = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 export interface LibvirtImageHead extends LibvirtData {
   format: LibvirtFormat;
   wasRunning: boolean;
-  /** Zeros after the texts, so that the XML can be edited in place; libvirt leaves 64 KiB. Default that. */
+  /** Zeros after the texts, which allow editing the XML in place. Default 64 KiB, as in libvirt. */
   padding?: number;
   byteOrder?: 'little' | 'big';
   isFinished?: boolean;
 }
 
-/** The header and the data area of an image; its stream goes right behind. */
+/** Encodes the header and the data area of an image. The stream follows directly. */
 export function encodeLibvirtHead(head: LibvirtImageHead): Uint8Array {
   if (!libvirtFormats.includes(head.format)) {
     throw new RangeError(`expected a format of ${libvirtFormats.join(', ')}, got ${head.format}`);
@@ -137,7 +137,7 @@ export function encodeLibvirtHead(head: LibvirtImageHead): Uint8Array {
   return bytes;
 }
 
-/** What names a domain, as far as its XML says so in the ordinary way. */
+/** The facts that name a domain, as far as its XML states them in the usual form. */
 export interface Domain {
   /** The kind of hypervisor, such as `kvm` or `qemu`. */
   type: string | undefined;
@@ -145,10 +145,13 @@ export interface Domain {
   uuid: string | undefined;
 }
 
-/** How far into the XML the facts are looked for: they are its first elements. */
+/** How many bytes of the XML are searched for the facts, which are in its first elements. */
 const domainScanLength = 16 * 1024;
 
-/** Finds what names the domain. Not an XML parser: of XML that libvirt did not write it may find nothing. */
+/**
+ * Finds the facts that name the domain. This is not an XML parser: in XML that libvirt did not write, it may find
+ * nothing.
+ */
 export function findDomain(xml: string): Domain {
   const head = xml.slice(0, domainScanLength);
   const find = (pattern: RegExp) => {

@@ -1,11 +1,11 @@
 /**
- * qcow2 metadata, as far as the way to the VM state of an internal snapshot needs it (docs/formats/qcow2.md): the
- * header, the snapshot table, entries of L1 and L2 tables. All integers big-endian. Nothing is written here.
+ * qcow2 metadata, as far as it leads to the VM state of an internal snapshot (docs/formats/qcow2.md): the header, the
+ * snapshot table, entries of L1 and L2 tables. All integers are big-endian. This file only decodes.
  */
 import { MigrationError, type Place } from '../../vm/migration-error.ts';
 
 export const qcow2Magic = 0x514649fb;
-/** The part of the header that is read: up to and with the compression type. */
+/** The part of the header that is read: up to and including the compression type. */
 export const qcow2HeaderLength = 112;
 const headerLengthV2 = 72;
 const headerLengthV3 = 104;
@@ -16,9 +16,9 @@ const knownIncompatible = 31n;
 
 const encryptions = ['none', 'AES', 'LUKS'];
 
-/** The most snapshots, as QEMU has it. */
+/** The most snapshots, like QEMU's limit. */
 const maxSnapshots = 65_536;
-/** The most bytes of L1 table, as QEMU has it. */
+/** The largest L1 table in bytes, like QEMU's limit. */
 const maxL1Bytes = 32 << 20;
 
 /** The header of a qcow2 image. */
@@ -28,14 +28,14 @@ export interface Qcow2Header {
   /** Bytes of the virtual disk. */
   diskSize: number;
   hasBackingFile: boolean;
-  /** `none`, or what it is encrypted by. */
+  /** `none`, or the encryption method. */
   encryption: string;
   isDirty: boolean;
   isCorrupt: boolean;
   hasExternalData: boolean;
   hasExtendedL2: boolean;
   compression: 'deflate' | 'zstd';
-  /** Incompatible features that are not known, as bits. */
+  /** The unknown incompatible features, as bits. */
   unknownFeatures: bigint;
   snapshotCount: number;
   snapshotsOffset: number;
@@ -45,14 +45,14 @@ export interface Qcow2Header {
 export interface Qcow2Snapshot {
   id: string;
   name: string;
-  /** When it was made, in seconds since 1970, by the host's clock. */
+  /** Creation time by the host's clock, in seconds since 1970. */
   dateSeconds: number;
   dateNanoseconds: number;
   /** The guest's clock, in nanoseconds. */
   vmClock: bigint;
-  /** 0: of the disk alone. */
+  /** 0 for a snapshot of the disk alone. */
   vmStateSize: number;
-  /** Size of the virtual disk then. */
+  /** Size of the virtual disk at that time. */
   diskSize: number;
   l1Offset: number;
   l1Entries: number;
@@ -75,8 +75,9 @@ function readSize(view: DataView, at: number, what: string, fail: Fail): number 
 }
 
 /**
- * Decodes a header from the first {@link qcow2HeaderLength} bytes of an image, or as many as there are.
- * @throws MigrationError `bad-disk-image` for what the format forbids, `unsupported` for a version other than 2 and 3.
+ * Decodes a header from the first {@link qcow2HeaderLength} bytes of an image, or fewer if the image is shorter.
+ * @throws MigrationError `bad-disk-image` for a violation of the format, `unsupported` for a version other than 2 and
+ *   3.
  */
 export function decodeQcow2Header(bytes: Uint8Array, place: Place): Qcow2Header {
   const fail = failAt(place);
@@ -115,7 +116,7 @@ export function decodeQcow2Header(bytes: Uint8Array, place: Place): Qcow2Header 
   };
 }
 
-/** What version 3 adds. */
+/** Decodes the additions of version 3. */
 function decodeFeatures(view: DataView, fail: Fail): { features: bigint; compression: 'deflate' | 'zstd' } {
   if (view.byteLength < headerLengthV3) throw fail(`expected ${headerLengthV3} bytes of qcow2 header`, 0, 'truncated');
   const features = view.getBigUint64(72);
@@ -133,12 +134,12 @@ function decodeFeatures(view: DataView, fail: Fail): { features: bigint; compres
 
 /** The fixed part of an entry of the snapshot table. */
 export const snapshotHeadLength = 40;
-/** The most extra data of an entry; QEMU writes 24 bytes and refuses more than this. */
+/** The most extra data of an entry. QEMU writes 24 bytes, and refuses more than this. */
 const maxExtraLength = 1024;
 
 /**
  * The length of an entry, from its fixed part. The next one begins at a multiple of 8.
- * @throws MigrationError `limit-exceeded` for more extra data than QEMU takes.
+ * @throws MigrationError `limit-exceeded` for more extra data than QEMU accepts.
  */
 export function snapshotEntryLength(head: Uint8Array, place: Place): number {
   const view = new DataView(head.buffer, head.byteOffset, snapshotHeadLength);
@@ -149,7 +150,7 @@ export function snapshotEntryLength(head: Uint8Array, place: Place): number {
   return snapshotHeadLength + extra + view.getUint16(12) + view.getUint16(14);
 }
 
-/** Decodes a whole entry of the snapshot table. @throws MigrationError for an L1 table that cannot be. */
+/** Decodes a whole entry of the snapshot table. @throws MigrationError for an impossible L1 table. */
 export function decodeSnapshot(entry: Uint8Array, header: Qcow2Header, place: Place): Qcow2Snapshot {
   const fail = failAt(place);
   const view = new DataView(entry.buffer, entry.byteOffset, entry.length);
@@ -192,7 +193,7 @@ export function geometryOf({ clusterBits, hasExtendedL2 }: Qcow2Header): Qcow2Ge
   return { clusterSize, tableClusters: clusterSize / entryLength, entryLength };
 }
 
-/** Where the VM state begins: behind the disk, at the first byte that an L1 entry of its own maps. */
+/** Where the VM state begins: after the disk, at the first byte that its own L1 entry maps. */
 export function vmStateOffset(diskSize: number, { clusterSize, tableClusters }: Qcow2Geometry): number {
   const reach = clusterSize * tableClusters;
   return Math.ceil(diskSize / reach) * reach;
@@ -204,7 +205,9 @@ const l2Reserved = 0x3f000000000001fen;
 const compressedFlag = 1n << 62n;
 const copiedFlag = 1n << 63n;
 
-/** The L2 table that an L1 entry names; 0 = none. @throws MigrationError `bad-disk-image` for one that cannot be. */
+/**
+ * The offset of the L2 table in an L1 entry; 0 = none. @throws MigrationError `bad-disk-image` for an impossible entry.
+ */
 export function decodeL1Entry(entry: bigint, { clusterSize }: Qcow2Geometry, place: Place): number {
   const offset = Number(entry & offsetMask);
   if ((entry & l1Reserved) !== 0n || offset % clusterSize !== 0) {
@@ -217,14 +220,14 @@ export function decodeL1Entry(entry: bigint, { clusterSize }: Qcow2Geometry, pla
 export type ClusterPlace =
   | { kind: 'zero' }
   | { kind: 'data'; offset: number }
-  /** At most `length` bytes; what follows the compressed data in them is not its own. */
+  /** At most `length` bytes. Bytes after the compressed data do not belong to it. */
   | { kind: 'compressed'; offset: number; length: number };
 
 const zero: ClusterPlace = { kind: 'zero' };
 
 /**
- * The place of a cluster by its L2 entry. `bitmap` is that of an extended entry, and then `subcluster` says which of the
- * cluster's 32 is meant. What is not allocated reads as zeros.
+ * The place of a cluster, from its L2 entry. With an extended entry, `bitmap` is its bitmap, and `subcluster` selects
+ * one of the cluster's 32 subclusters. Unallocated clusters read as zeros.
  * @throws MigrationError `bad-disk-image` for an entry that the format forbids.
  */
 export function decodeL2Entry(

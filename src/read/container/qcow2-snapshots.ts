@@ -14,7 +14,7 @@ import {
 } from './qcow2-header.ts';
 import { Qcow2Source, type Unpack } from './qcow2-source.ts';
 
-/** The most bytes of snapshot table; QEMU has room for 64 MiB. */
+/** The largest snapshot table in bytes. QEMU allows 64 MiB. */
 const maxTableBytes = 16 << 20;
 
 /** A qcow2 image with its snapshots. */
@@ -25,7 +25,7 @@ export interface Qcow2Image {
   snapshots: Qcow2Snapshot[];
 }
 
-/** Reads the header and the snapshot table. @throws MigrationError for what the format forbids */
+/** Reads the header and the snapshot table. @throws MigrationError for a violation of the format */
 export async function readQcow2(file: ByteSource, tables: BlockCache): Promise<Qcow2Image> {
   const head = await tables.read(0, Math.min(qcow2HeaderLength, file.size ?? 0));
   const header = decodeQcow2Header(head, placeIn(file, 0));
@@ -42,11 +42,11 @@ export async function readQcow2(file: ByteSource, tables: BlockCache): Promise<Q
   return { name: file.name, header, snapshots };
 }
 
-/** No snapshot of a qcow2 image was named, or none that it has. Its message lists those that have a VM state. */
+/** No snapshot of a qcow2 image was named, or one that does not exist. The message lists those with a VM state. */
 export class SnapshotError extends RangeError {
   override readonly name = 'SnapshotError';
   readonly image: Qcow2Image;
-  /** The name that was given. */
+  /** The given name. */
   readonly wanted: string | undefined;
 
   constructor(image: Qcow2Image, wanted: string | undefined) {
@@ -63,7 +63,7 @@ export class SnapshotError extends RangeError {
   }
 }
 
-/** The VM state of the snapshot called `wanted`, or else of that with this id. */
+/** Opens the VM state of the snapshot with the name `wanted`, or else with that id. */
 export function openSnapshot(
   file: ByteSource,
   image: Qcow2Image,
@@ -103,7 +103,7 @@ function requireReadable(file: ByteSource, header: Qcow2Header): void {
   }
 }
 
-/** Unpacks a zstd cluster: takes what comes until the cluster is full, since anything may follow the frame. */
+/** Unpacks a zstd cluster. It stops when the cluster is full, because anything may follow the frame. */
 const unpackZstd: Unpack = async (packed, length) => {
   const ending = new AbortController();
   const chunks = (async function* () {

@@ -1,6 +1,6 @@
 /**
- * The VM state of a qcow2 snapshot as a source of its own: byte 0 is the state's first (docs/formats/qcow2.md). Random
- * access; zero, compressed and extended (subcluster) entries are read, clusters that follow each other in one go.
+ * The VM state of a qcow2 snapshot as a source whose byte 0 is the first byte of the state (docs/formats/qcow2.md). It
+ * has random access. It reads zero, compressed and extended (subcluster) entries, and consecutive clusters together.
  */
 
 import { BlockCache } from '../../io/block-cache.ts';
@@ -17,7 +17,7 @@ import {
   vmStateOffset,
 } from './qcow2-header.ts';
 
-/** Unpacks one cluster: gives `length` bytes, and takes no notice of what follows the packed data. */
+/** Unpacks one cluster to `length` bytes, and ignores what follows the packed data. */
 export type Unpack = (packed: Uint8Array, length: number) => Promise<Uint8Array>;
 
 /** A part of a cluster that lies in one place, in one go. */
@@ -35,12 +35,12 @@ export class Qcow2Source implements ByteSource {
   readonly #unpack: Unpack;
   /** Offset of the state in the disk. */
   readonly #start: number;
-  /** Bytes that one place is known for: a cluster, or a subcluster. */
+  /** Bytes that share one place: a cluster, or a subcluster. */
   readonly #unit: number;
   /** The cluster that was unpacked last. */
   #unpacked: { offset: number; bytes: Uint8Array } | undefined;
 
-  /** @throws MigrationError `bad-disk-image` if the snapshot's L1 table does not reach to the end of the state. */
+  /** @throws MigrationError `bad-disk-image` if the snapshot's L1 table does not cover the whole state. */
   constructor(file: ByteSource, name: string, header: Qcow2Header, snapshot: Qcow2Snapshot, unpack: Unpack) {
     this.name = name;
     this.size = snapshot.vmStateSize;
@@ -80,7 +80,10 @@ export class Qcow2Source implements ByteSource {
     return this.#file.close();
   }
 
-  /** Bytes from disk offset `at` on, at most `limit`, that lie as the first ones do: all zero, or one after the other. */
+  /**
+   * How many bytes from disk offset `at` on, at most `limit`, continue the first cluster: all zero, or consecutive in
+   * the file.
+   */
   async #runFrom(at: number, first: ClusterPlace, limit: number): Promise<number> {
     const unit = this.#unit;
     let run = unit - (at % unit);
@@ -109,7 +112,7 @@ export class Qcow2Source implements ByteSource {
 
   async #unpackCluster({ offset, length }: ClusterPlace & { kind: 'compressed' }): Promise<Uint8Array> {
     const { clusterSize } = this.#geometry;
-    // The sectors of the last cluster of an image may go beyond its end.
+    // The sectors of an image's last cluster may extend beyond its end.
     const packed = new Uint8Array(Math.max(0, Math.min(length, (this.#file.size ?? offset + length) - offset)));
     const bad = (message: string) => new MigrationError('bad-compression', message, placeIn(this.#file, offset));
     if (packed.length === 0) throw bad(`expected a compressed cluster, got the end of the image`);
@@ -125,7 +128,7 @@ export class Qcow2Source implements ByteSource {
     return bytes;
   }
 
-  /** The place of a byte of the disk, if the tables that say it are in memory. */
+  /** The place of a byte of the disk, if the tables for it are in memory. */
   #peek(at: number): ClusterPlace | undefined {
     const l1 = this.#l1Position(at);
     const l1Bytes = this.#tables.peek(l1, 8);
@@ -137,7 +140,7 @@ export class Qcow2Source implements ByteSource {
     return l2Bytes === undefined ? undefined : this.#placeOf(l2Bytes, l2, at);
   }
 
-  /** The same, reading what is not in memory. */
+  /** Like `#peek`, but reads the tables that are not in memory. */
   async #find(at: number): Promise<ClusterPlace> {
     const l1 = this.#l1Position(at);
     const table = this.#tableOf(await this.#tables.read(l1, 8), l1);

@@ -1,12 +1,12 @@
-/** Zip archives of captures: which member is meant, and the multifd channels that lie beside it. */
+/** Zip archives of captures: selects a member, and the multifd channels beside it. */
 import type { ByteSource } from '../../io/byte-source.ts';
 import { openZipMember, readZip, type ZipArchive, type ZipMember } from '../../io/zip.ts';
 
-/** No member of a zip archive was named where it has several, or none that it has. Its message lists the members. */
+/** No member of a zip archive with several was named, or one that does not exist. The message lists the members. */
 export class MemberError extends RangeError {
   override readonly name = 'MemberError';
   readonly archive: ZipArchive;
-  /** The name that was given. */
+  /** The given name. */
   readonly wanted: string | undefined;
 
   constructor(archive: ZipArchive, wanted: string | undefined) {
@@ -24,17 +24,18 @@ export class MemberError extends RangeError {
   }
 }
 
-/** What is meant in an archive. */
+/** The selected part of an archive. */
 export interface ChosenMember {
   member: ZipMember;
   /** The channels of its multifd set, `NAME.0`, `NAME.1` and so on. */
   channels: ZipMember[];
-  /** What is meant in the member: the rest of a name such as `disk.qcow2#SNAPSHOT`. */
+  /** The selected part of the member: the rest of a name such as `disk.qcow2#SNAPSHOT`. */
   inside: string | undefined;
 }
 
 /**
- * Finds the member called `wanted`. Without a name: the only one, or the one whose channels all others are.
+ * Finds the member with the name `wanted`. Without a name: the only member, or the one whose channels are all the
+ * others.
  * @throws MemberError
  */
 export function chooseMember(archive: ZipArchive, wanted: string | undefined): ChosenMember {
@@ -63,7 +64,7 @@ function channelsOf({ name }: ZipMember, byName: ReadonlyMap<string, ZipMember>)
   }
 }
 
-/** Opens a member of the archive that `source` is, by its name. Closing it closes the archive. @throws MemberError */
+/** Opens a member of the archive `source` by its name. Closing the result closes the archive. @throws MemberError */
 export async function openMember(source: ByteSource, name: string): Promise<ByteSource> {
   const archive = await readZip(source);
   const { member, inside } = chooseMember(archive, name);
@@ -71,7 +72,7 @@ export async function openMember(source: ByteSource, name: string): Promise<Byte
   return closingBoth(await openZipMember(archive, member), source);
 }
 
-/** A source whose end is also that of what it is read from. */
+/** Returns a source that also closes `outer` when it is closed. */
 export function closingBoth(source: ByteSource, outer: ByteSource): ByteSource {
   return {
     name: source.name,
