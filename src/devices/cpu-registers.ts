@@ -24,7 +24,7 @@ export const generalNames = [
 
 /** The registers of one CPU. */
 export interface RegisterValues {
-  /** By {@link generalNames}; a target without long mode has the first eight. */
+  /** In the order of {@link generalNames}. A target without long mode has the first eight. */
   general: bigint[];
   rip: bigint;
   rflags: bigint;

@@ -1,10 +1,12 @@
 /**
  * The JSON of the VM description, as types (docs/formats/devices.md, "The description"): which fields each device
- * section has, and their sizes. `wire/vm-description.ts` finds it in a stream, and `devices/device-state.ts` reads bodies with it.
+ * section has, and their sizes. `wire/vm-description.ts` finds it in a stream, and `devices/device-state.ts` reads
+ * bodies with it.
  *
  * The elements of a list repeat their keys within one object, and JSON.parse would keep only the last of them. So this
- * takes every property as it comes (`visit` of jsonc-parser) and builds only what a description can have. That also keeps
- * memory small, whatever else the JSON holds. Text that would make the scanner itself use much memory is refused first.
+ * parser handles properties one by one (`visit` of jsonc-parser), and builds only what a description can contain. This
+ * also limits memory, whatever else the JSON contains. Text that would make the scanner itself use much memory is
+ * refused first.
  */
 
 import { visit } from 'jsonc-parser';
@@ -19,20 +21,20 @@ const maxRun = 1 << 20;
 const maxNodes = 150_000;
 /** As many devices as a stream can have section ids. */
 const maxDevices = 16_384;
-/** Problems that are listed. */
+/** The most problems that are listed. */
 const maxProblems = 20;
 
 type Literal = string | number | boolean | null;
 
-/** Takes the content of an object or a list of the JSON. */
+/** Receives the content of an object or a list in the JSON. */
 interface Receiver {
-  /** An object or a list begins; `key` is that of the latest property. */
+  /** An object or a list begins. `key` is the key of the latest property. */
   enter(key: string, isList: boolean): Receiver;
-  /** A value that is neither. */
+  /** A value that is neither an object nor a list. */
   take(key: string, value: Literal): void;
 }
 
-/** Ignores what is not part of a description. */
+/** Ignores everything that is not part of a description. */
 const ignored: Receiver = { enter: () => ignored, take: () => {} };
 
 /** A list of objects; `spoil` is called for elements that are not objects. */
@@ -126,7 +128,7 @@ const isStateKey = (key: string) =>
 
 const isCount = (value: Literal): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-/** Builds the description from what the receivers take. */
+/** Builds the description from what the receivers get. */
 class Builder {
   readonly description: VmDescription = { pageSize: undefined, configuration: undefined, devices: [] };
   readonly problems: string[] = [];
@@ -216,7 +218,7 @@ class Builder {
   #field(parent: StateDescription): Receiver {
     const field = this.#addField(parent);
     let isRefused = false;
-    /** The keys of a nested description are in the field itself; a repeated key begins the next element. */
+    /** The keys of a nested description are in the field itself. A repeated key begins the next element. */
     let inline: StateDescription | undefined;
     let seen: string[] = [];
     const inlineOf = (key: string): StateDescription => {

@@ -1,6 +1,7 @@
 /**
- * Compares two states of one device field by field, and names what differs by the paths that `findValue` takes. Fields are
- * matched by their names and array positions, subsections by their names. A device that was not decoded is compared as bytes.
+ * Compares two states of one device field by field, and names differences by the paths that `findValue` takes. Fields
+ * are matched by their names and array positions, subsections by their names. A device that was not decoded is compared
+ * as bytes.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 import { valueOfFields } from './find-value.ts';
@@ -11,7 +12,7 @@ const excerptBytes = 16;
 /** A value without parts. */
 export type PlainValue = number | bigint | boolean | null;
 
-/** Something that differs. `path` is as {@link findValue} takes it; empty for the whole device. */
+/** A difference. `path` is a path for {@link findValue}; empty for the whole device. */
 export type FieldChange = { path: string } & (
   | {
       kind: 'value';
@@ -23,10 +24,10 @@ export type FieldChange = { path: string } & (
   | {
       kind: 'bytes';
       type: string;
-      /** The first byte that differs, and how many differ. Bytes that only one side has count. */
+      /** Offset of the first different byte, and the number of different bytes. Bytes that only one side has count. */
       first: number;
       count: number;
-      /** Bytes in all. */
+      /** Total bytes. */
       oldLength: number;
       newLength: number;
       /** At most 16 bytes from `first` on. */
@@ -41,13 +42,13 @@ export type FieldChange = { path: string } & (
   | { kind: 'type'; old: string; new: string }
 );
 
-/** What differs in two states of one device. */
+/** The differences between two states of one device. */
 export interface DeviceDiff {
   name: string;
   instanceId: number;
-  /** The first of them, in the order of the state; empty if the states are the same. */
+  /** The first differences, in the order of the state. Empty if the states are the same. */
   changes: FieldChange[];
-  /** How many there are in all. */
+  /** The total number of differences. */
   changeCount: number;
   /** Why the state was compared as bytes, if it was. */
   problem?: string;
@@ -126,7 +127,7 @@ class Comparison {
     });
   }
 
-  /** Compares what both sides have; the rest was removed or added. */
+  /** Compares the parts that both sides have. The others were removed or added. */
   #pair<Part>(olds: Map<string, Part>, news: Map<string, Part>, compare: (path: string, old: Part, now: Part) => void) {
     for (const path of olds.keys()) if (!news.has(path)) this.#log.add({ path, kind: 'removed' });
     for (const [path, now] of news) {

@@ -1,6 +1,6 @@
 /**
- * A device's state as JSON, piece by piece, one line per field, since a device may have megabytes of state. Bytes are hex;
- * integers beyond 2^53 are decimal text; offsets are offsets in the source.
+ * A device's state as JSON, in pieces, one line per field, because a device may have megabytes of state. Bytes are hex,
+ * integers beyond 2^53 are decimal text, and offsets count in the source.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 import { toHex } from './hex.ts';
@@ -8,7 +8,7 @@ import { toHex } from './hex.ts';
 /** Bytes that are turned into hex at a time. */
 const hexPiece = 32_768;
 
-/** The JSON object of a device; `more` holds further members, as JSON text by their names. */
+/** Yields the JSON object of a device. `more` has further members, as JSON text by name. */
 export function* deviceToJson(device: DeviceState, more: Record<string, string> = {}): Generator<string, void> {
   const { name, instanceId, versionId, offset, length, undecodedBytes, problem, state, data } = device;
   const facts = { name, instanceId, versionId, offset, length, undecodedBytes, problem: problem ?? null };

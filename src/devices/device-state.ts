@@ -28,7 +28,7 @@ export interface DeviceState {
   /** Undefined if there is no description or it does not fit the bytes; `problem` says why. */
   state: StateStruct | undefined;
   problem: string | undefined;
-  /** Bytes of unknown meaning: those of a device's private types, or all of them. */
+  /** Bytes of unknown meaning: those of a device's private types, or the whole body. */
   undecodedBytes: number;
 }
 

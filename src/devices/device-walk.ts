@@ -26,7 +26,7 @@ const subsectionByte = 0x05;
 /** The byte that represents a NULL pointer in an array: '0'. */
 const nullByte = 0x30;
 
-/** Takes what a walk passes over. */
+/** Receives the parts that a walk passes. */
 interface Passing {
   field?(field: FieldDescription, from: number, to: number): void;
   subsection?(description: StateDescription, from: number, to: number): void;

@@ -2,9 +2,9 @@
 import { isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 
 /**
- * A value by its path: names as in the description, `[n]` for an element, `.` before a field of a struct, `/name` for a
- * subsection, by its whole name or without that of its parent. Names may have dots and brackets themselves: the longest
- * one that fits is taken. Fields of the same name are the elements of one array. Undefined: there is none.
+ * Finds a value by its path: names as in the description, `[n]` for an element, `.` before a field of a struct, `/name`
+ * for a subsection, with or without the name of its parent. Names may contain dots and brackets themselves; the longest
+ * one that fits is used. Fields of the same name are the elements of one array. Undefined if there is no such value.
  *
  * @example
  * findValue(cpu, 'env.regs[4]');
@@ -41,7 +41,7 @@ function longestFirst(names: Iterable<string>, path: string): string[] {
   return [...names].filter((name) => path.startsWith(name)).sort((a, b) => b.length - a.length);
 }
 
-/** The value of a field, or of all that have its name. */
+/** The value of a field, or of all fields with its name. */
 export function valueOfFields(fields: readonly StateField[]): StateValue {
   const [first] = fields as [StateField];
   if (fields.length === 1 && first.index === undefined) return first.value;

@@ -10,7 +10,7 @@ export interface Scalar {
   read(view: DataView, at: number): ScalarValue;
 }
 
-/** A number where it is exact, else a bigint. */
+/** A number if it is exact, otherwise a bigint. */
 function exact(value: bigint): number | bigint {
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;
@@ -25,7 +25,7 @@ const uint16: Scalar = { size: 2, read: (view, at) => view.getUint16(at) };
 const uint32: Scalar = { size: 4, read: (view, at) => view.getUint32(at) };
 const uint64: Scalar = { size: 8, read: (view, at) => exact(view.getBigUint64(at)) };
 
-/** All of them by QEMU's names. */
+/** All types, by QEMU's names. */
 export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ['bool', { size: 1, read: (view, at) => view.getUint8(at) !== 0 }],
   ['int8', int8],
@@ -46,7 +46,7 @@ export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ['int64 equal', uint64],
   // The time at which it fires, in nanoseconds of its clock; -1 if it is not armed.
   ['timer', int64],
-  // As bits, because a number would lose NaNs.
+  // The bits, because a number would lose NaNs.
   ['float64', uint64],
   ['CPU_Double_U', uint64],
   // Registers that CPUs save with their own functions, as plain numbers.

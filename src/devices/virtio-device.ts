@@ -1,4 +1,6 @@
-/** A virtio device in the terms of its standard: what its driver has set up (docs/formats/devices.md, "virtio"). */
+/**
+ * A virtio device in the terms of its standard: the state that its driver set up (docs/formats/devices.md, "virtio").
+ */
 import { isStruct, type StateStruct, type StateValue } from './device-state.ts';
 import { findValue } from './find-value.ts';
 
@@ -47,7 +49,7 @@ const kinds = new Map([
 
 const noVector = 0xffff;
 
-/** Reads a virtio device out of its state; undefined for other devices, and for a body that is not decoded. */
+/** Reads a virtio device from its state. Undefined for other devices, and for a body that is not decoded. */
 export function readVirtioDevice(device: StateStruct): VirtioDevice | undefined {
   const body = device.fields.find(({ type }) => type === 'virtio')?.value;
   if (!isStruct(body)) return undefined;

@@ -3,8 +3,8 @@
  *
  *     the transport's own (PCI, MMIO) | status, features, configuration | queues | the device's own | subsections
  *
- * Nothing says which transport it is: the one whose layout ends where the bytes do. Requests in flight and what devices
- * keep beyond the common ones are not decoded; what stands around them is.
+ * Nothing states the transport: it is the one whose layout ends where the bytes end. Requests in flight, and the
+ * private state of less common devices, are not decoded. Everything around them is.
  */
 import type { StateDescription } from '../vm/description.ts';
 import { buildLayout, type LayoutBuilder } from './layout-builder.ts';
@@ -88,7 +88,7 @@ function featuresOf({ state, view }: LayoutBuilder): number {
 /** Adds a device's own state; `features` are the lower 32 feature bits that the driver has accepted. */
 type DrawOwn = (whole: LayoutBuilder, features: number) => void;
 
-/** A device without state of its own. */
+/** A device without private state. */
 const nothing: DrawOwn = () => {};
 
 const owns = new Map<string, DrawOwn>([
@@ -148,7 +148,7 @@ function drawBalloonSubsections(whole: LayoutBuilder): void {
   }
 }
 
-/** Only without domains: a guest that uses the IOMMU is not decoded. */
+/** Decodes only a state without domains, because a guest that uses the IOMMU has more. */
 function drawIommu(whole: LayoutBuilder): void {
   whole.insist(whole.count32('domains') === 0 && whole.count8('domains_end') === 0);
   whole.bool('boot_bypass');
