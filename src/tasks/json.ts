@@ -24,10 +24,12 @@ import type { PhysicalLayout } from './extract/physical-layout.ts';
 import type { InspectedBlock, InspectedSnapshot, Inspection } from './inspect/inspect.ts';
 import type { Verification } from './inspect/verify.ts';
 
-/** The version of the shapes below. It grows when a field goes or changes its meaning, not when one is added. */
+/**
+ * The version of the shapes below. It increases when a field is removed or changes its meaning, not when one is added.
+ */
 export const jsonVersion = 1;
 
-/** What every object of JSON begins with. */
+/** The first member of every JSON object. */
 export interface VersionedJson {
   jsonVersion: typeof jsonVersion;
 }
@@ -54,13 +56,13 @@ export interface InspectSnapshotsJson
 export interface InspectDevicesJson extends VersionedJson {
   source: string;
   machine: string | null;
-  /** Bytes of device state, and those of them that are not decoded. */
+  /** Bytes of device state, and how many of them are not decoded. */
   bytes: number;
   undecodedBytes: number;
-  /** In stream order. `about`: what the state says, in words. */
+  /** In stream order. `about` describes the state in words. */
   devices: (DeviceFactsJson & { about: string[] })[];
   findings: Finding[];
-  /** What stopped the reading, if something did. */
+  /** The error that stopped the reading, if any. */
   error: Finding | null;
 }
 
@@ -72,11 +74,11 @@ export interface DeviceFactsJson {
   offset: number;
   length: number;
   undecodedBytes: number;
-  /** Why the state is not decoded, if it is not. */
+  /** The reason if the state is not decoded. */
   problem: string | null;
 }
 
-/** `inspect --device NAME --json`, and what `extract --device NAME` writes: the whole state of a device. */
+/** `inspect --device NAME --json`, and the output of `extract --device NAME`: the whole state of a device. */
 export interface DeviceJson extends VersionedJson, DeviceFactsJson {
   /** The registers of an x86 CPU, as hex. */
   registers?: RegistersJson;
@@ -129,7 +131,7 @@ export interface CheckJson extends VersionedJson, AsJson<Check> {}
 export interface ExtractJson extends VersionedJson {
   /** How the content was read, and why. */
   plan: ContentPlan;
-  /** What was written. `path`: where. */
+  /** The written blocks, each with the `path` of its file. */
   blocks: (ExtractedBlock & { path: string })[];
 }
 
@@ -146,7 +148,7 @@ export interface ExtractPhysicalJson
   machine: string | null;
   /** CPUs whose registers are in a core file. */
   cpus?: number;
-  /** What is in the output, ascending by address. */
+  /** The ranges in the output, ascending by address. */
   ranges: (Omit<PhysicalRange, 'block'> & { block: string })[];
   unplaced: { block: string; length: number; reason: string }[];
   /** Pages that were never sent, which read as zeros. */
@@ -180,7 +182,7 @@ export interface ConvertJson extends VersionedJson {
   /** How many devices have a state. */
   devices: number;
   hasDescription: boolean;
-  /** OUT was read again and compared. */
+  /** OUT was read back and compared. */
   isVerified: boolean;
 }
 
@@ -221,7 +223,7 @@ export interface DiffJson extends VersionedJson {
   notCompared: string[];
 }
 
-/** What differs in a device. */
+/** The differences in a device. */
 export interface DeviceDiffJson extends AsJson<DeviceDiff> {}
 
 /**
@@ -264,7 +266,7 @@ export interface ReadJson extends VersionedJson {
   hex: string;
 }
 
-/** `search --json`: one object a line, for each match. */
+/** `search --json`: one object per line, for each match. */
 export interface SearchJson extends VersionedJson {
   block: string;
   offset: number;

@@ -27,7 +27,7 @@ export interface SectionFacts {
   state: DeviceState | undefined;
 }
 
-/** What a file says of a RAM block. */
+/** A file's facts about a RAM block. */
 export interface BlockFacts {
   idstr: string;
   /** Bytes. */
@@ -35,7 +35,7 @@ export interface BlockFacts {
   pageSize: number;
 }
 
-/** What a file says of a command in its stream. */
+/** A file's facts about a command in its stream. */
 export interface CommandFacts {
   name: string;
   place: Place;
@@ -71,7 +71,7 @@ export interface FileFacts {
 /** The most sections, commands and findings that are kept. */
 const maxListed = 100_000;
 
-/** Reads a file through, but for its pages where it can seek over them. */
+/** Reads a whole file, except for its pages if it can seek over them. */
 export async function readFacts(file: MigrationFile, options: Abortable = {}): Promise<FileFacts> {
   return whileAllowed(options, [file], () => gatherFacts(file));
 }

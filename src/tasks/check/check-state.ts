@@ -287,7 +287,7 @@ export class StateCheck {
     });
   }
 
-  /** Where a field is; behind the last field if it is missing. */
+  /** The place of a field, or the end of the last field if it is missing. */
   #place({ struct }: At, index: number): { place: Place } {
     const field = struct?.fields[index];
     const last = struct?.fields.at(-1);
@@ -341,7 +341,7 @@ function isCounted(at: At, source: DescribedItem | undefined, target: At, other:
   const isCount = (value: StateValue, item: DescribedItem | undefined) =>
     value === (item?.count ?? 0) || value === (item?.bytes ?? 0);
   return mine.slice(0, source?.index ?? mine.length).some((field, i) => {
-    // It may have been renamed.
+    // The field may have been renamed.
     const same = theirs.find(({ name }) => name === field.name) ?? theirs[i];
     if (same === undefined || !isSingle(field) || !isSingle(same)) return false;
     return isCount(field.value, source) && isCount(same.value, other);

@@ -41,7 +41,7 @@ function isAtLeast(target: TargetStream, release: Release): boolean | undefined 
   const sendsSwitchover = file.commands.some(({ name }) => name === 'SWITCHOVER_START');
   if (sendsSwitchover && release <= 1000) return true;
   if (file.configuration?.capabilities.includes('mapped-ram') === true && release <= 900) return true;
-  // QEMU 10.0 sends the command with every machine type that is not older than it.
+  // QEMU 10.0 sends the command with every machine type from 10.0 on.
   const isWhole = file.hasEnd && file.error === undefined && file.multifd === undefined;
   const mayBeOld = ofMachine === undefined || ofMachine >= 1000;
   if (!sendsSwitchover && isWhole && mayBeOld && release >= 1000) return false;

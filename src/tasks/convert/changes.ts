@@ -1,6 +1,6 @@
 /**
- * A file of changes (docs/formats/incremental.md): a mapped-ram file with the pages of a VM that are not as they were in a
- * base, and all else of the VM. It is no VM by itself, and says so: no QEMU loads it, and only `merge.ts` takes its RAM.
+ * A file of changes (docs/formats/incremental.md): a mapped-ram file with the pages of a VM that differ from a base,
+ * and everything else of the VM. It marks itself as incomplete: no QEMU loads it, and only `merge.ts` uses its RAM.
  */
 
 import { type Abortable, abortableStore } from '../../io/abort.ts';
@@ -30,19 +30,19 @@ import { withoutConfiguration, withoutContent } from './convert.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
-/** What a file of changes has of a block. */
+/** What a file of changes contains of a block. */
 export interface ChangedBlock {
   idstr: string;
   /** Bytes of the block. */
   length: number;
-  /** Pages of the block, and those that are in the file. */
+  /** Pages of the block, and how many of them are in the file. */
   pages: number;
   changedPages: number;
-  /** How many of these are zero: they take no space. */
+  /** How many of these are zero and take no space. */
   zeroPages: number;
 }
 
-/** What was written, and what it was written from, until it is closed. */
+/** The output's facts, and the content that it was written from. Close it when it is no longer needed. */
 export class SavedChanges implements AutoClosed {
   /** Bytes of the file. */
   readonly length: number;
@@ -60,8 +60,9 @@ export class SavedChanges implements AutoClosed {
   }
 
   /**
-   * Reads what was written: it is sound, has the same devices byte for byte, and with its base the same RAM, page by page.
-   * @throws CopyError if it is not so
+   * Reads the output back. It must be sound, have the same devices byte for byte, and give the same RAM with its base,
+   * page by page.
+   * @throws CopyError if the output is wrong
    */
   async check(copy: MigrationFile, options: Abortable = {}): Promise<Verification> {
     return whileAllowed(options, [copy], () => this.#compare(copy));
@@ -88,7 +89,7 @@ export class SavedChanges implements AutoClosed {
     return verification;
   }
 
-  /** Closes the contents, and scratch files with them; not the files. */
+  /** Closes the contents with their scratch files, but not the files. */
   async close(): Promise<void> {
     await this.#base.close();
     await this.vm.ram.close();
@@ -104,9 +105,9 @@ const noScratch = () => {
 };
 
 /**
- * Writes what of a file's VM is not as in `base`, an earlier state of it in any form, as a file of changes.
- * @throws MigrationError if an input is bad, or has what cannot be taken over; RangeError for a base with pages of another
- *   size.
+ * Writes a file of changes: the pages of a file's VM that differ from `base`, an earlier state in any form.
+ * @throws MigrationError if an input is bad, or has what cannot be taken over; RangeError for a base with pages of
+ *   another size.
  */
 export async function convertToChanges(
   file: MigrationFile,
@@ -186,7 +187,7 @@ async function write(
   return { blocks, ids: found };
 }
 
-/** Puts the pages of a window that changed into the store. */
+/** Writes the changed pages of a window to the store. */
 class ChangesWriter {
   readonly #store: MappedRamStore;
   readonly #batch: PageBatch;

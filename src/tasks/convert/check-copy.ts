@@ -1,6 +1,6 @@
 /**
- * Reads a file that was just written, and compares it with what it should contain: sound, the same blocks, the same device
- * states byte for byte, and, where the content can still be read, the same RAM, page by page.
+ * Reads a file that was just written. It must be sound, and have the same blocks, the same device states byte for byte
+ * and, if the content can still be read, the same RAM, page by page.
  */
 import { EventLoopYield } from '../../io/event-loop-yield.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
@@ -13,7 +13,7 @@ import type { RamReader } from '../../vm/ram-store.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import { type Verification, verify } from '../inspect/verify.ts';
 
-/** What was written is not what was to be written: a fault of the disk, or of this program. */
+/** The output is wrong because of a fault of the disk, or of this program. */
 export class CopyError extends Error {
   readonly code = 'bad-copy';
 }
@@ -71,7 +71,7 @@ function requireDevice(copied: DeviceSection, device: DeviceSection | undefined)
   insist(data.length === expected.length && data.every((byte, i) => byte === expected[i]), `another state of ${name}`);
 }
 
-/** Settles a copy whose pages are deltas in part, and compares its RAM with that of `vm`. @throws CopyError */
+/** Settles a copy with deltas, and compares its RAM with that of `vm`. @throws CopyError */
 export async function compareSettled(
   copy: MigrationFile,
   vm: SavedVm,
@@ -101,7 +101,7 @@ export async function compareSettled(
 class ContentCheck {
   readonly #copy: MigrationFile;
   readonly #ram: RamReader;
-  /** What is zero in both waits for no file, and there may be hours of it. */
+  /** Zeros in both files need no reads, and may take hours. */
   readonly #turns = new EventLoopYield();
 
   constructor(copy: MigrationFile, ram: RamReader) {
@@ -122,7 +122,7 @@ class ContentCheck {
     }
   }
 
-  /** Compares records whose pages are so near each other that all between them can be read in one go. */
+  /** Compares records whose pages are close enough to be read together. */
   async #compareSpan(block: RamBlock, batch: PageBatch, first: number, end: number): Promise<void> {
     const { kernel, bytes, address, sources, pages, bitmapAddress, slots } = this.#slots(block);
     const { pageSize } = block;

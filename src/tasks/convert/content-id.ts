@@ -1,7 +1,7 @@
 /**
- * Ids of contents of RAM, by which a file of changes knows its base again (docs/formats/incremental.md, "The ids"): a sum
- * over all pages that are not zero, of what each page's hash, number and block come to. They catch honest
- * mistakes, not deliberate forgeries: making two contents with the same id is easy.
+ * Ids of RAM contents. A file of changes recognizes its base by its id (docs/formats/incremental.md, "The ids"). An id
+ * is a sum over all nonzero pages, computed from each page's hash, number and block. Ids detect honest mistakes, not
+ * deliberate forgeries: it is easy to make two contents with the same id.
  */
 import { arenaBytes } from '../../kernel/arena-budget.ts';
 import type { Kernel } from '../../kernel/kernel.ts';
@@ -9,19 +9,19 @@ import { type PairWindow, pairWindowPages } from '../../store/page-pairs.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 
-/** What it takes of a kernel's arena. */
+/** Bytes of a kernel's arena that it needs. */
 export const contentIdsArenaBytes = 2 * arenaBytes(pairWindowPages * 8);
 
-/** The ids of two contents with the same blocks, which are seen side by side. */
+/** Computes the ids of two contents with the same blocks, side by side. */
 export class ContentIds {
   readonly #kernel: Kernel;
   readonly #old = new Sum();
   readonly #new = new Sum();
-  /** Hashes of the old pages and of the new: of each the low word, then the high one. */
+  /** Hashes of the old and the new pages, each with the low word first. */
   readonly #oldHashes: Uint32Array;
   readonly #newHashes: Uint32Array;
 
-  /** Allocates its buffers in the arena of the kernel. */
+  /** Allocates its buffers in the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     const table = () => kernel.u32(kernel.allocate(pairWindowPages * 8), 2 * pairWindowPages);
@@ -37,7 +37,7 @@ export class ContentIds {
     return this.#new.toString();
   }
 
-  /** Takes the pages of a window in. Those that no window has are zero in both. */
+  /** Adds the pages of a window. Pages outside of all windows are zero in both. */
   add(block: RamBlock, window: PairWindow): void {
     const { first, count, changed, changedCount, oldZero, newZero } = window;
     const { pageSize } = block;
@@ -53,7 +53,7 @@ export class ContentIds {
   }
 }
 
-/** A block's name, one byte a character, and its page size: FNV-1a. */
+/** Hashes a block's name, one byte per character, and its page size with FNV-1a. */
 function seedOf({ idstr, pageSize }: RamBlock): number {
   let hash = Math.imul(0x811c9dc5 ^ Math.log2(pageSize), 0x01000193);
   for (let i = 0; i < idstr.length; i++) hash = Math.imul(hash ^ idstr.charCodeAt(i), 0x01000193);

@@ -1,8 +1,7 @@
 /**
- * convert: a migration in another form. To a mapped-ram file the Flow is settled right into its place, whatever its
- * encoding and however often pages come; a stream is written from the settled VM, in one pass. Device states and other
- * iterables go over as they are, byte for byte. What is not in the input is not invented: a form that would need it is
- * refused.
+ * convert: writes a migration in another form. For a mapped-ram file, the Flow is settled directly into its place,
+ * whatever its encoding and passes. A stream is written from the settled VM, in one pass. Device states and other
+ * iterables are copied byte for byte. Nothing is invented: a form that needs content which the input lacks is refused.
  */
 
 import { type Abortable, abortableSink, abortableStore } from '../../io/abort.ts';
@@ -32,16 +31,19 @@ export interface ConvertOptions extends Abortable {
   description?: boolean;
 }
 
-/** Options of what is written as a stream, alone or with channels. */
+/** Options for output that is written as a stream, alone or with channels. */
 export interface ConvertFromVmOptions extends ConvertOptions, Pick<SavedVmOptions, 'makeScratch'> {
-  /** The version of QEMU that is to load it, see {@link releaseRulesOf}. Default: by the machine type, and the input. */
+  /**
+   * The version of QEMU that will load the output, see {@link releaseRulesOf}. Default: by the machine type, and the
+   * input.
+   */
   compat?: ReleaseName;
 }
 
 export interface ConvertToStreamOptions extends ConvertFromVmOptions {
-  /** Called when the VM is known, before anything is written: it may write what goes in front of the stream. */
+  /** Called when the VM is known, before anything is written. It may write bytes before the stream. */
   begin?: (vm: SavedVm) => Promise<void> | void;
-  /** A file with an earlier state of the same VM: it is sent first, and then what changed, as XBZRLE deltas. */
+  /** A file with an earlier state of the same VM. It is sent first, followed by the changes as XBZRLE deltas. */
   base?: MigrationFile;
 }
 
@@ -49,32 +51,32 @@ export interface ConvertToMultifdOptions
   extends ConvertFromVmOptions,
     Pick<WriteMultifdOptions, 'compression' | 'level' | 'uuid' | 'codecs'> {}
 
-/** What was written of a block. */
+/** What was written for a block. */
 export interface ConvertedBlock {
   idstr: string;
   /** Bytes of the block. */
   length: number;
   dataPages: number;
   zeroPages: number;
-  /** Pages that were never sent. They are not sent again; a mapped-ram file cannot say so, and has zeros. */
+  /** Pages that were never sent. They are not sent now either. A mapped-ram file cannot mark them, and has zeros. */
   absentPages: number;
-  /** Shared memory that the migration left out (x-ignore-shared): it is listed, and its content is still missing. */
+  /** Shared memory that the migration left out (x-ignore-shared). The output lists it, also without its content. */
   ignored?: true;
   /** With a base: the records of the second pass. */
   changes?: BlockChanges;
 }
 
-/** What was written, and what it was written from, until it is closed. */
+/** The output's facts, and the content that it was written from. Close it when it is no longer needed. */
 export class Conversion implements AutoClosed {
   readonly format: 'stream' | 'multifd' | 'mapped-ram';
-  /** Bytes of the output, from the stream's first; of a multifd set, of its main stream. */
+  /** Bytes of the output, from the beginning of the stream. For a multifd set, bytes of its main stream. */
   readonly length: number;
   readonly blocks: readonly ConvertedBlock[];
   readonly vm: OpenedVm;
   readonly #records: readonly number[];
-  /** The content, if it can be read beside the output. */
+  /** The content, if it can be read along with the output. */
   readonly #ram: RamReader | undefined;
-  /** The stream has deltas: it must be settled to be compared. */
+  /** Set if the stream has deltas, and must be settled before it is compared. */
   readonly #makeScratch: SavedVmOptions['makeScratch'] | undefined;
 
   constructor(
@@ -96,9 +98,10 @@ export class Conversion implements AutoClosed {
   }
 
   /**
-   * Reads what was written: it is sound, and holds what was to be written. Device states are compared byte for byte, and
-   * so is RAM where the content can still be read: all but mapped-ram files that were made of a stream.
-   * @throws CopyError if it is not so
+   * Reads the output back, and requires that it is sound and has the right content. Device states are compared byte for
+   * byte. RAM is also compared if the content can still be read, which is the case except for mapped-ram files that
+   * were made from a stream.
+   * @throws CopyError if the output is wrong
    */
   async check(copy: MigrationFile, options: Abortable = {}): Promise<Verification> {
     return whileAllowed(options, [copy], () => this.#compare(copy));
@@ -112,7 +115,7 @@ export class Conversion implements AutoClosed {
     return verification;
   }
 
-  /** Closes the content, and a scratch file with it; not the files. */
+  /** Closes the content with its scratch file, but not the files. */
   async close(): Promise<void> {
     await this.#ram?.close();
   }
@@ -185,7 +188,9 @@ async function convertFileToMultifd(
   });
 }
 
-/** Opens the VM of a file and has it written. `scratch`: what is written has deltas, and is settled there to be compared. */
+/**
+ * Opens the VM of a file and writes it. `scratch`: the output has deltas, and is settled there before it is compared.
+ */
 async function convertVm(
   file: MigrationFile,
   format: Conversion['format'],
@@ -199,7 +204,7 @@ async function convertVm(
 
 type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>;
 
-/** Has a VM written that was opened from a file; if that fails, its content is closed. */
+/** Writes a VM that was opened from a file. On failure, closes its content. */
 export async function saveVm(
   file: MigrationFile,
   opened: OpenedVm,
@@ -225,7 +230,7 @@ export async function saveVm(
   }
 }
 
-/** Writes the stream, after what is in `base`, if it is given. */
+/** Writes the stream, after the content of `base` if given. */
 async function writeFrom(
   base: MigrationFile | undefined,
   vm: SavedVm,
@@ -260,7 +265,7 @@ async function settleToMappedRam(
   { description = true, offset = 0 }: ConvertOptions & { offset?: number },
 ): Promise<Conversion> {
   const store = new MappedRamStore(output, file.pageSlots, { offset });
-  // Refused at the RAM section, before a long read: only the configuration says that a file is a mapped-ram file.
+  // Refuses it at the RAM section, before a long read: only the configuration marks a file as a mapped-ram file.
   const sink = refusing(store, (item) => {
     const isRam = item.kind === 'section' && item.section.name === 'ram';
     return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
@@ -282,7 +287,7 @@ async function settleToMappedRam(
   }));
   const isReadable = planContent(file).how === 'in-place';
   const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
-  // All pages are there, absent ones as zeros.
+  // All pages are included, absent ones as zeros.
   const records = store.blocks.map(pageCount);
   return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
 }

@@ -1,7 +1,7 @@
 /**
  * merge: combines a base and a file of changes (`changes.ts`) into the VM that the changes were made from. RAM is the
- * base overlaid with the changes; devices, description and configuration come from the changes. Both are checked to belong
- * together before anything is written.
+ * base overlaid with the changes; devices, description and configuration come from the changes. Before anything is
+ * written, the two are checked to belong together.
  */
 
 import { abortableSink, abortableStore } from '../../io/abort.ts';
@@ -23,8 +23,8 @@ import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { Conversion, type ConvertToStreamOptions, saveVm } from './convert.ts';
 
 /**
- * Opens the VM that changes make of their base. Closing its `ram` closes scratch files, not the two files.
- * @throws MigrationError `bad-changes` for a file that has no changes, or damaged ones, `wrong-base` for another base.
+ * Opens the VM that results from a base and its changes. Closing its `ram` closes scratch files, not the two files.
+ * @throws MigrationError `bad-changes` for a file without changes, or with damaged ones; `wrong-base` for another base.
  */
 export async function openMerged(
   base: MigrationFile,
@@ -129,7 +129,7 @@ async function mergeAsMappedRam(
     const blocks = written.blocks.map(({ block, records: _, ...counts }) => {
       return { idstr: block.idstr, length: block.usedLength, ...counts };
     });
-    // All pages are there.
+    // All pages are included.
     return new Conversion('mapped-ram', output.size, blocks, vm, vm.ram.blocks.map(pageCount), vm.ram);
   } catch (error) {
     await vm.ram.close();

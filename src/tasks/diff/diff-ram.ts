@@ -45,7 +45,7 @@ export interface BlockDiff {
   ranges: PageRange[];
   /** Whether all pages of all ranges differ. If there are too many ranges, near ones are merged. */
   areRangesExact: boolean;
-  /** The block in equal pieces: how many pages of each differ, and how. */
+  /** The block in equal pieces, with the number and kinds of differing pages in each. */
   map: MapCell[];
 }
 
@@ -54,7 +54,7 @@ export interface MapCell extends PageChanges {
   pages: number;
 }
 
-/** What differs in RAM. */
+/** The differences in RAM. */
 export interface RamDiff {
   blocks: BlockDiff[];
   /** Blocks that only one VM has. */

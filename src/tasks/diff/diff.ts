@@ -1,6 +1,6 @@
 /**
- * diff: what differs between two migrations of a VM, in whatever form each is. It compares the VM: its RAM page by page, the
- * state of its devices field by field, and facts about the machine. It ignores how the migrations were sent.
+ * diff: compares two migrations of a VM, each in any form. It compares the VM: its RAM page by page, the state of its
+ * devices field by field, and facts about the machine. It ignores how the migrations were sent.
  */
 
 import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
@@ -23,7 +23,7 @@ export interface FactDiff {
   counts: boolean;
 }
 
-/** What differs in the devices. */
+/** The differences in the devices. */
 export interface DevicesDiff {
   /** In both, with the same state. */
   same: number;
@@ -34,7 +34,7 @@ export interface DevicesDiff {
   added: { name: string; instanceId: number }[];
 }
 
-/** What differs between two saved VMs. */
+/** The differences between two saved VMs. */
 export interface VmDiff {
   /** Nothing that was compared differs. */
   same: boolean;
@@ -113,7 +113,10 @@ export async function diffVms(old: SavedVm, now: SavedVm, options: DiffOptions =
   };
 }
 
-/** Compares the devices of two VMs, matched by name and instance id; several of the same in their order. */
+/**
+ * Compares the devices of two VMs, matched by name and instance id. Devices with the same identity are matched in
+ * order.
+ */
 export function diffDevices(
   olds: readonly DeviceState[],
   news: readonly DeviceState[],

@@ -24,9 +24,9 @@ export interface ModeEstimate {
   verdict: ConvergenceVerdict;
   /** The prediction for each curve of dirtying. */
   predictions: { dirtying: DirtyingName; prediction: PrecopyPrediction }[];
-  /** If it does not converge with the likely curve: the lowest max-bandwidth in bytes/s that would do, up to 1 TiB/s. */
+  /** If it does not converge with the likely curve: the lowest sufficient max-bandwidth in bytes/s, up to 1 TiB/s. */
   minBandwidth?: number;
-  /** The lowest downtime-limit in ms that would do at the given bandwidth, up to QEMU's maximum of 2000 s. */
+  /** The lowest sufficient downtime-limit in ms at the given bandwidth, up to QEMU's maximum of 2000 s. */
   minDowntimeLimit?: number;
 }
 

@@ -29,7 +29,7 @@ export interface Dirtying {
 /** The curves through `pages` in `seconds`, in a memory of `total` pages. */
 export function dirtyingThrough(pages: number, seconds: number, total: number): Dirtying[] {
   const likelySet = Math.min(total, pages / (1 - Math.exp(-1)));
-  // Less than once in the interval if memory is too small for that.
+  // The rate is below once per interval if memory is too small for that.
   const rate = pages === 0 ? 0 : pages >= total ? Number.POSITIVE_INFINITY : -Math.log1p(-pages / likelySet) / seconds;
   return [
     { name: 'least', workingSet: pages, dirtied: (t) => pages * Math.min(1, t / seconds) },

@@ -24,7 +24,7 @@ export class DistinctPages {
     this.#maxSlots = slots;
   }
 
-  /** How many pages each counted page stands for now. 1: the set never overflowed. */
+  /** How many pages each counted page stands for at present. 1: the set never overflowed. */
   get weight(): number {
     return this.#mask + 1;
   }

@@ -1,7 +1,7 @@
 /**
- * estimate: predicts how a migration of a VM would go. One file shows what its memory is made of and how well it compresses;
- * two saves of the VM show how its memory changes. QEMU's own rules then tell whether and when a migration would converge.
- * docs/estimate.md explains each figure.
+ * estimate: predicts how a migration of a VM would go. One file shows what its memory is made of and how well it
+ * compresses; two saves of the VM show how its memory changes. QEMU's own rules then show whether and when a migration
+ * would converge. docs/estimate.md explains each figure.
  */
 import type { Abortable } from '../../io/abort.ts';
 import type { PageCodecs } from '../../io/page-codec.ts';
@@ -36,9 +36,9 @@ export const sampleBytes = { default: 16 << 20, most: 64 << 20 } as const;
 
 /** What is measured, and for which migration. */
 export interface EstimateOptions extends Abortable {
-  /** Makes the scratch file, if one is needed. It is closed when the estimate is done. */
+  /** Makes the scratch file, if one is needed. The estimate closes it. */
   makeScratch: RamContentOptions['makeScratch'];
-  /** What compresses the sample. */
+  /** Compresses the sample. */
   codecs: PageCodecs;
   /** The time in ms, to measure speed; only differences count. */
   clock: () => number;
@@ -62,7 +62,7 @@ export interface EstimateOptions extends Abortable {
   sample?: number | undefined;
   /** What to compress with. Default {@link usualLevels}. */
   levels?: readonly CompressionChoice[] | undefined;
-  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  /** The build of the kernels. Default: SIMD if the platform has it. */
   variant?: KernelVariant;
   /** Called when a step of the work begins: FILE is read, the sample compressed, the later save read and compared. */
   begin?: ((step: EstimateStep) => void) | undefined;

@@ -1,7 +1,7 @@
 /**
- * What a VM's memory is made of: zero pages, pages of one repeated byte, pages whose content occurred before, and the rest.
- * Reads the content once in address order, and identifies each page by its 64-bit hash (docs/formats/dirty-rate.md). The
- * hashes of pages of one repeated byte are known beforehand.
+ * The composition of a VM's memory: zero pages, pages of one repeated byte, pages whose content occurred before, and
+ * the rest. It reads the content once in address order, and identifies each page by its 64-bit hash
+ * (docs/formats/dirty-rate.md). The hashes of pages of one repeated byte are computed in advance.
  */
 
 import type { Abortable } from '../../io/abort.ts';
@@ -50,7 +50,7 @@ export interface MemoryComposition {
   };
 }
 
-/** Windows need not overlap, because pages are looked at one by one. */
+/** Windows need not overlap, because pages are examined one by one. */
 const needs = { reach: 1, behind: 0, skipZeros: true, bodyBytes: 1 << 20 };
 const maxPages = needs.bodyBytes / 1024;
 const maxPageBytes = 64 << 10;
@@ -64,7 +64,7 @@ export interface MakeUpOptions extends Abortable {
   sample?: PageSample;
   /** Selects blocks; default all. */
   only?: (block: RamBlock) => boolean;
-  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  /** The build of the kernels. Default: SIMD if the platform has it. */
   variant?: KernelVariant;
   /** Twice the most hashes that are kept; a power of two. Default 2^22. */
   slots?: number;

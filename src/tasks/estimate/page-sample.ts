@@ -1,7 +1,7 @@
 /**
- * A random sample of pages, taken in one reading. It consists of groups of neighbouring pages that are not zero, as QEMU puts
- * them into a multifd packet (docs/formats/multifd.md, "Packets"), so that a compressor gets what QEMU's channels would give
- * it. By reservoir sampling every group has the same chance, in memory for the sample only.
+ * A random sample of pages, taken in one reading. It consists of groups of neighbouring pages that are not zero, like
+ * the pages of a multifd packet (docs/formats/multifd.md, "Packets"). So a compressor gets the same input as in QEMU's
+ * channels. By reservoir sampling every group has the same chance, in memory for the sample only.
  */
 import type { Random } from './seeded-random.ts';
 
@@ -28,7 +28,7 @@ export class PageSample {
   #seen = 0;
   /** Pages in the current group. */
   #pages = 0;
-  /** Where the current group is kept; undefined if it is not in the sample. */
+  /** The place of the current group; undefined if it is not in the sample. */
   #current: Slot | undefined;
 
   /** Keeps at most this many groups. */

@@ -101,12 +101,12 @@ export interface PrecopyPrediction {
   throttle: number;
   /** The first passes, at most 20. */
   passes: PrecopyPass[];
-  /** What was dirtied and what was sent in the last period of at least a second, in bytes/s. */
+  /** The rates of dirtying and sending in the last period of at least a second, in bytes/s. */
   dirtyBytesPerSecond: number;
   sentBytesPerSecond: number;
 }
 
-/** Goes through a precopy migration in virtual time. */
+/** Simulates a precopy migration in virtual time. */
 export function simulatePrecopy(memory: PrecopyMemory, dirtying: Dirtying, options: PrecopyOptions): PrecopyPrediction {
   return new Precopy(memory, dirtying, options).run();
 }
@@ -203,7 +203,7 @@ class Precopy {
     return this.#result(false, 0);
   }
 
-  /** In the middle of a pass one window is like the other: they are simulated at once. */
+  /** Windows in the middle of a pass are alike, so they are simulated at once. */
   #repeat(
     before: { initial: number; again: number; part: number; syncs: number },
     bytes: number,
@@ -230,21 +230,21 @@ class Precopy {
     this.#pass(times * windowMs);
   }
 
-  /** Whether what is sent again costs the same from now on. */
+  /** Whether pages that are sent again cost the same from now on. */
   #isCacheSettled(): boolean {
     const { xbzrle } = this.#options;
     return xbzrle === undefined || this.#cached >= this.#dirtying.workingSet * xbzrle.cachedShare * (1 - 1e-6);
   }
 
-  /** Sends pages until there are none, the budget of the window is used up, or its time. */
+  /** Sends pages until none are left, or the budget or the time of the window is used up. */
   #send(budget: number, ms: number): void {
     let left = budget - partHeader;
     let engineMs = 0;
-    /** Sends of so many pages of a kind as many as it can. */
+    /** Sends as many of the available pages of one kind as possible. */
     const send = (available: number, cost: number, dataShare: number): number => {
       const msPerPage = this.#engineMsPerPage * dataShare;
       const byTime = msPerPage === 0 ? available : (ms - engineMs) / msPerPage;
-      // The budget is looked at before each page: the last goes beyond it.
+      // The budget is checked before each page, so the last page exceeds it.
       const byBudget = left < 0 ? 0 : Math.floor(left / cost) + 1;
       const count = Math.max(0, Math.min(available, byTime, byBudget));
       left -= count * cost;
@@ -263,7 +263,7 @@ class Precopy {
     this.#pass(Math.min(ms, Math.max(wireMs, engineMs, 1e-3)));
   }
 
-  /** Goes on with the first pass, part by part. */
+  /** Continues the first pass, part by part. */
   #sendInitial(send: (available: number, cost: number, dataShare: number) => number): void {
     const { layout } = this.#memory;
     while (this.#part < layout.length) {
@@ -283,7 +283,7 @@ class Precopy {
     this.#initial = 0;
   }
 
-  /** Bytes of a page that is sent again, in the mean. */
+  /** Mean bytes of a page that is sent again. */
   #againCost(): number {
     const { xbzrle } = this.#options;
     const whole = dataCost(this.#memory, this.#options);
@@ -293,7 +293,7 @@ class Precopy {
     return hits * delta + (1 - hits) * whole;
   }
 
-  /** Pages that were not in the cache are now, as far as there is room. */
+  /** Adds the sent pages to the cache, as far as there is space. */
   #fillCache(sent: number): void {
     const { xbzrle } = this.#options;
     if (xbzrle === undefined) return;
@@ -314,7 +314,7 @@ class Precopy {
     return isForced;
   }
 
-  /** A dirty sync: what was written since the last is to be sent again, or still. */
+  /** A dirty sync: pages written since the last one must be sent again, or still. */
   #sync(): void {
     const dirtied = this.#dirtying.dirtied((this.#guest - this.#guestAtSync) / 1000);
     this.#guestAtSync = this.#guest;
@@ -348,7 +348,7 @@ class Precopy {
     this.#before = pages;
   }
 
-  /** Stops the guest, syncs a last time, and sends the rest without a limit. */
+  /** Stops the guest, syncs once more, and sends the rest without a limit. */
   #complete(): PrecopyPrediction {
     const before = this.#sent;
     this.#syncs++;

@@ -1,6 +1,6 @@
 /**
- * What changed in a VM's RAM between two saves: exactly, as QEMU's page sampling would see it, and as XBZRLE would send it.
- * None of these sees pages that were written and have their old content again.
+ * The changes of a VM's RAM between two saves: exactly, as QEMU's page sampling would see them, and as XBZRLE would
+ * send them. None of these sees pages that were written and have their old content again.
  */
 
 import type { Abortable } from '../../io/abort.ts';

@@ -13,7 +13,7 @@ import type { RamChanges } from './ram-changes.ts';
 export type Recommendation =
   | { rule: 'detect-zero-pages' | 'skip-zero-detection'; zeroPages: number; pages: number }
   | { rule: 'compress'; format: string; level: number; channels: number; gain: number; ratio: number }
-  /** `below`: bytes/s, as of `breakEven`. */
+  /** `below`: bytes/s, from `breakEven`. */
   | {
       rule: 'do-not-compress';
       format: string;
@@ -53,7 +53,7 @@ export interface Figures {
 /** The smallest gain that is worth a setting. */
 const worthIt = 1.1;
 const aboutTheSame = 0.95;
-/** The share of zero pages below which looking for them does not pay off. */
+/** The share of zero pages below which detecting them does not pay off. */
 const fewZeros = 0.001;
 
 /** Applies all rules. */
@@ -139,7 +139,7 @@ function onConvergence({ convergence, sent, changes, target }: Figures): Recomme
     found.push({ rule: 'postcopy', firstPassMs, others });
   }
   if ((plain.verdict === 'likely' || plain.verdict === 'unlikely') && changes !== undefined) {
-    // What counts is how much the guest writes while the changes are being sent.
+    // The important figure is how much the guest writes while the changes are being sent.
     found.push({ rule: 'save-again', intervalMs: Math.round((changes.changedBytes / target.bandwidth) * 1000) });
   }
   return found;

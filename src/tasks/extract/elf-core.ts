@@ -13,7 +13,7 @@ import { type CpuRegisters, generalNames, isInLongMode, type Segment } from '../
 /** ELF64 or ELF32. */
 type ElfClass = 64 | 32;
 
-/** Memory that the core has, in bytes. */
+/** Memory in the core. Lengths are in bytes. */
 export interface CoreSegment {
   /** Guest-physical address. */
   address: number;
@@ -30,10 +30,10 @@ export interface CoreHeader {
 
 const elfMachines = { i386: 3, x86_64: 62 } as const;
 
-/** What follows the memory: the names of the sections. */
+/** The bytes after the memory: the names of the sections. */
 export const sectionNames = new TextEncoder().encode('\0.shstrtab\0');
 
-/** QEMU's guests have fewer, and a 16-bit count of program headers has room for as many. */
+/** QEMU's guests have fewer, and this is the most that a 16-bit count of program headers allows. */
 const maxSegments = 0xfffe - 1;
 
 const layouts = {
@@ -41,7 +41,7 @@ const layouts = {
   32: { header: 52, section: 40, program: 32 },
 } as const;
 
-/** What QEMU states as the length of the ELF header, whatever it is. */
+/** The length of the ELF header that QEMU states for both classes. */
 const statedHeaderLength = 8;
 
 const ET_CORE = 4;
@@ -50,7 +50,7 @@ const PT_NOTE = 4;
 const SHT_STRTAB = 3;
 const NT_PRSTATUS = 1;
 
-/** By the first CPU's mode and the highest address, as QEMU chooses. */
+/** Chooses by the first CPU's mode and the highest address, like QEMU. */
 export function chooseElf(
   cpus: readonly CpuRegisters[],
   segments: readonly CoreSegment[],
@@ -112,7 +112,7 @@ export function encodeCoreHeader(core: CoreHeader): Uint8Array {
   return out.bytes;
 }
 
-/** The notes of all CPUs; of a guest that is not in long mode the registers are those of 32 bits. */
+/** Encodes the notes of all CPUs. If the guest is not in long mode, they have 32-bit registers. */
 export function encodeNotes(cpus: readonly CpuRegisters[], machine: number): Uint8Array {
   const isLong = machine === elfMachines.x86_64;
   const notes = [

@@ -27,14 +27,14 @@ export interface ExtractedBlock {
   ignored?: true;
 }
 
-/** Gives the store that a block's image is written to; undefined: the block is skipped. */
+/** Returns the store for a block's image, or undefined to skip the block. */
 export type ChooseOutput = (block: RamBlock) => ByteStore | undefined | Promise<ByteStore | undefined>;
 
 /**
  * Writes raw images of the blocks for which `output` returns a store. The stores are complete when this resolves; the
- * caller syncs and closes them.
- * `endBlocks` is called when all blocks are known, before the work on their pages. It may throw to end that work.
- * @throws MigrationError if the file is bad: then the outputs are not to be kept.
+ * caller syncs and closes them. `endBlocks` is called when all blocks are known, before the work on their pages. It may
+ * throw to end that work.
+ * @throws MigrationError if the file is bad. Discard the outputs in that case.
  */
 export async function extractBlocks(
   file: MigrationFile,
@@ -51,7 +51,7 @@ export async function extractBlocks(
   try {
     return await whileAllowed(options, [file], () => extractImages(file, take, endBlocks));
   } catch (error) {
-    // A raw image does not show whether it is whole.
+    // A raw image does not show whether it is complete.
     if (options.signal?.aborted === true) for (const store of given) await store.truncate(0);
     throw error;
   }
@@ -86,7 +86,7 @@ interface RawImage {
   store: ByteStore;
 }
 
-/** The images of some blocks, each in a store of its own. */
+/** The images of some blocks, each in its own store. */
 class RawImages implements FlowSink {
   readonly #pageSlots: PageSlots;
   readonly #output: ChooseOutput;

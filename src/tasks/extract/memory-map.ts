@@ -1,6 +1,6 @@
 /**
- * A map of guest-physical addresses, made by painting: what is painted later lies above what was there, as QEMU's memory
- * regions do. It says of each byte which byte of which RAM block is seen there, if any.
+ * A map of guest-physical addresses, made by painting: later ranges cover earlier ones, like QEMU's memory regions. For
+ * each byte it states which byte of which RAM block is visible there, if any.
  */
 import type { RamBlock } from '../../vm/ram-block.ts';
 
@@ -11,17 +11,17 @@ export interface PhysicalRange {
   /** Bytes. */
   length: number;
   block: RamBlock;
-  /** Where in the block they begin, in bytes. */
+  /** Their offset in the block, in bytes. */
   offset: number;
-  /** Flash memory: the guest reads it, but `dump-guest-memory` does not take it for memory. */
+  /** Flash memory: the guest can read it, but `dump-guest-memory` does not treat it as memory. */
   isFlash?: true;
 }
 
 export class MemoryMap {
-  /** Ascending, apart from each other. */
+  /** Ascending and separate. */
   #ranges: PhysicalRange[] = [];
 
-  /** Ascending ranges; neighbours that go on in the same block are one. */
+  /** Ascending ranges. Neighbours that are contiguous in the same block are one range. */
   get ranges(): PhysicalRange[] {
     const merged: PhysicalRange[] = [];
     for (const range of this.#ranges) {

@@ -1,9 +1,8 @@
 /**
- * What the state of a PC's devices says about its memory (docs/formats/x86-memory.md): the host bridge's registers, the
- * sizes in the CMOS, the VGA's window and where PCI devices show their memory.
+ * Facts about a PC's memory from the state of its devices
  *
- * Read from the bodies themselves, whose beginnings are fixed, so that a stream without a description will do; only the
- * VGA's mode needs one.
+ * They are read from the bodies, whose first fields are fixed. So a stream without a description is enough, except for
+ * the VGA's mode.
  */
 import type { DeviceState } from '../../devices/device-state.ts';
 import { findValue } from '../../devices/find-value.ts';
@@ -11,14 +10,14 @@ import { findValue } from '../../devices/find-value.ts';
 /** The chipset of a PC machine. */
 export type Chipset = 'i440fx' | 'q35';
 
-/** Of a device's state, what is looked at here. */
+/** The used parts of a device's state. */
 export type DeviceBody = Pick<DeviceState, 'name' | 'data' | 'state'>;
 
 /** A piece of the window below 1 MiB that a register governs. */
 interface ShadowPiece {
   start: number;
   length: number;
-  /** RAM is seen there; otherwise what is on the PCI bus, and RAM where nothing is. */
+  /** RAM is visible there. Otherwise the PCI bus is visible, and RAM where the bus has nothing. */
   isRam: boolean;
 }
 
@@ -26,7 +25,7 @@ export interface HostBridge {
   chipset: Chipset;
   /** 0xc0000 to 0xfffff, by the PAM registers. */
   shadow: ShadowPiece[];
-  /** RAM is seen at 0xa0000, not the VGA (SMRAM register, D_OPEN). */
+  /** RAM is visible at 0xa0000 instead of the VGA (SMRAM register, D_OPEN). */
   isSmramOpen: boolean;
   /** Bytes at the end of the RAM below 4 GiB that only system management mode sees (q35). */
   tsegLength: number;
@@ -62,7 +61,7 @@ function idOf(config: DataView): number {
   return config.getUint16(0, true) * 0x1_0000 + config.getUint16(2, true);
 }
 
-/** Undefined: there is no host bridge of a PC, or its state is not what it should be. */
+/** Undefined if there is no host bridge of a PC, or if its state is unexpected. */
 export function findHostBridge(devices: readonly DeviceBody[]): HostBridge | undefined {
   for (const device of devices) {
     for (const chipset of ['i440fx', 'q35'] as const) {
@@ -81,7 +80,7 @@ export function findHostBridge(devices: readonly DeviceBody[]): HostBridge | und
   return undefined;
 }
 
-/** PAM0 governs 0xf0000 by its upper half; PAM1 to PAM6 16 KiB by each half, from 0xc0000 on. */
+/** The upper half of PAM0 governs 0xf0000. Each half of PAM1 to PAM6 governs 16 KiB, from 0xc0000 on. */
 function decodePam(config: DataView, first: number): ShadowPiece[] {
   // Readable or writable: QEMU shows RAM for either.
   const isRam = (half: number) => (half & 3) !== 0;
@@ -95,7 +94,7 @@ function decodePam(config: DataView, first: number): ShadowPiece[] {
   return pieces;
 }
 
-/** Where the size of an extended TSEG stands, in MiB. */
+/** Offset of the size of an extended TSEG, in MiB. */
 const extendedTseg = 0x50;
 
 function decodeTseg(config: DataView, { smram, tseg }: BridgeFacts): number {
@@ -106,13 +105,13 @@ function decodeTseg(config: DataView, { smram, tseg }: BridgeFacts): number {
   return ([1, 2, 8, config.getUint16(extendedTseg, true)][size] as number) * 0x10_0000;
 }
 
-/** How much RAM the CMOS says there is, in bytes; rounded down to 64 KiB, or to 1 KiB below 16 MiB. */
+/** The RAM according to the CMOS, in bytes, rounded down to 64 KiB, or to 1 KiB below 16 MiB. */
 export interface CmosMemory {
   below4g: number;
   above4g: number;
 }
 
-/** What QEMU wrote into the CMOS for the firmware; a guest may have changed it. */
+/** The sizes that QEMU wrote into the CMOS for the firmware. A guest may have changed them. */
 export function readCmosMemory(devices: readonly DeviceBody[]): CmosMemory | undefined {
   const cmos = devices.find(({ name }) => name === 'mc146818rtc')?.data;
   if (cmos === undefined || cmos.length < 128) return undefined;
@@ -125,7 +124,7 @@ export function readCmosMemory(devices: readonly DeviceBody[]): CmosMemory | und
   };
 }
 
-/** Which base address register shows which RAM block, by vendor and device. Registers are numbered from 0. */
+/** The base address register of each RAM block, by vendor and device. Registers are numbered from 0. */
 const shownBlocks: readonly [id: number, block: string, register: number][] = [
   [0x1234_1111, 'vga.vram', 0],
   [0x1234_1111, 'bochs-display-vram', 0],
@@ -140,7 +139,7 @@ const shownBlocks: readonly [id: number, block: string, register: number][] = [
 
 const memoryEnabled = 0x02;
 
-/** A block of the VMware VGA, of which there is one, that QEMU does not name after its device. */
+/** A block of the VMware VGA that QEMU does not name after its device. A machine has only one. */
 const unprefixed = 'vmsvga.fifo';
 
 /** The name of the PCI device that a RAM block belongs to, with the slash, such as `0000:00:02.0/`; '' for any. */
@@ -150,8 +149,8 @@ export function pciPrefix(idstr: string): string | undefined {
 }
 
 /**
- * Where a PCI device shows one of its RAM blocks: an address; `hidden` where it does not now; undefined where that is
- * not known.
+ * The address at which a PCI device shows one of its RAM blocks; `hidden` if it is not visible now; undefined if
+ * unknown.
  */
 export function findShown(devices: readonly DeviceBody[], idstr: string): number | 'hidden' | undefined {
   const prefix = pciPrefix(idstr);
@@ -177,21 +176,21 @@ function readBase(config: DataView, register: number): number | 'hidden' {
   const low = config.getUint32(at, true);
   const is64Bit = ((low >> 1) & 3) === 2;
   const base = low - (low % 16) + (is64Bit ? config.getUint32(at + 4, true) * 2 ** 32 : 0);
-  // Neither unset, nor of a size probe that was never finished.
+  // Excludes an unset register, and an unfinished size probe.
   return base >= 0x10_0000 && Number.isSafeInteger(base) && base < 2 ** 52 ? base : 'hidden';
 }
 
-/** The window at 0xa0000 as a VGA shows it: its memory where the mode is a linear one, else registers. */
+/** The window of a VGA at 0xa0000: its memory if the mode is linear, otherwise registers. */
 export interface VgaWindow {
   /** Name of the device's state. */
   device: string;
-  /** Undefined: no memory is seen, or it is not known which. */
+  /** Undefined: no memory is visible, or it is unknown which. */
   linear: { start: number; length: number; offset: number; block: string } | undefined;
 }
 
 const vgaClass = 0x0300;
 
-/** Places of the window by the memory map field of the graphics register 6. */
+/** Ranges of the window by the memory map field of graphics register 6. */
 const vgaMaps = [
   { start: 0xa0000, length: 0x20000 },
   { start: 0xa0000, length: 0x10000 },

@@ -1,8 +1,8 @@
 /**
  * The guest-physical layout of a PC (docs/formats/x86-memory.md): which bytes of which RAM block are at which address.
  *
- * RAM blocks are not in guest-physical order: RAM that does not fit below the PCI hole goes on at 4 GiB. Where it is
- * split, and in which order several blocks follow each other, is found out from the devices' state and the ACPI tables.
+ * RAM blocks are not in guest-physical order: RAM that does not fit below the PCI hole continues at 4 GiB. The devices'
+ * state and the ACPI tables show where it is split, and the order of several blocks.
  */
 
 import { maxRamBytes, type RamBlock } from '../../vm/ram-block.ts';
@@ -20,30 +20,30 @@ import {
 } from './pc-chipset.ts';
 import type { MemoryAffinity, MemoryNode } from './srat.ts';
 
-/** What the file does not say, or says wrongly. */
+/** Facts that the file does not state, or states wrongly. */
 export interface LayoutOptions {
   /** Bytes of RAM below 4 GiB. */
   below4g?: number;
-  /** idstrs of the blocks that are the RAM, in the order of their addresses. */
+  /** idstrs of the blocks that form the RAM, in the order of their addresses. */
   ram?: readonly string[];
   /** Memory devices (DIMMs) and their guest-physical addresses. */
   dimms?: readonly { block: string; address: number }[];
 }
 
-/** What the layout is made from. */
+/** The input of a layout. */
 export interface LayoutFacts {
   /** Machine type, such as `pc-i440fx-10.0`; undefined if the stream has no configuration. */
   machine: string | undefined;
   blocks: readonly RamBlock[];
   devices: readonly DeviceBody[];
-  /** What the ACPI tables say of memory, if there are any. */
+  /** The ACPI tables' description of memory, if there are tables. */
   affinity?: MemoryAffinity;
 }
 
 /** How the size of the RAM below 4 GiB is known. */
 export type SplitFrom = 'stated' | 'cmos' | 'machine type';
 
-/** Where blocks and devices lie in guest-physical memory. */
+/** The places of blocks and devices in guest-physical memory. */
 export interface PhysicalLayout {
   chipset: Chipset;
   /** Bytes of RAM, without memory devices. */
@@ -51,15 +51,15 @@ export interface PhysicalLayout {
   /** Bytes of it below 4 GiB. */
   below4g: number;
   splitFrom: SplitFrom;
-  /** Where the highest RAM ends. */
+  /** The end of the highest RAM. */
   ramEnd: number;
-  /** Everything that is seen, ascending, apart from each other. */
+  /** Everything that the guest sees, ascending and separate. */
   ranges: PhysicalRange[];
-  /** What the VGA shows at 0xa0000: its registers, its memory, or nothing since RAM is seen there. */
+  /** What the VGA shows at 0xa0000: its registers, its memory, or nothing because RAM is visible there. */
   vgaWindow: 'none' | 'registers' | 'memory';
-  /** Blocks that have no place in it, and why. */
+  /** Blocks without a place in the layout, with the reason. */
   unplaced: { block: RamBlock; reason: string }[];
-  /** What is not certain. */
+  /** Notes about everything uncertain. */
   notes: string[];
 }
 
@@ -68,7 +68,7 @@ const fourGiB = 2 ** 32;
 /** RAM below 4 GiB ends before the I/O APIC. */
 const maxBelow4g = 0xfec0_0000;
 
-/** From how much RAM on it is split, and where. */
+/** The least RAM that is split, and where it is split. */
 const splits: Record<Chipset, { from: number; at: number }> = {
   i440fx: { from: 3.5 * GiB, at: 3 * GiB },
   q35: { from: 0xb000_0000, at: 2 * GiB },
@@ -80,7 +80,7 @@ const hex = (address: number) => `0x${address.toString(16)}`;
 
 /**
  * Lays out the memory of a pc or q35 machine.
- * @throws RangeError for another machine, for RAM whose order is not known, and for options that cannot be.
+ * @throws RangeError for another machine, for RAM in an unknown order, and for impossible options.
  */
 export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}): PhysicalLayout {
   const { machine, blocks, devices } = facts;
@@ -138,7 +138,7 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
   };
 }
 
-/** Where a memory device is if it is the only one, and nobody said where. */
+/** The address of a memory device if it is the only one and no address was stated. */
 function firstDeviceAddress(
   { affinity }: LayoutFacts,
   { dimms = [] }: LayoutOptions,
@@ -150,7 +150,7 @@ function firstDeviceAddress(
   return Number.isSafeInteger(base) && base % block.pageSize === 0 && block.usedLength <= length ? base : undefined;
 }
 
-/** Blocks that QEMU makes for a machine beside its RAM. */
+/** Blocks that QEMU creates for a machine besides its RAM. */
 const machineBlock = /^(pc\.rom|pc\.bios|isa-bios|system\.flash[01]|\/rom@.*)$/;
 
 /** Whether a block may be RAM or a memory device: QEMU names it `pc.ram` or as the memory backend. */
@@ -192,7 +192,7 @@ function agrees(inCmos: number, bytes: number): boolean {
   return inCmos <= bytes && bytes - inCmos < 0x1_0000;
 }
 
-/** Of each node the block of its size; undefined if there is none for one of them. */
+/** Finds a block of the right size for each node. Undefined if a node has none. */
 function matchNodes(
   backends: readonly RamBlock[],
   nodes: readonly MemoryNode[],
@@ -245,7 +245,7 @@ function chooseSplit(
   return { below4g: usual, from: 'machine type' };
 }
 
-/** What the CMOS counts of RAM above 4 GiB: 24 bits of 64 KiB, so that larger sizes begin anew. */
+/** The range of the CMOS count of RAM above 4 GiB: 24 bits of 64 KiB. Larger sizes wrap around. */
 const cmosAbove = 2 ** 40;
 
 /** Undefined if the CMOS does not agree with the size of RAM. */
@@ -255,7 +255,7 @@ function splitInCmos({ below4g, above4g }: CmosMemory, ramBytes: number): number
   return above > 0 && agrees(above4g, above % cmosAbove) && below4g <= maxBelow4g ? below4g : undefined;
 }
 
-/** What ends at 4 GiB: the BIOS, or flash memory in its place, the second below the first. */
+/** Places what ends at 4 GiB: the BIOS, or flash memory in its place, the second below the first. */
 function paintFirmware(map: MemoryMap, find: (idstr: string) => RamBlock | undefined, placed: Set<RamBlock>): void {
   let end = fourGiB;
   for (const idstr of ['pc.bios', 'system.flash0', 'system.flash1']) {
@@ -294,7 +294,7 @@ function paintDimm(map: MemoryMap, block: RamBlock, address: number): number {
   return end;
 }
 
-/** 0xa0000 to 0xfffff: what the VGA, the ROMs and the shadow RAM make of it. */
+/** Places the VGA, the ROMs and the shadow RAM between 0xa0000 and 0xfffff. */
 function paintWindow(
   map: MemoryMap,
   bridge: HostBridge,
@@ -321,7 +321,7 @@ function paintWindow(
   return 'memory';
 }
 
-/** What the PCI bus shows below 1 MiB. */
+/** The ranges that the PCI bus shows below 1 MiB. */
 function romsBelow1m(blocks: readonly RamBlock[]): PhysicalRange[] {
   const roms: PhysicalRange[] = [];
   const add = (idstr: string, end: number, more: Partial<PhysicalRange> = {}) => {

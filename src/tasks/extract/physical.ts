@@ -1,7 +1,7 @@
 /**
- * A file's RAM in guest-physical order, for tools that want memory as the guest sees it: one image, or an ELF core file.
- * The layout needs the devices' state, which comes after the pages, so the file is settled first, in place where that
- * can be (`ram-content.ts`); then the content is handed on in the order of the output, which may be a pipe.
+ * A file's RAM in guest-physical order, for tools that need memory as the guest sees it: one image, or an ELF core
+ * file. The layout needs the devices' state, which comes after the pages. So the file is settled first, in place if
+ * possible (`ram-content.ts`). Then the content is passed on in the order of the output, which may be a pipe.
  */
 
 import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../../devices/cpu-registers.ts';
@@ -34,14 +34,14 @@ export interface PhysicalOptions
   extends LayoutOptions,
     Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal'> {}
 
-/** What can be written out: pieces in order, and how many bytes they are together. */
+/** An output: pieces in order, and their total length. */
 export interface PhysicalOutput {
   length: number;
-  /** The output from its first byte to its last. A piece is valid until the next is asked for. */
+  /** The output from its first byte to its last. A piece is valid until the next one is requested. */
   pieces(): AsyncGenerator<ContentPiece, void>;
 }
 
-/** A core file in the making. */
+/** A core file as an output. */
 export interface CoreOutput extends PhysicalOutput {
   cpus: number;
   segments: CoreSegment[];
@@ -53,25 +53,27 @@ export interface PhysicalMemory extends AutoClosed {
   readonly plan: ContentPlan;
   readonly machine: string | undefined;
   readonly layout: PhysicalLayout;
-  /** Pages of the blocks in the layout that were never sent: they read as zeros. A mapped-ram file cannot tell. */
+  /**
+   * Pages of the blocks in the layout that were never sent, which read as zeros. A mapped-ram file does not show them.
+   */
   readonly absentPages: { block: RamBlock; pages: number }[];
-  /** From address 0 to the end of RAM. Where nothing is seen there are zeros. */
+  /** The memory from address 0 to the end of RAM. Where the guest sees nothing, there are zeros. */
   image(): PhysicalOutput;
   /**
    * An ELF core file as `dump-guest-memory` writes it.
-   * @throws MigrationError `unsupported` where the state of the CPUs is not described, or lacks registers
+   * @throws MigrationError `unsupported` if the state of the CPUs has no description, or lacks registers
    */
   core(): CoreOutput;
   /** Closes the scratch file, if there is one, not the file. */
   close(): Promise<void>;
 }
 
-/** More than QEMU makes for a PC. */
+/** More CPUs than QEMU allows in a PC. */
 const maxCpus = 8192;
 
 /**
  * Reads a file and lays out its RAM. The file is read and checked to its end.
- * @throws RangeError for a machine whose layout is not known, see {@link layOutPhysical}, and for memory that is not in
+ * @throws RangeError for a machine with an unknown layout, see {@link layOutPhysical}, and for memory that is not in
  *   the file; MigrationError if the file is bad
  */
 export async function openPhysical(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
@@ -112,7 +114,7 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
   }
 }
 
-/** What was written by {@link extractPhysical} or {@link extractElf}. */
+/** The output of {@link extractPhysical} or {@link extractElf}. */
 export interface ExtractedPhysical {
   layout: PhysicalLayout;
   /** Bytes of the output. */
@@ -120,9 +122,9 @@ export interface ExtractedPhysical {
 }
 
 /**
- * Writes the guest-physical memory, address by address, zeros and what is not memory as holes. The store is complete when
- * this resolves; closing and syncing it is the caller's.
- * @throws as {@link openPhysical}: then the output is not to be kept.
+ * Writes the guest-physical memory, address by address. Zeros and gaps become holes. The store is complete when this
+ * resolves; the caller syncs and closes it.
+ * @throws the errors of {@link openPhysical}. Discard the output in that case.
  */
 export function extractPhysical(
   file: MigrationFile,
@@ -132,7 +134,7 @@ export function extractPhysical(
   return extractOutput(file, output, options, (memory) => memory.image());
 }
 
-/** Writes an ELF core file as `dump-guest-memory` does, zeros as holes; otherwise as {@link extractPhysical}. */
+/** Writes an ELF core file like `dump-guest-memory`, with holes for zeros; otherwise like {@link extractPhysical}. */
 export function extractElf(
   file: MigrationFile,
   output: ByteStore,
@@ -159,13 +161,13 @@ async function extractOutput(
       }
     });
   } catch (error) {
-    // An image does not show whether it is whole.
+    // An image does not show whether it is complete.
     if (options.signal?.aborted === true) await store.truncate(0);
     throw error;
   }
 }
 
-/** Writes pieces to a store, zeros as holes. */
+/** Writes pieces to a store, with holes for zeros. */
 export async function storeOutput({ length, pieces }: PhysicalOutput, store: ByteStore): Promise<void> {
   let at = 0;
   for await (const piece of pieces()) {
@@ -187,7 +189,7 @@ async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined>
   return findMemoryAffinity(tables);
 }
 
-/** The CPUs in the order of the stream, which is that in which they were made. */
+/** The CPUs in the order of the stream, which is that of their creation. */
 function readCpus(file: MigrationFile, devices: readonly DeviceState[]): CpuRegisters[] {
   const states = devices.filter(({ name }) => name === 'cpu');
   if (states.length === 0)
@@ -211,7 +213,7 @@ function readCpus(file: MigrationFile, devices: readonly DeviceState[]): CpuRegi
   });
 }
 
-/** Ranges of memory as the dump has them: neighbours in one block are one, flash memory is none. */
+/** Ranges of memory like in QEMU's dump: neighbours in one block are one range, and flash memory is left out. */
 function makeCore(ram: RamReader, ranges: readonly PhysicalRange[], cpus: readonly CpuRegisters[]): CoreOutput {
   const memory = ranges.filter(({ isFlash }) => isFlash !== true);
   const segments = memory.map(({ start, length }) => ({ address: start, length }));
@@ -231,7 +233,7 @@ function makeCore(ram: RamReader, ranges: readonly PhysicalRange[], cpus: readon
   };
 }
 
-/** All up to the end of RAM, with what lies between as zeros. */
+/** Yields everything up to the end of RAM, with zeros for the gaps. */
 async function* imagePieces(
   ram: RamReader,
   ranges: readonly PhysicalRange[],

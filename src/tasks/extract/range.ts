@@ -20,7 +20,7 @@ import type { FlowItem } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 
-/** Bytes handed on at a time: few enough to be in the processor's cache still when they are written. */
+/** Bytes passed on at a time, few enough to stay in the processor's cache until they are written. */
 const pieceBytes = 256 << 10;
 const defaultLength = 256;
 

@@ -1,12 +1,12 @@
 /**
- * The SRAT among a guest's ACPI tables (docs/formats/x86-memory.md, "NUMA nodes"): which addresses are which node's.
- * QEMU keeps the tables in a RAM block, so that they are in a stream. Little-endian, as ACPI is:
+ * The SRAT among a guest's ACPI tables (docs/formats/x86-memory.md, "NUMA nodes"): the addresses of each node. QEMU
+ * keeps the tables in a RAM block, so a stream contains them. Integers are little-endian, as in all of ACPI:
  *
  *     0     4  "SRAT"
  *     4     4  length of the table
  *    48        entries: u8 type, u8 length, ...
  *
- * The table's checksum is not in it: the firmware computes that of the copy that the guest sees.
+ * The table has no checksum: the firmware computes one for the copy that the guest sees.
  *
  *    an entry of type 1, 40 bytes: 2 u32 node · 8 u64 base · 16 u64 length · 28 u32 flags (1 enabled, 2 hot-pluggable)
  */
@@ -14,12 +14,12 @@
 /** The RAM block that has the tables. */
 export const acpiTablesBlock = '/rom@etc/acpi/tables';
 
-/** The most bytes of it that are looked at; QEMU has 128 KiB to 2 MiB. */
+/** The most bytes of it that are searched. QEMU has 128 KiB to 2 MiB. */
 export const maxAcpiBytes = 2 << 20;
 
-/** Of a table: room for hundreds of nodes and thousands of CPUs. */
+/** The largest table in bytes, enough for hundreds of nodes and thousands of CPUs. */
 const maxTableBytes = 128 << 10;
-/** Places that begin like the table. */
+/** The most places tried that begin like the table. */
 const maxTried = 256;
 
 /** The RAM of a NUMA node. */
@@ -27,24 +27,24 @@ export interface MemoryNode {
   node: number;
   /** Lowest address. */
   base: number;
-  /** Bytes of RAM that the node has, the hole below 1 MiB included. */
+  /** Bytes of the node's RAM, including the hole below 1 MiB. */
   length: number;
 }
 
-/** What an SRAT says of memory. */
+/** An SRAT's description of memory. */
 export interface MemoryAffinity {
-  /** The nodes with memory that was there from the start, by ascending address. */
+  /** The nodes with initial memory, by ascending address. */
   nodes: MemoryNode[];
-  /** The addresses that QEMU keeps for memory devices. */
+  /** The addresses that QEMU reserves for memory devices. */
   deviceMemory: { base: number; length: number } | undefined;
 }
 
 const headBytes = 48;
 const entryBytes = 40;
-/** The table leaves out 0xa0000 to 0xfffff, which is RAM of the first node all the same. */
+/** The table leaves out 0xa0000 to 0xfffff, which is nevertheless RAM of the first node. */
 const lowHole = { start: 0xa0000, length: 0x60000 };
 
-/** Undefined: there is no sound SRAT. */
+/** Undefined if there is no valid SRAT. */
 export function findMemoryAffinity(tables: Uint8Array): MemoryAffinity | undefined {
   const view = new DataView(tables.buffer, tables.byteOffset, tables.byteLength);
   let tried = 0;
@@ -62,7 +62,7 @@ export function findMemoryAffinity(tables: Uint8Array): MemoryAffinity | undefin
 const enabled = 1;
 const hotPluggable = 2;
 
-/** Undefined if the entries do not end with the table, or say of no memory. */
+/** Undefined if the entries do not end with the table, or do not describe memory. */
 function decodeEntries(table: DataView): MemoryAffinity | undefined {
   const nodes = new Map<number, MemoryNode>();
   let deviceMemory: MemoryAffinity['deviceMemory'];

@@ -1,4 +1,4 @@
-/** inspect: lists what a file contains, as far as it can be read. */
+/** inspect: lists the content of a file, as far as it is readable. */
 import type { Abortable } from '../../io/abort.ts';
 import { originOf } from '../../io/byte-source.ts';
 import type { Compression } from '../../io/compression.ts';
@@ -26,7 +26,7 @@ import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
 import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
 
-/** A RAM block and the pages that the file has of it. */
+/** A RAM block and its pages in the file. */
 export interface InspectedBlock {
   idstr: string;
   /** Bytes. */
@@ -148,7 +148,7 @@ export interface InspectOptions extends Abortable {
   watch?: (item: FlowItem) => void;
 }
 
-/** What `inspect` found. */
+/** The result of `inspect`. */
 export interface InspectResult {
   inspection: Inspection;
   /** Per block: `PageKind` of each page's last record. In a mapped-ram file pages without data are not set. */
@@ -156,8 +156,8 @@ export interface InspectResult {
 }
 
 /**
- * Reads a whole file; of a mapped-ram file, everything except the pages. For a file that breaks off, the result has what was
- * read, and `error`.
+ * Reads a whole file; of a mapped-ram file, everything except the pages. For a truncated file, the result has
+ * everything before the end, and `error`.
  */
 export async function inspect(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   return whileAllowed(options, [file], () => inspectFile(file, options));

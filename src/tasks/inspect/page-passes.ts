@@ -5,10 +5,10 @@
 import type { FlowItem } from '../../vm/flow.ts';
 import { PageStates } from '../../vm/page-states.ts';
 
-/** The last pass that is told apart; it stands for all later ones. */
+/** The last pass with its own number. It stands for all later ones. */
 export const lastPass = 254;
 
-/** Says for each page in which pass it was last sent. */
+/** Records the pass in which each page was last sent. */
 export class PagePasses {
   /** For each block by number: the pass of each page, from 1; 0 if the page was never sent. */
   readonly blocks: PageStates[] = [];

@@ -17,7 +17,7 @@ export interface InspectedReturnPath {
   source: string;
   /** Messages by their names. */
   counts: Record<string, number>;
-  /** Bytes of RAM asked for. */
+  /** Bytes of RAM that were requested. */
   requestedBytes: number;
   /** Status of SHUT, 0 for success, if there was a SHUT. */
   shut: number | undefined;

@@ -1,8 +1,8 @@
 /**
- * verify: reads all of a file and checks it: structure, footers, ids, bounds, every delta, reserved fields, order,
- * completeness. Findings are collected; only what makes the rest unreadable ends the reading.
+ * verify: reads a whole file and checks its structure, footers, ids, bounds, deltas, reserved fields, order and
+ * completeness. It collects findings. Only a problem that makes the rest unreadable ends the reading.
  *
- * Deltas are checked without a store: whether one decodes does not depend on the page it is applied to.
+ * Deltas are checked without a store, because the content of the page does not affect whether a delta decodes.
  */
 
 import { decodeDevice } from '../../devices/device-state.ts';
@@ -21,7 +21,7 @@ import { readDeviceSizes } from '../../wire/vm-description.ts';
 import { type BlockStats, FlowStats } from './flow-stats.ts';
 import { readReturnPath } from './return-path.ts';
 
-/** Whether a file is sound, and what was found. */
+/** Whether a file is sound, and the findings. */
 export interface Verification {
   source: string;
   format: 'stream' | 'mapped-ram';

@@ -1,10 +1,11 @@
 /**
- * Finders: patterns made ready to be looked for in windows of content (`content-windows.ts`).
+ * Finders: patterns that are prepared for a search in windows of content (`content-windows.ts`).
  *
- * Bytes are found by the kernel. A regular expression is run by the platform, over text made of the window's bytes, a
- * piece at a time; if all its matches begin with the same bytes, the kernel finds those first and only text around them
- * is made. So that it does not matter where pieces and windows end, a match is judged by what lies in the 4,096 bytes
- * before its beginning and the 4,096 bytes from there: an expression that would match more is run again on these alone.
+ * The kernel finds bytes. The platform runs regular expressions over text made of the window's bytes, piece by piece.
+ * If all matches of an expression begin with the same bytes, the kernel finds those first, and only the text around
+ * them is made. The ends of pieces and windows must not affect the result. So a match depends only on the 4,096 bytes
+ * before its beginning and the 4,096 bytes from there. An expression that would match more is run again on these bytes
+ * alone.
  */
 import type { Kernel } from '../../kernel/kernel.ts';
 import { type BytePattern, chooseAnchors, literalPrefix, maxMatchBytes } from './pattern.ts';
@@ -15,7 +16,7 @@ export interface Stretch {
   length: number;
 }
 
-/** A match, as a place in the stretch. */
+/** A match, as a position in the stretch. */
 export interface Found {
   at: number;
   length: number;
@@ -24,18 +25,18 @@ export interface Found {
 export interface Finder {
   /** The most bytes a match has. */
   readonly reach: number;
-  /** Bytes before a match that may decide about it. */
+  /** Bytes before a match that may affect it. */
   readonly behind: number;
-  /** Whether some match lies in nothing but zeros. */
+  /** Whether a match may consist of zeros alone, with zeros around it. */
   readonly matchesZeros: boolean;
   /**
-   * The first match that begins at `from` or after it, and before `until`. The stretch must go on for `reach` bytes after
-   * that, unless the content ends; and begin `behind` bytes before `from`, unless the content begins there.
+   * The first match that begins at `from` or after it, and before `until`. The stretch must continue for `reach` bytes
+   * after that, unless the content ends. It must begin `behind` bytes before `from`, unless the content begins there.
    */
   find(stretch: Stretch, from: number, until: number): Found | undefined;
 }
 
-/** Makes a text of bytes, one character each: the one with the byte's number. */
+/** Converts bytes to text, one character per byte, with the byte's number. */
 export type ToText = (bytes: Uint8Array) => string;
 
 export class BytesFinder implements Finder {
@@ -47,7 +48,7 @@ export class BytesFinder implements Finder {
   readonly #first: number;
   readonly #second: number;
 
-  /** Takes room for the pattern from the kernel's arena. */
+  /** Allocates space for the pattern in the kernel's arena. */
   constructor(kernel: Kernel, pattern: BytePattern) {
     const { values, masks } = pattern;
     this.reach = values.length;
@@ -67,7 +68,7 @@ export class BytesFinder implements Finder {
   }
 }
 
-/** Bytes made into text at a time: where it is not known which are worth it, and where it is. */
+/** Bytes converted to text at a time: if the worthwhile places are unknown, and if they are known. */
 const pieceBytes = { all: 64 * 1024, chosen: 4 * 1024 };
 
 interface Piece {
@@ -87,7 +88,7 @@ export class RegexFinder implements Finder {
   readonly #kernel: Kernel;
   readonly #toText: ToText;
   readonly #regex: RegExp;
-  /** The same, for a match at one place. */
+  /** The same expression, for a match at one position. */
   readonly #sticky: RegExp;
   readonly #prefix: BytesFinder | undefined;
   /** The latest piece: its text begins at `begin` in the stretch, and it reports matches in `from..until - 1`. */
@@ -133,7 +134,7 @@ export class RegexFinder implements Finder {
     return this.#piece;
   }
 
-  /** The first match in a text that begins in `from..until - 1`. */
+  /** The first match in a text with its beginning in `from..until - 1`. */
   #match(text: string, from: number, until: number): Found | undefined {
     const regex = this.#regex;
     for (let at = from; at < until; ) {
@@ -147,7 +148,7 @@ export class RegexFinder implements Finder {
     return undefined;
   }
 
-  /** How long the match at a place is that sees no more than it should; 0 if there is none. */
+  /** The length of the match at a position, limited to the allowed bytes; 0 if there is none. */
   #matchWithin(text: string, at: number): number {
     const begin = Math.max(0, at - this.behind);
     this.#sticky.lastIndex = at - begin;

@@ -1,28 +1,28 @@
 /**
- * What is searched for in RAM: bytes, each under a mask, or a regular expression over bytes. Text becomes bytes under
- * masks, too: where case does not matter, the mask leaves out the bit in which the letters differ.
+ * Patterns for a search in RAM: bytes, each with a mask, or a regular expression over bytes. Text becomes bytes with
+ * masks, too. To ignore case, the mask leaves out the bit in which the letters differ.
  *
  * A regular expression sees each byte as the character with the byte's number (U+0000 to U+00FF), so `\xff` is a byte.
- * What fits is judged by `tasks/search/finder.ts`.
+ * `tasks/search/finder.ts` decides what matches.
  */
 
-/** Bytes of a pattern, and the most that a regular expression matches. */
+/** The most bytes in a pattern, and in the match of a regular expression. */
 export const maxMatchBytes = 4096;
 
-/** Byte k fits if `(byte & masks[k]) === values[k]`. */
+/** Byte k matches if `(byte & masks[k]) === values[k]`. */
 export interface BytePattern {
   readonly values: Uint8Array;
   readonly masks: Uint8Array;
 }
 
-/** What `search` takes: text stands for its UTF-8 bytes. */
+/** The patterns of `search`. Text stands for its UTF-8 bytes. */
 export type SearchPattern = string | Uint8Array | RegExp | BytePattern;
 
 /** How text is searched for. */
 export interface TextPatternOptions {
   /** Default `utf-8`. */
   encoding?: 'utf-8' | 'utf-16le';
-  /** ASCII letters fit in either case; other letters do not. */
+  /** ASCII letters match in either case. Other letters do not. */
   ignoreCase?: boolean;
 }
 
@@ -50,8 +50,8 @@ function utf16Bytes(text: string): Uint8Array {
 }
 
 /**
- * Hex digits, two for a byte, spaces between bytes or none; `?` stands for any digit.
- * @throws RangeError for anything else, for no bytes, beyond 4,096 bytes, and for wildcards alone.
+ * Makes a pattern from hex digits, two per byte, with or without spaces between bytes; `?` stands for any digit.
+ * @throws RangeError for other characters, no bytes, more than 4,096 bytes, and wildcards alone.
  */
 export function hexPattern(text: string): BytePattern {
   const pieces = text.split(/\s+/).filter((piece) => piece !== '');
@@ -64,7 +64,7 @@ export function hexPattern(text: string): BytePattern {
   return checkBytes({ values, masks });
 }
 
-/** A pattern of any kind as one of two. @throws TypeError, RangeError for what is none. */
+/** Converts a pattern of any kind to one of two. @throws TypeError, RangeError for an invalid pattern. */
 export function toPattern(pattern: SearchPattern): BytePattern | RegExp {
   if (typeof pattern === 'string') return textPattern(pattern);
   if (pattern instanceof RegExp) return pattern;
@@ -95,7 +95,7 @@ function checkBytes(pattern: BytePattern): BytePattern {
 /** How common bytes are in memory, roughly: the commonest first. Zeros, ones, spaces, letters of English, x86 code. */
 const common = [0x00, 0xff, 0x20, ...new TextEncoder().encode('etaoinsrlhdcu'), 0x48, 0x8b, 0x89, 0x0f, 0x01, 0x0a];
 
-/** The two bytes of a pattern that are likely to be rare, as places in it: those to look at first. */
+/** The positions of the two bytes of a pattern that are probably the rarest. They are tested first. */
 export function chooseAnchors({ values, masks }: BytePattern): { first: number; second: number } {
   const costs = [...values].map((value, k) => {
     const rank = common.indexOf(value);
@@ -114,8 +114,8 @@ function bitCount(byte: number): number {
 }
 
 /**
- * Bytes that every match of a regular expression begins with; undefined if there are fewer than two that can be told
- * without understanding all of the expression.
+ * The bytes that every match of a regular expression begins with. Undefined if fewer than two are obvious without
+ * parsing the whole expression.
  */
 export function literalPrefix({ source, ignoreCase }: RegExp): BytePattern | undefined {
   if (source.includes('|')) return undefined;
@@ -132,7 +132,10 @@ export function literalPrefix({ source, ignoreCase }: RegExp): BytePattern | und
   return text.length < 2 ? undefined : textPattern(text.slice(0, 64), { ignoreCase });
 }
 
-/** The literal character that an expression begins with, as it is written and as it is; both empty if there is none. */
+/**
+ * The literal character that an expression begins with, in its source form and as a character. Both are empty if there
+ * is none.
+ */
 function takeLiteral(source: string): { whole: string; char: string } {
   const byte = /^\\x([0-9a-f]{2})/i.exec(source);
   if (byte !== null) return { whole: byte[0], char: String.fromCharCode(Number.parseInt(byte[1] as string, 16)) };

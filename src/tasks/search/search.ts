@@ -1,9 +1,9 @@
 /**
- * search: where patterns are in the final content of RAM. Each block is searched from its first byte to its last, zeros
- * and pages that were never sent included; a match may lie across pages, not across blocks.
+ * search: finds patterns in the final content of RAM. Each block is searched from its first byte to its last, including
+ * zeros and pages that were never sent. A match may cross pages, but not blocks.
  *
- * The matches of one pattern do not overlap: after a match its search goes on at the match's end. Several patterns are
- * searched for in one go, each on its own.
+ * The matches of one pattern do not overlap: its search continues at the end of each match. Several patterns are
+ * searched for at once, each independently.
  */
 
 import { arenaBytes } from '../../kernel/arena-budget.ts';
@@ -17,36 +17,36 @@ import type { RamReader } from '../../vm/ram-store.ts';
 import { BytesFinder, type Finder, type Found, RegexFinder, type ToText, widen } from './finder.ts';
 import { maxMatchBytes, type SearchPattern, toPattern } from './pattern.ts';
 
-/** Patterns searched for at a time. */
+/** The most patterns in one search. */
 export const maxPatterns = 1000;
 
 /** A match in RAM. */
 export interface Match {
   block: RamBlock;
-  /** Where it begins in the block, in bytes. */
+  /** Its offset in the block, in bytes. */
   offset: number;
   /** Its bytes. */
   bytes: Uint8Array;
-  /** Which of the patterns it is, from 0. */
+  /** The number of the pattern, from 0. */
   pattern: number;
-  /** Bytes of context, as many as were asked for where the block has them. */
+  /** Bytes of context: the requested number, or fewer at the ends of the block. */
   before: Uint8Array;
   after: Uint8Array;
 }
 
-/** What is searched, and how much context a match has. */
+/** What is searched, and how much context each match has. */
 export interface MatchOptions {
   /** Bytes of context with each match, at most 4,096. Default 0. */
   before?: number;
   after?: number;
   /**
-   * How bytes become text for regular expressions: a character per byte, with the byte's number. There is a portable
-   * way; in Node `Buffer.latin1Slice` is faster.
+   * Converts bytes to text for regular expressions: one character per byte, with the byte's number. The default is
+   * portable; in Node `Buffer.latin1Slice` is faster.
    */
   toText?: ToText;
   /** Bytes read at a time, at least a page. Default 1 MiB. */
   bodyBytes?: number;
-  /** Which build of the kernels. Default: SIMD where there is SIMD. */
+  /** The build of the kernels. Default: SIMD if the platform has it. */
   variant?: KernelVariant;
 }
 
@@ -54,9 +54,9 @@ export interface MatchOptions {
 export interface SearchOptions extends RamContentOptions, MatchOptions {}
 
 /**
- * Searches a file's RAM; the blocks one after the other, matches in ascending order.
- * Where the content lies: see {@link openRamContent}.
- * @throws MigrationError if the file is bad; TypeError, RangeError for patterns that are none.
+ * Searches a file's RAM block by block, with matches in ascending order. {@link openRamContent} explains how the
+ * content is read.
+ * @throws MigrationError if the file is bad; TypeError, RangeError for invalid patterns.
  */
 export async function* search(
   file: MigrationFile,
@@ -74,7 +74,9 @@ export async function* search(
   }
 }
 
-/** Counts the matches that {@link search} would find; much faster than going through them where they are many. */
+/**
+ * Counts the matches that {@link search} would find. If there are many, this is much faster than iterating over them.
+ */
 export async function countMatches(
   file: MigrationFile,
   patterns: SearchPattern | readonly SearchPattern[],
@@ -103,7 +105,7 @@ function wantedBlocks({ blocks }: RamReader, { only = () => true }: RamContentOp
   return blocks.filter(only);
 }
 
-/** Patterns made ready, for content that is open already. One block is searched at a time. */
+/** Prepared patterns, for content that is already open. One block is searched at a time. */
 export class Searcher {
   readonly #kernel: Kernel;
   readonly #finders: Finder[];
@@ -119,7 +121,7 @@ export class Searcher {
     this.#after = after;
   }
 
-  /** @throws TypeError, RangeError for patterns that are none, or too many. */
+  /** @throws TypeError, RangeError for invalid patterns, or too many. */
   static async make(patterns: SearchPattern | readonly SearchPattern[], options: MatchOptions = {}): Promise<Searcher> {
     const list = (Array.isArray(patterns) ? patterns : [patterns]).map(toPattern);
     if (list.length < 1 || list.length > maxPatterns) {
@@ -144,7 +146,7 @@ export class Searcher {
     return new Searcher(kernel, finders, windows, before, after);
   }
 
-  /** Searches a block of content: the matches of one window after the other, each to be searched before the next. */
+  /** Searches a block of content. Yields the matches of each window; use them before you request the next. */
   async *search(ram: RamReader, block: RamBlock): AsyncGenerator<Iterable<Match>, void> {
     const next = this.#begin();
     for await (const window of this.#windows.read(ram, block)) yield this.#matches(block, window, next);
@@ -170,7 +172,7 @@ export class Searcher {
     return count;
   }
 
-  /** Where the search for each pattern goes on, in the block. */
+  /** The position in the block at which the search for each pattern continues. */
   #begin(): Float64Array {
     return new Float64Array(this.#finders.length);
   }
@@ -206,7 +208,7 @@ export class Searcher {
   }
 }
 
-/** Which of the patterns has the first match; the first of them if several begin there. */
+/** The pattern with the first match. If several match there, the first of them. */
 function firstOf(found: readonly (Found | undefined)[]): number {
   let first = -1;
   let at = Number.POSITIVE_INFINITY;
