@@ -119,7 +119,7 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * What the latest Flow has read from the multifd channels: a report per channel, in the order of their numbers; their
-   * compression (null before the first page data); and their guest UUID (undefined without channels).
+   * compression (undefined before the first page data); and their guest UUID (undefined without channels).
    */
   get channels(): { compression: string | undefined; list: ChannelReport[]; uuid: string | undefined } {
     const channels = this.#flow?.channels;
