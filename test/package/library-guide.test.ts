@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { moreCases } from '../limits.ts';
 import { installPackage, type Project, root } from './installed-package.ts';
 
 const guide = readFileSync(join(root, 'docs/library.md'), 'utf8');
@@ -25,6 +26,32 @@ const run = (args: string[]) =>
     encoding: 'utf8',
     env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined },
   });
+
+/** A script that imports modules one after another, and prints what each wrote. */
+const runAll = `
+const write = process.stdout.write.bind(process.stdout);
+const outcomes = {};
+for (const name of process.argv.slice(2)) {
+  const outcome = (outcomes[name] = { status: 0, stdout: '', stderr: '' });
+  process.stdout.write = (bytes, ...rest) => {
+    outcome.stdout += bytes;
+    rest.at(-1)?.();
+    return true;
+  };
+  process.stderr.write = (bytes, ...rest) => {
+    outcome.stderr += bytes;
+    rest.at(-1)?.();
+    return true;
+  };
+  try {
+    await import('./' + name);
+  } catch (error) {
+    Object.assign(outcome, { status: 1, stderr: String(error.stack) });
+  }
+}
+process.stdout.write = write;
+write(JSON.stringify(outcomes));
+`;
 
 describe('the guide', () => {
   it('has an example for each task, all of them in TypeScript', () => {
@@ -53,10 +80,26 @@ describe('the guide', () => {
     expect(status, stdout).toBe(0);
   });
 
-  it.each(examples)('has an example at line $line that runs', ({ line, code }) => {
+  /** Each in a process of its own, or all in one. */
+  const runs = new Map<string, { status: number | null; stdout: string; stderr: string }>();
+  beforeAll(() => {
     const compilerOptions = { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext };
-    writeFileSync(join(project.path, `line-${line}.js`), ts.transpileModule(code, { compilerOptions }).outputText);
-    const { status, stdout, stderr } = run([`line-${line}.js`]);
+    for (const { line, code } of examples) {
+      writeFileSync(join(project.path, `line-${line}.js`), ts.transpileModule(code, { compilerOptions }).outputText);
+    }
+    const names = examples.map(({ line }) => `line-${line}.js`);
+    if (moreCases) {
+      for (const name of names) runs.set(name, run([name]));
+      return;
+    }
+    writeFileSync(join(project.path, 'all.js'), runAll);
+    const { stdout, stderr } = run(['all.js', ...names]);
+    for (const [name, outcome] of Object.entries(JSON.parse(stdout || '{}'))) runs.set(name, outcome as never);
+    expect(stderr).toBe('');
+  });
+
+  it.each(examples)('has an example at line $line that runs', ({ line, code }) => {
+    const { status, stdout, stderr } = runs.get(`line-${line}.js`) ?? { status: null, stdout: '', stderr: 'not run' };
     expect(stderr).toBe('');
     expect(status).toBe(0);
     if (code.includes('console.log')) expect(stdout).not.toBe('');
