@@ -3,23 +3,30 @@
  * tables. The kernels have another, for pages in the arena. This one takes bytes of any length, in pieces.
  */
 
-const tables = Array.from({ length: 8 }, () => new Int32Array(256)) as unknown as Tables;
 type Tables = [
   ...[Int32Array, Int32Array, Int32Array, Int32Array],
   ...[Int32Array, Int32Array, Int32Array, Int32Array],
 ];
 
-for (let byte = 0; byte < 256; byte++) {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
-  tables[0][byte] = crc;
-}
-// Table k is the effect of a byte that is followed by k others.
-for (let k = 1; k < 8; k++) {
+let tables: Tables | undefined;
+
+/** Made for the first checksum, since most programs that load this need none. */
+function makeTables(): Tables {
+  const made = Array.from({ length: 8 }, () => new Int32Array(256)) as unknown as Tables;
+  const [first] = made;
   for (let byte = 0; byte < 256; byte++) {
-    const crc = tables[k - 1]?.[byte] as number;
-    (tables[k] as Int32Array)[byte] = (crc >>> 8) ^ (tables[0][crc & 0xff] as number);
+    let crc = byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
+    first[byte] = crc;
   }
+  // Table k is the effect of a byte that is followed by k others.
+  for (let k = 1; k < 8; k++) {
+    for (let byte = 0; byte < 256; byte++) {
+      const crc = made[k - 1]?.[byte] as number;
+      (made[k] as Int32Array)[byte] = (crc >>> 8) ^ (first[crc & 0xff] as number);
+    }
+  }
+  return made;
 }
 
 /** Computes the CRC-32 of bytes given in order. */
@@ -27,6 +34,7 @@ export class Crc32 {
   #crc = -1;
 
   update(bytes: Uint8Array): void {
+    tables ??= makeTables();
     const [t0, t1, t2, t3, t4, t5, t6, t7] = tables;
     let crc = this.#crc;
     let at = 0;

@@ -4,7 +4,7 @@
  *
  * fflate does not write zip64, so archives over 4 GiB or 65,535 members are refused.
  */
-import { Zip, type ZipInputFile, ZipPassThrough } from 'fflate';
+import type { Zip, ZipInputFile } from 'fflate';
 import { type ByteSink, type ByteSource, readFully } from './byte-source.ts';
 
 /** How a member is written. */
@@ -47,7 +47,8 @@ export class ZipWriter {
   readonly #output: ByteSink;
   readonly #limit: number;
   readonly #names = new Set<string>();
-  readonly #zip: Zip;
+  /** Made for the first member, which loads fflate. */
+  #zip: Zip | undefined;
   /** Output of fflate that was not written yet. */
   #made: Uint8Array[] = [];
   #failure: Error | undefined;
@@ -60,10 +61,6 @@ export class ZipWriter {
     if (limit > maxBytes) throw new RangeError(`expected a limit of at most ${maxBytes} bytes, got ${limit}`);
     this.#output = output;
     this.#limit = limit;
-    this.#zip = new Zip((error, bytes) => {
-      if (error !== null) this.#failure ??= error;
-      else this.#made.push(bytes);
-    });
   }
 
   /** Bytes written so far. */
@@ -84,9 +81,10 @@ export class ZipWriter {
     if (name === '' || this.#names.has(name)) throw new RangeError(`expected the name of a new file, got "${name}"`);
     if (this.#names.size === maxMembers) throw new RangeError(`expected at most ${maxMembers} files`);
     this.#names.add(name);
+    const zip = await this.#open();
     const member = await makeMember(name, level);
     if (modified !== undefined) member.mtime = modified;
-    this.#zip.add(member);
+    zip.add(member);
     this.#pending += entryBytes + new TextEncoder().encode(name).length;
     let size = 0;
     for await (const chunk of 'read' in content ? readAll(content) : content) {
@@ -102,9 +100,19 @@ export class ZipWriter {
 
   /** Writes the directory, which completes the archive. */
   async end(): Promise<void> {
+    const zip = await this.#open();
     this.#pending = 0;
-    this.#zip.end();
+    zip.end();
     await this.#flush();
+  }
+
+  async #open(): Promise<Zip> {
+    const { Zip } = await import('./fflate-zip.ts');
+    this.#zip ??= new Zip((error, bytes) => {
+      if (error !== null) this.#failure ??= error;
+      else this.#made.push(bytes);
+    });
+    return this.#zip;
   }
 
   async #flush(): Promise<void> {
@@ -121,9 +129,8 @@ export class ZipWriter {
 }
 
 async function makeMember(name: string, level: number): Promise<Member> {
-  if (level === 0) return new ZipPassThrough(name);
-  const { ZipDeflate } = await import('./zip-deflate.ts');
-  return new ZipDeflate(name, { level: level as 1 });
+  const { ZipDeflate, ZipPassThrough } = await import('./fflate-zip.ts');
+  return level === 0 ? new ZipPassThrough(name) : new ZipDeflate(name, { level: level as 1 });
 }
 
 async function* readAll(source: ByteSource): AsyncGenerator<Uint8Array, void> {

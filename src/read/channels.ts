@@ -181,10 +181,13 @@ export class ChannelSet {
     }
   }
 
-  /** Reads the channels up to their SYNC packets for the mark of the main stream at `mark`. */
-  async *epoch(mark: Place): AsyncGenerator<FlowItem, void> {
+  /**
+   * Reads the channels up to their SYNC packets for the mark of the main stream at `mark`, one channel after another.
+   * There is an item per packet, so the caller delegates to each channel itself: every async generator between costs time.
+   */
+  *epoch(mark: Place): Generator<AsyncGenerator<FlowItem, void>, void> {
     for (const { reader, state } of this.#channels) {
-      yield* reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
+      yield reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
     }
   }
 

@@ -140,7 +140,8 @@ export class FlowReader {
       if (item.kind === 'pages' && !this.#state.ram.postcopy) channels?.checkMainPages(item, window);
       if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item);
       else if (item.kind === 'sync' && channels !== undefined) {
-        yield* channels.epoch({ ...window.place(item.offset), section: 'ram' });
+        const mark = { ...window.place(item.offset), section: 'ram' };
+        for (const ofChannel of channels.epoch(mark)) yield* ofChannel;
         yield { ...item, channels: channels.count };
       } else {
         if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);

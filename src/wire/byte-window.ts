@@ -88,8 +88,11 @@ export class ByteWindow {
   }
 
   place(offset = this.offset): Place {
-    const place: Place = { ...this.origin, offset };
-    return this.section === undefined ? place : { ...place, section: this.section };
+    // There is a place per packet, so no object is copied.
+    const place: Place = { source: this.source, coordinate: this.coordinate, offset };
+    if (this.channel !== undefined) place.channel = this.channel;
+    if (this.section !== undefined) place.section = this.section;
+    return place;
   }
 }
 

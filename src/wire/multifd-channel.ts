@@ -161,7 +161,8 @@ function* decodePages(
   }
   channel.counts.normalPages += normalPages;
   channel.counts.zeroPages += zeroPages;
-  const origin: BatchOrigin = { ...window.origin, channel: channel.hello.id };
+  const { source, coordinate } = window;
+  const origin: BatchOrigin = { source, coordinate, channel: channel.hello.id };
   const offsets = window.offset;
   window.position += multifdHeaderLength(ram.pageSize);
 

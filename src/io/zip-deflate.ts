@@ -1,1 +1,0 @@
-export { ZipDeflate } from 'fflate';
