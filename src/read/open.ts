@@ -154,36 +154,32 @@ export class MigrationFile implements AutoClosed {
    * @throws MigrationError if the rest is unreadable; Error if another Flow of this file is still being read, or if the
    *   file can be read only once and has been read
    */
-  async *flow(options: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
+  async *flow({ read = 'pages' }: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
     if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
     if (this.#flow !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
     this.#isReading = true;
+    // Each async generator that an item passes costs time, so this one does all the work.
     try {
-      yield* this.#read(options);
+      for (const finding of this.#findings) yield { kind: 'finding', finding };
+      if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
+      const { channels, resumeOf } = this.parts;
+      const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels });
+      this.#flow = flow;
+      this.#contentReached = undefined;
+      try {
+        await flow.begin();
+        for (const source of resumeOf) {
+          yield* this.#announce(source);
+          yield* flow.brokenStream(source);
+        }
+        yield* this.#announce(this.source);
+        const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
+        yield* flow.stream(this.source, { offset: this.offset, atEnd });
+      } finally {
+        await flow.close();
+      }
     } finally {
       this.#isReading = false;
-    }
-  }
-
-  /** Reads all sources in order. If there are several streams, `source` items say which one is being read. */
-  async *#read({ read = 'pages' }: FlowOptions): AsyncGenerator<FlowItem, void> {
-    for (const finding of this.#findings) yield { kind: 'finding', finding };
-    if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
-    const { channels, resumeOf } = this.parts;
-    const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels });
-    this.#flow = flow;
-    this.#contentReached = undefined;
-    try {
-      await flow.begin();
-      for (const source of resumeOf) {
-        yield* this.#announce(source);
-        yield* flow.brokenStream(source);
-      }
-      yield* this.#announce(this.source);
-      const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
-      yield* flow.stream(this.source, { offset: this.offset, atEnd });
-    } finally {
-      await flow.close();
     }
   }
 
