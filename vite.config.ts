@@ -36,7 +36,7 @@ const noEncoders = () => ({
   name: 'no-encoders',
   enforce: 'pre' as const,
   load(id: string) {
-    return /src\/io\/(zstd-encoder|deflate|fflate-zip)\.ts$/.test(id)
+    return /src\/io\/(zstd-encoder|deflate|zip-deflate)\.ts$/.test(id)
       ? "throw new Error('the page compresses nothing');"
       : undefined;
   },

@@ -129,8 +129,12 @@ export class ZipWriter {
 }
 
 async function makeMember(name: string, level: number): Promise<Member> {
-  const { ZipDeflate, ZipPassThrough } = await import('./fflate-zip.ts');
-  return level === 0 ? new ZipPassThrough(name) : new ZipDeflate(name, { level: level as 1 });
+  if (level === 0) {
+    const { ZipPassThrough } = await import('./fflate-zip.ts');
+    return new ZipPassThrough(name);
+  }
+  const { ZipDeflate } = await import('./zip-deflate.ts');
+  return new ZipDeflate(name, { level: level as 1 });
 }
 
 async function* readAll(source: ByteSource): AsyncGenerator<Uint8Array, void> {

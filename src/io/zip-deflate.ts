@@ -1,0 +1,1 @@
+export { ZipDeflate } from 'fflate';
