@@ -9,7 +9,6 @@
 import { Writable } from 'node:stream';
 
 const cli = new URL('../dist/cli.js', import.meta.url).href;
-const ownEnv = { ...process.env };
 const ownFolder = process.cwd();
 const events = ['SIGINT', 'SIGTERM', 'SIGHUP', 'exit'];
 let runs = 0;
@@ -36,7 +35,7 @@ class Kept extends Writable {
 
 function setEnv(env) {
   for (const name of Object.keys(process.env)) delete process.env[name];
-  Object.assign(process.env, ownEnv, env);
+  Object.assign(process.env, env);
 }
 
 async function run({ args, cwd, env }) {

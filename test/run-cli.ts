@@ -50,6 +50,9 @@ export async function runCli(
   return turn;
 }
 
+/** The environment of a command: that of the tests, as it is now, and what the command gets in addition. */
+const environment = (env: Record<string, string> = {}) => ({ ...process.env, NODE_OPTIONS: '', ...env });
+
 /** The shared process runs one command at a time. */
 let lastRun: Promise<unknown> = Promise.resolve();
 let host: ChildProcess | undefined;
@@ -77,7 +80,7 @@ function runShared(args: string[], { cwd, env = {} }: CliOptions): Promise<CliRe
       const { stdout, ...rest } = answer;
       resolve({ ...rest, signal: null, stdout: stdout.toString(), bytes: stdout, peakMemory: undefined });
     });
-    child.send({ args, cwd, env });
+    child.send({ args, cwd, env: environment(env) });
   });
 }
 
@@ -85,7 +88,7 @@ type HostAnswer = { failure: string } | { code: number; stdout: Buffer; stderr: 
 
 function startHost(): ChildProcess {
   const child = fork(fileURLToPath(new URL('./cli-host.mjs', import.meta.url)), {
-    env: { ...process.env, NODE_OPTIONS: '' },
+    env: environment(),
     execArgv: [],
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
@@ -101,7 +104,7 @@ function runAlone(args: string[], input: Readable | Uint8Array | undefined, opti
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', reportUsage, cliPath, ...args], {
       cwd,
-      env: { ...process.env, NODE_OPTIONS: '', ...env },
+      env: environment(env),
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     });
     const out: Buffer[] = [];

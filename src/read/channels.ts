@@ -86,8 +86,7 @@ export class ChannelSet {
     options: ChannelOptions,
   ) {
     this.#readers = sources.map((source, i) => new ChannelReader(kernel, buffers[i] as WindowBuffers, source, codecs));
-    const { slots, ...context } = options;
-    this.#context = { ...context, room: slots, numbers: new PacketNumbers(), method: undefined };
+    this.#context = { ...options, numbers: new PacketNumbers(), method: undefined };
   }
 
   /** How many channels there are. */

@@ -53,7 +53,7 @@ export interface PacketContext {
   readonly ram: RamState;
   readonly batch: PageBatch;
   /** Arena address of {@link packetRamBytes} bytes for decompressed pages. */
-  readonly room: number;
+  readonly slots: number;
   /** `bitmaps`: payloads are skipped, and batches have no data. */
   readonly read: 'pages' | 'bitmaps';
   readonly numbers: PacketNumbers;
@@ -191,7 +191,7 @@ function* decodePages(
       const at = channel.counts.decompressedBytes + i * ram.pageSize;
       // One page's share of the payload.
       const size = 8 + (i === 0 ? length - each * (normalPages - 1) : each);
-      if (page < inBlock) batch.push(PageKind.data, page, at, size, context.room + i * ram.pageSize, ram.pageSize);
+      if (page < inBlock) batch.push(PageKind.data, page, at, size, context.slots + i * ram.pageSize, ram.pageSize);
       else yield outside(block, page, place);
     }
     channel.counts.decompressedBytes += normalPages * ram.pageSize;
@@ -275,7 +275,7 @@ function* unpackTogether(
     if (window.available === 0) yield* need(window, 1, 'the pages of a multifd packet');
     const step = Math.min(left, window.available);
     const input = window.bytes.subarray(window.position, window.position + step);
-    const target = window.bytes.subarray(context.room + written, context.room + size);
+    const target = window.bytes.subarray(context.slots + written, context.slots + size);
     const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
     yield want;
     written += want.written;
@@ -308,7 +308,7 @@ function* unpackOneByOne(
       throw badPacket(window, `expected a compressed page of at most ${pageSize} bytes, got ${each}`);
     yield* need(window, each, 'a compressed page');
     const input = window.bytes.subarray(window.position, window.position + each);
-    const target = window.bytes.subarray(context.room + i * pageSize, context.room + (i + 1) * pageSize);
+    const target = window.bytes.subarray(context.slots + i * pageSize, context.slots + (i + 1) * pageSize);
     if (each === pageSize) target.set(input);
     else {
       const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
