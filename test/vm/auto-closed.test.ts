@@ -16,9 +16,13 @@ import {
   convertToChanges,
   convertToMappedRam,
   convertToStream,
+  loadKernel,
+  MappedRamReader,
   MappedRamStore,
   MemoryFile,
   MemoryScratch,
+  MultifdWriter,
+  multifdArenaBytes,
   OutputFile,
   OverlayRam,
   open,
@@ -28,12 +32,16 @@ import {
   openScratch,
   openSource,
   openZipMember,
+  PortableCodecs,
   RawRam,
   readZip,
   StreamSource,
+  StreamWriter,
   watchSource,
+  writerArenaBytes,
   ZipWriter,
 } from '../../src/node.ts';
+import { releaseRulesOf } from '../../src/schema/release-rules.ts';
 import { ResizedRam } from '../../src/store/resized-ram.ts';
 import { openPhysical } from '../../src/tasks/extract/physical.ts';
 import { RecordingFile } from '../support/recording-file.ts';
@@ -169,6 +177,29 @@ const things: Record<string, () => Promise<Closing>> = {
     thing: new OutputSet(join(folder, 'main'), [join(folder, 'other')]),
     isClosed: noLeftovers,
   }),
+  'a MappedRamReader': () => recorded((file) => new MappedRamReader(file, rawRam(file).blocks)),
+  'a MultifdWriter': async () => {
+    let closed = 0;
+    class CountingCodecs extends PortableCodecs {
+      override async openEncoder(...args: Parameters<PortableCodecs['openEncoder']>) {
+        const encoder = await super.openEncoder(...args);
+        const { close } = encoder;
+        encoder.close = () => {
+          closed++;
+          close.call(encoder);
+        };
+        return encoder;
+      }
+    }
+    const kernel = await loadKernel({ arenaBytes: (64 << 10) + writerArenaBytes + multifdArenaBytes });
+    const thing = await MultifdWriter.open(new StreamWriter(kernel, { write() {} }), [{ write() {} }, { write() {} }], {
+      rules: releaseRulesOf('none', '10.0'),
+      pageSize: 4096,
+      codecs: new CountingCodecs(),
+      compression: 'zstd',
+    });
+    return { thing, isClosed: () => closed === 2 };
+  },
   'a compressing sink': async () => ({ thing: compressTo('gzip', { write() {} }) }),
 };
 const parts = { resumeOf: 'samples/broken-off.migration' };
