@@ -10,6 +10,7 @@ import { collect, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { warn } from './messages.ts';
 import { openTarget, writeBytes } from './output.ts';
+import { missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
 import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
@@ -23,7 +24,7 @@ export interface PhysicalOptions {
   dimm?: { block: string; address: number }[];
 }
 
-interface AllOptions extends InputOptions, PhysicalOptions {
+interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
   scratch: string;
   json?: boolean;
 }
@@ -64,9 +65,10 @@ export async function writePhysical(location: string, output: string, options: A
   await withFile('extract', location, options, async (file) => {
     const target = output === '-' ? undefined : openTarget(file, output);
     try {
-      const memory = await openPhysical(file, { makeScratch, ...stated });
+      const memory = await openPhysical(file, { makeScratch, partial: options.partial === true, ...stated });
       try {
         warnOf(memory);
+        reportMissing(memory.missing);
         const written = elf === true ? memory.core() : memory.image();
         if (target === undefined) await writeBytes(written, writeOut);
         else {
@@ -86,12 +88,12 @@ export async function writePhysical(location: string, output: string, options: A
 
 type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<PhysicalMemory['core']>>;
 
-function warnOf({ layout, absentPages }: PhysicalMemory): void {
+function warnOf({ layout, absentPages, missing }: PhysicalMemory): void {
   for (const note of layout.notes) warn(note);
   for (const { block, reason } of layout.unplaced) {
     warn(`${block.idstr} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
   }
-  for (const { block, pages } of absentPages) {
+  for (const { block, pages } of missing === undefined ? absentPages : []) {
     warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
   }
 }
@@ -118,6 +120,7 @@ function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written
     absentPages: memory.absentPages.map(({ block, pages }) => ({ block: block.idstr, pages })),
     notes,
     plan: memory.plan,
+    ...missingFacts(memory.missing),
   };
   process.stdout.write(toJson<ExtractPhysicalJson>(report));
 }
