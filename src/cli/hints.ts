@@ -10,6 +10,7 @@ const hints: Readonly<Record<string, string>> = {
   'mismatched-source': 'check which files --resume-of and --preempt name',
   'not-a-migration-stream:multifd-channel': 'open the main stream, and give this file with --channel',
   'not-a-migration-stream:recovery-stream': 'name the stream that it resumes with --resume-of',
+  'unknown-interval': 'state how long the guest ran between the files, such as --interval 10s',
   'sync-mismatch': 'give all channels of this one migration with --channel',
 };
 

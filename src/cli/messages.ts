@@ -82,7 +82,7 @@ function describeError(error: unknown): ErrorFacts {
     return { message, code: 'usage' };
   }
   const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage' };
+  if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage', ...facts };
   const code = (error as { code?: unknown } | undefined)?.code;
   return { message, code: typeof code === 'string' ? code : 'internal', ...facts };
 }
