@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { appendTo, type ByteSink, type ByteStore } from '../../io/byte-source.ts';
 import { type CompressingSink, compressTo } from '../../io/node/compress.ts';
+import { accessing } from '../../io/node/file-error.ts';
 import { readDomain } from '../../read/container/domain-xml.ts';
 import { encodeLibvirtHead, findDomain, type LibvirtFormat } from '../../read/container/libvirt-header.ts';
 import type { MigrationFile } from '../../read/open.ts';
@@ -51,8 +52,7 @@ export function findTexts(file: MigrationFile, path: string | undefined, format:
 }
 
 function readXml(path: string): string {
-  if (statSync(path).isDirectory()) throw new UsageError(`expected the XML of a domain, got the directory ${path}`);
-  return readFileSync(path, 'utf8');
+  return accessing({ verb: 'read', path }, () => readFileSync(path, 'utf8'));
 }
 
 /** Adds the file's name to the errors about its XML. */
