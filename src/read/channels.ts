@@ -162,7 +162,7 @@ export class ChannelSet {
     const missing = Array.from({ length: last.state.hello.id }, (_, id) => id).filter((id) => !given.has(id));
     const numbers = missing.length > 8 ? `${missing.slice(0, 8).join(', ')}, …` : missing.join(', ');
     const message = `channel ${last.state.hello.id} was given, but not channel ${numbers}`;
-    return makeFinding('channels-missing', message, last.reader.reader.window.place(0));
+    return makeFinding('missing-channels', message, last.reader.reader.window.place(0));
   }
 
   /** The numbers of the packets that were read: whether a gap proves that a channel is missing, and whether there is one. */
@@ -228,7 +228,7 @@ export class ChannelSet {
     const last = this.#channels.at(-1);
     if (lost === undefined || last === undefined) return;
     const message = `expected packets with all numbers below ${lost.of}, but ${lost.count} are missing, the first of them ${lost.first}: is a channel missing?`;
-    yield { kind: 'finding', finding: makeFinding('channels-missing', message, last.reader.reader.window.place()) };
+    yield { kind: 'finding', finding: makeFinding('missing-channels', message, last.reader.reader.window.place()) };
   }
 
   /** Waits for pending reads. Afterwards nothing writes to the arena. */

@@ -69,21 +69,21 @@ export class MissingChannels {
     if (channels.list.length === 0) {
       return this.#hasData || !this.#hasVm || lacking.length === 0
         ? undefined
-        : makeFinding('channels-missing', onlyMain, place);
+        : makeFinding('missing-channels', onlyMain, place);
     }
     const { isReliable, hasGaps } = channels.numbers;
     if (isReliable || !hasGaps || this.#hasHints) return undefined;
     const block = lacking.find(({ idstr }) => !this.#hasVirtioMem || /(^|\.)ram$/.test(idstr));
     if (block === undefined) return undefined;
     const message = `${absentOf(block)} of ${pageCount(block)} pages are in none of the channels: is a channel of a higher number than ${channels.list.length - 1} missing?`;
-    return makeFinding('channels-missing', message, { ...place, block: block.idstr });
+    return makeFinding('missing-channels', message, { ...place, block: block.idstr });
   }
 }
 
 /** The finding for a main stream without its channels. */
 export function channelsNotGiven(place: Place): Finding {
   const message = 'the pages of a multifd migration are in its channels, which were not given';
-  return makeFinding('channels-missing', message, place);
+  return makeFinding('missing-channels', message, place);
 }
 
 const onlyMain =

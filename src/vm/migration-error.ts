@@ -59,7 +59,7 @@ export const findingCodes = {
   'bad-packet': ['error', 'a multifd packet that contradicts itself'],
   'sync-mismatch': ['error', 'a multifd channel that goes on after the last mark of the main stream'],
   'sync-missing': ['error', 'a multifd channel that ends before the SYNC of a mark in the main stream'],
-  'channels-missing': ['error', 'a multifd migration without all of its channels, which contain its pages'],
+  'missing-channels': ['error', 'a multifd migration without all of its channels, which contain its pages'],
   'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly the page size'],
   'bad-mapped-ram-header': ['error', 'a mapped-ram header that QEMU or its layout forbids'],
   'bad-bitmap': ['error', 'a mapped-ram bitmap with bits beyond its block'],
@@ -112,7 +112,7 @@ export type FindingCode = keyof typeof findingCodes;
  */
 export const incompleteCodes: ReadonlySet<FindingCode> = new Set([
   'truncated',
-  'channels-missing',
+  'missing-channels',
   'sync-missing',
   'changes-only',
   'block-ignored',

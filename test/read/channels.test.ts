@@ -224,7 +224,7 @@ describe('a set of channels', () => {
   const withUuid = (id: number) => join(channelHello(id, uuid), syncPacket, syncPacket);
 
   it.each<[string, Uint8Array, Uint8Array[], string, object]>([
-    ['without one of them', main(), [other], 'channels-missing', { source: 'channel 0', offset: 0 }],
+    ['without one of them', main(), [other], 'missing-channels', { source: 'channel 0', offset: 0 }],
     ['with one twice', main(), [good, good], 'bad-channel', { source: 'channel 1', offset: 0 }],
     ['with a file that is none', main(), [main()], 'bad-channel', { source: 'channel 0', offset: 0 }],
     ['of two guests', main(), [good, withUuid(1)], 'bad-channel', { source: 'channel 1', offset: 0 }],
@@ -405,7 +405,7 @@ describe('without its last channel', () => {
     const first = channels.filter((each) => each[24] === 0);
     const { findings } = await verify(await open(bytes, { channels: first }));
     expect(findings).toMatchObject([
-      { code: 'channels-missing', message: expect.stringMatching(/is a channel of a higher number than 0 missing/) },
+      { code: 'missing-channels', message: expect.stringMatching(/is a channel of a higher number than 0 missing/) },
       { code: 'pages-absent' },
     ]);
   });
@@ -421,22 +421,22 @@ describe('without its last channel', () => {
       return findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
     };
     expect(await codes(channels)).toEqual([]);
-    expect(await codes(left)).toEqual(['channels-missing']);
+    expect(await codes(left)).toEqual(['missing-channels']);
     const image = extractBlocks(await open(bytes, { channels: left }), () => new MemoryFile());
-    await expect(image).rejects.toMatchObject({ code: 'channels-missing' });
+    await expect(image).rejects.toMatchObject({ code: 'missing-channels' });
   });
 });
 
 describe('without its channels a main stream', () => {
   it('of the new way is refused', async () => {
-    await expect(contentOf(main())).rejects.toMatchObject({ code: 'channels-missing' });
+    await expect(contentOf(main())).rejects.toMatchObject({ code: 'missing-channels' });
   });
 
   it('of the old way is recognized, because no page with data was sent', async () => {
     const old = join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), ramEnd, EOF);
     const { verdict, findings } = await verify(await open(old));
-    expect([verdict, findings[0]?.code]).toEqual(['incomplete', 'channels-missing']);
-    await expect(contentOf(old)).rejects.toMatchObject({ code: 'channels-missing' });
+    expect([verdict, findings[0]?.code]).toEqual(['incomplete', 'missing-channels']);
+    await expect(contentOf(old)).rejects.toMatchObject({ code: 'missing-channels' });
     const plain = join(none, ramStart, part(7, join(u64(8), [3], 'ram', filled(1)), EOS), ramEnd, EOF);
     expect(await verify(await open(plain))).toMatchObject({ verdict: 'ok' });
   });

@@ -107,7 +107,7 @@ describe('single structures, combined', () => {
         });
         const { findings, pageRecords } = await verify(await open(bytes));
         // Without data it looks like the main stream of a multifd migration.
-        const errors = findings.filter(({ severity, code }) => severity === 'error' && code !== 'channels-missing');
+        const errors = findings.filter(({ severity, code }) => severity === 'error' && code !== 'missing-channels');
         expect([errors, pageRecords]).toEqual([[], list.length]);
         expect(Buffer.compare(slowRead(bytes).blocks[0]!.content, content)).toBe(0);
       }),

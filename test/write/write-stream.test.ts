@@ -342,7 +342,7 @@ describe('a stream writer', () => {
     const { findings } = await verify(await open(output));
     // Only one page was written, and it is zero.
     const errors = findings.filter(({ severity }) => severity === 'error').map(({ code }) => code);
-    expect(errors).toEqual(['channels-missing']);
+    expect(errors).toEqual(['missing-channels']);
   });
 
   it('refuses calls before the beginning', async () => {

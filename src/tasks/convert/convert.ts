@@ -16,7 +16,7 @@ import { MappedRamReader } from '../../store/mapped-ram-reader.ts';
 import { MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { findMissing, type MissingRam } from '../../store/missing-ram.ts';
 import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
-import { settle } from '../../store/settle.ts';
+import { type Settled, settle } from '../../store/settle.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { Description } from '../../vm/flow.ts';
 import { type Finding, MigrationError } from '../../vm/migration-error.ts';
@@ -56,6 +56,13 @@ export interface ConvertToStreamOptions extends ConvertFromVmOptions {
   begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM. It is sent first, followed by the changes as XBZRLE deltas. */
   base?: MigrationFile;
+}
+
+export interface ConvertToMappedRamOptions extends ConvertOptions {
+  /** Where the file begins in the output, in bytes. Default 0. */
+  offset?: number;
+  /** Called when all blocks are known: early in a stream, after the pages in a mapped-ram file. It may throw. */
+  endBlocks?: (vm: Pick<Settled, 'configuration' | 'blocks'>) => void;
 }
 
 export interface ConvertToMultifdOptions
@@ -278,7 +285,7 @@ async function writeFrom(
 export async function convertToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  options: ConvertOptions & { offset?: number } = {},
+  options: ConvertToMappedRamOptions = {},
 ): Promise<Conversion> {
   return whileAllowed(options, [file], () => settleToMappedRam(file, abortableStore(output, options.signal), options));
 }
@@ -286,7 +293,7 @@ export async function convertToMappedRam(
 async function settleToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  options: ConvertOptions & { offset?: number },
+  options: ConvertToMappedRamOptions,
 ): Promise<Conversion> {
   const { description = true, offset = 0, partial = false } = options;
   const isReadable = planContent(file).how === 'in-place';
@@ -299,7 +306,11 @@ async function settleToMappedRam(
     const isRam = item.kind === 'section' && item.section.name === 'ram';
     return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
   });
-  const { blocks: inputBlocks, gaps, hasRamEnd: _, ...settled } = await settle(file, sink, { devices: true, partial });
+  const { blocks: inputBlocks, gaps, hasRamEnd: _, ...settled } = await settle(file, sink, {
+    devices: true,
+    partial,
+    endBlocks: (known) => options.endBlocks?.({ configuration: store.configuration, blocks: [...known] }),
+  });
   const missing = await findMissing(store, [...gaps, ...lost.list()], settled.ignored);
   const plan = planContent(file, { toOutput: true });
   const written = describeOutput(description ? settled.description : undefined, missing);

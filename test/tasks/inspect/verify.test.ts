@@ -67,6 +67,9 @@ const switched = (...records: Uint8Array[]) =>
     ...[packaged(command(4), command(5)), part(7, ...records, EOS), ramEnd, EOF],
   );
 
+/** The flag of a packet whose pages are compressed with qatzip. */
+const qatzip = 32;
+
 /** The other files of the migration. */
 const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
   'bad-return-path': { returnPath: hex('0009 0000') },
@@ -79,7 +82,7 @@ const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
   'pages-unread': {
     channels: join(
       channelHello(0),
-      packet({ flags: 33, normal: [0], payload: 'x' }),
+      packet({ flags: qatzip | 1, normal: [0], payload: 'x' }),
       ...Array<Uint8Array>(3).fill(syncPacket),
     ),
   },
@@ -137,7 +140,7 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'bad-packet': pages(join(FLUSH)),
   'sync-mismatch': pages(join(FLUSH)),
   'sync-missing': pages(join(FLUSH)),
-  'channels-missing': pages(join(FLUSH)),
+  'missing-channels': pages(join(FLUSH)),
   'pages-unread': pages(join(FLUSH)),
   'marked-incomplete': join(pages(...everyPage), vmdescription({ vmferry_incomplete: 'a page' })),
   'bad-compressed-data': pages(compressedPage(0, hex('789c'), 'ram')),
@@ -145,7 +148,13 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'bad-bitmap': mappedRamFile({ bitmap: [0xff] }),
   'untrusted-bitmap': mappedRamFile({ hasEnd: false }),
   'limit-exceeded': join(none, start(7, 'ram', 4, blockList(['ram', 2 ** 47]), EOS), EOF),
-  unsupported: pages(join(FLUSH)),
+  unsupported: join(
+    none,
+    start(7, 'ram', 4, blockList(['ram', 16 * KIB4]), FLUSH, EOS),
+    part(7, FLUSH, EOS),
+    ramEnd,
+    EOF,
+  ),
   'pages-lost': switched(zeroPage(0, 'ram')),
   'mismatched-source': join(none, ramStart, command(10, counted('rom')), ramEnd, EOF),
   'bad-return-path': pages(),
@@ -352,7 +361,7 @@ describe('verifying', () => {
     );
     const { verdict, ok, findings } = await verify(await opened(stream));
     expect([verdict, ok]).toEqual(['incomplete', false]);
-    expect(findings[0]).toMatchObject({ severity: 'error', code: 'channels-missing' });
+    expect(findings[0]).toMatchObject({ severity: 'error', code: 'missing-channels' });
   });
 
   describe('compared with the description', () => {
