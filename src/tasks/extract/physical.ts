@@ -17,6 +17,7 @@ import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
+import { type AcpiMemory, acpiTablesBlock, findAcpiMemory, maxAcpiBytes } from './acpi-memory.ts';
 import {
   type CoreSegment,
   chooseElf,
@@ -28,7 +29,6 @@ import {
 import type { PhysicalRange } from './memory-map.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
 import { readPart } from './range.ts';
-import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from './srat.ts';
 
 export interface PhysicalOptions
   extends LayoutOptions,
@@ -86,8 +86,8 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
   try {
     const machine = configuration?.machine;
     const devices = decodeDevices(vm);
-    const affinity = await readAffinity(ram);
-    const facts = { machine, blocks: ram.blocks, devices, ...(affinity === undefined ? {} : { affinity }) };
+    const acpi = await readAcpi(ram);
+    const facts = { machine, blocks: ram.blocks, devices, ...(acpi === undefined ? {} : { acpi }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
     const left = shown.find((block) => ignored.includes(block));
@@ -177,7 +177,7 @@ export async function storeOutput({ length, pieces }: PhysicalOutput, store: Byt
   await store.truncate(length);
 }
 
-async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined> {
+async function readAcpi(ram: RamReader): Promise<AcpiMemory | undefined> {
   const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
   if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
   const tables = new Uint8Array(block.usedLength);
@@ -186,7 +186,7 @@ async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined>
     if (bytes !== undefined) tables.set(bytes, at);
     at += length;
   }
-  return findMemoryAffinity(tables);
+  return findAcpiMemory(tables);
 }
 
 /** The CPUs in the order of the stream, which is that of their creation. */

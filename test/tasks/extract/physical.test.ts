@@ -39,7 +39,9 @@ describe.each(kindsOfSource)('from a %s', (kind) => {
     const image = new MemoryFile('image');
     const { length, layout } = await extractPhysical(await opened(smp.bytes, kind), image, { makeScratch });
     expect([length, image.size]).toEqual([2 ** 32 + MiB, 2 ** 32 + MiB]);
-    expect(layout).toMatchObject({ chipset: 'q35', below4g: 3 * MiB, splitFrom: 'cmos', notes: [], unplaced: [] });
+    expect(layout).toMatchObject({ chipset: 'q35', below4g: 3 * MiB, splitFrom: 'cmos', unplaced: [] });
+    // The machine has no ACPI tables.
+    expect(layout.assumed.map(({ what }) => what)).toEqual(['above-4g']);
     const ram = contentOf(smp, 'pc.ram');
     const bios = contentOf(smp, 'pc.bios');
     const isEqual = (at: number, expected: Uint8Array) =>
@@ -61,10 +63,10 @@ it('zeros and gaps are never written', async () => {
 });
 
 it('a split may be stated', async () => {
-  const options = { makeScratch, below4g: 2 * MiB };
+  const options = { makeScratch, below4g: 2 * MiB, above4g: 2 ** 33 };
   const { layout, length } = await extractPhysical(await opened(smp.bytes), new MemoryFile('image'), options);
-  expect(length).toBe(2 ** 32 + 2 * MiB);
-  expect(layout.notes.length).toBe(1);
+  expect(length).toBe(2 ** 33 + 2 * MiB);
+  expect(layout).toMatchObject({ assumed: [], notes: [expect.stringMatching(/^the CMOS says/)] });
 });
 
 const ofPc = fixtures.filter(({ name }) => name.startsWith('pc-') && !name.includes('hugepages'));

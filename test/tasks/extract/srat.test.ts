@@ -1,6 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { findMemoryAffinity } from '../../../src/tasks/extract/srat.ts';
+import { findAcpiMemory } from '../../../src/tasks/extract/acpi-memory.ts';
+
+const findMemoryAffinity = (tables: Uint8Array) => findAcpiMemory(tables)?.affinity;
 
 const MiB = 2 ** 20;
 
@@ -45,11 +47,13 @@ describe('the memory nodes of an SRAT', () => {
       { node: 1, base: 0x4000_0000, length: 0x1_0000_0000 },
     ];
     const deviceMemory = { base: 0x1_c000_0000, length: 0x1000 };
-    expect(findMemoryAffinity(srat(two))).toEqual({ nodes, deviceMemory });
-    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), srat(two), Buffer.alloc(99)]))).toEqual({
-      nodes,
-      deviceMemory,
-    });
+    const nonVolatile = [{ base: 0x1_8000_0000, length: 0x2000 }];
+    const affinity = { nodes, below4g: 0x8000_0000, above4g: 2 ** 32, deviceMemory, nonVolatile };
+    const table = srat([...two, { node: 0, ...nonVolatile[0]!, flags: 5 }]);
+    expect(findMemoryAffinity(table)).toEqual(affinity);
+    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), table, Buffer.alloc(99)]))).toEqual(
+      affinity,
+    );
   });
 
   it('are found between other entries', () => {
