@@ -6,7 +6,7 @@
 import { findValue } from '../../devices/find-value.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { AcpiMemory } from './acpi-memory.ts';
-import { type DeviceBody, findSlots, pciPrefix } from './pc-chipset.ts';
+import { type DeviceBody, countSlots, pciPrefix } from './pc-chipset.ts';
 import type { Assumption, LayoutOptions } from './physical-layout.ts';
 import type { AddressRange } from './srat.ts';
 
@@ -182,10 +182,9 @@ export function placeByRule(
   { devices, acpi, highEnd, known }: RuleFacts,
   assumed: Assumption[],
 ): MemoryDevice[] {
-  const slots = findSlots(devices);
   const reserved = acpi?.affinity?.deviceMemory;
   // Without a SRAT, slots show that the machine has addresses for memory devices.
-  if (reserved === undefined && (slots === undefined || slots.length === 0)) return [];
+  if (reserved === undefined && (countSlots(devices) ?? 0) === 0) return [];
   const base = reserved?.base ?? alignUp(highEnd, GiB);
   const end = base + (reserved?.length ?? 2 ** 52 - base);
   if (!Number.isSafeInteger(base) || base < highEnd || end > 2 ** 52) return [];

@@ -226,16 +226,16 @@ function linearWindow({ state }: DeviceBody, block: string): VgaWindow['linear']
   return map === undefined ? undefined : { ...map, offset: bank, block };
 }
 
-/** The controllers of memory hot-plug: a state of theirs has a flag for each slot. */
+/** The controllers of memory hot-plug. Their state has an element for each slot. */
 const slotControllers = ['/piix4_pm', '/ICH9LPC'];
 
-/** For each slot for memory whether it has a DIMM. NVDIMMs do not count. Undefined if the machine has no slots. */
-export function findSlots(devices: readonly DeviceBody[]): boolean[] | undefined {
+/** The number of slots for memory. Undefined if there is no controller with a known state. */
+export function countSlots(devices: readonly DeviceBody[]): number | undefined {
   for (const { name, state } of devices) {
     if (state === undefined || !slotControllers.some((each) => name.endsWith(each))) continue;
     const hotplug = findStruct(state, 'memory hotplug state');
     const slots = hotplug === undefined ? undefined : findValue(hotplug, 'devs');
-    if (Array.isArray(slots)) return slots.map((slot) => isStruct(slot) && findValue(slot, 'is_enabled') === true);
+    return Array.isArray(slots) ? slots.length : 0;
   }
   return undefined;
 }

@@ -19,6 +19,7 @@ import {
 import { MemoryMap, type PhysicalRange } from './memory-map.ts';
 import {
   type Chipset,
+  countSlots,
   type DeviceBody,
   findHostBridge,
   findShown,
@@ -155,12 +156,20 @@ export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}):
   return {
     ...{ chipset, ramBytes, ...split, ...upper, memoryDevices, ramEnd, ranges: map.ranges, vgaWindow },
     unplaced: unplaced.filter(({ block }) => !isPlaced.has(block)),
-    leftOut: (acpi?.cxlWindows ?? []).map((range) => ({ ...range, reason: cxlReason })),
+    leftOut: findLeftOut(facts, memoryDevices),
     ...{ assumed, notes: [...notes, ...assumed.map(({ text }) => text)] },
   };
 }
 
-const cxlReason = 'it is a window to CXL memory, whose mapping and content are not in the file';
+/** Addresses whose memory is not in the file. */
+function findLeftOut({ acpi, devices }: LayoutFacts, placed: readonly MemoryDevice[]): PhysicalLayout['leftOut'] {
+  const cxl = 'it is a window to CXL memory, whose mapping and content are not in the file';
+  const leftOut = (acpi?.cxlWindows ?? []).map((range) => ({ ...range, reason: cxl }));
+  const reserved = acpi?.affinity?.deviceMemory;
+  if (reserved === undefined || placed.length > 0 || countSlots(devices) !== 0) return leftOut;
+  const reason = 'it is reserved for memory devices, and the memory of a virtio-pmem would not be in the file';
+  return [{ ...reserved, reason }, ...leftOut];
+}
 
 /** The memory devices, ascending by address. */
 function placeDevices(
