@@ -124,6 +124,7 @@ export * from './kernel/index.ts';
 export { PageSlots, pageSlotsArenaBytes } from './kernel/page-slots.ts';
 export type { ChannelReport } from './read/channels.ts';
 export type { Container, ContainerOptions } from './read/container/container.ts';
+export { type DomainFacts, type DomainMemoryDevice, readDomain } from './read/container/domain-xml.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './read/container/libvirt-header.ts';
 export { type Domain, encodeLibvirtHead, findDomain } from './read/container/libvirt-header.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './read/container/qcow2-header.ts';
@@ -193,12 +194,14 @@ export {
   type ConvertedBlock,
   type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMappedRamOptions,
   type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
   convertToMultifd,
   convertToStream,
 } from './tasks/convert/convert.ts';
+export { requireDomain, type StreamedFacts } from './tasks/convert/domain-agreement.ts';
 export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './tasks/convert/merge.ts';
 export {
   type DevicesDiff,

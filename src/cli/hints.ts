@@ -7,9 +7,13 @@
 const hints: Readonly<Record<string, string>> = {
   'ambiguous-snapshot': 'name the snapshot by its id: IMAGE.qcow2#ID',
   'changes-only': 'merge it with its base: vmferry merge BASE CHANGES OUT',
+  EMFILE: 'raise the limit of open files with ulimit -n',
+  ENOSPC: 'free space there, or name a place with more; --scratch DIR names one for temporary files',
   'mismatched-source': 'check which files --resume-of and --preempt name',
+  'missing-channels': 'name each channel with --channel',
   'not-a-migration-stream:multifd-channel': 'open the main stream, and give this file with --channel',
   'not-a-migration-stream:recovery-stream': 'name the stream that it resumes with --resume-of',
+  'unknown-interval': 'state how long the guest ran between the files, such as --interval 10s',
   'sync-mismatch': 'give all channels of this one migration with --channel',
 };
 

@@ -1,5 +1,6 @@
 /** `vmferry search`: finds bytes, text or a regular expression in RAM. */
 import { readFileSync, realpathSync } from 'node:fs';
+import { accessing } from '../io/node/file-error.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
@@ -96,7 +97,9 @@ const rules = {
 
 function readPatterns(pattern: string | undefined, { file }: SearchOptions): string[] {
   if (pattern !== undefined) return [pattern];
-  const lines = readFileSync(file === '-' ? 0 : (file as string), 'utf8').split(/\r?\n/);
+  const path = file === '-' ? 'standard input' : file;
+  const access = { verb: 'read' as const, ...(path === undefined ? {} : { path }) };
+  const lines = accessing(access, () => readFileSync(file === '-' ? 0 : (file as string), 'utf8')).split(/\r?\n/);
   const patterns = lines.filter((line) => line !== '');
   if (patterns.length === 0) throw new UsageError(`expected patterns in ${file}, got none`);
   return patterns;

@@ -279,6 +279,9 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
   let opened = source;
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
+    if (source.size !== undefined && offset > 0 && offset >= source.size) {
+      throw new RangeError(`expected an offset within ${source.name}, which has ${source.size} bytes, got ${offset}`);
+    }
     const findChannels = given.channels.length === 0;
     requireChannelCount(given.channels.length);
     const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {

@@ -69,10 +69,11 @@ function requireReadable(file: MigrationFile, item: FlowItem, options: SettleOpt
       );
     case 'sync':
       if (item.channels > 0) break;
-      throw unsupported('the pages of a multifd migration are in its channels, which were not given', {
-        ...placeIn(file.source, item.offset),
-        section: 'ram',
-      });
+      throw new MigrationError(
+        'missing-channels',
+        'the pages of a multifd migration are in its channels, which were not given',
+        { ...placeIn(file.source, item.offset), section: 'ram' },
+      );
     case 'unread-pages':
       throw unsupported(`pages compressed with ${item.method} are not decoded`, item.place);
     case 'device-packet':

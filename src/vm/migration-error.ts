@@ -58,6 +58,7 @@ export const findingCodes = {
   'bad-channel': ['error', 'a multifd channel that starts with the wrong bytes or belongs to another set'],
   'bad-packet': ['error', 'a multifd packet that contradicts itself'],
   'sync-mismatch': ['error', 'a multifd channel with more or fewer SYNC packets than the main stream has marks'],
+  'missing-channels': ['warning', 'the main stream of a multifd migration without the channels that hold its pages'],
   'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly the page size'],
   'bad-mapped-ram-header': ['error', 'a mapped-ram header that QEMU or its layout forbids'],
   'bad-bitmap': ['error', 'a mapped-ram bitmap with bits beyond its block'],

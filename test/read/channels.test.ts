@@ -428,7 +428,7 @@ describe('without its last channel', () => {
 
 describe('without its channels a main stream', () => {
   it('of the new way is refused', async () => {
-    await expect(contentOf(main())).rejects.toMatchObject({ code: 'unsupported' });
+    await expect(contentOf(main())).rejects.toMatchObject({ code: 'missing-channels' });
   });
 
   it('of the old way gets a hint: no page with data was sent', async () => {

@@ -13,7 +13,7 @@ import { refusing } from '../../store/flow-sink.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
-import { settle } from '../../store/settle.ts';
+import { type Settled, settle } from '../../store/settle.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -45,6 +45,13 @@ export interface ConvertToStreamOptions extends ConvertFromVmOptions {
   begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM. It is sent first, followed by the changes as XBZRLE deltas. */
   base?: MigrationFile;
+}
+
+export interface ConvertToMappedRamOptions extends ConvertOptions {
+  /** Where the file begins in the output, in bytes. Default 0. */
+  offset?: number;
+  /** Called when all blocks are known: early in a stream, after the pages in a mapped-ram file. It may throw. */
+  endBlocks?: (vm: Pick<Settled, 'configuration' | 'blocks'>) => void;
 }
 
 export interface ConvertToMultifdOptions
@@ -254,7 +261,7 @@ async function writeFrom(
 export async function convertToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  options: ConvertOptions & { offset?: number } = {},
+  options: ConvertToMappedRamOptions = {},
 ): Promise<Conversion> {
   return whileAllowed(options, [file], () => settleToMappedRam(file, abortableStore(output, options.signal), options));
 }
@@ -262,7 +269,7 @@ export async function convertToMappedRam(
 async function settleToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  { description = true, offset = 0 }: ConvertOptions & { offset?: number },
+  { description = true, offset = 0, endBlocks }: ConvertToMappedRamOptions,
 ): Promise<Conversion> {
   const store = new MappedRamStore(output, file.pageSlots, { offset });
   // Refuses it at the RAM section, before a long read: only the configuration marks a file as a mapped-ram file.
@@ -270,7 +277,10 @@ async function settleToMappedRam(
     const isRam = item.kind === 'section' && item.section.name === 'ram';
     return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
   });
-  const { blocks: inputBlocks, ...settled } = await settle(file, sink, { devices: true });
+  const { blocks: inputBlocks, ...settled } = await settle(file, sink, {
+    devices: true,
+    endBlocks: (known) => endBlocks?.({ configuration: store.configuration, blocks: [...known] }),
+  });
   const [ignored] = settled.ignored;
   if (ignored !== undefined) throw withoutContent(file, ignored);
   const plan = planContent(file, { toOutput: true });

@@ -14,7 +14,7 @@ import type {
   PageSizeFrom,
   Section,
 } from '../../vm/flow.ts';
-import type { PlaceOrigin } from '../../vm/migration-error.ts';
+import { makeFinding, type PlaceOrigin } from '../../vm/migration-error.ts';
 import { discardedState, PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 
@@ -200,7 +200,7 @@ export class FlowStats {
   #noteMultifd(offset: number): void {
     const message = 'the pages of a multifd migration are in its channels, which were not given';
     const place = { ...this.origin, offset, section: 'ram' };
-    this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
+    this.findings.add(makeFinding('missing-channels', message, place));
   }
 
   #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {
