@@ -114,8 +114,16 @@ describe('refused with exit code 2, and nothing is written', () => {
     ['a DIMM of no block', ['--physical', '--dimm', '4G', '-o', 'X'], /BLOCK@ADDRESS/],
     ['a DIMM of no address', ['--physical', '--dimm', 'mem@high', '-o', 'X'], /number of bytes/],
     ['a missing DIMM', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /block that has no place yet .* got "mem"/],
-    ['RAM above 4 GiB that is below', ['--physical', '--above-4g', '2G', '-o', 'X'], /from 0x100000000 on for the upper RAM/],
-    ['upper RAM of a block', ['--block', 'pc.ram', '--above-4g', '1T', '-o', 'X'], /--above-4g goes with --physical or --elf/],
+    [
+      'RAM above 4 GiB that is below',
+      ['--physical', '--above-4g', '2G', '-o', 'X'],
+      /from 0x100000000 on for the upper RAM/,
+    ],
+    [
+      'upper RAM of a block',
+      ['--block', 'pc.ram', '--above-4g', '1T', '-o', 'X'],
+      /--above-4g goes with --physical or --elf/,
+    ],
     ['missing RAM', ['--physical', '--ram', 'n0', '-o', 'X'], /blocks of RAM \(pc\.ram\), each once, got "n0"/],
     ['more RAM than there is', ['--physical', '--below-4g', '1G', '-o', 'X'], /at most all 4194304 bytes of RAM/],
     ['a directory', ['--physical', '-o', '.'], /got the directory/],

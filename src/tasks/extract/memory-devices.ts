@@ -6,7 +6,7 @@
 import { findValue } from '../../devices/find-value.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { AcpiMemory } from './acpi-memory.ts';
-import { type DeviceBody, countSlots, pciPrefix } from './pc-chipset.ts';
+import { countSlots, type DeviceBody, pciPrefix } from './pc-chipset.ts';
 import type { Assumption, LayoutOptions } from './physical-layout.ts';
 import type { AddressRange } from './srat.ts';
 

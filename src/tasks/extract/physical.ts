@@ -26,6 +26,7 @@ import {
   encodeNotes,
   sectionNames,
 } from './elf-core.ts';
+import { readConfigured } from './libvirt-memory.ts';
 import type { PhysicalRange } from './memory-map.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
 import { readPart } from './range.ts';
@@ -87,7 +88,9 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
     const machine = configuration?.machine;
     const devices = decodeDevices(vm);
     const acpi = await readAcpi(ram);
-    const facts = { machine, blocks: ram.blocks, devices, ...(acpi === undefined ? {} : { acpi }) };
+    const image = file.containers.find((container) => container.kind === 'libvirt');
+    const configured = image === undefined ? [] : readConfigured(image.data.xml);
+    const facts = { machine, blocks: ram.blocks, devices, configured, ...(acpi === undefined ? {} : { acpi }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
     const left = shown.find((block) => ignored.includes(block));

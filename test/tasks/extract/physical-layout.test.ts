@@ -336,7 +336,9 @@ describe('memory devices', () => {
 
   it('may be missing if the machine has addresses for them, and no slots', () => {
     const make = { ...space, devices: [i440fx(), slots()] };
-    expect(lay(make).leftOut).toMatchObject([{ base: fourGiB, length: GiB, reason: expect.stringMatching(/virtio-pmem/) }]);
+    expect(lay(make).leftOut).toMatchObject([
+      { base: fourGiB, length: GiB, reason: expect.stringMatching(/virtio-pmem/) },
+    ]);
     expect(lay({ ...make, blocks }).leftOut).toEqual([]);
     expect(lay({ ...make, devices: [i440fx(), slots(false)] }).leftOut).toEqual([]);
   });
