@@ -56,6 +56,7 @@ export interface PhysicalMemory extends AutoClosed {
   readonly layout: PhysicalLayout;
   /**
    * Pages of the blocks in the layout that were never sent, which read as zeros. A mapped-ram file does not show them.
+   * Unplugged pages of virtio-mem do not count.
    */
   readonly absentPages: { block: RamBlock; pages: number }[];
   /** The memory from address 0 to the end of RAM. Where the guest sees nothing, there are zeros. */
@@ -104,7 +105,7 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
       machine,
       layout,
       absentPages: shown
-        .map((block) => ({ block, pages: ram.absentPages?.(block) ?? 0 }))
+        .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
         .filter(({ pages }) => pages > 0),
       image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
       core: () => makeCore(ram, ranges, readCpus(file, devices)),
@@ -178,6 +179,14 @@ export async function storeOutput({ length, pieces }: PhysicalOutput, store: Byt
     at += piece.length;
   }
   await store.truncate(length);
+}
+
+/** Pages of a virtio-mem block that are not plugged. QEMU does not send them. */
+function hiddenPages({ memoryDevices }: PhysicalLayout, block: RamBlock): number {
+  const device = memoryDevices.find((each) => each.block === block && each.kind === 'virtio-mem');
+  if (device === undefined) return 0;
+  const plugged = device.parts.reduce((sum, { length }) => sum + length, 0);
+  return (device.length - plugged) / block.pageSize;
 }
 
 async function readAcpi(ram: RamReader): Promise<AcpiMemory | undefined> {
