@@ -268,8 +268,10 @@ export {
 } from './tasks/estimate/ram-changes.ts';
 export type { Recommendation } from './tasks/estimate/recommend.ts';
 export type { Random } from './tasks/estimate/seeded-random.ts';
+export type { AcpiMemory } from './tasks/extract/acpi-memory.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
 export { type ChooseOutput, type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
+export type { DevicePlaceFrom, MemoryDevice, StatedDevice } from './tasks/extract/memory-devices.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
 export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
 export {
@@ -284,14 +286,15 @@ export {
   storeOutput,
 } from './tasks/extract/physical.ts';
 export {
+  type Assumption,
   type LayoutFacts,
   type LayoutOptions,
   layOutPhysical,
   type PhysicalLayout,
-  type SplitFrom,
 } from './tasks/extract/physical-layout.ts';
+export type { Above4gFrom, SplitFrom } from './tasks/extract/ram-split.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './tasks/extract/range.ts';
-export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
+export type { AddressRange, MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
 export type { PageCounts, RecordCount } from './tasks/inspect/flow-stats.ts';
 export {
   type InspectedBlock,

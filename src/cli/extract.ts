@@ -92,6 +92,7 @@ const rules = {
   excludes: { '--output': ['--all'], '--scratch': ['--all', '--device'] },
   needs: {
     '--below-4g': ['--physical', '--elf'],
+    '--above-4g': ['--physical', '--elf'],
     '--ram': ['--physical', '--elf'],
     '--dimm': ['--physical', '--elf'],
   },

@@ -20,6 +20,7 @@ import type { DevicesDiff, FactDiff } from './diff/diff.ts';
 import type { BlockDiff, RamDiff } from './diff/diff-ram.ts';
 import type { Estimate } from './estimate/estimate.ts';
 import type { ExtractedBlock } from './extract/extract.ts';
+import type { MemoryDevice } from './extract/memory-devices.ts';
 import type { PhysicalRange } from './extract/memory-map.ts';
 import type { PhysicalLayout } from './extract/physical-layout.ts';
 import type { InspectedBlock, InspectedSnapshot, Inspection } from './inspect/inspect.ts';
@@ -158,7 +159,7 @@ export interface ExtractJson extends VersionedJson {
 /** `extract --json` with `--physical` or `--elf`. */
 export interface ExtractPhysicalJson
   extends VersionedJson,
-    Pick<PhysicalLayout, 'chipset' | 'ramBytes' | 'below4g' | 'splitFrom' | 'ramEnd' | 'vgaWindow' | 'notes'> {
+    Omit<PhysicalLayout, 'ranges' | 'memoryDevices' | 'unplaced'> {
   /** How the content was read, and why. */
   plan: ContentPlan;
   source: string;
@@ -170,6 +171,8 @@ export interface ExtractPhysicalJson
   cpus?: number;
   /** The ranges in the output, ascending by address. */
   ranges: (Omit<PhysicalRange, 'block'> & { block: string })[];
+  /** Memory devices that have a place, ascending by address. */
+  memoryDevices: (Omit<MemoryDevice, 'block'> & { block: string })[];
   unplaced: { block: string; length: number; reason: string }[];
   /** Pages that were never sent, which read as zeros. */
   absentPages: { block: string; pages: number }[];

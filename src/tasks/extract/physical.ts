@@ -19,6 +19,7 @@ import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
+import { type AcpiMemory, acpiTablesBlock, findAcpiMemory, maxAcpiBytes } from './acpi-memory.ts';
 import {
   type CoreSegment,
   chooseElf,
@@ -27,10 +28,10 @@ import {
   encodeNotes,
   sectionNames,
 } from './elf-core.ts';
+import { readConfigured } from './libvirt-memory.ts';
 import type { PhysicalRange } from './memory-map.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
 import { readPart } from './range.ts';
-import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from './srat.ts';
 
 export interface PhysicalOptions
   extends LayoutOptions,
@@ -57,6 +58,7 @@ export interface PhysicalMemory extends AutoClosed {
   readonly layout: PhysicalLayout;
   /**
    * Pages of the blocks in the layout that were never sent, which read as zeros. A mapped-ram file does not show them.
+   * Unplugged pages of virtio-mem do not count.
    */
   readonly absentPages: { block: RamBlock; pages: number }[];
   /** With `partial`: what the file lacks. Undefined if it is complete. */
@@ -91,8 +93,10 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
   try {
     const machine = configuration?.machine;
     const devices = decodeDevices(vm);
-    const affinity = await readAffinity(ram);
-    const facts = { machine, blocks: ram.blocks, devices, ...(affinity === undefined ? {} : { affinity }) };
+    const acpi = await readAcpi(ram);
+    const image = file.containers.find((container) => container.kind === 'libvirt');
+    const configured = image === undefined ? [] : readConfigured(image.data.xml);
+    const facts = { machine, blocks: ram.blocks, devices, configured, ...(acpi === undefined ? {} : { acpi }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
     const left = options.partial === true ? undefined : shown.find((block) => ignored.includes(block));
@@ -106,7 +110,7 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
       layout,
       missing: vm.missing,
       absentPages: shown
-        .map((block) => ({ block, pages: ram.absentPages?.(block) ?? 0 }))
+        .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
         .filter(({ pages }) => pages > 0),
       image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
       core: () => makeCore(ram, ranges, readCpus(file, devices)),
@@ -182,7 +186,15 @@ export async function storeOutput({ length, pieces }: PhysicalOutput, store: Byt
   await store.truncate(length);
 }
 
-async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined> {
+/** Pages of a virtio-mem block that are not plugged. QEMU does not send them. */
+function hiddenPages({ memoryDevices }: PhysicalLayout, block: RamBlock): number {
+  const device = memoryDevices.find((each) => each.block === block && each.kind === 'virtio-mem');
+  if (device === undefined) return 0;
+  const plugged = device.parts.reduce((sum, { length }) => sum + length, 0);
+  return (device.length - plugged) / block.pageSize;
+}
+
+async function readAcpi(ram: RamReader): Promise<AcpiMemory | undefined> {
   const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
   if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
   const tables = new Uint8Array(block.usedLength);
@@ -191,7 +203,7 @@ async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined>
     if (bytes !== undefined) tables.set(bytes, at);
     at += length;
   }
-  return findMemoryAffinity(tables);
+  return findAcpiMemory(tables);
 }
 
 /** The CPUs in the order of the stream, which is that of their creation. */
