@@ -285,7 +285,8 @@ export interface Viewer {
 
 /**
  * Why a call failed. `bad-input`: the file is damaged or of another kind. `wrong-call`: the arguments are wrong. `no-space`: the
- * storage is full. `unsupported`: the browser lacks something that the page needs.
+ * storage is full. `unsupported`: the browser lacks something that the page needs. `no-decoder`: the file is compressed in a format
+ * that the page cannot decompress. `out-of-reach`: the page must not fetch from that server.
  */
 export type FailureKind =
   | 'bad-input'
@@ -295,6 +296,8 @@ export type FailureKind =
   | 'network'
   | 'no-space'
   | 'unreadable'
+  | 'no-decoder'
+  | 'out-of-reach'
   | 'unsupported'
   | 'cancelled'
   | 'internal';

@@ -3,11 +3,11 @@ import { signal } from '@preact/signals';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { Failure, FileInput, OpenedFile, Viewer, WhatWorks } from '../protocol.ts';
 import { connect, notStarted } from '../rpc.ts';
+import { startWorker } from '../start-worker.ts';
 import workerUrl from '../worker/worker.ts?worker&url';
 import { announce } from './announce.ts';
 import { Machine } from './machine.ts';
 import { openWanted } from './open-wanted.ts';
-import { startWorker } from './start-worker.ts';
 import { failureOf, Task } from './task.ts';
 
 type Phase =

@@ -43,7 +43,7 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof HttpError) return { kind: 'network', message };
   if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
   if (error instanceof NoRoomError) return { kind: 'no-space', message };
-  if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
+  if (error instanceof MissingDecompressorError) return { kind: 'no-decoder', message };
   const known = error instanceof DOMException ? browserErrors[error.name] : undefined;
   if (known !== undefined) return { kind: known, message };
   const isWrong = error instanceof RangeError || error instanceof TypeError || error instanceof SyntaxError;
