@@ -41,6 +41,8 @@ export class ReadGuard {
       size: { get: () => source.size },
       read: { value: (target: Uint8Array, position: number) => this.#read(source, target, position) },
       close: { value: () => source.close() },
+      // The method of the source has no access to its private fields through the wrapper.
+      willRead: { value: source.willRead && ((from: number, to: number) => source.willRead?.(from, to)) },
     });
   }
 

@@ -19,6 +19,12 @@ export interface ByteSource {
    * source without a size accepts positions at or after the end of the last read, and skips the bytes in between.
    */
   read(target: Uint8Array, position: number): Promise<number> | number;
+  /**
+   * Announces that the bytes from `from` up to `to` will be read in ascending order, perhaps with gaps. Each call
+   * replaces the one before; reads elsewhere may come in between. Only sources whose requests are expensive have this
+   * method. Their readers read no more than they need.
+   */
+  willRead?(from: number, to: number): void;
   /** Releases its resources. Reading afterwards is an error. */
   close(): Promise<void>;
 }
@@ -73,6 +79,19 @@ export function appendTo(store: ByteStore, position = 0): ByteSink {
       return store.write(bytes, from);
     },
   };
+}
+
+/**
+ * The method `willRead` for a source whose `size` bytes are those of `source` from `start` on. Nothing if `source` has
+ * no such method.
+ */
+export function announcements(
+  source: ByteSource,
+  start = 0,
+  size = Number.POSITIVE_INFINITY,
+): Pick<ByteSource, 'willRead'> {
+  if (source.willRead === undefined) return {};
+  return { willRead: (from, to) => source.willRead?.(start + from, start + Math.min(to, size)) };
 }
 
 /** The part that all places in a source have in common. */

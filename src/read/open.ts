@@ -7,7 +7,7 @@
  */
 
 import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
-import { type ByteSource, originOf } from '../io/byte-source.ts';
+import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel.ts';
@@ -98,6 +98,11 @@ export class MigrationFile implements AutoClosed {
     return this.#sources.every(({ size }) => size !== undefined);
   }
 
+  /** Whether reading a byte twice is expensive: a source is on a server. */
+  get isRemote(): boolean {
+    return this.#sources.some(({ willRead }) => willRead !== undefined);
+  }
+
   /** All sources of the Flow. */
   get #sources(): readonly ByteSource[] {
     const { channels, resumeOf, preempt } = this.parts;
@@ -137,6 +142,7 @@ export class MigrationFile implements AutoClosed {
         this.#contentReached = position;
         return source.read(target, position);
       },
+      ...announcements(source),
       close: async () => {},
     };
   }
@@ -174,7 +180,8 @@ export class MigrationFile implements AutoClosed {
         }
         yield* this.#announce(this.source);
         const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
-        yield* flow.stream(this.source, { offset: this.offset, atEnd });
+        const seeks = this.format === 'mapped-ram';
+        yield* flow.stream(this.source, { offset: this.offset, seeks, atEnd });
       } finally {
         await flow.close();
       }
