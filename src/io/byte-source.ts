@@ -56,6 +56,20 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void> | void;
 }
 
+/** @throws TypeError if an object with `read` and `close` is not a source in other respects. */
+export function requireSource({ name, size }: ByteSource): void {
+  const isSize = size === undefined || (Number.isSafeInteger(size) && size >= 0);
+  if (typeof name === 'string' && isSize) return;
+  const got = typeof name !== 'string' ? `the name ${String(name)}` : `the size ${String(size)}`;
+  throw new TypeError(`expected a ByteSource with a name, and a size in bytes or undefined, got ${got}`);
+}
+
+/** @throws TypeError if `count` is not a number of bytes that a read into `target` may return. */
+export function requireCount(name: string, count: unknown, target: Uint8Array): void {
+  if (Number.isInteger(count) && (count as number) >= 0 && (count as number) <= target.length) return;
+  throw new TypeError(`${name}: expected read to return 0 to ${target.length} bytes, got ${String(count)}`);
+}
+
 /** @throws TypeError if `output` is not a sink. Stores and streams have a different `write`, or none. */
 export function requireSink(output: ByteSink): void {
   const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;

@@ -43,7 +43,8 @@ export class HttpError extends Error {
 /** A response whose bytes are still arriving. */
 export interface Incoming {
   reader: StreamReaderLike<Uint8Array>;
-  abort: AbortController;
+  /** Ends the response early. */
+  abort: Pick<AbortController, 'abort'>;
   /** Position of the next byte. */
   position: number;
   /** Where the response ends; undefined if that is not known. */
@@ -65,6 +66,12 @@ export function brokenOff(name: string, offset: number, cause: unknown): HttpErr
   return new HttpError(`the connection broke off: ${reasonOf(cause)}`, name, offset, undefined, { cause });
 }
 
+/** A URL as messages show it: without user, password, query and fragment. */
+export function shownUrl(location: string): string {
+  const { origin, pathname } = new URL(location);
+  return `${origin}${pathname}`;
+}
+
 export function parseTarget(location: string, { headers = {}, fetch: given }: HttpOptions): HttpTarget {
   const url = new URL(location);
   url.hash = '';
@@ -76,9 +83,7 @@ export function parseTarget(location: string, { headers = {}, fetch: given }: Ht
     url.username = '';
     url.password = '';
   }
-  const shown = new URL(url);
-  shown.search = '';
-  return { url, name: shown.href, headers: sent, fetch: given ?? ((input, init) => fetch(input, init)) };
+  return { url, name: shownUrl(url.href), headers: sent, fetch: given ?? ((input, init) => fetch(input, init)) };
 }
 
 /** Repeats a request until the status is one of `expected`, or until there is no hope of that. */

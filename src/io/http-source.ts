@@ -23,6 +23,7 @@ import {
   parseTarget,
   pause,
   request,
+  shownUrl,
   take,
   validatorOf,
 } from './http-request.ts';
@@ -75,7 +76,7 @@ async function openOnce(target: HttpTarget): Promise<OpenedSource> {
   const abort = new AbortController();
   const range = `bytes=0-${firstBytes - 1}`;
   const response = await request(target, { range }, 0, abort, [200, 206, 416]);
-  if (response.status === 200) return new HttpStream(target, response, abort);
+  if (response.status === 200) return streamOf(target, response, abort);
   // A file without a first byte has no range that contains it.
   if (response.status === 416) {
     abort.abort();
@@ -96,7 +97,7 @@ async function openOnce(target: HttpTarget): Promise<OpenedSource> {
   // The response does not say which range it is, or the page may not see it (another origin).
   abort.abort();
   const whole = new AbortController();
-  return new HttpStream(target, await request(target, {}, 0, whole, [200]), whole);
+  return streamOf(target, await request(target, {}, 0, whole, [200]), whole);
 }
 
 /** A file with random access. */
@@ -209,20 +210,53 @@ function copy(bytes: Uint8Array, at: number, target: Uint8Array): number {
   return piece.length;
 }
 
+/**
+ * A Response of `fetch` as a source that is read forward. Closing it cancels the body.
+ * @throws HttpError for a status other than success; TypeError for a body that is missing, partial or already read
+ */
+export function openResponse(response: ResponseLike): OpenedSource {
+  const { status, statusText, body, url = '' } = response;
+  const name = isHttp(url) ? shownUrl(url) : url.split(',')[0] || 'Response';
+  const refuse = (what: string) => new TypeError(`expected a Response that can be read, got ${what}`);
+  if (response.bodyUsed === true || body?.locked === true) throw refuse('one whose body was already read');
+  if (status < 200 || status > 299) {
+    void body?.cancel().catch(() => {});
+    if (status === 0) throw refuse('an opaque one: fetch it without the mode no-cors');
+    throw new HttpError(`the server answered ${status} ${statusText}`.trim(), name, 0, status);
+  }
+  if (body === null) throw refuse('one without a body');
+  const { start, end, size } = parseContentRange(response);
+  if (status === 206 && (start !== 0 || end !== size)) {
+    void body.cancel().catch(() => {});
+    throw refuse('a part of a file (206): fetch it without a range, or open its body');
+  }
+  const reader = body.getReader();
+  const abort = () => void reader.cancel().catch(() => {});
+  return new HttpStream(name, { reader, abort: { abort }, position: 0, end: lengthOf(response), rest: noBytes });
+}
+
+const noBytes = new Uint8Array();
+
+function streamOf({ name }: HttpTarget, response: ResponseLike, abort: AbortController): HttpStream {
+  const reader = (response.body ?? new Blob([]).stream()).getReader();
+  return new HttpStream(name, { reader, abort, position: 0, end: lengthOf(response), rest: noBytes });
+}
+
+/** The length of the file. It is that of the response only if the response has no content encoding. */
+function lengthOf({ headers }: ResponseLike): number | undefined {
+  const length = Number(headers.get('content-length') ?? Number.NaN);
+  return headers.get('content-encoding') === null && Number.isSafeInteger(length) ? length : undefined;
+}
+
 /** A file that the server sends only as a whole. */
 class HttpStream implements OpenedSource {
   readonly name: string;
   readonly size = undefined;
   readonly #incoming: Incoming;
 
-  constructor(target: HttpTarget, response: ResponseLike, abort: AbortController) {
-    this.name = target.name;
-    const length = Number(response.headers.get('content-length') ?? Number.NaN);
-    // The length is the file's only if the response has no content encoding.
-    const isPlain = response.headers.get('content-encoding') === null && Number.isSafeInteger(length);
-    const end = isPlain ? length : undefined;
-    const reader = (response.body ?? new Blob([]).stream()).getReader();
-    this.#incoming = { reader, abort, position: 0, end, rest: new Uint8Array() };
+  constructor(name: string, incoming: Incoming) {
+    this.name = name;
+    this.#incoming = incoming;
   }
 
   async read(target: Uint8Array, position: number): Promise<number> {
