@@ -2,9 +2,10 @@
  * settle(file, sink) reads a file's Flow to its end, and keeps what remains when everything has arrived. It is strict:
  * it throws every finding that makes the content doubtful. (`verify` collects them instead.)
  */
+import { kindOf } from '../io/abort.ts';
 import { originOf, placeIn } from '../io/byte-source.ts';
 import { lostPagesFinding } from '../read/finding-log.ts';
-import type { FlowOptions, MigrationFile } from '../read/open.ts';
+import { type FlowOptions, type MigrationFile, requireFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
 import { MigrationError, type Place } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -41,6 +42,9 @@ const maxIterables = 100_000;
  *   page that was not sent again, and for a Flow that breaks off; whatever `sink` throws
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
+  requireFile(file);
+  if (typeof sink?.take !== 'function')
+    throw new TypeError(`expected a sink with the method take, got ${kindOf(sink)}`);
   const rest = new Rest(file, options);
   for await (const item of file.flow(options)) {
     requireReadable(file, item, options);
