@@ -148,7 +148,10 @@ async function estimateFiles(
     progress = showProgress(verbs[step], (step === 'compare' ? later : undefined) ?? file);
   };
   try {
-    later = laterLocation === undefined ? undefined : await openInput(laterLocation, {});
+    later =
+      laterLocation === undefined
+        ? undefined
+        : await openInput(laterLocation, { discover: options.discover !== false });
     return await estimate(file, { ...toOptions(options, later), begin });
   } finally {
     progress?.stop();

@@ -97,8 +97,19 @@ async function checkedCount(name: string, reading: Promise<number>, target: Uint
   return count;
 }
 
-/** A sink that refuses writes once a signal is aborted. */
+/** Names the type of a value in an error about a wrong argument. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value !== 'object')
+    return typeof value === 'function' ? 'a function' : `the ${typeof value} ${String(value)}`;
+  return `an object of the type ${value.constructor?.name ?? 'null prototype'}`;
+}
+
+/** A sink that refuses writes once a signal is aborted. @throws TypeError for anything but a sink */
 export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefined): ByteSink {
+  if (typeof sink?.write !== 'function') {
+    throw new TypeError(`expected an output with the method write(bytes), got ${kindOf(sink)}`);
+  }
   if (signal === undefined) return sink;
   return {
     write(bytes) {
@@ -109,8 +120,11 @@ export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefine
   };
 }
 
-/** A store that refuses reads and writes once a signal is aborted. */
+/** A store that refuses reads and writes once a signal is aborted. @throws TypeError for anything but a store */
 export function abortableStore(store: ByteStore, signal: AbortSignalLike | undefined): ByteStore {
+  if (typeof store?.write !== 'function' || typeof store.read !== 'function') {
+    throw new TypeError(`expected an output with the methods read and write, got ${kindOf(store)}`);
+  }
   if (signal === undefined) return store;
   return Object.create(store, {
     size: { get: () => store.size },

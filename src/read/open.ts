@@ -6,7 +6,7 @@
  * after the switchover the source sends each page once, so their order does not matter.
  */
 
-import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
+import { type Abortable, kindOf, orAborted, ReadGuard } from '../io/abort.ts';
 import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
@@ -290,19 +290,30 @@ const guards = new WeakMap<MigrationFile, ReadGuard>();
 
 /**
  * Does work on files until a signal is aborted. Their reads then throw the signal's reason.
- * @throws the signal's reason
+ * @throws the signal's reason; TypeError for options or files that are of another type
  */
 export async function whileAllowed<Result>(
-  { signal }: Abortable,
-  files: readonly (MigrationFile | undefined)[],
+  options: Abortable,
+  files: readonly MigrationFile[],
   work: () => Promise<Result>,
 ): Promise<Result> {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`expected an object with options as the last argument, got ${kindOf(options)}`);
+  }
+  files.forEach(requireFile);
+  const { signal } = options;
   const [file, ...others] = files;
   if (signal === undefined) return work();
-  if (files.length === 0) return work();
+  if (file === undefined) return work();
   const rest = () => whileAllowed({ signal }, others, work);
-  const guard = file === undefined ? undefined : guards.get(file);
+  const guard = guards.get(file);
   return guard === undefined ? rest() : guard.during(signal, rest);
+}
+
+/** @throws TypeError for anything but an open file */
+export function requireFile(file: unknown): void {
+  if (file instanceof MigrationFile) return;
+  throw new TypeError(`expected a file that open() returned, got ${kindOf(file)}`);
 }
 
 async function openParts(source: ByteSource, options: OpenOptions): Promise<MigrationFile> {

@@ -3,10 +3,11 @@
  * it throws every finding that makes the content doubtful, and evidence that memory is missing. With `partial` it keeps
  * what the file has, and returns that evidence. (`verify` collects all findings instead.)
  */
+import { kindOf } from '../io/abort.ts';
 import { originOf, placeIn } from '../io/byte-source.ts';
 import { FindingLog, ignoredFinding, lostPagesFinding } from '../read/finding-log.ts';
 import { channelsNotGiven, MissingChannels } from '../read/missing-channels.ts';
-import type { FlowOptions, MigrationFile } from '../read/open.ts';
+import { type FlowOptions, type MigrationFile, requireFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
 import { type Finding, incompleteCodes, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -50,6 +51,9 @@ const maxIterables = 100_000;
  *   read, or if the files do not belong together
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
+  requireFile(file);
+  if (typeof sink?.take !== 'function')
+    throw new TypeError(`expected a sink with the method take, got ${kindOf(sink)}`);
   const rest = new Rest(file, options);
   const missingChannels = new MissingChannels();
   for await (const item of file.flow(options)) {

@@ -153,7 +153,7 @@ export async function convertToStream(
   output: ByteSink,
   options: ConvertToStreamOptions,
 ): Promise<Conversion> {
-  return whileAllowed(options, [file, options.base], () =>
+  return whileAllowed(options, [file, options?.base ?? []].flat(), () =>
     convertFileToStream(file, abortableSink(output, options.signal), options),
   );
 }
