@@ -139,12 +139,13 @@ export { type ContentPlan, type PlanOptions, planContent } from './store/content
 export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';
 export { type FlowSink, onlyPages, refusing } from './store/flow-sink.ts';
 export { MappedRamPages, type WrittenPages } from './store/mapped-ram-pages.ts';
+export { type MappedRamGaps, MappedRamReader } from './store/mapped-ram-reader.ts';
 export {
   type FinishOptions,
   type MappedRamOptions,
-  MappedRamReader,
   MappedRamStore,
 } from './store/mapped-ram-store.ts';
+export { type MissingPages, MissingRam } from './store/missing-ram.ts';
 export { OverlayRam } from './store/overlay-ram.ts';
 export {
   type BlockPair,

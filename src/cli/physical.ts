@@ -10,6 +10,7 @@ import { collect, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { warn } from './messages.ts';
 import { openTarget, writeBytes } from './output.ts';
+import { missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
 import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
@@ -24,7 +25,7 @@ export interface PhysicalOptions {
   dimm?: { block: string; address: number }[];
 }
 
-interface AllOptions extends InputOptions, PhysicalOptions {
+interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
   scratch: string;
   json?: boolean;
 }
@@ -75,9 +76,10 @@ export async function writePhysical(location: string, output: string, options: A
   await withFile('extract', location, options, async (file) => {
     const target = output === '-' ? undefined : openTarget(file, output);
     try {
-      const memory = await openPhysical(file, { makeScratch, ...stated });
+      const memory = await openPhysical(file, { makeScratch, partial: options.partial === true, ...stated });
       try {
         warnOf(memory);
+        reportMissing(memory.missing);
         const written = elf === true ? memory.core() : memory.image();
         if (target === undefined) await writeBytes(written, writeOut);
         else {
@@ -100,7 +102,7 @@ type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<Physical
 /** The option that states what is assumed. */
 const flags = { below4g: '--below-4g', above4g: '--above-4g', ram: '--ram', dimms: '--dimm' } as const;
 
-function warnOf({ layout, absentPages }: PhysicalMemory): void {
+function warnOf({ layout, absentPages, missing }: PhysicalMemory): void {
   const { assumed, notes } = layout;
   for (const note of notes) {
     const option = assumed.find(({ text }) => text === note)?.option;
@@ -112,7 +114,7 @@ function warnOf({ layout, absentPages }: PhysicalMemory): void {
   for (const { block, reason } of layout.unplaced) {
     warn(`${block.idstr} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
   }
-  for (const { block, pages } of absentPages) {
+  for (const { block, pages } of missing === undefined ? absentPages : []) {
     warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
   }
 }
@@ -139,6 +141,7 @@ function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written
     unplaced: unplaced.map(({ block, reason }) => ({ block: block.idstr, length: block.usedLength, reason })),
     absentPages: memory.absentPages.map(({ block, pages }) => ({ block: block.idstr, pages })),
     plan: memory.plan,
+    ...missingFacts(memory.missing),
   };
   process.stdout.write(toJson<ExtractPhysicalJson>(report));
 }

@@ -9,9 +9,11 @@ import type { DeviceState } from '../../devices/device-state.ts';
 import { abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
+import { ignoredFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
 import { decodeDevices } from '../../store/devices.ts';
+import type { MissingRam } from '../../store/missing-ram.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
@@ -33,7 +35,7 @@ import { readPart } from './range.ts';
 
 export interface PhysicalOptions
   extends LayoutOptions,
-    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal'> {}
+    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal' | 'partial'> {}
 
 /** An output: pieces in order, and their total length. */
 export interface PhysicalOutput {
@@ -59,6 +61,8 @@ export interface PhysicalMemory extends AutoClosed {
    * Unplugged pages of virtio-mem do not count.
    */
   readonly absentPages: { block: RamBlock; pages: number }[];
+  /** With `partial`: what the file lacks. Undefined if it is complete. */
+  readonly missing: MissingRam | undefined;
   /** The memory from address 0 to the end of RAM. Where the guest sees nothing, there are zeros. */
   image(): PhysicalOutput;
   /**
@@ -83,7 +87,8 @@ export async function openPhysical(file: MigrationFile, options: PhysicalOptions
 }
 
 async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
-  const vm = await openSavedVm(file, { ...options, devices: true });
+  // Blocks that the guest does not see as memory are not needed.
+  const vm = await openSavedVm(file, { ...options, devices: true, acceptIgnored: options.partial !== true });
   const { ram, configuration, ignored } = vm;
   try {
     const machine = configuration?.machine;
@@ -94,16 +99,16 @@ async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promi
     const facts = { machine, blocks: ram.blocks, devices, configured, ...(acpi === undefined ? {} : { acpi }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
-    const left = shown.find((block) => ignored.includes(block));
+    const left = options.partial === true ? undefined : shown.find((block) => ignored.includes(block));
     if (left !== undefined) {
-      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
-      throw new RangeError(`${left.idstr} ${reason}: its content is not in the file`);
+      throw MigrationError.from(ignoredFinding(placeIn(file.source, file.offset), left));
     }
     const { ranges, ramEnd } = layout;
     return {
       plan: vm.plan,
       machine,
       layout,
+      missing: vm.missing,
       absentPages: shown
         .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
         .filter(({ pages }) => pages > 0),
