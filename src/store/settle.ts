@@ -41,16 +41,41 @@ const maxIterables = 100_000;
  *   page that was not sent again, and for a Flow that breaks off; whatever `sink` throws
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
-  const rest = new Rest(file, options);
+  const settler = new Settler(file, sink, options);
   for await (const item of file.flow(options)) {
-    requireReadable(file, item, options);
-    rest.take(item);
-    const taken = sink.take(item);
+    const taken = settler.take(item);
     if (taken !== undefined) await taken;
   }
-  const lost = sink.lostPage?.();
-  if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
-  return rest.finish();
+  return settler.finish();
+}
+
+/** What {@link settle} does with each item, for callers whose Flow has other sinks, too. */
+export class Settler implements FlowSink {
+  readonly #file: MigrationFile;
+  readonly #sink: FlowSink;
+  readonly #options: SettleOptions;
+  readonly #rest: Rest;
+
+  constructor(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}) {
+    this.#file = file;
+    this.#sink = sink;
+    this.#options = options;
+    this.#rest = new Rest(file, options);
+  }
+
+  /** @throws MigrationError for an item that makes the content doubtful; whatever the sink throws */
+  take(item: FlowItem): Promise<void> | void {
+    requireReadable(this.#file, item, this.#options);
+    this.#rest.take(item);
+    return this.#sink.take(item);
+  }
+
+  /** Call it when the Flow has ended. @throws MigrationError for a discarded page that was not sent again */
+  finish(): Settled {
+    const lost = this.#sink.lostPage?.();
+    if (lost === undefined) return this.#rest.finish();
+    throw MigrationError.from(lostPagesFinding(originOf(this.#file.source), lost.block, lost.page));
+  }
 }
 
 /** @throws MigrationError for an item that makes the content doubtful, or that stands for unreadable content. */
