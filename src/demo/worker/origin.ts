@@ -86,7 +86,8 @@ export class Origin {
           ? await sortParts(inputs, (each) => each.look({ signal }, false))
           : arrangeParts(inputs, roles);
       const size = [main, ...Object.values(parts).flat()].reduce((sum, each) => sum + each.size, 0);
-      return new Origin({ ...main, size }, parts, given);
+      const open: OpenSource = (reading, check) => main.open(reading, check);
+      return new Origin({ name: main.name, size, open }, parts, given);
     }
     const { url, inside, offset } = splitUrl(input.url);
     const where = {

@@ -7,7 +7,7 @@ import { DeviceCollector } from '../../store/devices.ts';
 import { SeparateSink } from '../../store/flow-sink.ts';
 import { openSavedVm } from '../../store/ram-content.ts';
 import { VmReading } from '../../store/vm-reading.ts';
-import { examine } from '../../tasks/inspect/examine.ts';
+import { type Examination, examine } from '../../tasks/inspect/examine.ts';
 import type { InspectResult } from '../../tasks/inspect/inspect.ts';
 import { PagePasses } from '../../tasks/inspect/page-passes.ts';
 import { type Verification, verify } from '../../tasks/inspect/verify.ts';
@@ -34,11 +34,12 @@ export class ViewedFile {
   readonly origin: Origin;
   readonly #scratch: ScratchPlace;
   readonly #content: SharedWork<Content>;
-  readonly #verification: SharedWork<Verification>;
+  readonly #verifying: SharedWork<Verification>;
   #inspection: OpenedFile['inspection'] | undefined;
   #blocks: readonly BlockLayers[] = [];
-  /** What the first reading found. */
-  #first: { content: Content | { error: unknown }; verification: Verification | undefined } | undefined;
+  /** What the first reading found: the content, or why there is none. */
+  #first: Content | { error: unknown } | undefined;
+  #verification: Verification | undefined;
   #collected: { devices: DeviceCollector; error: Finding | undefined } | undefined;
   #tree: DeviceTree | undefined;
   #known: SavedVm | undefined;
@@ -50,9 +51,7 @@ export class ViewedFile {
     this.origin = origin;
     this.#scratch = scratch;
     this.#content = new SharedWork((context) => this.#openContent(context));
-    this.#verification = new SharedWork(async (context) => {
-      return this.#first?.verification ?? this.read(context, 'verifying', verify);
-    });
+    this.#verifying = new SharedWork((context) => this.read(context, 'verifying', verify));
   }
 
   /**
@@ -83,7 +82,7 @@ export class ViewedFile {
 
   get opened(): OpenedFile {
     const { name, size, partNames } = this.origin;
-    const isVerified = this.#first?.verification !== undefined;
+    const isVerified = this.#verification !== undefined;
     const inspection = this.#inspection as OpenedFile['inspection'];
     return { id: this.id, name, size, inspection, blocks: this.#blockViews, parts: partNames, isVerified };
   }
@@ -119,8 +118,8 @@ export class ViewedFile {
   }
 
   /** Verifies the file, unless it was read as a whole when it was opened. */
-  verify(context: CallContext): Promise<Verification> {
-    return this.#verification.get(context);
+  async verify(context: CallContext): Promise<Verification> {
+    return this.#verification ?? this.#verifying.get(context);
   }
 
   /** The devices that can be read. They are decoded by the first call. */
@@ -137,7 +136,7 @@ export class ViewedFile {
   async close(): Promise<void> {
     const content = this.#content.finished();
     this.#closing.abort(new DOMException('the file was closed', 'AbortError'));
-    const first = this.#first?.content;
+    const first = this.#first;
     const opened = new Set([await content, first !== undefined && 'vm' in first ? first : undefined]);
     for (const each of opened) {
       await each?.vm.ram.close();
@@ -148,46 +147,52 @@ export class ViewedFile {
 
   async #readOnce(context: WorkContext, onBlocks: () => void): Promise<void> {
     const { file, end } = await this.#openKept(context);
-    const content = new VmReading(file, { makeScratch: () => this.#scratch.makeFile(), devices: true });
-    let isKept = false;
     try {
-      const separate = new SeparateSink(content);
-      const devices = new DeviceCollector(file);
-      const passes = new PagePasses();
-      const { inspection, states, verification, error } = await examine(file, {
-        read: this.#mustReadPages(file) ? 'pages' : 'bitmaps',
-        sinks: [passes, new SeparateSink(devices), separate],
-        onBlocks: (known) => {
-          this.#blocks = layersOf(known, passes);
-          onBlocks();
-        },
-      });
-      if (this.#blocks.length === 0) this.#blocks = layersOf(states, passes);
-      if ((inspection.ram.passes ?? 0) === 0) for (const layers of this.#blocks) layers.passes = undefined;
-      this.#inspection = inspection;
-      this.#collected = { devices, error };
-      const failure = error === undefined ? separate.failure : { error: MigrationError.from(error) };
-      const found = failure ?? (await finishContent(content, file));
-      this.#first = { content: found, verification };
-      isKept = 'vm' in found;
-      if ('vm' in found) this.#known = found.vm;
+      const isInPlace = file.format === 'mapped-ram' && file.isSeekable;
+      const isLarge = this.origin.isRemote || (file.size ?? 0) > maxVerified;
+      const { verification, error } = await this.#readAs(file, isInPlace && isLarge ? 'bitmaps' : 'pages', onBlocks);
+      // The bitmaps of a mapped-ram file show its pages, even if these are damaged.
+      if (isInPlace && !isLarge && error !== undefined) await this.#readAs(file, 'bitmaps', onBlocks);
+      this.#verification = verification;
     } finally {
       end();
-      if (!isKept) {
-        await content.discard();
-        await file.close();
-      }
+      if (this.#known === undefined) await file.close();
     }
   }
 
-  #mustReadPages(file: MigrationFile): boolean {
-    if (file.format !== 'mapped-ram' || !file.isSeekable) return true;
-    return !this.origin.isRemote && (file.size ?? 0) <= maxVerified;
+  /** Reads the file, and keeps what it finds. */
+  async #readAs(file: MigrationFile, read: 'pages' | 'bitmaps', onBlocks: () => void): Promise<Examination> {
+    const content = new VmReading(file, { makeScratch: () => this.#scratch.makeFile(), devices: true });
+    const separate = new SeparateSink(content);
+    const devices = new DeviceCollector(file);
+    const passes = new PagePasses();
+    this.#known = undefined;
+    try {
+      const found = await examine(file, {
+        read,
+        sinks: [passes, new SeparateSink(devices), separate],
+        onBlocks: (states) => {
+          this.#blocks = layersOf(states, passes);
+          onBlocks();
+        },
+      });
+      const { inspection, states, error } = found;
+      if (this.#blocks.length !== states.length) this.#blocks = layersOf(states, passes);
+      if ((inspection.ram.passes ?? 0) === 0) for (const layers of this.#blocks) layers.passes = undefined;
+      this.#inspection = inspection;
+      this.#collected = { devices, error };
+      const broken = error === undefined ? undefined : { error: MigrationError.from(error) };
+      this.#first = separate.failure ?? broken ?? (await finishContent(content, file));
+      if ('vm' in this.#first) this.#known = this.#first.vm;
+      return found;
+    } finally {
+      if (this.#known === undefined) await content.discard();
+    }
   }
 
   /** The content as the first reading found it. If that failed for a passing reason, such as a full disk, reads the file again. */
   async #openContent(context: WorkContext): Promise<Content> {
-    const first = this.#first?.content;
+    const first = this.#first;
     if (first !== undefined && 'vm' in first) return first;
     if (first?.error instanceof MigrationError) throw first.error;
     const { file, end } = await this.#openKept(context);

@@ -11,8 +11,10 @@ import { fitToScreen, mapMargin } from './map-canvas.ts';
 
 /** Height of the map, in CSS pixels. */
 const height = 330;
+/** Time between two paintings. Each costs as much as reading some MiB. */
+const intervalMs = 400;
 
-/** `done`: the bytes that have been read. The map is painted anew when they change. */
+/** `done`: the bytes that have been read. When they change, the map is painted anew, unless it was painted just before. */
 export function OpeningMap({ file, done }: { file: OpeningFile; done: number }) {
   const view = largestOf(file.blocks);
   return view === undefined || view.pages === 0 ? null : <FillingMap file={file.id} view={view} done={done} />;
@@ -22,10 +24,12 @@ function FillingMap({ file, view, done }: { file: number; view: BlockView; done:
   const box = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const isBusy = useRef(false);
+  const painted = useRef(Number.NEGATIVE_INFINITY);
   const width = useElementWidth(box) - 2 * mapMargin;
   useEffect(() => {
     // The next progress asks again if an answer is still on its way.
-    if (width <= 0 || isBusy.current) return;
+    if (width <= 0 || isBusy.current || performance.now() - painted.current < intervalMs) return;
+    painted.current = performance.now();
     const space = { width, height: height - 2 * mapMargin };
     const layout = layOut(view.pages, space, farthestRow(view.pages, space));
     const { pagesPerCell, visibleRows, columns } = layout;
