@@ -7,9 +7,10 @@
  */
 
 import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
-import { type ByteSource, originOf } from '../io/byte-source.ts';
+import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
+import { type SpoolOptions, spoolSource } from '../io/spool.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
@@ -25,7 +26,7 @@ import { listParts, mapParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { drive, WindowReader } from './window-reader.ts';
 
-export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, Abortable {
+export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, SpoolOptions, Abortable {
   /** Offset of the stream, or of the container around it, in the source, in bytes. Default 0. */
   offset?: number;
   /** The build of the kernels. Default: SIMD if the platform has it. */
@@ -98,6 +99,11 @@ export class MigrationFile implements AutoClosed {
     return this.#sources.every(({ size }) => size !== undefined);
   }
 
+  /** Whether reading a byte twice is expensive: a source is on a server. */
+  get isRemote(): boolean {
+    return this.#sources.some(({ willRead }) => willRead !== undefined);
+  }
+
   /** All sources of the Flow. */
   get #sources(): readonly ByteSource[] {
     const { channels, resumeOf, preempt } = this.parts;
@@ -137,6 +143,7 @@ export class MigrationFile implements AutoClosed {
         this.#contentReached = position;
         return source.read(target, position);
       },
+      ...announcements(source),
       close: async () => {},
     };
   }
@@ -182,7 +189,8 @@ export class MigrationFile implements AutoClosed {
         }
         yield* this.#announce(this.source);
         const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
-        yield* flow.stream(this.source, { offset: this.offset, atEnd });
+        const seeks = this.format === 'mapped-ram';
+        yield* flow.stream(this.source, { offset: this.offset, seeks, atEnd });
       } finally {
         await flow.close();
       }
@@ -284,25 +292,36 @@ export async function whileAllowed<Result>(
 async function openParts(source: ByteSource, options: OpenOptions): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
   const given = listParts(options);
-  let opened = source;
+  const opened: ByteSource[] = Object.values(given).flat();
+  let main = source;
+  /** Copies what cannot seek, if that is wanted. */
+  const spooled = async (each: ByteSource, start: number) => {
+    if (options.spool !== 'always' || each.size !== undefined) return each;
+    const copy = await spoolSource(each, start, options);
+    opened.push(copy);
+    return copy;
+  };
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     const findChannels = given.channels.length === 0;
     requireChannelCount(given.channels.length);
     const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {
-      opened = outermost;
+      main = outermost;
     });
     const channels = findChannels ? located.channels : given.channels;
     requireChannelCount(channels.length);
-    const parts = { ...given, channels };
+    const parts = await mapParts({ ...given, channels }, (part) => spooled(part, 0));
+    const stream = await spooled(located.source, located.offset);
     // A file with `resumeOf` is a recovery stream, which has no header. A mapped-ram file cannot be recovered.
     const found =
-      parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
+      parts.resumeOf.length > 0
+        ? { source: stream, format: 'stream' as const }
+        : await findFormat(stream, located.offset);
     const needs = [flowArenaBytes(sourcesOf(parts)), pageSlotsArenaBytes(flowBatchCapacity), spareBytes];
     const kernel = await loadKernelFor(needs, variant);
-    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, channels });
+    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, ...parts });
   } catch (error) {
-    for (const each of [opened, ...Object.values(given).flat()]) await each.close();
+    for (const each of [main, ...opened]) await each.close();
     throw error;
   }
 }

@@ -19,7 +19,15 @@ import type { Framing, RawSection, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
-import { bitmapLength, encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
+import {
+  bitmapLength,
+  encodeMappedHeader,
+  extentEnd,
+  type GapRule,
+  nextBit,
+  placeMapped,
+  remoteGaps,
+} from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
 import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
@@ -368,6 +376,10 @@ export class MappedRamReader implements OpenedRam {
   readonly #source: ByteSource;
   /** The piece of a bitmap that was loaded last. */
   #piece = { block: -1, index: -1, bits: new Uint8Array() };
+  /** Pages that will be read in order, and how far they were announced to the source. */
+  #order = { block: -1, end: 0, announced: 0 };
+  /** Which gaps in the piece are read along. */
+  #gaps: { piece: Uint8Array; isWorthReading: GapRule } | undefined;
 
   /** `blocks` are the blocks of the file's Flow. */
   constructor(source: ByteSource, blocks: readonly RamBlock[]) {
@@ -379,7 +391,12 @@ export class MappedRamReader implements OpenedRam {
     return (await this.#find(block, page, page + 1, 1)) === page ? 'data' : 'zero';
   }
 
-  read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+  willRead(block: RamBlock, first: number, end: number): void {
+    if (this.#source.willRead !== undefined) this.#order = { block: block.index, end, announced: first };
+  }
+
+  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    await this.#announce(block, page, page + target.length / block.pageSize);
     const map = { block, dataBefore: (from: number, end: number) => this.#dataBefore(block, from, end) };
     // A block without a place has no data pages, so the origin does not matter.
     return readPages(this.#source, block.mapped?.pagesOffset ?? 0, map, page, target);
@@ -398,6 +415,24 @@ export class MappedRamReader implements OpenedRam {
     return { first, end: await this.#find(block, first, end, 0) };
   }
 
+  /** Announces the data from `page` on to the source if it is read in order, as far as one piece of the bitmap shows it. */
+  async #announce(block: RamBlock, page: number, end: number): Promise<void> {
+    const order = this.#order;
+    if (block.index !== order.block || end <= order.announced || block.mapped === undefined) return;
+    const first = await this.#find(block, Math.max(page, order.announced), Math.min(end, order.end), 1);
+    if (first >= end || first >= order.end) return;
+    const bits = await this.#load(block, first);
+    const base = first - (first % piecePages);
+    const pages = Math.min(pageCount(block) - base, piecePages);
+    if (this.#gaps?.piece !== bits) {
+      this.#gaps = { piece: bits, isWorthReading: remoteGaps(bits, pages, block.pageSize) };
+    }
+    const last = extentEnd(bits, first - base, Math.min(pages, order.end - base), this.#gaps.isWorthReading) + base;
+    const { pagesOffset } = block.mapped;
+    this.#source.willRead?.(pagesOffset + first * block.pageSize, pagesOffset + last * block.pageSize);
+    order.announced = last;
+  }
+
   async close(): Promise<void> {
     await this.#source.close();
   }
@@ -413,7 +448,7 @@ export class MappedRamReader implements OpenedRam {
       const bits = await this.#load(block, at);
       const base = at - (at % piecePages);
       const stop = Math.min(end, base + piecePages);
-      at = base + findBit(bits, at - base, stop - base, value);
+      at = base + nextBit(bits, at - base, stop - base, value);
       if (at < stop) return at;
     }
     return end;
@@ -430,16 +465,4 @@ export class MappedRamReader implements OpenedRam {
     }
     return this.#piece.bits;
   }
-}
-
-/** Index of the first bit in `[from, end)` that is `value`; `end` if there is none. */
-function findBit(bits: Uint8Array, from: number, end: number, value: 0 | 1): number {
-  const none = value === 1 ? 0x00 : 0xff;
-  for (let i = from; i < end; ) {
-    const byte = bits[i >> 3] as number;
-    if ((i & 7) === 0 && byte === none) i += 8;
-    else if (((byte >> (i & 7)) & 1) === value) return i;
-    else i++;
-  }
-  return end;
 }

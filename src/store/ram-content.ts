@@ -56,6 +56,7 @@ export async function* readContent(ram: RamReader, block: RamBlock): AsyncGenera
   const { pageSize, usedLength } = block;
   const buffer = new Uint8Array(Math.max(pieceBytes, pageSize));
   const pages = usedLength / pageSize;
+  ram.willRead?.(block, 0, pages);
   for (let page = 0; page < pages; ) {
     const { first, end } = await ram.nextData(block, page, buffer.length / pageSize);
     if (first > page) yield { length: (first - page) * pageSize, bytes: undefined };
