@@ -3,7 +3,7 @@
  * the next time. Pieces are kept in the order of their reading, so the store is as large as what was read.
  */
 import { asyncDispose } from '../vm/auto-closed.ts';
-import type { ByteSource, ByteStore, OpenedSource } from './byte-source.ts';
+import { announcements, type ByteSource, type ByteStore, type OpenedSource } from './byte-source.ts';
 
 /** The most pieces. Pieces that follow each other, in the source and in the store, are one. */
 const maxPieces = 100_000;
@@ -24,6 +24,7 @@ export class KeptSource implements OpenedSource {
   readonly name: string;
   readonly coordinate?: NonNullable<ByteSource['coordinate']>;
   readonly size: number | undefined;
+  readonly willRead?: NonNullable<ByteSource['willRead']>;
   readonly #source: ByteSource;
   readonly #makeStore: () => Promise<ByteStore>;
   readonly #maxBytes: number;
@@ -41,6 +42,7 @@ export class KeptSource implements OpenedSource {
     this.name = source.name;
     if (source.coordinate !== undefined) this.coordinate = source.coordinate;
     this.size = source.size;
+    Object.assign(this, announcements(source));
     this.#source = source;
     this.#makeStore = makeStore;
     this.#maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;

@@ -6,7 +6,7 @@
 
 import { orAborted } from '../../io/abort.ts';
 import { BlobSource } from '../../io/blob-source.ts';
-import type { ByteSource } from '../../io/byte-source.ts';
+import { announcements, type ByteSource } from '../../io/byte-source.ts';
 import { openHttp } from '../../io/http-source.ts';
 import { KeptSource } from '../../io/kept-source.ts';
 import { peek } from '../../io/peeked-source.ts';
@@ -235,7 +235,7 @@ async function openRemote(url: string, signal: AbortSignal, scratch: ScratchPlac
     const { signal } = reading;
     // A cancelled call waits no longer. The bytes that it asked for are kept when they arrive.
     const read = (target: Uint8Array, position: number) => orAborted(kept.read(target, position), signal);
-    return watchSource({ name, size, read, close: async () => {} }, reading);
+    return watchSource({ name, size, read, ...announcements(kept), close: async () => {} }, reading);
   };
   const end = async () => {
     closing.abort();
