@@ -53,9 +53,7 @@ export function addDiff(program: CliCommand): CliCommand {
       'B is the main stream of a multifd migration, and this is a channel (repeatable)',
       collect,
     )
-    .addOption(
-      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
-    )
+    .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print everything as JSON')
     .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })
     .action(async (a: string, b: string, options: Options) => {

@@ -81,7 +81,9 @@ describe('a plan', () => {
       expect((await openSavedVm(await opened(bytes), { makeScratch })).plan).toMatchObject({ how: 'index' });
     }
     const main = new Uint8Array(readFileSync('test/fixtures/pc-multifd-zlib-7.2.bin'));
-    const channels = [0, 1].map((i) => new Uint8Array(readFileSync(`test/fixtures/pc-multifd-zlib-7.2.channel-${i}.bin`)));
+    const channels = [0, 1].map(
+      (i) => new Uint8Array(readFileSync(`test/fixtures/pc-multifd-zlib-7.2.channel-${i}.bin`)),
+    );
     expect((await openSavedVm(await open(main, { channels }), { makeScratch })).plan).toEqual({
       how: 'scratch',
       reason: 'the channels are compressed',

@@ -54,7 +54,14 @@ function FillingMap({ file, view, done }: { file: number; view: BlockView; done:
   }, [file, view.index, width, done]);
   const label = `RAM map of ${printable(view.idstr)}, as far as the file has been read`;
   return (
-    <div ref={box} class="map-canvas" role="img" aria-label={label} data-test="opening-map" style={{ height: `${height}px` }}>
+    <div
+      ref={box}
+      class="map-canvas"
+      role="img"
+      aria-label={label}
+      data-test="opening-map"
+      style={{ height: `${height}px` }}
+    >
       <canvas ref={canvas} />
     </div>
   );
