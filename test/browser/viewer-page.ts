@@ -87,10 +87,9 @@ const page = {
     }),
 
   /**
-   * Opens a file while the worker counts the bytes that it reads of Blobs (`counting-worker.ts`), and looks at the map at each
-   * progress. Then reads everything that the page shows at once.
+   * Opens a file, and looks at the map at each progress. Then asks for everything that the page shows at once.
    */
-  async openCounted(wanted: Wanted) {
+  async openAndShow(wanted: Wanted) {
     return tell(async () => {
       const absent: number[] = [];
       let part: OpeningFile | undefined;
@@ -134,6 +133,17 @@ const page = {
       return { inspection, verification, digests, devices: devices.nodes.map(({ label }) => label) };
     });
   },
+
+  /** The bytes of Blobs that the worker has read since the last call: file, start and end. */
+  reads: () =>
+    new Promise<[file: string, start: number, end: number][]>((resolve) => {
+      const channel = new BroadcastChannel('reads');
+      channel.onmessage = ({ data }) => {
+        channel.close();
+        resolve(data);
+      };
+      channel.postMessage('ask');
+    }),
 
   hashBlocks: (file: number, blocks: Parameters<typeof hashBlocks>[1]) => tell(() => hashBlocks(file, blocks)),
 

@@ -1,6 +1,6 @@
 /** The engine behind the page reports the same about files in a real Chromium as in Node. */
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdtempSync, rmSync } from 'node:fs';
+import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -18,6 +18,7 @@ import { loadContainerFixtures } from '../container-fixtures.ts';
 import { type Fixture, loadFixtures, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import { hangGuardMs, someOf } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
+import { countReads } from './count-reads.ts';
 import { type PageServer, servePage } from './server.ts';
 import { bundleViewer } from './viewer-bundle.ts';
 import { writeSparse, writeTwoPasses } from './viewer-files.ts';
@@ -114,6 +115,8 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   let directory: string;
   let server: PageServer;
   let isolated: PageServer;
+  /** Its worker notes what it reads. */
+  let counting: PageServer;
   let browser: BrowserContext;
   let page: Page;
   let twoPassHash: string;
@@ -153,6 +156,8 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     ]);
     server = await servePage(captures, scripts, { html, files });
     isolated = await servePage(captures, scripts, { html, files, isolated: true });
+    const worker = `${countReads};${scripts.get('/viewer-worker.js')}`;
+    counting = await servePage(captures, new Map([...scripts, ['/viewer-worker.js', worker]]), { html, files });
     const flags = [...launchFlags, '--host-resolver-rules=MAP plain.test 127.0.0.1'];
     // Uses a separate profile. In private windows the private disk is in the memory of another process, and slow.
     const profile = join(directory, 'profile');
@@ -167,6 +172,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await browser?.close();
     await server?.close();
     await isolated?.close();
+    await counting?.close();
     rmSync(directory, { recursive: true, force: true });
   });
 
@@ -313,6 +319,37 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     expect(values[0]).toBeGreaterThan(240);
     expect(values[2]).toBe(255);
     await ask('close', id);
+  });
+
+  it.each([
+    'two-passes.migration',
+    'pc-plain-10.0',
+    'pc-xbzrle-10.0',
+    'pc-multifd-none-zero-multifd-10.0',
+    'pc-mapped-ram-multifd-10.0',
+  ])('%s is read once, and shows its map meanwhile', async (name) => {
+    const counted = await load(counting.origin);
+    const fixture = fixtures.find((each) => each.name === name);
+    if (fixture === undefined) await counted.setInputFiles('input', join(directory, name));
+    const wanted =
+      fixture === undefined ? { picked: true as const } : { captures: filesOf(fixture).map(({ name }) => name) };
+    const shown = await askOf(counted, 'openAndShow', wanted);
+    if ('failure' in shown) throw new Error(shown.failure.message);
+    expect(shown).toMatchObject({
+      isVerified: true,
+      ok: true,
+      part: { blocks: shown.blocks.map(({ idstr }) => ({ idstr })) },
+    });
+    // The number of absent pages falls while the file is read.
+    expect(shown.absent).toEqual([...shown.absent].sort((a, b) => b - a));
+    const reads = (await askOf(counted, 'reads')).sort(([a, from], [b, to]) => (a < b ? -1 : a > b ? 1 : from - to));
+    const twice = reads.filter(([file, start], i) => reads[i - 1]?.[0] === file && start < (reads[i - 1]?.[2] ?? 0));
+    expect(twice).toEqual([]);
+    if (name === 'two-passes.migration') {
+      const sum = reads.reduce((total, [, start, end]) => total + end - start, 0);
+      expect(sum).toBe(statSync(join(directory, name)).size);
+    }
+    await counted.close();
   });
 
   it('a stream with deltas is read in place', async () => {
