@@ -15,8 +15,7 @@ const pieceBytes = 1 << 20;
 
 /** Opens only the final content of RAM, see {@link openSavedVm}. */
 export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<OpenedRam> {
-  const { ram, ignored } = await openSavedVm(file, options);
-  if (ignored.length > 0) options.noteIgnored?.(ignored);
+  const { ram } = await openSavedVm(file, options);
   return ram;
 }
 
@@ -32,12 +31,13 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
 async function openVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
   const reading = new VmReading(file, options);
   try {
-    for await (const item of file.flow({ read: reading.read })) {
+    for await (const item of file.flow({ read: reading.read, partial: options.partial === true })) {
       const taken = reading.take(item);
       if (taken !== undefined) await taken;
     }
     const vm = await reading.finish();
     options.notePlan?.(vm.plan);
+    if (vm.missing !== undefined) options.noteMissing?.(vm.missing);
     return vm;
   } catch (error) {
     await reading.discard();

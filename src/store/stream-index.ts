@@ -9,9 +9,9 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { MigrationError, type Place } from '../vm/migration-error.ts';
+import { type Finding, MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import { pagePlace } from '../vm/page-place.ts';
-import { discardedState } from '../vm/page-states.ts';
+import { discardedState, type PageRun } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import { DeltaDecoder } from './delta-decoder.ts';
@@ -34,6 +34,7 @@ export class StreamIndex implements OpenedRam, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: MigrationFile;
   readonly #only: (block: RamBlock) => boolean;
+  readonly #noteLost: ((finding: Finding) => void) | undefined;
   readonly #areas: IndexedBlock[] = [];
   /** By their place in the offsets of the index: the main stream, then the channels by their numbers. */
   readonly #sources: ByteSource[];
@@ -42,9 +43,11 @@ export class StreamIndex implements OpenedRam, FlowSink {
   /** A buffer that no read uses at present. */
   #buffer: Uint8Array | undefined;
 
-  constructor(file: MigrationFile, only: (block: RamBlock) => boolean) {
+  /** `noteLost`: as in `PageAreaOptions`. */
+  constructor(file: MigrationFile, only: (block: RamBlock) => boolean, noteLost?: (finding: Finding) => void) {
     this.#file = file;
     this.#only = only;
+    this.#noteLost = noteLost;
     this.#sources = [file.content];
   }
 
@@ -79,21 +82,30 @@ export class StreamIndex implements OpenedRam, FlowSink {
       if (kind === PageKind.compressed) throw new NotIndexable('the stream has compressed pages');
       const offset = this.#locate(batch.data[i] as number, channel);
       if (offset === undefined) throw new NotIndexable(noPlace(channel));
-      if (kind === PageKind.delta) {
-        this.#checkDelta(block, batch, i);
-        area.addDelta(page, offset, batch.length[i] as number);
-      } else area.addData(page, offset);
+      if (kind === PageKind.data) area.addData(page, offset);
+      else if (this.#isLost(area, block, batch, i)) area.discard(page, page + 1);
+      else area.addDelta(page, offset, batch.length[i] as number);
     }
     this.#entries += area.entries - before;
     if (this.#entries > maxEntries) throw new NotIndexable('the pages lie in too many places');
   }
 
-  /** @throws MigrationError `bad-delta` */
-  #checkDelta(block: RamBlock, batch: PageBatch, record: number): void {
+  /** Whether the content of a page is lost, as in `PageAreaOptions.noteLost`. @throws MigrationError `bad-delta` */
+  #isLost(area: IndexedBlock, block: RamBlock, batch: PageBatch, record: number): boolean {
     const { kernel } = this.#file;
+    const place = pagePlace(block, batch, record);
+    const state = area.states.get(batch.page[record] as number);
+    if (this.#noteLost !== undefined && (state === PageKind.absent || state === discardedState)) {
+      const message = 'an XBZRLE delta for a page whose content is missing';
+      this.#noteLost(makeFinding('delta-without-base', message, place));
+      return true;
+    }
     const [data, length] = [batch.data[record] as number, batch.length[record] as number];
     const fault = kernel.xbzrleFault(kernel.xbzrleCheck(data, length, block.pageSize));
-    if (fault !== undefined) throw badDelta(fault, pagePlace(block, batch, record));
+    if (fault === undefined) return false;
+    if (this.#noteLost === undefined) throw badDelta(fault, place);
+    this.#noteLost(badDelta(fault, place).toFinding());
+    return true;
   }
 
   /** The offset of the bytes at an arena address. */
@@ -224,6 +236,10 @@ export class StreamIndex implements OpenedRam, FlowSink {
   placeOf(block: RamBlock, page: number): number | undefined {
     const place = this.#area(block).placeOf(page);
     return place === undefined || place >= sourceSpan ? undefined : place;
+  }
+
+  absentRuns(block: RamBlock): Iterable<PageRun> {
+    return this.#area(block).states.absentRuns(pageCount(block));
   }
 
   absentPages(block: RamBlock): number {

@@ -37,6 +37,7 @@ export async function examine(file: MigrationFile, { read, sinks, onBlocks }: Ex
   const own = verifier === undefined ? [stats] : [verifier, stats];
   const error = await readFlow(file, [...own, ...sinks, announcer], { read });
   verifier?.finish(error);
+  if (error === undefined) stats.noteMissingChannels(file.channels);
   const isVerified = verifier !== undefined && error === undefined;
   const inspection = await reportInspection(file, stats, error, isVerified ? [verifier.stats.findings] : []);
   return { inspection, states: stats.blocks, verification: verifier?.report(), error };
