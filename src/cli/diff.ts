@@ -56,9 +56,7 @@ export function addDiff(program: CliCommand): CliCommand {
       collect,
     )
     .option(...discoverOption)
-    .addOption(
-      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
-    )
+    .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print everything as JSON');
   return addPartial(command, 'it is not compared')
     .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })

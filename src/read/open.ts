@@ -133,7 +133,7 @@ export class MigrationFile implements AutoClosed {
 
   /** How many of these bytes have been read, for progress. */
   get reached(): number {
-    if (this.#contentReached !== undefined) return this.#contentReached - this.offset;
+    if (this.#contentReached !== undefined && !this.#isReading) return this.#contentReached - this.offset;
     return this.#flow?.reached ?? 0;
   }
 
@@ -174,6 +174,14 @@ export class MigrationFile implements AutoClosed {
    */
   offsetOf(address: number): number | undefined {
     return this.#flow?.offsetIn(this.source, address);
+  }
+
+  /**
+   * The source of the multifd channel with a number, and the offset in it of the byte at an arena address, as long as an item of
+   * the Flow refers to it. Undefined if that byte was not read directly from the channel.
+   */
+  locateInChannel(channel: number, address: number): { source: ByteSource; offset: number } | undefined {
+    return this.#flow?.channels?.locate(channel, address);
   }
 
   /**

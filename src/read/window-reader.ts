@@ -39,6 +39,8 @@ export const windowArenaBytes = (bodyBytes = defaultBodyBytes): number =>
 interface PendingRead {
   buffer: number;
   offset: number;
+  /** Bytes that were asked for. */
+  length: number;
   count: Promise<number>;
 }
 
@@ -130,6 +132,10 @@ export class WindowReader {
       await this.#passTo(offset);
       return;
     }
+    if (await this.#seekAhead(offset)) {
+      this.#announce(end);
+      return;
+    }
     await this.settle();
     window.ended = false;
     this.#next = offset;
@@ -137,6 +143,21 @@ export class WindowReader {
     const body = this.#bodies[this.#current] as number;
     this.#place(offset, body, body);
     this.#firstValid = body;
+  }
+
+  /** Goes to an offset whose bytes are being read ahead, so that they are not read twice. Returns whether it could. */
+  async #seekAhead(offset: number): Promise<boolean> {
+    const pending = this.#pending;
+    if (pending === undefined || offset < pending.offset || offset >= pending.offset + pending.length) return false;
+    // A failure is not needed here: it occurs again where the bytes are.
+    const count = await pending.count.catch(() => 0);
+    if (offset >= pending.offset + count) return false;
+    const { window } = this;
+    this.#pending = undefined;
+    window.position = window.limit;
+    this.#adopt(pending, count);
+    window.position = offset - window.base;
+    return true;
   }
 
   /** Notes up to which offset bytes will be needed, if it is known, and announces it to a remote source. */
@@ -199,7 +220,7 @@ export class WindowReader {
     const count = (async () => this.source.read(target, offset))();
     // A failure is reported where the bytes are needed, not as an unhandled rejection.
     count.catch(() => {});
-    return { buffer, offset, count };
+    return { buffer, offset, length, count };
   }
 
   #readLength(offset: number): number {

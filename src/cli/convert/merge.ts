@@ -45,7 +45,7 @@ export function addMerge(program: CliCommand): CliCommand {
     )
     .option(...discoverOption)
     .option('--no-verify', 'skip the check that reads OUT back and compares it before OUT gets its name')
-    .addOption(scratchOption('where to keep the RAM of BASE if it has deltas, is compressed, or cannot be read twice'))
+    .addOption(scratchOption('where to keep the RAM of BASE if it is compressed or cannot be read twice'))
     .option('--json', 'print what was written as JSON')
     .describe({ notes, json: [{ type: 'MergeJson', when: '--json' }], examples, rules })
     .action(async (base: string, changes: string, output: string, options: Options) => {
