@@ -1,6 +1,6 @@
 /** The input options that all commands share, and opening the input. */
 import { isHttp } from '../io/http-source.ts';
-import { findChannels, open } from '../node.ts';
+import { type ChosenChannels, findChannels, groupSets, open } from '../node.ts';
 import { maxChannels } from '../read/channels.ts';
 import type { MigrationFile } from '../read/open.ts';
 import type { CliCommand } from './command.ts';
@@ -29,11 +29,11 @@ export const discoverOption = [
   'do not look for the channels of a multifd main stream beside it: FILE.0, FILE.1 and so on',
 ] as const;
 
-/** Gives a command its argument FILE and the options that name the files that belong to it. */
-export function addInput(command: CliCommand): CliCommand {
+/** Gives a command its argument FILE, or several, and the options that name the files that belong to it. */
+export function addInput(command: CliCommand, argument: '<FILE>' | '<FILE...>' = '<FILE>'): CliCommand {
   return command
     .argument(
-      '<FILE>',
+      argument,
       'a stream, a mapped-ram file, a libvirt save image, IMAGE.qcow2#SNAPSHOT, ARCHIVE.zip#MEMBER, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
     )
     .option(
@@ -78,7 +78,11 @@ export async function openInput(location: string, options: InputOptions): Promis
 /** Finds the channels of a main stream beside it, and says in a line which are used. */
 async function discoverChannels(location: string): Promise<string[]> {
   if (location === '-' || isHttp(location)) return [];
-  const { channels, refused } = await findChannels(location);
+  return reportChannels(location, await findChannels(location));
+}
+
+/** Says in a line which channels are used, and which are not. */
+function reportChannels(location: string, { channels, refused }: ChosenChannels): string[] {
   const [first] = channels;
   if (first !== undefined) {
     const names = channels.length === 1 ? first : `${first} to ${channels.at(-1)}`;
@@ -86,6 +90,23 @@ async function discoverChannels(location: string): Promise<string[]> {
   }
   for (const { name, reason } of refused) warn(`${name} is not used as a channel of ${location}: ${reason}`);
   return channels;
+}
+
+/** A file of the command line, and its channels. */
+export interface InputSet {
+  location: string;
+  channels: string[];
+}
+
+/** Groups files into multifd sets, and says in a line for each which channels are used. */
+export async function groupInputs(locations: readonly string[]): Promise<InputSet[]> {
+  const isPath = (location: string) => location !== '-' && !isHttp(location);
+  const sets = new Map((await groupSets(locations.filter(isPath))).map((set) => [set.path, set]));
+  return locations.flatMap((location) => {
+    if (!isPath(location)) return [{ location, channels: [] }];
+    const set = sets.get(location);
+    return set === undefined ? [] : [{ location, channels: reportChannels(location, set) }];
+  });
 }
 
 /** Opens `location`, runs `work` on it with a progress line, and closes it. */

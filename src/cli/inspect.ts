@@ -183,7 +183,7 @@ async function hashAll(
   makeScratch: () => ReturnType<typeof openScratch>,
   ignored: ReadonlySet<string>,
 ): Promise<Hashes> {
-  const ram = store ?? (await openRamContent(file, { makeScratch }));
+  const ram = store ?? (await openRamContent(file, { makeScratch, acceptIgnored: true }));
   try {
     const hashes: Hashes = new Map();
     for (const block of ram.blocks) {

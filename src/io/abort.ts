@@ -2,7 +2,7 @@
  * Work that a signal can end. Aborted work throws the signal's reason. It ends at reads and writes, including a read
  * that waits for a pipe or a server. Work in memory goes on to its next read or write, at most one buffer later.
  */
-import type { ByteSink, ByteSource, ByteStore } from './byte-source.ts';
+import { type ByteSink, type ByteSource, type ByteStore, requireCount } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
 /** The option of every function that may take long. */
@@ -41,6 +41,8 @@ export class ReadGuard {
       size: { get: () => source.size },
       read: { value: (target: Uint8Array, position: number) => this.#read(source, target, position) },
       close: { value: () => source.close() },
+      // The method of the source has no access to its private fields through the wrapper.
+      willRead: { value: source.willRead && ((from: number, to: number) => source.willRead?.(from, to)) },
     });
   }
 
@@ -62,8 +64,12 @@ export class ReadGuard {
     const left = this.#left.get(source);
     if (left !== undefined) return left.then(() => this.#read(source, target, position));
     const count = source.read(target, position);
-    if (typeof count === 'number' || this.#signals.size === 0) return count;
-    return this.#wait(source, count);
+    if (typeof count === 'number') {
+      requireCount(source.name, count, target);
+      return count;
+    }
+    const checked = checkedCount(source.name, count, target);
+    return this.#signals.size === 0 ? checked : this.#wait(source, checked);
   }
 
   async #wait(source: ByteSource, count: Promise<number>): Promise<number> {
@@ -83,6 +89,12 @@ export class ReadGuard {
       throw error;
     }
   }
+}
+
+async function checkedCount(name: string, reading: Promise<number>, target: Uint8Array): Promise<number> {
+  const count = await reading;
+  requireCount(name, count, target);
+  return count;
 }
 
 /** Names the type of a value in an error about a wrong argument. */

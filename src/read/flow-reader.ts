@@ -16,6 +16,7 @@ import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { ByteWindow, Need } from '../wire/byte-window.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
+import { isDamage } from '../wire/salvage.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
 import { allocateChannels, ChannelSet, channelArenaBytes } from './channels.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
@@ -72,12 +73,16 @@ export interface FlowReaderOptions extends Pick<StreamOptions, 'sizes'> {
   read: 'pages' | 'bitmaps';
   /** The multifd channels of the main stream. */
   channels: readonly ByteSource[];
+  /** As in `FlowOptions`. Default false. */
+  partial?: boolean;
 }
 
 /** Where a stream is, and what follows its end. */
 export interface StreamPlace {
   /** Offset of the stream's first byte in the source. Default 0. */
   offset?: number;
+  /** Whether not all of its bytes will be needed: it is a mapped-ram file. Default false. */
+  seeks?: boolean;
   /** Yields further items before the item `end`. Its argument `end` is the offset after the stream. Default: none. */
   atEnd?: (reader: WindowReader, end: number) => AsyncIterable<FlowItem>;
 }
@@ -85,7 +90,7 @@ export interface StreamPlace {
 /** One migration while it is being read. */
 export class FlowReader {
   readonly #buffers: FlowBuffers;
-  readonly #options: StreamOptions & { read: 'pages' | 'bitmaps' };
+  readonly #options: StreamOptions & { read: 'pages' | 'bitmaps'; partial: boolean };
   readonly #state: StreamState;
   readonly #channels: ChannelSet | undefined;
   /** Whether a stream was read before: the next one is its recovery. */
@@ -95,10 +100,10 @@ export class FlowReader {
   #passed = 0;
   #start = 0;
 
-  constructor(buffers: FlowBuffers, { read, sizes, channels }: FlowReaderOptions) {
+  constructor(buffers: FlowBuffers, { read, sizes, channels, partial = false }: FlowReaderOptions) {
     const { kernel, batch, codecs, unpacker } = buffers;
     this.#buffers = buffers;
-    this.#options = { sizes, read, hasChannels: channels.length > 0 };
+    this.#options = { sizes, read, hasChannels: channels.length > 0, partial };
     this.#state = makeStreamState(batch, this.#options);
     if (channels.length > 0) {
       const context = { ram: this.#state.ram, batch, slots: unpacker.slots, read };
@@ -125,23 +130,28 @@ export class FlowReader {
     return this.#reader?.source === source ? this.#reader.offsetOf(address) : undefined;
   }
 
-  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not one complete set */
+  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not of one set */
   async begin(): Promise<void> {
     await this.#channels?.begin();
   }
 
   /** Reads a stream to its end; after one that broke off, its recovery. @throws MigrationError if it cannot be read */
-  async *stream(source: ByteSource, { offset = 0, atEnd }: StreamPlace = {}): AsyncGenerator<FlowItem, void> {
-    const reader = this.#open(source, this.#buffers.main, offset);
+  async *stream(
+    source: ByteSource,
+    { offset = 0, seeks = false, atEnd }: StreamPlace = {},
+  ): AsyncGenerator<FlowItem, void> {
+    const reader = this.#open(source, this.#buffers.main, offset, seeks);
     const { window } = reader;
     const channels = this.#channels;
     const isUnpacked = this.#options.read === 'pages';
+    const missing = channels?.missing();
+    if (missing !== undefined) yield { kind: 'finding', finding: missing };
     for await (const item of drive<FlowItem>(reader, this.#decode(window))) {
       if (item.kind === 'pages' && !this.#state.ram.postcopy) channels?.checkMainPages(item, window);
-      if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item);
+      if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item, this.#options.partial);
       else if (item.kind === 'sync' && channels !== undefined) {
         const mark = { ...window.place(item.offset), section: 'ram' };
-        for (const ofChannel of channels.epoch(mark)) yield* ofChannel;
+        for (const channel of channels.epoch()) yield* channels.packets(channel, mark);
         yield { ...item, channels: channels.count };
       } else {
         if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);
@@ -163,7 +173,7 @@ export class FlowReader {
     const isUnpacked = this.#options.read === 'pages';
     try {
       for await (const item of drive<FlowItem>(reader, this.#decode(window))) {
-        if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item);
+        if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item, this.#options.partial);
         else yield item;
       }
     } catch (error) {
@@ -195,16 +205,21 @@ export class FlowReader {
     }
   }
 
+  /** Whether an error that ended the Flow leaves something to keep: the RAM blocks are known, and the files are one set. */
+  isSalvageable(error: unknown): error is MigrationError {
+    return isDamage(error) && this.#state.ram.blocks.length > 0;
+  }
+
   /** Waits for pending reads. Afterwards nothing writes to the arena. */
   async close(): Promise<void> {
     await this.#reader?.settle();
     await this.#channels?.close();
   }
 
-  #open(source: ByteSource, buffers: WindowBuffers, offset = 0): WindowReader {
+  #open(source: ByteSource, buffers: WindowBuffers, offset = 0, seeks = false): WindowReader {
     if (this.#reader !== undefined) this.#passed += this.#reader.reached - this.#start;
     this.#start = offset;
-    this.#reader = new WindowReader(this.#buffers.kernel, buffers, source, offset);
+    this.#reader = new WindowReader(this.#buffers.kernel, buffers, source, offset, { seeks });
     return this.#reader;
   }
 

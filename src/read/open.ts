@@ -7,9 +7,10 @@
  */
 
 import { type Abortable, kindOf, orAborted, ReadGuard } from '../io/abort.ts';
-import { type ByteSource, originOf } from '../io/byte-source.ts';
+import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
+import { type SpoolOptions, spoolSource } from '../io/spool.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
@@ -25,7 +26,7 @@ import { listParts, mapParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { drive, WindowReader } from './window-reader.ts';
 
-export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, Abortable {
+export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, SpoolOptions, Abortable {
   /** Offset of the stream, or of the container around it, in the source, in bytes. Default 0. */
   offset?: number;
   /** The build of the kernels. Default: SIMD if the platform has it. */
@@ -43,11 +44,25 @@ export interface FlowOptions {
    * and compressed pages stay compressed. Default `pages`.
    */
   read?: 'pages' | 'bitmaps';
+  /**
+   * Read as much as possible of a file that breaks off or is damaged. An error that would end the reading becomes a
+   * finding, and the reading goes on behind the damage where it can. Pages that were lost there are discarded. Default
+   * false.
+   */
+  partial?: boolean;
 }
 
 /** The known facts about a file before it is read. */
 export interface OpenedStream extends Located {
   format: FileFormat | undefined;
+}
+
+/** What a Flow has read from its multifd channels, see {@link MigrationFile.channels}. */
+export interface FlowChannels {
+  compression: string | undefined;
+  list: ChannelReport[];
+  uuid: string | undefined;
+  numbers: { isReliable: boolean; hasGaps: boolean };
 }
 
 /** An open migration stream or mapped-ram file. Its Flow can be read by one reader at a time. */
@@ -98,6 +113,11 @@ export class MigrationFile implements AutoClosed {
     return this.#sources.every(({ size }) => size !== undefined);
   }
 
+  /** Whether reading a byte twice is expensive: a source is on a server. */
+  get isRemote(): boolean {
+    return this.#sources.some(({ willRead }) => willRead !== undefined);
+  }
+
   /** All sources of the Flow. */
   get #sources(): readonly ByteSource[] {
     const { channels, resumeOf, preempt } = this.parts;
@@ -119,11 +139,17 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * What the latest Flow has read from the multifd channels: a report per channel, in the order of their numbers; their
-   * compression (undefined before the first page data); and their guest UUID (undefined without channels).
+   * compression (undefined before the first page data); their guest UUID (undefined without channels); and whether the
+   * numbers of their packets have gaps. Since QEMU 9.0 a gap proves that a channel is missing.
    */
-  get channels(): { compression: string | undefined; list: ChannelReport[]; uuid: string | undefined } {
+  get channels(): FlowChannels {
     const channels = this.#flow?.channels;
-    return { compression: channels?.method, list: channels?.report() ?? [], uuid: channels?.uuid };
+    return {
+      compression: channels?.method,
+      list: channels?.report() ?? [],
+      uuid: channels?.uuid,
+      numbers: channels?.numbers ?? { isReliable: false, hasGaps: false },
+    };
   }
 
   /** The source for content that is read in place. `reached` follows its reads, and closing it leaves the file open. */
@@ -137,6 +163,7 @@ export class MigrationFile implements AutoClosed {
         this.#contentReached = position;
         return source.read(target, position);
       },
+      ...announcements(source),
       close: async () => {},
     };
   }
@@ -154,7 +181,7 @@ export class MigrationFile implements AutoClosed {
    * @throws MigrationError if the rest is unreadable; Error if another Flow of this file is still being read, or if the
    *   file can be read only once and has been read
    */
-  async *flow({ read = 'pages' }: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
+  async *flow({ read = 'pages', partial = false }: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
     if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
     if (this.#flow !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
     this.#isReading = true;
@@ -163,7 +190,7 @@ export class MigrationFile implements AutoClosed {
       for (const finding of this.#findings) yield { kind: 'finding', finding };
       if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
       const { channels, resumeOf } = this.parts;
-      const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels });
+      const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels, partial });
       this.#flow = flow;
       this.#contentReached = undefined;
       try {
@@ -174,7 +201,12 @@ export class MigrationFile implements AutoClosed {
         }
         yield* this.#announce(this.source);
         const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
-        yield* flow.stream(this.source, { offset: this.offset, atEnd });
+        const seeks = this.format === 'mapped-ram';
+        yield* flow.stream(this.source, { offset: this.offset, seeks, atEnd });
+      } catch (error) {
+        if (!partial || !flow.isSalvageable(error)) throw error;
+        yield { kind: 'finding', finding: error.toFinding() };
+        yield { kind: 'end', offset: error.place.offset };
       } finally {
         await flow.close();
       }
@@ -287,7 +319,15 @@ export function requireFile(file: unknown): void {
 async function openParts(source: ByteSource, options: OpenOptions): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
   const given = listParts(options);
-  let opened = source;
+  const opened: ByteSource[] = Object.values(given).flat();
+  let main = source;
+  /** Copies what cannot seek, if that is wanted. */
+  const spooled = async (each: ByteSource, start: number) => {
+    if (options.spool !== 'always' || each.size !== undefined) return each;
+    const copy = await spoolSource(each, start, options);
+    opened.push(copy);
+    return copy;
+  };
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     if (source.size !== undefined && offset > 0 && offset >= source.size) {
@@ -296,19 +336,22 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
     const findChannels = given.channels.length === 0;
     requireChannelCount(given.channels.length);
     const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {
-      opened = outermost;
+      main = outermost;
     });
     const channels = findChannels ? located.channels : given.channels;
     requireChannelCount(channels.length);
-    const parts = { ...given, channels };
+    const parts = await mapParts({ ...given, channels }, (part) => spooled(part, 0));
+    const stream = await spooled(located.source, located.offset);
     // A file with `resumeOf` is a recovery stream, which has no header. A mapped-ram file cannot be recovered.
     const found =
-      parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
+      parts.resumeOf.length > 0
+        ? { source: stream, format: 'stream' as const }
+        : await findFormat(stream, located.offset);
     const needs = [flowArenaBytes(sourcesOf(parts)), pageSlotsArenaBytes(flowBatchCapacity), spareBytes];
     const kernel = await loadKernelFor(needs, variant);
-    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, channels });
+    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, ...parts });
   } catch (error) {
-    for (const each of [opened, ...Object.values(given).flat()]) await each.close();
+    for (const each of [main, ...opened]) await each.close();
     throw error;
   }
 }

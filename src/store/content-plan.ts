@@ -39,7 +39,7 @@ const maxMemoryBytes = 16 << 20;
  * // { how: 'in-place', reason: 'a mapped-ram file has each page at its place' }
  */
 export function planContent(
-  file: Pick<MigrationFile, 'format' | 'isSeekable' | 'parts'>,
+  file: Pick<MigrationFile, 'format' | 'isSeekable' | 'parts'> & Partial<Pick<MigrationFile, 'isRemote'>>,
   { toOutput = false, rangeBytes }: PlanOptions = {},
 ): ContentPlan {
   if (toOutput) return { how: 'output', reason: 'the output takes pages in the order of the input' };
@@ -55,6 +55,7 @@ export function planContent(
   if (!file.isSeekable) {
     return { how: 'scratch', reason: 'the input can be read only once: it is a pipe, or compressed' };
   }
+  if (file.isRemote === true) return { how: 'scratch', reason: 'the input is on a server, and is fetched only once' };
   const { channels, resumeOf, preempt } = file.parts;
   if (channels.length > 0) return { how: 'scratch', reason: 'the pages are in multifd channels' };
   if (resumeOf.length + preempt.length > 0) return { how: 'scratch', reason: 'the pages are in several files' };

@@ -45,6 +45,15 @@ describe('the plan for the content of', () => {
     }
   });
 
+  it('a stream on a server, and a mapped-ram file there', async () => {
+    const remote = (bytes: Uint8Array) => open(Object.assign(new MemoryFile('remote', bytes), { willRead() {} }));
+    expect(planContent(await remote(whole))).toEqual({
+      how: 'scratch',
+      reason: 'the input is on a server, and is fetched only once',
+    });
+    expect(planContent(await remote(mappedRamFile()))).toEqual(inPlace);
+  });
+
   it('a range of it, small or large, and an output that takes pages in any order', async () => {
     const file = await opened(whole);
     const limit = 16 << 20;

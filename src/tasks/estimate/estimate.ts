@@ -137,7 +137,7 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
   if (later?.intervalMs !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
   begin?.('read');
-  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
+  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock, acceptIgnored: true });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
@@ -206,7 +206,7 @@ async function openChanges(
     ...options
   }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
 ): Promise<Changes> {
-  const now = await openSavedVm(later.file, { makeScratch, devices: hasGuestClock });
+  const now = await openSavedVm(later.file, { makeScratch, devices: hasGuestClock, acceptIgnored: true });
   try {
     const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
     if (before !== after) {
