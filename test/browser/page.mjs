@@ -1,5 +1,14 @@
 /** Runs in the page: reads a capture with the built package, or writes one, and gives plain values, to be compared with Node's. */
-import { appendTo, convertToMultifd, extractBlocks, inspect, MemoryFile, open, verify, ZipWriter } from '/dist/index.js';
+import {
+  appendTo,
+  convertToMultifd,
+  extractBlocks,
+  inspect,
+  MemoryFile,
+  open,
+  verify,
+  ZipWriter,
+} from '/dist/index.js';
 
 async function sha256(file) {
   const bytes = new Uint8Array(file.size);
