@@ -7,7 +7,7 @@ export default defineConfig({
   platform: 'neutral',
   external: [/^node:/],
   // For browsers without a bundler (THIRD-PARTY.md); decompressors are separate chunks, loaded on demand.
-  noExternal: ['fflate', 'jsonc-parser', 'pako', 'xz-decompress'],
+  noExternal: ['@rgrove/parse-xml', 'fflate', 'jsonc-parser', 'pako', 'xz-decompress'],
   // TypeScript 6 warns about an option that tsup sets for the declarations.
   dts: {
     entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },

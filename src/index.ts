@@ -129,6 +129,7 @@ export * from './kernel/index.ts';
 export { PageSlots, pageSlotsArenaBytes } from './kernel/page-slots.ts';
 export type { ChannelReport } from './read/channels.ts';
 export type { Container, ContainerOptions } from './read/container/container.ts';
+export { type DomainFacts, type DomainMemoryDevice, readDomain } from './read/container/domain-xml.ts';
 export type { LibvirtData, LibvirtFormat, LibvirtHeader, LibvirtImageHead } from './read/container/libvirt-header.ts';
 export { type Domain, encodeLibvirtHead, findDomain } from './read/container/libvirt-header.ts';
 export type { Qcow2Header, Qcow2Snapshot } from './read/container/qcow2-header.ts';
@@ -143,12 +144,13 @@ export { type ContentPlan, type PlanOptions, planContent } from './store/content
 export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';
 export { type FlowSink, onlyPages, refusing } from './store/flow-sink.ts';
 export { MappedRamPages, type WrittenPages } from './store/mapped-ram-pages.ts';
+export { type MappedRamGaps, MappedRamReader } from './store/mapped-ram-reader.ts';
 export {
   type FinishOptions,
   type MappedRamOptions,
-  MappedRamReader,
   MappedRamStore,
 } from './store/mapped-ram-store.ts';
+export { type MissingPages, MissingRam } from './store/missing-ram.ts';
 export { OverlayRam } from './store/overlay-ram.ts';
 export {
   type BlockPair,
@@ -198,12 +200,14 @@ export {
   type ConvertedBlock,
   type ConvertFromVmOptions,
   type ConvertOptions,
+  type ConvertToMappedRamOptions,
   type ConvertToMultifdOptions,
   type ConvertToStreamOptions,
   convertToMappedRam,
   convertToMultifd,
   convertToStream,
 } from './tasks/convert/convert.ts';
+export { requireDomain, type StreamedFacts } from './tasks/convert/domain-agreement.ts';
 export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './tasks/convert/merge.ts';
 export {
   type DevicesDiff,
@@ -269,8 +273,10 @@ export {
 } from './tasks/estimate/ram-changes.ts';
 export type { Recommendation } from './tasks/estimate/recommend.ts';
 export type { Random } from './tasks/estimate/seeded-random.ts';
+export type { AcpiMemory } from './tasks/extract/acpi-memory.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
 export { type ChooseOutput, type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
+export type { DevicePlaceFrom, MemoryDevice, StatedDevice } from './tasks/extract/memory-devices.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
 export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
 export {
@@ -285,14 +291,15 @@ export {
   storeOutput,
 } from './tasks/extract/physical.ts';
 export {
+  type Assumption,
   type LayoutFacts,
   type LayoutOptions,
   layOutPhysical,
   type PhysicalLayout,
-  type SplitFrom,
 } from './tasks/extract/physical-layout.ts';
+export type { Above4gFrom, SplitFrom } from './tasks/extract/ram-split.ts';
 export { mainBlock, openRange, type RamRange, type RangeOptions, readRam } from './tasks/extract/range.ts';
-export type { MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
+export type { AddressRange, MemoryAffinity, MemoryNode } from './tasks/extract/srat.ts';
 export type { PageCounts, RecordCount } from './tasks/inspect/flow-stats.ts';
 export {
   type InspectedBlock,

@@ -10,6 +10,7 @@ import type { CliCommand } from './command.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
 import { collect, openInput, requireInputsOnce } from './input.ts';
 import { reportError } from './messages.ts';
+import { addPartial, type PartialOption, reportMissing } from './partial.ts';
 import { describeDiff, diffToJson } from './print/diff-words.ts';
 import { mapCells } from './print/page-map.ts';
 import { showProgress } from './progress.ts';
@@ -23,7 +24,7 @@ const differentCode = 1;
 const shown = { maxChanges: 20, maxRanges: 100 };
 const all = { maxChanges: 100_000, maxRanges: 100_000 };
 
-interface Options {
+interface Options extends PartialOption {
   ram?: boolean;
   devices?: boolean;
   all?: boolean;
@@ -34,7 +35,7 @@ interface Options {
 }
 
 export function addDiff(program: CliCommand): CliCommand {
-  return program
+  const command = program
     .command('diff')
     .summary('compare two migrations of a VM')
     .argument('<A>', 'a file of any form that the other commands take; - for standard input')
@@ -56,11 +57,12 @@ export function addDiff(program: CliCommand): CliCommand {
     .addOption(
       scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
     )
-    .option('--json', 'print everything as JSON')
+    .option('--json', 'print everything as JSON');
+  return addPartial(command, 'it is not compared')
     .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })
     .action(async (a: string, b: string, options: Options) => {
       try {
-        process.exitCode = (await run(a, b, options)) ? ExitCode.ok : differentCode;
+        await run(a, b, options);
       } catch (error) {
         if (!(error instanceof MigrationError)) throw error;
         process.exitCode = reportError(error, ExitCode.trouble);
@@ -94,8 +96,8 @@ const rules = {
   },
 };
 
-/** Prints the differences. Returns whether there are none. */
-async function run(a: string, b: string, options: Options): Promise<boolean> {
+/** Prints the differences, and sets the exit code. */
+async function run(a: string, b: string, options: Options): Promise<void> {
   requireInputsOnce([a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])]);
   const old = await openInput(a, { channel: options.channelA ?? [] });
   try {
@@ -105,7 +107,9 @@ async function run(a: string, b: string, options: Options): Promise<boolean> {
       const names: [string, string] = [old.source.name, now.source.name];
       const pieces = options.json === true ? [diffToJson(difference, names)] : describeDiff(difference, names);
       for (const text of pieces) await writeOut(text);
-      return difference.same;
+      process.exitCode = difference.same ? ExitCode.ok : differentCode;
+      reportMissing(difference.missing.old, ExitCode.trouble, 'A: ');
+      reportMissing(difference.missing.new, ExitCode.trouble, 'B: ');
     } finally {
       await now.close();
     }
@@ -124,7 +128,12 @@ async function compare(old: MigrationFile, now: MigrationFile, options: Options)
     const progress = showProgress('read', file);
     try {
       const makeScratch = () => openScratch(realpathSync(options.scratch));
-      return await openSavedVm(file, { makeScratch, devices: true, only: () => what.ram });
+      return await openSavedVm(file, {
+        makeScratch,
+        devices: true,
+        only: () => what.ram,
+        partial: options.partial === true,
+      });
     } finally {
       progress.stop();
     }

@@ -21,7 +21,7 @@ import { painter } from './print/format.ts';
 import { showProgress } from './progress.ts';
 import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
-import { parseCount, parseRate, parseSize } from './size.ts';
+import { parseCount, parseMiBRate, parseMs, parseRate, parseSeconds, parseSize, parseSomeBytes } from './size.ts';
 
 interface EstimateCommandOptions extends InputOptions {
   interval?: number;
@@ -71,10 +71,14 @@ function addTarget(command: CliCommand): CliCommand {
   return command
     .option(
       '--bandwidth <RATE>',
-      "max-bandwidth in bytes/s with K, M, G as in QEMU, or bits such as 1gbps (default: 128M, QEMU's default)",
+      "max-bandwidth: bytes/s with K, M, G as in QEMU, or 125MB/s, 1Gbit/s (default: 128M, QEMU's default)",
       parseRate,
     )
-    .option('--downtime-limit <MS>', "downtime-limit in ms (default: 300, QEMU's default)", parseCount)
+    .option(
+      '--downtime-limit <TIME>',
+      "downtime-limit in ms, or with a unit such as 0.5s (default: 300, QEMU's default)",
+      parseMs,
+    )
     .option(
       '--multifd-channels <N>',
       "number of channels, each of which compresses in its own thread (default: 2, QEMU's default)",
@@ -85,11 +89,15 @@ function addTarget(command: CliCommand): CliCommand {
 /** How the guest writes to its memory. */
 function addDirtying(command: CliCommand): CliCommand {
   return command
-    .option('--interval <SECONDS>', 'how long the guest ran between FILE and LATER_FILE', parseSeconds)
     .option(
-      '--dirty-rate <MIB_S>',
-      'how many MiB/s of distinct pages the guest writes, as reported by calc-dirty-rate',
-      parseMiB,
+      '--interval <TIME>',
+      "how long the guest ran between FILE and LATER_FILE, in seconds or with a unit such as 500ms (default: by the guest's clock)",
+      parseSeconds,
+    )
+    .option(
+      '--dirty-rate <RATE>',
+      'how many distinct pages the guest writes, as reported by calc-dirty-rate: in MiB/s or with a unit such as 1Gbit/s',
+      parseMiBRate,
     )
     .option('--working-set <BYTES>', 'with --dirty-rate: the guest writes only to this many bytes', parseSomeBytes)
     .option(
@@ -106,18 +114,15 @@ const notes = [
 
 const examples = [
   'vmferry estimate guest.migration',
-  'vmferry estimate guest.migration --bandwidth 10gbps --multifd-channels 8',
-  'vmferry estimate before.migration after.migration --interval 10 --bandwidth 1gbps',
+  'vmferry estimate guest.migration --bandwidth 10Gbit/s --multifd-channels 8',
+  'vmferry estimate before.migration after.migration --bandwidth 1Gbit/s',
   'vmferry estimate guest.mapped-ram --dirty-rate 120 --working-set 2G --downtime-limit 500',
-  "vmferry estimate --json before.migration after.migration --interval 10 | jq '.convergence[].verdict'",
+  "vmferry estimate --json before.migration after.migration --interval 500ms | jq '.convergence[].verdict'",
 ];
 
 const rules = {
   needs: { '--working-set': ['--dirty-rate'] },
   check([location, later]: readonly string[], options: EstimateCommandOptions) {
-    if (later !== undefined && options.interval === undefined) {
-      throw new UsageError('expected --interval SECONDS: how long the guest ran between the two files');
-    }
     if (later === undefined && options.interval !== undefined) {
       throw new UsageError('--interval goes with a second file, a later save of the same VM');
     }
@@ -158,28 +163,8 @@ function toOptions(options: EstimateCommandOptions, later: MigrationFile | undef
     makeScratch: () => openScratch(realpathSync(options.scratch)),
     codecs: new NodeCodecs(),
     clock: () => performance.now(),
-    ...(later === undefined ? {} : { later: { file: later, intervalMs: options.interval as number } }),
+    ...(later === undefined ? {} : { later: { file: later, intervalMs: options.interval } }),
     ...{ bandwidth, downtimeLimit, channels, dirtyRate, workingSet, sample, seed },
     samplePages: options.samplePages,
   };
-}
-
-/** Parses seconds, to ms. */
-function parseSeconds(text: string): number {
-  const ms = /^\d+(\.\d+)?$/.test(text) ? Math.round(Number(text) * 1000) : 0;
-  if (ms >= 1 && Number.isSafeInteger(ms)) return ms;
-  throw new UsageError(`expected seconds above 0, such as 10 or 0.5, got "${text}"`);
-}
-
-/** Parses a size above 0. */
-function parseSomeBytes(text: string): number {
-  const size = parseSize(text);
-  if (size > 0) return size;
-  throw new UsageError(`expected a number of bytes above 0, got "${text}"`);
-}
-
-/** Parses MiB, to bytes. */
-function parseMiB(text: string): number {
-  if (/^\d+(\.\d+)?$/.test(text) && Number(text) < 2 ** 32) return Math.round(Number(text) * 2 ** 20);
-  throw new UsageError(`expected a rate in MiB/s, such as 120, got "${text}"`);
 }

@@ -15,6 +15,7 @@ export const commonExitCodes: ExitCodes = {
 export const signalExitCodes: ExitCodes = {
   129: 'ended by SIGHUP',
   130: 'interrupted (SIGINT)',
+  131: 'ended by SIGQUIT',
   143: 'terminated (SIGTERM)',
 };
 

@@ -5,6 +5,7 @@ import { isReplaceable, OutputFile, openScratch, watchDirectory } from '../io/no
 import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { planContent } from '../store/content-plan.ts';
+import type { MissingRam } from '../store/missing-ram.ts';
 import { openSavedVm, readBytes } from '../store/ram-content.ts';
 import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
 import type { ExtractJson } from '../tasks/json.ts';
@@ -17,12 +18,13 @@ import { addInput, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { warn } from './messages.ts';
 import { isStandardOutput, noteInPlace, refuseInput } from './output.ts';
+import { addPartial, missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { formatBytes, plural, printable } from './print/format.ts';
 import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 
-interface ExtractOptions extends InputOptions, PhysicalOptions {
+interface ExtractOptions extends InputOptions, PhysicalOptions, PartialOption {
   block?: string;
   device?: string;
   output?: string;
@@ -40,7 +42,7 @@ export function addExtract(program: CliCommand): CliCommand {
     .option('--block <IDSTR>', 'the RAM block to write, such as pc.ram')
     .option('-o, --output <OUT>', 'the file to write; - for standard output')
     .option('--all <DIR>', 'write every block to DIR/IDSTR.raw (a / in a name becomes %2F)');
-  return addPhysicalOptions(command)
+  return addPartial(addPhysicalOptions(command), 'it stays a hole')
     .option('--device <NAME>', 'the device whose state to write as JSON: NAME or NAME#INSTANCE, see inspect --devices')
     .addOption(
       scratchOption(
@@ -52,7 +54,7 @@ export function addExtract(program: CliCommand): CliCommand {
     .action(async (location: string, options: ExtractOptions) => {
       if (isPhysical(options)) return writePhysical(location, options.output as string, options);
       await withFile('extract', location, options, async (file) => {
-        if (options.all !== undefined) return printResult(file, options, await extractAll(file, options.all));
+        if (options.all !== undefined) return printResult(file, options, await extractAll(file, options.all, options));
         const output = options.output as string;
         if (options.device !== undefined) return extractDevice(file, options.device, output, options.json === true);
         return extractInto(file, options.block as string, output, options);
@@ -90,6 +92,7 @@ const rules = {
   excludes: { '--output': ['--all'], '--scratch': ['--all', '--device'] },
   needs: {
     '--below-4g': ['--physical', '--elf'],
+    '--above-4g': ['--physical', '--elf'],
     '--ram': ['--physical', '--elf'],
     '--dimm': ['--physical', '--elf'],
   },
@@ -119,28 +122,35 @@ export async function extractInto(
   file: MigrationFile,
   idstr: string,
   output: string,
-  options: Pick<ExtractOptions, 'scratch' | 'json'>,
+  options: Pick<ExtractOptions, 'scratch' | 'json'> & PartialOption,
 ): Promise<void> {
-  if (output === '-') return extractToPipe(file, idstr, writeOut, options.scratch);
+  if (output === '-') return extractToPipe(file, idstr, writeOut, options);
   if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${output}`);
   }
-  if (isReplaceable(output)) return printResult(file, options, await extractOne(file, idstr, output));
-  return extractInPlace(file, idstr, output, options.scratch);
+  if (isReplaceable(output)) return printResult(file, options, await extractOne(file, idstr, output, options));
+  return extractInPlace(file, idstr, output, options);
 }
 
 interface Written extends ExtractedBlock {
   path: string;
 }
 
-function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, written: Written[]): void {
+/** The files that were written, and what the input lacks. */
+interface Result {
+  written: Written[];
+  missing: MissingRam | undefined;
+}
+
+function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, { written, missing }: Result): void {
+  reportMissing(missing);
   for (const { idstr, absentPages } of written) {
-    if (absentPages === 0) continue;
+    if (absentPages === 0 || missing !== undefined) continue;
     warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, so they read as zeros`);
   }
   if (options.json === true) {
     const plan = planContent(file, { toOutput: true });
-    process.stdout.write(toJson<ExtractJson>({ blocks: written, plan }));
+    process.stdout.write(toJson<ExtractJson>({ blocks: written, plan, ...missingFacts(missing) }));
     return;
   }
   for (const { idstr, path, length, dataBytes } of written) {
@@ -149,33 +159,41 @@ function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>,
   }
 }
 
-async function extractOne(file: MigrationFile, idstr: string, path: string): Promise<Written[]> {
+async function extractOne(file: MigrationFile, idstr: string, path: string, options: PartialOption): Promise<Result> {
   refuseInput(file, path);
   // Opened first, so that an output that cannot be written fails before a long read.
   const output = new OutputFile(path);
+  const partial = new PartialExtraction(options);
   try {
     const blocks = await extractBlocks(
       file,
       ({ idstr: name }) => (name === idstr ? output.file : undefined),
       (all) => requireBlock(idstr, all),
+      partial,
     );
     // A stream without a RAM section does not even have a list of blocks.
     if (blocks.length === 0) requireBlock(idstr, []);
-    if (blocks[0]?.ignored === true) throw ignoredError(idstr);
     await output.commit();
-    return blocks.map((block) => ({ ...block, path }));
+    return { written: blocks.map((block) => ({ ...block, path })), missing: partial.missing };
   } catch (error) {
     await output.abandon();
     throw error;
   }
 }
 
-function ignoredError(idstr: string): UsageError {
-  return new UsageError(`${idstr} is ${ignoredMemory}`);
-}
+/** The options for a partial extraction, and what is then missing. */
+class PartialExtraction {
+  readonly partial: boolean;
+  missing: MissingRam | undefined;
 
-export const ignoredMemory =
-  'shared memory that the migration left out (x-ignore-shared): its content is not in the file';
+  constructor({ partial }: PartialOption) {
+    this.partial = partial === true;
+  }
+
+  readonly noteMissing = (missing: MissingRam): void => {
+    this.missing = missing;
+  };
+}
 
 export function requireBlock(idstr: string, blocks: readonly RamBlock[]): void {
   const names = blocks.map((block) => block.idstr);
@@ -189,30 +207,27 @@ export function blockFileName(idstr: string): string {
   return `${idstr.replace(/[/%\p{Cc}\u0080-\u00ff]/gu, toHex).replace(/^\./, '%2E')}.raw`;
 }
 
-async function extractAll(file: MigrationFile, directory: string): Promise<Written[]> {
+async function extractAll(file: MigrationFile, directory: string, options: PartialOption): Promise<Result> {
   const made = makeDirectory(directory);
   const outputs: { idstr: string; output: OutputFile }[] = [];
+  const partial = new PartialExtraction(options);
+  const open = ({ idstr }: RamBlock) => {
+    const path = join(directory, blockFileName(idstr));
+    refuseInput(file, path);
+    const output = new OutputFile(path);
+    outputs.push({ idstr, output });
+    return output.file;
+  };
   try {
-    const blocks = await extractBlocks(file, ({ idstr }) => {
-      const path = join(directory, blockFileName(idstr));
-      refuseInput(file, path);
-      const output = new OutputFile(path);
-      outputs.push({ idstr, output });
-      return output.file;
-    });
+    const blocks = await extractBlocks(file, open, undefined, partial);
     const written: Written[] = [];
     for (const [i, block] of blocks.entries()) {
       const { output } = outputs[i] as { output: OutputFile };
-      if (block.ignored === true) {
-        warn(`not written: ${block.idstr} is ${ignoredMemory}`);
-        await output.abandon();
-        continue;
-      }
       await output.commit();
       written.push({ ...block, path: output.path });
     }
     made?.keep();
-    return written;
+    return { written, missing: partial.missing };
   } catch (error) {
     for (const { output } of outputs) await output.abandon();
     if (made !== undefined && readdirSync(directory).length === 0) rmdirSync(directory);
@@ -234,18 +249,19 @@ async function extractToPipe(
   file: MigrationFile,
   idstr: string,
   write: (bytes: Uint8Array) => Promise<void>,
-  scratch: string,
+  { scratch, partial }: Pick<ExtractOptions, 'scratch'> & PartialOption,
 ): Promise<void> {
   const isWanted = ({ idstr: name }: RamBlock) => name === idstr;
   const makeScratch = () => openScratch(realpathSync(scratch));
-  const { ram, ignored } = await openSavedVm(file, {
+  const { ram, missing } = await openSavedVm(file, {
     makeScratch,
+    partial: partial === true,
     only: isWanted,
     endBlocks: (blocks) => requireBlock(idstr, blocks),
   });
   try {
     requireBlock(idstr, ram.blocks);
-    if (ignored.some(isWanted)) throw ignoredError(idstr);
+    reportMissing(missing);
     const block = ram.blocks.find(isWanted) as RamBlock;
     for await (const bytes of readBytes(ram, block)) await write(bytes);
   } finally {
@@ -254,7 +270,12 @@ async function extractToPipe(
 }
 
 /** Writes a block into something that cannot be replaced: a FIFO, a device. A failure midway is not undone. */
-async function extractInPlace(file: MigrationFile, idstr: string, path: string, scratch: string): Promise<void> {
+async function extractInPlace(
+  file: MigrationFile,
+  idstr: string,
+  path: string,
+  options: Pick<ExtractOptions, 'scratch'> & PartialOption,
+): Promise<void> {
   noteInPlace(path);
   let output: SequentialOutput | undefined;
   try {
@@ -263,7 +284,7 @@ async function extractInPlace(file: MigrationFile, idstr: string, path: string, 
       output ??= await openInPlace(path);
       await output.write(bytes);
     };
-    await extractToPipe(file, idstr, write, scratch);
+    await extractToPipe(file, idstr, write, options);
   } finally {
     await output?.close();
   }

@@ -18,11 +18,11 @@ export interface InputOptions {
 /** Collects the values of an option that can be repeated. */
 export const collect = (value: string, list: string[] = []): string[] => [...list, value];
 
-/** Gives a command its argument FILE and the options that name the files that belong to it. */
-export function addInput(command: CliCommand): CliCommand {
+/** Gives a command its argument FILE, or several, and the options that name the files that belong to it. */
+export function addInput(command: CliCommand, argument: '<FILE>' | '<FILE...>' = '<FILE>'): CliCommand {
   return command
     .argument(
-      '<FILE>',
+      argument,
       'a stream, a mapped-ram file, a libvirt save image, IMAGE.qcow2#SNAPSHOT, ARCHIVE.zip#MEMBER, or one of these compressed; a path, PATH,offset=N, - or an http(s) URL',
     )
     .option(

@@ -148,7 +148,8 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     const pages = options.pages === true;
     const { inspection, states } = await inspect(file, store === undefined ? { pages } : { pages, sink: store });
     const sound = inspection.error === undefined && !inspection.findings.some(({ severity }) => severity === 'error');
-    const readable = sound && !inspection.findings.some(({ code }) => code === 'unsupported');
+    const readable =
+      sound && !inspection.findings.some(({ code }) => code === 'unsupported' || code === 'missing-channels');
     const ignored = new Set(inspection.ram.blocks.filter((block) => block.ignored).map(({ idstr }) => idstr));
     const hashes = options.hash === true && readable ? await hashAll(file, store, makeScratch, ignored) : new Map();
     if (hashes.size > 0) warnOfAbsentPages(inspection.ram.blocks);
@@ -182,7 +183,7 @@ async function hashAll(
   makeScratch: () => ReturnType<typeof openScratch>,
   ignored: ReadonlySet<string>,
 ): Promise<Hashes> {
-  const ram = store ?? (await openRamContent(file, { makeScratch }));
+  const ram = store ?? (await openRamContent(file, { makeScratch, acceptIgnored: true }));
   try {
     const hashes: Hashes = new Map();
     for (const block of ram.blocks) {

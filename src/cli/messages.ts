@@ -4,6 +4,7 @@
  * --json an error is one line of JSON, the last line on standard error.
  */
 import { CommanderError } from 'commander';
+import { fileError } from '../io/node/file-error.ts';
 import { type ErrorJson, jsonVersion } from '../tasks/json.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
@@ -47,7 +48,8 @@ function exitCodeOf(error: unknown): number {
 }
 
 /** Prints an error and its hint. */
-export function reportError(error: unknown, exitCode = exitCodeOf(error)): number {
+export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): number {
+  const error = fileError(thrown);
   const { message, code, hint, place } = describeError(error);
   if (manner.json) {
     const facts = {
@@ -82,7 +84,7 @@ function describeError(error: unknown): ErrorFacts {
     return { message, code: 'usage' };
   }
   const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage' };
+  if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage', ...facts };
   const code = (error as { code?: unknown } | undefined)?.code;
   return { message, code: typeof code === 'string' ? code : 'internal', ...facts };
 }

@@ -10,6 +10,7 @@ import { collect, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { warn } from './messages.ts';
 import { openTarget, writeBytes } from './output.ts';
+import { missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
 import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
@@ -19,11 +20,12 @@ export interface PhysicalOptions {
   physical?: boolean;
   elf?: boolean;
   below4g?: number;
+  above4g?: number;
   ram?: string[];
   dimm?: { block: string; address: number }[];
 }
 
-interface AllOptions extends InputOptions, PhysicalOptions {
+interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
   scratch: string;
   json?: boolean;
 }
@@ -40,8 +42,17 @@ export function addPhysicalOptions(command: CliCommand): CliCommand {
       'how much RAM is below 4 GiB, if the file does not state it (max-ram-below-4g)',
       parseSize,
     )
+    .option(
+      '--above-4g <ADDRESS>',
+      'where the RAM continues that is not below 4 GiB, if the file does not say',
+      parseSize,
+    )
     .option('--ram <BLOCK>', 'a block that is RAM (repeatable, in the order of their addresses)', collect)
-    .option('--dimm <BLOCK@ADDRESS>', 'the address of a memory device (repeatable)', collectDimm);
+    .option(
+      '--dimm <BLOCK@ADDRESS>',
+      'the address of a block without a place, such as a DIMM (repeatable)',
+      collectDimm,
+    );
 }
 
 function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): PhysicalOptions['dimm'] {
@@ -54,19 +65,21 @@ function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): Physica
 export const isPhysical = ({ physical, elf }: PhysicalOptions): boolean => physical === true || elf === true;
 
 export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {
-  const { elf, below4g, ram, dimm: dimms } = options;
+  const { elf, below4g, above4g, ram, dimm: dimms } = options;
   const makeScratch = () => openScratch(realpathSync(options.scratch));
   const stated = {
     ...(below4g === undefined ? {} : { below4g }),
+    ...(above4g === undefined ? {} : { above4g }),
     ...(ram === undefined ? {} : { ram }),
     ...(dimms === undefined ? {} : { dimms }),
   };
   await withFile('extract', location, options, async (file) => {
     const target = output === '-' ? undefined : openTarget(file, output);
     try {
-      const memory = await openPhysical(file, { makeScratch, ...stated });
+      const memory = await openPhysical(file, { makeScratch, partial: options.partial === true, ...stated });
       try {
         warnOf(memory);
+        reportMissing(memory.missing);
         const written = elf === true ? memory.core() : memory.image();
         if (target === undefined) await writeBytes(written, writeOut);
         else {
@@ -86,12 +99,22 @@ export async function writePhysical(location: string, output: string, options: A
 
 type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<PhysicalMemory['core']>>;
 
-function warnOf({ layout, absentPages }: PhysicalMemory): void {
-  for (const note of layout.notes) warn(note);
+/** The option that states what is assumed. */
+const flags = { below4g: '--below-4g', above4g: '--above-4g', ram: '--ram', dimms: '--dimm' } as const;
+
+function warnOf({ layout, absentPages, missing }: PhysicalMemory): void {
+  const { assumed, notes } = layout;
+  for (const note of notes) {
+    const option = assumed.find(({ text }) => text === note)?.option;
+    warn(option === undefined ? note : `${note}; ${flags[option]} states it`);
+  }
+  for (const { base, length, reason } of layout.leftOut) {
+    warn(`${formatHex(base)} to ${formatHex(base + length - 1)} is left out: ${reason}`);
+  }
   for (const { block, reason } of layout.unplaced) {
     warn(`${block.idstr} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
   }
-  for (const { block, pages } of absentPages) {
+  for (const { block, pages } of missing === undefined ? absentPages : []) {
     warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
   }
 }
@@ -105,31 +128,39 @@ function shownRanges({ layout }: PhysicalMemory, { segments }: Written): Physica
 }
 
 function printJson(file: MigrationFile, memory: PhysicalMemory, written: Written, path: string): void {
-  const { chipset, ramBytes, below4g, splitFrom, ramEnd, vgaWindow, unplaced, notes } = memory.layout;
+  const { ranges: _, memoryDevices, unplaced, ...layout } = memory.layout;
   const report = {
     source: file.source.name,
     path,
     length: written.length,
     machine: memory.machine,
-    ...{ chipset, ramBytes, below4g, splitFrom, ramEnd, vgaWindow },
+    ...layout,
+    memoryDevices: memoryDevices.map((device) => ({ ...device, block: device.block.idstr })),
     ...(written.cpus === undefined ? {} : { cpus: written.cpus }),
     ranges: shownRanges(memory, written).map(({ block, ...range }) => ({ ...range, block: block.idstr })),
     unplaced: unplaced.map(({ block, reason }) => ({ block: block.idstr, length: block.usedLength, reason })),
     absentPages: memory.absentPages.map(({ block, pages }) => ({ block: block.idstr, pages })),
-    notes,
     plan: memory.plan,
+    ...missingFacts(memory.missing),
   };
   process.stdout.write(toJson<ExtractPhysicalJson>(report));
 }
 
-const splitWords = { stated: 'as stated', cmos: 'by the CMOS', 'machine type': 'by the machine type' } as const;
+const splitWords = {
+  stated: 'as stated',
+  acpi: 'by the ACPI tables',
+  cmos: 'by the CMOS',
+  'machine type': 'by the machine type',
+} as const;
 
 function printRanges(memory: PhysicalMemory, written: Written, path: string): void {
   const { layout, machine } = memory;
   const what = written.cpus === undefined ? 'physical memory' : `core of ${plural(written.cpus, 'CPU')}`;
   const size = `${formatBytes(layout.ramBytes)} of RAM`;
   const split = `${formatBytes(layout.below4g)} below 4 GiB ${splitWords[layout.splitFrom]}`;
-  const lines = [`${printable(path)}: ${what}, ${printable(machine ?? layout.chipset)}, ${size}, ${split}`];
+  const from = `the rest from ${formatHex(layout.above4g)} on ${splitWords[layout.above4gFrom]}`;
+  const upper = layout.above4g === 2 ** 32 || layout.below4g === layout.ramBytes ? '' : `, ${from}`;
+  const lines = [`${printable(path)}: ${what}, ${printable(machine ?? layout.chipset)}, ${size}, ${split}${upper}`];
   const rows = shownRanges(memory, written).map(({ start, length, block, offset, isFlash }) => [
     formatHex(start),
     formatHex(start + length - 1),

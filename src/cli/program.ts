@@ -28,6 +28,18 @@ const commands: Record<string, () => Promise<AddCommand>> = {
 
 const notes = [
   'FILE is a path, - for standard input, an http:// or https:// URL, or PATH,offset=N for a stream inside a file. It is a stream, a mapped-ram file, a libvirt save image, or one of these compressed with gzip, bzip2, xz, lzop or zstd. DISK.qcow2#SNAPSHOT is the VM state of an internal snapshot; SNAPSHOT is its name or id. ARCHIVE.zip#MEMBER is a file in a zip archive; the multifd channels MEMBER.0, MEMBER.1 and so on beside it are read, too. For any other multifd migration, FILE is the main stream and --channel names each channel.',
+  {
+    table: [
+      ['value', 'examples', 'meaning'],
+      ['size, address', '4096, 0x1000, 4 B', 'bytes'],
+      ['', '64K, 64Ki, 64KiB; also M, G, T, P', 'powers of 1,024; plain letters as in QEMU'],
+      ['', '64kB, 125MB', 'powers of 1,000'],
+      ['rate', '128M, 125MB/s, 125MBps, 119MiB/s', 'bytes per second'],
+      ['', '1Gb/s, 1Gbit/s, 1Gbps', 'bits per second: powers of 1,000; Gib/s: of 1,024'],
+      ['time', '500ms, 2s, 1.5min, 1h', ''],
+    ],
+  },
+  'b means bits and B means bytes. A number without a unit is in the unit that the option names.',
   'NO_COLOR turns colours off. FORCE_COLOR turns them on where the output is not a terminal. COLUMNS sets the width of the help where the output is not a terminal.',
 ];
 
@@ -41,7 +53,7 @@ const examples = [
   'vmferry read guest.migration --at 0x7c00 --length 512',
   "vmferry search guest.migration 'Linux version'",
   'vmferry check guest.migration --against target-vmstate.json',
-  'vmferry estimate guest.migration --bandwidth 1gbps',
+  'vmferry estimate guest.migration --bandwidth 1Gbit/s',
   'vmferry verify main --channel channel0 --channel channel1',
   'vmferry inspect /var/lib/libvirt/qemu/save/guest.save',
   "vmferry verify 'disk.qcow2#before-upgrade'",

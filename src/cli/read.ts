@@ -1,6 +1,7 @@
 /** `vmferry read`: shows a range of a RAM block, as a hex dump or as bytes. */
 import { realpathSync } from 'node:fs';
 import { openScratch } from '../io/node/output-file.ts';
+import type { ContentPiece } from '../store/ram-content.ts';
 import { openRange, type RamRange } from '../tasks/extract/range.ts';
 import type { ReadJson } from '../tasks/json.ts';
 import { HexDump } from '../words/hex-dump.ts';
@@ -10,13 +11,14 @@ import { addInput, type InputOptions, withFile } from './input.ts';
 import { toJsonLine } from './json.ts';
 import { warn } from './messages.ts';
 import { openTarget, parts, writeBytes } from './output.ts';
+import { addPartial, missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { plural } from './print/format.ts';
 import { hideProgress } from './progress.ts';
 import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseSize } from './size.ts';
 
-interface ReadOptions extends InputOptions {
+interface ReadOptions extends InputOptions, PartialOption {
   block?: string;
   at?: number;
   length?: number;
@@ -27,7 +29,7 @@ interface ReadOptions extends InputOptions {
 }
 
 export function addRead(program: CliCommand): CliCommand {
-  return addInput(program.command('read'))
+  const command = addInput(program.command('read'))
     .summary('show a range of a RAM block')
     .description("Shows a range of a RAM block's final content, as a hex dump or as bytes.")
     .option('--block <IDSTR>', 'the RAM block, such as pc.ram; not needed if the main RAM is obvious')
@@ -36,7 +38,8 @@ export function addRead(program: CliCommand): CliCommand {
     .option('--raw', 'write the bytes themselves to standard output')
     .option('-o, --output <OUT>', 'write the bytes themselves to OUT; - for standard output')
     .addOption(scratchOption('where to keep a range of more than 16 MiB while a stream is read'))
-    .option('--json', 'print the range as JSON, its bytes as hex')
+    .option('--json', 'print the range as JSON, its bytes as hex');
+  return addPartial(command, 'the dump marks it, and as bytes it is zeros')
     .describe({ notes, json: [{ type: 'ReadJson', when: '--json' }], examples, rules })
     .action(run);
 }
@@ -77,9 +80,10 @@ async function run(location: string, options: ReadOptions): Promise<void> {
   await withFile('read', location, options, async (file) => {
     const target = output === undefined || output === '-' ? undefined : openTarget(file, output);
     try {
-      const range = await openRange(file, { ...options, makeScratch });
+      const range = await openRange(file, { ...options, makeScratch, partial: options.partial === true });
       try {
-        warnOfAbsentPages(range);
+        if (range.missing === undefined) warnOfAbsentPages(range);
+        reportMissing(range.missing);
         if (options.json === true) await printJson(range);
         else if (output === undefined) await printDump(range);
         else if (target === undefined) await writeBytes(range, writeOut);
@@ -105,11 +109,32 @@ async function printDump(range: RamRange): Promise<void> {
     hideProgress();
     return writeOut(text);
   };
-  for await (const { length, bytes } of range.pieces()) {
-    if (bytes === undefined) await print(dump.zeros(length));
+  for await (const { length, bytes, isMissing } of markedPieces(range)) {
+    if (isMissing) await print(dump.missing(length));
+    else if (bytes === undefined) await print(dump.zeros(length));
     else for (const part of parts(bytes, 64 * 1024)) await print(dump.bytes(part));
   }
   await print(dump.end());
+}
+
+/** The pieces of a range, cut where missing pages begin and end. */
+async function* markedPieces(range: RamRange): AsyncGenerator<ContentPiece & { isMissing: boolean }, void> {
+  const { block, missing } = range;
+  const { pageSize } = block;
+  let at = range.at;
+  for await (const { length, bytes } of range.pieces()) {
+    const end = at + length;
+    const cut = (to: number, isMissing: boolean) => {
+      const piece = { length: to - at, bytes: bytes?.subarray(at - (end - length), to - (end - length)), isMissing };
+      at = to;
+      return piece;
+    };
+    for (const run of missing?.within(block, Math.floor(at / pageSize), Math.ceil(end / pageSize)) ?? []) {
+      if (run.first * pageSize > at) yield cut(run.first * pageSize, false);
+      yield cut(Math.min(end, run.end * pageSize), true);
+    }
+    if (at < end) yield cut(end, false);
+  }
 }
 
 async function printJson(range: RamRange): Promise<void> {
@@ -118,6 +143,7 @@ async function printJson(range: RamRange): Promise<void> {
     ...{ block: block.idstr, at, length },
     absentPages: absentPages ?? null,
     plan,
+    ...missingFacts(range.missing),
   });
   await writeOut(`${facts.slice(0, -'}\n'.length)},"hex":"`);
   await writeBytes(range, (bytes) =>

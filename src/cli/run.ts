@@ -3,12 +3,21 @@ import { removeUnfinished } from '../io/node/output-file.ts';
 import { reportError } from './messages.ts';
 
 /**
+ * Signals that end a process unless it handles them. SIGUSR1 belongs to Node's debugger, and Node ignores SIGPIPE. SIGKILL
+ * cannot be handled.
+ */
+const fatalSignals = [
+  ...(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGABRT', 'SIGALRM', 'SIGVTALRM', 'SIGUSR2'] as const),
+  ...(['SIGXCPU', 'SIGXFSZ', 'SIGIO', 'SIGPWR', 'SIGSTKFLT', 'SIGSYS', 'SIGTRAP', 'SIGBREAK'] as const),
+];
+
+/**
  * Removes unfinished output when a signal ends the process. The process then dies by that signal. Node's own exit may
  * wait forever for the compilation of code that has just run (nodejs/node#54918), and keep a user who pressed Ctrl-C
  * waiting.
  */
 export function handleSignals(): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  for (const signal of fatalSignals) {
     process.once(signal, () => {
       removeUnfinished();
       if (process.stderr.isTTY === true) process.stderr.write('\r\x1b[K');

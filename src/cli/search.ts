@@ -1,26 +1,29 @@
 /** `vmferry search`: finds bytes, text or a regular expression in RAM. */
 import { readFileSync, realpathSync } from 'node:fs';
+import { accessing } from '../io/node/file-error.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
-import type { SearchCountJson, SearchJson } from '../tasks/json.ts';
+import type { MissingRam } from '../store/missing-ram.ts';
+import type { SearchCountJson, SearchJson, SearchMissingJson } from '../tasks/json.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../tasks/search/pattern.ts';
 import { countMatches, type Match, search } from '../tasks/search/search.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { asciiBytes, hexBytes } from '../words/hex-dump.ts';
 import type { CliCommand } from './command.ts';
-import { UsageError } from './exit-codes.ts';
-import { ignoredMemory, requireBlock } from './extract.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
+import { requireBlock } from './extract.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { toJsonLine } from './json.ts';
-import { note, warn } from './messages.ts';
+import { note } from './messages.ts';
+import { addPartial, missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { painter, printable } from './print/format.ts';
 import { hideProgress } from './progress.ts';
 import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseCount, parseSize } from './size.ts';
 
-interface SearchOptions extends InputOptions {
+interface SearchOptions extends InputOptions, PartialOption {
   hex?: boolean;
   regex?: boolean;
   utf16?: boolean;
@@ -35,7 +38,7 @@ interface SearchOptions extends InputOptions {
 }
 
 export function addSearch(program: CliCommand): CliCommand {
-  return addInput(program.command('search'))
+  const command = addInput(program.command('search'))
     .summary('find bytes, text or a regular expression in RAM')
     .description("Finds bytes, text or a regular expression in RAM's final content.")
     .argument('[PATTERN]', 'text, unless an option says otherwise')
@@ -49,7 +52,8 @@ export function addSearch(program: CliCommand): CliCommand {
     .option('--count', 'print the number of matches, not the matches')
     .option('--max <N>', 'stop after N matches', parseCount)
     .addOption(scratchOption('where to keep RAM that cannot be searched in place'))
-    .option('--json', 'print each match as JSON, one per line')
+    .option('--json', 'print each match as JSON, one per line');
+  return addPartial(command, 'it is not searched')
     .describe({ notes, exitCodes, json, examples, rules })
     .action(async (location: string, pattern: string | undefined, options: SearchOptions) => {
       const patterns = readPatterns(pattern, options).map((text) => toPattern(text, options));
@@ -96,7 +100,9 @@ const rules = {
 
 function readPatterns(pattern: string | undefined, { file }: SearchOptions): string[] {
   if (pattern !== undefined) return [pattern];
-  const lines = readFileSync(file === '-' ? 0 : (file as string), 'utf8').split(/\r?\n/);
+  const path = file === '-' ? 'standard input' : file;
+  const access = { verb: 'read' as const, ...(path === undefined ? {} : { path }) };
+  const lines = accessing(access, () => readFileSync(file === '-' ? 0 : (file as string), 'utf8')).split(/\r?\n/);
   const patterns = lines.filter((line) => line !== '');
   if (patterns.length === 0) throw new UsageError(`expected patterns in ${file}, got none`);
   return patterns;
@@ -116,6 +122,7 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   const { block: wanted, context, max = Number.POSITIVE_INFINITY } = options;
   let blocks: readonly RamBlock[] = [];
   let plan: ContentPlan | undefined;
+  let missing: MissingRam | undefined;
   // A stream without a RAM section does not even have a list of blocks.
   const requireWanted = () => (wanted === undefined ? undefined : requireBlock(wanted, blocks));
   const searching = {
@@ -128,8 +135,9 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
     notePlan: (planned: ContentPlan) => {
       plan = planned;
     },
-    noteIgnored: (ignored: readonly RamBlock[]) => {
-      for (const { idstr } of ignored) warn(`${idstr} is ${ignoredMemory}`);
+    partial: options.partial === true,
+    noteMissing: (lacks: MissingRam) => {
+      missing = lacks;
     },
     toText: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1'),
   };
@@ -138,9 +146,10 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
     requireWanted();
     await writeOut(
       options.json === true
-        ? toJsonLine<SearchCountJson>({ count, ...(plan === undefined ? {} : { plan }) })
+        ? toJsonLine<SearchCountJson>({ count, ...(plan === undefined ? {} : { plan }), ...missingFacts(missing) })
         : `${count}\n`,
     );
+    reportMissing(missing, ExitCode.trouble);
     return;
   }
   const out = new LineWriter();
@@ -155,6 +164,11 @@ async function run(file: MigrationFile, patterns: SearchPattern[], options: Sear
   requireWanted();
   if (count === 0) note('no match');
   if (count === max) note(`stopped at --max ${max}`);
+  if (missing !== undefined && options.json === true) {
+    const { evidence, blocks } = missing;
+    await writeOut(toJsonLine<SearchMissingJson>({ missing: { evidence: [...evidence], blocks: [...blocks] } }));
+  }
+  reportMissing(missing, ExitCode.trouble);
 }
 
 /** Bytes shown from the beginning of a match: always this many as hex, and of a longer match this many as ASCII. */

@@ -1,30 +1,43 @@
-/** Numbers of bytes on the command line: decimal or 0x hex, with an optional suffix K, M, G or T. */
-import { parseBytes } from '../read/location.ts';
-import { UsageError } from './exit-codes.ts';
+/** Numbers on the command line. Commander adds the name of the option to the errors. */
+import { InvalidArgumentError } from 'commander';
+import * as units from '../read/units.ts';
 
-export function parseSize(text: string): number {
-  const size = parseBytes(text);
-  if (Number.isSafeInteger(size)) return size;
-  throw new UsageError(`expected a number of bytes such as 4096, 0x1000 or 4K, got "${text}"`);
-}
+/** A parser whose errors are refused arguments. */
+const argument =
+  (parse: (text: string) => number) =>
+  (text: string): number => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw error instanceof RangeError ? new InvalidArgumentError(error.message) : error;
+    }
+  };
 
-/** Parses bytes per second, as {@link parseSize} does and also 1.5G, or bits per second: kbps, mbps, gbps. */
-export function parseRate(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)([kmg])bps$/i.exec(text);
-  if (match === null) {
-    const bytes = text.replace(/(?:i?b)?\/s$/i, '');
-    const [, decimal, unit] = /^(\d+\.\d+)([kmgt])$/i.exec(bytes) ?? [];
-    const rate = decimal === undefined ? parseBytes(bytes) : Math.round(Number(decimal) * parseBytes(`1${unit}`));
-    if (Number.isSafeInteger(rate)) return rate;
-    throw new UsageError(`expected bytes per second such as 128M, or bits such as 1gbps, got "${text}"`);
-  }
-  const [, digits = '', suffix = ''] = match;
-  return Math.round((Number(digits) * 1000 ** ('kmg'.indexOf(suffix.toLowerCase()) + 1)) / 8);
-}
+/** Parses a size, an offset or an address, to bytes. */
+export const parseSize = argument(units.parseSize);
+
+/** Parses a size above 0. */
+export const parseSomeBytes = argument((text) => {
+  const size = units.parseSize(text);
+  if (size > 0) return size;
+  throw new RangeError(`expected a number of bytes above 0, got "${text}"`);
+});
+
+/** Parses a rate, to bytes per second. */
+export const parseRate = argument((text) => units.parseRate(text));
+
+/** Parses a rate whose bare numbers are MiB/s. */
+export const parseMiBRate = argument((text) => units.parseRate(text, 2 ** 20));
+
+/** Parses a time, to ms. A bare number is ms. */
+export const parseMs = argument((text) => units.parseDuration(text, 'ms'));
+
+/** Parses a time, to ms. A bare number is seconds. */
+export const parseSeconds = argument((text) => units.parseDuration(text, 's'));
 
 /** Parses a count of at least 1. */
-export function parseCount(text: string): number {
+export const parseCount = argument((text) => {
   const count = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(count) && count > 0) return count;
-  throw new UsageError(`expected a count of at least 1, got "${text}"`);
-}
+  throw new RangeError(`expected a count of at least 1, got "${text}"`);
+});

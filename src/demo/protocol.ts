@@ -11,7 +11,7 @@ import type { GuessedPart, PartRole } from '../read/sort-parts.ts';
 import type { VmDiff } from '../tasks/diff/diff.ts';
 import type { InspectedSnapshot, Inspection } from '../tasks/inspect/inspect.ts';
 import type { Verification } from '../tasks/inspect/verify.ts';
-import type { FindingCode, Place } from '../vm/migration-error.ts';
+import type { FindingCode, FindingReason, Place } from '../vm/migration-error.ts';
 
 /** The progress of a call. Short calls do not report any. */
 export interface Progress {
@@ -285,7 +285,9 @@ export interface Viewer {
 
 /**
  * Why a call failed. `bad-input`: the file is damaged or of another kind. `wrong-call`: the arguments are wrong. `no-space`: the
- * storage is full. `unsupported`: the browser lacks something that the page needs.
+ * storage is full. `unsupported`: the browser lacks something that the page needs. `no-decoder`: the file is compressed in a format
+ * that the page cannot decompress. `out-of-reach`: the page must not fetch from that server. `not-loaded`: a part of the page itself
+ * could not be loaded.
  */
 export type FailureKind =
   | 'bad-input'
@@ -295,6 +297,9 @@ export type FailureKind =
   | 'network'
   | 'no-space'
   | 'unreadable'
+  | 'no-decoder'
+  | 'out-of-reach'
+  | 'not-loaded'
   | 'unsupported'
   | 'cancelled'
   | 'internal';
@@ -305,6 +310,8 @@ export interface Failure {
   message: string;
   /** The code of the finding, if the file is bad. */
   code?: FindingCode;
+  /** Makes the code more specific. */
+  reason?: FindingReason;
   place?: Place;
   /** The message about a bad file, without the place. */
   detail?: string;

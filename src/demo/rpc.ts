@@ -53,22 +53,32 @@ export const notStarted = (reason: string | undefined): Failure => {
   return { kind: 'unsupported', message: `the worker that reads files could not be started${why}` };
 };
 
+/** The failure of the calls that were running when the worker reported an error. */
+const stopped = (reason: string | undefined): Failure => ({
+  kind: 'internal',
+  message: `the worker that reads files failed${reason === undefined || reason === '' ? '' : `: ${reason}`}`,
+});
+
 /** The viewer behind a port. Without a port, every call fails with `failure`. */
 export function connect(port: Port | undefined, failure = notStarted(undefined)): Viewer {
   const calls = new Map<number, (answer: Answer) => void>();
   let last = 0;
   let isHeardOf = false;
   let broken = port === undefined ? failure : undefined;
+  const send = (message: Call) => port?.postMessage(message);
   port?.addEventListener('message', ({ data }: MessageEvent<Answer>) => {
     isHeardOf = true;
     calls.get(data.to)?.(data);
   });
   port?.addEventListener('error', ({ message }) => {
-    if (isHeardOf) return;
-    broken = notStarted(message);
-    for (const [to, answer] of [...calls]) answer({ to, failure: broken });
+    if (!isHeardOf) broken = notStarted(message);
+    // The error belongs to no call, so it may be why any of them never ends.
+    const failed = broken ?? stopped(message);
+    for (const [to, answer] of [...calls]) {
+      answer({ to, failure: failed });
+      send({ cancel: to });
+    }
   });
-  const send = (message: Call) => port?.postMessage(message);
   const call = (method: keyof Viewer, query: unknown, options: AnyOptions = {}) =>
     new Promise((resolve, reject) => {
       const { signal, onProgress, onPart } = options;

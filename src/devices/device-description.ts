@@ -10,7 +10,13 @@
  */
 
 import { visit } from 'jsonc-parser';
-import type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from '../vm/description.ts';
+import {
+  type DeviceDescription,
+  type FieldDescription,
+  incompleteKey,
+  type StateDescription,
+  type VmDescription,
+} from '../vm/description.ts';
 import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 
 /** The deepest nesting of the JSON. QEMU's is below 20. */
@@ -150,6 +156,7 @@ class Builder {
         return this.#state(description.configuration, 'the configuration');
       },
       take: (key, value) => {
+        if (key === incompleteKey) description.incomplete = String(value);
         if (key !== 'page_size') return;
         if (isPageSize(value)) description.pageSize = value;
         else this.note(`page_size: expected ${pageSizeRule}, got ${JSON.stringify(value)}`);

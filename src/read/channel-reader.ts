@@ -42,7 +42,7 @@ export class ChannelReader {
       }
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
-      throw new MigrationError('bad-compressed-data', error.message, request.place);
+      request.error = new MigrationError('bad-compressed-data', error.message, request.place);
     }
   }
 

@@ -7,12 +7,13 @@ import type { PageCodecs } from '../io/page-codec.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
-import { MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
+import { type Finding, MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import type { ByteWindow } from '../wire/byte-window.ts';
 import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
 import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
+import { isDamage } from '../wire/salvage.ts';
 import { ChannelReader } from './channel-reader.ts';
 import { allocateWindow, type WindowBuffers, windowArenaBytes } from './window-reader.ts';
 
@@ -52,7 +53,8 @@ export interface ChannelReport {
   decompressedBytes: number;
 }
 
-interface Channel {
+/** A channel while it is read. */
+export interface Channel {
   reader: ChannelReader;
   state: ChannelState;
 }
@@ -77,6 +79,8 @@ export class ChannelSet {
   /** In the order of their numbers. Empty until their first bytes have been read. */
   #channels: Channel[] = [];
   readonly #context: PacketContext;
+  /** With `partial`: the channels that have broken off. */
+  readonly #broken = new Set<Channel>();
 
   constructor(
     kernel: Kernel,
@@ -117,9 +121,8 @@ export class ChannelSet {
     }));
   }
 
-  /** Reads the first bytes of every channel. @throws MigrationError `bad-channel` if they are not one complete set. */
+  /** Reads the first bytes of every channel. @throws MigrationError `bad-channel` if they are not of one set. */
   async begin(): Promise<void> {
-    const count = this.#readers.length;
     const found: Channel[] = [];
     for (const reader of this.#readers) {
       const { window } = reader.reader;
@@ -137,12 +140,6 @@ export class ChannelSet {
           `expected channels with different numbers, got ${hello.id}, which ${nameOf(other)} already has`,
         );
       }
-      if (hello.id >= count) {
-        throw badChannel(
-          place,
-          `expected channel numbers from 0 to ${count - 1}, got ${hello.id}: is a channel missing?`,
-        );
-      }
       const [first] = found;
       if (first !== undefined && first.state.hello.uuid !== hello.uuid) {
         throw badChannel(
@@ -155,6 +152,22 @@ export class ChannelSet {
       found.push({ reader, state: { hello, counts } });
     }
     this.#channels = found.sort((a, b) => a.state.hello.id - b.state.hello.id);
+  }
+
+  /** The finding for channels whose numbers show that others are missing. Call it after {@link begin}. */
+  missing(): Finding | undefined {
+    const given = new Set(this.#channels.map(({ state }) => state.hello.id));
+    const last = this.#channels.at(-1);
+    if (last === undefined || last.state.hello.id < given.size) return undefined;
+    const missing = Array.from({ length: last.state.hello.id }, (_, id) => id).filter((id) => !given.has(id));
+    const numbers = missing.length > 8 ? `${missing.slice(0, 8).join(', ')}, …` : missing.join(', ');
+    const message = `channel ${last.state.hello.id} was given, but not channel ${numbers}`;
+    return makeFinding('missing-channels', message, last.reader.reader.window.place(0));
+  }
+
+  /** The numbers of the packets that were read: whether a gap proves that a channel is missing, and whether there is one. */
+  get numbers(): { isReliable: boolean; hasGaps: boolean } {
+    return this.#context.numbers;
   }
 
   /** Compares the channels with the configuration in the main stream. @throws MigrationError `bad-channel` */
@@ -180,26 +193,42 @@ export class ChannelSet {
     }
   }
 
+  /** The channels to read for a mark of the main stream, in order. With `partial`, without those that have broken off. */
+  epoch(): readonly Channel[] {
+    return this.#context.ram.partial ? this.#channels.filter((channel) => !this.#broken.has(channel)) : this.#channels;
+  }
+
   /**
-   * Reads the channels up to their SYNC packets for the mark of the main stream at `mark`, one channel after another.
-   * There is an item per packet, so the caller delegates to each channel itself: every async generator between costs time.
+   * Reads a channel up to its SYNC packet for the mark of the main stream at `mark`. There is an item per packet, so the
+   * caller delegates to the channel itself: every async generator between costs time.
    */
-  *epoch(mark: Place): Generator<AsyncGenerator<FlowItem, void>, void> {
-    for (const { reader, state } of this.#channels) {
-      yield reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
+  packets(channel: Channel, mark: Place): AsyncGenerator<FlowItem, void> {
+    const { reader, state } = channel;
+    const packets = reader.drive<FlowItem>(decodeEpoch(reader.reader.window, state, this.#context, mark));
+    return this.#context.ram.partial ? this.#untilBroken(channel, packets) : packets;
+  }
+
+  /** Passes items on. If the channel breaks off, yields the error as a finding, and the channel is not read again. */
+  async *#untilBroken(channel: Channel, packets: AsyncGenerator<FlowItem, void>): AsyncGenerator<FlowItem, void> {
+    try {
+      yield* packets;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#broken.add(channel);
+      yield { kind: 'finding', finding: error.toFinding() };
     }
   }
 
   /** Reads the rest of the channels, after the last mark of the main stream. */
   async *end(): AsyncGenerator<FlowItem, void> {
-    for (const { reader, state } of this.#channels) {
+    for (const { reader, state } of this.epoch()) {
       yield* reader.drive<FlowItem>(decodeChannelEnd(reader.reader.window, state, this.#context));
     }
     const lost = this.#context.numbers.lost();
     const last = this.#channels.at(-1);
     if (lost === undefined || last === undefined) return;
     const message = `expected packets with all numbers below ${lost.of}, but ${lost.count} are missing, the first of them ${lost.first}: is a channel missing?`;
-    yield { kind: 'finding', finding: makeFinding('bad-channel', message, last.reader.reader.window.place()) };
+    yield { kind: 'finding', finding: makeFinding('missing-channels', message, last.reader.reader.window.place()) };
   }
 
   /** Waits for pending reads. Afterwards nothing writes to the arena. */

@@ -53,11 +53,6 @@ export class FindingLog {
   has(code: FindingCode): boolean {
     return [...this.#byKey.values()].some((finding) => finding.code === code);
   }
-
-  /** Whether there is a finding of severity `error`. */
-  get hasErrors(): boolean {
-    return [...this.#byKey.values()].some(({ severity }) => severity === 'error');
-  }
 }
 
 /** The finding for discarded pages that were not sent again. `page` is the first of them. */
@@ -70,4 +65,10 @@ export function lostPagesFinding(origin: PlaceOrigin, block: RamBlock, page: num
     block: block.idstr,
     page,
   });
+}
+
+/** The finding for a block of shared memory that the migration left out. */
+export function ignoredFinding(place: Place, { idstr }: RamBlock): Finding {
+  const message = `${idstr} is shared memory that the migration left out (x-ignore-shared)`;
+  return makeFinding('block-ignored', message, { ...place, section: 'ram', block: idstr });
 }

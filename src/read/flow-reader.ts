@@ -16,6 +16,7 @@ import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { ByteWindow, Need } from '../wire/byte-window.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
+import { isDamage } from '../wire/salvage.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamOptions, type StreamState } from '../wire/stream.ts';
 import { allocateChannels, ChannelSet, channelArenaBytes } from './channels.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
@@ -72,6 +73,8 @@ export interface FlowReaderOptions extends Pick<StreamOptions, 'sizes'> {
   read: 'pages' | 'bitmaps';
   /** The multifd channels of the main stream. */
   channels: readonly ByteSource[];
+  /** As in `FlowOptions`. Default false. */
+  partial?: boolean;
 }
 
 /** Where a stream is, and what follows its end. */
@@ -87,7 +90,7 @@ export interface StreamPlace {
 /** One migration while it is being read. */
 export class FlowReader {
   readonly #buffers: FlowBuffers;
-  readonly #options: StreamOptions & { read: 'pages' | 'bitmaps' };
+  readonly #options: StreamOptions & { read: 'pages' | 'bitmaps'; partial: boolean };
   readonly #state: StreamState;
   readonly #channels: ChannelSet | undefined;
   /** Whether a stream was read before: the next one is its recovery. */
@@ -97,10 +100,10 @@ export class FlowReader {
   #passed = 0;
   #start = 0;
 
-  constructor(buffers: FlowBuffers, { read, sizes, channels }: FlowReaderOptions) {
+  constructor(buffers: FlowBuffers, { read, sizes, channels, partial = false }: FlowReaderOptions) {
     const { kernel, batch, codecs, unpacker } = buffers;
     this.#buffers = buffers;
-    this.#options = { sizes, read, hasChannels: channels.length > 0 };
+    this.#options = { sizes, read, hasChannels: channels.length > 0, partial };
     this.#state = makeStreamState(batch, this.#options);
     if (channels.length > 0) {
       const context = { ram: this.#state.ram, batch, slots: unpacker.slots, read };
@@ -127,7 +130,7 @@ export class FlowReader {
     return this.#reader?.source === source ? this.#reader.offsetOf(address) : undefined;
   }
 
-  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not one complete set */
+  /** Reads the first bytes of the channels. @throws MigrationError `bad-channel` if they are not of one set */
   async begin(): Promise<void> {
     await this.#channels?.begin();
   }
@@ -141,12 +144,14 @@ export class FlowReader {
     const { window } = reader;
     const channels = this.#channels;
     const isUnpacked = this.#options.read === 'pages';
+    const missing = channels?.missing();
+    if (missing !== undefined) yield { kind: 'finding', finding: missing };
     for await (const item of drive<FlowItem>(reader, this.#decode(window))) {
       if (item.kind === 'pages' && !this.#state.ram.postcopy) channels?.checkMainPages(item, window);
-      if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item);
+      if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item, this.#options.partial);
       else if (item.kind === 'sync' && channels !== undefined) {
         const mark = { ...window.place(item.offset), section: 'ram' };
-        for (const ofChannel of channels.epoch(mark)) yield* ofChannel;
+        for (const channel of channels.epoch()) yield* channels.packets(channel, mark);
         yield { ...item, channels: channels.count };
       } else {
         if (item.kind === 'configuration') channels?.checkConfiguration(item.configuration);
@@ -168,7 +173,7 @@ export class FlowReader {
     const isUnpacked = this.#options.read === 'pages';
     try {
       for await (const item of drive<FlowItem>(reader, this.#decode(window))) {
-        if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item);
+        if (item.kind === 'pages' && isUnpacked) yield* this.#buffers.unpacker.unpack(item, this.#options.partial);
         else yield item;
       }
     } catch (error) {
@@ -198,6 +203,11 @@ export class FlowReader {
       if (!mayBreak) throw error;
       yield brokenOff(error, 'the preempt channel breaks off here');
     }
+  }
+
+  /** Whether an error that ended the Flow leaves something to keep: the RAM blocks are known, and the files are one set. */
+  isSalvageable(error: unknown): error is MigrationError {
+    return isDamage(error) && this.#state.ram.blocks.length > 0;
   }
 
   /** Waits for pending reads. Afterwards nothing writes to the arena. */

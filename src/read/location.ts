@@ -2,30 +2,17 @@
  * Names of inputs on a command line: paths and URLs, followed by an offset, or by the name of a snapshot or of an
  * archive's member.
  */
-
-const multipliers: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
-
-const sizePattern = /^(0x[0-9a-f]+|\d+)([kmgt]?)$/i;
+import { parseSize } from './units.ts';
 
 /**
- * Parses bytes from a command line: decimal or 0x hex, with an optional suffix K, M, G or T. NaN if the text is
- * something else.
- */
-export function parseBytes(text: string): number {
-  const [, digits, suffix = ''] = sizePattern.exec(text) ?? [];
-  return digits === undefined ? Number.NaN : Number(digits) * (multipliers[suffix.toLowerCase()] as number);
-}
-
-/**
- * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is decimal or 0x hex, with an optional suffix K, M, G or T.
- * @throws RangeError for an offset beyond 2^53 - 1.
+ * Splits `PATH,offset=N` as QEMU's `file:` addresses do. N is a size: decimal or 0x hex, with an optional unit, such as
+ * 4K or 1MiB.
+ * @throws RangeError for an offset that begins with a digit but is malformed, or is beyond 2^53 - 1.
  */
 export function parseLocation(location: string): { path: string; offset: number | undefined } {
-  const [, path = '', text = ''] = /^(.+),offset=([0-9a-z]+)$/i.exec(location) ?? [];
-  const offset = parseBytes(text);
-  if (Number.isNaN(offset)) return { path: location, offset: undefined };
-  if (!Number.isSafeInteger(offset)) throw new RangeError(`expected an offset below 2^53, got ${text}`);
-  return { path, offset };
+  const [, path, text] = /^(.+),offset=(\d[^,/]*)$/i.exec(location) ?? [];
+  if (path === undefined || text === undefined) return { path: location, offset: undefined };
+  return { path, offset: parseSize(text) };
 }
 
 /** @throws RangeError for a channel, or another part of a migration, that was named with an offset */

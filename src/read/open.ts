@@ -44,11 +44,25 @@ export interface FlowOptions {
    * and compressed pages stay compressed. Default `pages`.
    */
   read?: 'pages' | 'bitmaps';
+  /**
+   * Read as much as possible of a file that breaks off or is damaged. An error that would end the reading becomes a
+   * finding, and the reading goes on behind the damage where it can. Pages that were lost there are discarded. Default
+   * false.
+   */
+  partial?: boolean;
 }
 
 /** The known facts about a file before it is read. */
 export interface OpenedStream extends Located {
   format: FileFormat | undefined;
+}
+
+/** What a Flow has read from its multifd channels, see {@link MigrationFile.channels}. */
+export interface FlowChannels {
+  compression: string | undefined;
+  list: ChannelReport[];
+  uuid: string | undefined;
+  numbers: { isReliable: boolean; hasGaps: boolean };
 }
 
 /** An open migration stream or mapped-ram file. Its Flow can be read by one reader at a time. */
@@ -125,11 +139,17 @@ export class MigrationFile implements AutoClosed {
 
   /**
    * What the latest Flow has read from the multifd channels: a report per channel, in the order of their numbers; their
-   * compression (undefined before the first page data); and their guest UUID (undefined without channels).
+   * compression (undefined before the first page data); their guest UUID (undefined without channels); and whether the
+   * numbers of their packets have gaps. Since QEMU 9.0 a gap proves that a channel is missing.
    */
-  get channels(): { compression: string | undefined; list: ChannelReport[]; uuid: string | undefined } {
+  get channels(): FlowChannels {
     const channels = this.#flow?.channels;
-    return { compression: channels?.method, list: channels?.report() ?? [], uuid: channels?.uuid };
+    return {
+      compression: channels?.method,
+      list: channels?.report() ?? [],
+      uuid: channels?.uuid,
+      numbers: channels?.numbers ?? { isReliable: false, hasGaps: false },
+    };
   }
 
   /** The source for content that is read in place. `reached` follows its reads, and closing it leaves the file open. */
@@ -161,7 +181,7 @@ export class MigrationFile implements AutoClosed {
    * @throws MigrationError if the rest is unreadable; Error if another Flow of this file is still being read, or if the
    *   file can be read only once and has been read
    */
-  async *flow({ read = 'pages' }: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
+  async *flow({ read = 'pages', partial = false }: FlowOptions = {}): AsyncGenerator<FlowItem, void> {
     if (this.#isReading) throw new Error(`${this.source.name} is being read already`);
     if (this.#flow !== undefined && !this.isSeekable) throw new Error(`${this.source.name} can be read only once`);
     this.#isReading = true;
@@ -170,7 +190,7 @@ export class MigrationFile implements AutoClosed {
       for (const finding of this.#findings) yield { kind: 'finding', finding };
       if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
       const { channels, resumeOf } = this.parts;
-      const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels });
+      const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels, partial });
       this.#flow = flow;
       this.#contentReached = undefined;
       try {
@@ -183,6 +203,10 @@ export class MigrationFile implements AutoClosed {
         const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
         const seeks = this.format === 'mapped-ram';
         yield* flow.stream(this.source, { offset: this.offset, seeks, atEnd });
+      } catch (error) {
+        if (!partial || !flow.isSalvageable(error)) throw error;
+        yield { kind: 'finding', finding: error.toFinding() };
+        yield { kind: 'end', offset: error.place.offset };
       } finally {
         await flow.close();
       }
@@ -295,6 +319,9 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
   };
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
+    if (source.size !== undefined && offset > 0 && offset >= source.size) {
+      throw new RangeError(`expected an offset within ${source.name}, which has ${source.size} bytes, got ${offset}`);
+    }
     const findChannels = given.channels.length === 0;
     requireChannelCount(given.channels.length);
     const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {

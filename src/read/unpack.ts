@@ -33,8 +33,11 @@ export class PageUnpacker {
     this.#codecs = codecs;
   }
 
-  /** Yields the pages of an item, decompressed. Kinds and sizes stay those of the records. */
-  async *unpack(item: FlowItem & { kind: 'pages' }): AsyncGenerator<FlowItem, void> {
+  /**
+   * Yields the pages of an item, decompressed. Kinds and sizes stay those of the records. A page that does not
+   * decompress is left out and reported; with `partial` it is also discarded.
+   */
+  async *unpack(item: FlowItem & { kind: 'pages' }, partial = false): AsyncGenerator<FlowItem, void> {
     const { block, batch } = item;
     if (!batch.kind.subarray(0, batch.count).includes(PageKind.compressed)) {
       yield item;
@@ -62,6 +65,8 @@ export class PageUnpacker {
           if (!(error instanceof CodecError)) throw error;
           const place = pagePlace(block, batch, i);
           yield { kind: 'finding', finding: makeFinding('bad-compressed-data', error.message, place) };
+          // An earlier copy of the page is stale.
+          if (partial) yield { kind: 'discard', block, firstPage: batch.page[i] as number, pages: 1 };
           continue;
         }
         data = address;

@@ -11,6 +11,8 @@ export interface FlowSink {
   take(item: FlowItem): Promise<void> | void;
   /** A discarded page that was not sent again, if any. */
   lostPage?(): { block: RamBlock; page: number } | undefined;
+  /** Pages of a block that were never sent. Undefined if the sink does not take the block. */
+  absentPages?(block: RamBlock): number | undefined;
 }
 
 /** Wraps `sink`. If `refuse` returns an error for an item, that error is thrown, and `sink` does not get the item. */
@@ -22,6 +24,7 @@ export function refusing(sink: FlowSink, refuse: (item: FlowItem) => Error | und
       return sink.take(item);
     },
     lostPage: () => sink.lostPage?.(),
+    absentPages: (block) => sink.absentPages?.(block),
   };
 }
 
@@ -33,5 +36,6 @@ export function onlyPages(sink: FlowSink, isWanted: (block: RamBlock) => boolean
       if ((item.kind === 'pages' || item.kind === 'discard') && isWanted(item.block)) return sink.take(item);
     },
     lostPage: () => sink.lostPage?.(),
+    absentPages: (block) => (isWanted(block) ? sink.absentPages?.(block) : undefined),
   };
 }

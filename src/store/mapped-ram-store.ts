@@ -2,32 +2,24 @@
  * The mapped-ram file as a page store (docs/formats/mapped-ram.md): every page has its own place. So pages may arrive
  * in any order and any number of times, and memory use does not depend on the size of the guest.
  *
- * {@link MappedRamStore} writes a file from the header to the last byte. {@link MappedRamReader} reads files of QEMU or
- * vmferry. Deltas need the old content of a page, which is read back from the file.
+ * {@link MappedRamStore} writes a file from the header to the last byte. `MappedRamReader` reads files of QEMU or vmferry.
+ * Deltas need the old content of a page, which is read back from the file.
  */
 
-import type { ByteSource, ByteStore } from '../io/byte-source.ts';
-import { readFully } from '../io/byte-source.ts';
+import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { PageSlots } from '../kernel/page-slots.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { ChangesIds, Configuration, Description, FlowItem, SectionKind } from '../vm/flow.ts';
-import { discardedState, type PageTally, tallyPages } from '../vm/page-states.ts';
+import type { Finding } from '../vm/migration-error.ts';
+import { discardedState, type PageRun, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { Framing, RawSection, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
-import {
-  bitmapLength,
-  encodeMappedHeader,
-  extentEnd,
-  type GapRule,
-  nextBit,
-  placeMapped,
-  remoteGaps,
-} from '../wire/mapped-ram.ts';
+import { encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
 import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
@@ -37,7 +29,6 @@ import { encodeDescription } from '../wire/vm-description.ts';
 import type { FlowSink } from './flow-sink.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
-import { readPages } from './read-pages.ts';
 
 /** Section id of `ram` if none is given. Any id works that no device has, and QEMU numbers from 0. */
 const defaultRamId = 0x7265_7272;
@@ -50,7 +41,6 @@ const assumedPageSize = 4096;
 
 /** Bytes of bitmap processed at a time: a multiple of 8. */
 const bitmapPiece = 64 * 1024;
-const piecePages = bitmapPiece * 8;
 
 const stateNames: Record<number, PageState> = { [PageKind.zero]: 'zero', [PageKind.data]: 'data' };
 
@@ -60,6 +50,8 @@ export interface MappedRamOptions {
   offset?: number;
   /** The machine's configuration; `mapped-ram` is added to its capabilities. */
   configuration?: Configuration | undefined;
+  /** Takes the findings for pages whose content is lost, see `PageAreaOptions`. */
+  noteLost?: ((finding: Finding) => void) | undefined;
 }
 
 /** What else {@link MappedRamStore.finish} writes. */
@@ -79,6 +71,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   readonly #areas: PageArea[] = [];
   readonly #names = new Set<string>();
   readonly #offset: number;
+  readonly #noteLost: MappedRamOptions['noteLost'];
   #configuration: Configuration | undefined;
   #ramId: number | undefined;
   /** Offset of the word with the size of RAM. Undefined before the header is written. */
@@ -92,7 +85,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
    * file as complete, whatever it contained before.
    * @throws RangeError for an impossible offset, TypeError for a file that is not a `ByteStore`.
    */
-  constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration }: MappedRamOptions = {}) {
+  constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration, noteLost }: MappedRamOptions = {}) {
     if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
       throw new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read');
     }
@@ -101,6 +94,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     this.#pageSlots = pageSlots;
     this.#offset = offset;
     this.#configuration = configuration;
+    this.#noteLost = noteLost;
   }
 
   /** The machine's configuration. Undefined until it is given. */
@@ -199,7 +193,8 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     await this.#file.write(entry.bytes(), this.#end);
     const added: RamBlock = { index: this.blocks.length, idstr, usedLength, pageSize, mapped: place };
     this.blocks.push(added);
-    this.#areas.push(new PageArea(this.#file, added, this.#pageSlots, { origin: place.pagesOffset, erase: false }));
+    const options = { origin: place.pagesOffset, erase: false, noteLost: this.#noteLost };
+    this.#areas.push(new PageArea(this.#file, added, this.#pageSlots, options));
     this.#end = place.pagesOffset + usedLength;
     return added;
   }
@@ -242,6 +237,10 @@ export class MappedRamStore implements OpenedRam, FlowSink {
 
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     return this.#area(block).nextData(page, limit);
+  }
+
+  absentRuns(block: RamBlock): Iterable<PageRun> {
+    return this.#area(block).states.absentRuns(pageCount(block));
   }
 
   absentPages(block: RamBlock): number {
@@ -365,104 +364,4 @@ export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: nu
     if (page !== undefined) return { block, page };
   }
   return undefined;
-}
-
-/**
- * Reads the pages of a mapped-ram file. A page whose bit is clear is zero: the file does not show whether it was
- * absent.
- */
-export class MappedRamReader implements OpenedRam {
-  readonly blocks: readonly RamBlock[];
-  readonly #source: ByteSource;
-  /** The piece of a bitmap that was loaded last. */
-  #piece = { block: -1, index: -1, bits: new Uint8Array() };
-  /** Pages that will be read in order, and how far they were announced to the source. */
-  #order = { block: -1, end: 0, announced: 0 };
-  /** Which gaps in the piece are read along. */
-  #gaps: { piece: Uint8Array; isWorthReading: GapRule } | undefined;
-
-  /** `blocks` are the blocks of the file's Flow. */
-  constructor(source: ByteSource, blocks: readonly RamBlock[]) {
-    this.#source = source;
-    this.blocks = blocks;
-  }
-
-  async state(block: RamBlock, page: number): Promise<PageState> {
-    return (await this.#find(block, page, page + 1, 1)) === page ? 'data' : 'zero';
-  }
-
-  willRead(block: RamBlock, first: number, end: number): void {
-    if (this.#source.willRead !== undefined) this.#order = { block: block.index, end, announced: first };
-  }
-
-  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
-    await this.#announce(block, page, page + target.length / block.pageSize);
-    const map = { block, dataBefore: (from: number, end: number) => this.#dataBefore(block, from, end) };
-    // A block without a place has no data pages, so the origin does not matter.
-    return readPages(this.#source, block.mapped?.pagesOffset ?? 0, map, page, target);
-  }
-
-  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
-    const pages = pageCount(block);
-    const first = await this.#find(block, page, pages, 1);
-    const end = await this.#find(block, first, Math.min(pages, first + limit), 0);
-    return { first, end };
-  }
-
-  /** The first run of data pages in `[page, end)`, see `PageMap`. */
-  async #dataBefore(block: RamBlock, page: number, end: number): Promise<{ first: number; end: number }> {
-    const first = await this.#find(block, page, end, 1);
-    return { first, end: await this.#find(block, first, end, 0) };
-  }
-
-  /** Announces the data from `page` on to the source if it is read in order, as far as one piece of the bitmap shows it. */
-  async #announce(block: RamBlock, page: number, end: number): Promise<void> {
-    const order = this.#order;
-    if (block.index !== order.block || end <= order.announced || block.mapped === undefined) return;
-    const first = await this.#find(block, Math.max(page, order.announced), Math.min(end, order.end), 1);
-    if (first >= end || first >= order.end) return;
-    const bits = await this.#load(block, first);
-    const base = first - (first % piecePages);
-    const pages = Math.min(pageCount(block) - base, piecePages);
-    if (this.#gaps?.piece !== bits) {
-      this.#gaps = { piece: bits, isWorthReading: remoteGaps(bits, pages, block.pageSize) };
-    }
-    const last = extentEnd(bits, first - base, Math.min(pages, order.end - base), this.#gaps.isWorthReading) + base;
-    const { pagesOffset } = block.mapped;
-    this.#source.willRead?.(pagesOffset + first * block.pageSize, pagesOffset + last * block.pageSize);
-    order.announced = last;
-  }
-
-  async close(): Promise<void> {
-    await this.#source.close();
-  }
-
-  [asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  /** The first page in `[page, end)` whose bit is `value`; `end` if there is none. */
-  async #find(block: RamBlock, page: number, end: number, value: 0 | 1): Promise<number> {
-    let at = page;
-    while (at < end) {
-      const bits = await this.#load(block, at);
-      const base = at - (at % piecePages);
-      const stop = Math.min(end, base + piecePages);
-      at = base + nextBit(bits, at - base, stop - base, value);
-      if (at < stop) return at;
-    }
-    return end;
-  }
-
-  /** The piece of the block's bitmap that contains the bit of `page`. All clear for a block without a bitmap. */
-  async #load(block: RamBlock, page: number): Promise<Uint8Array> {
-    const index = Math.floor(page / piecePages);
-    if (this.#piece.block !== block.index || this.#piece.index !== index) {
-      const at = index * bitmapPiece;
-      const bits = new Uint8Array(Math.min(bitmapPiece, bitmapLength(pageCount(block)) - at));
-      if (block.mapped !== undefined) await readFully(this.#source, bits, block.mapped.bitmapOffset + at);
-      this.#piece = { block: block.index, index, bits };
-    }
-    return this.#piece.bits;
-  }
 }

@@ -10,7 +10,7 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { hasWholePage, type PageSlots } from '../kernel/page-slots.ts';
-import { MigrationError } from '../vm/migration-error.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { pagePlace } from '../vm/page-place.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -21,6 +21,11 @@ export interface PageAreaOptions {
   origin: number;
   /** Whether data that became zero must be overwritten, because nothing else marks it as stale. */
   erase: boolean;
+  /**
+   * Takes the finding for a page whose content is lost: a delta that does not decode, or whose base is missing. The page
+   * is then discarded. Default: a delta that does not decode is thrown, and a missing base counts as zeros.
+   */
+  noteLost?: ((finding: Finding) => void) | undefined;
 }
 
 /** A page waiting in a slot. */
@@ -92,6 +97,10 @@ export class PageArea {
         else this.states.set(page, PageKind.zero);
         i++;
       } else {
+        if (kind === PageKind.delta && this.#lacksBase(batch, i)) {
+          i++;
+          continue;
+        }
         const run = isWhole && this.#isInPlace(batch, i) ? this.#contiguousRun(batch, i, zeroPages) : 1;
         if (run > 1) await this.#writeRun(batch, i, run);
         else this.#queue(page, isWhole ? PageKind.data : kind, i);
@@ -112,9 +121,34 @@ export class PageArea {
     states.fill(firstPage, firstPage + pages, discardedState);
   }
 
+  /** Overwrites the stale bytes of discarded pages with zeros. */
+  async eraseDiscarded(): Promise<void> {
+    const { pageSize } = this.block;
+    const zeros = new Uint8Array(pageSize);
+    const pages = pageCount(this.block);
+    for (let page = this.#stale.nextSet(0, pages); page < pages; page = this.#stale.nextSet(page + 1, pages)) {
+      if (this.states.get(page) === discardedState)
+        await this.#file.write(zeros, this.#options.origin + page * pageSize);
+    }
+  }
+
   /** Whether the file contains bytes of the page, even stale ones. */
   #hasBytes(page: number): boolean {
     return this.states.get(page) === PageKind.data || this.#stale.get(page) === PageKind.data;
+  }
+
+  /** Whether a delta has no base to apply to. Its page is then discarded, if the caller wants to know. */
+  #lacksBase(batch: PageBatch, record: number): boolean {
+    const { noteLost } = this.#options;
+    const page = batch.page[record] as number;
+    const state = this.states.get(page);
+    if (noteLost === undefined || state === PageKind.data || state === PageKind.zero) return false;
+    const isQueued = this.#slots.some((slot) => slot.page === page);
+    if (isQueued) return false;
+    const message = 'an XBZRLE delta for a page whose content is missing';
+    noteLost(makeFinding('delta-without-base', message, pagePlace(this.block, batch, record)));
+    this.discard(page, 1);
+    return true;
   }
 
   #queue(page: number, kind: PageKind, record: number): void {
@@ -157,7 +191,7 @@ export class PageArea {
     const slots = this.#slots;
     if (slots.length === 0) return;
     await this.#fillSlots(batch, slots);
-    this.#decodeDeltas(batch, slots);
+    const lost = this.#decodeDeltas(batch, slots);
     const { pageSize } = this.block;
     for (let first = 0; first < slots.length; ) {
       const end = neighbours(slots, first, () => true);
@@ -167,6 +201,7 @@ export class PageArea {
       first = end;
     }
     for (const { page, kind } of slots) this.states.set(page, kind === PageKind.zero ? PageKind.zero : PageKind.data);
+    for (const page of lost) this.discard(page, 1);
     this.#slots = [];
   }
 
@@ -193,7 +228,8 @@ export class PageArea {
     }
   }
 
-  #decodeDeltas(batch: PageBatch, slots: Slot[]): void {
+  /** Decodes the deltas in the slots. Returns the pages whose deltas do not decode. */
+  #decodeDeltas(batch: PageBatch, slots: Slot[]): number[] {
     const { kernel, sources, lengths, pages, results, address } = this.#pageSlots;
     const { pageSize } = this.block;
     const deltas: Slot[] = [];
@@ -204,7 +240,7 @@ export class PageArea {
       pages[deltas.length] = address + i * pageSize;
       deltas.push(slot);
     });
-    if (deltas.length === 0) return;
+    if (deltas.length === 0) return [];
     const failures = kernel.xbzrleDecodeBatch(
       sources.byteOffset,
       lengths.byteOffset,
@@ -213,14 +249,19 @@ export class PageArea {
       pageSize,
       results.byteOffset,
     );
-    if (failures === 0) return;
-    const failed = deltas.findIndex((_, i) => kernel.xbzrleFault(results[i] as number) !== undefined);
-    const fault = kernel.xbzrleFault(results[failed] as number);
-    throw this.#error('bad-delta', batch, (deltas[failed] as Slot).record, `an XBZRLE delta does not decode: ${fault}`);
-  }
-
-  #error(code: 'bad-delta', batch: PageBatch, record: number, message: string): MigrationError {
-    return new MigrationError(code, message, pagePlace(this.block, batch, record));
+    if (failures === 0) return [];
+    const { noteLost } = this.#options;
+    const lost: number[] = [];
+    for (const [i, { record, page }] of deltas.entries()) {
+      const fault = kernel.xbzrleFault(results[i] as number);
+      if (fault === undefined) continue;
+      const message = `an XBZRLE delta does not decode: ${fault}`;
+      const finding = makeFinding('bad-delta', message, pagePlace(this.block, batch, record));
+      if (noteLost === undefined) throw MigrationError.from(finding);
+      noteLost(finding);
+      lost.push(page);
+    }
+    return lost;
   }
 }
 

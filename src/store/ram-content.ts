@@ -5,16 +5,19 @@
  */
 import type { Abortable } from '../io/abort.ts';
 import { type ByteStore, placeIn } from '../io/byte-source.ts';
+import { FindingLog } from '../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { MigrationError } from '../vm/migration-error.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, RamReader } from '../vm/ram-store.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { type ContentPlan, planContent } from './content-plan.ts';
 import { type FlowSink, onlyPages } from './flow-sink.ts';
-import { MappedRamReader, MappedRamStore } from './mapped-ram-store.ts';
-import { type SettleOptions, settle } from './settle.ts';
+import { MappedRamReader } from './mapped-ram-reader.ts';
+import { MappedRamStore } from './mapped-ram-store.ts';
+import { findMissing, type MissingRam } from './missing-ram.ts';
+import { type Settled, type SettleOptions, settle } from './settle.ts';
 import { NotIndexable, StreamIndex } from './stream-index.ts';
 
 /** Bytes passed on at a time. */
@@ -26,16 +29,21 @@ export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'>, Abo
   makeScratch: () => ByteStore | Promise<ByteStore>;
   /** Selects the blocks whose content is needed. Default: all. */
   only?: (block: RamBlock) => boolean;
-  /** Called if the migration left out blocks (x-ignore-shared). Their content reads as zeros. */
-  noteIgnored?: (blocks: readonly RamBlock[]) => void;
+  /** Accept blocks that the migration left out (x-ignore-shared). Their content reads as zeros. Default false. */
+  acceptIgnored?: boolean;
+  /**
+   * Accept a file that is incomplete or damaged, and read what it has. What is missing reads as zeros. Default false.
+   */
+  partial?: boolean;
+  /** With `partial`: called once the content is open, if something is missing. */
+  noteMissing?: (missing: MissingRam) => void;
   /** Called once the content is open, with the plan for reading it. */
   notePlan?: (plan: ContentPlan) => void;
 }
 
 /** Opens only the final content of RAM, see {@link openSavedVm}. */
 export async function openRamContent(file: MigrationFile, options: RamContentOptions): Promise<OpenedRam> {
-  const { ram, ignored } = await openSavedVm(file, options);
-  if (ignored.length > 0) options.noteIgnored?.(ignored);
+  const { ram } = await openSavedVm(file, options);
   return ram;
 }
 
@@ -50,6 +58,8 @@ export interface OpenedVm extends SavedVm {
   ram: OpenedRam;
   /** How its RAM is read. */
   plan: ContentPlan;
+  /** With `partial`: what is missing. Undefined if the file is complete. */
+  missing: MissingRam | undefined;
 }
 
 /**
@@ -63,12 +73,22 @@ export async function openSavedVm(file: MigrationFile, options: SavedVmOptions):
 }
 
 async function openVm(file: MigrationFile, options: SavedVmOptions): Promise<OpenedVm> {
-  const vm = await openAsPlanned(file, planContent(file), options);
+  const { gaps, hasRamEnd: _, blocks: __, ...vm } = await openAsPlanned(file, planContent(file), options);
   options.notePlan?.(vm.plan);
-  return vm;
+  try {
+    const missing = await findMissing(vm.ram, gaps, vm.ignored, options.only);
+    if (missing !== undefined) options.noteMissing?.(missing);
+    return { ...vm, missing };
+  } catch (error) {
+    await vm.ram.close();
+    throw error;
+  }
 }
 
-async function openAsPlanned(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+/** A VM whose missing pages have not been looked for. */
+type PlannedVm = Settled & Pick<OpenedVm, 'ram' | 'plan'>;
+
+async function openAsPlanned(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<PlannedVm> {
   if (plan.how === 'in-place') return openInPlace(file, plan, options);
   if (plan.how !== 'index') return openScratch(file, plan, options);
   try {
@@ -79,50 +99,75 @@ async function openAsPlanned(file: MigrationFile, plan: ContentPlan, options: Sa
   }
 }
 
-async function openInPlace(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
-  const bitmaps: FlowSink = { take: (item) => requirePages(file, item) };
-  const { blocks, ...rest } = await settle(file, bitmaps, {
+async function openInPlace(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<PlannedVm> {
+  const cut: Finding[] = [];
+  const bitmaps: FlowSink = {
+    take(item) {
+      const finding = findCut(file, item);
+      if (finding === undefined) return;
+      if (options.partial !== true) throw MigrationError.from(finding);
+      if (cut.length === 0) cut.push(finding);
+    },
+  };
+  const settled = await settle(file, bitmaps, {
     ...settleOptions(options),
     changes: options.changes === true,
     read: 'bitmaps',
   });
-  return { ...rest, plan, ram: new MappedRamReader(file.content, blocks) };
+  const gaps = [...settled.gaps, ...cut];
+  const clearBit = gaps.some(({ code }) => code === 'changes-only') ? ('absent' as const) : ('zero' as const);
+  const lacks = { size: file.source.size, clearBit, isUnmarked: !settled.hasRamEnd };
+  const ram = new MappedRamReader(file.content, settled.blocks, options.partial === true ? lacks : {});
+  return { ...settled, gaps, plan, ram };
 }
 
-async function openIndex(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+async function openIndex(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<PlannedVm> {
   const index = new StreamIndex(file, options.only ?? (() => true));
-  const { blocks: _, ...rest } = await settle(file, index, settleOptions(options));
-  return { ...rest, plan, ram: index };
+  return { ...(await settle(file, index, settleOptions(options))), plan, ram: index };
 }
 
-async function openScratch(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<OpenedVm> {
+async function openScratch(file: MigrationFile, plan: ContentPlan, options: SavedVmOptions): Promise<PlannedVm> {
   const scratch = await options.makeScratch();
   try {
-    const store = new MappedRamStore(scratch, file.pageSlots);
-    const { blocks: _, ...rest } = await settle(file, onlyPages(store, options.only), settleOptions(options));
-    return { ...rest, plan, ram: store };
+    const lost = new FindingLog();
+    const noteLost = options.partial === true ? (finding: Finding) => lost.add(finding) : undefined;
+    const store = new MappedRamStore(scratch, file.pageSlots, { noteLost });
+    const settled = await settle(file, onlyPages(store, options.only), settleOptions(options));
+    return { ...settled, gaps: [...settled.gaps, ...lost.list()], plan, ram: store };
   } catch (error) {
     await scratch.close();
     throw error;
   }
 }
 
-function settleOptions({ devices = false, endBlocks }: SavedVmOptions): SettleOptions {
-  return { devices, ...(endBlocks === undefined ? {} : { endBlocks }) };
+function settleOptions({
+  devices = false,
+  endBlocks,
+  only,
+  acceptIgnored,
+  partial = false,
+}: SavedVmOptions): SettleOptions {
+  const needs = acceptIgnored === true ? () => false : only;
+  return {
+    devices,
+    partial,
+    ...(needs === undefined ? {} : { needs }),
+    ...(endBlocks === undefined ? {} : { endBlocks }),
+  };
 }
 
-/** @throws MigrationError `truncated` if a page whose bit is set is not completely within the file. */
-function requirePages(file: MigrationFile, item: FlowItem): void {
-  if (item.kind !== 'bitmap' || item.block.mapped === undefined) return;
+/** The finding for a page whose bit is set, but that is not completely within the file. */
+function findCut(file: MigrationFile, item: FlowItem): Finding | undefined {
+  if (item.kind !== 'bitmap' || item.block.mapped === undefined) return undefined;
   const { block, firstPage, bits } = item;
   let last = bits.length - 1;
   while (last >= 0 && bits[last] === 0) last--;
-  if (last < 0) return;
+  if (last < 0) return undefined;
   const page = firstPage + last * 8 + 31 - Math.clz32(bits[last] as number);
   const end = item.block.mapped.pagesOffset + (page + 1) * block.pageSize;
   const size = file.source.size as number;
-  if (end <= size) return;
-  throw new MigrationError('truncated', `expected page ${page} to end at ${end}, got a file of ${size} bytes`, {
+  if (end <= size) return undefined;
+  return makeFinding('truncated', `expected page ${page} to end at ${end}, got a file of ${size} bytes`, {
     ...placeIn(file.source, size),
     section: 'ram',
     block: block.idstr,

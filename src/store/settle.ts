@@ -1,12 +1,14 @@
 /**
  * settle(file, sink) reads a file's Flow to its end, and keeps what remains when everything has arrived. It is strict:
- * it throws every finding that makes the content doubtful. (`verify` collects them instead.)
+ * it throws every finding that makes the content doubtful, and evidence that memory is missing. With `partial` it keeps
+ * what the file has, and returns that evidence. (`verify` collects all findings instead.)
  */
 import { originOf, placeIn } from '../io/byte-source.ts';
-import { lostPagesFinding } from '../read/finding-log.ts';
+import { FindingLog, ignoredFinding, lostPagesFinding } from '../read/finding-log.ts';
+import { channelsNotGiven, MissingChannels } from '../read/missing-channels.ts';
 import type { FlowOptions, MigrationFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
-import { MigrationError, type Place } from '../vm/migration-error.ts';
+import { type Finding, incompleteCodes, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
@@ -16,6 +18,10 @@ import type { FlowSink } from './flow-sink.ts';
 export interface Settled extends Omit<SavedVm, 'ram'> {
   /** All RAM blocks, as the file lists them. */
   blocks: RamBlock[];
+  /** With `partial`: the evidence that something is missing, errors first. Otherwise empty. */
+  gaps: Finding[];
+  /** The section of RAM has ended: the bitmaps of a mapped-ram file were written. */
+  hasRamEnd: boolean;
 }
 
 /** What {@link settle} keeps and accepts. */
@@ -24,6 +30,8 @@ export interface SettleOptions extends FlowOptions {
   devices?: boolean | ((device: DeviceSection) => boolean);
   /** Accept a file with only the pages that changed since a base. Default false. */
   changes?: boolean;
+  /** The blocks whose content is needed. One that the migration left out is an error. Default: all. */
+  needs?: (block: RamBlock) => boolean;
   /**
    * Called when all blocks are known, before their pages (in a mapped-ram file, after them). It may throw to end the
    * reading.
@@ -37,49 +45,27 @@ const maxIterables = 100_000;
 
 /**
  * Reads a file to its end. Gives each item to `sink`, and returns everything else that the VM consists of.
- * @throws MigrationError for the first finding of severity `error`, for content that cannot be read, for a discarded
- *   page that was not sent again, and for a Flow that breaks off; whatever `sink` throws
+ * @throws MigrationError for the first finding of severity `error`, for content that cannot be read, for evidence that
+ *   memory is missing, and for a Flow that breaks off; whatever `sink` throws. With `partial`: only if nothing can be
+ *   read, or if the files do not belong together
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
   const rest = new Rest(file, options);
+  const missingChannels = new MissingChannels();
   for await (const item of file.flow(options)) {
-    requireReadable(file, item, options);
+    rest.judge(item);
+    missingChannels.take(item);
     rest.take(item);
     const taken = sink.take(item);
     if (taken !== undefined) await taken;
   }
+  const origin = originOf(file.source);
   const lost = sink.lostPage?.();
-  if (lost !== undefined) throw MigrationError.from(lostPagesFinding(originOf(file.source), lost.block, lost.page));
-  return rest.finish();
-}
-
-/** @throws MigrationError for an item that makes the content doubtful, or that stands for unreadable content. */
-function requireReadable(file: MigrationFile, item: FlowItem, options: SettleOptions): void {
-  const unsupported = (message: string, place: Place) => new MigrationError('unsupported', message, place);
-  switch (item.kind) {
-    case 'finding':
-      if (item.finding.severity === 'error') throw MigrationError.from(item.finding);
-      break;
-    case 'configuration':
-      if (item.configuration.changes === undefined || options.changes === true) break;
-      throw new MigrationError(
-        'changes-only',
-        'the file holds only the pages that changed since its base: merge it with that base',
-        placeIn(file.source, item.offset),
-      );
-    case 'sync':
-      if (item.channels > 0) break;
-      throw unsupported('the pages of a multifd migration are in its channels, which were not given', {
-        ...placeIn(file.source, item.offset),
-        section: 'ram',
-      });
-    case 'unread-pages':
-      throw unsupported(`pages compressed with ${item.method} are not decoded`, item.place);
-    case 'device-packet':
-      if (options.devices !== true) break;
-      throw unsupported(`device state in multifd packets, as of ${item.device.name}, cannot be kept`, item.place);
-    default:
-  }
+  if (lost !== undefined) rest.miss(lostPagesFinding(origin, lost.block, lost.page));
+  const ignored = rest.ignoredBlocks();
+  const absentOf = (block: RamBlock) => (ignored.includes(block) ? 0 : sink.absentPages?.(block));
+  rest.miss(missingChannels.finding(origin, file.channels, absentOf));
+  return rest.finish(ignored);
 }
 
 /** Collects all of a VM except its RAM. */
@@ -91,6 +77,7 @@ class Rest {
   readonly #settled: Settled;
   /** Indexes of the blocks that have pages. */
   readonly #sent = new Set<number>();
+  readonly #gaps = new FindingLog();
   #deviceBytes = 0;
 
   constructor(file: MigrationFile, options: SettleOptions) {
@@ -98,8 +85,46 @@ class Rest {
     this.#options = options;
     this.#settled = {
       ...{ configuration: undefined, devices: [], description: undefined, ignored: [], blocks: [] },
-      ...{ iterables: this.#iterables, framing: this.#framing },
+      ...{ iterables: this.#iterables, framing: this.#framing, gaps: [] },
+      hasRamEnd: false,
     };
+  }
+
+  /** @throws MigrationError for an item that makes the content doubtful, or that stands for unreadable content. */
+  judge(item: FlowItem): void {
+    switch (item.kind) {
+      case 'finding':
+        this.#judgeFinding(item.finding);
+        break;
+      case 'sync':
+        if (item.channels > 0 || this.#options.partial === true) break;
+        // A long read would come to nothing.
+        this.miss(channelsNotGiven({ ...placeIn(this.#file.source, item.offset), section: 'ram' }));
+        break;
+      case 'unread-pages':
+        this.miss(makeFinding('pages-unread', `pages compressed with ${item.method} are not decoded`, item.place));
+        break;
+      case 'device-packet': {
+        if (this.#options.devices !== true || this.#options.partial === true) break;
+        const message = `device state in multifd packets, as of ${item.device.name}, cannot be kept`;
+        throw new MigrationError('unsupported', message, item.place);
+      }
+      default:
+    }
+  }
+
+  #judgeFinding(finding: Finding): void {
+    if (finding.code === 'changes-only') {
+      if (this.#options.changes !== true)
+        this.miss({ ...finding, message: `${finding.message}: merge it with that base` });
+    } else if (finding.severity === 'error' || incompleteCodes.has(finding.code)) this.miss(finding);
+  }
+
+  /** Notes that something is missing. @throws MigrationError for it, if the file must be complete */
+  miss(finding: Finding | undefined): void {
+    if (finding === undefined) return;
+    if (this.#options.partial !== true) throw MigrationError.from(finding);
+    this.#gaps.add(finding);
   }
 
   take(item: FlowItem): void {
@@ -111,6 +136,7 @@ class Rest {
         if (item.section.name === 'ram') this.#framing.ramId ??= item.section.id;
         break;
       case 'section-end':
+        if (item.section.name === 'ram' && item.section.kind === 'end') this.#settled.hasRamEnd = true;
         this.#addIterable(item.section);
         break;
       case 'command':
@@ -139,11 +165,19 @@ class Rest {
     }
   }
 
-  finish(): Settled {
+  /** Blocks of shared memory that the migration left out. */
+  ignoredBlocks(): readonly RamBlock[] {
     const { configuration, blocks } = this.#settled;
-    if (configuration?.capabilities.includes('x-ignore-shared') !== true) return this.#settled;
-    const ignored = blocks.filter(({ index, mapped }) => mapped === undefined && !this.#sent.has(index));
-    return { ...this.#settled, ignored };
+    if (configuration?.capabilities.includes('x-ignore-shared') !== true) return [];
+    return blocks.filter(({ index, mapped }) => mapped === undefined && !this.#sent.has(index));
+  }
+
+  finish(ignored: readonly RamBlock[]): Settled {
+    const { needs = () => true } = this.#options;
+    for (const block of ignored.filter(needs)) {
+      this.miss(ignoredFinding(placeIn(this.#file.source, this.#file.offset), block));
+    }
+    return { ...this.#settled, ignored, gaps: this.#gaps.list() };
   }
 
   #addIterable(section: Section): void {

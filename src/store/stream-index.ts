@@ -15,7 +15,7 @@ import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { PageStates, tallyPages } from '../vm/page-states.ts';
+import { type PageRun, PageStates, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { FlowSink } from './flow-sink.ts';
@@ -135,6 +135,10 @@ export class StreamIndex implements OpenedRam, FlowSink {
   /** The place of a page's bytes in the source. Undefined for a page without data. */
   placeOf(block: RamBlock, page: number): number | undefined {
     return this.#area(block).placeOf(page);
+  }
+
+  absentRuns(block: RamBlock): Iterable<PageRun> {
+    return this.#area(block).states.absentRuns(pageCount(block));
   }
 
   absentPages(block: RamBlock): number {

@@ -10,6 +10,7 @@ import type { DeviceDiff } from '../devices/device-diff.ts';
 import { toHex } from '../devices/hex.ts';
 import type { Qcow2Header } from '../read/container/qcow2-header.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
+import type { MissingPages } from '../store/missing-ram.ts';
 import type { ChangesIds } from '../vm/flow.ts';
 import type { Finding, Place } from '../vm/migration-error.ts';
 import type { Check } from './check/check.ts';
@@ -19,6 +20,7 @@ import type { DevicesDiff, FactDiff } from './diff/diff.ts';
 import type { BlockDiff, RamDiff } from './diff/diff-ram.ts';
 import type { Estimate } from './estimate/estimate.ts';
 import type { ExtractedBlock } from './extract/extract.ts';
+import type { MemoryDevice } from './extract/memory-devices.ts';
 import type { PhysicalRange } from './extract/memory-map.ts';
 import type { PhysicalLayout } from './extract/physical-layout.ts';
 import type { InspectedBlock, InspectedSnapshot, Inspection } from './inspect/inspect.ts';
@@ -121,8 +123,26 @@ export interface StateFieldJson {
 /** A value of a device's state. */
 export type StateValueJson = null | boolean | number | string | StateJson | StateValueJson[];
 
-/** `verify --json`. */
+/** `verify --json` of one file. */
 export interface VerifyJson extends VersionedJson, AsJson<Verification> {}
+
+/** `verify --json` of several files. */
+export interface VerifyFilesJson extends VersionedJson {
+  /** In the order of the command line. */
+  files: AsJson<Verification>[];
+  /** How many have each verdict. */
+  ok: number;
+  incomplete: number;
+  bad: number;
+}
+
+/** With `--partial`: what the file lacks. */
+export interface MissingJson {
+  /** What shows that something is missing, errors first. */
+  evidence: Finding[];
+  /** The missing pages, by block and range. */
+  blocks: MissingPages[];
+}
 
 /** `check --json`. */
 export interface CheckJson extends VersionedJson, AsJson<Check> {}
@@ -133,12 +153,13 @@ export interface ExtractJson extends VersionedJson {
   plan: ContentPlan;
   /** The written blocks, each with the `path` of its file. */
   blocks: (ExtractedBlock & { path: string })[];
+  missing?: MissingJson;
 }
 
 /** `extract --json` with `--physical` or `--elf`. */
 export interface ExtractPhysicalJson
   extends VersionedJson,
-    Pick<PhysicalLayout, 'chipset' | 'ramBytes' | 'below4g' | 'splitFrom' | 'ramEnd' | 'vgaWindow' | 'notes'> {
+    Omit<PhysicalLayout, 'ranges' | 'memoryDevices' | 'unplaced'> {
   /** How the content was read, and why. */
   plan: ContentPlan;
   source: string;
@@ -150,9 +171,12 @@ export interface ExtractPhysicalJson
   cpus?: number;
   /** The ranges in the output, ascending by address. */
   ranges: (Omit<PhysicalRange, 'block'> & { block: string })[];
+  /** Memory devices that have a place, ascending by address. */
+  memoryDevices: (Omit<MemoryDevice, 'block'> & { block: string })[];
   unplaced: { block: string; length: number; reason: string }[];
   /** Pages that were never sent, which read as zeros. */
   absentPages: { block: string; pages: number }[];
+  missing?: MissingJson;
 }
 
 /** `extract --json --device NAME`: what was written, not the state itself. */
@@ -184,6 +208,7 @@ export interface ConvertJson extends VersionedJson {
   hasDescription: boolean;
   /** OUT was read back and compared. */
   isVerified: boolean;
+  missing?: MissingJson;
 }
 
 /** `convert --only-changed-from BASE --json`. */
@@ -221,6 +246,8 @@ export interface DiffJson extends VersionedJson {
   devices: (Omit<DevicesDiff, 'changed'> & { changed: DeviceDiffJson[] }) | null;
   /** Iterables other than RAM that one or both have. */
   notCompared: string[];
+  /** What each file lacks; null if it is complete. */
+  missing: { old: MissingJson | null; new: MissingJson | null };
 }
 
 /** The differences in a device. */
@@ -262,6 +289,7 @@ export interface ReadJson extends VersionedJson {
   length: number;
   /** Pages of the range that were never sent, which read as zeros; null where the file cannot tell. */
   absentPages: number | null;
+  missing?: MissingJson;
   /** The bytes. */
   hex: string;
 }
@@ -280,11 +308,17 @@ export interface SearchJson extends VersionedJson {
   pattern?: number;
 }
 
+/** `search --json --partial`: the last line, if the file lacks something. */
+export interface SearchMissingJson extends VersionedJson {
+  missing: MissingJson;
+}
+
 /** `search --count --json`. */
 export interface SearchCountJson extends VersionedJson {
   /** How the content was read, and why. */
   plan?: ContentPlan;
   count: number;
+  missing?: MissingJson;
 }
 
 /** `estimate --json`. */

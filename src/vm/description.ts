@@ -1,5 +1,8 @@
 /** The VM description that QEMU appends to a stream, as types (docs/formats/devices.md, "The description"). */
 
+/** The member of the JSON that marks an incomplete file. QEMU ignores it, as it ignores the whole description. */
+export const incompleteKey = 'vmferry_incomplete';
+
 /** QEMU's description of all device sections. */
 export interface VmDescription {
   /** Target page size in bytes, if stated plausibly. */
@@ -7,6 +10,8 @@ export interface VmDescription {
   configuration: StateDescription | undefined;
   /** In stream order. */
   devices: DeviceDescription[];
+  /** What the file lacks, if vmferry made it from a partial one. The mark is vmferry's own; QEMU ignores it. */
+  incomplete?: string;
 }
 
 /** Fields in order, then subsections: what QEMU calls a vmsd. */

@@ -57,7 +57,9 @@ export const findingCodes = {
   'bad-delta': ['error', 'an XBZRLE delta that does not decode'],
   'bad-channel': ['error', 'a multifd channel that starts with the wrong bytes or belongs to another set'],
   'bad-packet': ['error', 'a multifd packet that contradicts itself'],
-  'sync-mismatch': ['error', 'a multifd channel with more or fewer SYNC packets than the main stream has marks'],
+  'sync-mismatch': ['error', 'a multifd channel that goes on after the last mark of the main stream'],
+  'sync-missing': ['error', 'a multifd channel that ends before the SYNC of a mark in the main stream'],
+  'missing-channels': ['error', 'a multifd migration without all of its channels, which contain its pages'],
   'bad-compressed-data': ['error', 'compressed pages that do not decompress to exactly the page size'],
   'bad-mapped-ram-header': ['error', 'a mapped-ram header that QEMU or its layout forbids'],
   'bad-bitmap': ['error', 'a mapped-ram bitmap with bits beyond its block'],
@@ -78,10 +80,12 @@ export const findingCodes = {
   'guessed-boundary': ['warning', 'a device section whose end is a guess, since it has neither footer nor description'],
   'no-ram-end': ['info', 'the RAM section has no end part (as in a background snapshot)'],
   'pages-absent': ['warning', 'pages that were never sent: their content reads as zero'],
+  'marked-incomplete': ['warning', 'a file that vmferry made from a partial one, and marked as incomplete'],
+  'pages-unread': ['warning', 'pages that are compressed in a way that vmferry does not decode'],
   'zero-data-page': ['info', 'all-zero pages that were sent in full'],
   'unknown-capability': ['warning', 'a capability in the configuration that is not known to change the format'],
   'unaligned-pages': ['info', 'mapped-ram pages that are not on a 1 MiB boundary, where QEMU would place them'],
-  'block-ignored': ['info', 'a RAM block of shared memory that the migration left out (x-ignore-shared)'],
+  'block-ignored': ['warning', 'a RAM block of shared memory that the migration left out (x-ignore-shared)'],
   'broken-off': ['info', 'a stream that breaks off after the switchover to postcopy and is resumed by another stream'],
   'return-path-error': ['warning', 'a return path on which the destination reports that it failed'],
   'return-path-open': ['info', 'a return path that ends without SHUT'],
@@ -101,6 +105,39 @@ export const findingCodes = {
 
 /** The code of a finding: a key of {@link findingCodes}. */
 export type FindingCode = keyof typeof findingCodes;
+
+/**
+ * The codes that are evidence of missing memory: what is there is sound, but part of it is not in the input. Pages that
+ * were never sent are no evidence, because a balloon's free-page hints and unplugged virtio-mem leave pages out.
+ */
+export const incompleteCodes: ReadonlySet<FindingCode> = new Set([
+  'truncated',
+  'missing-channels',
+  'sync-missing',
+  'changes-only',
+  'block-ignored',
+  'pages-lost',
+  'pages-unread',
+  'untrusted-bitmap',
+  'incomplete-save',
+  'marked-incomplete',
+]);
+
+/**
+ * What findings say about a file as a whole. `ok`: it can be loaded, and has all memory. `incomplete`: it is sound, but
+ * memory is missing. `bad`: it contradicts its format.
+ */
+export type Verdict = 'ok' | 'incomplete' | 'bad';
+
+/** The verdict on a file with these findings. */
+export function verdictOf(findings: Iterable<Pick<Finding, 'severity' | 'code'>>): Verdict {
+  let verdict: Verdict = 'ok';
+  for (const { severity, code } of findings) {
+    if (incompleteCodes.has(code)) verdict = 'incomplete';
+    else if (severity === 'error') return 'bad';
+  }
+  return verdict;
+}
 
 /** Makes a code more specific. `not-a-migration-stream`: what the bytes are instead. */
 export type FindingReason = 'multifd-channel' | 'recovery-stream';

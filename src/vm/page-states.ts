@@ -18,6 +18,12 @@ interface Fill {
 }
 
 /** Pages `[first, end)`. */
+export interface PageRun {
+  first: number;
+  end: number;
+}
+
+/** Pages `[first, end)` and their states. */
 export interface StatesPiece {
   first: number;
   end: number;
@@ -134,6 +140,25 @@ export class PageStates {
       yield { first: page, end: stop, states, state: states === undefined ? this.#filled(number) : 0 };
       page = stop;
     }
+  }
+
+  /** The runs of pages below `pages` that are absent, or were discarded and not sent again. */
+  *absentRuns(pages: number): Generator<PageRun, void> {
+    let run: PageRun | undefined;
+    const isGone = (state: number) => state === PageKind.absent || state === discardedState;
+    for (const { first, end, states, state } of this.pieces(0, pages)) {
+      for (let page = first; page < end; ) {
+        const gone = isGone(states === undefined ? state : (states[page - first] as number));
+        const next = states === undefined ? end : page + 1;
+        if (!gone && run !== undefined) {
+          yield run;
+          run = undefined;
+        } else if (gone && run !== undefined) run.end = next;
+        else if (gone) run = { first: page, end: next };
+        page = next;
+      }
+    }
+    if (run !== undefined) yield run;
   }
 
   /** The first page with this state; undefined if there is none. */

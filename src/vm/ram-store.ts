@@ -1,5 +1,6 @@
 /** RamReader: random access to the pages of a VM at rest, by block and page, wherever their bytes are stored. */
 import type { AutoClosed } from './auto-closed.ts';
+import type { PageRun } from './page-states.ts';
 import type { RamBlock } from './ram-block.ts';
 
 /**
@@ -21,6 +22,11 @@ export interface RamReader {
    * the block's page count.
    */
   nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }>;
+  /**
+   * The runs of pages of a block that were never sent, ascending. The method is missing if the store cannot distinguish
+   * them from zero.
+   */
+  absentRuns?(block: RamBlock): Iterable<PageRun> | AsyncIterable<PageRun>;
   /**
    * Announces that pages `[first, end)` will be read in ascending order, in one or more reads, perhaps with gaps. The
    * method is missing if that makes no difference.

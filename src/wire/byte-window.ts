@@ -40,6 +40,8 @@ export interface InflateRequest {
   input: Uint8Array;
   target: Uint8Array;
   written: number;
+  /** Set instead of `written` if the input does not decompress. The decoder throws it. */
+  error?: MigrationError;
   /** The place of the packet, for errors. */
   place: Place;
 }

@@ -89,33 +89,41 @@ export function* decodeMappedHeader(
 /** Bytes of bitmap passed on at a time: 512 Ki pages. */
 const bitmapStep = 64 * 1024;
 
-/** Yields the bitmap of a block piece by piece. The window must already be at its position. */
+/**
+ * Yields the bitmap of a block piece by piece. The window must already be at its position.
+ * @throws MigrationError `bad-bitmap` for bits beyond the block; with `isPartial` it is a finding
+ */
 export function* decodeBitmap(
   window: ByteWindow,
   block: RamBlock,
   place: MappedPlace,
-): Generator<Need | (FlowItem & { kind: 'bitmap' }), void> {
+  isPartial = false,
+): Generator<Need | (FlowItem & { kind: 'bitmap' | 'finding' }), void> {
   const pages = pageCount(block);
   for (let done = 0; done < place.bitmapLength; ) {
     yield* need(window, Math.min(8, place.bitmapLength - done), 'a mapped-ram bitmap');
     const step = Math.min(bitmapStep, place.bitmapLength - done, window.available & ~7);
     const bits = window.bytes.subarray(window.position, window.position + step);
     const firstPage = done * 8;
-    if (done + step === place.bitmapLength) requireClearPadding(window, block, bits, pages - firstPage);
+    const error = done + step === place.bitmapLength ? padding(window, block, bits, pages - firstPage) : undefined;
+    if (error !== undefined && !isPartial) throw error;
+    if (error !== undefined) yield { kind: 'finding', finding: error.toFinding() };
     yield { kind: 'bitmap', block, firstPage, bits };
     window.position += step;
     done += step;
   }
 }
 
-function requireClearPadding(window: ByteWindow, block: RamBlock, bits: Uint8Array, pages: number): void {
+/** The error for bits beyond the last page of a block. */
+function padding(window: ByteWindow, block: RamBlock, bits: Uint8Array, pages: number): MigrationError | undefined {
   for (let i = pages; i < bits.length * 8; i++) {
     if (isBitSet(bits, i)) {
       const message = `expected no bits from page ${pageCount(block)} on`;
       const place = { ...window.place(window.offset + (i >> 3)), section: 'ram', block: block.idstr };
-      throw new MigrationError('bad-bitmap', message, place);
+      return new MigrationError('bad-bitmap', message, place);
     }
   }
+  return undefined;
 }
 
 /** If fewer zero pages than this lie between data pages, they are read together. */

@@ -30,6 +30,7 @@ import {
 } from './multifd-packet.ts';
 import type { PacketNumbers } from './packet-numbers.ts';
 import type { RamState } from './ram-record.ts';
+import { findPacket, isWithinDamage } from './salvage.ts';
 
 /** What a channel has sent so far. */
 interface ChannelCounts {
@@ -46,6 +47,8 @@ interface ChannelCounts {
 export interface ChannelState {
   readonly hello: MultifdHello;
   readonly counts: ChannelCounts;
+  /** The compressed stream of the channel is damaged, so no later page can be decompressed. */
+  isBroken?: boolean;
 }
 
 /** What the channels of a migration share. */
@@ -78,32 +81,51 @@ export function* decodeEpoch(
   context: PacketContext,
   mark: Place,
 ): Generator<Item, void> {
-  const { counts } = channel;
   const pages = new Float64Array(maxPages);
-  const { pageSize } = context.ram;
+  const ended = () => {
+    const message = `expected a SYNC for the mark at ${mark.offset} of ${mark.source}, got the end of the channel`;
+    return new MigrationError('sync-missing', message, window.place());
+  };
   for (;;) {
-    if (!(yield* has(window, 1))) {
-      const message = `expected a SYNC for the mark at ${mark.offset} of ${mark.source}, got the end of the channel`;
-      throw new MigrationError('sync-mismatch', message, window.place());
+    if (!(yield* has(window, 1))) throw ended();
+    const start = window.offset;
+    try {
+      if (yield* decodePacket(window, channel, context, pages)) return;
+    } catch (error) {
+      if (!context.ram.partial || !isWithinDamage(error)) throw error;
+      yield { kind: 'finding', finding: error.toFinding() };
+      // A packet whose pages do not decompress has been passed.
+      if (window.offset === start) window.position += 1;
+      if (!(yield* findPacket(window))) throw ended();
     }
-    yield* need(window, packetStart, 'a multifd packet');
-    const flags = readPacketFlags(window);
-    counts.packets++;
-    if ((flags & PacketFlag.deviceState) !== 0) {
-      yield* decodeDevicePacket(window);
-      counts.devicePackets++;
-      context.numbers.disable();
-      continue;
-    }
-    yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
-    const header = readPacketHeader(window, flags, pageSize, pages);
-    context.numbers.add(header.packetNumber, header);
-    if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
-    else window.position += multifdHeaderLength(pageSize);
-    if (!header.sync) continue;
-    counts.syncs++;
-    return;
   }
+}
+
+/** Decodes a packet. Returns whether it ends the epoch. */
+function* decodePacket(
+  window: ByteWindow,
+  channel: ChannelState,
+  context: PacketContext,
+  pages: Float64Array,
+): Generator<Item, boolean> {
+  const { counts } = channel;
+  const { pageSize } = context.ram;
+  yield* need(window, packetStart, 'a multifd packet');
+  const flags = readPacketFlags(window);
+  counts.packets++;
+  if ((flags & PacketFlag.deviceState) !== 0) {
+    yield* decodeDevicePacket(window);
+    counts.devicePackets++;
+    context.numbers.disable();
+    return false;
+  }
+  yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
+  const header = readPacketHeader(window, flags, pageSize, pages);
+  context.numbers.add(header.packetNumber, header);
+  if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
+  else window.position += multifdHeaderLength(pageSize);
+  if (header.sync) counts.syncs++;
+  return header.sync;
 }
 
 /** Decodes what follows the last epoch: only packets without pages, which an idle QEMU 7.2 sends. */
@@ -178,11 +200,21 @@ function* decodePages(
 
   const length = method === 'none' ? normalPages * ram.pageSize : header.payloadLength;
   const payload: Payload = { block, pages, count: normalPages, length, place };
+  if (ram.partial && method !== 'none' && read === 'pages') {
+    // If they do not decompress, an earlier copy is stale.
+    for (const page of pages.subarray(0, normalPages)) {
+      if (page < inBlock) yield { kind: 'discard', block, firstPage: page, pages: 1 };
+    }
+    if (channel.isBroken === true) {
+      yield* skip(window, length, 'the pages of a multifd packet');
+      return;
+    }
+  }
   if (read === 'bitmaps') yield* passOver(window, payload, batch);
   else if (method === 'none') yield* readPages(window, payload, batch);
   else if (method === 'qatzip') yield* refuse(window, payload, method);
   else {
-    if (method === 'zlib' || method === 'zstd') yield* unpackTogether(window, payload, context, method);
+    if (method === 'zlib' || method === 'zstd') yield* unpackTogether(window, payload, channel, context, method);
     else yield* unpackOneByOne(window, payload, context, method === 'qpl' ? 'deflate-page' : 'zlib-page');
     batch.begin({ ...origin, coordinate: 'decompressed' });
     const each = Math.floor(length / normalPages);
@@ -266,6 +298,7 @@ function* refuse(window: ByteWindow, payload: Payload, method: string): Generato
 function* unpackTogether(
   window: ByteWindow,
   { block, count, length, place }: Payload,
+  channel: ChannelState,
   context: PacketContext,
   format: InflateFormat,
 ): Generator<Item, void> {
@@ -278,11 +311,18 @@ function* unpackTogether(
     const target = window.bytes.subarray(context.slots + written, context.slots + size);
     const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
     yield want;
+    if (want.error !== undefined) {
+      channel.isBroken = true;
+      if (context.ram.partial) yield* skip(window, left, 'the pages of a multifd packet');
+      throw want.error;
+    }
     written += want.written;
     window.position += step;
     left -= step;
   }
-  if (written !== size) throw badData(`expected ${size} bytes of pages to come out, got ${written}`, place);
+  if (written === size) return;
+  channel.isBroken = true;
+  throw badData(`expected ${size} bytes of pages to come out, got ${written}`, place);
 }
 
 /**
@@ -313,6 +353,7 @@ function* unpackOneByOne(
     else {
       const want: InflateRequest = { kind: 'unpack', format, input, target, written: 0, place };
       yield want;
+      if (want.error !== undefined) throw want.error;
       if (want.written !== pageSize) throw badData(`expected a page of ${pageSize} bytes, got ${want.written}`, place);
     }
     window.position += each;

@@ -1,7 +1,7 @@
 /**
  * Finds missing multifd packets by their numbers (docs/formats/multifd.md, "Packets"). Since 9.0 one count over all
  * channels has no gaps, so a gap means that a channel is missing. Earlier versions skipped and repeated numbers, and
- * device states may take part in the count. In those cases the numbers prove nothing.
+ * device states may take part in the count. In those cases a gap alone proves nothing.
  */
 import { isBitSet } from '../vm/bits.ts';
 
@@ -26,7 +26,7 @@ export class PacketNumbers {
   /** Adds a RAM packet. `pagesAllocated` identifies a SYNC of 9.0 and later. */
   add(number: bigint, { sync, pagesAllocated }: { sync: boolean; pagesAllocated: number }): void {
     if (number >= maxNumbers || (sync && pagesAllocated > 0)) this.disable();
-    if (!this.#isReliable) return;
+    if (number >= maxNumbers) return;
     const at = Number(number);
     if (at >> 3 >= this.#seen.length) {
       const seen = new Uint8Array(2 ** Math.ceil(Math.log2((at >> 3) + 1)));
@@ -41,9 +41,19 @@ export class PacketNumbers {
     this.#end = Math.max(this.#end, at + 1);
   }
 
-  /** From here on the numbers prove nothing. */
+  /** From here on a gap proves nothing. */
   disable(): void {
     this.#isReliable = false;
+  }
+
+  /** Whether a gap proves that a packet is missing. */
+  get isReliable(): boolean {
+    return this.#isReliable;
+  }
+
+  /** Whether some number below the highest one is missing. */
+  get hasGaps(): boolean {
+    return this.#count < this.#end;
   }
 
   /**

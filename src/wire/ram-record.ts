@@ -49,6 +49,8 @@ export interface RamState {
   finding: Finding | undefined;
   /** Bytes needed. Set when it returns `more`. */
   wanted: number;
+  /** Whether the reading goes on behind damage, see `salvage.ts`. */
+  partial: boolean;
 }
 
 export function makeRamState(pageSize = defaultPageSize): RamState {
@@ -61,6 +63,7 @@ export function makeRamState(pageSize = defaultPageSize): RamState {
     postcopy: false,
     finding: undefined,
     wanted: 0,
+    partial: false,
   };
 }
 

@@ -12,9 +12,17 @@ import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { type MappedPlace, maxRamBytes, type RamBlock } from '../vm/ram-block.ts';
 import { type ByteWindow, concat, has, type Need, need, takeSize, takeString, takeU64 } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
-import { atMappedHeader, decodeBitmap, decodeMappedHeader, decodeMappedPages, mappedAlignment } from './mapped-ram.ts';
+import {
+  atMappedHeader,
+  decodeBitmap,
+  decodeMappedHeader,
+  decodeMappedPages,
+  mappedAlignment,
+  placeMapped,
+} from './mapped-ram.ts';
 import { detectPageSize } from './page-size.ts';
 import { decodePageRecords, RamFlag, type RamState, recordError, Stop } from './ram-record.ts';
+import { findRecords, isWithinDamage } from './salvage.ts';
 import type { SectionHead } from './section.ts';
 
 /** The version of the `ram` section that every QEMU since 2009 writes. */
@@ -51,7 +59,35 @@ export function* decodeRamBody(
   batch: PageBatch,
 ): Generator<Need | FlowItem, void> {
   if (section.kind === 'start' || section.kind === 'full') yield* decodeBlockList(window, ram, format, batch);
-  let hasFlush = false;
+  const seen = { flush: false };
+  for (;;) {
+    try {
+      yield* decodeRecords(window, ram, format, batch, seen);
+      break;
+    } catch (error) {
+      if (!ram.partial || format.mappedRam || !isWithinDamage(error)) throw error;
+      yield { kind: 'finding', finding: error.toFinding() };
+      if (!(yield* findRecords(window, ram, section.id))) {
+        throw new MigrationError('truncated', 'the end of RAM is lost', window.place());
+      }
+    }
+  }
+  if (format.hasChannels) {
+    // QEMU before 8.1, and machine types before 8.1, have a mark at the end of each body, including START.
+    format.syncAtEos ??= !seen.flush;
+    if (format.syncAtEos) yield { kind: 'sync', offset: window.offset, channels: 0 };
+  }
+  window.position += 8;
+}
+
+/** Decodes records up to EOS, which it leaves unread. Sets `seen.flush` at a mark for multifd channels. */
+function* decodeRecords(
+  window: ByteWindow,
+  ram: RamState,
+  format: RamFormat,
+  batch: PageBatch,
+  seen: { flush: boolean },
+): Generator<Need | FlowItem, void> {
   for (;;) {
     if (!format.mappedRam) yield* decodePages(window, ram, batch);
     yield* need(window, 8, 'a RAM record');
@@ -59,7 +95,7 @@ export function* decodeRamBody(
     const flags = Number(address & BigInt(ram.pageSize - 1));
     if (address !== BigInt(flags))
       throw recordError(window, 'bad-ram-record', describeFlags(flags, ' with an address'));
-    if (flags === RamFlag.eos) break;
+    if (flags === RamFlag.eos) return;
     if (flags !== RamFlag.multifdFlush || format.mappedRam) {
       throw recordError(
         window,
@@ -67,16 +103,10 @@ export function* decodeRamBody(
         describeFlags(flags, format.mappedRam ? ' in a mapped-ram file' : ''),
       );
     }
-    hasFlush = true;
+    seen.flush = true;
     yield { kind: 'sync', offset: window.offset, channels: 0 };
     window.position += 8;
   }
-  if (format.hasChannels) {
-    // QEMU before 8.1, and machine types before 8.1, have a mark at the end of each body, including START.
-    format.syncAtEos ??= !hasFlush;
-    if (format.syncAtEos) yield { kind: 'sync', offset: window.offset, channels: 0 };
-  }
-  window.position += 8;
 }
 
 function describeFlags(flags: number, where: string): string {
@@ -104,8 +134,14 @@ export function* decodePages(
       yield* need(window, ram.wanted, 'a RAM record');
     }
     if (stop === Stop.wrap && !ram.postcopy) yield { kind: 'pass-end', offset: window.offset };
-    else if (stop === Stop.finding && ram.finding !== undefined) yield { kind: 'finding', finding: ram.finding };
-    else if (stop === Stop.other) return;
+    else if (stop === Stop.finding && ram.finding !== undefined) {
+      yield { kind: 'finding', finding: ram.finding };
+      const { code, place } = ram.finding;
+      // An earlier copy of the page is stale.
+      if (ram.partial && code === 'bad-zero-page' && place.page !== undefined) {
+        yield { kind: 'discard', block: ram.current as RamBlock, firstPage: place.page, pages: 1 };
+      }
+    } else if (stop === Stop.other) return;
   }
 }
 
@@ -158,7 +194,7 @@ function* decodeBlockList(
     ram.blocks.push(block);
     ram.byName.set(idstr, block);
     yield { kind: 'block', block };
-    if (block.mapped !== undefined) yield* decodeMappedBlock(window, block, block.mapped, format, batch);
+    if (block.mapped !== undefined) yield* decodeMappedBlock(window, block, block.mapped, format, batch, ram.partial);
   }
   // Everything after the last block is needed. The position stays.
   if (format.mappedRam) yield { kind: 'seek', offset: window.offset, length: Number.POSITIVE_INFINITY };
@@ -175,7 +211,7 @@ function* decodeBlockEntry(
   format: RamFormat,
   idstr: string,
   usedLength: number,
-): Generator<Need, RamBlock> {
+): Generator<Need | FlowItem, RamBlock> {
   const base = { index: ram.blocks.length, idstr, usedLength };
   const optional: { hostPageSize?: number; guestAddress?: bigint; mapped?: MappedPlace } = {};
   if (yield* atHostPageSize(window, format)) {
@@ -184,12 +220,34 @@ function* decodeBlockEntry(
   if (format.ignoreShared) optional.guestAddress = yield* takeU64(window, 'a guest address');
   if (format.mappedRam && (!format.ignoreShared || (yield* atMappedHeader(window)))) {
     const expected = format.pageSizeFrom !== 'stream' && ram.blocks.length === 0 ? undefined : ram.pageSize;
-    const { place, pageSize } = yield* decodeMappedHeader(window, idstr, usedLength, expected);
+    const { place, pageSize } = yield* decodeMappedHeaderOf(window, ram, idstr, usedLength, expected);
     ram.pageSize = pageSize;
     format.pageSizeFrom = 'stream';
     optional.mapped = place;
   }
   return { ...base, pageSize: ram.pageSize, ...optional };
+}
+
+/**
+ * Decodes the mapped-ram header of a block. With `partial`, the parts of a block with a damaged header are assumed to be
+ * where QEMU puts them.
+ */
+function* decodeMappedHeaderOf(
+  window: ByteWindow,
+  ram: RamState,
+  idstr: string,
+  usedLength: number,
+  expected: number | undefined,
+): Generator<Need | FlowItem, { place: MappedPlace; pageSize: number }> {
+  const offset = window.offset;
+  try {
+    return yield* decodeMappedHeader(window, idstr, usedLength, expected);
+  } catch (error) {
+    if (!ram.partial || !isWithinDamage(error)) throw error;
+    yield { kind: 'finding', finding: error.toFinding() };
+    const pageSize = expected ?? ram.pageSize;
+    return { place: placeMapped(offset, Math.ceil(usedLength / pageSize)), pageSize };
+  }
 }
 
 /**
@@ -211,6 +269,7 @@ function* decodeMappedBlock(
   place: MappedPlace,
   format: RamFormat,
   batch: PageBatch,
+  isPartial: boolean,
 ): Generator<Need | FlowItem, void> {
   if (place.pagesOffset % mappedAlignment !== 0) {
     const where = { ...window.place(place.pagesOffset), section: 'ram', block: block.idstr };
@@ -219,16 +278,16 @@ function* decodeMappedBlock(
   const pagesEnd = place.pagesOffset + block.usedLength;
   yield { kind: 'seek', offset: place.bitmapOffset, length: place.bitmapLength };
   // If the file is too short for all pages, none is read: a false size must not cost more work than the file has bytes.
-  if (format.read === 'pages' && pagesEnd > window.size) {
+  if (format.read === 'pages' && pagesEnd > window.size && !isPartial) {
     const message = `expected the pages of RAM block "${block.idstr}" to end at ${pagesEnd}, got ${window.size} bytes`;
     const where = { ...window.place(window.size), block: block.idstr };
     throw new MigrationError('truncated', message, where);
   }
   if (format.read === 'bitmaps') {
-    yield* decodeBitmap(window, block, place);
+    yield* decodeBitmap(window, block, place, isPartial);
   } else {
     const parts: Uint8Array[] = [];
-    for (const item of decodeBitmap(window, block, place)) {
+    for (const item of decodeBitmap(window, block, place, isPartial)) {
       if (item.kind === 'bitmap') parts.push(item.bits.slice());
       else yield item;
     }

@@ -20,6 +20,7 @@ import { pageSizeOfMachine } from './page-size.ts';
 import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';
 import { makeRamState, type RamState } from './ram-record.ts';
 import { decodeRamBody, type RamFormat, ramVersion } from './ram-section.ts';
+import { findRamSection, isWithinDamage } from './salvage.ts';
 import { decodeFooter, decodeSectionHead, type KnownSection, type SectionHead } from './section.ts';
 import { SectionType } from './section-type.ts';
 import { type DeviceSizes, decodeDescription } from './vm-description.ts';
@@ -47,6 +48,8 @@ export interface StreamOptions {
    * mark.
    */
   hasChannels?: boolean;
+  /** Whether the reading goes on behind damage, see `salvage.ts`. Default false. */
+  partial?: boolean;
 }
 
 /** What the decoder remembers of a stream. Decoding a recovery stream continues from this state. */
@@ -79,15 +82,30 @@ export function* decodeStream(
   }
   yield* decodeItems(window, state, undefined);
   if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
-    window.position += 1;
-    const { description, problems } = yield* decodeDescription(window, options.sizes?.found);
-    for (const problem of problems) {
-      const place = window.place(description.offset);
-      yield { kind: 'finding', finding: makeFinding('bad-description', problem, place) };
-    }
-    yield { kind: 'description', description };
+    yield* decodeDescriptionItem(window, options);
   }
   yield { kind: 'end', offset: window.offset };
+}
+
+/** Decodes the description. A stream that breaks off in it is whole for QEMU, which loads it. */
+function* decodeDescriptionItem(window: ByteWindow, options: StreamOptions): Generator<Need | FlowItem, void> {
+  const offset = window.offset;
+  window.position += 1;
+  try {
+    const { description, problems } = yield* decodeDescription(window, options.sizes?.found);
+    for (const problem of problems) {
+      yield { kind: 'finding', finding: makeFinding('bad-description', problem, window.place(offset)) };
+    }
+    yield { kind: 'description', description };
+    const { incomplete } = description.parsed ?? {};
+    if (incomplete === undefined) return;
+    const message = `this file was made from an incomplete one: ${incomplete}`;
+    yield { kind: 'finding', finding: makeFinding('marked-incomplete', message, window.place(offset)) };
+  } catch (error) {
+    if (!(error instanceof MigrationError) || error.code !== 'truncated') throw error;
+    const message = `the file breaks off in the VM description, which QEMU does not need: ${error.detail}`;
+    yield { kind: 'finding', finding: makeFinding('bad-description', message, error.place) };
+  }
 }
 
 /**
@@ -112,6 +130,7 @@ export function* decodeRecovery(window: ByteWindow, state: StreamState): Generat
 
 export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): StreamState {
   const ram = makeRamState();
+  ram.partial = options.partial === true;
   if (options.sizes?.pageSize !== undefined) ram.pageSize = options.sizes.pageSize;
   return {
     known: new Map(),
@@ -213,12 +232,16 @@ function* decodeItems(
       yield { kind: 'eof', offset };
       return;
     }
-    if (type >= SectionType.start && type <= SectionType.full) yield* decodeSection(window, state, end);
-    else if (type === SectionType.command) yield* decodeCommandItem(window, state, end);
+    if (type >= SectionType.start && type <= SectionType.full) {
+      if (state.ram.partial) yield* decodeSectionOrSalvage(window, state, end);
+      else yield* decodeSection(window, state, end);
+    } else if (type === SectionType.command) yield* decodeCommandItem(window, state, end);
     else {
       const expected = end === undefined ? 'a section, a command or EOF' : 'a section or a command';
       const message = `expected ${expected}, got type 0x${type.toString(16).padStart(2, '0')}`;
-      throw new MigrationError('unknown-section-type', message, window.place());
+      const error = new MigrationError('unknown-section-type', message, window.place());
+      if (!state.ram.partial) throw error;
+      yield* passDamage(window, state, error, offset);
     }
     if (end !== undefined && window.offset > end) {
       const message = `expected the embedded stream to end at ${end}, got an item that ends at ${window.offset}`;
@@ -248,6 +271,37 @@ function* decodeSection(
   window.section = section.name;
   yield* decodeSectionBody(window, state, section, end);
   window.section = undefined;
+}
+
+/** Decodes a section. Behind damage the next section of RAM is found, as long as RAM has not ended. */
+function* decodeSectionOrSalvage(
+  window: ByteWindow,
+  state: StreamState,
+  end: number | undefined,
+): Generator<Need | FlowItem, void> {
+  const start = window.offset;
+  try {
+    yield* decodeSection(window, state, end);
+  } catch (error) {
+    yield* passDamage(window, state, error, start);
+  }
+}
+
+/** Moves on to the next section of RAM. @throws `error` if it is not damage, or if RAM is not there or has ended */
+function* passDamage(
+  window: ByteWindow,
+  state: StreamState,
+  error: unknown,
+  start: number,
+): Generator<Need | FlowItem, void> {
+  const ram = [...state.known.entries()].find(([, { name }]) => name === 'ram');
+  if (!isWithinDamage(error) || ram === undefined || ram[1].latest === 'end') throw error;
+  window.section = undefined;
+  yield { kind: 'finding', finding: error.toFinding() };
+  if (window.offset === start) window.position += 1;
+  if (!(yield* findRamSection(window, state.ram, ram[0]))) {
+    throw new MigrationError('truncated', 'the end of RAM is lost', window.place());
+  }
 }
 
 function* decodeSectionBody(

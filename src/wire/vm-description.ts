@@ -6,7 +6,7 @@
 
 import { bodySize } from '../devices/body-size.ts';
 import { parseVmDescription } from '../devices/device-description.ts';
-import type { VmDescription } from '../vm/description.ts';
+import { incompleteKey, type VmDescription } from '../vm/description.ts';
 import type { Description } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, type Need, takeBytes, takeU32 } from './byte-window.ts';
@@ -74,6 +74,15 @@ export function canBeDescription({ bytes, view, limit }: ByteWindow, at: number)
 export function encodeDescription(out: ByteWriter, text: string): void {
   const bytes = new TextEncoder().encode(text);
   out.u8(SectionType.description).u32(bytes.length).raw(bytes);
+}
+
+/** Marks a description, or makes one, with what the file lacks. */
+export function markIncomplete(description: Description | undefined, what: string): Description {
+  const mark = `"${incompleteKey}": ${JSON.stringify(what)}`;
+  const { parsed, text = '', offset = 0 } = description ?? {};
+  const isObject = parsed !== undefined && /^\s*\{/.test(text);
+  const marked = isObject ? text.replace('{', () => `{${mark}, `) : `{${mark}}`;
+  return makeDescription(offset, new TextEncoder().encode(marked).length, marked);
 }
 
 /**

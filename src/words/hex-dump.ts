@@ -88,10 +88,26 @@ export class HexDump {
     return text + this.bytes(zeros.subarray(0, count - zeros.length - squashed * lineBytes));
   }
 
+  /** A line that says that bytes are missing. The bytes before it end their line early. */
+  missing(count: number): string {
+    const rest = this.#rest();
+    const line = `${this.#at(this.#address)}  missing: ${count} bytes\n`;
+    this.#address += count;
+    this.#state = 'first';
+    return rest + line;
+  }
+
   /** The rest of the bytes, and the address of the end. */
   end(): string {
+    return `${this.#rest()}${this.#at(this.#address)}\n`;
+  }
+
+  /** The line that is not full yet. */
+  #rest(): string {
     const rest = this.#filled > 0 ? this.#format(this.#line.subarray(0, this.#filled)) : '';
-    return `${rest}${this.#at(this.#address + this.#filled)}\n`;
+    this.#address += this.#filled;
+    this.#filled = 0;
+    return rest;
   }
 
   #take(): string {

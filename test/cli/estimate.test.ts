@@ -44,6 +44,9 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
+/** Two saves of one guest, which ran 0.49 s in between by its clock. */
+const clocked = () => [fixturePath('pc-plain-10.0.bin'), fixturePath('pc-xbzrle-10.0.bin')];
+
 const quick = ['--sample', '512K'];
 
 describe('estimate', () => {
@@ -51,7 +54,9 @@ describe('estimate', () => {
     const { stdout, stderr, code } = await runCli(['estimate', before, '--bandwidth', '1gbps', ...quick]);
     expect(stderr).toBe('');
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^\S+: none, 4 MiB of RAM in 1 block\n/);
+    expect(stdout).toMatch(
+      /^\S+: convergence unknown, because no dirty rate is known; a first pass takes \d+ ms at 119 MiB\/s\n {2}none, 4 MiB of RAM in 1 block\n/,
+    );
     expect(stdout).toMatch(/ {2}ram +4 MiB +65\.6 % +6\.3 % +3\.1 % +25\.0 % +0\.0 %\n/);
     expect(stdout).toMatch(/ {2}zlib level 1 +[\d.]+ ± [?] .* x[\d.]+\n/);
     expect(stdout).toMatch(/ {2}zstd level 9 /);
@@ -75,6 +80,7 @@ describe('estimate', () => {
     expect(stdout).toMatch(/100 rewritten, 0 from zero, 10 to zero/);
     // 7 bytes stay the same, 1 changes.
     expect(stdout).toMatch(/XBZRLE +mean 3 bytes, median 3; 0\.0 % do not fit/);
+    expect(stdout).toMatch(/^\S+: converges at 128 MiB\/s: \S+ ms, downtime \S+ ms\n/);
     expect(stdout).toMatch(/plain +yes /);
     expect(stdout).toMatch(/Advice\n {2}- leave zero-page-detection on/);
     expect(
@@ -88,8 +94,7 @@ describe('estimate', () => {
   });
 
   it("warns if the guest's clock contradicts the interval, or the order of the files", async () => {
-    // One guest ran 0.49 s longer than the other.
-    const files = [fixturePath('pc-plain-10.0.bin'), fixturePath('pc-xbzrle-10.0.bin')];
+    const files = clocked();
     const clockOf = async (seconds: string, given: string[]) => {
       const { stdout } = await runCli(['estimate', ...given, '--interval', seconds, ...quick]);
       return /^ {2}clock +(.*)$/m.exec(stdout)?.[1];
@@ -103,10 +108,26 @@ describe('estimate', () => {
     expect(JSON.parse(stdout).changes.guestMs).toBeCloseTo(493.24, 1);
   });
 
+  it("takes the interval from the guest's clock, unless it is stated", async () => {
+    const { stdout } = await runCli(['estimate', ...clocked(), ...quick]);
+    expect(stdout).toMatch(/^\S+: (likely )?converges /);
+    expect(stdout).toContain("Changes in 0.493 s by the guest's clock\n");
+    const changesOf = async (given: string[]) =>
+      JSON.parse((await runCli(['estimate', '--json', ...clocked(), ...quick, ...given])).stdout);
+    expect(await changesOf([])).toMatchObject({
+      verdict: 'converges',
+      changes: { intervalMs: 493, intervalFrom: 'guest clock' },
+    });
+    expect(await changesOf(['--interval', '2s'])).toMatchObject({
+      changes: { intervalMs: 2000, intervalFrom: 'stated' },
+    });
+  });
+
   it('reports that a migration would not converge, and what would help', async () => {
     const args = ['estimate', before, '--dirty-rate', '500', '--working-set', '1M', '--bandwidth', '1M', ...quick];
     const { stdout, code } = await runCli(args);
     expect(code).toBe(0);
+    expect(stdout).toMatch(/^\S+: does not converge at 1 MiB\/s(; .* would)?\n/);
     expect(stdout).toMatch(/plain +no /);
     expect(stdout).toMatch(/plain: .* dirtied, .* sent\n {4}would from .*, or with a downtime-limit of /);
     expect(stdout).toMatch(/- downtime-limit \d+\n[^-]*- or max-bandwidth /);
@@ -151,12 +172,28 @@ describe('estimate', () => {
   });
 
   it.each([
-    ['a later file without an interval', () => [before, after], /expected --interval SECONDS/, 2],
+    ['files without a clock', () => [before, after], /lacks the guest clock\n.*hint: .*--interval 10s/, 2],
+    [
+      'files in the wrong order',
+      () => clocked().toReversed(),
+      /pc-plain-10.0.bin is not later .*wrong order.*--interval/s,
+      2,
+    ],
     ['an interval without a later file', () => [before, '--interval', '3'], /--interval goes with a second file/, 2],
-    ['an interval of 0', () => [before, after, '--interval', '0'], /expected seconds above 0/, 2],
+    [
+      'an interval of 0',
+      () => [before, after, '--interval', '0'],
+      /option '--interval <TIME>'.*expected a time above 0, such as 500ms/,
+      2,
+    ],
     ['files of other sizes', () => [before, larger, '--interval', '1'], /RAM block ram: expected 4194304 bytes/, 2],
     ['files of other machines', () => [before, fixturePath('pc-plain-10.0.bin'), '--interval', '1'], /one VM/, 2],
-    ['a rate that is none', () => [before, '--bandwidth', 'fast'], /bytes per second such as 128M, or bits such as/, 2],
+    [
+      'a rate that is none',
+      () => [before, '--bandwidth', 'fast'],
+      /option '--bandwidth <RATE>'.*expected a rate such as 128M/,
+      2,
+    ],
     ['no bandwidth', () => [before, '--bandwidth', '0'], /bandwidth: expected an integer from 65536/, 2],
     [
       'too few sample pages',
@@ -179,6 +216,6 @@ describe('estimate', () => {
   it('has help with examples', async () => {
     const { stdout, code } = await runCli(['estimate', '--help']);
     expect(code).toBe(0);
-    expect(stdout).toContain('vmferry estimate before.migration after.migration --interval 10');
+    expect(stdout).toContain('vmferry estimate before.migration after.migration --bandwidth 1Gbit/s');
   });
 });

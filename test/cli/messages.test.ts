@@ -36,7 +36,9 @@ it('--quiet leaves only errors on standard error', async () => {
   const search = ['search', plain, '--max', '1', '--hex', '00'];
   expect((await runCli(search)).stderr).toBe('vmferry: note: stopped at --max 1\n');
   expect((await runCli([...search, '--quiet'])).stderr).toBe('');
-  expect((await runCli(['verify', '-q', '/nonexistent'])).stderr).toMatch(/^vmferry: error: ENOENT/);
+  expect((await runCli(['verify', '-q', '/nonexistent'])).stderr).toMatch(
+    /^vmferry: error: cannot read \/nonexistent: no such file\n/,
+  );
 });
 
 it('NO_COLOR and FORCE_COLOR apply to both outputs', async () => {

@@ -22,7 +22,7 @@ const values: Record<string, string> = {
   'BLOCK@ADDRESS': 'dimm@4G',
   RATE: '1gbps',
 };
-const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'MS', 'SECONDS', 'MIB_S']);
+const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME']);
 
 /**
  * Refused pairs; `*` is any other option or none. The list was written from what each mode can do, not from the code.

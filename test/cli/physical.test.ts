@@ -15,10 +15,15 @@ const { core } = loadFixtures().find(({ name }) => name === 'q35-smp-10.0')!;
 const small = fixturePath('pc-xbzrle-10.0.bin');
 const out = (name: string) => join(directory, name);
 
+/** The fixture has no ACPI tables. */
+const assumption =
+  "RAM above 4 GiB is assumed to begin at 0x100000000: the file does not say, and it may be at 0x10000000000 if the CPU is AMD's";
+
 describe('a core file', () => {
   it("equals QEMU's own, in a file and in a pipe", async () => {
     const path = out('core');
-    expect(await runCli(['extract', smp, '--elf', '-o', path])).toMatchObject({ code: 0, stderr: '' });
+    const stderr = `vmferry: warning: ${assumption}; --above-4g states it\n`;
+    expect(await runCli(['extract', smp, '--elf', '-o', path])).toMatchObject({ code: 0, stderr });
     const { bytes, code } = await runCli(['extract', '-', '--elf', '-o', '-'], readFileSync(smp));
     expect(code).toBe(0);
     for (const content of [readFileSync(path), bytes]) {
@@ -67,8 +72,26 @@ describe('an image', () => {
     });
   });
 
+  it('reports what is assumed, for scripts', async () => {
+    const { stdout } = await runCli(['extract', smp, '--physical', '--json', '-o', out('assumed')]);
+    const assumed = { what: 'above-4g', blocks: [], option: 'above4g', address: 2 ** 32, text: assumption };
+    expect(JSON.parse(stdout)).toMatchObject({
+      ...{ above4g: 2 ** 32, above4gFrom: 'machine type', memoryDevices: [], leftOut: [] },
+      ...{ assumed: [assumed], notes: [assumption] },
+    });
+  });
+
+  it('may have its upper RAM elsewhere', async () => {
+    const args = ['--physical', '--above-4g', '1T', '-o', out('upper')];
+    const { stdout, stderr, code } = await runCli(['extract', smp, ...args]);
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    expect(stdout).toMatch(/3 MiB below 4 GiB by the CMOS, the rest from 0x10000000000 on as stated\n/);
+    expect(statSync(out('upper')).size).toBe(2 ** 40 + 2 ** 20);
+  });
+
   it('may have another split, with a warning', async () => {
-    const { stderr, code } = await runCli(['extract', smp, '--physical', '--below-4g', '2M', '-o', out('other')]);
+    const split = ['--below-4g', '2M', '--above-4g', '4G'];
+    const { stderr, code } = await runCli(['extract', smp, '--physical', ...split, '-o', out('other')]);
     expect(stderr).toMatch(
       /^vmferry: warning: the CMOS says that 0x300000 bytes of RAM are below 4 GiB, not 0x200000\n$/,
     );
@@ -90,7 +113,17 @@ describe('refused with exit code 2, and nothing is written', () => {
     ],
     ['a DIMM of no block', ['--physical', '--dimm', '4G', '-o', 'X'], /BLOCK@ADDRESS/],
     ['a DIMM of no address', ['--physical', '--dimm', 'mem@high', '-o', 'X'], /number of bytes/],
-    ['a missing DIMM', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /memory device's block .* got "mem"/],
+    ['a missing DIMM', ['--physical', '--dimm', 'mem@4G', '-o', 'X'], /block that has no place yet .* got "mem"/],
+    [
+      'RAM above 4 GiB that is below',
+      ['--physical', '--above-4g', '2G', '-o', 'X'],
+      /from 0x100000000 on for the upper RAM/,
+    ],
+    [
+      'upper RAM of a block',
+      ['--block', 'pc.ram', '--above-4g', '1T', '-o', 'X'],
+      /--above-4g goes with --physical or --elf/,
+    ],
     ['missing RAM', ['--physical', '--ram', 'n0', '-o', 'X'], /blocks of RAM \(pc\.ram\), each once, got "n0"/],
     ['more RAM than there is', ['--physical', '--below-4g', '1G', '-o', 'X'], /at most all 4194304 bytes of RAM/],
     ['a directory', ['--physical', '-o', '.'], /got the directory/],

@@ -9,6 +9,7 @@ import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/node.ts';
+import { readDomain } from '../../src/read/container/domain-xml.ts';
 import { encodeLibvirtHead } from '../../src/read/container/libvirt-header.ts';
 import { runCli } from '../run-cli.ts';
 import { writeContainerFixture } from './container-fixtures.ts';
@@ -77,6 +78,8 @@ describe.skipIf(lacksLibvirt())('libvirt save images', () => {
       const { code, stderr } = await runCli(['convert', ...args], undefined, { env });
       expect([code, stderr]).toEqual([0, '']);
     }
+    const shown = await libvirt.savedXml(readFileSync(image));
+    expect(readDomain(shown)).toEqual(readDomain(readFileSync(xml, 'utf8')));
     expect(differences(await libvirt.restore(readFileSync(image)), made.truth)).toEqual([]);
   });
 

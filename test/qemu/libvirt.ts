@@ -216,6 +216,12 @@ export class Libvirt {
     return truth;
   }
 
+  /** The XML that libvirt itself finds in an image. */
+  savedXml(image: Uint8Array): Promise<string> {
+    writeFileSync(join(this.dir, 'shown'), image);
+    return this.virsh(`save-image-dumpxml ${this.#inside}/shown`);
+  }
+
   /** RAM of a domain that is not running. */
   async #readRam(name: string, folder: string): Promise<Truth> {
     const hmp = (line: string) => this.virsh(`qemu-monitor-command ${name} --hmp '${line}'`);

@@ -131,7 +131,8 @@ export async function readPhysical(qemu: Qemu, address: number, length: number):
 export async function readMap(qemu: Qemu): Promise<{ start: number; length: number; name: string; offset: number }[]> {
   const views = (await qemu.hmp('info mtree -f')).split('FlatView #');
   const view = views.find((each) => each.includes('AS "memory"')) ?? '';
-  const line = /^ {2}([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:ram|rom|romd)\): (\S+)(?: @([0-9a-f]{16}))?/gm;
+  const line =
+    /^ {2}([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:ram|rom|romd|nv-ram)\): (\S+)(?: @([0-9a-f]{16}))?/gm;
   return [...view.matchAll(line)].map(([, first = '', last = '', name = '', offset = '0']) => ({
     start: parseInt(first, 16),
     length: parseInt(last, 16) + 1 - parseInt(first, 16),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { splitInside, splitUrl } from '../../src/read/location.ts';
+import { parseLocation, splitInside, splitUrl } from '../../src/read/location.ts';
 
 describe('a name after a path', () => {
   const files = ['disk.qcow2', 'a#b', 'a', 'x#1.qcow2'];
@@ -35,5 +35,20 @@ describe('a URL', () => {
     expect(splitUrl('http://h/a,offset=4K')).toEqual({ ...nothing, url: 'http://h/a', offset: 4096 });
     expect(splitUrl('http://h/a#100%')).toEqual({ ...nothing, url: 'http://h/a', inside: '100%' });
     expect(() => splitUrl('http://')).toThrow(TypeError);
+  });
+});
+
+describe('an offset after a path', () => {
+  it.each([
+    ['a,offset=0x1000', 'a', 4096],
+    ['a,offset=1MiB', 'a', 1 << 20],
+    ['a,b,offset=4K', 'a,b', 4096],
+    ['a,offset=', 'a,offset=', undefined],
+    ['a,offset=x', 'a,offset=x', undefined],
+  ])('%s is %s and %j', (location, path, offset) => expect(parseLocation(location)).toEqual({ path, offset }));
+
+  it('is refused if it is malformed', () => {
+    expect(() => parseLocation('a,offset=1Mb')).toThrow(/for bytes write 1MB .* or 1MiB/);
+    expect(() => parseLocation('a,offset=4Q')).toThrow(/such as 4096/);
   });
 });

@@ -262,13 +262,15 @@ describe('shared memory that the migration left out', () => {
       ['ram', undefined],
       ['shm', true],
     ]);
-    const { ok, findings } = await verify(await open(shared));
-    expect(ok).toBe(true);
-    expect(findings.map(({ code }) => code)).toEqual(['description-missing', 'block-ignored']);
-    const blocks = await extractBlocks(await open(shared), ({ idstr }) => new MemoryFile(idstr));
-    expect(blocks.map(({ idstr, ignored }) => [idstr, ignored])).toEqual([
+    const { verdict, findings } = await verify(await open(shared));
+    expect(verdict).toBe('incomplete');
+    expect(findings.map(({ code }) => code)).toEqual(['block-ignored', 'description-missing']);
+    const extract = async (partial: boolean) =>
+      extractBlocks(await open(shared), ({ idstr }) => new MemoryFile(idstr), undefined, { partial });
+    await expect(extract(false)).rejects.toMatchObject({ code: 'block-ignored', place: { block: 'shm' } });
+    expect((await extract(true)).map(({ idstr, missing }) => [idstr, missing?.pages])).toEqual([
       ['ram', undefined],
-      ['shm', true],
+      ['shm', 1],
     ]);
   });
 

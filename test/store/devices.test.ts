@@ -75,12 +75,12 @@ describe('devices of the same name and instance', () => {
   });
 });
 
-describe('a truncated file', () => {
-  it('has the devices before its end, without descriptions', async () => {
+describe('a file that breaks off in its description', () => {
+  it('has all devices, without descriptions', async () => {
     const bytes = stream({ devices: [device('x', field('a', 1))] }, full(2, 'x', [1]), full(3, 'timer', [2, 3]));
     const cut = bytes.subarray(0, bytes.length - 40);
     const { devices, error } = await read(cut);
-    expect(error?.code).toBe('truncated');
+    expect(error).toBeUndefined();
     expect(devices.map(({ name, problem }) => [name, problem])).toEqual([
       ['x', 'there is no description'],
       ['timer', 'there is no description'],

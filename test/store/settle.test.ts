@@ -79,7 +79,7 @@ describe.each(kindsOfSource)('settling a %s', (kind) => {
     ['a zero page that is not', pages(zeroPage(0, 'ram'), hex('0000000000001022 01')), 'bad-zero-page'],
     ['a cut', join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS)), 'truncated'],
     ['a mapped-ram file without an end', mappedRamFile({ hasEnd: false }), 'untrusted-bitmap'],
-    ['a multifd stream', join(none, ramStart, part(7, FLUSH, EOS), end(7, EOS), EOF), 'unsupported'],
+    ['a multifd stream', join(none, ramStart, part(7, FLUSH, EOS), end(7, EOS), EOF), 'missing-channels'],
   ])('refuses %s', async (_, stream, code) => {
     await expect(settle(await opened(stream, kind), new Notes())).rejects.toMatchObject({
       name: 'MigrationError',

@@ -105,8 +105,10 @@ describe('single structures, combined', () => {
           encodeFooter(out, 1);
           finish(out);
         });
-        const { ok, pageRecords } = await verify(await open(bytes));
-        expect([ok, pageRecords]).toEqual([true, list.length]);
+        const { findings, pageRecords } = await verify(await open(bytes));
+        // Without data it looks like the main stream of a multifd migration.
+        const errors = findings.filter(({ severity, code }) => severity === 'error' && code !== 'missing-channels');
+        expect([errors, pageRecords]).toEqual([[], list.length]);
         expect(Buffer.compare(slowRead(bytes).blocks[0]!.content, content)).toBe(0);
       }),
     );

@@ -36,6 +36,7 @@ import {
   header,
   join,
   KIB4,
+  normalPage,
   packet,
   part,
   start,
@@ -141,7 +142,7 @@ describe('a multifd set written from a RAM image', () => {
       header,
       configuration('none'),
       start(7, 'ram', 4, blockList(['ram', 4 * KIB4], ['shared', KIB4]), EOS),
-      part(7, zeroPage(3 * KIB4, 'ram'), EOS),
+      part(7, normalPage(3 * KIB4, filled(1), 'ram'), EOS),
       end(7, EOS),
       EOF,
     );
@@ -151,7 +152,7 @@ describe('a multifd set written from a RAM image', () => {
       expect((await verify(await open(main, { channels: set }))).ok).toBe(true);
       return slowRead(main, 0, set).blocks.map(({ last }) => [...last]);
     };
-    expect(await pagesOf(vm)).toEqual([[0, 0, 0, 1], [0]]);
+    expect(await pagesOf(vm)).toEqual([[0, 0, 0, 2], [0]]);
     for (const version of ['7.2', '10.0'] as const) {
       const options = { rules: releaseRulesOf('none', version) };
       expect(await pagesOf({ ...vm, ignored: vm.ram.blocks }, options)).toEqual([[0, 0, 0, 0], [0]]);

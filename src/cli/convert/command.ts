@@ -4,6 +4,7 @@ import { libvirtFormats } from '../../read/container/libvirt-header.ts';
 import { releaseNames } from '../../schema/release-rules.ts';
 import type { CliCommand } from '../command.ts';
 import { addInput, requireInputsOnce } from '../input.ts';
+import { addPartial } from '../partial.ts';
 import { scratchOption } from '../scratch.ts';
 import { convertChanges, requireChanges } from './changes.ts';
 import { convertTo } from './convert.ts';
@@ -17,7 +18,7 @@ export function addConvert(program: CliCommand): CliCommand {
     .description(
       'Writes a migration in another form: a plain stream, a multifd set, a mapped-ram file, a raw image, a libvirt save image.',
     );
-  return addMultifdOptions(addFormOptions(command))
+  return addPartial(addMultifdOptions(addFormOptions(command)), 'OUT is marked as incomplete')
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'skip the check that reads OUT back and compares it with FILE before OUT gets its name')
     .addOption(

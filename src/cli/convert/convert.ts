@@ -83,7 +83,7 @@ async function convertToFile(
   const description = options.dropDescription !== true;
   const conversion =
     form === 'mapped-ram'
-      ? await convertToMappedRam(file, output, { description, offset })
+      ? await convertToMappedRam(file, output, { description, offset, partial: options.partial === true })
       : texts !== undefined
         ? await convertToLibvirtFile(file, output, texts, streamOptions(inputs, options))
         : await convertToStream(file, appendTo(output, offset), streamOptions(inputs, options));
@@ -100,8 +100,9 @@ async function convertToFile(
   }
 }
 
-const streamOptions = ({ base }: Inputs, { compat, dropDescription, scratch }: ConvertOptions) => ({
+const streamOptions = ({ base }: Inputs, { compat, dropDescription, scratch, partial }: ConvertOptions) => ({
   description: dropDescription !== true,
+  partial: partial === true,
   makeScratch: () => openScratch(realpathSync(scratch)),
   ...(compat === undefined ? {} : { compat }),
   ...(base === undefined ? {} : { base }),

@@ -9,6 +9,7 @@ import type { ReleaseName } from '../../schema/release-rules.ts';
 import { UsageError } from '../exit-codes.ts';
 import type { InputOptions } from '../input.ts';
 import { isStandardOutput } from '../output.ts';
+import type { PartialOption } from '../partial.ts';
 import { checkMultifdOptions, type MultifdOptions } from './multifd.ts';
 import { parseTarget } from './target.ts';
 
@@ -25,7 +26,7 @@ const suffixes: Record<string, Form> = {
   '.raw': 'raw',
 };
 
-export interface ConvertOptions extends InputOptions, MultifdOptions {
+export interface ConvertOptions extends InputOptions, MultifdOptions, PartialOption {
   to?: Form;
   block?: string;
   xml?: string;

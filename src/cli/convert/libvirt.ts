@@ -2,14 +2,18 @@
 import { readFileSync, statSync } from 'node:fs';
 import { appendTo, type ByteSink, type ByteStore } from '../../io/byte-source.ts';
 import { type CompressingSink, compressTo } from '../../io/node/compress.ts';
-import { encodeLibvirtHead, type LibvirtFormat } from '../../read/container/libvirt-header.ts';
+import { accessing } from '../../io/node/file-error.ts';
+import { readDomain } from '../../read/container/domain-xml.ts';
+import { encodeLibvirtHead, findDomain, type LibvirtFormat } from '../../read/container/libvirt-header.ts';
 import type { MigrationFile } from '../../read/open.ts';
+import type { Settled } from '../../store/settle.ts';
 import {
   type Conversion,
   type ConvertToStreamOptions,
   convertToMappedRam,
   convertToStream,
 } from '../../tasks/convert/convert.ts';
+import { requireDomain } from '../../tasks/convert/domain-agreement.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import { UsageError } from '../exit-codes.ts';
 import { libvirtText } from '../print/containers.ts';
@@ -21,6 +25,8 @@ export interface LibvirtTexts {
   /** Whether the guest ran, if the input is an image. */
   wasRunning: boolean | undefined;
   format: LibvirtFormat;
+  /** @throws UsageError if the XML from a file describes another VM */
+  requireFit(vm: Pick<Settled, 'configuration' | 'blocks'>): void;
 }
 
 /** The texts of the image: those of the input, or the XML from a file. */
@@ -32,14 +38,30 @@ export function findTexts(file: MigrationFile, path: string | undefined, format:
     );
   }
   const xml = path === undefined ? libvirtText(file, 'xml') : readXml(path);
-  return { xml, cookie: image?.data.cookie, wasRunning: image?.header.wasRunning, format };
+  const texts = { xml, cookie: image?.data.cookie, wasRunning: image?.header.wasRunning, format };
+  if (path === undefined) return { ...texts, requireFit() {} };
+  const domain = inFile(path, () => readDomain(xml));
+  const of = image === undefined ? {} : { domain: findDomain(image.data.xml) };
+  return {
+    ...texts,
+    requireFit({ configuration, blocks }) {
+      const uuid = configuration?.uuid ?? file.channels.uuid;
+      inFile(path, () => requireDomain(domain, { machine: configuration?.machine, uuid, blocks, ...of }));
+    },
+  };
 }
 
 function readXml(path: string): string {
-  if (statSync(path).isDirectory()) throw new UsageError(`expected the XML of a domain, got the directory ${path}`);
-  const xml = readFileSync(path, 'utf8');
-  if (xml.trimStart().startsWith('<') && !xml.includes('\0')) return xml;
-  throw new UsageError(`expected the XML of a domain in ${path}`);
+  return accessing({ verb: 'read', path }, () => readFileSync(path, 'utf8'));
+}
+
+/** Adds the file's name to the errors about its XML. */
+function inFile<Result>(path: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof RangeError ? new UsageError(`${path}: ${error.message}`) : error;
+  }
 }
 
 /** @throws UsageError if the image would replace the file of the XML */
@@ -57,7 +79,10 @@ export async function convertToLibvirt(
   texts: LibvirtTexts,
   options: Omit<ConvertToStreamOptions, 'begin'>,
 ): Promise<Conversion> {
-  const writeHead = (vm: SavedVm) => output.write(encodeHead(texts, vm));
+  const writeHead = (vm: SavedVm) => {
+    texts.requireFit(blocksOf(vm));
+    return output.write(encodeHead(texts, vm));
+  };
   const { format } = texts;
   if (format === 'raw') return convertToStream(file, output, { ...options, begin: writeHead });
   if (format === 'sparse') throw new RangeError('expected a format that is written in order, got sparse');
@@ -87,13 +112,21 @@ export async function convertToLibvirtFile(
   if (texts.format !== 'sparse') return convertToLibvirt(file, appendTo(output), texts, options);
   const { description = true } = options;
   const offset = encodeHead(texts, { devices: [] }).length;
-  const conversion = await convertToMappedRam(file, output, { description, offset });
+  const endBlocks = texts.requireFit;
+  const conversion = await convertToMappedRam(file, output, { description, offset, endBlocks });
+  // Now the channels of a multifd migration have stated their UUID, too.
+  texts.requireFit(blocksOf(conversion.vm));
   await output.write(encodeHead(texts, conversion.vm), 0);
   return conversion;
 }
 
+const blocksOf = ({ configuration, ram, ignored }: Pick<SavedVm, 'configuration' | 'ram' | 'ignored'>) => ({
+  configuration,
+  blocks: [...ram.blocks, ...ignored.filter(({ index }) => ram.blocks.every((block) => block.index !== index))],
+});
+
 /** If the input does not state whether the guest ran, the device states do. */
-function encodeHead({ wasRunning, ...texts }: LibvirtTexts, vm: Pick<SavedVm, 'devices'>): Uint8Array {
+function encodeHead({ wasRunning, requireFit: _, ...texts }: LibvirtTexts, vm: Pick<SavedVm, 'devices'>): Uint8Array {
   return encodeLibvirtHead({ ...texts, wasRunning: wasRunning ?? ranWhenSaved(vm) });
 }
 

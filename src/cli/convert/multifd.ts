@@ -81,6 +81,7 @@ const uuidDigits = (uuid: string): string =>
 interface SetOptions extends MultifdOptions {
   compat?: ReleaseName;
   dropDescription?: boolean;
+  partial?: boolean;
   verify: boolean;
   scratch: string;
   json?: boolean;
@@ -112,6 +113,7 @@ async function writeSet(file: MigrationFile, { main, others }: OutputSet, option
   const conversion = await convertToMultifd(file, appendTo(main.file), sinks, {
     ...{ compression, level, codecs: new NodeCodecs() },
     description: options.dropDescription !== true,
+    partial: options.partial === true,
     makeScratch: () => openScratch(realpathSync(options.scratch)),
     ...(compat === undefined ? {} : { compat }),
     ...(uuid === undefined ? {} : { uuid: uuidDigits(uuid) }),

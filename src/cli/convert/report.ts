@@ -3,6 +3,7 @@ import type { Conversion } from '../../tasks/convert/convert.ts';
 import type { ConvertJson } from '../../tasks/json.ts';
 import { toJson, type Unversioned } from '../json.ts';
 import { warn } from '../messages.ts';
+import { missingFacts, reportMissing } from '../partial.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 
 /** What was written. */
@@ -21,14 +22,15 @@ export interface Written {
 }
 
 /** Warns of content that is missing. */
-export function warnOfMissing({ blocks, format }: Conversion): void {
-  for (const { idstr, absentPages, ignored } of blocks) {
-    if (ignored === true) {
-      warn(`${idstr} is shared memory that was left out: its content is still missing`);
-    } else if (absentPages > 0) {
-      const then = format === 'mapped-ram' ? 'have become zero pages' : 'are not sent again';
-      warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, and ${then}`);
-    }
+export function warnOfMissing({ blocks, format, vm: { missing } }: Conversion): void {
+  if (missing !== undefined) {
+    reportMissing(missing);
+    return;
+  }
+  for (const { idstr, absentPages } of blocks) {
+    if (absentPages === 0) continue;
+    const then = format === 'mapped-ram' ? 'have become zero pages' : 'are not sent again';
+    warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, and ${then}`);
   }
 }
 
@@ -50,6 +52,7 @@ export function printWritten(written: Written, isJson: boolean): void {
       hasDescription: vm.description !== undefined,
       plan: vm.plan,
       isVerified,
+      ...missingFacts(vm.missing),
     };
     process.stdout.write(toJson<ConvertJson>(facts));
     return;

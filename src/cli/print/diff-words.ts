@@ -6,6 +6,7 @@ import type { BlockDiff, MapCell, RamDiff } from '../../tasks/diff/diff-ram.ts';
 import type { DiffJson } from '../../tasks/json.ts';
 import { describeBlock, describeChange, describeFact } from '../../words/diff-words.ts';
 import { toJson } from '../json.ts';
+import { missingFacts } from '../partial.ts';
 import { formatBytes, formatCount, formatHex, formatTable, painter, plural, printable } from './format.ts';
 import { drawRows } from './page-map.ts';
 
@@ -100,7 +101,7 @@ function* describeDevice(device: DeviceDiff): Generator<string, void> {
 }
 
 export function diffToJson(
-  { same, facts, ram, devices, notCompared, plan }: VmDiff & { plan: { old: ContentPlan; new: ContentPlan } },
+  { same, facts, ram, devices, notCompared, plan, missing }: VmDiff & { plan: { old: ContentPlan; new: ContentPlan } },
   [old, now]: Names,
 ): string {
   const blocks = ram?.blocks.map(({ map: _, ...block }) => block) ?? [];
@@ -108,5 +109,6 @@ export function diffToJson(
     ...{ old, new: now, same, facts },
     ram: ram === undefined ? undefined : { ...ram, blocks },
     ...{ devices, notCompared, plan },
+    missing: { old: missingFacts(missing.old).missing, new: missingFacts(missing.new).missing },
   });
 }

@@ -3,6 +3,7 @@ import type { ConvergenceVerdict, ModeEstimate } from '../../tasks/estimate/conv
 import { mainPrediction } from '../../tasks/estimate/convergence.ts';
 import type { Estimate } from '../../tasks/estimate/estimate.ts';
 import type { PageMakeUp } from '../../tasks/estimate/memory-composition.ts';
+import { list } from '../command-facts.ts';
 import { advise } from './advice-words.ts';
 import { digits, duration, rate, share } from './estimate-figures.ts';
 import { formatBytes, formatCount, formatTable, type painter, plural, printable } from './format.ts';
@@ -21,12 +22,44 @@ export function describeEstimate(found: Estimate, paint: Paint): string {
   const { blocks } = found.memory;
   const bytes = blocks.reduce((sum, { pages, pageSize }) => sum + pages * pageSize, 0);
   const on = found.machine === undefined ? '' : `${found.machine}, `;
-  const head = `${printable(found.source)}: ${printable(on)}${formatBytes(bytes)} of RAM in ${plural(blocks.length, 'block')}`;
+  const verdict = `${printable(found.source)}: ${verdictOf(found, paint)}`;
+  const head = `${verdict}\n  ${printable(on)}${formatBytes(bytes)} of RAM in ${plural(blocks.length, 'block')}`;
   return [head, ...sections.filter(({ lines }) => lines.length > 0)]
     .map((section) =>
       typeof section === 'string' ? section : [paint('bold', section.title), ...section.lines].join('\n'),
     )
     .join('\n\n');
+}
+
+/** Whether a plain migration would converge, and if not, which other would. */
+function verdictOf({ verdict, convergence, firstPass, target }: Estimate, paint: Paint): string {
+  const at = `at ${rate(target.bandwidth)}`;
+  const [plain] = convergence;
+  if (plain === undefined || verdict === 'unknown') {
+    const [first] = firstPass;
+    const pass = first === undefined ? '' : `; a first pass takes ${duration(first.ms)} ${at}`;
+    return `${paint('yellow', 'convergence unknown')}, because no dirty rate is known${pass}`;
+  }
+  const [colour] = verdicts[verdict];
+  const claim = {
+    converges: 'converges',
+    likely: 'likely converges',
+    unlikely: 'unlikely to converge',
+    no: 'does not converge',
+  };
+  const others = convergence.slice(1).filter((each) => each.verdict === 'converges');
+  if (verdict === 'converges' || verdict === 'likely') {
+    const [time, downtime] = predicted(plain);
+    return `${paint(colour, claim[verdict])} ${at}: ${time}, downtime ${downtime}`;
+  }
+  const would =
+    others.length === 0
+      ? ''
+      : `; ${list(
+          others.map(({ mode }) => mode),
+          'and',
+        )} would`;
+  return `${paint(colour, claim[verdict])} ${at}${would}`;
 }
 
 interface Section {
@@ -121,7 +154,7 @@ function doubtOf({ intervalMs, guestMs }: NonNullable<Estimate['changes']>): str
 
 function changes({ changes: found }: Estimate): Section {
   if (found === undefined) return { title: '', lines: [] };
-  const { all, sampled, xbzrle, cache, intervalMs } = found;
+  const { all, sampled, xbzrle, cache, intervalMs, intervalFrom } = found;
   const seconds = intervalMs / 1000;
   const lines = [
     `  changed     ${plural(all.changed, 'page')}, ${formatBytes(found.changedBytes)}, ${share(all.changed, all.pages)} of all`,
@@ -148,7 +181,8 @@ function changes({ changes: found }: Estimate): Section {
       `              64 MiB, the default, for ${share(cache.shareOfDefault, 1)} (blocks one after the other)`,
     );
   }
-  return { title: `Changes in ${digits(seconds, 4)} s`, lines };
+  const by = intervalFrom === 'stated' ? '' : " by the guest's clock";
+  return { title: `Changes in ${digits(seconds, 4)} s${by}`, lines };
 }
 
 const verdicts: Record<ConvergenceVerdict, readonly ['green' | 'yellow' | 'red', string]> = {

@@ -19,6 +19,8 @@ export class ByteCache {
   /** Increases when new bytes arrive. */
   readonly revision = signal(0);
   readonly reading = new Task<Uint8Array>();
+  /** Whether the user cancelled the reading. Nothing more is read until {@link resume}. */
+  readonly isStopped = signal(false);
   readonly #pieces = new Map<number, Uint8Array>();
   #wanted: { offset: number; length: number } = { offset: 0, length: 0 };
 
@@ -37,7 +39,20 @@ export class ByteCache {
   want(offset: number, length: number): void {
     this.#wanted = { offset, length };
     const { kind } = this.reading.state.peek();
+    if (this.isStopped.peek()) return;
     if (kind === 'idle' || kind === 'done') void this.#readOn();
+  }
+
+  /** Stops reading, also of what is wanted later. */
+  stop(): void {
+    this.isStopped.value = true;
+    this.reading.cancel();
+  }
+
+  /** Reads what is wanted after {@link stop} or a failure. */
+  resume(): void {
+    this.isStopped.value = false;
+    void this.#readOn();
   }
 
   end(): void {

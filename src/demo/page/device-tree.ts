@@ -38,6 +38,12 @@ export class DeviceTree {
     this.#list();
   }
 
+  /** Loads the devices after a failure. What was loaded before stays. */
+  async retry(): Promise<void> {
+    this.failure.value = undefined;
+    await this.start();
+  }
+
   async setOpen(path: DevicePath, isOpen: boolean): Promise<void> {
     const key = pathKey(path);
     if (isOpen) {

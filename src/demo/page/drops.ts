@@ -1,7 +1,8 @@
 /** Files can be dropped anywhere on the page. They are compared if they land on the Differences panel, and otherwise opened. */
 import { signal } from '@preact/signals';
 import { type Failure, ViewerError } from '../protocol.ts';
-import { fail, nameOf, openInput, phase } from './session.ts';
+import { nameOf } from './input-names.ts';
+import { fail, openInput, phase } from './session.ts';
 
 /** Whether a file is being dragged over the page. */
 export const isFileOver = signal(false);
@@ -12,6 +13,20 @@ function folderIn(dropped: DataTransfer | null): Failure | undefined {
   const folder = entries.find((entry) => entry?.isDirectory === true);
   if (folder == null) return undefined;
   return { kind: 'wrong-call', message: `${folder.name} is a folder: drop the files in it instead` };
+}
+
+type HandleOf = { getAsFileSystemHandle?: () => Promise<FileSystemHandle | null> };
+
+/** The handles of dropped files, where the browser has them. Must be called during the event. */
+async function handlesOf(dropped: DataTransfer | null): Promise<(FileSystemFileHandle | undefined)[]> {
+  const items = [...(dropped?.items ?? [])].filter(({ kind }) => kind === 'file');
+  const found = items.map((item) => (item as HandleOf).getAsFileSystemHandle?.());
+  return Promise.all(
+    found.map(async (each) => {
+      const handle = await each?.catch(() => null);
+      return handle?.kind === 'file' ? (handle as FileSystemFileHandle) : undefined;
+    }),
+  );
 }
 
 export function acceptDrops(): void {
@@ -35,7 +50,7 @@ export function acceptDrops(): void {
         if (folder !== undefined) throw new ViewerError(folder);
         return { files };
       });
-    } else if (folder !== undefined) fail(nameOf({ files }), { files }, folder);
-    else void openInput({ files });
+    } else if (folder !== undefined) fail(nameOf({ files }), { files }, folder, () => void openInput({ files }));
+    else void openInput({ files }, { handles: handlesOf(event.dataTransfer) });
   });
 }

@@ -21,6 +21,8 @@ export interface Comparison {
 export class Machine {
   readonly viewer: Viewer;
   readonly file: OpenedFile;
+  /** What the file was opened from. */
+  readonly input: FileInput;
   /** Opens an earlier file to compare with, if the page knows one. */
   readonly earlier: (() => Promise<FileInput>) | undefined;
   readonly map: MapModel;
@@ -30,11 +32,13 @@ export class Machine {
   readonly place = signal<BytesPlace>({ kind: 'file', at: { offset: 0 }, length: 0 });
   /** The input of the last comparison. */
   compared: FileInput | undefined;
+  #find: (() => Promise<FileInput>) | undefined;
   #base: OpenedFile | undefined;
 
-  constructor(viewer: Viewer, file: OpenedFile, earlier?: () => Promise<FileInput>) {
+  constructor(viewer: Viewer, file: OpenedFile, input: FileInput, earlier?: () => Promise<FileInput>) {
     this.viewer = viewer;
     this.file = file;
+    this.input = input;
     this.earlier = earlier;
     this.map = new MapModel(viewer, file);
     if (file.blocks.length > 0 && file.inspection.error === undefined) {
@@ -54,6 +58,8 @@ export class Machine {
   /** Opens an earlier file and compares it with this one. */
   async compare(find: () => Promise<FileInput>): Promise<void> {
     this.#dropBase();
+    this.#find = find;
+    this.compared = undefined;
     await this.comparison.run(async (options) => {
       this.compared = await find();
       const base = await openWanted(this.viewer, this.compared, options);
@@ -64,6 +70,11 @@ export class Machine {
       this.#showFirstDifference(diff);
       return { base, diff };
     });
+  }
+
+  /** Tries the last comparison again. */
+  async compareAgain(): Promise<void> {
+    if (this.#find !== undefined) await this.compare(this.#find);
   }
 
   stopComparing(): void {

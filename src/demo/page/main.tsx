@@ -2,12 +2,13 @@
 import { render } from 'preact';
 import { App } from './components/app.tsx';
 import { acceptDrops } from './drops.ts';
-import { wantedUrl } from './remote.ts';
-import { openInput } from './session.ts';
+import { followLinksInPlace } from './jump.ts';
+import { reopen } from './reopen.ts';
 
 render(<App />, document.getElementById('page') as HTMLElement);
 acceptDrops();
-const url = wantedUrl();
-if (url !== undefined) void openInput({ url });
+followLinksInPlace();
+addEventListener('popstate', () => void reopen());
+void reopen();
 // For measurements of the start-up time.
 performance.mark('vmferry-ready');

@@ -38,7 +38,7 @@ export function swatch(pageClass: PageClass | undefined): { background?: string 
   return pageClass === undefined || pageClass.isHollow ? {} : { background: `var(${pageClass.colour})` };
 }
 
-/** The order in which classes are drawn within a cell, the most important first. */
+/** The classes from the most important to the least. */
 export const drawingOrder: Partial<Record<Layer, readonly number[]>> = {
   state: [2, 3, 4, 1, 5, 0],
   difference: [1, 3, 2, 0, 4, 5],

@@ -1,8 +1,11 @@
 /** Parses the offsets that the user types. */
-import { parseBytes } from '../../read/location.ts';
+import { parseSize } from '../../read/units.ts';
 
-/** Takes decimal and 0x hex, with K, M, G or T. Undefined for anything else. */
+/** Takes what options of the command line take, such as 0x7c00 or 1MiB. Undefined for anything else. */
 export function parseOffset(text: string): number | undefined {
-  const offset = parseBytes(text.trim());
-  return Number.isSafeInteger(offset) ? offset : undefined;
+  try {
+    return parseSize(text.trim());
+  } catch {
+    return undefined;
+  }
 }

@@ -12,9 +12,9 @@ export const isOutOfReach = (url: string): boolean => !isRemotePage && new URL(u
 /** The address of the other page, which opens the URL at once. */
 export const remotePageFor = (url: string): string => `./remote.html#${encodeURIComponent(url)}`;
 
-/** The URL in the address of this page. Undefined if there is none. */
+/** The URL in the address of this page, encoded or as it is. Undefined if there is none. */
 export function wantedUrl(): string | undefined {
-  if (!isRemotePage || location.hash.length < 2) return undefined;
+  if (location.hash.length < 2) return undefined;
   try {
     const url = decodeURIComponent(location.hash.slice(1));
     return /^https?:/.test(new URL(url).protocol) ? url : undefined;

@@ -19,6 +19,9 @@ const browserErrors: Record<string, FailureKind> = {
   NoModificationAllowedError: 'unreadable',
 };
 
+/** How Chromium, Firefox and WebKit say that a script of the page could not be fetched. */
+const moduleFailure = /dynamically imported module|Importing a module script failed/i;
+
 /** The browser lacks something that the page needs. */
 class UnsupportedError extends Error {
   override readonly name = 'UnsupportedError';
@@ -33,8 +36,8 @@ export function requireWebAssembly(): void {
 export function describeFailure(error: unknown): Failure {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof MigrationError) {
-    const { code, place, detail } = error;
-    return { kind: 'bad-input', message, code, place, detail };
+    const { code, place, detail, reason } = error;
+    return { kind: 'bad-input', message, code, place, detail, ...(reason === undefined ? {} : { reason }) };
   }
   if (error instanceof SnapshotError) {
     return { kind: 'no-snapshot', message, snapshots: error.image.snapshots.map(reportSnapshot) };
@@ -43,7 +46,11 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof HttpError) return { kind: 'network', message };
   if (error instanceof UnsupportedError) return { kind: 'unsupported', message };
   if (error instanceof NoRoomError) return { kind: 'no-space', message };
-  if (error instanceof MissingDecompressorError) return { kind: 'unreadable', message };
+  // With a cause, the page has a decompressor, but could not load it.
+  if (error instanceof MissingDecompressorError) {
+    return { kind: error.cause === undefined ? 'no-decoder' : 'not-loaded', message };
+  }
+  if (error instanceof TypeError && moduleFailure.test(message)) return { kind: 'not-loaded', message };
   const known = error instanceof DOMException ? browserErrors[error.name] : undefined;
   if (known !== undefined) return { kind: known, message };
   const isWrong = error instanceof RangeError || error instanceof TypeError || error instanceof SyntaxError;

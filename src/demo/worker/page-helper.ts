@@ -6,3 +6,6 @@ self.addEventListener('message', ({ data, ports: [port] }: MessageEvent<MeasureR
   const { memory, offset, length, pageSize } = data;
   port?.postMessage(entropyBytes(new Uint8Array(memory, offset, length), pageSize));
 });
+
+// Says that the script is loaded.
+self.postMessage('ready');

@@ -2,8 +2,10 @@
 import { openOpfsScratch } from '../../io/opfs-scratch.ts';
 import { MemoryScratch } from '../../io/scratch.ts';
 import { type Handlers, type Port, serve } from '../rpc.ts';
+import { startWorker } from '../start-worker.ts';
 import { Engine } from './engine.ts';
 import { describeFailure, requireWebAssembly } from './failures.ts';
+import helperUrl from './page-helper.ts?worker&url';
 import { makeMeasurer } from './page-measurer.ts';
 
 /** Limit of scratch files in memory, if there is no private file system. */
@@ -11,14 +13,20 @@ const memoryLimit = 128 << 20;
 /** With more helpers, some would always wait for the reader. */
 const maxHelpers = 4;
 
-const startHelper = () => new Worker(new URL('./page-helper.ts', import.meta.url), { type: 'module' });
+const startHelper = () => startWorker(helperUrl, 'vmferry-helper');
+
+/** WebKit can be isolated and still have no shared memory. */
+const canShare = () => self.crossOriginIsolated && typeof SharedArrayBuffer === 'function';
 
 async function makeEngine(): Promise<Engine> {
   requireWebAssembly();
   const scratch = await openOpfsScratch(navigator, crypto.randomUUID?.() ?? String(performance.timeOrigin));
-  const helpers = self.crossOriginIsolated ? Math.min(maxHelpers, Math.max(1, navigator.hardwareConcurrency - 1)) : 0;
+  const helpers = canShare() ? Math.min(maxHelpers, Math.max(1, navigator.hardwareConcurrency - 1)) : 0;
   return new Engine(scratch ?? new MemoryScratch(memoryLimit), makeMeasurer(helpers, startHelper));
 }
+
+// An error that belongs to no call. The page then ends its calls, which would otherwise wait forever (rpc.ts).
+self.addEventListener('unhandledrejection', ({ reason }) => reportError(reason));
 
 // Calls can arrive before the engine is ready.
 const engine = makeEngine();

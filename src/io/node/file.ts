@@ -25,6 +25,7 @@ import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { ByteStore, OpenedSource } from '../byte-source.ts';
 import { deviceSize } from '../file-handle.ts';
 import { StreamSource } from '../stream-source.ts';
+import { accessing, fileError } from './file-error.ts';
 
 const openAsync = promisify(open);
 const readAsync = promisify(read);
@@ -87,7 +88,7 @@ export class NodeFile implements ByteStore, AutoClosed {
     try {
       return readSync(this.fd, target, 0, length, position);
     } catch (error) {
-      throw this.#explain(error, position);
+      throw fileError(error, { verb: 'read', path: this.name, at: position });
     } finally {
       if (isLarge) this.#slowReads = length < (performance.now() - start) * cacheSpeed ? readsAfterSlow : 0;
     }
@@ -106,14 +107,8 @@ export class NodeFile implements ByteStore, AutoClosed {
     try {
       return (await readAsync(this.fd, target, 0, target.length, position)).bytesRead;
     } catch (error) {
-      throw this.#explain(error, position);
+      throw fileError(error, { verb: 'read', path: this.name, at: position });
     }
-  }
-
-  /** Adds the file and the position to a system error; its `code` stays. */
-  #explain(error: unknown, position: number): unknown {
-    if (error instanceof Error) error.message += ` (${this.name} at 0x${position.toString(16)})`;
-    return error;
   }
 
   write(bytes: Uint8Array, position: number): void {
@@ -122,7 +117,7 @@ export class NodeFile implements ByteStore, AutoClosed {
         done += this.#writeSome(bytes.subarray(done, done + maxWrite), position + done);
       }
     } catch (error) {
-      throw this.#explain(error, position);
+      throw fileError(error, { verb: 'write', path: this.name, at: position });
     }
     if (bytes.length > 0) this.#size = Math.max(this.#size, position + bytes.length);
   }
@@ -142,16 +137,16 @@ export class NodeFile implements ByteStore, AutoClosed {
   }
 
   truncate(size: number): void {
-    try {
-      ftruncateSync(this.fd, size);
-    } catch (error) {
-      throw this.#explain(error, size);
-    }
+    accessing({ verb: 'write', path: this.name, at: size }, () => ftruncateSync(this.fd, size));
     this.#size = size;
   }
 
-  sync(): Promise<void> {
-    return fsyncAsync(this.fd);
+  async sync(): Promise<void> {
+    try {
+      await fsyncAsync(this.fd);
+    } catch (error) {
+      throw fileError(error, { verb: 'write', path: this.name });
+    }
   }
 
   async close(): Promise<void> {
@@ -184,8 +179,10 @@ export function openDirect(path: string): number | undefined {
  */
 export async function openSource(path: string): Promise<OpenedSource> {
   if (path === '-') return sourceOf(0, 'standard input');
-  const isFifo = statSync(path).isFIFO();
-  const fd = await openAsync(path, constants.O_RDONLY | (isFifo ? constants.O_NONBLOCK : 0));
+  const isFifo = accessing({ verb: 'read', path }, () => statSync(path).isFIFO());
+  const fd = await openAsync(path, constants.O_RDONLY | (isFifo ? constants.O_NONBLOCK : 0)).catch((error) => {
+    throw fileError(error, { verb: 'read', path });
+  });
   try {
     return await sourceOf(fd, path);
   } catch (error) {
@@ -199,7 +196,7 @@ async function sourceOf(fd: number, name: string): Promise<OpenedSource> {
   const hasByteAt = async (at: number) => (await readAsync(fd, new Uint8Array(1), 0, 1, at)).bytesRead === 1;
   if (stat.isFile()) return new NodeFile(fd, name, stat.size);
   if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(hasByteAt));
-  if (stat.isDirectory()) throw Object.assign(new Error(`${name} is a directory`), { code: 'EISDIR' });
+  if (stat.isDirectory()) throw Object.assign(new Error(`cannot read ${name}: it is a directory`), { code: 'EISDIR' });
   const stream = isatty(fd)
     ? new ReadStream(fd)
     : stat.isFIFO() || stat.isSocket()

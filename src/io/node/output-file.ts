@@ -20,6 +20,7 @@ import {
 import { dirname, join } from 'node:path';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { NodeFile, openDirect } from './file.ts';
+import { accessing, fileError } from './file-error.ts';
 
 /** Unfinished paths and directories. */
 const unfinished = new Set<string>();
@@ -69,7 +70,7 @@ export class OutputFile implements AutoClosed {
       this.file = new NodeFile(fd, path, 0, directIo ? openDirect(this.#temporary) : undefined);
     } catch (error) {
       unfinished.delete(this.#temporary);
-      throw error;
+      throw fileError(error, { verb: 'write', path });
     }
   }
 
@@ -93,7 +94,7 @@ export class OutputFile implements AutoClosed {
 
   /** Makes the sealed file visible under the final name. The name is durable once the directory is synced. */
   reveal(): void {
-    renameSync(this.#temporary, this.#target);
+    accessing({ verb: 'write', path: this.path }, () => renameSync(this.#temporary, this.#target));
     unfinished.delete(this.#temporary);
   }
 
@@ -136,17 +137,20 @@ function requireDirectory(path: string, directory: string): void {
   if (path === '')
     throw Object.assign(new Error('expected the name of a file to write, got an empty string'), { code: 'ENOENT' });
   if (statSync(directory, { throwIfNoEntry: false }) !== undefined) return;
-  throw Object.assign(new Error(`ENOENT: directory ${directory} does not exist: cannot write ${path}`), {
-    code: 'ENOENT',
-  });
+  const message = `cannot write ${path}: the directory ${directory} does not exist`;
+  throw Object.assign(new Error(message), { code: 'ENOENT' });
 }
 
 /** A scratch file without a name: it disappears when closed, even by a crash. */
 export function openScratch(directory: string): NodeFile {
   const path = join(directory, temporaryName());
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  const name = `a scratch file in ${directory}`;
+  const fd = accessing({ verb: 'create', path: name }, () => {
+    requireDirectory(name, directory);
+    return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  });
   unlinkSync(path);
-  return new NodeFile(fd, `scratch file in ${directory}`, 0);
+  return new NodeFile(fd, name, 0);
 }
 
 /** Whether a path can be replaced by renaming: it is absent or a regular file. */

@@ -6,6 +6,7 @@ import { close, constants, fsync, open, statSync, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { fileError } from './file-error.ts';
 
 const openAsync = promisify(open);
 const writeAsync = promisify(write);
@@ -21,7 +22,11 @@ export interface SequentialOutput {
 }
 
 export async function openInPlace(path: string): Promise<SequentialOutput> {
-  return statSync(path).isFIFO() ? openFifo(path) : openDevice(path);
+  try {
+    return statSync(path).isFIFO() ? await openFifo(path) : await openDevice(path);
+  } catch (error) {
+    throw fileError(error, { verb: 'write', path });
+  }
 }
 
 async function openFifo(path: string): Promise<SequentialOutput> {
@@ -56,7 +61,11 @@ async function openDevice(path: string): Promise<SequentialOutput> {
   const fd = await openAsync(path, constants.O_WRONLY);
   return {
     async write(bytes) {
-      for (let done = 0; done < bytes.length; ) done += (await writeAsync(fd, bytes, done)).bytesWritten;
+      try {
+        for (let done = 0; done < bytes.length; ) done += (await writeAsync(fd, bytes, done)).bytesWritten;
+      } catch (error) {
+        throw fileError(error, { verb: 'write', path });
+      }
     },
     async close() {
       // fsync reports late write errors of a disk. It would fail on what cannot be synced, such as /dev/null.

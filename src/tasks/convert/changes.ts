@@ -26,7 +26,7 @@ import { changesCapability } from '../../wire/configuration.ts';
 import type { Verification } from '../inspect/verify.ts';
 import { CopyError, checkCopy } from './check-copy.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
-import { withoutConfiguration, withoutContent } from './convert.ts';
+import { withoutConfiguration } from './convert.ts';
 
 const noIds = { base: '0'.repeat(16), content: '0'.repeat(16) };
 
@@ -130,8 +130,6 @@ async function writeChanges(
   let before: RamReader | undefined;
   try {
     if (vm.configuration === undefined) throw withoutConfiguration(file, { offset: file.offset });
-    const [ignored] = vm.ignored;
-    if (ignored !== undefined) throw withoutContent(file, ignored);
     const { configuration } = vm;
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram', changesCapability])];
     before = new ResizedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);

@@ -6,20 +6,26 @@
 
 import { type Abortable, abortableSink, abortableStore } from '../../io/abort.ts';
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
+import { FindingLog } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { type ReleaseName, releaseRulesOf } from '../../schema/release-rules.ts';
 import { planContent } from '../../store/content-plan.ts';
 import { refusing } from '../../store/flow-sink.ts';
 import { readIterables } from '../../store/iterables.ts';
-import { MappedRamReader, MappedRamStore } from '../../store/mapped-ram-store.ts';
+import { MappedRamReader } from '../../store/mapped-ram-reader.ts';
+import { MappedRamStore } from '../../store/mapped-ram-store.ts';
+import { findMissing, type MissingRam } from '../../store/missing-ram.ts';
 import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
-import { settle } from '../../store/settle.ts';
+import { type Settled, settle } from '../../store/settle.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
-import { MigrationError } from '../../vm/migration-error.ts';
-import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import type { Description } from '../../vm/flow.ts';
+import { type Finding, MigrationError } from '../../vm/migration-error.ts';
+import { pageCount } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
+import { markIncomplete } from '../../wire/vm-description.ts';
 import type { BlockChanges } from '../../write/delta-scan.ts';
+import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../write/write-multifd.ts';
 import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../write/write-stream.ts';
 import type { Verification } from '../inspect/verify.ts';
@@ -29,6 +35,11 @@ import { checkCopy, compareSettled } from './check-copy.ts';
 export interface ConvertOptions extends Abortable {
   /** Keep the VM description. Default true. */
   description?: boolean;
+  /**
+   * Accept a file that is incomplete or damaged, and write what it has. The output is marked as incomplete, in its VM
+   * description, and `vm.missing` says what is missing. Default false.
+   */
+  partial?: boolean;
 }
 
 /** Options for output that is written as a stream, alone or with channels. */
@@ -45,6 +56,13 @@ export interface ConvertToStreamOptions extends ConvertFromVmOptions {
   begin?: (vm: SavedVm) => Promise<void> | void;
   /** A file with an earlier state of the same VM. It is sent first, followed by the changes as XBZRLE deltas. */
   base?: MigrationFile;
+}
+
+export interface ConvertToMappedRamOptions extends ConvertOptions {
+  /** Where the file begins in the output, in bytes. Default 0. */
+  offset?: number;
+  /** Called when all blocks are known: early in a stream, after the pages in a mapped-ram file. It may throw. */
+  endBlocks?: (vm: Pick<Settled, 'configuration' | 'blocks'>) => void;
 }
 
 export interface ConvertToMultifdOptions
@@ -198,8 +216,21 @@ async function convertVm(
   scratch: SavedVmOptions['makeScratch'] | undefined,
   write: VmWriter,
 ): Promise<Conversion> {
-  const opened = await openSavedVm(file, { makeScratch: options.makeScratch, devices: true });
+  const { makeScratch, partial = false } = options;
+  const opened = await openSavedVm(file, { makeScratch, devices: true, partial });
   return saveVm(file, opened, format, options, scratch, write);
+}
+
+/** The VM description of an output, which marks it if something is missing. */
+export function describeOutput(
+  description: Description | undefined,
+  missing: MissingRam | undefined,
+): Description | undefined {
+  if (missing === undefined) return description;
+  const [first] = missing.evidence;
+  const why = first === undefined ? [] : [`${first.message} [${first.code}]`];
+  const what = missing.blocks.map(({ block, pages }) => `${pages} pages of ${block}`);
+  return markIncomplete(description, [...why, ...what].join('; '));
 }
 
 type VmWriter = (vm: SavedVm, options: Pick<WriteStreamOptions, 'iterables' | 'rules'>) => Promise<WrittenStream>;
@@ -214,7 +245,7 @@ export async function saveVm(
   write: VmWriter,
 ): Promise<Conversion> {
   try {
-    const vm = description ? opened : { ...opened, description: undefined };
+    const vm = { ...opened, description: describeOutput(description ? opened.description : undefined, opened.missing) };
     const rules = compat === undefined ? {} : { rules: releaseRulesOf(vm.configuration?.machine, compat) };
     const iterables = await readIterables(file, vm.iterables);
     const { length, blocks } = await write(vm, { iterables, ...rules });
@@ -254,7 +285,7 @@ async function writeFrom(
 export async function convertToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  options: ConvertOptions & { offset?: number } = {},
+  options: ConvertToMappedRamOptions = {},
 ): Promise<Conversion> {
   return whileAllowed(options, [file], () => settleToMappedRam(file, abortableStore(output, options.signal), options));
 }
@@ -262,19 +293,33 @@ export async function convertToMappedRam(
 async function settleToMappedRam(
   file: MigrationFile,
   output: ByteStore,
-  { description = true, offset = 0 }: ConvertOptions & { offset?: number },
+  options: ConvertToMappedRamOptions,
 ): Promise<Conversion> {
-  const store = new MappedRamStore(output, file.pageSlots, { offset });
+  const { description = true, offset = 0, partial = false } = options;
+  const isReadable = planContent(file).how === 'in-place';
+  if (partial && isReadable) return copyToMappedRam(file, output, options);
+  const lost = new FindingLog();
+  const noteLost = partial ? (finding: Finding) => lost.add(finding) : undefined;
+  const store = new MappedRamStore(output, file.pageSlots, { offset, noteLost });
   // Refuses it at the RAM section, before a long read: only the configuration marks a file as a mapped-ram file.
   const sink = refusing(store, (item) => {
     const isRam = item.kind === 'section' && item.section.name === 'ram';
     return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
   });
-  const { blocks: inputBlocks, ...settled } = await settle(file, sink, { devices: true });
-  const [ignored] = settled.ignored;
-  if (ignored !== undefined) throw withoutContent(file, ignored);
+  const {
+    blocks: inputBlocks,
+    gaps,
+    hasRamEnd: _,
+    ...settled
+  } = await settle(file, sink, {
+    devices: true,
+    partial,
+    endBlocks: (known) => options.endBlocks?.({ configuration: store.configuration, blocks: [...known] }),
+  });
+  const missing = await findMissing(store, [...gaps, ...lost.list()], settled.ignored);
   const plan = planContent(file, { toOutput: true });
-  const vm = { ...settled, plan, ram: store, description: description ? settled.description : undefined };
+  const written = describeOutput(description ? settled.description : undefined, missing);
+  const vm = { ...settled, plan, missing, ram: store, description: written };
   const { footers } = vm.framing;
   const switchoverStart = vm.framing.switchoverStart || releaseRulesOf(vm.configuration?.machine).switchoverStart;
   await store.finish(vm.devices, vm.description, {
@@ -285,19 +330,39 @@ async function settleToMappedRam(
     ...{ idstr: block.idstr, length: block.usedLength },
     ...store.countPages(block),
   }));
-  const isReadable = planContent(file).how === 'in-place';
   const ram = isReadable ? new MappedRamReader(file.content, inputBlocks) : undefined;
   // All pages are included, absent ones as zeros.
   const records = store.blocks.map(pageCount);
   return new Conversion('mapped-ram', output.size - offset, blocks, vm, records, ram);
 }
 
+/** Copies what a partial mapped-ram file has, page by page. */
+async function copyToMappedRam(
+  file: MigrationFile,
+  output: ByteStore,
+  { description = true, offset = 0 }: ConvertOptions & { offset?: number },
+): Promise<Conversion> {
+  const opened = await openSavedVm(file, { makeScratch: noScratch, devices: true, partial: true });
+  try {
+    const text = describeOutput(description ? opened.description : undefined, opened.missing);
+    const vm = { ...opened, ignored: [], description: text };
+    const iterables = await readIterables(file, vm.iterables);
+    const written = await writeMappedRam(vm, output, { offset, iterables });
+    const blocks = written.blocks.map(({ block, records: _, ...counts }) => {
+      return { idstr: block.idstr, length: block.usedLength, ...counts };
+    });
+    return new Conversion('mapped-ram', output.size - offset, blocks, vm, vm.ram.blocks.map(pageCount), vm.ram);
+  } catch (error) {
+    await opened.ram.close();
+    throw error;
+  }
+}
+
+const noScratch = () => {
+  throw new Error('a mapped-ram file needs no scratch file');
+};
+
 export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
   const message = 'a mapped-ram file needs a configuration that declares it as one, and this stream has none';
   return new MigrationError('unsupported', message, placeIn(file.source, offset));
-}
-
-export function withoutContent(file: MigrationFile, { idstr }: RamBlock): MigrationError {
-  const message = `RAM block "${idstr}" was left out (x-ignore-shared): a mapped-ram file needs its content`;
-  return new MigrationError('unsupported', message, { ...placeIn(file.source, file.offset), block: idstr });
 }

@@ -3,6 +3,7 @@
 import type { Abortable } from '../../io/abort.ts';
 import { loadKernelFor } from '../../kernel/kernel.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
+import type { MissingRam } from '../../store/missing-ram.ts';
 import {
   type BlockPair,
   matchBlocks,
@@ -31,8 +32,13 @@ export interface BlockDiff {
   pageSize: number;
   oldLength: number;
   newLength: number;
-  /** Pages that were compared: those that both have, or none if the page sizes differ or the content is missing. */
+  /**
+   * Pages that were compared: those that both have, without missing ones; none if the page sizes differ or the content
+   * was left out.
+   */
   pages: number;
+  /** Pages that were not compared, because a partial file lacks them. */
+  missing: number;
   /** The same in both. */
   same: number;
   changes: PageChanges;
@@ -71,6 +77,8 @@ export interface DiffRamOptions extends Abortable {
   /** Blocks whose content a file lacks. */
   oldIgnored?: readonly RamBlock[];
   newIgnored?: readonly RamBlock[];
+  /** What partial files lack. */
+  missing?: { old: MissingRam | undefined; new: MissingRam | undefined };
   /** Called for each piece of two blocks after it was compared. */
   watch?: (pair: BlockPair, span: PairSpan) => void;
 }
@@ -108,19 +116,21 @@ async function diffBlock(
   const { oldBlock, newBlock } = pair;
   const { idstr, pageSize } = newBlock;
   const notCompared = whyNot(pair, options);
-  const pages = notCompared === undefined ? Math.min(pageCount(oldBlock), pageCount(newBlock)) : 0;
+  const both = notCompared === undefined ? Math.min(pageCount(oldBlock), pageCount(newBlock)) : 0;
+  const lacks = new MissingPair(options.missing, newBlock, both);
+  const pages = both - lacks.count;
   const ranges = new PageRanges(options.maxRanges ?? 1000);
   const changes: PageChanges = { changed: 0, becameZero: 0, becameData: 0 };
-  const map = emptyMap(pages, options.mapCells ?? 1024);
+  const map = emptyMap(both, options.mapCells ?? 1024);
   if (notCompared === undefined) {
     for await (const span of walker.spans(olds, news, pair)) {
-      if (!span.isGap && span.changedCount > 0) takeWindow(span, pages, changes, map, ranges);
+      if (!span.isGap && span.changedCount > 0) takeWindow(span, both, changes, map, ranges, lacks);
       options.watch?.(pair, span);
     }
   }
   const lengths = { oldLength: oldBlock.usedLength, newLength: newBlock.usedLength };
   return {
-    ...{ idstr, pageSize, ...lengths, pages },
+    ...{ idstr, pageSize, ...lengths, pages, missing: lacks.count },
     same: pages - changes.changed - changes.becameZero - changes.becameData,
     changes,
     oldAbsent: notCompared === undefined ? olds.absentPages?.(oldBlock) : undefined,
@@ -141,6 +151,32 @@ function whyNot({ oldBlock, newBlock }: BlockPair, options: DiffRamOptions): Blo
   return oldBlock.pageSize === newBlock.pageSize ? undefined : 'page-size';
 }
 
+/** The pages of a block that one of two partial files lacks. */
+class MissingPair {
+  /** How many pages of those that both blocks have. */
+  readonly count: number;
+  readonly #block: RamBlock;
+  readonly #files: readonly MissingRam[];
+
+  constructor(missing: DiffRamOptions['missing'], block: RamBlock, pages: number) {
+    this.#block = block;
+    this.#files = [missing?.old, missing?.new].filter((each) => each !== undefined);
+    const runs = this.#files.flatMap((each) => [...each.within(block, 0, pages)]);
+    runs.sort((a, b) => a.first - b.first);
+    let count = 0;
+    let counted = 0;
+    for (const { first, end } of runs) {
+      count += Math.max(0, end - Math.max(first, counted));
+      counted = Math.max(counted, end);
+    }
+    this.count = count;
+  }
+
+  has(page: number): boolean {
+    return this.#files.some((each) => each.has(this.#block, page));
+  }
+}
+
 /** Counts the differing pages of a window. */
 function takeWindow(
   { first, count, changed, oldZero, newZero }: PairWindow,
@@ -148,10 +184,12 @@ function takeWindow(
   changes: PageChanges,
   map: readonly MapCell[],
   ranges: PageRanges,
+  lacks: MissingPair,
 ): void {
   for (let i = 0; i < count; i++) {
     if (!isBitSet(changed, i)) continue;
     const page = first + i;
+    if (lacks.has(page)) continue;
     const kind = isBitSet(newZero, i) ? 'becameZero' : isBitSet(oldZero, i) ? 'becameData' : 'changed';
     changes[kind]++;
     (map[cellOf(page, pages, map.length)] as MapCell)[kind]++;

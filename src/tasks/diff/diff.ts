@@ -7,7 +7,8 @@ import { type DeviceDiff, diffDevice } from '../../devices/device-diff.ts';
 import type { DeviceState } from '../../devices/device-state.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { decodeDevices } from '../../store/devices.ts';
-import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import type { MissingRam } from '../../store/missing-ram.ts';
+import { type OpenedVm, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import type { Configuration } from '../../vm/flow.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import { SectionQueues } from '../../vm/section-queues.ts';
@@ -45,6 +46,8 @@ export interface VmDiff {
   devices: DevicesDiff | undefined;
   /** Iterables other than RAM, such as dirty bitmaps, that one or both have. They are not compared. */
   notCompared: string[];
+  /** With `partial`: what each file lacks. Undefined for a file that is complete. */
+  missing: { old: MissingRam | undefined; new: MissingRam | undefined };
 }
 
 /** What is compared, and how much of the result is kept. */
@@ -53,6 +56,11 @@ export interface DiffOptions extends Pick<DiffRamOptions, 'maxRanges' | 'mapCell
   ram?: boolean;
   /** Compare the devices' state. Default true. */
   devices?: boolean;
+  /**
+   * Accept files that are incomplete or damaged. Pages that one of them lacks are not compared, see {@link VmDiff}.
+   * Default false.
+   */
+  partial?: boolean;
   /** The most differences that are kept for each device. Default 1,000. */
   maxChanges?: number;
 }
@@ -77,10 +85,10 @@ async function diffFiles(
   now: MigrationFile,
   options: DiffOptions & Pick<SavedVmOptions, 'makeScratch'>,
 ): Promise<VmDiff> {
-  const { makeScratch } = options;
-  const oldVm = await openSavedVm(old, { makeScratch, devices: true });
+  const { makeScratch, partial = false } = options;
+  const oldVm = await openSavedVm(old, { makeScratch, devices: true, partial });
   try {
-    const newVm = await openSavedVm(now, { makeScratch, devices: true });
+    const newVm = await openSavedVm(now, { makeScratch, devices: true, partial });
     try {
       return await diffVms(oldVm, newVm, options);
     } finally {
@@ -91,10 +99,14 @@ async function diffFiles(
   }
 }
 
+/** A VM to compare, perhaps from a partial file. */
+type DiffedVm = SavedVm & Partial<Pick<OpenedVm, 'missing'>>;
+
 /** Compares two VMs whose devices were kept. */
-export async function diffVms(old: SavedVm, now: SavedVm, options: DiffOptions = {}): Promise<VmDiff> {
+export async function diffVms(old: DiffedVm, now: DiffedVm, options: DiffOptions = {}): Promise<VmDiff> {
   const facts = diffFacts(old, now);
-  const ignored = { oldIgnored: old.ignored, newIgnored: now.ignored };
+  const missing = { old: old.missing, new: now.missing };
+  const ignored = { oldIgnored: old.ignored, newIgnored: now.ignored, missing };
   const ram = options.ram === false ? undefined : await diffRam(old.ram, now.ram, { ...options, ...ignored });
   const devices =
     options.devices === false
@@ -110,6 +122,7 @@ export async function diffVms(old: SavedVm, now: SavedVm, options: DiffOptions =
     ram,
     devices,
     notCompared: [...new Set(iterables)],
+    missing,
   };
 }
 

@@ -17,7 +17,13 @@ import {
   measureCompression,
   usualLevels,
 } from './compression-sample.ts';
-import { estimateConvergence, type MigrationMode, type ModeEstimate, type Target } from './convergence.ts';
+import {
+  type ConvergenceVerdict,
+  estimateConvergence,
+  type MigrationMode,
+  type ModeEstimate,
+  type Target,
+} from './convergence.ts';
 import { samplePages as sampledPages } from './dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './dirtying.ts';
 import { guestClock, hasGuestClock } from './guest-clock.ts';
@@ -42,8 +48,11 @@ export interface EstimateOptions extends Abortable {
   codecs: PageCodecs;
   /** The time in ms, to measure speed; only differences count. */
   clock: () => number;
-  /** A later save of the same VM, and how long after the first it was made. */
-  later?: { file: MigrationFile; intervalMs: number } | undefined;
+  /**
+   * A later save of the same VM, and how long the guest ran between the two, in ms. Default: by the guest's clock, if both
+   * files have it.
+   */
+  later?: { file: MigrationFile; intervalMs?: number | undefined } | undefined;
   /** max-bandwidth in bytes/s. Default 128 MiB/s, as QEMU's. */
   bandwidth?: number | undefined;
   /** downtime-limit in ms. Default 300, as QEMU's. */
@@ -92,13 +101,23 @@ export interface Estimate {
   sample: { groups: number; of: number; bytes: number; seed: number };
   entropy: PageEntropy;
   compression: EstimatedCompression[];
-  /** With a later save. `guestMs`: how long the guest ran between the two saves, by its clock, if known. */
-  changes: (RamChanges & { source: string; intervalMs: number; guestMs: number | undefined }) | undefined;
+  /** Whether plain precopy would converge. Unknown if the dirtying of memory is. */
+  verdict: ConvergenceVerdict | 'unknown';
+  /** With a later save: what changed. */
+  changes: (Changes & { source: string }) | undefined;
   /** The first pass, if the guest writes nothing. */
   firstPass: { mode: string; bytes: number; ms: number }[];
   /** Empty if the dirtying of memory is unknown. */
   convergence: ModeEstimate[];
   recommendations: Recommendation[];
+}
+
+interface Changes extends RamChanges {
+  /** How long the guest ran between the two saves: as stated, or by its clock. */
+  intervalMs: number;
+  intervalFrom: 'stated' | 'guest clock';
+  /** How long the guest ran between the two saves, by its clock. Undefined if a file lacks the clock. */
+  guestMs: number | undefined;
 }
 
 /**
@@ -115,10 +134,10 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
   const { seed = 1, sample: wanted = sampleBytes.default, samplePages = sampledPages.default } = options;
   checkInteger('samplePages', samplePages, sampledPages.least, sampledPages.most);
   checkInteger('sample', wanted, groupBytes, sampleBytes.most);
-  if (later !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
+  if (later?.intervalMs !== undefined) checkInteger('intervalMs', later.intervalMs, 1, Number.MAX_SAFE_INTEGER);
   const ofBuild = variant === undefined ? {} : { variant };
   begin?.('read');
-  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
+  const vm = await openSavedVm(file, { makeScratch, devices: hasGuestClock, acceptIgnored: true });
   try {
     const sample = new PageSample(Math.floor(wanted / groupBytes), seededRandom(seed));
     const isIgnored = ({ index }: RamBlock) => vm.ignored.some((block) => block.index === index);
@@ -166,10 +185,8 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
       sample: { groups: groups.length, of, bytes: groups.reduce((sum, { bytes }) => sum + bytes.length, 0), seed },
       entropy,
       compression,
-      changes:
-        changes === undefined
-          ? undefined
-          : { source: later?.file.source.name ?? '', intervalMs: later?.intervalMs ?? 0, ...changes },
+      verdict: convergence[0]?.verdict ?? 'unknown',
+      changes: changes === undefined ? undefined : { source: later?.file.source.name ?? '', ...changes },
       firstPass,
       convergence,
       recommendations,
@@ -183,13 +200,13 @@ type OpenVm = Awaited<ReturnType<typeof openSavedVm>>;
 
 async function openChanges(
   vm: OpenVm,
-  { file, intervalMs }: NonNullable<EstimateOptions['later']>,
+  later: NonNullable<EstimateOptions['later']>,
   {
     makeScratch,
     ...options
   }: Pick<EstimateOptions, 'makeScratch'> & Omit<Parameters<typeof measureChanges>[2], 'intervalMs'>,
-): Promise<RamChanges & { guestMs: number | undefined }> {
-  const now = await openSavedVm(file, { makeScratch, devices: hasGuestClock });
+): Promise<Changes> {
+  const now = await openSavedVm(later.file, { makeScratch, devices: hasGuestClock, acceptIgnored: true });
   try {
     const [before, after] = [vm.configuration?.machine, now.configuration?.machine];
     if (before !== after) {
@@ -199,10 +216,26 @@ async function openChanges(
     }
     const [begin, end] = [guestClock(vm), guestClock(now)];
     const guestMs = begin === undefined || end === undefined ? undefined : end - begin;
-    return { ...(await measureChanges(vm.ram, now.ram, { ...options, intervalMs })), guestMs };
+    const intervalMs = later.intervalMs ?? intervalByClock(guestMs, later.file);
+    const intervalFrom = later.intervalMs === undefined ? 'guest clock' : 'stated';
+    return {
+      ...(await measureChanges(vm.ram, now.ram, { ...options, intervalMs })),
+      ...{ intervalMs, intervalFrom, guestMs },
+    };
   } finally {
     await now.ram.close();
   }
+}
+
+/** The interval in ms. @throws RangeError with the code `unknown-interval` if the clock does not show it */
+function intervalByClock(guestMs: number | undefined, { source: { name } }: MigrationFile): number {
+  if (guestMs !== undefined && guestMs >= 0.5) return Math.round(guestMs);
+  const why =
+    guestMs === undefined
+      ? 'at least one of the two files lacks the guest clock'
+      : `the guest clock of ${name} is not later than that of the first file (are they in the wrong order?)`;
+  const message = `expected the time that the guest ran between the two files, because ${why}`;
+  throw Object.assign(new RangeError(message), { code: 'unknown-interval' });
 }
 
 /** What a migration sends. Pages that were never sent count as zero pages. */
@@ -216,8 +249,8 @@ function sentMemory({ blocks, all, layout: { pagesPerPart, dataPages: parts } }:
 }
 
 function findDirtyings(
-  { dirtyRate, workingSet, later }: EstimateOptions,
-  changes: RamChanges | undefined,
+  { dirtyRate, workingSet }: EstimateOptions,
+  changes: Changes | undefined,
   { blocks, all }: MemoryComposition,
 ): Dirtying[] {
   const pageSize = blocks[0]?.pageSize ?? 4096;
@@ -225,12 +258,12 @@ function findDirtyings(
   if (dirtyRate !== undefined) {
     const perSecond = dirtyRate / pageSize;
     if (workingSet !== undefined) return [dirtyingAt(perSecond, Math.min(total, workingSet / pageSize), total)];
-    if (changes === undefined || later === undefined) return [dirtyingAt(perSecond, undefined, total)];
-    const set = findWorkingSet(perSecond, changes.all.changed, later.intervalMs / 1000);
+    if (changes === undefined) return [dirtyingAt(perSecond, undefined, total)];
+    const set = findWorkingSet(perSecond, changes.all.changed, changes.intervalMs / 1000);
     return [dirtyingAt(perSecond, set === undefined ? undefined : Math.min(total, set), total)];
   }
-  if (changes === undefined || later === undefined) return [];
-  return dirtyingThrough(changes.all.changed, later.intervalMs / 1000, total);
+  if (changes === undefined) return [];
+  return dirtyingThrough(changes.all.changed, changes.intervalMs / 1000, total);
 }
 
 /** The ways to migrate for which figures are known. */

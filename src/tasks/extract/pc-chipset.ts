@@ -5,6 +5,7 @@
  * the VGA's mode.
  */
 import type { DeviceState } from '../../devices/device-state.ts';
+import { isStruct, type StateStruct, type StateValue } from '../../devices/device-state.ts';
 import { findValue } from '../../devices/find-value.ts';
 
 /** The chipset of a PC machine. */
@@ -137,6 +138,9 @@ const shownBlocks: readonly [id: number, block: string, register: number][] = [
   [0x15ad_0405, 'vmsvga.fifo', 2],
 ];
 
+/** A device with one block, of any name: ivshmem. */
+const ivshmem = { id: 0x1af4_1110, register: 2 };
+
 const memoryEnabled = 0x02;
 
 /** A block of the VMware VGA that QEMU does not name after its device. A machine has only one. */
@@ -161,7 +165,8 @@ export function findShown(devices: readonly DeviceBody[], idstr: string): number
     if (config === undefined) continue;
     const isEnabled = (config.getUint16(4, true) & memoryEnabled) !== 0;
     const id = idOf(config);
-    const register = shownBlocks.find(([owner, block]) => owner === id && block === name)?.[2];
+    const shown = shownBlocks.find(([owner, block]) => owner === id && block === name)?.[2];
+    const register = id === ivshmem.id ? ivshmem.register : shown;
     if (register !== undefined) return isEnabled ? readBase(config, register) : 'hidden';
     if (name.endsWith('.rom')) {
       const base = config.getUint32(0x30, true);
@@ -219,4 +224,31 @@ function linearWindow({ state }: DeviceBody, block: string): VgaWindow['linear']
   if (!isChained || typeof bank !== 'number' || bank < 0) return undefined;
   const map = vgaMaps[((graphics[6] ?? 0) >> 2) & 3];
   return map === undefined ? undefined : { ...map, offset: bank, block };
+}
+
+/** The controllers of memory hot-plug. Their state has an element for each slot. */
+const slotControllers = ['/piix4_pm', '/ICH9LPC'];
+
+/** The number of slots for memory. Undefined if there is no controller with a known state. */
+export function countSlots(devices: readonly DeviceBody[]): number | undefined {
+  for (const { name, state } of devices) {
+    if (state === undefined || !slotControllers.some((each) => name.endsWith(each))) continue;
+    const hotplug = findStruct(state, 'memory hotplug state');
+    const slots = hotplug === undefined ? undefined : findValue(hotplug, 'devs');
+    return Array.isArray(slots) ? slots.length : 0;
+  }
+  return undefined;
+}
+
+function findStruct(state: StateStruct, vmsdName: string): StateStruct | undefined {
+  if (state.vmsdName === vmsdName) return state;
+  const inside = [
+    ...state.subsections,
+    ...state.fields.filter(({ type }) => type === 'struct').map(({ value }) => value),
+  ];
+  for (const each of inside.flat() as StateValue[]) {
+    const found = isStruct(each) ? findStruct(each, vmsdName) : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }

@@ -6,28 +6,41 @@
  */
 
 import { maxRamBytes, type RamBlock } from '../../vm/ram-block.ts';
+import type { AcpiMemory } from './acpi-memory.ts';
+import {
+  findConfigured,
+  findVirtioMem,
+  type MemoryDevice,
+  matchNvdimms,
+  placeByRule,
+  type StatedDevice,
+  stateDevices,
+} from './memory-devices.ts';
 import { MemoryMap, type PhysicalRange } from './memory-map.ts';
 import {
   type Chipset,
-  type CmosMemory,
+  countSlots,
   type DeviceBody,
   findHostBridge,
   findShown,
   findVga,
   type HostBridge,
   pciPrefix,
-  readCmosMemory,
 } from './pc-chipset.ts';
-import type { MemoryAffinity, MemoryNode } from './srat.ts';
+import { chooseRam, isBackend } from './ram-blocks.ts';
+import { type Above4gFrom, chooseAbove4g, chooseSplit, maxBelow4g, type SplitFrom } from './ram-split.ts';
+import type { AddressRange } from './srat.ts';
 
 /** Facts that the file does not state, or states wrongly. */
 export interface LayoutOptions {
   /** Bytes of RAM below 4 GiB. */
   below4g?: number;
+  /** Address of the RAM that is not below 4 GiB. */
+  above4g?: number;
   /** idstrs of the blocks that form the RAM, in the order of their addresses. */
   ram?: readonly string[];
-  /** Memory devices (DIMMs) and their guest-physical addresses. */
-  dimms?: readonly { block: string; address: number }[];
+  /** Blocks that have no place otherwise, such as DIMMs, and their guest-physical addresses. */
+  dimms?: readonly StatedDevice[];
 }
 
 /** The input of a layout. */
@@ -37,11 +50,27 @@ export interface LayoutFacts {
   blocks: readonly RamBlock[];
   devices: readonly DeviceBody[];
   /** The ACPI tables' description of memory, if there are tables. */
-  affinity?: MemoryAffinity;
+  acpi?: AcpiMemory;
+  /** Addresses of memory devices in the configuration of the virtual machine. */
+  configured?: readonly StatedDevice[];
 }
 
-/** How the size of the RAM below 4 GiB is known. */
-export type SplitFrom = 'stated' | 'cmos' | 'machine type';
+/** A part of the layout that the file does not decide. It follows the rule that QEMU has for it by default. */
+export interface Assumption {
+  /**
+   * What is assumed: the address of the upper RAM, the size of the lower RAM, the order of the blocks of RAM, or the
+   * place of a memory device.
+   */
+  what: 'above-4g' | 'below-4g' | 'ram-order' | 'memory-device';
+  /** idstrs of the blocks that it applies to; none: to the RAM. */
+  blocks: string[];
+  /** The assumed address, if there is one. */
+  address?: number;
+  /** The option that states it. */
+  option: keyof LayoutOptions;
+  /** A sentence without a period. */
+  text: string;
+}
 
 /** The places of blocks and devices in guest-physical memory. */
 export interface PhysicalLayout {
@@ -51,6 +80,11 @@ export interface PhysicalLayout {
   /** Bytes of it below 4 GiB. */
   below4g: number;
   splitFrom: SplitFrom;
+  /** Address of the rest. */
+  above4g: number;
+  above4gFrom: Above4gFrom;
+  /** Memory devices that have a place, ascending by address. */
+  memoryDevices: MemoryDevice[];
   /** The end of the highest RAM. */
   ramEnd: number;
   /** Everything that the guest sees, ascending and separate. */
@@ -59,20 +93,15 @@ export interface PhysicalLayout {
   vgaWindow: 'none' | 'registers' | 'memory';
   /** Blocks without a place in the layout, with the reason. */
   unplaced: { block: RamBlock; reason: string }[];
+  /** Addresses at which the guest may see memory that the file does not have, with the reason. */
+  leftOut: (AddressRange & { reason: string })[];
+  /** What the file does not decide. The texts are among the notes. */
+  assumed: Assumption[];
   /** Notes about everything uncertain. */
   notes: string[];
 }
 
-const GiB = 2 ** 30;
 const fourGiB = 2 ** 32;
-/** RAM below 4 GiB ends before the I/O APIC. */
-const maxBelow4g = 0xfec0_0000;
-
-/** The least RAM that is split, and where it is split. */
-const splits: Record<Chipset, { from: number; at: number }> = {
-  i440fx: { from: 3.5 * GiB, at: 3 * GiB },
-  q35: { from: 0xb000_0000, at: 2 * GiB },
-};
 
 const knownMachine = /^(pc-i440fx-|pc-q35-|pc-[01]\.|pc$|q35$)/;
 
@@ -83,183 +112,110 @@ const hex = (address: number) => `0x${address.toString(16)}`;
  * @throws RangeError for another machine, for RAM in an unknown order, and for impossible options.
  */
 export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}): PhysicalLayout {
-  const { machine, blocks, devices } = facts;
+  const { machine, blocks, devices, acpi } = facts;
   const bridge = machine === undefined || knownMachine.test(machine) ? findHostBridge(devices) : undefined;
   if (bridge === undefined) {
     const got = machine === undefined ? 'a machine without their host bridge' : machine;
     throw new RangeError(`expected a machine pc or q35, whose guest-physical layout is known, got ${got}`);
   }
+  const { chipset } = bridge;
   const notes: string[] = [];
-  const ram = chooseRam(facts, options.ram, notes);
+  const assumed: Assumption[] = [];
+  const ram = chooseRam(facts, options.ram, assumed);
   const ramBytes = ram.reduce((sum, { usedLength }) => sum + usedLength, 0);
   if (ramBytes > maxRamBytes) throw new RangeError(`expected at most ${maxRamBytes} bytes of RAM, got ${ramBytes}`);
-  const { below4g, from } = chooseSplit(bridge.chipset, ramBytes, devices, options.below4g, notes);
+  const splitFacts = { chipset, machine, ramBytes, devices, acpi };
+  const split = chooseSplit(splitFacts, options, notes, assumed);
+  const { below4g } = split;
+  const upper = chooseAbove4g(splitFacts, ramBytes - below4g, options, notes, assumed);
+  const { above4g } = upper;
 
   const map = new MemoryMap();
-  const unplaced: PhysicalLayout['unplaced'] = [];
-  const find = (idstr: string) => blocks.find((block) => block.idstr === idstr);
   const isPlaced = new Set<RamBlock>(ram);
-  paintFirmware(map, find, isPlaced);
+  paintFirmware(map, blocks, isPlaced);
+  const unplaced = paintPci(map, facts, isPlaced);
+  paintRam(map, ram, below4g, above4g);
+  const highEnd = above4g + ramBytes - below4g;
+  const memoryDevices = placeDevices(facts, options, { isPlaced, highEnd, assumed }).filter((device) => {
+    const reason = paintDevice(map, device);
+    if (reason !== undefined) unplaced.push({ block: device.block, reason });
+    else isPlaced.add(device.block);
+    return reason === undefined;
+  });
   for (const block of blocks) {
-    if (pciPrefix(block.idstr) === undefined) continue;
-    isPlaced.add(block);
-    const shown = findShown(devices, block.idstr);
-    const end = typeof shown === 'number' ? shown + block.usedLength : 0;
-    if (typeof shown === 'number' && end <= 2 ** 52)
-      map.paint({ start: shown, length: block.usedLength, block, offset: 0 });
-    else if (shown === undefined)
-      unplaced.push({ block, reason: 'the address at which its device maps it is not known' });
-  }
-  let ramEnd = paintRam(map, ram, below4g);
-  for (const { block: idstr, address } of options.dimms ?? []) {
-    const block = find(idstr);
-    if (block === undefined || isPlaced.has(block)) {
-      throw new RangeError(`expected a memory device's block that has no place yet, got "${idstr}"`);
-    }
-    ramEnd = Math.max(ramEnd, paintDimm(map, block, address));
-    isPlaced.add(block);
-  }
-  const left = blocks.filter((block) => !isPlaced.has(block) && isBackend(block));
-  const first = firstDeviceAddress(facts, options, left);
-  for (const block of left) {
-    if (first === undefined || map.has(first, block.usedLength)) {
-      unplaced.push({ block, reason: 'the address of a memory device is not in the file' });
-      continue;
-    }
-    ramEnd = Math.max(ramEnd, paintDimm(map, block, first));
-    notes.push(`${block.idstr} is assumed to be at ${hex(first)}, where QEMU puts the first memory device by default`);
+    const isLeft = isBackend(block) && !isPlaced.has(block) && !unplaced.some((each) => each.block === block);
+    if (isLeft) unplaced.push({ block, reason: 'the address of a memory device is not in the file' });
   }
   const vgaWindow = paintWindow(map, bridge, facts, ramBytes);
   const hidden = Math.min(bridge.tsegLength, below4g);
   map.clear(below4g - hidden, hidden);
+  const deviceEnds = memoryDevices.flatMap(({ address, parts }) =>
+    parts.map((part) => address + part.offset + part.length),
+  );
+  const ramEnd = Math.max(ramBytes > below4g ? highEnd : ramBytes, ...deviceEnds);
   return {
-    ...{ chipset: bridge.chipset, ramBytes, below4g, splitFrom: from, ramEnd },
-    ...{ ranges: map.ranges, vgaWindow, unplaced, notes },
+    ...{ chipset, ramBytes, ...split, ...upper, memoryDevices, ramEnd, ranges: map.ranges, vgaWindow },
+    unplaced: unplaced.filter(({ block }) => !isPlaced.has(block)),
+    leftOut: findLeftOut(facts, memoryDevices),
+    ...{ assumed, notes: [...notes, ...assumed.map(({ text }) => text)] },
   };
 }
 
-/** The address of a memory device if it is the only one and no address was stated. */
-function firstDeviceAddress(
-  { affinity }: LayoutFacts,
-  { dimms = [] }: LayoutOptions,
-  [block, ...others]: readonly RamBlock[],
-): number | undefined {
-  const memory = affinity?.deviceMemory;
-  if (memory === undefined || block === undefined || others.length > 0 || dimms.length > 0) return undefined;
-  const { base, length } = memory;
-  return Number.isSafeInteger(base) && base % block.pageSize === 0 && block.usedLength <= length ? base : undefined;
+/** Addresses whose memory is not in the file. */
+function findLeftOut({ acpi, devices }: LayoutFacts, placed: readonly MemoryDevice[]): PhysicalLayout['leftOut'] {
+  const cxl = 'it is a window to CXL memory, whose mapping and content are not in the file';
+  const leftOut = (acpi?.cxlWindows ?? []).map((range) => ({ ...range, reason: cxl }));
+  const reserved = acpi?.affinity?.deviceMemory;
+  if (reserved === undefined || placed.length > 0 || countSlots(devices) !== 0) return leftOut;
+  const reason = 'it is reserved for memory devices, and the memory of a virtio-pmem would not be in the file';
+  return [{ ...reserved, reason }, ...leftOut];
 }
 
-/** Blocks that QEMU creates for a machine besides its RAM. */
-const machineBlock = /^(pc\.rom|pc\.bios|isa-bios|system\.flash[01]|\/rom@.*)$/;
-
-/** Whether a block may be RAM or a memory device: QEMU names it `pc.ram` or as the memory backend. */
-function isBackend({ idstr }: RamBlock): boolean {
-  return !machineBlock.test(idstr) && pciPrefix(idstr) === undefined;
+/** The memory devices, ascending by address. */
+function placeDevices(
+  { blocks, devices, acpi, configured = [] }: LayoutFacts,
+  options: LayoutOptions,
+  { isPlaced, highEnd, assumed }: { isPlaced: ReadonlySet<RamBlock>; highEnd: number; assumed: Assumption[] },
+): MemoryDevice[] {
+  const placed = findVirtioMem(blocks, devices);
+  const left = () => {
+    const taken = new Set(placed.map(({ block }) => block));
+    return blocks.filter((block) => !isPlaced.has(block) && !taken.has(block));
+  };
+  const nvdimms = acpi?.nvdimms ?? [];
+  placed.push(...stateDevices(left(), nvdimms, options));
+  placed.push(...findConfigured(left().filter(isBackend), nvdimms, configured));
+  const free = nvdimms.filter(({ base }) => !placed.some(({ address }) => address === base));
+  placed.push(...matchNvdimms(left().filter(isBackend), free, assumed));
+  placed.push(...placeByRule(left().filter(isBackend), { devices, acpi, highEnd, known: placed }, assumed));
+  return placed.sort((a, b) => a.address - b.address);
 }
 
-function chooseRam(facts: LayoutFacts, stated: readonly string[] | undefined, notes: string[]): RamBlock[] {
-  const { blocks, devices, affinity } = facts;
-  const backends = blocks.filter((block) => isBackend(block) && block.usedLength > 0);
-  const names = backends.map(({ idstr }) => idstr).join(', ');
-  if (stated !== undefined && stated.length > 0) {
-    return stated.map((idstr, i) => {
-      const block = backends.find((each) => each.idstr === idstr);
-      if (block !== undefined && stated.indexOf(idstr) === i) return block;
-      throw new RangeError(`expected blocks of RAM (${names}), each once, got "${idstr}"`);
-    });
-  }
-  const named = backends.find(({ idstr }) => idstr === 'pc.ram');
-  if (named !== undefined) return [named];
-  if (backends.length === 1) return backends;
-  const ofNodes = matchNodes(backends, affinity?.nodes ?? [], notes);
-  if (ofNodes !== undefined) return ofNodes;
-  const total = backends.reduce((sum, { usedLength }) => sum + usedLength, 0);
-  const cmos = readCmosMemory(devices);
-  if (cmos !== undefined && agrees(cmos.below4g + cmos.above4g, total) && new Set(sizesOf(backends)).size === 1) {
-    notes.push(`the order of ${names} is not in the file: assumed to be the order in which they were created`);
-    return backends;
-  }
-  const which =
-    names === '' ? 'there is no block for it' : `the file does not say which of ${names} are RAM, or in which order`;
-  throw new RangeError(`expected to find the machine's RAM: ${which}`);
-}
-
-const sizesOf = (blocks: readonly RamBlock[]) => blocks.map(({ usedLength }) => usedLength);
-
-/** The CMOS counts in 64 KiB. */
-function agrees(inCmos: number, bytes: number): boolean {
-  return inCmos <= bytes && bytes - inCmos < 0x1_0000;
-}
-
-/** Finds a block of the right size for each node. Undefined if a node has none. */
-function matchNodes(
-  backends: readonly RamBlock[],
-  nodes: readonly MemoryNode[],
-  notes: string[],
-): RamBlock[] | undefined {
-  const left = [...backends];
-  const chosen: RamBlock[] = [];
-  for (const { length } of nodes) {
-    const at = left.findIndex(({ usedLength }) => usedLength === length);
-    if (at === -1) return undefined;
-    chosen.push(...left.splice(at, 1));
-  }
-  if (chosen.length === 0) return undefined;
-  const isAmbiguous = (block: RamBlock) =>
-    backends.filter(({ usedLength }) => usedLength === block.usedLength).length > 1;
-  const alike = chosen.filter(isAmbiguous).map(({ idstr }) => idstr);
-  if (alike.length > 0)
-    notes.push(`${alike.join(', ')} have the same size as others: taken in the order in which they were created`);
-  return chosen;
-}
-
-function chooseSplit(
-  chipset: Chipset,
-  ramBytes: number,
-  devices: readonly DeviceBody[],
-  stated: number | undefined,
-  notes: string[],
-): { below4g: number; from: SplitFrom } {
-  const split = splits[chipset];
-  const usual = ramBytes >= split.from ? split.at : ramBytes;
-  const cmos = readCmosMemory(devices);
-  const inCmos = cmos === undefined ? undefined : splitInCmos(cmos, ramBytes);
-  if (stated !== undefined) {
-    if (!Number.isSafeInteger(stated) || stated % 4096 !== 0 || stated < 2 ** 20 || stated > maxBelow4g) {
-      throw new RangeError(`expected RAM below 4 GiB of 1 MiB to ${hex(maxBelow4g)}, in pages, got ${stated} bytes`);
+/** Places the blocks of PCI devices. Returns those whose place is not known. */
+function paintPci(
+  map: MemoryMap,
+  { blocks, devices }: LayoutFacts,
+  isPlaced: Set<RamBlock>,
+): PhysicalLayout['unplaced'] {
+  const unplaced: PhysicalLayout['unplaced'] = [];
+  for (const block of blocks) {
+    if (pciPrefix(block.idstr) === undefined) continue;
+    const shown = findShown(devices, block.idstr);
+    if (typeof shown === 'number' && shown + block.usedLength <= 2 ** 52) {
+      map.paint({ start: shown, length: block.usedLength, block, offset: 0 });
+      isPlaced.add(block);
+    } else if (shown === undefined) {
+      unplaced.push({ block, reason: 'the address at which its device maps it is not known' });
     }
-    if (stated > ramBytes)
-      throw new RangeError(`expected at most all ${ramBytes} bytes of RAM, got ${stated} below 4 GiB`);
-    if (inCmos !== undefined && inCmos !== stated) {
-      notes.push(`the CMOS says that ${hex(inCmos)} bytes of RAM are below 4 GiB, not ${hex(stated)}`);
-    }
-    return { below4g: stated, from: 'stated' };
   }
-  if (inCmos !== undefined) return { below4g: inCmos, from: 'cmos' };
-  if (ramBytes > split.at) {
-    notes.push(
-      `the CMOS does not say how RAM is split: ${hex(usual)} bytes below 4 GiB, as ${chipset} has it by default`,
-    );
-  }
-  return { below4g: usual, from: 'machine type' };
-}
-
-/** The range of the CMOS count of RAM above 4 GiB: 24 bits of 64 KiB. Larger sizes wrap around. */
-const cmosAbove = 2 ** 40;
-
-/** Undefined if the CMOS does not agree with the size of RAM. */
-function splitInCmos({ below4g, above4g }: CmosMemory, ramBytes: number): number | undefined {
-  if (agrees(below4g, ramBytes)) return ramBytes <= maxBelow4g ? ramBytes : undefined;
-  const above = ramBytes - below4g;
-  return above > 0 && agrees(above4g, above % cmosAbove) && below4g <= maxBelow4g ? below4g : undefined;
+  return unplaced;
 }
 
 /** Places what ends at 4 GiB: the BIOS, or flash memory in its place, the second below the first. */
-function paintFirmware(map: MemoryMap, find: (idstr: string) => RamBlock | undefined, placed: Set<RamBlock>): void {
+function paintFirmware(map: MemoryMap, blocks: readonly RamBlock[], placed: Set<RamBlock>): void {
   let end = fourGiB;
   for (const idstr of ['pc.bios', 'system.flash0', 'system.flash1']) {
-    const block = find(idstr);
+    const block = blocks.find((each) => each.idstr === idstr);
     if (block === undefined || block.usedLength > end - maxBelow4g) continue;
     end -= block.usedLength;
     const flash = idstr === 'pc.bios' ? {} : ({ isFlash: true } as const);
@@ -268,30 +224,36 @@ function paintFirmware(map: MemoryMap, find: (idstr: string) => RamBlock | undef
   }
 }
 
-/** Returns where it ends. */
-function paintRam(map: MemoryMap, ram: readonly RamBlock[], below4g: number): number {
+function paintRam(map: MemoryMap, ram: readonly RamBlock[], below4g: number, above4g: number): void {
   let at = 0;
   for (const block of ram) {
     const low = Math.max(0, Math.min(block.usedLength, below4g - at));
     map.paint({ start: at, length: low, block, offset: 0 });
-    const high = fourGiB + Math.max(0, at - below4g);
+    const high = above4g + Math.max(0, at - below4g);
     map.paint({ start: high, length: block.usedLength - low, block, offset: low });
     at += block.usedLength;
   }
-  return at > below4g ? fourGiB + at - below4g : at;
 }
 
-/** Returns where it ends. */
-function paintDimm(map: MemoryMap, block: RamBlock, address: number): number {
-  const end = address + block.usedLength;
-  if (!Number.isSafeInteger(address) || address < 0 || address % block.pageSize !== 0 || end > 2 ** 52) {
+/**
+ * Returns why the device has no place, if it has none.
+ * @throws RangeError for a stated address that is impossible, or not free
+ */
+function paintDevice(map: MemoryMap, { block, address, length, parts, from }: MemoryDevice): string | undefined {
+  const end = address + length;
+  const isPlace = Number.isSafeInteger(address) && address >= 0 && address % block.pageSize === 0 && end <= 2 ** 52;
+  if (!isPlace && from === 'stated') {
     throw new RangeError(`expected a page's address for ${block.idstr}, got ${address}`);
   }
-  if (map.has(address, block.usedLength)) {
+  if (!isPlace) return 'the address of its device is impossible';
+  const isTaken = parts.some((part) => map.has(address + part.offset, part.length));
+  if (isTaken && from === 'stated') {
     throw new RangeError(`expected a free place for ${block.idstr}, got ${hex(address)} to ${hex(end)}`);
   }
-  map.paint({ start: address, length: block.usedLength, block, offset: 0 });
-  return end;
+  if (isTaken) return `other memory is at its address, ${hex(address)}`;
+  for (const part of parts)
+    map.paint({ start: address + part.offset, length: part.length, block, offset: part.offset });
+  return undefined;
 }
 
 /** Places the VGA, the ROMs and the shadow RAM between 0xa0000 and 0xfffff. */

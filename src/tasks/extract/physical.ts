@@ -9,14 +9,17 @@ import type { DeviceState } from '../../devices/device-state.ts';
 import { abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
+import { ignoredFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
 import { decodeDevices } from '../../store/devices.ts';
+import type { MissingRam } from '../../store/missing-ram.ts';
 import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
+import { type AcpiMemory, acpiTablesBlock, findAcpiMemory, maxAcpiBytes } from './acpi-memory.ts';
 import {
   type CoreSegment,
   chooseElf,
@@ -25,14 +28,14 @@ import {
   encodeNotes,
   sectionNames,
 } from './elf-core.ts';
+import { readConfigured } from './libvirt-memory.ts';
 import type { PhysicalRange } from './memory-map.ts';
 import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
 import { readPart } from './range.ts';
-import { acpiTablesBlock, findMemoryAffinity, type MemoryAffinity, maxAcpiBytes } from './srat.ts';
 
 export interface PhysicalOptions
   extends LayoutOptions,
-    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal'> {}
+    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal' | 'partial'> {}
 
 /** An output: pieces in order, and their total length. */
 export interface PhysicalOutput {
@@ -55,8 +58,11 @@ export interface PhysicalMemory extends AutoClosed {
   readonly layout: PhysicalLayout;
   /**
    * Pages of the blocks in the layout that were never sent, which read as zeros. A mapped-ram file does not show them.
+   * Unplugged pages of virtio-mem do not count.
    */
   readonly absentPages: { block: RamBlock; pages: number }[];
+  /** With `partial`: what the file lacks. Undefined if it is complete. */
+  readonly missing: MissingRam | undefined;
   /** The memory from address 0 to the end of RAM. Where the guest sees nothing, there are zeros. */
   image(): PhysicalOutput;
   /**
@@ -81,27 +87,30 @@ export async function openPhysical(file: MigrationFile, options: PhysicalOptions
 }
 
 async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
-  const vm = await openSavedVm(file, { ...options, devices: true });
+  // Blocks that the guest does not see as memory are not needed.
+  const vm = await openSavedVm(file, { ...options, devices: true, acceptIgnored: options.partial !== true });
   const { ram, configuration, ignored } = vm;
   try {
     const machine = configuration?.machine;
     const devices = decodeDevices(vm);
-    const affinity = await readAffinity(ram);
-    const facts = { machine, blocks: ram.blocks, devices, ...(affinity === undefined ? {} : { affinity }) };
+    const acpi = await readAcpi(ram);
+    const image = file.containers.find((container) => container.kind === 'libvirt');
+    const configured = image === undefined ? [] : readConfigured(image.data.xml);
+    const facts = { machine, blocks: ram.blocks, devices, configured, ...(acpi === undefined ? {} : { acpi }) };
     const layout = layOutPhysical(facts, options);
     const shown = [...new Set(layout.ranges.map(({ block }) => block))];
-    const left = shown.find((block) => ignored.includes(block));
+    const left = options.partial === true ? undefined : shown.find((block) => ignored.includes(block));
     if (left !== undefined) {
-      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
-      throw new RangeError(`${left.idstr} ${reason}: its content is not in the file`);
+      throw MigrationError.from(ignoredFinding(placeIn(file.source, file.offset), left));
     }
     const { ranges, ramEnd } = layout;
     return {
       plan: vm.plan,
       machine,
       layout,
+      missing: vm.missing,
       absentPages: shown
-        .map((block) => ({ block, pages: ram.absentPages?.(block) ?? 0 }))
+        .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
         .filter(({ pages }) => pages > 0),
       image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
       core: () => makeCore(ram, ranges, readCpus(file, devices)),
@@ -177,7 +186,15 @@ export async function storeOutput({ length, pieces }: PhysicalOutput, store: Byt
   await store.truncate(length);
 }
 
-async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined> {
+/** Pages of a virtio-mem block that are not plugged. QEMU does not send them. */
+function hiddenPages({ memoryDevices }: PhysicalLayout, block: RamBlock): number {
+  const device = memoryDevices.find((each) => each.block === block && each.kind === 'virtio-mem');
+  if (device === undefined) return 0;
+  const plugged = device.parts.reduce((sum, { length }) => sum + length, 0);
+  return (device.length - plugged) / block.pageSize;
+}
+
+async function readAcpi(ram: RamReader): Promise<AcpiMemory | undefined> {
   const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
   if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
   const tables = new Uint8Array(block.usedLength);
@@ -186,7 +203,7 @@ async function readAffinity(ram: RamReader): Promise<MemoryAffinity | undefined>
     if (bytes !== undefined) tables.set(bytes, at);
     at += length;
   }
-  return findMemoryAffinity(tables);
+  return findAcpiMemory(tables);
 }
 
 /** The CPUs in the order of the stream, which is that of their creation. */

@@ -8,13 +8,15 @@ import type { Abortable } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
+import { FindingLog } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { type ContentPlan, planContent } from '../../store/content-plan.ts';
 import type { FlowSink } from '../../store/flow-sink.ts';
 import { lostPage } from '../../store/mapped-ram-store.ts';
+import { findMissing, type MissingRam } from '../../store/missing-ram.ts';
 import { PageArea } from '../../store/page-area.ts';
-import { type ContentPiece, openRamContent } from '../../store/ram-content.ts';
-import { settle } from '../../store/settle.ts';
+import { type ContentPiece, openSavedVm } from '../../store/ram-content.ts';
+import { type Settled, settle } from '../../store/settle.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { FlowItem } from '../../vm/flow.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
@@ -32,6 +34,8 @@ export interface RangeOptions extends Abortable {
   at?: number;
   /** Bytes in the range. Default: 256, or fewer at the end of the block. */
   length?: number;
+  /** Accept a file that is incomplete or damaged. What is missing reads as zeros, see {@link RamRange}. Default false. */
+  partial?: boolean;
   /** Makes the scratch file, if one is needed. Closing the range closes it. */
   makeScratch: () => ByteStore | Promise<ByteStore>;
 }
@@ -45,6 +49,8 @@ export interface RamRange extends AutoClosed {
   readonly length: number;
   /** Pages of the range that were never sent: they read as zeros. Undefined for a mapped-ram file, which does not say. */
   readonly absentPages: number | undefined;
+  /** With `partial`: what is missing of the pages of the range. Undefined if the file is complete. */
+  readonly missing: MissingRam | undefined;
   /** The range in order; `bytes` undefined means zeros. A piece is valid until the next one is requested. */
   pieces(): AsyncGenerator<ContentPiece, void>;
   /** Closes the scratch file, if there is one, not the file. */
@@ -53,8 +59,8 @@ export interface RamRange extends AutoClosed {
 
 /**
  * Opens a range. A stream is read to its end and checked; of a mapped-ram file, everything except the pages.
- * @throws RangeError for an unknown block, a range outside of the block, or a block that the migration left out;
- *   MigrationError if the file is bad
+ * @throws RangeError for an unknown block or a range outside of the block; MigrationError if the file is bad or lacks
+ *   memory
  */
 export async function openRange(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
   return whileAllowed(options, [file], () => openRangeOf(file, options));
@@ -63,7 +69,14 @@ export async function openRange(file: MigrationFile, options: RangeOptions): Pro
 async function openRangeOf(file: MigrationFile, options: RangeOptions): Promise<RamRange> {
   const plan = planContent(file, { rangeBytes: options.length ?? defaultLength });
   if (plan.how === 'in-place') {
-    const ram = await openRamContent(file, options);
+    let chosen: ChosenRange | undefined;
+    const { ram, missing } = await openSavedVm(file, {
+      ...options,
+      endBlocks: (blocks) => {
+        chosen = chooseRange(blocks, options);
+      },
+      only: (block) => chosen === undefined || block === chosen.block,
+    });
     const { block, at, length } = chooseRange(ram.blocks, options);
     return {
       plan,
@@ -71,6 +84,7 @@ async function openRangeOf(file: MigrationFile, options: RangeOptions): Promise<
       at,
       length,
       absentPages: undefined,
+      missing: withinRange(missing, { block, at, length }),
       pieces: () => readPart(ram, block, at, length),
       close: () => ram.close(),
       [asyncDispose]: () => ram.close(),
@@ -78,8 +92,8 @@ async function openRangeOf(file: MigrationFile, options: RangeOptions): Promise<
   }
   const kept = new KeptRange(file, plan, options);
   try {
-    const { ignored } = await settle(file, kept);
-    return kept.finish(ignored);
+    const needs = (block: RamBlock) => kept.needs(block);
+    return await kept.finish(await settle(file, kept, { partial: options.partial === true, needs }));
   } catch (error) {
     await kept.close();
     throw error;
@@ -122,6 +136,12 @@ interface ChosenRange {
   block: RamBlock;
   at: number;
   length: number;
+}
+
+/** What is missing of the pages of a range. */
+function withinRange(missing: MissingRam | undefined, { block, at, length }: ChosenRange): MissingRam | undefined {
+  const { pageSize } = block;
+  return missing?.restrictedTo(block, Math.floor(at / pageSize), Math.ceil((at + length) / pageSize));
 }
 
 /** @throws RangeError for an unknown block, or a range outside of the block. */
@@ -181,6 +201,7 @@ class KeptRange implements FlowSink {
   readonly #plan: ContentPlan;
   readonly #options: RangeOptions;
   readonly #blocks: RamBlock[] = [];
+  readonly #lost = new FindingLog();
   readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
   /** Discards of pages in blocks of which no page was kept before. */
   readonly #discarded: { block: RamBlock; first: number; pages: number }[] = [];
@@ -227,6 +248,11 @@ class KeptRange implements FlowSink {
       : { block: never.block, page: never.first };
   }
 
+  absentPages(block: RamBlock): number | undefined {
+    const { first, end } = this.#pagesOf(block);
+    return end === first ? undefined : this.#countAbsent(this.#areas.get(block.index)?.area, first, end);
+  }
+
   /** The pages of a block to keep. */
   #pagesOf(block: RamBlock): { first: number; end: number } {
     const wanted = this.#range?.block ?? this.#options.block ?? block;
@@ -240,23 +266,32 @@ class KeptRange implements FlowSink {
     const known = this.#areas.get(block.index);
     if (known !== undefined) return known.area;
     const store = this.#plan.how === 'memory' ? new MemoryFile('range') : await this.#options.makeScratch();
-    const area = new PageArea(store, block, this.#file.pageSlots, { origin: -first * block.pageSize, erase: false });
+    const area = new PageArea(store, block, this.#file.pageSlots, {
+      origin: -first * block.pageSize,
+      erase: false,
+      noteLost: this.#options.partial === true ? (finding) => this.#lost.add(finding) : undefined,
+    });
     this.#areas.set(block.index, { store, area });
     for (const each of this.#discarded) if (each.block === block) area.discard(each.first, each.pages);
     return area;
   }
 
-  /** The kept range. @throws RangeError if the migration left out the block */
-  finish(ignored: readonly RamBlock[]): RamRange {
+  /** Whether pages of a block are in the range. */
+  needs(block: RamBlock): boolean {
+    const { first, end } = this.#pagesOf(block);
+    return end > first;
+  }
+
+  /** The kept range. */
+  async finish({ gaps, ignored }: Settled): Promise<RamRange> {
     // A stream without a RAM section has no list of blocks, so there was no `blocks-end`.
     const { block, at, length } = this.#range ?? chooseRange(this.#blocks, this.#options);
-    if (ignored.includes(block)) {
-      const reason = 'is shared memory that the migration left out (x-ignore-shared)';
-      throw new RangeError(`${block.idstr} ${reason}: its content is not in the file`);
-    }
     const { first, end } = this.#pagesOf(block);
     const area = this.#areas.get(block.index)?.area;
     const absentPages = block.mapped === undefined ? this.#countAbsent(area, first, end) : undefined;
+    const absentRuns = () => area?.states.absentRuns(pageCount(block)) ?? [{ first: 0, end: pageCount(block) }];
+    const evidence = [...gaps, ...this.#lost.list()];
+    const missing = await findMissing({ blocks: [block], absentRuns }, evidence, ignored);
     const none = { first: pageCount(block), end: pageCount(block) };
     const ram = {
       read: async (_: RamBlock, page: number, target: Uint8Array) => area?.read(page, target),
@@ -268,6 +303,7 @@ class KeptRange implements FlowSink {
       at,
       length,
       absentPages,
+      missing: withinRange(missing, { block, at, length }),
       pieces: () => readPart(ram, block, at, length),
       close: () => this.close(),
       [asyncDispose]: () => this.close(),

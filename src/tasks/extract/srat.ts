@@ -1,26 +1,22 @@
 /**
- * The SRAT among a guest's ACPI tables (docs/formats/x86-memory.md, "NUMA nodes"): the addresses of each node. QEMU
- * keeps the tables in a RAM block, so a stream contains them. Integers are little-endian, as in all of ACPI:
+ * The SRAT among a guest's ACPI tables (docs/formats/x86-memory.md, "ACPI tables"): the addresses of each node, of
+ * NVDIMMs, and those that are reserved for memory devices. Integers are little-endian, as in all of ACPI:
  *
  *     0     4  "SRAT"
  *     4     4  length of the table
  *    48        entries: u8 type, u8 length, ...
  *
- * The table has no checksum: the firmware computes one for the copy that the guest sees.
- *
- *    an entry of type 1, 40 bytes: 2 u32 node · 8 u64 base · 16 u64 length · 28 u32 flags (1 enabled, 2 hot-pluggable)
+ *    an entry of type 1, 40 bytes: 2 u32 node · 8 u64 base · 16 u64 length · 28 u32 flags
+ *    flags: 1 enabled, 2 hot-pluggable, 4 non-volatile
  */
 
-/** The RAM block that has the tables. */
-export const acpiTablesBlock = '/rom@etc/acpi/tables';
-
-/** The most bytes of it that are searched. QEMU has 128 KiB to 2 MiB. */
-export const maxAcpiBytes = 2 << 20;
-
-/** The largest table in bytes, enough for hundreds of nodes and thousands of CPUs. */
-const maxTableBytes = 128 << 10;
-/** The most places tried that begin like the table. */
-const maxTried = 256;
+/** Consecutive guest-physical addresses. */
+export interface AddressRange {
+  /** The lowest address. */
+  base: number;
+  /** Bytes. */
+  length: number;
+}
 
 /** The RAM of a NUMA node. */
 export interface MemoryNode {
@@ -35,58 +31,66 @@ export interface MemoryNode {
 export interface MemoryAffinity {
   /** The nodes with initial memory, by ascending address. */
   nodes: MemoryNode[];
+  /** The end of the nodes' memory below 4 GiB. */
+  below4g: number;
+  /** The lowest address of the nodes' memory from 4 GiB on; undefined if there is none. */
+  above4g: number | undefined;
   /** The addresses that QEMU reserves for memory devices. */
-  deviceMemory: { base: number; length: number } | undefined;
+  deviceMemory: AddressRange | undefined;
+  /** NVDIMMs, in the order of the table. */
+  nonVolatile: AddressRange[];
 }
 
 const headBytes = 48;
 const entryBytes = 40;
 /** The table leaves out 0xa0000 to 0xfffff, which is nevertheless RAM of the first node. */
 const lowHole = { start: 0xa0000, length: 0x60000 };
-
-/** Undefined if there is no valid SRAT. */
-export function findMemoryAffinity(tables: Uint8Array): MemoryAffinity | undefined {
-  const view = new DataView(tables.buffer, tables.byteOffset, tables.byteLength);
-  let tried = 0;
-  for (let at = 0; at + headBytes <= tables.length && tried < maxTried; at++) {
-    if (view.getUint32(at) !== 0x5352_4154) continue;
-    const length = view.getUint32(at + 4, true);
-    if (length < headBytes || length > Math.min(maxTableBytes, tables.length - at)) continue;
-    tried++;
-    const affinity = decodeEntries(new DataView(tables.buffer, tables.byteOffset + at, length));
-    if (affinity !== undefined) return affinity;
-  }
-  return undefined;
-}
+const fourGiB = 2 ** 32;
 
 const enabled = 1;
 const hotPluggable = 2;
+const nonVolatile = 4;
 
 /** Undefined if the entries do not end with the table, or do not describe memory. */
-function decodeEntries(table: DataView): MemoryAffinity | undefined {
+export function decodeSrat(table: DataView): MemoryAffinity | undefined {
   const nodes = new Map<number, MemoryNode>();
-  let deviceMemory: MemoryAffinity['deviceMemory'];
+  const affinity: MemoryAffinity = {
+    nodes: [],
+    below4g: 0,
+    above4g: undefined,
+    deviceMemory: undefined,
+    nonVolatile: [],
+  };
   for (let at = headBytes; at < table.byteLength; ) {
     const entryLength = at + 1 < table.byteLength ? table.getUint8(at + 1) : 0;
     if (entryLength < 2 || at + entryLength > table.byteLength) return undefined;
     const isMemory = table.getUint8(at) === 1 && entryLength >= entryBytes;
-    const flags = isMemory ? table.getUint32(at + 28, true) & (enabled | hotPluggable) : 0;
+    const flags = isMemory ? table.getUint32(at + 28, true) : 0;
     if ((flags & enabled) !== 0) {
       const node = table.getUint32(at + 2, true);
-      const base = Number(table.getBigUint64(at + 8, true));
-      const length = Number(table.getBigUint64(at + 16, true));
-      if ((flags & hotPluggable) !== 0) deviceMemory ??= { base, length };
-      else addMemory(nodes, { node, base, length });
+      const range = readRange(table, at + 8);
+      if ((flags & nonVolatile) !== 0) affinity.nonVolatile.push(range);
+      else if ((flags & hotPluggable) !== 0) affinity.deviceMemory ??= range;
+      else addMemory(affinity, nodes, node, range);
     }
     at += entryLength;
   }
-  const found = [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
-  return found.length === 0 ? undefined : { nodes: found, deviceMemory };
+  affinity.nodes = [...nodes.values()].filter((each) => each.length > 0).sort((a, b) => a.base - b.base);
+  return affinity.nodes.length === 0 ? undefined : affinity;
 }
 
-function addMemory(nodes: Map<number, MemoryNode>, { node, base, length }: MemoryNode): void {
+/** Two u64: an address and a length. */
+export function readRange(table: DataView, at: number): AddressRange {
+  return { base: Number(table.getBigUint64(at, true)), length: Number(table.getBigUint64(at + 8, true)) };
+}
+
+function addMemory(affinity: MemoryAffinity, nodes: Map<number, MemoryNode>, node: number, range: AddressRange): void {
+  const { base, length } = range;
   const known = nodes.get(node) ?? { node, base, length: 0 };
   known.base = Math.min(known.base, base);
   known.length += length + (base + length === lowHole.start ? lowHole.length : 0);
   nodes.set(node, known);
+  if (length === 0) return;
+  if (base < fourGiB) affinity.below4g = Math.max(affinity.below4g, base + length);
+  else affinity.above4g = Math.min(affinity.above4g ?? base, base);
 }

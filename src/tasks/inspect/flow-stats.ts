@@ -2,7 +2,9 @@
  * Statistics of a Flow: counts and lists its items, without their content. `inspect` shows them, and `verify` builds on them.
  */
 import { PageKind } from '../../kernel/page-batch.ts';
-import { FindingLog, lostPagesFinding } from '../../read/finding-log.ts';
+import { FindingLog, ignoredFinding, lostPagesFinding } from '../../read/finding-log.ts';
+import { MissingChannels } from '../../read/missing-channels.ts';
+import type { FlowChannels } from '../../read/open.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type {
   Boundary,
@@ -14,7 +16,7 @@ import type {
   PageSizeFrom,
   Section,
 } from '../../vm/flow.ts';
-import type { PlaceOrigin } from '../../vm/migration-error.ts';
+import { makeFinding, type PlaceOrigin } from '../../vm/migration-error.ts';
 import { discardedState, PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 
@@ -71,6 +73,7 @@ export class FlowStats {
   #lastBoundary: Boundary | undefined;
   /** The source that is being read, for places. */
   origin: PlaceOrigin;
+  readonly #missingChannels = new MissingChannels();
   readonly #file: string;
   readonly #keepBitmaps: boolean;
 
@@ -88,6 +91,7 @@ export class FlowStats {
   }
 
   take(item: FlowItem): void {
+    this.#missingChannels.take(item);
     switch (item.kind) {
       case 'header':
         this.version = item.version;
@@ -122,7 +126,6 @@ export class FlowStats {
         break;
       case 'sync':
         this.syncs++;
-        if (item.channels === 0) this.#noteMultifd(item.offset);
         break;
       case 'unread-pages':
         this.#noteUnread(item);
@@ -153,6 +156,7 @@ export class FlowStats {
       case 'end':
         this.end = item.offset;
         this.#noteLostPages();
+        this.#noteIgnored();
         break;
       case 'section':
     }
@@ -176,7 +180,7 @@ export class FlowStats {
     for (const page of pages) states.set(page, PageKind.compressed);
     const message = `pages compressed with ${method} are not decoded`;
     const where = { ...place, section: 'ram', block: block.idstr };
-    this.findings.add({ severity: 'warning', code: 'unsupported', message, place: where }, pages.length);
+    this.findings.add(makeFinding('pages-unread', message, where), pages.length);
   }
 
   /** At the end, pages that were discarded and not sent again are lost. */
@@ -196,11 +200,28 @@ export class FlowStats {
     return states.nextSet(0, pageCount(block)) === pageCount(block);
   }
 
-  /** The file is valid, but its RAM is incomplete. */
-  #noteMultifd(offset: number): void {
-    const message = 'the pages of a multifd migration are in its channels, which were not given';
-    const place = { ...this.origin, offset, section: 'ram' };
-    this.findings.add({ severity: 'warning', code: 'unsupported', message, place });
+  /** At the end, the blocks that the migration left out. */
+  #noteIgnored(): void {
+    for (const block of this.blocks) {
+      if (!this.isIgnored(block)) continue;
+      this.findings.add(ignoredFinding({ ...this.origin, offset: this.end ?? 0 }, block.block));
+    }
+  }
+
+  /**
+   * Adds the finding for multifd channels that were not given. Call it after the last item with what was read from the
+   * channels.
+   */
+  noteMissingChannels(channels: Pick<FlowChannels, 'list' | 'numbers'>): void {
+    const absentOf = (block: RamBlock) => this.#absentPages(this.blocks[block.index]);
+    const finding = this.#missingChannels.finding(this.origin, channels, absentOf);
+    if (finding !== undefined) this.findings.add(finding);
+  }
+
+  /** Pages of a block that were never sent; 0 for a block that the migration left out. */
+  #absentPages(stats: BlockStats | undefined): number {
+    if (stats === undefined || this.isIgnored(stats)) return 0;
+    return this.countPages(stats).absent;
   }
 
   #takeBitmap({ block, firstPage, bits }: FlowItem & { kind: 'bitmap' }): void {

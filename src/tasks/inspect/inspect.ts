@@ -20,7 +20,7 @@ import type {
   PageSizeFrom,
   SectionKind,
 } from '../../vm/flow.ts';
-import { type Finding, MigrationError } from '../../vm/migration-error.ts';
+import { type Finding, incompleteCodes, MigrationError } from '../../vm/migration-error.ts';
 import { discardedState, type PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
@@ -104,7 +104,7 @@ export interface Inspection {
   /** Whether the file has only the pages that changed since a base. */
   changes?: ChangesIds;
   capabilities: string[];
-  /** Whether the stream was read to its end, all its bitmaps are finished, and no discarded page is missing. */
+  /** Whether the stream was read to its end, and nothing shows that memory is missing. */
   complete: boolean;
   ram: {
     totalBytes: number;
@@ -174,6 +174,7 @@ async function inspectFile(file: MigrationFile, options: InspectOptions = {}): P
       const taken = sink?.take(item);
       if (taken !== undefined) await taken;
     }
+    stats.noteMissingChannels(file.channels);
   } catch (caught) {
     if (!(caught instanceof MigrationError)) throw caught;
     error = caught.toFinding();
@@ -192,7 +193,7 @@ export function inspectionOf(error: MigrationError): Inspection {
     offset: 0,
     containers: [],
     parts: listParts({}),
-    channels: { compression: undefined, list: [], uuid: undefined },
+    channels: { compression: undefined, list: [], uuid: undefined, numbers: { isReliable: false, hasGaps: false } },
   };
   return { ...report(opened, nothing, error.toFinding()), returnPaths: [] };
 }
@@ -200,12 +201,10 @@ export function inspectionOf(error: MigrationError): Inspection {
 /** Facts about a file that are known before it is read. */
 type Opened = { source: { name: string } } & Pick<MigrationFile, 'offset' | 'containers' | 'parts' | 'channels'>;
 
-/** Findings that make a file incomplete although it has an end. */
-const incomplete = ['untrusted-bitmap', 'pages-lost'] as const;
-
 function report(file: Opened, stats: FlowStats, error: Finding | undefined): Omit<Inspection, 'returnPaths'> {
   const { configuration, description } = stats;
   const { channels } = file;
+  const findings = stats.findings.list();
   const hasChannels = file.parts.channels.length > 0;
   const isUnordered = hasChannels || stats.countRecords(PageKind.compressed) > 0 || stats.findings.has('no-ram-end');
   const records = (kind: PageKind) => stats.records[kind] as RecordCount;
@@ -218,7 +217,7 @@ function report(file: Opened, stats: FlowStats, error: Finding | undefined): Omi
     uuid: configuration?.uuid,
     ...(configuration?.changes === undefined ? {} : { changes: configuration.changes }),
     capabilities: configuration?.capabilities ?? [],
-    complete: error === undefined && stats.eof && !incomplete.some((code) => stats.findings.has(code)),
+    complete: error === undefined && stats.eof && !findings.some(({ code }) => incompleteCodes.has(code)),
     ram: {
       totalBytes: stats.totalBytes,
       pageSizeFrom: stats.pageSizeFrom,
@@ -252,7 +251,7 @@ function report(file: Opened, stats: FlowStats, error: Finding | undefined): Omi
     description: description === undefined ? undefined : reportDescription(description),
     length: stats.end === undefined ? undefined : stats.end - file.offset,
     dirtyBitmaps: [...stats.dirtyBitmaps.values()],
-    findings: stats.findings.list(),
+    findings,
     error,
   };
 }

@@ -13,7 +13,15 @@ import type { CountedFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { VmDescription } from '../../vm/description.ts';
 import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
-import { type Finding, type FindingCode, MigrationError, makeFinding, type Place } from '../../vm/migration-error.ts';
+import {
+  type Finding,
+  type FindingCode,
+  MigrationError,
+  makeFinding,
+  type Place,
+  type Verdict,
+  verdictOf,
+} from '../../vm/migration-error.ts';
 import { pagePlace } from '../../vm/page-place.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import { CommandCode } from '../../wire/command.ts';
@@ -21,11 +29,13 @@ import { readDeviceSizes } from '../../wire/vm-description.ts';
 import { type BlockStats, FlowStats } from './flow-stats.ts';
 import { readReturnPath } from './return-path.ts';
 
-/** Whether a file is sound, and the findings. */
+/** The verdict on a file, and the findings. */
 export interface Verification {
   source: string;
   format: 'stream' | 'mapped-ram';
-  /** Whether there is no finding of severity `error`, so that the file can be loaded and its RAM trusted. */
+  /** Whether the file is sound, and whether memory is missing. */
+  verdict: Verdict;
+  /** Whether the verdict is `ok`: the file can be loaded, and its RAM is all there. */
   ok: boolean;
   /** The machine type, if the stream states it. */
   machine: string | undefined;
@@ -67,16 +77,19 @@ async function verifyFile(file: MigrationFile, { watch }: VerifyOptions): Promis
     checks.stats.findings.add(caught.toFinding());
   }
   const { stats } = checks;
+  const findings = stats.findings.list();
+  const verdict = verdictOf(findings);
   return {
     source: file.source.name,
     format: stats.format,
-    ok: !stats.findings.hasErrors,
+    verdict,
+    ok: verdict === 'ok',
     machine: stats.configuration?.machine,
     ramBytes: stats.totalBytes,
     pageRecords: stats.records.reduce((sum, { records }) => sum + records, 0),
     sections: stats.sections.length + stats.sectionsOmitted,
     length: stats.end === undefined ? undefined : stats.end - file.offset,
-    findings: stats.findings.list(),
+    findings,
   };
 }
 
@@ -85,6 +98,7 @@ export function verificationOf(error: MigrationError): Verification {
   return {
     source: error.place.source,
     format: 'stream',
+    verdict: verdictOf([error.toFinding()]),
     ok: false,
     machine: undefined,
     ramBytes: 0,
@@ -106,13 +120,6 @@ type SeenDevice = Pick<DeviceSection, 'name' | 'instanceId' | 'versionId' | 'off
 const maxDevices = 100_000;
 /** The most bytes of bodies that are kept for that. */
 const maxBodies = 32 << 20;
-
-/** QEMU before 8.1 leaves no other trace of multifd: the main stream has only zero pages. */
-const multifdHint =
-  ': no page with data was sent; if this is the main stream of a multifd migration, the pages are in its channels';
-
-/** Channels are numbered from 0, so that a set without its last channels looks complete. */
-const channelHint = ': is a channel of a higher number missing?';
 
 /** Checks what the statistics do not cover. */
 class Verifier {
@@ -139,20 +146,18 @@ class Verifier {
   /** Adds findings that are known only at the end. */
   finish(): void {
     const { stats } = this;
-    if (stats.description?.parsed !== undefined) this.#checkDescription(stats.description.parsed);
+    const { parsed } = stats.description ?? {};
+    const isOnlyMark = parsed?.incomplete !== undefined && parsed.devices.length === 0;
+    if (parsed !== undefined && !isOnlyMark) this.#checkDescription(parsed);
     else if (stats.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(stats.end ?? 0));
-    const hasData = stats.records.some(({ records }, kind) => records > 0 && kind !== PageKind.zero);
+    stats.noteMissingChannels(this.#file.channels);
     for (const block of stats.blocks) {
-      const place = { ...this.#place(stats.end ?? 0), section: 'ram', block: block.block.idstr };
-      if (stats.isIgnored(block)) {
-        this.#add('block-ignored', 'shared memory that the migration left out (x-ignore-shared)', place);
-        continue;
-      }
+      if (stats.format === 'mapped-ram' || stats.isIgnored(block)) continue;
       const absent = stats.countPages(block).absent - stats.countLost(block);
-      if (absent === 0 || stats.format === 'mapped-ram') continue;
-      const hint = this.#file.parts.channels.length > 0 ? channelHint : hasData ? '' : multifdHint;
-      this.stats.findings.add(makeFinding('pages-absent', `pages that were never sent${hint}`, place), absent);
+      if (absent === 0) continue;
+      const place = { ...this.#place(stats.end ?? 0), section: 'ram', block: block.block.idstr };
+      this.stats.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
  * search: finds patterns in the final content of RAM. Each block is searched from its first byte to its last, including
- * zeros and pages that were never sent. A match may cross pages, but not blocks.
+ * zeros and pages that were never sent, but without pages that a partial file lacks. A match may cross pages, but not blocks.
  *
  * The matches of one pattern do not overlap: its search continues at the end of each match. Several patterns are
  * searched for at once, each independently.
@@ -11,7 +11,8 @@ import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/ker
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
 import { type ContentWindow, ContentWindows, windowBytes } from '../../store/content-windows.ts';
-import { openRamContent, type RamContentOptions } from '../../store/ram-content.ts';
+import type { MissingRam } from '../../store/missing-ram.ts';
+import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import { BytesFinder, type Finder, type Found, RegexFinder, type ToText, widen } from './finder.ts';
@@ -54,7 +55,7 @@ export interface MatchOptions {
 export interface SearchOptions extends RamContentOptions, MatchOptions {}
 
 /**
- * Searches a file's RAM block by block, with matches in ascending order. {@link openRamContent} explains how the
+ * Searches a file's RAM block by block, with matches in ascending order. {@link openSavedVm} explains how the
  * content is read.
  * @throws MigrationError if the file is bad; TypeError, RangeError for invalid patterns.
  */
@@ -64,10 +65,11 @@ export async function* search(
   options: SearchOptions,
 ): AsyncGenerator<Match, void> {
   const searcher = await Searcher.make(patterns, options);
-  const ram = abortableRam(await openRamContent(file, options), options);
+  const vm = await openSavedVm(file, options);
+  const ram = abortableRam(vm.ram, options);
   try {
     for (const block of wantedBlocks(ram, options)) {
-      for await (const matches of searcher.search(ram, block)) yield* matches;
+      for await (const matches of searcher.search(ram, block)) yield* withoutMissing(matches, vm.missing);
     }
   } finally {
     await ram.close();
@@ -91,13 +93,26 @@ async function countInFile(
   options: SearchOptions,
 ): Promise<number> {
   const searcher = await Searcher.make(patterns, options);
-  const ram = await openRamContent(file, options);
+  const { ram, missing } = await openSavedVm(file, options);
   try {
     let count = 0;
-    for (const block of wantedBlocks(ram, options)) count += await searcher.count(ram, block);
+    for (const block of wantedBlocks(ram, options)) {
+      if (missing === undefined) count += await searcher.count(ram, block);
+      else
+        for await (const matches of searcher.search(ram, block)) count += [...withoutMissing(matches, missing)].length;
+    }
     return count;
   } finally {
     await ram.close();
+  }
+}
+
+/** The matches that lie in memory which the file has. */
+function* withoutMissing(matches: Iterable<Match>, missing: MissingRam | undefined): Generator<Match, void> {
+  for (const match of matches) {
+    const { block, offset, bytes } = match;
+    const first = Math.floor(offset / block.pageSize);
+    if (missing?.hasAny(block, first, Math.ceil((offset + bytes.length) / block.pageSize)) !== true) yield match;
   }
 }
 

@@ -146,17 +146,21 @@ describe('convert', () => {
     ['--block for a stream', [xbzrle, 'OUT.stream', '--block', 'x'], /--block goes with --to raw/],
     ['--xml for a stream', [xbzrle, 'OUT.stream', '--xml', 'x'], /--xml goes with --to libvirt/],
     ['no XML', [xbzrle, 'OUT', '--to', 'libvirt'], /expected --xml FILE/],
-    ['missing XML', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', 'nowhere'], /ENOENT/],
+    ['missing XML', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', 'nowhere'], /cannot read nowhere: no such file/],
     ['JSON among bytes', [xbzrle, '-', '--to', 'stream', '--json'], /either --json or the bytes/],
     ['a directory', [xbzrle, '.', '--to', 'stream'], /got the directory/],
-    ['a missing directory', [xbzrle, 'no/OUT.stream'], /ENOENT: directory no does not exist: cannot write no.OUT/],
+    ['a missing directory', [xbzrle, 'no/OUT.stream'], /cannot write no.OUT.stream: the directory no does not exist/],
     ['an output without a name', [xbzrle, '', '--to', 'stream'], /expected the name of a file to write/],
     ['an output on a web server', [xbzrle, 'http://127.0.0.1/OUT.stream'], /got the URL http/],
     ['standard input as a channel, too', ['-', 'OUT.stream', '--channel', '-'], /got standard input twice/],
     ['standard input as two channels', [xbzrle, 'OUT.stream', '--channel', '-', '--channel', '-'], /input twice/],
-    ['an offset that no file can have', [xbzrle, 'OUT.stream,offset=8191T'], /EFBIG.*\(OUT.stream at 0x/],
-    ['XML that is none', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', xbzrle], /expected the XML of a domain in/],
-    ['a directory as XML', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', '.'], /got the directory \./],
+    [
+      'an offset that no file can have',
+      [xbzrle, 'OUT.stream,offset=8191T'],
+      /cannot write OUT.stream: file too large \(at 0x/,
+    ],
+    ['XML that is none', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', xbzrle], /not well-formed/],
+    ['a directory as XML', [xbzrle, 'OUT', '--to', 'libvirt', '--xml', '.'], /cannot read \.: it is a directory/],
   ])('refuses %s, and leaves nothing', async (_, args, message) => {
     const cwd = emptyDirectory();
     const { code, stderr, stdout } = await runCli(['convert', ...args], undefined, { cwd });
@@ -184,6 +188,43 @@ describe('convert', () => {
     const { code, stderr } = await runCli(['convert', xbzrle, xml, '--to', 'libvirt', '--xml', xml]);
     expect([code, stderr]).toEqual([2, expect.stringMatching(/expected an output other than the XML/)]);
     expect(readFileSync(xml, 'utf8')).toBe('<domain/>');
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['XML that is not closed', "<domain type='kvm'>", /domain.xml: the domain XML is not well-formed: Missing end tag/],
+    [
+      'XML of another VM',
+      "<domain><memory unit='GiB'>4</memory><os><type machine='pc-q35-10.0'>hvm</type></os></domain>",
+      /domain.xml: the domain XML does not fit the stream: its machine is pc-q35-10.0, that of the stream pc-i440fx-10.0; its memory is 4294967296 bytes, that of the stream 2097152/,
+    ],
+  ])('refuses %s, in every format, and leaves no output', async (_, text, message) => {
+    const folder = emptyDirectory();
+    const [xml, out] = [join(folder, 'domain.xml'), join(folder, 'guest.save')];
+    writeFileSync(xml, text);
+    for (const format of ['raw', 'gzip', 'sparse']) {
+      const args = ['convert', xbzrle, out, '--to', 'libvirt', '--xml', xml, '--libvirt-format', format];
+      const { code, stderr } = await runCli(args);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);
+      expect(readdirSync(folder)).toEqual(['domain.xml']);
+    }
+    const { code, bytes } = await runCli(['convert', xbzrle, '-', '--to', 'libvirt', '--xml', xml]);
+    expect([code, bytes.length]).toEqual([2, 0]);
+  });
+
+  it('compares the name of an XML with that of the image', async () => {
+    const folder = emptyDirectory();
+    const [saved, xml] = [join(folder, 'saved'), join(folder, 'domain.xml')];
+    writeFileSync(saved, loadContainerFixture('libvirt-gzip').bytes);
+    const own = (await runCli(['inspect', '--xml', saved])).stdout;
+    const convert = async (text: string) => {
+      writeFileSync(xml, text);
+      return await runCli(['convert', saved, join(folder, 'again'), '--to', 'libvirt', '--xml', xml]);
+    };
+    const { code, stderr } = await convert(own.replace(/<name>.*<\/name>/, '<name>other</name>'));
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/its name is "other", that of the image "ferry-/)]);
+    const changed = await convert(own.replace(/<uuid>./, '<uuid>0'));
+    expect([changed.code, changed.stderr]).toEqual([2, expect.stringMatching(/its UUID is 0f4e1c55-.* 9f4e1c55-/)]);
+    expect((await convert(own.replace('</title>', '!</title>'))).code).toBe(0);
   });
 
   it('reports with --json what it wrote in place', async () => {
@@ -214,7 +255,7 @@ describe('convert', () => {
     const path = join(emptyDirectory(), 'out.mapped-ram');
     const { code, stderr } = await runCli(['convert', fixturePath('none-multifd-uuid-10.0.bin'), path]);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/channels, which were not given \[unsupported\]/);
+    expect(stderr).toMatch(/channels, which were not given \[missing-channels\]/);
   });
 
   it('sends an earlier save first, and then the changes', async () => {

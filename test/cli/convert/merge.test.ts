@@ -121,7 +121,7 @@ describe('changes and merge', () => {
       /does not go with --base/,
     ],
     ['changes for a pipe', ['convert', now, '-', '--only-changed-from', base], /needs random access/],
-    ['a missing base', ['convert', now, 'OUT', '--only-changed-from', 'nowhere'], /ENOENT/],
+    ['a missing base', ['convert', now, 'OUT', '--only-changed-from', 'nowhere'], /cannot read nowhere: no such file/],
     ['standard input twice', ['convert', '-', 'OUT', '--only-changed-from', '-'], /got standard input twice/],
     ['standard input twice to merge', ['merge', '-', '-', 'OUT.stream'], /got standard input twice/],
     ['changes at an offset', ['convert', now, 'OUT,offset=1M', '--only-changed-from', base], /expected no offset/],
@@ -241,7 +241,7 @@ describe('a guest of 64 MiB with one page in a hundred changed', () => {
         ['merge', files.base, files.changes, join(mount, 'out.mapped-ram')],
       ]) {
         const { code, stderr } = await runCli(args);
-        expect([code, stderr]).toEqual([2, expect.stringMatching(/ENOSPC/)]);
+        expect([code, stderr]).toEqual([2, expect.stringMatching(/no space left on device/)]);
         expect(readdirSync(mount)).toEqual([]);
       }
     } finally {

@@ -46,13 +46,15 @@ describe('a set of files', () => {
     write(set);
     rmSync(at('a.1'));
     mkdirSync(at('a.1'));
-    await expect(set.commit([])).rejects.toThrow(/EISDIR|ENOTEMPTY|EEXIST/);
+    await expect(set.commit([])).rejects.toThrow(/cannot (write|remove) /);
     await set.abandon();
     expect(contents()).toEqual({ 'a.0': 'new', 'a.1': 'a directory' });
   });
 
   it('leaves nothing if one of its files cannot be written', async () => {
-    expect(() => new OutputSet(at('a'), [at('a.0'), at('nowhere/a.1')])).toThrow(/ENOENT/);
+    expect(() => new OutputSet(at('a'), [at('a.0'), at('nowhere/a.1')])).toThrow(
+      /the directory .*nowhere does not exist/,
+    );
     await expect.poll(contents).toEqual({});
   });
 });

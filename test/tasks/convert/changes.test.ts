@@ -99,7 +99,10 @@ describe('changes of generated VMs', () => {
             return { idstr, seeds: [...seeds, ...new Array<Seed>(Math.max(0, more)).fill(200)] };
           });
         };
-        fc.pre(listed('new').length > 0 && listed('old').length > 0);
+        // A stream without data is taken for the main stream of a multifd migration.
+        const hasData = (list: ListedBlock[]) =>
+          list.some(({ seeds }) => seeds.some((one) => one !== 'absent' && one !== 0));
+        fc.pre(hasData(listed('new')) && hasData(listed('old')));
         const [old, now] = [await streamOf(listed('old'), pageSize, 1), await streamOf(listed('new'), pageSize, 2)];
         for (const bytes of [old, now]) {
           const { same } = await diff(await open(bytes), await open(bytes), scratch);
@@ -171,10 +174,10 @@ describe('changes of a real VM', () => {
   it('are recognized by inspect and verify', async () => {
     const { bytes, changes } = await changesOf(await open(now), await open(base));
     const { inspection } = await inspect(await open(bytes));
-    expect(inspection).toMatchObject({ format: 'mapped-ram', complete: true, changes: changes.ids });
+    expect(inspection).toMatchObject({ format: 'mapped-ram', complete: false, changes: changes.ids });
     expect(inspection.ram.blocks.map(({ pages }) => pages.normal)).toEqual([24, 0, 0]);
-    const { ok, findings } = await verify(await open(bytes));
-    expect([ok, findings.map(({ code }) => code)]).toEqual([true, ['changes-only']]);
+    const { verdict, findings } = await verify(await open(bytes));
+    expect([verdict, findings.map(({ code }) => code)]).toEqual(['incomplete', ['changes-only']]);
   });
 
   it('are never accepted as a VM', async () => {
@@ -224,7 +227,8 @@ describe('changes of a real VM', () => {
       copy[at] = (copy[at] as number) ^ mask;
       return open(copy);
     };
-    const [block] = (await openSavedVm(await open(bytes), { ...scratch, changes: true })).ram.blocks;
+    const { ram, description } = await openSavedVm(await open(bytes), { ...scratch, changes: true });
+    const [block] = ram.blocks;
     const { pagesOffset = 0, bitmapOffset = 0 } = block?.mapped ?? {};
     const bad = expect.objectContaining({ code: 'bad-changes' });
     await expect(merge(await damaged(pagesOffset + 259 * 4096 + 100))).rejects.toEqual(bad);
@@ -234,7 +238,7 @@ describe('changes of a real VM', () => {
     const ids = Buffer.from(bytes).indexOf('configuration/vmferry-changes') + 29 + 4;
     await expect(merge(await damaged(ids + 3))).rejects.toMatchObject({ code: 'wrong-base' });
     await expect(merge(await damaged(ids + 12))).rejects.toEqual(bad);
-    for (const length of [bytes.length - 3000, pagesOffset + 300 * 4096, pagesOffset - 10, 60]) {
+    for (const length of [(description?.offset ?? 0) - 1, pagesOffset + 300 * 4096, pagesOffset - 10, 60]) {
       await expect(merge(await open(bytes.subarray(0, length)))).rejects.toMatchObject({ code: 'truncated' });
     }
     await expect(merge(await open(now))).rejects.toEqual(bad);

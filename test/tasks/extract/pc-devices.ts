@@ -1,5 +1,9 @@
 /** Hand-made device states of a PC, as far as the memory layout reads them. */
+import { decodeDevice } from '../../../src/devices/device-state.ts';
 import type { DeviceBody } from '../../../src/tasks/extract/pc-chipset.ts';
+import type { FieldDescription, StateDescription } from '../../../src/vm/description.ts';
+import { sectionOf } from '../../devices/devices.ts';
+import { virtioBody } from '../../devices/virtio.ts';
 
 type Registers = Record<number, number>;
 
@@ -37,4 +41,47 @@ export function rtc(below4g: number, above4g: number): DeviceBody {
   view.setUint16(0x5b, (above4g / 0x1_0000) % 0x1_0000, true);
   data[0x5d] = Math.floor(above4g / 0x1_0000 / 0x1_0000) % 0x100;
   return { name: 'mc146818rtc', data, state: undefined };
+}
+
+/** A controller of memory hot-plug with a flag for each slot. */
+export function slots(...enabled: boolean[]): DeviceBody {
+  const state = (vmsdName: string, fields: FieldDescription[]): StateDescription => {
+    return { vmsdName, version: 1, fields, subsections: [] };
+  };
+  const field = (name: string, type: string, size: number, ...nested: StateDescription[]): FieldDescription => {
+    return { name, type, size, arrayLength: undefined, index: undefined, nested };
+  };
+  const slot = state('memory hotplug device state', [field('is_enabled', 'bool', 1)]);
+  const devs = { ...field('devs', 'struct', 1, slot), arrayLength: enabled.length };
+  const hotplug = field('acpi_memory_hotplug', 'struct', enabled.length, state('memory hotplug state', [devs]));
+  const data = Uint8Array.from(enabled, Number);
+  const name = '0000:00:01.3/piix4_pm';
+  return decodeDevice(sectionOf(data, { name }), { ...state('piix4_pm', [hotplug]), name, instanceId: 0 });
+}
+
+interface VirtioMem {
+  address: number;
+  length: number;
+  piece: number;
+  /** Numbers of the plugged pieces. */
+  pieces: readonly number[];
+}
+
+/** virtio-mem: with a section of its own before RAM (10.0), or inside that of the PCI device (7.2). */
+export function virtioMem(
+  prefix: string,
+  { address, length, piece, pieces }: VirtioMem,
+  when: 'early' | 'late',
+): DeviceBody {
+  const bitmapAt = when === 'early' ? 36 : 52;
+  const data = new Uint8Array(bitmapAt + Math.ceil(length / piece / 64) * 8);
+  const view = new DataView(data.buffer);
+  for (const [i, value] of [address, length, piece].entries()) view.setBigUint64(8 * i, BigInt(value));
+  for (const i of pieces) data[bitmapAt + 8 * Math.floor(i / 64) + 7 - Math.floor((i % 64) / 8)]! |= 1 << (i % 8);
+  if (when === 'early') return { name: `${prefix}virtio-mem-device-early`, data, state: undefined };
+  const name = `${prefix}virtio-mem`;
+  const body = virtioBody({ own: data });
+  const virtio = { name: 'virtio', type: 'virtio', size: body.length, arrayLength: undefined, index: undefined };
+  const description = { vmsdName: 'virtio-mem', version: 1, fields: [{ ...virtio, nested: [] }], subsections: [] };
+  return decodeDevice(sectionOf(body, { name }), { ...description, name, instanceId: 0 });
 }

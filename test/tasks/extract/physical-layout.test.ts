@@ -1,10 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { AcpiMemory } from '../../../src/tasks/extract/acpi-memory.ts';
 import type { DeviceBody } from '../../../src/tasks/extract/pc-chipset.ts';
 import { type LayoutFacts, type LayoutOptions, layOutPhysical } from '../../../src/tasks/extract/physical-layout.ts';
-import type { MemoryNode } from '../../../src/tasks/extract/srat.ts';
+import type { AddressRange, MemoryAffinity, MemoryNode } from '../../../src/tasks/extract/srat.ts';
 import type { RamBlock } from '../../../src/vm/ram-block.ts';
-import { i440fx, q35, rtc, vga } from './pc-devices.ts';
+import { i440fx, pciDevice, q35, rtc, slots, vga, virtioMem } from './pc-devices.ts';
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
@@ -15,9 +16,16 @@ const makeBlocks = (sizes: Record<string, number>): RamBlock[] =>
 
 type Make = Partial<Omit<LayoutFacts, 'blocks'>> & { blocks?: Record<string, number> };
 
-/** The ACPI tables' description of these nodes. */
-const affine = (nodes: MemoryNode[], deviceMemory?: { base: number; length: number }) => ({
-  affinity: { nodes, deviceMemory },
+/** ACPI tables with a SRAT of these nodes. */
+const affine = (nodes: MemoryNode[], deviceMemory?: AddressRange, split: Partial<MemoryAffinity> = {}) => {
+  const below4g = nodes.reduce((sum, { length }) => sum + length, 0);
+  const affinity = { nodes, below4g, above4g: undefined, deviceMemory, nonVolatile: [], ...split };
+  return { acpi: { affinity, nvdimms: [], pciWindow: { base: 0, length: 0 }, cxlWindows: [] } };
+};
+
+/** ACPI tables without a SRAT. */
+const tables = (base: number, length: number, more: Partial<AcpiMemory> = {}) => ({
+  acpi: { affinity: undefined, nvdimms: [], pciWindow: { base, length }, cxlWindows: [], ...more },
 });
 
 function lay({ blocks = { 'pc.ram': 64 * MiB }, ...facts }: Make = {}, options: LayoutOptions = {}) {
@@ -41,7 +49,8 @@ describe('the split of RAM', () => {
     const high = [fourGiB, (ram - below) * MiB, 'pc.ram', below * MiB];
     expect(layout.ranges).toEqual([[0, below * MiB, 'pc.ram', 0], ...(ram > below ? [high] : [])]);
     expect(layout.ramEnd).toBe(ram > below ? fourGiB + (ram - below) * MiB : ram * MiB);
-    expect(layout.notes).toEqual([expect.stringMatching(/^the CMOS does not say how RAM is split/)]);
+    expect(layout.assumed.map(({ what }) => what)).toEqual(['below-4g', ...(ram > below ? ['above-4g'] : [])]);
+    expect(layout.notes[0]).toMatch(/^the CMOS does not say how RAM is split/);
   });
 
   it('is unambiguous for little RAM', () => {
@@ -49,8 +58,9 @@ describe('the split of RAM', () => {
   });
 
   it('comes from the CMOS, if it agrees with the size of RAM', () => {
+    const machine = 'pc-i440fx-7.0';
     const devices = [i440fx(), rtc(GiB, 3 * GiB)];
-    expect(lay({ devices, blocks: { 'pc.ram': 4 * GiB } })).toMatchObject({
+    expect(lay({ machine, devices, blocks: { 'pc.ram': 4 * GiB } })).toMatchObject({
       below4g: GiB,
       splitFrom: 'cmos',
       notes: [],
@@ -65,13 +75,80 @@ describe('the split of RAM', () => {
   });
 
   it('may be stated, and is compared with the CMOS', () => {
-    const make = { devices: [i440fx(), rtc(3 * GiB, GiB)], blocks: { 'pc.ram': 4 * GiB } };
+    const devices = [i440fx(), rtc(3 * GiB, GiB)];
+    const make = { machine: 'pc-i440fx-7.0', devices, blocks: { 'pc.ram': 4 * GiB } };
     expect(lay(make, { below4g: 3 * GiB })).toMatchObject({ below4g: 3 * GiB, splitFrom: 'stated', notes: [] });
     expect(lay(make, { below4g: 2 * GiB }).notes).toEqual([expect.stringMatching(/CMOS says that 0xc0000000 bytes/)]);
     for (const below4g of [0, -4096, 4097, 4 * GiB, 5 * GiB, Number.NaN, 0.5, 2 ** 60]) {
       expect(() => lay(make, { below4g })).toThrow(RangeError);
     }
     expect(() => lay({}, { below4g: 65 * MiB })).toThrow(/at most all/);
+  });
+});
+
+describe('the address of RAM above 4 GiB', () => {
+  const TiB = 2 ** 40;
+  const nodes = [{ node: 0, base: 0, length: 64 * MiB }];
+  const make = (facts: Make = {}): Make => ({
+    machine: 'pc-q35-10.0',
+    devices: [q35(), rtc(48 * MiB, 16 * MiB)],
+    ...facts,
+  });
+  const upper = ({ above4g, above4gFrom, assumed, ramEnd }: ReturnType<typeof lay>) => {
+    expect(ramEnd).toBe(above4g + 16 * MiB);
+    return [above4g, above4gFrom, assumed.map(({ option }) => option).join()];
+  };
+  const split = (above4g: number) => affine(nodes, undefined, { below4g: 48 * MiB, above4g });
+
+  it.each([
+    ['in the SRAT', split(TiB), [TiB, 'acpi', '']],
+    [
+      'in the SRAT, with another split than in the CMOS',
+      { ...split(TiB), devices: [q35(), rtc(32 * MiB, 32 * MiB)] },
+      [TiB, 'acpi', ''],
+    ],
+    ['below PCI addresses that are below 1 TiB', tables(5 * GiB, TiB), [fourGiB, 'acpi', '']],
+    ['right below PCI addresses that are above 1 TiB', tables(TiB + GiB, TiB), [TiB, 'acpi', '']],
+    ['low if the PCI addresses are few', tables(0x3800_0000_0000, 32 * GiB), [fourGiB, 'acpi', '']],
+    ['low if there are no PCI addresses', tables(0, 0), [fourGiB, 'acpi', '']],
+    [
+      'low with CXL windows below 1 TiB',
+      tables(3 * TiB, TiB, { cxlWindows: [{ base: 5 * GiB, length: GiB }] }),
+      [fourGiB, 'acpi', ''],
+    ],
+    [
+      'assumed if firmware moved the PCI addresses',
+      tables(0x3800_0000_0000, TiB),
+      [fourGiB, 'machine type', 'above4g'],
+    ],
+    [
+      'assumed by PCI addresses that are a little above 1 TiB',
+      tables(TiB + 4 * GiB, TiB),
+      [TiB, 'machine type', 'above4g'],
+    ],
+    ['assumed without ACPI tables', {}, [fourGiB, 'machine type', 'above4g']],
+    ['low in old machine types', { machine: 'pc-q35-7.0' }, [fourGiB, 'machine type', '']],
+    [
+      'assumed in machine types of distributions',
+      { machine: 'pc-q35-rhel9.2.0' },
+      [fourGiB, 'machine type', 'above4g'],
+    ],
+  ] as const)('is %s', (_, facts, expected) => {
+    expect(upper(lay(make(facts)))).toEqual(expected);
+  });
+
+  it('may be stated, and is compared with the ACPI tables', () => {
+    expect(upper(lay(make(), { above4g: TiB }))).toEqual([TiB, 'stated', '']);
+    expect(lay(make(split(fourGiB)), { above4g: TiB }).notes).toEqual([
+      'the ACPI tables say that RAM continues at 0x100000000, not at 0x10000000000',
+    ]);
+    for (const above4g of [0, fourGiB - 4096, fourGiB + 1, Number.NaN, 2 ** 52]) {
+      expect(() => lay(make(), { above4g })).toThrow(RangeError);
+    }
+  });
+
+  it('needs no assumption without such RAM', () => {
+    expect(lay({ blocks: { 'pc.ram': 64 * MiB } })).toMatchObject({ assumed: [], above4g: fourGiB });
   });
 });
 
@@ -92,7 +169,8 @@ describe('the blocks that are RAM', () => {
       { node: 1, base: 16 * MiB, length: 48 * MiB },
     ];
     const devices = [q35(), rtc(40 * MiB, 24 * MiB)];
-    const layout = lay({ machine: 'pc-q35-10.0', devices, blocks: numa, ...affine(nodes) });
+    const split = { below4g: 40 * MiB, above4g: fourGiB };
+    const layout = lay({ machine: 'pc-q35-10.0', devices, blocks: numa, ...affine(nodes, undefined, split) });
     expect(layout.ranges).toEqual([
       [0, 16 * MiB, 'small', 0],
       [16 * MiB, 24 * MiB, 'large', 0],
@@ -150,9 +228,131 @@ describe('memory devices', () => {
     expect(one.notes).toEqual([expect.stringMatching(/^mem is assumed to be at 0x100000000/)]);
     const unplacedIn = (facts: Make, options?: LayoutOptions) =>
       lay(facts, options).unplaced.map(({ block }) => block.idstr);
-    expect(unplacedIn({ blocks: { ...blocks, more: MiB }, ...affine([node], room) })).toEqual(['mem', 'more']);
     expect(unplacedIn({ blocks, ...affine([node], { base: fourGiB, length: 4096 }) })).toEqual(['mem']);
     expect(unplacedIn({ blocks, ...affine([node], { base: MiB, length: GiB }) })).toEqual(['mem']);
+  });
+
+  const node = { node: 0, base: 0, length: 64 * MiB };
+  const space = affine([node], { base: fourGiB, length: GiB });
+  const placesIn = (make: Make, options?: LayoutOptions) =>
+    lay(make, options).memoryDevices.map(({ block, address, kind, from }) => [block.idstr, address, kind, from]);
+
+  it('are assumed one after another, in the order of their names, and of their creation if they have one size', () => {
+    const several = { 'pc.ram': 64 * MiB, m10: 32 * MiB, m9: 16 * MiB, m1: 16 * MiB, m2: MiB };
+    const layout = lay({ blocks: several, ...space });
+    expect(layout.memoryDevices.map(({ block, address }) => [block.idstr, address - fourGiB])).toEqual([
+      ['m9', 0],
+      ['m2', 16 * MiB],
+      ['m1', 18 * MiB],
+      ['m10', 34 * MiB],
+    ]);
+    expect(layout.assumed.map(({ what, blocks: [name], option }) => [what, name, option])).toEqual(
+      ['m9', 'm2', 'm1', 'm10'].map((name) => ['memory-device', name, 'dimms']),
+    );
+    expect(layout.assumed[0]).toMatchObject({ address: fourGiB });
+    expect(layout.notes[0]).toMatch(/^m9 is assumed to be at 0x100000000, .* in the order m9, m2, m1, m10$/);
+  });
+
+  it('are assumed around those that are stated, or in the configuration of the virtual machine', () => {
+    const several = { 'pc.ram': 64 * MiB, a: 16 * MiB, b: 32 * MiB, c: 16 * MiB };
+    const configured = [{ block: 'c', address: fourGiB + 32 * MiB }];
+    const options = { dimms: [{ block: 'b', address: fourGiB + 64 * MiB }] };
+    expect(placesIn({ blocks: several, ...space, configured }, options)).toEqual([
+      ['a', fourGiB, 'dimm', 'rule'],
+      ['c', fourGiB + 32 * MiB, 'dimm', 'libvirt'],
+      ['b', fourGiB + 64 * MiB, 'dimm', 'stated'],
+    ]);
+  });
+
+  it('have an address above RAM without a SRAT, if the machine has slots', () => {
+    const make = { devices: [i440fx(), slots(true, false)], blocks };
+    expect(placesIn(make)).toEqual([['mem', fourGiB, 'dimm', 'rule']]);
+    expect(placesIn({ ...make, devices: [i440fx()] })).toEqual([]);
+    const split = { ...make, devices: [...make.devices, rtc(48 * MiB, 16 * MiB)] };
+    expect(placesIn(split)).toEqual([['mem', 5 * GiB, 'dimm', 'rule']]);
+  });
+
+  it('that are NVDIMMs are at the addresses of the ACPI tables, without their labels', () => {
+    const nvdimms = [
+      { base: fourGiB + 32 * MiB, length: 14 * MiB },
+      { base: fourGiB, length: 32 * MiB },
+    ];
+    const make = { blocks: { 'pc.ram': 64 * MiB, large: 32 * MiB, mem: 16 * MiB }, acpi: { ...space.acpi, nvdimms } };
+    const layout = lay(make);
+    expect(layout.ranges.slice(1)).toEqual([
+      [fourGiB, 32 * MiB, 'large', 0],
+      [fourGiB + 32 * MiB, 14 * MiB, 'mem', 0],
+    ]);
+    expect(layout).toMatchObject({ assumed: [], memoryDevices: [{ kind: 'nvdimm' }, { kind: 'nvdimm' }] });
+    const alike = { ...make, blocks: { ...make.blocks, more: 16 * MiB } };
+    expect(lay(alike).assumed.map(({ blocks: [name] }) => name)).toEqual(['mem', 'more']);
+    const stated = lay(alike, { dimms: [{ block: 'more', address: fourGiB + 32 * MiB }] });
+    expect(stated.memoryDevices[1]).toMatchObject({ block: { idstr: 'more' }, kind: 'nvdimm', length: 14 * MiB });
+  });
+
+  it.each(['early', 'late'] as const)('that are virtio-mem show their plugged pieces, by the %s state', (when) => {
+    const pieces = [0, 1, 70];
+    const device = virtioMem('0000:00:03.0/', { address: fourGiB, length: 160 * MiB, piece: 2 * MiB, pieces }, when);
+    const make = {
+      devices: [i440fx(), device],
+      blocks: { 'pc.ram': 64 * MiB, '0000:00:03.0/vm': 160 * MiB },
+      ...space,
+    };
+    const layout = lay(make);
+    expect(layout.ranges.slice(1)).toEqual([
+      [fourGiB, 4 * MiB, '0000:00:03.0/vm', 0],
+      [fourGiB + 140 * MiB, 2 * MiB, '0000:00:03.0/vm', 140 * MiB],
+    ]);
+    expect(layout).toMatchObject({ assumed: [], unplaced: [], ramEnd: fourGiB + 142 * MiB });
+    // A DIMM does not go between the pieces.
+    expect(placesIn({ ...make, blocks: { ...make.blocks, mem: MiB } })[1]).toEqual([
+      'mem',
+      fourGiB + 160 * MiB,
+      'dimm',
+      'rule',
+    ]);
+    const other = { ...make, blocks: { 'pc.ram': 64 * MiB, '0000:00:03.0/vm': 32 * MiB } };
+    expect(lay(other).unplaced).toMatchObject([{ block: { idstr: '0000:00:03.0/vm' } }]);
+  });
+
+  it('at an address that is taken are left out, unless it was stated', () => {
+    const configured = [{ block: 'mem', address: 32 * MiB }];
+    expect(lay({ blocks, configured }).unplaced).toMatchObject([
+      { reason: 'other memory is at its address, 0x2000000' },
+    ]);
+    const odd = [{ block: 'mem', address: fourGiB + 1 }];
+    expect(lay({ blocks, configured: odd })).toMatchObject({
+      memoryDevices: [],
+      unplaced: [{ reason: 'the address of its device is impossible' }],
+    });
+  });
+
+  it('do not include CXL windows, which are left out', () => {
+    const cxlWindows = [{ base: 2 * fourGiB, length: GiB }];
+    expect(lay({ blocks, acpi: { ...space.acpi, cxlWindows } }).leftOut).toEqual([
+      { base: 2 * fourGiB, length: GiB, reason: expect.stringMatching(/CXL/) },
+    ]);
+  });
+
+  it('may be missing if the machine has addresses for them, and no slots', () => {
+    const make = { ...space, devices: [i440fx(), slots()] };
+    expect(lay(make).leftOut).toMatchObject([
+      { base: fourGiB, length: GiB, reason: expect.stringMatching(/virtio-pmem/) },
+    ]);
+    expect(lay({ ...make, blocks }).leftOut).toEqual([]);
+    expect(lay({ ...make, devices: [i440fx(), slots(false)] }).leftOut).toEqual([]);
+  });
+
+  it('with the memory of an ivshmem are where its register says, or where they are stated', () => {
+    const name = '0000:00:04.0/shm';
+    const make = (enabled: number) => ({
+      blocks: { 'pc.ram': 64 * MiB, [name]: 16 * MiB },
+      devices: [i440fx(), pciDevice('0000:00:04.0/ivshmem-plain', 0x1af4_1110, { 4: enabled, 24: 0x0c, 27: 0xe0 })],
+    });
+    expect(lay(make(2)).ranges[1]).toEqual([0xe000_0000, 16 * MiB, name, 0]);
+    expect(lay(make(0))).toMatchObject({ ranges: [[0, 64 * MiB, 'pc.ram', 0]], unplaced: [] });
+    const stated = lay(make(0), { dimms: [{ block: name, address: 8 * GiB }] });
+    expect(stated.ranges[1]).toEqual([8 * GiB, 16 * MiB, name, 0]);
   });
 
   it.each([
@@ -163,9 +363,12 @@ describe('memory devices', () => {
     ['at no address', 'mem', Number.NaN],
     ['before all addresses', 'mem', -4096],
     ['of a block that does not exist', 'none', fourGiB],
+    ['of a block that was stated before', 'mem', fourGiB],
     ['of a block that is RAM', 'pc.ram', fourGiB],
   ])('are refused %s', (_, block, address) => {
-    expect(() => lay({ blocks }, { dimms: [{ block, address }] })).toThrow(RangeError);
+    const dimms = [{ block, address }];
+    const twice = _.includes('before') ? [...dimms, ...dimms] : dimms;
+    expect(() => lay({ blocks }, { dimms: twice })).toThrow(RangeError);
   });
 });
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { MemoryFile } from '../../../src/io/memory-file.ts';
+import { encodeLibvirtHead } from '../../../src/read/container/libvirt-header.ts';
 import { extractElf, extractPhysical, openPhysical } from '../../../src/tasks/extract/physical.ts';
 import { loadFixtures } from '../../fixture-files.ts';
 import * as build from '../../oracle/build.ts';
@@ -9,6 +10,7 @@ import { kindsOfSource, opened } from '../../support/opened.ts';
 import { RecordingFile } from '../../support/recording-file.ts';
 import { decodeCore } from './decode-core.ts';
 import { pciDevice, rtc } from './pc-devices.ts';
+import { srat } from './srat-table.ts';
 
 const fixtures = loadFixtures();
 const named = (name: string) => fixtures.find((each) => each.name === name)!;
@@ -39,7 +41,9 @@ describe.each(kindsOfSource)('from a %s', (kind) => {
     const image = new MemoryFile('image');
     const { length, layout } = await extractPhysical(await opened(smp.bytes, kind), image, { makeScratch });
     expect([length, image.size]).toEqual([2 ** 32 + MiB, 2 ** 32 + MiB]);
-    expect(layout).toMatchObject({ chipset: 'q35', below4g: 3 * MiB, splitFrom: 'cmos', notes: [], unplaced: [] });
+    expect(layout).toMatchObject({ chipset: 'q35', below4g: 3 * MiB, splitFrom: 'cmos', unplaced: [] });
+    // The machine has no ACPI tables.
+    expect(layout.assumed.map(({ what }) => what)).toEqual(['above-4g']);
     const ram = contentOf(smp, 'pc.ram');
     const bios = contentOf(smp, 'pc.bios');
     const isEqual = (at: number, expected: Uint8Array) =>
@@ -61,10 +65,10 @@ it('zeros and gaps are never written', async () => {
 });
 
 it('a split may be stated', async () => {
-  const options = { makeScratch, below4g: 2 * MiB };
+  const options = { makeScratch, below4g: 2 * MiB, above4g: 2 ** 33 };
   const { layout, length } = await extractPhysical(await opened(smp.bytes), new MemoryFile('image'), options);
-  expect(length).toBe(2 ** 32 + 2 * MiB);
-  expect(layout.notes.length).toBe(1);
+  expect(length).toBe(2 ** 33 + 2 * MiB);
+  expect(layout).toMatchObject({ assumed: [], notes: [expect.stringMatching(/^the CMOS says/)] });
 });
 
 const ofPc = fixtures.filter(({ name }) => name.startsWith('pc-') && !name.includes('hugepages'));
@@ -124,6 +128,80 @@ describe('a stream of a hand-made pc', () => {
     const memory = await openPhysical(await opened(stream), { makeScratch });
     expect(() => memory.core()).toThrow(message);
     await memory.close();
+  });
+});
+
+describe('memory devices of a hand-made pc', () => {
+  const tables = new Uint8Array(4096);
+  tables.set(
+    srat([
+      { node: 0, base: 0, length: 0xa0000 },
+      { node: 0, base: MiB, length: 3 * MiB },
+      { node: 0, base: 2 ** 32, length: 2 ** 30, flags: 3 },
+    ]),
+    64,
+  );
+  const blocks: [string, number][] = [
+    ['memdimm1', 2 * MiB],
+    ['memdimm0', 2 * MiB],
+    ['pc.ram', 4 * MiB],
+    ['/rom@etc/acpi/tables', 128 << 10],
+  ];
+  const bridge = pciDevice('0000:00:00.0/I440FX', 0x8086_1237);
+  const stream = build.join(
+    build.header,
+    build.configuration('pc-i440fx-10.0'),
+    build.start(7, 'ram', 4, build.blockList(...blocks), build.EOS),
+    build.part(
+      7,
+      build.normalPage(0, build.filled(1), 'memdimm0'),
+      build.normalPage(0, build.filled(2), 'memdimm1'),
+      build.normalPage(0, tables, '/rom@etc/acpi/tables'),
+      build.EOS,
+    ),
+    build.ramEnd,
+    build.full(2, bridge.name, bridge.data),
+    build.EOF,
+  );
+  const xmlOf = (...devices: string[]) =>
+    `<domain type="kvm"><name>vm</name><devices>${devices.join('')}</devices></domain>`;
+  const dimm = (slot: number, base: string, more = '') =>
+    `<memory model="dimm">${more}<address type="dimm" slot="${slot}" base="${base}"/></memory>`;
+  const imageOf = (xml: string) =>
+    build.join(encodeLibvirtHead({ xml, cookie: undefined, format: 'raw', wasRunning: false }), stream);
+
+  it('are assumed to follow each other, with their content', async () => {
+    const image = new MemoryFile('image');
+    const { layout } = await extractPhysical(await opened(stream), image, { makeScratch });
+    expect(layout.assumed.map(({ blocks: [name], address }) => [name, address])).toEqual([
+      ['memdimm1', 2 ** 32],
+      ['memdimm0', 2 ** 32 + 2 * MiB],
+    ]);
+    expect([bytesAt(image, 2 ** 32, 1)[0], bytesAt(image, 2 ** 32 + 2 * MiB, 1)[0]]).toEqual([2, 1]);
+  });
+
+  it.each([
+    ['by their slots', xmlOf(dimm(0, '0x110000000'), dimm(1, '0x120000000'))],
+    [
+      'by their aliases',
+      xmlOf(dimm(5, '4563402752', '<alias name="dimm0"/>'), dimm(6, '0x120000000', '<alias name="dimm1"/>')),
+    ],
+  ])('are where the XML of a libvirt image says, %s', async (_, xml) => {
+    const image = new MemoryFile('image');
+    const { layout } = await extractPhysical(await opened(imageOf(xml)), image, { makeScratch });
+    expect(layout).toMatchObject({ assumed: [], memoryDevices: [{ from: 'libvirt' }, { from: 'libvirt' }] });
+    expect([bytesAt(image, 0x110000000, 1)[0], bytesAt(image, 0x120000000, 1)[0]]).toEqual([1, 2]);
+  });
+
+  it.each([
+    ['is damaged', '<domain><name>vm</name>'],
+    [
+      'has no addresses',
+      xmlOf('<memory model="dimm"><address type="dimm" slot="0"/></memory>', dimm(7, '0x130000000')),
+    ],
+  ])('are assumed if the XML %s', async (_, xml) => {
+    const { layout } = await extractPhysical(await opened(imageOf(xml)), new MemoryFile('image'), { makeScratch });
+    expect(layout.assumed.length).toBe(2);
   });
 });
 

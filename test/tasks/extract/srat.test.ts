@@ -1,33 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { findMemoryAffinity } from '../../../src/tasks/extract/srat.ts';
+import { findAcpiMemory } from '../../../src/tasks/extract/acpi-memory.ts';
+import { type Entry, srat } from './srat-table.ts';
+
+const findMemoryAffinity = (tables: Uint8Array) => findAcpiMemory(tables)?.affinity;
 
 const MiB = 2 ** 20;
-
-interface Entry {
-  node: number;
-  base: number;
-  length: number;
-  flags?: number;
-}
-
-/** An SRAT of these entries, as QEMU writes it. */
-function srat(entries: readonly Entry[], more: number[] = []): Buffer {
-  const table = Buffer.alloc(48 + 40 * entries.length);
-  table.write('SRAT', 0, 'latin1');
-  for (const [i, { node, base, length, flags = 1 }] of entries.entries()) {
-    const at = 48 + 40 * i;
-    table[at] = 1;
-    table[at + 1] = 40;
-    table.writeUInt32LE(node, at + 2);
-    table.writeBigUInt64LE(BigInt(base), at + 8);
-    table.writeBigUInt64LE(BigInt(length), at + 16);
-    table.writeUInt32LE(flags, at + 28);
-  }
-  const whole = Buffer.concat([table, Buffer.from(more)]);
-  whole.writeUInt32LE(whole.length, 4);
-  return whole;
-}
 
 const two: Entry[] = [
   { node: 1, base: 0x4000_0000, length: 0x4000_0000 },
@@ -45,11 +23,13 @@ describe('the memory nodes of an SRAT', () => {
       { node: 1, base: 0x4000_0000, length: 0x1_0000_0000 },
     ];
     const deviceMemory = { base: 0x1_c000_0000, length: 0x1000 };
-    expect(findMemoryAffinity(srat(two))).toEqual({ nodes, deviceMemory });
-    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), srat(two), Buffer.alloc(99)]))).toEqual({
-      nodes,
-      deviceMemory,
-    });
+    const nonVolatile = [{ base: 0x1_8000_0000, length: 0x2000 }];
+    const affinity = { nodes, below4g: 0x8000_0000, above4g: 2 ** 32, deviceMemory, nonVolatile };
+    const table = srat([...two, { node: 0, ...nonVolatile[0]!, flags: 5 }]);
+    expect(findMemoryAffinity(table)).toEqual(affinity);
+    expect(findMemoryAffinity(Buffer.concat([Buffer.from('....SRAT?FACP'), table, Buffer.alloc(99)]))).toEqual(
+      affinity,
+    );
   });
 
   it('are found between other entries', () => {

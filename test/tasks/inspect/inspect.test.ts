@@ -193,7 +193,7 @@ describe('inspecting', () => {
 
   it('is incomplete without EOF, or if bitmaps were never written', async () => {
     expect((await inspectBytes(mappedRamFile({ hasEnd: false }))).complete).toBe(false);
-    const snapshot = await inspectBytes(join(none, ramStart, part(7, zeroPage(0, 'ram'), EOS), EOF));
+    const snapshot = await inspectBytes(join(none, ramStart, part(7, normalPage(0, filled(1), 'ram'), EOS), EOF));
     expect(snapshot.complete).toBe(true);
     expect(snapshot.findings.map(({ code }) => code)).toEqual(['no-ram-end']);
   });

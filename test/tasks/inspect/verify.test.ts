@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest';
 import type { OpenOptions } from '../../../src/index.ts';
 import { FindingLog } from '../../../src/read/finding-log.ts';
 import { verify } from '../../../src/tasks/inspect/verify.ts';
-import { type FindingCode, findingCodes, makeFinding } from '../../../src/vm/migration-error.ts';
+import {
+  type FindingCode,
+  findingCodes,
+  incompleteCodes,
+  makeFinding,
+  verdictOf,
+} from '../../../src/vm/migration-error.ts';
 import {
   bare,
   blockList,
@@ -27,6 +33,7 @@ import {
   none,
   normalPage,
   packaged,
+  packet,
   part,
   ramEnd,
   ramStart,
@@ -51,12 +58,17 @@ const device = (version: number, size: number, name = 'timer') => ({
 const described = (...devices: unknown[]) => vmdescription({ page_size: KIB4, devices });
 const everyPage = Array.from({ length: 16 }, (_, page) => zeroPage(page * KIB4, page === 0 ? 'ram' : undefined));
 
+const devicePacket = join(hex('11223344 00000001 00000040'), 'vfio', new Uint8Array(252), u32(3), u32(5), 'state');
+
 /** A stream whose first two pages are discarded at the switchover, followed by these pages. */
 const switched = (...records: Uint8Array[]) =>
   join(
     ...[none, ramStart, part(7, ...everyPage, EOS), command(6, [0], counted('ram'), [0], u64(0), u64(2 * KIB4))],
     ...[packaged(command(4), command(5)), part(7, ...records, EOS), ramEnd, EOF],
   );
+
+/** The flag of a packet whose pages are compressed with qatzip. */
+const qatzip = 32;
 
 /** The other files of the migration. */
 const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
@@ -65,7 +77,16 @@ const parts: { [code in FindingCode]?: OpenOptions<Uint8Array> } = {
   'return-path-open': { returnPath: hex('0002 0004 00000001') },
   'bad-channel': { channels: filled(0) },
   'bad-packet': { channels: join(channelHello(0), filled(0)) },
-  'sync-mismatch': { channels: join(channelHello(0), syncPacket) },
+  'sync-mismatch': { channels: join(channelHello(0), ...Array<Uint8Array>(9).fill(syncPacket)) },
+  'sync-missing': { channels: join(channelHello(0), syncPacket) },
+  'pages-unread': {
+    channels: join(
+      channelHello(0),
+      packet({ flags: qatzip | 1, normal: [0], payload: 'x' }),
+      ...Array<Uint8Array>(3).fill(syncPacket),
+    ),
+  },
+  unsupported: { channels: join(channelHello(0), devicePacket, ...Array<Uint8Array>(4).fill(syncPacket)) },
   'broken-off': { resumeOf: switched().subarray(0, -15) },
 };
 /** What is said of the file around a stream: see container.test.ts. */
@@ -118,12 +139,22 @@ const streams: { [code in OfStreams]: Uint8Array } = {
   'bad-channel': pages(join(FLUSH)),
   'bad-packet': pages(join(FLUSH)),
   'sync-mismatch': pages(join(FLUSH)),
+  'sync-missing': pages(join(FLUSH)),
+  'missing-channels': pages(join(FLUSH)),
+  'pages-unread': pages(join(FLUSH)),
+  'marked-incomplete': join(pages(...everyPage), vmdescription({ vmferry_incomplete: 'a page' })),
   'bad-compressed-data': pages(compressedPage(0, hex('789c'), 'ram')),
   'bad-mapped-ram-header': mappedRamFile({ version: 2 }),
   'bad-bitmap': mappedRamFile({ bitmap: [0xff] }),
   'untrusted-bitmap': mappedRamFile({ hasEnd: false }),
   'limit-exceeded': join(none, start(7, 'ram', 4, blockList(['ram', 2 ** 47]), EOS), EOF),
-  unsupported: pages(join(FLUSH)),
+  unsupported: join(
+    none,
+    start(7, 'ram', 4, blockList(['ram', 16 * KIB4]), FLUSH, EOS),
+    part(7, FLUSH, EOS),
+    ramEnd,
+    EOF,
+  ),
   'pages-lost': switched(zeroPage(0, 'ram')),
   'mismatched-source': join(none, ramStart, command(10, counted('rom')), ramEnd, EOF),
   'bad-return-path': pages(),
@@ -150,7 +181,7 @@ const streams: { [code in OfStreams]: Uint8Array } = {
     EOF,
   ),
   'no-ram-end': join(none, ramStart, EOF),
-  'pages-absent': pages(zeroPage(0, 'ram')),
+  'pages-absent': pages(normalPage(0, filled(1), 'ram')),
   'zero-data-page': pages(normalPage(0, filled(0), 'ram')),
   'unknown-capability': join(header, configuration('none', capabilities('later')), EOF),
   'unaligned-pages': mappedRamFile(),
@@ -167,7 +198,8 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     // Content that is valid but not decoded is reported without a verdict on the file.
     const severity = code === 'unsupported' ? 'warning' : findingCodes[code][0];
     expect(found?.severity).toBe(severity);
-    expect(verification.ok).toBe(severity !== 'error');
+    expect(verification.verdict).toBe(verdictOf(verification.findings));
+    expect(verification.ok).toBe(severity !== 'error' && !incompleteCodes.has(code));
     expect(found?.place).toMatchObject({ source: 'memory', coordinate: 'file' });
     const { channels, resumeOf } = parts[code] ?? {};
     const lengths = [streams[code], channels, resumeOf].map((bytes) => (bytes as Uint8Array | undefined)?.length ?? 0);
@@ -187,6 +219,7 @@ describe.each(kindsOfSource)('verifying a %s', (kind) => {
     expect(await verify(await opened(stream, kind))).toEqual({
       source: 'memory',
       format: 'stream',
+      verdict: 'ok',
       ok: true,
       machine: 'none',
       ramBytes: 16 * KIB4,
@@ -318,7 +351,7 @@ describe('verifying', () => {
     expect(await codesOf(stream)).toContain('order-violation');
   });
 
-  it('warns about multifd streams, whose pages are elsewhere', async () => {
+  it('calls a multifd stream without its channels incomplete', async () => {
     const stream = join(
       none,
       start(7, 'ram', 4, blockList(['ram', KIB4]), FLUSH, EOS),
@@ -326,9 +359,9 @@ describe('verifying', () => {
       end(7, EOS),
       EOF,
     );
-    const { ok, findings } = await verify(await opened(stream));
-    expect(ok).toBe(true);
-    expect(findings[0]).toMatchObject({ severity: 'warning', code: 'unsupported' });
+    const { verdict, ok, findings } = await verify(await opened(stream));
+    expect([verdict, ok]).toEqual(['incomplete', false]);
+    expect(findings[0]).toMatchObject({ severity: 'error', code: 'missing-channels' });
   });
 
   describe('compared with the description', () => {
@@ -416,7 +449,7 @@ describe('a log of findings', () => {
       'no-footers',
       'no-ram-end',
     ]);
-    expect([log.hasErrors, log.has('no-footers'), log.has('truncated')]).toEqual([true, true, false]);
+    expect([log.has('no-footers'), log.has('truncated')]).toEqual([true, false]);
   });
 
   it('has no last place for a single finding', () => {

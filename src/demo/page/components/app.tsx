@@ -37,11 +37,11 @@ function Content() {
   const now = phase.value;
   switch (now.kind) {
     case 'empty':
-      return <OpenPanel />;
+      return <OpenPanel lost={now.lost} />;
     case 'opening':
       return <Opening name={now.name} />;
     case 'failed':
-      return <FailureView name={now.name} input={now.input} failure={now.failure} />;
+      return <FailureView name={now.name} input={now.input} failure={now.failure} retry={now.retry} />;
     case 'open':
       return <MachineView machine={now.machine} key={now.machine.file.id} />;
   }

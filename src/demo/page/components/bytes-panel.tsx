@@ -35,7 +35,16 @@ export function BytesPanel() {
           </label>
         </div>
       </div>
-      <TaskLine task={cache.reading} what="reading" />
+      <TaskLine
+        task={cache.reading}
+        what="reading"
+        onCancel={() => {
+          cache.stop();
+          other?.stop();
+        }}
+        retry={() => cache.resume()}
+      />
+      {cache.isStopped.value ? <Stopped caches={[cache, other]} /> : null}
       <BytesView {...{ cache, other, label, mode, goTo }} />
       <p class="note" data-test="bytes-where">
         {label}
@@ -44,6 +53,18 @@ export function BytesPanel() {
       </p>
       <SearchPanel />
     </section>
+  );
+}
+
+/** After the user cancelled the reading. */
+function Stopped({ caches }: { caches: readonly (ByteCache | undefined)[] }) {
+  return (
+    <p class="note" data-test="bytes-stopped">
+      You cancelled the reading.{' '}
+      <button type="button" onClick={() => caches.map((each) => each?.resume())}>
+        Read the bytes
+      </button>
+    </p>
   );
 }
 

@@ -37,7 +37,7 @@ export function DeviceSearch({ onChoose }: { onChoose(node: DeviceNode): void })
           onInput={({ currentTarget }) => void find(currentTarget.value)}
         />
       </label>
-      <TaskLine task={task} what="searching" />
+      <TaskLine task={task} what="searching" retry={() => void find(text)} />
       {task.result === undefined ? null : <DeviceMatches found={task.result} onChoose={onChoose} />}
     </div>
   );

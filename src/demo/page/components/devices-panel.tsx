@@ -23,9 +23,11 @@ export function DevicesPanel() {
       <div class="panel-head">
         <h3 id="devices-title">Devices</h3>
       </div>
-      {failure === undefined ? null : <FailureNote failure={failureOf(failure)} />}
+      {failure === undefined ? null : <FailureNote failure={failureOf(failure)} retry={() => void tree.retry()} />}
       {tree.rows.value.length === 0 ? (
-        <p class="empty">No device state was reached.</p>
+        failure === undefined ? (
+          <p class="empty">No device state was reached.</p>
+        ) : null
       ) : (
         <>
           <DeviceSearch onChoose={(node) => void reveal(node)} />

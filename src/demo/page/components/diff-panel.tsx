@@ -57,7 +57,13 @@ export function DiffPanel() {
         </>
       ) : null}
       {parts === undefined || compared === undefined ? (
-        <TaskLine task={comparison} what="comparing" />
+        <TaskLine
+          task={comparison}
+          what="comparing"
+          input={compared}
+          open={(input) => void machine.compare(async () => input)}
+          retry={() => void machine.compareAgain()}
+        />
       ) : (
         <PartsForm input={compared} parts={parts} onOpen={(chosen) => void machine.compare(async () => chosen)} />
       )}

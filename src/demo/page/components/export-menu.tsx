@@ -32,7 +32,7 @@ export function ExportMenu() {
           {file.inspection.error === undefined ? <MachineItems saving={saving} /> : null}
         </div>
       </details>
-      <SavingLine task={saving.task} />
+      <SavingLine saving={saving} />
     </div>
   );
 }

@@ -1,28 +1,26 @@
-/** A failure: what went wrong, where, and what to do. */
-
-import type { Place } from '../../../vm/migration-error.ts';
+/** A failure: what went wrong, where, and what to do, with a button that does it. */
+import type { FindingCode, FindingReason, Place } from '../../../vm/migration-error.ts';
 import { formatHex, printable } from '../../../words/format.ts';
-import type { Failure } from '../../protocol.ts';
+import type { Failure, FileInput } from '../../protocol.ts';
 import { helpFor, plainText } from '../finding-help.ts';
-
-/** What to do about failures that are not the fault of the file. */
-const remedies: Partial<Record<Failure['kind'], string>> = {
-  network:
-    'Check that the server is running and allows this page to read from it (CORS). Or download the file and drop it here.',
-  'no-space':
-    "The browser's private storage is full or too small. Free some disk space, or use the vmferry command line.",
-  unreadable: 'The file may have changed or been removed since you chose it. Please choose it again.',
-  unsupported:
-    'The page needs module workers and WebAssembly. Use a current Chromium, Firefox or Safari with both enabled, or the vmferry command line.',
-  internal:
-    'This is a bug in the page, not a problem with the file. Reload the page. The vmferry command line may still read the file.',
-};
+import { remedyFor, remedyOf } from '../remedies.ts';
+import { currentInput, openInput } from '../session.ts';
+import { RemedyButton } from './remedy-button.tsx';
 
 const placeInFile = ({ offset, section }: Place) =>
   `at ${formatHex(offset)}${section === undefined ? '' : `, section ${printable(section)}`}`;
 
-export function FailureNote({ failure }: { failure: Failure }) {
-  const { kind, code, place, detail, message } = failure;
+/** What the buttons of a failure work on. */
+export interface RemedyTarget {
+  /** The files that the failure is about. */
+  input?: FileInput | undefined;
+  open?: (input: FileInput) => void;
+  /** Does what failed again. */
+  retry?: (() => void) | undefined;
+}
+
+export function FailureNote({ failure, ...target }: { failure: Failure } & RemedyTarget) {
+  const { code, place, detail, message, reason } = failure;
   return (
     <div class="failure" role="alert" data-test="failure">
       {code === undefined ? (
@@ -33,23 +31,40 @@ export function FailureNote({ failure }: { failure: Failure }) {
           {place === undefined ? '' : ` (${placeInFile(place)})`}
         </p>
       )}
-      {code === undefined ? remedies[kind] === undefined ? null : <p>{remedies[kind]}</p> : <Help code={code} />}
+      {code === undefined ? null : <Help code={code} reason={reason} />}
+      {code === undefined ? <KindRemedy failure={failure} /> : null}
+      <FailureButton {...{ failure, ...target }} />
     </div>
   );
 }
 
+/** What to do about a failure without a code. */
+function KindRemedy({ failure }: { failure: Failure }) {
+  const remedy = remedyOf(failure);
+  return remedy === undefined ? null : <p>{remedy.text}</p>;
+}
+
+/** The button that does what the remedy says. */
+export function FailureButton({
+  failure,
+  ...target
+}: { failure: Pick<Failure, 'kind' | 'code' | 'reason'> } & RemedyTarget) {
+  const remedy = remedyOf(failure);
+  const { input = currentInput(), open = (wanted) => void openInput(wanted), retry } = target;
+  return remedy === undefined ? null : <RemedyButton {...{ remedy, input, open, retry }} />;
+}
+
 /** Explains a code. */
-export function Help({ code }: { code: string }) {
-  const help = helpFor(code);
-  if (help === undefined) return null;
+export function Help({ code, reason }: { code: FindingCode; reason: FindingReason | undefined }) {
+  const { meaning = '', cause = '' } = helpFor(code) ?? {};
   return (
     <dl class="help">
       <dt>Meaning</dt>
-      <dd>{plainText(help.meaning)}</dd>
+      <dd>{plainText(meaning)}</dd>
       <dt>Usual cause</dt>
-      <dd>{plainText(help.cause)}</dd>
+      <dd>{plainText(cause)}</dd>
       <dt>What to do</dt>
-      <dd>{plainText(help.remedy)}</dd>
+      <dd>{plainText(remedyFor(code, reason).text)}</dd>
     </dl>
   );
 }

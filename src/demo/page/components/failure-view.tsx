@@ -1,15 +1,22 @@
 /** Shows why a file did not open. If the user must choose a snapshot or say what each file is, asks for that. */
 import { formatBytes, printable } from '../../../words/format.ts';
 import type { Failure, FileInput } from '../../protocol.ts';
-import { isOutOfReach, remotePageFor } from '../remote.ts';
+import { remotePageFor } from '../remote.ts';
 import { leave, openInput } from '../session.ts';
 import { FailureNote } from './failure-note.tsx';
 import { OffsetForm } from './offset-form.tsx';
 import { PartsForm } from './parts-form.tsx';
 
-export function FailureView({ name, input, failure }: { name: string; input: FileInput; failure: Failure }) {
+interface Props {
+  name: string;
+  input: FileInput | undefined;
+  failure: Failure;
+  retry(): void;
+}
+
+export function FailureView({ name, input, failure, retry }: Props) {
   const { snapshots, parts } = failure;
-  if (parts !== undefined) {
+  if (parts !== undefined && input !== undefined) {
     return (
       <section class="panel">
         <h2>How do these files belong together?</h2>
@@ -28,7 +35,7 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
         {snapshots === undefined ? '' : '?'}
       </h2>
       {snapshots === undefined ? (
-        <FailureNote failure={failure} />
+        <FailureNote failure={failure} input={input} retry={retry} />
       ) : (
         <ul class="snapshots">
           {snapshots.map((snapshot) => (
@@ -36,7 +43,9 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
               <button
                 type="button"
                 disabled={snapshot.vmStateSize === 0}
-                onClick={() => void openInput({ ...input, snapshot: snapshot.id })}
+                onClick={() => {
+                  if (input !== undefined) void openInput({ ...input, snapshot: snapshot.id });
+                }}
               >
                 {printable(snapshot.name)}
               </button>{' '}
@@ -47,8 +56,10 @@ export function FailureView({ name, input, failure }: { name: string; input: Fil
           ))}
         </ul>
       )}
-      {'url' in input && isOutOfReach(input.url) ? <OnAnotherServer url={input.url} /> : null}
-      {failure.code === 'not-a-migration-stream' ? <BeginElsewhere input={input} /> : null}
+      {failure.kind === 'out-of-reach' && input !== undefined && 'url' in input ? (
+        <OnAnotherServer url={input.url} />
+      ) : null}
+      {failure.code === 'not-a-migration-stream' && input !== undefined ? <BeginElsewhere input={input} /> : null}
       <button type="button" onClick={leave}>
         Open another file
       </button>

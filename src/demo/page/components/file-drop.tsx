@@ -31,7 +31,8 @@ export function FileButton({ label, test, isPrimary = false, onFiles }: Props) {
         multiple
         class="visually-hidden"
         tabIndex={-1}
-        aria-label={label}
+        // The button stands for it.
+        aria-hidden="true"
         data-test={test}
         onChange={({ currentTarget }) => take(currentTarget, onFiles)}
       />

@@ -3,7 +3,7 @@ import type { CountedFinding } from '../../../read/finding-log.ts';
 import type { Place } from '../../../vm/migration-error.ts';
 import { formatCount, formatHex, plural, printable } from '../../../words/format.ts';
 import { bringIntoSight } from '../jump.ts';
-import { Help } from './failure-note.tsx';
+import { FailureButton, Help } from './failure-note.tsx';
 import { useMachine } from './machine-context.ts';
 import { useMore } from './more.tsx';
 import { TaskLine } from './task-line.tsx';
@@ -30,7 +30,7 @@ export function FindingsPanel() {
           </button>
         ) : null}
       </div>
-      <TaskLine task={verification} what="verifying" />
+      <TaskLine task={verification} what="verifying" retry={() => void machine.verify()} />
       {findings.length > 0 ? (
         <ul class="findings" data-test="findings">
           {shown.map((finding) => (
@@ -51,7 +51,7 @@ export function FindingsPanel() {
 }
 
 function Finding({ finding }: { finding: CountedFinding }) {
-  const { severity, code, message, place, last, count } = finding;
+  const { severity, code, message, place, last, count, reason } = finding;
   return (
     <li>
       <p>
@@ -67,8 +67,11 @@ function Finding({ finding }: { finding: CountedFinding }) {
       </p>
       <details>
         <summary>What this means</summary>
-        <Help code={code} />
+        <Help code={code} reason={reason} />
       </details>
+      {severity === 'info' ? null : (
+        <FailureButton failure={{ kind: 'bad-input', code, ...(reason === undefined ? {} : { reason }) }} />
+      )}
     </li>
   );
 }

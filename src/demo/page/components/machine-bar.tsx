@@ -1,5 +1,7 @@
 /** The bar at the top: the name of the file, the verdict on it, and actions. */
+import type { Verification } from '../../../tasks/inspect/verify.ts';
 import { formatBytes, plural, printable } from '../../../words/format.ts';
+import { goTo } from '../jump.ts';
 import { leave } from '../session.ts';
 import { ExportMenu } from './export-menu.tsx';
 import { useMachine } from './machine-context.ts';
@@ -36,24 +38,33 @@ export function MachineBar() {
   );
 }
 
-/** The result of the verification in a word or two. */
+/** The verdict of the verification. A click leads to the findings. */
 function Verdict() {
   const { file, verification } = useMachine();
   const state = verification.state.value;
-  const size = file.size === undefined ? '' : formatBytes(file.size);
+  const size = file.size === undefined ? undefined : formatBytes(file.size);
   const { error } = file.inspection;
-  const verdict = () => {
-    if (state.kind === 'done') {
-      const errors = state.result.findings.filter(({ severity }) => severity === 'error').length;
-      if (!state.result.ok) return <b class="verdict is-bad">BAD: {plural(errors, 'error')}</b>;
-      return <b class="verdict is-ok">OK</b>;
-    }
-    if (error !== undefined) return <b class="verdict is-bad">BAD</b>;
-    return <span class="verdict">{state.kind === 'running' ? 'verifying…' : 'not verified'}</span>;
-  };
+  const [name, text] =
+    state.kind === 'done'
+      ? verdictOn(state.result)
+      : error !== undefined
+        ? ['is-bad', 'BAD']
+        : ['', state.kind === 'running' ? 'verifying…' : 'not verified'];
+  const findings = state.kind === 'done' ? state.result.findings : file.inspection.findings;
+  const warnings = findings.filter(({ severity }) => severity === 'warning').length;
+  const notes = [warnings === 0 ? undefined : plural(warnings, 'warning'), size].filter((each) => each !== undefined);
   return (
     <span data-test="verdict">
-      {verdict()} <span class="note">{size}</span>
+      <button type="button" class={`verdict ${name}`} title="Show the findings" onClick={() => goTo('findings')}>
+        {text}
+      </button>{' '}
+      <span class="note">{notes.join(', ')}</span>
     </span>
   );
+}
+
+/** The class and the word of a verdict, as the command line says it. */
+function verdictOn({ ok, findings }: Verification): [name: string, text: string] {
+  const errors = findings.filter(({ severity }) => severity === 'error').length;
+  return ok ? ['is-ok', 'OK'] : ['is-bad', `BAD: ${plural(errors, 'error')}`];
 }

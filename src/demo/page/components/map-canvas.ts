@@ -67,5 +67,6 @@ function fitToScreen(element: HTMLCanvasElement, context: CanvasRenderingContext
   const [width, height] = [element.clientWidth, element.clientHeight];
   element.width = Math.round(width * scale);
   element.height = Math.round(height * scale);
-  context.setTransform(scale, 0, 0, scale, mapMargin * scale, mapMargin * scale);
+  const margin = Math.round(mapMargin * scale);
+  context.setTransform(scale, 0, 0, scale, margin, margin);
 }

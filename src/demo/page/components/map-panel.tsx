@@ -27,7 +27,7 @@ export function MapPanel() {
       ) : (
         <>
           <Legend />
-          <TaskLine task={map.preparing} what="reading pages" />
+          <TaskLine task={map.preparing} what="reading pages" retry={() => map.show(map.layer.value)} />
           <RamMap key={view.index} view={view} />
         </>
       )}

@@ -25,6 +25,7 @@ export function MapTools({ window, pageSize, cursor }: Props) {
       <span class="note">
         {formatBytes(layout.pagesPerRow * pageSize)} per row,{' '}
         {layout.pagesPerCell > 1 ? `${layout.pagesPerCell} pages` : 'one page'} per cell
+        {layout.pagesPerCell > 1 ? ', in the mean of their colours' : ''}
       </span>
     </div>
   );

@@ -1,13 +1,15 @@
 /** The start page: ways to open a file. */
 import { useState } from 'preact/hooks';
+import { printable } from '../../../words/format.ts';
 import { isRemotePage } from '../remote.ts';
 import { openSample } from '../sample.ts';
-import { openInput } from '../session.ts';
-import { FileDrop } from './file-drop.tsx';
+import { type Lost, openInput } from '../session.ts';
+import { FileButton, FileDrop } from './file-drop.tsx';
 
-export function OpenPanel() {
+export function OpenPanel({ lost }: { lost: Lost | undefined }) {
   return (
     <div class="open-panel">
+      {lost === undefined ? null : <LostFile lost={lost} />}
       <FileDrop />
       <div class="open-others">
         <UrlForm />
@@ -50,11 +52,43 @@ export function OpenPanel() {
   );
 }
 
+/** A file that the page lost when it was loaded again. */
+function LostFile({ lost: { name, files, reopen, choices } }: { lost: Lost }) {
+  return (
+    <section class="panel" data-test="lost">
+      <h2>
+        <span class="file-name">{printable(name)}</span> was open here
+      </h2>
+      <p>
+        {reopen === undefined
+          ? 'The browser does not let a page that was loaded again read the file. Choose it again.'
+          : 'The browser asks before a page that was loaded again may read the file.'}
+      </p>
+      {reopen === undefined ? (
+        <FileButton
+          label={files > 1 ? 'Choose the files again' : 'Choose the file again'}
+          test="lost-files"
+          isPrimary
+          onFiles={(chosen) => void openInput({ files: chosen, ...choices }, { history: 'replace' })}
+        />
+      ) : (
+        <button type="button" class="primary" onClick={() => void reopen()}>
+          Open it again
+        </button>
+      )}
+    </section>
+  );
+}
+
 function UrlForm() {
   const [url, setUrl] = useState('');
+  const [isWrong, setWrong] = useState(false);
   const open = (event: Event) => {
     event.preventDefault();
-    if (url.trim() !== '') void openInput({ url: new URL(url.trim(), document.baseURI).href });
+    if (url.trim() === '') return;
+    const isValid = URL.canParse(url.trim(), document.baseURI);
+    setWrong(!isValid);
+    if (isValid) void openInput({ url: new URL(url.trim(), document.baseURI).href });
   };
   return (
     <section class="panel">
@@ -74,6 +108,7 @@ function UrlForm() {
         </label>
         <button type="submit">Open</button>
       </form>
+      {isWrong ? <p class="wrong">This is not a URL.</p> : null}
       <p class="note">
         If the server supports range requests, the page fetches only the parts that it needs.
         {isRemotePage ? ' Other servers must allow this page to read from them (CORS).' : ''}

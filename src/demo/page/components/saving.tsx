@@ -1,5 +1,5 @@
 /** Saves one output at a time: shows the dialog or starts the download, and shows the progress and the result. */
-import { useEffect, useMemo } from 'preact/hooks';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { formatBytes, printable } from '../../../words/format.ts';
 import type { CallOptions, Saved, Target } from '../../protocol.ts';
 import { announce } from '../announce.ts';
@@ -18,6 +18,8 @@ interface Output {
 
 export interface Saving {
   task: Task<Output>;
+  /** Saves what failed again. */
+  retry(): void;
   /** Has the worker write a large output, to a file that the user chooses. */
   write(name: string, work: (target: Target, options: CallOptions) => Promise<Saved>): Promise<void>;
   /** Downloads a small output that the page makes itself. */
@@ -32,14 +34,19 @@ export function useSaving(onStart: () => void): Saving {
   const { viewer } = useMachine();
   const task = useMemo(() => new Task<Output>(), []);
   useEffect(() => () => task.cancel(), [task]);
-  return {
+  const last = useRef(() => {});
+  const saving: Saving = {
     task,
+    retry: () => last.current(),
     write: async (name, work) => {
       onStart();
-      const target = await chooseTarget(name);
-      if (target === undefined) return;
+      last.current = () => void saving.write(name, work);
+      // Also the choice can fail.
+      const chosen = await chooseTarget(name).catch((error: unknown) => ({ error }));
+      if (chosen === undefined) return;
       const output = await task.run(async (options) => {
-        const saved = await work(target, options);
+        if (chosen !== 'file' && 'error' in chosen) throw chosen.error;
+        const saved = await work(chosen, options);
         if (saved.file !== undefined) {
           download(saved.file, name);
           setTimeout(() => void viewer.release(saved.ticket).catch(() => {}), keptMs);
@@ -50,6 +57,7 @@ export function useSaving(onStart: () => void): Saving {
     },
     give: async (name, content) => {
       onStart();
+      last.current = () => void saving.give(name, content);
       await task.run(async () => {
         const blob = await content();
         download(blob, name);
@@ -57,11 +65,12 @@ export function useSaving(onStart: () => void): Saving {
       });
     },
   };
+  return saving;
 }
 
-export function SavingLine({ task }: { task: Task<Output> }) {
+export function SavingLine({ saving: { task, retry } }: { saving: Saving }) {
   const state = task.state.value;
-  if (state.kind !== 'done') return <TaskLine task={task} what="saving" />;
+  if (state.kind !== 'done') return <TaskLine task={task} what="saving" retry={retry} />;
   const { name, bytes, isChecked } = state.result;
   return (
     <span class="note" data-test="saved">

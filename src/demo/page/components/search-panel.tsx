@@ -24,8 +24,8 @@ export function SearchPanel() {
   const [ignoreCase, setIgnoreCase] = useState(false);
   const [matches, setMatches] = useState<SearchMatch[] | undefined>();
 
-  const search = async (event: Event) => {
-    event.preventDefault();
+  const search = async (event?: Event) => {
+    event?.preventDefault();
     if (pattern === '') return;
     setMatches([]);
     const query = { file: file.id, pattern, kind, limit, ...(kind === 'hex' ? {} : { ignoreCase }) };
@@ -72,7 +72,7 @@ export function SearchPanel() {
         </label>
         <button type="submit">Find</button>
       </form>
-      <TaskLine task={task} what="searching" />
+      <TaskLine task={task} what="searching" retry={() => void search()} />
       {matches === undefined ? null : <Matches matches={matches} result={result} />}
     </search>
   );

@@ -1,14 +1,21 @@
-/** The progress of a task with a button to cancel it, or its failure. Otherwise nothing. */
+/** The progress of a task with a button to cancel it, or its failure with a remedy. Otherwise nothing. */
 import { formatBytes } from '../../../words/format.ts';
 import type { Progress } from '../../protocol.ts';
 import type { Task } from '../task.ts';
-import { FailureNote } from './failure-note.tsx';
+import { FailureNote, type RemedyTarget } from './failure-note.tsx';
 
-export function TaskLine<Result>({ task, what }: { task: Task<Result>; what: string }) {
+interface Props<Result> extends RemedyTarget {
+  task: Task<Result>;
+  what: string;
+  /** Default: cancels the task. */
+  onCancel?: () => void;
+}
+
+export function TaskLine<Result>({ task, what, onCancel, ...target }: Props<Result>) {
   const state = task.state.value;
-  if (state.kind === 'failed') return <FailureNote failure={state.failure} />;
+  if (state.kind === 'failed') return <FailureNote failure={state.failure} {...target} />;
   if (state.kind !== 'running') return null;
-  return <ProgressLine what={what} progress={state.progress} onCancel={() => task.cancel()} />;
+  return <ProgressLine what={what} progress={state.progress} onCancel={onCancel ?? (() => task.cancel())} />;
 }
 
 export function ProgressLine(props: { what: string; progress: Progress | undefined; onCancel(): void }) {
