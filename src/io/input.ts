@@ -22,7 +22,7 @@ import { StreamSource } from './stream-source.ts';
 /** Chunks of bytes, one after another: of a generator, for example. */
 export type ByteChunks = AsyncIterable<ArrayBufferView | ArrayBufferLike>;
 
-/** Everything that {@link toSource} takes, apart from a {@link ByteSource}. */
+/** Everything that `open` takes on every platform, apart from URLs and a {@link ByteSource}. */
 export type ByteInput =
   | BlobLike
   | BlobHandleLike

@@ -68,17 +68,24 @@ export interface NodeReadableLike {
   destroy(): unknown;
 }
 
+/** What Node says about a file. */
+export interface FileStatLike {
+  /** Its length in bytes; 0 for anything but a regular file. */
+  readonly size: number;
+  /** Whether it is a regular file. */
+  isFile(): boolean;
+  /** Whether it is a directory. */
+  isDirectory(): boolean;
+  /** Whether it is a block device. */
+  isBlockDevice(): boolean;
+}
+
 /** A FileHandle of `node:fs/promises`. */
 export interface FileHandleInput {
   /** The file descriptor; -1 once the handle is closed. */
   readonly fd: number;
   /** Says what the file is. */
-  stat(): Promise<{
-    readonly size: number;
-    isFile(): boolean;
-    isDirectory(): boolean;
-    isBlockDevice(): boolean;
-  }>;
+  stat(): Promise<FileStatLike>;
   /** Reads into `buffer`. */
   read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
   /** Reads forward. */
