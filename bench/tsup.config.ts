@@ -7,6 +7,7 @@ export default defineConfig({
     files: 'bench/files.ts',
     writing: 'bench/writing.ts',
     browser: 'bench/browser.ts',
+    opening: 'bench/opening.ts',
   },
   external: ['esbuild', 'playwright-core'],
   outDir: 'bench/build',

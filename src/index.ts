@@ -5,70 +5,73 @@
  */
 
 import type { Abortable } from './io/abort.ts';
-import { BlobSource } from './io/blob-source.ts';
 import type { ByteSource } from './io/byte-source.ts';
 import { type HttpUrl, isHttp, openHttp } from './io/http-source.ts';
-import { MemoryFile } from './io/memory-file.ts';
-import type { BlobLike, ReadableStreamLike } from './io/platform.ts';
-import { StreamSource } from './io/stream-source.ts';
-import { splitUrl } from './read/location.ts';
+import { type ByteInput, toSource } from './io/input.ts';
+import type { UrlLike } from './io/platform.ts';
+import { openMember } from './read/container/zip-members.ts';
+import { requireWhole, splitUrl } from './read/location.ts';
 import { type MigrationFile, type OpenOptions, openFile } from './read/open.ts';
 import { mapParts } from './read/parts.ts';
 
-/** What {@link open} takes, apart from a {@link ByteSource} of your own. */
-export type Openable = BlobLike | Uint8Array | ReadableStreamLike | ByteSource | HttpUrl;
+/**
+ * What {@link open} takes: memory, a Blob or File, a handle of a file, a Response, a stream, an async iterable of bytes, an
+ * http(s) URL as a string or an object, or a {@link ByteSource} of your own.
+ */
+export type Openable = ByteInput | ByteSource | UrlLike | HttpUrl;
 
 /**
  * Opens a migration stream or mapped-ram file, or what contains one: a libvirt save image, a compressed stream, the
  * snapshot of a qcow2 image (`options.snapshot`), a member of a zip archive (`options.member`). A URL may end in `#SNAPSHOT`,
- * `#MEMBER` or `,offset=N`.
+ * `#MEMBER` or `,offset=N`. Takes over what it is given: closing the file closes it, and so does a failure.
  *
  * @example
  * const file = await open(blob);
  * const { inspection } = await inspect(file);
  * console.log(inspection.machine, inspection.ram.blocks.map((block) => block.idstr));
  *
- * @throws TypeError for anything that is not a source of bytes.
+ * @throws TypeError for anything that is not a source of bytes, or can no longer be read; HttpError for an error of a
+ *   server; NoRoomError for an input that would have to be copied, and is longer than the limit.
  */
 export async function open(input: Openable, options: OpenOptions<Openable> = {}): Promise<MigrationFile> {
-  const given = { ...options, ...(await mapParts(options, (part) => toSourceOrUrl(part, options))) };
-  if (typeof input === 'string' && isHttp(input)) return openUrl(input, given);
-  return openFile(toSource(input), given);
+  const opened: ByteSource[] = [];
+  let given: Parameters<typeof openFile>;
+  try {
+    const { source, where } = await openInput(input, options);
+    opened.push(source);
+    const parts = await mapParts(options, async (part) => {
+      const { source: whole, where: place } = await openInput(part, options);
+      opened.push(whole);
+      requireWhole(place);
+      return place.inside === undefined ? whole : openMember(whole, place.inside);
+    });
+    given = [source, { ...where, ...options, ...parts }];
+  } catch (error) {
+    for (const source of opened) await source.close();
+    throw error;
+  }
+  return openFile(...given);
 }
 
-async function openUrl(location: string, options: OpenOptions): Promise<MigrationFile> {
+/** Opens an input, and says which part of it was named. */
+async function openInput(
+  input: Openable,
+  { signal }: Abortable,
+): Promise<{ source: ByteSource; where: Pick<OpenOptions, 'inside' | 'offset'> }> {
+  const location = urlOf(input);
+  if (location === undefined) return { source: await toSource(input), where: {} };
   const { url, inside, offset } = splitUrl(location);
   const where = {
     ...(inside === undefined ? {} : { inside }),
     ...(offset === undefined ? {} : { offset }),
   };
-  return openFile(await openHttp(url, { signal: options.signal }), { ...where, ...options });
+  return { source: await openHttp(url, { signal }), where };
 }
 
-function toSourceOrUrl(input: Openable, { signal }: Abortable): ByteSource | Promise<ByteSource> {
-  return typeof input === 'string' && isHttp(input) ? openHttp(input, { signal }) : toSource(input);
-}
-
-function toSource(input: unknown): ByteSource {
-  if (input instanceof Uint8Array) return new MemoryFile('memory', input);
-  const { read, getReader, slice, arrayBuffer } = (input ?? {}) as Record<string, unknown>;
-  if (typeof read === 'function') return input as ByteSource;
-  if (typeof getReader === 'function') return openReadable(input as ReadableStreamLike);
-  if (typeof slice === 'function' && typeof arrayBuffer === 'function') return new BlobSource(input as BlobLike);
-  throw new TypeError(`expected a Blob, a Uint8Array, a ReadableStream or a ByteSource, got ${typeof input}`);
-}
-
-/** A ReadableStream as a source. Some browsers cannot iterate over a stream, so a reader does that. */
-function openReadable(stream: ReadableStreamLike): ByteSource {
-  const reader = stream.getReader();
-  const read = async function* (): AsyncGenerator<Uint8Array, void> {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || value === undefined) return;
-      yield value;
-    }
-  };
-  return new StreamSource(read(), 'stream', () => void reader.cancel().catch(() => {}));
+/** The http(s) URL that an input is; undefined if it is something else. */
+function urlOf(input: Openable): string | undefined {
+  const { href } = Object(input) as Partial<UrlLike>;
+  return [input, href].find((each): each is string => typeof each === 'string' && isHttp(each));
 }
 
 export { type DeviceDiff, diffDevice, type FieldChange, type PlainValue } from './devices/device-diff.ts';
@@ -95,6 +98,7 @@ export {
   portableDecompress,
 } from './io/compression.ts';
 export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
+export type { ByteChunks, ByteInput } from './io/input.ts';
 export { MemoryFile } from './io/memory-file.ts';
 export { type OpfsScratch, openOpfsScratch } from './io/opfs-scratch.ts';
 export {
@@ -109,6 +113,7 @@ export {
 export type * from './io/platform.ts';
 export { PortableCodecs } from './io/portable-codecs.ts';
 export { MemoryScratch, NoRoomError, type ScratchFile, type ScratchPlace } from './io/scratch.ts';
+export type { SpoolOptions } from './io/spool.ts';
 export { type NodeWritable, pipeTo } from './io/stream-sink.ts';
 export { StreamSource } from './io/stream-source.ts';
 export { type Watch, watchSource } from './io/watched-source.ts';

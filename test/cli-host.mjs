@@ -10,7 +10,7 @@ import { Writable } from 'node:stream';
 
 const cli = new URL('../dist/cli.js', import.meta.url).href;
 const ownFolder = process.cwd();
-const events = ['SIGINT', 'SIGTERM', 'SIGHUP', 'exit'];
+const isAdded = (event) => event === 'exit' || String(event).startsWith('SIG');
 let runs = 0;
 
 /** Keeps what is written to a standard output, which is a pipe. */
@@ -51,7 +51,7 @@ async function run({ args, cwd, env }) {
   const { user, system } = process.cpuUsage(before);
   const code = process.exitCode ?? 0;
   for (const listener of process.listeners('exit')) listener(code);
-  for (const event of events) process.removeAllListeners(event);
+  for (const event of process.eventNames().filter(isAdded)) process.removeAllListeners(event);
   process.exitCode = undefined;
   return { code, stdout: out.bytes, stderr: err.bytes.toString(), cpuMs: (user + system) / 1000 };
 }

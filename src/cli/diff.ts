@@ -8,7 +8,7 @@ import { diffVms, type VmDiff } from '../tasks/diff/diff.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { CliCommand } from './command.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
-import { collect, openInput, requireInputsOnce } from './input.ts';
+import { collect, discoverOption, openInput, requireInputsOnce } from './input.ts';
 import { reportError } from './messages.ts';
 import { addPartial, type PartialOption, reportMissing } from './partial.ts';
 import { describeDiff, diffToJson } from './print/diff-words.ts';
@@ -30,6 +30,7 @@ interface Options extends PartialOption {
   all?: boolean;
   channelA?: string[];
   channelB?: string[];
+  discover?: boolean;
   scratch: string;
   json?: boolean;
 }
@@ -54,9 +55,8 @@ export function addDiff(program: CliCommand): CliCommand {
       'B is the main stream of a multifd migration, and this is a channel (repeatable)',
       collect,
     )
-    .addOption(
-      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
-    )
+    .option(...discoverOption)
+    .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print everything as JSON');
   return addPartial(command, 'it is not compared')
     .describe({ notes, exitCodes, json: [{ type: 'DiffJson', when: '--json' }], examples, rules })
@@ -99,9 +99,9 @@ const rules = {
 /** Prints the differences, and sets the exit code. */
 async function run(a: string, b: string, options: Options): Promise<void> {
   requireInputsOnce([a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])]);
-  const old = await openInput(a, { channel: options.channelA ?? [] });
+  const old = await openInput(a, { channel: options.channelA ?? [], discover: options.discover !== false });
   try {
-    const now = await openInput(b, { channel: options.channelB ?? [] });
+    const now = await openInput(b, { channel: options.channelB ?? [], discover: options.discover !== false });
     try {
       const difference = await compare(old, now, options);
       const names: [string, string] = [old.source.name, now.source.name];

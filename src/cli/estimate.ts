@@ -54,9 +54,7 @@ export function addEstimate(program: CliCommand): CliCommand {
       parseSize,
     )
     .option('--seed <N>', 'seed of the random samples (default: 1)', parseCount)
-    .addOption(
-      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
-    )
+    .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print all figures as JSON')
     .describe({ notes, json: [{ type: 'EstimateJson', when: '--json' }], examples, rules })
     .action(async (location: string, laterLocation: string | undefined, options: EstimateCommandOptions) => {
@@ -148,7 +146,10 @@ async function estimateFiles(
     progress = showProgress(verbs[step], (step === 'compare' ? later : undefined) ?? file);
   };
   try {
-    later = laterLocation === undefined ? undefined : await openInput(laterLocation, {});
+    later =
+      laterLocation === undefined
+        ? undefined
+        : await openInput(laterLocation, { discover: options.discover !== false });
     return await estimate(file, { ...toOptions(options, later), begin });
   } finally {
     progress?.stop();

@@ -65,7 +65,7 @@ const notes = [
   'Prints a line per match: its block, its offset in the block, and the 16 bytes from that offset on, as hex and ASCII. A longer match shows up to 64 bytes as ASCII.',
   'Blocks are searched in the order of the file, from first byte to last. A match lies within one block and can cross pages. Matches of one pattern do not overlap. Zero pages and pages that were never sent count as zeros.',
   'A regular expression matches at most 4,096 bytes, and can look back 4,096 bytes before a match. ^ and $ match at the start and end of each line.',
-  'The whole file is read and checked before its content is searched in place. With XBZRLE deltas, or from a pipe, RAM goes to a scratch file first.',
+  'The whole file is read and checked before its content is searched in place. If it is compressed, or from a pipe, RAM goes to a scratch file first.',
 ];
 
 const exitCodes = { 0: 'success, also if nothing is found' };

@@ -6,7 +6,7 @@ import { incompleteCodes, MigrationError, type Severity, type Verdict } from '..
 import type { CliCommand } from './command.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
 import { hintOf } from './hints.ts';
-import { addInput, type InputOptions, requireInputsOnce, withFile } from './input.ts';
+import { addInput, groupInputs, type InputOptions, type InputSet, requireInputsOnce, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { reportError } from './messages.ts';
 import { formatBytes, formatCount, formatHex, painter, plural, printable } from './print/format.ts';
@@ -33,6 +33,7 @@ export function addVerify(program: CliCommand): CliCommand {
 
 const notes = [
   'Prints the findings, the worst first, and then a verdict in one line: OK, INCOMPLETE (what is there is sound, but memory is missing) or BAD. Findings of the same kind are counted together. Of several files it prints a line each, and a summary.',
+  'A multifd set is judged once: channels among the files that belong to another of them are not listed by themselves.',
   'INCOMPLETE needs evidence: a file that breaks off, multifd channels that were not given, a SYNC that is missing, memory that x-ignore-shared left out, a file of changes without its base. Pages that were never sent are a warning: a balloon with free-page hints leaves them out, and so does virtio-mem.',
 ];
 
@@ -92,15 +93,19 @@ async function verifyOne(location: string, options: VerifyOptions): Promise<void
   process.exitCode = exitCodeOf(verification.verdict, options);
 }
 
-/** Verifies files one after the other. A file that cannot be read does not keep the others from being verified. */
+/** A file without channels. */
+const alone = (location: string): InputSet => ({ location, channels: [] });
+
+/** Verifies files one after the other, a multifd set once. A file that cannot be read does not keep the others from being verified. */
 async function verifyAll(locations: readonly string[], options: VerifyOptions): Promise<void> {
   const counts: Record<Verdict, number> = { ok: 0, incomplete: 0, bad: 0 };
   const files: Verification[] = [];
   let exitCode: number = ExitCode.ok;
   let unread = 0;
-  for (const location of locations) {
+  const sets = options.discover === false ? locations.map(alone) : await groupInputs(locations);
+  for (const { location, channels } of sets) {
     try {
-      const verification = await verifyLocation(location, options);
+      const verification = await verifyLocation(location, { ...options, channel: channels, discover: false });
       counts[verification.verdict]++;
       exitCode = Math.max(exitCode, exitCodeOf(verification.verdict, options));
       if (options.json === true) files.push(verification);
@@ -114,7 +119,7 @@ async function verifyAll(locations: readonly string[], options: VerifyOptions): 
   else {
     const parts = [`${counts.ok} OK`, `${counts.incomplete} INCOMPLETE`, `${counts.bad} BAD`];
     if (unread > 0) parts.push(`${unread} not read`);
-    await writeOut(`${plural(locations.length, 'file')}: ${parts.join(', ')}\n`);
+    await writeOut(`${plural(sets.length, 'file')}: ${parts.join(', ')}\n`);
   }
   process.exitCode = exitCode;
 }

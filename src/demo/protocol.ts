@@ -60,6 +60,15 @@ export interface OpenedFile {
   /** The blocks of `inspection.ram.blocks`, in the same order. */
   blocks: BlockView[];
   parts: PartNames;
+  /** All of it was read, so {@link Viewer.verify} answers at once. */
+  isVerified: boolean;
+}
+
+/** What is known of a file while {@link Viewer.open} reads it. {@link Viewer.map} shows the layers `state` and `pass` meanwhile. */
+export interface OpeningFile {
+  id: number;
+  name: string;
+  blocks: BlockView[];
 }
 
 export interface BlockView {
@@ -237,8 +246,11 @@ export interface WhatWorks {
 /** The methods of the worker. All failures are {@link ViewerError}s. */
 export interface Viewer {
   about(options?: CallOptions): Promise<WhatWorks>;
-  /** Reads the whole file in constant memory. Of a mapped-ram file, it skips the pages. */
-  open(input: FileInput, options?: CallOptions): Promise<OpenedFile>;
+  /**
+   * Reads the whole file once, in constant memory, and verifies it. Of a large mapped-ram file, and of one on a server, it skips
+   * the pages. As soon as the RAM blocks are known there is a part. Then each progress event says that more of the map is known.
+   */
+  open(input: FileInput, options?: CallOptions<OpeningFile>): Promise<OpenedFile>;
   /** Ends all calls on a file and removes its scratch files. */
   close(file: number, options?: CallOptions): Promise<void>;
   /** Computes a layer. {@link Viewer.map} works meanwhile: each progress event says that more of the layer is known. */

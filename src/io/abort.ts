@@ -2,7 +2,7 @@
  * Work that a signal can end. Aborted work throws the signal's reason. It ends at reads and writes, including a read
  * that waits for a pipe or a server. Work in memory goes on to its next read or write, at most one buffer later.
  */
-import type { ByteSink, ByteSource, ByteStore } from './byte-source.ts';
+import { type ByteSink, type ByteSource, type ByteStore, requireCount } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
 /** The option of every function that may take long. */
@@ -41,6 +41,8 @@ export class ReadGuard {
       size: { get: () => source.size },
       read: { value: (target: Uint8Array, position: number) => this.#read(source, target, position) },
       close: { value: () => source.close() },
+      // The method of the source has no access to its private fields through the wrapper.
+      willRead: { value: source.willRead && ((from: number, to: number) => source.willRead?.(from, to)) },
     });
   }
 
@@ -62,8 +64,12 @@ export class ReadGuard {
     const left = this.#left.get(source);
     if (left !== undefined) return left.then(() => this.#read(source, target, position));
     const count = source.read(target, position);
-    if (typeof count === 'number' || this.#signals.size === 0) return count;
-    return this.#wait(source, count);
+    if (typeof count === 'number') {
+      requireCount(source.name, count, target);
+      return count;
+    }
+    const checked = checkedCount(source.name, count, target);
+    return this.#signals.size === 0 ? checked : this.#wait(source, checked);
   }
 
   async #wait(source: ByteSource, count: Promise<number>): Promise<number> {
@@ -85,8 +91,25 @@ export class ReadGuard {
   }
 }
 
-/** A sink that refuses writes once a signal is aborted. */
+async function checkedCount(name: string, reading: Promise<number>, target: Uint8Array): Promise<number> {
+  const count = await reading;
+  requireCount(name, count, target);
+  return count;
+}
+
+/** Names the type of a value in an error about a wrong argument. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value !== 'object')
+    return typeof value === 'function' ? 'a function' : `the ${typeof value} ${String(value)}`;
+  return `an object of the type ${value.constructor?.name ?? 'null prototype'}`;
+}
+
+/** A sink that refuses writes once a signal is aborted. @throws TypeError for anything but a sink */
 export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefined): ByteSink {
+  if (typeof sink?.write !== 'function') {
+    throw new TypeError(`expected an output with the method write(bytes), got ${kindOf(sink)}`);
+  }
   if (signal === undefined) return sink;
   return {
     write(bytes) {
@@ -97,8 +120,11 @@ export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefine
   };
 }
 
-/** A store that refuses reads and writes once a signal is aborted. */
+/** A store that refuses reads and writes once a signal is aborted. @throws TypeError for anything but a store */
 export function abortableStore(store: ByteStore, signal: AbortSignalLike | undefined): ByteStore {
+  if (typeof store?.write !== 'function' || typeof store.read !== 'function') {
+    throw new TypeError(`expected an output with the methods read and write, got ${kindOf(store)}`);
+  }
   if (signal === undefined) return store;
   return Object.create(store, {
     size: { get: () => store.size },

@@ -19,6 +19,12 @@ export interface ByteSource {
    * source without a size accepts positions at or after the end of the last read, and skips the bytes in between.
    */
   read(target: Uint8Array, position: number): Promise<number> | number;
+  /**
+   * Announces that the bytes from `from` up to `to` will be read in ascending order, perhaps with gaps. Each call
+   * replaces the one before; reads elsewhere may come in between. Only sources whose requests are expensive have this
+   * method. Their readers read no more than they need.
+   */
+  willRead?(from: number, to: number): void;
   /** Releases its resources. Reading afterwards is an error. */
   close(): Promise<void>;
 }
@@ -50,6 +56,20 @@ export interface ByteSink {
   write(bytes: Uint8Array): Promise<void> | void;
 }
 
+/** @throws TypeError if an object with `read` and `close` is not a source in other respects. */
+export function requireSource({ name, size }: ByteSource): void {
+  const isSize = size === undefined || (Number.isSafeInteger(size) && size >= 0);
+  if (typeof name === 'string' && isSize) return;
+  const got = typeof name !== 'string' ? `the name ${String(name)}` : `the size ${String(size)}`;
+  throw new TypeError(`expected a ByteSource with a name, and a size in bytes or undefined, got ${got}`);
+}
+
+/** @throws TypeError if `count` is not a number of bytes that a read into `target` may return. */
+export function requireCount(name: string, count: unknown, target: Uint8Array): void {
+  if (Number.isInteger(count) && (count as number) >= 0 && (count as number) <= target.length) return;
+  throw new TypeError(`${name}: expected read to return 0 to ${target.length} bytes, got ${String(count)}`);
+}
+
 /** @throws TypeError if `output` is not a sink. Stores and streams have a different `write`, or none. */
 export function requireSink(output: ByteSink): void {
   const { write, truncate, once, getWriter } = (output ?? {}) as unknown as Record<string, unknown>;
@@ -73,6 +93,19 @@ export function appendTo(store: ByteStore, position = 0): ByteSink {
       return store.write(bytes, from);
     },
   };
+}
+
+/**
+ * The method `willRead` for a source whose `size` bytes are those of `source` from `start` on. Nothing if `source` has
+ * no such method.
+ */
+export function announcements(
+  source: ByteSource,
+  start = 0,
+  size = Number.POSITIVE_INFINITY,
+): Pick<ByteSource, 'willRead'> {
+  if (source.willRead === undefined) return {};
+  return { willRead: (from, to) => source.willRead?.(start + from, start + Math.min(to, size)) };
 }
 
 /** The part that all places in a source have in common. */

@@ -63,6 +63,7 @@ export function decompressSource(
   const ending = new AbortController();
   let inputFailure: { error: unknown } | undefined;
   async function* input(): AsyncGenerator<Uint8Array, void> {
+    source.willRead?.(offset, Number.POSITIVE_INFINITY);
     for (let position = offset; !ending.signal.aborted; ) {
       const chunk = new Uint8Array(inputBytes);
       let count = 0;

@@ -14,6 +14,8 @@ export interface BlobLike {
   slice(start?: number, end?: number): BlobLike;
   /** Returns all of its bytes. */
   arrayBuffer(): Promise<ArrayBuffer>;
+  /** Returns a stream of its bytes, which is the fastest way to read them in order. Without it, slices are read. */
+  stream?(): unknown;
 }
 
 /** A Blob with a name, such as a File. */
@@ -36,8 +38,74 @@ export interface StreamReaderLike<Chunk> {
 
 /** A web ReadableStream (also that of `node:stream/web`) that the library reads. */
 export interface ReadableStreamLike<Chunk = Uint8Array> {
+  /** Whether a reader has the stream. */
+  readonly locked?: boolean;
   /** Locks the stream to a reader. */
   getReader(): StreamReaderLike<Chunk>;
+}
+
+/** A Readable of `node:stream`, such as a file, a pipe, a socket or a decompressor. */
+export interface NodeReadableLike {
+  /** Whether it can be read: false for a stream that can only be written. */
+  readonly readable?: boolean;
+  /** Whether all was read. */
+  readonly readableEnded?: boolean;
+  /** Whether it was destroyed. */
+  readonly destroyed?: boolean;
+  /** Why it was destroyed, if it failed. */
+  readonly errored?: Error | null;
+  /** The encoding by which it decodes its bytes to strings. */
+  readonly readableEncoding?: string | null;
+  /** The status of a response of `node:http`. */
+  readonly statusCode?: number | undefined;
+  /** Its chunks. */
+  [Symbol.asyncIterator](): AsyncIterator<unknown>;
+  /** Passes its chunks on. Only its presence matters. */
+  pipe: unknown;
+  /** Adds a listener. */
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  /** Ends it early. */
+  destroy(): unknown;
+}
+
+/** What Node says about a file. */
+export interface FileStatLike {
+  /** Its length in bytes; 0 for anything but a regular file. */
+  readonly size: number;
+  /** Whether it is a regular file. */
+  isFile(): boolean;
+  /** Whether it is a directory. */
+  isDirectory(): boolean;
+  /** Whether it is a block device. */
+  isBlockDevice(): boolean;
+}
+
+/** A FileHandle of `node:fs/promises`. */
+export interface FileHandleInput {
+  /** The file descriptor; -1 once the handle is closed. */
+  readonly fd: number;
+  /** Says what the file is. */
+  stat(): Promise<FileStatLike>;
+  /** Reads into `buffer`. */
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>;
+  /** Reads forward. */
+  createReadStream(): AsyncIterable<Uint8Array> & Pick<NodeReadableLike, 'on' | 'destroy'>;
+  /** Closes the file. */
+  close(): Promise<void>;
+}
+
+/** A handle of a file that the user chose, or of one in the origin private file system (FileSystemFileHandle). */
+export interface BlobHandleLike {
+  /** Returns the file in its present state. */
+  getFile(): Promise<BlobLike>;
+}
+
+/** A URL object. */
+export interface UrlLike {
+  /** The whole URL. */
+  readonly href: string;
+  /** The scheme, such as `https:`. */
+  readonly protocol: string;
 }
 
 /** A web WritableStream (also that of `node:stream/web`) that the library writes to. */
@@ -81,6 +149,10 @@ export interface ResponseLike {
     /** A header by its name; null if the server did not send it. */
     get(name: string): string | null;
   };
+  /** Where it came from, after redirects. */
+  readonly url?: string;
+  /** Whether the body was read. */
+  readonly bodyUsed?: boolean;
   /** The body; null if there is none. */
   readonly body: (ReadableStreamLike & Pick<StreamReaderLike<Uint8Array>, 'cancel'>) | null;
 }

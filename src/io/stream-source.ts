@@ -10,10 +10,10 @@ export class StreamSource implements OpenedSource {
   /** Position of the chunk's first unused byte. */
   #position = 0;
 
-  readonly #cancel: (() => void) | undefined;
+  readonly #cancel: (() => Promise<void> | void) | undefined;
 
   /** `cancel` tells the other side that no more is needed. Without it, closing waits for the pending chunk. */
-  constructor(chunks: AsyncIterable<Uint8Array>, name: string, cancel?: () => void) {
+  constructor(chunks: AsyncIterable<Uint8Array>, name: string, cancel?: () => Promise<void> | void) {
     this.#chunks = chunks[Symbol.asyncIterator]();
     this.name = name;
     this.#cancel = cancel;
@@ -41,7 +41,7 @@ export class StreamSource implements OpenedSource {
 
   async close(): Promise<void> {
     if (this.#cancel === undefined) await this.#chunks.return?.();
-    else this.#cancel();
+    else await this.#cancel();
   }
 
   [asyncDispose](): Promise<void> {

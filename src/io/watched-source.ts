@@ -2,7 +2,7 @@
  * A source whose reads can be watched, and end when a signal is aborted. Closing it leaves the original source open.
  */
 import { asyncDispose } from '../vm/auto-closed.ts';
-import type { ByteSource, OpenedSource } from './byte-source.ts';
+import { announcements, type ByteSource, type OpenedSource } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
 /** How a source is watched. */
@@ -27,6 +27,7 @@ export function watchSource(source: ByteSource, { signal, onRead }: Watch): Open
       const count = source.read(target, position);
       return typeof count === 'number' ? note(count) : count.then(note);
     },
+    ...announcements(source),
     close: async () => {},
     [asyncDispose]: async () => {},
   };

@@ -13,7 +13,7 @@
  */
 import { asyncDispose } from '../vm/auto-closed.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteSource, type OpenedSource, placeIn, readFully } from './byte-source.ts';
+import { announcements, type ByteSource, type OpenedSource, placeIn, readFully } from './byte-source.ts';
 import { inflateStream } from './compression.ts';
 import { Crc32 } from './crc32.ts';
 import { StreamSource } from './stream-source.ts';
@@ -226,8 +226,9 @@ function decodeName(bytes: Uint8Array, isUtf8: boolean): string {
 /** How a member of a zip archive is opened. */
 export interface MemberOptions {
   /**
-   * Whether a stored member is read completely when it is opened, to check its CRC-32. Default true. Deflated members
-   * are checked while they are read: the last bytes are returned only if everything is correct.
+   * Whether a stored member is read completely when it is opened, to check its CRC-32. Default true. On a server it is
+   * not read twice, but checked if it is read from its first byte to its last. Deflated members are checked while they
+   * are read: the last bytes are returned only if everything is correct.
    */
   check?: boolean;
 }
@@ -256,9 +257,11 @@ export async function openZipMember(
       const length = Math.min(target.length, member.size - position);
       return length <= 0 ? 0 : source.read(target.subarray(0, length), start + position);
     },
+    ...announcements(source, start, member.size),
     close: async () => {},
     [asyncDispose]: async () => {},
   };
+  if (check && source.willRead !== undefined) return checkedInOrder(stored, new ContentCheck(source, member));
   if (check) {
     const checks = new ContentCheck(source, member);
     const piece = new Uint8Array(Math.min(pieceBytes, member.size));
@@ -271,6 +274,25 @@ export async function openZipMember(
     checks.end();
   }
   return stored;
+}
+
+/**
+ * A source whose content is checked if it is read from its first byte to its last. Other reads in between do no harm.
+ * The read of the last bytes throws what `checks` finds.
+ */
+function checkedInOrder(stored: OpenedSource, checks: ContentCheck): OpenedSource {
+  let checked = 0;
+  return {
+    ...stored,
+    async read(target, position) {
+      const count = await stored.read(target, position);
+      if (position > checked || position + count <= checked) return count;
+      checks.take(target.subarray(checked - position, count));
+      checked = position + count;
+      if (checked === stored.size) checks.end();
+      return count;
+    },
+  };
 }
 
 /** Finds where a member's data begins. */
@@ -344,6 +366,7 @@ async function* inflateMember(
   let failure: { error: unknown } | undefined;
   async function* packed(): AsyncGenerator<Uint8Array, void> {
     try {
+      source.willRead?.(start, start + member.compressedSize);
       for (let at = 0; at < member.compressedSize && !signal.aborted; ) {
         const piece = new Uint8Array(Math.min(inflatedBytes, member.compressedSize - at));
         await readFully(source, piece, start + at);

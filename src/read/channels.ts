@@ -112,6 +112,13 @@ export class ChannelSet {
     return this.#channels[0]?.state.hello.uuid;
   }
 
+  /** The source of a channel, and the offset in it of a byte of its window. */
+  locate(id: number, address: number): { source: ByteSource; offset: number } | undefined {
+    const reader = this.#channels.find(({ state }) => state.hello.id === id)?.reader.reader;
+    const offset = reader?.offsetOf(address);
+    return reader === undefined || offset === undefined ? undefined : { source: reader.source, offset };
+  }
+
   report(): ChannelReport[] {
     return this.#channels.map(({ reader, state }) => ({
       id: state.hello.id,

@@ -81,6 +81,8 @@ export interface FlowReaderOptions extends Pick<StreamOptions, 'sizes'> {
 export interface StreamPlace {
   /** Offset of the stream's first byte in the source. Default 0. */
   offset?: number;
+  /** Whether not all of its bytes will be needed: it is a mapped-ram file. Default false. */
+  seeks?: boolean;
   /** Yields further items before the item `end`. Its argument `end` is the offset after the stream. Default: none. */
   atEnd?: (reader: WindowReader, end: number) => AsyncIterable<FlowItem>;
 }
@@ -134,8 +136,11 @@ export class FlowReader {
   }
 
   /** Reads a stream to its end; after one that broke off, its recovery. @throws MigrationError if it cannot be read */
-  async *stream(source: ByteSource, { offset = 0, atEnd }: StreamPlace = {}): AsyncGenerator<FlowItem, void> {
-    const reader = this.#open(source, this.#buffers.main, offset);
+  async *stream(
+    source: ByteSource,
+    { offset = 0, seeks = false, atEnd }: StreamPlace = {},
+  ): AsyncGenerator<FlowItem, void> {
+    const reader = this.#open(source, this.#buffers.main, offset, seeks);
     const { window } = reader;
     const channels = this.#channels;
     const isUnpacked = this.#options.read === 'pages';
@@ -211,10 +216,10 @@ export class FlowReader {
     await this.#channels?.close();
   }
 
-  #open(source: ByteSource, buffers: WindowBuffers, offset = 0): WindowReader {
+  #open(source: ByteSource, buffers: WindowBuffers, offset = 0, seeks = false): WindowReader {
     if (this.#reader !== undefined) this.#passed += this.#reader.reached - this.#start;
     this.#start = offset;
-    this.#reader = new WindowReader(this.#buffers.kernel, buffers, source, offset);
+    this.#reader = new WindowReader(this.#buffers.kernel, buffers, source, offset, { seeks });
     return this.#reader;
   }
 

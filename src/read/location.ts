@@ -15,6 +15,14 @@ export function parseLocation(location: string): { path: string; offset: number 
   return { path, offset: parseSize(text) };
 }
 
+/** @throws RangeError for a channel, or another part of a migration, that was named with an offset */
+export function requireWhole({ offset }: { offset?: number | undefined }): void {
+  if (offset === undefined) return;
+  throw new RangeError(
+    `expected an offset only for the file itself, got a channel or another part at offset ${offset}`,
+  );
+}
+
 /** Splits `FILE#INSIDE` where `FILE` exists, as `isFile` says. A path that exists as a whole is not split. */
 export function splitInside(
   path: string,

@@ -6,10 +6,11 @@
  * after the switchover the source sends each page once, so their order does not matter.
  */
 
-import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
-import { type ByteSource, originOf } from '../io/byte-source.ts';
+import { type Abortable, kindOf, orAborted, ReadGuard } from '../io/abort.ts';
+import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
+import { type SpoolOptions, spoolSource } from '../io/spool.ts';
 import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
@@ -25,7 +26,7 @@ import { listParts, mapParts, type PartLists, type Parts } from './parts.ts';
 import { examineTrailing, readSizes } from './stream-end.ts';
 import { drive, WindowReader } from './window-reader.ts';
 
-export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, Abortable {
+export interface OpenOptions<Input = ByteSource> extends Parts<Input>, ContainerOptions, SpoolOptions, Abortable {
   /** Offset of the stream, or of the container around it, in the source, in bytes. Default 0. */
   offset?: number;
   /** The build of the kernels. Default: SIMD if the platform has it. */
@@ -112,6 +113,11 @@ export class MigrationFile implements AutoClosed {
     return this.#sources.every(({ size }) => size !== undefined);
   }
 
+  /** Whether reading a byte twice is expensive: a source is on a server. */
+  get isRemote(): boolean {
+    return this.#sources.some(({ willRead }) => willRead !== undefined);
+  }
+
   /** All sources of the Flow. */
   get #sources(): readonly ByteSource[] {
     const { channels, resumeOf, preempt } = this.parts;
@@ -127,7 +133,7 @@ export class MigrationFile implements AutoClosed {
 
   /** How many of these bytes have been read, for progress. */
   get reached(): number {
-    if (this.#contentReached !== undefined) return this.#contentReached - this.offset;
+    if (this.#contentReached !== undefined && !this.#isReading) return this.#contentReached - this.offset;
     return this.#flow?.reached ?? 0;
   }
 
@@ -157,6 +163,7 @@ export class MigrationFile implements AutoClosed {
         this.#contentReached = position;
         return source.read(target, position);
       },
+      ...announcements(source),
       close: async () => {},
     };
   }
@@ -167,6 +174,14 @@ export class MigrationFile implements AutoClosed {
    */
   offsetOf(address: number): number | undefined {
     return this.#flow?.offsetIn(this.source, address);
+  }
+
+  /**
+   * The source of the multifd channel with a number, and the offset in it of the byte at an arena address, as long as an item of
+   * the Flow refers to it. Undefined if that byte was not read directly from the channel.
+   */
+  locateInChannel(channel: number, address: number): { source: ByteSource; offset: number } | undefined {
+    return this.#flow?.channels?.locate(channel, address);
   }
 
   /**
@@ -194,7 +209,8 @@ export class MigrationFile implements AutoClosed {
         }
         yield* this.#announce(this.source);
         const atEnd = (reader: WindowReader, end: number) => this.#finish(flow, reader, end);
-        yield* flow.stream(this.source, { offset: this.offset, atEnd });
+        const seeks = this.format === 'mapped-ram';
+        yield* flow.stream(this.source, { offset: this.offset, seeks, atEnd });
       } catch (error) {
         if (!partial || !flow.isSalvageable(error)) throw error;
         yield { kind: 'finding', finding: error.toFinding() };
@@ -282,25 +298,44 @@ const guards = new WeakMap<MigrationFile, ReadGuard>();
 
 /**
  * Does work on files until a signal is aborted. Their reads then throw the signal's reason.
- * @throws the signal's reason
+ * @throws the signal's reason; TypeError for options or files that are of another type
  */
 export async function whileAllowed<Result>(
-  { signal }: Abortable,
-  files: readonly (MigrationFile | undefined)[],
+  options: Abortable,
+  files: readonly MigrationFile[],
   work: () => Promise<Result>,
 ): Promise<Result> {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`expected an object with options as the last argument, got ${kindOf(options)}`);
+  }
+  files.forEach(requireFile);
+  const { signal } = options;
   const [file, ...others] = files;
   if (signal === undefined) return work();
-  if (files.length === 0) return work();
+  if (file === undefined) return work();
   const rest = () => whileAllowed({ signal }, others, work);
-  const guard = file === undefined ? undefined : guards.get(file);
+  const guard = guards.get(file);
   return guard === undefined ? rest() : guard.during(signal, rest);
+}
+
+/** @throws TypeError for anything but an open file */
+export function requireFile(file: unknown): void {
+  if (file instanceof MigrationFile) return;
+  throw new TypeError(`expected a file that open() returned, got ${kindOf(file)}`);
 }
 
 async function openParts(source: ByteSource, options: OpenOptions): Promise<MigrationFile> {
   const { offset = 0, variant, spareBytes = 0 } = options;
   const given = listParts(options);
-  let opened = source;
+  const opened: ByteSource[] = Object.values(given).flat();
+  let main = source;
+  /** Copies what cannot seek, if that is wanted. */
+  const spooled = async (each: ByteSource, start: number) => {
+    if (options.spool !== 'always' || each.size !== undefined) return each;
+    const copy = await spoolSource(each, start, options);
+    opened.push(copy);
+    return copy;
+  };
   try {
     if (!Number.isSafeInteger(offset) || offset < 0) throw new RangeError(`expected an offset in bytes, got ${offset}`);
     if (source.size !== undefined && offset > 0 && offset >= source.size) {
@@ -309,19 +344,22 @@ async function openParts(source: ByteSource, options: OpenOptions): Promise<Migr
     const findChannels = given.channels.length === 0;
     requireChannelCount(given.channels.length);
     const located = await locateStream(source, offset, { ...options, findChannels }, (outermost) => {
-      opened = outermost;
+      main = outermost;
     });
     const channels = findChannels ? located.channels : given.channels;
     requireChannelCount(channels.length);
-    const parts = { ...given, channels };
+    const parts = await mapParts({ ...given, channels }, (part) => spooled(part, 0));
+    const stream = await spooled(located.source, located.offset);
     // A file with `resumeOf` is a recovery stream, which has no header. A mapped-ram file cannot be recovered.
     const found =
-      parts.resumeOf.length > 0 ? { format: 'stream' as const } : await findFormat(located.source, located.offset);
+      parts.resumeOf.length > 0
+        ? { source: stream, format: 'stream' as const }
+        : await findFormat(stream, located.offset);
     const needs = [flowArenaBytes(sourcesOf(parts)), pageSlotsArenaBytes(flowBatchCapacity), spareBytes];
     const kernel = await loadKernelFor(needs, variant);
-    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, channels });
+    return new MigrationFile(source, { ...located, ...found }, kernel, { ...options, ...parts });
   } catch (error) {
-    for (const each of [opened, ...Object.values(given).flat()]) await each.close();
+    for (const each of [main, ...opened]) await each.close();
     throw error;
   }
 }

@@ -6,6 +6,8 @@ import type { WindowReader } from './window-reader.ts';
 
 /** Bytes at the end that are searched for the description: first the common case, then the largest. */
 const tailLengths = [256 * 1024, 16 << 20];
+/** The same for a source on a server. It keeps what was read, so each step costs only what it adds. */
+const remoteTailLengths = [64 * 1024, ...tailLengths];
 /** How long to wait for bytes after the stream, in ms. */
 const trailingWaitMs = 1000;
 /** Most bytes after the stream that are examined. */
@@ -14,8 +16,9 @@ const trailingLimit = 64 << 20;
 /** Finds the description at the end of a source with random access, and the device sizes in it. */
 export async function readSizes(source: ByteSource, offset: number): Promise<DeviceSizes | undefined> {
   const length = Math.max(0, (source.size ?? 0) - offset);
-  for (const [i, tailLength] of tailLengths.entries()) {
-    if (i > 0 && length <= (tailLengths[i - 1] as number)) break;
+  const lengths = source.willRead === undefined ? tailLengths : remoteTailLengths;
+  for (const [i, tailLength] of lengths.entries()) {
+    if (i > 0 && length <= (lengths[i - 1] as number)) break;
     const tail = new Uint8Array(Math.min(tailLength, length));
     await readFully(source, tail, offset + length - tail.length);
     const found = findDescription(trimZeros(tail));

@@ -15,6 +15,9 @@ import { ByteWindow, maxNeed, type Need } from '../wire/byte-window.ts';
 /** Bytes read at a time by default. */
 const defaultBodyBytes = 1 << 20;
 
+/** Bytes read where it is not known how many are needed, if the source is remote. They double as reading goes on. */
+const firstProbe = 8 * 1024;
+
 /** Two buffers in the arena. */
 export interface WindowBuffers {
   /** Arena addresses where their bodies begin. */
@@ -36,6 +39,8 @@ export const windowArenaBytes = (bodyBytes = defaultBodyBytes): number =>
 interface PendingRead {
   buffer: number;
   offset: number;
+  /** Bytes that were asked for. */
+  length: number;
   count: Promise<number>;
 }
 
@@ -55,15 +60,22 @@ export class WindowReader {
   #next: number;
   /** Offset up to which bytes will be needed: nothing beyond it is read ahead. */
   #horizon = Number.POSITIVE_INFINITY;
+  /** Bytes of the next read. Undefined: the whole body. */
+  #probe: number | undefined;
+  readonly #seeks: boolean;
 
-  constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number) {
+  /** `seeks`: the decoder will not need everything that follows `offset`. Default false. */
+  constructor(kernel: Kernel, buffers: WindowBuffers, source: ByteSource, offset: number, { seeks = false } = {}) {
     this.source = source;
     this.#bodies = buffers.bodies;
     this.#bodyBytes = buffers.bodyBytes;
     this.window = new ByteWindow(kernel.bytes, source.name);
     if (source.size !== undefined) this.window.size = source.size;
     if (source.coordinate !== undefined) this.window.coordinate = source.coordinate;
+    this.window.isRemote = source.willRead !== undefined;
+    this.#seeks = seeks;
     this.#next = offset;
+    this.#announce(undefined);
     this.#place(offset, this.#bodies[0], this.#bodies[0]);
   }
 
@@ -107,23 +119,53 @@ export class WindowReader {
 
   async #seek(offset: number, length: number | undefined): Promise<void> {
     const { window } = this;
-    this.#horizon = length === undefined ? Number.POSITIVE_INFINITY : offset + length;
+    const end = length === undefined ? undefined : offset + length;
     const position = offset - window.base;
     // Bytes before the position are still there, back to the start of the buffer's valid part.
     if (position >= this.#firstValid && position <= window.limit) {
       window.position = position;
+      this.#announce(end);
       return;
     }
     if (this.source.size === undefined) {
+      this.#announce(end);
       await this.#passTo(offset);
+      return;
+    }
+    if (await this.#seekAhead(offset)) {
+      this.#announce(end);
       return;
     }
     await this.settle();
     window.ended = false;
     this.#next = offset;
+    this.#announce(end);
     const body = this.#bodies[this.#current] as number;
     this.#place(offset, body, body);
     this.#firstValid = body;
+  }
+
+  /** Goes to an offset whose bytes are being read ahead, so that they are not read twice. Returns whether it could. */
+  async #seekAhead(offset: number): Promise<boolean> {
+    const pending = this.#pending;
+    if (pending === undefined || offset < pending.offset || offset >= pending.offset + pending.length) return false;
+    // A failure is not needed here: it occurs again where the bytes are.
+    const count = await pending.count.catch(() => 0);
+    if (offset >= pending.offset + count) return false;
+    const { window } = this;
+    this.#pending = undefined;
+    window.position = window.limit;
+    this.#adopt(pending, count);
+    window.position = offset - window.base;
+    return true;
+  }
+
+  /** Notes up to which offset bytes will be needed, if it is known, and announces it to a remote source. */
+  #announce(end: number | undefined): void {
+    this.#horizon = end ?? Number.POSITIVE_INFINITY;
+    if (!this.window.isRemote) return;
+    this.#probe = end === undefined && this.#seeks ? firstProbe : undefined;
+    if (this.#probe === undefined && this.#horizon > this.#next) this.source.willRead?.(this.#next, this.#horizon);
   }
 
   /** Moves forward by reading, because bytes that were read ahead cannot be read again. */
@@ -142,7 +184,7 @@ export class WindowReader {
     if (bytes > maxNeed) throw new RangeError(`expected a need of at most ${maxNeed} bytes, got ${bytes}`);
     const { window } = this;
     // The horizon was a hint: a decoder may need more.
-    if (window.offset + bytes > this.#horizon) this.#horizon = Number.POSITIVE_INFINITY;
+    if (window.offset + bytes > this.#horizon) this.#announce(undefined);
     while (window.available < bytes && !window.ended) {
       const pending = this.#pending ?? this.#read(this.#next);
       this.#pending = undefined;
@@ -152,7 +194,7 @@ export class WindowReader {
         return;
       }
       this.#adopt(pending, count);
-      if (this.#next < this.#horizon) this.#pending = this.#read(this.#next);
+      if (this.#next < this.#horizon && this.#probe === undefined) this.#pending = this.#read(this.#next);
     }
   }
 
@@ -173,12 +215,19 @@ export class WindowReader {
   #read(offset: number): PendingRead {
     const buffer = 1 - this.#current;
     const body = this.#bodies[buffer] as number;
-    const length = Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
+    const length = this.#readLength(offset);
     const target = this.window.bytes.subarray(body, body + length);
     const count = (async () => this.source.read(target, offset))();
     // A failure is reported where the bytes are needed, not as an unhandled rejection.
     count.catch(() => {});
-    return { buffer, offset, count };
+    return { buffer, offset, length, count };
+  }
+
+  #readLength(offset: number): number {
+    if (this.#probe === undefined) return Math.min(this.#bodyBytes, Math.max(this.#horizon - offset, 4096));
+    const length = Math.min(this.#bodyBytes, this.#probe);
+    this.#probe = 2 * length;
+    return length;
   }
 }
 

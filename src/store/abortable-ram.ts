@@ -11,6 +11,7 @@ export function abortableRam(ram: RamReader, { signal }: Abortable): RamReader {
     state: (block, page) => ram.state(block, page),
     ...(ram.isAbsent === undefined ? {} : { isAbsent: (block, page) => ram.isAbsent?.(block, page) === true }),
     ...(ram.absentPages === undefined ? {} : { absentPages: (block) => ram.absentPages?.(block) ?? 0 }),
+    ...(ram.willRead === undefined ? {} : { willRead: (block, first, end) => ram.willRead?.(block, first, end) }),
     async read(block, page, target) {
       signal.throwIfAborted();
       return orAborted(ram.read(block, page, target), signal);

@@ -9,8 +9,8 @@ export type ContentPlan =
   /** Each page is read from its place in the mapped-ram file. */
   | { how: 'in-place'; reason: string }
   /**
-   * One pass over the stream makes an index of the places of pages, and pages are read from there. If the stream does
-   * not contain some page whole, the content goes to a scratch file instead.
+   * One pass over the stream makes an index of the places of pages and XBZRLE deltas, and pages are read from there. If a page
+   * is compressed, the content goes to a scratch file instead.
    */
   | { how: 'index'; reason: string; otherwise: 'scratch' }
   /** The Flow is settled into a scratch file, and pages are read from that file. */
@@ -39,7 +39,7 @@ const maxMemoryBytes = 16 << 20;
  * // { how: 'in-place', reason: 'a mapped-ram file has each page at its place' }
  */
 export function planContent(
-  file: Pick<MigrationFile, 'format' | 'isSeekable' | 'parts'>,
+  file: Pick<MigrationFile, 'format' | 'isSeekable' | 'parts'> & Partial<Pick<MigrationFile, 'isRemote'>>,
   { toOutput = false, rangeBytes }: PlanOptions = {},
 ): ContentPlan {
   if (toOutput) return { how: 'output', reason: 'the output takes pages in the order of the input' };
@@ -55,8 +55,12 @@ export function planContent(
   if (!file.isSeekable) {
     return { how: 'scratch', reason: 'the input can be read only once: it is a pipe, or compressed' };
   }
+  if (file.isRemote === true) return { how: 'scratch', reason: 'the input is on a server, and is fetched only once' };
   const { channels, resumeOf, preempt } = file.parts;
-  if (channels.length > 0) return { how: 'scratch', reason: 'the pages are in multifd channels' };
   if (resumeOf.length + preempt.length > 0) return { how: 'scratch', reason: 'the pages are in several files' };
-  return { how: 'index', reason: 'a stream may have each page as a whole page', otherwise: 'scratch' };
+  const reason =
+    channels.length > 0
+      ? 'multifd channels may have each page as a whole page'
+      : 'a stream may have each page as a whole page';
+  return { how: 'index', reason, otherwise: 'scratch' };
 }

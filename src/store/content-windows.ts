@@ -55,6 +55,7 @@ export class ContentWindows {
   async *read(ram: RamReader, block: RamBlock): AsyncGenerator<ContentWindow, void> {
     const { reach, behind } = this.#needs;
     const spans = this.#plan(ram, block);
+    ram.willRead?.(block, 0, pageCount(block));
     let current = 0;
     let pending = this.#start(ram, block, spans, current);
     /** Start of the previous window, the end of what it reported, and its end, in the block and in the arena. */

@@ -4,10 +4,11 @@ import { type DeviceState, decodeDevice } from '../devices/device-state.ts';
 import type { Abortable } from '../io/abort.ts';
 import { type MigrationFile, whileAllowed } from '../read/open.ts';
 import type { VmDescription } from '../vm/description.ts';
-import type { Configuration, DeviceSection } from '../vm/flow.ts';
-import { type Finding, MigrationError } from '../vm/migration-error.ts';
+import type { Configuration, DeviceSection, FlowItem } from '../vm/flow.ts';
+import type { Finding } from '../vm/migration-error.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
+import { type FlowSink, readFlow } from './flow-sink.ts';
 import { countDeviceBytes } from './settle.ts';
 
 /** The devices of a file. */
@@ -35,30 +36,42 @@ export async function readDevices(file: MigrationFile, options: Abortable = {}):
 }
 
 async function readSections(file: MigrationFile): Promise<ReadDevices> {
-  const sections: DeviceSection[] = [];
-  const read: ReadDevices = {
+  const collector = new DeviceCollector(file);
+  const error = await readFlow(file, [collector], { read: 'bitmaps' });
+  return collector.finish(error);
+}
+
+/** Collects the device sections of a Flow. */
+export class DeviceCollector implements FlowSink {
+  readonly #file: MigrationFile;
+  readonly #sections: DeviceSection[] = [];
+  readonly #read: ReadDevices = {
     devices: [],
     description: undefined,
     configuration: undefined,
     errors: [],
     error: undefined,
   };
-  let bytes = 0;
-  try {
-    for await (const item of file.flow({ read: 'bitmaps' })) {
-      if (item.kind === 'configuration') read.configuration = item.configuration;
-      else if (item.kind === 'description') read.description = item.description.parsed;
-      else if (item.kind === 'finding' && item.finding.severity === 'error') read.errors.push(item.finding);
-      if (item.kind !== 'device') continue;
-      bytes = countDeviceBytes(file, item.device, bytes, maxBytes);
-      sections.push(item.device);
-    }
-  } catch (caught) {
-    if (!(caught instanceof MigrationError)) throw caught;
-    read.error = caught.toFinding();
+  #bytes = 0;
+
+  constructor(file: MigrationFile) {
+    this.#file = file;
   }
-  read.devices = decodeAll(sections, read.description);
-  return read;
+
+  /** @throws MigrationError `limit-exceeded` for too much device state */
+  take(item: FlowItem): void {
+    if (item.kind === 'configuration') this.#read.configuration = item.configuration;
+    else if (item.kind === 'description') this.#read.description = item.description.parsed;
+    else if (item.kind === 'finding' && item.finding.severity === 'error') this.#read.errors.push(item.finding);
+    if (item.kind !== 'device') return;
+    this.#bytes = countDeviceBytes(this.#file, item.device, this.#bytes, maxBytes);
+    this.#sections.push(item.device);
+  }
+
+  /** Decodes the devices. `error` is what ended the Flow early, if anything did. */
+  finish(error: Finding | undefined): ReadDevices {
+    return { ...this.#read, devices: decodeAll(this.#sections, this.#read.description), error };
+  }
 }
 
 /** Decodes the devices of a SavedVm that was made with `devices: true`. */

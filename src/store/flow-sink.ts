@@ -1,5 +1,10 @@
-/** Sinks take a Flow: a store of pages, an index of them, or a set of raw images. The wrappers here hold items back. */
+/**
+ * Sinks take a Flow: a store of pages, an index of them, or a set of raw images. Several sinks can take one Flow, so that the
+ * file is read once (`readFlow`). The wrappers here hold items back.
+ */
+import type { FlowOptions, MigrationFile } from '../read/open.ts';
 import type { FlowItem } from '../vm/flow.ts';
+import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 
 /** Takes the items of a Flow in order. A sink ignores the kinds of items that it does not need. */
@@ -38,4 +43,57 @@ export function onlyPages(sink: FlowSink, isWanted: (block: RamBlock) => boolean
     lostPage: () => sink.lostPage?.(),
     absentPages: (block) => (isWanted(block) ? sink.absentPages?.(block) : undefined),
   };
+}
+
+/**
+ * Reads a file once for several sinks, as far as it is readable. Each item goes to one sink after another. Returns the error that
+ * ended the reading, if one did.
+ * @throws errors other than a MigrationError
+ */
+export async function readFlow(
+  file: MigrationFile,
+  sinks: readonly FlowSink[],
+  options: FlowOptions = {},
+): Promise<Finding | undefined> {
+  try {
+    for await (const item of file.flow(options)) {
+      for (const sink of sinks) {
+        const taken = sink.take(item);
+        if (taken !== undefined) await taken;
+      }
+    }
+    return undefined;
+  } catch (error) {
+    if (error instanceof MigrationError) return error.toFinding();
+    throw error;
+  }
+}
+
+/** A sink whose failure does not end the Flow for the other sinks. It takes nothing after its first error. */
+export class SeparateSink implements FlowSink {
+  readonly #sink: FlowSink;
+  #failure: { error: unknown } | undefined;
+
+  constructor(sink: FlowSink) {
+    this.#sink = sink;
+  }
+
+  /** The error that ended it, if one did. */
+  get failure(): { error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  take(item: FlowItem): Promise<void> | void {
+    if (this.#failure !== undefined) return;
+    try {
+      const taken = this.#sink.take(item);
+      return taken?.catch((error: unknown) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#failure = { error };
+  }
 }

@@ -8,7 +8,7 @@ import { isBitSet } from '../vm/bits.ts';
 import type { PageRun } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
-import { bitmapLength } from '../wire/mapped-ram.ts';
+import { bitmapLength, extentEnd, type GapRule, nextBit, remoteGaps } from '../wire/mapped-ram.ts';
 import { readPages } from './read-pages.ts';
 
 /** Bytes of bitmap processed at a time: a multiple of 8. */
@@ -39,6 +39,11 @@ export class MappedRamReader implements OpenedRam {
   /** The piece of a bitmap that was loaded last. */
   #piece: BitmapPiece = { block: -1, index: -1, bits: new Uint8Array() };
 
+  /** Pages that will be read in order, and how far they were announced to the source. */
+  #order = { block: -1, end: 0, announced: 0 };
+  /** Which gaps in the piece are read along. */
+  #worth: { piece: Uint8Array; isWorthReading: GapRule } | undefined;
+
   /** `blocks` are the blocks of the file's Flow. `gaps`: what a partial file lacks. */
   constructor(source: ByteSource, blocks: readonly RamBlock[], gaps: MappedRamGaps = {}) {
     this.#source = source;
@@ -57,7 +62,12 @@ export class MappedRamReader implements OpenedRam {
     return bytes.some((byte) => byte !== 0) ? 'data' : 'absent';
   }
 
-  read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+  willRead(block: RamBlock, first: number, end: number): void {
+    if (this.#source.willRead !== undefined) this.#order = { block: block.index, end, announced: first };
+  }
+
+  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    await this.#announce(block, page, page + target.length / block.pageSize);
     const map = { block, dataBefore: (from: number, end: number) => this.#dataBefore(block, from, end) };
     // A block without a place has no data pages, so the origin does not matter.
     return readPages(this.#source, block.mapped?.pagesOffset ?? 0, map, page, target);
@@ -74,6 +84,24 @@ export class MappedRamReader implements OpenedRam {
   async #dataBefore(block: RamBlock, page: number, end: number): Promise<{ first: number; end: number }> {
     const first = await this.#find(block, page, end, 1);
     return { first, end: await this.#find(block, first, end, 0) };
+  }
+
+  /** Announces the data from `page` on to the source if it is read in order, as far as one piece of the bitmap shows it. */
+  async #announce(block: RamBlock, page: number, end: number): Promise<void> {
+    const order = this.#order;
+    if (block.index !== order.block || end <= order.announced || block.mapped === undefined) return;
+    const first = await this.#find(block, Math.max(page, order.announced), Math.min(end, order.end), 1);
+    if (first >= end || first >= order.end) return;
+    const { bits } = await this.#load(block, first);
+    const base = first - (first % piecePages);
+    const pages = Math.min(pageCount(block) - base, piecePages);
+    if (this.#worth?.piece !== bits) {
+      this.#worth = { piece: bits, isWorthReading: remoteGaps(bits, pages, block.pageSize) };
+    }
+    const last = extentEnd(bits, first - base, Math.min(pages, order.end - base), this.#worth.isWorthReading) + base;
+    const { pagesOffset } = block.mapped;
+    this.#source.willRead?.(pagesOffset + first * block.pageSize, pagesOffset + last * block.pageSize);
+    order.announced = last;
   }
 
   /** The runs of pages that the file lacks. None in a file without gaps: a page whose bit is clear counts as zero. */
@@ -111,7 +139,7 @@ export class MappedRamReader implements OpenedRam {
       const { bits } = await this.#load(block, at);
       const base = at - (at % piecePages);
       const stop = Math.min(end, base + piecePages);
-      at = base + findBit(bits, at - base, stop - base, value);
+      at = base + nextBit(bits, at - base, stop - base, value);
       if (at < stop) return at;
     }
     return end;
@@ -161,16 +189,4 @@ function cutBits(piece: BitmapPiece, whole: number): void {
     bits[bit >> 3] = (bits[bit >> 3] as number) & ~mask;
   }
   piece.cut = cut;
-}
-
-/** Index of the first bit in `[from, end)` that is `value`; `end` if there is none. */
-function findBit(bits: Uint8Array, from: number, end: number, value: 0 | 1): number {
-  const none = value === 1 ? 0x00 : 0xff;
-  for (let i = from; i < end; ) {
-    const byte = bits[i >> 3] as number;
-    if ((i & 7) === 0 && byte === none) i += 8;
-    else if (((byte >> (i & 7)) & 1) === value) return i;
-    else i++;
-  }
-  return end;
 }

@@ -52,6 +52,11 @@ export class OverlayRam implements OpenedRam {
     else target.fill(0);
   }
 
+  willRead(block: RamBlock, first: number, end: number): void {
+    this.#base.willRead?.(block, first, end);
+    this.#changes.willRead?.(block, first, end);
+  }
+
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     const base = await this.#nextBase.find(block, page, limit);
     const change = await this.#nextChange.find(block, page, limit);

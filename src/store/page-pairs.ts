@@ -111,6 +111,9 @@ export class PagePairs {
       throw new RangeError(`${newBlock.idstr}: expected ${expected} in both contents, got ${got}`);
     }
     const plan = this.#plan(olds, news, pair);
+    const pages = Math.min(pageCount(oldBlock), pageCount(newBlock));
+    olds.willRead?.(oldBlock, 0, pages);
+    news.willRead?.(newBlock, 0, pages);
     let current = 0;
     let pending = this.#start(olds, news, pair, plan, current);
     try {

@@ -37,6 +37,11 @@ export class ResizedRam implements OpenedRam {
     target.fill(0, own);
   }
 
+  willRead({ index }: RamBlock, first: number, end: number): void {
+    const { block, pages } = this.#ownOf(index);
+    if (block !== undefined) this.#ram.willRead?.(block, first, Math.min(end, pages));
+  }
+
   async nextData(wanted: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
     const { block, pages } = this.#ownOf(wanted.index);
     const none = { first: pageCount(wanted), end: pageCount(wanted) };

@@ -3,10 +3,11 @@
  * it throws every finding that makes the content doubtful, and evidence that memory is missing. With `partial` it keeps
  * what the file has, and returns that evidence. (`verify` collects all findings instead.)
  */
+import { kindOf } from '../io/abort.ts';
 import { originOf, placeIn } from '../io/byte-source.ts';
 import { FindingLog, ignoredFinding, lostPagesFinding } from '../read/finding-log.ts';
 import { channelsNotGiven, MissingChannels } from '../read/missing-channels.ts';
-import type { FlowOptions, MigrationFile } from '../read/open.ts';
+import { type FlowOptions, type MigrationFile, requireFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
 import { type Finding, incompleteCodes, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
@@ -50,22 +51,50 @@ const maxIterables = 100_000;
  *   read, or if the files do not belong together
  */
 export async function settle(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}): Promise<Settled> {
-  const rest = new Rest(file, options);
-  const missingChannels = new MissingChannels();
+  requireFile(file);
+  if (typeof sink?.take !== 'function')
+    throw new TypeError(`expected a sink with the method take, got ${kindOf(sink)}`);
+  const settler = new Settler(file, sink, options);
   for await (const item of file.flow(options)) {
-    rest.judge(item);
-    missingChannels.take(item);
-    rest.take(item);
-    const taken = sink.take(item);
+    const taken = settler.take(item);
     if (taken !== undefined) await taken;
   }
-  const origin = originOf(file.source);
-  const lost = sink.lostPage?.();
-  if (lost !== undefined) rest.miss(lostPagesFinding(origin, lost.block, lost.page));
-  const ignored = rest.ignoredBlocks();
-  const absentOf = (block: RamBlock) => (ignored.includes(block) ? 0 : sink.absentPages?.(block));
-  rest.miss(missingChannels.finding(origin, file.channels, absentOf));
-  return rest.finish(ignored);
+  return settler.finish();
+}
+
+/** What {@link settle} does with each item, for callers whose Flow has other sinks, too. */
+export class Settler implements FlowSink {
+  readonly #file: MigrationFile;
+  readonly #sink: FlowSink;
+  readonly #rest: Rest;
+  readonly #missingChannels = new MissingChannels();
+
+  constructor(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}) {
+    this.#file = file;
+    this.#sink = sink;
+    this.#rest = new Rest(file, options);
+  }
+
+  /** @throws MigrationError for an item that makes the content doubtful; whatever the sink throws */
+  take(item: FlowItem): Promise<void> | void {
+    this.#rest.judge(item);
+    this.#missingChannels.take(item);
+    this.#rest.take(item);
+    return this.#sink.take(item);
+  }
+
+  /** Call it when the Flow has ended. @throws MigrationError for evidence that memory is missing */
+  finish(): Settled {
+    const rest = this.#rest;
+    const sink = this.#sink;
+    const origin = originOf(this.#file.source);
+    const lost = sink.lostPage?.();
+    if (lost !== undefined) rest.miss(lostPagesFinding(origin, lost.block, lost.page));
+    const ignored = rest.ignoredBlocks();
+    const absentOf = (block: RamBlock) => (ignored.includes(block) ? 0 : sink.absentPages?.(block));
+    rest.miss(this.#missingChannels.finding(origin, this.#file.channels, absentOf));
+    return rest.finish(ignored);
+  }
 }
 
 /** Collects all of a VM except its RAM. */

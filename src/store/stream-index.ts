@@ -1,57 +1,54 @@
 /**
- * Reads the RAM of a stream in place. An index says where in the file the last record of each page has its bytes. This
- * works for sources with random access if the last record of every page is a whole page. Content with XBZRLE deltas,
- * compressed pages, or pages from outside the stream itself must be settled into a store instead.
- *
- * The index is a list of runs. The pages of a run follow each other in the block, and also in the file, with a header
- * between them:
- *
- *     file    |hdr|page 7|hdr|page 8|hdr|page 9|hdr|zero page 10|hdr|page 11|
- *     run          page 7, 3 pages, stride header + page                 page 11, 1 page
+ * Reads the RAM of a stream in place. An index says where the files have the last records of each page (`indexed-block.ts`). This
+ * works for files with random access. A page can be whole in the main stream or in a multifd channel, and can have XBZRLE deltas.
+ * Compressed pages, and pages of other connections, must be settled into a store instead.
  */
 
-import { type ByteSource, readFully } from '../io/byte-source.ts';
+import { type ByteSource, placeIn, readFully } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
-import { type PageRun, PageStates, tallyPages } from '../vm/page-states.ts';
+import { type Finding, MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
+import { pagePlace } from '../vm/page-place.ts';
+import { discardedState, type PageRun } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
+import { DeltaDecoder } from './delta-decoder.ts';
 import type { FlowSink } from './flow-sink.ts';
+import { type Delta, type Extent, extentBytes, IndexedBlock, sourceSpan, strideAt } from './indexed-block.ts';
+import type { WrittenPages } from './mapped-ram-pages.ts';
 
-/** Bytes of a page record before its page, if the record does not name its block. */
-const headerBytes = 8;
-/** The most runs: 24 MiB of index. A stream with more is settled. */
-const maxRuns = 1_000_000;
-/** Bytes read at a time. Gaps up to this length between pages are read rather than skipped. */
-const extentBytes = 1 << 20;
-const smallGap = 16 * 1024;
+/** The most runs and deltas: 24 MiB of index. A stream with more is settled. */
+const maxEntries = 1_000_000;
+/** Deltas that are read before they are decoded, and the gaps between them that are read rather than skipped. */
+const maxDeltas = 4096;
+const smallGap = 4096;
 
-/** The stream is sound so far, but does not contain all content as whole pages. The message gives the reason. */
+/** The stream is sound so far, but does not contain all content as whole pages and deltas. The message gives the reason. */
 export class NotIndexable extends Error {
   override readonly name = 'NotIndexable';
 }
 
-const notWhole: Record<number, string> = {
-  [PageKind.delta]: 'the stream has XBZRLE deltas',
-  [PageKind.compressed]: 'the stream has compressed pages',
-};
-
 export class StreamIndex implements OpenedRam, FlowSink {
   readonly blocks: RamBlock[] = [];
   readonly #file: MigrationFile;
-  readonly #source: ByteSource;
   readonly #only: (block: RamBlock) => boolean;
+  readonly #noteLost: ((finding: Finding) => void) | undefined;
   readonly #areas: IndexedBlock[] = [];
-  #runs = 0;
+  /** By their place in the offsets of the index: the main stream, then the channels by their numbers. */
+  readonly #sources: ByteSource[];
+  #entries = 0;
+  #decoder: DeltaDecoder | undefined;
   /** A buffer that no read uses at present. */
   #buffer: Uint8Array | undefined;
 
-  constructor(file: MigrationFile, only: (block: RamBlock) => boolean) {
+  /** `noteLost`: as in `PageAreaOptions`. */
+  constructor(file: MigrationFile, only: (block: RamBlock) => boolean, noteLost?: (finding: Finding) => void) {
     this.#file = file;
-    this.#source = file.content;
     this.#only = only;
+    this.#noteLost = noteLost;
+    this.#sources = [file.content];
   }
 
   /** Takes blocks, pages, discards and the end. @throws NotIndexable */
@@ -59,8 +56,9 @@ export class StreamIndex implements OpenedRam, FlowSink {
     if (item.kind === 'block') this.addBlock(item.block);
     else if (item.kind === 'pages') this.apply(item.block, item.batch);
     else if (item.kind === 'end') this.finish();
-    else if (item.kind === 'discard')
-      throw new NotIndexable('the stream discards pages, which may come from elsewhere');
+    else if (item.kind === 'discard' && this.#only(item.block)) {
+      this.#area(item.block).discard(item.firstPage, item.firstPage + item.pages);
+    }
   }
 
   addBlock(block: RamBlock): void {
@@ -72,7 +70,8 @@ export class StreamIndex implements OpenedRam, FlowSink {
   apply(block: RamBlock, batch: PageBatch): void {
     if (!this.#only(block)) return;
     const area = this.#area(block);
-    const before = area.runs.length;
+    const before = area.entries;
+    const { channel } = batch.origin;
     for (let i = 0; i < batch.count; i++) {
       const page = batch.page[i] as number;
       const kind = batch.kind[i];
@@ -80,26 +79,66 @@ export class StreamIndex implements OpenedRam, FlowSink {
         area.addZero(page);
         continue;
       }
-      const offset = kind === PageKind.data ? this.#file.offsetOf(batch.data[i] as number) : undefined;
-      if (offset === undefined) throw new NotIndexable(notWhole[kind as number] ?? 'pages are not in the stream');
-      area.addData(page, offset);
+      if (kind === PageKind.compressed) throw new NotIndexable('the stream has compressed pages');
+      const offset = this.#locate(batch.data[i] as number, channel);
+      if (offset === undefined) throw new NotIndexable(noPlace(channel));
+      if (kind === PageKind.data) area.addData(page, offset);
+      else if (this.#isLost(area, block, batch, i)) area.discard(page, page + 1);
+      else area.addDelta(page, offset, batch.length[i] as number);
     }
-    this.#runs += area.runs.length - before;
-    if (this.#runs > maxRuns) throw new NotIndexable('the pages lie in too many places');
+    this.#entries += area.entries - before;
+    if (this.#entries > maxEntries) throw new NotIndexable('the pages lie in too many places');
   }
 
-  /** Ends the index. For each page the last place counts. */
+  /** Whether the content of a page is lost, as in `PageAreaOptions.noteLost`. @throws MigrationError `bad-delta` */
+  #isLost(area: IndexedBlock, block: RamBlock, batch: PageBatch, record: number): boolean {
+    const { kernel } = this.#file;
+    const place = pagePlace(block, batch, record);
+    const state = area.states.get(batch.page[record] as number);
+    if (this.#noteLost !== undefined && (state === PageKind.absent || state === discardedState)) {
+      const message = 'an XBZRLE delta for a page whose content is missing';
+      this.#noteLost(makeFinding('delta-without-base', message, place));
+      return true;
+    }
+    const [data, length] = [batch.data[record] as number, batch.length[record] as number];
+    const fault = kernel.xbzrleFault(kernel.xbzrleCheck(data, length, block.pageSize));
+    if (fault === undefined) return false;
+    if (this.#noteLost === undefined) throw badDelta(fault, place);
+    this.#noteLost(badDelta(fault, place).toFinding());
+    return true;
+  }
+
+  /** The offset of the bytes at an arena address. */
+  #locate(address: number, channel: number | undefined): number | undefined {
+    if (channel === undefined) return this.#file.offsetOf(address);
+    const place = this.#file.locateInChannel(channel, address);
+    if (place === undefined) return undefined;
+    this.#sources[channel + 1] ??= place.source;
+    return (channel + 1) * sourceSpan + place.offset;
+  }
+
+  /** Ends the index. For each page the last records count. */
   finish(): void {
     for (const area of this.#areas) area.resolve();
   }
 
   state(block: RamBlock, page: number): PageState {
     const state = this.#area(block).states.get(page);
-    return state === PageKind.data ? 'data' : state === PageKind.zero ? 'zero' : 'absent';
+    if (state === PageKind.data || state === PageKind.delta) return 'data';
+    return state === PageKind.zero ? 'zero' : 'absent';
   }
 
   isAbsent(block: RamBlock, page: number): boolean {
     return this.#area(block).states.get(page) === PageKind.absent;
+  }
+
+  /** A discarded page that was not sent again, if any. */
+  lostPage(): { block: RamBlock; page: number } | undefined {
+    for (const [i, { states }] of this.#areas.entries()) {
+      const page = states.find(discardedState);
+      if (page !== undefined) return { block: this.blocks[i] as RamBlock, page };
+    }
+    return undefined;
   }
 
   async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
@@ -113,16 +152,17 @@ export class StreamIndex implements OpenedRam, FlowSink {
       const expected = `whole pages from 0 to ${pageCount(block)}, ${pageSize} bytes each`;
       throw new RangeError(`${block.idstr}: expected ${expected}, got ${target.length} bytes at page ${page}`);
     }
+    const area = this.#area(block);
     const buffer = this.#buffer ?? new Uint8Array(extentBytes);
     this.#buffer = undefined;
     let filled = page;
-    for (const extent of this.#area(block).extents(page, end)) {
-      const bytes = buffer.subarray(0, extent.to - extent.from);
-      await readFully(this.#source, bytes, extent.from);
+    for (const extent of area.extents(page, end)) {
+      const bytes = await this.#readExtent(extent, buffer);
       for (const { page: first, offset, count } of extent.runs) {
         target.fill(0, (filled - page) * pageSize, (first - page) * pageSize);
+        const stride = strideAt(offset, pageSize);
         for (let i = 0; i < count; i++) {
-          const at = offset - extent.from + i * (headerBytes + pageSize);
+          const at = offset - extent.from + i * stride;
           target.set(bytes.subarray(at, at + pageSize), (first + i - page) * pageSize);
         }
         filled = first + count;
@@ -130,11 +170,72 @@ export class StreamIndex implements OpenedRam, FlowSink {
     }
     target.fill(0, (filled - page) * pageSize);
     this.#buffer = buffer;
+    await this.#applyDeltas(block, area, page, target);
   }
 
-  /** The place of a page's bytes in the source. Undefined for a page without data. */
+  async #readExtent({ from, to }: Pick<Extent, 'from' | 'to'>, buffer: Uint8Array): Promise<Uint8Array> {
+    const bytes = buffer.subarray(0, to - from);
+    await readFully(this.#sources[Math.floor(from / sourceSpan)] as ByteSource, bytes, from % sourceSpan);
+    return bytes;
+  }
+
+  /** Applies the deltas of the pages in `target`, of which `page` is the first. */
+  async #applyDeltas(block: RamBlock, area: IndexedBlock, page: number, target: Uint8Array): Promise<void> {
+    const { pageSize } = block;
+    let some: Delta[] = [];
+    for (const delta of area.deltas(page, page + target.length / pageSize)) {
+      some.push(delta);
+      if (some.length < maxDeltas) continue;
+      await this.#decode(block, some, page, target);
+      some = [];
+    }
+    if (some.length > 0) await this.#decode(block, some, page, target);
+  }
+
+  async #decode(block: RamBlock, deltas: readonly Delta[], page: number, target: Uint8Array): Promise<void> {
+    const encoded = await this.#readDeltas(deltas);
+    this.#decoder ??= await DeltaDecoder.make();
+    for (const [i, delta] of deltas.entries()) {
+      const at = (delta.page - page) * block.pageSize;
+      const fault = this.#decoder.decode(encoded[i] as Uint8Array, target.subarray(at, at + block.pageSize));
+      if (fault === undefined) continue;
+      // The delta decoded when the file was read. Since then, the file was changed.
+      const { offset, page: number } = delta;
+      throw badDelta(fault, {
+        ...placeIn(this.#file.source, offset),
+        section: 'ram',
+        block: block.idstr,
+        page: number,
+      });
+    }
+  }
+
+  /** Reads deltas in the order of the stream. Those that are near each other are read together. */
+  async #readDeltas(deltas: readonly Delta[]): Promise<Uint8Array[]> {
+    const encoded: Uint8Array[] = [];
+    const order = deltas.map((_, i) => i).sort((a, b) => (deltas[a] as Delta).offset - (deltas[b] as Delta).offset);
+    for (let i = 0; i < order.length; ) {
+      const from = (deltas[order[i] as number] as Delta).offset;
+      let to = from;
+      let next = i;
+      for (; next < order.length; next++) {
+        const { offset, length } = deltas[order[next] as number] as Delta;
+        if (next > i && (offset > to + smallGap || offset + length - from > extentBytes)) break;
+        to = Math.max(to, offset + length);
+      }
+      const bytes = await this.#readExtent({ from, to }, new Uint8Array(to - from));
+      for (; i < next; i++) {
+        const { offset, length } = deltas[order[i] as number] as Delta;
+        encoded[order[i] as number] = bytes.subarray(offset - from, offset - from + length);
+      }
+    }
+    return encoded;
+  }
+
+  /** The place of a page's bytes in the main stream. Undefined for other pages. */
   placeOf(block: RamBlock, page: number): number | undefined {
-    return this.#area(block).placeOf(page);
+    const place = this.#area(block).placeOf(page);
+    return place === undefined || place >= sourceSpan ? undefined : place;
   }
 
   absentRuns(block: RamBlock): Iterable<PageRun> {
@@ -142,7 +243,21 @@ export class StreamIndex implements OpenedRam, FlowSink {
   }
 
   absentPages(block: RamBlock): number {
-    return tallyPages(block, this.#area(block).states).absentPages;
+    const { states } = this.#area(block);
+    const present = states.count(discardedState).reduce((sum, count) => sum + count, 0);
+    return pageCount(block) - present;
+  }
+
+  /** What is known of the pages of a block, for a store that takes them over. */
+  listStates(block: RamBlock): WrittenPages[] {
+    const written: WrittenPages[] = [];
+    for (const { first, end, states, state } of this.#area(block).states.pieces(0, pageCount(block))) {
+      if (states === undefined && state === PageKind.absent) continue;
+      const known = states?.slice() ?? new Uint8Array(end - first).fill(state);
+      for (let i = 0; i < known.length; i++) if (known[i] === PageKind.delta) known[i] = PageKind.data;
+      written.push({ block: block.index, firstPage: first, states: known });
+    }
+    return written;
   }
 
   /** Leaves the file open, because the caller owns it. */
@@ -159,175 +274,8 @@ export class StreamIndex implements OpenedRam, FlowSink {
   }
 }
 
-/** Pages that follow each other. `offset` is that of the first page's bytes, or -1 for pages that became zero. */
-interface Run {
-  page: number;
-  count: number;
-  offset: number;
-}
+const badDelta = (fault: string, place: Place) =>
+  new MigrationError('bad-delta', `an XBZRLE delta does not decode: ${fault}`, place);
 
-/** Runs that are read together, and their places. */
-interface Extent {
-  from: number;
-  to: number;
-  runs: Run[];
-}
-
-class IndexedBlock {
-  /** `PageKind.absent`, `.zero` or `.data` of each page. */
-  readonly states = new PageStates();
-  runs = new RunList();
-  readonly #block: RamBlock;
-  /** Whether some page has several places. */
-  #isRewritten = false;
-
-  constructor(block: RamBlock) {
-    this.#block = block;
-  }
-
-  addZero(page: number): void {
-    if (this.states.get(page) === PageKind.data) this.#append(page, -1);
-    this.states.set(page, PageKind.zero);
-  }
-
-  addData(page: number, offset: number): void {
-    this.#append(page, offset);
-    this.states.set(page, PageKind.data);
-  }
-
-  #append(page: number, offset: number): void {
-    const { runs } = this;
-    const last = runs.length - 1;
-    // A run may also be out of order if an earlier page was zero.
-    if (this.states.get(page) !== PageKind.absent || (last >= 0 && page < runs.endOf(last))) this.#isRewritten = true;
-    runs.add(page, offset, headerBytes + this.#block.pageSize);
-  }
-
-  /** Keeps only the last place of each page, in ascending order. */
-  resolve(): void {
-    if (!this.#isRewritten) return;
-    const log = this.runs;
-    const stride = headerBytes + this.#block.pageSize;
-    const settled = new PageStates();
-    const left = new RunList();
-    for (let i = log.length - 1; i >= 0; i--) {
-      const [first, offset] = [log.page(i), log.offset(i)];
-      for (let page = first; page < log.endOf(i); page++) {
-        if (settled.get(page) !== 0) continue;
-        settled.set(page, 1);
-        if (offset === -1) continue;
-        const at = offset + (page - first) * stride;
-        left.add(page, at, stride);
-      }
-    }
-    this.runs = left.sorted();
-  }
-
-  placeOf(page: number): number | undefined {
-    const { runs } = this;
-    const i = runs.find(page);
-    if (i === runs.length || runs.page(i) > page) return undefined;
-    return runs.offset(i) + (page - runs.page(i)) * (headerBytes + this.#block.pageSize);
-  }
-
-  nextData(page: number, limit: number): { first: number; end: number } {
-    const { runs } = this;
-    let i = runs.find(page);
-    if (i === runs.length) return { first: pageCount(this.#block), end: pageCount(this.#block) };
-    const first = Math.max(page, runs.page(i));
-    let end = runs.endOf(i);
-    while (end - first < limit && ++i < runs.length && runs.page(i) === end) end = runs.endOf(i);
-    return { first, end: Math.min(end, first + limit) };
-  }
-
-  /** Yields the reads for the data within a range of pages. */
-  *extents(from: number, to: number): Generator<Extent, void> {
-    const { runs } = this;
-    const { pageSize } = this.#block;
-    const stride = headerBytes + pageSize;
-    const most = Math.floor(extentBytes / stride);
-    let extent: Extent | undefined;
-    for (let i = runs.find(from); i < runs.length && runs.page(i) < to; i++) {
-      const stop = Math.min(to, runs.endOf(i));
-      for (let page = Math.max(from, runs.page(i)); page < stop; ) {
-        const count = Math.min(most, stop - page);
-        const offset = runs.offset(i) + (page - runs.page(i)) * stride;
-        const end = offset + (count - 1) * stride + pageSize;
-        const isNear = extent !== undefined && offset >= extent.to && offset <= extent.to + smallGap;
-        if (extent !== undefined && isNear && end - extent.from <= extentBytes) {
-          extent.to = end;
-          extent.runs.push({ page, count, offset });
-        } else {
-          if (extent !== undefined) yield extent;
-          extent = { from: offset, to: end, runs: [{ page, count, offset }] };
-        }
-        page += count;
-      }
-    }
-    if (extent !== undefined) yield extent;
-  }
-}
-
-/** Runs as a table that grows: page, count, offset. */
-class RunList {
-  length = 0;
-  #table = new Float64Array(3 * 64);
-
-  page(i: number): number {
-    return this.#table[3 * i] as number;
-  }
-
-  count(i: number): number {
-    return this.#table[3 * i + 1] as number;
-  }
-
-  offset(i: number): number {
-    return this.#table[3 * i + 2] as number;
-  }
-
-  /** The page after a run. */
-  endOf(i: number): number {
-    return this.page(i) + this.count(i);
-  }
-
-  /** Adds a page, to the last run if it continues that run in the block and in the file. */
-  add(page: number, offset: number, stride: number): void {
-    const last = this.length - 1;
-    const isNext = last >= 0 && this.endOf(last) === page;
-    const expected = last >= 0 && this.offset(last) !== -1 ? this.offset(last) + this.count(last) * stride : -1;
-    if (isNext && offset === expected) this.#table[3 * last + 1] = this.count(last) + 1;
-    else this.#push(page, 1, offset);
-  }
-
-  #push(page: number, count: number, offset: number): void {
-    if (3 * this.length === this.#table.length) {
-      const table = new Float64Array(2 * this.#table.length);
-      table.set(this.#table);
-      this.#table = table;
-    }
-    const at = 3 * this.length++;
-    this.#table[at] = page;
-    this.#table[at + 1] = count;
-    this.#table[at + 2] = offset;
-  }
-
-  /** Returns the same runs in the order of their pages. */
-  sorted(): RunList {
-    const order = Uint32Array.from({ length: this.length }, (_, i) => i).sort((a, b) => this.page(a) - this.page(b));
-    const list = new RunList();
-    for (const i of order) list.#push(this.page(i), this.count(i), this.offset(i));
-    return list;
-  }
-
-  /** The first of ascending runs that ends after a page. */
-  find(page: number): number {
-    let low = 0;
-    let high = this.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.endOf(middle) <= page) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
+const noPlace = (channel: number | undefined) =>
+  channel === undefined ? 'pages are not in the stream' : 'the channels are compressed';

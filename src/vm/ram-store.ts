@@ -27,6 +27,11 @@ export interface RamReader {
    * them from zero.
    */
   absentRuns?(block: RamBlock): Iterable<PageRun> | AsyncIterable<PageRun>;
+  /**
+   * Announces that pages `[first, end)` will be read in ascending order, in one or more reads, perhaps with gaps. The
+   * method is missing if that makes no difference.
+   */
+  willRead?(block: RamBlock, first: number, end: number): void;
   /** How many pages of a block were never sent. The method is missing if the store cannot know. */
   absentPages?(block: RamBlock): number;
   /** Releases its resources. */

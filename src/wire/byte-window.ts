@@ -15,7 +15,10 @@ import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-er
 export type Need =
   /** Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxWant}. */
   | { kind: 'more'; bytes: number }
-  /** Continue at this offset of the source. `length` is the number of bytes needed there, if known. */
+  /**
+   * Continue at this offset of the source. `length` is the number of bytes needed there, if known: infinite if all that
+   * follow are needed.
+   */
   | { kind: 'seek'; offset: number; length?: number };
 
 /** How bytes that a decoder cannot read itself are compressed. */
@@ -67,6 +70,8 @@ export class ByteWindow {
   channel: number | undefined;
   /** Bytes of the whole source, if known. */
   size = Number.POSITIVE_INFINITY;
+  /** Each seek costs as much as reading many bytes, and each byte counts: the source is on a server. */
+  isRemote = false;
 
   constructor(bytes: Uint8Array, source: string) {
     this.bytes = bytes;

@@ -128,8 +128,63 @@ function padding(window: ByteWindow, block: RamBlock, bits: Uint8Array, pages: n
 
 /** If fewer zero pages than this lie between data pages, they are read together. */
 export const mergeGap = 8;
-/** The most pages read together, so that they fit the window's next fill. */
-const extentBytes = 1 << 20;
+/** From a remote source, gaps are read along up to this part of the data pages in all. */
+const gapShare = 0.04;
+/** From a remote source, longer gaps are never read along, and shorter ones always, because a request costs more. */
+const maxGapBytes = 1 << 20;
+const minGapBytes = 32 * 1024;
+
+/** Decides which gaps between data pages are read along with the pages around them. */
+export type GapRule = (gapPages: number) => boolean;
+
+const localGaps: GapRule = (gap) => gap < mergeGap;
+
+/**
+ * The gaps of a bitmap that are worth reading, because each of them saves a request: the shortest ones first, as long
+ * as they are few compared with the data pages. Ask it about each gap once, in order.
+ */
+export function remoteGaps(bits: Uint8Array, pages: number, pageSize: number): GapRule {
+  const most = Math.floor(maxGapBytes / pageSize);
+  const counts = new Uint32Array(most + 1);
+  let data = 0;
+  for (let page = nextBit(bits, 0, pages, 1); page < pages; ) {
+    const end = nextBit(bits, page, pages, 0);
+    data += end - page;
+    page = nextBit(bits, end, pages, 1);
+    if (page < pages && page - end <= most) counts[page - end] = (counts[page - end] as number) + 1;
+  }
+  let budget = data * gapShare;
+  let whole = 1;
+  for (; whole <= most && whole * (counts[whole] as number) <= budget; whole++)
+    budget -= whole * (counts[whole] as number);
+  let more = Math.floor(budget / whole);
+  return (gap) => {
+    if (gap < whole || gap * pageSize < minGapBytes) return true;
+    return gap === whole && gap <= most && more-- > 0;
+  };
+}
+
+/** Index of the first bit in `[from, end)` that is `value`; `end` if there is none. */
+export function nextBit(bits: Uint8Array, from: number, end: number, value: 0 | 1): number {
+  const none = value === 1 ? 0x00 : 0xff;
+  for (let i = from; i < end; ) {
+    const byte = bits[i >> 3] as number;
+    if ((i & 7) === 0 && byte === none) i += 8;
+    else if (((byte >> (i & 7)) & 1) === value) return i;
+    else i++;
+  }
+  return end;
+}
+
+/** The end of the pages that are read together from `first` on, whose bit is set, below `limit`. */
+export function extentEnd(bits: Uint8Array, first: number, limit: number, isWorthReading: GapRule): number {
+  for (let end = first; ; ) {
+    end = nextBit(bits, end, limit, 0);
+    const next = nextBit(bits, end, limit, 1);
+    if (next === limit || !isWorthReading(next - end)) return end;
+    end = next;
+  }
+}
 
 /**
  * Yields batches of a block's pages, in order: zero where the bit is clear, data from the page area where it is set.
@@ -144,12 +199,12 @@ export function* decodeMappedPages(
 ): Generator<Need | (FlowItem & { kind: 'pages' }), void> {
   const pages = pageCount(block);
   const { pageSize } = block;
-  const isSet = (page: number) => isBitSet(bits, page);
+  const isWorthReading = window.isRemote ? remoteGaps(bits, pages, pageSize) : localGaps;
   const flush = { kind: 'pages', block, batch } as const;
   batch.begin(window.origin);
   let page = 0;
   while (page < pages) {
-    if (!isSet(page)) {
+    if (!isBitSet(bits, page)) {
       if (batch.count === batch.capacity) {
         yield flush;
         batch.clear();
@@ -158,31 +213,22 @@ export function* decodeMappedPages(
       page++;
       continue;
     }
-    const end = extentEnd(isSet, page, Math.min(pages, page + Math.max(1, extentBytes / pageSize)));
+    const end = extentEnd(bits, page, pages, isWorthReading);
     const offset = place.pagesOffset + page * pageSize;
-    if (window.offset !== offset) {
-      if (batch.count > 0) yield flush;
-      batch.clear();
-      yield { kind: 'seek', offset, length: (end - page) * pageSize };
-    }
+    if (batch.count > 0) yield flush;
+    batch.clear();
+    yield { kind: 'seek', offset, length: (end - page) * pageSize };
     for (; page < end; page++) {
       if (batch.count === batch.capacity || window.available < pageSize) {
         if (batch.count > 0) yield flush;
         batch.clear();
         yield* need(window, pageSize, `page ${page} of RAM block "${block.idstr}"`);
       }
-      if (isSet(page)) batch.push(PageKind.data, page, window.offset, pageSize, window.position, pageSize);
+      if (isBitSet(bits, page)) batch.push(PageKind.data, page, window.offset, pageSize, window.position, pageSize);
       else batch.push(PageKind.zero, page, window.offset, 0, 0, 0);
       window.position += pageSize;
     }
   }
   if (batch.count > 0) yield flush;
   batch.clear();
-}
-
-/** The end of the run of set bits that begins at `first`, including small gaps, at most `limit`. */
-function extentEnd(isSet: (page: number) => boolean, first: number, limit: number): number {
-  let end = first + 1;
-  for (let page = end; page < limit && page - end < mergeGap; page++) if (isSet(page)) end = page + 1;
-  return end;
 }

@@ -196,6 +196,8 @@ function* decodeBlockList(
     yield { kind: 'block', block };
     if (block.mapped !== undefined) yield* decodeMappedBlock(window, block, block.mapped, format, batch, ram.partial);
   }
+  // Everything after the last block is needed. The position stays.
+  if (format.mappedRam) yield { kind: 'seek', offset: window.offset, length: Number.POSITIVE_INFINITY };
   yield { kind: 'blocks-end', totalBytes: Number(total), pageSizeFrom: format.pageSizeFrom };
 }
 

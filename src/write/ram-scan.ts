@@ -64,6 +64,7 @@ export class RamScan {
     const { block } = counts;
     const pages = pageCount(block);
     const limit = Math.min(pagesRead, windowBytes / block.pageSize);
+    if (dirty === undefined) ram.willRead?.(block, 0, pages);
     for (let page = 0; page < pages; ) {
       page = dirty?.nextSet(page) ?? page;
       if (page >= pages) return;

@@ -107,6 +107,16 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(await inPage('verifyStream', name, { offset })).toEqual(JSON.parse(JSON.stringify(await verify(file))));
   });
 
+  it('takes every form in which a page may have a capture', async () => {
+    const { name, bytes } = fixtures.find((fixture) => fixture.name === 'pc-plain-10.0') as (typeof fixtures)[0];
+    const file = await open(bytes);
+    const { inspection } = await inspect(file);
+    const expected = JSON.parse(JSON.stringify([true, true, inspection.ram.blocks]));
+    const results = (await inPage('forms', name, {})) as Record<string, unknown>;
+    expect(Object.keys(results).length).toBe(11);
+    for (const [form, found] of Object.entries(results)) expect(found, form).toEqual(expected);
+  });
+
   it.each(['none', 'zlib', 'zstd'] as const)('a multifd set is written as in Node (%s)', async (compression) => {
     const fixture = fixtures.find(({ name }) => name === 'pc-plain-10.0');
     const files = ['main', '0', '1'].map((name) => new MemoryFile(name));

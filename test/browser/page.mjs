@@ -1,5 +1,14 @@
 /** Runs in the page: reads a capture with the built package, or writes one, and gives plain values, to be compared with Node's. */
-import { appendTo, convertToMultifd, extractBlocks, inspect, MemoryFile, open, verify } from '/dist/index.js';
+import {
+  appendTo,
+  convertToMultifd,
+  extractBlocks,
+  inspect,
+  MemoryFile,
+  open,
+  verify,
+  ZipWriter,
+} from '/dist/index.js';
 
 async function sha256(file) {
   const bytes = new Uint8Array(file.size);
@@ -37,6 +46,43 @@ async function verifyStream(name, options) {
   return verification;
 }
 
+/** Verifies and inspects a capture in each form that a page may have it in. A zip archive in a stream is copied first. */
+async function forms(name, options) {
+  const url = new URL(`/captures/${name}`, location.href);
+  const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+  async function* generate(from = bytes) {
+    for (let at = 0; at < from.length; at += 10_001) yield from.subarray(at, at + 10_001);
+  }
+  const zipped = new MemoryFile();
+  const zip = new ZipWriter(appendTo(zipped));
+  await zip.add('guest', new MemoryFile('guest', bytes), { level: 1 });
+  await zip.end();
+  const archive = new Uint8Array(zipped.size);
+  zipped.read(archive, 0);
+  const inputs = {
+    'a URL': url.href,
+    'a URL object': url,
+    'a Blob': new Blob([bytes]),
+    'a File': new File([bytes], 'guest'),
+    'an ArrayBuffer': bytes.slice().buffer,
+    'a DataView': new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    'a FileSystemFileHandle': { getFile: async () => new File([bytes], 'guest') },
+    'a Response': await fetch(url),
+    'a ReadableStream': (await fetch(url)).body,
+    'an async generator': generate(),
+    'a zip archive in a ReadableStream': new Blob([archive]).stream(),
+  };
+  const results = {};
+  for (const [form, input] of Object.entries(inputs)) {
+    const file = await open(input, { ...options, spool: 'always' });
+    const { inspection } = await inspect(file);
+    const { ok } = await verify(file);
+    results[form] = [ok, inspection.complete, inspection.ram.blocks];
+    await file.close();
+  }
+  return results;
+}
+
 /** Writes a multifd set of a capture, checks it, and gives the digests of its files. */
 async function writeSet(name, compression) {
   const file = await open(await (await fetch(`/captures/${name}`)).blob());
@@ -60,4 +106,4 @@ async function refusal(bytes) {
   }
 }
 
-globalThis.vmferryPage = { examine, verifyStream, writeSet, refusal };
+globalThis.vmferryPage = { examine, verifyStream, forms, writeSet, refusal };

@@ -1,6 +1,12 @@
 /** Runs in the page: calls the viewer's worker, and returns results to the test as JSON. */
 
-import { type CallOptions, type FileInput, type Target, ViewerError } from '../../src/demo/protocol.ts';
+import {
+  type CallOptions,
+  type FileInput,
+  type OpeningFile,
+  type Target,
+  ViewerError,
+} from '../../src/demo/protocol.ts';
 import { connect } from '../../src/demo/rpc.ts';
 import type { PartRole } from '../../src/read/sort-parts.ts';
 
@@ -63,6 +69,56 @@ const page = {
     tell(async () => viewer.open(await inputOf(wanted, where))),
   close: (file: number) => viewer.close(file),
 
+  /** Opens the chosen file, and cancels that at the first progress after the RAM blocks are known. */
+  cancelOpening: () =>
+    tell(async () => {
+      const controller = new AbortController();
+      let isKnown = false;
+      const options = {
+        signal: controller.signal,
+        onPart: () => {
+          isKnown = true;
+        },
+        onProgress: () => {
+          if (isKnown) controller.abort();
+        },
+      };
+      await viewer.open(await inputOf({ picked: true }, {}), options);
+    }),
+
+  /**
+   * Opens a file, and looks at the map at each progress. Then asks for everything that the page shows at once.
+   */
+  async openAndShow(wanted: Wanted) {
+    return tell(async () => {
+      const absent: number[] = [];
+      let part: OpeningFile | undefined;
+      const looks: Promise<unknown>[] = [];
+      const look = async (file: OpeningFile) => {
+        const [block] = file.blocks;
+        if (block === undefined) return;
+        const query = { file: file.id, block: block.index, layer: 'state', first: 0 } as const;
+        const map = await viewer.map({ ...query, pagesPerCell: block.pages, cells: 1 });
+        if (map.kind === 'classes') absent.push(map.counts[0] ?? 0);
+      };
+      const opened = await viewer.open(await inputOf(wanted, {}), {
+        onPart: (known) => {
+          part = known;
+        },
+        // The file may be open before the answer.
+        onProgress: () => {
+          if (part !== undefined) looks.push(look(part).catch(() => {}));
+        },
+      });
+      await Promise.all(looks);
+      const { id: file, isVerified, blocks } = opened;
+      const { ok, findings } = await viewer.verify({ file });
+      const devices = (await viewer.devices({ file, path: [] })).total;
+      const facts = await viewer.page({ file, block: 0, page: 0 });
+      return { file, isVerified, ok, findings, devices, facts, absent, part, blocks };
+    });
+  },
+
   /**
    * Opens a file and reports everything: inspection, verification, hashes of RAM, and the pages of each layer by class.
    */
@@ -77,6 +133,17 @@ const page = {
       return { inspection, verification, digests, devices: devices.nodes.map(({ label }) => label) };
     });
   },
+
+  /** The bytes of Blobs that the worker has read since the last call: file, start and end. */
+  reads: () =>
+    new Promise<[file: string, start: number, end: number][]>((resolve) => {
+      const channel = new BroadcastChannel('reads');
+      channel.onmessage = ({ data }) => {
+        channel.close();
+        resolve(data);
+      };
+      channel.postMessage('ask');
+    }),
 
   hashBlocks: (file: number, blocks: Parameters<typeof hashBlocks>[1]) => tell(() => hashBlocks(file, blocks)),
 

@@ -1,8 +1,10 @@
 /** The engine behind the page reports the same about files in a real Chromium as in Node. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
 import { type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MemoryFile, MigrationError, open } from '../../src/index.ts';
@@ -16,6 +18,7 @@ import { loadContainerFixtures } from '../container-fixtures.ts';
 import { type Fixture, loadFixtures, loadPartedFixtures, type PartedFixture } from '../fixture-files.ts';
 import { hangGuardMs, someOf } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
+import { countReads } from './count-reads.ts';
 import { type PageServer, servePage } from './server.ts';
 import { bundleViewer } from './viewer-bundle.ts';
 import { writeSparse, writeTwoPasses } from './viewer-files.ts';
@@ -55,7 +58,10 @@ async function examine(
   };
   const reopen = () => open(main, { ...where, ...parts });
   try {
-    const { inspection } = await inspect(await reopen());
+    // The page reads the pages, except those of a mapped-ram file. So it also knows how many bytes channels decompress to.
+    const read = await reopen();
+    const sink = { take: () => {} };
+    const { inspection } = await inspect(read, read.format === 'mapped-ram' && read.isSeekable ? {} : { sink });
     const verification = await verify(await reopen());
     const devices = (await readDevices(await reopen())).devices.map(({ name, instanceId }) => `${name}#${instanceId}`);
     const digests = inspection.ram.blocks.length > 0 ? await hashRam(await reopen()) : {};
@@ -109,6 +115,8 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   let directory: string;
   let server: PageServer;
   let isolated: PageServer;
+  /** Its worker notes what it reads. */
+  let counting: PageServer;
   let browser: BrowserContext;
   let page: Page;
   let twoPassHash: string;
@@ -132,6 +140,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     const twoPasses = join(directory, 'two-passes.migration');
     await writeSparse(sparse);
     twoPassHash = await writeTwoPasses(twoPasses, twoPassBytes / 4096);
+    await pipeline(createReadStream(twoPasses), createGzip({ level: 1 }), createWriteStream(`${twoPasses}.gz`));
     const captures = new Map(
       fixtures.flatMap((each) => filesOf(each).map(({ name, bytes }) => [name, bytes] as const)),
     );
@@ -147,6 +156,8 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     ]);
     server = await servePage(captures, scripts, { html, files });
     isolated = await servePage(captures, scripts, { html, files, isolated: true });
+    const worker = `${countReads};${scripts.get('/viewer-worker.js')}`;
+    counting = await servePage(captures, new Map([...scripts, ['/viewer-worker.js', worker]]), { html, files });
     const flags = [...launchFlags, '--host-resolver-rules=MAP plain.test 127.0.0.1'];
     // Uses a separate profile. In private windows the private disk is in the memory of another process, and slow.
     const profile = join(directory, 'profile');
@@ -161,6 +172,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await browser?.close();
     await server?.close();
     await isolated?.close();
+    await counting?.close();
     rmSync(directory, { recursive: true, force: true });
   });
 
@@ -309,10 +321,49 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
     await ask('close', id);
   });
 
-  it('a stream with deltas that exceeds the memory limit spills to the private disk, and leaves nothing there', async () => {
+  it.each([
+    'two-passes.migration',
+    'pc-plain-10.0',
+    'pc-xbzrle-10.0',
+    'pc-multifd-none-zero-multifd-10.0',
+    'pc-mapped-ram-multifd-10.0',
+  ])('%s is read once, and shows its map meanwhile', async (name) => {
+    const counted = await load(counting.origin);
+    const fixture = fixtures.find((each) => each.name === name);
+    if (fixture === undefined) await counted.setInputFiles('input', join(directory, name));
+    const wanted =
+      fixture === undefined ? { picked: true as const } : { captures: filesOf(fixture).map(({ name }) => name) };
+    const shown = await askOf(counted, 'openAndShow', wanted);
+    if ('failure' in shown) throw new Error(shown.failure.message);
+    expect(shown).toMatchObject({
+      isVerified: true,
+      ok: true,
+      part: { blocks: shown.blocks.map(({ idstr }) => ({ idstr })) },
+    });
+    // The number of absent pages falls while the file is read.
+    expect(shown.absent).toEqual([...shown.absent].sort((a, b) => b - a));
+    const reads = (await askOf(counted, 'reads')).sort(([a, from], [b, to]) => (a < b ? -1 : a > b ? 1 : from - to));
+    const twice = reads.filter(([file, start], i) => reads[i - 1]?.[0] === file && start < (reads[i - 1]?.[2] ?? 0));
+    expect(twice).toEqual([]);
+    if (name === 'two-passes.migration') {
+      const sum = reads.reduce((total, [, start, end]) => total + end - start, 0);
+      expect(sum).toBe(statSync(join(directory, name)).size);
+    }
+    await counted.close();
+  });
+
+  it('a stream with deltas is read in place', async () => {
     await page.setInputFiles('input', join(directory, 'two-passes.migration'));
     const { id, blocks, inspection } = await opened({ picked: true });
     expect(inspection.ram.passes).toBe(2);
+    expect(await ask('hashBlocks', id, blocks)).toEqual({ ram: twoPassHash });
+    expect(await ask('listScratch')).toEqual([]);
+    await ask('close', id);
+  });
+
+  it('a compressed stream that exceeds the memory limit spills to the private disk, and leaves nothing there', async () => {
+    await page.setInputFiles('input', join(directory, 'two-passes.migration.gz'));
+    const { id, blocks } = await opened({ picked: true });
     expect(await ask('about')).toMatchObject({ scratch: 'disk', helpers: 0 });
     expect(await ask('hashBlocks', id, blocks)).toEqual({ ram: twoPassHash });
     expect(await ask('listScratch')).toHaveLength(1);
@@ -325,7 +376,7 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   it('reports a missing disk for scratch files if memory is not enough', async () => {
     const elsewhere = await load(server.origin.replace('127.0.0.1', 'plain.test'));
     expect(await askOf(elsewhere, 'about')).toMatchObject({ scratch: 'memory', memoryLimit: 128 << 20 });
-    await elsewhere.setInputFiles('input', join(directory, 'two-passes.migration'));
+    await elsewhere.setInputFiles('input', join(directory, 'two-passes.migration.gz'));
     const file = await askOf(elsewhere, 'open', { picked: true });
     if ('failure' in file) throw new Error(file.failure.message);
     const read = { file: file.id, block: 0, offset: 0, length: 16 };
@@ -483,27 +534,33 @@ describe.skipIf(executablePath === undefined)('the viewer in Chromium', () => {
   });
 
   it('a cancelled call ends as cancelled and leaves nothing', async () => {
+    const scratchFiles = async () => (await ask('listScratch')).filter((path) => path.startsWith('/vmferry-scratch'));
+    for (const name of ['two-passes.migration', 'two-passes.migration.gz']) {
+      await page.setInputFiles('input', join(directory, name));
+      expect(await ask('cancelOpening')).toEqual({ failure: { kind: 'cancelled', message: 'cancelled' } });
+      expect(await scratchFiles()).toEqual([]);
+    }
     await page.setInputFiles('input', join(directory, 'two-passes.migration'));
     const { id } = await opened({ picked: true });
     const query = { file: id, format: 'mapped-ram', target: 'file' };
     for (const [method, what] of [
       ['convert', query],
-      ['read', { file: id, block: 0, offset: 0, length: 16 }],
-      ['verify', { file: id }],
+      ['prepare', { file: id, block: 0, layer: 'entropy' }],
     ] as const) {
       const { result, progress } = await ask('call', method, what, true);
       expect(result).toEqual({ failure: { kind: 'cancelled', message: 'cancelled' } });
       expect(progress).toBeGreaterThan(0);
-      expect((await ask('listScratch')).filter((path) => path.startsWith('/vmferry-scratch'))).toEqual([]);
+      expect(await scratchFiles()).toEqual([]);
     }
     // A cancelled call does not affect the next one.
+    expect((await ask('call', 'prepare', { file: id, block: 0, layer: 'entropy' })).result).toBe(null);
     expect((await ask('call', 'verify', { file: id })).result).toMatchObject({ ok: true });
     await ask('close', id);
   });
 
   it('removes the files of sessions that have ended, and no others', async () => {
-    // Its deltas need a scratch file.
-    const { id } = await opened({ captures: ['pc-xbzrle-10.0'] });
+    // Its compressed pages need a scratch file.
+    const { id } = await opened({ captures: ['pc-compress-7.2'] });
     await ask('call', 'read', { file: id, block: 0, offset: 0, length: 16 });
     await ask('leaveScratch', 'crashed');
     const ofSession = (await ask('listScratch')).filter((path) => path.startsWith('/vmferry-scratch'));

@@ -71,6 +71,13 @@ it('they accept and return the objects of the DOM', () => {
     export async function read(blob: Blob, stream: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<void> {
       await open(blob);
       await open(stream);
+      await open(await fetch('http://localhost/'));
+      await open(new URL('http://localhost/'));
+      await open(await blob.arrayBuffer());
+      await open(new DataView(new ArrayBuffer(8)));
+      await open((async function* () { yield new Uint8Array(8); })(), { spool: 'always', spoolLimit: 1 << 20 });
+      // @ts-expect-error: chunks of text
+      await open((async function* () { yield 'text'; })());
       await open(watchSource(new BlobSource(blob), { signal }));
     }
     export const write = (stream: WritableStream<Uint8Array>) => pipeTo(stream);
@@ -86,6 +93,9 @@ it("they accept and return the objects of Node's types", () => {
   const { status, stdout } = compile(
     { module: 'nodenext', lib: ['es2022'], types: ['node'], skipLibCheck: true },
     `import { Blob } from 'node:buffer';
+    import { createReadStream } from 'node:fs';
+    import type { FileHandle } from 'node:fs/promises';
+    import type { IncomingMessage } from 'node:http';
     import { Readable, Writable } from 'node:stream';
     import { ReadableStream, WritableStream } from 'node:stream/web';
     import { open, pipeTo, watchSource, BlobSource } from 'vmferry';
@@ -93,6 +103,14 @@ it("they accept and return the objects of Node's types", () => {
       await open(blob);
       await open(stream);
       await open(Readable.toWeb(Readable.from([])));
+      await open(createReadStream('guest.migration'), { channels: [new URL('file:///channel-0'), Buffer.alloc(8)] });
+    }
+    export async function readOthers(handle: FileHandle, message: IncomingMessage): Promise<void> {
+      await open(handle);
+      await open(message);
+      await open(await fetch('http://localhost/'));
+    }
+    export async function watch(blob: Blob, signal: AbortSignal): Promise<void> {
       await open(watchSource(new BlobSource(blob), { signal }));
     }
     export const write = (stream: WritableStream<Uint8Array>, writable: Writable) => [pipeTo(stream), pipeTo(writable)];
@@ -115,7 +133,7 @@ it('they have null only where a platform gives it, for a NULL pointer, and in th
   const dist = fileURLToPath(new URL('../../dist/', import.meta.url));
   const files = readdirSync(dist).filter((name) => name.endsWith('.d.ts'));
   const found = files.flatMap((name) => declarationsWithNull(readFileSync(join(dist, name), 'utf8')));
-  const ofPlatforms = ['NodeWritable', 'ResponseLike'];
+  const ofPlatforms = ['NodeReadableLike', 'NodeWritable', 'ResponseLike'];
   const ofPointers = ['PlainValue', 'StateValue'];
   expect(found.filter((name) => !name.endsWith('Json')).sort()).toEqual([...ofPointers, ...ofPlatforms].sort());
   // The check itself finds a null deep in a type, and takes no comment for one.

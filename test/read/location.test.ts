@@ -50,5 +50,6 @@ describe('an offset after a path', () => {
   it('is refused if it is malformed', () => {
     expect(() => parseLocation('a,offset=1Mb')).toThrow(/for bytes write 1MB .* or 1MiB/);
     expect(() => parseLocation('a,offset=4Q')).toThrow(/such as 4096/);
+    expect(() => parseLocation('a,offset=1x')).toThrow(/such as 4096/);
   });
 });

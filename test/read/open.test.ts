@@ -220,7 +220,6 @@ describe('a location', () => {
     ['a,offset=1,offset=2', 'a,offset=1', 2],
     ['a,offset=', 'a,offset=', undefined],
     ['a,offset=-1', 'a,offset=-1', undefined],
-    ['a,offset=1x', 'a,offset=1x', undefined],
     [',offset=1', ',offset=1', undefined],
     ['-', '-', undefined],
   ])('%s is %s at %j', (location, path, offset) => {

@@ -34,8 +34,9 @@ describe('the plan for the content of', () => {
   it('a multifd set, and a migration in several files', async () => {
     const parts = { channels: [new Uint8Array(100)] };
     expect(planContent(await open(whole, parts))).toEqual({
-      how: 'scratch',
-      reason: 'the pages are in multifd channels',
+      how: 'index',
+      reason: 'multifd channels may have each page as a whole page',
+      otherwise: 'scratch',
     });
     for (const others of [{ preempt: new Uint8Array(100) }, { resumeOf: whole }]) {
       expect(planContent(await open(whole, others))).toEqual({
@@ -43,6 +44,15 @@ describe('the plan for the content of', () => {
         reason: 'the pages are in several files',
       });
     }
+  });
+
+  it('a stream on a server, and a mapped-ram file there', async () => {
+    const remote = (bytes: Uint8Array) => open(Object.assign(new MemoryFile('remote', bytes), { willRead() {} }));
+    expect(planContent(await remote(whole))).toEqual({
+      how: 'scratch',
+      reason: 'the input is on a server, and is fetched only once',
+    });
+    expect(planContent(await remote(mappedRamFile()))).toEqual(inPlace);
   });
 
   it('a range of it, small or large, and an output that takes pages in any order', async () => {
@@ -67,10 +77,16 @@ describe('the plan for the content of', () => {
 
 describe('a plan', () => {
   it('gives the reason why a stream could not be indexed', async () => {
-    expect((await openSavedVm(await opened(whole), { makeScratch })).plan).toMatchObject({ how: 'index' });
-    expect((await openSavedVm(await opened(withDelta), { makeScratch })).plan).toEqual({
+    for (const bytes of [whole, withDelta]) {
+      expect((await openSavedVm(await opened(bytes), { makeScratch })).plan).toMatchObject({ how: 'index' });
+    }
+    const main = new Uint8Array(readFileSync('test/fixtures/pc-multifd-zlib-7.2.bin'));
+    const channels = [0, 1].map(
+      (i) => new Uint8Array(readFileSync(`test/fixtures/pc-multifd-zlib-7.2.channel-${i}.bin`)),
+    );
+    expect((await openSavedVm(await open(main, { channels }), { makeScratch })).plan).toEqual({
       how: 'scratch',
-      reason: 'the stream has XBZRLE deltas',
+      reason: 'the channels are compressed',
     });
   });
 

@@ -113,9 +113,9 @@ describe('the RAM content', () => {
     expect((await openRamContent(file, { makeScratch })).blocks).toHaveLength(2);
   });
 
-  it('of a stream needs a scratch file, which is closed with it', async () => {
+  it('of a stream that can be read only once needs a scratch file, which is closed with it', async () => {
     const scratch = new RecordingFile();
-    const ram = await openRamContent(await opened(stream), { makeScratch: async () => scratch });
+    const ram = await openRamContent(await opened(stream, 'pipe'), { makeScratch: async () => scratch });
     expect(scratch.closed).toBe(0);
     await ram.close();
     expect(scratch.closed).toBe(1);
@@ -151,7 +151,7 @@ describe('the RAM content', () => {
 
   it('closes the scratch file if the stream is bad', async () => {
     const scratch = new RecordingFile();
-    const opening = openRamContent(await opened(stream.subarray(0, -1)), { makeScratch: () => scratch });
+    const opening = openRamContent(await opened(stream.subarray(0, -1), 'pipe'), { makeScratch: () => scratch });
     await expect(opening).rejects.toMatchObject({ code: 'truncated' });
     expect(scratch.closed).toBe(1);
   });

@@ -20,7 +20,7 @@ export async function convertChanges(
   options: ConvertOptions,
 ): Promise<void> {
   await withFile('convert', location, options, async (file) => {
-    const base = await openInput(baseLocation, {});
+    const base = await openInput(baseLocation, { discover: options.discover !== false });
     try {
       for (const input of [file, base]) refuseInput(input, output);
       // Opened first, so that an output that cannot be written fails before a long read.

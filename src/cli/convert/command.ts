@@ -21,9 +21,7 @@ export function addConvert(program: CliCommand): CliCommand {
   return addPartial(addMultifdOptions(addFormOptions(command)), 'OUT is marked as incomplete')
     .option('--drop-description', 'leave out the VM description (QEMU loads the rest with a warning)')
     .option('--no-verify', 'skip the check that reads OUT back and compares it with FILE before OUT gets its name')
-    .addOption(
-      scratchOption('where to keep the RAM of a stream that has deltas, is compressed, or cannot be read twice'),
-    )
+    .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print what was written as JSON')
     .describe({ notes, json, examples, rules })
     .action(async (location: string, output: string, options: ConvertOptions) => {

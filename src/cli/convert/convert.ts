@@ -3,12 +3,11 @@ import { realpathSync } from 'node:fs';
 import { appendTo, type ByteSink } from '../../io/byte-source.ts';
 import { type OutputFile, openScratch } from '../../io/node/output-file.ts';
 import { openInPlace, type SequentialOutput } from '../../io/node/output-in-place.ts';
-import { open } from '../../node.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { convertToMappedRam, convertToStream } from '../../tasks/convert/convert.ts';
 import { UsageError } from '../exit-codes.ts';
 import { extractInto } from '../extract.ts';
-import { withFile } from '../input.ts';
+import { openInput, withFile } from '../input.ts';
 import { noteInPlace, refuseInput } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { writeOut } from '../run.ts';
@@ -22,7 +21,7 @@ import { isRegularTarget, openTarget, type Place, parseTarget } from './target.t
 /** Converts a file to the form that was chosen. */
 export async function convertTo(form: Form, location: string, output: string, options: ConvertOptions): Promise<void> {
   await withFile('convert', location, options, (file) =>
-    withBase(options.base, (base) => convert({ file, base }, output, form, options)),
+    withBase(options, (base) => convert({ file, base }, output, form, options)),
   );
 }
 
@@ -32,8 +31,11 @@ interface Inputs {
   base: MigrationFile | undefined;
 }
 
-async function withBase(location: string | undefined, work: (base: MigrationFile | undefined) => Promise<void>) {
-  const base = location === undefined ? undefined : await open(location);
+async function withBase(
+  { base: location, discover = true }: ConvertOptions,
+  work: (base: MigrationFile | undefined) => Promise<void>,
+) {
+  const base = location === undefined ? undefined : await openInput(location, { discover });
   const progress = base === undefined ? undefined : showProgress('convert', base);
   try {
     await work(base);

@@ -8,7 +8,7 @@ import type { Conversion } from '../../tasks/convert/convert.ts';
 import { mergeToMappedRam, mergeToStream } from '../../tasks/convert/merge.ts';
 import type { CliCommand } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
-import { openInput, requireInputsOnce } from '../input.ts';
+import { discoverOption, openInput, requireInputsOnce } from '../input.ts';
 import { refuseInput } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { writeOut } from '../run.ts';
@@ -24,6 +24,7 @@ interface Options {
   to?: Form;
   /** False with --no-verify. */
   verify: boolean;
+  discover: boolean;
   scratch: string;
   json?: boolean;
 }
@@ -42,15 +43,17 @@ export function addMerge(program: CliCommand): CliCommand {
         'the form of OUT; by default mapped-ram for .mapped-ram, and stream for .stream, .migration and -',
       ).choices(forms),
     )
+    .option(...discoverOption)
     .option('--no-verify', 'skip the check that reads OUT back and compares it before OUT gets its name')
-    .addOption(scratchOption('where to keep the RAM of BASE if it has deltas, is compressed, or cannot be read twice'))
+    .addOption(scratchOption('where to keep the RAM of BASE if it is compressed or cannot be read twice'))
     .option('--json', 'print what was written as JSON')
     .describe({ notes, json: [{ type: 'MergeJson', when: '--json' }], examples, rules })
     .action(async (base: string, changes: string, output: string, options: Options) => {
       const form = chooseForm(output, options);
-      const before = await openInput(base, {});
+      const { discover } = options;
+      const before = await openInput(base, { discover });
       try {
-        const file = await openInput(changes, {});
+        const file = await openInput(changes, { discover });
         try {
           await merge(before, file, output, form, options);
         } finally {

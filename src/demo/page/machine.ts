@@ -9,9 +9,6 @@ import { MapModel } from './map-model.ts';
 import { openWanted } from './open-wanted.ts';
 import { Task } from './task.ts';
 
-/** Smaller files are verified at once, since that takes only a moment. */
-const verifiedAtOnce = 256 << 20;
-
 /** A second file and the differences from it. */
 export interface Comparison {
   base: OpenedFile;
@@ -48,7 +45,7 @@ export class Machine {
     }
     // A damaged file shows the bytes at the damage.
     if (file.inspection.error !== undefined) this.showFile(file.inspection.error.place, 1);
-    if (file.size !== undefined && file.size <= verifiedAtOnce) void this.verify();
+    if (file.isVerified) void this.verify();
   }
 
   async verify(): Promise<void> {

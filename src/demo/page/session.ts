@@ -1,7 +1,7 @@
 /** The state of the whole page: nothing is open, a file is being opened, a file failed to open, or a machine is open. */
 import { signal } from '@preact/signals';
 import { MigrationError } from '../../vm/migration-error.ts';
-import type { Failure, FileInput, OpenedFile, Viewer, WhatWorks } from '../protocol.ts';
+import type { Failure, FileInput, MapQuery, OpenedFile, OpeningFile, Viewer, WhatWorks } from '../protocol.ts';
 import { connect, notStarted } from '../rpc.ts';
 import { startWorker } from '../start-worker.ts';
 import workerUrl from '../worker/worker.ts?worker&url';
@@ -54,6 +54,10 @@ viewer.about().then(
 );
 export const phase = signal<Phase>({ kind: 'empty' });
 export const opening = new Task<OpenedFile>();
+/** The file that is being opened, once its RAM blocks are known. */
+export const openingFile = signal<OpeningFile | undefined>(undefined);
+/** Cells of its map. */
+export const readMap = (query: MapQuery) => viewer.map(query);
 
 function startViewer(): Viewer {
   try {
@@ -75,7 +79,10 @@ export async function openInput(input: FileInput, how: OpenHow = {}): Promise<vo
   }
   phase.value = { kind: 'opening', name };
   const begun = phase.value;
-  const file = await opening.run((options) => openWanted(viewer, input, options));
+  const onPart = (part: OpeningFile) => {
+    if (phase.value === begun) openingFile.value = part;
+  };
+  const file = await opening.run((options) => openWanted(viewer, input, { ...options, onPart }));
   // Meanwhile, the user may have opened another file.
   if (phase.value !== begun) return;
   if (file === undefined) {
@@ -125,6 +132,7 @@ export function leave(): void {
 /** Closes the file. The history stays as it is. */
 export function close(lost?: Lost): void {
   opening.cancel();
+  openingFile.value = undefined;
   if (phase.value.kind === 'open') phase.value.machine.close();
   phase.value = lost === undefined ? { kind: 'empty' } : { kind: 'empty', lost };
   document.title = 'vmferry: look into a saved machine';

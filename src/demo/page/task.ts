@@ -13,7 +13,7 @@ export class Task<Result> {
   #controller: AbortController | undefined;
 
   /** Cancels the call before and runs `work`. Resolves to the result, or to undefined if it failed or was cancelled. */
-  async run(work: (options: CallOptions) => Promise<Result>): Promise<Result | undefined> {
+  async run(work: (options: Omit<CallOptions, 'onPart'>) => Promise<Result>): Promise<Result | undefined> {
     this.cancel();
     const controller = new AbortController();
     this.#controller = controller;

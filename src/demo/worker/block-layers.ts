@@ -23,7 +23,7 @@ export class BlockLayers {
   readonly block: RamBlock;
   readonly states: PageStates;
   /** Undefined if the file has no passes. */
-  readonly passes: PageStates | undefined;
+  passes: PageStates | undefined;
   readonly #entropy = new PageStates();
   /** By the number of the file that was compared. */
   readonly #differences = new Map<number, PageStates>();

@@ -5,7 +5,6 @@ import { MemoryScratch, type ScratchPlace } from '../../io/scratch.ts';
 import { loadKernel } from '../../kernel/kernel.ts';
 import { StreamIndex } from '../../store/stream-index.ts';
 import { diffVms } from '../../tasks/diff/diff.ts';
-import { verify } from '../../tasks/inspect/verify.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../../tasks/search/pattern.ts';
 import { Searcher } from '../../tasks/search/search.ts';
 import { pageCount } from '../../vm/ram-block.ts';
@@ -27,6 +26,8 @@ export class Engine {
   readonly #measurer: PageMeasurer;
   readonly #outputs: Outputs;
   readonly #files = new Map<number, ViewedFile>();
+  /** Files that are being read, with their RAM blocks known. */
+  readonly #opening = new Map<number, ViewedFile>();
   /** Running and finished comparisons and measurements, by their files and blocks. */
   readonly #works = new Map<string, SharedWork<unknown>>();
   #last = 0;
@@ -44,9 +45,17 @@ export class Engine {
       return { helpers: this.#measurer.helpers, kernel: variant, scratch: this.#scratch.kind, memoryLimit };
     },
     open: async (input, context) => {
-      const file = await ViewedFile.open(++this.#last, input, this.#scratch, context);
-      this.#files.set(file.id, file);
-      return file.opened;
+      const id = ++this.#last;
+      try {
+        const file = await ViewedFile.open(id, input, this.#scratch, context, (opening) => {
+          this.#opening.set(id, opening);
+          context.part(opening.opening);
+        });
+        this.#files.set(id, file);
+        return file.opened;
+      } finally {
+        this.#opening.delete(id);
+      }
     },
     close: async (id) => {
       const file = this.#file(id);
@@ -59,7 +68,10 @@ export class Engine {
       if (layer === 'entropy') await this.#measure(this.#file(file), block, context);
       else if (layer === 'difference') await this.#diff(base ?? 0, file, context);
     },
-    map: async (query) => this.#file(query.file).block(query.block).map(query),
+    map: async (query) => {
+      const file = this.#opening.get(query.file) ?? this.#file(query.file);
+      return file.block(query.block).map(query);
+    },
     page: async ({ file: id, block: index, page }) => {
       const file = this.#file(id);
       const layers = file.block(index);
@@ -89,14 +101,14 @@ export class Engine {
       }
     },
     search: (query, context) => this.#search(this.#file(query.file), query, context),
-    devices: async ({ file, path, from }, context) => (await this.#file(file).devices(context)).children(path, from),
+    devices: async ({ file, path, from }) => this.#file(file).devices().children(path, from),
     findDevices: async ({ file, text, limit = 200 }, context) => {
-      return (await this.#file(file).devices(context)).find(text, limit, context.signal);
+      return this.#file(file).devices().find(text, limit, context.signal);
     },
-    deviceJson: async ({ file, device }, context) => {
-      return [...deviceToJson((await this.#file(file).devices(context)).device(device))].join('');
+    deviceJson: async ({ file, device }) => {
+      return [...deviceToJson(this.#file(file).devices().device(device))].join('');
     },
-    verify: ({ file }, context) => this.#file(file).read(context, 'verifying', verify),
+    verify: ({ file }, context) => this.#file(file).verify(context),
     diff: ({ base, file }, context) => this.#diff(base, file, context),
     convert: ({ file: id, format, target, name }, context) => {
       const file = this.#file(id);

@@ -23,6 +23,7 @@ import { isatty, ReadStream } from 'node:tty';
 import { promisify } from 'node:util';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { ByteStore, OpenedSource } from '../byte-source.ts';
+import { deviceSize } from '../file-handle.ts';
 import { StreamSource } from '../stream-source.ts';
 import { accessing, fileError } from './file-error.ts';
 
@@ -192,8 +193,9 @@ export async function openSource(path: string): Promise<OpenedSource> {
 
 async function sourceOf(fd: number, name: string): Promise<OpenedSource> {
   const stat = fstatSync(fd);
+  const hasByteAt = async (at: number) => (await readAsync(fd, new Uint8Array(1), 0, 1, at)).bytesRead === 1;
   if (stat.isFile()) return new NodeFile(fd, name, stat.size);
-  if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(fd));
+  if (stat.isBlockDevice()) return new NodeFile(fd, name, await deviceSize(hasByteAt));
   if (stat.isDirectory()) throw Object.assign(new Error(`cannot read ${name}: it is a directory`), { code: 'EISDIR' });
   const stream = isatty(fd)
     ? new ReadStream(fd)
@@ -201,19 +203,4 @@ async function sourceOf(fd: number, name: string): Promise<OpenedSource> {
       ? new Socket({ fd, readable: true, writable: false })
       : createReadStream('', { fd, highWaterMark: 1 << 20 });
   return new StreamSource(stream, name, () => void stream.destroy());
-}
-
-/** The size of a block device: stat says 0, so search for the last readable byte. */
-async function deviceSize(fd: number): Promise<number> {
-  const byte = new Uint8Array(1);
-  const readable = async (at: number) => (await readAsync(fd, byte, 0, 1, at)).bytesRead === 1;
-  let beyond = 1;
-  while (await readable(beyond)) beyond *= 2;
-  let low = Math.floor(beyond / 2);
-  while (low + 1 < beyond) {
-    const middle = Math.floor((low + beyond) / 2);
-    if (await readable(middle)) low = middle;
-    else beyond = middle;
-  }
-  return beyond;
 }

@@ -3,6 +3,7 @@
  * save image (docs/formats/libvirt.md), a qcow2 image with internal snapshots (docs/formats/qcow2.md) and a zip archive
  * are recognized by their first bytes. They may be nested where that makes sense.
  */
+import type { Abortable } from '../../io/abort.ts';
 import { BlockCache } from '../../io/block-cache.ts';
 import { type ByteSource, placeIn, readFully } from '../../io/byte-source.ts';
 import {
@@ -13,6 +14,7 @@ import {
   portableDecompress,
 } from '../../io/compression.ts';
 import { peek } from '../../io/peeked-source.ts';
+import { type SpoolOptions, spoolSource } from '../../io/spool.ts';
 import { isZip, openZipMember, readZip, type ZipMember } from '../../io/zip.ts';
 import { type Finding, MigrationError, makeFinding } from '../../vm/migration-error.ts';
 import { streamMagic } from '../../wire/stream.ts';
@@ -80,7 +82,7 @@ const headLength = 16;
 export async function locateStream(
   source: ByteSource,
   offset: number,
-  options: ContainerOptions & { findChannels?: boolean },
+  options: ContainerOptions & SpoolOptions & Abortable & { findChannels?: boolean },
   onSource: (outermost: ByteSource) => void,
 ): Promise<Located> {
   const { decompress = portableDecompress, member } = options;
@@ -93,6 +95,10 @@ export async function locateStream(
     if (failure !== undefined) throw failure;
     at = { source: whole, offset: at.offset };
     const format = findCompression(head);
+    if (at.source.size === undefined && (isQcow2(head) || isZip(head)) && options.spool !== 'never') {
+      at.source = await spoolSource(at.source, at.offset, options);
+      onSource(at.source);
+    }
     if (isLibvirtMagic(head) && snapshot === undefined)
       return { ...(await locateInLibvirt(at.source, at.offset, containers, options)), channels };
     if (isQcow2(head)) return { ...(await locateInQcow2(at.source, at.offset, containers, snapshot)), channels };

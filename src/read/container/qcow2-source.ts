@@ -22,6 +22,8 @@ export type Unpack = (packed: Uint8Array, length: number) => Promise<Uint8Array>
 
 /** A part of a cluster that lies in one place, in one go. */
 const subclusters = 32;
+/** The most bytes of the file that are announced at a time. */
+const announcedBytes = 256 << 20;
 
 export class Qcow2Source implements ByteSource {
   readonly name: string;
@@ -37,6 +39,10 @@ export class Qcow2Source implements ByteSource {
   readonly #start: number;
   /** Bytes that share one place: a cluster, or a subcluster. */
   readonly #unit: number;
+  /** What will be read in order, in the state, and up to where it was announced to the file. */
+  #order = { from: 0, to: 0 };
+  /** Announces what will be read in order; undefined if the file does not care. */
+  readonly willRead?: NonNullable<ByteSource['willRead']>;
   /** The cluster that was unpacked last. */
   #unpacked: { offset: number; bytes: Uint8Array } | undefined;
 
@@ -50,6 +56,11 @@ export class Qcow2Source implements ByteSource {
     this.#snapshot = snapshot;
     this.#geometry = geometryOf(header);
     this.#unpack = unpack;
+    if (file.willRead !== undefined) {
+      this.willRead = (from, to) => {
+        this.#order = { from, to: Math.min(to, this.size) };
+      };
+    }
     this.#start = vmStateOffset(snapshot.diskSize, this.#geometry);
     const { clusterSize, tableClusters } = this.#geometry;
     this.#unit = header.hasExtendedL2 ? clusterSize / subclusters : clusterSize;
@@ -65,6 +76,7 @@ export class Qcow2Source implements ByteSource {
     for (let done = 0; done < length; ) {
       const at = this.#start + position + done;
       const place = this.#peek(at) ?? (await this.#find(at));
+      if (place.kind === 'data') await this.#announce(position + done, place);
       const run = await this.#runFrom(at, place, length - done);
       const bytes = target.subarray(done, done + run);
       if (place.kind === 'zero') bytes.fill(0);
@@ -74,6 +86,17 @@ export class Qcow2Source implements ByteSource {
       done += run;
     }
     return length;
+  }
+
+  /** Announces the clusters from `position` on to the file, if they will be read in order: those that follow each other. */
+  async #announce(position: number, place: ClusterPlace & { kind: 'data' }): Promise<void> {
+    const { from, to } = this.#order;
+    if (position < from || position >= to) return;
+    const at = this.#start + position;
+    const run = await this.#runFrom(at, place, Math.min(to - position, announcedBytes));
+    const offset = place.offset + (at % this.#geometry.clusterSize);
+    this.#file.willRead?.(offset, offset + run);
+    this.#order.from = position + run;
   }
 
   close(): Promise<void> {

@@ -1,5 +1,5 @@
 /** Zip archives of captures: selects a member, and the multifd channels beside it. */
-import type { ByteSource } from '../../io/byte-source.ts';
+import { announcements, type ByteSource } from '../../io/byte-source.ts';
 import { openZipMember, readZip, type ZipArchive, type ZipMember } from '../../io/zip.ts';
 
 /** No member of a zip archive with several was named, or one that does not exist. The message lists the members. */
@@ -79,6 +79,7 @@ export function closingBoth(source: ByteSource, outer: ByteSource): ByteSource {
     ...(source.coordinate === undefined ? {} : { coordinate: source.coordinate }),
     size: source.size,
     read: (target, position) => source.read(target, position),
+    ...announcements(source),
     async close() {
       await source.close();
       await outer.close();

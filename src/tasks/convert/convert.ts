@@ -153,7 +153,7 @@ export async function convertToStream(
   output: ByteSink,
   options: ConvertToStreamOptions,
 ): Promise<Conversion> {
-  return whileAllowed(options, [file, options.base], () =>
+  return whileAllowed(options, [file, options?.base ?? []].flat(), () =>
     convertFileToStream(file, abortableSink(output, options.signal), options),
   );
 }
@@ -306,7 +306,12 @@ async function settleToMappedRam(
     const isRam = item.kind === 'section' && item.section.name === 'ram';
     return isRam && store.configuration === undefined ? withoutConfiguration(file, item.section) : undefined;
   });
-  const { blocks: inputBlocks, gaps, hasRamEnd: _, ...settled } = await settle(file, sink, {
+  const {
+    blocks: inputBlocks,
+    gaps,
+    hasRamEnd: _,
+    ...settled
+  } = await settle(file, sink, {
     devices: true,
     partial,
     endBlocks: (known) => options.endBlocks?.({ configuration: store.configuration, blocks: [...known] }),

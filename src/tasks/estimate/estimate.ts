@@ -125,7 +125,7 @@ interface Changes extends RamChanges {
  * @throws MigrationError if a file is bad; RangeError for impossible options, and for files of different VMs.
  */
 export async function estimate(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {
-  return whileAllowed(options, [file, options.later?.file], () => estimateFile(file, options));
+  return whileAllowed(options, [file, options?.later?.file ?? []].flat(), () => estimateFile(file, options));
 }
 
 async function estimateFile(file: MigrationFile, options: EstimateOptions): Promise<Estimate> {

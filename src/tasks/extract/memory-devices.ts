@@ -205,7 +205,7 @@ export function placeByRule(
 }
 
 function firstFree(block: RamBlock, base: number, taken: readonly MemoryDevice[]): number {
-  const align = block.usedLength % dimmAlign === 0 ? dimmAlign : block.pageSize;
+  const align = block.usedLength % dimmAlign === 0 ? Math.max(dimmAlign, block.pageSize) : block.pageSize;
   let address = alignUp(base, align);
   for (const device of [...taken].sort((a, b) => a.address - b.address)) {
     if (address + block.usedLength <= device.address) break;

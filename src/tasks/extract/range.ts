@@ -171,7 +171,7 @@ function both(bytes: number): string {
 
 /** Bytes `at` to `at + length` of a block, piece by piece. */
 export async function* readPart(
-  ram: Pick<RamReader, 'read' | 'nextData'>,
+  ram: Pick<RamReader, 'read' | 'nextData' | 'willRead'>,
   block: RamBlock,
   at: number,
   length: number,
@@ -179,6 +179,7 @@ export async function* readPart(
   const { pageSize } = block;
   const stop = at + length;
   const buffer = new Uint8Array(pieceBytes);
+  ram.willRead?.(block, Math.floor(at / pageSize), Math.ceil(stop / pageSize));
   for (let from = at; from < stop; ) {
     const run = await ram.nextData(block, Math.floor(from / pageSize), pieceBytes / pageSize);
     const data = Math.min(stop, Math.max(from, run.first * pageSize));

@@ -167,6 +167,8 @@ export class FlowStats {
     const { states } = this.blocks[block.index] as BlockStats;
     for (let i = 0; i < batch.count; i++) {
       const kind = batch.kind[i] as number;
+      // A bitmap has no records of zero pages, so the counts are the same whether the pages are read or not.
+      if (this.#keepBitmaps && kind === PageKind.zero && block.mapped !== undefined) continue;
       const count = this.records[kind] as RecordCount;
       count.records++;
       count.bytes += batch.size[i] as number;

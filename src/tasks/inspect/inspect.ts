@@ -10,7 +10,7 @@ import type { Qcow2Snapshot } from '../../read/container/qcow2-header.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { listParts } from '../../read/parts.ts';
-import { type FlowSink, onlyPages } from '../../store/flow-sink.ts';
+import { type FlowSink, onlyPages, readFlow } from '../../store/flow-sink.ts';
 import type {
   Boundary,
   ChangesIds,
@@ -20,11 +20,11 @@ import type {
   PageSizeFrom,
   SectionKind,
 } from '../../vm/flow.ts';
-import { type Finding, incompleteCodes, MigrationError } from '../../vm/migration-error.ts';
+import { type Finding, incompleteCodes, type MigrationError } from '../../vm/migration-error.ts';
 import { discardedState, type PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import { FlowStats, type PageCounts, type RecordCount } from './flow-stats.ts';
-import { type InspectedReturnPath, readReturnPath } from './return-path.ts';
+import { type InspectedReturnPath, type ReturnFindings, readReturnPath } from './return-path.ts';
 
 /** A RAM block and its pages in the file. */
 export interface InspectedBlock {
@@ -165,23 +165,24 @@ export async function inspect(file: MigrationFile, options: InspectOptions = {})
 
 async function inspectFile(file: MigrationFile, options: InspectOptions = {}): Promise<InspectResult> {
   const stats = new FlowStats(originOf(file.source), options.pages === true);
-  const sink = options.sink === undefined ? undefined : onlyPages(options.sink);
-  let error: Finding | undefined;
-  try {
-    for await (const item of file.flow({ read: options.sink === undefined ? 'bitmaps' : 'pages' })) {
-      stats.take(item);
-      options.watch?.(item);
-      const taken = sink?.take(item);
-      if (taken !== undefined) await taken;
-    }
-    stats.noteMissingChannels(file.channels);
-  } catch (caught) {
-    if (!(caught instanceof MigrationError)) throw caught;
-    error = caught.toFinding();
-  }
+  const sinks: FlowSink[] = [stats];
+  if (options.watch !== undefined) sinks.push({ take: options.watch });
+  if (options.sink !== undefined) sinks.push(onlyPages(options.sink));
+  const error = await readFlow(file, sinks, { read: options.sink === undefined ? 'bitmaps' : 'pages' });
+  if (error === undefined) stats.noteMissingChannels(file.channels);
+  return { inspection: await reportInspection(file, stats, error), states: stats.blocks };
+}
+
+/** Describes a file by the statistics of its Flow, and by its return paths, which it reads. `error` ended the Flow early. */
+export async function reportInspection(
+  file: MigrationFile,
+  stats: FlowStats,
+  error: Finding | undefined,
+  others: readonly ReturnFindings[] = [],
+): Promise<Inspection> {
   const returnPaths: InspectedReturnPath[] = [];
-  for (const source of file.parts.returnPath) returnPaths.push(await readReturnPath(file, source, stats));
-  return { inspection: { ...report(file, stats, error), returnPaths }, states: stats.blocks };
+  for (const source of file.parts.returnPath) returnPaths.push(await readReturnPath(file, source, stats, others));
+  return { ...report(file, stats, error), returnPaths };
 }
 
 /** The result for a file that could not be opened. */

@@ -30,11 +30,15 @@ export interface InspectedReturnPath {
   error: Finding | undefined;
 }
 
-/** Reads a whole return path. Its faults become findings of the stats. */
+/** Takes the faults of a return path. */
+export type ReturnFindings = Pick<FlowStats['findings'], 'add'>;
+
+/** Reads a whole return path. Its faults become findings of the stats, and of `others`. */
 export async function readReturnPath(
   file: MigrationFile,
   source: ByteSource,
   stats: FlowStats,
+  others: readonly ReturnFindings[] = [],
 ): Promise<InspectedReturnPath> {
   const counts: Record<string, number> = {};
   const path: InspectedReturnPath = {
@@ -47,8 +51,11 @@ export async function readReturnPath(
     messagesOmitted: 0,
     error: undefined,
   };
+  const add = (finding: Finding) => {
+    for (const findings of [stats.findings, ...others]) findings.add(finding);
+  };
   const note = (code: Finding['code'], text: string, offset: number): void => {
-    stats.findings.add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
+    add(makeFinding(code, text, { source: source.name, offset, coordinate: 'file' }));
   };
   try {
     for await (const message of file.returnMessages(source)) {
@@ -68,7 +75,7 @@ export async function readReturnPath(
   } catch (error) {
     if (!(error instanceof MigrationError)) throw error;
     path.error = error.toFinding();
-    stats.findings.add(path.error);
+    add(path.error);
   }
   return path;
 }

@@ -11,12 +11,13 @@ import { originOf } from '../../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../../kernel/page-batch.ts';
 import type { CountedFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
+import { type FlowSink, readFlow } from '../../store/flow-sink.ts';
 import type { VmDescription } from '../../vm/description.ts';
 import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
 import {
   type Finding,
   type FindingCode,
-  MigrationError,
+  type MigrationError,
   makeFinding,
   type Place,
   type Verdict,
@@ -64,33 +65,14 @@ export async function verify(file: MigrationFile, options: VerifyOptions = {}): 
 }
 
 async function verifyFile(file: MigrationFile, { watch }: VerifyOptions): Promise<Verification> {
-  const checks = new Verifier(file);
-  try {
-    for await (const item of file.flow()) {
-      checks.take(item);
-      if (watch !== undefined) await watch(item);
-    }
-    checks.finish();
-    for (const source of file.parts.returnPath) await readReturnPath(file, source, checks.stats);
-  } catch (caught) {
-    if (!(caught instanceof MigrationError)) throw caught;
-    checks.stats.findings.add(caught.toFinding());
+  const verifier = new Verifier(file);
+  const watcher: FlowSink[] = watch === undefined ? [] : [{ take: watch }];
+  const error = await readFlow(file, [verifier, ...watcher]);
+  verifier.finish(error);
+  if (error === undefined) {
+    for (const source of file.parts.returnPath) await readReturnPath(file, source, verifier.stats);
   }
-  const { stats } = checks;
-  const findings = stats.findings.list();
-  const verdict = verdictOf(findings);
-  return {
-    source: file.source.name,
-    format: stats.format,
-    verdict,
-    ok: verdict === 'ok',
-    machine: stats.configuration?.machine,
-    ramBytes: stats.totalBytes,
-    pageRecords: stats.records.reduce((sum, { records }) => sum + records, 0),
-    sections: stats.sections.length + stats.sectionsOmitted,
-    length: stats.end === undefined ? undefined : stats.end - file.offset,
-    findings,
-  };
+  return verifier.report();
 }
 
 /** The result for a file that could not be opened. */
@@ -121,8 +103,8 @@ const maxDevices = 100_000;
 /** The most bytes of bodies that are kept for that. */
 const maxBodies = 32 << 20;
 
-/** Checks what the statistics do not cover. */
-class Verifier {
+/** Checks the items of a Flow. It also checks what the statistics do not cover. */
+export class Verifier implements FlowSink {
   readonly stats: FlowStats;
   readonly #file: MigrationFile;
   readonly #devices: SeenDevice[] = [];
@@ -143,8 +125,32 @@ class Verifier {
     this.stats.take(item);
   }
 
-  /** Adds findings that are known only at the end. */
-  finish(): void {
+  /** Adds findings that are known only at the end, or the error that ended the Flow early. */
+  finish(error: Finding | undefined): void {
+    if (error === undefined) this.#checkEnd();
+    else this.stats.findings.add(error);
+  }
+
+  /** The result. */
+  report(): Verification {
+    const { stats } = this;
+    const findings = stats.findings.list();
+    const verdict = verdictOf(findings);
+    return {
+      source: this.#file.source.name,
+      format: stats.format,
+      verdict,
+      ok: verdict === 'ok',
+      machine: stats.configuration?.machine,
+      ramBytes: stats.totalBytes,
+      pageRecords: stats.records.reduce((sum, { records }) => sum + records, 0),
+      sections: stats.sections.length + stats.sectionsOmitted,
+      length: stats.end === undefined ? undefined : stats.end - this.#file.offset,
+      findings,
+    };
+  }
+
+  #checkEnd(): void {
     const { stats } = this;
     const { parsed } = stats.description ?? {};
     const isOnlyMark = parsed?.incomplete !== undefined && parsed.devices.length === 0;

@@ -160,7 +160,7 @@ describe('a qcow2 image', () => {
   });
 
   it('cannot be read through a pipe, or at an offset', async () => {
-    await expect(open(piped(bytes), { snapshot: 'first' })).rejects.toThrow(/random access/);
+    await expect(open(piped(bytes), { snapshot: 'first', spool: 'never' })).rejects.toThrow(/random access/);
     const shifted = new Uint8Array(Buffer.concat([Buffer.alloc(512), bytes]));
     await expect(open(shifted, { snapshot: 'first', offset: 512 })).rejects.toThrow(RangeError);
   });

@@ -62,7 +62,7 @@ function useCells({ pagesPerRow, pagesPerCell, columns, visibleRows }: MapLayout
 }
 
 /** Gives the canvas one pixel per pixel of the screen. Then the context takes CSS pixels, within the margin. */
-function fitToScreen(element: HTMLCanvasElement, context: CanvasRenderingContext2D): void {
+export function fitToScreen(element: HTMLCanvasElement, context: CanvasRenderingContext2D): void {
   const scale = devicePixelRatio;
   const [width, height] = [element.clientWidth, element.clientHeight];
   element.width = Math.round(width * scale);

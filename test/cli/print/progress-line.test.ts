@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { progressLine } from '../../src/cli/progress.ts';
+import { progressLine } from '../../../src/cli/print/progress-line.ts';
 
 const line = (name: string, columns: number) =>
   progressLine('verify', { reached: 2 ** 29, size: 2 ** 30, source: { name } }, 1000, columns);
