@@ -23,7 +23,7 @@ describe.skipIf(executablePath === undefined)('the page and the history of the b
     await expectOpen(page, 'pc-xbzrle-10.0.bin');
     await page.reload();
     await expectOpen(page, 'pc-xbzrle-10.0.bin');
-    await page.goto(`${demo.plain.page}third-party.txt`);
+    await page.goto(`${demo.plain.page}remote.html`);
     await page.goBack();
     await expectOpen(page, 'pc-xbzrle-10.0.bin');
   });

@@ -1,8 +1,9 @@
 /** What the page says to do about a failure, and that its buttons do it, in a real Chromium. */
-import { copyFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fixturePath } from '../fixture-files.ts';
+import { runCli } from '../run-cli.ts';
 import { drop, executablePath, openFiles, part, press, sample, seriousIn, serveDemo } from './demo-page.ts';
 
 describe.skipIf(executablePath === undefined)('the remedies of the page, in Chromium', () => {
@@ -22,6 +23,27 @@ describe.skipIf(executablePath === undefined)('the remedies of the page, in Chro
     await expect.poll(() => part(page, 'facts').textContent()).toContain('pc-multifd-zlib-7.2.channel-1.bin');
     await page.locator('.verdict.is-ok').waitFor();
     expect(await button.count()).toBe(0);
+  });
+
+  it('gives the verdict of the command line, and leads from it to the findings', async () => {
+    const page = await demo.show(demo.plain, { viewport: { width: 1280, height: 500 } });
+    const broken = join(demo.scratch, 'broken-off.bin');
+    writeFileSync(broken, readFileSync(sample).subarray(0, 30_000));
+    const zero = join(demo.scratch, 'damaged.bin');
+    const damaged = Buffer.from(readFileSync(sample));
+    // A section type that does not exist.
+    damaged[damaged.indexOf('ram') - 6] = 0x77;
+    writeFileSync(zero, damaged);
+    for (const path of [sample, fixturePath('pc-multifd-zlib-7.2.bin'), broken, zero]) {
+      const { stdout, code } = await runCli(['verify', path]);
+      const [, expected] = /: (OK|INCOMPLETE|BAD)\b[^\n]*\n$/.exec(stdout) ?? [];
+      await openFiles(page, path);
+      await expect.poll(() => page.locator('button.verdict').textContent()).toBe(expected);
+      expect(await page.locator('.verdict.is-ok').count()).toBe(code === 0 ? 1 : 0);
+      await page.locator('button.verdict').click();
+      await expect.poll(() => page.evaluate('document.activeElement.id')).toBe('findings');
+      await press(page, 'Open another');
+    }
   });
 
   it('adds the main stream to a channel', async () => {

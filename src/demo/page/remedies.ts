@@ -154,8 +154,27 @@ export const findingRemedies: Readonly<Record<FindingCode, Remedy>> = {
     action: 'choose',
     label: 'Choose the files again',
   },
+  'missing-channels': {
+    text: 'The channels contain the pages of the migration: open every channel once, together with the main stream.',
+    ...addChannels,
+  },
+  'sync-missing': {
+    text: 'Compare the size of the channel with the original. If it is smaller, copy it again.',
+    action: 'choose',
+    label: 'Choose the files again',
+  },
+  'pages-unread': {
+    text: 'The page cannot decompress these pages. Migrate the machine again with zlib or zstd, and open the result.',
+    action: 'choose',
+    label: 'Choose another file',
+  },
+  'marked-incomplete': {
+    text: 'The file was made from an incomplete one. Make it again from a complete file, and open the result.',
+    action: 'choose',
+    label: 'Choose another file',
+  },
   'sync-mismatch': {
-    text: 'Compare the size of the channel with the original. Open only files of the same migration together.',
+    text: 'Open only the files of one migration together.',
     action: 'choose',
     label: 'Choose the files again',
   },

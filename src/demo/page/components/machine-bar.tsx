@@ -1,5 +1,5 @@
 /** The bar at the top: the name of the file, the verdict on it, and actions. */
-import type { Verification } from '../../../tasks/inspect/verify.ts';
+import { type Severity, type Verdict, verdictOf } from '../../../vm/migration-error.ts';
 import { formatBytes, plural, printable } from '../../../words/format.ts';
 import { goTo } from '../jump.ts';
 import { leave } from '../session.ts';
@@ -21,7 +21,7 @@ export function MachineBar() {
   return (
     <div class="machine-bar">
       <h2 class="file-name">{printable(file.name)}</h2>
-      <Verdict />
+      <VerdictLine />
       <span class="grow" />
       <ExportMenu />
       <button type="button" onClick={leave}>
@@ -38,33 +38,37 @@ export function MachineBar() {
   );
 }
 
-/** The verdict of the verification. A click leads to the findings. */
-function Verdict() {
+/** The class and the word of each verdict. The command line uses the same words. */
+const verdicts: Record<Verdict, [name: string, word: string]> = {
+  ok: ['is-ok', 'OK'],
+  incomplete: ['is-incomplete', 'INCOMPLETE'],
+  bad: ['is-bad', 'BAD'],
+};
+
+/** The verdict on the file, and the number of errors and warnings. A click leads to the findings. */
+function VerdictLine() {
   const { file, verification } = useMachine();
   const state = verification.state.value;
-  const size = file.size === undefined ? undefined : formatBytes(file.size);
   const { error } = file.inspection;
-  const [name, text] =
+  const [name, word] =
     state.kind === 'done'
-      ? verdictOn(state.result)
+      ? verdicts[state.result.verdict]
       : error !== undefined
-        ? ['is-bad', 'BAD']
+        ? verdicts[verdictOf([error])]
         : ['', state.kind === 'running' ? 'verifying…' : 'not verified'];
   const findings = state.kind === 'done' ? state.result.findings : file.inspection.findings;
-  const warnings = findings.filter(({ severity }) => severity === 'warning').length;
-  const notes = [warnings === 0 ? undefined : plural(warnings, 'warning'), size].filter((each) => each !== undefined);
+  const count = (severity: Severity) => findings.filter((each) => each.severity === severity).length;
+  const notes = [
+    count('error') === 0 ? undefined : plural(count('error'), 'error'),
+    count('warning') === 0 ? undefined : plural(count('warning'), 'warning'),
+    file.size === undefined ? undefined : formatBytes(file.size),
+  ].filter((each) => each !== undefined);
   return (
     <span data-test="verdict">
       <button type="button" class={`verdict ${name}`} title="Show the findings" onClick={() => goTo('findings')}>
-        {text}
+        {word}
       </button>{' '}
       <span class="note">{notes.join(', ')}</span>
     </span>
   );
-}
-
-/** The class and the word of a verdict, as the command line says it. */
-function verdictOn({ ok, findings }: Verification): [name: string, text: string] {
-  const errors = findings.filter(({ severity }) => severity === 'error').length;
-  return ok ? ['is-ok', 'OK'] : ['is-bad', `BAD: ${plural(errors, 'error')}`];
 }
