@@ -12,8 +12,8 @@ import { toSource } from './io/input.ts';
 import { NodeCodecs } from './io/node/codecs.ts';
 import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
-import { openScratch } from './io/node/output-file.ts';
 import { beginsWith, listNumbered } from './io/node/numbered-files.ts';
+import { openScratch } from './io/node/output-file.ts';
 import {
   type ChosenChannels,
   chooseChannels,

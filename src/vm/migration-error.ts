@@ -108,7 +108,7 @@ export type FindingCode = keyof typeof findingCodes;
 
 /**
  * The codes that are evidence of missing memory: what is there is sound, but part of it is not in the input. Pages that
- * were never sent are no evidence, because a balloon's free-page hints and unplugged virtio-mem leave pages out.
+ * were never sent prove nothing, because a balloon's free-page hints and unplugged virtio-mem leave pages out.
  */
 export const incompleteCodes: ReadonlySet<FindingCode> = new Set([
   'truncated',

@@ -15,7 +15,7 @@ import { multifdMagic, multifdVersion } from './multifd-packet.ts';
 import { RamFlag, type RamState } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
-/** Errors that are no damage: the input is of another kind, or its parts do not belong together. */
+/** Errors about the kind of input, or about parts that do not belong together. */
 const otherFaults: ReadonlySet<string> = new Set([
   'not-a-migration-stream',
   'unsupported-version',

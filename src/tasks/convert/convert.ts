@@ -222,7 +222,7 @@ async function convertVm(
 }
 
 /** The VM description of an output, which marks it if something is missing. */
-export function describeOutput(
+function describeOutput(
   description: Description | undefined,
   missing: MissingRam | undefined,
 ): Description | undefined {

@@ -154,9 +154,7 @@ export class FlowStats {
         this.eof = true;
         break;
       case 'end':
-        this.end = item.offset;
-        this.#noteLostPages();
-        this.#noteIgnored();
+        this.#takeEnd(item.offset);
         break;
       case 'section':
     }
@@ -183,6 +181,12 @@ export class FlowStats {
     const message = `pages compressed with ${method} are not decoded`;
     const where = { ...place, section: 'ram', block: block.idstr };
     this.findings.add(makeFinding('pages-unread', message, where), pages.length);
+  }
+
+  #takeEnd(offset: number): void {
+    this.end = offset;
+    this.#noteLostPages();
+    this.#noteIgnored();
   }
 
   /** At the end, pages that were discarded and not sent again are lost. */
