@@ -299,11 +299,12 @@ export interface Viewer {
  * Why a call failed. `bad-input`: the file is damaged or of another kind. `wrong-call`: the arguments are wrong. `no-space`: the
  * storage is full. `unsupported`: the browser lacks something that the page needs. `no-decoder`: the file is compressed in a format
  * that the page cannot decompress. `out-of-reach`: the page must not fetch from that server. `not-loaded`: a part of the page itself
- * could not be loaded.
+ * could not be loaded. `folder`: a folder was dropped.
  */
 export type FailureKind =
   | 'bad-input'
   | 'wrong-call'
+  | 'folder'
   | 'no-snapshot'
   | 'unclear-parts'
   | 'network'

@@ -241,7 +241,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     writeFileSync(path, readFileSync(sample).subarray(0, 30_000));
     const page = await show(demo.plain);
     await openFiles(page, path);
-    await page.locator('.verdict.is-bad').waitFor();
+    await page.locator('.verdict.is-incomplete').waitFor();
     const { stdout, code } = await runCli(['verify', path]);
     expect(code).toBe(1);
     const [finding] = stdout.split('\n');

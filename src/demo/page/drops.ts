@@ -12,7 +12,7 @@ function folderIn(dropped: DataTransfer | null): Failure | undefined {
   const entries = [...(dropped?.items ?? [])].map((item) => item.webkitGetAsEntry?.());
   const folder = entries.find((entry) => entry?.isDirectory === true);
   if (folder == null) return undefined;
-  return { kind: 'wrong-call', message: `${folder.name} is a folder: drop the files in it instead` };
+  return { kind: 'folder', message: `${folder.name} is a folder: drop the files in it instead` };
 }
 
 type HandleOf = { getAsFileSystemHandle?: () => Promise<FileSystemHandle | null> };

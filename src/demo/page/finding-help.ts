@@ -25,6 +25,10 @@ const ofThePage: Partial<Record<FindingCode, Partial<FindingHelp>>> = {
   'wrong-base': {
     meaning: 'the content of the base differs from the content that the changes were made from',
   },
+  'marked-incomplete': {
+    meaning:
+      'vmferry made the file from an incomplete one, and its VM description says what it lacks. QEMU loads it nevertheless',
+  },
   unsupported: {
     meaning:
       'valid, but this version cannot decode it: pages in multifd channels that are missing; pages compressed with qatzip; device states in multifd packets (VFIO). When saving: content that the other format cannot hold',

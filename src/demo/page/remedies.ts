@@ -45,6 +45,7 @@ const tryAgain = { action: 'retry', label: 'Try again' } as const;
 /** The remedies for failures without a code. */
 export const failureRemedies: Readonly<Record<Exclude<FailureKind, 'bad-input'>, Remedy>> = {
   'wrong-call': { text: 'Change what the message names, then try again.', ...tryAgain },
+  folder: { text: 'Drop the files in it, or choose them.', action: 'choose', label: 'Choose its files' },
   'no-snapshot': { text: 'Choose one of the snapshots in the image.' },
   'unclear-parts': { text: 'Say what each of the files is.' },
   network: {
@@ -61,7 +62,7 @@ export const failureRemedies: Readonly<Record<Exclude<FailureKind, 'bad-input'>,
     ...tryAgain,
   },
   unreadable: {
-    text: 'The file may have been changed, moved or removed since you chose it. Choose it again.',
+    text: 'If the file was changed, moved or removed since you chose it, choose it again.',
     action: 'choose',
     label: 'Choose the file again',
   },
