@@ -2,7 +2,7 @@
  * Work that a signal can end. Aborted work throws the signal's reason. It ends at reads and writes, including a read
  * that waits for a pipe or a server. Work in memory goes on to its next read or write, at most one buffer later.
  */
-import { type ByteSink, type ByteSource, type ByteStore, requireCount } from './byte-source.ts';
+import { type ByteSink, type ByteSource, type ByteStore, requireCount, requireSink } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
 /** The option of every function that may take long. */
@@ -107,9 +107,7 @@ export function kindOf(value: unknown): string {
 
 /** A sink that refuses writes once a signal is aborted. @throws TypeError for anything but a sink */
 export function abortableSink(sink: ByteSink, signal: AbortSignalLike | undefined): ByteSink {
-  if (typeof sink?.write !== 'function') {
-    throw new TypeError(`expected an output with the method write(bytes), got ${kindOf(sink)}`);
-  }
+  requireSink(sink);
   if (signal === undefined) return sink;
   return {
     write(bytes) {

@@ -5,9 +5,10 @@
  *     some channels     the numbers of packets have gaps (since 9.0; `channels.ts` finds them). Before 9.0 they have
  *                       gaps, pages are absent, and no device explains it
  */
-import { PageKind } from '../kernel/page-batch.ts';
+import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { type Finding, makeFinding, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
+import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { FlowChannels } from './open.ts';
 
@@ -17,6 +18,8 @@ const freePageHints = new TextEncoder().encode('virtio-balloon-device/free-page-
 /** Watches a Flow for signs of channels that were not given. */
 export class MissingChannels {
   readonly #blocks: RamBlock[] = [];
+  /** The pages that were sent, by the index of the block, until the first page with data. */
+  #sent: PageStates[] | undefined = [];
   /** Offset of the first mark without channels. */
   #mark: number | undefined;
   #hasData = false;
@@ -36,7 +39,7 @@ export class MissingChannels {
         break;
       case 'pages':
         this.#hasVm = true;
-        if (!this.#hasData) this.#hasData = hasData(item.batch);
+        this.#notePages(item.block, item.batch);
         break;
       case 'unread-pages':
         this.#hasData = true;
@@ -53,6 +56,25 @@ export class MissingChannels {
     }
   }
 
+  #notePages({ index }: RamBlock, batch: PageBatch): void {
+    if (this.#sent === undefined) return;
+    this.#sent[index] ??= new PageStates();
+    const states = this.#sent[index];
+    for (let i = 0; i < batch.count; i++) {
+      states.set(batch.page[i] as number, PageKind.zero);
+      if (batch.kind[i] === PageKind.zero) continue;
+      this.#hasData = true;
+      this.#sent = undefined;
+      return;
+    }
+  }
+
+  /** Whether a block lacks pages, in a stream without data. */
+  #lacksPages(block: RamBlock): boolean {
+    const sent = this.#sent?.[block.index]?.count(PageKind.zero + 1)[PageKind.zero] ?? 0;
+    return sent < pageCount(block);
+  }
+
   /**
    * The finding for missing channels, at the end of the Flow. `absentOf` counts the pages of a block that were never
    * sent, except in blocks that the migration left out; undefined if that is not known.
@@ -65,15 +87,16 @@ export class MissingChannels {
     const place = { ...origin, offset: this.#mark ?? 0, section: 'ram' };
     if (this.#mark !== undefined) return channelsNotGiven(place);
     if (this.#hasMappedRam) return undefined;
-    const lacking = this.#blocks.filter((block) => (absentOf(block) ?? 0) > 0);
     if (channels.list.length === 0) {
-      return this.#hasData || !this.#hasVm || lacking.length === 0
-        ? undefined
-        : makeFinding('missing-channels', onlyMain, place);
+      // A block without any page may have been left out.
+      const isLeftOut = (block: RamBlock) => this.#sent?.[block.index] === undefined && absentOf(block) === 0;
+      const lacks = this.#blocks.some((block) => this.#lacksPages(block) && !isLeftOut(block));
+      return this.#hasData || !this.#hasVm || !lacks ? undefined : makeFinding('missing-channels', onlyMain, place);
     }
     const { isReliable, hasGaps } = channels.numbers;
     if (isReliable || !hasGaps || this.#hasHints) return undefined;
-    const block = lacking.find(({ idstr }) => !this.#hasVirtioMem || /(^|\.)ram$/.test(idstr));
+    const mayLack = ({ idstr }: RamBlock) => !this.#hasVirtioMem || /(^|\.)ram$/.test(idstr);
+    const block = this.#blocks.find((each) => mayLack(each) && (absentOf(each) ?? 0) > 0);
     if (block === undefined) return undefined;
     const message = `${absentOf(block)} of ${pageCount(block)} pages are in none of the channels: is a channel of a higher number than ${channels.list.length - 1} missing?`;
     return makeFinding('missing-channels', message, { ...place, block: block.idstr });
@@ -88,11 +111,6 @@ export function channelsNotGiven(place: Place): Finding {
 
 const onlyMain =
   'no page with data was sent: this is the main stream of a multifd migration, whose pages are in its channels';
-
-function hasData({ kind, count }: { kind: Uint8Array; count: number }): boolean {
-  for (let i = 0; i < count; i++) if (kind[i] !== PageKind.zero) return true;
-  return false;
-}
 
 function includes(bytes: Uint8Array, wanted: Uint8Array): boolean {
   const [first = 0] = wanted;

@@ -70,6 +70,8 @@ export class VmReading implements FlowSink {
   readonly #settler: Settler;
   /** With `partial`: what shows that content is missing, besides what the settler finds. */
   readonly #lost = new FindingLog();
+  /** Some bit of a mapped-ram file is set: its bitmaps were written. */
+  #hasBits = false;
   readonly #noteLost: ((finding: Finding) => void) | undefined;
   #plan: ContentPlan;
   #index: StreamIndex | undefined;
@@ -115,7 +117,7 @@ export class VmReading implements FlowSink {
 
   #readInPlace(blocks: readonly RamBlock[], gaps: readonly Finding[], hasRamEnd: boolean): MappedRamReader {
     const clearBit = gaps.some(({ code }) => code === 'changes-only') ? ('absent' as const) : ('zero' as const);
-    const lacks = { size: this.#file.source.size, clearBit, isUnmarked: !hasRamEnd };
+    const lacks = { size: this.#file.source.size, clearBit, isUnmarked: !hasRamEnd && !this.#hasBits };
     return new MappedRamReader(this.#file.content, blocks, this.#options.partial === true ? lacks : {});
   }
 
@@ -142,6 +144,7 @@ export class VmReading implements FlowSink {
 
   /** @throws MigrationError `truncated` for a page that is not completely within the file, if the file must be complete */
   #requirePages(item: FlowItem): void {
+    if (item.kind === 'bitmap') this.#hasBits ||= item.bits.some((byte) => byte !== 0);
     const cut = findCut(this.#file, item);
     if (cut === undefined) return;
     if (this.#noteLost === undefined) throw MigrationError.from(cut);

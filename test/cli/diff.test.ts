@@ -52,6 +52,7 @@ describe('diff', () => {
       same: false,
       facts: [],
       notCompared: [],
+      missing: { old: null, new: null },
     });
     expect(ram).toMatchObject({ onlyOld: [], onlyNew: [] });
     expect(ram.blocks[0]).toEqual({

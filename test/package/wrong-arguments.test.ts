@@ -34,11 +34,7 @@ describe('a function that is called with wrong arguments', () => {
 
   it.each<[string, unknown[], RegExp]>([
     ['convertToStream', [sink], /expected an object with options as the last argument, got undefined/],
-    [
-      'convertToStream',
-      [undefined, { makeScratch }],
-      /expected an output with the method write\(bytes\), got undefined/,
-    ],
+    ['convertToStream', [undefined, { makeScratch }], /expected a ByteSink, got undefined/],
     ['convertToStream', ['out.stream', { makeScratch }], /method write\(bytes\), got the string out.stream/],
     ['convertToStream', [sink, { makeScratch, base: 'x' }], /expected a file that open\(\) returned, got the string x/],
     ['convertToMappedRam', ['out'], /expected an output with the methods read and write, got the string out/],

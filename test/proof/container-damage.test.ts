@@ -25,7 +25,10 @@ async function readFast(bytes: Uint8Array, snapshot: string | undefined): Promis
     const store = new MappedRamStore(new MemoryFile(), file.pageSlots);
     const { inspection } = await inspect(file, { sink: store });
     await file.close();
-    const error = inspection.error ?? inspection.findings.find(({ severity }) => severity === 'error');
+    // A stream that breaks off in its description is whole for QEMU. The slow reader refuses it.
+    const error =
+      inspection.error ??
+      inspection.findings.find(({ severity, code }) => severity === 'error' || code === 'bad-description');
     if (error !== undefined) {
       expect(error.place.source).toMatch(/^memory/);
       expect(error.place.offset).toBeGreaterThanOrEqual(0);

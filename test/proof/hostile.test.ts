@@ -133,6 +133,7 @@ const hostile: Hostile[] = [
       }
       return endRam(out).u8(0);
     }),
+    code: 'missing-channels',
   },
   {
     name: 'pages in descending order, one pass each',

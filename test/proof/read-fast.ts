@@ -85,7 +85,7 @@ function compareStructure(inspection: Inspection, slow: SlowResult, offset: numb
   );
 }
 
-/** Compares vmferry with the slow reader. Returns vmferry's error code, or `equal`. */
+/** Compares vmferry with the slow reader. Returns vmferry's error code, or `equal`, perhaps without the description. */
 export async function compareReaders(
   bytes: Uint8Array,
   offset = 0,
@@ -112,8 +112,14 @@ export async function compareReaders(
   const { inspection, blocks } = fast.result;
   const isWhole = resumeOf.length + preempt.length === 0;
   const pageSize = inspection.ram.blocks[0]?.pageSize;
-  const slow = isWhole ? slowRead(bytes, offset, channels, pageSize) : slowReadParts(bytes, { resumeOf, preempt });
-  compareStructure(inspection, slow, offset);
+  // QEMU loads a stream that breaks off in its description. The slow reader refuses it, so it gets the stream without.
+  const isCut = inspection.findings.some(
+    ({ code, message }) => code === 'bad-description' && /breaks off/.test(message),
+  );
+  const eof = Math.max(...inspection.sections.map((section) => section.offset + section.length)) + 1;
+  const main = isCut ? bytes.slice(0, eof) : bytes;
+  const slow = isWhole ? slowRead(main, offset, channels, pageSize) : slowReadParts(main, { resumeOf, preempt });
+  compareStructure(isCut ? { ...inspection, length: eof - offset } : inspection, slow, offset);
   expect(blocks.map(({ idstr }) => idstr)).toEqual(slow.blocks.map(({ idstr }) => idstr));
   for (const [i, { content, last }] of blocks.entries()) {
     const expected = slow.blocks[i];
@@ -127,7 +133,7 @@ export async function compareReaders(
       throw new Error(`the page kinds of ${expected.idstr} differ from those of the slow reader`);
     }
   }
-  return 'equal';
+  return isCut ? 'equal, without the description' : 'equal';
 }
 
 /** A small seeded generator (mulberry32): numbers in [0, 1). */

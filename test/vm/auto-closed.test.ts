@@ -1,6 +1,6 @@
 /** `await using` closes everything that a caller opens and owns. */
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createReadStream, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -162,15 +162,23 @@ const things: Record<string, () => Promise<Closing>> = {
       isClosed: () => closed,
     };
   },
-  'a PhysicalMemory': () => scratched(async (makeScratch) => openPhysical(await open(sample), { makeScratch })),
+  'a PhysicalMemory': () =>
+    scratched(async (makeScratch) => openPhysical(await open(createReadStream(sample)), { makeScratch })),
   'a Conversion': () =>
-    scratched(async (makeScratch) => convertToStream(await open(sample), { write() {} }, { makeScratch })),
+    scratched(async (makeScratch) =>
+      convertToStream(await open(createReadStream(sample)), { write() {} }, { makeScratch }),
+    ),
   'a Conversion to a mapped-ram file': async () => ({
     thing: await convertToMappedRam(await open(sample), new MemoryFile()),
   }),
   'changes since a base': () =>
     scratched(async (makeScratch) =>
-      convertToChanges(await open(sample), await open('samples/earlier.migration'), new MemoryFile(), { makeScratch }),
+      convertToChanges(
+        await open(createReadStream(sample)),
+        await open(createReadStream('samples/earlier.migration')),
+        new MemoryFile(),
+        { makeScratch },
+      ),
     ),
   'an OutputFile': async () => ({ thing: new OutputFile(join(folder, 'out')), isClosed: noLeftovers }),
   'an OutputSet': async () => ({

@@ -23,6 +23,7 @@ import { type Finding, MigrationError } from '../../vm/migration-error.ts';
 import { pageCount } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
+import { changesCapability } from '../../wire/configuration.ts';
 import { markIncomplete } from '../../wire/vm-description.ts';
 import type { BlockChanges } from '../../write/delta-scan.ts';
 import { writeMappedRam } from '../../write/write-mapped-ram.ts';
@@ -217,8 +218,16 @@ async function convertVm(
   write: VmWriter,
 ): Promise<Conversion> {
   const { makeScratch, partial = false } = options;
-  const opened = await openSavedVm(file, { makeScratch, devices: true, partial });
+  const opened = withoutChanges(await openSavedVm(file, { makeScratch, devices: true, partial }));
   return saveVm(file, opened, format, options, scratch, write);
+}
+
+/** Changes without their base are an incomplete VM, and no longer a file of changes. */
+function withoutChanges(vm: OpenedVm): OpenedVm {
+  if (vm.configuration?.changes === undefined) return vm;
+  const { changes: _, ...configuration } = vm.configuration;
+  const capabilities = configuration.capabilities.filter((name) => name !== changesCapability);
+  return { ...vm, configuration: { ...configuration, capabilities } };
 }
 
 /** The VM description of an output, which marks it if something is missing. */
@@ -342,7 +351,7 @@ async function copyToMappedRam(
   output: ByteStore,
   { description = true, offset = 0 }: ConvertOptions & { offset?: number },
 ): Promise<Conversion> {
-  const opened = await openSavedVm(file, { makeScratch: noScratch, devices: true, partial: true });
+  const opened = withoutChanges(await openSavedVm(file, { makeScratch: noScratch, devices: true, partial: true }));
   try {
     const text = describeOutput(description ? opened.description : undefined, opened.missing);
     const vm = { ...opened, ignored: [], description: text };

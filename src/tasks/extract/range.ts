@@ -19,6 +19,7 @@ import { type ContentPiece, openSavedVm } from '../../store/ram-content.ts';
 import { type Settled, settle } from '../../store/settle.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { FlowItem } from '../../vm/flow.ts';
+import { PageStates } from '../../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 
@@ -202,6 +203,8 @@ class KeptRange implements FlowSink {
   readonly #options: RangeOptions;
   readonly #blocks: RamBlock[] = [];
   readonly #lost = new FindingLog();
+  /** Pages that were sent, by the index of the block: 1 for each. */
+  readonly #sent = new Map<number, PageStates>();
   readonly #areas = new Map<number, { store: ByteStore; area: PageArea }>();
   /** Discards of pages in blocks of which no page was kept before. */
   readonly #discarded: { block: RamBlock; first: number; pages: number }[] = [];
@@ -221,6 +224,7 @@ class KeptRange implements FlowSink {
   }
 
   async #apply(block: RamBlock, batch: PageBatch): Promise<void> {
+    this.#note(block, batch);
     const { first, end } = this.#pagesOf(block);
     let from = 0;
     while (from < batch.count && (batch.page[from] as number) < first) from++;
@@ -250,7 +254,20 @@ class KeptRange implements FlowSink {
 
   absentPages(block: RamBlock): number | undefined {
     const { first, end } = this.#pagesOf(block);
-    return end === first ? undefined : this.#countAbsent(this.#areas.get(block.index)?.area, first, end);
+    if (end === first) return undefined;
+    const sent = this.#sent.get(block.index);
+    return sent === undefined
+      ? this.#countAbsent(this.#areas.get(block.index)?.area, first, end)
+      : pageCount(block) - (sent.count(2)[1] ?? 0);
+  }
+
+  /** Notes which pages the channels of a multifd set sent: what lies outside the range shows whether one is missing. */
+  #note(block: RamBlock, batch: PageBatch): void {
+    const { first, end } = this.#pagesOf(block);
+    if (this.#file.parts.channels.length === 0 || end === first) return;
+    const sent = this.#sent.get(block.index) ?? new PageStates();
+    this.#sent.set(block.index, sent);
+    for (let i = 0; i < batch.count; i++) sent.set(batch.page[i] as number, 1);
   }
 
   /** The pages of a block to keep. */

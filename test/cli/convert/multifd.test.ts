@@ -78,7 +78,7 @@ describe('convert --to multifd', () => {
       compression: 'zstd',
       channels: [0, 1, 2].map((i) => ({ path: `${path}.${i}`, length: statSync(`${path}.${i}`).size })),
       ...{ blocks: expect.any(Array), devices: 28, hasDescription: true, isVerified: true },
-      plan: { how: 'scratch', reason: 'the stream has XBZRLE deltas' },
+      plan: expect.objectContaining({ how: 'index' }),
     });
     expect(readdirSync(folder).sort()).toEqual(['guest', 'guest.0', 'guest.1', 'guest.2']);
     await expectTruth('pc-xbzrle-10.0', path, 3);
