@@ -8,7 +8,6 @@
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { type Finding, makeFinding, type Place, type PlaceOrigin } from '../vm/migration-error.ts';
-import { PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { FlowChannels } from './open.ts';
 
@@ -18,8 +17,8 @@ const freePageHints = new TextEncoder().encode('virtio-balloon-device/free-page-
 /** Watches a Flow for signs of channels that were not given. */
 export class MissingChannels {
   readonly #blocks: RamBlock[] = [];
-  /** The pages that were sent, by the index of the block, until the first page with data. */
-  #sent: PageStates[] | undefined = [];
+  /** Records of pages by the index of the block, until the first page with data. */
+  readonly #sent: number[] = [];
   /** Offset of the first mark without channels. */
   #mark: number | undefined;
   #hasData = false;
@@ -57,22 +56,9 @@ export class MissingChannels {
   }
 
   #notePages({ index }: RamBlock, batch: PageBatch): void {
-    if (this.#sent === undefined) return;
-    this.#sent[index] ??= new PageStates();
-    const states = this.#sent[index];
-    for (let i = 0; i < batch.count; i++) {
-      states.set(batch.page[i] as number, PageKind.zero);
-      if (batch.kind[i] === PageKind.zero) continue;
-      this.#hasData = true;
-      this.#sent = undefined;
-      return;
-    }
-  }
-
-  /** Whether a block lacks pages, in a stream without data. */
-  #lacksPages(block: RamBlock): boolean {
-    const sent = this.#sent?.[block.index]?.count(PageKind.zero + 1)[PageKind.zero] ?? 0;
-    return sent < pageCount(block);
+    if (this.#hasData) return;
+    this.#sent[index] = (this.#sent[index] ?? 0) + batch.count;
+    for (let i = 0; i < batch.count; i++) this.#hasData ||= batch.kind[i] !== PageKind.zero;
   }
 
   /**
@@ -89,8 +75,9 @@ export class MissingChannels {
     if (this.#hasMappedRam) return undefined;
     if (channels.list.length === 0) {
       // A block without any page may have been left out.
-      const isLeftOut = (block: RamBlock) => this.#sent?.[block.index] === undefined && absentOf(block) === 0;
-      const lacks = this.#blocks.some((block) => this.#lacksPages(block) && !isLeftOut(block));
+      const isLeftOut = (block: RamBlock) => this.#sent[block.index] === undefined && absentOf(block) === 0;
+      const isShort = (block: RamBlock) => (this.#sent[block.index] ?? 0) < pageCount(block);
+      const lacks = this.#blocks.some((block) => (isShort(block) && !isLeftOut(block)) || (absentOf(block) ?? 0) > 0);
       return this.#hasData || !this.#hasVm || !lacks ? undefined : makeFinding('missing-channels', onlyMain, place);
     }
     const { isReliable, hasGaps } = channels.numbers;

@@ -56,7 +56,7 @@ describe('diff', () => {
     });
     expect(ram).toMatchObject({ onlyOld: [], onlyNew: [] });
     expect(ram.blocks[0]).toEqual({
-      ...{ idstr: 'pc.ram', pageSize: 4096, oldLength: 2 << 20, newLength: 2 << 20, pages: 512, same: 488 },
+      ...{ idstr: 'pc.ram', pageSize: 4096, oldLength: 2 << 20, newLength: 2 << 20, pages: 512, same: 488, missing: 0 },
       ...{ changes: { changed: 24, becameZero: 0, becameData: 0 }, oldAbsent: 0, newAbsent: 0, notCompared: null },
       ranges: [259, 267, 275, 283, 508].map((first) => {
         const count = first === 508 ? 4 : 5;

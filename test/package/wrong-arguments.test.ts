@@ -35,11 +35,11 @@ describe('a function that is called with wrong arguments', () => {
   it.each<[string, unknown[], RegExp]>([
     ['convertToStream', [sink], /expected an object with options as the last argument, got undefined/],
     ['convertToStream', [undefined, { makeScratch }], /expected a ByteSink, got undefined/],
-    ['convertToStream', ['out.stream', { makeScratch }], /method write\(bytes\), got the string out.stream/],
+    ['convertToStream', ['out.stream', { makeScratch }], /expected a ByteSink, got string without write/],
     ['convertToStream', [sink, { makeScratch, base: 'x' }], /expected a file that open\(\) returned, got the string x/],
     ['convertToMappedRam', ['out'], /expected an output with the methods read and write, got the string out/],
     ['convertToMappedRam', [sink], /methods read and write, got an object of the type Object/],
-    ['convertToMultifd', [sink, ['x'], { makeScratch }], /method write\(bytes\), got the string x/],
+    ['convertToMultifd', [sink, ['x'], { makeScratch }], /expected a ByteSink, got string without write/],
     ['settle', [], /expected a sink with the method take, got undefined/],
     ['openSavedVm', [], /expected an object with options as the last argument, got undefined/],
     ['estimate', [], /expected an object with options as the last argument, got undefined/],

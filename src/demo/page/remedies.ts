@@ -13,7 +13,7 @@ import type { Failure, FailureKind } from '../protocol.ts';
  * - `sections`: goes to the list of sections, if there is one.
  * - `summary`: goes to the summary, if there is one.
  */
-export type RemedyAction = 'add' | 'choose' | 'retry' | 'reload' | 'sections' | 'summary';
+type RemedyAction = 'add' | 'choose' | 'retry' | 'reload' | 'sections' | 'summary';
 
 export interface Remedy {
   text: string;
@@ -42,7 +42,7 @@ const lastSection: Remedy = {
 const addChannels = { action: 'add', label: 'Add its channels' } as const;
 const tryAgain = { action: 'retry', label: 'Try again' } as const;
 
-/** The remedies for failures without a code. */
+/** The remedies for failures without a code. @internal */
 export const failureRemedies: Readonly<Record<Exclude<FailureKind, 'bad-input'>, Remedy>> = {
   'wrong-call': { text: 'Change what the message names, then try again.', ...tryAgain },
   folder: { text: 'Drop the files in it, or choose them.', action: 'choose', label: 'Choose its files' },
@@ -89,7 +89,7 @@ export const failureRemedies: Readonly<Record<Exclude<FailureKind, 'bad-input'>,
   },
 };
 
-/** The remedies that are more specific than the code. */
+/** The remedies that are more specific than the code. @internal */
 export const reasonRemedies: Readonly<Record<FindingReason, Remedy>> = {
   'multifd-channel': {
     text: 'This is a multifd channel. Open it together with its main stream and the other channels.',
@@ -103,7 +103,7 @@ export const reasonRemedies: Readonly<Record<FindingReason, Remedy>> = {
   },
 };
 
-/** The remedies for findings. */
+/** The remedies for findings. @internal */
 export const findingRemedies: Readonly<Record<FindingCode, Remedy>> = {
   'not-a-migration-stream': {
     text: 'If the stream does not begin at the start of the file, enter its offset. Open a channel or a recovery together with its main stream.',

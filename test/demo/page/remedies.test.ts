@@ -5,7 +5,6 @@ import {
   failureRemedies,
   findingRemedies,
   type Remedy,
-  type RemedyAction,
   reasonRemedies,
   remedyFor,
   remedyOf,
@@ -20,7 +19,7 @@ const all: [string, Remedy][] = [
 ];
 
 /** Words of a text that ask the user for something that the page has a button for. */
-const promises: [words: RegExp, actions: RemedyAction[]][] = [
+const promises: [words: RegExp, actions: NonNullable<Remedy['action']>[]][] = [
   [/\b(choose|copy) (it|the files?) again/i, ['choose', 'sections']],
   [/\bopen (the channels|both|every channel|the capture)/i, ['add', 'choose']],
   [/together with/i, ['add', 'choose']],
