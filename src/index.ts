@@ -89,7 +89,7 @@ export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export type { Abortable } from './io/abort.ts';
-export { BlobSource } from './io/blob-source.ts';
+export { BlobSource, type BlobSourceOptions } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore, type OpenedSource } from './io/byte-source.ts';
 export {
   type Compression,
@@ -137,7 +137,7 @@ export { type Qcow2Image, SnapshotError } from './read/container/qcow2-snapshots
 export { MemberError } from './read/container/zip-members.ts';
 export type { FileFormat } from './read/file-format.ts';
 export { type CountedFinding, FindingLog } from './read/finding-log.ts';
-export { type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
+export { type FlowChannels, type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
 export { type ReleaseName, type ReleaseRules, releaseNames, releaseRulesOf } from './schema/release-rules.ts';
 export { type ContentPlan, type PlanOptions, planContent } from './store/content-plan.ts';
@@ -211,6 +211,7 @@ export { requireDomain, type StreamedFacts } from './tasks/convert/domain-agreem
 export { type MergeToStreamOptions, mergeToMappedRam, mergeToStream, openMerged } from './tasks/convert/merge.ts';
 export {
   type DevicesDiff,
+  type DiffedVm,
   type DiffOptions,
   diff,
   diffDevices,
@@ -239,6 +240,7 @@ export {
   findWorkingSet,
 } from './tasks/estimate/dirtying.ts';
 export {
+  type Changes,
   type Estimate,
   type EstimatedCompression,
   type EstimateOptions,
@@ -275,7 +277,12 @@ export type { Recommendation } from './tasks/estimate/recommend.ts';
 export type { Random } from './tasks/estimate/seeded-random.ts';
 export type { AcpiMemory } from './tasks/extract/acpi-memory.ts';
 export type { CoreSegment } from './tasks/extract/elf-core.ts';
-export { type ChooseOutput, type ExtractedBlock, extractBlocks } from './tasks/extract/extract.ts';
+export {
+  type ChooseOutput,
+  type ExtractBlocksOptions,
+  type ExtractedBlock,
+  extractBlocks,
+} from './tasks/extract/extract.ts';
 export type { DevicePlaceFrom, MemoryDevice, StatedDevice } from './tasks/extract/memory-devices.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
 export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
@@ -335,13 +342,16 @@ export {
   jsonReplacer,
   jsonVersion,
   type MergeJson,
+  type MissingJson,
   type ReadJson,
   type RegistersJson,
   type SearchCountJson,
   type SearchJson,
+  type SearchMissingJson,
   type StateFieldJson,
   type StateJson,
   type StateValueJson,
+  type VerifyFilesJson,
   type VerifyJson,
   type VersionedJson,
 } from './tasks/json.ts';
@@ -375,13 +385,16 @@ export {
   type FindingReason,
   findingCodes,
   formatPlace,
+  incompleteCodes,
   MigrationError,
   type Place,
   type PlaceOrigin,
   type Severity,
+  type Verdict,
+  verdictOf,
 } from './vm/migration-error.ts';
 export { PageBitmap } from './vm/page-bitmap.ts';
-export { discardedState, PageStates, type PageTally, type StatesPiece } from './vm/page-states.ts';
+export { discardedState, type PageRun, PageStates, type PageTally, type StatesPiece } from './vm/page-states.ts';
 export { type MappedPlace, maxRamBytes, pageCount, type RamBlock } from './vm/ram-block.ts';
 export type { OpenedRam, PageState, RamReader } from './vm/ram-store.ts';
 export type { Framing, RawSection, SavedDevices, SavedVm, WritableDevice, WritableVm } from './vm/saved-vm.ts';

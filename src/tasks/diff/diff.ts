@@ -100,7 +100,7 @@ async function diffFiles(
 }
 
 /** A VM to compare, perhaps from a partial file. */
-type DiffedVm = SavedVm & Partial<Pick<OpenedVm, 'missing'>>;
+export type DiffedVm = SavedVm & Partial<Pick<OpenedVm, 'missing'>>;
 
 /** Compares two VMs whose devices were kept. */
 export async function diffVms(old: DiffedVm, now: DiffedVm, options: DiffOptions = {}): Promise<VmDiff> {

@@ -112,7 +112,8 @@ export interface Estimate {
   recommendations: Recommendation[];
 }
 
-interface Changes extends RamChanges {
+/** What differs between the two saves, and the time between them. */
+export interface Changes extends RamChanges {
   /** How long the guest ran between the two saves: as stated, or by its clock. */
   intervalMs: number;
   intervalFrom: 'stated' | 'guest clock';
