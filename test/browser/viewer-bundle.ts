@@ -3,9 +3,21 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'tsup';
+import { build, type Options } from 'tsup';
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** The URLs of workers, which Vite resolves in the page's own build: a script beside the one that imports it. */
+const workerUrls: NonNullable<Options['esbuildPlugins']>[number] = {
+  name: 'worker-urls',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /\?worker&url$/ }, ({ path }) => ({ path, namespace: 'worker-url' }));
+    onLoad({ filter: /./, namespace: 'worker-url' }, ({ path }) => {
+      const [, name] = /([\w-]+)\.ts\?/.exec(path) ?? [];
+      return { contents: `export default '/${name}.js';`, loader: 'js' };
+    });
+  },
+};
 
 /** Scripts by their paths. */
 export async function bundleViewer(): Promise<Map<string, string>> {
@@ -28,12 +40,12 @@ export async function bundleViewer(): Promise<Map<string, string>> {
       esbuildOptions(options) {
         options.alias = { 'stream/web': at('../../scripts/stream-web.mjs') };
       },
+      esbuildPlugins: [workerUrls],
       noExternal: [/./],
       silent: true,
     });
     const scripts = names.map((name) => [`/${name}.js`, readFileSync(join(directory, `${name}.js`), 'utf8')] as const);
-    // The worker starts its helper by its name in the source, from its own folder.
-    return new Map([...scripts, ['/page-helper.ts', scripts[2]?.[1] as string]]);
+    return new Map(scripts);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
