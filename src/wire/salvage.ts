@@ -225,19 +225,20 @@ function continues({ base }: ByteWindow, at: number, ram: RamState, page: number
 /** Discards the pages between two places of the scan: a copy of them may have been lost. */
 function* discardBetween({ blocks }: RamState, from: ScanPlace, to: ScanPlace): Generator<FlowItem, void> {
   const isForward = from.block < to.block || (from.block === to.block && from.page < to.page);
+  if (isForward) yield* discardAhead(blocks, from, to);
+  else {
+    // The scan began again.
+    yield* discardAhead(blocks, from, { block: blocks.length, page: 0 });
+    yield* discardAhead(blocks, { block: -1, page: -1 }, to);
+  }
+}
+
+/** Discards the pages after `from` and before `to`, in the order of the scan. */
+function* discardAhead(blocks: readonly RamBlock[], from: ScanPlace, to: ScanPlace): Generator<FlowItem, void> {
   for (const block of blocks) {
-    const first = block.index === from.block ? from.page + 1 : 0;
+    if (block.index < from.block || block.index > to.block) continue;
+    const firstPage = block.index === from.block ? from.page + 1 : 0;
     const end = block.index === to.block ? to.page : pageCount(block);
-    const isAfter = block.index > from.block || block.index === from.block;
-    const isBefore = block.index < to.block || block.index === to.block;
-    if (isForward) {
-      if (isAfter && isBefore && end > first) yield { kind: 'discard', block, firstPage: first, pages: end - first };
-    } else if (block.index === from.block && block.index === to.block) {
-      // The scan began again: the end of the block, and its beginning.
-      if (pageCount(block) > first) yield { kind: 'discard', block, firstPage: first, pages: pageCount(block) - first };
-      if (to.page > 0) yield { kind: 'discard', block, firstPage: 0, pages: to.page };
-    } else if (isAfter || isBefore) {
-      if (end > first) yield { kind: 'discard', block, firstPage: first, pages: end - first };
-    }
+    if (end > firstPage) yield { kind: 'discard', block, firstPage, pages: end - firstPage };
   }
 }
