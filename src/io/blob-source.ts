@@ -21,6 +21,7 @@ const minKept = 64 << 10;
 /** The most bytes that are kept: as many as are searched for the description at the end of a file, and some more. */
 const maxKept = 20 << 20;
 
+/** How a Blob is read. */
 export interface BlobSourceOptions {
   /** Bytes of each of the two buffers for reading in order. Default: 8 MiB. */
   bufferBytes?: number;
