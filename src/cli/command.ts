@@ -55,6 +55,13 @@ export class CliCommand extends Command {
     check?.(this.args, this.opts() as never, (flag) => this.#isGiven(flag));
   }
 
+  /** Whether the command line could have the option, and does not have it. */
+  couldTake(flag: string): boolean {
+    if (!this.options.some(({ long }) => long === flag) || this.#isGiven(flag)) return false;
+    const others = this.#facts.rules.excludes?.[flag] ?? [];
+    return !others.some((each) => this.#isGiven(each));
+  }
+
   /** Whether the command line has the option; a default does not count. */
   #isGiven(flag: string): boolean {
     const option = this.options.find(({ long }) => long === flag);

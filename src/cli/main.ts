@@ -10,7 +10,7 @@ const words = process.argv.slice(2);
 /** Only words before `--` can be flags. */
 const flags = words.slice(0, words.includes('--') ? words.indexOf('--') : undefined);
 // Until the command line is parsed, this guess decides how an error is printed.
-setManner({ quiet: false, json: flags.includes('--json') });
+setManner({ quiet: false, json: flags.includes('--json'), couldBePartial: false });
 
 const program = await buildProgram(words[0]);
 handleSignals();

@@ -6,7 +6,7 @@
 import { CommanderError } from 'commander';
 import { fileError } from '../io/node/file-error.ts';
 import { type ErrorJson, jsonVersion } from '../tasks/json.ts';
-import { MigrationError } from '../vm/migration-error.ts';
+import { incompleteCodes, MigrationError } from '../vm/migration-error.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
 import { hintOf } from './hints.ts';
 import { painter, printable } from './print/format.ts';
@@ -15,12 +15,14 @@ import { painter, printable } from './print/format.ts';
 export interface Manner {
   quiet: boolean;
   json: boolean;
+  /** It has the option --partial, which was not given. */
+  couldBePartial: boolean;
 }
 
-const manner: Manner = { quiet: false, json: false };
+const manner: Manner = { quiet: false, json: false, couldBePartial: false };
 
-export function setManner({ quiet, json }: Manner): void {
-  Object.assign(manner, { quiet, json });
+export function setManner(of: Manner): void {
+  Object.assign(manner, of);
 }
 
 export const isQuiet = (): boolean => manner.quiet;
@@ -68,10 +70,14 @@ export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): num
   return exitCode;
 }
 
+const takePartial = 'take what the file has with --partial';
+
 type ErrorFacts = Pick<ErrorJson['error'], 'message' | 'code' | 'hint' | 'place'>;
 
 function describeError(error: unknown): ErrorFacts {
-  const hint = hintOf((error ?? {}) as { code?: unknown });
+  const known = hintOf((error ?? {}) as { code?: unknown });
+  const isIncomplete = error instanceof MigrationError && incompleteCodes.has(error.code);
+  const hint = isIncomplete && manner.couldBePartial ? [known, takePartial].filter(Boolean).join('; or ') : known;
   const facts = hint === undefined ? {} : { hint };
   if (error instanceof MigrationError) {
     return { message: error.message, code: error.code, place: error.place, ...facts };

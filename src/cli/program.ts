@@ -82,7 +82,8 @@ export async function buildProgram(name?: string): Promise<CliCommand> {
     .describe({ notes, examples, exitCodes: signalExitCodes })
     .hook('preAction', (_, command) => {
       const { quiet, json } = command.opts<{ quiet?: boolean; json?: boolean }>();
-      setManner({ quiet: quiet === true, json: json === true });
+      const couldBePartial = (command as CliCommand).couldTake('--partial');
+      setManner({ quiet: quiet === true, json: json === true, couldBePartial });
       (command as CliCommand).checkOptions();
     });
   const isOne = name !== undefined && Object.hasOwn(commands, name);

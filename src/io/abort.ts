@@ -2,6 +2,7 @@
  * Work that a signal can end. Aborted work throws the signal's reason. It ends at reads and writes, including a read
  * that waits for a pipe or a server. Work in memory goes on to its next read or write, at most one buffer later.
  */
+import { kindOf } from '../vm/kind-of.ts';
 import { type ByteSink, type ByteSource, type ByteStore, requireCount, requireSink } from './byte-source.ts';
 import type { AbortSignalLike } from './platform.ts';
 
@@ -95,14 +96,6 @@ async function checkedCount(name: string, reading: Promise<number>, target: Uint
   const count = await reading;
   requireCount(name, count, target);
   return count;
-}
-
-/** Names the type of a value in an error about a wrong argument. */
-export function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (typeof value !== 'object')
-    return typeof value === 'function' ? 'a function' : `the ${typeof value} ${String(value)}`;
-  return `an object of the type ${value.constructor?.name ?? 'null prototype'}`;
 }
 
 /** A sink that refuses writes once a signal is aborted. @throws TypeError for anything but a sink */

@@ -3,6 +3,7 @@
  * opens such an input takes it over. Closing the source closes, cancels or destroys the input.
  */
 
+import { kindOf } from '../vm/kind-of.ts';
 import { BlobSource } from './blob-source.ts';
 import { type ByteSource, requireSource } from './byte-source.ts';
 import { openHandle } from './file-handle.ts';
@@ -47,15 +48,9 @@ function notAnInput(input: unknown, others: string): TypeError {
 }
 
 function describe(input: unknown): string {
-  if (typeof input === 'string') return `the string ${JSON.stringify(input.slice(0, 100))}`;
-  if (Array.isArray(input)) return 'an array';
-  if (typeof input === 'function') return 'a function';
-  if (typeof input !== 'object' || input === null) return String(input);
-  if (typeof (input as PromiseLike<unknown>).then === 'function') return 'a Promise: await it first';
-  const { href, protocol } = input as Partial<UrlLike>;
+  const { href, protocol } = (input ?? {}) as Partial<UrlLike>;
   if (typeof href === 'string' && typeof protocol === 'string') return `a URL with the scheme ${protocol}`;
-  const name = (input.constructor as { name?: string } | undefined)?.name ?? '';
-  return name === '' || name === 'Object' ? 'an object without bytes' : `an object of the class ${name}`;
+  return kindOf(input);
 }
 
 /** Whether an object has these methods. */
@@ -192,6 +187,6 @@ function checkedChunks(chunks: AsyncIterator<unknown>, name: string): AsyncItera
 }
 
 function notAChunk(name: string, chunk: unknown): TypeError {
-  const got = typeof chunk === 'string' ? 'a string: it must not be decoded' : describe(chunk);
+  const got = typeof chunk === 'string' ? 'a string: it must not be decoded' : kindOf(chunk);
   return new TypeError(`${name}: expected chunks of bytes (Uint8Array), got ${got}`);
 }

@@ -6,7 +6,7 @@
  * after the switchover the source sends each page once, so their order does not matter.
  */
 
-import { type Abortable, kindOf, orAborted, ReadGuard } from '../io/abort.ts';
+import { type Abortable, orAborted, ReadGuard } from '../io/abort.ts';
 import { announcements, type ByteSource, originOf } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
@@ -15,6 +15,7 @@ import { type Kernel, type KernelVariant, loadKernelFor } from '../kernel/kernel
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
+import { kindOf } from '../vm/kind-of.ts';
 import type { Finding } from '../vm/migration-error.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 import type { DeviceSizes } from '../wire/vm-description.ts';

@@ -3,12 +3,12 @@
  * it throws every finding that makes the content doubtful, and evidence that memory is missing. With `partial` it keeps
  * what the file has, and returns that evidence. (`verify` collects all findings instead.)
  */
-import { kindOf } from '../io/abort.ts';
 import { originOf, placeIn } from '../io/byte-source.ts';
 import { FindingLog, ignoredFinding, lostPagesFinding } from '../read/finding-log.ts';
 import { channelsNotGiven, MissingChannels } from '../read/missing-channels.ts';
 import { type FlowOptions, type MigrationFile, requireFile } from '../read/open.ts';
 import type { DeviceSection, FlowItem, Section } from '../vm/flow.ts';
+import { kindOf } from '../vm/kind-of.ts';
 import { type Finding, incompleteCodes, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';

@@ -42,6 +42,11 @@ export interface RamContentOptions extends Pick<SettleOptions, 'endBlocks'>, Abo
   notePlan?: (plan: ContentPlan) => void;
 }
 
+/** For a mapped-ram file, which is read in place. */
+export const noScratch = (): never => {
+  throw new Error('a mapped-ram file needs no scratch file');
+};
+
 /** How a file is opened as a SavedVm. */
 export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, 'devices'> {
   /** Accept a mapped-ram file with only the pages that changed since a base (`merge.ts`). Default false. */

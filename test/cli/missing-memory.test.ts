@@ -105,12 +105,13 @@ describe.each(Object.keys(files))('%s', (name) => {
     expect((await runCli(['inspect', at(name)])).code).toBe(1);
   });
 
-  it.each(commands)('is refused by $name, which writes nothing', async ({ name: command, args, code }) => {
+  it.each(commands)('is refused by $name, which writes nothing', async ({ name: command, args, code, partial }) => {
     // Shared memory is not sent, so an estimate does not need it.
     if (command === 'estimate' && name === 'sharing') return;
     const result = await runCli(args(at(name), block));
     expect([result.code, result.stdout], result.stderr).toEqual([code, '']);
     expect(result.stderr).toMatch(/vmferry: error: /);
+    expect(/ with --partial\n/.test(result.stderr), result.stderr).toBe(partial);
     expect(existsSync(at('OUT'))).toBe(false);
     expect(readdirSync(folder).sort()).toEqual(Object.keys(files).sort());
   });

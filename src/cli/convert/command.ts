@@ -97,6 +97,7 @@ const examples = [
 ];
 
 const rules = {
+  excludes: { '--partial': ['--base', '--only-changed-from'] },
   check([location, output = '']: readonly string[], options: ConvertOptions) {
     if (options.onlyChangedFrom !== undefined) return requireChanges(location, output, options);
     chooseForm(output, options);

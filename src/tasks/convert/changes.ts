@@ -16,6 +16,7 @@ import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from '../../store/page-pairs.ts';
 import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { ResizedRam } from '../../store/resized-ram.ts';
+import { noScratch } from '../../store/vm-reading.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import type { ChangesIds } from '../../vm/flow.ts';
@@ -99,10 +100,6 @@ export class SavedChanges implements AutoClosed {
     return this.close();
   }
 }
-
-const noScratch = () => {
-  throw new Error('a mapped-ram file needs no scratch file');
-};
 
 /**
  * Writes a file of changes: the pages of a file's VM that differ from `base`, an earlier state in any form.

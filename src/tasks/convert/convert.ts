@@ -17,6 +17,7 @@ import { MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { findMissing, type MissingRam } from '../../store/missing-ram.ts';
 import { type OpenedVm, openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { type Settled, settle } from '../../store/settle.ts';
+import { noScratch } from '../../store/vm-reading.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import type { Description } from '../../vm/flow.ts';
 import { type Finding, MigrationError } from '../../vm/migration-error.ts';
@@ -366,10 +367,6 @@ async function copyToMappedRam(
     throw error;
   }
 }
-
-const noScratch = () => {
-  throw new Error('a mapped-ram file needs no scratch file');
-};
 
 export function withoutConfiguration(file: MigrationFile, { offset }: { offset: number }): MigrationError {
   const message = 'a mapped-ram file needs a configuration that declares it as one, and this stream has none';

@@ -14,6 +14,7 @@ import { findMissing, type MissingPages, type MissingRam } from '../../store/mis
 import { PageArea } from '../../store/page-area.ts';
 import { openSavedVm, type RamContentOptions, readContent } from '../../store/ram-content.ts';
 import { settle } from '../../store/settle.ts';
+import { noScratch } from '../../store/vm-reading.ts';
 import type { FlowItem } from '../../vm/flow.ts';
 import type { Finding } from '../../vm/migration-error.ts';
 import { type PageRun, type PageTally, tallyPages } from '../../vm/page-states.ts';
@@ -119,7 +120,7 @@ async function copyImages(
   noteMissing: ExtractBlocksOptions['noteMissing'],
 ): Promise<ExtractedBlock[]> {
   const { ram, missing } = await openSavedVm(file, {
-    makeScratch: () => Promise.reject(new Error('a mapped-ram file needs no scratch file')),
+    makeScratch: noScratch,
     partial: true,
     ...(endBlocks === undefined ? {} : { endBlocks }),
     ...(noteMissing === undefined ? {} : { noteMissing }),

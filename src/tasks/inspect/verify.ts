@@ -17,6 +17,7 @@ import type { DeviceSection, FlowItem } from '../../vm/flow.ts';
 import {
   type Finding,
   type FindingCode,
+  incompleteCodes,
   type MigrationError,
   makeFinding,
   type Place,
@@ -127,8 +128,13 @@ export class Verifier implements FlowSink {
 
   /** Adds findings that are known only at the end, or the error that ended the Flow early. */
   finish(error: Finding | undefined): void {
-    if (error === undefined) this.#checkEnd();
-    else this.stats.findings.add(error);
+    if (error === undefined) {
+      this.#checkEnd();
+      return;
+    }
+    this.stats.findings.add(error);
+    // A file that breaks off is sound up to there. What it lacks is known.
+    if (incompleteCodes.has(error.code)) this.#noteAbsent(error.place.offset);
   }
 
   /** The result. */
@@ -158,12 +164,18 @@ export class Verifier implements FlowSink {
     else if (stats.description === undefined && !this.#postcopy)
       this.#add('description-missing', 'no VM description', this.#place(stats.end ?? 0));
     stats.noteMissingChannels(this.#file.channels);
+    this.#noteAbsent(stats.end ?? 0);
+  }
+
+  /** Counts the pages that were not sent up to an offset. */
+  #noteAbsent(offset: number): void {
+    const { stats } = this;
     for (const block of stats.blocks) {
       if (stats.format === 'mapped-ram' || stats.isIgnored(block)) continue;
       const absent = stats.countPages(block).absent - stats.countLost(block);
       if (absent === 0) continue;
-      const place = { ...this.#place(stats.end ?? 0), section: 'ram', block: block.block.idstr };
-      this.stats.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
+      const place = { ...this.#place(offset), section: 'ram', block: block.block.idstr };
+      stats.findings.add(makeFinding('pages-absent', 'pages that were never sent', place), absent);
     }
   }
 
