@@ -36,7 +36,11 @@ describe('a function that is called with wrong arguments', () => {
     ['convertToStream', [sink], /expected an object with options as the last argument, got undefined/],
     ['convertToStream', [undefined, { makeScratch }], /expected a ByteSink, got undefined/],
     ['convertToStream', ['out.stream', { makeScratch }], /expected a ByteSink, got string without write/],
-    ['convertToStream', [sink, { makeScratch, base: 'x' }], /expected a file that open\(\) returned, got the string "x"/],
+    [
+      'convertToStream',
+      [sink, { makeScratch, base: 'x' }],
+      /expected a file that open\(\) returned, got the string "x"/,
+    ],
     ['convertToMappedRam', ['out'], /expected an output with the methods read and write, got the string "out"/],
     ['convertToMappedRam', [sink], /methods read and write, got a plain object/],
     ['convertToMultifd', [sink, ['x'], { makeScratch }], /expected a ByteSink, got string without write/],
