@@ -72,6 +72,8 @@ describe.skipIf(executablePath === undefined)('the remedies of the page, in Chro
 
   it('opens the sample when its server is back', async () => {
     const page = await demo.show(demo.plain, { mayComplain: true });
+    // Its worker has been fetched.
+    await part(page, 'means').waitFor();
     await page.context().setOffline(true);
     await press(page, 'Open the sample');
     await part(page, 'failure').waitFor();

@@ -246,7 +246,7 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     expect(code).toBe(1);
     const [finding] = stdout.split('\n');
     await expect.poll(() => part(page, 'findings').locator('li p').first().textContent()).toBe(finding);
-    await part(page, 'findings').getByRole('button', { name: 'at 0x7530' }).click();
+    await part(page, 'findings').getByRole('button', { name: 'at 0x7530' }).first().click();
     await expect.poll(() => part(page, 'bytes-where').textContent()).toContain('0x7530');
     await expect.poll(() => page.locator('.bytes-view').textContent()).toContain('00007520');
   });
