@@ -1,0 +1,32 @@
+/**
+ * Every end of a live migration that is not a success says where the guest is, and what is safe to do next: two running
+ * copies of a guest, or none, are the worst faults that a migration can have.
+ *
+ *     connecting, RAM, devices      end of the stream written          postcopy asked for
+ *     ──────────────────────────────┬──────────────────────────────────┬─────────────────→
+ *     source                        │ the target confirms: target      │ split
+ *                                   │ it refuses:          source      │
+ *                                   │ the line breaks:     either      │
+ */
+
+/**
+ * - `source`: the guest can run on there. If a file was sent, the source is that file.
+ * - `target`: it is there, whole.
+ * - `split`: postcopy has begun. Neither side has all of it.
+ * - `either`: it cannot be known from here.
+ */
+export type GuestPlace = 'source' | 'target' | 'split' | 'either';
+
+/** A live migration ended without success. `cause` is the reason, and `message` is that of the reason. */
+export class LiveError extends Error {
+  override readonly name = 'LiveError';
+  readonly guest: GuestPlace;
+  /** What is safe to do next, as a sentence without a full stop. */
+  readonly next: string;
+
+  constructor(guest: GuestPlace, next: string, cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    this.guest = guest;
+    this.next = next;
+  }
+}

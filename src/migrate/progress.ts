@@ -1,0 +1,157 @@
+/**
+ * The progress of a live migration, under the names of QEMU's `query-migrate`.
+ *
+ *     status   setup → active → device → completed
+ *                 └───────┴────────┴──→ failed, cancelled
+ *
+ * Progress is a callback, not an async iterator: a callback that nobody gave costs nothing, and a slow reader of an
+ * iterator would either hold the migration back or collect old values.
+ */
+import { type Clock, systemClock } from '../io/clock.ts';
+
+/** QEMU's MigrationStatus. Newer releases may have more of them. */
+export type MigrationStatus =
+  | 'none'
+  | 'setup'
+  | 'cancelling'
+  | 'cancelled'
+  | 'active'
+  | 'postcopy-active'
+  | 'postcopy-paused'
+  | 'postcopy-recover'
+  | 'completed'
+  | 'failed'
+  | 'pre-switchover'
+  | 'device'
+  | (string & {});
+
+/** The member `ram` of `query-migrate`. Bytes, unless it says otherwise. */
+export interface RamProgress {
+  /** Bytes of the stream and of its multifd channels so far. */
+  transferred: number;
+  /** Bytes of pages that are still to be sent, as far as is known. */
+  remaining: number;
+  /** Bytes of all RAM blocks that migrate. */
+  total: number;
+  /** Zero pages. */
+  duplicate: number;
+  /** Pages sent as data, and their bytes. */
+  normal: number;
+  'normal-bytes': number;
+  'page-size': number;
+  /** Syncs of the dirty bitmap, which are passes over RAM. */
+  'dirty-sync-count': number;
+  /** 10^6 bits per second in the latest 100 ms; on average once it is completed. */
+  mbps: number;
+  /** Pages per second in the latest 100 ms. */
+  'pages-per-second': number;
+  /** Bytes on multifd channels. */
+  'multifd-bytes': number;
+  'dirty-pages-rate'?: number;
+  'postcopy-requests'?: number;
+}
+
+/** The state of a live migration at one moment. Times are in ms. */
+export interface MigrationProgress {
+  status: MigrationStatus;
+  'total-time': number;
+  /** From the beginning to the first page. */
+  'setup-time'?: number;
+  /** How long the guest will stand still, or stood still. */
+  'expected-downtime'?: number;
+  downtime?: number;
+  /** From the first page on. */
+  ram?: RamProgress;
+  /** With `failed`: the reason. */
+  'error-desc'?: string;
+}
+
+export interface ProgressOptions {
+  /** Called with each change of `status`, and at most every 100 ms in between. What it throws ends the migration. */
+  onProgress?: ((progress: MigrationProgress) => void) | undefined;
+  /** Default: the platform's clock. */
+  clock?: Clock | undefined;
+}
+
+/** What a migration has counted. The rates are made of it. */
+export type RamCounts = Omit<RamProgress, 'mbps' | 'pages-per-second' | 'normal-bytes'>;
+
+/** Window of the rates, and the least time between two calls, in ms. */
+const windowMs = 100;
+
+/** Calls `onProgress`, at the right times and with QEMU's rates. */
+export class ProgressMeter {
+  readonly #onProgress: ProgressOptions['onProgress'];
+  readonly #clock: Clock;
+  readonly #count: () => RamCounts | undefined;
+  readonly #start: number;
+  #status: MigrationStatus = 'none';
+  #window: { start: number; bytes: number; pages: number };
+  #rates = { mbps: 0, 'pages-per-second': 0 };
+  #setupTime: number | undefined;
+
+  /** `count` returns what is counted; undefined before the first page. */
+  constructor({ onProgress, clock = systemClock }: ProgressOptions, count: () => RamCounts | undefined) {
+    this.#onProgress = onProgress;
+    this.#clock = clock;
+    this.#count = count;
+    this.#start = clock.now();
+    this.#window = { start: this.#start, bytes: 0, pages: 0 };
+  }
+
+  get status(): MigrationStatus {
+    return this.#status;
+  }
+
+  /** Changes the status, and reports it. `error` is the reason of a failure. */
+  enter(status: MigrationStatus, error?: string): void {
+    this.#status = status;
+    const now = this.#clock.now();
+    if (status === 'active') {
+      this.#setupTime ??= now - this.#start;
+      this.#beginWindow(now, this.#count());
+    }
+    this.#onProgress?.(this.#at(now, error));
+  }
+
+  /** Call this when something was sent or received. It reports at most every 100 ms. */
+  tick(): void {
+    if (this.#onProgress === undefined) return;
+    const now = this.#clock.now();
+    if (now < this.#window.start + windowMs) return;
+    this.#onProgress(this.#at(now));
+  }
+
+  /** The state now. */
+  now(): MigrationProgress {
+    return this.#at(this.#clock.now());
+  }
+
+  #at(now: number, error?: string): MigrationProgress {
+    const counts = this.#count();
+    const total = now - this.#start;
+    if (now >= this.#window.start + windowMs) this.#beginWindow(now, counts);
+    const progress: MigrationProgress = { status: this.#status, 'total-time': Math.round(total) };
+    if (this.#setupTime !== undefined) progress['setup-time'] = Math.round(this.#setupTime);
+    if (error !== undefined) progress['error-desc'] = error;
+    if (counts === undefined) return progress;
+    const isDone = this.#status === 'completed';
+    const average = (counts.transferred * 8) / Math.max(1, total - (this.#setupTime ?? 0)) / 1000;
+    const rates = isDone ? { ...this.#rates, mbps: average } : this.#rates;
+    progress.ram = { ...counts, ...rates, 'normal-bytes': counts.normal * counts['page-size'] };
+    if (isDone) progress.ram.remaining = 0;
+    return progress;
+  }
+
+  /** Takes the rates of the window that ends now, and begins the next one. */
+  #beginWindow(now: number, counts: RamCounts | undefined): void {
+    const { start, bytes, pages } = this.#window;
+    const transferred = counts?.transferred ?? 0;
+    const sent = (counts?.normal ?? 0) + (counts?.duplicate ?? 0);
+    const ms = now - start;
+    if (ms > 0) {
+      this.#rates = { mbps: ((transferred - bytes) * 8) / ms / 1000, 'pages-per-second': ((sent - pages) * 1000) / ms };
+    }
+    this.#window = { start: now, bytes: transferred, pages: sent };
+  }
+}
