@@ -24,12 +24,13 @@ export class ChannelReader {
   async *drive<Item>(decoder: Generator<Need | InflateRequest | Item, void>): AsyncGenerator<Item, void> {
     for (const step of decoder) {
       if (isNeed(step)) await this.reader.satisfy(step);
-      else if (isInflateRequest(step)) await this.#unpack(step);
+      else if (isInflateRequest(step)) await this.unpack(step);
       else yield step;
     }
   }
 
-  async #unpack(request: InflateRequest): Promise<void> {
+  /** Decompresses for a decoder. An error of the data is part of the answer. */
+  async unpack(request: InflateRequest): Promise<void> {
     const { format, input, target } = request;
     try {
       if (format === 'zlib' || format === 'zstd') {
@@ -46,10 +47,15 @@ export class ChannelReader {
     }
   }
 
-  /** Waits for a read under way: after this nothing is written to the arena. */
-  async close(): Promise<void> {
+  /** Frees the decompressor. */
+  release(): void {
     this.#decoder?.close();
     this.#decoder = undefined;
+  }
+
+  /** Waits for a read under way: after this nothing is written to the arena. */
+  async close(): Promise<void> {
+    this.release();
     await this.reader.settle();
   }
 }

@@ -10,7 +10,7 @@ import type { Configuration, FlowItem } from '../vm/flow.ts';
 import { type Finding, MigrationError, makeFinding, type Place } from '../vm/migration-error.ts';
 import type { ByteWindow } from '../wire/byte-window.ts';
 import { type ChannelState, decodeChannelEnd, decodeEpoch, type PacketContext } from '../wire/multifd-channel.ts';
-import { decodeHello, type PacketMethod } from '../wire/multifd-packet.ts';
+import { decodeHello, type MultifdHello, type PacketMethod } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
 import { isDamage } from '../wire/salvage.ts';
@@ -90,7 +90,7 @@ export class ChannelSet {
     options: ChannelOptions,
   ) {
     this.#readers = sources.map((source, i) => new ChannelReader(kernel, buffers[i] as WindowBuffers, source, codecs));
-    this.#context = { ...options, numbers: new PacketNumbers(), method: undefined };
+    this.#context = { ...options, shared: { numbers: new PacketNumbers(), method: undefined } };
   }
 
   /** How many channels there are. */
@@ -104,7 +104,7 @@ export class ChannelSet {
   }
 
   get method(): PacketMethod | undefined {
-    return this.#context.method;
+    return this.#context.shared.method;
   }
 
   /** The guest's UUID; all zero if it has none. */
@@ -174,16 +174,13 @@ export class ChannelSet {
 
   /** The numbers of the packets that were read: whether a gap proves that a channel is missing, and whether there is one. */
   get numbers(): { isReliable: boolean; hasGaps: boolean } {
-    return this.#context.numbers;
+    return this.#context.shared.numbers;
   }
 
   /** Compares the channels with the configuration in the main stream. @throws MigrationError `bad-channel` */
-  checkConfiguration({ uuid, capabilities }: Configuration): void {
+  checkConfiguration(configuration: Configuration): void {
     for (const { reader, state } of this.#channels) {
-      const place = reader.reader.window.place(0);
-      if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels with a mapped-ram file');
-      if (uuid === undefined || uuid === state.hello.uuid) continue;
-      throw badChannel(place, `expected the guest UUID ${uuid} of the main stream, got ${state.hello.uuid}`);
+      requireUuid(configuration, state.hello, reader.reader.window.place(0));
     }
   }
 
@@ -192,12 +189,8 @@ export class ChannelSet {
    * of another migration, even if the numbers of marks agree. Pages in postcopy do not go through channels.
    * @throws MigrationError `bad-channel`
    */
-  checkMainPages({ block, batch }: Extract<FlowItem, { kind: 'pages' }>, window: ByteWindow): void {
-    for (let i = 0; i < batch.count; i++) {
-      if (batch.kind[i] === PageKind.zero) continue;
-      const place = { ...window.place(batch.offset[i]), section: 'ram', block: block.idstr };
-      throw badChannel(place, 'expected no channels with a stream that contains page data');
-    }
+  checkMainPages(item: Extract<FlowItem, { kind: 'pages' }>, window: ByteWindow): void {
+    checkMainPages(item, window);
   }
 
   /** The channels to read for a mark of the main stream, in order. With `partial`, without those that have broken off. */
@@ -231,16 +224,40 @@ export class ChannelSet {
     for (const { reader, state } of this.epoch()) {
       yield* reader.drive<FlowItem>(decodeChannelEnd(reader.reader.window, state, this.#context));
     }
-    const lost = this.#context.numbers.lost();
     const last = this.#channels.at(-1);
-    if (lost === undefined || last === undefined) return;
-    const message = `expected packets with all numbers below ${lost.of}, but ${lost.count} are missing, the first of them ${lost.first}: is a channel missing?`;
-    yield { kind: 'finding', finding: makeFinding('missing-channels', message, last.reader.reader.window.place()) };
+    if (last === undefined) return;
+    const finding = lostPackets(this.#context.shared.numbers, last.reader.reader.window.place());
+    if (finding !== undefined) yield { kind: 'finding', finding };
   }
 
   /** Waits for pending reads. Afterwards nothing writes to the arena. */
   async close(): Promise<void> {
     for (const reader of this.#readers) await reader.close();
+  }
+}
+
+/** The finding for packets whose numbers never came, at the end of all channels. */
+export function lostPackets(numbers: PacketNumbers, place: Place): Finding | undefined {
+  const lost = numbers.lost();
+  if (lost === undefined) return undefined;
+  const message = `expected packets with all numbers below ${lost.of}, but ${lost.count} are missing, the first of them ${lost.first}: is a channel missing?`;
+  return makeFinding('missing-channels', message, place);
+}
+
+/** Compares a channel with the main stream's configuration. @throws MigrationError `bad-channel` */
+export function requireUuid(configuration: Configuration | undefined, hello: MultifdHello, place: Place): void {
+  const { uuid, capabilities = [] } = configuration ?? {};
+  if (capabilities.includes('mapped-ram')) throw badChannel(place, 'expected no channels with a mapped-ram file');
+  if (uuid === undefined || uuid === hello.uuid) return;
+  throw badChannel(place, `expected the guest UUID ${uuid} of the main stream, got ${hello.uuid}`);
+}
+
+/** See {@link ChannelSet.checkMainPages}. */
+export function checkMainPages({ block, batch }: Extract<FlowItem, { kind: 'pages' }>, window: ByteWindow): void {
+  for (let i = 0; i < batch.count; i++) {
+    if (batch.kind[i] === PageKind.zero) continue;
+    const place = { ...window.place(batch.offset[i]), section: 'ram', block: block.idstr };
+    throw badChannel(place, 'expected no channels with a stream that contains page data');
   }
 }
 

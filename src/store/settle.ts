@@ -62,14 +62,17 @@ export async function settle(file: MigrationFile, sink: FlowSink, options: Settl
   return settler.finish();
 }
 
+/** Where a Flow comes from: a file, or a live migration. */
+export type FlowInput = Pick<MigrationFile, 'source' | 'offset' | 'channels'>;
+
 /** What {@link settle} does with each item, for callers whose Flow has other sinks, too. */
 export class Settler implements FlowSink {
-  readonly #file: MigrationFile;
+  readonly #file: FlowInput;
   readonly #sink: FlowSink;
   readonly #rest: Rest;
   readonly #missingChannels = new MissingChannels();
 
-  constructor(file: MigrationFile, sink: FlowSink, options: SettleOptions = {}) {
+  constructor(file: FlowInput, sink: FlowSink, options: SettleOptions = {}) {
     this.#file = file;
     this.#sink = sink;
     this.#rest = new Rest(file, options);
@@ -81,6 +84,11 @@ export class Settler implements FlowSink {
     this.#missingChannels.take(item);
     this.#rest.take(item);
     return this.#sink.take(item);
+  }
+
+  /** What has come so far, if the Flow does not end. */
+  get soFar(): Pick<Settled, 'configuration' | 'devices' | 'blocks'> {
+    return this.#rest.soFar;
   }
 
   /** Call it when the Flow has ended. @throws MigrationError for evidence that memory is missing */
@@ -99,7 +107,7 @@ export class Settler implements FlowSink {
 
 /** Collects all of a VM except its RAM. */
 class Rest {
-  readonly #file: MigrationFile;
+  readonly #file: FlowInput;
   readonly #options: SettleOptions;
   readonly #framing = { ramId: undefined as number | undefined, footers: true, switchoverStart: false };
   readonly #iterables: Section[] = [];
@@ -109,7 +117,7 @@ class Rest {
   readonly #gaps = new FindingLog();
   #deviceBytes = 0;
 
-  constructor(file: MigrationFile, options: SettleOptions) {
+  constructor(file: FlowInput, options: SettleOptions) {
     this.#file = file;
     this.#options = options;
     this.#settled = {
@@ -201,6 +209,10 @@ class Rest {
     return blocks.filter(({ index, mapped }) => mapped === undefined && !this.#sent.has(index));
   }
 
+  get soFar(): Settled {
+    return this.#settled;
+  }
+
   finish(ignored: readonly RamBlock[]): Settled {
     const { needs = () => true } = this.#options;
     for (const block of ignored.filter(needs)) {
@@ -232,7 +244,7 @@ class Rest {
  * `limit`
  */
 export function countDeviceBytes(
-  file: MigrationFile,
+  file: FlowInput,
   { name, offset, data }: DeviceSection,
   before: number,
   limit = maxDeviceBytes,

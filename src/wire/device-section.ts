@@ -109,6 +109,14 @@ function* scanBody(
   const parts: Uint8Array[] = [];
   let taken = 0;
   for (;;) {
+    if (footers && window.available <= footerLength + itemLookahead) {
+      const end = findCertainFooter(window, section, context);
+      if (end !== undefined) {
+        parts.push(window.bytes.slice(window.position, end));
+        window.position = end;
+        return concat(parts);
+      }
+    }
     const complete = !(yield* has(window, footerLength + itemLookahead + 1));
     // If the look-ahead would leave the window, wait for more bytes, except at the end of the source or of a package.
     const readable = complete ? window.limit : window.limit - footerLength - itemLookahead;
@@ -120,7 +128,8 @@ function* scanBody(
     window.position = until;
     if (end !== undefined) return concat(parts);
     const overrun = window.offset === context.end;
-    if (complete || overrun || taken > maxDeviceBody) {
+    // A live source that is silent for a moment has not ended.
+    if ((complete && window.ended) || overrun || taken > maxDeviceBody) {
       const code = taken > maxDeviceBody ? 'limit-exceeded' : overrun ? 'bad-device-section' : 'truncated';
       const message = `expected the end of section ${section.id} (${section.name}), got ${taken} bytes without it`;
       throw new MigrationError(code, message, {
@@ -145,6 +154,27 @@ function findFooter(window: ByteWindow, section: SectionHead, context: BodyConte
     }
     if (canBeItem(window, after, context.known)) return at;
   }
+}
+
+/**
+ * Index of the section's first footer, if what follows it is complete and leaves no doubt. So the last section of a live
+ * stream does not wait for bytes that may never come.
+ */
+function findCertainFooter(window: ByteWindow, section: SectionHead, context: BodyContext): number | undefined {
+  const bytes = window.bytes.subarray(0, window.limit);
+  for (let at = bytes.indexOf(SectionType.footer, window.position); at !== -1; ) {
+    const after = at + footerLength;
+    if (after <= window.limit && isFooter(window, at, section.id)) {
+      if (context.end !== undefined) return window.base + after === context.end ? at : undefined;
+      const isCertain =
+        bytes[after] === SectionType.eof
+          ? canBeDescription(window, after + 1)
+          : canBeItem(window, after, context.known);
+      return isCertain ? at : undefined;
+    }
+    at = bytes.indexOf(SectionType.footer, at + 1);
+  }
+  return undefined;
 }
 
 /**

@@ -59,8 +59,13 @@ export interface PacketContext {
   readonly slots: number;
   /** `bitmaps`: payloads are skipped, and batches have no data. */
   readonly read: 'pages' | 'bitmaps';
+  readonly shared: SharedByChannels;
+}
+
+/** What all channels of a migration have in common. */
+export interface SharedByChannels {
   readonly numbers: PacketNumbers;
-  /** The compression method of all channels. Undefined until the first packet with data. */
+  /** The compression method. Undefined until the first packet with data. */
   method: PacketMethod | undefined;
 }
 
@@ -116,12 +121,12 @@ function* decodePacket(
   if ((flags & PacketFlag.deviceState) !== 0) {
     yield* decodeDevicePacket(window);
     counts.devicePackets++;
-    context.numbers.disable();
+    context.shared.numbers.disable();
     return false;
   }
   yield* need(window, multifdHeaderLength(pageSize), 'a multifd packet');
   const header = readPacketHeader(window, flags, pageSize, pages);
-  context.numbers.add(header.packetNumber, header);
+  context.shared.numbers.add(header.packetNumber, header);
   if (header.normalPages + header.zeroPages > 0) yield* decodePages(window, header, pages, channel, context);
   else window.position += multifdHeaderLength(pageSize);
   if (header.sync) counts.syncs++;
@@ -175,8 +180,9 @@ function* decodePages(
     throw new MigrationError('unknown-block', `pages of RAM block "${header.block}", which was not listed`, place);
   }
   if (normalPages > 0) {
-    context.method ??= method;
-    if (method !== context.method) throw badPacket(window, `expected compression ${context.method}, got ${method}`);
+    context.shared.method ??= method;
+    if (method !== context.shared.method)
+      throw badPacket(window, `expected compression ${context.shared.method}, got ${method}`);
     if (method !== 'none' && header.payloadLength > maxPayload) {
       throw badPacket(window, `expected at most ${maxPayload} bytes of compressed pages, got ${header.payloadLength}`);
     }

@@ -48,6 +48,8 @@ export interface RamFormat {
   syncAtEos: boolean | undefined;
   /** The stream is the main channel of a multifd migration whose channels were given. */
   hasChannels: boolean;
+  /** Whether the page size may be found by looking ahead at the first records. */
+  looksAhead: boolean;
 }
 
 /** Decodes the body of a START, PART or END up to and including its EOS. */
@@ -151,7 +153,7 @@ function* decodeBlockList(
   format: RamFormat,
   batch: PageBatch,
 ): Generator<Need | FlowItem, void> {
-  if (format.pageSizeFrom === 'assumed' && !format.mappedRam && ram.byName.size === 0) {
+  if (format.looksAhead && format.pageSizeFrom === 'assumed' && !format.mappedRam && ram.byName.size === 0) {
     const pageSize = yield* detectPageSize(window, format.ignoreShared);
     if (pageSize !== undefined) {
       ram.pageSize = pageSize;

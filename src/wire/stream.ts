@@ -50,6 +50,11 @@ export interface StreamOptions {
   hasChannels?: boolean;
   /** Whether the reading goes on behind damage, see `salvage.ts`. Default false. */
   partial?: boolean;
+  /**
+   * The stream comes from a peer that may wait for an answer or for its channels. The decoder then waits for no byte
+   * beyond the item that it decodes. Default false.
+   */
+  isLive?: boolean;
 }
 
 /** What the decoder remembers of a stream. Decoding a recovery stream continues from this state. */
@@ -145,6 +150,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
       read: options.read ?? 'pages',
       syncAtEos: undefined,
       hasChannels: options.hasChannels === true,
+      looksAhead: options.isLive !== true,
     },
     dirtyBitmaps: makeDirtyBitmapState(),
     switchedOver: false,

@@ -1,0 +1,345 @@
+/**
+ * The destination of a live migration that keeps the guest in a mapped-ram file.
+ *
+ *     source                                            destination
+ *     header, configuration            ───────────────→
+ *     OPEN_RETURN_PATH, PING 1         ───────────────→
+ *                                      ←───────────────  PONG 1 [, SWITCHOVER_ACK]
+ *     START, PART …, END of RAM        ───────────────→  pages to their places in the file
+ *     devices, EOF [, description]     ───────────────→
+ *                                                        file whole → durable → its name
+ *                                      ←───────────────  SHUT 0: only now the source lets its guest go
+ *     end of the line                  ───────────────→
+ *
+ *     postcopy, instead of END:  discards, PING 2, package {LISTEN, devices, PING 3, RUN}, PING 4, PART …, END, EOF
+ *
+ * Whatever fails before SHUT 0 is answered with SHUT 1, and the source's guest runs on. Without a return path the
+ * source cannot be held back. In postcopy the source sends all pages by itself, so none need be asked for.
+ */
+import type { ByteStore } from '../io/byte-source.ts';
+import { type Clock, systemClock } from '../io/clock.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
+import { settledWithin } from '../io/time-limit.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
+import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
+import { flowBatchCapacity } from '../read/flow-reader.ts';
+import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
+import { releaseRulesOf } from '../schema/release-rules.ts';
+import { MappedRamStore } from '../store/mapped-ram-store.ts';
+import { findMissing, type MissingRam } from '../store/missing-ram.ts';
+import { type Settled, Settler } from '../store/settle.ts';
+import type { FlowItem } from '../vm/flow.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+import { markIncomplete } from '../wire/vm-description.ts';
+import { Answers } from './answers.ts';
+import type { Incoming } from './incoming.ts';
+import { LineWatch } from './line-watch.ts';
+import { type GuestPlace, LiveError } from './live-error.ts';
+import { type MigrationProgress, ProgressMeter } from './progress.ts';
+import { ReceivedCounts } from './received-counts.ts';
+
+/** How long the source may take to end the line after SHUT 0, in ms. */
+const partingMs = 30_000;
+
+/** Where the guest goes. */
+export interface ReceiveTarget {
+  /** Takes the mapped-ram file from its first byte on. */
+  file: ByteStore;
+  /** Makes the file durable, and visible under its name. The source is told only afterwards. */
+  commit: () => Promise<void>;
+  /** Keeps an incomplete file after a failure in postcopy: makes it durable under another name, and returns that. */
+  keep?: () => Promise<string>;
+}
+
+export interface ReceiveOptions {
+  signal?: AbortSignal;
+  clock?: Clock;
+  codecs: PageCodecs;
+  /** The most multifd channels. Default 255. */
+  mostChannels?: number;
+  /**
+   * Answer a source that waits for the word to switch over. Default: if it is of QEMU 8.1 or later by its machine type,
+   * or visibly waits. An earlier source fails if it is told without having asked.
+   */
+  switchoverAck?: boolean;
+  /** Accept blocks that the source left out (x-ignore-shared), and mark the file. Default false. */
+  allowIncomplete?: boolean;
+  /** As in {@link LineWatch}. */
+  idleTimeoutMs?: number;
+  onWaiting?: (silentMs: number) => void;
+  onProgress?: (progress: MigrationProgress) => void;
+  /** Called when the source has connected, and again when it is known whether it has a return path. */
+  onReturnPath?: (has: boolean) => void;
+}
+
+/** A guest that arrived. */
+export interface Received {
+  configuration: Settled['configuration'];
+  blocks: { idstr: string; length: number; dataPages: number; zeroPages: number; absentPages: number }[];
+  /** Bytes of the file. */
+  length: number;
+  /** What the source left out, if that was accepted. */
+  missing: MissingRam | undefined;
+  /** The source was told that the guest has arrived. */
+  confirmed: boolean;
+  /** What was found in the stream. */
+  found: { channels: number; compression: string | undefined; postcopy: boolean; xbzrlePages: number };
+  progress: MigrationProgress;
+}
+
+/**
+ * Receives one migration. Closes all connections, and leaves the listener to the caller.
+ * @throws LiveError: its `cause` is a MigrationError for an invalid stream, a PeerError if the source failed, the reason
+ *   of `signal`, or what `target` threw
+ */
+export async function receive(incoming: Incoming, target: ReceiveTarget, options: ReceiveOptions): Promise<Received> {
+  const { signal } = options;
+  let main: Connection;
+  try {
+    main = await incoming.main(signal);
+  } catch (error) {
+    throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
+  }
+  const kernel = await loadKernelFor([
+    liveFlowArenaBytes(options.mostChannels),
+    pageSlotsArenaBytes(flowBatchCapacity),
+  ]);
+  const flow = new LiveFlow(kernel, {
+    codecs: options.codecs,
+    ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
+    channelsKnown: () => incoming.settled(),
+  });
+  const destination = new Destination(incoming, main, flow, target, options);
+  return destination.run();
+}
+
+class Destination {
+  readonly #incoming: Incoming;
+  readonly #main: Connection;
+  readonly #flow: LiveFlow;
+  readonly #target: ReceiveTarget;
+  readonly #options: ReceiveOptions;
+  readonly #clock: Clock;
+  readonly #watch: LineWatch;
+  readonly #store: MappedRamStore;
+  readonly #settler: Settler;
+  readonly #counts = new ReceivedCounts();
+  readonly #meter: ProgressMeter;
+  readonly #answers: Answers;
+  /** The stream has come to its end. */
+  #hasEnd = false;
+  /** The source has begun postcopy. */
+  #isSplit = false;
+
+  constructor(incoming: Incoming, main: Connection, flow: LiveFlow, target: ReceiveTarget, options: ReceiveOptions) {
+    this.#incoming = incoming;
+    this.#flow = flow;
+    this.#target = target;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    const { idleTimeoutMs, onWaiting, signal } = options;
+    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, signal });
+    this.#main = this.#watch.add(main);
+    this.#answers = new Answers(this.#main, options.switchoverAck);
+    this.#store = new MappedRamStore(target.file, new PageSlots(flow.kernel, flowBatchCapacity));
+    const input = {
+      source: this.#main,
+      offset: 0,
+      get channels() {
+        return flow.channels;
+      },
+    };
+    this.#settler = new Settler(input, this.#store, { devices: true, partial: options.allowIncomplete === true });
+    this.#meter = new ProgressMeter({ clock: this.#clock, onProgress: options.onProgress }, () =>
+      this.#counts.now(flow.reached, flow.channels),
+    );
+  }
+
+  async run(): Promise<Received> {
+    this.#meter.enter('setup');
+    try {
+      this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
+      this.#options.onReturnPath?.(false);
+      const settled = await this.#read();
+      const missing = await this.#judge(settled);
+      await this.#finish(settled, missing);
+      this.#watch.touch();
+      await this.#target.commit();
+      await this.#part();
+      this.#meter.enter('completed');
+      return this.#result(settled, missing);
+    } catch (thrown) {
+      throw await this.#fail(this.#watch.causeOf(thrown));
+    } finally {
+      this.#watch.stop();
+      this.#flow.close();
+      await this.#incoming.close();
+    }
+  }
+
+  #join(kind: string, connection: Connection): void {
+    try {
+      if (kind === 'channel') this.#flow.addChannel(this.#watch.add(connection));
+      else if (kind === 'preempt') this.#flow.addPreempt(this.#watch.add(connection));
+      else connection.destroy();
+    } catch (error) {
+      this.#watch.fail(error);
+    }
+  }
+
+  /** Reads the stream to its end. */
+  async #read(): Promise<Settled> {
+    for await (const item of this.#flow.read(this.#main)) {
+      const noted = this.#note(item);
+      if (noted !== undefined) await noted;
+      const taken = this.#settler.take(item);
+      if (taken !== undefined) await taken;
+    }
+    return this.#settler.finish();
+  }
+
+  #note(item: FlowItem): Promise<void> | undefined {
+    this.#counts.take(item);
+    switch (item.kind) {
+      case 'blocks-end':
+        this.#meter.enter('active');
+        break;
+      case 'pages':
+        this.#meter.tick();
+        break;
+      case 'discard':
+        this.#isSplit = true;
+        break;
+      case 'eof':
+        this.#hasEnd = true;
+        break;
+      case 'section-end':
+        return this.#answers.takeSection(item.section);
+      case 'command':
+        return this.#takeCommand(item);
+      default:
+    }
+    return undefined;
+  }
+
+  async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
+    if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#isSplit = true;
+    if (command.name === 'POSTCOPY_RUN') this.#meter.enter('postcopy-active');
+    const hadReturnPath = this.#answers.isOpen;
+    await this.#answers.takeCommand(command, this.#flow.configuration);
+    if (this.#answers.isOpen && !hadReturnPath) this.#options.onReturnPath?.(true);
+  }
+
+  /** What the source left out. @throws MigrationError for evidence that memory is missing, unless it is accepted */
+  async #judge(settled: Settled): Promise<MissingRam | undefined> {
+    const [gap] = settled.gaps.filter(({ code }) => code !== 'block-ignored');
+    // Only what the source leaves out on purpose can be accepted.
+    if (gap !== undefined) throw MigrationError.from(gap);
+    return findMissing(this.#store, settled.gaps, settled.ignored);
+  }
+
+  async #finish(settled: Settled, missing: MissingRam | undefined): Promise<void> {
+    this.#meter.enter('device');
+    const { configuration, framing, devices } = settled;
+    const switchoverStart = framing.switchoverStart || releaseRulesOf(configuration?.machine).switchoverStart;
+    const [first] = missing?.evidence ?? [];
+    const description =
+      missing === undefined
+        ? settled.description
+        : markIncomplete(settled.description, first?.message ?? 'memory is missing');
+    await this.#store.finish(devices, description, {
+      framing: { footers: framing.footers, switchoverStart },
+      iterables: this.#flow.iterables,
+    });
+  }
+
+  /** Tells the source that all is well, and waits until it ends the line. */
+  async #part(): Promise<void> {
+    if (!this.#answers.isOpen) return;
+    await this.#answers.shut(0);
+    const ended = this.#waitForEnd();
+    await settledWithin(
+      ended.then(() => {}),
+      partingMs,
+    );
+    if (!this.#hasParted) throw new PeerError(`the source did not end the line within ${partingMs / 1000} s`);
+  }
+
+  #hasParted = false;
+
+  async #waitForEnd(): Promise<void> {
+    const rest = new Uint8Array(4096);
+    for (let position = this.#flow.mainReached; ; ) {
+      const count = await this.#main.read(rest, position);
+      if (count === 0) break;
+      position += count;
+    }
+    this.#hasParted = true;
+  }
+
+  #result(settled: Settled, missing: MissingRam | undefined): Received {
+    const { channels } = this.#flow;
+    return {
+      configuration: settled.configuration,
+      blocks: this.#store.blocks.map((block) => ({
+        ...{ idstr: block.idstr, length: block.usedLength },
+        ...this.#store.countPages(block),
+      })),
+      length: this.#target.file.size,
+      missing,
+      confirmed: this.#answers.isOpen,
+      found: {
+        channels: channels.list.length,
+        compression: channels.compression,
+        postcopy: this.#isSplit,
+        xbzrlePages: this.#counts.xbzrlePages,
+      },
+      progress: this.#meter.now(),
+    };
+  }
+
+  /** The error to report. Tells the source, if it still listens, and keeps what may be the only copy of pages. */
+  async #fail(error: unknown): Promise<LiveError> {
+    const guest = this.#guest();
+    if (guest === 'source' && this.#answers.isOpen)
+      await settledWithin(
+        this.#answers.shut(1).catch(() => {}),
+        1000,
+      );
+    this.#watch.fail(error);
+    this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
+    const kept = guest === 'split' && this.#target.keep !== undefined ? await this.#keep() : undefined;
+    return new LiveError(guest, nextOf(guest, this.#hasEnd, kept), error);
+  }
+
+  async #keep(): Promise<string | undefined> {
+    try {
+      const { devices } = this.#settler.soFar;
+      const description = markIncomplete(undefined, 'the migration broke off in postcopy');
+      await this.#store.finish(devices, description);
+      return await this.#target.keep?.();
+    } catch {
+      // The first error is the one to report.
+      return undefined;
+    }
+  }
+
+  #guest(): GuestPlace {
+    if (this.#answers.isShut) return 'either';
+    if (this.#isSplit) return 'split';
+    return this.#answers.isOpen ? 'source' : 'either';
+  }
+}
+
+/** What is safe to do next. */
+function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string | undefined): string {
+  if (guest === 'source') return 'the guest runs on at the source';
+  if (guest === 'split') {
+    const where = kept === undefined ? '' : `; what came is in ${kept}`;
+    return `postcopy had begun: neither side has all of the guest; leave the source as it is${where}`;
+  }
+  return hasEnd
+    ? 'the source may have completed: its guest is whole there; if it is still there, `cont` lets it run on'
+    : 'there was no return path, so the source may have completed: if it is still there, `cont` lets it run on';
+}

@@ -1,0 +1,214 @@
+/**
+ * The connections of an incoming migration, told apart by their first bytes. Nothing announces them, and anyone can
+ * connect:
+ *
+ *     "QEVM"        the main stream; a second one is refused
+ *     0x11223344    a multifd channel
+ *     0x08          a recovery of postcopy, which begins with commands
+ *     other bytes   before the main stream: a stranger, which is closed; after it: the preempt channel
+ *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
+ */
+import { type Clock, systemClock } from '../io/clock.ts';
+import type { Connection, Listener } from '../io/connection.ts';
+import { takeTurn } from '../io/event-loop-yield.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+import { multifdMagic } from '../wire/multifd-packet.ts';
+import { streamMagic } from '../wire/stream.ts';
+import { HeadedConnection, readHead } from './headed-connection.ts';
+
+/** How long a connection may take to send its first bytes, in ms. */
+export const defaultSetupTimeoutMs = 30_000;
+/** How long the channels of a source that has begun are waited for, in ms, if one has not sent its first bytes yet. */
+const channelPatienceMs = 500;
+
+/** What a connection is for. */
+export type LineKind = 'main' | 'channel' | 'preempt' | 'recovery';
+
+/** A connection that was identified. It still yields its first bytes. */
+export interface IncomingLine {
+  kind: LineKind;
+  connection: Connection;
+}
+
+export interface IncomingOptions {
+  clock?: Clock;
+  /** How long a connection may be silent before the main stream has come, in ms. Default 30 s. */
+  setupTimeoutMs?: number;
+  /** How long to wait for channels whose TLS handshakes may be under way when the main stream has begun, in ms. Default 0. */
+  handshakeMs?: number;
+  /** Called with a connection that was refused, and why. */
+  onStranger?: (peer: string, why: string) => void;
+  /** Called with every line that was identified, before anyone reads it. It may replace the connection. */
+  onLine?: (line: IncomingLine) => Connection;
+}
+
+/** Accepts connections until it is closed. */
+export class Incoming {
+  readonly #listener: Listener;
+  readonly #options: IncomingOptions;
+  readonly #clock: Clock;
+  /** Accepted, and not identified yet. */
+  readonly #unknown = new Set<Connection>();
+  readonly #lines: IncomingLine[] = [];
+  #take: ((line: IncomingLine) => void) | undefined;
+  #main: IncomingLine | undefined;
+  #failure: { error: unknown } | undefined;
+  #isClosed = false;
+  /** Nothing more will be accepted. */
+  #hasEnded = false;
+  /** Why the latest connection was refused. */
+  #refusal: string | undefined;
+  #wake: () => void = () => {};
+
+  constructor(listener: Listener, options: IncomingOptions = {}) {
+    this.#listener = listener;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    void this.#accept();
+  }
+
+  /** The URI that a source can use. */
+  get uri(): string {
+    return this.#listener.uri;
+  }
+
+  /**
+   * Waits for the main stream. @throws Error if nothing can connect any more, the reason of `signal`, the listener's error
+   */
+  async main(signal?: AbortSignal): Promise<Connection> {
+    const abort = () => this.#wake();
+    signal?.addEventListener('abort', abort);
+    try {
+      while (this.#main === undefined) {
+        signal?.throwIfAborted();
+        if (this.#failure !== undefined) throw this.#failure.error;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      return this.#main.connection;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Passes every line besides the main stream to `take`: those that have come, and those to come. */
+  others(take: (line: IncomingLine) => void): void {
+    this.#take = take;
+    for (const line of this.#lines) take(line);
+  }
+
+  /** Resolves when every connection that the source opened before it sent what has been read was identified. */
+  async settled(): Promise<void> {
+    const { handshakeMs = 0 } = this.#options;
+    // The system has accepted them already, in this order.
+    for (let turn = 0; turn < 3; turn++) await takeTurn();
+    if (handshakeMs > 0) await this.#clock.sleep(handshakeMs);
+    const end = this.#clock.now() + channelPatienceMs;
+    while (this.#unknown.size > 0 && this.#clock.now() < end) await this.#clock.sleep(5);
+  }
+
+  /** Stops listening, and breaks every connection. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#listener.close();
+    for (const connection of this.#unknown) connection.destroy();
+    for (const { connection } of this.#lines) connection.destroy();
+    this.#main?.connection.destroy();
+    this.#wake();
+  }
+
+  /** Stops listening. The lines live on, and so do connections that may become lines. */
+  async stopListening(): Promise<void> {
+    await this.#listener.close();
+  }
+
+  async #accept(): Promise<void> {
+    try {
+      for (;;) {
+        const connection = await this.#listener.accept();
+        if (connection === undefined) break;
+        if (this.#isClosed) connection.destroy();
+        else void this.#identify(connection);
+      }
+      this.#hasEnded = true;
+      this.#endIfAlone();
+    } catch (error) {
+      this.#end(error);
+    }
+  }
+
+  /** Ends the waiting for a main stream if none can come any more: a file or a pipe is one connection. */
+  #endIfAlone(): void {
+    if (!this.#hasEnded || this.#unknown.size > 0 || this.#main !== undefined) return;
+    const message = this.#refusal ?? 'the listener was closed';
+    const place = { source: this.uri, coordinate: 'file' as const, offset: 0 };
+    this.#end(new MigrationError('not-a-migration-stream', message, place));
+  }
+
+  #end(error: unknown): void {
+    this.#failure ??= { error };
+    this.#wake();
+  }
+
+  async #identify(connection: Connection): Promise<void> {
+    this.#unknown.add(connection);
+    const done = new AbortController();
+    void this.#limitSilence(connection, done.signal);
+    try {
+      const head = await readHead(connection, 4);
+      const kind = this.#kindOf(head);
+      if (typeof kind === 'string') this.#add({ kind, connection: new HeadedConnection(connection, head) });
+      else this.#refuse(connection, kind.why);
+    } catch (error) {
+      this.#refuse(connection, error instanceof Error ? error.message : String(error));
+    } finally {
+      done.abort();
+      this.#unknown.delete(connection);
+      this.#endIfAlone();
+    }
+  }
+
+  /** Breaks a connection that has not sent its first bytes in time, unless it may be a preempt channel. */
+  async #limitSilence(connection: Connection, done: AbortSignal): Promise<void> {
+    const { setupTimeoutMs = defaultSetupTimeoutMs } = this.#options;
+    try {
+      await this.#clock.sleep(setupTimeoutMs, done);
+    } catch {
+      return;
+    }
+    if (this.#main === undefined && this.#unknown.has(connection)) connection.destroy();
+  }
+
+  #kindOf(head: Uint8Array): LineKind | { why: string } {
+    if (head.length === 0) return { why: 'it was closed without a byte' };
+    const word = head.length < 4 ? 0 : new DataView(head.buffer, head.byteOffset).getUint32(0);
+    if (word === multifdMagic) return 'channel';
+    if (word === streamMagic)
+      return this.#main === undefined ? 'main' : { why: 'another main stream is being received' };
+    if (this.#main !== undefined) return 'preempt';
+    if (head[0] === 0x08) return 'recovery';
+    return { why: 'Not a migration stream' };
+  }
+
+  #add(line: IncomingLine): void {
+    if (this.#isClosed) {
+      line.connection.destroy();
+      return;
+    }
+    const connection = this.#options.onLine?.(line) ?? line.connection;
+    const added = { kind: line.kind, connection };
+    if (line.kind === 'main') this.#main = added;
+    else {
+      this.#lines.push(added);
+      this.#take?.(added);
+    }
+    this.#wake();
+  }
+
+  #refuse(connection: Connection, why: string): void {
+    connection.destroy();
+    this.#refusal = why;
+    if (!this.#isClosed) this.#options.onStranger?.(connection.name, why);
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Watches the lines of a migration: how much came and went, for how long nothing has, and who broke them first. All
+ * lines of a migration end together.
+ */
+import { type Clock, systemClock } from '../io/clock.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+
+/** How often a silent peer is reported, in ms. */
+const reportMs = 10_000;
+const tickMs = 250;
+
+export interface LineWatchOptions {
+  clock?: Clock;
+  /** A peer that sends and takes no byte for this long, in ms, has failed. Default: no limit. */
+  idleTimeoutMs?: number | undefined;
+  /** Called while the peer is silent, every 10 s, with the time since the last byte in ms. */
+  onWaiting?: ((silentMs: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export class LineWatch {
+  readonly #clock: Clock;
+  readonly #options: LineWatchOptions;
+  readonly #lines = new Set<Connection>();
+  readonly #done = new AbortController();
+  readonly #onAbort = () => this.fail(this.#options.signal?.reason);
+  #latest: number;
+  #failure: { error: unknown } | undefined;
+  /** Bytes that came, and bytes that went, over all lines. */
+  received = 0;
+  sent = 0;
+
+  constructor(options: LineWatchOptions = {}) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#latest = this.#clock.now();
+    if (options.signal?.aborted === true) this.#onAbort();
+    else options.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    void this.#watch();
+  }
+
+  /** The first failure: of the caller's signal, of the time limit, or of what was reported by {@link fail}. */
+  get failure(): { error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  /** The error to report for one that was caught: the first cause. */
+  causeOf(error: unknown): unknown {
+    return this.#failure === undefined ? error : this.#failure.error;
+  }
+
+  /** Breaks all lines, those to come included. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    for (const line of this.#lines) line.destroy();
+  }
+
+  /** Watches a line. Use the result in its place. */
+  add(line: Connection): Connection {
+    this.#lines.add(line);
+    if (this.#failure !== undefined) line.destroy();
+    return new WatchedConnection(line, this);
+  }
+
+  /** Called for each transfer of a watched line. */
+  count(received: number, sent: number): void {
+    this.received += received;
+    this.sent += sent;
+    this.#latest = this.#clock.now();
+  }
+
+  /** Something happened that shows that the work goes on. */
+  touch(): void {
+    this.#latest = this.#clock.now();
+  }
+
+  /** Ends the watch. The lines live on. */
+  stop(): void {
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    this.#done.abort();
+  }
+
+  async #watch(): Promise<void> {
+    const { idleTimeoutMs = Number.POSITIVE_INFINITY, onWaiting } = this.#options;
+    let reports = 0;
+    for (;;) {
+      try {
+        await this.#clock.sleep(tickMs, this.#done.signal);
+      } catch {
+        return;
+      }
+      const silent = this.#clock.now() - this.#latest;
+      if (silent >= idleTimeoutMs) {
+        return this.fail(new PeerError(`the peer was silent for ${Math.round(silent / 1000)} s`));
+      }
+      if (silent < reportMs) reports = 0;
+      else if (silent >= reportMs * (reports + 1)) {
+        reports++;
+        onWaiting?.(silent);
+      }
+    }
+  }
+}
+
+/** A connection that reports to a watch. */
+class WatchedConnection implements Connection {
+  readonly size = undefined;
+  readonly #line: Connection;
+  readonly #watch: LineWatch;
+
+  constructor(line: Connection, watch: LineWatch) {
+    this.#line = line;
+    this.#watch = watch;
+  }
+
+  get name(): string {
+    return this.#line.name;
+  }
+
+  get canRead(): boolean {
+    return this.#line.canRead;
+  }
+
+  get canWrite(): boolean {
+    return this.#line.canWrite;
+  }
+
+  get method(): string {
+    return this.#line.method;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    const count = await this.#line.read(target, position);
+    this.#watch.count(count, 0);
+    return count;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#line.write(bytes);
+    this.#watch.count(0, bytes.length);
+  }
+
+  end(): Promise<void> {
+    return this.#line.end();
+  }
+
+  destroy(): void {
+    this.#line.destroy();
+  }
+
+  close(): Promise<void> {
+    return this.#line.close();
+  }
+}

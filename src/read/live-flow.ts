@@ -1,0 +1,317 @@
+/**
+ * A live migration as a Flow: the main stream, its multifd channels and its preempt channel are decoded as their bytes
+ * arrive. A source that fills its channels does not write to the main stream, and waits until they are read. So, unlike
+ * the reader of files, this one reads all of them at once, and lets each wait only where the protocol does:
+ *
+ *     main       START mark ═══╗  PART …            mark ═══╗   END … devices, EOF, description
+ *     channel 0  hello  SYNC ══╣  packet, packet …  SYNC ═══╣
+ *     channel 1  hello  SYNC ══╝  packet …          SYNC ═══╝
+ *     preempt                                                    (postcopy) page, page …
+ *
+ * At a mark, main waits for the SYNC of every channel, and a channel that has reached its SYNC waits for main. One
+ * decoder runs at a time, up to the point where it needs bytes. So the items are in an order that a file could have.
+ */
+import type { ByteSource } from '../io/byte-source.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
+import { settledWithin } from '../io/time-limit.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
+import type { Configuration, FlowItem } from '../vm/flow.ts';
+import type { RawSection } from '../vm/saved-vm.ts';
+import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
+import { decodePreemptChannel } from '../wire/preempt.ts';
+import { decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
+import { maxChannels } from './channels.ts';
+import { flowBatchCapacity } from './flow-reader.ts';
+import { KeptSections } from './kept-sections.ts';
+import { LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
+import type { FlowChannels } from './open.ts';
+import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
+import { allocateWindow, isNeed, WindowReader, windowArenaBytes } from './window-reader.ts';
+
+/** How long a source may be silent after the states of its devices, in ms, before its stream counts as ended. */
+const silenceMs = 1000;
+/** Bytes that the window of a preempt channel reads at a time. */
+const preemptBodyBytes = 64 * 1024;
+/** Records of the preempt channel collected at a time. */
+const preemptBatchCapacity = 64;
+/** Channels beyond this many have small windows. */
+const largeWindows = 16;
+const [largeBody, smallBody] = [1 << 20, 64 * 1024];
+
+/** How a live migration is read. */
+export interface LiveFlowOptions {
+  codecs: PageCodecs;
+  /** The most multifd channels. Default 255. Memory that no channel uses is not touched. */
+  mostChannels?: number;
+  /** Resolves when all channels that the source has opened so far were added. It is called when the block list is known. */
+  channelsKnown?: () => Promise<void>;
+  /** Whether the Flow ends only after the preempt channel did: nobody answers the source before. Default false. */
+  drainsPreempt?: boolean;
+}
+
+/** Bytes of arena that a {@link LiveFlow} takes. */
+export const liveFlowArenaBytes = (mostChannels = maxChannels): number =>
+  unpackArenaBytes +
+  windowArenaBytes() +
+  windowArenaBytes(preemptBodyBytes) +
+  pageBatchArenaBytes(flowBatchCapacity) +
+  pageBatchArenaBytes(preemptBatchCapacity) +
+  Math.min(mostChannels, largeWindows) * windowArenaBytes(largeBody) +
+  Math.max(0, mostChannels - largeWindows) * windowArenaBytes(smallBody) +
+  mostChannels * liveChannelArenaBytes;
+
+/** What a decoder yields: what it needs, what it found, or `wait` until it may go on. */
+type Step = Need | InflateRequest | FlowItem | { kind: 'wait' };
+
+/** A decoder, and what it waits for. */
+interface Line {
+  readonly reader: WindowReader;
+  readonly steps: Iterator<Step, void>;
+  readonly isMain: boolean;
+  /** Decompresses for it. */
+  readonly inflate?: (request: InflateRequest) => Promise<void>;
+  /** `ready`: it can run. `busy`: bytes are on their way. `held`: until {@link LiveFlow} lets it go on. */
+  state: 'ready' | 'busy' | 'held' | 'ended';
+}
+
+/** One live migration while it is being read. */
+export class LiveFlow {
+  readonly kernel: Kernel;
+  readonly #options: LiveFlowOptions;
+  readonly #batch: PageBatch;
+  readonly #unpacker: PageUnpacker;
+  readonly #state: StreamState;
+  readonly #channels: LiveChannels;
+  readonly #lines: Line[] = [];
+  #main: Line | undefined;
+  #preempt: Line | undefined;
+  readonly #kept = new KeptSections();
+  /** A fill of the main window that took too long, and still goes on. */
+  #late: Promise<void> | undefined;
+  #failure: { error: unknown } | undefined;
+  #wake: () => void = () => {};
+  /** RAM has ended: the source may wait for an answer before it sends more. */
+  #mayBeSilent = false;
+  #hasBlocks = false;
+
+  /** Allocates {@link liveFlowArenaBytes} in the arena. */
+  constructor(kernel: Kernel, options: LiveFlowOptions) {
+    const { codecs, mostChannels = maxChannels } = options;
+    this.kernel = kernel;
+    this.#options = options;
+    this.#batch = new PageBatch(kernel, flowBatchCapacity);
+    this.#unpacker = new PageUnpacker(kernel, codecs);
+    this.#state = makeStreamState(this.#batch, { isLive: true });
+    this.#channels = new LiveChannels(kernel, codecs, this.#state.ram, mostChannels);
+  }
+
+  /** What was read from the channels, as of a file. */
+  get channels(): FlowChannels {
+    return this.#channels.facts;
+  }
+
+  /** Bytes read so far, of all lines. */
+  get reached(): number {
+    return this.#lines.reduce((sum, { reader }) => sum + reader.reached, 0);
+  }
+
+  /** What the source states about itself, once it is known. */
+  get configuration(): Configuration | undefined {
+    return this.#state.configuration;
+  }
+
+  /** Bytes of the main stream that were read. */
+  get mainReached(): number {
+    return this.#main?.reader.reached ?? 0;
+  }
+
+  /** The sections of iterables other than RAM, as they came. */
+  get iterables(): readonly RawSection[] {
+    return this.#kept.list;
+  }
+
+  /** Adds a multifd channel, whose first bytes are to be read from `source`. @throws RangeError for one too many */
+  addChannel(source: ByteSource): void {
+    const channel = this.#channels.add(source, bodyBytesOf(this.#channels.count));
+    this.#state.format.hasChannels = true;
+    const { reader } = channel.reader;
+    const steps = this.#channels.decode(channel);
+    this.#lines.push({
+      ...{ reader, steps, isMain: false, state: 'ready' },
+      inflate: (request) => channel.reader.unpack(request),
+    });
+    this.#wake();
+  }
+
+  /** Adds the preempt channel. Later ones are ignored. */
+  addPreempt(source: ByteSource): void {
+    if (this.#preempt !== undefined) return;
+    const reader = new WindowReader(this.kernel, allocateWindow(this.kernel, preemptBodyBytes), source, 0);
+    const steps = this.#decodePreempt(reader.window);
+    this.#preempt = { reader, steps, isMain: false, state: 'ready' };
+    this.#lines.push(this.#preempt);
+    this.#wake();
+  }
+
+  *#decodePreempt(window: ByteWindow): Generator<Step, void> {
+    while (!this.#hasBlocks) yield { kind: 'wait' };
+    yield* decodePreemptChannel(window, this.#state.ram, new PageBatch(this.kernel, preemptBatchCapacity));
+  }
+
+  /**
+   * Reads the migration to its end. Items are valid until the next one is requested.
+   * @throws MigrationError if a stream is invalid, or ends too early; whatever a source throws
+   */
+  async *read(source: ByteSource): AsyncGenerator<FlowItem, void> {
+    const reader = new WindowReader(this.kernel, allocateWindow(this.kernel), source, 0);
+    const decoder = decodeStream(reader.window, this.#batch, { isLive: true }, this.#state);
+    const main: Line = { reader, steps: decoder, isMain: true, state: 'ready' };
+    this.#main = main;
+    this.#lines.unshift(main);
+    while (main.state !== 'ended') {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      const line = this.#lines.find(({ state }) => state === 'ready');
+      if (line === undefined) await this.#change();
+      else yield* this.#run(line);
+    }
+    if (this.#options.drainsPreempt === true) yield* this.#drainPreempt();
+  }
+
+  /** Waits until a line is ready, or has failed. */
+  async #change(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#failure !== undefined || this.#lines.some(({ state }) => state === 'ready')) resolve();
+    });
+  }
+
+  /** Runs the decoder of a line until it waits. */
+  async *#run(line: Line): AsyncGenerator<FlowItem, void> {
+    for (;;) {
+      const { done, value: step } = line.steps.next();
+      if (done === true) {
+        line.state = 'ended';
+        return;
+      }
+      if (isNeed(step)) {
+        if (line.isMain) this.#kept.keep(line.reader.window);
+        return this.#await(line, this.#satisfy(line, step));
+      }
+      if (step.kind === 'wait') {
+        line.state = 'held';
+        return;
+      }
+      if (isInflateRequest(step)) return this.#await(line, line.inflate?.(step) ?? Promise.resolve());
+      if (line.isMain) yield* this.#takeMain(line, step);
+      else yield step;
+      if (line.state !== 'ready') return;
+    }
+  }
+
+  #await(line: Line, work: Promise<void>): void {
+    line.state = 'busy';
+    work.then(
+      () => {
+        line.state = 'ready';
+        this.#wake();
+      },
+      (error: unknown) => {
+        this.#failure ??= { error };
+        this.#wake();
+      },
+    );
+  }
+
+  /** Makes bytes available. After RAM, main is given what there is once the source has been silent for a while. */
+  async #satisfy({ reader, isMain }: Line, need: Need): Promise<void> {
+    if (!isMain || !this.#mayBeSilent) return reader.satisfy(need);
+    const filling = (this.#late ?? Promise.resolve()).then(() => reader.satisfy(need));
+    let isFilled = false;
+    this.#late = filling.then(() => {
+      isFilled = true;
+    });
+    // A failure is reported here, or where the next bytes are needed.
+    this.#late.catch(() => {});
+    await settledWithin(this.#late, silenceMs);
+    if (isFilled) this.#late = undefined;
+  }
+
+  /** Handles an item of the main stream. */
+  async *#takeMain(line: Line, item: FlowItem): AsyncGenerator<FlowItem, void> {
+    switch (item.kind) {
+      case 'pages':
+        if (!this.#state.ram.postcopy) this.#channels.checkMainPages(item, line.reader.window);
+        yield* this.#unpacker.unpack(item);
+        return;
+      case 'configuration':
+        this.#channels.checkConfiguration(item.configuration);
+        break;
+      case 'blocks-end':
+        yield item;
+        await this.#options.channelsKnown?.();
+        this.#hasBlocks = true;
+        this.#channels.release();
+        this.#letGo();
+        return;
+      case 'section':
+        this.#kept.begin(item.section, line.reader.window);
+        break;
+      case 'section-end':
+        this.#kept.end(line.reader.window);
+        if (item.section.name === 'ram' && item.section.kind === 'end') this.#mayBeSilent = true;
+        break;
+      case 'sync':
+        if (this.#channels.count === 0) break;
+        yield* this.#meet(line, item);
+        return;
+      case 'eof': {
+        const finding = this.#channels.atEnd();
+        if (finding !== undefined) yield { kind: 'finding', finding };
+        break;
+      }
+      default:
+    }
+    yield item;
+  }
+
+  /** Lets the channels come to the mark of the main stream, passes on their items, and lets them go on behind it. */
+  async *#meet(line: Line, item: FlowItem & { kind: 'sync' }): AsyncGenerator<FlowItem, void> {
+    const place = { ...line.reader.window.place(item.offset), section: 'ram' };
+    line.state = 'held';
+    while (!this.#channels.hasReached(place)) {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      const other = this.#lines.find(({ state, isMain }) => state === 'ready' && !isMain);
+      if (other === undefined) await this.#change();
+      else yield* this.#run(other);
+    }
+    line.state = 'ready';
+    this.#channels.pass();
+    this.#letGo();
+    yield { ...item, channels: this.#channels.count };
+  }
+
+  async *#drainPreempt(): AsyncGenerator<FlowItem, void> {
+    const line = this.#preempt;
+    while (line !== undefined && line.state !== 'ended') {
+      if (this.#failure !== undefined) throw this.#failure.error;
+      if (line.state === 'ready') yield* this.#run(line);
+      else await this.#change();
+    }
+  }
+
+  #letGo(): void {
+    for (const line of this.#lines) if (line.state === 'held' && !line.isMain) line.state = 'ready';
+  }
+
+  /** Frees the decompressors. The sources must have ended or been destroyed: otherwise they may still write to the arena. */
+  close(): void {
+    this.#channels.close();
+  }
+}
+
+const bodyBytesOf = (index: number): number => (index < largeWindows ? largeBody : smallBody);
+
+function isInflateRequest(step: Step): step is InflateRequest {
+  return step.kind === 'unpack';
+}
