@@ -132,6 +132,12 @@ export function watchDirectory(path: string): { keep(): void } {
   return { keep: () => void unfinishedDirectories.delete(path) };
 }
 
+/** Remembers a file that must not outlive the process, such as that of a unix socket. `forget` it once it is removed. */
+export function watchFile(path: string): { forget(): void } {
+  unfinished.add(path);
+  return { forget: () => void unfinished.delete(path) };
+}
+
 /** Requires a name, and an existing directory for it. @throws Error with the system's `code` */
 function requireDirectory(path: string, directory: string): void {
   if (path === '')

@@ -1,0 +1,69 @@
+/** Waits for the other side of a migration, over every transport. */
+import type { Connection, Listener } from '../connection.ts';
+import { formatMigrationUri, type MigrationAddress } from '../migration-address.ts';
+import { connectionOnFd, descriptorOf } from './descriptor.ts';
+import { openAt } from './file-connection.ts';
+import { startProgram } from './program.ts';
+import { defaultSetupMs, type ListenOptions, lateHandshake, withinSetup } from './setup.ts';
+import { listenInet, listenUnix } from './socket-listener.ts';
+import { securedConnection } from './tls-session.ts';
+
+export type { ListenOptions } from './setup.ts';
+
+/**
+ * Listens at an address. `tcp` and `unix` accept any number of connections. `fd`, `exec`, `file` and `stdio` have one,
+ * and then undefined.
+ * @throws Error with QEMU's text, and the system's `code` if there is one, if that is impossible; the reason of `signal`
+ *   if that is aborted
+ */
+export async function listenAt(address: MigrationAddress, options: ListenOptions = {}): Promise<Listener> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const listener = await open(address, options);
+  if (signal?.aborted) {
+    await listener.close();
+    throw signal.reason;
+  }
+  signal?.addEventListener('abort', () => void listener.close(), { once: true });
+  return listener;
+}
+
+async function open(address: MigrationAddress, options: ListenOptions): Promise<Listener> {
+  const name = formatMigrationUri(address);
+  if (address.transport === 'exec') return single(await startProgram(address.args, name), options);
+  if (address.transport === 'file') return single(openAt(address, name), options);
+  if (address.transport === 'stdio') return single(connectionOnFd(0, 'read', 'standard input'), options, '-');
+  if (address.type === 'fd') return single(connectionOnFd(descriptorOf(address.str), 'read', name), options);
+  return address.type === 'unix' ? listenUnix(address, options) : listenInet(address, options);
+}
+
+/** A listener with one connection, which exists already. */
+function single(connection: Connection, options: ListenOptions, uri = connection.name): Listener {
+  let left: Connection | undefined = connection;
+  return {
+    uri,
+    async accept() {
+      const taken = left;
+      left = undefined;
+      return taken === undefined ? undefined : secured(taken, options);
+    },
+    async close() {
+      left?.destroy();
+      left = undefined;
+    },
+  };
+}
+
+/** The connection after its handshake, or undefined if that failed. */
+async function secured(connection: Connection, options: ListenOptions): Promise<Connection | undefined> {
+  const { tls, signal, setupTimeoutMs: ms = defaultSetupMs, onRefused } = options;
+  if (tls === undefined) return connection;
+  const work = securedConnection(connection, (socket) => tls.secure(socket));
+  try {
+    return await withinSetup(work, { signal, ms, late: lateHandshake }, (each) => each.destroy());
+  } catch (error) {
+    connection.destroy();
+    onRefused?.(error as Error, connection.name);
+    return undefined;
+  }
+}
