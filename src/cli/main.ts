@@ -3,14 +3,14 @@
 import { CommanderError } from 'commander';
 import { ExitCode } from './exit-codes.ts';
 import { reportError, setManner } from './messages.ts';
-import { buildProgram } from './program.ts';
+import { buildProgram, isLive } from './program.ts';
 import { handleSignals, idle, isReaderGone } from './run.ts';
 
 const words = process.argv.slice(2);
 /** Only words before `--` can be flags. */
 const flags = words.slice(0, words.includes('--') ? words.indexOf('--') : undefined);
 // Until the command line is parsed, this guess decides how an error is printed.
-setManner({ quiet: false, json: flags.includes('--json'), couldBePartial: false });
+setManner({ quiet: false, json: flags.includes('--json'), couldBePartial: false, isLive: isLive(words[0]) });
 
 const program = await buildProgram(words[0]);
 handleSignals();

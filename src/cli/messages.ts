@@ -1,13 +1,16 @@
 /**
  * Everything that the command line writes to standard error. Each line has one prefix: `vmferry: error:`,
- * `vmferry: warning:`, `vmferry: note:` or `vmferry: hint:`. With --quiet only errors and their hints remain. With
+ * `vmferry: warning:`, `vmferry: note:`, `vmferry: hint:` or `vmferry: guest:`. With --quiet only errors, their hints and where the
+ * guest is remain. With
  * --json an error is one line of JSON, the last line on standard error.
  */
 import { CommanderError } from 'commander';
+import { PeerError } from '../io/connection.ts';
 import { fileError } from '../io/node/file-error.ts';
+import { LiveError } from '../migrate/live-error.ts';
 import { type ErrorJson, jsonVersion } from '../tasks/json.ts';
 import { incompleteCodes, MigrationError } from '../vm/migration-error.ts';
-import { ExitCode, UsageError } from './exit-codes.ts';
+import { ExitCode, Interrupted, UsageError } from './exit-codes.ts';
 import { hintOf } from './hints.ts';
 import { painter, printable } from './print/format.ts';
 
@@ -17,9 +20,11 @@ export interface Manner {
   json: boolean;
   /** It has the option --partial, which was not given. */
   couldBePartial: boolean;
+  /** It is a live command: an error says where the guest is. */
+  isLive: boolean;
 }
 
-const manner: Manner = { quiet: false, json: false, couldBePartial: false };
+const manner: Manner = { quiet: false, json: false, couldBePartial: false, isLive: false };
 
 export function setManner(of: Manner): void {
   Object.assign(manner, of);
@@ -27,7 +32,7 @@ export function setManner(of: Manner): void {
 
 export const isQuiet = (): boolean => manner.quiet;
 
-const colours = { error: 'red', warning: 'yellow', note: 'dim', hint: 'dim' } as const;
+const colours = { error: 'red', warning: 'yellow', note: 'dim', hint: 'dim', guest: 'yellow' } as const;
 
 function say(kind: keyof typeof colours, text: string): void {
   const paint = painter(process.stderr);
@@ -46,24 +51,37 @@ export function note(text: string): void {
 
 /** The exit code that an error deserves. */
 function exitCodeOf(error: unknown): number {
+  if (error instanceof Interrupted) return error.exitCode;
+  if (error instanceof LiveError) return liveExitCodeOf(error.cause);
+  if (error instanceof PeerError) return ExitCode.peer;
   return error instanceof MigrationError ? ExitCode.badInput : ExitCode.trouble;
+}
+
+/** A live stream that ends too early is a line that broke. */
+function liveExitCodeOf(cause: unknown): number {
+  const isCut = cause instanceof MigrationError && (cause.code === 'truncated' || cause.code === 'sync-missing');
+  return isCut ? ExitCode.peer : exitCodeOf(cause);
 }
 
 /** Prints an error and its hint. */
 export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): number {
-  const error = fileError(thrown);
+  const live = thrown instanceof LiveError ? thrown : undefined;
+  const error = fileError(live === undefined ? thrown : live.cause);
   const { message, code, hint, place } = describeError(error);
   if (manner.json) {
     const facts = {
       ...{ message, code, exitCode },
       ...(place === undefined ? {} : { place }),
       ...(hint === undefined ? {} : { hint }),
+      ...(manner.isLive ? { guest: live?.guest ?? ('source' as const) } : {}),
+      ...(live === undefined ? {} : { next: live.next }),
     };
     process.stderr.write(`${JSON.stringify({ error: facts, jsonVersion } satisfies ErrorJson)}\n`);
     return exitCode;
   }
   say('error', message);
   if (hint !== undefined) say('hint', hint);
+  if (manner.isLive) say('guest', live === undefined ? 'source: nothing was connected' : `${live.guest}: ${live.next}`);
   if (code === 'internal' && error instanceof Error && error.stack !== undefined) {
     process.stderr.write(`${error.stack}\n`);
   }
@@ -91,6 +109,7 @@ function describeError(error: unknown): ErrorFacts {
   }
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof UsageError || error instanceof RangeError) return { message, code: 'usage', ...facts };
-  const code = (error as { code?: unknown } | undefined)?.code;
+  if (error instanceof Interrupted) return { message, code: 'interrupted' };
+  const code = (error as { code?: unknown } | undefined)?.code ?? (error instanceof PeerError ? 'peer' : undefined);
   return { message, code: typeof code === 'string' ? code : 'internal', ...facts };
 }

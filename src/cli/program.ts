@@ -8,6 +8,11 @@ import { useColour } from './print/format.ts';
 
 type AddCommand = (program: CliCommand) => CliCommand;
 
+const live = new Set(['receive', 'send', 'relay']);
+
+/** Whether a command takes part in a migration. Its errors say where the guest is. */
+export const isLive = (name: string | undefined): boolean => name !== undefined && live.has(name);
+
 /** How each command is added to a program. Only the requested command is loaded. */
 const commands: Record<string, () => Promise<AddCommand>> = {
   inspect: async () => (await import('./inspect.ts')).addInspect,
@@ -20,6 +25,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   read: async () => (await import('./read.ts')).addRead,
   search: async () => (await import('./search.ts')).addSearch,
   estimate: async () => (await import('./estimate.ts')).addEstimate,
+  receive: async () => (await import('./live/receive.ts')).addReceive,
   completion: async () => {
     const { addCompletion } = await import('./completion/completion.ts');
     return (program) => addCompletion(program, () => buildProgram());
@@ -83,7 +89,7 @@ export async function buildProgram(name?: string): Promise<CliCommand> {
     .hook('preAction', (_, command) => {
       const { quiet, json } = command.opts<{ quiet?: boolean; json?: boolean }>();
       const couldBePartial = (command as CliCommand).couldTake('--partial');
-      setManner({ quiet: quiet === true, json: json === true, couldBePartial });
+      setManner({ quiet: quiet === true, json: json === true, couldBePartial, isLive: isLive(command.name()) });
       (command as CliCommand).checkOptions();
     });
   const isOne = name !== undefined && Object.hasOwn(commands, name);

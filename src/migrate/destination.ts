@@ -69,7 +69,7 @@ export interface ReceiveOptions {
   idleTimeoutMs?: number;
   onWaiting?: (silentMs: number) => void;
   onProgress?: (progress: MigrationProgress) => void;
-  /** Called when the source has connected, and again when it is known whether it has a return path. */
+  /** Called once, when it is known whether the source has a return path: before any page. */
   onReturnPath?: (has: boolean) => void;
 }
 
@@ -131,6 +131,9 @@ class Destination {
   #hasEnd = false;
   /** The source has begun postcopy. */
   #isSplit = false;
+  /** The source has ended the line after SHUT 0. */
+  #hasParted = false;
+  #length = 0;
 
   constructor(incoming: Incoming, main: Connection, flow: LiveFlow, target: ReceiveTarget, options: ReceiveOptions) {
     this.#incoming = incoming;
@@ -160,12 +163,12 @@ class Destination {
     this.#meter.enter('setup');
     try {
       this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
-      this.#options.onReturnPath?.(false);
       const settled = await this.#read();
       const missing = await this.#judge(settled);
       await this.#finish(settled, missing);
-      this.#watch.touch();
+      this.#length = this.#target.file.size;
       await this.#target.commit();
+      this.#watch.touch();
       await this.#part();
       this.#meter.enter('completed');
       return this.#result(settled, missing);
@@ -203,6 +206,7 @@ class Destination {
     this.#counts.take(item);
     switch (item.kind) {
       case 'blocks-end':
+        this.#options.onReturnPath?.(this.#answers.isOpen);
         this.#meter.enter('active');
         break;
       case 'pages':
@@ -226,9 +230,7 @@ class Destination {
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
     if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#isSplit = true;
     if (command.name === 'POSTCOPY_RUN') this.#meter.enter('postcopy-active');
-    const hadReturnPath = this.#answers.isOpen;
     await this.#answers.takeCommand(command, this.#flow.configuration);
-    if (this.#answers.isOpen && !hadReturnPath) this.#options.onReturnPath?.(true);
   }
 
   /** What the source left out. @throws MigrationError for evidence that memory is missing, unless it is accepted */
@@ -266,8 +268,6 @@ class Destination {
     if (!this.#hasParted) throw new PeerError(`the source did not end the line within ${partingMs / 1000} s`);
   }
 
-  #hasParted = false;
-
   async #waitForEnd(): Promise<void> {
     const rest = new Uint8Array(4096);
     for (let position = this.#flow.mainReached; ; ) {
@@ -286,7 +286,7 @@ class Destination {
         ...{ idstr: block.idstr, length: block.usedLength },
         ...this.#store.countPages(block),
       })),
-      length: this.#target.file.size,
+      length: this.#length,
       missing,
       confirmed: this.#answers.isOpen,
       found: {

@@ -29,7 +29,7 @@ import type { FlowChannels } from './open.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 import { allocateWindow, isNeed, WindowReader, windowArenaBytes } from './window-reader.ts';
 
-/** How long a source may be silent after the states of its devices, in ms, before its stream counts as ended. */
+/** How long a source may be silent, in ms, before the decoder goes on without bytes that it does not need. */
 const silenceMs = 1000;
 /** Bytes that the window of a preempt channel reads at a time. */
 const preemptBodyBytes = 64 * 1024;
@@ -44,7 +44,7 @@ export interface LiveFlowOptions {
   codecs: PageCodecs;
   /** The most multifd channels. Default 255. Memory that no channel uses is not touched. */
   mostChannels?: number;
-  /** Resolves when all channels that the source has opened so far were added. It is called when the block list is known. */
+  /** Resolves when all channels that the source has opened so far were added. It is called when RAM begins. */
   channelsKnown?: () => Promise<void>;
   /** Whether the Flow ends only after the preempt channel did: nobody answers the source before. Default false. */
   drainsPreempt?: boolean;
@@ -91,8 +91,6 @@ export class LiveFlow {
   #late: Promise<void> | undefined;
   #failure: { error: unknown } | undefined;
   #wake: () => void = () => {};
-  /** RAM has ended: the source may wait for an answer before it sends more. */
-  #mayBeSilent = false;
   #hasBlocks = false;
 
   /** Allocates {@link liveFlowArenaBytes} in the arena. */
@@ -102,7 +100,7 @@ export class LiveFlow {
     this.#options = options;
     this.#batch = new PageBatch(kernel, flowBatchCapacity);
     this.#unpacker = new PageUnpacker(kernel, codecs);
-    this.#state = makeStreamState(this.#batch, { isLive: true });
+    this.#state = makeStreamState(this.#batch);
     this.#channels = new LiveChannels(kernel, codecs, this.#state.ram, mostChannels);
   }
 
@@ -134,7 +132,7 @@ export class LiveFlow {
   /** Adds a multifd channel, whose first bytes are to be read from `source`. @throws RangeError for one too many */
   addChannel(source: ByteSource): void {
     const channel = this.#channels.add(source, bodyBytesOf(this.#channels.count));
-    this.#state.format.hasChannels = true;
+    Object.assign(this.#state.format, { hasChannels: true, looksAhead: false });
     const { reader } = channel.reader;
     const steps = this.#channels.decode(channel);
     this.#lines.push({
@@ -165,7 +163,7 @@ export class LiveFlow {
    */
   async *read(source: ByteSource): AsyncGenerator<FlowItem, void> {
     const reader = new WindowReader(this.kernel, allocateWindow(this.kernel), source, 0);
-    const decoder = decodeStream(reader.window, this.#batch, { isLive: true }, this.#state);
+    const decoder = decodeStream(reader.window, this.#batch, {}, this.#state);
     const main: Line = { reader, steps: decoder, isMain: true, state: 'ready' };
     this.#main = main;
     this.#lines.unshift(main);
@@ -223,9 +221,13 @@ export class LiveFlow {
     );
   }
 
-  /** Makes bytes available. After RAM, main is given what there is once the source has been silent for a while. */
+  /**
+   * Makes bytes available. The main stream gets what there is if it can go on without more, and the source has been silent
+   * for a while: it may wait for an answer.
+   */
   async #satisfy({ reader, isMain }: Line, need: Need): Promise<void> {
-    if (!isMain || !this.#mayBeSilent) return reader.satisfy(need);
+    if (!isMain || (need.kind === 'more' && need.optional !== true && this.#late === undefined))
+      return reader.satisfy(need);
     const filling = (this.#late ?? Promise.resolve()).then(() => reader.satisfy(need));
     let isFilled = false;
     this.#late = filling.then(() => {
@@ -233,7 +235,8 @@ export class LiveFlow {
     });
     // A failure is reported here, or where the next bytes are needed.
     this.#late.catch(() => {});
-    await settledWithin(this.#late, silenceMs);
+    const isOptional = need.kind === 'more' && need.optional === true;
+    await (isOptional ? settledWithin(this.#late, silenceMs) : this.#late);
     if (isFilled) this.#late = undefined;
   }
 
@@ -249,17 +252,16 @@ export class LiveFlow {
         break;
       case 'blocks-end':
         yield item;
-        await this.#options.channelsKnown?.();
         this.#hasBlocks = true;
         this.#channels.release();
         this.#letGo();
         return;
       case 'section':
         this.#kept.begin(item.section, line.reader.window);
+        if (item.section.name === 'ram' && item.section.kind === 'start') await this.#options.channelsKnown?.();
         break;
       case 'section-end':
         this.#kept.end(line.reader.window);
-        if (item.section.name === 'ram' && item.section.kind === 'end') this.#mayBeSilent = true;
         break;
       case 'sync':
         if (this.#channels.count === 0) break;

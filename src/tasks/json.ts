@@ -12,6 +12,7 @@ import type { Qcow2Header } from '../read/container/qcow2-header.ts';
 import type { ContentPlan } from '../store/content-plan.ts';
 import type { MissingPages } from '../store/missing-ram.ts';
 import type { ChangesIds } from '../vm/flow.ts';
+import { jsonVersion, type VersionedJson } from '../vm/json-version.ts';
 import type { Finding, Place } from '../vm/migration-error.ts';
 import type { Check } from './check/check.ts';
 import type { ChangedBlock } from './convert/changes.ts';
@@ -26,15 +27,7 @@ import type { PhysicalLayout } from './extract/physical-layout.ts';
 import type { InspectedBlock, InspectedSnapshot, Inspection } from './inspect/inspect.ts';
 import type { Verification } from './inspect/verify.ts';
 
-/**
- * The version of the shapes below. It increases when a field is removed or changes its meaning, not when one is added.
- */
-export const jsonVersion = 1;
-
-/** The first member of every JSON object. */
-export interface VersionedJson {
-  jsonVersion: typeof jsonVersion;
-}
+export { jsonVersion, type VersionedJson };
 
 /** `inspect --json`. */
 export interface InspectJson extends VersionedJson, AsJson<Omit<Inspection, 'ram'>> {
@@ -335,5 +328,9 @@ export interface ErrorJson extends VersionedJson {
     place?: Place;
     /** What to try. */
     hint?: string;
+    /** Of the live commands: where the guest is. */
+    guest?: 'source' | 'target' | 'split' | 'either';
+    /** Of the live commands: what is safe to do next. */
+    next?: string;
   };
 }

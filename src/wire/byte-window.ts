@@ -13,8 +13,11 @@ import { MigrationError, type Place, type PlaceOrigin } from '../vm/migration-er
 
 /** What a decoder asks of its driver. */
 export type Need =
-  /** Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxWant}. */
-  | { kind: 'more'; bytes: number }
+  /**
+   * Make at least `bytes` unread bytes available, or set `ended`. At most {@link maxNeed}. `optional`: the decoder can go
+   * on without them, which matters for a live source that is silent.
+   */
+  | { kind: 'more'; bytes: number; optional?: true }
   /**
    * Continue at this offset of the source. `length` is the number of bytes needed there, if known: infinite if all that
    * follow are needed.
@@ -121,6 +124,12 @@ function truncated(window: ByteWindow, count: number, what: string, got = window
 /** True when `count` bytes are available; false if the source ends earlier. */
 export function* has(window: ByteWindow, count: number): Generator<Need, boolean> {
   if (window.available < count) yield { kind: 'more', bytes: count };
+  return window.available >= count;
+}
+
+/** Like {@link has}. It is also false if a live source is silent for a while: the decoder can go on without these bytes. */
+export function* hasSoon(window: ByteWindow, count: number): Generator<Need, boolean> {
+  if (window.available < count) yield { kind: 'more', bytes: count, optional: true };
   return window.available >= count;
 }
 

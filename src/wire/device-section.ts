@@ -6,7 +6,7 @@
  */
 import type { Boundary } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { type ByteWindow, concat, has, type Need } from './byte-window.ts';
+import { type ByteWindow, concat, has, hasSoon, type Need } from './byte-window.ts';
 import { canBeCommand } from './command.ts';
 import {
   canBeHead,
@@ -117,7 +117,7 @@ function* scanBody(
         return concat(parts);
       }
     }
-    const complete = !(yield* has(window, footerLength + itemLookahead + 1));
+    const complete = !(yield* hasSoon(window, footerLength + itemLookahead + 1));
     // If the look-ahead would leave the window, wait for more bytes, except at the end of the source or of a package.
     const readable = complete ? window.limit : window.limit - footerLength - itemLookahead;
     const stop = Math.min(readable, (context.end ?? Number.POSITIVE_INFINITY) - window.base);

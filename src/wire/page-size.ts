@@ -11,7 +11,7 @@
  * headers are not examined, because they state the page size.
  */
 import { isPageSize, pageSizes } from '../vm/page-size.ts';
-import { type ByteWindow, has, latin1, maxNeed, type Need } from './byte-window.ts';
+import { type ByteWindow, hasSoon, latin1, maxNeed, type Need } from './byte-window.ts';
 import { RamFlag } from './ram-record.ts';
 import { SectionType } from './section-type.ts';
 
@@ -39,10 +39,11 @@ export function pageSizeOfMachine(machine: string): number | undefined {
 /** The page size that the next records show; undefined if they do not. The position is at the block list. */
 export function* detectPageSize(window: ByteWindow, ignoreShared: boolean): Generator<Need, number | undefined> {
   for (const bytes of steps) {
-    const isAll = !(yield* has(window, bytes)) || bytes === maxNeed;
+    const isAll = !(yield* hasSoon(window, bytes)) || bytes === maxNeed;
     // Look no further, even if more bytes are available: the result must not depend on how the bytes arrived.
     const end = Math.min(window.limit, window.position + bytes);
     const list = findRecords(window, end, ignoreShared);
+    if (list === 'none') return undefined;
     if (list === undefined && !isAll) continue;
     if (list === undefined) return undefined;
     // Except for the flags, no page lies beyond all RAM.
@@ -68,15 +69,18 @@ interface RecordList {
   names: ReadonlySet<string>;
 }
 
-/** Finds the first record of the first PART, if that directly follows the START of RAM. */
+/**
+ * Finds the first record of the first PART, if that directly follows the START of RAM. Undefined: there are not enough
+ * bytes yet. `none`: something else follows.
+ */
 function findRecords(
   { bytes, view, position }: ByteWindow,
   limit: number,
   ignoreShared: boolean,
-): RecordList | undefined {
+): RecordList | 'none' | undefined {
   if (limit - position < 8) return undefined;
   const word = view.getBigUint64(position);
-  if ((word & BigInt(flagBits)) !== BigInt(RamFlag.memSize)) return undefined;
+  if ((word & BigInt(flagBits)) !== BigInt(RamFlag.memSize)) return 'none';
   let left = word - BigInt(RamFlag.memSize);
   let at = position + 8;
   const names = new Set<string>();
@@ -87,12 +91,14 @@ function findRecords(
     left -= view.getBigUint64(at);
     at += ignoreShared ? 16 : 8;
   }
-  if (left < 0n || at + 8 > limit) return undefined;
+  if (left < 0n) return 'none';
+  if (at + 8 > limit) return undefined;
   // A multifd set has MULTIFD_FLUSH here, and no page records that would help.
-  if (view.getBigUint64(at) !== BigInt(RamFlag.eos)) return undefined;
+  if (view.getBigUint64(at) !== BigInt(RamFlag.eos)) return 'none';
   at += 8;
-  if (bytes[at] === SectionType.footer) at += 5;
-  return bytes[at] === SectionType.part && at + 5 < limit ? { first: at + 5, names } : undefined;
+  if (at < limit && bytes[at] === SectionType.footer) at += 5;
+  if (at + 5 >= limit) return undefined;
+  return bytes[at] === SectionType.part ? { first: at + 5, names } : 'none';
 }
 
 /** The counted name at an index. */

@@ -48,7 +48,7 @@ export interface RamFormat {
   syncAtEos: boolean | undefined;
   /** The stream is the main channel of a multifd migration whose channels were given. */
   hasChannels: boolean;
-  /** Whether the page size may be found by looking ahead at the first records. */
+  /** Whether the page size may be found by looking ahead at the first records. A live source with channels may wait. */
   looksAhead: boolean;
 }
 

@@ -8,7 +8,7 @@ import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
 import { MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { isPageSize } from '../vm/page-size.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
-import { type ByteWindow, has, type Need, need } from './byte-window.ts';
+import { type ByteWindow, has, hasSoon, type Need, need } from './byte-window.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { changesCapability, decodeConfiguration } from './configuration.ts';
@@ -50,11 +50,6 @@ export interface StreamOptions {
   hasChannels?: boolean;
   /** Whether the reading goes on behind damage, see `salvage.ts`. Default false. */
   partial?: boolean;
-  /**
-   * The stream comes from a peer that may wait for an answer or for its channels. The decoder then waits for no byte
-   * beyond the item that it decodes. Default false.
-   */
-  isLive?: boolean;
 }
 
 /** What the decoder remembers of a stream. Decoding a recovery stream continues from this state. */
@@ -86,7 +81,7 @@ export function* decodeStream(
     yield* decodeConfigurationItem(window, state, options);
   }
   yield* decodeItems(window, state, undefined);
-  if (!state.switchedOver && (yield* has(window, 1)) && window.bytes[window.position] === SectionType.description) {
+  if (!state.switchedOver && (yield* hasSoon(window, 1)) && window.bytes[window.position] === SectionType.description) {
     yield* decodeDescriptionItem(window, options);
   }
   yield { kind: 'end', offset: window.offset };
@@ -150,7 +145,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
       read: options.read ?? 'pages',
       syncAtEos: undefined,
       hasChannels: options.hasChannels === true,
-      looksAhead: options.isLive !== true,
+      looksAhead: true,
     },
     dirtyBitmaps: makeDirtyBitmapState(),
     switchedOver: false,

@@ -81,6 +81,14 @@ export class OutputFile implements AutoClosed {
     syncDirectory(this.directory);
   }
 
+  /** Makes everything durable under another name, beside the final one. */
+  async keepAs(path: string): Promise<void> {
+    await this.seal();
+    accessing({ verb: 'write', path }, () => renameSync(this.#temporary, path));
+    unfinished.delete(this.#temporary);
+    syncDirectory(dirname(path));
+  }
+
   /** The directory of the final name. */
   get directory(): string {
     return dirname(this.#target);

@@ -1,0 +1,112 @@
+/**
+ * What the live commands share: options for TLS and time limits, the ready line, the dashboard, and an end in good order.
+ *
+ *     ready      `listening on URI`, alone on its line, never silenced
+ *     waiting    every 10 s while a live peer is silent
+ *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
+ */
+import { constants } from 'node:os';
+import { UserObjects } from '../../io/node/tls-objects.ts';
+import type { CliCommand } from '../command.ts';
+import { Interrupted, liveExitCodes } from '../exit-codes.ts';
+import { isQuiet, note, warn } from '../messages.ts';
+import { handleSignals } from '../run.ts';
+import { parseSeconds } from '../size.ts';
+import { Dashboard } from './dashboard.ts';
+
+/** Options of all live commands. */
+export interface LiveOptions {
+  object?: string[];
+  /** In ms. */
+  setupTimeout?: number;
+  /** In ms. */
+  idleTimeout?: number;
+  json?: boolean;
+}
+
+const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
+
+/** Adds the common options. */
+export function addLiveOptions(command: CliCommand): CliCommand {
+  return command
+    .option(
+      '--object <TYPE,id=ID,...>',
+      'a QEMU object: TLS credentials, a secret, or a rule of authorization',
+      collect,
+    )
+    .option(
+      '--setup-timeout <SECONDS>',
+      'give up connecting, a handshake or a silent first connection after',
+      parseSeconds,
+      30_000,
+    )
+    .option(
+      '--idle-timeout <SECONDS>',
+      'end if the peer sends and takes no byte for this long (default: wait)',
+      parseSeconds,
+    )
+    .option('--json', 'print the result as JSON')
+    .describe({ exitCodes: liveExitCodes });
+}
+
+/** What a live command works with. */
+export interface Live {
+  /** Aborted by SIGINT, SIGTERM and SIGHUP. */
+  signal: AbortSignal;
+  objects: UserObjects;
+  setupTimeoutMs: number;
+  idleTimeoutMs: number | undefined;
+  dashboard: Dashboard;
+  /** Prints the ready line. */
+  listening(uri: string): void;
+  /** Reports a silent peer. */
+  waiting(silentMs: number): void;
+  /** Reports a connection that was refused. */
+  stranger(peer: string, why: string): void;
+}
+
+const signals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+
+/** Runs a live command. A signal aborts `live.signal`, and a second one ends the process at once. */
+export async function runLive(
+  verb: string,
+  options: LiveOptions,
+  action: (live: Live) => Promise<void>,
+): Promise<void> {
+  const objects = new UserObjects();
+  for (const spec of options.object ?? []) objects.add(spec);
+  const controller = new AbortController();
+  const end = (signal: NodeJS.Signals) => {
+    for (const each of signals) process.removeAllListeners(each);
+    handleSignals();
+    controller.abort(new Interrupted(signal, 128 + constants.signals[signal]));
+  };
+  for (const signal of signals) {
+    process.removeAllListeners(signal);
+    process.once(signal, end);
+  }
+  const dashboard = new Dashboard(verb);
+  try {
+    await action({
+      signal: controller.signal,
+      objects,
+      setupTimeoutMs: options.setupTimeout ?? 30_000,
+      idleTimeoutMs: options.idleTimeout,
+      dashboard,
+      listening: (uri) => process.stderr.write(`listening on ${uri}\n`),
+      waiting(silentMs) {
+        dashboard.hide();
+        const seconds = Math.round(silentMs / 1000);
+        if (options.json === true) process.stderr.write(`${JSON.stringify({ waiting: { seconds } })}\n`);
+        else if (!isQuiet()) note(`the peer has been silent for ${seconds} s; waiting`);
+      },
+      stranger(peer, why) {
+        dashboard.hide();
+        if (options.json !== true) warn(`a connection from ${peer} was refused: ${why}`);
+      },
+    });
+  } finally {
+    dashboard.stop();
+    for (const signal of signals) process.off(signal, end);
+  }
+}
