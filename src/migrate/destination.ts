@@ -269,12 +269,7 @@ class Destination {
   }
 
   async #waitForEnd(): Promise<void> {
-    const rest = new Uint8Array(4096);
-    for (let position = this.#flow.mainReached; ; ) {
-      const count = await this.#main.read(rest, position);
-      if (count === 0) break;
-      position += count;
-    }
+    await this.#flow.passEnd();
     this.#hasParted = true;
   }
 

@@ -119,11 +119,6 @@ export class LiveFlow {
     return this.#state.configuration;
   }
 
-  /** Bytes of the main stream that were read. */
-  get mainReached(): number {
-    return this.#main?.reader.reached ?? 0;
-  }
-
   /** The sections of iterables other than RAM, as they came. */
   get iterables(): readonly RawSection[] {
     return this.#kept.list;
@@ -304,6 +299,16 @@ export class LiveFlow {
 
   #letGo(): void {
     for (const line of this.#lines) if (line.state === 'held' && !line.isMain) line.state = 'ready';
+  }
+
+  /** Reads the main stream on until its source ends it, and ignores what comes. @throws whatever the source throws */
+  async passEnd(): Promise<void> {
+    const reader = this.#main?.reader;
+    await this.#late;
+    while (reader !== undefined && !reader.window.ended) {
+      reader.window.position = reader.window.limit;
+      await reader.satisfy({ kind: 'more', bytes: 1 });
+    }
   }
 
   /** Frees the decompressors. The sources must have ended or been destroyed: otherwise they may still write to the arena. */
