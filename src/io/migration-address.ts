@@ -99,7 +99,6 @@ function parseInet(text: string): InetAddress {
     if (text.startsWith(':')) throw new RangeError(`error parsing port in address '${text}'`);
     throw new RangeError(`error parsing ${bracketed ? 'IPv6 ' : ''}address '${text}'`);
   }
-  if (options !== '' && !options.startsWith(',')) throw new RangeError(`error parsing address '${text}'`);
   const address: InetAddress = { transport: 'socket', type: 'inet', host, port };
   const to = parseTo(options);
   if (to !== undefined) address.to = to;

@@ -223,7 +223,7 @@ test.each([
   ['tcp:127.0.0.1:1', "Failed to connect to '127.0.0.1:1': Connection refused"],
   ['tcp:nosuch.invalid:1', /^address resolution failed for nosuch\.invalid:1: /],
   ['tcp:localhost:nosuch', 'address resolution failed for localhost:nosuch: Servname not supported for ai_socktype'],
-  ['tcp:127.0.0.1:1,ipv4=off', 'address resolution failed for 127.0.0.1:1: Address family for hostname not supported'],
+  ['tcp:[::1]:1,ipv6=off', 'address resolution failed for ::1:1: Address family for hostname not supported'],
   ['unix:/nonexistent/x', "Failed to connect to '/nonexistent/x': No such file or directory"],
 ])('the peer at %s cannot be reached', async (uri, message) => {
   const error = await dial(uri).catch((reason: unknown) => reason);

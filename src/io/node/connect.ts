@@ -81,7 +81,6 @@ class Attempt {
   }
 
   async #connectInet(address: InetAddress): Promise<Connection> {
-    if (address.host === '') throw new RangeError('host and/or port not specified');
     const endpoints = await resolveInet(address).catch((error) => {
       throw error instanceof RangeError
         ? error

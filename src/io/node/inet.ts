@@ -20,12 +20,13 @@ export const inetUri = ({ host, port }: Endpoint): string => `tcp:${host.include
 export async function resolveInet(address: InetAddress): Promise<Endpoint[]> {
   const { host } = address;
   const port = portOf(address);
+  if (host === '') throw failure(address, 'Name or service not known', 'ENOTFOUND');
   const family = familyOf(address);
   const literal = isIP(host);
-  if (literal !== 0 && family !== 0 && literal !== family) {
+  if (literal === 6 && family === 4) {
     throw failure(address, 'Address family for hostname not supported', 'EAI_ADDRFAMILY');
   }
-  if (literal !== 0) return [{ host, port }];
+  if (literal !== 0) return [{ host: literal === 4 && family === 6 ? `::ffff:${host}` : host, port }];
   const found = await lookup(host, { all: true, family, verbatim: true }).catch((error: NodeJS.ErrnoException) => {
     throw failure(address, resolverTexts[error.code ?? ''] ?? 'Name or service not known', error.code ?? 'ENOTFOUND');
   });

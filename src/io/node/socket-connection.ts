@@ -200,8 +200,8 @@ function over(socket: Socket, reader: StreamReader, name: string, words: FaultWo
 export function connectionOverTls(session: Duplex, below: Duplex, name: string): SocketConnection {
   if (below instanceof Socket) tune(below);
   const breakOff = () => {
-    if (below instanceof Socket) reset(below);
-    else below.destroy();
+    // The session closes what is below it. In the other order, Node frees the session while it may be at work.
+    if (below instanceof Socket) resetAtClose(below);
     session.destroy();
   };
   const release = () => {
@@ -233,10 +233,15 @@ export function connectionOverFd(fd: number, name: string, { reads, writes, word
 
 /** Closes a socket in a way that its peer notices at once, also if it has yet to read something. */
 function reset(socket: Socket): void {
+  resetAtClose(socket);
+  socket.destroy();
+}
+
+/** Lets TCP send a reset when the socket is closed. */
+function resetAtClose(socket: Socket): void {
   // `resetAndDestroy` would first wait for what is still to be written, and end the stream in good order.
   const isTcp = socket.remoteAddress !== undefined;
   if (isTcp && !socket.writableEnded) (socket as unknown as { resetAndClosing: boolean }).resetAndClosing = true;
-  socket.destroy();
 }
 
 /** The streams of a program, and how it ends. */
