@@ -103,15 +103,17 @@ export class ProgressMeter {
     return this.#status;
   }
 
-  /** Changes the status, and reports it. `error` is the reason of a failure. */
-  enter(status: MigrationStatus, error?: string): void {
+  /** Changes the status, reports it, and returns what it reported. `error` is the reason of a failure. */
+  enter(status: MigrationStatus, error?: string): MigrationProgress {
     this.#status = status;
     const now = this.#clock.now();
     if (status === 'active') {
       this.#setupTime ??= now - this.#start;
       this.#beginWindow(now, this.#count());
     }
-    this.#onProgress?.(this.#at(now, error));
+    const progress = this.#at(now, error);
+    this.#onProgress?.(progress);
+    return progress;
   }
 
   /** Call this when something was sent or received. It reports at most every 100 ms. */
@@ -120,11 +122,6 @@ export class ProgressMeter {
     const now = this.#clock.now();
     if (now < this.#window.start + windowMs) return;
     this.#onProgress(this.#at(now));
-  }
-
-  /** The state now. */
-  now(): MigrationProgress {
-    return this.#at(this.#clock.now());
   }
 
   #at(now: number, error?: string): MigrationProgress {

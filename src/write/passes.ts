@@ -1,7 +1,7 @@
 /**
  * The one sender: what goes into a stream, and in which order (docs/formats/ram.md, "What is sent when").
  *
- *     begin         header, configuration, START of RAM, START of other iterables
+ *     begin         header, configuration, commands, START of RAM, START of other iterables
  *     sendAll       one pass: every page                                  ─┐ each ends its PART
  *     sendChanges   one pass: what differs from a base                     │
  *     sendDirty     one pass: what the guest wrote, after a sync          ─┘
@@ -49,6 +49,10 @@ export interface PassesOptions {
   rules?: ReleaseRules;
   /** A PART ends with the batch that brings it to this many bytes. Default: it ends with the pass. */
   partBytes?: number;
+  /** Commands before RAM, such as the one that opens a return path. */
+  commands?: readonly { code: number; payload?: Uint8Array }[];
+  /** Called when everything but the end of the stream is written. Until then no destination starts the guest. */
+  beforeEnd?: () => Promise<void> | void;
 }
 
 /** What a pass sent of one RAM block. */
@@ -82,7 +86,11 @@ export class Passes {
   readonly #iterables: readonly RawSection[];
   readonly #rules: ReleaseRules;
   readonly #partBytes: number;
+  readonly #commands: NonNullable<PassesOptions['commands']>;
+  readonly #beforeEnd: PassesOptions['beforeEnd'];
   readonly #scan: RamScan;
+  /** How far the latest pass over all pages has come, by block index. */
+  #scanned: readonly WrittenBlock[];
   /** Pages to send, by block index. Undefined until the first sync. */
   #dirty: readonly PageBitmap[] | undefined;
   /** Length of the stream at the start of the PART. */
@@ -104,6 +112,9 @@ export class Passes {
     this.#iterables = iterables;
     this.#rules = rules;
     this.#partBytes = partBytes ?? Number.POSITIVE_INFINITY;
+    this.#commands = options.commands ?? [];
+    this.#beforeEnd = options.beforeEnd;
+    this.#scanned = guest.ram.blocks.map(makeCounts);
     this.#scan = new RamScan(writer.kernel);
   }
 
@@ -113,11 +124,26 @@ export class Passes {
     return this.#sentBlocks.reduce((sum, { index, pageSize }) => sum + (dirty[index]?.count ?? 0) * pageSize, 0);
   }
 
+  /** Bytes of pages that are still to be sent, as far as is known: until the first pass is over, all that it has not reached. */
+  get remainingBytes(): number {
+    const unseen = this.#sentBlocks.reduce((sum, block) => {
+      const { dataPages = 0, zeroPages = 0, absentPages = 0 } = this.#scanned[block.index] ?? {};
+      return sum + block.usedLength - (dataPages + zeroPages + absentPages) * block.pageSize;
+    }, 0);
+    return Math.max(unseen, this.dirtyBytes);
+  }
+
+  /** Bytes of the blocks whose pages are sent. */
+  get totalBytes(): number {
+    return this.#sentBlocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
+  }
+
   /** Sends everything before the first page. */
   async begin(): Promise<void> {
     const { configuration, ram } = this.#guest;
     const capabilities = (configuration?.capabilities ?? []).filter((name) => name !== 'mapped-ram');
     await this.#writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
+    for (const { code, payload } of this.#commands) await this.#writer.command(code, payload);
     if (this.#hasRam) {
       await this.#ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
     }
@@ -137,6 +163,7 @@ export class Passes {
     // This pass includes all pages that were dirty before.
     this.#dirty = undefined;
     const blocks = ram.blocks.map(makeCounts);
+    this.#scanned = blocks;
     for (const { index } of this.#sentBlocks) {
       const counts = blocks[index] as WrittenBlock;
       const { block } = counts;
@@ -187,6 +214,7 @@ export class Passes {
     const { devices, description } = await this.#guest.saveDevices();
     requireDevices(devices, writer.ramId);
     for (const device of devices) await writer.device(device);
+    await this.#beforeEnd?.();
     await writer.finish(description?.text);
   }
 

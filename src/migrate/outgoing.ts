@@ -1,0 +1,62 @@
+/**
+ * The outgoing direction of all lines of a migration: bytes leave in pieces, within the bandwidth, while the peer is
+ * watched.
+ *
+ *     StreamWriter ──→ sink of main ─────┐
+ *                                        ├──→ Bandwidth ──→ PeerWatch ──→ Connection
+ *     MultifdWriter ─→ sink of channel ──┘
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import { type Clock, systemClock } from '../io/clock.ts';
+import type { Connection } from '../io/connection.ts';
+import type { Bandwidth } from './bandwidth.ts';
+import type { PeerWatch } from './peer-watch.ts';
+
+/**
+ * Bytes of a piece. A line reports only whole pieces. So on a slow line pieces get smaller until each takes less than
+ * half a second, and a peer that takes few bytes does not look silent.
+ */
+const pieces = { least: 4 << 10, first: 64 << 10, most: 1 << 20, slowMs: 500, fastMs: 50 };
+
+export interface OutgoingOptions {
+  bandwidth: Bandwidth;
+  watch: PeerWatch;
+  /** Called after each piece. */
+  onSent: () => void;
+  /** Ends a wait for the bandwidth. */
+  signal: AbortSignal;
+  clock?: Clock | undefined;
+}
+
+export class Outgoing {
+  /** Bytes that the lines have taken. */
+  sent = 0;
+  readonly #options: OutgoingOptions;
+
+  constructor(options: OutgoingOptions) {
+    this.#options = options;
+  }
+
+  /** Returns the sink of a line. Its writes may not overlap. `onSent` gets the bytes of each piece. */
+  sink(line: Connection, onSent: (bytes: number) => void = () => {}): ByteSink {
+    const { bandwidth, watch, signal, clock = systemClock } = this.#options;
+    let piece = pieces.first;
+    return {
+      write: async (bytes) => {
+        for (let at = 0; at < bytes.length; ) {
+          signal.throwIfAborted();
+          const count = await bandwidth.take(Math.min(piece, bytes.length - at), signal);
+          const start = clock.now();
+          await watch.during('the target to take more', line.write(bytes.subarray(at, at + count)));
+          const ms = clock.now() - start;
+          if (ms > pieces.slowMs) piece = Math.max(pieces.least, piece >> 1);
+          else if (ms < pieces.fastMs) piece = Math.min(pieces.most, piece << 1);
+          at += count;
+          this.sent += count;
+          onSent(count);
+          this.#options.onSent();
+        }
+      },
+    };
+  }
+}

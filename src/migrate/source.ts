@@ -1,0 +1,362 @@
+/**
+ * The source of a live migration: sends a guest to a destination that waits for it, and learns whether it arrived.
+ *
+ *     source                                                        destination
+ *       header, configuration ─────────────────────────────────────→
+ *       OPEN_RETURN_PATH, PING 1 ──────────────────────────────────→
+ *                                      ←───────────────────────────── PONG 1
+ *       START of RAM ──────────────────────────────────────────────→
+ *       PARTs; packets on the multifd channels ────────────────────→
+ *       SWITCHOVER_START, END of RAM, devices ─────────────────────→
+ *     ╌╌╌╌╌ up to here the guest is at the source, whatever breaks ╌╌╌╌╌
+ *       EOF, description ──────────────────────────────────────────→   loads the devices
+ *                                      ←───────────────────────────── SHUT 0: the guest is there
+ *                                                                     SHUT n: it was refused
+ *
+ * A line that can only be written has no return path. Then the source ends it after the description, and cannot know
+ * whether the guest arrived.
+ *
+ * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
+ */
+import type { Abortable } from '../io/abort.ts';
+import { systemClock } from '../io/clock.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
+import { PortableCodecs } from '../io/portable-codecs.ts';
+import { settledWithin } from '../io/time-limit.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
+import { maxChannels } from '../read/channels.ts';
+import type { ReleaseRules } from '../schema/release-rules.ts';
+import type { Guest } from '../vm/guest.ts';
+import type { RawSection } from '../vm/saved-vm.ts';
+import { CommandCode } from '../wire/command.ts';
+import { requireVm } from '../wire/require-vm.ts';
+import { type ReturnMessage, ReturnType } from '../wire/return-path.ts';
+import { MultifdWriter, multifdArenaBytes } from '../write/multifd-writer.ts';
+import { defaultRules, Passes, type WrittenBlock } from '../write/passes.ts';
+import { ramScanArenaBytes } from '../write/ram-scan.ts';
+import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
+import { Bandwidth } from './bandwidth.ts';
+import { type GuestPlace, LiveError } from './live-error.ts';
+import { Outgoing } from './outgoing.ts';
+import { PeerWatch, type PeerWatchOptions } from './peer-watch.ts';
+import { type MigrationProgress, ProgressMeter, type ProgressOptions } from './progress.ts';
+import { readReturnPath } from './return-path.ts';
+
+/** The lines to the destination. Sending closes them, however it ends. */
+export interface SendLines {
+  main: Connection;
+  /** Connects a multifd channel. It is called once per channel, one after another. */
+  openChannel?: () => Promise<Connection>;
+}
+
+/** The multifd channels of a migration. */
+export interface SendMultifd {
+  /** How many: 1 to 255, and as many as the destination has. */
+  channels: number;
+  /** The value of multifd-compression. Default `none`. */
+  compression?: 'none' | StreamFormat;
+  /** From 0 to 9 for zlib, from 0 to 20 for zstd. Default 1, as in QEMU. */
+  level?: number;
+  /** The guest's UUID as 32 hex digits. Default: that of the configuration, or none. */
+  uuid?: string;
+  /** The compression engines. Default: the portable codecs. Those of Node are faster. */
+  codecs?: PageCodecs;
+}
+
+export interface SendOptions extends Abortable, ProgressOptions, PeerWatchOptions {
+  /** Default: all RAM goes through the main line. */
+  multifd?: SendMultifd | undefined;
+  /** Bytes per second, over all lines. Default 0: no limit. */
+  maxBandwidth?: number | undefined;
+  /** Whether the destination is asked to confirm. Default: if `main` can be read. */
+  returnPath?: boolean | undefined;
+  /** Sections of iterables other than RAM, in stream order. */
+  iterables?: readonly RawSection[];
+  /** What the QEMU release that loads the stream expects. Default: by the machine type, and by `framing`. */
+  rules?: ReleaseRules;
+}
+
+/** A guest that was sent. */
+export interface SentGuest {
+  /** The destination said that it has the guest. Without a return path it cannot. */
+  isConfirmed: boolean;
+  /** Bytes of the main line, and of each channel. */
+  length: number;
+  channels: readonly number[];
+  blocks: readonly WrittenBlock[];
+  /** The final state, with the counts. */
+  progress: MigrationProgress;
+}
+
+/** The value of the only PING. */
+const pingValue = 1;
+/** How long a destination that broke off may take to say why, and to hang up after a success. */
+const lastWordMs = 2000;
+
+/**
+ * Sends a guest. It is stopped after the first pass.
+ *
+ * @example
+ * const { isConfirmed } = await send(stoppedGuest(vm), { main: connection });
+ *
+ * @throws RangeError, before anything is sent, for a guest that no stream can contain and for options out of range;
+ *   LiveError for every other end without success. Its `cause` is a PeerError, the reason of the signal, or an error of
+ *   the guest.
+ */
+export async function send(guest: Guest, lines: SendLines, options: SendOptions = {}): Promise<SentGuest> {
+  try {
+    requireVm(guest);
+    requireOptions(options, lines);
+  } catch (error) {
+    lines.main.destroy();
+    throw error;
+  }
+  return new Source(guest, lines, options).send();
+}
+
+function requireOptions({ multifd, maxBandwidth = 0, idleTimeoutMs }: SendOptions, { openChannel }: SendLines): void {
+  if (!(maxBandwidth >= 0)) throw new RangeError(`expected bytes per second, got ${maxBandwidth}`);
+  if (idleTimeoutMs !== undefined && !(idleTimeoutMs > 0)) throw new RangeError(`expected ms, got ${idleTimeoutMs}`);
+  if (multifd === undefined) return;
+  const { channels } = multifd;
+  if (!Number.isInteger(channels) || channels < 1 || channels > maxChannels) {
+    throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels}`);
+  }
+  if (openChannel === undefined) throw new RangeError('Migration requires multi-channel URIs (e.g. tcp)');
+}
+
+class Source {
+  readonly #guest: Guest;
+  readonly #lines: SendLines;
+  readonly #options: SendOptions;
+  readonly #meter: ProgressMeter;
+  readonly #watch: PeerWatch;
+  readonly #outgoing: Outgoing;
+  /** Every line that is open. */
+  readonly #open: Connection[];
+  /** Bytes of each channel. */
+  readonly #channelBytes: number[] = [];
+  /** Ends everything that waits. */
+  readonly #ended = new AbortController();
+  #passes: Passes | undefined;
+  #multifd: MultifdWriter | undefined;
+  #blocks: readonly WrittenBlock[] = [];
+  #place: Exclude<GuestPlace, 'split'> = 'source';
+
+  constructor(guest: Guest, lines: SendLines, options: SendOptions) {
+    const { clock = systemClock, maxBandwidth = 0 } = options;
+    this.#guest = guest;
+    this.#lines = lines;
+    this.#options = options;
+    this.#open = [lines.main];
+    this.#meter = new ProgressMeter(options, () => this.#counts());
+    this.#watch = new PeerWatch(options, (error) => this.#ended.abort(error));
+    this.#outgoing = new Outgoing({
+      ...{ bandwidth: new Bandwidth(maxBandwidth, clock), watch: this.#watch, clock, signal: this.#ended.signal },
+      onSent: () => this.#meter.tick(),
+    });
+  }
+
+  async send(): Promise<SentGuest> {
+    const { signal } = this.#options;
+    const cancel = () => this.#ended.abort(signal?.reason);
+    const ended = new Promise<never>((_, reject) => {
+      this.#ended.signal.addEventListener('abort', () => reject(this.#ended.signal.reason), { once: true });
+    });
+    ended.catch(() => {});
+    try {
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', cancel, { once: true });
+      const sent = await Promise.race([this.#sendAll(), ended]);
+      return { ...sent, progress: this.#meter.enter('completed') };
+    } catch (error) {
+      throw this.#fail(error);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      this.#watch.close();
+      this.#ended.abort();
+    }
+  }
+
+  async #sendAll(): Promise<Omit<SentGuest, 'progress'>> {
+    const { main } = this.#lines;
+    const { returnPath = main.canRead && main.canWrite, multifd } = this.#options;
+    this.#meter.enter('setup');
+    const needs = [writerArenaBytes, ramScanArenaBytes, multifd === undefined ? 0 : multifdArenaBytes];
+    const writer = new StreamWriter(await loadKernelFor(needs), this.#outgoing.sink(main), this.#guest.framing);
+    await this.#openChannels(writer);
+    const passes = this.#makePasses(writer, returnPath);
+    const lastWord = returnPath ? this.#readReturnPath(main) : undefined;
+    if (lastWord === undefined && main.canRead) void discard(main);
+    const sending = this.#sendPasses(passes, writer);
+    await (lastWord === undefined ? sending : this.#untilConfirmed(sending, lastWord));
+    await this.#hangUp(returnPath);
+    return { isConfirmed: returnPath, length: writer.length, channels: this.#channelBytes, blocks: this.#blocks };
+  }
+
+  /** Connects the multifd channels, one after another: QEMU 7.2 takes the first connection for the main line. */
+  async #openChannels(writer: StreamWriter): Promise<void> {
+    const { multifd, rules = defaultRules(this.#guest) } = this.#options;
+    const { openChannel } = this.#lines;
+    if (multifd === undefined || openChannel === undefined) return;
+    const { channels, compression = 'none', level = 1, codecs = new PortableCodecs() } = multifd;
+    const uuid = multifd.uuid ?? this.#guest.configuration?.uuid;
+    const sinks = [];
+    while (sinks.length < channels) {
+      const line = await openChannel();
+      if (this.#ended.signal.aborted) line.destroy();
+      this.#ended.signal.throwIfAborted();
+      this.#open.push(line);
+      const id = this.#channelBytes.push(0) - 1;
+      const count = (bytes: number) => {
+        this.#channelBytes[id] = (this.#channelBytes[id] as number) + bytes;
+      };
+      sinks.push(this.#outgoing.sink(line, count));
+    }
+    this.#multifd = await MultifdWriter.open(writer, sinks, {
+      ...{ compression, level, codecs, rules, pageSize: this.#pageSize },
+      ...(uuid === undefined ? {} : { uuid }),
+    });
+  }
+
+  #makePasses(writer: StreamWriter, returnPath: boolean): Passes {
+    const { iterables, rules } = this.#options;
+    const ping = { code: CommandCode.ping, payload: new Uint8Array([0, 0, 0, pingValue]) };
+    const passes = new Passes(this.#guest, writer, {
+      ...(iterables === undefined ? {} : { iterables }),
+      ...(rules === undefined ? {} : { rules }),
+      ...(this.#multifd === undefined ? {} : { ramWriter: this.#multifd }),
+      commands: returnPath ? [{ code: CommandCode.openReturnPath }, ping] : [],
+      beforeEnd: async () => {
+        await writer.flush();
+        this.#ended.signal.throwIfAborted();
+        this.#place = 'either';
+      },
+    });
+    this.#passes = passes;
+    return passes;
+  }
+
+  async #sendPasses(passes: Passes, writer: StreamWriter): Promise<void> {
+    await passes.begin();
+    await passes.sync();
+    await writer.flush();
+    this.#meter.enter('active');
+    this.#blocks = await passes.sendAll();
+    await this.#guest.stop();
+    this.#meter.enter('device');
+    await passes.sync();
+    await passes.finish();
+    await this.#multifd?.close();
+  }
+
+  /** Reads the return path until the destination says that it has the guest. */
+  async #readReturnPath(main: Connection): Promise<void> {
+    for await (const message of readReturnPath(main)) {
+      this.#watch.moved();
+      if (message.type === ReturnType.shut) return this.#takeLastWord(message);
+      const isExpected = message.type === ReturnType.pong && message.value === pingValue;
+      // A destination with switchover-ack sends one without being asked.
+      if (!isExpected && message.type !== ReturnType.switchoverAck) throw invalid(message);
+    }
+    throw new PeerError('the target hung up before it had the guest: Channel error: Input/output error');
+  }
+
+  #takeLastWord({ value = 0 }: ReturnMessage): void {
+    if (value !== 0) {
+      this.#place = 'source';
+      throw new RefusedError(`Sibling indicated error ${value}`);
+    }
+    if (this.#place === 'source') throw new PeerError('the target ended the migration before it had the guest');
+    this.#place = 'target';
+  }
+
+  /** A destination that breaks off ends the sending. What it said just before counts, because it is the reason. */
+  async #untilConfirmed(sending: Promise<void>, lastWord: Promise<void>): Promise<void> {
+    const confirmed = sending.then(() => this.#watch.during('the target to confirm that it has the guest', lastWord));
+    try {
+      await Promise.race([confirmed, lastWord]);
+    } catch (error) {
+      if (!(error instanceof PeerError)) throw error;
+      let cause = error;
+      const heard = lastWord.catch((reason) => {
+        if (reason instanceof RefusedError) cause = reason;
+      });
+      await settledWithin(heard, lastWordMs);
+      if (this.#place !== 'target') throw cause;
+    }
+  }
+
+  /** Ends all lines in good order. */
+  async #hangUp(isConfirmed: boolean): Promise<void> {
+    const closed = Promise.all(this.#open.map((line) => line.close()));
+    if (!isConfirmed) {
+      await this.#watch.during('the target to take the end', closed);
+      return;
+    }
+    // The guest is there, whatever becomes of the lines.
+    closed.catch(() => {});
+    await settledWithin(
+      closed.then(() => {}),
+      lastWordMs,
+    );
+    for (const line of this.#open) line.destroy();
+  }
+
+  /** Breaks all lines, and makes the error that says where the guest is. */
+  #fail(cause: unknown): LiveError {
+    const { signal } = this.#options;
+    this.#ended.abort(cause);
+    for (const line of this.#open) line.destroy();
+    this.#multifd?.abandon();
+    const error = new LiveError(this.#place, nextSteps[this.#place], cause);
+    const isCancelled = signal?.aborted === true && cause === signal.reason;
+    this.#meter.enter(isCancelled ? 'cancelled' : 'failed', isCancelled ? undefined : error.message);
+    return error;
+  }
+
+  get #pageSize(): number {
+    return this.#guest.ram.blocks[0]?.pageSize ?? 4096;
+  }
+
+  #counts() {
+    const passes = this.#passes;
+    if (passes === undefined) return undefined;
+    return {
+      transferred: this.#outgoing.sent,
+      remaining: passes.remainingBytes,
+      total: passes.totalBytes,
+      duplicate: passes.duplicate,
+      normal: passes.normal,
+      'page-size': this.#pageSize,
+      'dirty-sync-count': passes.syncs,
+      'multifd-bytes': this.#channelBytes.reduce((sum, bytes) => sum + bytes, 0),
+    };
+  }
+}
+
+/** The destination said that it refuses the guest. */
+class RefusedError extends PeerError {}
+
+/** QEMU's words for a message that does not belong here. */
+function invalid({ type, length }: ReturnMessage): PeerError {
+  const [kind, payload] = [type, length - 4].map((each) => each.toString(16).padStart(4, '0'));
+  return new PeerError(`RP: Received invalid message 0x${kind} length 0x${payload}`);
+}
+
+/** Reads what nobody needs, such as the tickets of TLS: a line that is closed with unread bytes loses what it sent. */
+async function discard(line: Connection): Promise<void> {
+  const buffer = new Uint8Array(1024);
+  try {
+    for (let at = 0, count = 1; count > 0; at += count) count = await line.read(buffer, at);
+  } catch {
+    // The writing of the same line fails, too.
+  }
+}
+
+const nextSteps = {
+  source: 'the guest was not started at the target, and can be sent again',
+  target: 'the target has the guest: do not start it anywhere else',
+  either: 'the guest may run at the target: look there (query-migrate, query-status) before you start it anywhere else',
+};
