@@ -18,7 +18,7 @@ export class Bandwidth {
   #start = 0;
   #spent = 0;
 
-  /** `rate`: bytes per second; 0 is no limit. */
+  /** `rate`: bytes per second; with 0 there is no limit. */
   constructor(rate: number, clock: Clock = systemClock) {
     this.#clock = clock;
     this.limit(rate);

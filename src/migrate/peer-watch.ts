@@ -6,19 +6,11 @@
 import { type Clock, systemClock } from '../io/clock.ts';
 import { PeerError } from '../io/connection.ts';
 
-/** A peer has been silent. */
-export interface Waiting {
-  /** Whole seconds. */
-  seconds: number;
-  /** What is waited for. */
-  for: string;
-}
-
 export interface PeerWatchOptions {
   /** The peer is given up after this many ms without a byte. Default: no limit. */
   idleTimeoutMs?: number | undefined;
-  /** Called every 10 s while the peer is silent. */
-  onWaiting?: ((waiting: Waiting) => void) | undefined;
+  /** Called every 10 s while the peer is silent, with the time since the last byte in ms, and what is waited for. */
+  onWaiting?: ((silentMs: number, what: string) => void) | undefined;
   /** Default: the platform's clock. */
   clock?: Clock | undefined;
 }
@@ -34,7 +26,7 @@ export class PeerWatch {
   #waits = 0;
   #since = 0;
   #notices = 0;
-  #for = '';
+  #what = '';
 
   /** `onIdle` gets the error for a peer that is given up. It is called once. */
   constructor(
@@ -51,7 +43,7 @@ export class PeerWatch {
   /** Waits for the peer to do `work`, described as `what`. */
   async during<Result>(what: string, work: Promise<Result>): Promise<Result> {
     if (this.#waits++ === 0) this.moved();
-    this.#for = what;
+    this.#what = what;
     try {
       return await work;
     } finally {
@@ -83,7 +75,7 @@ export class PeerWatch {
       const seen = Math.floor(silent / noticeMs);
       if (seen > this.#notices) {
         this.#notices = seen;
-        this.#onWaiting?.({ seconds: Math.floor(silent / 1000), for: this.#for });
+        this.#onWaiting?.(silent, this.#what);
       }
       // Nothing that begins now can be due earlier.
       const due = this.#waits === 0 ? firstDue : Math.min((seen + 1) * noticeMs, this.#idleMs) - silent;

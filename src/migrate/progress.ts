@@ -124,6 +124,11 @@ export class ProgressMeter {
     this.#onProgress(this.#at(now));
   }
 
+  /** The state now. */
+  now(): MigrationProgress {
+    return this.#at(this.#clock.now());
+  }
+
   #at(now: number, error?: string): MigrationProgress {
     const counts = this.#count();
     const total = now - this.#start;

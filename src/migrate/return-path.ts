@@ -13,7 +13,7 @@ const windowBytes = 4096;
 
 /**
  * Ends when the peer ends its direction.
- * @throws PeerError for a line that broke, and for what is no message
+ * @throws PeerError for a line that broke, and for anything but a message
  */
 export async function* readReturnPath(line: ByteSource): AsyncGenerator<ReturnMessage, void> {
   const window = new ByteWindow(new Uint8Array(windowBytes), line.name);

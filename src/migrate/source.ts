@@ -142,6 +142,7 @@ class Source {
   #passes: Passes | undefined;
   #multifd: MultifdWriter | undefined;
   #blocks: readonly WrittenBlock[] = [];
+  #isHangingUp = false;
   #place: Exclude<GuestPlace, 'split'> = 'source';
 
   constructor(guest: Guest, lines: SendLines, options: SendOptions) {
@@ -188,7 +189,7 @@ class Source {
     await this.#openChannels(writer);
     const passes = this.#makePasses(writer, returnPath);
     const lastWord = returnPath ? this.#readReturnPath(main) : undefined;
-    if (lastWord === undefined && main.canRead) void discard(main);
+    if (lastWord === undefined && main.canRead) void this.#discard(main);
     const sending = this.#sendPasses(passes, writer);
     await (lastWord === undefined ? sending : this.#untilConfirmed(sending, lastWord));
     await this.#hangUp(returnPath);
@@ -288,8 +289,19 @@ class Source {
     }
   }
 
+  /** Reads what nobody needs, such as the tickets of TLS: a line that is closed with unread bytes loses what it sent. */
+  async #discard(main: Connection): Promise<void> {
+    const buffer = new Uint8Array(1024);
+    try {
+      for (let at = 0, count = 1; count > 0 && !this.#isHangingUp; at += count) count = await main.read(buffer, at);
+    } catch {
+      // What is written to the line fails, too.
+    }
+  }
+
   /** Ends all lines in good order. */
   async #hangUp(isConfirmed: boolean): Promise<void> {
+    this.#isHangingUp = true;
     const closed = Promise.all(this.#open.map((line) => line.close()));
     if (!isConfirmed) {
       await this.#watch.during('the target to take the end', closed);
@@ -343,16 +355,6 @@ class RefusedError extends PeerError {}
 function invalid({ type, length }: ReturnMessage): PeerError {
   const [kind, payload] = [type, length - 4].map((each) => each.toString(16).padStart(4, '0'));
   return new PeerError(`RP: Received invalid message 0x${kind} length 0x${payload}`);
-}
-
-/** Reads what nobody needs, such as the tickets of TLS: a line that is closed with unread bytes loses what it sent. */
-async function discard(line: Connection): Promise<void> {
-  const buffer = new Uint8Array(1024);
-  try {
-    for (let at = 0, count = 1; count > 0; at += count) count = await line.read(buffer, at);
-  } catch {
-    // The writing of the same line fails, too.
-  }
 }
 
 const nextSteps = {

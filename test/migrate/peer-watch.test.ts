@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { PeerError } from '../../src/io/connection.ts';
-import { PeerWatch, type Waiting } from '../../src/migrate/peer-watch.ts';
+import { PeerWatch } from '../../src/migrate/peer-watch.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 function watched(idleTimeoutMs?: number) {
   const clock = new ManualClock();
-  const waits: Waiting[] = [];
+  const waits: [number, string][] = [];
   const errors: PeerError[] = [];
-  const options = { clock, idleTimeoutMs, onWaiting: (each: Waiting) => waits.push(each) };
+  const options = { clock, idleTimeoutMs, onWaiting: (ms: number, what: string) => waits.push([ms, what]) };
   const watch = new PeerWatch(options, (error) => errors.push(error));
   return { clock, waits, errors, watch };
 }
@@ -21,8 +21,8 @@ describe('PeerWatch', () => {
     await clock.advance(9999);
     expect(waits).toEqual([]);
     await clock.advance(20_001);
-    expect(waits.map(({ seconds }) => seconds)).toEqual([10, 20, 30]);
-    expect(waits[0]?.for).toBe('the target to take more');
+    expect(waits.map(([ms]) => ms)).toEqual([10_000, 20_000, 30_000]);
+    expect(waits[0]?.[1]).toBe('the target to take more');
     await clock.advance(3_600_000);
     expect(errors).toEqual([]);
   });
@@ -36,7 +36,7 @@ describe('PeerWatch', () => {
     await clock.advance(8000);
     expect(waits).toEqual([]);
     await clock.advance(2000);
-    expect(waits).toEqual([{ seconds: 10, for: 'an answer' }]);
+    expect(waits).toEqual([[10_000, 'an answer']]);
   });
 
   it('does not count the time between two waits', async () => {
