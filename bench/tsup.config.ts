@@ -8,6 +8,7 @@ export default defineConfig({
     writing: 'bench/writing.ts',
     browser: 'bench/browser.ts',
     opening: 'bench/opening.ts',
+    live: 'bench/live.ts',
   },
   external: ['esbuild', 'playwright-core'],
   outDir: 'bench/build',
