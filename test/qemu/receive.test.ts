@@ -6,11 +6,13 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { runCli } from '../run-cli.ts';
+import { TlsDirectories } from '../tls-directories.ts';
 import { LiveCommand } from './live-command.ts';
 import { expectRunsOn, loadInto } from './load.ts';
 import { fillStripes, type Machine, pagesOfOurs, startMachine } from './machine.ts';
-import { Qemu, type QemuVersion } from './qemu.ts';
+import { Qemu, type QemuVersion, qemuVersions } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { differences, findAddresses, readTruth } from './truth.ts';
 
@@ -79,6 +81,9 @@ cases['switchover-ack of an old machine type, 10.0'] = {
   ...{ version: '10.0', capabilities: ['return-path', 'switchover-ack'], confirmed: true, essential: true },
   type: 'pc-i440fx-7.2',
 };
+
+const directories = new TlsDirectories();
+afterAll(() => directories.remove());
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const chosen = Object.entries(cases).filter(([, { essential }]) => isFull || essential === true);
@@ -168,5 +173,55 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a QEMU migrates into a file', () => {
     expect(readdirSync(dir)).toEqual([]);
     expect(await qemu.execute('query-status')).toMatchObject({ running: true });
     guest?.close();
+  });
+
+  const key = '0123456789abcdef0123456789abcdef';
+  const tlsCases = {
+    'psk, multifd 2 zstd': {
+      object: () => `tls-creds-psk,id=tls0,endpoint=server,dir=${directories.psk(`qemu:${key}`)}`,
+      source: () => ({ 'qom-type': 'tls-creds-psk', dir: directories.psk(`qemu:${key}`) }),
+      capabilities: ['multifd', 'return-path'],
+      parameters: { 'multifd-channels': 2, 'multifd-compression': 'zstd' },
+    },
+    'x509 without a return path': {
+      object: () => `tls-creds-x509,id=tls0,endpoint=server,dir=${directories.server()}`,
+      source: () => ({ 'qom-type': 'tls-creds-x509', dir: directories.client('client1') }),
+      ...{ capabilities: [], parameters: {} },
+    },
+  };
+
+  test.each(Object.entries(tlsCases))('over TLS: %s', async (_, { object, source, capabilities, parameters }) => {
+    for (const version of isFull ? qemuVersions : (['10.0'] as const)) {
+      const out = join(Qemu.makeDir(), 'guest.mapped-ram');
+      const args = ['receive', 'tcp:127.0.0.1:0', out, '--object', object(), '--tls-creds', 'tls0', '--json'];
+      await using command = new LiveCommand(args);
+      const { qemu, guest } = await startMachine({ version, machine: 'bare' });
+      await using __ = qemu;
+      await qemu.execute('object-add', { ...source(), id: 'tls0', endpoint: 'client' });
+      await qemu.migrate(await command.uri(), { capabilities, parameters: { 'tls-creds': 'tls0', ...parameters } });
+      guest?.close();
+      const { code, stderr } = await command.ended;
+      expect(code, stderr).toBe(0);
+      expect(await runCli(['verify', out])).toMatchObject({ code: 0 });
+    }
+  });
+
+  test('another PSK key fails at the source, whose guest runs on, and the listening goes on', async () => {
+    const out = join(Qemu.makeDir(), 'guest.mapped-ram');
+    const object = `tls-creds-psk,id=tls0,endpoint=server,dir=${directories.psk(`qemu:${key}`)}`;
+    const args = ['receive', 'tcp:127.0.0.1:0', out, '--object', object, '--tls-creds', 'tls0', '--json'];
+    await using command = new LiveCommand(args);
+    const uri = await command.uri();
+    const { qemu, guest } = await startMachine({ version: '10.0', machine: 'bare' });
+    await using _ = qemu;
+    for (const [id, text] of Object.entries({ wrong: `qemu:${'f'.repeat(32)}`, right: `qemu:${key}` })) {
+      const creds = { 'qom-type': 'tls-creds-psk', id, endpoint: 'client', dir: directories.psk(text) };
+      await qemu.execute('object-add', creds);
+    }
+    await expect(qemu.migrate(uri, { parameters: { 'tls-creds': 'wrong' } })).rejects.toThrow(/TLS handshake failed/);
+    expect(await qemu.execute('query-status')).toMatchObject({ running: true });
+    await qemu.migrate(uri, { parameters: { 'tls-creds': 'right' } });
+    guest?.close();
+    expect((await command.ended).code).toBe(0);
   });
 });
