@@ -1,0 +1,133 @@
+/**
+ * Keeps the bytes of a live migration as they came, for a later look at it (`verify`, `inspect`). With TLS they are the
+ * decrypted ones.
+ *
+ *     main          what the source sent on the main connection
+ *     return-path   what it was answered there
+ *     channel.N     multifd channel N
+ *     preempt       the preempt channel; a second one is preempt.1
+ *
+ * A recording that fails, because the disk is full perhaps, ends; the migration goes on.
+ */
+import type { Connection } from '../io/connection.ts';
+
+/** A file of a recording. */
+export interface RecordingFile {
+  /** Adds bytes at the end. They may be overwritten afterwards. */
+  write(bytes: Uint8Array): Promise<void> | void;
+  close(): Promise<void> | void;
+}
+
+/** Where the files of a recording are. */
+export interface RecordingFolder {
+  /** Begins a file. One with that name is replaced. */
+  open(name: string): Promise<RecordingFile> | RecordingFile;
+}
+
+/** What a connection is for. A number is that of a multifd channel. */
+export type RecordedRole = 'main' | 'preempt' | number;
+
+export class Recording {
+  readonly #folder: RecordingFolder;
+  readonly #files = new Map<string, Promise<RecordingFile>>();
+  #failure: { error: unknown } | undefined;
+  #preempts = 0;
+
+  constructor(folder: RecordingFolder) {
+    this.#folder = folder;
+  }
+
+  /** What ended the recording early, if anything did. */
+  get failure(): { error: unknown } | undefined {
+    return this.#failure;
+  }
+
+  /** Returns a connection that is recorded: what is read from it, and for `main` what is written to it. */
+  readonly wrap = (connection: Connection, role: RecordedRole): Connection => {
+    let name = typeof role === 'number' ? `channel.${role}` : role;
+    if (role === 'preempt') name += this.#preempts++ === 0 ? '' : `.${this.#preempts - 1}`;
+    return new RecordedConnection(connection, this, name, role === 'main' ? 'return-path' : undefined);
+  };
+
+  /** Adds bytes to a file. Never throws. */
+  async add(name: string, bytes: Uint8Array): Promise<void> {
+    if (this.#failure !== undefined) return;
+    try {
+      let file = this.#files.get(name);
+      if (file === undefined) {
+        file = Promise.resolve(this.#folder.open(name));
+        this.#files.set(name, file);
+      }
+      await (await file).write(bytes);
+    } catch (error) {
+      this.#failure ??= { error };
+    }
+  }
+
+  /** Closes the files. Never throws: see {@link failure}. */
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) {
+      try {
+        await (await file).close();
+      } catch (error) {
+        this.#failure ??= { error };
+      }
+    }
+    this.#files.clear();
+  }
+}
+
+class RecordedConnection implements Connection {
+  readonly size = undefined;
+  readonly #line: Connection;
+  readonly #recording: Recording;
+  readonly #name: string;
+  readonly #answers: string | undefined;
+
+  constructor(line: Connection, recording: Recording, name: string, answers: string | undefined) {
+    this.#line = line;
+    this.#recording = recording;
+    this.#name = name;
+    this.#answers = answers;
+  }
+
+  get name(): string {
+    return this.#line.name;
+  }
+
+  get canRead(): boolean {
+    return this.#line.canRead;
+  }
+
+  get canWrite(): boolean {
+    return this.#line.canWrite;
+  }
+
+  get method(): string {
+    return this.#line.method;
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    const count = await this.#line.read(target, position);
+    if (count > 0) await this.#recording.add(this.#name, target.subarray(0, count));
+    return count;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    // Before it is sent: once the peer has the last message, the process may end.
+    if (this.#answers !== undefined) await this.#recording.add(this.#answers, bytes);
+    return this.#line.write(bytes);
+  }
+
+  end(): Promise<void> {
+    return this.#line.end();
+  }
+
+  destroy(): void {
+    this.#line.destroy();
+  }
+
+  close(): Promise<void> {
+    return this.#line.close();
+  }
+}

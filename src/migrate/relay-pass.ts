@@ -1,0 +1,241 @@
+/**
+ * One migration that passes through a relay, byte for byte.
+ *
+ *     source                         relay                          target
+ *       │── main, QEVM ───────────────→│── connect, main ─────────────→│
+ *       │── channels ─────────────────→│── connect, one for each ─────→│   in the order of the source
+ *       │── preempt, silent ──────────→│── connect ───────────────────→│   if POSTCOPY_ADVISE has passed
+ *       │═════ bytes ═════════════════→│═════ bytes ══════════════════→│
+ *       │←═════ return path ═══════════│←═════ return path ════════════│
+ *       │←───── SHUT 0 ────────────────│←───── SHUT 0 ─────────────────│   the target has the guest
+ *       │── end ──────────────────────→│── end ───────────────────────→│
+ *
+ * A return path tells the source whether the target has the guest, so the relay adds nothing to it. Without one, a source
+ * takes for granted what it has written. The relay then holds little, and waits until the target has taken everything
+ * and has closed.
+ */
+import type { Clock } from '../io/clock.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+import type { Bandwidth } from './bandwidth.ts';
+import type { LineWatch } from './line-watch.ts';
+import { type GuestPlace, LiveError } from './live-error.ts';
+import type { Arrival, Intake } from './relay-intake.ts';
+import { Line, type LineFailure, type LineOptions } from './relay-line.ts';
+import { ReturnWatch, type StreamWatch } from './relay-watch.ts';
+
+/** How long the channels may take to end once the main connection has ended well, in ms. */
+const lingerMs = 2_000;
+
+/** What a connection is for. A number is that of a multifd channel. */
+export type Role = 'main' | 'preempt' | number;
+
+export interface PassOptions {
+  clock: Clock;
+  intake: Intake;
+  /** Connects to the target. @throws PeerError if it cannot be reached, or refuses */
+  connect: () => Promise<Connection>;
+  /** Whether the end of the target's output means anything. A program may close its output from the start. */
+  targetAnswers: boolean;
+  /** Breaks all lines when one of them fails. */
+  watch: LineWatch;
+  stream: StreamWatch;
+  bandwidth: Bandwidth | undefined;
+  /** Called with each connection of the source. Returns the one to use. */
+  wrap: (source: Connection, role: Role) => Connection;
+}
+
+/** How a migration went. */
+export interface PassResult {
+  /** Whether the target has said that it has the guest. Without a return path it says nothing. */
+  isConfirmed: boolean;
+  hasPostcopy: boolean;
+}
+
+export class RelayPass {
+  readonly #options: PassOptions;
+  readonly #lines: Line[] = [];
+  #main: Line | undefined;
+  #answers: ReturnWatch | undefined;
+  /** The first failure counts. */
+  #failure: LiveError | undefined;
+  #onFailure: () => void = () => {};
+  readonly #failed: Promise<void>;
+  /** Connections to the target are made one after another. */
+  #connecting: Promise<unknown> = Promise.resolve();
+
+  constructor(options: PassOptions) {
+    this.#options = options;
+    this.#failed = new Promise((resolve) => {
+      this.#onFailure = resolve;
+    });
+  }
+
+  /** Passes on a migration to its end. @throws LiveError */
+  async run(main: Arrival): Promise<PassResult> {
+    const { stream, intake } = this.#options;
+    if (main.opening === 'recovery') stream.beginRecovery();
+    await this.#connect(main, 'main');
+    intake.forEach((arrival) => void this.#admit(arrival));
+    await Promise.race([this.#main?.ended, this.#failed]);
+    stream.end();
+    if (this.#failure === undefined) this.#judgeEnd();
+    if (this.#failure !== undefined) throw this.#failure;
+    await this.#closeAll();
+    return { isConfirmed: this.#isShut, hasPostcopy: this.#hasPostcopy };
+  }
+
+  /** Bytes that the target has taken, over all connections. */
+  get forwardBytes(): number {
+    return this.#lines.reduce((sum, { forward }) => sum + forward.written, 0);
+  }
+
+  /** Bytes that the source has taken. */
+  get returnBytes(): number {
+    return this.#lines.reduce((sum, { back }) => sum + (back?.written ?? 0), 0);
+  }
+
+  /** Ends the migration from here, with the first cause that is known. */
+  fail(error: unknown): void {
+    const { watch } = this.#options;
+    this.#failure ??= new LiveError(this.#guest, nextSteps[this.#guest], watch.causeOf(error));
+    watch.fail(error);
+    this.#onFailure();
+  }
+
+  /** Decides what to do with a connection that came after the main one, or before it was known. */
+  async #admit(arrival: Arrival): Promise<void> {
+    const { intake, stream } = this.#options;
+    const opening = await Promise.race([intake.identify(arrival), stream.preempts]);
+    if (arrival.isTaken) return;
+    if (opening === 'channel') await this.#connect(arrival, arrival.channel);
+    else if (opening === 'stream') intake.refuse(arrival, 'another migration is running');
+    else if (stream.mayPreempt === true) await this.#connect(arrival, 'preempt');
+    else intake.refuse(arrival, 'it is not part of the migration');
+  }
+
+  /** Connects the target for a connection of the source. A failure ends everything. */
+  async #connect(arrival: Arrival, role: Role): Promise<void> {
+    arrival.isTaken = true;
+    const { connect, watch, wrap } = this.#options;
+    const source = watch.add(wrap(arrival.connection, role));
+    const connected = this.#connecting.then(async () => {
+      if (this.#failure !== undefined) return;
+      try {
+        this.#open(source, watch.add(await connect()), role);
+      } catch (error) {
+        this.fail(error);
+      }
+    });
+    this.#connecting = connected;
+    await connected;
+  }
+
+  #open(source: Connection, target: Connection, role: Role): void {
+    const { bandwidth, stream } = this.#options;
+    const isMain = role === 'main';
+    const limit = bandwidth && ((bytes: number) => bandwidth.take(bytes));
+    const onFailure = (failure: LineFailure) => this.#isHarmless(isMain, failure);
+    let options: LineOptions = { forward: { limit }, onFailure };
+    if (isMain) {
+      options = {
+        forward: {
+          ...{ limit, onlooker: (memory) => stream.watch(memory) },
+          isEnd: () => this.#isComplete,
+          onMove: () => this.#checkTarget(),
+        },
+        back: {
+          onlooker: (memory) => {
+            this.#answers = new ReturnWatch(memory);
+            return this.#answers;
+          },
+          isEnd: () => this.#isShut,
+        },
+        onFailure,
+      };
+    }
+    const line = new Line(source, target, options);
+    this.#lines.push(line);
+    if (isMain) this.#main = line;
+  }
+
+  /** SHUT 0 has been passed on. It is the last message: the target has the guest, and the source knows. */
+  get #isShut(): boolean {
+    const { shut } = this.#answers ?? {};
+    return shut?.status === 0 && (this.#main?.back?.written ?? 0) >= shut.end;
+  }
+
+  /** Without a return path: the source has sent everything, and needs no answer. */
+  get #isComplete(): boolean {
+    return this.#options.stream.isWhole && !this.#hasReturnPath;
+  }
+
+  get #hasReturnPath(): boolean {
+    return this.#options.stream.hasReturnPath === true || (this.#main?.back?.read ?? 0) > 0;
+  }
+
+  get #hasPostcopy(): boolean {
+    return this.#options.stream.hasPostcopy || this.#answers?.hasPostcopy === true;
+  }
+
+  /** @throws PeerError if the target has ended, in good order even, while the source goes on sending */
+  #checkTarget(): void {
+    const main = this.#main;
+    if (main?.back?.hasEnded !== true || !this.#options.targetAnswers) return;
+    const isLate = this.#answers?.shut !== undefined || this.#options.stream.isWhole;
+    if (!isLate && main.forward.read > main.forward.written) {
+      throw new PeerError('the target ended the migration early');
+    }
+  }
+
+  /** Whether a failure does not matter. Otherwise it ends the migration. */
+  #isHarmless(isMain: boolean, { side, work, error }: LineFailure): boolean {
+    // It is over, unless the source could not be told.
+    if (this.#isShut && !(isMain && side === 'source')) return true;
+    // A target sends nothing on its channels. It may reset them at the end, even before SHUT.
+    if (!isMain && side === 'target' && work === 'read') return true;
+    if (!isMain && side === 'source' && this.#isComplete) return true;
+    this.fail(error);
+    return false;
+  }
+
+  /** The main connection has ended in both directions. Was that the end of the migration? */
+  #judgeEnd(): void {
+    const { stream } = this.#options;
+    const { shut } = this.#answers ?? {};
+    if (this.#isShut) return;
+    if (shut !== undefined) this.fail(new PeerError(`Sibling indicated error ${shut.status}`));
+    else if (this.#hasReturnPath || this.#hasPostcopy) {
+      this.fail(new PeerError('the migration ended before the target said that it has the guest'));
+    } else if (!stream.isWhole && !stream.isLost) this.fail(new PeerError('the source ended the migration early'));
+  }
+
+  /** Lets the channels end, too. */
+  async #closeAll(): Promise<void> {
+    const isDone = new AbortController();
+    const late = this.#options.clock.sleep(lingerMs, isDone.signal).catch(() => {});
+    await Promise.race([Promise.all(this.#lines.map(({ ended }) => ended)), late]);
+    isDone.abort();
+    await Promise.all(this.#lines.map((line) => line.close()));
+  }
+
+  /** Where the guest is, as far as it can be known here. */
+  get #guest(): GuestPlace {
+    const { stream } = this.#options;
+    const main = this.#main;
+    if (this.#answers?.shut?.status === 0) return this.#hasPostcopy ? 'target' : 'either';
+    if (this.#hasPostcopy) return 'split';
+    // What never reached the target can only be at the source.
+    if (main === undefined || this.#hasReturnPath) return 'source';
+    // A good end brings everything that the source has written, so the source has not completed.
+    if (main.forward.hasEnded && !stream.isWhole && !stream.isLost) return 'source';
+    return 'either';
+  }
+}
+
+const nextSteps: Record<GuestPlace, string> = {
+  source: 'the guest is at the source; if it does not run on there, `cont` resumes it',
+  target: 'the target has all of the guest; do not resume it at the source',
+  split:
+    'postcopy has begun, so keep both QEMUs: `migrate-recover` at the target, then `migrate` with `resume` at the source',
+  either: 'if the target does not have the guest, and the source is still there, `cont` lets it run on there',
+};
