@@ -1,7 +1,14 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts', cli: 'src/cli/main.ts' },
+  entry: {
+    index: 'src/index.ts',
+    node: 'src/node.ts',
+    migrate: 'src/migrate/index.ts',
+    'node-migrate': 'src/node-migrate.ts',
+    kernel: 'src/kernel/index.ts',
+    cli: 'src/cli/main.ts',
+  },
   format: 'esm',
   target: 'es2022',
   platform: 'neutral',
@@ -10,7 +17,13 @@ export default defineConfig({
   noExternal: ['@rgrove/parse-xml', 'fflate', 'jsonc-parser', 'pako', 'xz-decompress'],
   // TypeScript 6 warns about an option that tsup sets for the declarations.
   dts: {
-    entry: { index: 'src/index.ts', node: 'src/node.ts', kernel: 'src/kernel/index.ts' },
+    entry: {
+      index: 'src/index.ts',
+      node: 'src/node.ts',
+      migrate: 'src/migrate/index.ts',
+      'node-migrate': 'src/node-migrate.ts',
+      kernel: 'src/kernel/index.ts',
+    },
     compilerOptions: { ignoreDeprecations: '6.0' },
     // They name Symbol.asyncDispose, which a project's own libraries may lack.
     banner: '/// <reference lib="esnext.disposable" />',

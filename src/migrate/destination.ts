@@ -52,6 +52,7 @@ export interface ReceiveTarget {
   keep?: () => Promise<string>;
 }
 
+/** How a migration is received. */
 export interface ReceiveOptions {
   signal?: AbortSignal;
   clock?: Clock;
@@ -65,9 +66,11 @@ export interface ReceiveOptions {
   switchoverAck?: boolean;
   /** Accept blocks that the source left out (x-ignore-shared), and mark the file. Default false. */
   allowIncomplete?: boolean;
-  /** As in {@link LineWatch}. */
+  /** A source that sends no byte for this long, in ms, has failed. Default: no limit. */
   idleTimeoutMs?: number;
+  /** Called while the source is silent, every 10 s, with the time since its last byte in ms. */
   onWaiting?: (silentMs: number) => void;
+  /** Called with each change of the status, and at most every 100 ms in between. */
   onProgress?: (progress: MigrationProgress) => void;
   /** Called once, when it is known whether the source has a return path: before any page. */
   onReturnPath?: (has: boolean) => void;

@@ -30,6 +30,7 @@ export interface IncomingLine {
   connection: Connection;
 }
 
+/** How connections are told apart. */
 export interface IncomingOptions {
   clock?: Clock;
   /** How long a connection may be silent before the main stream has come, in ms. Default 30 s. */

@@ -66,6 +66,7 @@ export interface MigrationProgress {
   'error-desc'?: string;
 }
 
+/** Who is told of the progress, and by which clock. */
 export interface ProgressOptions {
   /** Called with each change of `status`, and at most every 100 ms in between. What it throws ends the migration. */
   onProgress?: ((progress: MigrationProgress) => void) | undefined;

@@ -11,6 +11,7 @@ import { type OpenedVm, openSavedVm, type SavedVmOptions } from '../store/ram-co
 import { stoppedGuest } from '../vm/guest.ts';
 import { type SendOptions, type SentGuest, send } from './source.ts';
 
+/** How the VM in a file is sent. */
 export interface SendFileOptions
   extends Omit<SendOptions, 'iterables' | 'rules'>,
     Pick<SavedVmOptions, 'makeScratch' | 'notePlan'> {

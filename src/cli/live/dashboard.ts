@@ -39,7 +39,7 @@ export class Dashboard {
 }
 
 /** The figures that matter while one waits. */
-export function describeProgress(verb: string, { status, ram }: MigrationProgress): string {
+function describeProgress(verb: string, { status, ram }: MigrationProgress): string {
   if (ram === undefined) return `${verb}: ${status}`;
   const { remaining, mbps } = ram;
   const rate = (mbps * 1e6) / 8;

@@ -40,6 +40,7 @@ export class UserObjects {
     if (!this.#objects.delete(id)) throw new RangeError(`object '${id}' not found`);
   }
 
+  /** Whether there is an object of this id. */
   has(id: string): boolean {
     return this.#objects.has(id);
   }

@@ -1,0 +1,19 @@
+/**
+ * vmferry/migrate: VMs in motion, over any lines. In Node, `vmferry/migrate` also connects and listens by QEMU's URIs.
+ */
+export { type Clock, systemClock } from '../io/clock.ts';
+export { type Connection, type Listener, PeerError } from '../io/connection.ts';
+export { connectionPair, connectStreams, type StreamPair } from '../io/web-connection.ts';
+export { type Received, type ReceiveOptions, type ReceiveTarget, receive } from './destination.ts';
+export {
+  defaultSetupTimeoutMs,
+  Incoming,
+  type IncomingLine,
+  type IncomingOptions,
+  type LineKind,
+} from './incoming.ts';
+export type { ReceivedBlockJson, ReceiveJson } from './json.ts';
+export { type GuestPlace, LiveError } from './live-error.ts';
+export type { MigrationProgress, MigrationStatus, ProgressOptions, RamProgress } from './progress.ts';
+export { type SendFileOptions, sendFile } from './send-file.ts';
+export { type SendLines, type SendMultifd, type SendOptions, type SentGuest, send } from './source.ts';
