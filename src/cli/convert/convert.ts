@@ -15,13 +15,19 @@ import { checkAgain } from './check-again.ts';
 import type { ConvertOptions, Form, WholeForm } from './form.ts';
 import { convertToLibvirt, convertToLibvirtFile, findTexts, type LibvirtTexts, refuseXml } from './libvirt.ts';
 import { convertToSet } from './multifd.ts';
-import { printWritten, type Written, warnOfMissing } from './report.ts';
+import { printWritten, type Report, type Written, warnOfMissing } from './report.ts';
 import { isRegularTarget, openTarget, type Place, parseTarget } from './target.ts';
 
-/** Converts a file to the form that was chosen. */
-export async function convertTo(form: Form, location: string, output: string, options: ConvertOptions): Promise<void> {
+/** Converts a file to the form that was chosen. `report` says what was written; a raw image has a report of its own. */
+export async function convertTo(
+  form: Form,
+  location: string,
+  output: string,
+  options: ConvertOptions,
+  report: Report = printWritten,
+): Promise<void> {
   await withFile('convert', location, options, (file) =>
-    withBase(options, (base) => convert({ file, base }, output, form, options)),
+    withBase(options, (base) => convert({ file, base, report }, output, form, options)),
   );
 }
 
@@ -29,6 +35,7 @@ export async function convertTo(form: Form, location: string, output: string, op
 interface Inputs {
   file: MigrationFile;
   base: MigrationFile | undefined;
+  report: Report;
 }
 
 async function withBase(
@@ -46,7 +53,7 @@ async function withBase(
 }
 
 async function convert(inputs: Inputs, output: string, form: Form, options: ConvertOptions): Promise<void> {
-  const { file, base } = inputs;
+  const { file, base, report } = inputs;
   const place = parseTarget(output);
   const isPipe = output === '-' || !isRegularTarget(place);
   if (isPipe && (form === 'mapped-ram' || options.libvirtFormat === 'sparse')) {
@@ -59,7 +66,7 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
   if (!isPipe) refuseXml(options.xml, place.path);
   if (!isPipe) for (const input of base === undefined ? [file] : [file, base]) refuseInput(input, place.path);
   const texts = form === 'libvirt' ? findTexts(file, options.xml, options.libvirtFormat ?? 'raw') : undefined;
-  if (form === 'multifd') return convertToSet(file, output, options);
+  if (form === 'multifd') return convertToSet(file, output, options, report);
   if (form === 'raw') return extractInto(file, options.block as string, output, options);
   if (isPipe) return convertToPipe(inputs, output, form, texts, options);
   // Opened first, so that an output that cannot be written fails before a long read.
@@ -67,7 +74,7 @@ async function convert(inputs: Inputs, output: string, form: Form, options: Conv
   try {
     const written = await convertToFile(inputs, target, { ...place, form }, texts, options);
     await target.commit();
-    printWritten(written, options.json === true);
+    report(written, options.json === true);
   } catch (error) {
     await target.abandon();
     throw error;
@@ -140,7 +147,7 @@ async function convertToPipe(
     inPlace = undefined;
     await written?.close();
     if (options.json !== true) return warnOfMissing(conversion);
-    printWritten({ source: inputs.file.source.name, output, form, conversion, length, isVerified: false }, true);
+    inputs.report({ source: inputs.file.source.name, output, form, conversion, length, isVerified: false }, true);
   } finally {
     await inPlace?.close();
   }

@@ -18,7 +18,7 @@ import { warn } from '../messages.ts';
 import { refuseInput } from '../output.ts';
 import { parseCount } from '../size.ts';
 import { checkAgain } from './check-again.ts';
-import { printWritten } from './report.ts';
+import type { Report } from './report.ts';
 
 const compressions = ['none', 'zlib', 'zstd'] as const;
 
@@ -88,7 +88,12 @@ interface SetOptions extends MultifdOptions {
 }
 
 /** Writes a set as OUT, OUT.0, OUT.1 and so on, and prints what was written. */
-export async function convertToSet(file: MigrationFile, output: string, options: SetOptions): Promise<void> {
+export async function convertToSet(
+  file: MigrationFile,
+  output: string,
+  options: SetOptions,
+  report: Report,
+): Promise<void> {
   const paths = Array.from({ length: options.multifdChannels ?? 2 }, (_, i) => `${output}.${i}`);
   const stale = findStale(output, paths.length);
   for (const path of [output, ...paths, ...stale]) refuseInput(file, path);
@@ -100,7 +105,7 @@ export async function convertToSet(file: MigrationFile, output: string, options:
   try {
     const written = await writeSet(file, set, options);
     await set.commit(stale);
-    printWritten(written, options.json === true);
+    report(written, options.json === true);
   } catch (error) {
     await set.abandon();
     throw error;

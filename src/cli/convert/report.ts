@@ -21,6 +21,9 @@ export interface Written {
   multifd?: { compression: string; channels: readonly { path: string; length: number }[] };
 }
 
+/** Says what was written, as JSON or in words. */
+export type Report = (written: Written, isJson: boolean) => void;
+
 /** Warns of content that is missing. */
 export function warnOfMissing({ blocks, format, vm: { missing } }: Conversion): void {
   if (missing !== undefined) {
