@@ -5,6 +5,8 @@
  *     PING n             PONG n
  *     -                  SWITCHOVER_ACK, once, if the source waits for it
  *     the end            SHUT 0, or SHUT 1 if the guest did not arrive
+ *
+ * A source that cannot be answered any more has broken the line. What it still sent says why, so reading goes on.
  */
 import type { Connection } from '../io/connection.ts';
 import { releaseNumber, releaseOf } from '../schema/release.ts';
@@ -49,7 +51,7 @@ export class Answers {
       this.#isOpen = true;
       if (this.#switchoverAck ?? knowsAck(configuration)) await this.#acknowledge();
     } else if (code === CommandCode.ping && this.#isOpen) {
-      await this.#send({ type: ReturnType.pong, value: new DataView(payload.buffer, payload.byteOffset).getUint32(0) });
+      await this.#say({ type: ReturnType.pong, value: new DataView(payload.buffer, payload.byteOffset).getUint32(0) });
     }
   }
 
@@ -67,21 +69,43 @@ export class Answers {
   /** The last message. After `status` 0 the guest may be at the destination. */
   async shut(status: number): Promise<void> {
     if (status === 0) this.#isShut = true;
-    await this.#send({ type: ReturnType.shut, value: status });
+    await this.#send(encode({ type: ReturnType.shut, value: status }));
+  }
+
+  /**
+   * The last message, in two pieces with a pause between them, for a source that has ended its direction: if it is gone,
+   * its system answers the first piece, and the second one fails.
+   */
+  async shutSlowly(status: number, pause: () => Promise<void>): Promise<void> {
+    if (status === 0) this.#isShut = true;
+    const message = encode({ type: ReturnType.shut, value: status });
+    await this.#send(message.subarray(0, 4));
+    await pause();
+    await this.#send(message.subarray(4));
   }
 
   #acknowledge(): Promise<void> {
     this.#hasAcknowledged = true;
-    return this.#send({ type: ReturnType.switchoverAck });
+    return this.#say({ type: ReturnType.switchoverAck });
   }
 
-  #send(message: Parameters<typeof encodeReturnMessage>[1]): Promise<void> {
-    const out = new ByteWriter();
-    encodeReturnMessage(out, message);
-    const sent = this.#tail.then(() => this.#line.write(out.bytes()));
+  #say(message: Message): Promise<void> {
+    return this.#send(encode(message)).catch(() => {});
+  }
+
+  #send(bytes: Uint8Array): Promise<void> {
+    const sent = this.#tail.then(() => this.#line.write(bytes));
     this.#tail = sent.catch(() => {});
     return sent;
   }
+}
+
+type Message = Parameters<typeof encodeReturnMessage>[1];
+
+function encode(message: Message): Uint8Array {
+  const out = new ByteWriter();
+  encodeReturnMessage(out, message);
+  return out.bytes();
 }
 
 /** Whether the source surely is of a release that has the capability switchover-ack, 8.1 or later. */

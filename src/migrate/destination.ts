@@ -41,13 +41,18 @@ import { ReceivedCounts } from './received-counts.ts';
 
 /** How long the source may take to end the line after SHUT 0, in ms. */
 const partingMs = 30_000;
+/** How long the answer of a host whose process has ended may take, in ms. */
+const departureMs = 200;
 
 /** Where the guest goes. */
 export interface ReceiveTarget {
   /** Takes the mapped-ram file from its first byte on. */
   file: ByteStore;
-  /** Makes the file durable, and visible under its name. The source is told only afterwards. */
-  commit: () => Promise<void>;
+  /**
+   * Makes the file durable, and visible under its name. The source is told only afterwards. `confirm` throws if the
+   * migration was given up in the meantime: call it before an older file is replaced.
+   */
+  commit: (confirm: () => void) => Promise<void>;
   /** Keeps an incomplete file after a failure in postcopy: makes it durable under another name, and returns that. */
   keep?: () => Promise<string>;
 }
@@ -134,7 +139,11 @@ class Destination {
   #hasEnd = false;
   /** The source has begun postcopy. */
   #isSplit = false;
-  /** The source has ended the line after SHUT 0. */
+  /** The source may use a preempt channel: it has announced postcopy. */
+  #hasAdvice = false;
+  /** Connections that are a preempt channel if postcopy begins, and strangers otherwise. */
+  readonly #candidates: Connection[] = [];
+  /** The source has ended the line. */
   #hasParted = false;
   #length = 0;
 
@@ -167,12 +176,14 @@ class Destination {
     try {
       this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
       const settled = await this.#read();
+      this.#watch.pause();
       const missing = await this.#judge(settled);
       await this.#finish(settled, missing);
       this.#length = this.#target.file.size;
-      await this.#target.commit();
-      this.#watch.touch();
-      await this.#part();
+      const ended = this.#waitForEnd();
+      await this.#target.commit(() => this.#watch.throwIfFailed());
+      this.#watch.resume();
+      await this.#part(ended);
       this.#meter.enter('completed');
       return this.#result(settled, missing);
     } catch (thrown) {
@@ -180,6 +191,7 @@ class Destination {
     } finally {
       this.#watch.stop();
       this.#flow.close();
+      for (const connection of this.#candidates) connection.destroy();
       await this.#incoming.close();
     }
   }
@@ -187,11 +199,24 @@ class Destination {
   #join(kind: string, connection: Connection): void {
     try {
       if (kind === 'channel') this.#flow.addChannel(this.#watch.add(connection));
-      else if (kind === 'preempt') this.#flow.addPreempt(this.#watch.add(connection));
-      else connection.destroy();
+      else if (kind === 'preempt' && this.#hasAdvice) this.#takePreempt(connection);
+      else this.#incoming.refuse(connection, 'Not a migration stream');
     } catch (error) {
       this.#watch.fail(error);
     }
+  }
+
+  /** Takes a preempt channel. Its source may be ahead of the main stream, so postcopy need not have begun here. */
+  #takePreempt(connection: Connection): void {
+    if (this.#isSplit && this.#candidates.length === 0) this.#flow.addPreempt(this.#watch.add(connection));
+    this.#candidates.push(connection);
+  }
+
+  #beginPostcopy(): void {
+    if (this.#isSplit) return;
+    this.#isSplit = true;
+    const [first] = this.#candidates;
+    if (first !== undefined) this.#flow.addPreempt(this.#watch.add(first));
   }
 
   /** Reads the stream to its end. */
@@ -216,7 +241,7 @@ class Destination {
         this.#meter.tick();
         break;
       case 'discard':
-        this.#isSplit = true;
+        this.#beginPostcopy();
         break;
       case 'eof':
         this.#hasEnd = true;
@@ -231,7 +256,8 @@ class Destination {
   }
 
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
-    if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#isSplit = true;
+    if (command.name === 'POSTCOPY_ADVISE') this.#hasAdvice = true;
+    if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#beginPostcopy();
     if (command.name === 'POSTCOPY_RUN') this.#meter.enter('postcopy-active');
     await this.#answers.takeCommand(command, this.#flow.configuration);
   }
@@ -260,20 +286,24 @@ class Destination {
   }
 
   /** Tells the source that all is well, and waits until it ends the line. */
-  async #part(): Promise<void> {
+  async #part(ended: Promise<void>): Promise<void> {
     if (!this.#answers.isOpen) return;
-    await this.#answers.shut(0);
-    const ended = this.#waitForEnd();
-    await settledWithin(
-      ended.then(() => {}),
-      partingMs,
-    );
+    // A source that waits for the word does not end the line. One that has ended it may be gone, or only have said all.
+    if (this.#hasParted) await this.#answers.shutSlowly(0, () => this.#clock.sleep(departureMs));
+    else await this.#answers.shut(0);
+    await settledWithin(ended, partingMs);
     if (!this.#hasParted) throw new PeerError(`the source did not end the line within ${partingMs / 1000} s`);
   }
 
-  async #waitForEnd(): Promise<void> {
-    await this.#flow.passEnd();
-    this.#hasParted = true;
+  /** Resolves when the source has ended the line. Without a return path it need not do that. */
+  #waitForEnd(): Promise<void> {
+    if (!this.#answers.isOpen) return Promise.resolve();
+    const ended = this.#flow.passEnd().then(() => {
+      this.#hasParted = true;
+    });
+    // A failure is reported where the source is told.
+    ended.catch(() => {});
+    return ended;
   }
 
   #result(settled: Settled, missing: MissingRam | undefined): Received {

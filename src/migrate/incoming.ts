@@ -5,7 +5,8 @@
  *     "QEVM"        the main stream; a second one is refused
  *     0x11223344    a multifd channel
  *     0x08          a recovery of postcopy, which begins with commands
- *     other bytes   before the main stream: a stranger, which is closed; after it: the preempt channel
+ *     0x0000        after the main stream: the offset of a page, which begins the preempt channel
+ *     other bytes   a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
  */
 import { type Clock, systemClock } from '../io/clock.ts';
@@ -20,6 +21,9 @@ import { HeadedConnection, readHead } from './headed-connection.ts';
 export const defaultSetupTimeoutMs = 30_000;
 /** How long the channels of a source that has begun are waited for, in ms, if one has not sent its first bytes yet. */
 const channelPatienceMs = 500;
+
+/** No page has an offset whose upper 32 bits are as large as this. */
+const maxOffsetWord = 0x10000;
 
 /** What a connection is for. */
 export type LineKind = 'main' | 'channel' | 'preempt' | 'recovery';
@@ -109,6 +113,11 @@ export class Incoming {
     while (this.#unknown.size > 0 && this.#clock.now() < end) await this.#clock.sleep(5);
   }
 
+  /** Closes a connection that turns out to be a stranger's. */
+  refuse(connection: Connection, why: string): void {
+    this.#refuse(connection, why);
+  }
+
   /** Stops listening, and breaks every connection. */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -187,8 +196,8 @@ export class Incoming {
     if (word === multifdMagic) return 'channel';
     if (word === streamMagic)
       return this.#main === undefined ? 'main' : { why: 'another main stream is being received' };
-    if (this.#main !== undefined) return 'preempt';
-    if (head[0] === 0x08) return 'recovery';
+    if (this.#main === undefined && head[0] === 0x08) return 'recovery';
+    if (this.#main !== undefined && head.length === 4 && word < maxOffsetWord) return 'preempt';
     return { why: 'Not a migration stream' };
   }
 

@@ -26,6 +26,8 @@ export class LineWatch {
   readonly #onAbort = () => this.fail(this.#options.signal?.reason);
   #latest: number;
   #failure: { error: unknown } | undefined;
+  /** The peer is not expected to do anything. */
+  #isPaused = false;
   /** Bytes that came, and bytes that went, over all lines. */
   received = 0;
   sent = 0;
@@ -47,6 +49,11 @@ export class LineWatch {
   /** The error to report for one that was caught: the first cause. */
   causeOf(error: unknown): unknown {
     return this.#failure === undefined ? error : this.#failure.error;
+  }
+
+  /** @throws the first failure */
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /** Breaks all lines, those to come included. */
@@ -74,6 +81,16 @@ export class LineWatch {
     this.#latest = this.#clock.now();
   }
 
+  /** The peer is not expected to do anything until {@link resume}: this side is at work. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.touch();
+  }
+
   /** Ends the watch. The lines live on. */
   stop(): void {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
@@ -89,9 +106,10 @@ export class LineWatch {
       } catch {
         return;
       }
+      if (this.#isPaused) continue;
       const silent = this.#clock.now() - this.#latest;
       if (silent >= idleTimeoutMs) {
-        return this.fail(new PeerError(`the peer was silent for ${Math.round(silent / 1000)} s`));
+        return this.fail(new PeerError(`the peer was silent for ${Math.round(silent / 100) / 10} s`));
       }
       if (silent < reportMs) reports = 0;
       else if (silent >= reportMs * (reports + 1)) {
@@ -130,6 +148,8 @@ class WatchedConnection implements Connection {
   }
 
   async read(target: Uint8Array, position: number): Promise<number> {
+    // Before that, this side was at work.
+    this.#watch.touch();
     const count = await this.#line.read(target, position);
     this.#watch.count(count, 0);
     return count;

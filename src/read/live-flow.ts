@@ -17,6 +17,7 @@ import { settledWithin } from '../io/time-limit.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import type { Configuration, FlowItem } from '../vm/flow.ts';
+import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
@@ -92,6 +93,8 @@ export class LiveFlow {
   #failure: { error: unknown } | undefined;
   #wake: () => void = () => {};
   #hasBlocks = false;
+  /** What is wrong with a description that has not come to its end. */
+  #brokenDescription: Finding | undefined;
 
   /** Allocates {@link liveFlowArenaBytes} in the arena. */
   constructor(kernel: Kernel, options: LiveFlowOptions) {
@@ -267,6 +270,19 @@ export class LiveFlow {
         if (finding !== undefined) yield { kind: 'finding', finding };
         break;
       }
+      case 'finding':
+        if (item.finding.code === 'bad-description') this.#brokenDescription = item.finding;
+        break;
+      case 'description':
+        this.#brokenDescription = undefined;
+        break;
+      case 'end':
+        // A file that breaks off there has all of the guest. A source that did has not said that it was done.
+        if (this.#brokenDescription !== undefined) {
+          const { place } = this.#brokenDescription;
+          throw new MigrationError('truncated', 'the stream breaks off in the VM description', place);
+        }
+        break;
       default:
     }
     yield item;

@@ -36,11 +36,15 @@ async function hear(line: Connection): Promise<string> {
   }
 }
 
-function begin(options: Partial<ReceiveOptions> = {}) {
+function begin(options: Partial<ReceiveOptions> = {}, whileDurable = () => {}) {
   const listener = new MemoryListener();
   const file = new MemoryFile('OUT');
   const log: string[] = [];
-  const commit = async () => void log.push('commit');
+  const commit = async (confirm: () => void) => {
+    whileDurable();
+    confirm();
+    log.push('commit');
+  };
   const incoming = new Incoming(listener, { onStranger: (_, why) => void log.push(`stranger: ${why}`) });
   const received = receive(incoming, { file, commit }, { codecs: new NodeCodecs(), ...options });
   received.catch(() => {});
@@ -112,17 +116,55 @@ it('closes strangers, and takes the real source', async () => {
   expect(contentOf(file).equals(await converted(bytes, []))).toBe(true);
 });
 
-it('is never whole after a cut, and says where the guest is', async () => {
-  const { bytes } = fixture('pc-no-vmdesc-10.0');
-  for (const cut of [0, 3, 4, 20, 200, 5000, bytes.length >> 1, bytes.length - 1]) {
-    const { listener, log, received } = begin(cut < 4 ? { signal: AbortSignal.timeout(200) } : {});
-    await play(listener.connect(), bytes.subarray(0, cut)).catch(() => {});
-    const error = await received.then(
-      () => undefined,
-      (thrown: unknown) => thrown,
-    );
-    expect(error, `cut at ${cut}`).toBeInstanceOf(LiveError);
-    expect((error as LiveError).guest, `cut at ${cut}`).toBe(cut < 4 ? 'source' : 'either');
-    expect(log).not.toContain('commit');
+it.each(['pc-no-vmdesc-10.0', 'none-plain-10.0'])(
+  '%s is never whole after a cut, and says where the guest is',
+  async (name) => {
+    const { bytes } = fixture(name);
+    for (const cut of [0, 3, 4, 20, 200, 5000, bytes.length >> 1, bytes.length - 1]) {
+      const { listener, log, received } = begin(cut < 4 ? { signal: AbortSignal.timeout(200) } : {});
+      await play(listener.connect(), bytes.subarray(0, cut)).catch(() => {});
+      const error = await received.then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error, `cut at ${cut}`).toBeInstanceOf(LiveError);
+      expect((error as LiveError).guest, `cut at ${cut}`).toBe(cut < 4 ? 'source' : 'either');
+      expect(log).not.toContain('commit');
+    }
+  },
+);
+
+it('given up while the file is made durable: it does not appear, and the source is not told', async () => {
+  const { bytes } = fixture('none-plain-10.0');
+  const start = Buffer.from(bytes).indexOf('\x03ram') - 5;
+  const opening = Buffer.from('08000100000800020004000000 01'.replace(' ', ''), 'hex');
+  const answered = Buffer.concat([bytes.subarray(0, start), opening, bytes.subarray(start)]);
+  for (const [stream, guest] of [[bytes, 'either'] as const, [answered, 'source'] as const]) {
+    const controller = new AbortController();
+    const reason = new Error('given up');
+    const { listener, log, received } = begin({ signal: controller.signal }, () => controller.abort(reason));
+    const line = listener.connect();
+    const heard = hear(line);
+    await play(line, stream).catch(() => {});
+    await expect(received).rejects.toMatchObject({ cause: reason, guest });
+    expect(log).toEqual([]);
+    expect(await heard).not.toContain('00010004');
   }
+});
+
+it('a stranger beside the source is no preempt channel', async () => {
+  const { bytes } = fixture('none-plain-10.0');
+  const { listener, file, log, received } = begin();
+  const main = listener.connect();
+  await main.write(bytes.subarray(0, 1000));
+  for (const junk of ['GET / HTTP/1.1', '\x08\0\x01\0', '\0\0\0\0junk']) {
+    const stranger = listener.connect();
+    await stranger.write(Buffer.from(junk, 'latin1'));
+    await expect(stranger.read(new Uint8Array(1), 0)).rejects.toThrow();
+  }
+  await main.write(bytes.subarray(1000));
+  await main.end();
+  await received;
+  expect(log).toEqual([...Array(3).fill('stranger: Not a migration stream'), 'commit']);
+  expect(contentOf(file).equals(await converted(bytes, []))).toBe(true);
 });

@@ -14,6 +14,15 @@ export interface LiveEnd {
   stderr: string;
 }
 
+interface LiveCommandOptions {
+  cwd?: string;
+  env?: Record<string, string>;
+  /** Default: nothing. */
+  stdin?: 'ignore' | 'pipe' | number;
+  /** What it gets as descriptors from 3 on: a number is a descriptor of this process, `pipe` a socket to this process. */
+  inherited?: ('pipe' | number)[];
+}
+
 export class LiveCommand {
   readonly child: ChildProcess;
   /** Resolves when it has ended. */
@@ -23,9 +32,10 @@ export class LiveCommand {
   #wake: () => void = () => {};
   #hasEnded = false;
 
-  constructor(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
+  constructor(args: readonly string[], options: LiveCommandOptions = {}) {
+    const { stdin = 'ignore', inherited = [] } = options;
     this.child = spawn(process.execPath, [cliPath, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [stdin, 'pipe', 'pipe', ...inherited],
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       env: { ...process.env, NODE_OPTIONS: '', ...options.env },
     });

@@ -1,9 +1,10 @@
 /** `vmferry receive`: one live migration into a file. */
 import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { listenAt } from '../../io/node/listen.ts';
-import { isReplaceable, OutputFile } from '../../io/node/output-file.ts';
+import { isReplaceable, OutputFile, syncDirectory } from '../../io/node/output-file.ts';
 import { type Received, receive } from '../../migrate/destination.ts';
 import { Incoming } from '../../migrate/incoming.ts';
 import type { ReceiveJson } from '../../migrate/json.ts';
@@ -59,6 +60,9 @@ async function receiveTo(uri: string, out: string, options: ReceiveOptions, live
   const address = parseMigrationUri(uri);
   const { tlsCreds, tlsAuthz } = options;
   const tls = tlsCreds === undefined ? undefined : live.objects.serverTls(tlsCreds, tlsAuthz);
+  if (address.transport === 'socket' && address.type === 'unix' && resolve(address.path) === resolve(out)) {
+    throw new UsageError(`expected different paths for the socket and for OUT, got ${out} twice`);
+  }
   const output = openOutput(out);
   try {
     const { signal, setupTimeoutMs } = live;
@@ -101,7 +105,12 @@ function receiveInto(
   const partial = `${out}.partial`;
   const target = {
     file: output.file,
-    commit: () => output.commit(),
+    async commit(confirm: () => void) {
+      await output.seal();
+      confirm();
+      output.reveal();
+      syncDirectory(output.directory);
+    },
     keep: async () => {
       await output.keepAs(partial);
       return partial;
