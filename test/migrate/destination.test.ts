@@ -152,7 +152,7 @@ it('given up while the file is made durable: it does not appear, and the source 
   }
 });
 
-it('a stranger beside the source is no preempt channel', async () => {
+it('a stranger beside the source is not taken for a preempt channel', async () => {
   const { bytes } = fixture('none-plain-10.0');
   const { listener, file, log, received } = begin();
   const main = listener.connect();

@@ -86,7 +86,7 @@ describe('what cannot work is refused before anything listens', () => {
     ['a bad object', ['tcp:127.0.0.1:0', 'out', '--object', 'nonsense,id=one'], /nonsense/],
     ['a closed descriptor', ['fd:987', 'out'], /987/],
     ['a descriptor of a name', ['fd:migrate', 'out'], /File descriptor named 'migrate' has not been found/],
-    ['a file that is not there', ['file:none', 'out'], /Could not open 'none': No such file or directory/],
+    ['a missing file', ['file:none', 'out'], /Could not open 'none': No such file or directory/],
     ['a directory for a file', ['file:folder', 'out'], /Could not open 'folder': Is a directory/],
     ['no OUT', ['tcp:127.0.0.1:0'], /OUT/],
     ['an unknown option', ['tcp:127.0.0.1:0', 'out', '--nonsense'], /nonsense/],
@@ -193,7 +193,7 @@ it('keeps an older OUT until the new one is whole', async () => {
 });
 
 describe('strangers', () => {
-  /** Connections that are no source: idle, with half of the first word, with junk, and closed without a byte. */
+  /** Strangers: idle, with half of the first word, with junk, and closed without a byte. */
   async function visit(uri: string): Promise<PlayedSource[]> {
     const visitors = await Promise.all(Array.from({ length: 16 }, () => PlayedSource.connect(uri)));
     for (const [i, visitor] of visitors.entries()) {
