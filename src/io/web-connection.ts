@@ -2,7 +2,7 @@
  * A line over a pair of web streams: what a page, a worker or another runtime has. Two pages can migrate over a
  * MessageChannel this way.
  */
-import { type Connection, PeerError } from './connection.ts';
+import { type Connection, type Listener, PeerError } from './connection.ts';
 
 /** The two directions of a line. Either may be missing. */
 export interface StreamPair {
@@ -24,6 +24,22 @@ export function connectionPair(highWaterBytes = 1 << 20): [Connection, Connectio
     connectStreams({ readable: back.readable, writable: there.writable }, 'a line in memory'),
     connectStreams({ readable: there.readable, writable: back.writable }, 'a line in memory'),
   ];
+}
+
+/** A listener for lines that exist already: a page's destination has its lines from a MessageChannel, perhaps. */
+export function listenOn(lines: readonly Connection[], uri = 'lines'): Listener {
+  const waiting = [...lines];
+  let end: () => void = () => {};
+  const closed = new Promise<undefined>((resolve) => {
+    end = () => resolve(undefined);
+  });
+  return {
+    uri,
+    accept: async () => waiting.shift() ?? closed,
+    async close() {
+      end();
+    },
+  };
 }
 
 class WebConnection implements Connection {

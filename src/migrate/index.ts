@@ -3,7 +3,7 @@
  */
 export { type Clock, systemClock } from '../io/clock.ts';
 export { type Connection, type Listener, PeerError } from '../io/connection.ts';
-export { connectionPair, connectStreams, type StreamPair } from '../io/web-connection.ts';
+export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
 export { type Received, type ReceiveOptions, type ReceiveTarget, receive } from './destination.ts';
 export {
   defaultSetupTimeoutMs,

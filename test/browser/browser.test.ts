@@ -12,8 +12,10 @@ import {
   type Openable,
   type OpenOptions,
   open,
+  PortableCodecs,
   verify,
 } from '../../src/index.ts';
+import { connectionPair, Incoming, listenOn, receive, sendFile } from '../../src/migrate/index.ts';
 import { loadFixtures } from '../fixture-files.ts';
 import { hangGuardMs, someOf } from '../limits.ts';
 import { findChromium, launchFlags } from './chromium.ts';
@@ -42,6 +44,19 @@ async function examine(bytes: Uint8Array, options: OpenOptions<Openable>) {
   );
   const { variant } = file.kernel;
   return { inspection, verification, extracted, digests, variant };
+}
+
+/** The digest of the file that arrives if a capture is sent in Node. */
+async function sentInNode(bytes: Uint8Array): Promise<string> {
+  const [here, there] = connectionPair();
+  const output = new MemoryFile();
+  const target = { file: output, commit: async () => {} };
+  const receiving = receive(new Incoming(listenOn([there])), target, { codecs: new PortableCodecs() });
+  await sendFile(await open(bytes), async () => here, { makeScratch: () => new MemoryFile() });
+  await receiving;
+  const content = new Uint8Array(output.size);
+  output.read(content, 0);
+  return createHash('sha256').update(content).digest('hex');
 }
 
 describe.skipIf(executablePath === undefined)('in Chromium', () => {
@@ -130,6 +145,15 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
       return createHash('sha256').update(bytes).digest('hex');
     });
     expect(await inPage('writeSet', 'pc-plain-10.0', compression)).toEqual(digests);
+  });
+
+  it.each([0, 2])('two pages migrate a guest over MessageChannels (%i multifd channels)', async (channels) => {
+    const fixture = fixtures.find(({ name }) => name === 'pc-plain-10.0');
+    const digest = await sentInNode(fixture?.bytes ?? new Uint8Array());
+    expect(await inPage('sendToOtherPage', 'pc-plain-10.0', channels)).toEqual({
+      isConfirmed: true,
+      there: { confirmed: true, channels, digest },
+    });
   });
 
   it('refuses other files with the same error', async () => {

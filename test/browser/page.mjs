@@ -6,9 +6,11 @@ import {
   inspect,
   MemoryFile,
   open,
+  PortableCodecs,
   verify,
   ZipWriter,
 } from '/dist/index.js';
+import { connectStreams, Incoming, listenOn, receive, sendFile } from '/dist/migrate.js';
 
 async function sha256(file) {
   const bytes = new Uint8Array(file.size);
@@ -35,6 +37,64 @@ async function examine(name, { channelCount = 0, ...options }) {
   const { variant } = file.kernel;
   await file.close();
   return { inspection, verification, extracted, digests, variant };
+}
+
+const portableCodecs = new PortableCodecs();
+
+/** A line over a MessagePort. */
+function lineOver(port) {
+  const readable = new ReadableStream({
+    start(controller) {
+      port.onmessage = ({ data }) => (data === undefined ? controller.close() : controller.enqueue(data));
+    },
+    cancel() {
+      port.onmessage = null;
+    },
+  });
+  const writable = new WritableStream({
+    write: (chunk) => port.postMessage(chunk),
+    close: () => port.postMessage(undefined),
+  });
+  return connectStreams({ readable, writable }, 'a port');
+}
+
+/** Receives a guest from another page, and returns the digest of the file. */
+async function receiveOver(ports) {
+  const file = new MemoryFile('arrived');
+  const incoming = new Incoming(listenOn(ports.map(lineOver)));
+  const { confirmed, found } = await receive(
+    incoming,
+    { file, commit: async () => {} },
+    { codecs: portableCodecs, mostChannels: 4 },
+  );
+  return { confirmed, channels: found.channels, digest: await sha256(file) };
+}
+
+/** Sends a capture to another page over MessageChannels. */
+async function sendToOtherPage(name, channelCount) {
+  const other = document.createElement('iframe');
+  other.src = location.href;
+  const loaded = new Promise((resolve) => addEventListener('message', resolve, { once: true }));
+  document.body.append(other);
+  await loaded;
+  const lines = Array.from({ length: channelCount + 1 }, () => new MessageChannel());
+  const arrived = new Promise((resolve) => addEventListener('message', ({ data }) => resolve(data), { once: true }));
+  const ports = lines.map(({ port2 }) => port2);
+  other.contentWindow.postMessage('receive', location.origin, ports);
+  const file = await open(await (await fetch(`/captures/${name}`)).blob());
+  const here = lines.map(({ port1 }) => lineOver(port1));
+  const { isConfirmed } = await sendFile(file, async () => here.shift(), {
+    makeScratch: () => new MemoryFile(),
+    ...(channelCount === 0 ? {} : { multifd: { channels: channelCount, compression: 'zlib', codecs: portableCodecs } }),
+  });
+  const there = await arrived;
+  other.remove();
+  return { isConfirmed, there };
+}
+
+if (parent !== window) {
+  addEventListener('message', async ({ ports }) => parent.postMessage(await receiveOver(ports), location.origin));
+  parent.postMessage('loaded', location.origin);
 }
 
 /** Verifies a capture while it is being fetched. */
@@ -106,4 +166,4 @@ async function refusal(bytes) {
   }
 }
 
-globalThis.vmferryPage = { examine, verifyStream, forms, writeSet, refusal };
+globalThis.vmferryPage = { examine, verifyStream, forms, writeSet, refusal, sendToOtherPage };
