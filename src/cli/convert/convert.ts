@@ -31,6 +31,15 @@ export async function convertTo(
   );
 }
 
+/** Converts a file that is open. */
+export const convertOpened = (
+  file: MigrationFile,
+  output: string,
+  form: Form,
+  options: ConvertOptions,
+  report: Report,
+): Promise<void> => convert({ file, base: undefined, report }, output, form, options);
+
 /** The file to convert, and the base whose content is sent first. */
 interface Inputs {
   file: MigrationFile;

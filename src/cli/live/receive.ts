@@ -1,6 +1,8 @@
 /** `vmferry receive`: one live migration into a file. */
 import { statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
+import { Option } from 'commander';
 import { parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { listenAt } from '../../io/node/listen.ts';
@@ -8,28 +10,46 @@ import { isReplaceable, OutputFile, syncDirectory } from '../../io/node/output-f
 import { type Received, receive } from '../../migrate/destination.ts';
 import { Incoming } from '../../migrate/incoming.ts';
 import type { ReceiveJson } from '../../migrate/json.ts';
+import { open } from '../../node.ts';
+import { type ReleaseName, releaseNames } from '../../schema/release-rules.ts';
 import type { CliCommand } from '../command.ts';
+import { convertOpened } from '../convert/convert.ts';
+import { chooseForm, type WholeForm } from '../convert/form.ts';
+import { addMultifdOptions, type MultifdOptions } from '../convert/multifd.ts';
 import { UsageError } from '../exit-codes.ts';
 import { toJson } from '../json.ts';
 import { warn } from '../messages.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 import { addLiveOptions, type Live, type LiveOptions, runLive } from './live-command.ts';
 
-interface ReceiveOptions extends LiveOptions {
+/** The forms that a guest can arrive in. */
+const receivedForms = ['mapped-ram', 'stream', 'multifd', 'libvirt'] as const;
+
+interface ReceiveOptions extends LiveOptions, MultifdOptions {
   tlsCreds?: string;
   tlsAuthz?: string;
   allowIncomplete?: boolean;
   switchoverAck?: boolean;
+  to?: WholeForm;
+  xml?: string;
+  compat?: ReleaseName;
 }
 
 export function addReceive(program: CliCommand): CliCommand {
-  return addLiveOptions(program.command('receive').argument('<URI>').argument('<OUT>'))
+  return addMultifdOptions(addLiveOptions(program.command('receive').argument('<URI>').argument('<OUT>')))
     .summary('receive a live migration into a file')
     .description('Waits for a live migration, and writes the guest to OUT, a mapped-ram file that QEMU loads.')
     .option('--tls-creds <ID>', 'the TLS credentials, an --object for the endpoint server')
     .option('--tls-authz <ID>', 'the --object that says which clients are allowed')
     .option('--allow-incomplete', 'accept a source that leaves out shared memory (x-ignore-shared), and mark OUT')
     .option('--switchover-ack', 'tell the source at once that it may switch over, as if it had the capability')
+    .addOption(new Option('--to <FORM>', 'the form of OUT').choices(receivedForms).default('mapped-ram'))
+    .option('--xml <FILE>', 'with --to libvirt: the domain XML')
+    .addOption(
+      new Option('--compat <VERSION>', 'the QEMU that will load OUT, as of convert; not for mapped-ram').choices(
+        releaseNames,
+      ),
+    )
     .describe({ notes, exitCodes, json, examples, rules })
     .action((uri: string, out: string, options: ReceiveOptions) =>
       runLive('receive', options, (live) => receiveTo(uri, out, options, live)),
@@ -54,7 +74,29 @@ const examples = [
   "vmferry receive 'exec:ssh host cat guest.migration' guest.mapped-ram",
 ];
 
-const rules = { needs: { '--tls-authz': ['--tls-creds'] } };
+const rules = {
+  needs: { '--tls-authz': ['--tls-creds'] },
+  check([, out = '']: readonly string[], options: ReceiveOptions) {
+    chooseForm(out, convertOptions(options));
+  },
+};
+
+/** The options that convert would have for OUT. */
+const convertOptions = ({ json: _, ...options }: ReceiveOptions) => ({
+  ...options,
+  ...{ to: options.to ?? ('mapped-ram' as const), verify: true, scratch: tmpdir() },
+});
+
+/** Writes the guest that arrived in another form. */
+async function convertReceived(output: OutputFile, out: string, options: ReceiveOptions): Promise<void> {
+  const file = await open(output.unfinishedPath);
+  try {
+    const chosen = convertOptions(options);
+    await convertOpened(file, out, chosen.to, chosen, () => {});
+  } finally {
+    await file.close();
+  }
+}
 
 async function receiveTo(uri: string, out: string, options: ReceiveOptions, live: Live): Promise<void> {
   const address = parseMigrationUri(uri);
@@ -91,7 +133,7 @@ function openOutput(out: string): OutputFile {
   if (statSync(out, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${out}`);
   }
-  if (!isReplaceable(out)) throw new UsageError(`expected a regular file for OUT, got ${out}`);
+  if (out === '-' || !isReplaceable(out)) throw new UsageError(`expected a regular file for OUT, got ${out}`);
   return new OutputFile(out);
 }
 
@@ -99,15 +141,17 @@ function receiveInto(
   output: OutputFile,
   out: string,
   incoming: Incoming,
-  { allowIncomplete = false, switchoverAck }: ReceiveOptions,
+  options: ReceiveOptions,
   live: Live,
 ): Promise<Received> {
+  const { allowIncomplete = false, switchoverAck } = options;
   const partial = `${out}.partial`;
   const target = {
     file: output.file,
     async commit(confirm: () => void) {
       await output.seal();
       confirm();
+      if (options.to !== 'mapped-ram') return convertReceived(output, out, options);
       output.reveal();
       syncDirectory(output.directory);
     },
@@ -130,12 +174,12 @@ function receiveInto(
 }
 
 async function report(out: string, received: Received, { json }: ReceiveOptions): Promise<void> {
-  const { configuration, blocks, length, confirmed, missing, found, progress } = received;
+  const { configuration, blocks, confirmed, missing, found, progress } = received;
   const leftOut = missing?.blocks.map(({ block }) => block) ?? [];
   if (leftOut.length > 0) warn(`memory was left out, and ${out} is marked: ${leftOut.join(', ')}`);
   if (json === true) {
     const machine = configuration?.machine;
-    const facts = { output: out, machine, length, blocks, confirmed, leftOut, found, progress };
+    const facts = { output: out, machine, length: statSync(out).size, blocks, confirmed, leftOut, found, progress };
     process.stdout.write(toJson<ReceiveJson>(facts));
     return;
   }

@@ -89,6 +89,11 @@ export class OutputFile implements AutoClosed {
     syncDirectory(dirname(path));
   }
 
+  /** Where the file is until it has its final name. */
+  get unfinishedPath(): string {
+    return this.#temporary;
+  }
+
   /** The directory of the final name. */
   get directory(): string {
     return dirname(this.#target);
