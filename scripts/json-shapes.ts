@@ -2,7 +2,9 @@
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
-const path = fileURLToPath(new URL('../src/tasks/json.ts', import.meta.url));
+const paths = ['../src/tasks/json.ts', '../src/migrate/json.ts'].map((file) =>
+  fileURLToPath(new URL(file, import.meta.url)),
+);
 
 interface Types {
   checker: ts.TypeChecker;
@@ -13,15 +15,15 @@ let types: Types | undefined;
 
 function load(): Types {
   if (types !== undefined) return types;
-  const program = ts.createProgram([path], {
+  const program = ts.createProgram(paths, {
     ...{ target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext, strict: true, noEmit: true },
     ...{ moduleResolution: ts.ModuleResolutionKind.Bundler, exactOptionalPropertyTypes: true },
     ...{ allowImportingTsExtensions: true, skipLibCheck: true, types: [] },
   });
   const checker = program.getTypeChecker();
-  const source = program.getSourceFile(path) as ts.SourceFile;
-  const module = checker.getSymbolAtLocation(source) as ts.Symbol;
-  types = { checker, exported: new Map(checker.getExportsOfModule(module).map((each) => [each.name, each])) };
+  const modules = paths.map((path) => checker.getSymbolAtLocation(program.getSourceFile(path) as ts.SourceFile));
+  const all = modules.flatMap((module) => checker.getExportsOfModule(module as ts.Symbol));
+  types = { checker, exported: new Map(all.map((each) => [each.name, each])) };
   return types;
 }
 
@@ -29,7 +31,7 @@ function load(): Types {
 export function printJsonType(name: string): string {
   const { checker, exported } = load();
   const symbol = exported.get(name);
-  if (symbol === undefined) throw new Error(`src/tasks/json.ts does not export ${name}`);
+  if (symbol === undefined) throw new Error(`no module of JSON types exports ${name}`);
   return `type ${name} = ${print(checker.getDeclaredTypeOfSymbol(symbol), '', [])};`;
 }
 

@@ -6,6 +6,7 @@ import { type ListenOptions, listenAt } from './io/node/listen.ts';
 
 export type { ConnectOptions } from './io/node/connect.ts';
 export type { ListenOptions } from './io/node/listen.ts';
+export { type DirectoryFile, RecordingDirectory } from './io/node/recording-folder.ts';
 export type { ReadMethod } from './io/node/socket-reader.ts';
 export { UserObjects } from './io/node/tls-objects.ts';
 export type { TlsClient, TlsServer } from './io/node/tls-session.ts';

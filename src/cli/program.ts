@@ -26,6 +26,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   search: async () => (await import('./search.ts')).addSearch,
   estimate: async () => (await import('./estimate.ts')).addEstimate,
   receive: async () => (await import('./live/receive.ts')).addReceive,
+  relay: async () => (await import('./live/relay.ts')).addRelay,
   completion: async () => {
     const { addCompletion } = await import('./completion/completion.ts');
     return (program) => addCompletion(program, () => buildProgram());

@@ -12,8 +12,10 @@ export {
   type IncomingOptions,
   type LineKind,
 } from './incoming.ts';
-export type { ReceivedBlockJson, ReceiveJson } from './json.ts';
+export type { ReceivedBlockJson, ReceiveJson, RelayJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
 export type { MigrationProgress, MigrationStatus, ProgressOptions, RamProgress } from './progress.ts';
+export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
+export { type RelayOptions, type RelayResult, relay } from './relay.ts';
 export { type SendFileOptions, sendFile } from './send-file.ts';
 export { type SendLines, type SendMultifd, type SendOptions, type SentGuest, send } from './source.ts';

@@ -30,3 +30,18 @@ export interface ReceiveJson extends VersionedJson {
   /** As `query-migrate` of QEMU has it. */
   progress: MigrationProgress;
 }
+
+/** `relay --json`. */
+export interface RelayJson extends VersionedJson {
+  /** The URI of the target. */
+  target: string;
+  /** The target has said that it has the guest. Without a return path it says nothing. */
+  confirmed: boolean;
+  /** The guest was migrated in postcopy. */
+  postcopy: boolean;
+  /** Connections to the target. */
+  connections: number;
+  /** Bytes that the target has taken, and bytes that it has sent. */
+  forwardBytes: number;
+  returnBytes: number;
+}

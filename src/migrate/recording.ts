@@ -15,6 +15,7 @@ import type { Connection } from '../io/connection.ts';
 export interface RecordingFile {
   /** Adds bytes at the end. They may be overwritten afterwards. */
   write(bytes: Uint8Array): Promise<void> | void;
+  /** Closes the file. */
   close(): Promise<void> | void;
 }
 
@@ -27,6 +28,7 @@ export interface RecordingFolder {
 /** What a connection is for. A number is that of a multifd channel. */
 export type RecordedRole = 'main' | 'preempt' | number;
 
+/** Keeps the bytes of the connections that it is given. */
 export class Recording {
   readonly #folder: RecordingFolder;
   readonly #files = new Map<string, Promise<RecordingFile>>();

@@ -84,6 +84,11 @@ export class RelayPass {
     return { isConfirmed: this.#isShut, hasPostcopy: this.#hasPostcopy };
   }
 
+  /** Connections to the target. */
+  get connections(): number {
+    return this.#lines.length;
+  }
+
   /** Bytes that the target has taken, over all connections. */
   get forwardBytes(): number {
     return this.#lines.reduce((sum, { forward }) => sum + forward.written, 0);

@@ -48,6 +48,8 @@ export interface RelayOptions {
 
 /** What passed through a relay. */
 export interface RelayResult extends PassResult {
+  /** Connections to the target. */
+  connections: number;
   /** Bytes from the source to the target, over all connections, and bytes back. */
   forwardBytes: number;
   returnBytes: number;
@@ -72,7 +74,8 @@ export async function relay(listener: Listener, options: RelayOptions): Promise<
     const wrap = recording === undefined ? (line: Connection) => line : recording.wrap;
     const pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap });
     const result = await pass.run(main);
-    return { ...result, forwardBytes: pass.forwardBytes, returnBytes: pass.returnBytes };
+    const { connections, forwardBytes, returnBytes } = pass;
+    return { ...result, connections, forwardBytes, returnBytes };
   } finally {
     watch?.stop();
     await intake.close();

@@ -1,0 +1,121 @@
+/** `vmferry relay`: passes a live migration on. */
+import { formatMigrationUri, type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { connectTo } from '../../io/node/connect.ts';
+import { listenAt } from '../../io/node/listen.ts';
+import { RecordingDirectory } from '../../io/node/recording-folder.ts';
+import type { RelayJson } from '../../migrate/json.ts';
+import { Recording } from '../../migrate/recording.ts';
+import { type RelayResult, relay } from '../../migrate/relay.ts';
+import type { CliCommand } from '../command.ts';
+import { UsageError } from '../exit-codes.ts';
+import { toJson } from '../json.ts';
+import { warn } from '../messages.ts';
+import { formatBytes, plural } from '../print/format.ts';
+import { parseRate } from '../size.ts';
+import { addLiveOptions, type Live, type LiveOptions, runLive } from './live-command.ts';
+
+interface RelayOptions extends LiveOptions {
+  listenTlsCreds?: string;
+  listenTlsAuthz?: string;
+  targetTlsCreds?: string;
+  targetTlsHostname?: string;
+  maxBandwidth?: number;
+  record?: string;
+}
+
+export function addRelay(program: CliCommand): CliCommand {
+  return addLiveOptions(program.command('relay').argument('<LISTEN_URI>').argument('<TARGET_URI>'))
+    .summary('pass a live migration on')
+    .description('Waits for a live migration at LISTEN_URI, and passes it on to the QEMU that waits at TARGET_URI.')
+    .option('--listen-tls-creds <ID>', 'the TLS credentials for LISTEN_URI, an --object for the endpoint server')
+    .option('--listen-tls-authz <ID>', 'the --object that says which sources are allowed')
+    .option('--target-tls-creds <ID>', 'the TLS credentials for TARGET_URI, an --object for the endpoint client')
+    .option('--target-tls-hostname <NAME>', "the name in the target's certificate (default: the host of TARGET_URI)")
+    .option('--max-bandwidth <RATE>', 'the most bytes per second to the target, as 100M or 1Gb/s', parseRate)
+    .option('--record <DIR>', 'keep the bytes of each connection in DIR, also of a migration that fails')
+    .describe({ notes, json, examples, rules })
+    .action((listen: string, target: string, options: RelayOptions) =>
+      runLive('relay', options, (live) => relayBetween(listen, target, options, live)),
+    );
+}
+
+const notes = [
+  'The URIs are what QEMU takes: tcp:HOST:PORT, unix:PATH, fd:NUMBER, exec:COMMAND, file:PATH[,offset=N], and - for standard input or output. With tcp:HOST:0 the system chooses a port. The line `listening on URI` on standard error has the URI for the source.',
+  'Every byte is passed on as it is, in both directions: multifd channels, the return path, switchover-ack, postcopy and its preempt channel, and what newer QEMUs send. Source and target need the same settings as for a direct migration. TLS is independent on each side.',
+  'What breaks on one side is passed on to the other at once. With a return path (the capability return-path) the source completes only when the target has the guest. Without one, no relay can hold a source back: it completes when the last bytes are on their way.',
+  '--record keeps main, channel.N, preempt and return-path, decrypted. Look at them with `vmferry verify DIR/main --channel DIR/channel.0 --return-path DIR/return-path`.',
+];
+
+const json = [{ type: 'RelayJson', when: '--json' }];
+
+const examples = [
+  'vmferry relay tcp:0.0.0.0:4444 tcp:target:4444',
+  'vmferry relay unix:/run/relay.sock tcp:target:4444 --max-bandwidth 50M',
+  'vmferry relay tcp:127.0.0.1:4444 tcp:target:4444 --object tls-creds-x509,id=tls0,endpoint=client,dir=/etc/pki/qemu --target-tls-creds tls0',
+  'vmferry relay tcp::4444 tcp:target:4444 --record /var/tmp/migration',
+];
+
+const rules = {
+  needs: { '--listen-tls-authz': ['--listen-tls-creds'], '--target-tls-hostname': ['--target-tls-creds'] },
+};
+
+async function relayBetween(listenUri: string, targetUri: string, options: RelayOptions, live: Live): Promise<void> {
+  const [from, to] = [parseMigrationUri(listenUri), parseMigrationUri(targetUri)];
+  const connect = prepareTarget(to, options, live);
+  const { listenTlsCreds, listenTlsAuthz, record } = options;
+  const tls = listenTlsCreds === undefined ? undefined : live.objects.serverTls(listenTlsCreds, listenTlsAuthz);
+  for (const id of [listenTlsCreds, options.targetTlsCreds]) {
+    const warning = id === undefined ? undefined : live.objects.warningOf(id);
+    if (warning !== undefined) warn(warning);
+  }
+  const recording = record === undefined ? undefined : new Recording(new RecordingDirectory(record));
+  const { signal, setupTimeoutMs, idleTimeoutMs } = live;
+  const listener = await listenAt(from, {
+    ...{ tls, signal, setupTimeoutMs },
+    onRefused: (error, peer) => live.stranger(peer, error.message),
+  });
+  live.listening(listener.uri);
+  try {
+    const result = await relay(listener, {
+      ...{ connect, targetAnswers: isSocket(to), recording, signal, setupTimeoutMs, idleTimeoutMs },
+      maxBandwidth: options.maxBandwidth,
+      onWaiting: live.waiting,
+      onRefused: live.stranger,
+    });
+    report(targetUri, result, options);
+  } finally {
+    await recording?.close();
+    if (recording?.failure !== undefined) warn(`the recording in ${record} is not complete`);
+  }
+  if (recording?.failure !== undefined) throw recording.failure.error;
+}
+
+const isSocket = (address: MigrationAddress) => address.transport === 'socket';
+
+/** Returns what connects to the target. @throws RangeError for an address that cannot be used */
+function prepareTarget(address: MigrationAddress, options: RelayOptions, live: Live) {
+  const { targetTlsCreds, targetTlsHostname } = options;
+  if (isSocket(address) && address.type === 'inet' && address.host === '') {
+    throw new UsageError(`expected a host to connect to, got ${formatMigrationUri(address)}`);
+  }
+  const tls = targetTlsCreds === undefined ? undefined : live.objects.clientTls(targetTlsCreds, targetTlsHostname);
+  const { signal, setupTimeoutMs } = live;
+  const hasMany = isSocket(address) && address.type !== 'fd';
+  let isConnected = false;
+  return async () => {
+    if (isConnected && !hasMany) throw new UsageError('Migration requires multi-channel URIs (e.g. tcp)');
+    isConnected = true;
+    return connectTo(address, { tls, signal, setupTimeoutMs });
+  };
+}
+
+function report(target: string, result: RelayResult, { json }: RelayOptions): void {
+  const { isConfirmed: confirmed, hasPostcopy: postcopy, connections, forwardBytes, returnBytes } = result;
+  if (json === true) {
+    process.stdout.write(toJson<RelayJson>({ target, confirmed, postcopy, connections, forwardBytes, returnBytes }));
+    return;
+  }
+  const how = `${formatBytes(forwardBytes)} over ${plural(connections, 'connection')}`;
+  const told = confirmed ? 'the target has the guest' : 'the target took everything (no return path)';
+  process.stdout.write(`${target}: passed on ${how}; ${told}\n`);
+}
