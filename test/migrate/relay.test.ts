@@ -68,7 +68,7 @@ test('passes a stream without a return path, and ends when the target has taken 
   expect(isDone).toBe(false);
   await target.end();
   expect(await result).toEqual({
-    ...{ isConfirmed: false, hasPostcopy: false },
+    ...{ isConfirmed: false, hasPostcopy: false, connections: 1 },
     ...{ forwardBytes: plain.length, returnBytes: 0 },
   });
   expect(await takeAll(source)).toHaveLength(0);
