@@ -1,4 +1,5 @@
 /** Every transport carries bytes in both directions that it has, reports its errors in QEMU's words, and leaves nothing. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -44,6 +45,16 @@ async function readAll(connection: Connection, length = 70_000): Promise<Uint8Ar
   // Nothing was written behind the part that was asked for.
   expect(target.subarray(length)).toEqual(new Uint8Array(8));
   return Buffer.concat(parts);
+}
+
+/** Reads on from a position until the line ends or breaks. */
+async function drain(connection: Connection, position: number): Promise<void> {
+  const target = new Uint8Array(1 << 20);
+  try {
+    for (let at = position, count = 1; count > 0; at += count) count = await connection.read(target, at);
+  } catch (error) {
+    expect(error).toBeInstanceOf(PeerError);
+  }
 }
 
 const pattern = (length: number) => Uint8Array.from({ length }, (_, index) => index * 7 + (index >> 8));
@@ -110,6 +121,18 @@ describe.each<ReadMethod>(['direct', 'data'])('%s', (method) => {
     expect(await far.read(new Uint8Array(10), 0)).toBe(10);
     near.destroy();
     expect(await outcome).toBeInstanceOf(PeerError);
+    far.destroy();
+    await listener.close();
+  });
+
+  test('a line may be destroyed while it ends', async () => {
+    const { listener, near, far } = await pair('tcp:127.0.0.1:0', method);
+    const written = near.write(new Uint8Array(64 << 20)).catch(() => {});
+    const ending = near.end();
+    expect(await far.read(new Uint8Array(10), 0)).toBe(10);
+    near.destroy();
+    await Promise.all([written, ending]);
+    await drain(far, 10);
     far.destroy();
     await listener.close();
   });
@@ -327,4 +350,17 @@ test('a new file is readable for its owner only', async () => {
   const path = join(dir, 'private');
   await (await dial(`file:${path}`)).close();
   expect(statSync(path).mode & 0o777).toBe(0o600);
+});
+
+test('a FIFO is written once it has a reader, and read once it has a writer', async () => {
+  const path = join(dir, 'fifo');
+  execFileSync('mkfifo', [path]);
+  await expect(dial(`file:${path}`)).rejects.toThrow(`Could not create '${path}': No such device or address`);
+  const far = await accepted(await listen(`file:${path}`));
+  const content = readAll(far);
+  const near = await dial(`file:${path}`);
+  await near.write(pattern(200_000));
+  await near.close();
+  expect(Buffer.compare(await content, pattern(200_000))).toBe(0);
+  await far.close();
 });

@@ -2,11 +2,12 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Connection } from '../../src/io/connection.ts';
+import { type Connection, PeerError } from '../../src/io/connection.ts';
 import { parseMigrationUri } from '../../src/io/migration-address.ts';
 import { connectTo } from '../../src/io/node/connect.ts';
 import { listenAt } from '../../src/io/node/listen.ts';
 import { UserObjects } from '../../src/io/node/tls-objects.ts';
+import { securedSocket } from '../../src/io/node/tls-session.ts';
 import { TlsDirectories } from '../tls-directories.ts';
 
 const directories = new TlsDirectories();
@@ -74,6 +75,16 @@ async function readAll(connection: Connection): Promise<Buffer> {
     if (count === 0) return Buffer.concat(parts);
     parts.push(target.slice(0, count));
     at += count;
+  }
+}
+
+/** Reads on from a position until the line ends or breaks. */
+async function drain(connection: Connection, position: number): Promise<void> {
+  const target = new Uint8Array(1 << 20);
+  try {
+    for (let at = position, count = 1; count > 0; at += count) count = await connection.read(target, at);
+  } catch (error) {
+    expect(error).toBeInstanceOf(PeerError);
   }
 }
 
@@ -228,7 +239,7 @@ async function guarded(setupTimeoutMs?: number) {
     });
   const dial = () => connectTo(parseMigrationUri(listener.uri), { tls: user.clientTls('client') });
   const raw = () => connect({ host: '127.0.0.1', port: Number(listener.uri.split(':')[2]) });
-  return { listener, refused, refusal, dial, raw };
+  return { listener, user, refused, refusal, dial, raw };
 }
 
 test('junk, silence and a connection that ends at once do not keep others out', async () => {
@@ -272,6 +283,20 @@ test.each(['near', 'far'] as const)('the %s side may be destroyed as soon as the
   await listener.close();
 });
 
+test('a line may be destroyed while it ends', async () => {
+  const { listener, near, far } = await meet({ server, client });
+  if (typeof near !== 'object' || typeof far !== 'object') throw new Error(`${near} / ${far}`);
+  const written = near.write(new Uint8Array(32 << 20)).catch(() => {});
+  const ending = near.end();
+  expect(await far.read(new Uint8Array(8), 0)).toBe(8);
+  near.destroy();
+  await Promise.all([written, ending]);
+  // Broken or ended, but not left open.
+  await drain(far, 8);
+  far.destroy();
+  await listener.close();
+});
+
 test('a handshake in which the client says nothing ends after its time', async () => {
   const { listener, refused, refusal, raw } = await guarded(20);
   const failed = refusal();
@@ -293,4 +318,51 @@ test('a server without TLS', async () => {
   const { port } = server.address() as { port: number };
   await expect(connectTo(parseMigrationUri(`tcp:127.0.0.1:${port}`), { tls })).rejects.toThrow(broken);
   server.close();
+});
+
+/** A program that passes its input on to a port, and what comes from there to its output. */
+const bridge = (port: string | number) =>
+  `exec:'${process.execPath}' -e '
+    const line = require("net").connect({ port: process.argv[1], host: "127.0.0.1", allowHalfOpen: true });
+    process.stdin.pipe(line).pipe(process.stdout)' ${port}`;
+
+test('TLS over the streams of a program, connecting', async () => {
+  const { listener, user } = await guarded();
+  const tls = user.clientTls('client');
+  const dialed = connectTo(parseMigrationUri(bridge(listener.uri.split(':')[2] as string)), { tls });
+  const [near, far] = await Promise.all([dialed, listener.accept()]);
+  const sent = near.write(Buffer.from('there')).then(() => near.end());
+  expect((await readAll(far as Connection)).toString()).toBe('there');
+  await sent;
+  await far?.write(Buffer.from('back'));
+  await far?.end();
+  expect((await readAll(near)).toString()).toBe('back');
+  await Promise.all([near.close(), far?.close(), listener.close()]);
+});
+
+test('TLS over the streams of a program, listening', async () => {
+  const { listener: unused, user } = await guarded();
+  await unused.close();
+  const server = createServer();
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as { port: number };
+  const listener = await listenAt(parseMigrationUri(bridge(port)), { tls: user.serverTls('server') });
+  const accepting = listener.accept();
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  const near = await securedSocket(socket, 'near', (each) => user.clientTls('client').secure(each, undefined));
+  const far = await accepting;
+  await near.write(Buffer.from('there'));
+  await near.end();
+  expect((await readAll(far as Connection)).toString()).toBe('there');
+  await Promise.all([near.close(), far?.close(), listener.close()]);
+  server.close();
+});
+
+test('TLS needs both directions', async () => {
+  const { listener, user } = await guarded();
+  await listener.close();
+  const address = parseMigrationUri(`file:${directories.root}/file`);
+  await expect(connectTo(address, { tls: user.clientTls('client') })).rejects.toThrow(
+    /^TLS needs a connection in both/,
+  );
 });

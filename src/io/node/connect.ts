@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { type Connection, PeerError } from '../connection.ts';
 import { formatMigrationUri, type InetAddress, type MigrationAddress, type UnixAddress } from '../migration-address.ts';
-import { connectionOnFd, descriptorOf } from './descriptor.ts';
+import { connectionOnFd, connectionOnStdio, descriptorOf } from './descriptor.ts';
 import { createAt } from './file-connection.ts';
 import { inetUri, nameOf, resolveInet } from './inet.ts';
 import { startProgram } from './program.ts';
@@ -73,7 +73,7 @@ class Attempt {
     } else if (address.transport === 'file') {
       this.#connection = createAt(address, name);
     } else {
-      this.#connection = connectionOnFd(1, 'write', 'standard output');
+      this.#connection = connectionOnStdio('write');
     }
     const { tls } = this.#options;
     if (tls === undefined) return this.#connection;

@@ -3,7 +3,7 @@ import { close as closeFd, constants, fstatSync, ftruncateSync, openSync, read, 
 import { promisify } from 'node:util';
 import { type Connection, PeerError } from '../connection.ts';
 import type { FileAddress } from '../migration-address.ts';
-import { fileWords } from './socket-connection.ts';
+import { connectionOverFd, fileWords } from './socket-connection.ts';
 import { localError } from './system-text.ts';
 
 const readAsync = promisify(read);
@@ -20,7 +20,7 @@ interface FileUse {
   writes: boolean;
 }
 
-/** A connection over an open file. Its errors are those of this host: they are not of the class PeerError. */
+/** A connection over an open file. Its errors are those of this host, and are not of the class PeerError. */
 export class FileConnection implements Connection {
   readonly name: string;
   readonly size = undefined;
@@ -110,36 +110,44 @@ export class FileConnection implements Connection {
   }
 }
 
-/** Opens a file for writing, cut off at its offset. @throws Error with QEMU's text and the system's `code` */
-export function createAt({ filename, offset }: FileAddress, name: string): FileConnection {
-  let fd: number;
+/**
+ * Opens a file for writing, cut off at its offset. A FIFO must have a reader.
+ * @throws Error with QEMU's text and the system's `code`
+ */
+export function createAt({ filename, offset }: FileAddress, name: string): Connection {
+  const fd = opened(`Could not create '${filename}'`, filename, constants.O_WRONLY | constants.O_CREAT);
+  const stat = fstatSync(fd);
+  if (stat.isFIFO()) return connectionOverFd(fd, name, { reads: false, writes: true, words: fileWords });
   try {
-    fd = openSync(filename, constants.O_WRONLY | constants.O_CREAT, 0o600);
-  } catch (error) {
-    throw localError(`Could not create '${filename}'`, error);
-  }
-  const hasPositions = fstatSync(fd).isFile();
-  try {
-    if (hasPositions) ftruncateSync(fd, offset);
+    if (stat.isFile()) ftruncateSync(fd, offset);
   } catch (error) {
     closeFd(fd);
     throw localError(`failed to truncate migration file to offset ${offset.toString(16)}`, error);
   }
-  return new FileConnection({ fd, name, start: hasPositions ? offset : null, reads: false, writes: true });
+  return new FileConnection({ fd, name, start: stat.isFile() ? offset : null, reads: false, writes: true });
 }
 
-/** Opens a file for reading. @throws Error with QEMU's text and the system's `code` */
-export function openAt({ filename, offset }: FileAddress, name: string): FileConnection {
-  let fd: number;
-  try {
-    fd = openSync(filename, constants.O_RDONLY);
-  } catch (error) {
-    throw localError(`Could not open '${filename}'`, error);
-  }
+/**
+ * Opens a file for reading. The first read of a FIFO waits for its writer.
+ * @throws Error with QEMU's text and the system's `code`
+ */
+export function openAt({ filename, offset }: FileAddress, name: string): Connection {
+  const words = `Could not open '${filename}'`;
+  const fd = opened(words, filename, constants.O_RDONLY);
   const stat = fstatSync(fd);
+  if (stat.isFIFO()) return connectionOverFd(fd, name, { reads: true, writes: false, words: fileWords });
   if (stat.isDirectory()) {
     closeFd(fd);
-    throw localError(`Could not open '${filename}'`, Object.assign(new Error(), { code: 'EISDIR' }));
+    throw localError(words, { code: 'EISDIR' });
   }
   return new FileConnection({ fd, name, start: stat.isFile() ? offset : null, reads: true, writes: false });
+}
+
+/** Opens a path at once: that of a FIFO would otherwise wait for the other side. */
+function opened(words: string, path: string, flags: number): number {
+  try {
+    return openSync(path, flags | constants.O_NONBLOCK, 0o600);
+  } catch (error) {
+    throw localError(words, error);
+  }
 }

@@ -1,7 +1,7 @@
 /** Waits for the other side of a migration, over every transport. */
 import type { Connection, Listener } from '../connection.ts';
 import { formatMigrationUri, type MigrationAddress } from '../migration-address.ts';
-import { connectionOnFd, descriptorOf } from './descriptor.ts';
+import { connectionOnFd, connectionOnStdio, descriptorOf } from './descriptor.ts';
 import { openAt } from './file-connection.ts';
 import { startProgram } from './program.ts';
 import { defaultSetupMs, type ListenOptions, lateHandshake, withinSetup } from './setup.ts';
@@ -32,7 +32,7 @@ async function open(address: MigrationAddress, options: ListenOptions): Promise<
   const name = formatMigrationUri(address);
   if (address.transport === 'exec') return single(await startProgram(address.args, name), options);
   if (address.transport === 'file') return single(openAt(address, name), options);
-  if (address.transport === 'stdio') return single(connectionOnFd(0, 'read', 'standard input'), options, '-');
+  if (address.transport === 'stdio') return single(connectionOnStdio('read'), options, '-');
   if (address.type === 'fd') return single(connectionOnFd(descriptorOf(address.str), 'read', name), options);
   return address.type === 'unix' ? listenUnix(address, options) : listenInet(address, options);
 }

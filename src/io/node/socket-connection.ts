@@ -201,7 +201,7 @@ export function connectionOverTls(session: Duplex, below: Duplex, name: string):
   if (below instanceof Socket) tune(below);
   const breakOff = () => {
     // The session closes what is below it. In the other order, Node frees the session while it may be at work.
-    if (below instanceof Socket) resetAtClose(below);
+    if (below instanceof Socket && !session.writableEnded) resetAtClose(below);
     session.destroy();
   };
   const release = () => {
@@ -233,15 +233,16 @@ export function connectionOverFd(fd: number, name: string, { reads, writes, word
 
 /** Closes a socket in a way that its peer notices at once, also if it has yet to read something. */
 function reset(socket: Socket): void {
-  resetAtClose(socket);
+  // libuv can no longer reset a socket whose end is on its way.
+  if (!socket.writableEnded) resetAtClose(socket);
   socket.destroy();
 }
 
 /** Lets TCP send a reset when the socket is closed. */
 function resetAtClose(socket: Socket): void {
-  // `resetAndDestroy` would first wait for what is still to be written, and end the stream in good order.
   const isTcp = socket.remoteAddress !== undefined;
-  if (isTcp && !socket.writableEnded) (socket as unknown as { resetAndClosing: boolean }).resetAndClosing = true;
+  // `resetAndDestroy` would first wait for what is still to be written, and end the stream in good order.
+  if (isTcp) (socket as unknown as { resetAndClosing: boolean }).resetAndClosing = true;
 }
 
 /** The streams of a program, and how it ends. */
