@@ -25,6 +25,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   read: async () => (await import('./read.ts')).addRead,
   search: async () => (await import('./search.ts')).addSearch,
   estimate: async () => (await import('./estimate.ts')).addEstimate,
+  send: async () => (await import('./live/send.ts')).addSend,
   receive: async () => (await import('./live/receive.ts')).addReceive,
   relay: async () => (await import('./live/relay.ts')).addRelay,
   completion: async () => {

@@ -2,8 +2,8 @@
 import type { VersionedJson } from '../vm/json-version.ts';
 import type { MigrationProgress } from './progress.ts';
 
-/** A RAM block that arrived. */
-export interface ReceivedBlockJson {
+/** A RAM block that arrived, or was sent. */
+export interface LiveBlockJson {
   idstr: string;
   /** Bytes. */
   length: number;
@@ -20,7 +20,7 @@ export interface ReceiveJson extends VersionedJson {
   machine: string | null;
   /** Bytes of the file. */
   length: number;
-  blocks: ReceivedBlockJson[];
+  blocks: LiveBlockJson[];
   /** The source was told that the guest has arrived. */
   confirmed: boolean;
   /** Blocks that the source left out, if that was accepted. */
@@ -44,4 +44,23 @@ export interface RelayJson extends VersionedJson {
   /** Bytes that the target has taken, and bytes that it has sent. */
   forwardBytes: number;
   returnBytes: number;
+}
+
+/** `send --json`. */
+export interface SendJson extends VersionedJson {
+  source: string;
+  /** URI of the target. */
+  target: string;
+  /** Machine type; null before 2.4. */
+  machine: string | null;
+  /** Bytes of the main stream. */
+  length: number;
+  /** Bytes of each multifd channel, and how they were compressed. */
+  channels: number[];
+  compression: 'none' | 'zlib' | 'zstd' | null;
+  blocks: LiveBlockJson[];
+  /** The target said that it has the guest. */
+  confirmed: boolean;
+  /** As `query-migrate` of QEMU has it. */
+  progress: MigrationProgress;
 }

@@ -47,7 +47,7 @@ export function addMultifdOptions(command: CliCommand): CliCommand {
 }
 
 /** Parses a level. What is not a number becomes NaN, which no method has as a level. */
-const parseLevel = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Number.NaN);
+export const parseLevel = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Number.NaN);
 
 /** @throws UsageError for options that do not go together */
 export function checkMultifdOptions(form: string, options: MultifdOptions): void {
@@ -73,7 +73,7 @@ export function checkMultifdOptions(form: string, options: MultifdOptions): void
 }
 
 /** The hex digits of a UUID; empty if the text is not a UUID. */
-const uuidDigits = (uuid: string): string =>
+export const uuidDigits = (uuid: string): string =>
   /^[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}$/i.test(uuid)
     ? uuid.replaceAll('-', '').toLowerCase()
     : '';
