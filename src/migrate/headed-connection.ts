@@ -1,10 +1,15 @@
 /** A connection whose first bytes were read to find out what it is. It yields them again. */
 import type { Connection } from '../io/connection.ts';
 
-/** Reads up to `count` bytes, fewer only if the peer ends the line before. */
-export async function readHead(connection: Connection, count: number): Promise<Uint8Array> {
+/** Reads the first `count` bytes after those of `before`; fewer only if the peer ends the line. Returns all of them. */
+export async function readHead(
+  connection: Connection,
+  count: number,
+  before: Uint8Array = new Uint8Array(),
+): Promise<Uint8Array> {
   const head = new Uint8Array(count);
-  let length = 0;
+  head.set(before);
+  let length = before.length;
   while (length < count) {
     const read = await connection.read(head.subarray(length), length);
     if (read === 0) break;

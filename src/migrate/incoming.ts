@@ -13,7 +13,7 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { multifdMagic } from '../wire/multifd-packet.ts';
+import { helloLength, multifdMagic, numberOfHello } from '../wire/multifd-packet.ts';
 import { streamMagic } from '../wire/stream.ts';
 import { HeadedConnection, readHead } from './headed-connection.ts';
 
@@ -32,6 +32,8 @@ export type LineKind = 'main' | 'channel' | 'preempt' | 'recovery';
 export interface IncomingLine {
   kind: LineKind;
   connection: Connection;
+  /** Of a multifd channel: its number, if its first bytes are whole. */
+  number: number | undefined;
 }
 
 /** How connections are told apart. */
@@ -166,10 +168,12 @@ export class Incoming {
     const done = new AbortController();
     void this.#limitSilence(connection, done.signal);
     try {
-      const head = await readHead(connection, 4);
+      let head = await readHead(connection, 4);
       const kind = this.#kindOf(head);
-      if (typeof kind === 'string') this.#add({ kind, connection: new HeadedConnection(connection, head) });
-      else this.#refuse(connection, kind.why);
+      if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
+      if (kind === 'channel') head = await readHead(connection, helloLength, head);
+      const number = kind === 'channel' ? numberOfHello(head) : undefined;
+      this.#add({ kind, connection: new HeadedConnection(connection, head), number });
     } catch (error) {
       this.#refuse(connection, error instanceof Error ? error.message : String(error));
     } finally {
@@ -207,7 +211,7 @@ export class Incoming {
       return;
     }
     const connection = this.#options.onLine?.(line) ?? line.connection;
-    const added = { kind: line.kind, connection };
+    const added = { ...line, connection };
     if (line.kind === 'main') this.#main = added;
     else {
       this.#lines.push(added);

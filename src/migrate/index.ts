@@ -12,7 +12,7 @@ export {
   type IncomingOptions,
   type LineKind,
 } from './incoming.ts';
-export type { ReceivedBlockJson, ReceiveJson, RelayJson } from './json.ts';
+export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
 export type { MigrationProgress, MigrationStatus, ProgressOptions, RamProgress } from './progress.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';

@@ -59,6 +59,9 @@ export function* decodeHello(window: ByteWindow): Generator<Need, MultifdHello> 
   return hello;
 }
 
+/** The number in the first bytes of a channel; undefined if there are too few. */
+export const numberOfHello = (bytes: Uint8Array): number | undefined => bytes[idOffset];
+
 const toHex = (bytes: Uint8Array) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** Encodes a channel's first bytes. @throws RangeError for a malformed UUID or a channel number out of range. */

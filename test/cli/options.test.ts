@@ -14,6 +14,9 @@ const needed: Record<string, string[]> = {
   search: ['x', 'pattern'],
   estimate: ['x'],
   completion: ['bash'],
+  receive: ['tcp:127.0.0.1:0', 'out.mapped-ram'],
+  send: ['x', 'tcp:127.0.0.1:1'],
+  relay: ['tcp:127.0.0.1:0', 'tcp:127.0.0.1:1'],
 };
 
 /** Values by the name of the placeholder. All others take `z`. */
@@ -22,7 +25,7 @@ const values: Record<string, string> = {
   'BLOCK@ADDRESS': 'dimm@4G',
   RATE: '1gbps',
 };
-const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME']);
+const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
 
 /**
  * Refused pairs; `*` is any other option or none. The list was written from what each mode can do, not from the code.
@@ -44,6 +47,19 @@ const refused: Record<string, readonly string[]> = {
   search: ['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
   estimate: ['--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
   completion: [],
+  // --to stands for its first choice, mapped-ram.
+  receive: [
+    '--tls-authz * but --tls-creds',
+    ...['--multifd-channels *', '--multifd-compression *', '--level *', '--uuid *', '--xml *', '--compat *'],
+  ],
+  send: [
+    '--tls-hostname * but --tls-creds',
+    // --multifd-compression stands for its first choice, none.
+    '--level *',
+    '--uuid --uuid|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
+    '--uuid --setup-timeout|--idle-timeout|--json|--quiet|--channel|--resume-of|--preempt|--return-path|--no-discover',
+  ],
+  relay: ['--listen-tls-authz * but --listen-tls-creds', '--target-tls-hostname * but --target-tls-creds'],
 };
 
 function isRefused(table: readonly string[], pair: readonly [string, string]): boolean {

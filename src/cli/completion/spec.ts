@@ -27,7 +27,7 @@ export interface CommandSpec {
 const files = new Set('FILE OUT A B BASE OLD FIRST CHANGES LATER_FILE TARGET PATTERNS'.split(' '));
 /** Names of values that are neither files nor directories. A new name belongs to one of these sets. */
 const texts = new Set(
-  'NAME IDSTR FORM FORMAT METHOD VERSION SIZE BLOCK BLOCK@ADDRESS ADDRESS OFFSET N L UUID RATE TIME BYTES PATTERN SHELL'.split(
+  'NAME IDSTR FORM FORMAT METHOD VERSION SIZE BLOCK BLOCK@ADDRESS ADDRESS OFFSET N L UUID RATE TIME SECONDS BYTES PATTERN SHELL ID URI LISTEN_URI TARGET_URI OBJECT'.split(
     ' ',
   ),
 );

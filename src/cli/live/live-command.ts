@@ -30,8 +30,8 @@ const collect = (value: string, before: string[] | undefined): string[] => [...(
 export function addLiveOptions(command: CliCommand): CliCommand {
   return command
     .option(
-      '--object <TYPE,id=ID,...>',
-      'a QEMU object: TLS credentials, a secret, or a rule of authorization',
+      '--object <OBJECT>',
+      'a QEMU object, TYPE,id=ID,...: TLS credentials, a secret, or a rule of authorization (repeatable)',
       collect,
     )
     .option(

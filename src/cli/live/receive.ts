@@ -7,9 +7,11 @@ import { parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { isReplaceable, OutputFile, syncDirectory } from '../../io/node/output-file.ts';
+import { RecordingDirectory } from '../../io/node/recording-folder.ts';
 import { type Received, receive } from '../../migrate/destination.ts';
-import { Incoming } from '../../migrate/incoming.ts';
+import { Incoming, type IncomingLine } from '../../migrate/incoming.ts';
 import type { ReceiveJson } from '../../migrate/json.ts';
+import { Recording } from '../../migrate/recording.ts';
 import { open } from '../../node.ts';
 import { type ReleaseName, releaseNames } from '../../schema/release-rules.ts';
 import type { CliCommand } from '../command.ts';
@@ -30,6 +32,7 @@ interface ReceiveOptions extends LiveOptions, MultifdOptions {
   tlsAuthz?: string;
   allowIncomplete?: boolean;
   switchoverAck?: boolean;
+  record?: string;
   to?: WholeForm;
   xml?: string;
   compat?: ReleaseName;
@@ -43,6 +46,7 @@ export function addReceive(program: CliCommand): CliCommand {
     .option('--tls-authz <ID>', 'the --object that says which clients are allowed')
     .option('--allow-incomplete', 'accept a source that leaves out shared memory (x-ignore-shared), and mark OUT')
     .option('--switchover-ack', 'tell the source at once that it may switch over, as if it had the capability')
+    .option('--record <DIR>', 'keep the bytes of each connection in DIR, also of a migration that fails')
     .addOption(new Option('--to <FORM>', 'the form of OUT').choices(receivedForms).default('mapped-ram'))
     .option('--xml <FILE>', 'with --to libvirt: the domain XML')
     .addOption(
@@ -105,14 +109,19 @@ async function receiveTo(uri: string, out: string, options: ReceiveOptions, live
   if (address.transport === 'socket' && address.type === 'unix' && resolve(address.path) === resolve(out)) {
     throw new UsageError(`expected different paths for the socket and for OUT, got ${out} twice`);
   }
+  const warning = tlsCreds === undefined ? undefined : live.objects.warningOf(tlsCreds);
+  if (warning !== undefined) warn(warning);
   const output = openOutput(out);
   try {
+    const { record } = options;
+    const recording = record === undefined ? undefined : new Recording(new RecordingDirectory(record));
     const { signal, setupTimeoutMs } = live;
     const listener = await listenAt(address, {
       ...{ signal, setupTimeoutMs, onRefused: (error, peer) => live.stranger(peer, error.message) },
       ...(tls === undefined ? {} : { tls }),
     });
     const incoming = new Incoming(listener, {
+      ...(recording === undefined ? {} : { onLine: recordedBy(recording) }),
       setupTimeoutMs,
       onStranger: (peer, why) => live.stranger(peer, why),
       ...(tls === undefined ? {} : { handshakeMs: 100 }),
@@ -122,11 +131,21 @@ async function receiveTo(uri: string, out: string, options: ReceiveOptions, live
       await report(out, await receiveInto(output, out, incoming, options, live), options);
     } finally {
       await incoming.close();
+      await recording?.close();
+      if (recording?.failure !== undefined) warn(`the recording in ${options.record} is not complete`);
     }
   } finally {
     await output.abandon();
   }
 }
+
+/** Records each line by what it is for. */
+const recordedBy =
+  (recording: Recording) =>
+  ({ connection, kind, number }: IncomingLine) => {
+    if (kind === 'main' || kind === 'preempt') return recording.wrap(connection, kind);
+    return number === undefined ? connection : recording.wrap(connection, number);
+  };
 
 /** Opens OUT before anything listens: an output that cannot be written is a usage error. */
 function openOutput(out: string): OutputFile {
