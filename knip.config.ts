@@ -18,6 +18,8 @@ export default {
     'test/browser/{page.mjs,viewer-page.ts,kernel-cases.ts}',
     'test/browser/unit/*.ts',
     'test/report-usage.mjs',
+    // Started with inherited descriptors.
+    'test/io/inherited-child.ts',
   ],
   project: ['src/**/*.{ts,tsx}!', '{bench,docs,scripts,test}/**/*.{ts,tsx,mjs}'],
   // Installed by npm and by the system (test/qemu/install.sh, .ci/run); tests print what they skip without a program.

@@ -172,7 +172,7 @@ function* decodePages(
   channel: ChannelState,
   context: PacketContext,
 ): Generator<Item, void> {
-  const { ram, batch, read } = context;
+  const { ram, batch, read, shared } = context;
   const { normalPages, zeroPages, method } = header;
   const place = window.place();
   const block = ram.byName.get(header.block);
@@ -180,9 +180,8 @@ function* decodePages(
     throw new MigrationError('unknown-block', `pages of RAM block "${header.block}", which was not listed`, place);
   }
   if (normalPages > 0) {
-    context.shared.method ??= method;
-    if (method !== context.shared.method)
-      throw badPacket(window, `expected compression ${context.shared.method}, got ${method}`);
+    shared.method ??= method;
+    if (method !== shared.method) throw badPacket(window, `expected compression ${shared.method}, got ${method}`);
     if (method !== 'none' && header.payloadLength > maxPayload) {
       throw badPacket(window, `expected at most ${maxPayload} bytes of compressed pages, got ${header.payloadLength}`);
     }
