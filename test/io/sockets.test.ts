@@ -82,6 +82,8 @@ describe.each<ReadMethod>(['direct', 'data'])('%s', (method) => {
     expect(await far.read(target, 50)).toBe(4);
     expect(target).toEqual(pattern(54).slice(50));
     await expect(far.read(target, 0)).rejects.toThrow('expected a position from 54 on, got 0');
+    expect(await far.read(new Uint8Array(), 54)).toBe(0);
+    expect(await far.read(target, 54)).toBe(4);
     await Promise.all([near.close(), far.close(), listener.close()]);
   });
 

@@ -24,8 +24,13 @@ export async function listenAt(address: MigrationAddress, options: ListenOptions
     await listener.close();
     throw signal.reason;
   }
-  signal?.addEventListener('abort', () => void listener.close(), { once: true });
-  return listener;
+  if (signal === undefined) return listener;
+  const close = () => {
+    signal.removeEventListener('abort', close);
+    return listener.close();
+  };
+  signal.addEventListener('abort', close, { once: true });
+  return { uri: listener.uri, accept: () => listener.accept(), close };
 }
 
 async function open(address: MigrationAddress, options: ListenOptions): Promise<Listener> {

@@ -85,6 +85,7 @@ export class SocketConnection implements Connection {
     if (this.#broken !== undefined) throw this.#broken;
     const { reader, words } = this.#line;
     if (reader === undefined) throw new Error(`${this.name} can only be written`);
+    if (target.length === 0) return 0;
     this.#reading = reader.read(target);
     try {
       const count = await this.#reading;
