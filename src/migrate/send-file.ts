@@ -46,7 +46,7 @@ async function sendVm(
   { makeScratch, notePlan, compat, checked, multifd, ...options }: SendFileOptions,
 ): Promise<SentGuest> {
   const note = notePlan === undefined ? {} : { notePlan };
-  const vm = await openSavedVm(file, { makeScratch, devices: true, ...note });
+  const vm = await openSavedVm(file, { makeScratch, devices: true, whole: true, ...note });
   try {
     const rules = compat === undefined ? {} : { rules: releaseRulesOf(vm.configuration?.machine, compat) };
     const iterables = await readIterables(file, vm.iterables);

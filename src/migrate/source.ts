@@ -358,7 +358,7 @@ function invalid({ type, length }: ReturnMessage): PeerError {
 }
 
 const nextSteps = {
-  source: 'the guest was not started at the target, and can be sent again',
+  source: 'the guest was not started at the target, whose own messages may say why; it can be sent again',
   target: 'the target has the guest: do not start it anywhere else',
   either: 'the guest may run at the target: look there (query-migrate, query-status) before you start it anywhere else',
 };

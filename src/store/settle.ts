@@ -31,6 +31,8 @@ export interface SettleOptions extends FlowOptions {
   devices?: boolean | ((device: DeviceSection) => boolean);
   /** Accept a file with only the pages that changed since a base. Default false. */
   changes?: boolean;
+  /** Refuse also a file that is cut or damaged where QEMU does not need it: in its VM description. Default false. */
+  whole?: boolean;
   /** The blocks whose content is needed. One that the migration left out is an error. Default: all. */
   needs?: (block: RamBlock) => boolean;
   /**
@@ -155,6 +157,7 @@ class Rest {
       if (this.#options.changes !== true)
         this.miss({ ...finding, message: `${finding.message}: merge it with that base` });
     } else if (finding.severity === 'error' || incompleteCodes.has(finding.code)) this.miss(finding);
+    else if (this.#options.whole === true && finding.code === 'bad-description') this.miss(finding);
   }
 
   /** Notes that something is missing. @throws MigrationError for it, if the file must be complete */

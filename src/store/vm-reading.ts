@@ -48,7 +48,7 @@ export const noScratch = (): never => {
 };
 
 /** How a file is opened as a SavedVm. */
-export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, 'devices'> {
+export interface SavedVmOptions extends RamContentOptions, Pick<SettleOptions, 'devices' | 'whole'> {
   /** Accept a mapped-ram file with only the pages that changed since a base (`merge.ts`). Default false. */
   changes?: boolean;
 }
@@ -214,11 +214,13 @@ function settleOptions({
   only,
   acceptIgnored,
   partial = false,
+  whole = false,
 }: SavedVmOptions): SettleOptions {
   const needs = acceptIgnored === true ? () => false : only;
   return {
     devices,
     partial,
+    whole,
     ...(needs === undefined ? {} : { needs }),
     ...(endBlocks === undefined ? {} : { endBlocks }),
   };

@@ -215,7 +215,8 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('max-bandwidth', () => {
 
 interface Refusal {
   into: Machine;
-  message: RegExp;
+  /** Of the command, which has more to say only if the return path is open. */
+  message: string;
   says: RegExp;
   multifd?: Multifd;
 }
@@ -223,17 +224,17 @@ interface Refusal {
 const refusals: Record<string, Refusal> = {
   'another machine': {
     into: { version: '10.0', machine: 'q35' },
-    message: /Sibling indicated error 1|Broken pipe|reset by peer|hung up/,
+    message: 'the target hung up before it had the guest: Channel error: Input/output error',
     says: /Machine type received is 'pc-i440fx-10\.0' and local is 'pc-q35-10\.0'/,
   },
   'another size': {
     into: { version: '10.0', machine: 'bare', ramMiB: 4 },
-    message: /Sibling indicated error 1/,
+    message: 'Sibling indicated error 1',
     says: /Size mismatch: pc\.ram: 0x200000 != 0x400000/,
   },
   'another size, over multifd channels': {
     into: { version: '10.0', machine: 'bare', ramMiB: 4 },
-    message: /Sibling indicated error 1|Broken pipe|reset by peer/,
+    message: 'Sibling indicated error 1',
     says: /Size mismatch: pc\.ram: 0x200000 != 0x400000/,
     multifd: { channels: 2, compression: 'none' },
   },
@@ -247,7 +248,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a target that does not take the guest
     await using command = new LiveCommand(sendArgs(made, uri, ...multifdArgs(multifd)));
     const { code, stderr } = await command.ended;
     expect(code, stderr).toBe(3);
-    expect(errorOf(stderr)).toMatchObject({ guest: 'source', message: expect.stringMatching(message), exitCode: 3 });
+    expect(errorOf(stderr)).toMatchObject({ guest: 'source', message, exitCode: 3 });
     await expect(qemu.waitForMigration()).rejects.toThrow(says);
   });
 

@@ -164,7 +164,7 @@ async function sendOpened(
     const sent = await sendFile(file, connect, {
       ...{ signal: live.signal, idleTimeoutMs: live.idleTimeoutMs },
       ...{ maxBandwidth: options.maxBandwidth, compat: options.compat, multifd: multifdOf(options) },
-      returnPath: options.confirm ?? (address.transport === 'exec' ? false : undefined),
+      returnPath: options.confirm ?? (address.transport === 'socket' ? undefined : false),
       makeScratch: () => openScratch(realpathSync(options.scratch)),
       onProgress: live.dashboard.show,
       onWaiting: (silentMs) => live.waiting(silentMs),

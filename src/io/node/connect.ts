@@ -8,7 +8,7 @@ import { inetUri, nameOf, resolveInet } from './inet.ts';
 import { startProgram } from './program.ts';
 import { type ConnectOptions, defaultSetupMs, lateHandshake, withinSetup } from './setup.ts';
 import { connectionOver } from './socket-connection.ts';
-import { chooseReadMethod, connectPaused } from './socket-reader.ts';
+import { connectPaused } from './socket-reader.ts';
 import { systemCode, systemText } from './system-text.ts';
 import { securedConnection, securedSocket } from './tls-session.ts';
 import { requireSocketPath } from './unix-path.ts';
@@ -122,7 +122,8 @@ class Attempt {
     const socket = this.#socket as Socket;
     const { tls, method } = this.#options;
     if (tls !== undefined) return securedSocket(socket, name, (each) => tls.secure(each, host));
-    return connectionOver(socket, name, method ?? (await chooseReadMethod()));
+    // The side that connects reads only a return path. The direct way would lose what comes just before the line breaks.
+    return connectionOver(socket, name, method ?? 'data');
   }
 }
 

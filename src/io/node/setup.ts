@@ -12,7 +12,7 @@ export interface ConnectOptions {
   signal?: AbortSignalLike | undefined;
   /** Connecting and the TLS handshake together take at most this long. Default: 30 s. */
   setupTimeoutMs?: number | undefined;
-  /** How sockets are read. Default: the fastest way that works here. */
+  /** How sockets are read. Default: `data`, because the side that connects reads little. */
   method?: ReadMethod | undefined;
 }
 

@@ -92,7 +92,8 @@ export class SocketConnection implements Connection {
       this.#position += count;
       return count;
     } catch (error) {
-      throw this.#fault(words.read, error);
+      // A write that failed ended the reading, too.
+      throw this.#fault(systemCode(error) === 'EPIPE' ? words.write : words.read, error);
     } finally {
       this.#reading = undefined;
     }
@@ -107,7 +108,8 @@ export class SocketConnection implements Connection {
       output.write(bytes, (error) => {
         this.#rejectWrite = undefined;
         if (error) reject(this.#fault(words.write, this.#causeOf(error)));
-        else resolve();
+        // What the peer has said is read first: after the next write the line may be broken, and its words lost.
+        else setImmediate(resolve);
       });
     });
   }
