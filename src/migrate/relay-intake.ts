@@ -5,20 +5,28 @@
  *     08            main            the recovery of a migration in postcopy
  *     11223344      multifd channel, with its number in byte 24
  *     nothing       a preempt channel, whose source has sent POSTCOPY_ADVISE: it carries nothing until a page is asked for
- *     other         records of a preempt channel; without POSTCOPY_ADVISE a stranger
+ *     0000          a preempt channel, too: the offset of a page comes first
+ *     other         a stranger
  *
  * Several connections can be looked at at the same time, so one that stays silent does not keep the source waiting. A
  * source connects its main connection first, but may send nothing on it until all its channels are there.
  */
 import type { Clock } from '../io/clock.ts';
 import { type Connection, type Listener, PeerError } from '../io/connection.ts';
+import { takeTurn } from '../io/event-loop-yield.ts';
 import { PeekedConnection } from '../io/peeked-connection.ts';
 import { multifdMagic } from '../wire/multifd-packet.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { streamMagic } from '../wire/stream.ts';
 
-/** What a connection begins with. `other`: none of the rest. */
-export type Opening = 'stream' | 'recovery' | 'channel' | 'other';
+/** What a connection begins with. `page`: the record of a page. `other`: none of the rest. */
+export type Opening = 'stream' | 'recovery' | 'channel' | 'page' | 'other';
+
+/** The upper half of the offset of a page is below this: blocks are smaller than 2^48 bytes. */
+const maxUpperHalf = 1 << 16;
+
+/** How long the channels of a source that has begun are waited for, in ms, and how often they are looked at. */
+const [patienceMs, pollMs] = [500, 5];
 
 /** Bytes that tell a connection, with the number of a channel. */
 const tellingBytes = 25;
@@ -62,7 +70,7 @@ function openingOf(head: Uint8Array): Opening | undefined {
   if (head.length < 4) return undefined;
   const magic = new DataView(head.buffer, head.byteOffset).getUint32(0);
   if (magic === streamMagic) return 'stream';
-  if (magic !== multifdMagic) return 'other';
+  if (magic !== multifdMagic) return magic < maxUpperHalf ? 'page' : 'other';
   return head.length < tellingBytes ? undefined : 'channel';
 }
 
@@ -82,6 +90,8 @@ export class Intake {
   readonly #waiting: Arrival[] = [];
   /** Ends the waits under way. */
   readonly #waits = new Set<AbortController>();
+  /** How many connections have not sent their first bytes. */
+  #unknown = 0;
   #isClosed = false;
   #hasMain = false;
   #onArrival: ((arrival: Arrival) => void) | undefined;
@@ -112,7 +122,9 @@ export class Intake {
 
   /** Waits for the first bytes of an arrival, as long as it may be silent. Refuses it if they do not come. */
   async identify(arrival: Arrival): Promise<Opening | undefined> {
+    this.#unknown++;
     const opening = await this.#within(arrival.identify());
+    this.#unknown--;
     if (opening !== undefined) return opening;
     if (!arrival.isTaken) {
       this.refuse(arrival, arrival.connection.isOver ? 'it ended before it sent anything' : 'it sent nothing');
@@ -120,6 +132,18 @@ export class Intake {
     return undefined;
   }
 
+  /** Resolves when the first bytes of all connections are known that the source made before it sent what has been read. */
+  async settled(): Promise<void> {
+    // The system has accepted them already, in this order.
+    for (let turn = 0; turn < 3; turn++) await takeTurn();
+    const { clock } = this.#options;
+    const end = clock.now() + patienceMs;
+    while (this.#unknown > 0 && clock.now() < end) await clock.sleep(pollMs);
+    // Whoever waits for them takes them first.
+    await takeTurn();
+  }
+
+  /** Closes a connection that is not part of the migration. */
   refuse(arrival: Arrival, reason: string): void {
     arrival.refuse();
     if (this.#isClosed) return;
@@ -172,7 +196,7 @@ export class Intake {
       arrival.isTaken = true;
       this.#waiting.splice(this.#waiting.indexOf(arrival), 1);
       this.#onMain(arrival);
-    } else if (opening === 'other') this.refuse(arrival, 'it is not a migration');
+    } else if (opening !== 'channel') this.refuse(arrival, 'Not a migration stream');
     else await this.#expireChannel(arrival);
   }
 

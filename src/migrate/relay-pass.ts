@@ -16,12 +16,15 @@
  */
 import type { Clock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
+import type { Tap } from '../io/tap.ts';
 import type { Bandwidth } from './bandwidth.ts';
 import type { LineWatch } from './line-watch.ts';
 import { type GuestPlace, LiveError } from './live-error.ts';
 import type { Arrival, Intake } from './relay-intake.ts';
 import { Line, type LineFailure, type LineOptions } from './relay-line.ts';
 import { ReturnWatch, type StreamWatch } from './relay-watch.ts';
+
+import type { Tee } from './tee.ts';
 
 /** How long the channels may take to end once the main connection has ended well, in ms. */
 const lingerMs = 2_000;
@@ -42,6 +45,8 @@ export interface PassOptions {
   bandwidth: Bandwidth | undefined;
   /** Called with each connection of the source. Returns the one to use. */
   wrap: (source: Connection, role: Role) => Connection;
+  /** Keeps the guest in a file, too. */
+  tee: Tee | undefined;
 }
 
 /** How a migration went. */
@@ -73,7 +78,10 @@ export class RelayPass {
   /** Passes on a migration to its end. @throws LiveError */
   async run(main: Arrival): Promise<PassResult> {
     const { stream, intake } = this.#options;
-    if (main.opening === 'recovery') stream.beginRecovery();
+    if (main.opening === 'recovery') {
+      stream.beginRecovery();
+      this.#options.tee?.refuse('the recovery of a migration has only a part of the guest');
+    }
     await this.#connect(main, 'main');
     intake.forEach((arrival) => void this.#admit(arrival));
     await Promise.race([this.#main?.ended, this.#failed]);
@@ -114,8 +122,8 @@ export class RelayPass {
     if (arrival.isTaken) return;
     if (opening === 'channel') await this.#connect(arrival, arrival.channel);
     else if (opening === 'stream') intake.refuse(arrival, 'another migration is running');
-    else if (stream.mayPreempt === true) await this.#connect(arrival, 'preempt');
-    else intake.refuse(arrival, 'it is not part of the migration');
+    else if (stream.mayPreempt === true && opening !== 'other') await this.#connect(arrival, 'preempt');
+    else intake.refuse(arrival, 'Not a migration stream');
   }
 
   /** Connects the target for a connection of the source. A failure ends everything. */
@@ -123,10 +131,12 @@ export class RelayPass {
     arrival.isTaken = true;
     const { connect, watch, wrap } = this.#options;
     const source = watch.add(wrap(arrival.connection, role));
+    // Before the target is connected: the main stream may be decoded meanwhile.
+    const copy = this.#options.tee?.add(role);
     const connected = this.#connecting.then(async () => {
       if (this.#failure !== undefined) return;
       try {
-        this.#open(source, watch.add(await connect()), role);
+        this.#open(source, watch.add(await connect()), role, copy);
       } catch (error) {
         this.fail(error);
       }
@@ -135,16 +145,16 @@ export class RelayPass {
     await connected;
   }
 
-  #open(source: Connection, target: Connection, role: Role): void {
+  #open(source: Connection, target: Connection, role: Role, copy: Tap | undefined): void {
     const { bandwidth, stream } = this.#options;
     const isMain = role === 'main';
     const limit = bandwidth && ((bytes: number) => bandwidth.take(bytes));
     const onFailure = (failure: LineFailure) => this.#isHarmless(isMain, failure);
-    let options: LineOptions = { forward: { limit }, onFailure };
+    let options: LineOptions = { forward: { limit, copy }, onFailure };
     if (isMain) {
       options = {
         forward: {
-          ...{ limit, onlooker: (memory) => stream.watch(memory) },
+          ...{ limit, copy, onlooker: (memory) => stream.watch(memory) },
           isEnd: () => this.#isComplete,
           onMove: () => this.#checkTarget(),
         },

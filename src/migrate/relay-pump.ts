@@ -34,7 +34,7 @@ export interface PumpOptions {
   /** Waits until some of `bytes` may be written, and returns how many. Default: all of them, at once. */
   limit?: ((bytes: number) => Promise<number>) | undefined;
   /** Takes the bytes, too. They are passed on at the pace of the slower one. */
-  copy?: ByteSink | undefined;
+  copy?: (ByteSink & { end(): void }) | undefined;
   /** Whether a failure to read counts as a good end, because nothing that matters can follow. Default: it does not. */
   isEnd?: (() => boolean) | undefined;
   /** Called when bytes were read, or written. It may throw, which ends the pump. */
@@ -86,6 +86,7 @@ export class Pump {
    */
   async run(): Promise<void> {
     await Promise.all([this.#readAll(), this.#writeAll()]);
+    this.#options.copy?.end();
   }
 
   async #readAll(): Promise<void> {

@@ -7,6 +7,7 @@
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import { flowBatchCapacity } from '../read/flow-reader.ts';
@@ -17,6 +18,7 @@ import type { Recording } from './recording.ts';
 import { Intake } from './relay-intake.ts';
 import { type PassResult, RelayPass } from './relay-pass.ts';
 import { StreamWatch } from './relay-watch.ts';
+import { Tee, type TeeTarget } from './tee.ts';
 
 /** How a migration is relayed. */
 export interface RelayOptions {
@@ -31,6 +33,8 @@ export interface RelayOptions {
   maxBandwidth?: number | undefined;
   /** Keeps the bytes of the source's connections. */
   recording?: Recording | undefined;
+  /** Keeps the guest in a file, too. A file that cannot be written does not end the migration. */
+  tee?: { target: TeeTarget; codecs: PageCodecs } | undefined;
   /** How long a connection may send nothing before a migration has begun, in ms. Default 30 s. */
   setupTimeoutMs?: number | undefined;
   /** Ends a migration in which no byte has moved for this long, in ms. Default: never. */
@@ -55,6 +59,9 @@ export interface RelayResult extends PassResult {
   returnBytes: number;
 }
 
+/** What is safe to do when only the file of the option `tee` is missing. */
+const teeFailed = 'the migration went on without the file: the target has the guest';
+
 /**
  * Relays one migration. Closes `listener` and all connections at the end.
  * @throws LiveError for every end that is not a success
@@ -66,18 +73,24 @@ export async function relay(listener: Listener, options: RelayOptions): Promise<
   const kernel = await loadKernelFor([pageBatchArenaBytes(flowBatchCapacity)]);
   const stream = new StreamWatch(new PageBatch(kernel, flowBatchCapacity));
   let watch: LineWatch | undefined;
+  let tee: Tee | undefined;
   try {
     const main = await untilAborted(intake.main(), signal);
     options.onBegin?.(main.connection.name);
     watch = new LineWatch({ clock, idleTimeoutMs: options.idleTimeoutMs, onWaiting: options.onWaiting, signal });
     const bandwidth = maxBandwidth > 0 ? new Bandwidth(maxBandwidth, clock) : undefined;
     const wrap = recording === undefined ? (line: Connection) => line : recording.wrap;
-    const pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap });
+    tee =
+      options.tee && (await Tee.open(options.tee.target, { ...options.tee, channelsKnown: () => intake.settled() }));
+    const pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap, tee });
     const result = await pass.run(main);
+    await tee?.finish();
+    if (tee?.failure !== undefined) throw new LiveError('target', teeFailed, tee.failure.error);
     const { connections, forwardBytes, returnBytes } = pass;
     return { ...result, connections, forwardBytes, returnBytes };
   } finally {
     watch?.stop();
+    tee?.abandon();
     await intake.close();
   }
 }

@@ -355,7 +355,7 @@ test('does not pass on a silent connection if the source cannot use a preempt ch
   await second.write(answered.subarray(0, 25));
   await clock.advance(29_999);
   expect(targets).toHaveLength(1);
-  expect(refused).toEqual(['it is not part of the migration', 'another migration is running']);
+  expect(refused).toEqual(['Not a migration stream', 'another migration is running']);
   await clock.advance(1);
   expect(refused.at(-1)).toBe('it sent nothing');
   await expect(silent.read(new Uint8Array(1), 0)).rejects.toThrow();
@@ -373,7 +373,7 @@ test('closes strangers, and goes on listening', async () => {
   const channel = listener.connect();
   await channel.write(hello(0));
   await quiet();
-  expect(refused).toEqual(['it is not a migration', 'it ended before it sent anything']);
+  expect(refused).toEqual(['Not a migration stream', 'it ended before it sent anything']);
   await expect(junk.read(new Uint8Array(1), 0)).rejects.toThrow('Connection reset by peer');
   await clock.advance(30_000);
   expect(refused.slice(2)).toEqual(['it sent nothing', 'it is a multifd channel without a main connection']);

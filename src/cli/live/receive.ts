@@ -148,11 +148,11 @@ const recordedBy =
   };
 
 /** Opens OUT before anything listens: an output that cannot be written is a usage error. */
-function openOutput(out: string): OutputFile {
+export function openOutput(out: string): OutputFile {
   if (statSync(out, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${out}`);
   }
-  if (out === '-' || !isReplaceable(out)) throw new UsageError(`expected a regular file for OUT, got ${out}`);
+  if (out === '-' || !isReplaceable(out)) throw new UsageError(`expected a regular file to write, got ${out}`);
   return new OutputFile(out);
 }
 

@@ -1,9 +1,11 @@
 /** `vmferry relay`: passes a live migration on. */
 import { formatMigrationUri, type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { RecordingDirectory } from '../../io/node/recording-folder.ts';
 import type { RelayJson } from '../../migrate/json.ts';
+import { LiveError } from '../../migrate/live-error.ts';
 import { Recording } from '../../migrate/recording.ts';
 import { type RelayResult, relay } from '../../migrate/relay.ts';
 import type { CliCommand } from '../command.ts';
@@ -13,6 +15,7 @@ import { warn } from '../messages.ts';
 import { formatBytes, plural } from '../print/format.ts';
 import { parseRate } from '../size.ts';
 import { addLiveOptions, type Live, type LiveOptions, runLive } from './live-command.ts';
+import { openOutput } from './receive.ts';
 
 interface RelayOptions extends LiveOptions {
   listenTlsCreds?: string;
@@ -20,6 +23,7 @@ interface RelayOptions extends LiveOptions {
   targetTlsCreds?: string;
   targetTlsHostname?: string;
   maxBandwidth?: number;
+  tee?: string;
   record?: string;
 }
 
@@ -32,6 +36,7 @@ export function addRelay(program: CliCommand): CliCommand {
     .option('--target-tls-creds <ID>', 'the TLS credentials for TARGET_URI, an --object for the endpoint client')
     .option('--target-tls-hostname <NAME>', "the name in the target's certificate (default: the host of TARGET_URI)")
     .option('--max-bandwidth <RATE>', 'the most bytes per second to the target, as 100M or 1Gb/s', parseRate)
+    .option('--tee <FILE>', 'keep the guest in FILE, too, a mapped-ram file as of the same moment')
     .option('--record <DIR>', 'keep the bytes of each connection in DIR, also of a migration that fails')
     .describe({ notes, json, examples, rules })
     .action((listen: string, target: string, options: RelayOptions) =>
@@ -43,6 +48,7 @@ const notes = [
   'The URIs are what QEMU takes: tcp:HOST:PORT, unix:PATH, fd:NUMBER, exec:COMMAND, file:PATH[,offset=N], and - for standard input or output. With tcp:HOST:0 the system chooses a port. The line `listening on URI` on standard error has the URI for the source.',
   'Every byte is passed on as it is, in both directions: multifd channels, the return path, switchover-ack, postcopy and its preempt channel, and what newer QEMUs send. Source and target need the same settings as for a direct migration. TLS is independent on each side.',
   'What breaks on one side is passed on to the other at once. With a return path (the capability return-path) the source completes only when the target has the guest. Without one, no relay can hold a source back: it completes when the last bytes are on their way.',
+  '--tee writes FILE whole or not at all, once the target has the guest. A FILE that cannot be written does not end the migration: the exit code is 2, and there is no FILE.',
   '--record keeps main, channel.N, preempt and return-path, decrypted. Look at them with `vmferry verify DIR/main --channel DIR/channel.0 --return-path DIR/return-path`.',
 ];
 
@@ -52,6 +58,7 @@ const examples = [
   'vmferry relay tcp:0.0.0.0:4444 tcp:target:4444',
   'vmferry relay unix:/run/relay.sock tcp:target:4444 --max-bandwidth 50M',
   'vmferry relay tcp:127.0.0.1:4444 tcp:target:4444 --object tls-creds-x509,id=tls0,endpoint=client,dir=/etc/pki/qemu --target-tls-creds tls0',
+  'vmferry relay tcp::4444 tcp:target:4444 --tee /backup/guest.mapped-ram',
   'vmferry relay tcp::4444 tcp:target:4444 --record /var/tmp/migration',
 ];
 
@@ -68,26 +75,41 @@ async function relayBetween(listenUri: string, targetUri: string, options: Relay
     const warning = id === undefined ? undefined : live.objects.warningOf(id);
     if (warning !== undefined) warn(warning);
   }
-  const recording = record === undefined ? undefined : new Recording(new RecordingDirectory(record));
-  const { signal, setupTimeoutMs, idleTimeoutMs } = live;
-  const listener = await listenAt(from, {
-    ...{ tls, signal, setupTimeoutMs },
-    onRefused: (error, peer) => live.stranger(peer, error.message),
-  });
-  live.listening(listener.uri);
+  const output = options.tee === undefined ? undefined : openOutput(options.tee);
   try {
-    const result = await relay(listener, {
+    const recording = record === undefined ? undefined : new Recording(new RecordingDirectory(record));
+    const { signal, setupTimeoutMs, idleTimeoutMs } = live;
+    const listener = await listenAt(from, {
+      ...{ tls, signal, setupTimeoutMs },
+      onRefused: (error, peer) => live.stranger(peer, error.message),
+    });
+    live.listening(listener.uri);
+    const relayed = relay(listener, {
       ...{ connect, targetAnswers: isSocket(to), recording, signal, setupTimeoutMs, idleTimeoutMs },
       maxBandwidth: options.maxBandwidth,
+      tee: output && { target: output, codecs: new NodeCodecs() },
       onWaiting: live.waiting,
       onRefused: live.stranger,
     });
-    report(targetUri, result, options);
+    report(targetUri, await recorded(relayed, recording, record), options);
   } finally {
-    await recording?.close();
-    if (recording?.failure !== undefined) warn(`the recording in ${record} is not complete`);
+    await output?.abandon();
   }
-  if (recording?.failure !== undefined) throw recording.failure.error;
+}
+
+/** Closes the recording of a migration. @throws LiveError if only the recording failed */
+async function recorded(
+  relayed: Promise<RelayResult>,
+  recording: Recording | undefined,
+  directory = '',
+): Promise<RelayResult> {
+  await relayed.catch(() => {});
+  await recording?.close();
+  const { failure } = recording ?? {};
+  if (failure === undefined) return relayed;
+  warn(`the recording in ${directory} is not complete`);
+  await relayed;
+  throw new LiveError('target', 'the migration went on: the target has the guest', failure.error);
 }
 
 const isSocket = (address: MigrationAddress) => address.transport === 'socket';
