@@ -19,3 +19,4 @@ export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder 
 export { type RelayOptions, type RelayResult, relay } from './relay.ts';
 export { type SendFileOptions, sendFile } from './send-file.ts';
 export { type SendLines, type SendMultifd, type SendOptions, type SentGuest, send } from './source.ts';
+export type { TeeTarget } from './tee.ts';
