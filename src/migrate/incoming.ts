@@ -12,10 +12,10 @@
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
+import { PeekedConnection } from '../io/peeked-connection.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { helloLength, multifdMagic, numberOfHello } from '../wire/multifd-packet.ts';
 import { streamMagic } from '../wire/stream.ts';
-import { HeadedConnection, readHead } from './headed-connection.ts';
 
 /** How long a connection may take to send its first bytes, in ms. */
 export const defaultSetupTimeoutMs = 30_000;
@@ -168,12 +168,12 @@ export class Incoming {
     const done = new AbortController();
     void this.#limitSilence(connection, done.signal);
     try {
-      let head = await readHead(connection, 4);
-      const kind = this.#kindOf(head);
+      const line = new PeekedConnection(connection, helloLength);
+      await lookAt(line, 4);
+      const kind = this.#kindOf(line.head);
       if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
-      if (kind === 'channel') head = await readHead(connection, helloLength, head);
-      const number = kind === 'channel' ? numberOfHello(head) : undefined;
-      this.#add({ kind, connection: new HeadedConnection(connection, head), number });
+      if (kind === 'channel') await lookAt(line, helloLength);
+      this.#add({ kind, connection: line, number: kind === 'channel' ? numberOfHello(line.head) : undefined });
     } catch (error) {
       this.#refuse(connection, error instanceof Error ? error.message : String(error));
     } finally {
@@ -201,7 +201,7 @@ export class Incoming {
     if (word === streamMagic)
       return this.#main === undefined ? 'main' : { why: 'another main stream is being received' };
     if (this.#main === undefined && head[0] === 0x08) return 'recovery';
-    if (this.#main !== undefined && head.length === 4 && word < maxOffsetWord) return 'preempt';
+    if (this.#main !== undefined && head.length >= 4 && word < maxOffsetWord) return 'preempt';
     return { why: 'Not a migration stream' };
   }
 
@@ -225,4 +225,9 @@ export class Incoming {
     this.#refusal = why;
     if (!this.#isClosed) this.#options.onStranger?.(connection.name, why);
   }
+}
+
+/** Looks at the first `count` bytes of a line, or at fewer if it ends before. */
+async function lookAt(line: PeekedConnection, count: number): Promise<void> {
+  while (line.head.length < count && !line.isOver) await line.look();
 }
