@@ -57,17 +57,19 @@ function exitCodeOf(error: unknown): number {
   return error instanceof MigrationError ? ExitCode.badInput : ExitCode.trouble;
 }
 
-/** A live stream that ends too early is a line that broke. */
-function liveExitCodeOf(cause: unknown): number {
-  const isCut = cause instanceof MigrationError && (cause.code === 'truncated' || cause.code === 'sync-missing');
-  return isCut ? ExitCode.peer : exitCodeOf(cause);
-}
+/** A live stream that ends too early, or whose channel has not come, is a line that broke. */
+const isBrokenLine = (cause: unknown): boolean =>
+  cause instanceof MigrationError && ['truncated', 'sync-missing', 'missing-channels'].includes(cause.code);
+
+const liveExitCodeOf = (cause: unknown): number => (isBrokenLine(cause) ? ExitCode.peer : exitCodeOf(cause));
 
 /** Prints an error and its hint. */
 export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): number {
   const live = thrown instanceof LiveError ? thrown : undefined;
   const error = fileError(live === undefined ? thrown : live.cause);
-  const { message, code, hint, place } = describeError(error);
+  const { message, code, hint: ofFile, place } = describeError(error);
+  // What helps with a file does not mend a line.
+  const hint = live !== undefined && isBrokenLine(error) ? undefined : ofFile;
   if (manner.json) {
     const facts = {
       ...{ message, code, exitCode },
