@@ -9,6 +9,7 @@ import { openRamContent } from '../../src/store/ram-content.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeReturnMessage, ReturnType } from '../../src/wire/return-path.ts';
 import { type Fixture, loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
+import { someOf } from '../limits.ts';
 import { startRelay, takeAll } from '../support/relay-ends.ts';
 
 const out = new ByteWriter();
@@ -58,9 +59,18 @@ class Kept implements TeeTarget {
   }
 }
 
-const fixtures = [...loadFixtures(), ...loadPartedFixtures()].filter(
+const all = [...loadFixtures(), ...loadPartedFixtures()].filter(
   ({ name, offset }) => offset === 0 && !/mapped-ram|recovery/.test(name),
 );
+/** Every third multifd set, and all others. */
+const fixtures = [
+  ...all.filter(({ channels }) => channels.length === 0),
+  ...someOf(
+    all.filter(({ channels }) => channels.length > 0),
+    3,
+    1,
+  ),
+];
 
 test.each(fixtures.map((fixture) => [fixture.name, fixture] as const))('keeps the guest of %s', async (_, fixture) => {
   const target = new Kept();

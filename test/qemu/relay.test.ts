@@ -5,12 +5,14 @@
  *
  * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
 import { TlsDirectories } from '../tls-directories.ts';
 import { expectCounting } from './expect-counting.ts';
+import { equalFiles } from './expect-read.ts';
 import { Guest, type PageRange } from './guest.ts';
 import { LiveCommand } from './live-command.ts';
 import { fillStripes, type Machine, pagesOfOurs, startDestination, startMachine } from './machine.ts';
@@ -83,13 +85,20 @@ class Between {
     await waitUntil('the second pass begins', async () => (await passes()) >= 2);
   }
 
-  /** Expects that the target's RAM is that of the stopped source. */
-  async expectSame(): Promise<void> {
+  /** Expects that the target's RAM is that of the stopped source, and that in `file`, if given. */
+  async expectSame(file?: string): Promise<void> {
     const { source, target } = this;
     const truth = await readTruth(source, source.dir, this.addresses);
     const there = join(target.dir, 'there');
     mkdirSync(there);
     expect(differences(await readTruth(target, there, await findAddresses(target)), truth)).toEqual([]);
+    if (file === undefined) return;
+    const { stdout, stderr } = await runCli(['extract', file, '--all', join(there, 'kept'), '--json']);
+    expect(stderr).toBe('');
+    const blocks: { idstr: string; path: string }[] = JSON.parse(stdout).blocks;
+    expect(blocks.map(({ idstr }) => idstr).sort()).toEqual([...truth.keys()].sort());
+    for (const { idstr, path } of blocks)
+      expect(await equalFiles(path, truth.get(idstr)?.path ?? ''), idstr).toBe(true);
   }
 
   /** Expects that the guest runs at the source. */
@@ -130,16 +139,24 @@ const multifd = (channels: number, compression: string) => ({
   'multifd-compression': compression,
 });
 
-const cases: Record<string, Omit<Setup, 'version'> & { isPostcopy?: boolean; connections?: number }> = {
+interface Case extends Omit<Setup, 'version'> {
+  isPostcopy?: boolean;
+  connections?: number;
+  isKept?: boolean;
+}
+
+const cases: Record<string, Case> = {
   plain: {},
-  'xbzrle, return-path': { capabilities: ['xbzrle', 'return-path'] },
-  'multifd 2 none': { capabilities: ['multifd'], parameters: multifd(2, 'none'), connections: 3 },
-  'multifd 4 zstd, return-path': {
-    ...{ capabilities: ['multifd', 'return-path'], parameters: multifd(4, 'zstd'), connections: 5 },
+  'xbzrle, return-path, --tee': { capabilities: ['xbzrle', 'return-path'], isKept: true },
+  'multifd 2 none, --tee': {
+    ...{ capabilities: ['multifd'], parameters: multifd(2, 'none'), connections: 3, isKept: true },
+  },
+  'multifd 4 zstd, return-path, --tee': {
+    ...{ capabilities: ['multifd', 'return-path'], parameters: multifd(4, 'zstd'), connections: 5, isKept: true },
   },
   postcopy: { capabilities: ['postcopy-ram'], isPostcopy: true },
-  'postcopy-preempt': {
-    ...{ capabilities: ['postcopy-ram', 'postcopy-preempt'], isPostcopy: true, connections: 2 },
+  'postcopy-preempt, --tee': {
+    ...{ capabilities: ['postcopy-ram', 'postcopy-preempt'], isPostcopy: true, connections: 2, isKept: true },
   },
 };
 
@@ -149,17 +166,34 @@ const key = '0123456789abcdef0123456789abcdef';
 
 describe.each(['7.2', '10.0'] as const)('QEMU %s', (version) => {
   describe.skipIf(lacksQemu(version))('to itself through a relay', () => {
-    test.each(Object.entries(cases))('%s', async (_, { isPostcopy = false, connections = 1, ...setup }) => {
-      await using between = await Between.start({ version, ...setup });
+    test.each(Object.entries(cases))('%s', async (_, { isPostcopy = false, connections = 1, isKept, ...setup }) => {
+      const kept = isKept === true ? join(Qemu.makeDir(), 'kept.mapped-ram') : undefined;
+      await using between = await Between.start({ version, ...setup, args: kept === undefined ? [] : ['--tee', kept] });
       await between.migrate(isPostcopy);
-      const capabilities = setup.capabilities ?? [];
-      const confirmed = isPostcopy || capabilities.includes('return-path');
+      const confirmed = isPostcopy || setup.capabilities?.includes('return-path') === true;
       expect(await reportOf(between.relay)).toMatchObject({ confirmed, postcopy: isPostcopy, connections });
-      await between.expectSame();
-      if (connections === 1 || isPostcopy) return;
+      await between.expectSame(kept);
       const guest = await Guest.resume(between.target);
       await guest.dirty({ first: 256, count: 10 }, 'few-bytes', 2);
       guest.close();
+    });
+
+    test('a full disk under --tee does not end the migration', async () => {
+      const mount = Qemu.makeDir();
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', mount]).status !== 0) {
+        console.warn('skipped: a small tmpfs cannot be mounted here');
+        return;
+      }
+      try {
+        const args = ['--tee', join(mount, 'kept.mapped-ram')];
+        await using between = await Between.start({ version, capabilities: ['return-path'], args });
+        await between.migrate();
+        expect(await failureOf(between.relay, 2)).toMatchObject({ guest: 'target', code: 'ENOSPC' });
+        expect(readdirSync(mount)).toEqual([]);
+        await between.expectSame();
+      } finally {
+        spawnSync('umount', [mount]);
+      }
     });
 
     test('postcopy is interrupted and recovered, each time through a relay', async () => {
