@@ -241,7 +241,9 @@ describe('send in one direction', () => {
   });
 
   it('cannot be confirmed by a program that ends early', async () => {
-    const sent = await runCli(['send', plain, 'exec:head -c 1000 > /dev/null', '--json'], undefined, { alone: true });
+    // The end of the stream must not fit into the buffers before the program has ended.
+    const args = ['send', plain, 'exec:head -c 1000 > /dev/null', '--max-bandwidth', '200kB', '--json'];
+    const sent = await runCli(args, undefined, { alone: true });
     expect(sent.code, sent.stderr).toBe(3);
     expect(errorOf(sent)).toMatchObject({ guest: 'source', message: 'Unable to write to command: Broken pipe' });
   });
