@@ -9,7 +9,7 @@
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 
-/** QEMU's MigrationStatus. Newer releases may have more of them. */
+/** QEMU's MigrationStatus, as far as vmferry has it. */
 export type MigrationStatus =
   | 'none'
   | 'setup'
@@ -22,8 +22,7 @@ export type MigrationStatus =
   | 'completed'
   | 'failed'
   | 'pre-switchover'
-  | 'device'
-  | (string & {});
+  | 'device';
 
 /** The member `ram` of `query-migrate`. Bytes, unless it says otherwise. */
 export interface RamProgress {
