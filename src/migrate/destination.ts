@@ -329,7 +329,7 @@ class Destination {
 
   /** The error to report. Tells the source, if it still listens, and keeps what may be the only copy of pages. */
   async #fail(error: unknown): Promise<LiveError> {
-    const guest = this.#guest();
+    const guest = this.#guest(error);
     if (guest === 'source' && this.#answers.isOpen)
       await settledWithin(
         this.#answers.shut(1).catch(() => {}),
@@ -338,7 +338,8 @@ class Destination {
     this.#watch.fail(error);
     this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
     const kept = guest === 'split' && this.#target.keep !== undefined ? await this.#keep() : undefined;
-    return new LiveError(guest, nextOf(guest, this.#hasEnd, kept), error);
+    const isOpen = this.#answers.isOpen && !this.#answers.isShut;
+    return new LiveError(guest, isOpen && guest === 'either' ? nextUnknown : nextOf(guest, this.#hasEnd, kept), error);
   }
 
   async #keep(): Promise<string | undefined> {
@@ -353,12 +354,24 @@ class Destination {
     }
   }
 
-  #guest(): GuestPlace {
+  #guest(error: unknown): GuestPlace {
     if (this.#answers.isShut) return 'either';
     if (this.#isSplit) return 'split';
-    return this.#answers.isOpen ? 'source' : 'either';
+    if (!this.#answers.isOpen) return 'either';
+    // A source that can do postcopy may have begun it, and what says so was on the line that broke.
+    return this.#hasAdvice && isBreak(error) ? 'either' : 'source';
   }
 }
+
+/** Whether an error is a line that broke, not a fault of this side or of the stream. */
+function isBreak(error: unknown): boolean {
+  if (error instanceof MigrationError) return error.code === 'truncated' || error.code === 'sync-missing';
+  return error instanceof PeerError;
+}
+
+/** What is safe to do next if it is not known whether the source has begun postcopy. */
+const nextUnknown =
+  'the source had postcopy on: if it is in postcopy-paused, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';
 
 /** What is safe to do next. */
 function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string | undefined): string {

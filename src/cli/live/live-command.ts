@@ -6,6 +6,7 @@
  *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
  */
 import { constants } from 'node:os';
+import { Option } from 'commander';
 import { UserObjects } from '../../io/node/tls-objects.ts';
 import type { CliCommand } from '../command.ts';
 import { Interrupted, liveExitCodes } from '../exit-codes.ts';
@@ -34,11 +35,13 @@ export function addLiveOptions(command: CliCommand): CliCommand {
       'a QEMU object, TYPE,id=ID,...: TLS credentials, a secret, or a rule of authorization (repeatable)',
       collect,
     )
-    .option(
-      '--setup-timeout <SECONDS>',
-      'give up connecting, a handshake or a silent first connection after',
-      parseSeconds,
-      30_000,
+    .addOption(
+      new Option(
+        '--setup-timeout <SECONDS>',
+        'give up connecting, a handshake, and a first connection that sends nothing, after this time',
+      )
+        .argParser(parseSeconds)
+        .default(30_000, '30'),
     )
     .option(
       '--idle-timeout <SECONDS>',

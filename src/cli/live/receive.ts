@@ -18,7 +18,7 @@ import type { CliCommand } from '../command.ts';
 import { convertOpened } from '../convert/convert.ts';
 import { chooseForm, type WholeForm } from '../convert/form.ts';
 import { addMultifdOptions, type MultifdOptions } from '../convert/multifd.ts';
-import { UsageError } from '../exit-codes.ts';
+import { liveExitCodes, UsageError } from '../exit-codes.ts';
 import { toJson } from '../json.ts';
 import { warn } from '../messages.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
@@ -67,7 +67,7 @@ const notes = [
   'Start a guest from OUT with the capability mapped-ram and `migrate-incoming file:OUT`.',
 ];
 
-const exitCodes = { 1: 'the stream is invalid, or memory was left out' };
+const exitCodes = { ...liveExitCodes, 1: 'the stream is invalid, or memory was left out' };
 
 const json = [{ type: 'ReceiveJson', when: '--json' }];
 
