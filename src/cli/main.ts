@@ -2,6 +2,7 @@
 /** The command line: reads the arguments, runs the command, and turns its end into an exit code. */
 import { CommanderError } from 'commander';
 import { ExitCode } from './exit-codes.ts';
+import { handleEarlySignals } from './live/early-signals.ts';
 import { reportError, setManner } from './messages.ts';
 import { buildProgram, isLive } from './program.ts';
 import { handleSignals, idle, isReaderGone } from './run.ts';
@@ -14,6 +15,7 @@ setManner({ quiet: false, json: flags.includes('--json'), couldBePartial: false,
 
 const program = await buildProgram(words[0]);
 handleSignals();
+if (isLive(words[0])) handleEarlySignals();
 try {
   await program.parseAsync();
 } catch (error) {

@@ -5,15 +5,15 @@
  *     waiting    every 10 s while a live peer is silent
  *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
  */
-import { constants } from 'node:os';
 import { Option } from 'commander';
 import { UserObjects } from '../../io/node/tls-objects.ts';
 import type { CliCommand } from '../command.ts';
-import { Interrupted, liveExitCodes } from '../exit-codes.ts';
+import { liveExitCodes } from '../exit-codes.ts';
 import { isQuiet, note, warn } from '../messages.ts';
 import { handleSignals } from '../run.ts';
 import { parseSeconds } from '../size.ts';
 import { Dashboard } from './dashboard.ts';
+import { interruptedBy, liveSignals } from './early-signals.ts';
 
 /** Options of all live commands. */
 export interface LiveOptions {
@@ -68,8 +68,6 @@ export interface Live {
   stranger(peer: string, why: string): void;
 }
 
-const signals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
-
 /** Runs a live command. A signal aborts `live.signal`, and a second one ends the process at once. */
 export async function runLive(
   verb: string,
@@ -80,11 +78,11 @@ export async function runLive(
   for (const spec of options.object ?? []) objects.add(spec);
   const controller = new AbortController();
   const end = (signal: NodeJS.Signals) => {
-    for (const each of signals) process.removeAllListeners(each);
+    for (const each of liveSignals) process.removeAllListeners(each);
     handleSignals();
-    controller.abort(new Interrupted(signal, 128 + constants.signals[signal]));
+    controller.abort(interruptedBy(signal));
   };
-  for (const signal of signals) {
+  for (const signal of liveSignals) {
     process.removeAllListeners(signal);
     process.once(signal, end);
   }
@@ -110,6 +108,6 @@ export async function runLive(
     });
   } finally {
     dashboard.stop();
-    for (const signal of signals) process.off(signal, end);
+    for (const signal of liveSignals) process.off(signal, end);
   }
 }
