@@ -15,10 +15,10 @@ import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { flowBatchCapacity } from '../read/flow-reader.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
-import { releaseRulesOf } from '../schema/release-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { Settler } from '../store/settle.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import { defaultRules } from '../write/passes.ts';
 
 /** Where the guest is kept. */
 export interface TeeTarget {
@@ -123,10 +123,10 @@ export class Tee {
   }
 
   async #write(): Promise<void> {
-    const { configuration, framing, devices, description } = (this.#settler as Settler).finish();
-    const switchoverStart = framing.switchoverStart || releaseRulesOf(configuration?.machine).switchoverStart;
-    await this.#store.finish(devices, description, {
-      framing: { footers: framing.footers, switchoverStart },
+    const settled = (this.#settler as Settler).finish();
+    const { switchoverStart } = defaultRules(settled);
+    await this.#store.finish(settled.devices, settled.description, {
+      framing: { footers: settled.framing.footers, switchoverStart },
       iterables: this.#flow.iterables,
     });
     await this.#target.commit();

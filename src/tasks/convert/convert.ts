@@ -27,6 +27,7 @@ import type { SavedVm } from '../../vm/saved-vm.ts';
 import { changesCapability } from '../../wire/configuration.ts';
 import { markIncomplete } from '../../wire/vm-description.ts';
 import type { BlockChanges } from '../../write/delta-scan.ts';
+import { defaultRules } from '../../write/passes.ts';
 import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 import { type WriteMultifdOptions, writeMultifd } from '../../write/write-multifd.ts';
 import { type WriteStreamOptions, type WrittenStream, writeStream } from '../../write/write-stream.ts';
@@ -330,10 +331,9 @@ async function settleToMappedRam(
   const plan = planContent(file, { toOutput: true });
   const written = describeOutput(description ? settled.description : undefined, missing);
   const vm = { ...settled, plan, missing, ram: store, description: written };
-  const { footers } = vm.framing;
-  const switchoverStart = vm.framing.switchoverStart || releaseRulesOf(vm.configuration?.machine).switchoverStart;
+  const { switchoverStart } = defaultRules(vm);
   await store.finish(vm.devices, vm.description, {
-    framing: { footers, switchoverStart },
+    framing: { footers: vm.framing.footers, switchoverStart },
     iterables: await readIterables(file, vm.iterables),
   });
   const blocks = store.blocks.map((block) => ({
