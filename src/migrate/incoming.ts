@@ -4,7 +4,7 @@
  *
  *     "QEVM"        the main stream; a second one is refused
  *     0x11223344    a multifd channel
- *     0x08          a recovery of postcopy, which begins with commands
+ *     0x08          a recovery of postcopy, which begins with commands; it is refused
  *     0x0000        after the main stream: the offset of a page, which begins the preempt channel
  *     other bytes   a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
@@ -15,6 +15,7 @@ import { takeTurn } from '../io/event-loop-yield.ts';
 import { PeekedConnection } from '../io/peeked-connection.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { helloLength, multifdMagic, numberOfHello } from '../wire/multifd-packet.ts';
+import { SectionType } from '../wire/section-type.ts';
 import { streamMagic } from '../wire/stream.ts';
 
 /** How long a connection may take to send its first bytes, in ms. */
@@ -26,7 +27,7 @@ const channelPatienceMs = 500;
 const maxOffsetWord = 0x10000;
 
 /** What a connection is for. */
-export type LineKind = 'main' | 'channel' | 'preempt' | 'recovery';
+export type LineKind = 'main' | 'channel' | 'preempt';
 
 /** A connection that was identified. It still yields its first bytes. */
 export interface IncomingLine {
@@ -130,11 +131,6 @@ export class Incoming {
     this.#wake();
   }
 
-  /** Stops listening. The lines live on, and so do connections that may become lines. */
-  async stopListening(): Promise<void> {
-    await this.#listener.close();
-  }
-
   async #accept(): Promise<void> {
     try {
       for (;;) {
@@ -200,7 +196,8 @@ export class Incoming {
     if (word === multifdMagic) return 'channel';
     if (word === streamMagic)
       return this.#main === undefined ? 'main' : { why: 'another main stream is being received' };
-    if (this.#main === undefined && head[0] === 0x08) return 'recovery';
+    if (this.#main === undefined && head[0] === SectionType.command)
+      return { why: 'the recovery of a migration in postcopy cannot be received' };
     if (this.#main !== undefined && head.length >= 4 && word < maxOffsetWord) return 'preempt';
     return { why: 'Not a migration stream' };
   }

@@ -105,6 +105,10 @@ it('closes strangers, and takes the real source', async () => {
   const junk = listener.connect();
   await junk.write(new TextEncoder().encode('GET / HTTP/1.1\r\n'));
   await expect(junk.read(new Uint8Array(1), 0)).rejects.toThrow();
+  // A source that recovers from a broken line would wait for ever if this were kept.
+  const recovery = listener.connect();
+  await recovery.write(new Uint8Array([8, 0, 10, 0, 4, 3, 0x72, 0x61, 0x6d]));
+  await expect(recovery.read(new Uint8Array(1), 0)).rejects.toThrow();
   await listener.connect().end();
   await play(listener.connect(), bytes);
   await received;
@@ -112,6 +116,7 @@ it('closes strangers, and takes the real source', async () => {
   expect(log.filter((line) => line.startsWith('stranger')).sort()).toEqual([
     'stranger: Not a migration stream',
     'stranger: it was closed without a byte',
+    'stranger: the recovery of a migration in postcopy cannot be received',
   ]);
   expect(contentOf(file).equals(await converted(bytes, []))).toBe(true);
 });
