@@ -1,9 +1,8 @@
 /** A connection whose first bytes were looked at before it is read. It may stay silent meanwhile. */
 import type { Connection } from './connection.ts';
+import { WrappedConnection } from './wrapped-connection.ts';
 
-export class PeekedConnection implements Connection {
-  readonly size = undefined;
-  readonly #line: Connection;
+export class PeekedConnection extends WrappedConnection {
   readonly #bytes: Uint8Array;
   #length = 0;
   /** How many of the bytes that were looked at have been read. */
@@ -15,24 +14,8 @@ export class PeekedConnection implements Connection {
 
   /** `most`: the most bytes that can be looked at. */
   constructor(line: Connection, most: number) {
-    this.#line = line;
+    super(line);
     this.#bytes = new Uint8Array(most);
-  }
-
-  get name(): string {
-    return this.#line.name;
-  }
-
-  get canRead(): boolean {
-    return this.#line.canRead;
-  }
-
-  get canWrite(): boolean {
-    return this.#line.canWrite;
-  }
-
-  get method(): string {
-    return this.#line.method;
   }
 
   /** The bytes that have been looked at. */
@@ -53,7 +36,7 @@ export class PeekedConnection implements Connection {
     return this.#look;
   }
 
-  async read(target: Uint8Array, position: number): Promise<number> {
+  override async read(target: Uint8Array, position: number): Promise<number> {
     // A look that nobody waits for any more has a read pending.
     while (this.#look !== undefined && this.#passed === this.#length) await this.#look;
     if (this.#passed < this.#length) {
@@ -63,28 +46,12 @@ export class PeekedConnection implements Connection {
       return piece.length;
     }
     if (this.#failure !== undefined) throw this.#failure.error;
-    return this.#hasEnded ? 0 : this.#line.read(target, position);
-  }
-
-  write(bytes: Uint8Array): Promise<void> {
-    return this.#line.write(bytes);
-  }
-
-  end(): Promise<void> {
-    return this.#line.end();
-  }
-
-  destroy(): void {
-    this.#line.destroy();
-  }
-
-  close(): Promise<void> {
-    return this.#line.close();
+    return this.#hasEnded ? 0 : this.line.read(target, position);
   }
 
   async #readMore(): Promise<void> {
     try {
-      const count = await this.#line.read(this.#bytes.subarray(this.#length), this.#length);
+      const count = await this.line.read(this.#bytes.subarray(this.#length), this.#length);
       this.#length += count;
       if (count === 0) this.#hasEnded = true;
     } catch (error) {

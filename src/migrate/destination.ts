@@ -25,13 +25,13 @@ import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { flowBatchCapacity } from '../read/flow-reader.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
-import { releaseRulesOf } from '../schema/release-rules.ts';
 import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { findMissing, type MissingRam } from '../store/missing-ram.ts';
 import { type Settled, Settler } from '../store/settle.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
+import { defaultRules } from '../write/passes.ts';
 import { Answers } from './answers.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
@@ -272,15 +272,14 @@ class Destination {
 
   async #finish(settled: Settled, missing: MissingRam | undefined): Promise<void> {
     this.#meter.enter('device');
-    const { configuration, framing, devices } = settled;
-    const switchoverStart = framing.switchoverStart || releaseRulesOf(configuration?.machine).switchoverStart;
     const [first] = missing?.evidence ?? [];
     const description =
       missing === undefined
         ? settled.description
         : markIncomplete(settled.description, first?.message ?? 'memory is missing');
-    await this.#store.finish(devices, description, {
-      framing: { footers: framing.footers, switchoverStart },
+    const { switchoverStart } = defaultRules(settled);
+    await this.#store.finish(settled.devices, description, {
+      framing: { footers: settled.framing.footers, switchoverStart },
       iterables: this.#flow.iterables,
     });
   }

@@ -1,9 +1,10 @@
 /**
- * Watches the lines of a migration: how much came and went, for how long nothing has, and who broke them first. All
+ * Watches the lines of a migration: for how long nothing has come or gone, and who broke them first. All
  * lines of a migration end together.
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
+import { WrappedConnection } from '../io/wrapped-connection.ts';
 
 /** How often a silent peer is reported, in ms. */
 const reportMs = 10_000;
@@ -28,9 +29,6 @@ export class LineWatch {
   #failure: { error: unknown } | undefined;
   /** The peer is not expected to do anything. */
   #isPaused = false;
-  /** Bytes that came, and bytes that went, over all lines. */
-  received = 0;
-  sent = 0;
 
   constructor(options: LineWatchOptions = {}) {
     this.#options = options;
@@ -69,14 +67,7 @@ export class LineWatch {
     return new WatchedConnection(line, this);
   }
 
-  /** Called for each transfer of a watched line. */
-  count(received: number, sent: number): void {
-    this.received += received;
-    this.sent += sent;
-    this.#latest = this.#clock.now();
-  }
-
-  /** Something happened that shows that the work goes on. */
+  /** A byte came or went, or something else shows that the work goes on. */
   touch(): void {
     this.#latest = this.#clock.now();
   }
@@ -121,54 +112,24 @@ export class LineWatch {
 }
 
 /** A connection that reports to a watch. */
-class WatchedConnection implements Connection {
-  readonly size = undefined;
-  readonly #line: Connection;
+class WatchedConnection extends WrappedConnection {
   readonly #watch: LineWatch;
 
   constructor(line: Connection, watch: LineWatch) {
-    this.#line = line;
+    super(line);
     this.#watch = watch;
   }
 
-  get name(): string {
-    return this.#line.name;
-  }
-
-  get canRead(): boolean {
-    return this.#line.canRead;
-  }
-
-  get canWrite(): boolean {
-    return this.#line.canWrite;
-  }
-
-  get method(): string {
-    return this.#line.method;
-  }
-
-  async read(target: Uint8Array, position: number): Promise<number> {
+  override async read(target: Uint8Array, position: number): Promise<number> {
     // Before that, this side was at work.
     this.#watch.touch();
-    const count = await this.#line.read(target, position);
-    this.#watch.count(count, 0);
+    const count = await this.line.read(target, position);
+    this.#watch.touch();
     return count;
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    await this.#line.write(bytes);
-    this.#watch.count(0, bytes.length);
-  }
-
-  end(): Promise<void> {
-    return this.#line.end();
-  }
-
-  destroy(): void {
-    this.#line.destroy();
-  }
-
-  close(): Promise<void> {
-    return this.#line.close();
+  override async write(bytes: Uint8Array): Promise<void> {
+    await this.line.write(bytes);
+    this.#watch.touch();
   }
 }

@@ -10,6 +10,7 @@
  * A recording that fails, because the disk is full perhaps, ends; the migration goes on.
  */
 import type { Connection } from '../io/connection.ts';
+import { WrappedConnection } from '../io/wrapped-connection.ts';
 
 /** A file of a recording. */
 export interface RecordingFile {
@@ -79,57 +80,27 @@ export class Recording {
   }
 }
 
-class RecordedConnection implements Connection {
-  readonly size = undefined;
-  readonly #line: Connection;
+class RecordedConnection extends WrappedConnection {
   readonly #recording: Recording;
   readonly #name: string;
   readonly #answers: string | undefined;
 
   constructor(line: Connection, recording: Recording, name: string, answers: string | undefined) {
-    this.#line = line;
+    super(line);
     this.#recording = recording;
     this.#name = name;
     this.#answers = answers;
   }
 
-  get name(): string {
-    return this.#line.name;
-  }
-
-  get canRead(): boolean {
-    return this.#line.canRead;
-  }
-
-  get canWrite(): boolean {
-    return this.#line.canWrite;
-  }
-
-  get method(): string {
-    return this.#line.method;
-  }
-
-  async read(target: Uint8Array, position: number): Promise<number> {
-    const count = await this.#line.read(target, position);
+  override async read(target: Uint8Array, position: number): Promise<number> {
+    const count = await this.line.read(target, position);
     if (count > 0) await this.#recording.add(this.#name, target.subarray(0, count));
     return count;
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
+  override async write(bytes: Uint8Array): Promise<void> {
     // Before it is sent: once the peer has the last message, the process may end.
     if (this.#answers !== undefined) await this.#recording.add(this.#answers, bytes);
-    return this.#line.write(bytes);
-  }
-
-  end(): Promise<void> {
-    return this.#line.end();
-  }
-
-  destroy(): void {
-    this.#line.destroy();
-  }
-
-  close(): Promise<void> {
-    return this.#line.close();
+    return this.line.write(bytes);
   }
 }
