@@ -16,7 +16,7 @@ export interface RecordBuffer {
   /** Index of the next record. */
   position: number;
   /** Index of the end of the buffer. */
-  readonly limit: number;
+  limit: number;
   /** The block of the latest record, which CONTINUE refers to. */
   current: RamBlock | undefined;
 }

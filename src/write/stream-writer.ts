@@ -2,9 +2,9 @@
  * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description. It is the inverse
  * of `decodeStream`. It never seeks, so the output may be a pipe.
  *
- * Everything passes through a buffer of 1 MiB in the arena, which is written at once when it is full. Page records
- * enter it in whole batches. This class knows the grammar of a stream. The caller, `passes.ts`, decides on its content
- * and order.
+ * Everything passes through two buffers of 1 MiB in the arena. A full one is written while the other is filled. Page
+ * records enter in whole batches. This class knows the grammar of a stream. The caller, `passes.ts`, decides on its
+ * content and order.
  */
 
 import { type ByteSink, requireSink } from '../io/byte-source.ts';
@@ -27,7 +27,7 @@ import { encodeDescription } from '../wire/vm-description.ts';
 /** Bytes written at a time. */
 const bufferBytes = 1 << 20;
 /** Arena bytes that a writer needs. */
-export const writerArenaBytes = arenaBytes(bufferBytes + maxRecord);
+export const writerArenaBytes = 2 * arenaBytes(bufferBytes + maxRecord);
 
 /** How a stream is written. */
 export interface StreamWriterOptions {
@@ -38,7 +38,8 @@ export interface StreamWriterOptions {
 }
 
 /**
- * After the output has thrown, every method throws that error. After the end of the stream, and for calls in the wrong
+ * After the output has thrown, the methods throw that error; the first one may be later than the call whose bytes
+ * failed, but not later than `flush`. After the end of the stream, and for calls in the wrong
  * order, methods throw an Error. `raw` and `records` do not check the order.
  */
 export class StreamWriter {
@@ -47,9 +48,14 @@ export class StreamWriter {
   readonly #footers: boolean;
   /** Section id of `ram`. */
   readonly ramId: number;
-  readonly #start: number;
+  /** Arena address of the buffer that is being filled, and of the one that is being written or is empty. */
+  #start: number;
+  #other: number;
   readonly #buffer: RecordBuffer;
+  /** Bytes that were handed to the output. */
   #written = 0;
+  /** The write under way. It never rejects: an error is in `#over`. */
+  #writing: Promise<void> = Promise.resolve();
   /** The reason why nothing more can be written: the stream has ended, or the output failed. */
   #over: { error: unknown } | undefined;
   /** The open section of RAM. */
@@ -70,6 +76,7 @@ export class StreamWriter {
     this.#footers = footers;
     this.ramId = ramId;
     this.#start = kernel.allocate(bufferBytes + maxRecord);
+    this.#other = kernel.allocate(bufferBytes + maxRecord);
     const { bytes } = kernel;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const limit = this.#start + bufferBytes + maxRecord;
@@ -141,7 +148,7 @@ export class StreamWriter {
     for (let done = first; ; ) {
       done = encodePageRecords(this.#buffer, block, batch, done, end);
       if (done === end) return;
-      await this.flush();
+      await this.#turn();
     }
   }
 
@@ -213,33 +220,47 @@ export class StreamWriter {
   async raw(bytes: Uint8Array): Promise<void> {
     this.#throwOver();
     const buffer = this.#buffer;
-    if (bytes.length > buffer.limit - buffer.position) await this.flush();
+    if (bytes.length > buffer.limit - buffer.position) await this.#turn();
     if (bytes.length > buffer.limit - buffer.position) {
-      await this.#write(bytes);
+      this.#write(bytes);
+      await this.#settle();
       return;
     }
     buffer.bytes.set(bytes, buffer.position);
     buffer.position += bytes.length;
   }
 
-  /** Writes the buffered bytes now, for a receiver that waits for them. */
+  /** Writes the buffered bytes now, for a receiver that waits for them. Resolves when the output has all bytes. */
   async flush(): Promise<void> {
-    const buffer = this.#buffer;
     this.#throwOver();
-    if (buffer.position === this.#start) return;
-    await this.#write(buffer.bytes.subarray(this.#start, buffer.position));
-    buffer.position = this.#start;
+    await this.#turn();
+    await this.#settle();
   }
 
-  /** After a failure the output may end anywhere, so nothing may follow. */
-  async #write(bytes: Uint8Array): Promise<void> {
-    try {
-      await this.#output.write(bytes);
-    } catch (error) {
-      this.#over = { error };
-      throw error;
-    }
+  /** Begins to write the buffered bytes, and turns to the other buffer when that is free. */
+  async #turn(): Promise<void> {
+    await this.#settle();
+    const buffer = this.#buffer;
+    if (buffer.position === this.#start) return;
+    this.#write(buffer.bytes.subarray(this.#start, buffer.position));
+    [this.#start, this.#other] = [this.#other, this.#start];
+    buffer.position = this.#start;
+    buffer.limit = this.#start + bufferBytes + maxRecord;
+  }
+
+  /** Waits for the write under way. @throws the error of the output */
+  async #settle(): Promise<void> {
+    await this.#writing;
+    this.#throwOver();
+  }
+
+  /** Begins a write. After a failure the output may end anywhere, so nothing may follow. */
+  #write(bytes: Uint8Array): void {
     this.#written += bytes.length;
+    const write = async () => this.#output.write(bytes);
+    this.#writing = write().catch((error) => {
+      this.#over ??= { error };
+    });
   }
 
   #requireOrder(isRight: boolean, expected: string): void {
