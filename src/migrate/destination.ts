@@ -73,8 +73,8 @@ export interface ReceiveOptions {
   allowIncomplete?: boolean;
   /** A source that sends no byte for this long, in ms, has failed. Default: no limit. */
   idleTimeoutMs?: number;
-  /** Called while the source is silent, every 10 s, with the time since its last byte in ms. */
-  onWaiting?: (silentMs: number) => void;
+  /** Called while the source is silent, every 10 s, with the time since its last byte in ms, and what is waited for. */
+  onWaiting?: (silentMs: number, what: string) => void;
   /** Called with each change of the status, and at most every 100 ms in between. */
   onProgress?: (progress: MigrationProgress) => void;
   /** Called once, when it is known whether the source has a return path: before any page. */
@@ -154,7 +154,8 @@ class Destination {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     const { idleTimeoutMs, onWaiting, signal } = options;
-    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, signal });
+    const awaited = () => (this.#answers.isShut ? 'the source to end the line' : 'the source to send more');
+    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, signal });
     this.#main = this.#watch.add(main);
     this.#answers = new Answers(this.#main, options.switchoverAck);
     this.#store = new MappedRamStore(target.file, new PageSlots(flow.kernel, flowBatchCapacity));

@@ -10,12 +10,17 @@ import { WrappedConnection } from '../io/wrapped-connection.ts';
 const reportMs = 10_000;
 const tickMs = 250;
 
+/** Who is at the other end of a line. */
+export type Peer = 'source' | 'target';
+
 export interface LineWatchOptions {
   clock?: Clock;
   /** A peer that sends and takes no byte for this long, in ms, has failed. Default: no limit. */
   idleTimeoutMs?: number | undefined;
-  /** Called while the peer is silent, every 10 s, with the time since the last byte in ms. */
-  onWaiting?: ((silentMs: number) => void) | undefined;
+  /** Called while the peer is silent, every 10 s, with the time since the last byte in ms, and what is waited for. */
+  onWaiting?: ((silentMs: number, what: string) => void) | undefined;
+  /** What is waited for while no line has to take bytes. Default: that the source sends more. */
+  awaited?: (() => string) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -23,6 +28,8 @@ export class LineWatch {
   readonly #clock: Clock;
   readonly #options: LineWatchOptions;
   readonly #lines = new Set<Connection>();
+  /** The peers that have to take bytes. */
+  readonly #writing: Peer[] = [];
   readonly #done = new AbortController();
   readonly #onAbort = () => this.fail(this.#options.signal?.reason);
   #latest: number;
@@ -60,11 +67,22 @@ export class LineWatch {
     for (const line of this.#lines) line.destroy();
   }
 
-  /** Watches a line. Use the result in its place. */
-  add(line: Connection): Connection {
+  /** Watches a line to a peer. Use the result in its place. */
+  add(line: Connection, peer: Peer = 'source'): Connection {
     this.#lines.add(line);
     if (this.#failure !== undefined) line.destroy();
-    return new WatchedConnection(line, this);
+    return new WatchedConnection(line, this, peer);
+  }
+
+  /** Waits until a peer has taken bytes. */
+  async whileTaking(peer: Peer, write: Promise<void>): Promise<void> {
+    this.#writing.push(peer);
+    try {
+      await write;
+      this.touch();
+    } finally {
+      this.#writing.splice(this.#writing.indexOf(peer), 1);
+    }
   }
 
   /** A byte came or went, or something else shows that the work goes on. */
@@ -88,6 +106,12 @@ export class LineWatch {
     this.#done.abort();
   }
 
+  get #awaited(): string {
+    const [peer] = this.#writing;
+    if (peer !== undefined) return `the ${peer} to take more`;
+    return this.#options.awaited?.() ?? 'the source to send more';
+  }
+
   async #watch(): Promise<void> {
     const { idleTimeoutMs = Number.POSITIVE_INFINITY, onWaiting } = this.#options;
     let reports = 0;
@@ -105,7 +129,7 @@ export class LineWatch {
       if (silent < reportMs) reports = 0;
       else if (silent >= reportMs * (reports + 1)) {
         reports++;
-        onWaiting?.(silent);
+        onWaiting?.(silent, this.#awaited);
       }
     }
   }
@@ -114,10 +138,12 @@ export class LineWatch {
 /** A connection that reports to a watch. */
 class WatchedConnection extends WrappedConnection {
   readonly #watch: LineWatch;
+  readonly #peer: Peer;
 
-  constructor(line: Connection, watch: LineWatch) {
+  constructor(line: Connection, watch: LineWatch, peer: Peer) {
     super(line);
     this.#watch = watch;
+    this.#peer = peer;
   }
 
   override async read(target: Uint8Array, position: number): Promise<number> {
@@ -129,7 +155,6 @@ class WatchedConnection extends WrappedConnection {
   }
 
   override async write(bytes: Uint8Array): Promise<void> {
-    await this.line.write(bytes);
-    this.#watch.touch();
+    await this.#watch.whileTaking(this.#peer, this.line.write(bytes));
   }
 }

@@ -130,13 +130,13 @@ export class RelayPass {
   async #connect(arrival: Arrival, role: Role): Promise<void> {
     arrival.isTaken = true;
     const { connect, watch, wrap } = this.#options;
-    const source = watch.add(wrap(arrival.connection, role));
+    const source = watch.add(wrap(arrival.connection, role), 'source');
     // Before the target is connected: the main stream may be decoded meanwhile.
     const copy = this.#options.tee?.add(role);
     const connected = this.#connecting.then(async () => {
       if (this.#failure !== undefined) return;
       try {
-        this.#open(source, watch.add(await connect()), role, copy);
+        this.#open(source, watch.add(await connect(), 'target'), role, copy);
       } catch (error) {
         this.fail(error);
       }
@@ -231,6 +231,13 @@ export class RelayPass {
     await Promise.race([Promise.all(this.#lines.map(({ ended }) => ended)), late]);
     isDone.abort();
     await Promise.all(this.#lines.map((line) => line.close()));
+  }
+
+  /** What has to come next. */
+  get awaited(): string {
+    if (this.#isShut) return 'the source to end the line';
+    const isSent = this.#options.stream.isWhole && this.#hasReturnPath;
+    return isSent ? 'the target to confirm that it has the guest' : 'the source to send more';
   }
 
   /** Where the guest is, as far as it can be known here. */

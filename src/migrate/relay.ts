@@ -39,8 +39,8 @@ export interface RelayOptions {
   setupTimeoutMs?: number | undefined;
   /** Ends a migration in which no byte has moved for this long, in ms. Default: never. */
   idleTimeoutMs?: number | undefined;
-  /** Called every 10 s while no byte moves, with the time since the last one in ms. */
-  onWaiting?: ((silentMs: number) => void) | undefined;
+  /** Called every 10 s while no byte moves, with the time since the last one in ms, and what is waited for. */
+  onWaiting?: ((silentMs: number, what: string) => void) | undefined;
   /** Called with a connection that was closed because it is not part of a migration, and why. */
   onRefused?: ((name: string, reason: string) => void) | undefined;
   /** Called when a migration has begun, with the name of its connection. */
@@ -73,16 +73,24 @@ export async function relay(listener: Listener, options: RelayOptions): Promise<
   const kernel = await loadKernelFor([pageBatchArenaBytes(flowBatchCapacity)]);
   const stream = new StreamWatch(new PageBatch(kernel, flowBatchCapacity));
   let watch: LineWatch | undefined;
+  let pass: RelayPass | undefined;
   let tee: Tee | undefined;
   try {
     const main = await untilAborted(intake.main(), signal);
     options.onBegin?.(main.connection.name);
-    watch = new LineWatch({ clock, idleTimeoutMs: options.idleTimeoutMs, onWaiting: options.onWaiting, signal });
+    const { idleTimeoutMs, onWaiting } = options;
+    watch = new LineWatch({
+      clock,
+      idleTimeoutMs,
+      onWaiting,
+      awaited: () => pass?.awaited ?? 'the source to send more',
+      signal,
+    });
     const bandwidth = maxBandwidth > 0 ? new Bandwidth(maxBandwidth, clock) : undefined;
     const wrap = recording === undefined ? (line: Connection) => line : recording.wrap;
     tee =
       options.tee && (await Tee.open(options.tee.target, { ...options.tee, channelsKnown: () => intake.settled() }));
-    const pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap, tee });
+    pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap, tee });
     const result = await pass.run(main);
     await tee?.finish();
     if (tee?.failure !== undefined) throw new LiveError('target', teeFailed, tee.failure.error);

@@ -60,6 +60,28 @@ describe('LineWatch', () => {
     expect(watch.failure).toBeUndefined();
   });
 
+  it('says what is waited for: bytes, a peer that takes none, or what its user says', async () => {
+    const waits: string[] = [];
+    const clock = new ManualClock();
+    const phase = { awaited: 'the source to send more' };
+    const onWaiting = (_: number, what: string) => waits.push(what);
+    const watch = new LineWatch({ clock, onWaiting, awaited: () => phase.awaited });
+    const line = watch.add(connectionPair()[0], 'target');
+    await clock.advance(10_000);
+    phase.awaited = 'the target to confirm that it has the guest';
+    await clock.advance(10_000);
+    // The other end never reads, so a line takes only so much.
+    void line.write(new Uint8Array(64 << 20)).catch(() => {});
+    await clock.advance(10_000);
+    expect(waits).toEqual([
+      'the source to send more',
+      'the target to confirm that it has the guest',
+      'the target to take more',
+    ]);
+    watch.stop();
+    line.destroy();
+  });
+
   it('leaves no timer when it is stopped', async () => {
     const { clock, watch } = watched(2500);
     await clock.advance(1);

@@ -420,7 +420,10 @@ test('ends when no byte moves for too long, and says so every 10 s before', asyn
   const waits: number[] = [];
   const { listener, clock, targets, connected, result } = startRelay({
     idleTimeoutMs: 35_000,
-    onWaiting: (ms) => waits.push(ms),
+    onWaiting(ms, what) {
+      waits.push(ms);
+      expect(what).toBe('the source to send more');
+    },
   });
   const source = listener.connect();
   await source.write(answered.subarray(0, 500));

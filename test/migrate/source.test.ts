@@ -528,11 +528,11 @@ describe('time', () => {
 
   it('gives up a destination that takes nothing for the idle timeout', async () => {
     const clock = new ManualClock();
-    const waits: number[] = [];
+    const waits: [number, string][] = [];
     const options = {
       clock,
       idleTimeoutMs: 25_000,
-      onWaiting: (ms: number) => waits.push(ms),
+      onWaiting: (ms: number, what: string) => waits.push([ms, what]),
     };
     const { far, outcome, over } = begin(options);
     await new Received(far, 1000).over;
@@ -541,7 +541,7 @@ describe('time', () => {
     await clock.advance(2000);
     await over;
     expect(failure(outcome)).toMatchObject({ guest: 'source', message: 'the peer was silent for 25 s' });
-    expect(waits).toEqual([10_000, 20_000]);
+    expect(waits).toEqual([10_000, 20_000].map((ms) => [ms, 'the target to take more']));
     expect(clock.hasSleeper).toBe(false);
   });
 

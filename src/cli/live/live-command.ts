@@ -62,8 +62,8 @@ export interface Live {
   dashboard: Dashboard;
   /** Prints the ready line. */
   listening(uri: string): void;
-  /** Reports a silent peer. */
-  waiting(silentMs: number): void;
+  /** Reports a silent peer, and what it has to do. */
+  waiting(silentMs: number, what: string): void;
   /** Reports a connection that was refused. */
   stranger(peer: string, why: string): void;
 }
@@ -95,11 +95,11 @@ export async function runLive(
       idleTimeoutMs: options.idleTimeout,
       dashboard,
       listening: (uri) => process.stderr.write(`listening on ${uri}\n`),
-      waiting(silentMs) {
+      waiting(silentMs, what) {
         dashboard.hide();
         const seconds = Math.round(silentMs / 1000);
-        if (options.json === true) process.stderr.write(`${JSON.stringify({ waiting: { seconds } })}\n`);
-        else if (!isQuiet()) note(`the peer has been silent for ${seconds} s; waiting`);
+        if (options.json === true) process.stderr.write(`${JSON.stringify({ waiting: { seconds, for: what } })}\n`);
+        else if (!isQuiet()) note(`the peer has been silent for ${seconds} s; waiting for ${what}`);
       },
       stranger(peer, why) {
         dashboard.hide();

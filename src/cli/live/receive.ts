@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { Option } from 'commander';
 import { parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
+import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { isReplaceable, OutputFile, syncDirectory } from '../../io/node/output-file.ts';
 import { RecordingDirectory } from '../../io/node/recording-folder.ts';
@@ -104,6 +105,7 @@ async function convertReceived(output: OutputFile, out: string, options: Receive
 
 async function receiveTo(uri: string, out: string, options: ReceiveOptions, live: Live): Promise<void> {
   const address = parseMigrationUri(uri);
+  requireDescriptor(address, 'read');
   const { tlsCreds, tlsAuthz } = options;
   const tls = tlsCreds === undefined ? undefined : live.objects.serverTls(tlsCreds, tlsAuthz);
   if (address.transport === 'socket' && address.type === 'unix' && resolve(address.path) === resolve(out)) {
@@ -182,7 +184,7 @@ function receiveInto(
   return receive(incoming, target, {
     ...{ signal: live.signal, codecs: new NodeCodecs(), allowIncomplete },
     onProgress: live.dashboard.show,
-    onWaiting: (silentMs) => live.waiting(silentMs),
+    onWaiting: live.waiting,
     onReturnPath(has) {
       live.dashboard.hide();
       if (!has) warn('the source has no return path: it may report completed before OUT is durable');

@@ -2,6 +2,7 @@
 import { formatMigrationUri, type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
+import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { RecordingDirectory } from '../../io/node/recording-folder.ts';
 import type { RelayJson } from '../../migrate/json.ts';
@@ -68,6 +69,11 @@ const rules = {
 
 async function relayBetween(listenUri: string, targetUri: string, options: RelayOptions, live: Live): Promise<void> {
   const [from, to] = [parseMigrationUri(listenUri), parseMigrationUri(targetUri)];
+  requireDescriptor(from, 'read');
+  requireDescriptor(to, 'write');
+  if (isFd(from) && isFd(to) && Number(from.str) === Number(to.str)) {
+    throw new UsageError(`expected different descriptors for the source and the target, got ${targetUri} twice`);
+  }
   const connect = prepareTarget(to, options, live);
   const { listenTlsCreds, listenTlsAuthz, record } = options;
   const tls = listenTlsCreds === undefined ? undefined : live.objects.serverTls(listenTlsCreds, listenTlsAuthz);
@@ -113,6 +119,7 @@ async function recorded(
 }
 
 const isSocket = (address: MigrationAddress) => address.transport === 'socket';
+const isFd = (address: MigrationAddress) => isSocket(address) && address.type === 'fd';
 
 /** Returns what connects to the target. @throws RangeError for an address that cannot be used */
 function prepareTarget(address: MigrationAddress, options: RelayOptions, live: Live) {

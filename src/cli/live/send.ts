@@ -5,6 +5,7 @@ import { orAborted } from '../../io/abort.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
+import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { openScratch } from '../../io/node/output-file.ts';
 import type { SendJson } from '../../migrate/json.ts';
 import { LiveError } from '../../migrate/live-error.ts';
@@ -128,6 +129,7 @@ function requireChannels(address: MigrationAddress): void {
 
 async function sendTo(location: string, uri: string, options: SendCommandOptions, live: Live): Promise<void> {
   const address = parseMigrationUri(uri);
+  requireDescriptor(address, 'write');
   const { tlsCreds, tlsHostname } = options;
   const tls = tlsCreds === undefined ? undefined : live.objects.clientTls(tlsCreds, tlsHostname);
   const { signal, setupTimeoutMs } = live;
@@ -167,7 +169,7 @@ async function sendOpened(
       returnPath: options.confirm ?? (address.transport === 'socket' ? undefined : false),
       makeScratch: () => openScratch(realpathSync(options.scratch)),
       onProgress: live.dashboard.show,
-      onWaiting: (silentMs) => live.waiting(silentMs),
+      onWaiting: live.waiting,
       checked(opened) {
         reading.stop();
         vm = opened;

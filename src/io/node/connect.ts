@@ -2,14 +2,14 @@
 import type { Socket } from 'node:net';
 import { type Connection, PeerError } from '../connection.ts';
 import { formatMigrationUri, type InetAddress, type MigrationAddress, type UnixAddress } from '../migration-address.ts';
-import { connectionOnFd, connectionOnStdio, descriptorOf } from './descriptor.ts';
+import { connectionOnFd, connectionOnStdio, descriptorOf, findListener } from './descriptor.ts';
 import { createAt } from './file-connection.ts';
 import { inetUri, nameOf, resolveInet } from './inet.ts';
 import { startProgram } from './program.ts';
 import { type ConnectOptions, defaultSetupMs, lateHandshake, withinSetup } from './setup.ts';
 import { connectionOver } from './socket-connection.ts';
 import { connectPaused } from './socket-reader.ts';
-import { systemCode, systemText } from './system-text.ts';
+import { localError, systemCode, systemText } from './system-text.ts';
 import { securedConnection, securedSocket } from './tls-session.ts';
 import { requireSocketPath } from './unix-path.ts';
 
@@ -67,7 +67,7 @@ class Attempt {
     if (address.transport === 'socket' && address.type === 'unix') return this.#connectUnix(address);
     const name = formatMigrationUri(address);
     if (address.transport === 'socket') {
-      this.#connection = connectionOnFd(descriptorOf(address.str), 'write', name);
+      this.#connection = this.#connectDescriptor(address.str, name);
     } else if (address.transport === 'exec') {
       this.#connection = await startProgram(address.args, name);
     } else if (address.transport === 'file') {
@@ -78,6 +78,12 @@ class Attempt {
     const { tls } = this.#options;
     if (tls === undefined) return this.#connection;
     return securedConnection(this.#connection, (socket) => tls.secure(socket, undefined));
+  }
+
+  #connectDescriptor(str: string, name: string): Connection {
+    const fd = descriptorOf(str);
+    if (findListener(fd) !== undefined) throw localError(`cannot use file descriptor ${fd}`, { code: 'ENOTCONN' });
+    return connectionOnFd(fd, { direction: 'write', name, method: this.#options.method ?? 'data' });
   }
 
   async #connectInet(address: InetAddress): Promise<Connection> {

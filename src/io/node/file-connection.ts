@@ -117,7 +117,8 @@ export class FileConnection implements Connection {
 export function createAt({ filename, offset }: FileAddress, name: string): Connection {
   const fd = opened(`Could not create '${filename}'`, filename, constants.O_WRONLY | constants.O_CREAT);
   const stat = fstatSync(fd);
-  if (stat.isFIFO()) return connectionOverFd(fd, name, { reads: false, writes: true, words: fileWords });
+  if (stat.isFIFO())
+    return connectionOverFd(fd, name, { reads: false, writes: true, words: fileWords, method: 'direct' });
   try {
     if (stat.isFile()) ftruncateSync(fd, offset);
   } catch (error) {
@@ -135,7 +136,8 @@ export function openAt({ filename, offset }: FileAddress, name: string): Connect
   const words = `Could not open '${filename}'`;
   const fd = opened(words, filename, constants.O_RDONLY);
   const stat = fstatSync(fd);
-  if (stat.isFIFO()) return connectionOverFd(fd, name, { reads: true, writes: false, words: fileWords });
+  if (stat.isFIFO())
+    return connectionOverFd(fd, name, { reads: true, writes: false, words: fileWords, method: 'direct' });
   if (stat.isDirectory()) {
     closeFd(fd);
     throw localError(words, { code: 'EISDIR' });

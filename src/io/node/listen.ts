@@ -1,18 +1,19 @@
 /** Waits for the other side of a migration, over every transport. */
 import type { Connection, Listener } from '../connection.ts';
 import { formatMigrationUri, type MigrationAddress } from '../migration-address.ts';
-import { connectionOnFd, connectionOnStdio, descriptorOf } from './descriptor.ts';
+import { connectionOnFd, connectionOnStdio, descriptorOf, findListener } from './descriptor.ts';
 import { openAt } from './file-connection.ts';
 import { startProgram } from './program.ts';
 import { defaultSetupMs, type ListenOptions, lateHandshake, withinSetup } from './setup.ts';
-import { listenInet, listenUnix } from './socket-listener.ts';
+import { listenInet, listenOnFd, listenUnix } from './socket-listener.ts';
+import { chooseReadMethod } from './socket-reader.ts';
 import { securedConnection } from './tls-session.ts';
 
 export type { ListenOptions } from './setup.ts';
 
 /**
- * Listens at an address. `tcp` and `unix` accept any number of connections. `fd`, `exec`, `file` and `stdio` have one,
- * and then undefined.
+ * Listens at an address. `tcp`, `unix` and an `fd` that listens accept any number of connections. `exec`, `file`, `stdio`
+ * and an `fd` that is connected have one, and then undefined.
  * @throws Error with QEMU's text, and the system's `code` if there is one, if that is impossible; the reason of `signal`
  *   if that is aborted
  */
@@ -38,8 +39,16 @@ async function open(address: MigrationAddress, options: ListenOptions): Promise<
   if (address.transport === 'exec') return single(await startProgram(address.args, name), options);
   if (address.transport === 'file') return single(openAt(address, name), options);
   if (address.transport === 'stdio') return single(connectionOnStdio('read'), options, '-');
-  if (address.type === 'fd') return single(connectionOnFd(descriptorOf(address.str), 'read', name), options);
+  if (address.type === 'fd') return openDescriptor(descriptorOf(address.str), name, options);
   return address.type === 'unix' ? listenUnix(address, options) : listenInet(address, options);
+}
+
+/** A descriptor may be a socket that listens, or a line that is connected. */
+async function openDescriptor(fd: number, name: string, options: ListenOptions): Promise<Listener> {
+  const inherited = findListener(fd);
+  if (inherited !== undefined) return listenOnFd(inherited, name, options);
+  const method = options.method ?? (await chooseReadMethod());
+  return single(connectionOnFd(fd, { direction: 'read', name, method }), options);
 }
 
 /** A listener with one connection, which exists already. */

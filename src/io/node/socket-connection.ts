@@ -222,12 +222,17 @@ export interface FdDirections {
   reads: boolean;
   writes: boolean;
   words: FaultWords;
+  /** How it is read. */
+  method: ReadMethod;
 }
 
 /** A connection over an open descriptor of a pipe or a socket. */
-export function connectionOverFd(fd: number, name: string, { reads, writes, words }: FdDirections): SocketConnection {
-  const reader = new DirectReader({ fd });
-  const { socket } = reader;
+export function connectionOverFd(fd: number, name: string, use: FdDirections): SocketConnection {
+  const { reads, writes, words, method } = use;
+  const direct = method === 'direct' || !reads ? new DirectReader({ fd }) : undefined;
+  const socket = direct?.socket ?? new Socket({ fd, allowHalfOpen: true });
+  const reader = direct ?? new DataReader(socket);
+  if (reads && writes) tune(socket);
   return new SocketConnection({
     ...{ name, words, reader: reads ? reader : undefined, output: writes ? socket : undefined },
     ...{ breakOff: () => reset(socket), release: () => void socket.destroy() },

@@ -4,6 +4,7 @@ import { createServer, type ListenOptions as NodeListenOptions, type Server, typ
 import { dirname } from 'node:path';
 import type { Connection, Listener } from '../connection.ts';
 import type { InetAddress, UnixAddress } from '../migration-address.ts';
+import type { InheritedListener } from './descriptor.ts';
 import { type Endpoint, familyOf, inetUri, portOf, resolveInet } from './inet.ts';
 import { watchFile } from './output-file.ts';
 import { defaultSetupMs, type ListenOptions, lateHandshake, withinSetup } from './setup.ts';
@@ -34,7 +35,7 @@ class SocketListener implements Listener {
   }
 
   /** Starts a server whose connections this listener accepts. @throws the system's error */
-  async serve(at: NodeListenOptions): Promise<Server> {
+  async serve(at: NodeListenOptions | { fd: number }): Promise<Server> {
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true });
     server.on('connection', (socket) => void this.#take(socket));
     await new Promise<void>((resolve, reject) => {
@@ -154,6 +155,23 @@ async function serveAll(
       const isOthers = port === 0 && servers.length > 0 && systemCode(error) === 'EADDRINUSE';
       if (!isOthers || attempt === portAttempts) throw error;
     }
+  }
+}
+
+/** Accepts connections on an inherited socket that listens already. Whoever made it removes a unix socket's file. */
+export async function listenOnFd(
+  { fd, path }: InheritedListener,
+  name: string,
+  options: ListenOptions,
+): Promise<Listener> {
+  const listener = new SocketListener(options, options.method ?? (await chooseReadMethod()));
+  try {
+    const server = await listener.serve({ fd });
+    const at = server.address();
+    if (at !== null && typeof at === 'object') return listener.begin(inetUri({ ...at, host: at.address }), [server]);
+    return listener.begin(path === undefined ? name : `unix:${path}`, [server]);
+  } catch (error) {
+    throw localError(`cannot use file descriptor ${fd}`, error);
   }
 }
 
