@@ -107,6 +107,8 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
   try {
     main = await incoming.main(signal);
   } catch (error) {
+    // A source that has begun, and has no return path, may have written all into the buffers of two systems.
+    if (await incoming.hasBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
   const kernel = await loadKernelFor([
@@ -371,7 +373,11 @@ function isBreak(error: unknown): boolean {
 
 /** What is safe to do next if it is not known whether the source has begun postcopy. */
 const nextUnknown =
-  'the source had postcopy on: if it is in postcopy-paused, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';
+  'the source had postcopy on: if it is in postcopy-paused or postcopy-active, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';
+
+/** What is safe to do next if a source had begun, and nothing of it was read. */
+const nextUnread =
+  'a source had begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
 
 /** What is safe to do next. */
 function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string | undefined): string {

@@ -100,6 +100,12 @@ export class Incoming {
     }
   }
 
+  /** Whether a source has begun, even if nothing of it was read: what the system has accepted counts, too. */
+  async hasBegun(): Promise<boolean> {
+    await this.settled();
+    return this.#main !== undefined;
+  }
+
   /** Passes every line besides the main stream to `take`: those that have come, and those to come. */
   others(take: (line: IncomingLine) => void): void {
     this.#take = take;

@@ -246,8 +246,10 @@ export class RelayPass {
     const main = this.#main;
     if (this.#answers?.shut?.status === 0) return this.#hasPostcopy ? 'target' : 'either';
     if (this.#hasPostcopy) return 'split';
-    // What never reached the target can only be at the source.
-    if (main === undefined || this.#hasReturnPath) return 'source';
+    // What never reached the target, or was refused by it, can only be at the source.
+    if (main === undefined || this.#answers?.shut !== undefined) return 'source';
+    // A target that has everything starts the guest, and its word may be on the line that broke.
+    if (this.#hasReturnPath) return stream.isWhole || stream.isLost ? 'either' : 'source';
     // A good end brings everything that the source has written, so the source has not completed.
     if (main.forward.hasEnded && !stream.isWhole && !stream.isLost) return 'source';
     return 'either';
@@ -259,5 +261,6 @@ const nextSteps: Record<GuestPlace, string> = {
   target: 'the target has all of the guest; do not resume it at the source',
   split:
     'postcopy has begun, so keep both QEMUs: `migrate-recover` at the target, then `migrate` with `resume` at the source',
-  either: 'if the target does not have the guest, and the source is still there, `cont` lets it run on there',
+  either:
+    'look at the target first: if it has the guest, do not let it run at the source; if not, and the source is still there, `cont` lets it run on there',
 };

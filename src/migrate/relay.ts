@@ -105,7 +105,7 @@ export async function relay(listener: Listener, options: RelayOptions): Promise<
 
 /** @throws LiveError with the reason of `signal`, before any migration has begun */
 async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
-  const next = 'no migration has begun, so the guest runs on at the source';
+  const next = 'nothing was passed on, so the guest is at the source; if it does not run on there, `cont` resumes it';
   let abort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     abort = () => reject(new LiveError('source', next, signal?.reason));

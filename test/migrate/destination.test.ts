@@ -157,6 +157,23 @@ it('given up while the file is made durable: it does not appear, and the source 
   }
 });
 
+it('given up before anything of a source was read: the source may have completed', async () => {
+  const { bytes } = fixture('none-plain-10.0');
+  const controller = new AbortController();
+  const reason = new Error('given up');
+  const { listener, log, received } = begin({ signal: controller.signal });
+  const sent = play(listener.connect(), bytes);
+  controller.abort(reason);
+  await expect(received).rejects.toMatchObject({
+    cause: reason,
+    guest: 'either',
+    next: expect.stringMatching(/^a source had begun/),
+  });
+  expect(log).toEqual([]);
+  // It noticed nothing.
+  await sent;
+});
+
 it('a stranger beside the source is not taken for a preempt channel', async () => {
   const { bytes } = fixture('none-plain-10.0');
   const { listener, file, log, received } = begin();

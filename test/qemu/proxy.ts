@@ -1,7 +1,9 @@
 /**
  * A proxy between the two sides of a migration that harms what passes. Every connection to it becomes one to the target.
  */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -19,6 +21,9 @@ export interface Harm {
   pieces?: number;
   /** Before each piece, in ms. */
   delayMs?: number;
+  /** Called when this many bytes have passed, before the next one does. 0: as soon as the connection is there. */
+  actAt?: number;
+  act?: () => void;
 }
 
 export interface Harms {
@@ -36,25 +41,36 @@ export class HarmingProxy {
   readonly uri: string;
   readonly #server: Server;
   readonly #lines = new Set<Socket>();
+  readonly #path: string | undefined;
   /** Bytes that passed, for each connection in the order of their arrival. */
   readonly passed: Passed[] = [];
 
-  private constructor(server: Server, uri: string) {
+  private constructor(server: Server, path: string | undefined) {
     this.#server = server;
-    this.uri = uri;
+    this.#path = path;
+    this.uri = path === undefined ? `tcp:127.0.0.1:${(server.address() as AddressInfo).port}` : `unix:${path}`;
   }
 
-  /** Listens on loopback for connections to `target`, a `tcp:` URI with a literal IPv4 address. */
+  /**
+   * Listens for connections to `target`, on loopback for a `tcp:` URI with a literal IPv4 address, and beside the socket
+   * of a `unix:` URI.
+   */
   static async open(target: string, harms: (connection: number) => Harms = () => ({})): Promise<HarmingProxy> {
-    const [, host, port] = /^tcp:([\d.]+):(\d+)$/.exec(target) ?? [];
-    if (host === undefined) throw new Error(`expected tcp:ADDRESS:PORT, got ${target}`);
-    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1');
+    const [, host, port, socket] = /^(?:tcp:([\d.]+):(\d+)|unix:(.+))$/.exec(target) ?? [];
+    if (host === undefined && socket === undefined) {
+      throw new Error(`expected tcp:ADDRESS:PORT or unix:PATH, got ${target}`);
+    }
+    const path = socket && `${socket}.${randomBytes(3).toString('hex')}`;
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    if (path === undefined) server.listen(0, '127.0.0.1');
+    else server.listen(path);
     await once(server, 'listening');
-    const proxy = new HarmingProxy(server, `tcp:127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const proxy = new HarmingProxy(server, path);
+    const to = socket === undefined ? { host, port: Number(port) } : { path: socket };
     server.on('connection', (source) => {
       const passed = { there: 0, back: 0 };
       const { there = {}, back = {} } = harms(proxy.passed.push(passed) - 1);
-      const destination = connect({ host, port: Number(port), allowHalfOpen: true });
+      const destination = connect({ ...to, allowHalfOpen: true });
       const pair: [Socket, Socket] = [source, destination];
       for (const line of pair) proxy.#watch(line, pair);
       void proxy.#pass(source, destination, there, passed, 'there');
@@ -75,12 +91,19 @@ export class HarmingProxy {
   async #pass(from: Socket, to: Socket, harm: Harm, passed: Passed, way: keyof Passed): Promise<void> {
     const { cutAt = Infinity, stallAt = Infinity, corruptAt = -1, pieces = Infinity, delayMs } = harm;
     const limit = Math.min(cutAt, stallAt);
+    let actAt = harm.actAt ?? Infinity;
+    const actIfDue = () => {
+      if (passed[way] < actAt) return;
+      actAt = Infinity;
+      harm.act?.();
+    };
     try {
+      actIfDue();
       for await (const chunk of from) {
         for (let at = 0; at < chunk.length; ) {
           const start = passed[way];
           if (start === limit) break;
-          const piece = Buffer.from(chunk.subarray(at, at + Math.min(pieces, limit - start)));
+          const piece = Buffer.from(chunk.subarray(at, at + Math.min(pieces, limit - start, actAt - start)));
           if (corruptAt >= start && corruptAt < start + piece.length) {
             piece[corruptAt - start] = ~(piece[corruptAt - start] as number) & 0xff;
           }
@@ -88,6 +111,7 @@ export class HarmingProxy {
           if (!to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
           passed[way] += piece.length;
           at += piece.length;
+          actIfDue();
         }
         if (passed[way] === cutAt) return this.#cut(from, to, harm.cut);
         if (passed[way] === stallAt) return await this.#stall(from, to);
@@ -114,10 +138,16 @@ export class HarmingProxy {
     for (const line of [from, to]) breakOff(line);
   }
 
+  /** Breaks all lines now. */
+  cut(): void {
+    for (const line of this.#lines) breakOff(line);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.close();
     for (const line of this.#lines) line.destroy();
     await once(this.#server, 'close');
+    if (this.#path !== undefined) rmSync(this.#path, { force: true });
   }
 }
 
