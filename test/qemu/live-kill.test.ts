@@ -29,7 +29,7 @@ const sent: Record<string, Mode> = {
 };
 
 type Victim = 'command' | 'source' | 'target';
-/** Who ends, and how. The command says so, unless it is killed, or had already done its work. */
+/** The side that ends, its signal, and the exit codes that the command may have. Null: it was killed. */
 const ends: [Victim, NodeJS.Signals, codes: (number | null)[]][] = [
   ['command', 'SIGKILL', [null, 0]],
   ['source', 'SIGKILL', [3, 0]],

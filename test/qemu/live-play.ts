@@ -58,7 +58,7 @@ export interface PlaySetup {
   onStart?: (play: Play) => void;
 }
 
-/** How it ended. A side that is not there, or was killed, has no status. */
+/** How it ended. A missing side, and one that was killed, has no status. */
 interface Outcome {
   end: LiveEnd;
   source: { status: string; runs: boolean } | undefined;

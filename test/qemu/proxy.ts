@@ -24,6 +24,8 @@ export interface Harm {
   /** Called when this many bytes have passed, before the next one does. 0: as soon as the connection is there. */
   actAt?: number;
   act?: () => void;
+  /** Called with all that passes. */
+  see?: (bytes: Uint8Array) => void;
 }
 
 export interface Harms {
@@ -109,6 +111,7 @@ export class HarmingProxy {
           }
           if (delayMs !== undefined) await sleep(delayMs);
           if (!to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+          harm.see?.(piece);
           passed[way] += piece.length;
           at += piece.length;
           actIfDue();
