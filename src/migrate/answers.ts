@@ -27,6 +27,8 @@ export class Answers {
   #isShut = false;
   #hasAcknowledged = false;
   #emptyParts = 0;
+  /** The source has dirty bitmaps to send, and RAM is idle while it does not know how fast the line is. */
+  #hasBitmaps = false;
   /** The end of what is being written: messages must not overlap. */
   #tail: Promise<void> = Promise.resolve();
 
@@ -55,15 +57,24 @@ export class Answers {
     }
   }
 
-  /** Watches the sections of RAM: a source that waits for SWITCHOVER_ACK sends one without pages after another. */
+  /**
+   * Watches the sections of RAM: a source that waits for SWITCHOVER_ACK sends one without pages after another. So does one
+   * that has dirty bitmaps to send, and an early one fails if it is acknowledged.
+   */
   takeSection({ name, kind, length }: Section): Promise<void> | undefined {
+    if (name === 'dirty-bitmap') this.#hasBitmaps = true;
     if (name !== 'ram' || kind !== 'part' || length > emptyPartBytes) {
       if (name === 'ram') this.#emptyParts = 0;
       return undefined;
     }
     this.#emptyParts++;
-    const isAsked = this.#emptyParts >= idleParts && this.#switchoverAck !== false;
+    const isAsked = this.#emptyParts >= idleParts && this.#switchoverAck !== false && !this.#hasBitmaps;
     return isAsked && this.#isOpen && !this.#hasAcknowledged ? this.#acknowledge() : undefined;
+  }
+
+  /** Pages came: the source is not idle. Those of multifd channels are not in the sections of RAM. */
+  takePages(): void {
+    this.#emptyParts = 0;
   }
 
   /** The last message. After `status` 0 the guest may be at the destination. */

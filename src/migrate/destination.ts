@@ -241,6 +241,7 @@ class Destination {
         this.#meter.enter('active');
         break;
       case 'pages':
+        this.#answers.takePages();
         this.#meter.tick();
         break;
       case 'discard':

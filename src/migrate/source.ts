@@ -234,6 +234,8 @@ class Source {
         this.#ended.signal.throwIfAborted();
         this.#place = 'either';
       },
+      // A destination that waits for a description does not say that it has the guest. A capture of postcopy has none.
+      ...(returnPath ? { otherwiseDescription: '{}' } : {}),
     });
     this.#passes = passes;
     return passes;

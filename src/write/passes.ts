@@ -53,6 +53,8 @@ export interface PassesOptions {
   commands?: readonly { code: number; payload?: Uint8Array }[];
   /** Called when everything but the end of the stream is written. Until then no destination starts the guest. */
   beforeEnd?: () => Promise<void> | void;
+  /** The description of a guest that has none. Default: none is written. */
+  otherwiseDescription?: string;
 }
 
 /** What a pass sent of one RAM block. */
@@ -88,6 +90,7 @@ export class Passes {
   readonly #partBytes: number;
   readonly #commands: NonNullable<PassesOptions['commands']>;
   readonly #beforeEnd: PassesOptions['beforeEnd'];
+  readonly #otherwiseDescription: string | undefined;
   readonly #scan: RamScan;
   /** How far the latest pass over all pages has come, by block index. */
   #scanned: readonly WrittenBlock[];
@@ -114,6 +117,7 @@ export class Passes {
     this.#partBytes = partBytes ?? Number.POSITIVE_INFINITY;
     this.#commands = options.commands ?? [];
     this.#beforeEnd = options.beforeEnd;
+    this.#otherwiseDescription = options.otherwiseDescription;
     this.#scanned = guest.ram.blocks.map(makeCounts);
     this.#scan = new RamScan(writer.kernel);
   }
@@ -215,7 +219,7 @@ export class Passes {
     requireDevices(devices, writer.ramId);
     for (const device of devices) await writer.device(device);
     await this.#beforeEnd?.();
-    await writer.finish(description?.text);
+    await writer.finish(description?.text ?? this.#otherwiseDescription);
   }
 
   get #hasRam(): boolean {

@@ -171,6 +171,17 @@ describe('send', () => {
     expect(rest.slice(0, 3)).toEqual(['OPEN_RETURN_PATH ', 'PING 0,0,0,1', 'ram start']);
   });
 
+  it('sends an empty description if the guest has none: a destination waits for one before its last word', async () => {
+    const { description: _, ...without } = vm();
+    const { far, over, outcome } = begin({}, {}, stoppedGuest(without));
+    const received = new Received(far);
+    const end = Buffer.from([6, 0, 0, 0, 2, 0x7b, 0x7d]);
+    await expect.poll(() => [...received.bytes.subarray(-end.length)], { timeout: 10_000 }).toEqual([...end]);
+    await say(far, shut(0));
+    await over;
+    expect(outcome.sent).toMatchObject({ isConfirmed: true });
+  });
+
   it('cannot know whether the guest arrived on a line that can only be written', async () => {
     const { far, outcome, over } = begin({}, { oneWay: true });
     const received = new Received(far);

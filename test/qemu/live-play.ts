@@ -18,7 +18,7 @@ import { runCli } from '../run-cli.ts';
 import type { Capture } from './capture.ts';
 import { expectCounting } from './expect-counting.ts';
 import { equalFiles, partOptions } from './expect-read.ts';
-import type { Guest } from './guest.ts';
+import type { Guest, PageRange } from './guest.ts';
 import { LiveCommand, type LiveEnd } from './live-command.ts';
 import { errorLine, hasCompleted, isGone, isRunning, settledStatus, statusOf, targetEnd } from './live-end.ts';
 import { fillStripes, type Machine, pagesOfOurs, type Running, startDestination, startMachine } from './machine.ts';
@@ -31,12 +31,15 @@ import { waitUntil } from './wait-until.ts';
 const noticeMs = 1000;
 
 export interface Mode {
+  /** Of both sides. */
   capabilities: string[];
+  /** Of the source alone. */
+  sourceCapabilities?: string[];
   parameters?: Record<string, unknown>;
   postcopy?: boolean;
   /** The source learns whether the guest has arrived. */
   confirms?: boolean;
-  /** For `send`. */
+  /** For `send`: */
   channels?: { count: number; compression: 'none' | 'zlib' | 'zstd' };
 }
 
@@ -54,6 +57,13 @@ export interface PlaySetup {
   transport?: 'tcp' | 'unix';
   /** Whether the guest writes meanwhile. Default true. */
   writes?: boolean;
+  /** Pages that it rewrites all the time, so that another pass is always needed. */
+  ballast?: PageRange;
+  machine?: Partial<Machine>;
+  /** The guest is stopped before the migration begins, or only to learn its RAM at that moment. */
+  stands?: 'still' | 'for a moment';
+  /** Credentials by endpoint. */
+  tls?: ((endpoint: 'client' | 'server') => { 'qom-type': string; dir: string }) | undefined;
   /** Called before anything starts. */
   onStart?: (play: Play) => void;
 }
@@ -73,12 +83,16 @@ export class Play {
   readonly #temporary: string;
   /** Addresses of the blocks of the source. */
   #addresses: Addresses | undefined;
+  /** RAM of a source that stood still. */
+  #truth: Truth | undefined;
   near: HarmingProxy | undefined;
   far: HarmingProxy | undefined;
   command!: LiveCommand;
   source: Qemu | undefined;
   guest: Guest | undefined;
   target: Qemu | undefined;
+  /** Events of the source before the migration. */
+  eventsBefore = 0;
 
   private constructor(readonly setup: PlaySetup) {
     const dir = Qemu.makeDir();
@@ -101,8 +115,8 @@ export class Play {
   }
 
   async #start(): Promise<void> {
-    const { verb, version, near, far, transport = 'tcp', args = [] } = this.setup;
-    const machine: Machine = { version, machine: 'bare' };
+    const { verb, near, far, transport = 'tcp', args = [] } = this.setup;
+    const { machine } = this;
     if (verb !== 'send') await this.#startSource(machine);
     if (verb !== 'receive') this.far = await HarmingProxy.open(await this.#startTarget(machine), far);
     const listen = transport === 'tcp' ? 'tcp:127.0.0.1:0' : `unix:${join(this.#temporary, '..', 'listening')}`;
@@ -111,10 +125,34 @@ export class Play {
       send: () => this.#sendWords(),
       relay: () => ['relay', listen, this.far?.uri ?? '', '--tee', this.out],
     };
-    this.command = new LiveCommand([...words[verb](), '--json', '--idle-timeout', '5s', ...args], {
+    const common = ['--json', '--idle-timeout', '5s', ...this.#tlsWords(), ...args];
+    this.command = new LiveCommand([...words[verb](), ...common], {
       env: { TMPDIR: this.#temporary },
     });
     if (verb !== 'send') this.near = await HarmingProxy.open(await this.command.uri(), near);
+  }
+
+  get machine(): Machine {
+    return { version: this.setup.version, machine: 'bare', ...this.setup.machine };
+  }
+
+  #tlsWords(): string[] {
+    const { tls, verb } = this.setup;
+    if (tls === undefined) return [];
+    const object = (endpoint: 'client' | 'server') => {
+      const { 'qom-type': type, dir } = tls(endpoint);
+      return ['--object', `${type},id=${endpoint},endpoint=${endpoint},dir=${dir}`];
+    };
+    const server = [...object('server'), verb === 'relay' ? '--listen-tls-creds' : '--tls-creds', 'server'];
+    const client = [...object('client'), verb === 'relay' ? '--target-tls-creds' : '--tls-creds', 'client'];
+    return [...(verb === 'send' ? [] : server), ...(verb === 'receive' ? [] : client)];
+  }
+
+  async #useTls(qemu: Qemu, endpoint: 'client' | 'server'): Promise<void> {
+    const { tls } = this.setup;
+    if (tls === undefined) return;
+    await qemu.execute('object-add', { ...tls(endpoint), id: 'tls0', endpoint });
+    await qemu.setParameters({ 'tls-creds': 'tls0' });
   }
 
   #sendWords(): string[] {
@@ -126,21 +164,33 @@ export class Play {
   }
 
   async #startSource(machine: Machine): Promise<void> {
-    const { mode, writes = true } = this.setup;
+    const { mode, writes = true, ballast, stands } = this.setup;
     const running: Running = await startMachine(machine);
     this.source = running.qemu;
     this.guest = running.guest;
     await fillStripes(running, pagesOfOurs(machine));
-    if (machine.version === '10.0') this.#addresses = await findAddresses(running.qemu);
-    await running.qemu.setCapabilities(mode.capabilities);
+    if (machine.version === '10.0' || stands !== undefined) this.#addresses = await findAddresses(running.qemu);
+    await this.#useTls(running.qemu, 'client');
+    await running.qemu.setCapabilities([...mode.capabilities, ...(mode.sourceCapabilities ?? [])]);
     await running.qemu.setParameters(mode.parameters ?? {});
-    if (writes) await running.guest?.startDirtying(written, 'mixed', 200);
+    if (stands !== undefined) await this.#stand(running.qemu);
+    if (ballast !== undefined) await running.guest?.ballast(ballast);
+    if (writes && stands === undefined) await running.guest?.startDirtying(written, 'mixed', 200);
+  }
+
+  async #stand(qemu: Qemu): Promise<void> {
+    await qemu.execute('stop');
+    const before = join(this.#temporary, '..', 'before');
+    mkdirSync(before);
+    this.#truth = await readTruth(qemu, before, this.#addresses as Addresses);
+    if (this.setup.stands === 'for a moment') await qemu.execute('cont');
   }
 
   /** Returns the URI at which it waits. */
   async #startTarget(machine: Machine): Promise<string> {
     const { verb, mode, transport = 'tcp' } = this.setup;
     this.target = await startDestination(machine);
+    await this.#useTls(this.target, 'server');
     const own = ['return-path', 'events'];
     const names = verb === 'send' ? [] : mode.capabilities.filter((name) => !own.includes(name));
     await this.target.setCapabilities([...names, ...(mode.channels === undefined ? [] : ['multifd']), 'events']);
@@ -160,6 +210,7 @@ export class Play {
   async begin(): Promise<void> {
     const { source, near, setup } = this;
     if (source === undefined || near === undefined) return;
+    this.eventsBefore = source.events.length;
     // A source that is killed at once does not answer.
     const ask = (command: string, args: object = {}) =>
       source.execute(command, args).catch((error) => {
@@ -236,12 +287,12 @@ export class Play {
   async #expectWhole({ source, target }: Outcome, about: string): Promise<void> {
     const { made } = this.setup;
     const isStopped = this.source !== undefined && source?.status === 'completed' && !source.runs;
-    let truth: Truth | undefined = made?.truth;
-    if (this.source !== undefined && isStopped && this.#addresses !== undefined) {
+    let truth: Truth | undefined = made?.truth ?? this.#truth;
+    if (this.#truth === undefined && this.source !== undefined && isStopped && this.#addresses !== undefined) {
       truth = await readTruth(this.source, this.source.dir, this.#addresses);
     }
     if (truth === undefined) return;
-    if (this.target !== undefined && target === 'completed' && this.target.version === '10.0') {
+    if (this.target !== undefined && target === 'completed') {
       const there = join(this.target.dir, 'there');
       mkdirSync(there);
       expect(differences(await readTruth(this.target, there, await findAddresses(this.target)), truth), about).toEqual(
