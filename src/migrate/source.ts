@@ -19,6 +19,7 @@
  * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
  */
 import type { Abortable } from '../io/abort.ts';
+import type { ByteSink } from '../io/byte-source.ts';
 import { systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
@@ -196,28 +197,46 @@ class Source {
     return { isConfirmed: returnPath, length: writer.length, channels: this.#channelBytes, blocks: this.#blocks };
   }
 
-  /** Connects the multifd channels, one after another: QEMU 7.2 takes the first connection for the main line. */
+  /**
+   * Connects the multifd channels, one after another: QEMU 7.2 takes the first connection for the main line. Each sends its
+   * first bytes before the next one is connected, because a QEMU that listens with TLS waits for them.
+   */
   async #openChannels(writer: StreamWriter): Promise<void> {
     const { multifd, rules = defaultRules(this.#guest) } = this.#options;
     const { openChannel } = this.#lines;
     if (multifd === undefined || openChannel === undefined) return;
     const { channels, compression = 'none', level = 1, codecs = new PortableCodecs() } = multifd;
     const uuid = multifd.uuid ?? this.#guest.configuration?.uuid;
-    const sinks = [];
-    while (sinks.length < channels) {
-      const line = await openChannel();
-      if (this.#ended.signal.aborted) line.destroy();
-      this.#ended.signal.throwIfAborted();
-      this.#open.push(line);
-      const id = this.#channelBytes.push(0) - 1;
-      const count = (bytes: number) => {
-        this.#channelBytes[id] = (this.#channelBytes[id] as number) + bytes;
+    let earlier: Promise<unknown> = Promise.resolve();
+    const sinks = Array.from({ length: channels }, (): ByteSink => {
+      let sink: ByteSink | undefined;
+      const begin = async (bytes: Uint8Array) => {
+        sink = await this.#openChannel(openChannel);
+        await sink.write(bytes);
       };
-      sinks.push(this.#outgoing.sink(line, count));
-    }
+      return {
+        write(bytes) {
+          if (sink !== undefined) return sink.write(bytes);
+          const begun = earlier.then(() => begin(bytes));
+          earlier = begun;
+          return begun;
+        },
+      };
+    });
     this.#multifd = await MultifdWriter.open(writer, sinks, {
       ...{ compression, level, codecs, rules, pageSize: this.#pageSize },
       ...(uuid === undefined ? {} : { uuid }),
+    });
+  }
+
+  async #openChannel(connect: () => Promise<Connection>): Promise<ByteSink> {
+    const line = await connect();
+    if (this.#ended.signal.aborted) line.destroy();
+    this.#ended.signal.throwIfAborted();
+    this.#open.push(line);
+    const id = this.#channelBytes.push(0) - 1;
+    return this.#outgoing.sink(line, (bytes) => {
+      this.#channelBytes[id] = (this.#channelBytes[id] as number) + bytes;
     });
   }
 

@@ -8,6 +8,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { TlsDirectories } from '../tls-directories.ts';
 import { type Capture, type CaptureOptions, capture } from './capture.ts';
 import { CutProxy } from './cut-proxy.ts';
 import { expectCounting } from './expect-counting.ts';
@@ -16,7 +17,7 @@ import { Guest } from './guest.ts';
 import { LiveCommand } from './live-command.ts';
 import { truthOf } from './load-set.ts';
 import { type Machine, startDestination } from './machine.ts';
-import type { QemuVersion } from './qemu.ts';
+import type { Qemu, QemuVersion } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { differences } from './truth.ts';
 
@@ -24,7 +25,9 @@ const isFull = process.env.VMFERRY_QEMU === 'full';
 
 /** Captures by name, each made once. */
 const captures = new Map<string, Promise<Capture>>();
+const tls = new TlsDirectories();
 afterAll(async () => {
+  tls.remove();
   for (const made of captures.values()) (await made).dispose();
 });
 
@@ -60,8 +63,14 @@ interface Multifd {
 }
 
 /** Starts a destination that waits, and returns it with the URI for the source. */
-async function startWaiting(machine: Machine, transport: 'tcp' | 'unix' = 'unix', multifd?: Multifd) {
+async function startWaiting(
+  machine: Machine,
+  transport: 'tcp' | 'unix' = 'unix',
+  multifd?: Multifd,
+  prepare?: (qemu: Qemu) => Promise<void>,
+) {
   const qemu = await startDestination(machine);
+  await prepare?.(qemu);
   if (multifd !== undefined) {
     await qemu.setCapabilities(['multifd']);
     await qemu.setParameters({
@@ -306,4 +315,133 @@ describe.skipIf(lacksQemu('10.0'))('a migration that the user ends', () => {
     expect(errorOf(stderr)).toMatchObject({ guest: 'source' });
     await expect(qemu.waitForMigration()).rejects.toThrow();
   });
+});
+
+/** Starts a destination with the credentials of a server. `authz` is the only client that it allows. */
+async function startSecured(
+  made: Capture,
+  credentials: object,
+  transport: 'tcp' | 'unix',
+  { multifd, authz }: { multifd?: Multifd; authz?: string } = {},
+) {
+  return startWaiting(machineOf(made), transport, multifd, async (waiting) => {
+    await waiting.execute('object-add', { ...credentials, id: 'tls0', endpoint: 'server' });
+    if (authz !== undefined) {
+      await waiting.execute('object-add', { 'qom-type': 'authz-simple', id: 'who', identity: authz });
+    }
+    await waiting.setParameters({ 'tls-creds': 'tls0', ...(authz === undefined ? {} : { 'tls-authz': 'who' }) });
+  });
+}
+
+const clientArgs = (type: string, dir: string, ...more: string[]) => [
+  ...['--object', `${type},id=tls0,endpoint=client,dir=${dir}`, '--tls-creds', 'tls0', ...more],
+];
+
+const key = 'qemu:00112233445566778899aabbccddeeff\n';
+
+interface Secured {
+  /** The server's credentials. */
+  server: () => object;
+  args: () => string[];
+  transport?: 'tcp' | 'unix';
+  multifd?: Multifd;
+  authz?: string;
+  essential?: boolean;
+}
+
+const x509 = (dir: string) => ({ 'qom-type': 'tls-creds-x509', dir });
+const psk = (keys: string) => ({ 'qom-type': 'tls-creds-psk', dir: tls.psk(keys) });
+const pskArgs = (keys: string) => clientArgs('tls-creds-psk', tls.psk(keys));
+const x509Args = (name?: string, ...more: string[]) => clientArgs('tls-creds-x509', tls.client(name), ...more);
+
+const accepted: Record<string, Secured> = {
+  'a shared key': { server: () => psk(key), args: () => pskArgs(key) },
+  'a shared key and multifd channels': {
+    ...{ server: () => psk(key), args: () => pskArgs(key), multifd: { channels: 3, compression: 'zstd' } },
+    essential: true,
+  },
+  certificates: { server: () => x509(tls.server()), args: () => x509Args('client1') },
+  'certificates, over a unix socket, which needs a name': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args('client1', '--tls-hostname', 'localhost') },
+    ...{ transport: 'unix', essential: true },
+  },
+  'a client that the target allows': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args('client1'), authz: 'O=Org,CN=client1' },
+    multifd: { channels: 2, compression: 'none' },
+  },
+};
+
+const denied: Record<string, Secured & { message: RegExp }> = {
+  'another key': {
+    ...{
+      server: () => psk(key),
+      args: () => pskArgs('qemu:00\n'),
+      message: /^TLS handshake failed: /,
+      essential: true,
+    },
+  },
+  'a name that the certificate does not have': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args('client1', '--tls-hostname', 'elsewhere.example') },
+    ...{ message: /^Certificate does not match the hostname elsewhere\.example$/, essential: true },
+  },
+  'a certificate of the target for another name': {
+    ...{ server: () => x509(tls.server('wrong-name')), args: () => x509Args('client1') },
+    message: /^Certificate does not match the hostname 127\.0\.0\.1$/,
+  },
+  'a unix socket and no name': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args('client1'), transport: 'unix' },
+    message: /^No hostname for certificate validation$/,
+  },
+  'an authority that the client does not know': {
+    server: () => x509(tls.server()),
+    args: () => clientArgs('tls-creds-x509', tls.client(undefined, { 'ca-cert.pem': 'other-ca-cert.pem' })),
+    message: /certificate/i,
+  },
+  'no certificate of the client': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args(), message: /./, essential: true },
+  },
+  'a client that the target does not allow': {
+    ...{ server: () => x509(tls.server()), args: () => x509Args('client1'), authz: 'O=Org,CN=client2', message: /./ },
+  },
+  'no TLS': {
+    ...{ server: () => x509(tls.server()), args: () => [], message: /Unable to (read|write)|hung up/, essential: true },
+  },
+};
+
+const chosenOf = <Of extends Secured>(all: Record<string, Of>) =>
+  Object.entries(all).flatMap(([name, each]) =>
+    (['7.2', '10.0'] as const)
+      .filter((version) => isFull || (each.essential === true && version === '10.0'))
+      .map((version) => [`${name}, ${version}`, version, each] as const),
+  );
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('over TLS', () => {
+  test.each(chosenOf(accepted))('with %s', async (_, version, { server, args, transport = 'tcp', multifd, authz }) => {
+    const made = await captured('bare', version);
+    const { qemu, uri } = await startSecured(made, server(), transport, {
+      ...(multifd === undefined ? {} : { multifd }),
+      ...(authz === undefined ? {} : { authz }),
+    });
+    await using _qemu = qemu;
+    await using command = new LiveCommand(sendArgs(made, uri, ...multifdArgs(multifd), ...args()));
+    const { code, stderr } = await command.ended;
+    expect([code, stderr]).toEqual([0, '']);
+    await qemu.waitForMigration();
+    // What is read from it next is not secured.
+    await qemu.setParameters({ 'tls-creds': '' });
+    expect(differences(await truthOf(qemu), made.truth)).toEqual([]);
+  });
+
+  test.each(chosenOf(denied))(
+    'not with %s',
+    async (_, version, { server, args, transport = 'tcp', authz, message }) => {
+      const made = await captured('bare', version);
+      const { qemu, uri } = await startSecured(made, server(), transport, authz === undefined ? {} : { authz });
+      await using _qemu = qemu;
+      await using command = new LiveCommand(sendArgs(made, uri, ...args()));
+      const { code, stderr } = await command.ended;
+      expect(code, stderr).toBe(3);
+      expect(errorOf(stderr)).toMatchObject({ guest: 'source', message: expect.stringMatching(message) });
+    },
+  );
 });
