@@ -63,6 +63,9 @@ const isBrokenLine = (cause: unknown): boolean =>
 
 const liveExitCodeOf = (cause: unknown): number => (isBrokenLine(cause) ? ExitCode.peer : exitCodeOf(cause));
 
+/** What a live command says about the guest if it failed before anything was connected. */
+const notConnected = 'nothing was connected';
+
 /** Prints an error and its hint. */
 export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): number {
   const live = thrown instanceof LiveError ? thrown : undefined;
@@ -76,14 +79,14 @@ export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): num
       ...(place === undefined ? {} : { place }),
       ...(hint === undefined ? {} : { hint }),
       ...(manner.isLive ? { guest: live?.guest ?? ('source' as const) } : {}),
-      ...(live === undefined ? {} : { next: live.next }),
+      ...(manner.isLive || live !== undefined ? { next: live?.next ?? notConnected } : {}),
     };
     process.stderr.write(`${JSON.stringify({ error: facts, jsonVersion } satisfies ErrorJson)}\n`);
     return exitCode;
   }
   say('error', message);
   if (hint !== undefined) say('hint', hint);
-  if (manner.isLive) say('guest', live === undefined ? 'source: nothing was connected' : `${live.guest}: ${live.next}`);
+  if (manner.isLive) say('guest', `${live?.guest ?? 'source'}: ${live?.next ?? notConnected}`);
   if (code === 'internal' && error instanceof Error && error.stack !== undefined) {
     process.stderr.write(`${error.stack}\n`);
   }

@@ -26,6 +26,13 @@ export const parseSomeBytes = argument((text) => {
 /** Parses a rate, to bytes per second. */
 export const parseRate = argument((text) => units.parseRate(text));
 
+/** Parses the limit of a migration, to bytes per second. 0 means no limit. QEMU takes fewer than 10 for no limit, too. */
+export const parseBandwidth = argument((text) => {
+  const rate = units.parseRate(text);
+  if (rate === 0 || rate >= 10) return rate;
+  throw new RangeError(`expected at least 10 bytes per second, or 0 for no limit, got "${text}"`);
+});
+
 /** Parses a rate whose bare numbers are MiB/s. */
 export const parseMiBRate = argument((text) => units.parseRate(text, 2 ** 20));
 

@@ -44,6 +44,9 @@ const partingMs = 30_000;
 /** How long the answer of a host whose process has ended may take, in ms. */
 const departureMs = 200;
 
+/** Reserved for the devices if the source announces postcopy: a disk that is full then must not cost the pages that came. */
+const reservedBytes = 1 << 20;
+
 /** Where the guest goes. */
 export interface ReceiveTarget {
   /** Takes the mapped-ram file from its first byte on. */
@@ -119,6 +122,7 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
     codecs: options.codecs,
     ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
     channelsKnown: () => incoming.settled(),
+    anotherChannel: () => incoming.another(),
   });
   const destination = new Destination(incoming, main, flow, target, options);
   return destination.run();
@@ -134,7 +138,7 @@ class Destination {
   readonly #watch: LineWatch;
   readonly #store: MappedRamStore;
   readonly #settler: Settler;
-  readonly #counts = new ReceivedCounts();
+  readonly #counts: ReceivedCounts;
   readonly #meter: ProgressMeter;
   readonly #answers: Answers;
   /** The stream has come to its end. */
@@ -155,9 +159,11 @@ class Destination {
     this.#target = target;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
+    this.#counts = new ReceivedCounts(this.#clock);
     const { idleTimeoutMs, onWaiting, signal } = options;
     const awaited = () => (this.#answers.isShut ? 'the source to end the line' : 'the source to send more');
-    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, signal });
+    const onFailure = (error: unknown) => flow.fail(error);
+    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, onFailure, signal });
     this.#main = this.#watch.add(main);
     this.#answers = new Answers(this.#main, options.switchoverAck);
     this.#store = new MappedRamStore(target.file, new PageSlots(flow.kernel, flowBatchCapacity));
@@ -234,12 +240,12 @@ class Destination {
   }
 
   #note(item: FlowItem): Promise<void> | undefined {
-    this.#counts.take(item);
+    this.#counts.take(item, this.#flow.marksEndPasses);
     switch (item.kind) {
       case 'blocks-end':
         this.#options.onReturnPath?.(this.#answers.isOpen);
         this.#meter.enter('active');
-        break;
+        return this.#hasAdvice ? this.#store.reserve(reservedBytes) : undefined;
       case 'pages':
         this.#answers.takePages();
         this.#meter.tick();
@@ -340,20 +346,22 @@ class Destination {
       );
     this.#watch.fail(error);
     this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
-    const kept = guest === 'split' && this.#target.keep !== undefined ? await this.#keep() : undefined;
+    const kept = guest === 'split' ? await this.#keep() : '';
     const isOpen = this.#answers.isOpen && !this.#answers.isShut;
     return new LiveError(guest, isOpen && guest === 'either' ? nextUnknown : nextOf(guest, this.#hasEnd, kept), error);
   }
 
-  async #keep(): Promise<string | undefined> {
+  /** Keeps the file, and says what became of it. The first error is the one to report. */
+  async #keep(): Promise<string> {
+    if (this.#target.keep === undefined) return '';
+    const { devices } = this.#settler.soFar;
+    const description = markIncomplete(undefined, 'the migration broke off in postcopy');
     try {
-      const { devices } = this.#settler.soFar;
-      const description = markIncomplete(undefined, 'the migration broke off in postcopy');
-      await this.#store.finish(devices, description);
-      return await this.#target.keep?.();
-    } catch {
-      // The first error is the one to report.
-      return undefined;
+      // The source still has the state of the devices, but perhaps not all pages.
+      await this.#store.finish(devices, description).catch(() => this.#store.finish([], description));
+      return `; what came is in ${await this.#target.keep()}`;
+    } catch (error) {
+      return `; what came could not be kept: ${error instanceof Error ? error.message : String(error)}`;
     }
   }
 
@@ -381,11 +389,10 @@ const nextUnread =
   'a source had begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
 
 /** What is safe to do next. */
-function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string | undefined): string {
+function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string): string {
   if (guest === 'source') return 'the guest runs on at the source';
   if (guest === 'split') {
-    const where = kept === undefined ? '' : `; what came is in ${kept}`;
-    return `postcopy had begun: neither side has all of the guest; leave the source as it is${where}`;
+    return `postcopy had begun: neither side has all of the guest; leave the source as it is${kept}`;
   }
   return hasEnd
     ? 'the source may have completed: its guest is whole there; if it is still there, `cont` lets it run on'

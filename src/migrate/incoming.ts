@@ -20,7 +20,10 @@ import { streamMagic } from '../wire/stream.ts';
 
 /** How long a connection may take to send its first bytes, in ms. */
 export const defaultSetupTimeoutMs = 30_000;
-/** How long the channels of a source that has begun are waited for, in ms, if one has not sent its first bytes yet. */
+/**
+ * How long the channels of a source that has begun are waited for, in ms, if one has not sent its first bytes yet. Nothing
+ * shows so early that they are more than strangers. What shows it later is in {@link Incoming.another}.
+ */
 const channelPatienceMs = 500;
 
 /** No page has an offset whose upper 32 bits are as large as this. */
@@ -67,6 +70,10 @@ export class Incoming {
   /** Why the latest connection was refused. */
   #refusal: string | undefined;
   #wake: () => void = () => {};
+  /** A connection ended without a byte, or broke, after the main stream had begun. */
+  #hasLost = false;
+  /** Called when a line was added, or a connection was lost. */
+  readonly #looks = new Set<() => void>();
 
   constructor(listener: Listener, options: IncomingOptions = {}) {
     this.#listener = listener;
@@ -122,6 +129,39 @@ export class Incoming {
     while (this.#unknown.size > 0 && this.#clock.now() < end) await this.#clock.sleep(5);
   }
 
+  /**
+   * Waits for another multifd channel, which must exist. Resolves with whether it came: not if connections end without a
+   * byte until none is left, and not after the time that a first byte may take.
+   */
+  async another(): Promise<boolean> {
+    const done = new AbortController();
+    const { setupTimeoutMs = defaultSetupTimeoutMs } = this.#options;
+    const count = this.#channelCount;
+    const late = this.#clock.sleep(setupTimeoutMs, done.signal).then(
+      () => false,
+      () => false,
+    );
+    let look = () => {};
+    const came = new Promise<boolean>((resolve) => {
+      look = () => {
+        if (this.#channelCount > count) resolve(true);
+        else if (this.#isClosed || (this.#hasLost && this.#unknown.size === 0)) resolve(false);
+      };
+      this.#looks.add(look);
+      look();
+    });
+    try {
+      return await Promise.race([came, late]);
+    } finally {
+      done.abort();
+      this.#looks.delete(look);
+    }
+  }
+
+  get #channelCount(): number {
+    return this.#lines.filter(({ kind }) => kind === 'channel').length;
+  }
+
   /** Closes a connection that turns out to be a stranger's. */
   refuse(connection: Connection, why: string): void {
     this.#refuse(connection, why);
@@ -135,6 +175,7 @@ export class Incoming {
     for (const { connection } of this.#lines) connection.destroy();
     this.#main?.connection.destroy();
     this.#wake();
+    for (const look of this.#looks) look();
   }
 
   async #accept(): Promise<void> {
@@ -172,16 +213,19 @@ export class Incoming {
     try {
       const line = new PeekedConnection(connection, helloLength);
       await lookAt(line, 4);
+      if (this.#main !== undefined && line.head.length === 0) this.#hasLost = true;
       const kind = this.#kindOf(line.head);
       if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
       if (kind === 'channel') await lookAt(line, helloLength);
       this.#add({ kind, connection: line, number: kind === 'channel' ? numberOfHello(line.head) : undefined });
     } catch (error) {
+      if (this.#main !== undefined) this.#hasLost = true;
       this.#refuse(connection, error instanceof Error ? error.message : String(error));
     } finally {
       done.abort();
       this.#unknown.delete(connection);
       this.#endIfAlone();
+      for (const look of this.#looks) look();
     }
   }
 

@@ -21,6 +21,8 @@ export interface LineWatchOptions {
   onWaiting?: ((silentMs: number, what: string) => void) | undefined;
   /** What is waited for while no line has to take bytes. Default: that the source sends more. */
   awaited?: (() => string) | undefined;
+  /** Called with each failure. */
+  onFailure?: ((error: unknown) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -65,6 +67,7 @@ export class LineWatch {
   fail(error: unknown): void {
     this.#failure ??= { error };
     for (const line of this.#lines) line.destroy();
+    this.#options.onFailure?.(this.#failure.error);
   }
 
   /** Watches a line to a peer. Use the result in its place. */

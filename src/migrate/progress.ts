@@ -28,7 +28,10 @@ export type MigrationStatus =
 export interface RamProgress {
   /** Bytes of the stream and of its multifd channels so far. */
   transferred: number;
-  /** Bytes of pages that are still to be sent, as far as is known. */
+  /**
+   * Bytes of pages that are still to be sent. A destination is not told: from the second pass on it estimates them from the
+   * dirty rate, and has 0 until that is known.
+   */
   remaining: number;
   /** Bytes of all RAM blocks that migrate. */
   total: number;
@@ -46,6 +49,7 @@ export interface RamProgress {
   'pages-per-second': number;
   /** Bytes on multifd channels. */
   'multifd-bytes': number;
+  /** Pages that the guest dirties per second. A destination estimates them from the passes that have ended. */
   'dirty-pages-rate'?: number;
   'postcopy-requests'?: number;
 }

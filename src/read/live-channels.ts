@@ -92,7 +92,17 @@ export class LiveChannels {
     return channel;
   }
 
-  /** Decodes a channel to its end. @throws MigrationError `bad-channel` if it is not of this set */
+  /**
+   * Whether another channel must exist: a number is missing among those of the channels, or among those of the packets.
+   * Call it when all channels have come to a mark.
+   */
+  get lacksOne(): boolean {
+    const ids = this.#channels.map(({ state }) => state?.hello.id ?? 0);
+    const { isReliable, hasGaps } = this.#shared.numbers;
+    return Math.max(-1, ...ids) >= this.count || (isReliable && hasGaps);
+  }
+
+  /** Decodes a channel to its end. @throws MigrationError `bad-channel` if it is not of this set, or came too late */
   *decode(channel: LiveChannel): Generator<Step, void> {
     const { window } = channel.reader.reader;
     const hello = yield* decodeHello(window);
@@ -127,6 +137,11 @@ export class LiveChannels {
 
   #requireFit(hello: ChannelState['hello'], window: ByteWindow): void {
     const place = window.place(0);
+    // Up to the first mark there are no pages. Beyond the second, its old pages would replace newer ones.
+    if (this.#marks > 1) {
+      const message = `channel ${hello.id} came after pages of later moments`;
+      throw new MigrationError('missing-channels', message, place);
+    }
     const given = this.#channels.flatMap(({ state }) => (state === undefined ? [] : [state.hello]));
     if (given.some(({ id }) => id === hello.id)) {
       throw new MigrationError('bad-channel', `expected a new channel number, got ${hello.id} again`, place);

@@ -47,6 +47,11 @@ export interface LiveFlowOptions {
   mostChannels?: number;
   /** Resolves when all channels that the source has opened so far were added. It is called when RAM begins. */
   channelsKnown?: () => Promise<void>;
+  /**
+   * Called when the stream shows that a channel is missing. Resolves with true when another one was added, and with false
+   * if none will come. Default: none will.
+   */
+  anotherChannel?: () => Promise<boolean>;
   /** Whether the Flow ends only after the preempt channel did: nobody answers the source before. Default false. */
   drainsPreempt?: boolean;
 }
@@ -93,6 +98,10 @@ export class LiveFlow {
   #failure: { error: unknown } | undefined;
   #wake: () => void = () => {};
   #hasBlocks = false;
+  /** Another channel was asked for, or will not come. */
+  #coming: 'asked' | 'none' | undefined;
+  /** Bodies of RAM that ended before the first channel came. */
+  #unmarked = 0;
   /** What is wrong with a description that has not come to its end. */
   #brokenDescription: Finding | undefined;
 
@@ -122,6 +131,11 @@ export class LiveFlow {
     return this.#state.configuration;
   }
 
+  /** Whether a mark stands between two passes over RAM. Before 8.1 there is one at the end of each section. */
+  get marksEndPasses(): boolean {
+    return this.#state.format.syncAtEos !== true;
+  }
+
   /** The sections of iterables other than RAM, as they came. */
   get iterables(): readonly RawSection[] {
     return this.#kept.list;
@@ -130,7 +144,13 @@ export class LiveFlow {
   /** Adds a multifd channel, whose first bytes are to be read from `source`. @throws RangeError for one too many */
   addChannel(source: ByteSource): void {
     const channel = this.#channels.add(source, bodyBytesOf(this.#channels.count));
-    Object.assign(this.#state.format, { hasChannels: true, looksAhead: false });
+    const { format } = this.#state;
+    Object.assign(format, { hasChannels: true, looksAhead: false });
+    if (this.#unmarked > 0 && format.syncAtEos === undefined) {
+      // No mark came so far, so each of these bodies ended with one.
+      format.syncAtEos = true;
+      for (let i = 0; i < this.#unmarked; i++) this.#channels.pass();
+    }
     const { reader } = channel.reader;
     const steps = this.#channels.decode(channel);
     this.#lines.push({
@@ -175,10 +195,10 @@ export class LiveFlow {
   }
 
   /** Waits until a line is ready, or has failed. */
-  async #change(): Promise<void> {
+  async #change(isOver = () => false): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      if (this.#failure !== undefined || this.#lines.some(({ state }) => state === 'ready')) resolve();
+      if (this.#failure !== undefined || isOver() || this.#lines.some(({ state }) => state === 'ready')) resolve();
     });
   }
 
@@ -259,10 +279,10 @@ export class LiveFlow {
         if (item.section.name === 'ram' && item.section.kind === 'start') await this.#options.channelsKnown?.();
         break;
       case 'section-end':
+        if (item.section.name === 'ram' && this.#channels.count === 0) this.#unmarked++;
         this.#kept.end(line.reader.window);
         break;
       case 'sync':
-        if (this.#channels.count === 0) break;
         yield* this.#meet(line, item);
         return;
       case 'eof': {
@@ -292,16 +312,44 @@ export class LiveFlow {
   async *#meet(line: Line, item: FlowItem & { kind: 'sync' }): AsyncGenerator<FlowItem, void> {
     const place = { ...line.reader.window.place(item.offset), section: 'ram' };
     line.state = 'held';
-    while (!this.#channels.hasReached(place)) {
+    for (;;) {
       if (this.#failure !== undefined) throw this.#failure.error;
       const other = this.#lines.find(({ state, isMain }) => state === 'ready' && !isMain);
-      if (other === undefined) await this.#change();
-      else yield* this.#run(other);
+      if (other !== undefined) {
+        yield* this.#run(other);
+        continue;
+      }
+      if (this.#channels.hasReached(place)) {
+        if (this.#coming === 'none' || !this.#lacksChannel) break;
+        if (this.#coming === undefined) this.#ask();
+      }
+      await this.#change(() => this.#coming === 'none');
     }
     line.state = 'ready';
-    this.#channels.pass();
+    if (this.#channels.count > 0) this.#channels.pass();
     this.#letGo();
     yield { ...item, channels: this.#channels.count };
+  }
+
+  /** Whether a channel is missing at a mark: all of them, or one. */
+  get #lacksChannel(): boolean {
+    return this.#channels.count === 0 || this.#channels.lacksOne;
+  }
+
+  /** Asks for another channel, unless none came when it was asked for before. */
+  #ask(): void {
+    this.#coming = 'asked';
+    const another = this.#options.anotherChannel?.() ?? Promise.resolve(false);
+    void another.then((came) => {
+      this.#coming = came ? undefined : 'none';
+      this.#wake();
+    });
+  }
+
+  /** Ends the reading with an error, if no line has failed before. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#wake();
   }
 
   async *#drainPreempt(): AsyncGenerator<FlowItem, void> {

@@ -199,6 +199,15 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     return added;
   }
 
+  /**
+   * Takes the space that {@link finish} needs: that of the bitmaps, and `bytes` for the devices and the description. So the
+   * file can be finished even if the pages fill the disk. Call this after the last block, and before any page.
+   */
+  async reserve(bytes: number): Promise<void> {
+    for (const area of this.#areas) await this.#writeBitmap(area);
+    await this.#file.write(new Uint8Array(bytes), this.#end);
+  }
+
   /** @throws RangeError for pages beyond the block. */
   async apply(block: RamBlock, batch: PageBatch): Promise<void> {
     this.#requireUnfinished();

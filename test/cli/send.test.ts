@@ -154,14 +154,28 @@ describe('send without success', () => {
     [[plain, 'tcp:127.0.0.1:1', '--level', '3'], '--level goes with --multifd-compression'],
     [[plain, 'tcp:127.0.0.1:1', '--tls-creds', 'tls0'], "No TLS credentials with id 'tls0'"],
     [[plain, 'tcp:127.0.0.1:1', '--tls-hostname', 'x'], '--tls-hostname goes with --tls-creds'],
+    [[plain, 'tcp::4444'], 'expected a host to connect to, got tcp::4444'],
     [[plain, 'tcp:127.0.0.1:1', '--max-bandwidth', 'fast'], 'expected a rate'],
+    [[plain, 'tcp:127.0.0.1:1', '--max-bandwidth', '9'], 'expected at least 10 bytes per second'],
     [[plain, 'tcp:127.0.0.1:1', '--compat', '7.2'], 'QEMU 7.2 does not have the machine type'],
     [[plain, '-'], 'expected either --json or the stream on standard output'],
   ];
   it.each(usage)('%j', async (args, message) => {
     const sent = await runCli(['send', ...args, '--json']);
     expect(sent.code, sent.stderr).toBe(2);
-    expect(errorOf(sent)).toMatchObject({ guest: 'source', message: expect.stringContaining(message) });
+    expect(errorOf(sent)).toMatchObject({
+      ...{ guest: 'source', next: 'nothing was connected', message: expect.stringContaining(message) },
+    });
+  });
+
+  it('because a certificate has expired, in one line', async () => {
+    const object = `tls-creds-x509,id=tls0,endpoint=client,dir=${tls.client('expired')}`;
+    const args = ['send', plain, 'tcp:127.0.0.1:1', '--object', object, '--tls-creds', 'tls0'];
+    const sent = await runCli(args);
+    expect(sent.code).toBe(2);
+    expect(sent.stderr).toMatch(
+      /^vmferry: error: The .*certificate.* has expired\nvmferry: guest: source: nothing was connected\n$/,
+    );
   });
 
   it('because nothing listens', async () => {

@@ -1,6 +1,7 @@
 /**
  * A process that works on what it inherits, bundled and started by inherited.test.ts: `count URI` reads a listener's
- * connection to its end, and answers with the number of bytes if it can; `say URI` connects and writes.
+ * connection to its end, and answers with the number of bytes if it can; `say URI` connects and writes; `method URI` connects
+ * and writes how the line is read.
  */
 import { parseMigrationUri } from '../../src/io/migration-address.ts';
 import { connectTo } from '../../src/io/node/connect.ts';
@@ -8,7 +9,11 @@ import { listenAt } from '../../src/io/node/listen.ts';
 
 const [task, uri] = process.argv.slice(2) as [string, string];
 
-if (task === 'say') {
+if (task === 'method') {
+  const connection = await connectTo(parseMigrationUri(uri));
+  await connection.write(Buffer.from(connection.method));
+  await connection.close();
+} else if (task === 'say') {
   const connection = await connectTo(parseMigrationUri(uri));
   await connection.write(Buffer.from('a stream'));
   await connection.close();

@@ -49,6 +49,15 @@ test('a socket is written', async () => {
   await endsWell(child);
 });
 
+test('the side that connects reads a socket in the way that loses nothing when the line breaks', async () => {
+  const child = start(['method', 'fd:3'], ['ignore', 'ignore', 'pipe', 'pipe']);
+  const line = child.stdio[3] as Socket;
+  const said = text(line);
+  line.end();
+  expect(await said).toBe('data');
+  await endsWell(child);
+});
+
 test('a file is read from where its descriptor stands, and written there', async () => {
   const output = join(dir, 'output');
   const [from, to] = [openSync(input, 'r'), openSync(output, 'w')];

@@ -419,6 +419,33 @@ test('passes on a stream that it cannot decode', async () => {
   expect(await result).toMatchObject({ isConfirmed: false });
 });
 
+test('closes a first connection that sends nothing for the setup timeout, and takes the source', async () => {
+  const refused: string[] = [];
+  const { listener, clock, targets, connected, result } = startRelay({
+    setupTimeoutMs: 5000,
+    idleTimeoutMs: 1000,
+    onRefused: (_, why) => refused.push(why),
+  });
+  const idle = listener.connect();
+  await clock.advance(4999);
+  await quiet();
+  expect(refused).toEqual([]);
+  await clock.advance(1);
+  await expect(idle.read(new Uint8Array(1), 0)).rejects.toThrow();
+  expect(refused).toEqual(['it sent nothing']);
+  // A listener waits for as long as it takes: the idle timeout is that of a migration.
+  await clock.advance(3_600_000);
+  const source = listener.connect();
+  await source.write(answered);
+  await connected(1);
+  await take(targets[0]!, answered.length);
+  await targets[0]!.write(shut(0));
+  await take(source, 8);
+  await source.end();
+  await targets[0]!.end();
+  expect(await result).toMatchObject({ isConfirmed: true });
+});
+
 test('ends when no byte moves for too long, and says so every 10 s before', async () => {
   const waits: number[] = [];
   const { listener, clock, targets, connected, result } = startRelay({

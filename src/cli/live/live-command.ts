@@ -6,10 +6,12 @@
  *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
  */
 import { Option } from 'commander';
+import { formatMigrationUri, type MigrationAddress } from '../../io/migration-address.ts';
 import { UserObjects } from '../../io/node/tls-objects.ts';
 import type { CliCommand } from '../command.ts';
-import { liveExitCodes } from '../exit-codes.ts';
+import { liveExitCodes, UsageError } from '../exit-codes.ts';
 import { isQuiet, note, warn } from '../messages.ts';
+import type { LiveVerb } from '../print/migration-line.ts';
 import { handleSignals } from '../run.ts';
 import { parseSeconds } from '../size.ts';
 import { Dashboard } from './dashboard.ts';
@@ -52,6 +54,12 @@ export function addLiveOptions(command: CliCommand): CliCommand {
     .describe({ exitCodes: liveExitCodes });
 }
 
+/** @throws UsageError for an address that can only be listened at */
+export function requireHost(address: MigrationAddress): void {
+  if (address.transport !== 'socket' || address.type !== 'inet' || address.host !== '') return;
+  throw new UsageError(`expected a host to connect to, got ${formatMigrationUri(address)}`);
+}
+
 /** What a live command works with. */
 export interface Live {
   /** Aborted by SIGINT, SIGTERM and SIGHUP. */
@@ -70,7 +78,7 @@ export interface Live {
 
 /** Runs a live command. A signal aborts `live.signal`, and a second one ends the process at once. */
 export async function runLive(
-  verb: string,
+  verb: LiveVerb,
   options: LiveOptions,
   action: (live: Live) => Promise<void>,
 ): Promise<void> {

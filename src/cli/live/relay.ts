@@ -1,5 +1,5 @@
 /** `vmferry relay`: passes a live migration on. */
-import { formatMigrationUri, type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
 import { requireDescriptor } from '../../io/node/descriptor.ts';
@@ -14,8 +14,8 @@ import { UsageError } from '../exit-codes.ts';
 import { toJson } from '../json.ts';
 import { warn } from '../messages.ts';
 import { formatBytes, plural } from '../print/format.ts';
-import { parseRate } from '../size.ts';
-import { addLiveOptions, type Live, type LiveOptions, runLive } from './live-command.ts';
+import { parseBandwidth } from '../size.ts';
+import { addLiveOptions, type Live, type LiveOptions, requireHost, runLive } from './live-command.ts';
 import { openOutput } from './receive.ts';
 
 interface RelayOptions extends LiveOptions {
@@ -36,7 +36,7 @@ export function addRelay(program: CliCommand): CliCommand {
     .option('--listen-tls-authz <ID>', 'the --object that says which sources are allowed')
     .option('--target-tls-creds <ID>', 'the TLS credentials for TARGET_URI, an --object for the endpoint client')
     .option('--target-tls-hostname <NAME>', "the name in the target's certificate (default: the host of TARGET_URI)")
-    .option('--max-bandwidth <RATE>', 'the most bytes per second to the target, as 100M or 1Gb/s', parseRate)
+    .option('--max-bandwidth <RATE>', 'the most bytes per second to the target, as 100M or 1Gb/s', parseBandwidth)
     .option('--tee <FILE>', 'keep the guest in FILE, too, a mapped-ram file as of the same moment')
     .option('--record <DIR>', 'keep the bytes of each connection in DIR, also of a migration that fails')
     .describe({ notes, json, examples, rules })
@@ -124,9 +124,7 @@ const isFd = (address: MigrationAddress) => isSocket(address) && address.type ==
 /** Returns what connects to the target. @throws RangeError for an address that cannot be used */
 function prepareTarget(address: MigrationAddress, options: RelayOptions, live: Live) {
   const { targetTlsCreds, targetTlsHostname } = options;
-  if (isSocket(address) && address.type === 'inet' && address.host === '') {
-    throw new UsageError(`expected a host to connect to, got ${formatMigrationUri(address)}`);
-  }
+  requireHost(address);
   const tls = targetTlsCreds === undefined ? undefined : live.objects.clientTls(targetTlsCreds, targetTlsHostname);
   const { signal, setupTimeoutMs } = live;
   const hasMany = isSocket(address) && address.type !== 'fd';

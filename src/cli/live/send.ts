@@ -25,8 +25,8 @@ import { note, reportError, warn } from '../messages.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 import { showProgress } from '../progress.ts';
 import { scratchOption } from '../scratch.ts';
-import { parseCount, parseRate } from '../size.ts';
-import { addLiveOptions, type Live, type LiveOptions, runLive } from './live-command.ts';
+import { parseBandwidth, parseCount } from '../size.ts';
+import { addLiveOptions, type Live, type LiveOptions, requireHost, runLive } from './live-command.ts';
 
 interface SendCommandOptions extends LiveOptions, InputOptions, MultifdOptions {
   maxBandwidth?: number;
@@ -65,7 +65,11 @@ function addSendOptions(command: CliCommand): CliCommand {
     )
     .option('--level <L>', 'with --multifd-compression: 0 to 9 for zlib, 0 to 20 for zstd (default: 1)', parseLevel)
     .option('--uuid <UUID>', "with multifd: the guest's -uuid, if FILE does not state it")
-    .option('--max-bandwidth <RATE>', 'the most to send per second, over all channels (default: no limit)', parseRate)
+    .option(
+      '--max-bandwidth <RATE>',
+      'the most to send per second, over all channels (default: no limit)',
+      parseBandwidth,
+    )
     .option('--tls-creds <ID>', 'the TLS credentials, an --object for the endpoint client')
     .option('--tls-hostname <NAME>', "the name in the target's certificate (default: the host of URI)")
     .addOption(
@@ -110,6 +114,7 @@ const rules = {
   check([, uri = '']: readonly string[], options: SendCommandOptions) {
     const address = parseMigrationUri(uri);
     if (isMultifd(options)) requireChannels(address);
+    requireHost(address);
     checkMultifdOptions('multifd', options);
     if (address.transport !== 'stdio') return;
     if (options.json === true)

@@ -62,11 +62,11 @@ export function optionalCredentials(path: string): string | undefined {
 
 function certificatesIn(pem: string, words: string): X509Certificate[] {
   const parts = pem.match(/-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[\s\S]*?-----END [^\n]*/g) ?? [];
-  if (parts.length === 0) throw new Error(words);
+  if (parts.length === 0) throw new RangeError(words);
   try {
     return parts.map((part) => new X509Certificate(part));
   } catch (error) {
-    throw new Error(words, { cause: error });
+    throw new RangeError(words, { cause: error });
   }
 }
 
@@ -87,13 +87,13 @@ function checkSanity(
     [leaf, `${endpoint} certificate ${certPath}`] as const,
   ]) {
     const now = Date.now();
-    if (Date.parse(certificate.validTo) < now) throw new Error(`The ${what} has expired`);
-    if (Date.parse(certificate.validFrom) > now) throw new Error(`The ${what} is not yet active`);
+    if (Date.parse(certificate.validTo) < now) throw new RangeError(`The ${what} has expired`);
+    if (Date.parse(certificate.validFrom) > now) throw new RangeError(`The ${what} is not yet active`);
   }
   const issuers = [...own.slice(1), ...authorities];
   if (issuers.some((issuer) => leaf.checkIssued(issuer) && leaf.verify(issuer.publicKey))) return;
   const words = `Our own certificate ${certPath} failed validation against ${caPath}`;
-  throw new Error(`${words}: The certificate hasn't got a known issuer`);
+  throw new RangeError(`${words}: The certificate hasn't got a known issuer`);
 }
 
 function requireMatch(context: SecureContextOptions, certPath: string, keyPath: string): void {
@@ -102,7 +102,7 @@ function requireMatch(context: SecureContextOptions, certPath: string, keyPath: 
   } catch (error) {
     const isMismatch = systemCode(error)?.endsWith('KEY_VALUES_MISMATCH') ?? false;
     const reason = isMismatch ? 'The certificate and the given key do not match.' : keyReason(error);
-    throw new Error(`Cannot load certificate '${certPath}' & key '${keyPath}': ${reason}`, { cause: error });
+    throw new RangeError(`Cannot load certificate '${certPath}' & key '${keyPath}': ${reason}`, { cause: error });
   }
 }
 
