@@ -1,0 +1,83 @@
+/**
+ * A QMP server: a schema, and what its commands do. It has any number of sessions, which share its commands and events.
+ * Its schema, as clients see it, has only the commands that it answers.
+ */
+import { introspect, type SchemaInfo } from '../schema/qapi/introspection.ts';
+import type { Schema, SchemaCommand } from '../schema/qapi/schema.ts';
+import type { JsonObject } from './json-value.ts';
+import { QmpSession } from './session.ts';
+
+/** Runs a command whose arguments were checked. Its result is what it returns; undefined is an empty object. */
+export type Handler = (given: JsonObject) => unknown;
+
+export interface QmpServerOptions {
+  readonly schema: Schema;
+  /** What the greeting and query-version say. */
+  readonly version: { readonly qemu: { major: number; minor: number; micro: number }; readonly package: string };
+  /** What each command does. Commands without a handler are unknown to clients. */
+  readonly handlers: Readonly<Record<string, Handler>>;
+  /** Milliseconds since 1970, for the timestamps of events. */
+  now(): number;
+}
+
+export class QmpServer {
+  readonly schema: Schema;
+  readonly version: QmpServerOptions['version'];
+  readonly #handlers: Map<string, Handler>;
+  readonly #now: () => number;
+  readonly #sessions = new Set<QmpSession>();
+  #schemaInfo: SchemaInfo[] | undefined;
+
+  constructor({ schema, version, handlers, now }: QmpServerOptions) {
+    this.schema = schema;
+    this.version = version;
+    this.#now = now;
+    const names = () => [...this.#handlers.keys()].map((name) => ({ name }));
+    this.#handlers = new Map<string, Handler>([
+      ['qmp_capabilities', () => {}],
+      ['query-version', () => version],
+      ['query-commands', names],
+      ['query-qmp-schema', () => this.#introspect()],
+      ...Object.entries(handlers),
+    ]);
+    for (const name of this.#handlers.keys()) {
+      if (!schema.commands.has(name)) this.#handlers.delete(name);
+    }
+  }
+
+  /** Greets a new client. `write` takes one message, which ends with CR LF. */
+  connect(write: (text: string) => void): QmpSession {
+    const session = new QmpSession(this, write);
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Forgets a client. */
+  disconnect(session: QmpSession): void {
+    this.#sessions.delete(session);
+    session.close();
+  }
+
+  /** Tells all clients of an event. */
+  emit(name: string, data?: object): void {
+    const ms = this.#now();
+    const seconds = Math.floor(ms / 1000);
+    const timestamp = { seconds, microseconds: Math.floor((ms - seconds * 1000) * 1000) };
+    for (const session of this.#sessions) session.event(name, data, timestamp);
+  }
+
+  /** A command that this server answers. */
+  command(name: string): SchemaCommand | undefined {
+    return this.#handlers.has(name) ? this.schema.commands.get(name) : undefined;
+  }
+
+  /** Runs a command whose arguments were checked. */
+  run(name: string, given: JsonObject): unknown {
+    return this.#handlers.get(name)?.(given);
+  }
+
+  #introspect(): SchemaInfo[] {
+    this.#schemaInfo ??= introspect(this.schema, this.#handlers.keys(), this.schema.events.keys());
+    return this.#schemaInfo;
+  }
+}

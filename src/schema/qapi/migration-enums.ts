@@ -1,0 +1,142 @@
+/** The enums of QEMU's schema module `migration`, in QEMU's order (docs/qmp.md). */
+import type { Enum } from './entity.ts';
+
+export const migrationEnums = {
+  MigrationStatus: {
+    kind: 'enum',
+    doc: 'The state of the outgoing or incoming migration.',
+    since: '2.3',
+    values: {
+      none: ['no migration has begun'],
+      setup: ['it has begun, and does not transfer RAM yet'],
+      cancelling: ['it is being cancelled'],
+      cancelled: ['it was cancelled'],
+      active: ['precopy: RAM is transferred while the guest runs'],
+      'postcopy-active': ['postcopy: the guest runs at the destination', { since: '2.5' }],
+      'postcopy-paused': ['postcopy, and the line broke', { since: '3.0' }],
+      'postcopy-recover-setup': ['a new line for postcopy is being set up', { since: '9.1' }],
+      'postcopy-recover': ['postcopy goes on over a new line', { since: '3.0' }],
+      completed: ['it is done'],
+      failed: ['it failed'],
+      colo: ['COLO: the VM runs at both sides', { since: '2.8' }],
+      'pre-switchover': ['the guest is stopped and waits for migrate-continue', { since: '2.11' }],
+      device: ['the state of the devices is being sent', { since: '2.11' }],
+      'wait-unplug': ['it waits until the guest has released a failover device', { since: '4.2' }],
+    },
+  },
+  MultiFDCompression: {
+    kind: 'enum',
+    doc: 'How the pages of multifd channels are compressed.',
+    since: '5.0',
+    values: {
+      none: ['not at all'],
+      zlib: ['zlib'],
+      zstd: ['zstd', { if: 'CONFIG_ZSTD' }],
+      qatzip: ['QATzip', { since: '9.2', if: 'CONFIG_QATZIP' }],
+      qpl: ['Intel In-Memory Analytics Accelerator', { since: '9.1', if: 'CONFIG_QPL' }],
+      uadk: ['UADK', { since: '9.1', if: 'CONFIG_UADK' }],
+    },
+  },
+  MigMode: {
+    kind: 'enum',
+    doc: 'What kind of migration it is.',
+    since: '8.2',
+    values: {
+      normal: ['a live migration'],
+      'cpr-reboot': ['the guest is stopped first, saved, and goes on after its host has started again'],
+      'cpr-transfer': ['into a new QEMU on the same host, which takes over memory and descriptors', { since: '10.0' }],
+    },
+  },
+  ZeroPageDetection: {
+    kind: 'enum',
+    doc: 'Which thread looks for zero pages.',
+    since: '9.1',
+    values: {
+      none: ['no thread: zero pages are sent like others'],
+      legacy: ['the main thread of the migration'],
+      multifd: ['the thread of each multifd channel; without multifd the main thread'],
+    },
+  },
+  COLOMessage: {
+    kind: 'enum',
+    doc: 'What the two sides of COLO tell each other. The position of a value is its number on the line.',
+    since: '2.8',
+    values: {
+      'checkpoint-ready': ['the secondary is ready'],
+      'checkpoint-request': ['the primary asks for a checkpoint'],
+      'checkpoint-reply': ['the secondary has stopped its guest'],
+      'vmstate-send': ['the state of the VM follows'],
+      'vmstate-size': ['its size'],
+      'vmstate-received': ['it has arrived'],
+      'vmstate-loaded': ['it is loaded'],
+    },
+  },
+  FailoverStatus: {
+    kind: 'enum',
+    doc: 'How far a failover of COLO is. No command takes or returns it.',
+    since: '2.8',
+    values: {
+      none: ['there is none'],
+      require: ['it was asked for'],
+      active: ['it is being done'],
+      completed: ['it is done'],
+      relaunch: ['it must be started again'],
+    },
+  },
+  COLOMode: {
+    kind: 'enum',
+    doc: 'The role of a VM in COLO.',
+    since: '3.0',
+    values: { none: ['not in COLO'], primary: ['the source'], secondary: ['the destination'] },
+  },
+  COLOExitReason: {
+    kind: 'enum',
+    doc: 'Why COLO ended.',
+    since: '3.1',
+    values: {
+      none: ['it has not ended'],
+      request: ['a command asked for it'],
+      error: ['something failed'],
+      processing: ['a failover is under way', { since: '4.0' }],
+    },
+  },
+  MigrationAddressType: {
+    kind: 'enum',
+    doc: 'The transport of a migration.',
+    since: '8.2',
+    values: {
+      socket: ['a socket: inet, unix, vsock or a descriptor'],
+      exec: ['standard input or output of a program'],
+      rdma: ['RDMA'],
+      file: ['a file'],
+    },
+  },
+  MigrationChannelType: {
+    kind: 'enum',
+    doc: 'What a channel is for.',
+    since: '8.2',
+    values: { main: ['the stream'], cpr: ['what cpr-transfer hands over', { since: '10.0' }] },
+  },
+  DirtyRateStatus: {
+    kind: 'enum',
+    doc: 'How far a measurement of the dirty rate is.',
+    since: '5.2',
+    values: { unstarted: ['it has not begun'], measuring: ['it runs'], measured: ['there is a result'] },
+  },
+  DirtyRateMeasureMode: {
+    kind: 'enum',
+    doc: 'How the dirty rate is measured.',
+    since: '6.2',
+    values: {
+      'page-sampling': ['by hashes of random pages'],
+      'dirty-ring': ["by KVM's dirty ring, for each vCPU"],
+      'dirty-bitmap': ["by KVM's dirty bitmap"],
+    },
+  },
+  TimeUnit: {
+    kind: 'enum',
+    doc: 'The unit of a time.',
+    since: '8.2',
+    values: { second: ['seconds'], millisecond: ['milliseconds'] },
+  },
+} as const satisfies Record<string, Enum>;
