@@ -39,7 +39,9 @@ export default defineConfig({
       // test/ mirrors src/; all of these run without QEMU.
       project(
         'unit',
-        ['test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,migrate,qmp,guest,tasks,words,demo}/**/*.test.ts'],
+        [
+          'test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,migrate,qmp,guest,tasks,words,demo}/**/*.test.ts',
+        ],
         1,
         workers,
       ),

@@ -5,6 +5,7 @@
 
 /** An integer is a number if a number holds it exactly, and otherwise a bigint. */
 export type JsonValue = null | boolean | number | bigint | string | JsonDouble | JsonValue[] | JsonObject;
+/** An object of JSON. */
 export interface JsonObject {
   [name: string]: JsonValue;
 }
@@ -74,8 +75,8 @@ function printString(text: string): string {
   return `"${text.replace(escaped, escapeUnit)}"`;
 }
 
-/** Not 1e+21, as JavaScript writes it. */
-const integerText = (value: number) => (Math.abs(value) < 1e21 ? String(value) : String(BigInt(value)));
+/** All digits, also where JavaScript would round. */
+const integerText = (value: number) => (Number.isSafeInteger(value) ? String(value) : String(BigInt(value)));
 
 /** As C prints it with %.17g: the digits that make it exact, also if fewer would do. */
 function doubleText(value: number): string {

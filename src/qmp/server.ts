@@ -2,7 +2,7 @@
  * A QMP server: a schema, and what its commands do. It has any number of sessions, which share its commands and events.
  * Its schema, as clients see it, has only the commands that it answers.
  */
-import { introspect, type SchemaInfo } from '../schema/qapi/introspection.ts';
+import { introspect, type SchemaEntity } from '../schema/qapi/introspection.ts';
 import type { Schema, SchemaCommand } from '../schema/qapi/schema.ts';
 import type { JsonObject } from './json-value.ts';
 import { QmpSession } from './session.ts';
@@ -10,6 +10,7 @@ import { QmpSession } from './session.ts';
 /** Runs a command whose arguments were checked. Its result is what it returns; undefined is an empty object. */
 export type Handler = (given: JsonObject) => unknown;
 
+/** What a server is made of. */
 export interface QmpServerOptions {
   readonly schema: Schema;
   /** What the greeting and query-version say. */
@@ -20,13 +21,14 @@ export interface QmpServerOptions {
   now(): number;
 }
 
+/** A QMP server. */
 export class QmpServer {
   readonly schema: Schema;
   readonly version: QmpServerOptions['version'];
   readonly #handlers: Map<string, Handler>;
   readonly #now: () => number;
   readonly #sessions = new Set<QmpSession>();
-  #schemaInfo: SchemaInfo[] | undefined;
+  #entities: SchemaEntity[] | undefined;
 
   constructor({ schema, version, handlers, now }: QmpServerOptions) {
     this.schema = schema;
@@ -76,8 +78,8 @@ export class QmpServer {
     return this.#handlers.get(name)?.(given);
   }
 
-  #introspect(): SchemaInfo[] {
-    this.#schemaInfo ??= introspect(this.schema, this.#handlers.keys(), this.schema.events.keys());
-    return this.#schemaInfo;
+  #introspect(): SchemaEntity[] {
+    this.#entities ??= introspect(this.schema, this.#handlers.keys(), this.schema.events.keys());
+    return this.#entities;
   }
 }

@@ -29,6 +29,7 @@ interface Request {
   readonly isOob: boolean;
 }
 
+/** A client of a server. */
 export class QmpSession {
   readonly #reader = new JsonReader((message) => this.#take(message));
   readonly #waiting: JsonMessage[] = [];

@@ -53,7 +53,7 @@ function breaksZeroCopy(on: Capabilities, parameters: Readonly<Record<string, un
   return on.has('zero-copy-send') && (!on.has('multifd') || compresses || parameters['tls-creds'] !== '');
 }
 
-/** @internal QEMU's text if these parameters do not go with zero-copy-send. */
+/** QEMU's text if these parameters do not go with zero-copy-send. */
 export const refuseZeroCopy = (on: Capabilities, parameters: Readonly<Record<string, unknown>>): string | undefined =>
   breaksZeroCopy(on, parameters) ? zeroCopy : undefined;
 

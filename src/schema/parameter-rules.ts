@@ -61,7 +61,7 @@ function isInRange(name: string, value: bigint, values: ParameterValues): boolea
 }
 
 /** The value of block-bitmap-mapping. */
-export type BitmapMapping = readonly {
+type BitmapMapping = readonly {
   readonly 'node-name': string;
   readonly alias: string;
   readonly bitmaps: readonly { readonly name: string; readonly alias: string }[];

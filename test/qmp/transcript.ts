@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const recordedReleases = ['7.2', '10.0'] as const;
-export type RecordedRelease = (typeof recordedReleases)[number];
+type RecordedRelease = (typeof recordedReleases)[number];
 
 export interface Step {
   /** Comments before it, as they stand. */

@@ -32,7 +32,7 @@ export interface MemberMarks extends Marks {
 }
 
 /** A member of a struct: its type, what it means, and its marks. */
-export type Member = readonly [type: string, doc: string, marks?: MemberMarks];
+type Member = readonly [type: string, doc: string, marks?: MemberMarks];
 export type Members = Readonly<Record<string, Member>>;
 
 export interface Enum extends Marks {

@@ -5,7 +5,7 @@
 import type { Feature, Schema, SchemaMember, SchemaType } from './schema.ts';
 
 /** An entity of the list. */
-export interface SchemaInfo {
+export interface SchemaEntity {
   readonly name: string;
   readonly 'meta-type': 'builtin' | 'enum' | 'array' | 'object' | 'alternate' | 'command' | 'event';
   readonly features?: readonly Feature[];
@@ -16,12 +16,12 @@ const jsonTypes = { str: 'string', int: 'int', number: 'number', bool: 'boolean'
 const integers = new Set(['int', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'size']);
 
 /** Lists those commands and events of the schema, and all types that they use. */
-export function introspect(schema: Schema, commands: Iterable<string>, events: Iterable<string>): SchemaInfo[] {
+export function introspect(schema: Schema, commands: Iterable<string>, events: Iterable<string>): SchemaEntity[] {
   return new Introspection(schema).list(commands, events);
 }
 
 class Introspection {
-  readonly #infos: SchemaInfo[] = [];
+  readonly #infos: SchemaEntity[] = [];
   /** The number of each type, by name. 0 is the object without members. */
   readonly #numbers = new Map<string, string>();
   readonly #builtins = new Set<string>();
@@ -29,7 +29,7 @@ class Introspection {
 
   constructor(readonly schema: Schema) {}
 
-  list(commands: Iterable<string>, events: Iterable<string>): SchemaInfo[] {
+  list(commands: Iterable<string>, events: Iterable<string>): SchemaEntity[] {
     this.#infos.push({ name: '0', 'meta-type': 'object', members: [] });
     for (const name of commands) {
       const command = this.schema.commands.get(name);
@@ -84,11 +84,11 @@ class Introspection {
     if (known !== undefined) return known;
     const name = String(this.#numbers.size + 1);
     this.#numbers.set(key, name);
-    this.#infos.push({ name, ...this.#describe(type), ...featuresOf(type) } as SchemaInfo);
+    this.#infos.push({ name, ...this.#describe(type), ...featuresOf(type) } as SchemaEntity);
     return name;
   }
 
-  #describe(type: SchemaType): Omit<SchemaInfo, 'name'> {
+  #describe(type: SchemaType): Omit<SchemaEntity, 'name'> {
     if (type.kind === 'alternate') {
       return { 'meta-type': 'alternate', members: type.types.map((one) => ({ type: this.#reference(one) })) };
     }

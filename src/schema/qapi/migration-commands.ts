@@ -227,7 +227,7 @@ export const migrationCommands = {
     since: '7.1',
     arguments: {
       'cpu-index?': ['int', 'which vCPU (default: all)'],
-      'dirty-rate': ['uint64', 'MB per second; 0 is no limit'],
+      'dirty-rate': ['uint64', 'MB per second; 0 means no limit'],
     },
     errors: [[onlyRing, 'there is no KVM dirty ring']],
   },

@@ -180,7 +180,7 @@ export const migrationStructs = {
     since: '7.1',
     members: {
       'cpu-index': ['int', 'which vCPU'],
-      'limit-rate': ['uint64', 'MB per second; 0 is no limit'],
+      'limit-rate': ['uint64', 'MB per second; 0 means no limit'],
       'current-rate': ['uint64', 'MB per second'],
     },
   },
@@ -256,7 +256,7 @@ export const socketTypes = {
     since: '1.3',
     members: {
       path: ['str', 'its path'],
-      'abstract?': ['bool', 'it is no file', { since: '5.1', if: 'CONFIG_LINUX' }],
+      'abstract?': ['bool', 'a name instead of a file', { since: '5.1', if: 'CONFIG_LINUX' }],
       'tight?': ['bool', 'an abstract name ends with its last byte', { since: '5.1', if: 'CONFIG_LINUX' }],
     },
   },

@@ -82,7 +82,7 @@ export const parameters = {
   },
   'tls-creds': {
     ...{ type: 'StrOrNull', since: '2.7', default: '' },
-    doc: 'the id of a tls-creds object; empty is no TLS',
+    doc: 'the id of a tls-creds object; empty means no TLS',
   },
   'tls-hostname': {
     ...{ type: 'StrOrNull', since: '2.7', default: '' },
@@ -94,7 +94,7 @@ export const parameters = {
   },
   'max-bandwidth': {
     ...{ type: 'size', since: '2.8', unit: 'bytes/s', default: 134217728 },
-    doc: 'the most bytes per second; 0 is no limit',
+    doc: 'the most bytes per second; 0 means no limit',
   },
   'avail-switchover-bandwidth': {
     ...{ type: 'size', since: '8.2', unit: 'bytes/s', default: 0 },
@@ -126,7 +126,7 @@ export const parameters = {
   },
   'max-postcopy-bandwidth': {
     ...{ type: 'size', since: '3.0', unit: 'bytes/s', default: 0 },
-    doc: 'the most bytes per second in postcopy, apart from pages that are asked for; 0 is no limit',
+    doc: 'the most bytes per second in postcopy, apart from pages that are asked for; 0 means no limit',
   },
   'max-cpu-throttle': {
     // From cpu-throttle-initial on.
@@ -181,8 +181,6 @@ export const parameters = {
     doc: 'mapped-ram with multifd: bypass the page cache',
   },
 } as const satisfies Record<string, Parameter>;
-
-export type ParameterName = keyof typeof parameters;
 
 const table: Readonly<Record<string, Parameter>> = parameters;
 

@@ -17,7 +17,7 @@ import { migrationStructs, migrationUnions, socketTypes } from './migration-stru
 import { objectTypes } from './object-types.ts';
 import { MigrateSetParameters, MigrationParameter, MigrationParameters } from './parameters.ts';
 
-/** The entities of QEMU's schema module `migration`. */
+/** For the reference and tests: the entities of QEMU's schema module `migration`. */
 export const migrationModule: Entities = {
   ...migrationCommands,
   ...migrationEvents,
@@ -62,7 +62,7 @@ export interface SchemaUnion extends Resolved {
   readonly tag: string;
   readonly branches: ReadonlyMap<string, string>;
 }
-export interface SchemaAlternate extends Resolved {
+interface SchemaAlternate extends Resolved {
   readonly kind: 'alternate';
   readonly types: readonly string[];
 }

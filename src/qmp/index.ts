@@ -1,0 +1,23 @@
+/**
+ * vmferry/qmp: QEMU's monitor protocol on every platform: a typed client over any line, and a server without sockets.
+ */
+export { MigrationSettings, type SettingContext, SettingError } from '../schema/migration-settings.ts';
+export { type Schema, schemaOf } from '../schema/qapi/schema.ts';
+export {
+  type CommandArguments,
+  type CommandName,
+  type CommandReturns,
+  MonitorBusyError,
+  QmpClient,
+  type QmpClientOptions,
+  type QmpEvent,
+} from './client.ts';
+export { parseJson } from './json-reader.ts';
+export { JsonDouble, type JsonObject, type JsonValue, printJson } from './json-value.ts';
+export { QmpError, type QmpErrorClass } from './qmp-error.ts';
+export { type Handler, QmpServer, type QmpServerOptions } from './server.ts';
+export type { QmpSession } from './session.ts';
+export type * from './types/commands.ts';
+export type * from './types/control.ts';
+export type * from './types/enums.ts';
+export type * from './types/migration.ts';
