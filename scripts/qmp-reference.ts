@@ -101,9 +101,9 @@ function parametersSection(): string {
   return table(['Parameter', 'Type', 'Range', 'Default', 'What it does', 'Here'], rows);
 }
 
-function typesSection(): string {
+function typesSection(ofModule: boolean): string {
   const types = [...schema.types.values()].filter(
-    ({ name }) => inModule(name) && name !== 'MigrationCapability' && name !== 'MigrationParameter',
+    ({ name }) => inModule(name) === ofModule && name !== 'MigrationCapability' && name !== 'MigrationParameter',
   );
   const sections = types.map((type) => {
     const title = `### ${type.name}\n\n${type.doc}`;
@@ -139,11 +139,14 @@ export function qmpMarkdown(): string {
     "A value out of range is refused with `Parameter 'name' expects …`. All values are checked before any is set.",
     parametersSection(),
     '## Types of migration',
-    typesSection(),
+    typesSection(true),
     '## Other commands',
     ...commands.filter(({ name }) => !inModule(name)).map(commandSection),
     '## Other events',
     eventsTable(false),
+    '## Other types',
+    'Of large ones only the part that something here uses.',
+    typesSection(false),
     '## Releases',
     'What QEMU 7.2 and 10.0 do otherwise than 9.0. What neither of them confirms about 9.0 is marked `unchecked`: it follows the documentation of 9.0 alone.',
     table(

@@ -92,7 +92,7 @@ describe('a client', () => {
     await client.close();
   });
 
-  it('tells of events, known or not, as they came', async () => {
+  it('reports events, known or not, as they came', async () => {
     const { client, server } = await connected();
     const seen: unknown[] = [];
     client.subscribe(({ event, data }) => seen.push([event, data]));
@@ -205,7 +205,7 @@ describe('a session', () => {
     await eighth;
   });
 
-  it('tells no events before the negotiation has ended', async () => {
+  it('reports no events before the negotiation has ended', async () => {
     const lines: string[] = [];
     const server = settingsServer('9.0');
     const session = server.connect((text) => lines.push(text));
