@@ -17,7 +17,7 @@ import { migrationStructs, migrationUnions, socketTypes } from './migration-stru
 import { objectTypes } from './object-types.ts';
 import { MigrateSetParameters, MigrationParameter, MigrationParameters } from './parameters.ts';
 
-/** For the reference and tests: the entities of QEMU's schema module `migration`. */
+/** @internal for the reference and tests: the entities of QEMU's schema module `migration`. */
 export const migrationModule: Entities = {
   ...migrationCommands,
   ...migrationEvents,
