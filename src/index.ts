@@ -88,6 +88,9 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
+export { type GuestBlockSize, GuestRam } from './guest/guest-ram.ts';
+export { type DirtyTracking, SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';
+export type { WorkloadOptions } from './guest/workload.ts';
 export type { Abortable } from './io/abort.ts';
 export { BlobSource, type BlobSourceOptions } from './io/blob-source.ts';
 export { appendTo, type ByteSink, type ByteSource, type ByteStore, type OpenedSource } from './io/byte-source.ts';

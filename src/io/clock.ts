@@ -1,10 +1,11 @@
 /** A clock that can be replaced, so that what depends on time can be tested without waiting. */
+import type { AbortSignalLike } from './platform.ts';
 
 export interface Clock {
   /** Milliseconds since any fixed moment. */
   now(): number;
   /** Resolves after `ms` milliseconds. Rejects with the reason of `signal` as soon as that is aborted. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  sleep(ms: number, signal?: AbortSignalLike): Promise<void>;
 }
 
 /** The platform's own clock. It does not jump when the time of day is set. */

@@ -14,9 +14,11 @@ export {
 } from './incoming.ts';
 export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
+export type { PrecopyParameters } from './precopy.ts';
 export type { MigrationProgress, MigrationStatus, ProgressOptions, RamProgress } from './progress.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
 export { type RelayOptions, type RelayResult, relay } from './relay.ts';
 export { type SendFileOptions, sendFile } from './send-file.ts';
-export { type SendLines, type SendMultifd, type SendOptions, type SentGuest, send } from './source.ts';
+export type { SendLines, SendMultifd, SendOptions, SendRunning, SentGuest } from './send-options.ts';
+export { send } from './source.ts';
 export type { TeeTarget } from './tee.ts';

@@ -9,7 +9,8 @@ import { type ReleaseName, releaseRulesOf } from '../schema/release-rules.ts';
 import { readIterables } from '../store/iterables.ts';
 import { type OpenedVm, openSavedVm, type SavedVmOptions } from '../store/ram-content.ts';
 import { stoppedGuest } from '../vm/guest.ts';
-import { type SendOptions, type SentGuest, send } from './source.ts';
+import type { SendOptions, SentGuest } from './send-options.ts';
+import { send } from './source.ts';
 
 /** How the VM in a file is sent. */
 export interface SendFileOptions

@@ -6,7 +6,9 @@
  *       OPEN_RETURN_PATH, PING 1 ──────────────────────────────────→
  *                                      ←───────────────────────────── PONG 1
  *       START of RAM ──────────────────────────────────────────────→
- *       PARTs; packets on the multifd channels ────────────────────→
+ *       PARTs; packets on the multifd channels ────────────────────→   a running guest: pass after pass (precopy.ts)
+ *                                      ←───────────────────────────── SWITCHOVER_ACK, if that is asked for
+ *       the guest is stopped ╌╌╌ status pre-switchover, if that is asked for
  *       SWITCHOVER_START, END of RAM, devices ─────────────────────→
  *     ╌╌╌╌╌ up to here the guest is at the source, whatever breaks ╌╌╌╌╌
  *       EOF, description ──────────────────────────────────────────→   loads the devices
@@ -18,18 +20,13 @@
  *
  * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
  */
-import type { Abortable } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import { systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
-import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { settledWithin } from '../io/time-limit.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
-import { maxChannels } from '../read/channels.ts';
-import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
-import type { RawSection } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireVm } from '../wire/require-vm.ts';
 import { type ReturnMessage, ReturnType } from '../wire/return-path.ts';
@@ -37,58 +34,21 @@ import { MultifdWriter, multifdArenaBytes } from '../write/multifd-writer.ts';
 import { defaultRules, Passes, type WrittenBlock } from '../write/passes.ts';
 import { ramScanArenaBytes } from '../write/ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
+import { XbzrleCache, xbzrleArenaBytes } from '../write/xbzrle-cache.ts';
 import { Bandwidth } from './bandwidth.ts';
 import { type GuestPlace, LiveError } from './live-error.ts';
 import { Outgoing } from './outgoing.ts';
-import { PeerWatch, type PeerWatchOptions } from './peer-watch.ts';
-import { type MigrationProgress, ProgressMeter, type ProgressOptions } from './progress.ts';
+import { PeerWatch } from './peer-watch.ts';
+import { Precopy } from './precopy.ts';
+import { ProgressMeter } from './progress.ts';
 import { readReturnPath } from './return-path.ts';
-
-/** The lines to the destination. Sending closes them, however it ends. */
-export interface SendLines {
-  main: Connection;
-  /** Connects a multifd channel. It is called once per channel, one after another. */
-  openChannel?: () => Promise<Connection>;
-}
-
-/** The multifd channels of a migration. */
-export interface SendMultifd {
-  /** How many: 1 to 255, and as many as the destination has. */
-  channels: number;
-  /** The value of multifd-compression. Default `none`. */
-  compression?: 'none' | StreamFormat;
-  /** From 0 to 9 for zlib, from 0 to 20 for zstd. Default 1, as in QEMU. */
-  level?: number;
-  /** The guest's UUID as 32 hex digits. Default: that of the configuration, or none. */
-  uuid?: string;
-  /** The compression engines. Default: the portable codecs. Those of Node are faster. */
-  codecs?: PageCodecs;
-}
-
-export interface SendOptions extends Abortable, ProgressOptions, PeerWatchOptions {
-  /** Default: all RAM goes through the main line. */
-  multifd?: SendMultifd | undefined;
-  /** Bytes per second, over all lines. Default 0: no limit. */
-  maxBandwidth?: number | undefined;
-  /** Whether the destination is asked to confirm. Default: if `main` can be read. */
-  returnPath?: boolean | undefined;
-  /** Sections of iterables other than RAM, in stream order. */
-  iterables?: readonly RawSection[];
-  /** What the QEMU release that loads the stream expects. Default: by the machine type, and by `framing`. */
-  rules?: ReleaseRules;
-}
-
-/** A guest that was sent. */
-export interface SentGuest {
-  /** The destination said that it has the guest. Without a return path it cannot. */
-  isConfirmed: boolean;
-  /** Bytes of the main line, and of each channel. */
-  length: number;
-  channels: readonly number[];
-  blocks: readonly WrittenBlock[];
-  /** The final state, with the counts. */
-  progress: MigrationProgress;
-}
+import {
+  requireSendOptions,
+  type SendLines,
+  type SendOptions,
+  type SendRunning,
+  type SentGuest,
+} from './send-options.ts';
 
 /** The value of the only PING. */
 const pingValue = 1;
@@ -96,7 +56,8 @@ const pingValue = 1;
 const lastWordMs = 2000;
 
 /**
- * Sends a guest. It is stopped after the first pass.
+ * Sends a guest. It is stopped after the first pass, or, with `running`, when so little is left that `downtime-limit`
+ * suffices for it. If that fails, the guest has perhaps been stopped, and may run on.
  *
  * @example
  * const { isConfirmed } = await send(stoppedGuest(vm), { main: connection });
@@ -108,23 +69,12 @@ const lastWordMs = 2000;
 export async function send(guest: Guest, lines: SendLines, options: SendOptions = {}): Promise<SentGuest> {
   try {
     requireVm(guest);
-    requireOptions(options, lines);
+    requireSendOptions(options, lines);
   } catch (error) {
     lines.main.destroy();
     throw error;
   }
   return new Source(guest, lines, options).send();
-}
-
-function requireOptions({ multifd, maxBandwidth = 0, idleTimeoutMs }: SendOptions, { openChannel }: SendLines): void {
-  if (!(maxBandwidth >= 0)) throw new RangeError(`expected bytes per second, got ${maxBandwidth}`);
-  if (idleTimeoutMs !== undefined && !(idleTimeoutMs > 0)) throw new RangeError(`expected ms, got ${idleTimeoutMs}`);
-  if (multifd === undefined) return;
-  const { channels } = multifd;
-  if (!Number.isInteger(channels) || channels < 1 || channels > maxChannels) {
-    throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels}`);
-  }
-  if (openChannel === undefined) throw new RangeError('Migration requires multi-channel URIs (e.g. tcp)');
 }
 
 class Source {
@@ -141,6 +91,9 @@ class Source {
   /** Ends everything that waits. */
   readonly #ended = new AbortController();
   #passes: Passes | undefined;
+  #precopy: Precopy | undefined;
+  #cache: XbzrleCache | undefined;
+  #mayGo = false;
   #multifd: MultifdWriter | undefined;
   #blocks: readonly WrittenBlock[] = [];
   #isHangingUp = false;
@@ -183,18 +136,25 @@ class Source {
 
   async #sendAll(): Promise<Omit<SentGuest, 'progress'>> {
     const { main } = this.#lines;
-    const { returnPath = main.canRead && main.canWrite, multifd } = this.#options;
+    const { returnPath = main.canRead && main.canWrite, multifd, running } = this.#options;
     this.#meter.enter('setup');
-    const needs = [writerArenaBytes, ramScanArenaBytes, multifd === undefined ? 0 : multifdArenaBytes];
-    const writer = new StreamWriter(await loadKernelFor(needs), this.#outgoing.sink(main), this.#guest.framing);
+    const cacheSize = running?.xbzrle?.cacheSize;
+    const cacheBytes = cacheSize === undefined ? 0 : xbzrleArenaBytes(cacheSize);
+    const needs = [writerArenaBytes, ramScanArenaBytes, cacheBytes, multifd === undefined ? 0 : multifdArenaBytes];
+    const kernel = await loadKernelFor(needs);
+    const writer = new StreamWriter(kernel, this.#outgoing.sink(main), this.#guest.framing);
+    if (cacheSize !== undefined) this.#cache = new XbzrleCache(kernel, { cacheSize, pageSize: this.#pageSize });
     await this.#openChannels(writer);
     const passes = this.#makePasses(writer, returnPath);
+    if (running !== undefined) this.#precopy = this.#makePrecopy(passes, writer, running);
     const lastWord = returnPath ? this.#readReturnPath(main) : undefined;
     if (lastWord === undefined && main.canRead) void this.#discard(main);
     const sending = this.#sendPasses(passes, writer);
     await (lastWord === undefined ? sending : this.#untilConfirmed(sending, lastWord));
     await this.#hangUp(returnPath);
-    return { isConfirmed: returnPath, length: writer.length, channels: this.#channelBytes, blocks: this.#blocks };
+    const xbzrle = this.#cache === undefined ? {} : { xbzrle: this.#cache.statistics };
+    const counts = { length: writer.length, channels: this.#channelBytes, blocks: this.#blocks };
+    return { isConfirmed: returnPath, ...counts, ...xbzrle };
   }
 
   /**
@@ -247,6 +207,7 @@ class Source {
       ...(iterables === undefined ? {} : { iterables }),
       ...(rules === undefined ? {} : { rules }),
       ...(this.#multifd === undefined ? {} : { ramWriter: this.#multifd }),
+      cache: this.#cache,
       commands: returnPath ? [{ code: CommandCode.openReturnPath }, ping] : [],
       beforeEnd: async () => {
         await writer.flush();
@@ -260,17 +221,43 @@ class Source {
     return passes;
   }
 
+  #makePrecopy(passes: Passes, writer: StreamWriter, running: SendRunning): Precopy {
+    const { clock = systemClock } = this.#options;
+    const { parameters, throttle, forcesSyncs = false, switchoverAck = false, onSync = () => {} } = running;
+    return new Precopy(passes, {
+      ...{ parameters, throttle, forcesSyncs, onSync, clock, pageSize: this.#pageSize, signal: this.#ended.signal },
+      made: () => writer.length + this.#channelBytes.reduce((sum, bytes) => sum + bytes, 0),
+      flush: () => writer.flush(),
+      maySwitchOver: () => !switchoverAck || this.#mayGo,
+      onPeriod: (pages) => this.#cache?.endPeriod(pages),
+    });
+  }
+
   async #sendPasses(passes: Passes, writer: StreamWriter): Promise<void> {
+    const precopy = this.#precopy;
+    const sync = () => (precopy === undefined ? passes.sync() : precopy.sync());
     await passes.begin();
-    await passes.sync();
+    if (precopy !== undefined) passes.markAll();
+    await sync();
     await writer.flush();
     this.#meter.enter('active');
-    this.#blocks = await passes.sendAll();
+    if (precopy === undefined) this.#blocks = await passes.sendAll();
+    else await precopy.run();
     await this.#guest.stop();
+    await this.#pause();
     this.#meter.enter('device');
-    await passes.sync();
+    await sync();
     await passes.finish();
     await this.#multifd?.close();
+  }
+
+  /** Waits before the switchover, if that is asked for. The guest is stopped. */
+  async #pause(): Promise<void> {
+    const beforeSwitchover = this.#options.running?.beforeSwitchover;
+    if (beforeSwitchover === undefined) return;
+    this.#meter.enter('pre-switchover');
+    await beforeSwitchover();
+    this.#ended.signal.throwIfAborted();
   }
 
   /** Reads the return path until the destination says that it has the guest. */
@@ -280,6 +267,8 @@ class Source {
       if (message.type === ReturnType.shut) return this.#takeLastWord(message);
       const isExpected = message.type === ReturnType.pong && message.value === pingValue;
       // A destination with switchover-ack sends one without being asked.
+      if (message.type === ReturnType.switchoverAck) this.#mayGo = true;
+      this.#precopy?.wake();
       if (!isExpected && message.type !== ReturnType.switchoverAck) throw invalid(message);
     }
     throw new PeerError('the target hung up before it had the guest: Channel error: Input/output error');
@@ -365,6 +354,7 @@ class Source {
       'page-size': this.#pageSize,
       'dirty-sync-count': passes.syncs,
       'multifd-bytes': this.#channelBytes.reduce((sum, bytes) => sum + bytes, 0),
+      ...(this.#precopy === undefined ? {} : { 'dirty-pages-rate': this.#precopy.figures['dirty-pages-rate'] }),
     };
   }
 }

@@ -5,6 +5,7 @@
  *     sendAll       one pass: every page                                  ─┐ each ends its PART
  *     sendChanges   one pass: what differs from a base                     │
  *     sendDirty     one pass: what the guest wrote, after a sync          ─┘
+ *     sendSome      a step: some of the dirty pages, round and round; the caller ends the PART
  *     finish        PART of other iterables, SWITCHOVER_START, END of RAM with the last dirty pages,
  *                   END of other iterables, devices, EOF, description
  *
@@ -100,6 +101,11 @@ export class Passes {
   #partStart = 0;
   /** Pages are being sent in the END of RAM. */
   #isLastStage = false;
+  /** Where {@link sendSome} goes on, and how often it has come round. */
+  #cursor = { block: 0, page: 0 };
+  #rounds = 0;
+  /** Whether all passes are made of steps. Then the first round has no deltas, as in QEMU. */
+  #isInSteps = false;
 
   /**
    * Allocates a {@link RamScan} in the arena of the writer.
@@ -130,6 +136,7 @@ export class Passes {
 
   /** Bytes of pages that are still to be sent, as far as is known: until the first pass is over, all that it has not reached. */
   get remainingBytes(): number {
+    if (this.#isInSteps) return this.dirtyBytes;
     const unseen = this.#sentBlocks.reduce((sum, block) => {
       const { dataPages = 0, zeroPages = 0, absentPages = 0 } = this.#scanned[block.index] ?? {};
       return sum + block.usedLength - (dataPages + zeroPages + absentPages) * block.pageSize;
@@ -160,6 +167,55 @@ export class Passes {
     this.syncs++;
     this.#dirty ??= this.#guest.ram.blocks.map((block) => new PageBitmap(block));
     await this.#guest.syncDirty(this.#dirty);
+  }
+
+  /** Makes all pages dirty, for a first pass in steps ({@link sendSome}). */
+  markAll(): void {
+    this.#isInSteps = true;
+    this.#dirty ??= this.#guest.ram.blocks.map((block) => new PageBitmap(block));
+    for (const bitmap of this.#dirty) bitmap.fill();
+  }
+
+  /**
+   * Sends up to `pages` dirty pages in address order, from where the last call ended, round and round. Zero pages in a
+   * row may be more. Leaves the PART open. Returns how many pages are no longer dirty; 0: none is.
+   */
+  async sendSome(pages: number): Promise<number> {
+    const blocks = this.#sentBlocks;
+    for (let left = blocks.length; left >= 0 && this.dirtyBytes > 0; left--) {
+      const block = blocks[this.#cursor.block] as RamBlock;
+      const dirty = this.#dirty?.[block.index] as PageBitmap;
+      const before = dirty.count;
+      const from = dirty.nextSet(this.#cursor.page);
+      if (from < dirty.pages) {
+        const end = await this.#sendStep(block, dirty, from, Math.min(pages, this.#batchPages(block)));
+        this.#cursor.page = end;
+        if (dirty.count < before) return before - dirty.count;
+      }
+      this.#cursor = { block: (this.#cursor.block + 1) % blocks.length, page: 0 };
+      if (this.#cursor.block === 0) this.#rounds++;
+    }
+    return 0;
+  }
+
+  /** Sends the next batch of dirty pages of a block. Returns the page after it. */
+  async #sendStep(block: RamBlock, dirty: PageBitmap, from: number, pages: number): Promise<number> {
+    const { ram, blocks } = this.#guest;
+    const batches = this.#scan.pages(ram, makeCounts(block), dirty, pages, from);
+    const { value: batch } = await batches.next();
+    if (batch === undefined) return dirty.pages;
+    const end = (batch.page[batch.count - 1] as number) + 1;
+    for (const records of this.#encode(blocks[block.index] as GuestBlock, block, batch)) {
+      await this.#ramWriter.pages(block, records);
+      this.#count(records);
+    }
+    await batches.return();
+    return end;
+  }
+
+  /** Ends the open PART, if any. */
+  async endPart(): Promise<void> {
+    await this.#endPart();
   }
 
   /** Sends all pages in one pass, by default those of the guest's RAM. Returns counts for each block. */
@@ -255,6 +311,7 @@ export class Passes {
   }
 
   #encode(placed: GuestBlock, block: RamBlock, batch: PageBatch): Iterable<PageBatch> {
+    if (this.#isInSteps && this.#rounds === 0) return [batch];
     const context = { generation: this.syncs, isLastStage: this.#isLastStage, isNamed: this.#writer.names(block) };
     return this.#cache?.encode(placed, batch, context) ?? [batch];
   }

@@ -51,8 +51,8 @@ export class RamScan {
    * Yields a block's pages in ascending order. Each batch is valid until the next is requested. Pages without data come
    * as zero pages. Pages that were never sent do not come.
    *
-   * With a bitmap, only pages whose bits are set come. Their bits are cleared before the pages are read. A batch then
-   * has at most `pagesRead` pages that were read.
+   * With a bitmap, only pages whose bits are set come, from page `from` on. Their bits are cleared before the pages are
+   * read. A batch then has at most `pagesRead` pages that were read.
    * @throws RangeError if `nextData` finds pages before the requested ones, or beyond the block.
    */
   async *pages(
@@ -60,12 +60,13 @@ export class RamScan {
     counts: ScannedBlock,
     dirty?: PageBitmap,
     pagesRead = batchCapacity,
+    from = 0,
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
     const pages = pageCount(block);
     const limit = Math.min(pagesRead, windowBytes / block.pageSize);
     if (dirty === undefined) ram.willRead?.(block, 0, pages);
-    for (let page = 0; page < pages; ) {
+    for (let page = from; page < pages; ) {
       page = dirty?.nextSet(page) ?? page;
       if (page >= pages) return;
       const first = await this.#nextData(ram, block, page);

@@ -10,7 +10,7 @@ import { openScratch } from '../../io/node/output-file.ts';
 import type { SendJson } from '../../migrate/json.ts';
 import { LiveError } from '../../migrate/live-error.ts';
 import { type SendFileOptions, sendFile } from '../../migrate/send-file.ts';
-import type { SendMultifd, SentGuest } from '../../migrate/source.ts';
+import type { SendMultifd, SentGuest } from '../../migrate/send-options.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { namesRelease } from '../../schema/release.ts';
 import { type ReleaseName, releaseNames } from '../../schema/release-rules.ts';

@@ -17,17 +17,16 @@
  * The model leaves out a destination or network slower than the bandwidth, the time to read and scan memory, and the time for
  * device states at the end.
  */
+import {
+  AutoConverge,
+  forcedSyncMs,
+  periodMs,
+  throttleDefaults,
+  windowBudget,
+  windowMs,
+} from '../../schema/precopy-rules.ts';
 import type { Dirtying } from './dirtying.ts';
 
-/** QEMU's window. */
-const windowMs = 100;
-const startOfThrottling = { initial: 20, increment: 10, most: 99 };
-/** auto-converge slows the guest if it dirties more than this percentage of what was sent. */
-const throttleTrigger = 50;
-/** With auto-converge a sync comes at least this often, from the second on. */
-const forcedSyncMs = 5000;
-/** A period of dirtying is longer than this. */
-const periodMs = 1000;
 /** Bytes besides page data: header of a page, a zero page, header of an XBZRLE page, begin and end of a part of the ram section. */
 const pageHeader = 8;
 const zeroRecord = 9;
@@ -153,8 +152,7 @@ class Precopy {
   #guestAtSync = 0;
   #sent = 0;
   #period = { from: 0, pages: 0, sent: 0 };
-  #highCount = 0;
-  #throttle = 0;
+  readonly #autoConverge = new AutoConverge();
   readonly #passes: PrecopyPass[] = [];
   #syncs = 1;
   #rates = { dirty: 0, sent: 0 };
@@ -182,7 +180,7 @@ class Precopy {
   run(): PrecopyPrediction {
     const { bandwidth, downtimeLimit } = this.#options;
     const firstPassMs = firstPassSeconds(this.#memory, this.#options) * 1000;
-    const budget = Math.floor(bandwidth / 10);
+    const budget = windowBudget(bandwidth);
     const lastMs = maxMs + maxFirstPasses * firstPassMs;
     let threshold = 0;
     for (let windows = 0; windows < maxWindows && this.#now < lastMs && this.#still < stillPasses; windows++) {
@@ -304,7 +302,7 @@ class Precopy {
 
   #pass(ms: number): void {
     this.#now += ms;
-    this.#guest += ms * (1 - this.#throttle / 100);
+    this.#guest += ms * (1 - this.#autoConverge.percentage / 100);
   }
 
   #isForced(): boolean {
@@ -333,17 +331,14 @@ class Precopy {
     const dirty = this.#period.pages * this.#memory.pageSize;
     const sent = this.#sent - this.#period.sent;
     this.#rates = { dirty: (dirty / elapsed) * 1000, sent: (sent / elapsed) * 1000 };
-    if (this.#options.autoConverge === true && dirty > (sent * throttleTrigger) / 100 && ++this.#highCount >= 2) {
-      this.#highCount = 0;
-      const { initial, increment, most } = startOfThrottling;
-      this.#throttle = this.#throttle === 0 ? initial : Math.min(most, this.#throttle + increment);
-    }
+    if (this.#options.autoConverge === true) this.#autoConverge.endPeriod(dirty, sent, throttleDefaults);
     this.#period = { from: this.#now, pages: 0, sent: this.#sent };
   }
 
   #notice(pages: number): void {
     const isSame = Math.abs(pages - this.#before) <= pages * stillShare;
-    const canSlow = this.#options.autoConverge === true && this.#throttle < startOfThrottling.most;
+    const canSlow =
+      this.#options.autoConverge === true && this.#autoConverge.percentage < throttleDefaults['max-cpu-throttle'];
     this.#still = isSame && !canSlow ? this.#still + 1 : 0;
     this.#before = pages;
   }
@@ -367,7 +362,7 @@ class Precopy {
       totalMs: Math.round(this.#now),
       downtimeMs: Math.round(downtimeMs),
       bytes: Math.round(this.#sent),
-      throttle: this.#throttle,
+      throttle: this.#autoConverge.percentage,
       passes: this.#passes.map(({ atMs, pages }) => ({ atMs, pages: Math.round(pages) })),
       dirtyBytesPerSecond: Math.round(this.#rates.dirty),
       sentBytesPerSecond: Math.round(this.#rates.sent),

@@ -1,0 +1,178 @@
+/**
+ * A guest without processors: RAM, and a workload that writes to it at a given rate.
+ *
+ *     running ──stop──→ stopped        time passes only while it runs; throttling makes it pass more slowly
+ *        ↑───────cont──────┘
+ *
+ * No timer drives it. Whenever somebody looks, it does what it would have done since it was last looked at. So a guest that
+ * nobody looks at costs nothing, and a guest with an injected clock does the same every time.
+ */
+import { type Clock, systemClock } from '../io/clock.ts';
+import type { Configuration } from '../vm/flow.ts';
+import type { Guest, GuestBlock } from '../vm/guest.ts';
+import { PageBitmap } from '../vm/page-bitmap.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import type { SavedDevices } from '../vm/saved-vm.ts';
+import type { GuestRam } from './guest-ram.ts';
+import { Workload, type WorkloadOptions } from './workload.ts';
+
+/** What a synthetic guest is made of. */
+export interface SyntheticGuestOptions {
+  ram: GuestRam;
+  /** Default: it writes nothing. */
+  workload?: WorkloadOptions | undefined;
+  /** Default: machine `none`. */
+  configuration?: Configuration | undefined;
+  /** Default: it has no devices. */
+  devices?: SavedDevices | undefined;
+  /** Whether it is stopped when it is made. Default false. */
+  isPaused?: boolean;
+  clock?: Clock | undefined;
+}
+
+/** Pages that were written since they were last asked for. */
+export interface DirtyTracking {
+  /** Sets the bits of these pages, and forgets them. `dirty` is indexed by block. */
+  sync(dirty: readonly PageBitmap[]): Promise<void>;
+  /** Ends the tracking. */
+  close(): void;
+}
+
+export class SyntheticGuest implements Guest {
+  readonly configuration: Configuration;
+  readonly ram: GuestRam;
+  readonly #devices: SavedDevices;
+  readonly #clock: Clock;
+  readonly #workload: Workload | undefined;
+  /** Bitmaps of everyone who tracks, by block. */
+  readonly #tracked = new Set<readonly PageBitmap[]>();
+  /** The tracking of the migration. */
+  #migration: DirtyTracking | undefined;
+  /** Until when the guest has run; undefined while it is stopped. */
+  #ranUntil: number | undefined;
+  /** Its work is done in order, one look after another. */
+  #work: Promise<void> = Promise.resolve();
+  #throttle = 0;
+  /** Bytes per second that a vCPU may write, where it is limited. */
+  readonly #limits = new Map<number, number>();
+
+  /** @throws RangeError for a workload that does not fit */
+  constructor(options: SyntheticGuestOptions) {
+    const { ram, workload, clock = systemClock, configuration, devices, isPaused = false } = options;
+    this.ram = ram;
+    this.configuration = configuration ?? { machine: 'none', capabilities: [] };
+    this.#devices = devices ?? { devices: [] };
+    this.#clock = clock;
+    this.#workload = workload === undefined ? undefined : new Workload(ram, workload);
+    this.#ranUntil = isPaused ? undefined : clock.now();
+    this.#migration = this.trackDirty();
+  }
+
+  get blocks(): readonly GuestBlock[] {
+    return this.ram.blocks;
+  }
+
+  /** Whether time passes for it. */
+  get isRunning(): boolean {
+    return this.#ranUntil !== undefined;
+  }
+
+  /** Pages that the workload has written, as of the last look. */
+  get pagesWritten(): number {
+    return this.#workload?.pagesWritten ?? 0;
+  }
+
+  /** Does what the guest would have done by now. */
+  look(): Promise<void> {
+    const now = this.#clock.now();
+    const ranUntil = this.#ranUntil;
+    if (ranUntil === undefined) return this.#work;
+    this.#ranUntil = now;
+    const speeds = new Map(this.#limits);
+    const throttle = this.#throttle;
+    this.#work = this.#work.then(() => this.#run(now - ranUntil, throttle, speeds));
+    return this.#work;
+  }
+
+  async #run(ms: number, throttle: number, limits: ReadonlyMap<number, number>): Promise<void> {
+    const workload = this.#workload;
+    if (workload === undefined) return;
+    const { rate, vcpus } = workload.options;
+    const speed = (vcpu: number) => {
+      const limit = limits.get(vcpu);
+      const share = limit === undefined || rate === 0 ? 1 : Math.min(1, limit / (rate / vcpus));
+      return share * (1 - throttle / 100);
+    };
+    await workload.run(ms, speed, ({ index }, first, end) => {
+      for (const bitmaps of this.#tracked) {
+        for (let page = first; page < end; page++) bitmaps[index]?.set(page);
+      }
+    });
+  }
+
+  /** Stops it. When the promise resolves, RAM stands still. */
+  async stop(): Promise<void> {
+    const done = this.look();
+    this.#ranUntil = undefined;
+    await done;
+  }
+
+  /** Lets it run, from now on. */
+  cont(): void {
+    this.#ranUntil ??= this.#clock.now();
+  }
+
+  /** Slows the guest down by a percentage, from now on. 0: full speed. @throws RangeError */
+  async throttle(percentage: number): Promise<void> {
+    if (!(percentage >= 0 && percentage < 100)) throw new RangeError(`expected 0 to 99 per cent, got ${percentage}`);
+    const done = this.look();
+    this.#throttle = percentage;
+    await done;
+  }
+
+  /** Limits what a vCPU writes, in bytes per second, from now on. Undefined: no limit. */
+  async limitVcpu(vcpu: number, rate: number | undefined): Promise<void> {
+    const done = this.look();
+    if (rate === undefined) this.#limits.delete(vcpu);
+    else this.#limits.set(vcpu, rate);
+    await done;
+  }
+
+  /** Begins to track what is written from now on. There may be several trackings at a time. */
+  trackDirty(): DirtyTracking {
+    const bitmaps = this.blocks.map((block) => new PageBitmap(block));
+    this.#tracked.add(bitmaps);
+    return {
+      sync: async (dirty) => {
+        await this.look();
+        for (const [index, bitmap] of bitmaps.entries()) {
+          for (let page = bitmap.nextSet(0); page < bitmap.pages; page = bitmap.nextSet(page + 1)) {
+            dirty[index]?.set(page);
+            bitmap.clear(page);
+          }
+        }
+      },
+      close: () => void this.#tracked.delete(bitmaps),
+    };
+  }
+
+  async syncDirty(dirty: readonly PageBitmap[]): Promise<void> {
+    await this.#migration?.sync(dirty);
+  }
+
+  /** Reads RAM as it is now, for somebody outside: whole pages. */
+  async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    await this.look();
+    await this.ram.read(block, page, target);
+  }
+
+  saveDevices(): SavedDevices {
+    return this.#devices;
+  }
+
+  /** Releases its RAM. */
+  async close(): Promise<void> {
+    await this.#work;
+    await this.ram.close();
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * The precopy loop of a source: sends dirty pages while the guest runs, until so few are left that it may be stopped.
+ * It is QEMU's loop, with QEMU's rules (`schema/precopy-rules.ts`).
+ *
+ *          ┌───────────────────────────── window of 100 ms ─────────────────────────────┐
+ *     left < threshold? ──no──→ PART: pages until the budget is spent, or 50 ms ──→ sleep until its end
+ *          │yes                      ↑                                                  │
+ *        sync ── still? ──no─────────┘             bandwidth → threshold, expected-downtime
+ *                  │yes
+ *                switch over
+ *
+ * Which pages are sent, and how, is decided by `write/passes.ts`. What the guest is stopped for comes after the loop
+ * (`source.ts`).
+ */
+import type { Clock } from '../io/clock.ts';
+import {
+  AutoConverge,
+  endWindow,
+  forcedSyncMs,
+  partMs,
+  periodMs,
+  type ThrottleParameters,
+  type WindowParameters,
+  windowBudget,
+  windowMs,
+} from '../schema/precopy-rules.ts';
+import type { Passes } from '../write/passes.ts';
+
+/** The parameters of the loop, under QEMU's names. They are read anew for each decision. */
+export interface PrecopyParameters extends WindowParameters, ThrottleParameters {
+  /** Bytes/s; 0: no limit. */
+  'max-bandwidth': number;
+}
+
+/** The members of `query-migrate` that the loop knows. */
+export interface PrecopyFigures {
+  /** In ms. */
+  'expected-downtime': number;
+  /** In pages per second, in the latest period. */
+  'dirty-pages-rate': number;
+  /** 10^6 bits per second, and pages per second, in the latest window. */
+  mbps: number;
+  'pages-per-second': number;
+  /** 0: the guest is not slowed down. */
+  'cpu-throttle-percentage': number;
+}
+
+/** What the loop works with. */
+export interface PrecopyOptions {
+  parameters: Readonly<PrecopyParameters>;
+  /** Bytes of a page. */
+  pageSize: number;
+  /** Bytes made so far, for all lines together. */
+  made: () => number;
+  /** Lets everything that was made leave. */
+  flush: () => Promise<void>;
+  clock: Clock;
+  /** Ends the loop. */
+  signal: AbortSignal;
+  /** Slows the guest down, with auto-converge. Undefined: auto-converge is off. */
+  throttle?: ((percentage: number) => Promise<void> | void) | undefined;
+  /** Whether a sync is forced every 5 s with auto-converge, as in QEMU 10.0. Default false. */
+  forcesSyncs?: boolean;
+  /** Whether the destination has allowed the switchover. Default: it need not. */
+  maySwitchOver?: () => boolean;
+  /** Called after each sync with their number (MIGRATION_PASS). */
+  onSync?: (count: number) => void;
+  /** Called at the end of a period with the pages that were sent in it in any form. */
+  onPeriod?: (pages: number) => void;
+}
+
+/** The most pages to send between two looks at the clock. */
+const stepPages = 256;
+
+export class Precopy {
+  readonly figures: PrecopyFigures;
+  readonly #passes: Passes;
+  readonly #options: PrecopyOptions;
+  readonly #autoConverge = new AutoConverge();
+  /** Bytes that may be left when the guest is stopped. 0 in the first window. */
+  #threshold = 0;
+  #window = { start: 0, bytes: 0, pages: 0 };
+  #period = { start: 0, dirtied: 0, bytes: 0, pages: 0 };
+  #hasPeriod = false;
+  /** Bytes that were left right after the latest sync. */
+  #leftAtSync = 0;
+  #forced = { at: 0, syncs: 0 };
+  #wake: (() => void) | undefined;
+
+  constructor(passes: Passes, options: PrecopyOptions) {
+    this.#passes = passes;
+    this.#options = options;
+    this.figures = {
+      'expected-downtime': options.parameters['downtime-limit'],
+      ...{ 'dirty-pages-rate': 0, mbps: 0, 'pages-per-second': 0, 'cpu-throttle-percentage': 0 },
+    };
+  }
+
+  /** A dirty sync, which begins a pass. */
+  async sync(): Promise<void> {
+    const { clock, pageSize, made, onSync } = this.#options;
+    const passes = this.#passes;
+    const before = passes.dirtyBytes;
+    await passes.sync();
+    const now = clock.now();
+    if (!this.#hasPeriod) this.#period = { start: now, dirtied: 0, bytes: made(), pages: passes.records };
+    this.#hasPeriod = true;
+    this.#leftAtSync = passes.dirtyBytes;
+    this.#period.dirtied += (this.#leftAtSync - before) / pageSize;
+    if (now > this.#period.start + periodMs) await this.#endPeriod(now);
+    onSync?.(passes.syncs);
+  }
+
+  async #endPeriod(now: number): Promise<void> {
+    const { pageSize, made, parameters, throttle, onPeriod } = this.#options;
+    const { start, dirtied, bytes, pages } = this.#period;
+    if (throttle !== undefined && this.#autoConverge.endPeriod(dirtied * pageSize, made() - bytes, parameters)) {
+      this.figures['cpu-throttle-percentage'] = this.#autoConverge.percentage;
+      await throttle(this.#autoConverge.percentage);
+    }
+    this.figures['dirty-pages-rate'] = Math.floor((dirtied * 1000) / (now - start));
+    onPeriod?.(this.#passes.records - pages);
+    this.#period = { start: now, dirtied: 0, bytes: made(), pages: this.#passes.records };
+  }
+
+  /** Looks at its conditions again now, because one of them has changed. */
+  wake(): void {
+    this.#wake?.();
+  }
+
+  /** Sends until the guest may be stopped. @throws the reason of the signal, and what sending throws */
+  async run(): Promise<void> {
+    const { signal, clock } = this.#options;
+    this.#beginWindow();
+    this.#forced = { at: clock.now() + forcedSyncMs, syncs: this.#passes.syncs };
+    for (;;) {
+      signal.throwIfAborted();
+      if (!this.#isBudgetSpent()) {
+        if (await this.#isDone()) return;
+        await this.#sendPart();
+      }
+      await this.#force();
+      await this.#endWindow();
+    }
+  }
+
+  /** Whether the guest may be stopped now. Syncs first if that seems so. */
+  async #isDone(): Promise<boolean> {
+    const passes = this.#passes;
+    const { maySwitchOver = () => true } = this.#options;
+    if (!maySwitchOver()) {
+      // Nothing depends on the threshold yet.
+      if (passes.dirtyBytes === 0) await this.sync();
+      return false;
+    }
+    if (passes.dirtyBytes < this.#threshold) await this.sync();
+    return passes.dirtyBytes === 0 || passes.dirtyBytes < this.#threshold;
+  }
+
+  async #sendPart(): Promise<void> {
+    const { clock, pageSize, signal } = this.#options;
+    const passes = this.#passes;
+    const start = clock.now();
+    do {
+      signal.throwIfAborted();
+      // The budget is spent with the page that exceeds it.
+      const pages = Math.min(stepPages, Math.floor(this.#budgetLeft / pageSize) + 1);
+      if ((await passes.sendSome(pages)) === 0) break;
+    } while (!this.#isBudgetSpent() && clock.now() < start + partMs);
+    await passes.endPart();
+  }
+
+  /** With auto-converge, QEMU 10.0 syncs every 5 s if nothing else did. */
+  async #force(): Promise<void> {
+    const { forcesSyncs = false, throttle, clock } = this.#options;
+    if (!forcesSyncs || throttle === undefined || clock.now() < this.#forced.at) return;
+    if (this.#passes.syncs === this.#forced.syncs && this.#passes.syncs > 1) await this.sync();
+    this.#forced = { at: this.#forced.at + forcedSyncMs, syncs: this.#passes.syncs };
+  }
+
+  get #budgetLeft(): number {
+    const budget = windowBudget(this.#options.parameters['max-bandwidth']);
+    return budget === 0 ? Number.POSITIVE_INFINITY : budget - (this.#options.made() - this.#window.bytes);
+  }
+
+  #isBudgetSpent(): boolean {
+    return this.#budgetLeft < 0;
+  }
+
+  #beginWindow(): void {
+    const { clock, made } = this.#options;
+    this.#window = { start: clock.now(), bytes: made(), pages: this.#passes.records };
+  }
+
+  /** Ends the window if it is over, or waits for that if there is nothing to do in it. */
+  async #endWindow(): Promise<void> {
+    const { clock, flush, made, parameters, maySwitchOver = () => true } = this.#options;
+    const end = this.#window.start + windowMs;
+    const isIdle = this.#isBudgetSpent() || (this.#passes.dirtyBytes === 0 && !maySwitchOver());
+    if (clock.now() < end && !isIdle) return;
+    if (isIdle) {
+      await flush();
+      await this.#sleepUntil(end);
+      if (clock.now() < end) return;
+    }
+    const { start, bytes, pages } = this.#window;
+    const window = { ms: clock.now() - start, bytes: made() - bytes, pages: this.#passes.records - pages };
+    const { threshold, ...figures } = endWindow(window, parameters, {
+      dirtyPagesRate: this.figures['dirty-pages-rate'],
+      dirtyBytesLastSync: this.#leftAtSync,
+    });
+    this.#threshold = threshold;
+    const { 'expected-downtime': expected = this.figures['expected-downtime'] } = figures;
+    Object.assign(this.figures, figures, { 'expected-downtime': expected });
+    this.#beginWindow();
+  }
+
+  async #sleepUntil(time: number): Promise<void> {
+    const { clock, signal } = this.#options;
+    const left = time - clock.now();
+    if (left <= 0) return;
+    const woken = new AbortController();
+    const wake = () => woken.abort();
+    this.#wake = wake;
+    signal.addEventListener('abort', wake, { once: true });
+    try {
+      await clock.sleep(left, woken.signal).catch(() => signal.throwIfAborted());
+    } finally {
+      signal.removeEventListener('abort', wake);
+      this.#wake = undefined;
+    }
+  }
+}
