@@ -122,7 +122,7 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
     codecs: options.codecs,
     ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
     channelsKnown: () => incoming.settled(),
-    anotherChannel: () => incoming.another(),
+    anotherChannel: (isCertain) => incoming.another(isCertain),
   });
   const destination = new Destination(incoming, main, flow, target, options);
   return destination.run();

@@ -130,10 +130,10 @@ export class Incoming {
   }
 
   /**
-   * Waits for another multifd channel, which must exist. Resolves with whether it came: not if connections end without a
-   * byte until none is left, and not after the time that a first byte may take.
+   * Waits for another multifd channel. Resolves with whether it came: not after the time that a first byte may take, and
+   * not if no silent connection is left, unless it certainly exists and none has been lost.
    */
-  async another(): Promise<boolean> {
+  async another(isCertain: boolean): Promise<boolean> {
     const done = new AbortController();
     const { setupTimeoutMs = defaultSetupTimeoutMs } = this.#options;
     const count = this.#channelCount;
@@ -145,7 +145,7 @@ export class Incoming {
     const came = new Promise<boolean>((resolve) => {
       look = () => {
         if (this.#channelCount > count) resolve(true);
-        else if (this.#isClosed || (this.#hasLost && this.#unknown.size === 0)) resolve(false);
+        else if (this.#isClosed || ((this.#hasLost || !isCertain) && this.#unknown.size === 0)) resolve(false);
       };
       this.#looks.add(look);
       look();

@@ -102,6 +102,11 @@ export class LiveChannels {
     return Math.max(-1, ...ids) >= this.count || (isReliable && hasGaps);
   }
 
+  /** Whether the numbers of packets show a channel that is missing. Before 9.0 they do not. */
+  get showsAll(): boolean {
+    return this.#shared.numbers.isReliable;
+  }
+
   /** Decodes a channel to its end. @throws MigrationError `bad-channel` if it is not of this set, or came too late */
   *decode(channel: LiveChannel): Generator<Step, void> {
     const { window } = channel.reader.reader;

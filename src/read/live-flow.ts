@@ -48,10 +48,11 @@ export interface LiveFlowOptions {
   /** Resolves when all channels that the source has opened so far were added. It is called when RAM begins. */
   channelsKnown?: () => Promise<void>;
   /**
-   * Called when the stream shows that a channel is missing. Resolves with true when another one was added, and with false
-   * if none will come. Default: none will.
+   * Called at a mark when the stream shows that a channel is missing, and with `isCertain` false if one may be missing,
+   * because a source before 9.0 does not show it. Resolves with true when another one was added, and with false if none
+   * will come. Default: none will.
    */
-  anotherChannel?: () => Promise<boolean>;
+  anotherChannel?: (isCertain: boolean) => Promise<boolean>;
   /** Whether the Flow ends only after the preempt channel did: nobody answers the source before. Default false. */
   drainsPreempt?: boolean;
 }
@@ -320,7 +321,7 @@ export class LiveFlow {
         continue;
       }
       if (this.#channels.hasReached(place)) {
-        if (this.#coming === 'none' || !this.#lacksChannel) break;
+        if (this.#coming === 'none' || !this.#mayLackChannel) break;
         if (this.#coming === undefined) this.#ask();
       }
       await this.#change(() => this.#coming === 'none');
@@ -336,10 +337,14 @@ export class LiveFlow {
     return this.#channels.count === 0 || this.#channels.lacksOne;
   }
 
+  get #mayLackChannel(): boolean {
+    return this.#lacksChannel || !this.#channels.showsAll;
+  }
+
   /** Asks for another channel, unless none came when it was asked for before. */
   #ask(): void {
     this.#coming = 'asked';
-    const another = this.#options.anotherChannel?.() ?? Promise.resolve(false);
+    const another = this.#options.anotherChannel?.(this.#lacksChannel) ?? Promise.resolve(false);
     void another.then((came) => {
       this.#coming = came ? undefined : 'none';
       this.#wake();

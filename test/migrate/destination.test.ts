@@ -127,8 +127,12 @@ it('takes single bytes, a channel before the main stream, and channels that come
 
 describe('a channel whose first bytes come long after those of the others', () => {
   /** Plays everything but `late`, until nothing more happens. */
-  async function playWithout(late: number[], options: Partial<ReceiveOptions> = {}) {
-    const { bytes, channels } = fixture('pc-multifd-none-zero-multifd-10.0');
+  async function playWithout(
+    late: number[],
+    options: Partial<ReceiveOptions> = {},
+    name = 'pc-multifd-none-zero-multifd-10.0',
+  ) {
+    const { bytes, channels } = fixture(name);
     const clock = new ManualClock();
     let note = () => {};
     const hasBegun = new Promise<void>((resolve) => {
@@ -153,6 +157,11 @@ describe('a channel whose first bytes come long after those of the others', () =
 
   it.each([[[0]], [[1]], [[0, 1]]])('channels %j', async (late) => {
     const { finish } = await playWithout(late);
+    await finish();
+  });
+
+  it.each([[[0]], [[1]]])('channels %j of 7.2, whose packets do not show it', async (late) => {
+    const { finish } = await playWithout(late, {}, 'pc-multifd-none-7.2');
     await finish();
   });
 
