@@ -324,7 +324,8 @@ export class LiveFlow {
         if (this.#coming === 'none' || !this.#mayLackChannel) break;
         if (this.#coming === undefined) this.#ask();
       }
-      await this.#change(() => this.#coming === 'none');
+      const isAsked = this.#coming === 'asked';
+      await this.#change(() => isAsked && this.#coming === 'none');
     }
     line.state = 'ready';
     if (this.#channels.count > 0) this.#channels.pass();
