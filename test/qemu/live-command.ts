@@ -19,6 +19,8 @@ interface LiveCommandOptions {
   env?: Record<string, string>;
   /** Default: nothing. */
   stdin?: 'ignore' | 'pipe' | number;
+  /** A descriptor of this process. Default: what it prints is kept as text. */
+  stdout?: number;
   /** What it gets as descriptors from 3 on: a number is a descriptor of this process, `pipe` a socket to this process. */
   inherited?: ('pipe' | number)[];
 }
@@ -33,9 +35,9 @@ export class LiveCommand {
   #hasEnded = false;
 
   constructor(args: readonly string[], options: LiveCommandOptions = {}) {
-    const { stdin = 'ignore', inherited = [] } = options;
+    const { stdin = 'ignore', stdout = 'pipe', inherited = [] } = options;
     this.child = spawn(process.execPath, [cliPath, ...args], {
-      stdio: [stdin, 'pipe', 'pipe', ...inherited],
+      stdio: [stdin, stdout, 'pipe', ...inherited],
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       env: { ...process.env, NODE_OPTIONS: '', ...options.env },
     });

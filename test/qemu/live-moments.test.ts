@@ -74,7 +74,8 @@ function momentsOf(main: Buffer, passed: HarmingProxy['passed'], isPostcopy: boo
     there.push(['discards', discards + 4], ['the package', middle(devices, devices + 2000)]);
     there.push(['pages of postcopy', middle(devices + 10_000, main.length)]);
   } else {
-    const description = main.lastIndexOf('{"configuration"');
+    // 7.2 begins it with the size of a page.
+    const description = Math.max(main.lastIndexOf('{"configuration"'), main.lastIndexOf('{"page_size"'));
     there.push(['device state', middle(devices, description), true]);
     there.push(['right before the end', description - 6, true], ['description', middle(description, main.length)]);
   }
@@ -94,6 +95,7 @@ function momentsOf(main: Buffer, passed: HarmingProxy['passed'], isPostcopy: boo
       moments.push({ name: `${name} of a channel`, connection: 1, way: 'there', at });
     }
   }
+  for (const { name, at } of moments) expect(at, name).toBeGreaterThan(0);
   return moments;
 }
 

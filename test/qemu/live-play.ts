@@ -60,6 +60,8 @@ export interface PlaySetup {
   /** Pages that it rewrites all the time, so that another pass is always needed. */
   ballast?: PageRange;
   machine?: Partial<Machine>;
+  /** The pages that have content. Default: all of ours. */
+  filled?: PageRange;
   /** The guest is stopped before the migration begins, or only to learn its RAM at that moment. */
   stands?: 'still' | 'for a moment';
   /** Credentials by endpoint. */
@@ -168,7 +170,7 @@ export class Play {
     const running: Running = await startMachine(machine);
     this.source = running.qemu;
     this.guest = running.guest;
-    await fillStripes(running, pagesOfOurs(machine));
+    await fillStripes(running, this.setup.filled ?? pagesOfOurs(machine));
     if (machine.version === '10.0' || stands !== undefined) this.#addresses = await findAddresses(running.qemu);
     await this.#useTls(running.qemu, 'client');
     await running.qemu.setCapabilities([...mode.capabilities, ...(mode.sourceCapabilities ?? [])]);
@@ -244,7 +246,7 @@ export class Play {
     const { command, source } = this;
     if (source !== undefined) {
       const isFailed = async () =>
-        isGone(source) || ['failed', 'hung'].includes(await statusOf(source).catch(() => ''));
+        isGone(source) || ['failed', 'cancelled', 'hung'].includes(await statusOf(source).catch(() => ''));
       await Promise.race([command.ended, waitUntil('the migration ends', isFailed)]);
       await Promise.race([command.ended, sleep(noticeMs, undefined, { ref: false })]);
       command.kill('SIGINT');
@@ -313,8 +315,8 @@ export class Play {
     const { mode, verb } = this.setup;
     const isSplit = ['postcopy-paused', 'postcopy-active', 'device, failed'].includes(source.status);
     if (isSplit) expect(mode.postcopy, about).toBe(true);
-    else expect(['failed', 'completed'], about).toContain(source.status);
-    if (source.status === 'failed') {
+    else expect(['failed', 'cancelled', 'completed'], about).toContain(source.status);
+    if (source.status === 'failed' || source.status === 'cancelled') {
       expect(source.runs, about).toBe(true);
       if (this.setup.writes !== false) await expectCounting(this.guest as Guest, 0);
     }
@@ -337,7 +339,11 @@ export class Play {
       if (this.setup.verb === 'receive') expect(existsSync(this.out), about).toBe(false);
       // A relay knows that nothing was passed on. The source need not know.
       const isUnaware = this.setup.verb === 'relay' && this.setup.mode.confirms !== true;
-      if (source !== undefined && !isUnaware) expect(source, about).toEqual({ status: 'failed', runs: true });
+      if (source !== undefined && !isUnaware)
+        expect([source.runs, source.status], about).toEqual([
+          true,
+          source.status === 'cancelled' ? 'cancelled' : 'failed',
+        ]);
     } else if (word === 'target') {
       if (this.target !== undefined) expect(isThere, about).toBe(true);
       if (source !== undefined) expect(source.runs, about).toBe(false);

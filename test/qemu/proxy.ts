@@ -93,6 +93,7 @@ export class HarmingProxy {
   async #pass(from: Socket, to: Socket, harm: Harm, passed: Passed, way: keyof Passed): Promise<void> {
     const { cutAt = Infinity, stallAt = Infinity, corruptAt = -1, pieces = Infinity, delayMs } = harm;
     const limit = Math.min(cutAt, stallAt);
+    if (limit < 0) throw new RangeError(`expected an offset, got ${limit}`);
     let actAt = harm.actAt ?? Infinity;
     const actIfDue = () => {
       if (passed[way] < actAt) return;

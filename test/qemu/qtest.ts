@@ -9,7 +9,7 @@ import type { Qemu } from './qemu.ts';
 /** Arguments that open the socket. */
 export const qtestArgs: readonly string[] = ['-qtest', 'unix:qtest,server=on,wait=off', '-qtest-log', 'none'];
 
-class Qtest {
+export class Qtest {
   readonly #socket: Socket;
   readonly #lines: string[] = [];
   #rest = '';
