@@ -12,3 +12,9 @@ export async function settledWithin(work: Promise<void>, ms: number): Promise<vo
     clearTimeout(timer);
   }
 }
+
+/** The same, if it does not matter whether the work succeeds. */
+export function endedWithin(work: Promise<void>, ms: number): Promise<void> {
+  const ended = work.catch(() => {});
+  return settledWithin(ended, ms);
+}

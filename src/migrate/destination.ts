@@ -20,7 +20,7 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
-import { settledWithin } from '../io/time-limit.ts';
+import { endedWithin, settledWithin } from '../io/time-limit.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { flowBatchCapacity } from '../read/flow-reader.ts';
@@ -298,6 +298,8 @@ class Destination {
   async #part(ended: Promise<void>): Promise<void> {
     if (!this.#answers.isOpen) return;
     // A source that waits for the word does not end the line. One that has ended it may be gone, or only have said all.
+    // An end that has come already must be seen before the word is said: afterwards it would look like a good one.
+    await endedWithin(ended, 1);
     if (this.#hasParted) await this.#answers.shutSlowly(0, () => this.#clock.sleep(departureMs));
     else await this.#answers.shut(0);
     await settledWithin(ended, partingMs);
@@ -339,11 +341,7 @@ class Destination {
   /** The error to report. Tells the source, if it still listens, and keeps what may be the only copy of pages. */
   async #fail(error: unknown): Promise<LiveError> {
     const guest = this.#guest(error);
-    if (guest === 'source' && this.#answers.isOpen)
-      await settledWithin(
-        this.#answers.shut(1).catch(() => {}),
-        1000,
-      );
+    if (guest === 'source' && this.#answers.isOpen) await endedWithin(this.#answers.shut(1), 1000);
     this.#watch.fail(error);
     this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
     const kept = guest === 'split' ? await this.#keep() : '';

@@ -20,6 +20,7 @@ import type { Harms } from './proxy.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
 import { Qtest, qtestArgs } from './qtest.ts';
 import { lacksQemu } from './require.ts';
+import { waitUntil } from './wait-until.ts';
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const rp: Mode = { capabilities: ['return-path'], confirms: true };
@@ -27,13 +28,13 @@ const multifd = { 'multifd-channels': 2, 'multifd-compression': 'none' };
 const slow = { 'max-bandwidth': 1 << 20, 'downtime-limit': 1 };
 const ballast = { first: 280, count: 200 };
 
-interface State extends Pick<PlaySetup, 'near' | 'ballast'> {
+interface State extends Pick<PlaySetup, 'near' | 'ballast' | 'writes'> {
   mode: Mode;
   only?: QemuVersion;
 }
 
-/** An answer to PING, and that the source may switch over: the last word does not pass. */
-const deaf = (connection: number): Harms => (connection === 0 ? { back: { stallAt: 12 } } : {});
+/** The source waits for the last word, but the last of the stream does not pass. */
+const unheard = (connection: number): Harms => (connection === 0 ? { there: { stallAt: 830_000 } } : {});
 
 const states: Record<string, State> = {
   setup: { mode: rp },
@@ -44,7 +45,7 @@ const states: Record<string, State> = {
   },
   'pre-switchover': { mode: { ...rp, sourceCapabilities: ['pause-before-switchover'] } },
   // 7.2 has no status between active and completed.
-  device: { mode: rp, near: deaf, only: '10.0' },
+  device: { mode: rp, near: unheard, writes: false, only: '10.0' },
 };
 
 const cases = (['receive', 'relay'] as const).flatMap((verb) =>
@@ -80,12 +81,13 @@ describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('a source that cancels', ()
   });
 
   test('cannot in postcopy: the guest is split', async () => {
-    const mode: Mode = { capabilities: ['postcopy-ram'], postcopy: true, confirms: true };
-    const near = () => ({ there: { stallAt: 860_000 } });
-    await using play = await Play.start({ verb: 'receive', version: '10.0', mode, near, writes: false });
+    const parameters = { 'max-postcopy-bandwidth': 50_000, 'max-bandwidth': 200_000 };
+    const mode: Mode = { capabilities: ['postcopy-ram'], postcopy: true, confirms: true, parameters };
+    await using play = await Play.start({ verb: 'receive', version: '10.0', mode });
     await play.begin();
     const source = play.source as Qemu;
-    await source.waitForStatus('postcopy-active');
+    const sent = async () => (await source.queryMigrate()).ram?.['postcopy-bytes'] ?? 0;
+    await waitUntil('pages are sent in postcopy', async () => (await sent()) > 10_000);
     await expect(source.execute('migrate_cancel')).rejects.toThrow(/postcopy/i);
     play.near?.cut();
     const outcome = await play.outcome();
@@ -115,11 +117,13 @@ async function suspend(qemu: Qemu): Promise<void> {
 
 /** Requires that the guest is suspended once it may run, and starts again when it is woken. */
 async function expectWakes(qemu: Qemu): Promise<void> {
-  await qemu.execute('cont');
-  expect(await qemu.execute('query-status')).toMatchObject({ status: 'suspended' });
+  // Its program will start as after a reset, and say that it is ready.
+  const booting = Guest.boot(qemu);
+  const isSuspended = async () => (await qemu.execute<{ status: string }>('query-status')).status === 'suspended';
+  await Promise.race([booting, waitUntil('the guest may run, and is suspended', isSuspended)]);
+  expect(await isSuspended()).toBe(true);
   await qemu.execute('system_wakeup');
-  // Its program starts as after a reset, and says that it is ready.
-  const guest = await Guest.boot(qemu);
+  const guest = await booting;
   await guest.startDirtying({ first: 256, count: 16 }, 'few-bytes');
   await expectCounting(guest, 0);
   guest.close();
