@@ -76,6 +76,13 @@ export interface Live {
   stranger(peer: string, why: string): void;
 }
 
+/** @throws UsageError if the stream is to leave on standard output, which cannot take it */
+export function requireOutput({ transport }: MigrationAddress, { json }: LiveOptions): void {
+  if (transport !== 'stdio') return;
+  if (json === true) throw new UsageError('expected either --json or the stream on standard output, got both');
+  if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the stream, got a terminal');
+}
+
 /** Runs a live command. A signal aborts `live.signal`, and a second one ends the process at once. */
 export async function runLive(
   verb: LiveVerb,

@@ -12,10 +12,10 @@ import { type RelayResult, relay } from '../../migrate/relay.ts';
 import type { CliCommand } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
 import { toJson } from '../json.ts';
-import { warn } from '../messages.ts';
+import { note, warn } from '../messages.ts';
 import { formatBytes, plural } from '../print/format.ts';
 import { parseBandwidth } from '../size.ts';
-import { addLiveOptions, type Live, type LiveOptions, requireHost, runLive } from './live-command.ts';
+import { addLiveOptions, type Live, type LiveOptions, requireHost, requireOutput, runLive } from './live-command.ts';
 import { openOutput } from './receive.ts';
 
 interface RelayOptions extends LiveOptions {
@@ -74,6 +74,7 @@ async function relayBetween(listenUri: string, targetUri: string, options: Relay
   if (isFd(from) && isFd(to) && Number(from.str) === Number(to.str)) {
     throw new UsageError(`expected different descriptors for the source and the target, got ${targetUri} twice`);
   }
+  requireOutput(to, options);
   const connect = prepareTarget(to, options, live);
   const { listenTlsCreds, listenTlsAuthz, record } = options;
   const tls = listenTlsCreds === undefined ? undefined : live.objects.serverTls(listenTlsCreds, listenTlsAuthz);
@@ -144,5 +145,7 @@ function report(target: string, result: RelayResult, { json }: RelayOptions): vo
   }
   const how = `${formatBytes(forwardBytes)} over ${plural(connections, 'connection')}`;
   const told = confirmed ? 'the target has the guest' : 'the target took everything (no return path)';
-  process.stdout.write(`${target}: passed on ${how}; ${told}\n`);
+  const text = `${target}: passed on ${how}; ${told}`;
+  if (target === '-') note(text);
+  else process.stdout.write(`${text}\n`);
 }

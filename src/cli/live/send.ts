@@ -26,7 +26,7 @@ import { formatBytes, plural, printable } from '../print/format.ts';
 import { showProgress } from '../progress.ts';
 import { scratchOption } from '../scratch.ts';
 import { parseBandwidth, parseCount } from '../size.ts';
-import { addLiveOptions, type Live, type LiveOptions, requireHost, runLive } from './live-command.ts';
+import { addLiveOptions, type Live, type LiveOptions, requireHost, requireOutput, runLive } from './live-command.ts';
 
 interface SendCommandOptions extends LiveOptions, InputOptions, MultifdOptions {
   maxBandwidth?: number;
@@ -116,10 +116,7 @@ const rules = {
     if (isMultifd(options)) requireChannels(address);
     requireHost(address);
     checkMultifdOptions('multifd', options);
-    if (address.transport !== 'stdio') return;
-    if (options.json === true)
-      throw new UsageError('expected either --json or the stream on standard output, got both');
-    if (process.stdout.isTTY === true) throw new UsageError('expected a pipe or a file for the stream, got a terminal');
+    requireOutput(address, options);
   },
 };
 
