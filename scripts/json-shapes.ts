@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
-const paths = ['../src/tasks/json.ts', '../src/migrate/json.ts'].map((file) =>
+const paths = ['../src/tasks/json.ts', '../src/migrate/json.ts', '../src/qmp/json.ts'].map((file) =>
   fileURLToPath(new URL(file, import.meta.url)),
 );
 

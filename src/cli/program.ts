@@ -28,6 +28,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   send: async () => (await import('./live/send.ts')).addSend,
   receive: async () => (await import('./live/receive.ts')).addReceive,
   relay: async () => (await import('./live/relay.ts')).addRelay,
+  qmp: async () => (await import('./qmp/command.ts')).addQmp,
   completion: async () => {
     const { addCompletion } = await import('./completion/completion.ts');
     return (program) => addCompletion(program, () => buildProgram());

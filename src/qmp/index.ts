@@ -12,6 +12,7 @@ export {
   type QmpClientOptions,
   type QmpEvent,
 } from './client.ts';
+export type { QmpEventJson } from './json.ts';
 export { parseJson } from './json-reader.ts';
 export { JsonDouble, type JsonObject, type JsonValue, printJson } from './json-value.ts';
 export { QmpError, type QmpErrorClass } from './qmp-error.ts';

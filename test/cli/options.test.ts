@@ -17,6 +17,7 @@ const needed: Record<string, string[]> = {
   receive: ['tcp:127.0.0.1:0', 'out.mapped-ram'],
   send: ['x', 'tcp:127.0.0.1:1'],
   relay: ['tcp:127.0.0.1:0', 'tcp:127.0.0.1:1'],
+  qmp: ['/nonexistent'],
 };
 
 /** Values by the name of the placeholder. All others take `z`. */
@@ -47,6 +48,7 @@ const refused: Record<string, readonly string[]> = {
   search: ['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
   estimate: ['--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
   completion: [],
+  qmp: [],
   // --to stands for its first choice, mapped-ram.
   receive: [
     '--tls-authz * but --tls-creds',

@@ -1,0 +1,149 @@
+/** `vmferry qmp`: a client and a shell for any QMP server. */
+import { createInterface, type Interface } from 'node:readline';
+import type { QmpClient } from '../../qmp/client.ts';
+import { printJson } from '../../qmp/json-value.ts';
+import { QmpError } from '../../qmp/qmp-error.ts';
+import { ServerSchema } from '../../qmp/server-schema.ts';
+import type { CliCommand } from '../command.ts';
+import { ExitCode } from '../exit-codes.ts';
+import { reportError } from '../messages.ts';
+import { writeOut } from '../run.ts';
+import { openMonitor } from './monitor.ts';
+import { requestOf, wordsOf } from './request.ts';
+
+interface QmpOptions {
+  json?: boolean;
+}
+
+export function addQmp(program: CliCommand): CliCommand {
+  return program
+    .command('qmp')
+    .argument('<SOCKET>')
+    .argument('[WORD...]')
+    .summary("talk to QEMU's monitor")
+    .description(
+      'Runs COMMAND on the QMP server at SOCKET. Without COMMAND it is a shell, or runs the commands on standard input.',
+    )
+    .option('--json', 'print events, too, and everything on one line each')
+    .describe({
+      notes,
+      json,
+      examples,
+      exitCodes: { [ExitCode.peer]: 'the server answered with an error, or broke off' },
+    })
+    .action(talk);
+}
+
+const notes = [
+  'SOCKET is unix:PATH, a path, tcp:HOST:PORT, exec:COMMAND for a program that speaks QMP, or libvirt:DOMAIN (through virsh, without events).',
+  'WORD... is a command and its arguments: COMMAND ARGUMENT=VALUE..., or one JSON object with all of them. VALUE is text where the command takes text, and otherwise JSON. An argument that the server does not have is refused before anything is sent.',
+  'On standard input each line is a command, or a request as {"execute": "query-status"}. The first error ends it. Lines that begin with # are left out.',
+];
+
+const json = [{ type: 'QmpEventJson', when: '--json: each event, on a line of its own' }];
+
+const examples = [
+  'vmferry qmp /run/qmp.sock',
+  'vmferry qmp /run/qmp.sock query-migrate',
+  'vmferry qmp /run/qmp.sock migrate uri=tcp:target:4444',
+  `vmferry qmp /run/qmp.sock migrate-set-parameters '{"downtime-limit": 100}'`,
+  'vmferry qmp libvirt:guest query-status',
+];
+
+async function talk(socket: string, words: string[], { json: isJson = false }: QmpOptions): Promise<void> {
+  const controller = new AbortController();
+  const client = await openMonitor(socket, controller.signal);
+  try {
+    const schema = await schemaOf(client);
+    if (isJson) client.subscribe((_, message) => process.stdout.write(`${printJson(message)}\n`));
+    if (words.length > 0) await run(client, words, schema, isJson);
+    else if (process.stdin.isTTY === true) await shell(client, schema, isJson);
+    else await script(client, schema, isJson);
+  } catch (error) {
+    if (!(error instanceof QmpError)) throw error;
+    process.exitCode = reportError(error, ExitCode.peer);
+  } finally {
+    await client.close();
+  }
+}
+
+/** Undefined if the server does not say what it takes. */
+async function schemaOf(client: QmpClient): Promise<ServerSchema | undefined> {
+  try {
+    return new ServerSchema(await client.execute('query-qmp-schema'));
+  } catch (error) {
+    if (error instanceof QmpError) return undefined;
+    throw error;
+  }
+}
+
+async function run(
+  client: QmpClient,
+  words: string[],
+  schema: ServerSchema | undefined,
+  isJson: boolean,
+): Promise<void> {
+  const { command, given } = requestOf(words, schema);
+  const result: unknown = await client.execute<string>(command, given);
+  await writeOut(`${isJson ? printJson(result) : pretty(result, '')}\n`);
+}
+
+/** JSON on several lines. Integers are exact. */
+function pretty(value: unknown, indent: string): string {
+  if (typeof value !== 'object' || value === null) return printJson(value);
+  const inner = `${indent}  `;
+  const isArray = Array.isArray(value);
+  const parts = isArray
+    ? value.map((item) => `${inner}${pretty(item, inner)}`)
+    : Object.entries(value).map(([name, member]) => `${inner}${printJson(name)}: ${pretty(member, inner)}`);
+  const [open, close] = isArray ? ['[', ']'] : ['{', '}'];
+  return parts.length === 0 ? `${open}${close}` : `${open}\n${parts.join(',\n')}\n${indent}${close}`;
+}
+
+async function script(client: QmpClient, schema: ServerSchema | undefined, isJson: boolean): Promise<void> {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const words = wordsOf(line);
+    if (words.length > 0 && !words[0]?.startsWith('#')) await run(client, words, schema, isJson);
+  }
+}
+
+async function shell(client: QmpClient, schema: ServerSchema | undefined, isJson: boolean): Promise<void> {
+  const lines = createInterface({
+    ...{ input: process.stdin, output: process.stdout, prompt: '(QMP) ', removeHistoryDuplicates: true },
+    completer: (line: string) => complete(line, schema),
+  });
+  if (!isJson) client.subscribe((event) => showEvent(lines, printJson(event)));
+  void client.closed.then(() => lines.close());
+  lines.prompt();
+  for await (const line of lines) {
+    const words = wordsOf(line);
+    try {
+      if (words.length > 0) await run(client, words, schema, isJson);
+    } catch (error) {
+      reportError(error);
+    }
+    lines.prompt();
+  }
+}
+
+/** Above the line that is being typed. */
+function showEvent(lines: Interface, text: string): void {
+  process.stdout.write(`\r\x1b[K${text}\n`);
+  lines.prompt(true);
+}
+
+/** What can follow: commands, their arguments, and the values of enums. */
+export function complete(line: string, schema: ServerSchema | undefined): [string[], string] {
+  const words = line.trimStart().split(/\s+/);
+  const last = words.at(-1) ?? '';
+  const begun = (choices: readonly string[]): [string[], string] => [
+    choices.filter((choice) => choice.startsWith(last)),
+    last,
+  ];
+  if (schema === undefined) return [[], last];
+  if (words.length <= 1) return begun(schema.commands.map((name) => `${name} `));
+  const known = schema.argumentsOf(words[0] ?? '') ?? [];
+  const named = known.find(({ name }) => last.startsWith(`${name}=`));
+  if (named !== undefined) return begun(named.values.map((value) => `${named.name}=${value} `));
+  return begun(known.map(({ name }) => `${name}=`));
+}
