@@ -18,7 +18,7 @@ export async function openMonitor(name: string, signal: AbortSignal): Promise<Qm
   } catch (error) {
     if (!(error instanceof MonitorBusyError)) throw error;
     throw new UsageError(
-      `${name} does not greet: another client holds this monitor, and QEMU talks to one at a time. End that client, give QEMU another -qmp socket, or let \`vmferry qmp --share\` pass one connection on to many`,
+      `${name} does not greet: another client holds this monitor, and QEMU talks to one at a time. End that client, or give QEMU another -qmp socket`,
     );
   }
 }
