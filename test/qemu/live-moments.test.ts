@@ -119,7 +119,8 @@ async function breakAt(setup: Setup, side: Side, moment: Moment, cut: 'reset' | 
   await play.begin();
   const outcome = await play.outcome();
   const what = JSON.stringify({ name, side, cut, connection, way, at });
-  await play.expectTruth(outcome, [0, 3, 130], what);
+  // A target can have the guest while the stream ends too early for the file of --tee.
+  await play.expectTruth(outcome, setup.verb === 'relay' ? [0, 2, 3, 130] : [0, 3, 130], what);
   // What is known for certain is said.
   const isCertain = moment.isEarly === true && side === (setup.verb === 'send' ? 'far' : 'near');
   if (!isCertain || setup.mode.confirms !== true || setup.mode.postcopy === true) return;
