@@ -9,6 +9,7 @@ export default defineConfig({
     qmp: 'src/qmp/index.ts',
     kernel: 'src/kernel/index.ts',
     cli: 'src/cli/main.ts',
+    'zstd-worker': 'src/io/node/zstd-worker.ts',
   },
   format: 'esm',
   target: 'es2022',

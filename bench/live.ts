@@ -5,6 +5,10 @@
  * process that is measured, and ratios to QEMU in the same round, with their spread.
  *
  *     npm run bench:live -- --mib 1024 --rounds 5 --modes plain,multifd-none
+ *     npm run bench:live -- --modes multifd-none --ways qemu,qemu-zstd,relay-zstd
+ *
+ * `relay-zstd` encodes the mode's RAM again, as zstd in 4 channels. It is compared with `qemu-zstd`, where the source does
+ * that.
  *
  * Destinations begin with memory that nobody has touched (`cold`), as a destination does. With --warm, QEMU's
  * destination has its memory allocated before the clock starts; a file of ours cannot have that.
@@ -142,7 +146,9 @@ async function migrate(source: Qemu, uri: string): Promise<void> {
 const seconds = (start: number) => (performance.now() - start) / 1000;
 
 /** The ways to move the same guest. Each returns what the destination, or the command, took. */
-const ways: Record<string, (source: Qemu, mode: Mode, capture: string) => Promise<Run>> = {
+type Way = (source: Qemu, mode: Mode, capture: string) => Promise<Run>;
+
+const ways: Record<string, Way> = {
   async qemu(source, mode) {
     await using target = await startTarget(mode);
     const uri = await listen(target);
@@ -180,6 +186,28 @@ const ways: Record<string, (source: Qemu, mode: Mode, capture: string) => Promis
     const run = { seconds: seconds(start), cpu: 0 };
     return { ...run, cpu: await ended };
   },
+  async 'qemu-zstd'(source, mode) {
+    const zstd = modeOf('multifd-zstd');
+    await source.setCapabilities(zstd.capabilities);
+    await source.setParameters(zstd.parameters);
+    const run = await (ways.qemu as Way)(source, zstd, '');
+    await source.setParameters({ 'multifd-compression': 'none', ...mode.parameters });
+    await source.execute('migrate-set-capabilities', {
+      capabilities: [{ capability: 'multifd', state: mode.capabilities.includes('multifd') }],
+    });
+    return run;
+  },
+  async 'relay-zstd'(source) {
+    await using target = await startTarget(modeOf('multifd-zstd'));
+    const encoding = ['--target-multifd-channels', '4', '--target-multifd-compression', 'zstd', '--scratch', dir];
+    const { uri, ended } = startCommand(['relay', 'tcp:127.0.0.1:0', await listen(target), ...encoding]);
+    const to = await uri;
+    const start = performance.now();
+    await migrate(source, to);
+    await target.waitForMigration();
+    const run = { seconds: seconds(start), cpu: 0 };
+    return { ...run, cpu: await ended };
+  },
 };
 
 const sorted = (list: number[]) => list.toSorted((a, b) => a - b);
@@ -191,7 +219,7 @@ function print(name: string, runs: Run[], peers: Run[], gib: number): void {
   const cpus = runs.map((run) => run.cpu / gib);
   const spread = at(ratios, 0.75) - at(ratios, 0.25);
   const text = [median(runs.map((run) => run.seconds)), median(cpus), median(ratios), spread];
-  console.log(`  ${name.padEnd(10)}${text.map((x) => x.toFixed(2).padStart(10)).join('')}`);
+  console.log(`  ${name.padEnd(11)}${text.map((x) => x.toFixed(2).padStart(10)).join('')}`);
 }
 
 fill(ram);
@@ -214,8 +242,11 @@ for (const name of values.modes.split(',')) {
     }
   }
   console.log(`\n${name}, ${mib} MiB, memory of QEMU's destination ${values.warm ? 'warm' : 'cold'}`);
-  console.log(`  ${'way'.padEnd(10)}${['s', 'CPU s/GiB', 'of QEMU', 'spread'].map((x) => x.padStart(10)).join('')}`);
+  console.log(`  ${'way'.padEnd(11)}${['s', 'CPU s/GiB', 'of QEMU', 'spread'].map((x) => x.padStart(10)).join('')}`);
   // A quarter is zero pages.
   const gib = (mib * 0.75) / 1024;
-  for (const way of chosen) print(way, runs.get(way) ?? [], runs.get('qemu') ?? [], gib);
+  for (const way of chosen) {
+    const peer = way === 'relay-zstd' ? 'qemu-zstd' : 'qemu';
+    print(way, runs.get(way) ?? [], runs.get(peer) ?? [], gib);
+  }
 }

@@ -28,7 +28,7 @@ import type { MigrationFile, OpenOptions } from './read/open.ts';
 import { mapParts } from './read/parts.ts';
 
 export * from './index.ts';
-export { NodeCodecs } from './io/node/codecs.ts';
+export { NodeCodecs, type NodeCodecsOptions } from './io/node/codecs.ts';
 export { type CompressingSink, compressTo } from './io/node/compress.ts';
 export { nodeDecompress } from './io/node/decompress.ts';
 export { NodeFile, openSource } from './io/node/file.ts';

@@ -22,20 +22,17 @@ import { type Connection, PeerError } from '../io/connection.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { endedWithin, settledWithin } from '../io/time-limit.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
-import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
-import { flowBatchCapacity } from '../read/flow-reader.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
-import { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { findMissing, type MissingRam } from '../store/missing-ram.ts';
-import { type Settled, Settler } from '../store/settle.ts';
+import type { Settled } from '../store/settle.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
-import { defaultRules } from '../write/passes.ts';
 import { Answers } from './answers.ts';
+import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
-import { type GuestPlace, LiveError } from './live-error.ts';
+import { type GuestPlace, isBreak, LiveError, nextIfPostcopy } from './live-error.ts';
 import { type MigrationProgress, ProgressMeter } from './progress.ts';
 import { ReceivedCounts } from './received-counts.ts';
 
@@ -114,10 +111,7 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
     if (await incoming.hasBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
-  const kernel = await loadKernelFor([
-    liveFlowArenaBytes(options.mostChannels),
-    pageSlotsArenaBytes(flowBatchCapacity),
-  ]);
+  const kernel = await loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
   const flow = new LiveFlow(kernel, {
     codecs: options.codecs,
     ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
@@ -136,8 +130,7 @@ class Destination {
   readonly #options: ReceiveOptions;
   readonly #clock: Clock;
   readonly #watch: LineWatch;
-  readonly #store: MappedRamStore;
-  readonly #settler: Settler;
+  readonly #guestFile: GuestFile;
   readonly #counts: ReceivedCounts;
   readonly #meter: ProgressMeter;
   readonly #answers: Answers;
@@ -166,15 +159,7 @@ class Destination {
     this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, onFailure, signal });
     this.#main = this.#watch.add(main);
     this.#answers = new Answers(this.#main, options.switchoverAck);
-    this.#store = new MappedRamStore(target.file, new PageSlots(flow.kernel, flowBatchCapacity));
-    const input = {
-      source: this.#main,
-      offset: 0,
-      get channels() {
-        return flow.channels;
-      },
-    };
-    this.#settler = new Settler(input, this.#store, { devices: true, partial: options.allowIncomplete === true });
+    this.#guestFile = new GuestFile(target.file, flow, this.#main, { partial: options.allowIncomplete === true });
     this.#meter = new ProgressMeter({ clock: this.#clock, onProgress: options.onProgress }, () =>
       this.#counts.now(flow.reached, flow.channels),
     );
@@ -233,10 +218,10 @@ class Destination {
     for await (const item of this.#flow.read(this.#main)) {
       const noted = this.#note(item);
       if (noted !== undefined) await noted;
-      const taken = this.#settler.take(item);
+      const taken = this.#guestFile.take(item);
       if (taken !== undefined) await taken;
     }
-    return this.#settler.finish();
+    return this.#guestFile.settle();
   }
 
   #note(item: FlowItem): Promise<void> | undefined {
@@ -245,7 +230,7 @@ class Destination {
       case 'blocks-end':
         this.#options.onReturnPath?.(this.#answers.isOpen);
         this.#meter.enter('active');
-        return this.#hasAdvice ? this.#store.reserve(reservedBytes) : undefined;
+        return this.#hasAdvice ? this.#guestFile.store.reserve(reservedBytes) : undefined;
       case 'pages':
         this.#answers.takePages();
         this.#meter.tick();
@@ -277,7 +262,7 @@ class Destination {
     const [gap] = settled.gaps.filter(({ code }) => code !== 'block-ignored');
     // Only what the source leaves out on purpose can be accepted.
     if (gap !== undefined) throw MigrationError.from(gap);
-    return findMissing(this.#store, settled.gaps, settled.ignored);
+    return findMissing(this.#guestFile.store, settled.gaps, settled.ignored);
   }
 
   async #finish(settled: Settled, missing: MissingRam | undefined): Promise<void> {
@@ -287,11 +272,7 @@ class Destination {
       missing === undefined
         ? settled.description
         : markIncomplete(settled.description, first?.message ?? 'memory is missing');
-    const { switchoverStart } = defaultRules(settled);
-    await this.#store.finish(settled.devices, description, {
-      framing: { footers: settled.framing.footers, switchoverStart },
-      iterables: this.#flow.iterables,
-    });
+    await this.#guestFile.complete(settled, description);
   }
 
   /** Tells the source that all is well, and waits until it ends the line. */
@@ -321,9 +302,9 @@ class Destination {
     const { channels } = this.#flow;
     return {
       configuration: settled.configuration,
-      blocks: this.#store.blocks.map((block) => ({
+      blocks: this.#guestFile.store.blocks.map((block) => ({
         ...{ idstr: block.idstr, length: block.usedLength },
-        ...this.#store.countPages(block),
+        ...this.#guestFile.store.countPages(block),
       })),
       length: this.#length,
       missing,
@@ -346,17 +327,18 @@ class Destination {
     this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
     const kept = guest === 'split' ? await this.#keep() : '';
     const isOpen = this.#answers.isOpen && !this.#answers.isShut;
-    return new LiveError(guest, isOpen && guest === 'either' ? nextUnknown : nextOf(guest, this.#hasEnd, kept), error);
+    return new LiveError(
+      guest,
+      isOpen && guest === 'either' ? nextIfPostcopy : nextOf(guest, this.#hasEnd, kept),
+      error,
+    );
   }
 
   /** Keeps the file, and says what became of it. The first error is the one to report. */
   async #keep(): Promise<string> {
     if (this.#target.keep === undefined) return '';
-    const { devices } = this.#settler.soFar;
-    const description = markIncomplete(undefined, 'the migration broke off in postcopy');
     try {
-      // The source still has the state of the devices, but perhaps not all pages.
-      await this.#store.finish(devices, description).catch(() => this.#store.finish([], description));
+      await this.#guestFile.completeCut('the migration broke off in postcopy');
       return `; what came is in ${await this.#target.keep()}`;
     } catch (error) {
       return `; what came could not be kept: ${error instanceof Error ? error.message : String(error)}`;
@@ -371,16 +353,6 @@ class Destination {
     return this.#hasAdvice && isBreak(error) ? 'either' : 'source';
   }
 }
-
-/** Whether an error is a line that broke, not a fault of this side or of the stream. */
-function isBreak(error: unknown): boolean {
-  if (error instanceof MigrationError) return error.code === 'truncated' || error.code === 'sync-missing';
-  return error instanceof PeerError;
-}
-
-/** What is safe to do next if it is not known whether the source has begun postcopy. */
-const nextUnknown =
-  'the source had postcopy on: if it is in postcopy-paused or postcopy-active, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';
 
 /** What is safe to do next if a source had begun, and nothing of it was read. */
 const nextUnread =

@@ -1,12 +1,11 @@
 /**
- * The connections of an incoming migration, told apart by their first bytes. Nothing announces them, and anyone can
- * connect:
+ * The connections of an incoming migration, told apart by their first bytes (`opening.ts`). Anyone can connect:
  *
- *     "QEVM"        the main stream; a second one is refused
- *     0x11223344    a multifd channel
- *     0x08          a recovery of postcopy, which begins with commands; it is refused
- *     0x0000        after the main stream: the offset of a page, which begins the preempt channel
- *     other bytes   a stranger, which is closed
+ *     stream        the main stream; a second one is refused
+ *     channel       a multifd channel
+ *     recovery      it is refused
+ *     page          after the main stream: the preempt channel
+ *     other         a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
  */
 import { type Clock, systemClock } from '../io/clock.ts';
@@ -14,9 +13,8 @@ import type { Connection, Listener } from '../io/connection.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
 import { PeekedConnection } from '../io/peeked-connection.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { helloLength, multifdMagic, numberOfHello } from '../wire/multifd-packet.ts';
-import { SectionType } from '../wire/section-type.ts';
-import { streamMagic } from '../wire/stream.ts';
+import { numberOfHello } from '../wire/multifd-packet.ts';
+import { type Opening, openingBytes, openingOf } from './opening.ts';
 
 /** How long a connection may take to send its first bytes, in ms. */
 export const defaultSetupTimeoutMs = 30_000;
@@ -25,9 +23,6 @@ export const defaultSetupTimeoutMs = 30_000;
  * shows so early that they are more than strangers. What shows it later is in {@link Incoming.another}.
  */
 const channelPatienceMs = 500;
-
-/** No page has an offset whose upper 32 bits are as large as this. */
-const maxOffsetWord = 0x10000;
 
 /** What a connection is for. */
 export type LineKind = 'main' | 'channel' | 'preempt';
@@ -211,12 +206,11 @@ export class Incoming {
     const done = new AbortController();
     void this.#limitSilence(connection, done.signal);
     try {
-      const line = new PeekedConnection(connection, helloLength);
-      await lookAt(line, 4);
+      const line = new PeekedConnection(connection, openingBytes);
+      const opening = await lookAt(line);
       if (this.#main !== undefined && line.head.length === 0) this.#hasLost = true;
-      const kind = this.#kindOf(line.head);
+      const kind = this.#kindOf(opening, line.head);
       if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
-      if (kind === 'channel') await lookAt(line, helloLength);
       this.#add({ kind, connection: line, number: kind === 'channel' ? numberOfHello(line.head) : undefined });
     } catch (error) {
       if (this.#main !== undefined) this.#hasLost = true;
@@ -240,16 +234,14 @@ export class Incoming {
     if (this.#main === undefined && this.#unknown.has(connection)) connection.destroy();
   }
 
-  #kindOf(head: Uint8Array): LineKind | { why: string } {
+  #kindOf(opening: Opening | undefined, head: Uint8Array): LineKind | { why: string } {
+    const hasMain = this.#main !== undefined;
     if (head.length === 0) return { why: 'it was closed without a byte' };
-    const word = head.length < 4 ? 0 : new DataView(head.buffer, head.byteOffset).getUint32(0);
-    if (word === multifdMagic) return 'channel';
-    if (word === streamMagic)
-      return this.#main === undefined ? 'main' : { why: 'another main stream is being received' };
-    if (this.#main === undefined && head[0] === SectionType.command)
-      return { why: 'the recovery of a migration in postcopy cannot be received' };
-    if (this.#main !== undefined && head.length >= 4 && word < maxOffsetWord) return 'preempt';
-    return { why: 'Not a migration stream' };
+    if (opening === 'channel') return 'channel';
+    if (opening === 'stream') return hasMain ? { why: 'another main stream is being received' } : 'main';
+    if (opening === 'page' && hasMain) return 'preempt';
+    const why = 'the recovery of a migration in postcopy cannot be received';
+    return { why: opening === 'recovery' && !hasMain ? why : 'Not a migration stream' };
   }
 
   #add(line: IncomingLine): void {
@@ -274,7 +266,11 @@ export class Incoming {
   }
 }
 
-/** Looks at the first `count` bytes of a line, or at fewer if it ends before. */
-async function lookAt(line: PeekedConnection, count: number): Promise<void> {
-  while (line.head.length < count && !line.isOver) await line.look();
+/** Looks at a line until its first bytes say what it is. Undefined if it ends before. */
+async function lookAt(line: PeekedConnection): Promise<Opening | undefined> {
+  for (;;) {
+    const opening = openingOf(line.head);
+    if (opening !== undefined || line.isOver) return opening;
+    await line.look();
+  }
 }

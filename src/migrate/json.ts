@@ -41,9 +41,13 @@ export interface RelayJson extends VersionedJson {
   postcopy: boolean;
   /** Connections to the target. */
   connections: number;
+  /** Bytes that the source has sent. */
+  sourceBytes: number;
   /** Bytes that the target has taken, and bytes that it has sent. */
   forwardBytes: number;
   returnBytes: number;
+  /** `forwardBytes` as a share of `sourceBytes`: below 1 if encoding RAM again has saved something. */
+  ratio: number;
 }
 
 /** `send --json`. */

@@ -9,6 +9,9 @@
  *                                   │ the line breaks:     either      │
  */
 
+import { PeerError } from '../io/connection.ts';
+import { MigrationError } from '../vm/migration-error.ts';
+
 /**
  * - `source`: the guest can run on there. If a file was sent, the source is that file.
  * - `target`: it is there, whole.
@@ -30,3 +33,13 @@ export class LiveError extends Error {
     this.next = next;
   }
 }
+
+/** Whether an error is a line that broke, not a fault of this side or of the stream. */
+export function isBreak(error: unknown): boolean {
+  if (error instanceof MigrationError) return error.code === 'truncated' || error.code === 'sync-missing';
+  return error instanceof PeerError;
+}
+
+/** What is safe to do next if it is not known whether the source has begun postcopy. */
+export const nextIfPostcopy =
+  'the source had postcopy on: if it is in postcopy-paused or postcopy-active, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';

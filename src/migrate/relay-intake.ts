@@ -1,12 +1,12 @@
 /**
- * Tells apart the connections that a relay accepts, by their first bytes.
+ * Tells apart the connections that a relay accepts, by their first bytes (`opening.ts`).
  *
- *     QEVM          main            the first of them is the migration
- *     08            main            the recovery of a migration in postcopy
- *     11223344      multifd channel, with its number in byte 24
- *     nothing       a preempt channel, whose source has sent POSTCOPY_ADVISE: it carries nothing until a page is asked for
- *     0000          a preempt channel, too: the offset of a page comes first
- *     other         a stranger
+ *     stream, recovery    main, the first of them
+ *     channel             multifd channel
+ *     nothing             a preempt channel, whose source has sent POSTCOPY_ADVISE: it carries nothing until a page is
+ *                         asked for
+ *     page                a preempt channel, too
+ *     other               a stranger
  *
  * Several connections can be looked at at the same time, so one that stays silent does not keep the source waiting. A
  * source connects its main connection first, but may send nothing on it until all its channels are there.
@@ -15,22 +15,11 @@ import type { Clock } from '../io/clock.ts';
 import { type Connection, type Listener, PeerError } from '../io/connection.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
 import { PeekedConnection } from '../io/peeked-connection.ts';
-import { multifdMagic } from '../wire/multifd-packet.ts';
-import { SectionType } from '../wire/section-type.ts';
-import { streamMagic } from '../wire/stream.ts';
-
-/** What a connection begins with. `page`: the record of a page. `other`: none of the rest. */
-export type Opening = 'stream' | 'recovery' | 'channel' | 'page' | 'other';
-
-/** The upper half of the offset of a page is below this: blocks are smaller than 2^48 bytes. */
-const maxUpperHalf = 1 << 16;
+import { numberOfHello } from '../wire/multifd-packet.ts';
+import { type Opening, openingBytes, openingOf } from './opening.ts';
 
 /** How long the channels of a source that has begun are waited for, in ms, and how often they are looked at. */
 const [patienceMs, pollMs] = [500, 5];
-
-/** Bytes that tell a connection, with the number of a channel. */
-const tellingBytes = 25;
-const channelNumberOffset = 24;
 
 /** A connection that was accepted. */
 export class Arrival {
@@ -41,12 +30,12 @@ export class Arrival {
   isTaken = false;
 
   constructor(connection: Connection) {
-    this.connection = new PeekedConnection(connection, tellingBytes);
+    this.connection = new PeekedConnection(connection, openingBytes);
   }
 
   /** The number of a multifd channel. */
   get channel(): number {
-    return this.connection.head[channelNumberOffset] as number;
+    return numberOfHello(this.connection.head) as number;
   }
 
   /** Waits until its first bytes say what it is. Returns undefined if it ends, or breaks, before that. */
@@ -63,15 +52,6 @@ export class Arrival {
     this.isTaken = true;
     this.connection.destroy();
   }
-}
-
-function openingOf(head: Uint8Array): Opening | undefined {
-  if (head[0] === SectionType.command) return 'recovery';
-  if (head.length < 4) return undefined;
-  const magic = new DataView(head.buffer, head.byteOffset).getUint32(0);
-  if (magic === streamMagic) return 'stream';
-  if (magic !== multifdMagic) return magic < maxUpperHalf ? 'page' : 'other';
-  return head.length < tellingBytes ? undefined : 'channel';
 }
 
 export interface IntakeOptions {

@@ -21,9 +21,26 @@ export interface LineFailure {
   error: unknown;
 }
 
+/** The way from the source to the target. */
+export interface Forward {
+  /** Bytes that were read, and bytes that the target has taken. */
+  readonly read: number;
+  readonly written: number;
+  /** The source has ended this direction in good order. */
+  readonly hasEnded: boolean;
+  /** There may be more to pass on. */
+  readonly isBusy: boolean;
+  /** Passes everything on, until the source ends. */
+  run(): Promise<void>;
+}
+
 export interface LineOptions {
+  /** Default: a {@link Pump}, with the options `forward`. */
+  way?: Forward;
   forward?: Partial<PumpOptions>;
   back?: Partial<PumpOptions>;
+  /** Called when the target has ended. Resolves when the source may be told, at the latest when it has ended, too. */
+  holdBackEnd?: () => Promise<void>;
   /** Called with each failure. Returns whether it counts as a good end, because everything is done. */
   onFailure: (failure: LineFailure) => boolean;
 }
@@ -31,21 +48,25 @@ export interface LineOptions {
 export class Line {
   readonly source: Connection;
   readonly target: Connection;
-  readonly forward: Pump;
+  readonly forward: Forward;
   /** Undefined if one of the sides has only one direction, such as a file. */
   readonly back: Pump | undefined;
   /** The two directions have ended, and the ends were passed on. After a failure that never happens. */
   readonly ended: Promise<unknown>;
 
-  constructor(source: Connection, target: Connection, { forward, back, onFailure }: LineOptions) {
+  constructor(source: Connection, target: Connection, { way, forward, back, holdBackEnd, onFailure }: LineOptions) {
     this.source = source;
     this.target = target;
-    this.forward = new Pump(source, target, { capacity: ringBytes.forward, ...forward });
+    this.forward = way ?? new Pump(source, target, { capacity: ringBytes.forward, ...forward });
     const canAnswer = target.canRead && source.canWrite;
     this.back = canAnswer ? new Pump(target, source, { capacity: ringBytes.back, ...back }) : undefined;
+    const there = pass(this.forward, target, { from: 'source', to: 'target' }, onFailure);
+    const held = async () => {
+      if (holdBackEnd !== undefined) await Promise.race([there, holdBackEnd()]);
+    };
     this.ended = Promise.all([
-      pass(this.forward, target, { from: 'source', to: 'target' }, onFailure),
-      this.back && pass(this.back, source, { from: 'target', to: 'source' }, onFailure),
+      there,
+      this.back && pass(this.back, source, { from: 'target', to: 'source' }, onFailure, held),
     ]);
   }
 
@@ -61,18 +82,20 @@ export class Line {
   }
 }
 
-/** Copies one direction, and passes on its end. */
+/** Copies one direction, and passes on its end, after `hold` has resolved. */
 async function pass(
-  pump: Pump,
+  pump: Forward,
   to: Connection,
   sides: { from: Side; to: Side },
   onFailure: LineOptions['onFailure'],
+  hold: () => Promise<void> = async () => {},
 ): Promise<void> {
   try {
     await pump.run();
   } catch (error) {
     if (!onFailure(describe(error, sides))) await new Promise(() => {});
   }
+  await hold();
   await to.end();
 }
 

@@ -19,11 +19,12 @@ import { type Connection, PeerError } from '../io/connection.ts';
 import type { Tap } from '../io/tap.ts';
 import type { Bandwidth } from './bandwidth.ts';
 import type { LineWatch } from './line-watch.ts';
-import { type GuestPlace, LiveError } from './live-error.ts';
+import { type GuestPlace, isBreak, LiveError, nextIfPostcopy } from './live-error.ts';
+import type { RelayFlow } from './relay-flow.ts';
 import type { Arrival, Intake } from './relay-intake.ts';
 import { Line, type LineFailure, type LineOptions } from './relay-line.ts';
+import type { RelayCounts } from './relay-progress.ts';
 import { ReturnWatch, type StreamWatch } from './relay-watch.ts';
-
 import type { Tee } from './tee.ts';
 
 /** How long the channels may take to end once the main connection has ended well, in ms. */
@@ -47,6 +48,8 @@ export interface PassOptions {
   wrap: (source: Connection, role: Role) => Connection;
   /** Keeps the guest in a file, too. */
   tee: Tee | undefined;
+  /** Encodes RAM again. It then keeps the guest itself. */
+  flow: RelayFlow | undefined;
 }
 
 /** How a migration went. */
@@ -65,6 +68,8 @@ export class RelayPass {
   #failure: LiveError | undefined;
   #onFailure: () => void = () => {};
   readonly #failed: Promise<void>;
+  /** Aborted when the migration has ended. */
+  readonly #over = new AbortController();
   /** Connections to the target are made one after another. */
   #connecting: Promise<unknown> = Promise.resolve();
 
@@ -77,14 +82,15 @@ export class RelayPass {
 
   /** Passes on a migration to its end. @throws LiveError */
   async run(main: Arrival): Promise<PassResult> {
-    const { stream, intake } = this.#options;
+    const { stream, intake, tee } = this.#options;
     if (main.opening === 'recovery') {
       stream.beginRecovery();
-      this.#options.tee?.refuse('the recovery of a migration has only a part of the guest');
+      tee?.refuse('the recovery of a migration has only a part of the guest');
     }
     await this.#connect(main, 'main');
     intake.forEach((arrival) => void this.#admit(arrival));
     await Promise.race([this.#main?.ended, this.#failed]);
+    this.#over.abort();
     stream.end();
     if (this.#failure === undefined) this.#judgeEnd();
     if (this.#failure !== undefined) throw this.#failure;
@@ -94,7 +100,12 @@ export class RelayPass {
 
   /** Connections to the target. */
   get connections(): number {
-    return this.#lines.length;
+    return this.#lines.length + (this.#options.flow?.channels.length ?? 0);
+  }
+
+  /** Bytes that the source has sent, over all connections. */
+  get sourceBytes(): number {
+    return this.#lines.reduce((sum, { forward }) => sum + forward.read, 0);
   }
 
   /** Bytes that the target has taken, over all connections. */
@@ -107,10 +118,29 @@ export class RelayPass {
     return this.#lines.reduce((sum, { back }) => sum + (back?.written ?? 0), 0);
   }
 
+  /** What a meter counts. */
+  get counts(): RelayCounts {
+    return { received: this.sourceBytes, transferred: this.forwardBytes, hasPostcopy: this.#hasPostcopy };
+  }
+
+  /**
+   * Fails if the target does not answer the source's first PING in time. It has all its connections then, unless it waits
+   * for more.
+   */
+  async expectAnswer(timeoutMs: number): Promise<void> {
+    if (this.#options.stream.hasReturnPath !== true) return;
+    await this.#options.clock.sleep(timeoutMs, this.#over.signal).catch(() => {});
+    if (this.#over.signal.aborted || (this.#main?.back?.read ?? 0) > 0) return;
+    const message = `the target did not answer within ${timeoutMs / 1000} s: it may wait for more multifd channels`;
+    this.fail(new PeerError(message, { code: 'ETIMEDOUT' }));
+  }
+
   /** Ends the migration from here, with the first cause that is known. */
   fail(error: unknown): void {
     const { watch } = this.#options;
-    this.#failure ??= new LiveError(this.#guest, nextSteps[this.#guest], watch.causeOf(error));
+    const cause = watch.causeOf(error);
+    const [guest, next] = this.#whereGuest(cause);
+    this.#failure ??= new LiveError(guest, next, cause);
     watch.fail(error);
     this.#onFailure();
   }
@@ -130,9 +160,11 @@ export class RelayPass {
   async #connect(arrival: Arrival, role: Role): Promise<void> {
     arrival.isTaken = true;
     const { connect, watch, wrap } = this.#options;
+    const { flow, tee } = this.#options;
     const source = watch.add(wrap(arrival.connection, role), 'source');
+    if (flow !== undefined && typeof role === 'number') return this.#addChannel(flow, source);
     // Before the target is connected: the main stream may be decoded meanwhile.
-    const copy = this.#options.tee?.add(role);
+    const copy = role === 'preempt' && flow !== undefined ? flow.addPreempt() : tee?.add(role);
     const connected = this.#connecting.then(async () => {
       if (this.#failure !== undefined) return;
       try {
@@ -145,8 +177,16 @@ export class RelayPass {
     await connected;
   }
 
+  #addChannel(flow: RelayFlow, source: Connection): void {
+    try {
+      flow.addChannel(source);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
   #open(source: Connection, target: Connection, role: Role, copy: Tap | undefined): void {
-    const { bandwidth, stream } = this.#options;
+    const { bandwidth, stream, flow } = this.#options;
     const isMain = role === 'main';
     const limit = bandwidth && ((bytes: number) => bandwidth.take(bytes));
     const onFailure = (failure: LineFailure) => this.#isHarmless(isMain, failure);
@@ -155,8 +195,8 @@ export class RelayPass {
       options = {
         forward: {
           ...{ limit, copy, onlooker: (memory) => stream.watch(memory) },
-          isEnd: () => this.#isComplete,
-          onMove: () => this.#checkTarget(),
+          isEnd: () => this.isComplete,
+          onMove: () => this.checkTarget(),
         },
         back: {
           onlooker: (memory) => {
@@ -165,8 +205,16 @@ export class RelayPass {
           },
           isEnd: () => this.#isShut,
         },
+        // A source that closes while it has something to read, such as the end of TLS, resets the line.
+        holdBackEnd: async () => {
+          if (this.#isShut) await this.#options.clock.sleep(lingerMs, this.#over.signal).catch(() => {});
+        },
         onFailure,
       };
+    }
+    if (isMain && flow !== undefined) {
+      flow.begin(source, target);
+      options = { ...options, way: flow };
     }
     const line = new Line(source, target, options);
     this.#lines.push(line);
@@ -180,7 +228,7 @@ export class RelayPass {
   }
 
   /** Without a return path: the source has sent everything, and needs no answer. */
-  get #isComplete(): boolean {
+  get isComplete(): boolean {
     return this.#options.stream.isWhole && !this.#hasReturnPath;
   }
 
@@ -193,11 +241,11 @@ export class RelayPass {
   }
 
   /** @throws PeerError if the target has ended, in good order even, while the source goes on sending */
-  #checkTarget(): void {
+  checkTarget(): void {
     const main = this.#main;
     if (main?.back?.hasEnded !== true || !this.#options.targetAnswers) return;
     const isLate = this.#answers?.shut !== undefined || this.#options.stream.isWhole;
-    if (!isLate && main.forward.read > main.forward.written) {
+    if (!isLate && main.forward.isBusy) {
       throw new PeerError('the target ended the migration early');
     }
   }
@@ -208,7 +256,7 @@ export class RelayPass {
     if (this.#isShut && !(isMain && side === 'source')) return true;
     // A target sends nothing on its channels. It may reset them at the end, even before SHUT.
     if (!isMain && side === 'target' && work === 'read') return true;
-    if (!isMain && side === 'source' && this.#isComplete) return true;
+    if (!isMain && side === 'source' && this.isComplete) return true;
     this.fail(error);
     return false;
   }
@@ -230,7 +278,7 @@ export class RelayPass {
     const late = this.#options.clock.sleep(lingerMs, isDone.signal).catch(() => {});
     await Promise.race([Promise.all(this.#lines.map(({ ended }) => ended)), late]);
     isDone.abort();
-    await Promise.all(this.#lines.map((line) => line.close()));
+    await Promise.all([...this.#lines.map((line) => line.close()), this.#options.flow?.closeChannels()]);
   }
 
   /** What has to come next. */
@@ -240,7 +288,18 @@ export class RelayPass {
     return isSent ? 'the target to confirm that it has the guest' : 'the source to send more';
   }
 
-  /** Where the guest is, as far as it can be known here. */
+  /** Where the guest is, and what is safe to do next. */
+  #whereGuest(cause: unknown): [GuestPlace, string] {
+    const guest = this.#guest;
+    const main = this.#main;
+    if (guest !== 'source' || main === undefined || main.forward.hasEnded || !isBreak(cause))
+      return [guest, nextSteps[guest]];
+    // A source that can do postcopy may have begun it, and what says so was on the line that broke.
+    const mayBeSplit = this.#options.stream.mayPreempt === true && this.#answers?.shut === undefined;
+    return mayBeSplit ? ['either', nextIfPostcopy] : [guest, nextSteps[guest]];
+  }
+
+  /** Where the guest is, as far as the bytes say that were passed on. */
   get #guest(): GuestPlace {
     const { stream } = this.#options;
     const main = this.#main;
@@ -249,7 +308,8 @@ export class RelayPass {
     // What never reached the target, or was refused by it, can only be at the source.
     if (main === undefined || this.#answers?.shut !== undefined) return 'source';
     // A target that has everything starts the guest, and its word may be on the line that broke.
-    if (this.#hasReturnPath) return stream.isWhole || stream.isLost ? 'either' : 'source';
+    const isSent = stream.wholeAt !== undefined && main.forward.written >= stream.wholeAt;
+    if (this.#hasReturnPath) return isSent || stream.isLost ? 'either' : 'source';
     // A good end brings everything that the source has written, so the source has not completed.
     if (main.forward.hasEnded && !stream.isWhole && !stream.isLost) return 'source';
     return 'either';

@@ -80,6 +80,11 @@ export class Pump {
     this.#onlooker?.restart(headRoom);
   }
 
+  /** Something was read, and not written yet. */
+  get isBusy(): boolean {
+    return this.read > this.written;
+  }
+
   /**
    * Copies until the peer ends its direction. Everything has been written then.
    * @throws PumpFailure if one of the connections fails; whatever `onMove` throws

@@ -33,8 +33,8 @@ export class StreamWatch {
   /** Whether the source may open a preempt channel. Undefined: it is not known yet. */
   mayPreempt: boolean | undefined;
   hasPostcopy = false;
-  /** The stream has ended in good order, as far as it was decoded. */
-  isWhole = false;
+  /** Offset of the byte after the end of the stream, if it has ended in good order, as far as it was decoded. */
+  wholeAt: number | undefined;
   /** It is not decoded any more. */
   isLost = false;
   /** Resolves when a preempt channel may come. */
@@ -81,6 +81,17 @@ export class StreamWatch {
     };
   }
 
+  /** Takes an item that someone else has decoded, of the end of the stream once it was passed on. */
+  note(item: FlowItem): void {
+    this.#take(item);
+    if (item.kind === 'eof') this.wholeAt = 0;
+  }
+
+  /** The stream has ended in good order. */
+  get isWhole(): boolean {
+    return this.wholeAt !== undefined;
+  }
+
   /** The source has ended the stream. */
   end(): void {
     if (this.#window === undefined) return;
@@ -122,7 +133,7 @@ export class StreamWatch {
     } else if (item.kind === 'section') {
       this.hasReturnPath ??= false;
       this.#advised(false);
-    } else if (item.kind === 'eof') this.isWhole = true;
+    } else if (item.kind === 'eof') this.wholeAt = item.offset + 1;
   }
 
   #advised(mayPreempt: boolean): void {

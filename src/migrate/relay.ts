@@ -5,6 +5,7 @@
  *         ↑               │                  │              │
  *         └─ a stranger ──┘                  └──────────────┴────→ LiveError, which says where the guest is
  */
+import type { ByteStore } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
@@ -15,10 +16,19 @@ import { Bandwidth } from './bandwidth.ts';
 import { LineWatch } from './line-watch.ts';
 import { LiveError } from './live-error.ts';
 import type { Recording } from './recording.ts';
-import { Intake } from './relay-intake.ts';
-import { type PassResult, RelayPass } from './relay-pass.ts';
+import type { TargetEncoding } from './relay-encode.ts';
+import { RelayFlow } from './relay-flow.ts';
+import { type Arrival, Intake } from './relay-intake.ts';
+import { type PassOptions, type PassResult, RelayPass } from './relay-pass.ts';
+import { RelayMeter, type RelayProgress } from './relay-progress.ts';
 import { StreamWatch } from './relay-watch.ts';
 import { Tee, type TeeTarget } from './tee.ts';
+
+/** How RAM is encoded again, for the target of a relay. */
+export interface RelayEncoding extends TargetEncoding {
+  /** Makes an empty file, which gets as large as the guest: for the content that deltas of the source change. */
+  makeScratch: () => Promise<ByteStore>;
+}
 
 /** How a migration is relayed. */
 export interface RelayOptions {
@@ -35,6 +45,11 @@ export interface RelayOptions {
   recording?: Recording | undefined;
   /** Keeps the guest in a file, too. A file that cannot be written does not end the migration. */
   tee?: { target: TeeTarget; codecs: PageCodecs } | undefined;
+  /**
+   * Sends RAM to the target through this many multifd channels, in this encoding. Default: every byte is passed on as it
+   * is.
+   */
+  encoding?: RelayEncoding | undefined;
   /** How long a connection may send nothing before a migration has begun, in ms. Default 30 s. */
   setupTimeoutMs?: number | undefined;
   /** Ends a migration in which no byte has moved for this long, in ms. Default: never. */
@@ -45,6 +60,8 @@ export interface RelayOptions {
   onRefused?: ((name: string, reason: string) => void) | undefined;
   /** Called when a migration has begun, with the name of its connection. */
   onBegin?: ((name: string) => void) | undefined;
+  /** Called every 100 ms while bytes move, and at the end of a migration that succeeds. */
+  onProgress?: ((progress: RelayProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** Default: the platform's clock. */
   clock?: Clock | undefined;
@@ -54,7 +71,8 @@ export interface RelayOptions {
 export interface RelayResult extends PassResult {
   /** Connections to the target. */
   connections: number;
-  /** Bytes from the source to the target, over all connections, and bytes back. */
+  /** Bytes that the source has sent, bytes that the target has taken, over all connections, and bytes back. */
+  sourceBytes: number;
   forwardBytes: number;
   returnBytes: number;
 }
@@ -67,14 +85,11 @@ const teeFailed = 'the migration went on without the file: the target has the gu
  * @throws LiveError for every end that is not a success
  */
 export async function relay(listener: Listener, options: RelayOptions): Promise<RelayResult> {
-  const { clock = systemClock, connect, targetAnswers = true, maxBandwidth = 0, recording, signal } = options;
-  const { setupTimeoutMs = 30_000, onRefused } = options;
+  const { clock = systemClock, maxBandwidth = 0, signal, setupTimeoutMs = 30_000, onRefused } = options;
   const intake = new Intake(listener, { clock, setupTimeoutMs, onRefused });
-  const kernel = await loadKernelFor([pageBatchArenaBytes(flowBatchCapacity)]);
-  const stream = new StreamWatch(new PageBatch(kernel, flowBatchCapacity));
   let watch: LineWatch | undefined;
-  let pass: RelayPass | undefined;
-  let tee: Tee | undefined;
+  let work: Work | undefined;
+  let meter: RelayMeter | undefined;
   try {
     const main = await untilAborted(intake.main(), signal);
     options.onBegin?.(main.connection.name);
@@ -83,24 +98,66 @@ export async function relay(listener: Listener, options: RelayOptions): Promise<
       clock,
       idleTimeoutMs,
       onWaiting,
-      awaited: () => pass?.awaited ?? 'the source to send more',
+      awaited: () => work?.pass.awaited ?? 'the source to send more',
       signal,
     });
     const bandwidth = maxBandwidth > 0 ? new Bandwidth(maxBandwidth, clock) : undefined;
-    const wrap = recording === undefined ? (line: Connection) => line : recording.wrap;
-    tee =
-      options.tee && (await Tee.open(options.tee.target, { ...options.tee, channelsKnown: () => intake.settled() }));
-    pass = new RelayPass({ clock, intake, connect, targetAnswers, watch, stream, bandwidth, wrap, tee });
+    work = await prepare(main, options, { clock, intake, watch, bandwidth });
+    const { pass, keeper } = work;
+    meter = options.onProgress && new RelayMeter(clock, () => pass.counts, options.onProgress);
     const result = await pass.run(main);
-    await tee?.finish();
-    if (tee?.failure !== undefined) throw new LiveError('target', teeFailed, tee.failure.error);
-    const { connections, forwardBytes, returnBytes } = pass;
-    return { ...result, connections, forwardBytes, returnBytes };
+    await keeper?.finish();
+    if (keeper?.failure !== undefined) throw new LiveError('target', teeFailed, keeper.failure.error);
+    meter?.complete();
+    const { connections, sourceBytes, forwardBytes, returnBytes } = pass;
+    return { ...result, connections, sourceBytes, forwardBytes, returnBytes };
   } finally {
+    meter?.stop();
     watch?.stop();
-    tee?.abandon();
+    await work?.keeper?.close();
     await intake.close();
   }
+}
+
+/** What keeps the guest in a file. */
+interface Keeper {
+  readonly failure: { error: unknown } | undefined;
+  finish(): Promise<void>;
+  close(): Promise<void> | void;
+}
+
+interface Work {
+  pass: RelayPass;
+  keeper: Keeper | undefined;
+}
+
+/** Makes what passes a migration on, and what keeps it. */
+async function prepare(
+  main: Arrival,
+  options: RelayOptions,
+  parts: Pick<PassOptions, 'clock' | 'intake' | 'watch' | 'bandwidth'>,
+): Promise<Work> {
+  const { connect, targetAnswers = true, recording, tee: kept, encoding, setupTimeoutMs = 30_000 } = options;
+  const { intake, watch, bandwidth } = parts;
+  const kernel = await loadKernelFor([pageBatchArenaBytes(flowBatchCapacity)]);
+  const stream = new StreamWatch(new PageBatch(kernel, flowBatchCapacity));
+  const channelsKnown = () => intake.settled();
+  const wrap = recording === undefined ? (line: Connection) => line : recording.wrap;
+  const common = { ...parts, connect, targetAnswers, stream, wrap };
+  // Postcopy sends its pages on the main connection, so there is nothing to encode in its recovery.
+  if (encoding === undefined || main.opening === 'recovery') {
+    const tee = kept && (await Tee.open(kept.target, { codecs: kept.codecs, channelsKnown }));
+    return { pass: new RelayPass({ ...common, tee, flow: undefined }), keeper: tee };
+  }
+  const flow = await RelayFlow.open({
+    ...{ encoding, tee: kept?.target, makeScratch: encoding.makeScratch, channelsKnown, bandwidth, stream },
+    connect: async () => watch.add(await connect(), 'target'),
+    isEnd: () => pass.isComplete,
+    onMove: () => pass.checkTarget(),
+    onStarted: () => void pass.expectAnswer(setupTimeoutMs),
+  });
+  const pass: RelayPass = new RelayPass({ ...common, tee: undefined, flow });
+  return { pass, keeper: flow };
 }
 
 /** @throws LiveError with the reason of `signal`, before any migration has begun */

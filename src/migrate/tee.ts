@@ -1,9 +1,9 @@
 /**
- * Keeps a guest that passes by in a mapped-ram file, as of the moment when the target has it.
+ * Keeps a guest that a relay passes on, as of the moment when the target has it.
  *
  *     source ══ ring ═════════════════→ target
  *                 ║
- *                 ╚══ tap ──→ LiveFlow ──→ Settler ──→ MappedRamStore
+ *                 ╚══ tap ──→ LiveFlow ──→ GuestFile
  *
  * Bytes are passed on at the pace of the slower one of the target and the file. A file that cannot be written does not end
  * the migration: from then on nobody reads the taps.
@@ -12,13 +12,9 @@ import type { ByteStore } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { Tap } from '../io/tap.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
-import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
-import { flowBatchCapacity } from '../read/flow-reader.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
-import { MappedRamStore } from '../store/mapped-ram-store.ts';
-import { Settler } from '../store/settle.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { defaultRules } from '../write/passes.ts';
+import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 
 /** Where the guest is kept. */
 export interface TeeTarget {
@@ -37,20 +33,18 @@ export interface TeeOptions {
 export class Tee {
   readonly #target: TeeTarget;
   readonly #flow: LiveFlow;
-  readonly #store: MappedRamStore;
   readonly #taps: Tap[] = [];
   #reading: Promise<void> = Promise.resolve();
-  #settler: Settler | undefined;
+  #guest: GuestFile | undefined;
   #failure: { error: unknown } | undefined;
 
   private constructor(target: TeeTarget, flow: LiveFlow) {
     this.#target = target;
     this.#flow = flow;
-    this.#store = new MappedRamStore(target.file, new PageSlots(flow.kernel, flowBatchCapacity));
   }
 
   static async open(target: TeeTarget, { codecs, channelsKnown }: TeeOptions): Promise<Tee> {
-    const kernel = await loadKernelFor([liveFlowArenaBytes(), pageSlotsArenaBytes(flowBatchCapacity)]);
+    const kernel = await loadKernelFor([liveFlowArenaBytes(), guestFileArenaBytes]);
     return new Tee(target, new LiveFlow(kernel, { codecs, channelsKnown, drainsPreempt: true }));
   }
 
@@ -81,15 +75,12 @@ export class Tee {
 
   /** There will be no file. */
   fail(error: unknown): void {
-    // The stream is good for the target, so it is not what failed.
-    const cause =
-      error instanceof MigrationError ? Object.assign(new Error(error.message), { code: error.code }) : error;
-    this.#failure ??= { error: cause };
+    this.#failure ??= { error: fileFailure(error) };
     for (const tap of this.#taps) void tap.close();
   }
 
-  /** Ends the work of a migration that has not come to its end. The caller removes the file. */
-  abandon(): void {
+  /** Ends the work. The caller removes a file that was not committed. */
+  close(): void {
     for (const tap of this.#taps) void tap.close();
     this.#flow.close();
   }
@@ -98,37 +89,25 @@ export class Tee {
   async finish(): Promise<void> {
     for (const tap of this.#taps) tap.end();
     await this.#reading;
+    if (this.#failure !== undefined) return;
     try {
-      if (this.#failure === undefined) await this.#write();
+      if (this.#guest !== undefined) await this.#guest.complete(this.#guest.settle());
+      await this.#target.commit();
     } catch (error) {
       this.fail(error);
     }
   }
 
   async #read(main: Tap): Promise<void> {
-    const flow = this.#flow;
-    const input = {
-      source: main,
-      offset: 0,
-      get channels() {
-        return flow.channels;
-      },
-    };
-    const settler = new Settler(input, this.#store, { devices: true });
-    this.#settler = settler;
-    for await (const item of flow.read(main)) {
-      const taken = settler.take(item);
+    const guest = new GuestFile(this.#target.file, this.#flow, main);
+    this.#guest = guest;
+    for await (const item of this.#flow.read(main)) {
+      const taken = guest.take(item);
       if (taken !== undefined) await taken;
     }
   }
-
-  async #write(): Promise<void> {
-    const settled = (this.#settler as Settler).finish();
-    const { switchoverStart } = defaultRules(settled);
-    await this.#store.finish(settled.devices, settled.description, {
-      framing: { footers: settled.framing.footers, switchoverStart },
-      iterables: this.#flow.iterables,
-    });
-    await this.#target.commit();
-  }
 }
+
+/** The error of a file that is not written, while the migration goes on: the stream is good for the target. */
+export const fileFailure = (error: unknown): unknown =>
+  error instanceof MigrationError ? Object.assign(new Error(error.message), { code: error.code }) : error;

@@ -201,6 +201,11 @@ export class MultifdWriter implements AutoClosed {
     await this.#sync();
   }
 
+  /** Sends a SYNC through every channel, for a mark that someone else has written to the main stream. */
+  async mark(): Promise<void> {
+    await this.#sync();
+  }
+
   /** Begins the END of RAM in the main stream. The pages that follow are the last round. */
   async beginEnd(): Promise<void> {
     await this.endPart();

@@ -28,6 +28,12 @@ const values: Record<string, string> = {
 };
 const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
 
+/** Options of relay that do not encode RAM again. */
+const relayRest = [
+  '--compat|--uuid|--scratch|--object|--setup-timeout|--idle-timeout|--json|--quiet|--listen-tls-creds|--listen-tls-authz',
+  '--target-tls-creds|--target-tls-hostname|--max-bandwidth|--tee|--record',
+].join('|');
+
 /**
  * Refused pairs; `*` is any other option or none. The list was written from what each mode can do, not from the code.
  */
@@ -61,7 +67,12 @@ const refused: Record<string, readonly string[]> = {
     '--uuid --uuid|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
     '--uuid --setup-timeout|--idle-timeout|--json|--quiet|--channel|--resume-of|--preempt|--return-path|--no-discover',
   ],
-  relay: ['--listen-tls-authz * but --listen-tls-creds', '--target-tls-hostname * but --target-tls-creds'],
+  relay: [
+    '--listen-tls-authz * but --listen-tls-creds',
+    '--target-tls-hostname * but --target-tls-creds',
+    // One of the two encodes RAM again; the pairs without them are listed.
+    ...['--compat', '--uuid', '--scratch'].map((option) => `${option} ${relayRest}`),
+  ],
 };
 
 function isRefused(table: readonly string[], pair: readonly [string, string]): boolean {

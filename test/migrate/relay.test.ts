@@ -69,7 +69,7 @@ test('passes a stream without a return path, and ends when the target has taken 
   await target.end();
   expect(await result).toEqual({
     ...{ isConfirmed: false, hasPostcopy: false, connections: 1 },
-    ...{ forwardBytes: plain.length, returnBytes: 0 },
+    ...{ sourceBytes: plain.length, forwardBytes: plain.length, returnBytes: 0 },
   });
   expect(await takeAll(source)).toHaveLength(0);
   expect(listener.isClosed).toBe(true);
@@ -167,7 +167,8 @@ test.each([
 test('knows that the guest is split once the source has begun postcopy', async () => {
   expect(firstDiscard).toBeGreaterThan(1000);
   for (const [cut, guest] of [
-    [firstDiscard - 1, 'source'],
+    // What says so may be on the line that broke.
+    [firstDiscard - 1, 'either'],
     [firstDiscard + 100, 'split'],
     [postcopy.bytes.length - 1, 'split'],
     [postcopy.bytes.length, 'split'],
@@ -178,6 +179,21 @@ test('knows that the guest is split once the source has begun postcopy', async (
       expect(await failure(ends.result)).toMatchObject({ guest });
     }
   }
+});
+
+test('a target that has refused the guest before postcopy leaves it at the source', async () => {
+  const { source, target, result } = await sendUpTo(postcopy.bytes, firstDiscard - 1, [shut(1)]);
+  target.destroy();
+  await expect(take(source, 1)).rejects.toThrow('Connection reset by peer');
+  const error = await failure(result);
+  expect(error).toMatchObject({ guest: 'source' });
+  expect(error.next).toBe('the guest is at the source; if it does not run on there, `cont` resumes it');
+});
+
+test('says that a source with postcopy on may be in postcopy-paused if its line breaks', async () => {
+  const { source, result } = await sendUpTo(postcopy.bytes, firstDiscard - 1);
+  source.destroy();
+  expect((await failure(result)).next).toMatch('if it is in postcopy-paused');
 });
 
 test('cannot know where the guest is if the line breaks behind SHUT 0; in postcopy the target has it', async () => {
@@ -194,8 +210,22 @@ test('cannot know where the guest is if the line breaks behind SHUT 0; in postco
 test('a target that breaks its line behind SHUT 0 has the guest', async () => {
   const { source, target, result } = await sendUpTo(answered, answered.length, [shut(0)]);
   target.destroy();
-  expect(await takeAll(source)).toHaveLength(0);
   await source.end();
+  expect(await takeAll(source)).toHaveLength(0);
+  expect(await result).toMatchObject({ isConfirmed: true });
+});
+
+test('a source that is told of SHUT 0 ends first: what it has not read when it closes would reset its line', async () => {
+  const { source, target, result, clock } = await sendUpTo(answered, answered.length, [shut(0)]);
+  await target.end();
+  let isTold = false;
+  const rest = takeAll(source).then(() => {
+    isTold = true;
+  });
+  await clock.advance(1999);
+  expect(isTold).toBe(false);
+  await source.end();
+  await rest;
   expect(await result).toMatchObject({ isConfirmed: true });
 });
 
@@ -228,11 +258,13 @@ test('breaks the source if the target ends in good order while the source goes o
 
 test('a source that ends early has failed, and keeps its guest', async () => {
   for (const [bytes, guest] of [
-    [plain, 'source'],
-    [answered, 'source'],
+    [plain.subarray(0, plain.length / 2), 'source'],
+    [answered.subarray(0, answered.length / 2), 'source'],
+    // An end in good order brings everything, so postcopy has not begun.
+    [postcopy.bytes.subarray(0, firstDiscard - 1), 'source'],
     [postcopy.bytes.subarray(0, -200), 'split'],
   ] as const) {
-    const cut = guest === 'split' ? bytes.length : Math.floor(bytes.length / 2);
+    const cut = bytes.length;
     const { source, target, result } = await sendUpTo(bytes, cut);
     await source.end();
     expect(await takeAll(target)).toHaveLength(0);

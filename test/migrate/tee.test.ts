@@ -1,15 +1,14 @@
-import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { LiveError } from '../../src/migrate/live-error.ts';
 import type { TeeTarget } from '../../src/migrate/tee.ts';
 import { open } from '../../src/node.ts';
-import { openRamContent } from '../../src/store/ram-content.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { encodeReturnMessage, ReturnType } from '../../src/wire/return-path.ts';
 import { type Fixture, loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
 import { someOf } from '../limits.ts';
+import { ramDigests, truthDigests } from '../support/ram-digests.ts';
 import { startRelay, takeAll } from '../support/relay-ends.ts';
 
 const out = new ByteWriter();
@@ -78,17 +77,7 @@ test.each(fixtures.map((fixture) => [fixture.name, fixture] as const))('keeps th
   expect(target.isCommitted).toBe(true);
   const file = await open(target.file);
   expect(file.format).toBe('mapped-ram');
-  const ram = await openRamContent(file, { makeScratch: async () => new MemoryFile() });
-  const found: { idstr: string; length: number; sha256: string }[] = [];
-  for (const block of ram.blocks) {
-    const bytes = new Uint8Array(block.usedLength);
-    await ram.read(block, 0, bytes);
-    const sha256 = createHash('sha256').update(bytes).digest('hex');
-    found.push({ idstr: block.idstr, length: block.usedLength, sha256 });
-  }
-  const sort = (list: typeof found) => list.sort((a, b) => a.idstr.localeCompare(b.idstr));
-  expect(sort(found)).toEqual(sort([...fixture.truth].map(({ idstr, length, sha256 }) => ({ idstr, length, sha256 }))));
-  await ram.close();
+  expect(await ramDigests(file)).toEqual(truthDigests(fixture));
 });
 
 const plain = fixtures.find(({ name }) => name === 'pc-plain-10.0')!;

@@ -14,6 +14,7 @@ import {
 } from '../page-codec.ts';
 import { PortableCodecs } from '../portable-codecs.ts';
 import { ZstdFrames } from '../zstd-frames.ts';
+import { hasZstdThreads, ZstdThreads } from './zstd-threads.ts';
 
 /** Bytes of output at a time, and the buffer that each channel takes. Node's default, 16 KiB, halves the speed. */
 const chunkSize = 128 * 1024;
@@ -32,8 +33,20 @@ const {
   constants: { ZSTD_e_flush: number; ZSTD_c_compressionLevel: number };
 };
 
+/** How Node's codecs work. */
+export interface NodeCodecsOptions {
+  /** Threads that compress zstd where Node has no encoder of its own. Default 0: the main thread does. */
+  threads?: number;
+}
+
 export class NodeCodecs implements PageCodecs {
   readonly #portable = new PortableCodecs();
+  readonly #threads: ZstdThreads | undefined;
+
+  constructor({ threads = 0 }: NodeCodecsOptions = {}) {
+    const isNeeded = threads > 0 && makeZstdCompress === undefined && hasZstdThreads();
+    if (isNeeded) this.#threads = new ZstdThreads(threads);
+  }
 
   async openDecoder(format: StreamFormat): Promise<PageDecoder> {
     if (format === 'zlib') return decoderOf(zlib.createInflate({ chunkSize }));
@@ -43,6 +56,7 @@ export class NodeCodecs implements PageCodecs {
 
   async openEncoder(format: StreamFormat, level: number): Promise<PageEncoder> {
     if (format === 'zlib') return encoderOf(zlib.createDeflate({ level, chunkSize, flush: Z_SYNC_FLUSH }));
+    if (this.#threads !== undefined) return this.#threads.openEncoder(level);
     if (makeZstdCompress === undefined) return this.#portable.openEncoder(format, level);
     const params = { [constants.ZSTD_c_compressionLevel]: level };
     return encoderOf(makeZstdCompress({ chunkSize, flush: constants.ZSTD_e_flush, params }));
