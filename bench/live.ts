@@ -1,8 +1,9 @@
 /**
  * `npm run bench:live`: a real QEMU 10.0 migrates to another, to `vmferry receive`, and through `vmferry relay`; and
  * `vmferry send` to a QEMU. One after the other in turns on this machine, over loopback. Prints seconds from the command
- * `migrate` (for send: from its start) until the destination has everything, CPU seconds per GiB on the wire of the
- * process that is measured, and ratios to QEMU in the same round, with their spread.
+ * `migrate` until the destination has everything (for send: its total-time, without its start and the check of FILE),
+ * CPU seconds per GiB on the wire of the process that is measured, whole, and ratios of the seconds to QEMU in the same
+ * round, with their spread. The row `source` has the CPU time of QEMU as a source, for comparison with send.
  *
  *     npm run bench:live -- --mib 1024 --rounds 5 --modes plain,multifd-none
  *     npm run bench:live -- --modes multifd-none --ways qemu,qemu-zstd,relay-zstd
@@ -11,9 +12,10 @@
  * that.
  *
  * Destinations begin with memory that nobody has touched (`cold`), as a destination does. With --warm, QEMU's
- * destination has its memory allocated before the clock starts; a file of ours cannot have that.
+ * destination has its memory allocated before the clock starts. A file of ours cannot have that; as much memory is
+ * touched and freed again before, so that a hypervisor below this machine need not provide it meanwhile.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -81,6 +83,8 @@ function modeOf(name: string): Mode {
 interface Run {
   seconds: number;
   cpu: number;
+  /** CPU seconds of QEMU's source. */
+  source?: number;
 }
 
 /** User and system time of a process so far, in seconds. */
@@ -91,17 +95,21 @@ async function cpuOf(pid: number): Promise<number> {
 }
 
 /** Runs a live command; its CPU time is printed when it ends. */
-function startCommand(args: string[]): { child: ChildProcess; uri: Promise<string>; ended: Promise<number> } {
+function startCommand(args: string[]) {
   const script = `TIMEFORMAT='cpu %U %S'; time "$@"`;
   const child = spawn('bash', ['-c', script, 'bash', process.execPath, cli, ...args], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+    output += piece;
+  });
   let hear: (uri: string) => void = () => {};
   const uri = new Promise<string>((resolve) => {
     hear = resolve;
   });
-  child.stderr?.setEncoding('utf8').on('data', (piece: string) => {
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => {
     text += piece;
     const match = /^listening on (\S+)$/m.exec(text);
     if (match !== null) hear(match[1] as string);
@@ -114,7 +122,7 @@ function startCommand(args: string[]): { child: ChildProcess; uri: Promise<strin
     });
   });
   ended.catch(() => {});
-  return { child, uri, ended };
+  return { uri, ended, output: () => output };
 }
 
 async function startTarget({ capabilities, parameters }: Mode): Promise<Qemu> {
@@ -143,6 +151,16 @@ async function migrate(source: Qemu, uri: string): Promise<void> {
   await source.waitForMigration();
 }
 
+/** Touches as much memory as the guest has, and frees it. */
+function touchMemory(): void {
+  const path = join(dir, 'touched');
+  const bytes = new Uint8Array(MiB);
+  const fd = openSync(path, 'w');
+  for (let at = 0; at < mib; at++) writeSync(fd, bytes);
+  closeSync(fd);
+  rmSync(path);
+}
+
 const seconds = (start: number) => (performance.now() - start) / 1000;
 
 /** The ways to move the same guest. Each returns what the destination, or the command, took. */
@@ -152,13 +170,16 @@ const ways: Record<string, Way> = {
   async qemu(source, mode) {
     await using target = await startTarget(mode);
     const uri = await listen(target);
-    const before = await cpuOf(target.pid);
+    const [before, sourceBefore] = [await cpuOf(target.pid), await cpuOf(source.pid)];
     const start = performance.now();
     await migrate(source, uri);
     await target.waitForMigration();
-    return { seconds: seconds(start), cpu: (await cpuOf(target.pid)) - before };
+    const run = { seconds: seconds(start), cpu: (await cpuOf(target.pid)) - before };
+    return { ...run, source: (await cpuOf(source.pid)) - sourceBefore };
   },
   async receive(source) {
+    rmSync(join(dir, 'target-ram'), { force: true });
+    if (values.warm) touchMemory();
     const { uri, ended } = startCommand(['receive', 'tcp:127.0.0.1:0', join(dir, 'out')]);
     const to = await uri;
     const start = performance.now();
@@ -171,10 +192,11 @@ const ways: Record<string, Way> = {
   async send(_, mode, capture) {
     await using target = await startTarget(mode);
     const uri = await listen(target);
-    const start = performance.now();
-    const cpu = await startCommand(['send', capture, uri, ...mode.send]).ended;
+    const { ended, output } = startCommand(['send', capture, uri, ...mode.send, '--json']);
+    const cpu = await ended;
     await target.waitForMigration();
-    return { seconds: seconds(start), cpu };
+    const { progress } = JSON.parse(output()) as { progress: { 'total-time': number } };
+    return { seconds: progress['total-time'] / 1000, cpu };
   },
   async relay(source, mode) {
     await using target = await startTarget(mode);
@@ -220,6 +242,8 @@ function print(name: string, runs: Run[], peers: Run[], gib: number): void {
   const spread = at(ratios, 0.75) - at(ratios, 0.25);
   const text = [median(runs.map((run) => run.seconds)), median(cpus), median(ratios), spread];
   console.log(`  ${name.padEnd(11)}${text.map((x) => x.toFixed(2).padStart(10)).join('')}`);
+  const source = runs.flatMap((run) => (run.source === undefined ? [] : [run.source / gib]));
+  if (source.length > 0) console.log(`  ${'source'.padEnd(21)}${median(source).toFixed(2).padStart(10)}`);
 }
 
 fill(ram);
@@ -228,6 +252,8 @@ const capture = join(dir, 'capture');
   await using source = await Qemu.start({ version: '10.0', args: machine(ram) });
   await source.migrate(`file:${capture}`, { parameters: { 'max-bandwidth': 0 } });
 }
+const idle = startCommand(['--version']).ended;
+console.log(`vmferry --version: ${(await idle).toFixed(2)} CPU s`);
 const chosen = values.ways.split(',');
 for (const name of values.modes.split(',')) {
   const mode = modeOf(name);

@@ -14,8 +14,15 @@ export {
 } from './incoming.ts';
 export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
+export { type OutgoingHost, OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 export type { PrecopyParameters } from './precopy.ts';
-export type { MigrationProgress, MigrationStatus, ProgressOptions, RamProgress } from './progress.ts';
+export type {
+  MigrationProgress,
+  MigrationStatus,
+  ProgressOptions,
+  RamProgress,
+  XbzrleProgress,
+} from './progress.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
 export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from './relay.ts';
 export type { TargetEncoding } from './relay-encode.ts';

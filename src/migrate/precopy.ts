@@ -96,6 +96,12 @@ export class Precopy {
     };
   }
 
+  /** Members of `query-migrate`, besides `ram`. */
+  get members(): { 'expected-downtime': number; 'cpu-throttle-percentage'?: number } {
+    const { 'expected-downtime': expected, 'cpu-throttle-percentage': percentage } = this.figures;
+    return { 'expected-downtime': expected, ...(percentage > 0 ? { 'cpu-throttle-percentage': percentage } : {}) };
+  }
+
   /** A dirty sync, which begins a pass. */
   async sync(): Promise<void> {
     const { clock, pageSize, made, onSync } = this.#options;

@@ -8,6 +8,7 @@
  * iterator would either hold the migration back or collect old values.
  */
 import { type Clock, systemClock } from '../io/clock.ts';
+import type { XbzrleStatistics } from '../write/xbzrle-cache.ts';
 
 /** QEMU's MigrationStatus, as far as vmferry has it. */
 export type MigrationStatus =
@@ -54,6 +55,24 @@ export interface RamProgress {
   'postcopy-requests'?: number;
 }
 
+/** The member `xbzrle-cache` of `query-migrate`. */
+export interface XbzrleProgress {
+  /** Bytes. */
+  'cache-size': number;
+  /** Bytes of deltas, and of pages whose deltas would have been too long. */
+  bytes: number;
+  /** Pages that were in the cache. */
+  pages: number;
+  /** Pages that were not. */
+  'cache-miss': number;
+  /** Misses per page sent, in the latest period. */
+  'cache-miss-rate': number;
+  /** Bytes of pages in the cache per byte of deltas, in the latest period. */
+  'encoding-rate': number;
+  /** Pages whose deltas would have been too long. */
+  overflow: number;
+}
+
 /** The state of a live migration at one moment. Times are in ms. */
 export interface MigrationProgress {
   status: MigrationStatus;
@@ -63,10 +82,21 @@ export interface MigrationProgress {
   /** How long the guest will stand still, or stood still. */
   'expected-downtime'?: number;
   downtime?: number;
+  /** By how much the guest is slowed down, in per cent, while it is. */
+  'cpu-throttle-percentage'?: number;
+  /** With XBZRLE. */
+  'xbzrle-cache'?: XbzrleProgress;
   /** From the first page on. */
   ram?: RamProgress;
   /** With `failed`: the reason. */
   'error-desc'?: string;
+}
+
+/** A cache's statistics under QEMU's names. */
+export function xbzrleMember(statistics: XbzrleStatistics): XbzrleProgress {
+  const { cacheSize, bytes, pages, cacheMiss, cacheMissRate, encodingRate, overflow } = statistics;
+  const rates = { 'cache-miss-rate': cacheMissRate, 'encoding-rate': encodingRate };
+  return { 'cache-size': cacheSize, bytes, pages, 'cache-miss': cacheMiss, ...rates, overflow };
 }
 
 /** Who is told of the progress, and by which clock. */
@@ -88,17 +118,23 @@ export class ProgressMeter {
   readonly #onProgress: ProgressOptions['onProgress'];
   readonly #clock: Clock;
   readonly #count: () => RamCounts | undefined;
+  readonly #more: (status: MigrationStatus) => Partial<MigrationProgress>;
   readonly #start: number;
   #status: MigrationStatus = 'none';
   #window: { start: number; bytes: number; pages: number };
   #rates = { mbps: 0, 'pages-per-second': 0 };
   #setupTime: number | undefined;
 
-  /** `count` returns what is counted; undefined before the first page. */
-  constructor({ onProgress, clock = systemClock }: ProgressOptions, count: () => RamCounts | undefined) {
+  /** `count` returns what is counted; undefined before the first page. `more` returns further members. */
+  constructor(
+    { onProgress, clock = systemClock }: ProgressOptions,
+    count: () => RamCounts | undefined,
+    more: (status: MigrationStatus) => Partial<MigrationProgress> = () => ({}),
+  ) {
     this.#onProgress = onProgress;
     this.#clock = clock;
     this.#count = count;
+    this.#more = more;
     this.#start = clock.now();
     this.#window = { start: this.#start, bytes: 0, pages: 0 };
   }
@@ -140,12 +176,14 @@ export class ProgressMeter {
     const progress: MigrationProgress = { status: this.#status, 'total-time': Math.round(total) };
     if (this.#setupTime !== undefined) progress['setup-time'] = Math.round(this.#setupTime);
     if (error !== undefined) progress['error-desc'] = error;
+    Object.assign(progress, this.#more(this.#status));
     if (counts === undefined) return progress;
     const isDone = this.#status === 'completed';
     const average = (counts.transferred * 8) / Math.max(1, total - (this.#setupTime ?? 0)) / 1000;
     const rates = isDone ? { ...this.#rates, mbps: average } : this.#rates;
     progress.ram = { ...counts, ...rates, 'normal-bytes': counts.normal * counts['page-size'] };
     if (isDone) progress.ram.remaining = 0;
+    if (isDone && progress.ram['dirty-pages-rate'] !== undefined) progress.ram['dirty-pages-rate'] = 0;
     return progress;
   }
 

@@ -62,7 +62,11 @@ export interface RelayEncoderOptions extends TargetEncoding {
   /** Connects the target for its channels, one after another, and returns their sinks. */
   connectChannels: (count: number) => Promise<ByteSink[]>;
   /** What is known of the source's channels. */
-  source: () => { channels: number; uuid: string | undefined };
+  source: () => {
+    channels: number;
+    uuid: string | undefined /** Marks stand for themselves (8.1). */;
+    hasMarks: boolean;
+  };
   /** The latest section of an iterable other than RAM, with all its bytes. */
   latestSection: () => RawSection | undefined;
   /** Reads the present content of a page. Without it, deltas are refused. */
@@ -186,9 +190,8 @@ export class RelayEncoder {
     } else if (kind === 'end') {
       await this.#multifd?.endRam();
       await this.#main?.flush();
-    } else if (kind !== 'part') {
+    } else if (kind !== 'part' && this.#ram === 'before') {
       await this.#startRam(item.section.length > this.#startLength());
-      this.#ram = 'open';
     }
   }
 
@@ -229,6 +232,7 @@ export class RelayEncoder {
     const guestAddresses = this.#configuration?.capabilities.includes('x-ignore-shared') ?? false;
     await this.#multifd.startRam(this.#blocks, { guestAddresses });
     this.#rest = new FlowWriter(main, { sectionBytes: async () => this.#latest() });
+    this.#ram = 'open';
   }
 
   /** Which marks and zero pages the target expects. A source with channels shows it by the mark in its START. */
@@ -267,6 +271,8 @@ export class RelayEncoder {
 
   /** Sends pages, after deltas were made whole. */
   async #takePages(block: RamBlock, batch: PageBatch): Promise<void> {
+    // A channel goes on at the mark in the START, whose end may come later.
+    if (this.#ram === 'before' && this.#blocks.length > 0) await this.#startRam(this.#options.source().hasMarks);
     const multifd = this.#multifd;
     if (multifd === undefined) throw new MigrationError('bad-section', 'expected RAM to be started', place);
     const isWhole = (i: number) => batch.kind[i] === PageKind.data || batch.kind[i] === PageKind.zero;

@@ -105,7 +105,10 @@ export class RelayFlow {
       ...encoding,
       ...{ main: this.#sink(target), mainName: source.name },
       connectChannels: (count) => this.#connectChannels(count),
-      source: () => ({ channels: this.#sources.length, uuid: this.#flow.channels.uuid }),
+      source: () => ({
+        ...{ channels: this.#sources.length, uuid: this.#flow.channels.uuid },
+        hasMarks: this.#flow.marksEndPasses,
+      }),
       latestSection: () => this.#flow.iterables.at(-1),
       readPage: async (block, page, bytes) => {
         if (this.#failure !== undefined) throw this.#failure.error;

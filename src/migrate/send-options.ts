@@ -46,6 +46,8 @@ export interface SendRunning {
   switchoverAck?: boolean;
   /** Called when the guest is stopped, with the status `pre-switchover`. The end is sent when it resolves. */
   beforeSwitchover?: (() => Promise<void>) | undefined;
+  /** Called once, with a function that returns the present state. */
+  onStart?: ((look: () => MigrationProgress) => void) | undefined;
   /** Called after each dirty sync with their number. */
   onSync?: ((count: number) => void) | undefined;
 }

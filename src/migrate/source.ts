@@ -21,7 +21,7 @@
  * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { systemClock } from '../io/clock.ts';
+import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
 import { settledWithin } from '../io/time-limit.ts';
@@ -40,7 +40,7 @@ import { type GuestPlace, LiveError } from './live-error.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerWatch } from './peer-watch.ts';
 import { Precopy } from './precopy.ts';
-import { ProgressMeter } from './progress.ts';
+import { type MigrationProgress, type MigrationStatus, ProgressMeter, xbzrleMember } from './progress.ts';
 import { readReturnPath } from './return-path.ts';
 import {
   requireSendOptions,
@@ -94,6 +94,8 @@ class Source {
   #precopy: Precopy | undefined;
   #cache: XbzrleCache | undefined;
   #mayGo = false;
+  #stoppedAt = 0;
+  readonly #clock: Clock;
   #multifd: MultifdWriter | undefined;
   #blocks: readonly WrittenBlock[] = [];
   #isHangingUp = false;
@@ -104,8 +106,14 @@ class Source {
     this.#guest = guest;
     this.#lines = lines;
     this.#options = options;
+    this.#clock = clock;
     this.#open = [lines.main];
-    this.#meter = new ProgressMeter(options, () => this.#counts());
+    this.#meter = new ProgressMeter(
+      options,
+      () => this.#counts(),
+      (status) => this.#members(status),
+    );
+    options.running?.onStart?.(() => this.#meter.now());
     this.#watch = new PeerWatch(options, (error) => this.#ended.abort(error));
     this.#outgoing = new Outgoing({
       ...{ bandwidth: new Bandwidth(maxBandwidth, clock), watch: this.#watch, clock, signal: this.#ended.signal },
@@ -222,7 +230,7 @@ class Source {
   }
 
   #makePrecopy(passes: Passes, writer: StreamWriter, running: SendRunning): Precopy {
-    const { clock = systemClock } = this.#options;
+    const clock = this.#clock;
     const { parameters, throttle, forcesSyncs = false, switchoverAck = false, onSync = () => {} } = running;
     return new Precopy(passes, {
       ...{ parameters, throttle, forcesSyncs, onSync, clock, pageSize: this.#pageSize, signal: this.#ended.signal },
@@ -244,6 +252,7 @@ class Source {
     if (precopy === undefined) this.#blocks = await passes.sendAll();
     else await precopy.run();
     await this.#guest.stop();
+    this.#stoppedAt = this.#clock.now();
     await this.#pause();
     this.#meter.enter('device');
     await sync();
@@ -336,6 +345,15 @@ class Source {
     const isCancelled = signal?.aborted === true && cause === signal.reason;
     this.#meter.enter(isCancelled ? 'cancelled' : 'failed', isCancelled ? undefined : error.message);
     return error;
+  }
+
+  /** What `query-migrate` has of a running guest, besides `ram`. */
+  #members(status: MigrationStatus): Partial<MigrationProgress> {
+    const precopy = this.#precopy;
+    if (precopy === undefined) return {};
+    const cache = this.#cache === undefined ? {} : { 'xbzrle-cache': xbzrleMember(this.#cache.statistics) };
+    if (status === 'completed') return { downtime: Math.round(this.#clock.now() - this.#stoppedAt), ...cache };
+    return { ...precopy.members, ...cache };
   }
 
   get #pageSize(): number {

@@ -248,3 +248,50 @@ test('a scratch file that cannot be written matters only if deltas come', async 
   const { outcome } = await relayed(fixture('pc-xbzrle-10.0'), { channels: 2, makeScratch });
   expect(outcome).toMatchObject({ cause: full });
 });
+
+test('pages that come on a channel before the START of RAM has ended', async () => {
+  const source = fixture('none-multifd-uuid-10.0');
+  await using file = await opened([source.bytes, ...source.channels]);
+  let end = 0;
+  for await (const item of file.flow({ read: 'bitmaps' })) {
+    if (item.kind !== 'section-end' || item.section.name !== 'ram' || item.section.kind !== 'start') continue;
+    end = item.section.offset + item.section.length;
+    break;
+  }
+  const codecs = new NodeCodecs();
+  const makeScratch = async () => new MemoryFile('scratch');
+  const { listener, targets, result } = startRelay({ encoding: { channels: 2, codecs, makeScratch } });
+  const heard: (() => void)[] = [];
+  const begun = new Promise<void>((resolve) => heard.push(resolve));
+  const got: Promise<Uint8Array>[] = [];
+  const push = targets.push.bind(targets);
+  targets.push = (...lines) => {
+    for (const line of lines) {
+      const read = line.read.bind(line);
+      line.read = async (bytes, position) => {
+        const count = await read(bytes, position);
+        heard[0]?.();
+        return count;
+      };
+      got.push(takeAll(line).finally(() => line.end()));
+    }
+    return push(...lines);
+  };
+  const [main, ...channels] = [source.bytes, ...source.channels].map(() => listener.connect());
+  const sending = source.channels.map(async (stream, i) => {
+    await channels[i]!.write(stream);
+    await channels[i]!.end();
+  });
+  const failed = result.then(
+    () => {},
+    () => {},
+  );
+  // The footer is cut: without the pages, nothing of RAM could be sent on.
+  await main!.write(source.bytes.subarray(0, end - 3));
+  await Promise.race([begun, failed]);
+  await main!.write(source.bytes.subarray(end - 3));
+  await main!.end();
+  await result;
+  await Promise.all(sending);
+  expect(await ramDigests(await opened(await Promise.all(got)))).toEqual(truthDigests(source));
+});
