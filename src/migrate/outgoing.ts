@@ -60,3 +60,27 @@ export class Outgoing {
     };
   }
 }
+
+/**
+ * Sinks of channels that are connected one after another: QEMU 7.2 takes the first connection for the main line. Each is
+ * connected when it is first written to, and sends its first bytes before the next one is connected, because a QEMU that
+ * listens with TLS waits for them.
+ */
+export function channelSinks(count: number, open: () => Promise<ByteSink>): ByteSink[] {
+  let earlier: Promise<unknown> = Promise.resolve();
+  return Array.from({ length: count }, (): ByteSink => {
+    let sink: ByteSink | undefined;
+    const begin = async (bytes: Uint8Array) => {
+      sink = await open();
+      await sink.write(bytes);
+    };
+    return {
+      write(bytes) {
+        if (sink !== undefined) return sink.write(bytes);
+        const begun = earlier.then(() => begin(bytes));
+        earlier = begun;
+        return begun;
+      },
+    };
+  });
+}

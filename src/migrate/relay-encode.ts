@@ -59,8 +59,8 @@ export interface RelayEncoderOptions extends TargetEncoding {
   main: ByteSink;
   /** Name of the source's main connection. */
   mainName: string;
-  /** Connects the target for its channels, one after another, and returns their sinks. */
-  connectChannels: (count: number) => Promise<ByteSink[]>;
+  /** Returns the sinks of the target's channels, which are connected one after another as they are first written to. */
+  connectChannels: (count: number) => ByteSink[];
   /** What is known of the source's channels. */
   source: () => {
     channels: number;
@@ -220,7 +220,7 @@ export class RelayEncoder {
     await main.begin(this.#configuration);
     for (const bytes of this.#before) await main.raw(bytes);
     const source = options.source();
-    const sinks = await options.connectChannels(options.channels ?? (source.channels || defaultChannels));
+    const sinks = options.connectChannels(options.channels ?? (source.channels || defaultChannels));
     const uuid = source.uuid ?? this.#configuration?.uuid ?? options.uuid;
     const { compression = 'none', codecs } = options;
     const rules = this.#rules(hasMark);

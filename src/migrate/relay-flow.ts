@@ -12,6 +12,7 @@ import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import type { Bandwidth } from './bandwidth.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
+import { channelSinks } from './outgoing.ts';
 import { RelayEncoder, relayEncoderArenaBytes, type TargetEncoding } from './relay-encode.ts';
 import { PumpFailure } from './relay-pump.ts';
 import type { StreamWatch } from './relay-watch.ts';
@@ -192,9 +193,12 @@ export class RelayFlow {
     }
   }
 
-  async #connectChannels(count: number): Promise<ByteSink[]> {
-    for (let i = 0; i < count; i++) this.#channels.push(await this.#options.connect());
-    return this.#channels.map((channel) => this.#sink(channel));
+  #connectChannels(count: number): ByteSink[] {
+    return channelSinks(count, async () => {
+      const channel = await this.#options.connect();
+      this.#channels.push(channel);
+      return this.#sink(channel);
+    });
   }
 
   #sink(target: Connection): ByteSink {

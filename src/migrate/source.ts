@@ -37,7 +37,7 @@ import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
 import { XbzrleCache, xbzrleArenaBytes } from '../write/xbzrle-cache.ts';
 import { Bandwidth } from './bandwidth.ts';
 import { type GuestPlace, LiveError } from './live-error.ts';
-import { Outgoing } from './outgoing.ts';
+import { channelSinks, Outgoing } from './outgoing.ts';
 import { PeerWatch } from './peer-watch.ts';
 import { Precopy } from './precopy.ts';
 import { type MigrationProgress, type MigrationStatus, ProgressMeter, xbzrleMember } from './progress.ts';
@@ -165,32 +165,13 @@ class Source {
     return { isConfirmed: returnPath, ...counts, ...xbzrle };
   }
 
-  /**
-   * Connects the multifd channels, one after another: QEMU 7.2 takes the first connection for the main line. Each sends its
-   * first bytes before the next one is connected, because a QEMU that listens with TLS waits for them.
-   */
   async #openChannels(writer: StreamWriter): Promise<void> {
     const { multifd, rules = defaultRules(this.#guest) } = this.#options;
     const { openChannel } = this.#lines;
     if (multifd === undefined || openChannel === undefined) return;
     const { channels, compression = 'none', level = 1, codecs = new PortableCodecs() } = multifd;
     const uuid = multifd.uuid ?? this.#guest.configuration?.uuid;
-    let earlier: Promise<unknown> = Promise.resolve();
-    const sinks = Array.from({ length: channels }, (): ByteSink => {
-      let sink: ByteSink | undefined;
-      const begin = async (bytes: Uint8Array) => {
-        sink = await this.#openChannel(openChannel);
-        await sink.write(bytes);
-      };
-      return {
-        write(bytes) {
-          if (sink !== undefined) return sink.write(bytes);
-          const begun = earlier.then(() => begin(bytes));
-          earlier = begun;
-          return begun;
-        },
-      };
-    });
+    const sinks = channelSinks(channels, () => this.#openChannel(openChannel));
     this.#multifd = await MultifdWriter.open(writer, sinks, {
       ...{ compression, level, codecs, rules, pageSize: this.#pageSize },
       ...(uuid === undefined ? {} : { uuid }),

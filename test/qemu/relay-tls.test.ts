@@ -75,11 +75,13 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('certificates through a relay', () => 
     await using between = await Between.start({ ...base(version), args, prepare });
     await between.migrate();
     expect(await reportOf(between.relay)).toMatchObject({ confirmed: true, connections: 3 });
+    // Reading the addresses of 7.2 is a migration, too, without TLS.
+    await between.target.setParameters({ 'tls-creds': '' });
     await between.expectSame();
     (await Guest.resume(between.target)).close();
   });
 
-  test.skipIf(!isFull)('a relay that encodes RAM again, with TLS on both sides', async () => {
+  test('a relay that encodes RAM again, with TLS on both sides', async () => {
     const { args, prepare } = good['both sides'] as Good;
     const encoding = ['--target-multifd-channels', '3', '--target-multifd-compression', 'zlib'];
     await using between = await Between.start({
