@@ -47,7 +47,7 @@ export class SyntheticGuest implements Guest {
   /** Bitmaps of everyone who tracks, by block. */
   readonly #tracked = new Set<readonly PageBitmap[]>();
   /** The tracking of the migration. */
-  #migration: DirtyTracking | undefined;
+  readonly #migration: DirtyTracking;
   /** Until when the guest has run; undefined while it is stopped. */
   #ranUntil: number | undefined;
   /** Its work is done in order, one look after another. */
@@ -157,7 +157,7 @@ export class SyntheticGuest implements Guest {
   }
 
   async syncDirty(dirty: readonly PageBitmap[]): Promise<void> {
-    await this.#migration?.sync(dirty);
+    await this.#migration.sync(dirty);
   }
 
   /** Reads RAM as it is now, for somebody outside: whole pages. */

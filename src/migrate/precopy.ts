@@ -38,9 +38,6 @@ export interface PrecopyFigures {
   'expected-downtime': number;
   /** In pages per second, in the latest period. */
   'dirty-pages-rate': number;
-  /** 10^6 bits per second, and pages per second, in the latest window. */
-  mbps: number;
-  'pages-per-second': number;
   /** 0: the guest is not slowed down. */
   'cpu-throttle-percentage': number;
 }
@@ -79,7 +76,7 @@ export class Precopy {
   readonly #autoConverge = new AutoConverge();
   /** Bytes that may be left when the guest is stopped. 0 in the first window. */
   #threshold = 0;
-  #window = { start: 0, bytes: 0, pages: 0 };
+  #window = { start: 0, bytes: 0 };
   #period = { start: 0, dirtied: 0, bytes: 0, pages: 0 };
   #hasPeriod = false;
   /** Bytes that were left right after the latest sync. */
@@ -92,7 +89,7 @@ export class Precopy {
     this.#options = options;
     this.figures = {
       'expected-downtime': options.parameters['downtime-limit'],
-      ...{ 'dirty-pages-rate': 0, mbps: 0, 'pages-per-second': 0, 'cpu-throttle-percentage': 0 },
+      ...{ 'dirty-pages-rate': 0, 'cpu-throttle-percentage': 0 },
     };
   }
 
@@ -195,7 +192,7 @@ export class Precopy {
 
   #beginWindow(): void {
     const { clock, made } = this.#options;
-    this.#window = { start: clock.now(), bytes: made(), pages: this.#passes.records };
+    this.#window = { start: clock.now(), bytes: made() };
   }
 
   /** Ends the window if it is over, or waits for that if there is nothing to do in it. */
@@ -209,15 +206,14 @@ export class Precopy {
       await this.#sleepUntil(end);
       if (clock.now() < end) return;
     }
-    const { start, bytes, pages } = this.#window;
-    const window = { ms: clock.now() - start, bytes: made() - bytes, pages: this.#passes.records - pages };
-    const { threshold, ...figures } = endWindow(window, parameters, {
+    const { start, bytes } = this.#window;
+    const window = { ms: clock.now() - start, bytes: made() - bytes };
+    const { threshold, 'expected-downtime': expected } = endWindow(window, parameters, {
       dirtyPagesRate: this.figures['dirty-pages-rate'],
       dirtyBytesLastSync: this.#leftAtSync,
     });
     this.#threshold = threshold;
-    const { 'expected-downtime': expected = this.figures['expected-downtime'] } = figures;
-    Object.assign(this.figures, figures, { 'expected-downtime': expected });
+    if (expected !== undefined) this.figures['expected-downtime'] = expected;
     this.#beginWindow();
   }
 

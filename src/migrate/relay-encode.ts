@@ -26,8 +26,6 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../wire/command.ts';
-import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
-import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { FlowWriter } from '../write/flow-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from '../write/multifd-writer.ts';
 import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
@@ -191,20 +189,8 @@ export class RelayEncoder {
       await this.#multifd?.endRam();
       await this.#main?.flush();
     } else if (kind !== 'part' && this.#ram === 'before') {
-      await this.#startRam(item.section.length > this.#startLength());
+      await this.#startRam();
     }
-  }
-
-  /** Bytes of the START of RAM without a mark. */
-  #startLength(): number {
-    const out = new ByteWriter();
-    const id = this.#ramId ?? 0;
-    encodeSectionHead(out, { kind: 'start', id, name: 'ram', instanceId: 0, versionId: ramVersion });
-    encodeMemSize(out, 0);
-    for (const block of this.#blocks) encodeBlockEntry(out, block.idstr, block.usedLength, block);
-    encodeEos(out);
-    if (this.#hasFooters) encodeFooter(out, id);
-    return out.length;
   }
 
   #requireOpen(offset: number): void {
@@ -213,7 +199,7 @@ export class RelayEncoder {
   }
 
   /** Connects the channels, and writes everything up to the end of the START of RAM. */
-  async #startRam(hasMark: boolean): Promise<void> {
+  async #startRam(): Promise<void> {
     const options = this.#options;
     const main = new StreamWriter(this.#kernel, options.main, { footers: this.#hasFooters, ramId: this.#ramId });
     this.#main = main;
@@ -223,7 +209,7 @@ export class RelayEncoder {
     const sinks = options.connectChannels(options.channels ?? (source.channels || defaultChannels));
     const uuid = source.uuid ?? this.#configuration?.uuid ?? options.uuid;
     const { compression = 'none', codecs } = options;
-    const rules = this.#rules(hasMark);
+    const rules = this.#rules(source.hasMarks);
     this.#marks = rules.multifdMarks;
     this.#multifd = await MultifdWriter.open(main, sinks, {
       ...{ rules, compression, codecs, pageSize: this.#blocks[0]?.pageSize ?? 4096 },
@@ -235,7 +221,7 @@ export class RelayEncoder {
     this.#ram = 'open';
   }
 
-  /** Which marks and zero pages the target expects. A source with channels shows it by the mark in its START. */
+  /** Which marks and zero pages the target expects. A source with channels shows it by its own marks. */
   #rules(hasMark: boolean): ReleaseRules {
     const { compat } = this.#options;
     const rules = releaseRulesOf(this.#configuration?.machine, compat);
@@ -272,7 +258,7 @@ export class RelayEncoder {
   /** Sends pages, after deltas were made whole. */
   async #takePages(block: RamBlock, batch: PageBatch): Promise<void> {
     // A channel goes on at the mark in the START, whose end may come later.
-    if (this.#ram === 'before' && this.#blocks.length > 0) await this.#startRam(this.#options.source().hasMarks);
+    if (this.#ram === 'before' && this.#blocks.length > 0) await this.#startRam();
     const multifd = this.#multifd;
     if (multifd === undefined) throw new MigrationError('bad-section', 'expected RAM to be started', place);
     const isWhole = (i: number) => batch.kind[i] === PageKind.data || batch.kind[i] === PageKind.zero;

@@ -26,9 +26,8 @@ export function windowBudget(rate: number): number {
 /** What a window had. */
 export interface Window {
   ms: number;
-  /** Bytes that left, and pages in any form. */
+  /** Bytes that left. */
   bytes: number;
-  pages: number;
 }
 
 /** The parameters that a window depends on. */
@@ -43,9 +42,6 @@ export interface WindowParameters {
 export interface WindowResult {
   /** The guest may be stopped when less than this is left, in bytes. */
   threshold: number;
-  /** 10^6 bits per second. */
-  mbps: number;
-  'pages-per-second': number;
   /** In ms. Undefined: it stays as it was. */
   'expected-downtime': number | undefined;
 }
@@ -55,7 +51,7 @@ export interface WindowResult {
  * the latest sync.
  */
 export function endWindow(
-  { ms, bytes, pages }: Window,
+  { ms, bytes }: Window,
   { 'downtime-limit': downtimeLimit, 'avail-switchover-bandwidth': available }: WindowParameters,
   { dirtyPagesRate, dirtyBytesLastSync }: { dirtyPagesRate: number; dirtyBytesLastSync: number },
 ): WindowResult {
@@ -64,8 +60,6 @@ export function endWindow(
   const isTelling = dirtyPagesRate !== 0 && bytes > minTellingBytes;
   return {
     threshold: Math.floor(bandwidth * downtimeLimit),
-    mbps: (bytes * 8) / (ms / 1000) / 1000 / 1000,
-    'pages-per-second': Math.floor(pages / (ms / 1000)),
     'expected-downtime': isTelling ? Math.floor(dirtyBytesLastSync / bandwidth) : undefined,
   };
 }

@@ -213,11 +213,6 @@ export class Passes {
     return end;
   }
 
-  /** Ends the open PART, if any. */
-  async endPart(): Promise<void> {
-    await this.#endPart();
-  }
-
   /** Sends all pages in one pass, by default those of the guest's RAM. Returns counts for each block. */
   async sendAll(ram: RamReader = this.#guest.ram): Promise<WrittenBlock[]> {
     // This pass includes all pages that were dirty before.
@@ -229,7 +224,7 @@ export class Passes {
       const { block } = counts;
       await this.#send(block, this.#scan.pages(ram, counts, undefined, this.#batchPages(block)));
     }
-    await this.#endPart();
+    await this.endPart();
     return blocks;
   }
 
@@ -246,14 +241,14 @@ export class Passes {
       counts.changes = { deltaPages: 0, deltaBytes: 0, dataPages: 0, zeroPages: 0 };
       await this.#send(block, scan.pages(base, ram, counts, counts.changes));
     }
-    await this.#endPart();
+    await this.endPart();
     return blocks;
   }
 
   /** Sends the dirty pages in one pass. A page in the cache, if there is a cache, goes as a delta. */
   async sendDirty(): Promise<void> {
     await this.#sendEachDirty();
-    await this.#endPart();
+    await this.endPart();
   }
 
   /**
@@ -326,11 +321,12 @@ export class Passes {
         await this.#ramWriter.pages(block, records);
         this.#count(records);
       }
-      if (!this.#isLastStage && this.#writer.length - this.#partStart >= this.#partBytes) await this.#endPart();
+      if (!this.#isLastStage && this.#writer.length - this.#partStart >= this.#partBytes) await this.endPart();
     }
   }
 
-  async #endPart(): Promise<void> {
+  /** Ends the open PART, if any. */
+  async endPart(): Promise<void> {
     await this.#ramWriter.endPart();
     this.#partStart = this.#writer.length;
   }
