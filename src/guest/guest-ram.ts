@@ -1,14 +1,16 @@
 /**
- * The RAM of a guest that runs here: blocks one after another in a store, which may be memory or a sparse file.
+ * The RAM of a guest that runs here: blocks one after another in a store, which may be memory or a sparse file. Under it
+ * there may be a base, the RAM of a VM that was loaded or has arrived: pages that were not written are read from there.
  *
  *     store   | block 0, page 0 1 2 ...  | block 1, page 0 1 2 ... |
- *               never written: a hole, reads as zeros
+ *               never written: a hole, reads as the base, or as zeros
  */
 import { type ByteSource, type ByteStore, readFully } from '../io/byte-source.ts';
 import { EventLoopYield } from '../io/event-loop-yield.ts';
 import type { GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
+import type { PageRun } from '../vm/page-states.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
 
@@ -26,42 +28,73 @@ const loadBytes = 1 << 20;
 export class GuestRam implements RamReader {
   readonly blocks: readonly GuestBlock[];
   readonly #store: ByteStore;
-  /** Pages that were written, by block. All others are zero. */
+  readonly #base: RamReader | undefined;
+  /** Pages that were written, by block. All others are those of the base, or zero. */
   readonly #written: readonly PageBitmap[];
 
   /**
    * Takes an empty store, and closes it with {@link close}.
    * @throws RangeError for sizes that are not whole pages, or too large
    */
-  constructor(store: ByteStore, sizes: readonly GuestBlockSize[], pageSize = 4096) {
-    if (!isPageSize(pageSize)) throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize}`);
-    let end = 0;
-    this.blocks = sizes.map(({ idstr, size }, index) => {
-      if (!(size > 0 && size % pageSize === 0 && size <= maxRamBytes)) {
-        throw new RangeError(`expected whole pages of ${pageSize} bytes for RAM block "${idstr}", got ${size} bytes`);
-      }
-      const ramAddress = end;
-      end += size;
-      return { index, idstr, usedLength: size, pageSize, ramAddress };
-    });
+  constructor(store: ByteStore, sizes: readonly GuestBlockSize[], pageSize?: number);
+  /** Takes an empty store, and the RAM of a VM, which stays as it is. Closes both with {@link close}. */
+  constructor(store: ByteStore, base: RamReader);
+  constructor(store: ByteStore, content: readonly GuestBlockSize[] | RamReader, pageSize = 4096) {
     this.#store = store;
+    this.#base = 'blocks' in content ? content : undefined;
+    this.blocks = placeBlocks('blocks' in content ? content.blocks : makeBlocks(content, pageSize));
     this.#written = this.blocks.map((block) => new PageBitmap(block));
   }
 
-  state(block: RamBlock, page: number): PageState {
-    return this.#written[block.index]?.has(page) === true ? 'data' : 'zero';
+  state(block: RamBlock, page: number): PageState | Promise<PageState> {
+    if (this.#writtenOf(block).has(page)) return 'data';
+    return this.#base?.state(this.#below(block), page) ?? 'zero';
   }
 
-  async nextData(block: RamBlock, page: number, limit: number): Promise<{ first: number; end: number }> {
-    const written = this.#written[block.index] as PageBitmap;
+  /** Whether the base never had this page, and nobody has written it since. */
+  isAbsent(block: RamBlock, page: number): boolean {
+    return !this.#writtenOf(block).has(page) && this.#base?.isAbsent?.(this.#below(block), page) === true;
+  }
+
+  async *absentRuns(block: RamBlock): AsyncGenerator<PageRun, void> {
+    const written = this.#writtenOf(block);
+    for await (const { first, end } of this.#base?.absentRuns?.(this.#below(block)) ?? []) {
+      for (let page = first; page < end; ) {
+        const stop = Math.min(end, written.nextSet(page));
+        if (stop > page) yield { first: page, end: stop };
+        for (page = stop; page < end && written.has(page); ) page++;
+      }
+    }
+  }
+
+  async nextData(block: RamBlock, page: number, limit: number): Promise<PageRun> {
+    const written = this.#writtenOf(block);
     const first = written.nextSet(page);
-    const last = Math.min(pageCount(block), first + limit);
-    let end = first;
+    const below = await this.#base?.nextData(this.#below(block), page, limit);
+    const isBelow = below !== undefined && below.first < first;
+    let end = isBelow ? below.end : first;
+    const last = Math.min(pageCount(block), (isBelow ? below.first : first) + limit);
     while (end < last && written.has(end)) end++;
-    return { first, end };
+    return { first: isBelow ? below.first : first, end };
   }
 
   async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    const base = this.#base;
+    if (base === undefined) return this.#readStore(block, page, target);
+    const written = this.#writtenOf(block);
+    const { pageSize } = block;
+    const count = target.length / pageSize;
+    for (let from = 0, end = 0; from < count; from = end) {
+      const isWritten = written.has(page + from);
+      if (isWritten) while (end < count && written.has(page + end)) end++;
+      else end = Math.min(count, written.nextSet(page + from) - page);
+      const part = target.subarray(from * pageSize, end * pageSize);
+      if (isWritten) await this.#readStore(block, page + from, part);
+      else await base.read(this.#below(block), page + from, part);
+    }
+  }
+
+  async #readStore(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
     const store = this.#store;
     const position = this.#position(block, page);
     const count = Math.max(0, Math.min(target.length, store.size - position));
@@ -69,12 +102,20 @@ export class GuestRam implements RamReader {
     if (count > 0) await readFully(store, target.subarray(0, count), position);
   }
 
-  /** Writes whole pages. */
+  willRead(block: RamBlock, first: number, end: number): void {
+    this.#base?.willRead?.(this.#below(block), first, end);
+  }
+
+  /** Writes whole pages. Until the write is done, they are read as they were before or as they will be. */
   write(block: RamBlock, page: number, bytes: Uint8Array): Promise<void> | void {
-    const written = this.#written[block.index] as PageBitmap;
+    const written = this.#writtenOf(block);
     const end = page + bytes.length / block.pageSize;
-    for (let at = page; at < end; at++) written.set(at);
-    return this.#store.write(bytes, this.#position(block, page));
+    const mark = () => {
+      for (let at = page; at < end; at++) written.set(at);
+    };
+    const writing = this.#store.write(bytes, this.#position(block, page));
+    if (writing !== undefined) return writing.then(mark);
+    mark();
   }
 
   /**
@@ -102,14 +143,44 @@ export class GuestRam implements RamReader {
     }
   }
 
-  close(): Promise<void> {
-    return this.#store.close();
+  async close(): Promise<void> {
+    await this.#store.close();
+    await this.#base?.close();
+  }
+
+  #writtenOf({ index }: RamBlock): PageBitmap {
+    return this.#written[index] as PageBitmap;
+  }
+
+  /** The block in the base. */
+  #below({ index }: RamBlock): RamBlock {
+    return this.#base?.blocks[index] as RamBlock;
   }
 
   #position({ index }: RamBlock, page: number): number {
     const { ramAddress, pageSize } = this.blocks[index] as GuestBlock;
     return ramAddress + page * pageSize;
   }
+}
+
+function makeBlocks(sizes: readonly GuestBlockSize[], pageSize: number): RamBlock[] {
+  if (!isPageSize(pageSize)) throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize}`);
+  return sizes.map(({ idstr, size }, index) => {
+    if (!(size > 0 && size % pageSize === 0 && size <= maxRamBytes)) {
+      throw new RangeError(`expected whole pages of ${pageSize} bytes for RAM block "${idstr}", got ${size} bytes`);
+    }
+    return { index, idstr, usedLength: size, pageSize };
+  });
+}
+
+/** Gives blocks RAM addresses, one after another. Their places in a file are not those of a guest. */
+function placeBlocks(blocks: readonly RamBlock[]): GuestBlock[] {
+  let end = 0;
+  return blocks.map(({ mapped: _, ...block }) => {
+    const ramAddress = end;
+    end += block.usedLength;
+    return { ...block, ramAddress };
+  });
 }
 
 function isZero(page: Uint8Array): boolean {

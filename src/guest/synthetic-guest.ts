@@ -12,7 +12,7 @@ import type { Configuration } from '../vm/flow.ts';
 import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import type { SavedDevices } from '../vm/saved-vm.ts';
+import type { Framing, SavedDevices } from '../vm/saved-vm.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -21,10 +21,14 @@ export interface SyntheticGuestOptions {
   ram: GuestRam;
   /** Default: it writes nothing. */
   workload?: WorkloadOptions | undefined;
-  /** Default: machine `none`. */
-  configuration?: Configuration | undefined;
-  /** Default: it has no devices. */
+  /** Default: machine `none`. With `null` it has none: machine types before 2.4 send none. */
+  configuration?: Configuration | null | undefined;
+  /** What its devices save, with their description. Default: it has no devices. */
   devices?: SavedDevices | undefined;
+  /** Blocks that are listed but not sent (x-ignore-shared). The workload leaves them alone. Default: none. */
+  ignored?: readonly RamBlock[] | undefined;
+  /** How its stream is put together. Default: that of a {@link Guest}. */
+  framing?: Framing | undefined;
   /** Whether it is stopped when it is made. Default false. */
   isPaused?: boolean;
   clock?: Clock | undefined;
@@ -39,8 +43,10 @@ export interface DirtyTracking {
 }
 
 export class SyntheticGuest implements Guest {
-  readonly configuration: Configuration;
+  readonly configuration: Configuration | undefined;
   readonly ram: GuestRam;
+  readonly ignored?: readonly RamBlock[];
+  readonly framing?: Framing;
   readonly #devices: SavedDevices;
   readonly #clock: Clock;
   readonly #workload: Workload | undefined;
@@ -58,12 +64,15 @@ export class SyntheticGuest implements Guest {
 
   /** @throws RangeError for a workload that does not fit */
   constructor(options: SyntheticGuestOptions) {
-    const { ram, workload, clock = systemClock, configuration, devices, isPaused = false } = options;
+    const { ram, workload, clock = systemClock, devices, ignored, framing, isPaused = false } = options;
+    const { configuration = { machine: 'none', capabilities: [] } } = options;
     this.ram = ram;
-    this.configuration = configuration ?? { machine: 'none', capabilities: [] };
+    this.configuration = configuration ?? undefined;
+    if (ignored !== undefined) this.ignored = ignored;
+    if (framing !== undefined) this.framing = framing;
     this.#devices = devices ?? { devices: [] };
     this.#clock = clock;
-    this.#workload = workload === undefined ? undefined : new Workload(ram, workload);
+    this.#workload = workload === undefined ? undefined : new Workload(ram, workload, ignored);
     this.#ranUntil = isPaused ? undefined : clock.now();
     this.#migration = this.trackDirty();
   }

@@ -9,7 +9,7 @@
  */
 import { EventLoopYield } from '../io/event-loop-yield.ts';
 import type { GuestBlock } from '../vm/guest.ts';
-import { pageCount } from '../vm/ram-block.ts';
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { GuestRam } from './guest-ram.ts';
 
 /** What the pages are filled with. */
@@ -60,12 +60,13 @@ export class Workload {
   readonly #turns = new EventLoopYield();
 
   /**
-   * The working set is in the first block.
+   * The working set is in the largest block, or the first of several, which is not among those left alone.
    * @throws RangeError for options out of range, and a working set that does not fit
    */
-  constructor(ram: GuestRam, options: WorkloadOptions) {
+  constructor(ram: GuestRam, options: WorkloadOptions, leftAlone: readonly RamBlock[] = []) {
     const { pattern = 'counter', seed = 1, vcpus = 1, rate, workingSet } = options;
-    const block = ram.blocks[0];
+    const isLeftAlone = ({ index }: RamBlock) => leftAlone.some((each) => each.index === index);
+    const [block] = ram.blocks.filter((each) => !isLeftAlone(each)).sort((a, b) => b.usedLength - a.usedLength);
     if (block === undefined) throw new RangeError('expected a guest with RAM for a workload');
     const { pageSize, usedLength, idstr } = block;
     if (!(rate >= 0 && Number.isFinite(rate))) throw new RangeError(`expected bytes per second, got ${rate}`);

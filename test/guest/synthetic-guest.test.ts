@@ -4,7 +4,10 @@ import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../src/guest/workload.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PageBitmap } from '../../src/vm/page-bitmap.ts';
+import type { RamBlock } from '../../src/vm/ram-block.ts';
+import type { RamReader } from '../../src/vm/ram-store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { PageListRam } from '../support/page-list-ram.ts';
 
 const MiB = 1 << 20;
 const page = 4096;
@@ -151,6 +154,104 @@ describe('a guest', () => {
     await clock.advance(62.5);
     await tracking.sync([dirty]);
     expect(dirty.count).toBe(16);
+  });
+});
+
+describe('the RAM of a guest over that of another VM', () => {
+  const seeds = [7, 0, 'absent', 'absent', 'absent', 9, 0, 'absent'] as const;
+  const makeOver = () => {
+    const base = new PageListRam(
+      [
+        { idstr: 'rom', seeds: [1, 2] },
+        { idstr: 'pc.ram', seeds },
+      ],
+      page,
+    );
+    const ram = new GuestRam(new MemoryFile(), base);
+    return { base, ram, block: ram.blocks[1]! };
+  };
+  const readAll = async (ram: RamReader, block: RamBlock) => {
+    const bytes = new Uint8Array(block.usedLength);
+    await ram.read(block, 0, bytes);
+    return Buffer.from(bytes).toString('base64');
+  };
+
+  it('has its blocks, one after another in RAM addresses, and its content until it is written', async () => {
+    const { base, ram, block } = makeOver();
+    expect(ram.blocks.map(({ idstr, ramAddress }) => [idstr, ramAddress])).toEqual([
+      ['rom', 0],
+      ['pc.ram', 2 * page],
+    ]);
+    const before = await readAll(base, base.blocks[1]!);
+    expect(await readAll(ram, block)).toBe(before);
+    const after = Buffer.from(before, 'base64');
+    for (const [first, count] of [
+      [1, 1],
+      [3, 3],
+    ] as const) {
+      const bytes = new Uint8Array(count * page).fill(first);
+      after.set(bytes, first * page);
+      await ram.write(block, first, bytes);
+    }
+    expect(await readAll(ram, block)).toBe(after.toString('base64'));
+    expect(await readAll(ram, ram.blocks[0]!)).toBe(await readAll(base, base.blocks[0]!));
+    expect(await readAll(base, base.blocks[1]!)).toBe(before);
+  });
+
+  it('knows which of its pages have data, and which it never had', async () => {
+    const { ram, block } = makeOver();
+    await ram.write(block, 3, new Uint8Array(page));
+    const pages = Array.from(seeds, (_, i) => i);
+    expect(pages.map((i) => ram.state(block, i))).toEqual([
+      ...['data', 'zero', 'absent', 'data', 'absent', 'data', 'zero', 'absent'],
+    ]);
+    expect(pages.filter((i) => ram.isAbsent(block, i))).toEqual([2, 4, 7]);
+    // PageListRam lists no runs of absent pages: runs are those of MappedRamStore and others.
+    const runs = [{ first: 2, end: 5 }];
+    const listed = new GuestRam(new MemoryFile(), Object.assign(makeOver().base, { absentRuns: () => runs }));
+    await listed.write(block, 3, new Uint8Array(page));
+    const got = [];
+    for await (const run of listed.absentRuns(block)) got.push(run);
+    expect(got).toEqual([
+      { first: 2, end: 3 },
+      { first: 4, end: 5 },
+    ]);
+    const found = [];
+    for (let at = 0; at < 8; at = (found.at(-1) ?? { end: 8 }).end) found.push(await ram.nextData(block, at, 8));
+    expect(found).toEqual([
+      { first: 0, end: 1 },
+      { first: 3, end: 4 },
+      { first: 5, end: 6 },
+      { first: 8, end: 8 },
+    ]);
+  });
+
+  it('takes a workload, in its largest block that migrates', async () => {
+    const blocks = [1, 3, 2].map((MiBs, i) => ({
+      idstr: `block${i}`,
+      seeds: new Array<number>((MiBs * MiB) / page).fill(3),
+    }));
+    const make = (ignored: RamBlock[]) => {
+      const clock = new ManualClock();
+      const ram = new GuestRam(new MemoryFile(), new PageListRam(blocks, page));
+      const framing = { ramId: 2, footers: true, switchoverStart: true };
+      const devices = { devices: [], description: { text: '{}' } };
+      const guest = new SyntheticGuest({
+        ...{ ram, workload: slow, clock, ignored, framing, devices, configuration: null },
+      });
+      const dirty = ram.blocks.map((block) => new PageBitmap(block));
+      return { clock, guest, dirty, framing, devices };
+    };
+    const { clock, guest, dirty, framing, devices } = make([]);
+    expect(guest).toMatchObject({ framing, configuration: undefined, ignored: [] });
+    expect(guest.saveDevices()).toEqual(devices);
+    await clock.advance(125);
+    await guest.syncDirty(dirty);
+    expect(dirty.map(({ count }) => count)).toEqual([0, 32, 0]);
+    const other = make([guest.ram.blocks[1]!]);
+    await other.clock.advance(125);
+    await other.guest.syncDirty(other.dirty);
+    expect(other.dirty.map(({ count }) => count)).toEqual([0, 0, 32]);
   });
 });
 
