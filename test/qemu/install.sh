@@ -5,8 +5,9 @@
 #   test/qemu/install.sh [DIR]        DIR defaults to $VMFERRY_QEMU_DIR, else ~/.cache/vmferry-qemu
 #
 # Needs Debian 12 and its ordinary apt sources. Each version gets DIR/<version>/run, a wrapper that
-# starts that qemu-system-x86_64 with its own libraries and firmware, and DIR/<version>/run-<target> for other targets.
-# Downloads: 60 MB for x86, 100 MB for the others, including 46 MB for 7.2's s390x (in qemu-system-misc).
+# starts that qemu-system-x86_64 with its own libraries and firmware, DIR/<version>/run-<target> for other targets, and
+# DIR/<version>/run-img and run-io for qemu-img and qemu-io.
+# Downloads: 60 MB for x86, 100 MB for the others, including 46 MB for 7.2's s390x (in qemu-system-misc), 4 MB for qemu-img.
 set -euo pipefail
 dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
 mkdir -p "$dir"
@@ -92,7 +93,34 @@ unpack() { # version, suite
   "$root/run" --version | grep -q "version $1" || { echo "QEMU $1 does not start from $root" >&2; exit 1; }
   echo "QEMU $1: $root/run"
 }
+
+unpack_tools() { # version, suite
+  local root=$dir/$1 debs=$apt_dir/debs-tools-$1 deb tool
+  if "$root/run-img" --version 2>/dev/null | grep -q "version $1"; then
+    echo "qemu-img $1: $root/run-img"
+    return
+  fi
+  if [ -z "$updated" ]; then "${apt[@]}" update >&2; updated=1; fi
+  rm -rf "$debs"
+  mkdir -p "$debs/partial"
+  "${apt[@]}" -o "Dir::Cache::archives=$debs" install -y --no-install-recommends --download-only --reinstall \
+    -t "$2" qemu-utils >&2
+  for deb in "$debs"/*.deb; do dpkg -x "$deb" "$root"; done
+  rm -rf "$debs"
+  for tool in io img; do
+    cat > "$root/run-$tool" <<RUN
+#!/bin/sh
+export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+exec "$root/usr/bin/qemu-$tool" "\$@"
+RUN
+    chmod +x "$root/run-$tool"
+    "$root/run-$tool" --version | grep -q "version $1" || { echo "qemu-$tool $1 does not start from $root" >&2; exit 1; }
+  done
+  echo "qemu-img $1: $root/run-img"
+}
 unpack 7.2 bookworm
 unpack 10.0 bookworm-backports
 unpack_targets 7.2 bookworm qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-misc
 unpack_targets 10.0 bookworm-backports qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-s390x
+unpack_tools 7.2 bookworm
+unpack_tools 10.0 bookworm-backports

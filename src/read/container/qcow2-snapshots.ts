@@ -29,17 +29,28 @@ export interface Qcow2Image {
 export async function readQcow2(file: ByteSource, tables: BlockCache): Promise<Qcow2Image> {
   const head = await tables.read(0, Math.min(qcow2HeaderLength, file.size ?? 0));
   const header = decodeQcow2Header(head, placeIn(file, 0));
-  const snapshots: Qcow2Snapshot[] = [];
+  const entries = await readSnapshotTable(file, tables, header);
+  return { name: file.name, header, snapshots: entries.map(({ snapshot }) => snapshot) };
+}
+
+/** Reads the snapshot table: each entry as it stands, without its padding, and what it says. */
+export async function readSnapshotTable(
+  file: ByteSource,
+  tables: BlockCache,
+  header: Qcow2Header,
+): Promise<{ bytes: Uint8Array; snapshot: Qcow2Snapshot }[]> {
+  const entries: { bytes: Uint8Array; snapshot: Qcow2Snapshot }[] = [];
   for (let i = 0, at = header.snapshotsOffset; i < header.snapshotCount; i++) {
     const place = placeIn(file, at);
     const length = snapshotEntryLength(await tables.read(at, snapshotHeadLength), place);
     if (at + length - header.snapshotsOffset > maxTableBytes) {
       throw new MigrationError('limit-exceeded', `expected at most ${maxTableBytes} bytes of snapshot table`, place);
     }
-    snapshots.push(decodeSnapshot(await tables.read(at, length), header, place));
+    const bytes = (await tables.read(at, length)).slice();
+    entries.push({ bytes, snapshot: decodeSnapshot(bytes, header, place) });
     at += Math.ceil(length / 8) * 8;
   }
-  return { name: file.name, header, snapshots };
+  return entries;
 }
 
 /** No snapshot of a qcow2 image was named, or one that does not exist. The message lists those with a VM state. */
@@ -89,12 +100,17 @@ export function openSnapshot(
     const message = `the image is marked ${header.isCorrupt ? 'corrupt' : 'dirty'}: it was not closed, or is damaged`;
     findings.push(makeFinding('unclean-image', message, placeIn(file, 72)));
   }
-  const unpack = header.compression === 'deflate' ? inflateRaw : unpackZstd;
-  const source = new Qcow2Source(file, `${file.name}#${wanted}`, header, snapshot, unpack);
-  return { source, snapshot, findings };
+  return { source: vmStateOf(file, wanted, header, snapshot), snapshot, findings };
 }
 
-function requireReadable(file: ByteSource, header: Qcow2Header): void {
+/** The VM state of a snapshot, called `wanted` in messages. */
+export function vmStateOf(file: ByteSource, wanted: string, header: Qcow2Header, snapshot: Qcow2Snapshot): ByteSource {
+  const unpack = header.compression === 'deflate' ? inflateRaw : unpackZstd;
+  return new Qcow2Source(file, `${file.name}#${wanted}`, header, snapshot, unpack);
+}
+
+/** @throws MigrationError `unsupported` for an image whose clusters vmferry cannot read. */
+export function requireReadable(file: ByteSource, header: Qcow2Header): void {
   const refuse = (what: string, at: number) => new MigrationError('unsupported', what, placeIn(file, at));
   if (header.encryption !== 'none') throw refuse(`the image is encrypted (${header.encryption})`, 32);
   if (header.hasExternalData) throw refuse('the image keeps its data in another file', 72);
