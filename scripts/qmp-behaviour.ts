@@ -10,14 +10,59 @@ interface Behaviour {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
+const asQemu = 'as in QEMU';
+const noDescriptors = 'Node does not receive descriptors: answers that none came';
+const withoutKvm = 'as in a QEMU without KVM';
+
 export const behaviour: Behaviour = {
   commands: {
     qmp_capabilities: 'as in QEMU, with oob',
     'query-version': 'the release that the server stands for',
     'query-commands': 'the commands that it answers',
     'query-qmp-schema': 'the commands that it answers, all events, and their types',
+    ...{ quit: asQemu, 'query-status': asQemu, stop: asQemu, cont: asQemu, 'query-name': asQemu, 'query-uuid': asQemu },
+    'query-cpus-fast': 'one entry for each virtual processor of `--smp`',
+    'query-kvm': 'there is no KVM',
+    'query-target': 'x86_64',
+    'query-machines': 'the machine type of the VM',
+    'query-command-line-options': 'none',
+    'qom-list-types': 'the smallest answer with which libvirt goes on',
+    'qom-list-properties': 'none',
+    'device-list-properties': 'none',
+    'object-add': 'TLS credentials, secrets and rules of authorization',
+    'object-del': asQemu,
+    ...{ getfd: noDescriptors, 'add-fd': noDescriptors, closefd: asQemu, 'remove-fd': asQemu, 'query-fdsets': 'none' },
+    pmemsave: 'machine none: its block from address 0; pc and q35: as they lay out memory',
+    'announce-self': 'there are no network interfaces',
+    ...{ 'query-yank': asQemu, yank: 'breaks the lines of a migration' },
+    'query-migrate': asQemu,
+    ...{ 'migrate-set-capabilities': asQemu, 'query-migrate-capabilities': asQemu },
+    ...{ 'migrate-set-parameters': asQemu, 'query-migrate-parameters': asQemu },
+    ...{ migrate: 'precopy', migrate_cancel: asQemu, 'migrate-continue': asQemu, 'migrate-incoming': asQemu },
+    ...{ 'migrate-recover': 'nothing is ever paused', 'migrate-pause': 'refuses: postcopy is not carried out yet' },
+    'xen-set-global-dirty-log': asQemu,
+    'xen-set-replication': 'there are no replicated disks',
+    'query-xen-replication-status': 'there are no replicated disks',
+    'xen-colo-do-checkpoint': 'there are no replicated disks',
   },
-  events: {},
-  capabilities: {},
-  parameters: {},
+  events: {
+    ...{ MIGRATION: asQemu, MIGRATION_PASS: asQemu, STOP: asQemu, RESUME: asQemu },
+    SHUTDOWN: 'after quit',
+  },
+  capabilities: {
+    ...{ xbzrle: asQemu, 'auto-converge': asQemu, events: asQemu, 'return-path': asQemu, multifd: asQemu },
+    ...{ 'pause-before-switchover': asQemu, 'validate-uuid': asQemu, 'switchover-ack': asQemu },
+    'dirty-limit': `${withoutKvm}: refused`,
+    'rdma-pin-all': 'there is no RDMA',
+    'zero-copy-send': 'accepted; bytes are copied',
+    ...{ 'zero-blocks': 'there are no disks to migrate', 'late-block-activate': 'there are no disks to activate' },
+  },
+  parameters: {
+    ...{ 'max-bandwidth': asQemu, 'downtime-limit': asQemu, 'avail-switchover-bandwidth': asQemu },
+    ...{ 'throttle-trigger-threshold': asQemu, 'cpu-throttle-initial': asQemu, 'cpu-throttle-increment': asQemu },
+    ...{ 'cpu-throttle-tailslow': asQemu, 'max-cpu-throttle': asQemu, 'xbzrle-cache-size': asQemu },
+    ...{ 'tls-creds': asQemu, 'tls-hostname': asQemu, 'tls-authz': asQemu },
+    ...{ 'multifd-channels': asQemu, 'multifd-compression': asQemu },
+    ...{ 'multifd-zlib-level': asQemu, 'multifd-zstd-level': asQemu },
+  },
 };

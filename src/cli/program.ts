@@ -29,6 +29,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   receive: async () => (await import('./live/receive.ts')).addReceive,
   relay: async () => (await import('./live/relay.ts')).addRelay,
   qmp: async () => (await import('./qmp/command.ts')).addQmp,
+  vm: async () => (await import('./vm/command.ts')).addVm,
   completion: async () => {
     const { addCompletion } = await import('./completion/completion.ts');
     return (program) => addCompletion(program, () => buildProgram());

@@ -9,10 +9,10 @@
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Configuration } from '../vm/flow.ts';
-import type { DirtyTracking, Guest, GuestBlock } from '../vm/guest.ts';
+import type { Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import type { Framing, SavedDevices } from '../vm/saved-vm.ts';
+import type { Framing, RawSection, SavedDevices } from '../vm/saved-vm.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -29,9 +29,21 @@ export interface SyntheticGuestOptions {
   ignored?: readonly RamBlock[] | undefined;
   /** How its stream is put together. Default: that of a {@link Guest}. */
   framing?: Framing | undefined;
+  /** Sections of iterables other than RAM, which came with the VM and are sent on. Default: none. */
+  iterables?: readonly RawSection[] | undefined;
+  /** Releases what its RAM comes from, when it is closed. */
+  release?: (() => Promise<void>) | undefined;
   /** Whether it is stopped when it is made. Default false. */
   isPaused?: boolean;
   clock?: Clock | undefined;
+}
+
+/** Pages that were written since they were last asked for. */
+export interface DirtyTracking {
+  /** Sets the bits of these pages, and forgets them. `dirty` is indexed by block. */
+  sync(dirty: readonly PageBitmap[]): Promise<void>;
+  /** Ends the tracking. */
+  close(): void;
 }
 
 export class SyntheticGuest implements Guest {
@@ -39,6 +51,8 @@ export class SyntheticGuest implements Guest {
   readonly ram: GuestRam;
   readonly ignored?: readonly RamBlock[];
   readonly framing?: Framing;
+  readonly iterables: readonly RawSection[];
+  readonly #release: SyntheticGuestOptions['release'];
   readonly #devices: SavedDevices;
   readonly #clock: Clock;
   readonly #workload: Workload | undefined;
@@ -60,6 +74,8 @@ export class SyntheticGuest implements Guest {
     const { configuration = { machine: 'none', capabilities: [] } } = options;
     this.ram = ram;
     this.configuration = configuration ?? undefined;
+    this.iterables = options.iterables ?? [];
+    this.#release = options.release;
     if (ignored !== undefined) this.ignored = ignored;
     if (framing !== undefined) this.framing = framing;
     this.#devices = devices ?? { devices: [] };
@@ -80,12 +96,7 @@ export class SyntheticGuest implements Guest {
 
   /** Pages that the workload has written, as of the last look. */
   get pagesWritten(): number {
-    return this.vcpuPagesWritten.reduce((sum, pages) => sum + pages, 0);
-  }
-
-  /** The same for each vCPU, as a dirty ring would count them. Empty without a workload. */
-  get vcpuPagesWritten(): number[] {
-    return this.#workload?.pagesWritten ?? [];
+    return this.#workload?.pagesWritten ?? 0;
   }
 
   /** Does what the guest would have done by now. */
@@ -180,5 +191,6 @@ export class SyntheticGuest implements Guest {
   async close(): Promise<void> {
     await this.#work;
     await this.ram.close();
+    await this.#release?.();
   }
 }

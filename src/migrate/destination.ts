@@ -27,6 +27,7 @@ import { findMissing, type MissingRam } from '../store/missing-ram.ts';
 import type { Settled } from '../store/settle.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
 import { Answers } from './answers.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
@@ -79,6 +80,20 @@ export interface ReceiveOptions {
   onProgress?: (progress: MigrationProgress) => void;
   /** Called once, when it is known whether the source has a return path: before any page. */
   onReturnPath?: (has: boolean) => void;
+  /** Called when the source was told that it has arrived. */
+  onTold?: () => void;
+  /** Called once, before any page, with what the source is. It throws if that does not fit here. */
+  onSource?: (source: IncomingSource) => void;
+}
+
+/** What is known of a source before its first page. */
+export interface IncomingSource {
+  configuration: Settled['configuration'];
+  blocks: readonly RamBlock[];
+  /** It has announced postcopy. */
+  hasAdvice: boolean;
+  /** Multifd channels that have come; 0 without multifd. */
+  channels: number;
 }
 
 /** A guest that arrived. */
@@ -107,8 +122,8 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
   try {
     main = await incoming.main(signal);
   } catch (error) {
-    // A source without a return path may have written all into the buffers of two systems.
-    if (await incoming.mayHaveBegun()) throw new LiveError('either', nextUnread, error);
+    // A source that has begun, and has no return path, may have written all into the buffers of two systems.
+    if (await incoming.hasBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
   const kernel = await loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
@@ -229,6 +244,7 @@ class Destination {
     switch (item.kind) {
       case 'blocks-end':
         this.#options.onReturnPath?.(this.#answers.isOpen);
+        this.#options.onSource?.(this.#source);
         this.#meter.enter('active');
         return this.#hasAdvice ? this.#guestFile.store.reserve(reservedBytes) : undefined;
       case 'pages':
@@ -248,6 +264,15 @@ class Destination {
       default:
     }
     return undefined;
+  }
+
+  get #source(): IncomingSource {
+    return {
+      configuration: this.#flow.configuration,
+      blocks: this.#guestFile.store.blocks,
+      hasAdvice: this.#hasAdvice,
+      channels: this.#flow.channels.list.length,
+    };
   }
 
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
@@ -283,6 +308,7 @@ class Destination {
     await endedWithin(ended, 1);
     if (this.#hasParted) await this.#answers.shutSlowly(0, () => this.#clock.sleep(departureMs));
     else await this.#answers.shut(0);
+    this.#options.onTold?.();
     await settledWithin(ended, partingMs);
     if (!this.#hasParted) throw new PeerError(`the source did not end the line within ${partingMs / 1000} s`);
   }
@@ -354,9 +380,9 @@ class Destination {
   }
 }
 
-/** What is safe to do next if a source may have begun, and nothing of it was read. */
+/** What is safe to do next if a source had begun, and nothing of it was read. */
 const nextUnread =
-  'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
+  'a source had begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
 
 /** What is safe to do next. */
 function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string): string {

@@ -18,6 +18,7 @@ const needed: Record<string, string[]> = {
   send: ['x', 'tcp:127.0.0.1:1'],
   relay: ['tcp:127.0.0.1:0', 'tcp:127.0.0.1:1'],
   qmp: ['/nonexistent'],
+  vm: ['--qmp', 'stdio'],
 };
 
 /** Values by the name of the placeholder. All others take `z`. */
@@ -25,6 +26,7 @@ const values: Record<string, string> = {
   UUID: '01234567-89ab-cdef-0123-456789abcdef',
   'BLOCK@ADDRESS': 'dimm@4G',
   RATE: '1gbps',
+  SPEC: 'write:rate=1M',
 };
 const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
 
@@ -55,6 +57,7 @@ const refused: Record<string, readonly string[]> = {
   estimate: ['--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
   completion: [],
   qmp: [],
+  vm: ['--incoming --load|--ram', '--load --memory|--machine|--ram', '--channel * but --load'],
   // --to stands for its first choice, mapped-ram.
   receive: [
     '--tls-authz * but --tls-creds',

@@ -3,10 +3,14 @@ import type { Connection, Listener } from '../../src/io/connection.ts';
 import { connectionPair } from '../../src/io/web-connection.ts';
 
 export class MemoryListener implements Listener {
-  readonly uri = 'memory:';
+  readonly uri: string;
   readonly #waiting: Connection[] = [];
   #isClosed = false;
   #wake: () => void = () => {};
+
+  constructor(uri = 'memory:') {
+    this.uri = uri;
+  }
 
   /** Connects to it. Returns the line of the peer. */
   connect(): Connection {

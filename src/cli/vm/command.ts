@@ -1,0 +1,67 @@
+/** `vmferry vm`: a VM without processors, driven over QMP like a QEMU. */
+import { Option } from 'commander';
+import { releaseNames } from '../../schema/release-rules.ts';
+import type { CliCommand } from '../command.ts';
+import { collect } from '../input.ts';
+import { scratchOption } from '../scratch.ts';
+import { parseCount, parseSomeBytes } from '../size.ts';
+import { runVm, type VmOptions } from './process.ts';
+import { parseUuid, parseWorkload } from './specs.ts';
+
+export function addVm(program: CliCommand): CliCommand {
+  const command = program
+    .command('vm')
+    .summary('a VM without processors that migrates, driven over QMP like a QEMU')
+    .description(
+      'Runs a VM without processors, which is driven over QMP like a QEMU: it migrates, and takes migrations.',
+    )
+    .requiredOption(
+      '--qmp <SOCKET>',
+      'where a monitor listens: unix:PATH, tcp:HOST:PORT or stdio (repeatable)',
+      collect,
+    )
+    .option('--incoming <URI>', 'wait for a migration at this address, or, with defer, for migrate-incoming')
+    .option('--load <FILE>', 'the VM in this file, stopped')
+    .option('--channel <FILE>', 'with --load: a channel of its multifd migration (repeatable)', collect)
+    .addOption(new Option('--machine <TYPE>', 'the machine type (default: none)').choices(['none', 'pc']))
+    .option('--memory <SIZE>', 'bytes of RAM (default: 128M)', parseSomeBytes)
+    .option('--smp <N>', 'how many virtual processors share the workload (default: 1)', parseCount)
+    .option('--ram <FILE>', 'what RAM contains at first; beyond the end of FILE it is zero')
+    .option(
+      '--workload <SPEC>',
+      'what the guest writes: write:rate=RATE,working-set=SIZE,pattern=counter|random|text|zero,seed=N',
+      parseWorkload,
+    )
+    .option('--uuid <UUID>', "the VM's UUID, for validate-uuid", parseUuid)
+    .option('--name <NAME>', "the VM's name")
+    .option('--paused', 'do not start the guest, as -S of QEMU')
+    .option(
+      '--object <OBJECT>',
+      'a QEMU object, TYPE,id=ID,...: TLS credentials, a secret, or a rule of authorization (repeatable)',
+      collect,
+    )
+    .addOption(new Option('--compat <VERSION>', 'the QEMU that it answers like').choices(releaseNames).default('9.0'))
+    .addOption(scratchOption('where to keep RAM that does not fit in memory, and what arrives'));
+  return command.describe({ notes, exitCodes, examples, rules }).action((options: VmOptions) => runVm(options));
+}
+
+const notes = [
+  'A monitor accepts and greets clients when the VM is ready: FILE was read, the listener of --incoming is bound. It talks to one client at a time, as in QEMU; --qmp can be given several times.',
+  'What arrives may be any machine: its device states are kept as bytes, and go on with it. It runs if it ran at its source. Without --incoming and --load the VM has one RAM block and no devices.',
+  'An incoming migration that fails ends the process with 1, as in QEMU. `quit` ends it with 0.',
+];
+
+const exitCodes = { 1: 'FILE is bad, or the incoming migration failed' };
+
+const examples = [
+  'vmferry vm --qmp unix:/tmp/source.sock --memory 1G --workload write:rate=64M,working-set=32M,pattern=random',
+  'vmferry vm --qmp unix:/tmp/target.sock --incoming tcp:127.0.0.1:4444',
+  'vmferry vm --qmp unix:/tmp/parked.sock --load guest.migration',
+  'vmferry qmp /tmp/source.sock migrate uri=tcp:127.0.0.1:4444',
+];
+
+const rules = {
+  oneOf: [['--incoming', '--load']],
+  needs: { '--channel': ['--load'] },
+  excludes: { '--load': ['--memory', '--machine', '--ram'], '--incoming': ['--ram'] },
+};

@@ -1,0 +1,77 @@
+/** The guests of `vmferry vm`: a synthetic one, one from a file, and one that arrived. */
+import { GuestRam } from '../../guest/guest-ram.ts';
+import { SyntheticGuest } from '../../guest/synthetic-guest.ts';
+import type { WorkloadOptions } from '../../guest/workload.ts';
+import { MemoryFile } from '../../io/memory-file.ts';
+import { openSource } from '../../io/node/file.ts';
+import { openScratch } from '../../io/node/output-file.ts';
+import { onlyGlobalState } from '../../migrate/global-state.ts';
+import type { MachineGuest } from '../../migrate/machine.ts';
+import type { MigrationFile } from '../../read/open.ts';
+import { readIterables } from '../../store/iterables.ts';
+import { openSavedVm } from '../../store/ram-content.ts';
+
+/** RAM up to this size is kept in memory. */
+const inMemoryBytes = 256 << 20;
+
+/** What a synthetic guest is made of. */
+export interface SyntheticOptions {
+  machine: 'none' | 'pc';
+  memory: number;
+  ram?: string | undefined;
+  workload?: WorkloadOptions | undefined;
+  smp: number;
+  isPaused: boolean;
+  scratch: string;
+}
+
+export async function makeSynthetic(options: SyntheticOptions): Promise<MachineGuest> {
+  const { machine, memory, ram: image, workload, smp, isPaused, scratch } = options;
+  const store = memory <= inMemoryBytes ? new MemoryFile() : openScratch(scratch);
+  const ram = new GuestRam(store, [{ idstr: machine === 'pc' ? 'pc.ram' : 'ram', size: memory }]);
+  if (image !== undefined) await loadImage(ram, image);
+  return new SyntheticGuest({
+    ...{ ram, isPaused, workload: workload === undefined ? undefined : { ...workload, vcpus: smp } },
+    configuration: { machine, capabilities: [] },
+    devices: onlyGlobalState(),
+  });
+}
+
+async function loadImage(ram: GuestRam, path: string): Promise<void> {
+  const [block] = ram.blocks;
+  if (block === undefined) return;
+  const file = await openSource(path);
+  try {
+    await ram.load(block, file);
+  } finally {
+    await file.close();
+  }
+}
+
+/** How a VM from a file is run. */
+export interface FileGuestOptions {
+  workload?: WorkloadOptions | undefined;
+  smp: number;
+  /** The directory of scratch files. */
+  scratch: string;
+}
+
+/** The VM in a file, stopped. Closing the guest closes the file. @throws MigrationError if it is bad */
+export async function openGuest(file: MigrationFile, options: FileGuestOptions): Promise<MachineGuest> {
+  const { workload, smp, scratch } = options;
+  try {
+    const makeScratch = () => openScratch(scratch);
+    const vm = await openSavedVm(file, { makeScratch, devices: true, whole: true });
+    return new SyntheticGuest({
+      ram: new GuestRam(workload === undefined ? new MemoryFile() : makeScratch(), vm.ram),
+      workload: workload === undefined ? undefined : { ...workload, vcpus: smp },
+      configuration: vm.configuration ?? null,
+      devices: { devices: vm.devices, description: vm.description },
+      ...{ ignored: vm.ignored, framing: vm.framing, iterables: await readIterables(file, vm.iterables) },
+      ...{ release: () => file.close(), isPaused: true },
+    });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The process of `vmferry vm`: the machine, its monitors, and its end.
+ *
+ *     guest, listener of --incoming ──→ ready: monitors accept ──→ quit                      0
+ *                  │                                          ├──→ incoming migration failed 1
+ *                  └──→ 1: bad file; 2: cannot listen         └──→ standard input ended, and it is the only monitor: 0
+ */
+import { realpathSync } from 'node:fs';
+import type { WorkloadOptions } from '../../guest/workload.ts';
+import type { ByteStore } from '../../io/byte-source.ts';
+import type { Listener } from '../../io/connection.ts';
+import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { listenAt } from '../../io/node/listen.ts';
+import { UserObjects } from '../../io/node/tls-objects.ts';
+import { Machine } from '../../migrate/machine.ts';
+import { addressOfUri } from '../../migrate/machine-address.ts';
+import { MachineIncoming } from '../../migrate/machine-incoming.ts';
+import { MachineMigrate } from '../../migrate/machine-migrate.ts';
+import { open } from '../../node.ts';
+import { machineServer } from '../../qmp/machine/machine-server.ts';
+import { type Monitor, serveMonitor } from '../../qmp/serve.ts';
+import type { QmpServer } from '../../qmp/server.ts';
+import { MigrationSettings } from '../../schema/migration-settings.ts';
+import { schemaOf } from '../../schema/qapi/schema.ts';
+import type { ReleaseName } from '../../schema/release-rules.ts';
+import { UsageError } from '../exit-codes.ts';
+import { openInput } from '../input.ts';
+import { warn } from '../messages.ts';
+import { type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
+import { makeLines } from './lines.ts';
+import { saveMemory } from './physical.ts';
+import { stdioListener } from './stdio.ts';
+
+/** The options of `vmferry vm`. */
+export interface VmOptions {
+  qmp: string[];
+  incoming?: string;
+  load?: string;
+  channel?: string[];
+  machine?: 'none' | 'pc';
+  memory?: number;
+  smp?: number;
+  ram?: string;
+  workload?: WorkloadOptions;
+  uuid?: string;
+  name?: string;
+  paused?: boolean;
+  object?: string[];
+  compat: ReleaseName;
+  scratch: string;
+}
+
+/** RAM of a VM of its own, if nothing else is said. */
+const defaultMemory = 128 << 20;
+/** How long clients may take to read the last answers, in ms. */
+const flushMs = 2000;
+
+export async function runVm(options: VmOptions): Promise<void> {
+  const vm = new VmProcess(options);
+  process.exitCode = await vm.run();
+  // What is still under way has nobody to tell any more.
+  process.exit();
+}
+
+class VmProcess {
+  readonly #options: VmOptions;
+  readonly #objects = new UserObjects();
+  readonly #monitors: Monitor[] = [];
+  /** Ids of the monitors that are sockets. */
+  readonly #chardevs: string[] = [];
+  #server: QmpServer | undefined;
+  #end: (exitCode: number) => void = () => {};
+  readonly #ended = new Promise<number>((resolve) => {
+    this.#end = resolve;
+  });
+
+  constructor(options: VmOptions) {
+    this.#options = options;
+    for (const spec of options.object ?? []) this.#objects.add(spec);
+  }
+
+  /** Returns the exit code. */
+  async run(): Promise<number> {
+    const addresses = this.#options.qmp.map(monitorAddress);
+    const { machine, migrate, incoming } = await this.#makeMachine();
+    this.#server = machineServer(
+      { machine, migrate, incoming },
+      {
+        ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => this.#chardevs },
+        quit: () => this.#quit(),
+        saveMemory: async (at, size, filename) => {
+          if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
+        },
+        addObject: (properties) => this.#objects.add(properties),
+        removeObject: (id) => this.#objects.remove(id),
+      },
+      Date.now,
+    );
+    const uri = this.#options.incoming;
+    if (incoming !== undefined && uri !== undefined && uri !== 'defer') await listenFor(incoming, uri);
+    for (const address of addresses) await this.#open(address);
+    void incoming?.ended.then((how) => {
+      if (how === 'failed' && incoming.exitsOnError) this.#end(1);
+    });
+    const exitCode = await this.#ended;
+    migrate.break();
+    incoming?.break();
+    await this.#close();
+    return exitCode;
+  }
+
+  async #makeMachine() {
+    const { compat, paused = false, uuid, incoming: uri, load, machine: type, memory, scratch } = this.#options;
+    const directory = realpathSync(scratch);
+    const guest = uri === undefined ? await this.#makeGuest(directory) : undefined;
+    const machine = new Machine({
+      ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, mayStart: !paused },
+      state: load !== undefined ? 'paused' : paused ? 'prelaunch' : 'running',
+      emit: (event, data) => this.#server?.emit(event, data),
+    });
+    const lines = makeLines({
+      ...{ objects: this.#objects, scratch: directory, report: warn },
+      open: async (file: ByteStore) => openGuest(await open(file), this.#fromFile(directory)),
+    });
+    const expected = { machine: type, memory, isDeferred: uri === 'defer' };
+    const incoming = uri === undefined ? undefined : new MachineIncoming(machine, lines, expected);
+    return { machine, migrate: new MachineMigrate(machine, lines), incoming };
+  }
+
+  async #makeGuest(scratch: string) {
+    const {
+      load,
+      channel,
+      machine = 'none',
+      memory = defaultMemory,
+      ram,
+      workload,
+      smp = 1,
+      paused = false,
+    } = this.#options;
+    if (load !== undefined)
+      return openGuest(await openInput(load, { ...(channel && { channel }) }), this.#fromFile(scratch));
+    return makeSynthetic({ machine, memory, ram, workload, smp, isPaused: paused, scratch });
+  }
+
+  #fromFile(scratch: string): FileGuestOptions {
+    return { workload: this.#options.workload, smp: this.#options.smp ?? 1, scratch };
+  }
+
+  async #open(address: MigrationAddress): Promise<void> {
+    const server = this.#server as QmpServer;
+    const isStdio = address.transport === 'stdio';
+    const listener: Listener = isStdio
+      ? stdioListener(() => this.#options.qmp.length === 1 && this.#end(0))
+      : await listenAt(address);
+    if (!isStdio) this.#chardevs.push(`compat_monitor${this.#monitors.length}`);
+    this.#monitors.push(serveMonitor(server, listener));
+  }
+
+  #quit(): void {
+    this.#server?.emit('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
+    // The answer to quit comes first.
+    setImmediate(() => this.#end(0));
+  }
+
+  /** Lets the last answers and events leave. */
+  async #close(): Promise<void> {
+    const flushed = Promise.all(this.#monitors.map((monitor) => monitor.flush()));
+    await Promise.race([flushed, new Promise((resolve) => setTimeout(resolve, flushMs).unref())]);
+    for (const monitor of this.#monitors) await monitor.close();
+  }
+}
+
+/** @throws UsageError for what no monitor can be at */
+function monitorAddress(text: string): MigrationAddress {
+  if (text === 'stdio') return { transport: 'stdio' };
+  const [uri = ''] = text.split(',');
+  if (/^(unix|tcp):/.test(uri)) return parseMigrationUri(uri);
+  throw new UsageError(`expected unix:PATH, tcp:HOST:PORT or stdio for a monitor, got ${text}`);
+}
+
+async function listenFor(incoming: MachineIncoming, uri: string): Promise<void> {
+  const address = addressOfUri(uri, { unknown: (text) => `unknown migration protocol: ${text}` });
+  await incoming.listen(address);
+}

@@ -1,0 +1,256 @@
+/**
+ * The incoming migration of a machine, as `migrate-incoming` starts it. There is only one.
+ *
+ *     none ──→ setup ──→ active ──→ completed            the guest runs, if it ran before and may
+ *               │ ↑        │  │
+ *     cannot    │ │        │  └──→ postcopy-active ──→ completed
+ *     listen ───┘ │        │              └─────→ postcopy-paused        neither side has all of the guest
+ *     a handshake │        └──→ failed                   the process ends, unless exit-on-error is false
+ *     that fails ─┘
+ *
+ * The guest arrives in a file (`destination.ts`), which then is its RAM. The source is told that it is here only after
+ * the machine has taken it.
+ */
+import type { ByteStore } from '../io/byte-source.ts';
+import type { Listener } from '../io/connection.ts';
+import type { PageCodecs } from '../io/page-codec.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
+import { Incoming } from './incoming.ts';
+import { LiveError } from './live-error.ts';
+import type { Machine, MachineGuest } from './machine.ts';
+import { type GivenAddress, type MachineAddress, machineAddress, socketAddressesOf } from './machine-address.ts';
+import { addressTexts } from './machine-migrate.ts';
+import type { MigrationProgress, MigrationStatus } from './progress.ts';
+
+/** How a machine is reached. */
+export interface IncomingLines {
+  /** Listens, with TLS if `creds` is not empty. These objects are looked up for each connection. @throws Error */
+  listen(address: MachineAddress, tls: { creds: string; authz: string }): Promise<Listener>;
+  /** Makes the file that takes the guest. */
+  makeFile(): ByteStore | Promise<ByteStore>;
+  /** Opens the guest in that file, which then belongs to it. */
+  open(file: ByteStore): Promise<MachineGuest>;
+  codecs: PageCodecs;
+  /** Told what QEMU would print on standard error. */
+  report(text: string): void;
+}
+
+/** What was stated about the machine when it was started. A source that does not fit is refused. */
+export interface ExpectedMachine {
+  machine?: string | undefined;
+  /** Bytes of its RAM. */
+  memory?: number | undefined;
+}
+
+/** What became of an incoming migration. */
+export type IncomingEnd = 'completed' | 'failed' | 'paused';
+
+const already = 'The incoming migration has already been started';
+
+export class MachineIncoming {
+  readonly #machine: Machine;
+  readonly #lines: IncomingLines;
+  readonly #expected: ExpectedMachine;
+  /** Whether it waits for `migrate-incoming`. */
+  readonly #isDeferred: boolean;
+  readonly #cancel = new AbortController();
+  #status: MigrationStatus = 'none';
+  #listener: Listener | undefined;
+  #hasBegun = false;
+  /** The source knows that the guest is here. */
+  #wasTold = false;
+  #error: string | undefined;
+  #exitsOnError = true;
+  #end: (end: IncomingEnd) => void = () => {};
+  /** Resolves when it has ended. */
+  readonly ended: Promise<IncomingEnd>;
+
+  constructor(machine: Machine, lines: IncomingLines, options: ExpectedMachine & { isDeferred: boolean }) {
+    this.#machine = machine;
+    this.#lines = lines;
+    this.#expected = options;
+    this.#isDeferred = options.isDeferred;
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  get status(): MigrationStatus {
+    return this.#status;
+  }
+
+  /** Whether the process ends if this migration fails. */
+  get exitsOnError(): boolean {
+    return this.#exitsOnError;
+  }
+
+  /** Whether a socket listens. */
+  get isListening(): boolean {
+    return this.#listener !== undefined && socketAddressesOf(this.#listener.uri).length > 0;
+  }
+
+  /** Whether its lines can be broken. */
+  get isUnderWay(): boolean {
+    return this.#status === 'setup' || this.#status === 'active' || this.#status === 'postcopy-active';
+  }
+
+  /** What `query-migrate` has of the destination. */
+  query(): Partial<Omit<MigrationProgress, 'ram'>> & { 'socket-address'?: object[] } {
+    const addresses = this.#listener === undefined ? [] : socketAddressesOf(this.#listener.uri);
+    const where = addresses.length === 0 ? {} : { 'socket-address': addresses };
+    // 7.2 has no status until something comes.
+    const isHidden = this.#status === 'setup' && !this.#machine.settings.schema.isFrom('8.2');
+    const status = this.#status === 'none' || isHidden ? {} : { status: this.#status };
+    const error = this.#error === undefined ? {} : { 'error-desc': this.#error };
+    return { ...where, ...status, ...error };
+  }
+
+  /** `migrate-incoming`. Resolves when it listens. @throws Error with QEMU's text */
+  async start(given: GivenAddress & { 'exit-on-error'?: boolean }): Promise<void> {
+    if (!this.#isDeferred || this.#hasBegun) throw new Error(already);
+    await this.listen(machineAddress(given, this.#texts), given['exit-on-error'] ?? true);
+  }
+
+  /** Listens at the address of `-incoming`. @throws Error with QEMU's text */
+  async listen(address: MachineAddress, exitsOnError = true): Promise<void> {
+    const { schema, parameters } = this.#machine.settings;
+    if (this.#status === 'setup' && schema.isFrom('10.0')) throw new Error('Illegal migration incoming state: setup');
+    this.#enter('setup');
+    this.#exitsOnError = exitsOnError;
+    const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
+    this.#listener = await this.#lines.listen(address, tls);
+    this.#hasBegun = true;
+    void this.#run(this.#listener, tls.creds !== '');
+  }
+
+  get #texts() {
+    return addressTexts(this.#machine, "Channel list must have only one entry, for type 'main'");
+  }
+
+  #enter(status: MigrationStatus): void {
+    // 7.2 repeats the event `setup` with each attempt.
+    if (status === this.#status && this.#machine.settings.schema.isFrom('8.2')) return;
+    this.#status = status;
+    this.#machine.tellStatus(status);
+  }
+
+  async #run(listener: Listener, hasTls: boolean): Promise<void> {
+    let guest: MachineGuest | undefined;
+    const { clock } = this.#machine;
+    const incoming = new Incoming(listener, {
+      clock,
+      onStranger: (peer, why) => this.#lines.report(`a connection from ${peer} was refused: ${why}`),
+      ...(hasTls ? { handshakeMs: 100 } : {}),
+    });
+    let file: ByteStore | undefined;
+    try {
+      const { signal } = this.#cancel;
+      await incoming.main(signal);
+      this.#enter('active');
+      file = await this.#lines.makeFile();
+      const taken = file;
+      const target = {
+        file: taken,
+        commit: async (confirm: () => void) => {
+          confirm();
+          guest = await this.#lines.open(taken);
+        },
+        keep: () => Promise.reject(new Error('the VM is still here')),
+      };
+      await receive(incoming, target, this.#options(signal));
+      await this.#arrive(guest as unknown as MachineGuest);
+    } catch (error) {
+      await this.#fail(error, guest, file);
+    } finally {
+      this.#listener = undefined;
+      await incoming.close();
+    }
+  }
+
+  #options(signal: AbortSignal): ReceiveOptions {
+    return {
+      ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
+      onSource: (source) => this.#requireFit(source),
+      onTold: () => {
+        this.#wasTold = true;
+      },
+      onProgress: ({ status }) => {
+        if (status !== 'postcopy-active' || this.#status === 'postcopy-active') return;
+        this.#enter('postcopy-active');
+        this.#machine.begin();
+      },
+    };
+  }
+
+  async #arrive(guest: MachineGuest): Promise<void> {
+    this.#listener = undefined;
+    await this.#machine.arrive(guest);
+    this.#enter('completed');
+    this.#end('completed');
+  }
+
+  async #fail(error: unknown, guest: MachineGuest | undefined, file: ByteStore | undefined): Promise<void> {
+    // The source has let its guest go.
+    if (guest !== undefined && this.#wasTold) return this.#arrive(guest);
+    this.#listener = undefined;
+    const cause = error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
+    const text = cause instanceof Error ? cause.message : String(cause);
+    this.#lines.report(text);
+    if (error instanceof LiveError && error.guest === 'split') {
+      this.#enter('postcopy-paused');
+      this.#end('paused');
+      return;
+    }
+    await (guest ?? file)?.close();
+    if (this.#machine.settings.schema.isFrom('9.1')) this.#error = 'load of migration failed: Invalid argument';
+    this.#enter('failed');
+    this.#end('failed');
+  }
+
+  /** Breaks all lines, as `yank` does, or because the process ends. */
+  break(): void {
+    this.#cancel.abort(new Error('the lines of the migration were broken'));
+  }
+
+  /** @throws Error with QEMU's text */
+  #requireFit({ configuration, blocks, hasAdvice, channels }: IncomingSource): void {
+    const { settings, uuid } = this.#machine;
+    const { machine = configuration?.machine, memory } = this.#expected;
+    if (configuration !== undefined && configuration.machine !== machine) {
+      throw new Error(`Machine type received is '${configuration.machine}' and local is '${machine}'`);
+    }
+    const received = configuration?.uuid;
+    if (received !== undefined && uuid !== undefined && received !== uuid) {
+      throw new Error(`UUID received is ${withDashes(received)} and local is ${withDashes(uuid)}`);
+    }
+    if (received !== undefined && uuid === undefined) {
+      this.#lines.report(`UUID is received ${withDashes(received)}, but local uuid isn't set`);
+    }
+    requireSameSwitch(
+      'x-ignore-shared',
+      settings.isOn('x-ignore-shared'),
+      configuration?.capabilities.includes('x-ignore-shared') === true,
+    );
+    if (hasAdvice && !settings.isOn('postcopy-ram'))
+      throw new Error('RAM postcopy is disabled but have 16 byte advise');
+    if (channels > 0 && !settings.isOn('multifd')) throw new Error('Not a migration stream');
+    if (memory !== undefined) requireMemory(blocks, memory);
+  }
+}
+
+function requireSameSwitch(capability: string, here: boolean, there: boolean): void {
+  if (here === there) return;
+  const words = (on: boolean) => (on ? 'on' : 'off');
+  throw new Error(`Capability ${capability} is ${words(here)}, but received capability is ${words(there)}`);
+}
+
+/** The largest block is the one that the machine's memory is in. */
+function requireMemory(blocks: readonly RamBlock[], memory: number): void {
+  const main = [...blocks].sort((a, b) => b.usedLength - a.usedLength)[0];
+  if (main === undefined || main.usedLength === memory) return;
+  const hex = (bytes: number) => `0x${bytes.toString(16)}`;
+  throw new Error(`Size mismatch: ${main.idstr}: ${hex(main.usedLength)} != ${hex(memory)}: Invalid argument`);
+}
+
+const withDashes = (uuid: string): string => uuid.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');

@@ -1,0 +1,241 @@
+/**
+ * A VM as its monitor sees it: a guest that runs or stands still, and its migrations.
+ *
+ *     prelaunch ─cont─→ running ←──────── cont ─────────┐
+ *                        │  ↑ │                         │
+ *                      stop cont │ migration: STOP      │
+ *                        ↓  │    ↓                      │
+ *                      paused   finish-migrate ──→ postmigrate
+ *                                │ failed or cancelled: back to what it was before
+ *
+ *     inmigrate ── arrived ──→ running, or what it was at the source; paused with --paused
+ *
+ * The texts of errors are QEMU's, as real QEMUs give them.
+ */
+import { type Clock, systemClock } from '../io/clock.ts';
+import type { MigrationSettings } from '../schema/migration-settings.ts';
+import type { Configuration } from '../vm/flow.ts';
+import type { Guest } from '../vm/guest.ts';
+import type { RawSection } from '../vm/saved-vm.ts';
+import { type RunState, runStateOf, withRunState } from './global-state.ts';
+import type { OutgoingHost } from './outgoing-migration.ts';
+import type { MigrationStatus } from './progress.ts';
+
+/** A guest that can be controlled. */
+export interface MachineGuest extends Guest {
+  readonly isRunning: boolean;
+  /** Sections of iterables other than RAM, which came with it and are sent on. */
+  readonly iterables?: readonly RawSection[];
+  /** Does what the guest would have done by now, for somebody who reads its RAM. */
+  look?(): Promise<void>;
+  /** When the promise resolves, RAM stands still. */
+  stop(): Promise<void>;
+  cont(): void;
+  /** Slows the guest down by a percentage. 0: full speed. */
+  throttle(percentage: number): Promise<void>;
+  /** Releases its RAM. */
+  close(): Promise<void>;
+}
+
+/** What a machine is made of. */
+export interface MachineOptions {
+  settings: MigrationSettings;
+  /** Undefined: it waits for an incoming migration. */
+  guest?: MachineGuest | undefined;
+  /** Where it begins: `prelaunch` if it was not started, `paused` if it was loaded. Ignored without a guest. */
+  state?: 'running' | 'paused' | 'prelaunch';
+  /** 32 hex digits. */
+  uuid?: string | undefined;
+  /** Whether a guest that arrives may run. Default true. */
+  mayStart?: boolean;
+  /** Tells the clients of an event. */
+  emit: (event: string, data?: object) => void;
+  /** Default: the platform's clock. */
+  clock?: Clock | undefined;
+}
+
+/** The capability of leaving shared memory out, which the stream states. */
+const ignoreShared = 'x-ignore-shared';
+
+/** Whether a guest that arrived stays as it was. */
+const isKnownState = (state: string | undefined): state is RunState =>
+  state === 'paused' || state === 'prelaunch' || state === 'postmigrate';
+
+export class Machine {
+  readonly settings: MigrationSettings;
+  readonly emit: MachineOptions['emit'];
+  readonly clock: Clock;
+  readonly #uuid: string | undefined;
+  #guest: MachineGuest | undefined;
+  #state: RunState;
+  #mayStart: boolean;
+  /** What it did before it was stopped for a switchover. */
+  #before: RunState | undefined;
+
+  constructor({ settings, guest, state = 'running', mayStart = true, uuid, emit, clock }: MachineOptions) {
+    this.settings = settings;
+    this.emit = emit;
+    this.clock = clock ?? systemClock;
+    this.#uuid = uuid;
+    this.#guest = guest;
+    this.#state = guest === undefined ? 'inmigrate' : state;
+    this.#mayStart = mayStart;
+  }
+
+  get state(): RunState {
+    return this.#state;
+  }
+
+  /** 32 hex digits: its own, or the one that came with the guest. */
+  get uuid(): string | undefined {
+    return this.#uuid ?? this.#guest?.configuration?.uuid;
+  }
+
+  get isRunning(): boolean {
+    return this.#state === 'running';
+  }
+
+  /** @throws Error while none has arrived */
+  get guest(): MachineGuest {
+    if (this.#guest === undefined) throw new Error('Guest is waiting for an incoming migration');
+    return this.#guest;
+  }
+
+  /** Whether there is a guest, which can be migrated and looked at. */
+  get hasGuest(): boolean {
+    return this.#guest !== undefined;
+  }
+
+  /** The command `stop`. */
+  async stop(): Promise<void> {
+    if (this.#state === 'inmigrate') this.#mayStart = false;
+    else await this.halt('paused');
+  }
+
+  /** The command `cont`. @throws Error with QEMU's text */
+  cont(): void {
+    if (this.#state === 'finish-migrate') throw new Error('Migration is not finalized yet');
+    if (this.#state === 'inmigrate') this.#mayStart = true;
+    else this.run();
+  }
+
+  /** Stops the guest if it runs. */
+  async halt(state: RunState): Promise<void> {
+    if (!this.isRunning) return;
+    this.#state = state;
+    await this.#guest?.stop();
+    this.emit('STOP');
+  }
+
+  /** Lets the guest run, if it does not. */
+  run(): void {
+    if (this.isRunning) return;
+    this.#state = 'running';
+    this.emit('RESUME');
+    this.#guest?.cont();
+  }
+
+  /** Stops the guest for something that takes it back to what it did, see {@link release}. */
+  async hold(state: RunState): Promise<void> {
+    this.#before ??= this.#state;
+    await this.halt(state);
+    this.#state = state;
+  }
+
+  /** Goes back to what it did before {@link hold}. */
+  release(): void {
+    const before = this.#before;
+    if (before === undefined) return;
+    this.#before = undefined;
+    if (before === 'running') this.run();
+    else this.#state = before;
+  }
+
+  /** The guest has gone. */
+  leave(): void {
+    this.#before = undefined;
+    this.#state = 'postmigrate';
+  }
+
+  /** The state of all devices. `globalstate` has what the guest did before it was held. */
+  async saveDevices() {
+    const saved = await this.guest.saveDevices();
+    return withRunState(saved, this.#before ?? this.#state);
+  }
+
+  /** Takes a guest that is arriving in postcopy, and runs before all of it is here. */
+  begin(): void {
+    if (this.#mayStart) this.run();
+    else this.#state = 'paused';
+  }
+
+  /** Takes a guest that arrived. It runs if it ran at the source, and may. */
+  async arrive(guest: MachineGuest): Promise<void> {
+    const { devices } = await guest.saveDevices();
+    const state = runStateOf(devices);
+    this.#guest = guest;
+    // In postcopy it runs already.
+    if (this.isRunning) guest.cont();
+    else if (this.#state !== 'inmigrate') return;
+    else if (isKnownState(state)) this.#state = state;
+    else this.begin();
+  }
+
+  /** Takes another guest instead of the present one, as loading a snapshot does. */
+  async replace(guest: MachineGuest): Promise<void> {
+    const old = this.#guest;
+    this.#guest = guest;
+    await old?.close();
+  }
+
+  /** What an outgoing migration asks of this machine. */
+  host(): OutgoingHost {
+    const machine = this;
+    const { guest } = this;
+    return {
+      guest: {
+        ...{ configuration: machine.#configuration(), blocks: guest.blocks, ram: guest.ram },
+        ...(guest.ignored === undefined ? {} : { ignored: guest.ignored }),
+        ...(guest.framing === undefined ? {} : { framing: guest.framing }),
+        syncDirty: (dirty) => guest.syncDirty(dirty),
+        stop: () => guest.stop(),
+        saveDevices: () => machine.saveDevices(),
+      },
+      stop: () => machine.hold('finish-migrate'),
+      restart() {
+        void guest.throttle(0);
+        machine.release();
+      },
+      leave() {
+        void guest.throttle(0);
+        machine.leave();
+      },
+      onStatus: (status) => machine.tellStatus(status),
+      onPass: (pass) => machine.tell('MIGRATION_PASS', { pass }),
+      throttle: (percentage) => guest.throttle(percentage),
+    };
+  }
+
+  /** What the stream states about this machine. */
+  #configuration(): Configuration | undefined {
+    const { configuration } = this.guest;
+    if (configuration === undefined) return undefined;
+    const { settings } = this;
+    const { capabilities, uuid = settings.isOn('validate-uuid') ? this.#uuid : undefined, ...rest } = configuration;
+    const others = capabilities.filter((name) => name !== ignoreShared);
+    return {
+      ...{ ...rest, capabilities: settings.isOn(ignoreShared) ? [...others, ignoreShared] : others },
+      ...(uuid === undefined ? {} : { uuid }),
+    };
+  }
+
+  /** The status of a migration changed. */
+  tellStatus(status: MigrationStatus): void {
+    this.tell('MIGRATION', { status });
+  }
+
+  /** An event of a migration, which clients are told of if they asked for it. */
+  tell(event: string, data: object): void {
+    if (this.settings.isOn('events')) this.emit(event, data);
+  }
+}

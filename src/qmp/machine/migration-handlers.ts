@@ -1,0 +1,83 @@
+/** What a machine does with the commands of QEMU's schema module `migration`. */
+import type { Machine } from '../../migrate/machine.ts';
+import type { MachineIncoming } from '../../migrate/machine-incoming.ts';
+import type { MachineMigrate } from '../../migrate/machine-migrate.ts';
+import type { SettingContext } from '../../schema/migration-settings.ts';
+import type { JsonObject } from '../json-value.ts';
+import type { Handler } from '../server.ts';
+import { shapeAs } from './shape.ts';
+
+/** A machine, and what migrates it. */
+export interface MachineParts {
+  machine: Machine;
+  migrate: MachineMigrate;
+  /** Undefined: it was not started to wait for a migration. */
+  incoming: MachineIncoming | undefined;
+}
+
+type Handlers = Record<string, Handler>;
+
+export function migrationHandlers(parts: MachineParts): Handlers {
+  return { ...settingHandlers(parts), ...outgoingHandlers(parts), ...incomingHandlers(parts), ...otherHosts() };
+}
+
+function settingHandlers({ machine: { settings }, migrate, incoming }: MachineParts): Handlers {
+  const context = (): SettingContext => ({
+    isListening: incoming?.isListening ?? false,
+    hasBlockMigration: true,
+    hasDirtyRing: false,
+  });
+  return {
+    'query-migrate-capabilities': () => settings.capabilities,
+    'migrate-set-capabilities'({ capabilities }) {
+      if (migrate.isUnderWay) throw new Error("There's a migration process in progress");
+      settings.setCapabilities(capabilities as never, context());
+    },
+    'query-migrate-parameters': () => settings.parameters,
+    'migrate-set-parameters': (given: JsonObject) => settings.setParameters(given),
+  };
+}
+
+function outgoingHandlers({ machine, migrate, incoming }: MachineParts): Handlers {
+  return {
+    'query-migrate': () =>
+      shapeAs(machine.settings.schema, 'MigrationInfo', { ...incoming?.query(), ...migrate.query() }),
+    migrate: (given) => migrate.migrate(given as never),
+    migrate_cancel: () => migrate.cancel(),
+    'migrate-continue': ({ state }) => migrate.continue(state as never),
+  };
+}
+
+function incomingHandlers({ machine: { settings }, incoming }: MachineParts): Handlers {
+  return {
+    'migrate-incoming'(given) {
+      const { uri, channels } = given;
+      if (!settings.schema.isFrom('8.2') && uri === undefined) throw new Error("Parameter 'uri' is missing");
+      if (incoming === undefined) throw new Error("'-incoming' was not specified on the command line");
+      return incoming.start({ uri, channels, 'exit-on-error': given['exit-on-error'] } as never);
+    },
+    'migrate-recover'() {
+      throw new Error('Migrate recover can only be run when postcopy is paused.');
+    },
+    'migrate-pause'() {
+      const states = settings.schema.isFrom('9.0')
+        ? 'postcopy-active or postcopy-recover state'
+        : 'postcopy-active state';
+      throw new Error(`migrate-pause is currently only supported during ${states}`);
+    },
+  };
+}
+
+/** Commands of hosts that this one is not: they answer as a QEMU without that hardware. */
+function otherHosts(): Handlers {
+  return {
+    'xen-set-global-dirty-log': () => {},
+    'query-xen-replication-status': () => ({ error: false }),
+    'xen-set-replication'({ enable, failover }) {
+      if (enable === true && failover !== undefined) {
+        throw new Error("Parameter 'failover' is only for stopping replication");
+      }
+    },
+    'xen-colo-do-checkpoint': () => {},
+  };
+}

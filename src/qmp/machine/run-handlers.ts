@@ -1,0 +1,112 @@
+/** What a machine does with the commands beside migration: running, stopping, names, and what clients ask at their start. */
+import type { Machine } from '../../migrate/machine.ts';
+import type { JsonObject } from '../json-value.ts';
+import { QmpError } from '../qmp-error.ts';
+import type { Handler } from '../server.ts';
+import type { MachineParts } from './migration-handlers.ts';
+
+/** What the process around a machine does for its monitor. */
+export interface MachineHost {
+  name?: string | undefined;
+  /** Virtual processors. */
+  smp: number;
+  /** Ends the process. */
+  quit(): void;
+  /** Ids of the sockets of monitors, for `yank`. */
+  chardevs(): string[];
+  /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
+  saveMemory(address: bigint, size: bigint, filename: string): Promise<void>;
+  /** `object-add`, `object-del`. @throws Error with QEMU's text */
+  addObject(properties: JsonObject): void;
+  removeObject(id: string): void;
+}
+
+export function runHandlers(parts: MachineParts, host: MachineHost): Record<string, Handler> {
+  const { machine } = parts;
+  return {
+    'query-status': () => statusOf(machine),
+    stop: () => machine.stop(),
+    cont: () => machine.cont(),
+    quit: () => host.quit(),
+    'query-name': () => (host.name === undefined ? {} : { name: host.name }),
+    'query-uuid': () => ({ UUID: withDashes(machine.uuid ?? '0'.repeat(32)) }),
+    'query-cpus-fast': () => cpusOf(host.smp),
+    pmemsave: ({ val, size, filename }) => host.saveMemory(toBigInt(val), toBigInt(size), String(filename)),
+    'object-add': (given) => host.addObject(given),
+    'object-del': ({ id }) => host.removeObject(String(id)),
+    'announce-self': () => {},
+    ...yankHandlers(parts, host),
+    ...descriptorHandlers(),
+    ...openingHandlers(machine),
+  };
+}
+
+function statusOf({ state, isRunning, settings }: Machine) {
+  const step = settings.schema.isUntil('7.2') ? { singlestep: false } : {};
+  return { status: state, ...step, running: isRunning };
+}
+
+const toBigInt = (value: unknown): bigint => BigInt(value as number | bigint);
+
+const withDashes = (uuid: string): string =>
+  uuid.toLowerCase().replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+
+const cpusOf = (smp: number) =>
+  Array.from({ length: smp }, (_, index) => ({
+    ...{ 'cpu-index': index, 'qom-path': `/machine/unattached/device[${index}]`, 'thread-id': 0, target: 'x86_64' },
+  }));
+
+function yankHandlers({ migrate, incoming }: MachineParts, { chardevs }: MachineHost): Record<string, Handler> {
+  const isMigrating = () => migrate.isUnderWay || (incoming?.isUnderWay ?? false);
+  return {
+    'query-yank': () => [
+      ...chardevs().map((id) => ({ type: 'chardev', id })),
+      ...(isMigrating() ? [{ type: 'migration' }] : []),
+    ],
+    yank({ instances }) {
+      const wanted = instances as JsonObject[];
+      const isThere = ({ type, id }: JsonObject) =>
+        type === 'migration' ? isMigrating() : type === 'chardev' && chardevs().includes(String(id));
+      if (!wanted.every(isThere)) throw new QmpError('Instance not found', 'DeviceNotFound');
+      if (!wanted.some(({ type }) => type === 'migration')) return;
+      migrate.break();
+      incoming?.break();
+    },
+  };
+}
+
+/** Node does not receive the descriptors that come with a command. */
+function descriptorHandlers(): Record<string, Handler> {
+  const noDescriptor = () => {
+    throw new Error('No file descriptor supplied via SCM_RIGHTS');
+  };
+  return {
+    ...{ getfd: noDescriptor, 'add-fd': noDescriptor },
+    closefd({ fdname }) {
+      throw new Error(`File descriptor named '${String(fdname)}' not found`);
+    },
+    'remove-fd'({ 'fdset-id': set, fd }) {
+      const what = fd === undefined ? `fdset-id:${String(set)}` : `fdset-id:${String(set)}, fd:${String(fd)}`;
+      throw new Error(`File descriptor named '${what}' not found`);
+    },
+    'query-fdsets': () => [],
+  };
+}
+
+/** The smallest answers with which clients get through their opening. */
+function openingHandlers(machine: Machine): Record<string, Handler> {
+  return {
+    'query-kvm': () => ({ enabled: false, present: false }),
+    'query-target': () => ({ arch: 'x86_64' }),
+    'query-machines': () => [
+      {
+        ...{ name: machine.hasGuest ? (machine.guest.configuration?.machine ?? 'none') : 'none', 'cpu-max': 1 },
+        ...{ 'hotpluggable-cpus': false, 'numa-mem-supported': false, deprecated: false },
+      },
+    ],
+    'query-command-line-options': () => [],
+    'qom-list-types': () => [{ name: 'tcg-accel' }],
+    'qom-list-properties': () => [],
+    'device-list-properties': () => [],
+  };
+}
