@@ -89,7 +89,7 @@ export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export { type GuestBlockSize, GuestRam } from './guest/guest-ram.ts';
-export { type DirtyTracking, SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';
+export { SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';
 export type { WorkloadOptions } from './guest/workload.ts';
 export type { Abortable } from './io/abort.ts';
 export { BlobSource, type BlobSourceOptions } from './io/blob-source.ts';
@@ -234,7 +234,6 @@ export {
 export type { PageRange } from './tasks/diff/page-ranges.ts';
 export { type CompressionChoice, type CompressionFigure, usualLevels } from './tasks/estimate/compression-sample.ts';
 export type { ConvergenceVerdict, ModeEstimate, Target } from './tasks/estimate/convergence.ts';
-export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './tasks/estimate/dirty-rate.ts';
 export {
   type Dirtying,
   type DirtyingName,
@@ -379,9 +378,10 @@ export {
 export { type AutoClosed, asyncDispose } from './vm/auto-closed.ts';
 export { isBitSet } from './vm/bits.ts';
 export type { DeviceDescription, FieldDescription, StateDescription, VmDescription } from './vm/description.ts';
+export { reportedDirtyRate, type SampledPages, sampleCount, samplePagesOf } from './vm/dirty-rate.ts';
 export type * from './vm/flow.ts';
 export type { DirtyBitmap } from './vm/flow.ts';
-export { type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
+export { type DirtyTracking, type Guest, type GuestBlock, stoppedGuest } from './vm/guest.ts';
 export {
   type Finding,
   type FindingCode,

@@ -3,7 +3,6 @@ import { realpathSync } from 'node:fs';
 import { openScratch } from '../io/node/output-file.ts';
 import { NodeCodecs } from '../node.ts';
 import type { MigrationFile } from '../read/open.ts';
-import { samplePages } from '../tasks/estimate/dirty-rate.ts';
 import {
   type Estimate,
   type EstimateOptions,
@@ -12,6 +11,7 @@ import {
   sampleBytes,
 } from '../tasks/estimate/estimate.ts';
 import type { EstimateJson } from '../tasks/json.ts';
+import { samplePages } from '../vm/dirty-rate.ts';
 import type { CliCommand } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';

@@ -9,7 +9,7 @@
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Configuration } from '../vm/flow.ts';
-import type { Guest, GuestBlock } from '../vm/guest.ts';
+import type { DirtyTracking, Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { Framing, RawSection, SavedDevices } from '../vm/saved-vm.ts';
@@ -36,14 +36,6 @@ export interface SyntheticGuestOptions {
   /** Whether it is stopped when it is made. Default false. */
   isPaused?: boolean;
   clock?: Clock | undefined;
-}
-
-/** Pages that were written since they were last asked for. */
-export interface DirtyTracking {
-  /** Sets the bits of these pages, and forgets them. `dirty` is indexed by block. */
-  sync(dirty: readonly PageBitmap[]): Promise<void>;
-  /** Ends the tracking. */
-  close(): void;
 }
 
 export class SyntheticGuest implements Guest {
@@ -96,7 +88,12 @@ export class SyntheticGuest implements Guest {
 
   /** Pages that the workload has written, as of the last look. */
   get pagesWritten(): number {
-    return this.#workload?.pagesWritten ?? 0;
+    return this.vcpuPagesWritten.reduce((sum, pages) => sum + pages, 0);
+  }
+
+  /** The same for each vCPU, as a dirty ring would count them. Empty without a workload. */
+  get vcpuPagesWritten(): number[] {
+    return this.#workload?.pagesWritten ?? [];
   }
 
   /** Does what the guest would have done by now. */

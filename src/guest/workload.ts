@@ -94,9 +94,9 @@ export class Workload {
     }));
   }
 
-  /** Pages that all vCPUs have written so far. */
-  get pagesWritten(): number {
-    return this.#vcpus.reduce((sum, { written }) => sum + written, 0);
+  /** Pages that each vCPU has written so far. */
+  get pagesWritten(): number[] {
+    return this.#vcpus.map(({ written }) => written);
   }
 
   /**

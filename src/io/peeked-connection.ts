@@ -28,6 +28,11 @@ export class PeekedConnection extends WrappedConnection {
     return this.#hasEnded || this.#failure !== undefined;
   }
 
+  /** It broke while it was looked at. */
+  get hasBroken(): boolean {
+    return this.#failure !== undefined;
+  }
+
   /** Looks at the bytes that come next, and adds them to {@link head}. Resolves when there are some, or at the end. */
   look(): Promise<void> {
     this.#look ??= this.#readMore().finally(() => {

@@ -122,8 +122,8 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
   try {
     main = await incoming.main(signal);
   } catch (error) {
-    // A source that has begun, and has no return path, may have written all into the buffers of two systems.
-    if (await incoming.hasBegun()) throw new LiveError('either', nextUnread, error);
+    // A source without a return path may have written all into the buffers of two systems.
+    if (await incoming.mayHaveBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
   const kernel = await loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
@@ -380,9 +380,9 @@ class Destination {
   }
 }
 
-/** What is safe to do next if a source had begun, and nothing of it was read. */
+/** What is safe to do next if a source may have begun, and nothing of it was read. */
 const nextUnread =
-  'a source had begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
+  'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
 
 /** What is safe to do next. */
 function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string): string {

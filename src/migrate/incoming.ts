@@ -55,6 +55,8 @@ export class Incoming {
   readonly #clock: Clock;
   /** Accepted, and not identified yet. */
   readonly #unknown = new Set<Connection>();
+  /** Closed here, because they sent nothing. */
+  readonly #expired = new WeakSet<Connection>();
   readonly #lines: IncomingLine[] = [];
   #take: ((line: IncomingLine) => void) | undefined;
   #main: IncomingLine | undefined;
@@ -65,6 +67,8 @@ export class Incoming {
   /** Why the latest connection was refused. */
   #refusal: string | undefined;
   #wake: () => void = () => {};
+  /** A connection broke before it was known what it was. */
+  #hasBroken = false;
   /** A connection ended without a byte, or broke, after the main stream had begun. */
   #hasLost = false;
   /** Called when a line was added, or a connection was lost. */
@@ -102,10 +106,13 @@ export class Incoming {
     }
   }
 
-  /** Whether a source has begun, even if nothing of it was read: what the system has accepted counts, too. */
-  async hasBegun(): Promise<boolean> {
+  /**
+   * Whether a source may have begun, even if nothing of it was read. What the system has accepted counts, too, and so does
+   * a connection that broke: what its peer had written was lost.
+   */
+  async mayHaveBegun(): Promise<boolean> {
     await this.settled();
-    return this.#main !== undefined;
+    return this.#main !== undefined || this.#hasBroken;
   }
 
   /** Passes every line besides the main stream to `take`: those that have come, and those to come. */
@@ -209,6 +216,7 @@ export class Incoming {
       const line = new PeekedConnection(connection, openingBytes);
       const opening = await lookAt(line);
       if (this.#main !== undefined && line.head.length === 0) this.#hasLost = true;
+      if (opening === undefined && line.hasBroken && !this.#expired.has(connection)) this.#hasBroken = true;
       const kind = this.#kindOf(opening, line.head);
       if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
       this.#add({ kind, connection: line, number: kind === 'channel' ? numberOfHello(line.head) : undefined });
@@ -231,7 +239,9 @@ export class Incoming {
     } catch {
       return;
     }
-    if (this.#main === undefined && this.#unknown.has(connection)) connection.destroy();
+    if (this.#main !== undefined || !this.#unknown.has(connection)) return;
+    this.#expired.add(connection);
+    connection.destroy();
   }
 
   #kindOf(opening: Opening | undefined, head: Uint8Array): LineKind | { why: string } {

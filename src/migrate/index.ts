@@ -6,6 +6,16 @@ export { type Connection, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
 export { type IncomingSource, type Received, type ReceiveOptions, type ReceiveTarget, receive } from './destination.ts';
 export {
+  type CalcDirtyRate,
+  DirtyRate,
+  type DirtyRateAnswer,
+  type DirtyRateMode,
+  type DirtyRateOptions,
+  type DirtyRateUnit,
+  type DirtyRing,
+  type MeasuredVm,
+} from './dirty-rate.ts';
+export {
   defaultSetupTimeoutMs,
   Incoming,
   type IncomingLine,

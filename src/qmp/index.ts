@@ -15,6 +15,7 @@ export {
 export type { QmpEventJson } from './json.ts';
 export { parseJson } from './json-reader.ts';
 export { JsonDouble, type JsonObject, type JsonValue, printJson } from './json-value.ts';
+export { type MigrationEnd, type MigrationEndedOptions, migrationEnded } from './migration-ended.ts';
 export { QmpError, type QmpErrorClass } from './qmp-error.ts';
 export { type Handler, QmpServer, type QmpServerOptions } from './server.ts';
 export type { QmpSession } from './session.ts';

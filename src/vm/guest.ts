@@ -17,6 +17,14 @@ export interface GuestBlock extends RamBlock {
   readonly ramAddress: number;
 }
 
+/** Pages that were written since they were last asked for. */
+export interface DirtyTracking {
+  /** Sets the bits of these pages, and forgets them. `dirty` is indexed by block. */
+  sync(dirty: readonly PageBitmap[]): Promise<void>;
+  /** Ends the tracking. */
+  close(): void;
+}
+
 /** A guest that migrates while it runs. */
 export interface Guest {
   /** Undefined for machine types before 2.4, which send none. */

@@ -388,11 +388,25 @@ it('given up before anything of a source was read: the source may have completed
   await expect(received).rejects.toMatchObject({
     cause: reason,
     guest: 'either',
-    next: expect.stringMatching(/^a source had begun/),
+    next: expect.stringMatching(/^a source may have begun/),
   });
   expect(log).toEqual([]);
   // It noticed nothing.
   await sent;
+});
+
+it.each([
+  ['broke', 'either', /^a source may have begun/],
+  ['ended', 'source', /^nothing was received/],
+])('given up after a connection %s before its first bytes came: %s', async (how, guest, next) => {
+  const controller = new AbortController();
+  const { listener, log, received } = begin({ signal: controller.signal });
+  const line = listener.connect();
+  if (how === 'broke') line.destroy();
+  else await line.end();
+  await expect.poll(() => log).toEqual(['stranger: it was closed without a byte']);
+  controller.abort(new Error('given up'));
+  await expect(received).rejects.toMatchObject({ guest, next: expect.stringMatching(next) });
 });
 
 it('a disk that is full does not cost the pages that came in postcopy, and before it not the guest', async () => {

@@ -3,6 +3,7 @@
  * command said.
  */
 import { expect } from 'vitest';
+import type { LiveCommand, LiveEnd } from './live-command.ts';
 import type { HarmingProxy } from './proxy.ts';
 import type { MigrationInfo, Qemu } from './qemu.ts';
 import { waitUntil } from './wait-until.ts';
@@ -67,6 +68,32 @@ export async function settledStatus(qemu: Qemu, isPostcopy: boolean): Promise<st
 
 /** Whether the process has ended. */
 export const isGone = ({ child }: Qemu): boolean => child.exitCode !== null || child.signalCode !== null;
+
+/**
+ * The end of a command with `--json`, to which a source migrates through a proxy over tcp. A main connection that is gone
+ * before it was read is a stranger's, and the command waits for the next one: then it is interrupted. So it is if the source
+ * has ended without a connection.
+ */
+export async function endOf(command: LiveCommand, source: Qemu, proxy: HarmingProxy): Promise<LiveEnd> {
+  let hasEnded = false;
+  void command.ended.then(() => {
+    hasEnded = true;
+  });
+  const hasNone = async () =>
+    isGone(source) || ['failed', 'cancelled', 'hung'].includes(await statusOf(source).catch(() => ''));
+  await waitUntil('the command ends, or refuses the source', () => {
+    const [main] = proxy.passed;
+    return hasEnded || (main === undefined ? hasNone() : isRefused(command, main.port));
+  });
+  command.kill('SIGINT');
+  return command.ended;
+}
+
+/** Whether a command with `--json` has refused the connection from a port. */
+const isRefused = ({ stderr }: LiveCommand, port: number | undefined): boolean =>
+  stderr
+    .split('\n')
+    .some((line) => line.startsWith('{"refused":') && JSON.parse(line).refused.peer.endsWith(`:${port}`));
 
 /**
  * How a target has ended: `gone` if its process has, as QEMU's does when an incoming migration fails, and `waiting` if

@@ -6,25 +6,21 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../run-cli.ts';
 import type { PageRange } from './guest.ts';
 import { LiveCommand, type LiveEnd } from './live-command.ts';
-import { errorLine, isRunning, seeded, settledStatus, statusOf } from './live-end.ts';
+import { endOf, errorLine, isRunning, seeded, settledStatus } from './live-end.ts';
 import { loadInto } from './load.ts';
 import { fillStripes, type Machine, pagesOfOurs, type Running, startMachine } from './machine.ts';
 import { type Harm, HarmingProxy, type Harms } from './proxy.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { differences, findAddresses, readTruth } from './truth.ts';
-import { waitUntil } from './wait-until.ts';
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 const versions: QemuVersion[] = isFull ? ['7.2', '10.0'] : ['10.0'];
 
-/** How long the command may take to notice that the line is gone, in ms. */
-const strangerMs = 1000;
 interface Mode {
   capabilities: string[];
   parameters?: Record<string, unknown>;
@@ -101,22 +97,10 @@ async function play(source: Source, mode: Mode, harms: (connection: number) => H
   const { qemu } = await source.ready();
   await qemu.execute('migrate', { uri: proxy.uri });
   if (mode.postcopy === true) await qemu.execute('migrate-start-postcopy').catch(() => {});
-  const end = await endOf(command, qemu);
+  const end = await endOf(command, qemu, proxy);
   const status = await settledStatus(qemu, mode.postcopy === true);
   const running = status !== 'hung' && (await isRunning(qemu));
   return { end, out, passed: proxy.passed, qemu, status, runs: running } satisfies Played;
-}
-
-/**
- * The end of the command. A connection that is reset before it was read is a stranger's, and the command waits for the
- * next one: then it is interrupted.
- */
-async function endOf(command: LiveCommand, qemu: Qemu): Promise<LiveEnd> {
-  const isFailed = async () => ['failed', 'hung'].includes(await statusOf(qemu));
-  await Promise.race([command.ended, waitUntil('the migration ends', isFailed)]);
-  await Promise.race([command.ended, sleep(strangerMs, undefined, { ref: false })]);
-  command.kill('SIGINT');
-  return command.ended;
 }
 
 /** Requires that everything that the command said and left is true. */
@@ -202,6 +186,24 @@ describe.skipIf(lacksQemu(...versions))('a line that breaks', () => {
       }
     });
   }
+});
+
+describe.skipIf(lacksQemu(...versions))('a source that completed', () => {
+  test.each(versions)('may be a connection that broke before it was read, %s', async (version) => {
+    const mode = modes.plain as Mode;
+    await using source = new Source({ version, machine: 'bare' }, mode, { first: 256, count: 4 });
+    const out = join(Qemu.makeDir(), 'guest.mapped-ram');
+    await using command = new LiveCommand(['receive', 'tcp:127.0.0.1:0', out, '--json']);
+    await using proxy = await HarmingProxy.open(await command.uri(), () => ({ there: { stallAt: 0 } }));
+    const { qemu } = await source.ready();
+    await qemu.migrate(proxy.uri);
+    proxy.cut();
+    const end = await endOf(command, qemu, proxy);
+    expect([end.code, errorLine(end.stderr).guest]).toEqual([130, 'either']);
+    expect(existsSync(out)).toBe(false);
+    await qemu.execute('cont');
+    expect(await isRunning(qemu)).toBe(true);
+  });
 });
 
 describe.skipIf(lacksQemu(...versions))('a line that is slow, silent or wrong', () => {

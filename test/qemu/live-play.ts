@@ -12,7 +12,6 @@
  */
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { runCli } from '../run-cli.ts';
 import type { Capture } from './capture.ts';
@@ -20,15 +19,11 @@ import { expectCounting } from './expect-counting.ts';
 import { equalFiles, partOptions } from './expect-read.ts';
 import type { Guest, PageRange } from './guest.ts';
 import { LiveCommand, type LiveEnd } from './live-command.ts';
-import { errorLine, hasCompleted, isGone, isRunning, settledStatus, statusOf, targetEnd } from './live-end.ts';
+import { endOf, errorLine, hasCompleted, isGone, isRunning, settledStatus, targetEnd } from './live-end.ts';
 import { fillStripes, type Machine, pagesOfOurs, type Running, startDestination, startMachine } from './machine.ts';
 import { HarmingProxy, type Harms } from './proxy.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
 import { type Addresses, differences, findAddresses, readTruth, type Truth } from './truth.ts';
-import { waitUntil } from './wait-until.ts';
-
-/** How long a command may take to notice that the line is gone, in ms. */
-const noticeMs = 1000;
 
 export interface Mode {
   /** Of both sides. */
@@ -224,8 +219,8 @@ export class Play {
 
   /** Waits until all have ended. */
   async outcome(): Promise<Outcome> {
-    const { source, target } = this;
-    const end = await this.#end();
+    const { command, source, near, target } = this;
+    const end = await (source === undefined || near === undefined ? command.ended : endOf(command, source, near));
     const status =
       source === undefined || isGone(source)
         ? undefined
@@ -236,22 +231,6 @@ export class Play {
       source: status === undefined ? undefined : { status, runs },
       target: target === undefined || target.child.signalCode !== null ? undefined : await targetEnd(target),
     };
-  }
-
-  /**
-   * The end of the command. A connection that is gone before it was read is a stranger's, and the command waits for the
-   * next one: then it is interrupted.
-   */
-  async #end(): Promise<LiveEnd> {
-    const { command, source } = this;
-    if (source !== undefined) {
-      const isFailed = async () =>
-        isGone(source) || ['failed', 'cancelled', 'hung'].includes(await statusOf(source).catch(() => ''));
-      await Promise.race([command.ended, waitUntil('the migration ends', isFailed)]);
-      await Promise.race([command.ended, sleep(noticeMs, undefined, { ref: false })]);
-      command.kill('SIGINT');
-    }
-    return command.ended;
   }
 
   /** Requires what must always hold. `codes` are those that the command may end with; null if it was killed. */

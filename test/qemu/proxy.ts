@@ -37,6 +37,8 @@ export interface Harms {
 interface Passed {
   there: number;
   back: number;
+  /** The port from which the proxy has connected to the target. */
+  port?: number | undefined;
 }
 
 export class HarmingProxy {
@@ -70,13 +72,17 @@ export class HarmingProxy {
     const proxy = new HarmingProxy(server, path);
     const to = socket === undefined ? { host, port: Number(port) } : { path: socket };
     server.on('connection', (source) => {
-      const passed = { there: 0, back: 0 };
+      const passed: Passed = { there: 0, back: 0 };
       const { there = {}, back = {} } = harms(proxy.passed.push(passed) - 1);
       const destination = connect({ ...to, allowHalfOpen: true });
       const pair: [Socket, Socket] = [source, destination];
       for (const line of pair) proxy.#watch(line, pair);
-      void proxy.#pass(source, destination, there, passed, 'there');
-      void proxy.#pass(destination, source, back, passed, 'back');
+      // What breaks before would never have been a connection to the target.
+      destination.once('connect', () => {
+        passed.port = destination.localPort;
+        void proxy.#pass(source, destination, there, passed, 'there');
+        void proxy.#pass(destination, source, back, passed, 'back');
+      });
     });
     return proxy;
   }
@@ -90,7 +96,7 @@ export class HarmingProxy {
     line.once('close', () => this.#lines.delete(line));
   }
 
-  async #pass(from: Socket, to: Socket, harm: Harm, passed: Passed, way: keyof Passed): Promise<void> {
+  async #pass(from: Socket, to: Socket, harm: Harm, passed: Passed, way: 'there' | 'back'): Promise<void> {
     const { cutAt = Infinity, stallAt = Infinity, corruptAt = -1, pieces = Infinity, delayMs } = harm;
     const limit = Math.min(cutAt, stallAt);
     if (limit < 0) throw new RangeError(`expected an offset, got ${limit}`);

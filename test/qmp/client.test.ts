@@ -1,36 +1,13 @@
 /** The client over lines in memory, and what a session does at its edges. */
 import { describe, expect, expectTypeOf, it } from 'vitest';
 import type { Clock } from '../../src/io/clock.ts';
-import type { Connection } from '../../src/io/connection.ts';
 import { connectionPair } from '../../src/io/web-connection.ts';
 import { type CommandReturns, MonitorBusyError, QmpClient } from '../../src/qmp/client.ts';
 import { QmpError } from '../../src/qmp/qmp-error.ts';
-import type { Handler, QmpServer } from '../../src/qmp/server.ts';
+import type { Handler } from '../../src/qmp/server.ts';
 import type { MigrationInfo } from '../../src/qmp/types/migration.ts';
+import { serve } from './serve-line.ts';
 import { settingsServer } from './settings-server.ts';
-
-/** Serves one line until it ends. */
-async function serve(server: QmpServer, connection: Connection): Promise<void> {
-  let writing: Promise<void> = Promise.resolve();
-  const session = server.connect((text) => {
-    writing = writing.then(() => connection.write(new TextEncoder().encode(text))).catch(() => {});
-  });
-  const buffer = new Uint8Array(4096);
-  try {
-    for (let at = 0; ; ) {
-      const count = await connection.read(buffer, at);
-      if (count === 0) break;
-      at += count;
-      await session.receive(buffer.subarray(0, count));
-      await writing;
-    }
-  } catch {
-    // The client has gone.
-  } finally {
-    server.disconnect(session);
-    connection.destroy();
-  }
-}
 
 async function connected(more: Record<string, Handler> = {}) {
   const server = settingsServer('9.0', more);

@@ -3,6 +3,7 @@
  *
  *     ready      `listening on URI`, alone on its line, never silenced
  *     waiting    every 10 s while a live peer is silent
+ *     refused    a connection that is not part of a migration
  *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
  */
 import { Option } from 'commander';
@@ -118,7 +119,8 @@ export async function runLive(
       },
       stranger(peer, why) {
         dashboard.hide();
-        if (options.json !== true) warn(`a connection from ${peer} was refused: ${why}`);
+        if (options.json === true) process.stderr.write(`${JSON.stringify({ refused: { peer, why } })}\n`);
+        else warn(`a connection from ${peer} was refused: ${why}`);
       },
     });
   } finally {

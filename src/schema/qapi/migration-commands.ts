@@ -209,7 +209,10 @@ export const migrationCommands = {
     errors: [
       ['the dirty rate is already being measured.', 'it is'],
       ['Calculation time is out of range [50ms, 60000ms].', 'it is (7.2: calc-time is out of range[1, 60].)'],
-      ['sample-pages is used only in page-sampling mode', 'it is given with another mode'],
+      [
+        'sample-pages is used only in page-sampling mode',
+        'it is given with another mode (7.2: `either sample-pages or dirty-ring can be specified.`, with dirty-ring alone)',
+      ],
       ['sample-pages is out of range[128, 16384].', 'it is'],
       ['mode MODE is not enabled, use other method instead.', 'KVM does not have it'],
     ],

@@ -8,6 +8,7 @@ import type { PageCodecs } from '../../io/page-codec.ts';
 import type { KernelVariant } from '../../kernel/kernel.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
+import { samplePages as sampledPages } from '../../vm/dirty-rate.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import {
   breakEven,
@@ -24,7 +25,6 @@ import {
   type ModeEstimate,
   type Target,
 } from './convergence.ts';
-import { samplePages as sampledPages } from './dirty-rate.ts';
 import { type Dirtying, dirtyingAt, dirtyingThrough, findWorkingSet } from './dirtying.ts';
 import { guestClock, hasGuestClock } from './guest-clock.ts';
 import { type MemoryComposition, measureComposition } from './memory-composition.ts';

@@ -17,10 +17,10 @@ import {
   pairWindowPages,
 } from '../../store/page-pairs.ts';
 import { isBitSet } from '../../vm/bits.ts';
+import { reportedDirtyRate, type SampledPages, samplePagesOf } from '../../vm/dirty-rate.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import { PageSet } from './cache-slots.ts';
-import { reportedDirtyRate, type SampledPages, samplePagesOf } from './dirty-rate.ts';
 import type { Random } from './seeded-random.ts';
 
 /** Pages of a block that differ, by kind of change. The kinds add up to `changed`. */

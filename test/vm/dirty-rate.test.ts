@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { reportedDirtyRate, sampleCount, samplePagesOf } from '../../../src/tasks/estimate/dirty-rate.ts';
-import { seededRandom } from '../../../src/tasks/estimate/seeded-random.ts';
+import { seededRandom } from '../../src/tasks/estimate/seeded-random.ts';
+import { reportedDirtyRate, sampleCount, samplePagesOf } from '../../src/vm/dirty-rate.ts';
 
 const MiB = 1 << 20;
 const block = (usedLength: number) => ({ index: 0, idstr: 'ram', usedLength, pageSize: 4096 });

@@ -2,7 +2,7 @@
  * The dirty rate as QEMU's `calc-dirty-rate` measures it by page sampling (docs/formats/dirty-rate.md, "Samples" and "The
  * rate"). QEMU chooses its samples at random, so its result varies. Here the caller provides the random numbers.
  */
-import { pageCount, type RamBlock } from '../../vm/ram-block.ts';
+import { pageCount, type RamBlock } from './ram-block.ts';
 
 /** Pages sampled for each GiB of a block: QEMU's default and its limits. */
 export const samplePages = { default: 512, least: 128, most: 16384 } as const;
