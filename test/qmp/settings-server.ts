@@ -3,6 +3,7 @@ import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PortableCodecs } from '../../src/io/portable-codecs.ts';
+import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { Machine } from '../../src/migrate/machine.ts';
 import { MachineMigrate } from '../../src/migrate/machine-migrate.ts';
 import { machineHandlers } from '../../src/qmp/machine/machine-server.ts';
@@ -26,10 +27,12 @@ export function settingsServer(release: ReleaseName, more: Record<string, Handle
     emit: (event, data) => server.emit(event, data),
   });
   const migrate = new MachineMigrate(machine, { connect: nowhere, codecs: new PortableCodecs() });
+  const dirtyRate = new DirtyRate({ vm: () => machine.guest, release, timeOfDay: () => 0 });
   const handlers = machineHandlers(
-    { machine, migrate, incoming: undefined },
+    { machine, migrate, incoming: undefined, dirtyRate },
     {
       ...{ smp: 1, quit: unreached, saveMemory: unreached, addObject: unreached, removeObject: unreached },
+      ...{ createFile: unreached, requireFile: unreached },
       chardevs: () => ['compat_monitor0', 'compat_monitor1'],
     },
   );

@@ -8,6 +8,7 @@ import type { WorkloadOptions } from '../../src/guest/workload.ts';
 import { type Connection, PeerError } from '../../src/io/connection.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
+import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { onlyGlobalState } from '../../src/migrate/global-state.ts';
 import { Machine } from '../../src/migrate/machine.ts';
 import type { MachineAddress } from '../../src/migrate/machine-address.ts';
@@ -24,6 +25,12 @@ import { MemoryListener } from '../migrate/memory-listener.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 type Json = Record<string, unknown>;
+
+/** What a command wrote into a file. */
+class StateFile {
+  async write(): Promise<void> {}
+  async commit(): Promise<void> {}
+}
 
 /** Listeners by name, and the clock of all machines. */
 export class Network {
@@ -114,11 +121,12 @@ export class TestVm {
     const isDeferred = incoming === 'defer';
     this.incoming =
       incoming === undefined ? undefined : new MachineIncoming(this.machine, lines, { ...expected, isDeferred });
+    const dirtyRate = new DirtyRate({ vm: () => this.machine.guest, release, timeOfDay: () => 0, clock });
     const server = machineServer(
-      { machine: this.machine, migrate: this.migrate, incoming: this.incoming },
+      { machine: this.machine, migrate: this.migrate, incoming: this.incoming, dirtyRate },
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0'], saveMemory: async () => {} },
-        ...{ addObject: () => {}, removeObject: () => {} },
+        ...{ addObject: () => {}, removeObject: () => {}, requireFile: () => {}, createFile: () => new StateFile() },
         quit: () => {
           this.hasQuit = true;
         },

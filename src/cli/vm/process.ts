@@ -12,6 +12,7 @@ import type { Listener } from '../../io/connection.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { UserObjects } from '../../io/node/tls-objects.ts';
+import { DirtyRate } from '../../migrate/dirty-rate.ts';
 import { Machine } from '../../migrate/machine.ts';
 import { addressOfUri } from '../../migrate/machine-address.ts';
 import { MachineIncoming } from '../../migrate/machine-incoming.ts';
@@ -29,6 +30,7 @@ import { warn } from '../messages.ts';
 import { type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
 import { makeLines } from './lines.ts';
 import { saveMemory } from './physical.ts';
+import { createStateFile, requireFile } from './state-file.ts';
 import { stdioListener } from './stdio.ts';
 
 /** The options of `vmferry vm`. */
@@ -83,14 +85,16 @@ class VmProcess {
   async run(): Promise<number> {
     const addresses = this.#options.qmp.map(monitorAddress);
     const { machine, migrate, incoming } = await this.#makeMachine();
+    const dirtyRate = new DirtyRate({ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now });
     this.#server = machineServer(
-      { machine, migrate, incoming },
+      { machine, migrate, incoming, dirtyRate },
       {
         ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => this.#chardevs },
         quit: () => this.#quit(),
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
         },
+        ...{ createFile: createStateFile, requireFile },
         addObject: (properties) => this.#objects.add(properties),
         removeObject: (id) => this.#objects.remove(id),
       },

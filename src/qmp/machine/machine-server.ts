@@ -1,11 +1,13 @@
 /** A QMP server that drives a machine. */
 import { type Handler, QmpServer } from '../server.ts';
+import { measureHandlers } from './measure-handlers.ts';
 import { type MachineParts, migrationHandlers } from './migration-handlers.ts';
 import { type MachineHost, runHandlers } from './run-handlers.ts';
 
 /** @internal for tests: what a machine does with commands. */
 export const machineHandlers = (parts: MachineParts, host: MachineHost): Record<string, Handler> => ({
   ...migrationHandlers(parts),
+  ...measureHandlers(parts),
   ...runHandlers(parts, host),
 });
 

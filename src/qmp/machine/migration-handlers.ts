@@ -1,4 +1,5 @@
 /** What a machine does with the commands of QEMU's schema module `migration`. */
+import type { DirtyRate } from '../../migrate/dirty-rate.ts';
 import type { Machine } from '../../migrate/machine.ts';
 import type { MachineIncoming } from '../../migrate/machine-incoming.ts';
 import type { MachineMigrate } from '../../migrate/machine-migrate.ts';
@@ -13,6 +14,7 @@ export interface MachineParts {
   migrate: MachineMigrate;
   /** Undefined: it was not started to wait for a migration. */
   incoming: MachineIncoming | undefined;
+  dirtyRate: DirtyRate;
 }
 
 type Handlers = Record<string, Handler>;

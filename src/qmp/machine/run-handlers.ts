@@ -1,4 +1,6 @@
 /** What a machine does with the commands beside migration: running, stopping, names, and what clients ask at their start. */
+import type { ByteSink } from '../../io/byte-source.ts';
+import { saveDeviceState } from '../../migrate/device-state.ts';
 import type { Machine } from '../../migrate/machine.ts';
 import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
@@ -16,6 +18,13 @@ export interface MachineHost {
   chardevs(): string[];
   /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
   saveMemory(address: bigint, size: bigint, filename: string): Promise<void>;
+  /**
+   * A file that a command writes, made anew. `commit` resolves when it is whole.
+   * @throws Error with QEMU's text if it cannot be made
+   */
+  createFile(filename: string): ByteSink & { commit(): Promise<void> };
+  /** Requires that a file can be read. @throws Error with QEMU's text */
+  requireFile(filename: string): void;
   /** `object-add`, `object-del`. @throws Error with QEMU's text */
   addObject(properties: JsonObject): void;
   removeObject(id: string): void;
@@ -36,6 +45,7 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     'object-del': ({ id }) => host.removeObject(String(id)),
     'announce-self': () => {},
     ...yankHandlers(parts, host),
+    ...xenHandlers(machine, host),
     ...descriptorHandlers(),
     ...openingHandlers(machine),
   };
@@ -71,6 +81,22 @@ function yankHandlers({ migrate, incoming }: MachineParts, { chardevs }: Machine
       if (!wanted.some(({ type }) => type === 'migration')) return;
       migrate.break();
       incoming?.break();
+    },
+  };
+}
+
+/** The state of devices in a file. What loads it needs a Xen machine. */
+function xenHandlers(machine: Machine, host: MachineHost): Record<string, Handler> {
+  return {
+    async 'xen-save-devices-state'({ filename }) {
+      const file = host.createFile(String(filename));
+      await saveDeviceState(machine, file);
+      await file.commit();
+    },
+    'xen-load-devices-state'({ filename }) {
+      if (machine.isRunning) throw new Error('Cannot update device state while vm is running');
+      host.requireFile(String(filename));
+      throw new Error('loading Xen device state failed');
     },
   };
 }

@@ -1,0 +1,32 @@
+/** Files that commands of a monitor write and read. The texts of errors are QEMU's. */
+import { accessSync, closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs';
+import type { ByteSink } from '../../io/byte-source.ts';
+import { localError } from '../../io/node/system-text.ts';
+
+/** Makes the file of xen-save-devices-state. @throws Error with QEMU's text */
+export function createStateFile(filename: string): ByteSink & { commit(): Promise<void> } {
+  let fd: number;
+  try {
+    fd = openSync(filename, 'w', 0o660);
+  } catch (error) {
+    throw localError(`Could not create '${filename}'`, error);
+  }
+  return {
+    async write(bytes) {
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+    },
+    async commit() {
+      fsyncSync(fd);
+      closeSync(fd);
+    },
+  };
+}
+
+/** @throws Error with QEMU's text for a file that cannot be read */
+export function requireFile(filename: string): void {
+  try {
+    accessSync(filename, constants.R_OK);
+  } catch (error) {
+    throw localError(`Could not open '${filename}'`, error);
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * The state of a machine's devices without its RAM, as `xen-save-devices-state` writes it:
+ *
+ *     | header | full sections of all devices | EOF |        no configuration, no description
+ */
+import type { ByteSink } from '../io/byte-source.ts';
+import { loadKernelFor } from '../kernel/kernel.ts';
+import { requireDevices } from '../wire/require-vm.ts';
+import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
+import type { Machine } from './machine.ts';
+
+/** Stops the guest, writes, and lets it do again what it did. @throws Error of the output */
+export async function saveDeviceState(machine: Machine, output: ByteSink): Promise<void> {
+  const { guest } = machine;
+  const writer = new StreamWriter(await loadKernelFor([writerArenaBytes]), output, guest.framing);
+  await machine.hold('save-vm');
+  try {
+    const { devices } = await machine.saveDevices();
+    requireDevices(devices, writer.ramId);
+    await writer.begin(undefined);
+    for (const device of devices) await writer.device(device);
+    await writer.finish(undefined);
+  } finally {
+    machine.release();
+  }
+}
