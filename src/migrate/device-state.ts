@@ -9,17 +9,23 @@ import { requireDevices } from '../wire/require-vm.ts';
 import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
 import type { Machine } from './machine.ts';
 
+/** The file. `commit` resolves when it is whole. */
+export type StateOutput = ByteSink & { commit(): Promise<void> };
+
 /** Stops the guest, writes, and lets it do again what it did. @throws Error of the output */
-export async function saveDeviceState(machine: Machine, output: ByteSink): Promise<void> {
+export async function saveDeviceState(machine: Machine, open: () => StateOutput): Promise<void> {
   const { guest } = machine;
-  const writer = new StreamWriter(await loadKernelFor([writerArenaBytes]), output, guest.framing);
+  const kernel = await loadKernelFor([writerArenaBytes]);
   await machine.hold('save-vm');
   try {
+    const output = open();
+    const writer = new StreamWriter(kernel, output, guest.framing);
     const { devices } = await machine.saveDevices();
     requireDevices(devices, writer.ramId);
     await writer.begin(undefined);
     for (const device of devices) await writer.device(device);
     await writer.finish(undefined);
+    await output.commit();
   } finally {
     machine.release();
   }

@@ -13,6 +13,7 @@
  */
 import type { ByteStore } from '../io/byte-source.ts';
 import type { Listener } from '../io/connection.ts';
+import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
@@ -27,6 +28,10 @@ import type { MigrationProgress, MigrationStatus } from './progress.ts';
 export interface IncomingLines {
   /** Listens, with TLS if `creds` is not empty. These objects are looked up for each connection. @throws Error */
   listen(address: MachineAddress, tls: { creds: string; authz: string }): Promise<Listener>;
+  /** @throws Error with QEMU's text if a file cannot be opened */
+  requireReadable(address: FileAddress): Promise<void> | void;
+  /** Copies the guest in a mapped-ram file, which then may change. @throws Error with QEMU's text, or MigrationError */
+  openFile(address: FileAddress): Promise<MachineGuest>;
   /** Makes the file that takes the guest. */
   makeFile(): ByteStore | Promise<ByteStore>;
   /** Opens the guest in that file, which then belongs to it. */
@@ -118,10 +123,31 @@ export class MachineIncoming {
     if (this.#status === 'setup' && schema.isFrom('10.0')) throw new Error('Illegal migration incoming state: setup');
     this.#enter('setup');
     this.#exitsOnError = exitsOnError;
+    if (address.transport === 'file' && this.#machine.settings.isOn('mapped-ram')) return this.#load(address);
+    if (this.#machine.settings.isOn('mapped-ram')) throw new Error('Migration requires seekable transport (e.g. file)');
     const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
     this.#listener = await this.#lines.listen(address, tls);
     this.#hasBegun = true;
     void this.#run(this.#listener, tls.creds !== '');
+  }
+
+  /** A mapped-ram file is all there, and needs no line. */
+  async #load(address: FileAddress): Promise<void> {
+    await this.#lines.requireReadable(address);
+    this.#hasBegun = true;
+    this.#enter('active');
+    void this.#lines.openFile(address).then(
+      async (guest) => {
+        try {
+          const { configuration, ram } = guest;
+          this.#requireFit({ configuration, blocks: ram.blocks, hasAdvice: false, channels: 0 });
+          await this.#arrive(guest);
+        } catch (error) {
+          await this.#fail(error, guest, undefined);
+        }
+      },
+      (error) => this.#fail(error, undefined, undefined),
+    );
   }
 
   get #texts() {

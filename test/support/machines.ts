@@ -113,6 +113,8 @@ export class TestVm {
       codecs: new NodeCodecs(),
       connect: async (address) => network.connect(address),
       listen: async (address) => network.listen(address),
+      openFile: () => Promise.reject(new Error('there are no files')),
+      requireReadable: () => {},
       makeFile: () => new MemoryFile('arrived'),
       open: (file) => this.#open(file as MemoryFile),
       report: (text) => void this.reports.push(text),

@@ -3,13 +3,17 @@ import { GuestRam } from '../../guest/guest-ram.ts';
 import { SyntheticGuest } from '../../guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
+import type { FileAddress } from '../../io/migration-address.ts';
 import { openSource } from '../../io/node/file.ts';
 import { openScratch } from '../../io/node/output-file.ts';
 import { onlyGlobalState } from '../../migrate/global-state.ts';
 import type { MachineGuest } from '../../migrate/machine.ts';
+import { open } from '../../node.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { openSavedVm } from '../../store/ram-content.ts';
+import { noScratch } from '../../store/vm-reading.ts';
+import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 
 /** RAM up to this size is kept in memory. */
 const inMemoryBytes = 256 << 20;
@@ -74,4 +78,24 @@ export async function openGuest(file: MigrationFile, options: FileGuestOptions):
     await file.close();
     throw error;
   }
+}
+
+/**
+ * The VM in a mapped-ram file, stopped, with a copy of its RAM. Other than its source, the copy is not touched by anyone.
+ * @throws MigrationError if the file is bad
+ */
+export async function copyGuest(address: FileAddress, options: FileGuestOptions): Promise<MachineGuest> {
+  const { filename, offset } = address;
+  const file = await open(offset === 0 ? filename : `${filename},offset=${offset}`);
+  const copy = openScratch(options.scratch);
+  try {
+    const vm = await openSavedVm(file, { makeScratch: noScratch, devices: true, whole: true });
+    await writeMappedRam(vm, copy);
+  } catch (error) {
+    await copy.close();
+    throw error;
+  } finally {
+    await file.close();
+  }
+  return openGuest(await open(copy), options);
 }

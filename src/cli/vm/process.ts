@@ -27,7 +27,7 @@ import type { ReleaseName } from '../../schema/release-rules.ts';
 import { UsageError } from '../exit-codes.ts';
 import { openInput } from '../input.ts';
 import { warn } from '../messages.ts';
-import { type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
+import { copyGuest, type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
 import { makeLines } from './lines.ts';
 import { saveMemory } from './physical.ts';
 import { createStateFile, requireFile } from './state-file.ts';
@@ -124,6 +124,8 @@ class VmProcess {
     });
     const lines = makeLines({
       ...{ objects: this.#objects, scratch: directory, report: warn },
+      sources: load === undefined ? [] : [load, ...(this.#options.channel ?? [])],
+      openFile: (address) => copyGuest(address, this.#fromFile(directory)),
       open: async (file: ByteStore) => openGuest(await open(file), this.#fromFile(directory)),
     });
     const expected = { machine: type, memory, isDeferred: uri === 'defer' };

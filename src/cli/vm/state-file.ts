@@ -1,15 +1,15 @@
 /** Files that commands of a monitor write and read. The texts of errors are QEMU's. */
 import { accessSync, closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs';
-import type { ByteSink } from '../../io/byte-source.ts';
 import { localError } from '../../io/node/system-text.ts';
+import type { StateOutput } from '../../migrate/device-state.ts';
 
 /** Makes the file of xen-save-devices-state. @throws Error with QEMU's text */
-export function createStateFile(filename: string): ByteSink & { commit(): Promise<void> } {
+export function createStateFile(filename: string, isOld: boolean): StateOutput {
   let fd: number;
   try {
     fd = openSync(filename, 'w', 0o660);
   } catch (error) {
-    throw localError(`Could not create '${filename}'`, error);
+    throw localError(isOld ? `Unable to open ${filename}` : `Could not create '${filename}'`, error);
   }
   return {
     async write(bytes) {
@@ -23,10 +23,10 @@ export function createStateFile(filename: string): ByteSink & { commit(): Promis
 }
 
 /** @throws Error with QEMU's text for a file that cannot be read */
-export function requireFile(filename: string): void {
+export function requireFile(filename: string, isOld = false): void {
   try {
     accessSync(filename, constants.R_OK);
   } catch (error) {
-    throw localError(`Could not open '${filename}'`, error);
+    throw localError(isOld ? `Unable to open ${filename}` : `Could not open '${filename}'`, error);
   }
 }

@@ -1,6 +1,5 @@
 /** What a machine does with the commands beside migration: running, stopping, names, and what clients ask at their start. */
-import type { ByteSink } from '../../io/byte-source.ts';
-import { saveDeviceState } from '../../migrate/device-state.ts';
+import { type StateOutput, saveDeviceState } from '../../migrate/device-state.ts';
 import type { Machine } from '../../migrate/machine.ts';
 import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
@@ -19,12 +18,12 @@ export interface MachineHost {
   /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
   saveMemory(address: bigint, size: bigint, filename: string): Promise<void>;
   /**
-   * A file that a command writes, made anew. `commit` resolves when it is whole.
+   * A file that a command writes, made anew. `isOld`: with the texts of 7.2.
    * @throws Error with QEMU's text if it cannot be made
    */
-  createFile(filename: string): ByteSink & { commit(): Promise<void> };
+  createFile(filename: string, isOld: boolean): StateOutput;
   /** Requires that a file can be read. @throws Error with QEMU's text */
-  requireFile(filename: string): void;
+  requireFile(filename: string, isOld: boolean): void;
   /** `object-add`, `object-del`. @throws Error with QEMU's text */
   addObject(properties: JsonObject): void;
   removeObject(id: string): void;
@@ -87,15 +86,14 @@ function yankHandlers({ migrate, incoming }: MachineParts, { chardevs }: Machine
 
 /** The state of devices in a file. What loads it needs a Xen machine. */
 function xenHandlers(machine: Machine, host: MachineHost): Record<string, Handler> {
+  const isOld = machine.settings.schema.isUntil('7.2');
   return {
     async 'xen-save-devices-state'({ filename }) {
-      const file = host.createFile(String(filename));
-      await saveDeviceState(machine, file);
-      await file.commit();
+      await saveDeviceState(machine, () => host.createFile(String(filename), isOld));
     },
     'xen-load-devices-state'({ filename }) {
       if (machine.isRunning) throw new Error('Cannot update device state while vm is running');
-      host.requireFile(String(filename));
+      host.requireFile(String(filename), isOld);
       throw new Error('loading Xen device state failed');
     },
   };
