@@ -5,6 +5,7 @@ import { type ConnectOptions, connectTo } from './io/node/connect.ts';
 import { type ListenOptions, listenAt } from './io/node/listen.ts';
 
 export type { ConnectOptions } from './io/node/connect.ts';
+export { type DriveFile, openDriveFile } from './io/node/drive-file.ts';
 export type { ListenOptions } from './io/node/listen.ts';
 export { type DirectoryFile, RecordingDirectory } from './io/node/recording-folder.ts';
 export type { ReadMethod } from './io/node/socket-reader.ts';

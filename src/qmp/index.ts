@@ -1,8 +1,13 @@
 /**
  * vmferry/qmp: QEMU's monitor protocol on every platform: a typed client over any line, and a server without sockets.
  */
+export { BlockBitmap, type BlockBitmapOptions } from '../migrate/block-bitmap.ts';
+export { BlockNode, type BlockNodeOptions, BlockNodes } from '../migrate/block-node.ts';
 export { MigrationSettings, type SettingContext, SettingError } from '../schema/migration-settings.ts';
 export { type Schema, schemaOf } from '../schema/qapi/schema.ts';
+export { blockHandlers } from './block/block-handlers.ts';
+export { Jobs, type JobWork } from './block/jobs.ts';
+export { type SnapshotVm, snapshotHandlers } from './block/snapshot-jobs.ts';
 export {
   type CommandArguments,
   type CommandName,

@@ -8,11 +8,21 @@ import { Qemu, type QemuVersion } from './qemu.ts';
 /** Sends bytes, and returns all lines that come until the answer to a command sent after them. */
 type Exchange = (bytes: Uint8Array | string) => Promise<string[]>;
 
-/** Starts a QEMU without devices, and talks to a monitor of it that nothing else uses. */
-export async function withMonitor<T>(version: QemuVersion, use: (exchange: Exchange) => Promise<T>): Promise<T> {
+/** Waits for a line that matches, and returns those up to it. */
+type Until = (last: RegExp) => Promise<string[]>;
+
+/**
+ * Starts a QEMU without devices, and talks to a monitor of it that nothing else uses. `prepare` makes files in its
+ * directory, and returns more arguments.
+ */
+export async function withMonitor<T>(
+  version: QemuVersion,
+  use: (exchange: Exchange, until: Until) => Promise<T>,
+  prepare: (dir: string) => string[] = () => [],
+): Promise<T> {
   const dir = Qemu.makeDir();
   const path = `${dir}/second`;
-  const args = ['-M', 'none', '-m', '16', '-qmp', `unix:${path},server=on,wait=off`];
+  const args = ['-M', 'none', '-m', '16', ...prepare(dir), '-qmp', `unix:${path},server=on,wait=off`];
   const qemu = await Qemu.start({ version, args, dir });
   try {
     const socket = createConnection(path);
@@ -20,12 +30,13 @@ export async function withMonitor<T>(version: QemuVersion, use: (exchange: Excha
     const lines = readLines(socket);
     let count = 0;
     await lines(/"QMP"/);
-    const result = await use((bytes) => {
+    const exchange: Exchange = async (bytes) => {
       const end = `end-${count++}`;
       socket.write(bytes);
       socket.write(`{"execute": "query-name", "id": "${end}"}\n`);
-      return lines(new RegExp(`"${end}"`));
-    });
+      return (await lines(new RegExp(`"${end}"`))).slice(0, -1);
+    };
+    const result = await use(exchange, lines);
     socket.destroy();
     return result;
   } finally {
@@ -33,8 +44,7 @@ export async function withMonitor<T>(version: QemuVersion, use: (exchange: Excha
   }
 }
 
-/** Returns a function that waits for a line that matches, and returns those before it. */
-function readLines(socket: Socket): (last: RegExp) => Promise<string[]> {
+function readLines(socket: Socket): Until {
   let text = '';
   socket.on('data', (chunk: string) => {
     text += chunk;
@@ -49,8 +59,8 @@ function readLines(socket: Socket): (last: RegExp) => Promise<string[]> {
       }
       const line = text.slice(0, end);
       text = text.slice(end + 2);
-      if (last.test(line)) return lines;
       lines.push(line);
+      if (last.test(line)) return lines;
     }
   };
 }

@@ -26,6 +26,7 @@ import { Refcounts } from './refcounts.ts';
 import { encodeSnapshot, joinSnapshots, nextSnapshotId } from './snapshot-table.ts';
 import {
   autoclearBitmaps,
+  compatibleLazyRefcounts,
   decodeTableFields,
   encodeTableFields,
   fieldsHeadLength,
@@ -59,11 +60,21 @@ interface Change extends TableContext {
 /** A qcow2 image that can be changed. */
 export class WritableQcow2 {
   readonly #store: ByteStore;
+  /** Bits of a refcount: a power of two from 1 to 64. */
+  readonly refcountBits: number;
+  /** Whether QEMU may delay refcounts while it has the image open. */
+  readonly hasLazyRefcounts: boolean;
   #header: Qcow2Header;
   #snapshots: readonly Qcow2Snapshot[];
 
-  private constructor(store: ByteStore, header: Qcow2Header, snapshots: readonly Qcow2Snapshot[]) {
+  private constructor(
+    store: ByteStore,
+    { header, snapshots }: { header: Qcow2Header; snapshots: readonly Qcow2Snapshot[] },
+    { refcountBits, compatible }: TableFields,
+  ) {
     this.#store = store;
+    this.refcountBits = refcountBits;
+    this.hasLazyRefcounts = (compatible & compatibleLazyRefcounts) !== 0n;
     this.#header = header;
     this.#snapshots = snapshots;
   }
@@ -83,7 +94,9 @@ export class WritableQcow2 {
       const message = `${why} (qemu-img check -r all repairs it)`;
       throw new MigrationError('unclean-image', message, placeIn(store, 72));
     }
-    return new WritableQcow2(store, header, snapshots);
+    const head = new Uint8Array(fieldsHeadLength(header.version));
+    await readFully(store, head, 0);
+    return new WritableQcow2(store, { header, snapshots }, decodeTableFields(head, placeIn(store, 0)));
   }
 
   /** Its header, as it is now. */

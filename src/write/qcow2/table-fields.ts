@@ -25,12 +25,16 @@ export interface TableFields {
   snapshotsOffset: number;
   /** Bits of a refcount: a power of two from 1 to 64. */
   readonly refcountBits: number;
+  /** Features that a program may ignore. */
+  readonly compatible: bigint;
   /** Features that a program must clear if it writes to the image without knowing them. */
   autoclear: bigint;
 }
 
 /** An autoclear feature: the bitmaps extension is consistent. */
 export const autoclearBitmaps = 1n;
+/** A compatible feature: refcounts may be wrong while the image is marked dirty. */
+export const compatibleLazyRefcounts = 1n;
 
 /** Decodes the fields from the beginning of an image. @throws MigrationError `bad-disk-image` for an impossible value. */
 export function decodeTableFields(head: Uint8Array, place: Place): TableFields {
@@ -60,6 +64,7 @@ export function decodeTableFields(head: Uint8Array, place: Place): TableFields {
     snapshotCount: view.getUint32(60),
     snapshotsOffset: offset(64, 'the snapshot table'),
     refcountBits: 2 ** order,
+    compatible: isV3 ? view.getBigUint64(80) : 0n,
     autoclear: isV3 ? view.getBigUint64(88) : 0n,
   };
 }
