@@ -1,12 +1,19 @@
 /**
  * `npm run bench:live`: a real QEMU 10.0 migrates to another, to `vmferry receive`, and through `vmferry relay`; and
- * `vmferry send` to a QEMU. One after the other in turns on this machine, over loopback. Prints seconds from the command
- * `migrate` until the destination has everything (for send: its total-time, without its start and the check of FILE),
- * CPU seconds per GiB on the wire of the process that is measured, whole, and ratios of the seconds to QEMU in the same
- * round, with their spread. The row `source` has the CPU time of QEMU as a source, for comparison with send.
+ * `vmferry send` to a QEMU. One after the other in turns on this machine, over loopback.
+ *
+ * Prints seconds from the command `migrate` until the migration is completed: QEMU's destination has everything, or the
+ * source was told that the file of receive is durable. For send it is its total-time, from the first connection on.
+ * Then CPU seconds per GiB on the wire: `data`, of what follows the start (the line `listening on`; for send: what an
+ * attempt takes that finds no target, with the check of FILE), and `whole`, of the process from its start to its end. A
+ * QEMU runs before, so its figures are `data`. Last the ratio of the seconds to QEMU in the same round, and its spread.
+ * The row `source` has the CPU time of QEMU as a source, for comparison with send.
  *
  *     npm run bench:live -- --mib 1024 --rounds 5 --modes plain,multifd-none
  *     npm run bench:live -- --modes multifd-none --ways qemu,qemu-zstd,relay-zstd
+ *
+ * `--other cli.js` is another build of vmferry, perhaps an earlier one: the ways `receive-other`, `send-other` and so on use
+ * it. `--profile DIR` makes CPU profiles of the commands.
  *
  * `relay-zstd` encodes the mode's RAM again, as zstd in 4 channels. It is compared with `qemu-zstd`, where the source does
  * that.
@@ -16,7 +23,7 @@
  * touched and freed again before, so that a hypervisor below this machine need not provide it meanwhile.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -31,11 +38,14 @@ const { values } = parseArgs({
     ways: { type: 'string', default: 'qemu,receive,send,relay' },
     dir: { type: 'string', default: '/dev/shm' },
     warm: { type: 'boolean', default: false },
+    profile: { type: 'string' },
+    other: { type: 'string' },
   },
 });
 const MiB = 1 << 20;
 const mib = Number(values.mib);
-const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+/** The command line that is measured. */
+let cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const dir = mkdtempSync(join(values.dir, 'vmferry-bench-'));
 process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
 /** Clock ticks per second in /proc. */
@@ -82,22 +92,26 @@ function modeOf(name: string): Mode {
 
 interface Run {
   seconds: number;
+  /** CPU seconds after the start of the process. */
   cpu: number;
+  /** CPU seconds of the whole process, of a command. */
+  whole?: number;
   /** CPU seconds of QEMU's source. */
   source?: number;
 }
 
 /** User and system time of a process so far, in seconds. */
-async function cpuOf(pid: number): Promise<number> {
-  const { readFileSync } = await import('node:fs');
+function cpuOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) / ticks;
 }
 
-/** Runs a live command; its CPU time is printed when it ends. */
-function startCommand(args: string[]) {
-  const script = `TIMEFORMAT='cpu %U %S'; time "$@"`;
-  const child = spawn('bash', ['-c', script, 'bash', process.execPath, cli, ...args], {
+const profiling = values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`];
+
+/** Runs a live command. `ended` has its CPU seconds, `ready` those up to its ready line, and the URI in it. */
+function startCommand(args: string[], exitCode = 0) {
+  const script = '"$@" & echo "pid $!" >&2; wait $!; code=$?; times >&2; exit $code';
+  const child = spawn('bash', ['-c', script, 'bash', process.execPath, ...profiling, cli, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
@@ -105,24 +119,26 @@ function startCommand(args: string[]) {
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     output += piece;
   });
-  let hear: (uri: string) => void = () => {};
-  const uri = new Promise<string>((resolve) => {
+  let hear: (at: { uri: string; start: number }) => void = () => {};
+  const ready = new Promise<{ uri: string; start: number }>((resolve) => {
     hear = resolve;
   });
   child.stderr.setEncoding('utf8').on('data', (piece: string) => {
     text += piece;
-    const match = /^listening on (\S+)$/m.exec(text);
-    if (match !== null) hear(match[1] as string);
+    const match = /^listening on (\S+)$/m.exec(piece);
+    if (match !== null) hear({ uri: match[1] as string, start: cpuOf(Number(/^pid (\d+)$/m.exec(text)?.[1])) });
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.once('close', (code) => {
-      const match = /^cpu ([\d.]+) ([\d.]+)$/m.exec(text);
-      if (code !== 0 || match === null) reject(new Error(`${args[0]} ended with ${code}: ${text}`));
-      else resolve(Number(match[1]) + Number(match[2]));
+      const match = /^(\d+)m([\d.]+)s (\d+)m([\d.]+)s\n$/m.exec(
+        text.slice(text.lastIndexOf('\n', text.length - 2) + 1),
+      );
+      if (code !== exitCode || match === null) reject(new Error(`${args[0]} ended with ${code}: ${text}`));
+      else resolve(60 * (Number(match[1]) + Number(match[3])) + Number(match[2]) + Number(match[4]));
     });
   });
   ended.catch(() => {});
-  return { uri, ended, output: () => output };
+  return { ready, ended, output: () => output };
 }
 
 async function startTarget({ capabilities, parameters }: Mode): Promise<Qemu> {
@@ -163,6 +179,19 @@ function touchMemory(): void {
 
 const seconds = (start: number) => (performance.now() - start) / 1000;
 
+/** Migrates a QEMU to a command that listens, and perhaps through it to `target`. */
+async function through(source: Qemu, command: string[], target?: Qemu): Promise<Run> {
+  const { ready, ended } = startCommand(command);
+  const { uri, start: started } = await ready;
+  const failed = ended.then(() => new Promise<never>(() => {}));
+  failed.catch(() => {});
+  const start = performance.now();
+  await Promise.race([failed, migrate(source, uri).then(() => target?.waitForMigration())]);
+  const taken = seconds(start);
+  const whole = await ended;
+  return { seconds: taken, cpu: whole - started, whole };
+}
+
 /** The ways to move the same guest. Each returns what the destination, or the command, took. */
 type Way = (source: Qemu, mode: Mode, capture: string) => Promise<Run>;
 
@@ -170,22 +199,17 @@ const ways: Record<string, Way> = {
   async qemu(source, mode) {
     await using target = await startTarget(mode);
     const uri = await listen(target);
-    const [before, sourceBefore] = [await cpuOf(target.pid), await cpuOf(source.pid)];
+    const [before, sourceBefore] = [cpuOf(target.pid), cpuOf(source.pid)];
     const start = performance.now();
     await migrate(source, uri);
     await target.waitForMigration();
-    const run = { seconds: seconds(start), cpu: (await cpuOf(target.pid)) - before };
-    return { ...run, source: (await cpuOf(source.pid)) - sourceBefore };
+    const run = { seconds: seconds(start), cpu: cpuOf(target.pid) - before };
+    return { ...run, source: cpuOf(source.pid) - sourceBefore };
   },
   async receive(source) {
     rmSync(join(dir, 'target-ram'), { force: true });
     if (values.warm) touchMemory();
-    const { uri, ended } = startCommand(['receive', 'tcp:127.0.0.1:0', join(dir, 'out')]);
-    const to = await uri;
-    const start = performance.now();
-    await migrate(source, to);
-    const cpu = await ended;
-    const run = { seconds: seconds(start), cpu };
+    const run = await through(source, ['receive', 'tcp:127.0.0.1:0', join(dir, 'out')]);
     rmSync(join(dir, 'out'), { force: true });
     return run;
   },
@@ -193,20 +217,14 @@ const ways: Record<string, Way> = {
     await using target = await startTarget(mode);
     const uri = await listen(target);
     const { ended, output } = startCommand(['send', capture, uri, ...mode.send, '--json']);
-    const cpu = await ended;
+    const whole = await ended;
     await target.waitForMigration();
     const { progress } = JSON.parse(output()) as { progress: { 'total-time': number } };
-    return { seconds: progress['total-time'] / 1000, cpu };
+    return { seconds: progress['total-time'] / 1000, cpu: whole - sendStart, whole };
   },
   async relay(source, mode) {
     await using target = await startTarget(mode);
-    const { uri, ended } = startCommand(['relay', 'tcp:127.0.0.1:0', await listen(target)]);
-    const to = await uri;
-    const start = performance.now();
-    await migrate(source, to);
-    await target.waitForMigration();
-    const run = { seconds: seconds(start), cpu: 0 };
-    return { ...run, cpu: await ended };
+    return await through(source, ['relay', 'tcp:127.0.0.1:0', await listen(target)], target);
   },
   async 'qemu-zstd'(source, mode) {
     const zstd = modeOf('multifd-zstd');
@@ -222,13 +240,7 @@ const ways: Record<string, Way> = {
   async 'relay-zstd'(source) {
     await using target = await startTarget(modeOf('multifd-zstd'));
     const encoding = ['--target-multifd-channels', '4', '--target-multifd-compression', 'zstd', '--scratch', dir];
-    const { uri, ended } = startCommand(['relay', 'tcp:127.0.0.1:0', await listen(target), ...encoding]);
-    const to = await uri;
-    const start = performance.now();
-    await migrate(source, to);
-    await target.waitForMigration();
-    const run = { seconds: seconds(start), cpu: 0 };
-    return { ...run, cpu: await ended };
+    return await through(source, ['relay', 'tcp:127.0.0.1:0', await listen(target), ...encoding], target);
   },
 };
 
@@ -240,10 +252,11 @@ function print(name: string, runs: Run[], peers: Run[], gib: number): void {
   const ratios = runs.map((run, i) => run.seconds / (peers[i]?.seconds ?? Number.NaN));
   const cpus = runs.map((run) => run.cpu / gib);
   const spread = at(ratios, 0.75) - at(ratios, 0.25);
-  const text = [median(runs.map((run) => run.seconds)), median(cpus), median(ratios), spread];
-  console.log(`  ${name.padEnd(11)}${text.map((x) => x.toFixed(2).padStart(10)).join('')}`);
+  const whole = median(runs.map((run) => (run.whole ?? Number.NaN) / gib));
+  const text = [median(runs.map((run) => run.seconds)), median(cpus), whole, median(ratios), spread];
+  console.log(`  ${name.padEnd(16)}${text.map((x) => (Number.isNaN(x) ? '' : x.toFixed(2)).padStart(10)).join('')}`);
   const source = runs.flatMap((run) => (run.source === undefined ? [] : [run.source / gib]));
-  if (source.length > 0) console.log(`  ${'source'.padEnd(21)}${median(source).toFixed(2).padStart(10)}`);
+  if (source.length > 0) console.log(`  ${'source'.padEnd(26)}${median(source).toFixed(2).padStart(10)}`);
 }
 
 fill(ram);
@@ -252,8 +265,11 @@ const capture = join(dir, 'capture');
   await using source = await Qemu.start({ version: '10.0', args: machine(ram) });
   await source.migrate(`file:${capture}`, { parameters: { 'max-bandwidth': 0 } });
 }
-const idle = startCommand(['--version']).ended;
-console.log(`vmferry --version: ${(await idle).toFixed(2)} CPU s`);
+const idle = await startCommand(['--version']).ended;
+// Nothing listens at port 1.
+const sendStart = await startCommand(['send', capture, 'tcp:127.0.0.1:1'], 3).ended;
+console.log(`CPU s of vmferry --version: ${idle.toFixed(2)}, of send without a target: ${sendStart.toFixed(2)}`);
+const ours = cli;
 const chosen = values.ways.split(',');
 for (const name of values.modes.split(',')) {
   const mode = modeOf(name);
@@ -264,15 +280,19 @@ for (const name of values.modes.split(',')) {
   for (let round = 0; round < Number(values.rounds); round++) {
     for (let i = 0; i < chosen.length; i++) {
       const way = chosen[(i + round) % chosen.length] as string;
-      runs.get(way)?.push(await (ways[way] as (typeof ways)[string])(source, mode, capture));
+      const isOther = way.endsWith('-other');
+      cli = isOther ? (values.other as string) : ours;
+      runs.get(way)?.push(await (ways[way.replace(/-other$/, '')] as Way)(source, mode, capture));
     }
   }
   console.log(`\n${name}, ${mib} MiB, memory of QEMU's destination ${values.warm ? 'warm' : 'cold'}`);
-  console.log(`  ${'way'.padEnd(11)}${['s', 'CPU s/GiB', 'of QEMU', 'spread'].map((x) => x.padStart(10)).join('')}`);
+  console.log(
+    `  ${'way'.padEnd(16)}${['s', 'CPU, data', 'whole', 'of QEMU', 'spread'].map((x) => x.padStart(10)).join('')}`,
+  );
   // A quarter is zero pages.
   const gib = (mib * 0.75) / 1024;
   for (const way of chosen) {
-    const peer = way === 'relay-zstd' ? 'qemu-zstd' : 'qemu';
+    const peer = way.startsWith('relay-zstd') ? 'qemu-zstd' : 'qemu';
     print(way, runs.get(way) ?? [], runs.get(peer) ?? [], gib);
   }
 }
