@@ -50,6 +50,11 @@ export class PageBatch {
   count = 0;
   /** Where all records come from. Default: memory. */
   origin: BatchOrigin = memory;
+  /**
+   * Bytes in front of the payload of each data record that nobody needs, and that whoever gets the batch may overwrite,
+   * for example with a header. Default 0.
+   */
+  room = 0;
   /** `PageKind` of each record. */
   readonly kind: Uint8Array<ArrayBuffer>;
   /** Index of the page within its RAM block. */

@@ -16,7 +16,7 @@ import type { PeerWatch } from './peer-watch.ts';
  * Bytes of a piece. A line reports only whole pieces. So on a slow line pieces get smaller until each takes less than
  * half a second, and a peer that takes few bytes does not look silent.
  */
-const pieces = { least: 4 << 10, first: 64 << 10, most: 1 << 20, slowMs: 500, fastMs: 50 };
+const pieces = { least: 4 << 10, first: 64 << 10, most: 2 << 20, slowMs: 500, fastMs: 50 };
 
 export interface OutgoingOptions {
   bandwidth: Bandwidth;

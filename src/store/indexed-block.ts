@@ -18,8 +18,9 @@ import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 
 /** Bytes of a page record of the main stream before its page, if the record does not name its block. */
 const headerBytes = 8;
-/** Bytes read at a time. Gaps up to this length between pages are read rather than skipped. */
-export const extentBytes = 1 << 20;
+/** Bytes read at a time: 1 MiB of pages, and their headers. */
+export const extentBytes = (1 << 20) + ((1 << 20) / 1024) * headerBytes;
+/** Gaps up to this length between pages are read rather than skipped. */
 const smallGap = 16 * 1024;
 
 /** Offsets per source, of which there are up to 256. The products are exact numbers. */
@@ -137,6 +138,19 @@ export class IndexedBlock {
     const i = runs.find(page);
     if (this.states.get(page) !== PageKind.data || i === runs.length || runs.page(i) > page) return undefined;
     return runs.placeIn(i, page);
+  }
+
+  /**
+   * The run of whole pages from `page` on: where it begins in the main stream, and how many pages it has. Undefined if
+   * there is none, or if the pages there have deltas.
+   */
+  runFrom(page: number, limit: number): { offset: number; count: number } | undefined {
+    const offset = this.placeOf(page);
+    if (offset === undefined || offset >= sourceSpan) return undefined;
+    const end = Math.min(page + limit, this.#runs.endOf(this.#runs.find(page)));
+    let count = 1;
+    while (page + count < end && this.states.get(page + count) === PageKind.data) count++;
+    return { offset, count };
   }
 
   nextData(page: number, limit: number): { first: number; end: number } {

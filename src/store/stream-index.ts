@@ -25,6 +25,9 @@ const maxEntries = 1_000_000;
 const maxDeltas = 4096;
 const smallGap = 4096;
 
+/** Shorter runs are read together with what is around them. */
+const leastSpaced = 32;
+
 /** The stream is sound so far, but does not contain all content as whole pages and deltas. The message gives the reason. */
 export class NotIndexable extends Error {
   override readonly name = 'NotIndexable';
@@ -171,6 +174,15 @@ export class StreamIndex implements OpenedRam, FlowSink {
     target.fill(0, (filled - page) * pageSize);
     this.#buffer = buffer;
     await this.#applyDeltas(block, area, page, target);
+  }
+
+  async readSpaced(block: RamBlock, page: number, target: Uint8Array, room: number): Promise<number> {
+    const stride = block.pageSize + room;
+    const run = this.#area(block).runFrom(page, Math.floor(target.length / stride));
+    if (run === undefined || strideAt(run.offset, block.pageSize) !== stride || run.count < leastSpaced) return 0;
+    // In front of each page is its header.
+    await this.#readExtent({ from: run.offset - room, to: run.offset - room + run.count * stride }, target);
+    return run.count;
   }
 
   async #readExtent({ from, to }: Pick<Extent, 'from' | 'to'>, buffer: Uint8Array): Promise<Uint8Array> {

@@ -18,6 +18,12 @@ export interface RamReader {
   /** Reads whole pages into `target`, whose length is a multiple of the page size. Absent pages read as zeros. */
   read(block: RamBlock, page: number, target: Uint8Array): Promise<void>;
   /**
+   * Reads data pages from `page` on, each with `room` bytes in front of it, whose content does not matter, and returns
+   * how many: as many as `target` holds, or fewer. 0 if the pages do not lie like that in their source: `read` then has
+   * them. The method is missing if they never do.
+   */
+  readSpaced?(block: RamBlock, page: number, target: Uint8Array, room: number): Promise<number>;
+  /**
    * The next run of data pages at or after `page`: `[first, end)`, at most `limit` pages. If there is none, `first` is
    * the block's page count.
    */

@@ -91,6 +91,47 @@ export function encodePageRecords(
   return i;
 }
 
+/** Bytes of a data record in front of its page, if it does not name its block. */
+export const recordHead = 8;
+
+/**
+ * How many records from `first` on, up to `end`, are data whose pages lie one after another in the arena, with room for
+ * their heads in between. All of them continue a record of `block`.
+ */
+export function countSpaced(block: RamBlock, batch: PageBatch, first: number, end: number): number {
+  if (batch.room < recordHead) return 0;
+  const { pageSize } = block;
+  let i = first;
+  for (; i < end; i++) {
+    const isData = batch.kind[i] === PageKind.data && batch.length[i] === pageSize;
+    const isNext = i === first || batch.data[i] === (batch.data[i - 1] as number) + recordHead + pageSize;
+    if (!isData || !isNext) break;
+  }
+  return i - first;
+}
+
+/**
+ * Makes records of pages where they lie: writes their heads in front of records `first` to `end - 1`, which
+ * {@link countSpaced} has found. The records are then the bytes from the first head to the end of the last page.
+ * @throws RangeError for a page beyond the block, or outside the arena.
+ */
+export function encodeHeadsInPlace(
+  { bytes, view }: Pick<RecordBuffer, 'bytes' | 'view'>,
+  block: RamBlock,
+  batch: PageBatch,
+  first: number,
+  end: number,
+): void {
+  const { pageSize, usedLength } = block;
+  for (let i = first; i < end; i++) {
+    const address = (batch.page[i] as number) * pageSize;
+    const data = batch.data[i] as number;
+    if (!(address >= 0 && address < usedLength) || data + pageSize > bytes.length) throw badRecord(batch, i, block);
+    view.setUint32(data - recordHead, Math.floor(address / 0x1_0000_0000));
+    view.setUint32(data - 4, ((address >>> 0) | RamFlag.page | RamFlag.continue) >>> 0);
+  }
+}
+
 /** One record of one page. */
 export interface PageRecord {
   block: RamBlock;

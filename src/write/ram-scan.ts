@@ -9,13 +9,17 @@ import { isBitSet } from '../vm/bits.ts';
 import type { PageBitmap } from '../vm/page-bitmap.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
+import { recordHead } from '../wire/ram-record-encoder.ts';
 
 /** Bytes of pages read at a time. */
 const windowBytes = 1 << 20;
 /** The most zero pages in a batch, and the most pages of the smallest size read at a time. */
 const batchCapacity = 4096;
+/** The most pages of the smallest size in a window, with room for the head of a record in front of each. */
+const spacedBytes = windowBytes + (windowBytes / 1024) * recordHead;
 /** Bytes of a kernel's arena that a scan needs. */
-export const ramScanArenaBytes = arenaBytes(windowBytes, batchCapacity / 8) + pageBatchArenaBytes(batchCapacity);
+export const ramScanArenaBytes =
+  arenaBytes(spacedBytes, spacedBytes, batchCapacity / 8) + pageBatchArenaBytes(batchCapacity);
 
 /** How many pages of a block have each state. */
 export interface ScannedBlock {
@@ -28,10 +32,21 @@ export interface ScannedBlock {
   records: number;
 }
 
+/** Pages that were read, or are being read, into a window. */
+interface WindowRead {
+  /** Arena address of the window. */
+  address: number;
+  /** The first page. */
+  first: number;
+  /** How many pages there are, and the bytes of room in front of each. */
+  done: Promise<{ count: number; room: number }>;
+}
+
 /** Reads RAM content window by window, finds its zero pages, and makes batches of page records. */
 export class RamScan {
   readonly #kernel: Kernel;
-  readonly #window: number;
+  /** Arena addresses of two windows: one is read while the other is sent. */
+  readonly #windows: readonly [number, number];
   /** Which pages of the window are zero. */
   readonly #zeros: Uint8Array;
   readonly #batch: PageBatch;
@@ -41,7 +56,7 @@ export class RamScan {
   /** Allocates its buffers in the kernel's arena. */
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
-    this.#window = kernel.allocate(windowBytes);
+    this.#windows = [kernel.allocate(spacedBytes), kernel.allocate(spacedBytes)];
     const zeros = kernel.allocate(batchCapacity / 8);
     this.#zeros = kernel.bytes.subarray(zeros, zeros + batchCapacity / 8);
     this.#batch = new PageBatch(kernel, batchCapacity);
@@ -65,9 +80,76 @@ export class RamScan {
     const { block } = counts;
     const pages = pageCount(block);
     const limit = Math.min(pagesRead, windowBytes / block.pageSize);
-    if (dirty === undefined) ram.willRead?.(block, 0, pages);
+    if (dirty !== undefined) {
+      yield* this.#dirtyPages(ram, counts, dirty, limit, from);
+      return;
+    }
+    ram.willRead?.(block, 0, pages);
+    let ahead: Promise<WindowRead> | undefined;
+    let turn = 0;
+    const readAhead = (page: number) => {
+      turn = 1 - turn;
+      ahead = this.#begin(ram, block, page, limit, this.#windows[turn] as number);
+      // A failure is reported where the pages are needed.
+      ahead.catch(() => {});
+    };
+    try {
+      readAhead(from);
+      for (let page = from; page < pages; ) {
+        const { address, first, done } = await (ahead as Promise<WindowRead>);
+        while (page < first) {
+          page = this.#gatherZeros(ram, counts, page, first);
+          if (this.#batch.count > 0) yield this.#batch;
+        }
+        if (first === pages) return;
+        const { count, room } = await done;
+        // What is read next begins behind it, also if it is shorter than was asked for.
+        page = first + count;
+        if (page < pages) readAhead(page);
+        this.#gatherWindow(ram, counts, { address, first, count, room });
+        if (this.#batch.count > 0) yield this.#batch;
+      }
+    } finally {
+      // Nothing may be written to the arena afterwards.
+      await ahead?.then(({ done }) => done).catch(() => {});
+    }
+  }
+
+  /** Finds the next data pages from `page` on, and begins to read them. */
+  async #begin(ram: RamReader, block: RamBlock, page: number, limit: number, address: number): Promise<WindowRead> {
+    const first = await this.#nextData(ram, block, page);
+    // Runs may be as short as one page. The pages between them are read together with them.
+    const most = Math.min(limit, pageCount(block) - first);
+    const done = this.#read(ram, block, first, most, address);
+    done.catch(() => {});
+    return { address, first, done };
+  }
+
+  async #read(ram: RamReader, block: RamBlock, first: number, most: number, address: number) {
+    const { bytes } = this.#kernel;
+    const { pageSize } = block;
+    if (most > 0 && ram.readSpaced !== undefined) {
+      const target = bytes.subarray(address, address + most * (pageSize + recordHead));
+      const count = await ram.readSpaced(block, first, target, recordHead);
+      if (count > 0) return { count, room: recordHead };
+    }
+    if (most > 0) await ram.read(block, first, bytes.subarray(address, address + most * pageSize));
+    return { count: most, room: 0 };
+  }
+
+  /** The pages whose bits are set, from `from` on. */
+  async *#dirtyPages(
+    ram: RamReader,
+    counts: ScannedBlock,
+    dirty: PageBitmap,
+    limit: number,
+    from: number,
+  ): AsyncGenerator<PageBatch, void> {
+    const { block } = counts;
+    const pages = pageCount(block);
+    const [address] = this.#windows;
     for (let page = from; page < pages; ) {
-      page = dirty?.nextSet(page) ?? page;
+      page = dirty.nextSet(page);
       if (page >= pages) return;
       const first = await this.#nextData(ram, block, page);
       while (page < first) {
@@ -75,12 +157,11 @@ export class RamScan {
         if (this.#batch.count > 0) yield this.#batch;
       }
       if (first === pages) return;
-      if (dirty?.has(first) === false) continue;
-      // Runs may be as short as one page. The pages between them are read together with them.
-      const most = Math.min(limit, pages - first);
-      const count = dirty === undefined ? most : this.#take(dirty, first, most);
-      await ram.read(block, first, this.#kernel.bytes.subarray(this.#window, this.#window + count * block.pageSize));
-      this.#gatherWindow(ram, counts, first, count, dirty !== undefined);
+      if (!dirty.has(first)) continue;
+      // The pages between the dirty ones are read together with them.
+      const count = this.#take(dirty, first, Math.min(limit, pages - first));
+      await ram.read(block, first, this.#kernel.bytes.subarray(address, address + count * block.pageSize));
+      this.#gatherWindow(ram, counts, { address, first, count, room: 0 }, true);
       if (this.#batch.count > 0) yield this.#batch;
       page = first + count;
     }
@@ -113,6 +194,7 @@ export class RamScan {
   #gatherZeros(ram: RamReader, counts: ScannedBlock, page: number, end: number, dirty?: PageBitmap): number {
     const batch = this.#batch;
     batch.clear();
+    batch.room = 0;
     let at = page;
     while (at < end && batch.count < batch.capacity) {
       this.#pushZero(ram, counts, at);
@@ -123,19 +205,26 @@ export class RamScan {
     return at;
   }
 
-  /** Collects the pages of the window: `count` from `first` on, or only the dirty ones among them. */
-  #gatherWindow(ram: RamReader, counts: ScannedBlock, first: number, count: number, isChosen: boolean): void {
+  /** Collects the pages of a window, or only the dirty ones among them. */
+  #gatherWindow(
+    ram: RamReader,
+    counts: ScannedBlock,
+    { address, first, count, room }: { address: number; first: number; count: number; room: number },
+    isChosen = false,
+  ): void {
     const { pageSize } = counts.block;
     const batch = this.#batch;
     batch.clear();
-    this.#kernel.zeroScan(this.#window, pageSize, count, this.#zeros.byteOffset);
+    batch.room = room;
+    for (let i = 0; i < count; i++) batch.data[i] = address + room + i * (pageSize + room);
+    this.#kernel.zeroScanGather(batch.dataAddress, pageSize, count, this.#zeros.byteOffset);
     for (let i = 0; i < count; i++) {
       if (isChosen && this.#wanted[i] === 0) continue;
       if (isBitSet(this.#zeros, i)) {
         this.#pushZero(ram, counts, first + i);
         continue;
       }
-      batch.push(PageKind.data, first + i, 0, 0, this.#window + i * pageSize, pageSize);
+      batch.push(PageKind.data, first + i, 0, 0, address + room + i * (pageSize + room), pageSize);
       counts.dataPages++;
     }
     counts.records += batch.count;

@@ -2,8 +2,8 @@
  * Writes a migration stream (docs/formats/stream.md), in order, from the header to the description. It is the inverse
  * of `decodeStream`. It never seeks, so the output may be a pipe.
  *
- * Everything passes through two buffers of 1 MiB in the arena. A full one is written while the other is filled. Page
- * records enter in whole batches. This class knows the grammar of a stream. The caller, `passes.ts`, decides on its
+ * Nearly everything passes through two buffers of 1 MiB in the arena. A full one is written while the other is filled.
+ * Page records enter in whole batches. Pages with room for heads between them are written where they are. This class knows the grammar of a stream. The caller, `passes.ts`, decides on its
  * content and order.
  */
 
@@ -16,7 +16,14 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
-import { encodePageRecords, maxRecord, type RecordBuffer } from '../wire/ram-record-encoder.ts';
+import {
+  countSpaced,
+  encodeHeadsInPlace,
+  encodePageRecords,
+  maxRecord,
+  type RecordBuffer,
+  recordHead,
+} from '../wire/ram-record-encoder.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, encodeMultifdFlush, ramVersion } from '../wire/ram-section.ts';
 import { requireBlocks } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
@@ -26,6 +33,8 @@ import { encodeDescription } from '../wire/vm-description.ts';
 
 /** Bytes written at a time. */
 const bufferBytes = 1 << 20;
+/** Fewer pages than this are copied to the buffer. */
+const leastInPlace = 16;
 /** Arena bytes that a writer needs. */
 export const writerArenaBytes = 2 * arenaBytes(bufferBytes + maxRecord);
 
@@ -146,10 +155,31 @@ export class StreamWriter {
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
     this.#throwOver();
     for (let done = first; ; ) {
-      done = encodePageRecords(this.#buffer, block, batch, done, end);
+      const spaced = countSpaced(block, batch, done, end);
+      const isInPlace = spaced >= leastInPlace;
+      if (isInPlace && !this.names(block)) {
+        await this.#writeInPlace(block, batch, done, done + spaced);
+        done += spaced;
+      } else {
+        // The first record names the block, and needs more room.
+        const stop = isInPlace ? done + 1 : end;
+        const next = encodePageRecords(this.#buffer, block, batch, done, stop);
+        if (next < stop) await this.#turn();
+        done = next;
+      }
       if (done === end) return;
-      await this.#turn();
     }
+  }
+
+  /** Writes records from where their pages are. Resolves when the output has them. */
+  async #writeInPlace(block: RamBlock, batch: PageBatch, first: number, end: number): Promise<void> {
+    await this.#turn();
+    await this.#settle();
+    const { bytes } = this.#buffer;
+    encodeHeadsInPlace(this.#buffer, block, batch, first, end);
+    const last = batch.data[end - 1] as number;
+    this.#write(bytes.subarray((batch.data[first] as number) - recordHead, last + block.pageSize));
+    await this.#settle();
   }
 
   /** Begins a PART, if none is open. A PART may end without pages. */

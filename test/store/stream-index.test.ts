@@ -6,6 +6,8 @@ import type { RamBlock } from '../../src/vm/ram-block.ts';
 
 const pageSize = 1024;
 const pages = 40;
+/** Bytes of a record in front of its page. */
+const room = 8;
 const block: RamBlock = { index: 0, idstr: 'ram', usedLength: pages * pageSize, pageSize };
 
 /** A record of a page: data, directly after the previous record or further on, or zero. */
@@ -58,6 +60,14 @@ it('gives the last content of each page, after any passes of whole pages', async
         const target = new Uint8Array(Math.min(count, pages - page) * pageSize).fill(0xaa);
         await index.read(block, page, target);
         expect(Buffer.compare(target, content.subarray(page * pageSize, page * pageSize + target.length))).toBe(0);
+        const spaced = new Uint8Array(Math.min(count, pages - page) * (pageSize + room)).fill(0xaa);
+        const whole = await index.readSpaced(block, page, spaced, room);
+        expect(whole === 0 || states.slice(page, page + whole).every((state) => state === 'data')).toBe(true);
+        for (let i = 0; i < whole; i++) {
+          const at = i * (pageSize + room) + room;
+          const own = content.subarray((page + i) * pageSize, (page + i + 1) * pageSize);
+          expect(Buffer.compare(spaced.subarray(at, at + pageSize), own)).toBe(0);
+        }
         const { first, end } = await index.nextData(block, page, count);
         const found = states.findIndex((state, i) => i >= page && state === 'data');
         expect(first).toBe(found === -1 ? pages : found);
@@ -68,6 +78,27 @@ it('gives the last content of each page, after any passes of whole pages', async
     }),
     { seed: 1, numRuns: 150 },
   );
+});
+
+it('reads a long run of pages with their headers, as it lies in the stream', async () => {
+  const bytes = Uint8Array.from({ length: pages * (pageSize + room) }, (_, i) => i % 251);
+  const file = await open(bytes);
+  file.offsetOf = (address) => address;
+  const index = new StreamIndex(file, () => true);
+  index.addBlock(block);
+  const batch = new PageBatch(file.kernel, pages);
+  for (let i = 0; i < pages; i++) batch.push(PageKind.data, i, 0, 0, i * (pageSize + room) + room, pageSize);
+  index.apply(block, batch);
+  index.finish();
+  const target = new Uint8Array(35 * (pageSize + room));
+  const stride = pageSize + room;
+  expect(await index.readSpaced(block, 1, target, room)).toBe(35);
+  expect(Buffer.compare(target.subarray(room), bytes.subarray(stride + room, 36 * stride))).toBe(0);
+  // The end of the block, another distance, and a run that is too short.
+  expect(await index.readSpaced(block, 8, target, room)).toBe(32);
+  expect(await index.readSpaced(block, 1, target, 16)).toBe(0);
+  expect(await index.readSpaced(block, 9, target, room)).toBe(0);
+  await file.close();
 });
 
 it.each([

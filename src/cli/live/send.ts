@@ -6,6 +6,7 @@ import { type MigrationAddress, parseMigrationUri } from '../../io/migration-add
 import { NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
 import { requireDescriptor } from '../../io/node/descriptor.ts';
+import { NodeFile } from '../../io/node/file.ts';
 import { openScratch } from '../../io/node/output-file.ts';
 import type { SendJson } from '../../migrate/json.ts';
 import { LiveError } from '../../migrate/live-error.ts';
@@ -174,6 +175,7 @@ async function sendOpened(
       onWaiting: live.waiting,
       checked(opened) {
         reading.stop();
+        if (file.source instanceof NodeFile) file.source.overlapsReads = true;
         vm = opened;
         warnOfVersion(opened, options);
       },

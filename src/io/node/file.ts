@@ -56,6 +56,8 @@ export class NodeFile implements ByteStore, AutoClosed {
   readonly fd: number;
   /** Set with direct I/O, see `ByteStore`. */
   readonly alignment?: number;
+  /** Large reads use the thread pool, to overlap with other work, such as the writing to sockets. */
+  overlapsReads = false;
   readonly #directFd: number | undefined;
   #size: number;
   #open = true;
@@ -81,7 +83,7 @@ export class NodeFile implements ByteStore, AutoClosed {
   read(target: Uint8Array, position: number): Promise<number> | number {
     const { length } = target;
     const isLarge = length >= largeRead;
-    if (length > maxSyncRead || (isLarge && this.#slowReads-- > 0) || this.#mustTurn(length)) {
+    if (length > maxSyncRead || (isLarge && (this.overlapsReads || this.#slowReads-- > 0)) || this.#mustTurn(length)) {
       return this.#readAsync(target, position);
     }
     const start = performance.now();
