@@ -1,7 +1,7 @@
 /** The options of `vmferry relay` that encode RAM again for the target. */
 import { realpathSync } from 'node:fs';
 import { Option } from 'commander';
-import { NodeCodecs } from '../../io/node/codecs.ts';
+import { liveThreads, NodeCodecs } from '../../io/node/codecs.ts';
 import { openScratch } from '../../io/node/output-file.ts';
 import type { RelayOptions as LibraryOptions } from '../../migrate/relay.ts';
 import { maxChannels } from '../../read/channels.ts';
@@ -65,7 +65,7 @@ export function encodingOf(options: EncodingOptions): LibraryOptions['encoding']
   const { targetMultifdChannels: channels, targetMultifdCompression: compression, compat, uuid, scratch } = options;
   if (channels === undefined && compression === undefined) return undefined;
   return {
-    ...{ channels, compression, compat, codecs: new NodeCodecs({ threads: 2 }) },
+    ...{ channels, compression, compat, codecs: new NodeCodecs({ threads: liveThreads() }) },
     uuid: uuid === undefined ? undefined : uuidDigits(uuid),
     makeScratch: async () => openScratch(realpathSync(scratch)),
   };

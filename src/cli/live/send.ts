@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { Option } from 'commander';
 import { orAborted } from '../../io/abort.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
-import { NodeCodecs } from '../../io/node/codecs.ts';
+import { liveThreads, NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
 import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { NodeFile } from '../../io/node/file.ts';
@@ -190,7 +190,7 @@ function multifdOf(options: SendCommandOptions): SendMultifd | undefined {
   if (!isMultifd(options)) return undefined;
   const { multifdChannels: channels = 2, multifdCompression: compression = 'none', level, uuid } = options;
   return {
-    ...{ channels, compression, codecs: new NodeCodecs() },
+    ...{ channels, compression, codecs: new NodeCodecs({ threads: liveThreads() }) },
     ...(level === undefined ? {} : { level }),
     ...(uuid === undefined ? {} : { uuid: uuidDigits(uuid) }),
   };

@@ -2,6 +2,7 @@
  * Page codecs of Node itself: zlib everywhere, zstd where Node has it (22.15 and later). The portable codecs cover what
  * it lacks.
  */
+import { availableParallelism } from 'node:os';
 import zlib, { type Inflate, inflateRawSync, inflateSync } from 'node:zlib';
 import {
   CodecError,
@@ -38,6 +39,9 @@ export interface NodeCodecsOptions {
   /** Threads that compress zstd where Node has no encoder of its own. Default 0: the main thread does. */
   threads?: number;
 }
+
+/** Threads that a live migration compresses with: one per core. A writer has at most four packets under way. */
+export const liveThreads = (): number => Math.max(2, Math.min(4, availableParallelism()));
 
 export class NodeCodecs implements PageCodecs {
   readonly #portable = new PortableCodecs();
