@@ -9,6 +9,7 @@ export default defineConfig({
     browser: 'bench/browser.ts',
     opening: 'bench/opening.ts',
     live: 'bench/live.ts',
+    qmp: 'bench/qmp.ts',
   },
   external: ['esbuild', 'playwright-core'],
   outDir: 'bench/build',

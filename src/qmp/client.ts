@@ -14,7 +14,7 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import type { JsonMessage } from './json-parser.ts';
 import { JsonReader } from './json-reader.ts';
-import { isObject, type JsonObject, type JsonValue, plainValue, printJson } from './json-value.ts';
+import { isObject, type JsonObject, type JsonValue, plainValue, printExactJson } from './json-value.ts';
 import { QmpError } from './qmp-error.ts';
 import type { QmpCommands, QmpEvents } from './types/commands.ts';
 
@@ -231,7 +231,7 @@ class MessageLine {
   }
 
   send(message: object): Promise<void> {
-    const bytes = new TextEncoder().encode(`${printJson(message)}\n`);
+    const bytes = new TextEncoder().encode(`${printExactJson(message)}\n`);
     const sent = this.#sending.then(() => this.connection.write(bytes));
     this.#sending = sent.catch(() => {});
     return sent;

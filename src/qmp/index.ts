@@ -17,13 +17,16 @@ export {
   type QmpClientOptions,
   type QmpEvent,
 } from './client.ts';
-export type { QmpEventJson } from './json.ts';
+export type { QmpEventJson, QmpReplayJson } from './json.ts';
 export { parseJson } from './json-reader.ts';
 export { JsonDouble, type JsonObject, type JsonValue, printJson } from './json-value.ts';
 export { type MigrationEnd, type MigrationEndedOptions, migrationEnded } from './migration-ended.ts';
 export { QmpError, type QmpErrorClass } from './qmp-error.ts';
+export { type DirtyRateSample, type MeasureGuestOptions, measureGuest, type RunningGuest } from './running-guest.ts';
+export { type SessionHub, serveLine } from './serve-line.ts';
 export { type Handler, QmpServer, type QmpServerOptions } from './server.ts';
-export type { QmpSession } from './session.ts';
+export type { QmpSession, SessionHost, WriteMessage } from './session.ts';
+export { SharedMonitor } from './shared-monitor.ts';
 export type * from './types/commands.ts';
 export type * from './types/control.ts';
 export type * from './types/enums.ts';

@@ -36,11 +36,18 @@ export function unescapeString(bytes: Uint8Array): { value: string } | { error: 
 
 /** UTF-8 without surrogates and non-characters. A NUL may be two bytes. */
 function decode(bytes: Uint8Array): string | undefined {
-  const nul = findLongNul(bytes);
-  if (nul >= 0) {
-    const [before, after] = [decode(bytes.subarray(0, nul)), decode(bytes.subarray(nul + 2))];
-    return before === undefined || after === undefined ? undefined : `${before}\0${after}`;
+  const parts: string[] = [];
+  for (let at = 0; ; ) {
+    const nul = findLongNul(bytes, at);
+    const part = decodePlain(bytes.subarray(at, nul < 0 ? bytes.length : nul));
+    if (part === undefined) return undefined;
+    parts.push(part);
+    if (nul < 0) return parts.join('\0');
+    at = nul + 2;
   }
+}
+
+function decodePlain(bytes: Uint8Array): string | undefined {
   try {
     const text = decoder.decode(bytes);
     return hasNonCharacter(text) ? undefined : text;
@@ -49,8 +56,8 @@ function decode(bytes: Uint8Array): string | undefined {
   }
 }
 
-function findLongNul(bytes: Uint8Array): number {
-  for (let at = bytes.indexOf(0xc0); at >= 0; at = bytes.indexOf(0xc0, at + 1)) {
+function findLongNul(bytes: Uint8Array, from: number): number {
+  for (let at = bytes.indexOf(0xc0, from); at >= 0; at = bytes.indexOf(0xc0, at + 1)) {
     if (bytes[at + 1] === 0x80) return at;
   }
   return -1;

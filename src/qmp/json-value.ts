@@ -38,28 +38,33 @@ export function plainValue(value: JsonValue): unknown {
  * The text of a value. Members that are undefined are left out.
  * @throws TypeError for what JSON does not have, such as a function
  */
-export function printJson(value: unknown): string {
+export const printJson = (value: unknown): string => print(value, doubleText);
+
+/** The same for a peer that tells 1.0 from 1: a double is read as a double. */
+export const printExactJson = (value: unknown): string => print(value, exactDoubleText);
+
+function print(value: unknown, double: typeof doubleText): string {
   switch (typeof value) {
     case 'string':
       return printString(value);
     case 'number':
-      return Number.isInteger(value) && Math.abs(value) < 2 ** 64 ? integerText(value) : doubleText(value);
+      return Number.isInteger(value) && Math.abs(value) < 2 ** 64 ? integerText(value) : double(value);
     case 'bigint':
     case 'boolean':
       return String(value);
     case 'object':
-      return printObject(value);
+      return printObject(value, double);
     default:
       throw new TypeError(`expected a JSON value, got ${typeof value}`);
   }
 }
 
-function printObject(value: object | null): string {
+function printObject(value: object | null, double: typeof doubleText): string {
   if (value === null) return 'null';
-  if (value instanceof JsonDouble) return doubleText(value.value);
-  if (Array.isArray(value)) return `[${value.map(printJson).join(', ')}]`;
+  if (value instanceof JsonDouble) return double(value.value);
+  if (Array.isArray(value)) return `[${value.map((item) => print(item, double)).join(', ')}]`;
   const members = Object.entries(value).filter(([, member]) => member !== undefined);
-  return `{${members.map(([name, member]) => `${printString(name)}: ${printJson(member)}`).join(', ')}}`;
+  return `{${members.map(([name, member]) => `${printString(name)}: ${print(member, double)}`).join(', ')}}`;
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is escaped.
@@ -88,6 +93,12 @@ function doubleText(value: number): string {
   if (exponent >= -4 && exponent < 17) return trimZeros(value.toFixed(16 - exponent));
   const sign = exponent < 0 ? '-' : '+';
   return `${trimZeros(digits)}e${sign}${String(Math.abs(exponent)).padStart(2, '0')}`;
+}
+
+function exactDoubleText(value: number): string {
+  if (!Number.isFinite(value)) return value > 0 ? '1e999' : '-1e999';
+  const text = doubleText(value);
+  return /[.e]/.test(text) ? text : `${text}.0`;
 }
 
 const trimZeros = (text: string) => (text.includes('.') ? text.replace(/\.?0+$/, '') : text);

@@ -4,8 +4,10 @@
  */
 import { introspect, type SchemaEntity } from '../schema/qapi/introspection.ts';
 import type { Schema, SchemaCommand } from '../schema/qapi/schema.ts';
+import { checkArguments } from './check-arguments.ts';
 import type { JsonObject } from './json-value.ts';
-import { QmpSession } from './session.ts';
+import { QmpError } from './qmp-error.ts';
+import { QmpSession, type SessionHost, type WriteMessage } from './session.ts';
 
 /** Runs a command whose arguments were checked. Its result is what it returns; undefined is an empty object. */
 export type Handler = (given: JsonObject) => unknown;
@@ -22,7 +24,7 @@ export interface QmpServerOptions {
 }
 
 /** A QMP server. */
-export class QmpServer {
+export class QmpServer implements SessionHost {
   readonly schema: Schema;
   readonly version: QmpServerOptions['version'];
   readonly #handlers: Map<string, Handler>;
@@ -47,8 +49,11 @@ export class QmpServer {
     }
   }
 
-  /** Greets a new client. `write` takes one message, which ends with CR LF. */
-  connect(write: (text: string) => void): QmpSession {
+  /**
+   * Greets a new client. `write` takes one message, which ends with CR LF. If it returns a promise, none of the client's
+   * commands is begun until that has resolved.
+   */
+  connect(write: WriteMessage): QmpSession {
     const session = new QmpSession(this, write);
     this.#sessions.add(session);
     return session;
@@ -65,7 +70,7 @@ export class QmpServer {
     const ms = this.#now();
     const seconds = Math.floor(ms / 1000);
     const timestamp = { seconds, microseconds: Math.floor((ms - seconds * 1000) * 1000) };
-    for (const session of this.#sessions) session.event(name, data, timestamp);
+    for (const session of this.#sessions) session.event({ timestamp, event: name, data });
   }
 
   /** A command that this server answers. */
@@ -73,9 +78,28 @@ export class QmpServer {
     return this.#handlers.has(name) ? this.schema.commands.get(name) : undefined;
   }
 
-  /** Runs a command whose arguments were checked. */
-  run(name: string, given: JsonObject): unknown {
-    return this.#handlers.get(name)?.(given);
+  /** What a client is greeted with. */
+  get greeting(): JsonObject {
+    return { version: this.version, capabilities: ['oob'] };
+  }
+
+  /** Checks the arguments of qmp_capabilities. Returns what is to be enabled. @throws QmpError */
+  negotiate(given: JsonObject): readonly string[] {
+    const { enable = [] } = checkArguments(this.schema, this.#find('qmp_capabilities'), given);
+    return enable as string[];
+  }
+
+  /** Checks the arguments of a command, and runs it. @throws QmpError */
+  execute(name: string, given: JsonObject, isOob = false): unknown {
+    const command = this.#find(name);
+    if (isOob && !command.isOob) throw new QmpError(`The command ${name} does not support OOB`);
+    return this.#handlers.get(name)?.(checkArguments(this.schema, command, given));
+  }
+
+  #find(name: string): SchemaCommand {
+    const command = this.command(name);
+    if (command === undefined) throw new QmpError(`The command ${name} has not been found`, 'CommandNotFound');
+    return command;
   }
 
   #introspect(): SchemaEntity[] {

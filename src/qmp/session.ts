@@ -11,17 +11,32 @@
  *        │ ←──────────── {"event": …} ───────── │   at any time
  *        │ ←──────────── return, id: 1 ──────── │
  *
- * While a command runs, no more is read from its client, or with oob up to eight commands.
+ * While a command runs, no more is read from its client, or with oob up to eight commands. While a client does not read
+ * its answers, none of its commands is begun, and no more is read from it.
  */
-import { checkArguments } from './check-arguments.ts';
 import type { JsonMessage } from './json-parser.ts';
 import { JsonReader } from './json-reader.ts';
 import { isObject, type JsonObject, type JsonValue, printJson } from './json-value.ts';
 import { QmpError } from './qmp-error.ts';
-import type { QmpServer } from './server.ts';
 
 /** Commands that wait while another one runs, if oob is enabled. */
 const maxWaiting = 8;
+
+/** Takes a message for the client. A promise resolves when the client has read enough to be asked for more. */
+export type WriteMessage = (text: string) => unknown;
+
+/** What a session is a client of: a server, or a monitor that is shared. */
+export interface SessionHost {
+  /** What a client is greeted with. */
+  readonly greeting: JsonObject;
+  /** Checks the arguments of qmp_capabilities. Returns what is to be enabled. @throws QmpError */
+  negotiate(given: JsonObject): readonly string[];
+  /**
+   * Runs a command. What it returns, or resolves with, is the answer.
+   * @throws QmpError
+   */
+  execute(command: string, given: JsonObject, isOob: boolean): unknown;
+}
 
 interface Request {
   readonly command: string;
@@ -29,22 +44,27 @@ interface Request {
   readonly isOob: boolean;
 }
 
-/** A client of a server. */
+/** A client of a host. */
 export class QmpSession {
   readonly #reader = new JsonReader((message) => this.#take(message));
   readonly #waiting: JsonMessage[] = [];
   #isRunning = false;
+  /** Answers and events that the client has not read. */
+  #unread = 0;
   #isNegotiated = false;
   #hasOob = false;
   #isClosed = false;
   #wake: (() => void) | undefined;
 
-  /** @param write takes a message, which ends with CR LF */
+  /**
+   * @param write takes a message, which ends with CR LF. If it returns a promise, the client is too slow: no command is
+   *   begun until that has resolved
+   */
   constructor(
-    readonly server: QmpServer,
-    readonly write: (text: string) => void,
+    readonly host: SessionHost,
+    readonly write: WriteMessage,
   ) {
-    this.#send({ QMP: { version: server.version, capabilities: ['oob'] } });
+    this.#send({ QMP: host.greeting });
   }
 
   /**
@@ -54,7 +74,8 @@ export class QmpSession {
     this.#reader.push(bytes);
     this.#run();
     const most = () => (this.#hasOob ? maxWaiting - 1 : 0);
-    while (!this.#isClosed && (this.#waiting.length > most() || (this.#isRunning && !this.#hasOob))) {
+    const isBusy = () => this.#unread > 0 || this.#waiting.length > most() || (this.#isRunning && !this.#hasOob);
+    while (!this.#isClosed && isBusy()) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
@@ -62,8 +83,8 @@ export class QmpSession {
   }
 
   /** Tells the client of an event, unless it is still negotiating. */
-  event(name: string, data: object | undefined, timestamp: { seconds: number; microseconds: number }): void {
-    if (this.#isNegotiated) this.#send({ timestamp, event: name, data });
+  event(message: object): void {
+    if (this.#isNegotiated) this.#send(message);
   }
 
   /** The client has gone. Commands that wait are forgotten; what runs goes on without an answer. */
@@ -74,7 +95,15 @@ export class QmpSession {
   }
 
   #send(message: object): void {
-    if (!this.#isClosed) this.write(`${printJson(message)}\r\n`);
+    if (this.#isClosed) return;
+    const drained = this.write(`${printJson(message)}\r\n`);
+    if (!(drained instanceof Promise)) return;
+    this.#unread++;
+    const goOn = () => {
+      this.#unread--;
+      this.#run();
+    };
+    void drained.then(goOn, goOn);
   }
 
   #take(message: JsonMessage): void {
@@ -82,9 +111,9 @@ export class QmpSession {
     else this.#waiting.push(message);
   }
 
-  /** Runs what waits, until something takes time. */
+  /** Runs what waits, until something takes time or the client is too slow. */
   #run(): void {
-    while (!this.#isRunning) {
+    while (!this.#isRunning && this.#unread === 0) {
       const message = this.#waiting.shift();
       if (message === undefined) break;
       const pending = this.#execute(message);
@@ -130,19 +159,14 @@ export class QmpSession {
     if (!this.#isNegotiated && name !== 'qmp_capabilities') {
       throw new QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", 'CommandNotFound');
     }
-    const command = this.server.command(name);
-    if (command === undefined) throw new QmpError(`The command ${name} has not been found`, 'CommandNotFound');
-    if (request.isOob && !command.isOob) throw new QmpError(`The command ${name} does not support OOB`);
-    if (this.#isNegotiated && name === 'qmp_capabilities') {
+    if (name !== 'qmp_capabilities') return this.host.execute(name, request.arguments, request.isOob);
+    if (request.isOob) throw new QmpError(`The command ${name} does not support OOB`);
+    if (this.#isNegotiated) {
       throw new QmpError('Capabilities negotiation is already complete, command ignored', 'CommandNotFound');
     }
-    const given = checkArguments(this.server.schema, command, request.arguments);
-    return name === 'qmp_capabilities' ? this.#negotiate(given) : this.server.run(name, given);
-  }
-
-  #negotiate({ enable = [] }: JsonObject): void {
-    this.#hasOob = (enable as string[]).includes('oob');
+    this.#hasOob = this.host.negotiate(request.arguments).includes('oob');
     this.#isNegotiated = true;
+    return undefined;
   }
 }
 

@@ -7,7 +7,7 @@ const pieces = [
 const bytes = [...pieces, Buffer.from([0xff]), Buffer.from('"é"'), Buffer.from([0xc3, 0x28])];
 
 /** Numbers from 0 to 1, the same for the same seed. */
-function numbers(seed: number): () => number {
+export function numbers(seed: number): () => number {
   let state = seed;
   return () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

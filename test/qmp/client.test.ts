@@ -4,15 +4,15 @@ import type { Clock } from '../../src/io/clock.ts';
 import { connectionPair } from '../../src/io/web-connection.ts';
 import { type CommandReturns, MonitorBusyError, QmpClient } from '../../src/qmp/client.ts';
 import { QmpError } from '../../src/qmp/qmp-error.ts';
+import { serveLine } from '../../src/qmp/serve-line.ts';
 import type { Handler } from '../../src/qmp/server.ts';
 import type { MigrationInfo } from '../../src/qmp/types/migration.ts';
-import { serve } from './serve-line.ts';
 import { settingsServer } from './settings-server.ts';
 
 async function connected(more: Record<string, Handler> = {}) {
   const server = settingsServer('9.0', more);
   const [here, there] = connectionPair();
-  void serve(server, there);
+  void serveLine(server, there);
   return { server, client: await QmpClient.connect(here) };
 }
 

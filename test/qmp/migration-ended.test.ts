@@ -6,8 +6,8 @@ import { connectionPair } from '../../src/io/web-connection.ts';
 import { QmpClient } from '../../src/qmp/client.ts';
 import { migrationEnded } from '../../src/qmp/migration-ended.ts';
 import { QmpError } from '../../src/qmp/qmp-error.ts';
+import { serveLine } from '../../src/qmp/serve-line.ts';
 import type { QmpServer } from '../../src/qmp/server.ts';
-import { serve } from './serve-line.ts';
 import { settingsServer } from './settings-server.ts';
 
 /** A server whose query-migrate answers what the test says. Its clock passes at once. */
@@ -41,7 +41,7 @@ function vm(refusal?: string) {
 
 async function clientOf(server: QmpServer): Promise<QmpClient> {
   const [here, there] = connectionPair();
-  void serve(server, there);
+  void serveLine(server, there);
   return QmpClient.connect(here);
 }
 
@@ -151,7 +151,7 @@ describe('with events', () => {
   it('has only the status of a destination that has gone', async () => {
     const { server, turn } = vm();
     const [here, there] = connectionPair();
-    void serve(server, there);
+    void serveLine(server, there);
     const client = await QmpClient.connect(here);
     const ended = migrationEnded(client);
     for (let i = 0; i < 3; i++) await client.execute('query-name');
@@ -212,7 +212,7 @@ describe('connecting', () => {
       if (++attempts < 4) throw new PeerError("Failed to connect to 'qmp': No such file or directory");
       const [here, there] = connectionPair();
       line = here;
-      void serve(server, there);
+      void serveLine(server, there);
       return here;
     };
     const clock = { now: () => 0, sleep: () => new Promise<void>((resolve) => setImmediate(resolve)) };
