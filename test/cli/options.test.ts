@@ -54,9 +54,9 @@ const refused: Record<string, readonly string[]> = {
   merge: [],
   read: ['--json --raw|--output', '--raw --output'],
   search: ['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
-  estimate: ['--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
+  estimate: ['--quick *', '--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
   completion: [],
-  qmp: [],
+  qmp: ['--replay *', '--compat *'],
   vm: ['--incoming --load|--ram', '--load --memory|--machine|--ram', '--channel * but --load'],
   // --to stands for its first choice, mapped-ram.
   receive: [

@@ -24,7 +24,7 @@ export interface CommandSpec {
 }
 
 /** Names of values that are files. */
-const files = new Set('FILE OUT A B BASE OLD FIRST CHANGES LATER_FILE TARGET PATTERNS'.split(' '));
+const files = new Set('FILE OUT A B BASE OLD FIRST CHANGES LATER_FILE TARGET PATTERNS TRANSCRIPT'.split(' '));
 /** Names of values that are neither files nor directories. A new name belongs to one of these sets. */
 const texts = new Set(
   'NAME IDSTR FORM FORMAT METHOD VERSION SIZE BLOCK BLOCK@ADDRESS ADDRESS OFFSET N L UUID RATE TIME SECONDS BYTES PATTERN SHELL ID URI LISTEN_URI TARGET_URI OBJECT SOCKET WORD SPEC'.split(

@@ -15,8 +15,15 @@ export interface QmpRequest {
  * @throws UsageError for an argument that the server does not take
  */
 export function requestOf(words: readonly string[], schema: ServerSchema | undefined): QmpRequest {
+  const request = readRequest(words, schema);
+  check(request.command, request.given, schema);
+  return request;
+}
+
+/** The same, without a check of its arguments. @throws UsageError for words that are not a request */
+export function readRequest(words: readonly string[], schema: ServerSchema | undefined): QmpRequest {
   const [first = '', ...rest] = words;
-  if (first.trimStart().startsWith('{')) return wholeRequest(words.join(' '), schema);
+  if (first.trimStart().startsWith('{')) return wholeRequest(words.join(' '));
   const known = schema?.argumentsOf(first);
   const given: JsonObject = {};
   for (const word of rest) {
@@ -32,17 +39,15 @@ export function requestOf(words: readonly string[], schema: ServerSchema | undef
     const isText = known?.find((argument) => argument.name === name)?.isText === true;
     setMember(given, name, isText ? text : jsonOrText(text));
   }
-  check(first, given, schema);
   return { command: first, given };
 }
 
-function wholeRequest(text: string, schema: ServerSchema | undefined): QmpRequest {
+function wholeRequest(text: string): QmpRequest {
   const request = readJson(text);
   if (!isObject(request) || typeof request.execute !== 'string')
     throw new UsageError(`expected {"execute": …}, got ${text}`);
   const given = request.arguments ?? {};
   if (!isObject(given)) throw new UsageError('expected "arguments" to be an object');
-  check(request.execute, given, schema);
   return { command: request.execute, given };
 }
 
