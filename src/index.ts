@@ -249,7 +249,9 @@ export {
   type EstimateStep,
   estimate,
   estimateDefaults,
+  type RunningMeasurement,
 } from './tasks/estimate/estimate.ts';
+export { estimateRunning, type RunningFacts, type RunningOptions } from './tasks/estimate/estimate-running.ts';
 export {
   type BlockMakeUp,
   type MakeUpOptions,

@@ -1,7 +1,10 @@
 /** `vmferry estimate`: predicts how a migration of this VM would go. */
-import { realpathSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
+import { PeerError } from '../io/connection.ts';
 import { openScratch } from '../io/node/output-file.ts';
 import { NodeCodecs } from '../node.ts';
+import { QmpError } from '../qmp/qmp-error.ts';
+import { measureGuest } from '../qmp/running-guest.ts';
 import type { MigrationFile } from '../read/open.ts';
 import {
   type Estimate,
@@ -10,15 +13,19 @@ import {
   estimate,
   sampleBytes,
 } from '../tasks/estimate/estimate.ts';
+import { estimateRunning } from '../tasks/estimate/estimate-running.ts';
+import { seededRandom } from '../tasks/estimate/seeded-random.ts';
 import type { EstimateJson } from '../tasks/json.ts';
 import { samplePages } from '../vm/dirty-rate.ts';
 import type { CliCommand } from './command.ts';
-import { UsageError } from './exit-codes.ts';
+import { ExitCode, UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, openInput, requireInputsOnce } from './input.ts';
 import { toJson } from './json.ts';
+import { note } from './messages.ts';
 import { describeEstimate } from './print/estimate-words.ts';
 import { painter } from './print/format.ts';
 import { showProgress } from './progress.ts';
+import { openMonitor } from './qmp/monitor.ts';
 import { writeOut } from './run.ts';
 import { scratchOption } from './scratch.ts';
 import { parseCount, parseMiBRate, parseMs, parseRate, parseSeconds, parseSize, parseSomeBytes } from './size.ts';
@@ -33,6 +40,7 @@ interface EstimateCommandOptions extends InputOptions {
   samplePages?: number;
   sample?: number;
   seed?: number;
+  quick?: boolean;
   scratch: string;
   json?: boolean;
 }
@@ -44,7 +52,7 @@ export function addEstimate(program: CliCommand): CliCommand {
         .summary('predict how a migration would go')
         .argument('[LATER_FILE]', 'a later save of the same VM, which shows how fast it changes; not a multifd set')
         .description(
-          'Predicts how a migration of this VM would go. Measures its memory and predicts whether the migration would converge, and how long it would take.',
+          'Predicts how a migration of this VM would go. Measures its memory and predicts whether the migration would converge, and how long it would take. FILE is a save of the VM, or the QMP socket of a running QEMU.',
         ),
     ),
   )
@@ -55,10 +63,13 @@ export function addEstimate(program: CliCommand): CliCommand {
     )
     .option('--seed <N>', 'seed of the random samples (default: 1)', parseCount)
     .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
+    .option('--quick', 'of a running QEMU: measure for a second instead of 26 s')
     .option('--json', 'print all figures as JSON')
-    .describe({ notes, json: [{ type: 'EstimateJson', when: '--json' }], examples, rules })
+    .describe({ notes, exitCodes: peerExitCode, json: [{ type: 'EstimateJson', when: '--json' }], examples, rules })
     .action(async (location: string, laterLocation: string | undefined, options: EstimateCommandOptions) => {
-      const found = await estimateFiles(location, laterLocation, options);
+      const found = isMonitor(location)
+        ? await estimateMonitor(location, options)
+        : await estimateFiles(location, laterLocation, options);
       const isJson = options.json === true;
       await writeOut(isJson ? toJson<EstimateJson>(found) : `${describeEstimate(found, painter(process.stdout))}\n`);
     });
@@ -105,8 +116,22 @@ function addDirtying(command: CliCommand): CliCommand {
     );
 }
 
+const peerExitCode = { [ExitCode.peer]: 'the monitor of a running QEMU refused or broke off' };
+
+/** Whether something is a monitor: an address, or a socket. */
+function isMonitor(location: string): boolean {
+  if (/^(?:unix|tcp|exec|libvirt):/.test(location)) return true;
+  try {
+    return statSync(location).isSocket();
+  } catch {
+    // Whoever opens it says why that is impossible.
+    return false;
+  }
+}
+
 const notes = [
   "The command counts memory, entropy and duplicates, and measures the ratio and speed of zlib and zstd on a sample. With LATER_FILE it counts what changed and encodes the changes as XBZRLE would. It then follows QEMU's own rules in virtual time to predict whether a migration converges. docs/estimate.md explains how each figure is obtained, and its limits.",
+  'FILE may be a QMP socket: unix:PATH, a path, tcp:HOST:PORT, exec:COMMAND or libvirt:DOMAIN. Then calc-dirty-rate measures for 0.1 s (QEMU 8.2 or later), 1, 5 and 20 s, some pages are read, and --bandwidth and --downtime-limit default to the parameters of the VM. The VM stays as it was: nothing is set, and it runs on.',
   'Two saves show how much the guest wrote in between, but not how often it wrote the same page. So each time is given as a range from the shortest to the longest possible; the figure in the middle is a likely one. The rate that calc-dirty-rate reports, given with --dirty-rate, narrows the range.',
 ];
 
@@ -114,13 +139,25 @@ const examples = [
   'vmferry estimate guest.migration',
   'vmferry estimate guest.migration --bandwidth 10Gbit/s --multifd-channels 8',
   'vmferry estimate before.migration after.migration --bandwidth 1Gbit/s',
+  'vmferry estimate /run/qmp.sock --bandwidth 10Gbit/s',
   'vmferry estimate guest.mapped-ram --dirty-rate 120 --working-set 2G --downtime-limit 500',
   "vmferry estimate --json before.migration after.migration --interval 500ms | jq '.convergence[].verdict'",
 ];
 
 const rules = {
   needs: { '--working-set': ['--dirty-rate'] },
-  check([location, later]: readonly string[], options: EstimateCommandOptions) {
+  check(
+    [location = '', later]: readonly string[],
+    options: EstimateCommandOptions,
+    isGiven: (flag: string) => boolean,
+  ) {
+    if (isMonitor(location)) {
+      const other = ofFiles.find(isGiven);
+      if (other !== undefined) throw new UsageError(`${other} goes with a file; ${location} is a running QEMU`);
+      if (later !== undefined) throw new UsageError(`expected nothing after ${location}, got ${later}`);
+      return;
+    }
+    if (options.quick === true) throw new UsageError('--quick goes with the QMP socket of a running QEMU');
     if (later === undefined && options.interval !== undefined) {
       throw new UsageError('--interval goes with a second file, a later save of the same VM');
     }
@@ -131,7 +168,35 @@ const rules = {
   },
 };
 
+/** Options that a running QEMU has no use for. */
+const ofFiles = [
+  ...['--channel', '--no-discover', '--interval', '--dirty-rate', '--working-set', '--sample-pages', '--sample'],
+  ...['--scratch', '--resume-of', '--preempt', '--return-path'],
+];
+
 const verbs: Record<EstimateStep, string> = { read: 'estimate', compress: 'compress a sample of', compare: 'compare' };
+
+async function estimateMonitor(location: string, options: EstimateCommandOptions): Promise<Estimate> {
+  const { bandwidth, downtimeLimit, multifdChannels: channels, seed = 1, quick } = options;
+  const controller = new AbortController();
+  const client = await openMonitor(location, controller.signal);
+  try {
+    const guest = await measureGuest(client, {
+      ...(quick === true ? { seconds: [1] } : {}),
+      random: seededRandom(seed),
+      begin: (ms) => {
+        if (process.stderr.isTTY === true) note(`measuring the dirty rate for ${ms / 1000} s`);
+      },
+    });
+    const rest = { codecs: new NodeCodecs(), clock: () => performance.now(), seed };
+    return await estimateRunning({ source: location, ...guest }, { ...rest, bandwidth, downtimeLimit, channels });
+  } catch (error) {
+    if (!(error instanceof QmpError)) throw error;
+    throw new PeerError(error.message, { cause: error });
+  } finally {
+    await client.close();
+  }
+}
 
 async function estimateFiles(
   location: string,

@@ -62,6 +62,11 @@ export function advise(each: Recommendation, { bandwidth, downtimeLimit }: Estim
         'or postcopy-ram, no multifd',
         `${each.others ? 'plain precopy does not converge' : 'no kind of precopy converges'}; all pages arrive within ${duration(each.firstPassMs)} of the start`,
       );
+    case 'xbzrle-if':
+      return item(
+        `or xbzrle, xbzrle-cache-size ${formatBytes(each.cacheBytes)}, no multifd`,
+        `converges if changed pages take at most ${each.meanBytes} bytes on average; two saves of this VM would show that`,
+      );
     case 'save-again':
       return item(
         `to be sure: two saves ${duration(each.intervalMs)} apart, or --dirty-rate`,

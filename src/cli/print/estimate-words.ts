@@ -1,7 +1,7 @@
 /** An estimate in words and tables: sections that can be read one by one. */
 import type { ConvergenceVerdict, ModeEstimate } from '../../tasks/estimate/convergence.ts';
 import { mainPrediction } from '../../tasks/estimate/convergence.ts';
-import type { Estimate } from '../../tasks/estimate/estimate.ts';
+import type { Estimate, RunningMeasurement } from '../../tasks/estimate/estimate.ts';
 import type { PageMakeUp } from '../../tasks/estimate/memory-composition.ts';
 import { list } from '../command-facts.ts';
 import { advise } from './advice-words.ts';
@@ -12,7 +12,7 @@ type Paint = ReturnType<typeof painter>;
 
 export function describeEstimate(found: Estimate, paint: Paint): string {
   const sections = [
-    memory(found),
+    found.running === undefined ? memory(found) : measured(found.running, found),
     entropy(found),
     compression(found),
     changes(found),
@@ -100,6 +100,27 @@ function memory({ memory: { blocks, all, duplicates }, ignored }: Estimate): Sec
   if (all.absent === undefined)
     lines.push('  this file does not distinguish pages that were never sent from zero pages');
   return { title: 'Memory, in pages', lines };
+}
+
+/** What the monitor of a running guest said. */
+function measured({ isRunning, capabilities, dirtyRates, readPages }: RunningMeasurement, found: Estimate): Section {
+  const { all } = found.memory;
+  const zeros =
+    readPages === 0
+      ? '  its memory cannot be read, so no page counts as zero'
+      : `  about ${share(all.zero, all.pages)} of its pages are zero, by ${plural(readPages, 'page')} that were read`;
+  const rates = dirtyRates.map(
+    ({ ms, bytesPerSecond }) =>
+      `  ${formatBytes((bytesPerSecond * ms) / 1000)} of pages written in ${duration(ms)}: ${rate(bytesPerSecond)}`,
+  );
+  return {
+    title: 'Measured now',
+    lines: [
+      ...(isRunning ? rates : ['  the guest is stopped: nothing is written']),
+      zeros,
+      `  capabilities that are on: ${capabilities.length === 0 ? 'none' : printable(capabilities.join(', '))}`,
+    ],
+  };
 }
 
 function entropy({ entropy: { pages, meanBits, meanBytes, histogram } }: Estimate): Section {
@@ -259,10 +280,17 @@ function whyNot(convergence: readonly ModeEstimate[]): string[] {
   });
 }
 
-function basis({ changes: found, convergence }: Estimate): string[] {
+function basis({ changes, convergence, running }: Estimate): string[] {
+  if (running !== undefined) {
+    const isOpen = convergence.some(({ verdict }) => verdict === 'likely' || verdict === 'unlikely');
+    return [
+      '  the range of what the guest may write if it continues as it was measured',
+      ...(isOpen ? ['  +: possibly more, or never'] : []),
+    ];
+  }
   const given = convergence[0]?.predictions[0]?.dirtying === 'given';
   if (given) return ['  by the given dirty rate, for a guest that writes to its working set at random'];
-  const seconds = digits((found?.intervalMs ?? 0) / 1000, 4);
+  const seconds = digits((changes?.intervalMs ?? 0) / 1000, 4);
   const isOpen = convergence.some(({ verdict }) => verdict === 'likely' || verdict === 'unlikely');
   return [
     `  the range of what the guest may write if it continues as in those ${seconds} s`,

@@ -9,7 +9,7 @@ import { type PrecopyMemory, type PrecopyOptions, type PrecopyPrediction, simula
 export interface MigrationMode {
   /** `plain`, `xbzrle`, `auto-converge`, `multifd zstd level 1`. */
   name: string;
-  options: Pick<PrecopyOptions, 'xbzrle' | 'compression' | 'autoConverge'>;
+  options: Pick<PrecopyOptions, 'xbzrle' | 'compression' | 'autoConverge' | 'throttle'>;
 }
 
 /**

@@ -110,6 +110,20 @@ export interface Estimate {
   /** Empty if the dirtying of memory is unknown. */
   convergence: ModeEstimate[];
   recommendations: Recommendation[];
+  /** Of a running guest: what its monitor said. */
+  running: RunningMeasurement | undefined;
+}
+
+/** What the monitor of a running guest said. */
+export interface RunningMeasurement {
+  /** False: it is stopped, so nothing is dirtied. */
+  isRunning: boolean;
+  /** The capabilities that are on. */
+  capabilities: string[];
+  /** By calc-dirty-rate, in bytes/s over so many ms; shortest first. */
+  dirtyRates: { ms: number; bytesPerSecond: number }[];
+  /** How many pages were read. `memory`, `entropy` and `compression` are estimates by them; with 0 all pages count as data. */
+  readPages: number;
 }
 
 /** What differs between the two saves, and the time between them. */
@@ -191,6 +205,7 @@ async function estimateFile(file: MigrationFile, options: EstimateOptions): Prom
       firstPass,
       convergence,
       recommendations,
+      running: undefined,
     };
   } finally {
     await vm.ram.close();

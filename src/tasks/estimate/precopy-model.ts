@@ -21,6 +21,7 @@ import {
   AutoConverge,
   forcedSyncMs,
   periodMs,
+  type ThrottleParameters,
   throttleDefaults,
   windowBudget,
   windowMs,
@@ -67,6 +68,8 @@ export interface PrecopyOptions {
   /** Compression of multifd channels: of all data pages. */
   compression?: { ratio: number; bytesPerSecond: number } | undefined;
   autoConverge?: boolean;
+  /** The parameters of auto-converge. Default: QEMU's. */
+  throttle?: ThrottleParameters | undefined;
 }
 
 /** How XBZRLE would do. */
@@ -171,6 +174,10 @@ class Precopy {
     this.#engineMsPerPage = compression === undefined ? 0 : (memory.pageSize / compression.bytesPerSecond) * 1000;
     this.#firstCost = firstPassBytes(memory, options) / Math.max(1, this.#total);
     this.#passes.push({ atMs: 0, pages: this.#total });
+  }
+
+  get #throttle(): ThrottleParameters {
+    return this.#options.throttle ?? throttleDefaults;
   }
 
   get #pending(): number {
@@ -331,14 +338,14 @@ class Precopy {
     const dirty = this.#period.pages * this.#memory.pageSize;
     const sent = this.#sent - this.#period.sent;
     this.#rates = { dirty: (dirty / elapsed) * 1000, sent: (sent / elapsed) * 1000 };
-    if (this.#options.autoConverge === true) this.#autoConverge.endPeriod(dirty, sent, throttleDefaults);
+    if (this.#options.autoConverge === true) this.#autoConverge.endPeriod(dirty, sent, this.#throttle);
     this.#period = { from: this.#now, pages: 0, sent: this.#sent };
   }
 
   #notice(pages: number): void {
     const isSame = Math.abs(pages - this.#before) <= pages * stillShare;
     const canSlow =
-      this.#options.autoConverge === true && this.#autoConverge.percentage < throttleDefaults['max-cpu-throttle'];
+      this.#options.autoConverge === true && this.#autoConverge.percentage < this.#throttle['max-cpu-throttle'];
     this.#still = isSame && !canSlow ? this.#still + 1 : 0;
     this.#before = pages;
   }

@@ -37,6 +37,8 @@ export type Recommendation =
   | { rule: 'auto-converge'; throttle: number; totalMs: number }
   /** `others`: whether a way other than plain converges without it. */
   | { rule: 'postcopy'; firstPassMs: number; others: boolean }
+  /** `meanBytes`: XBZRLE would do if its deltas are no longer than that. */
+  | { rule: 'xbzrle-if'; meanBytes: number; cacheBytes: number }
   | { rule: 'save-again'; intervalMs: number };
 
 /** The figures of an estimate. */
