@@ -142,6 +142,7 @@ export type { FileFormat } from './read/file-format.ts';
 export { type CountedFinding, FindingLog } from './read/finding-log.ts';
 export { type FlowChannels, type FlowOptions, MigrationFile, type OpenOptions } from './read/open.ts';
 export type { PartLists, Parts } from './read/parts.ts';
+export type { ThrottleParameters } from './schema/precopy-rules.ts';
 export { type ReleaseName, type ReleaseRules, releaseNames, releaseRulesOf } from './schema/release-rules.ts';
 export { type ContentPlan, type PlanOptions, planContent } from './store/content-plan.ts';
 export { decodeDevices, type ReadDevices, readDevices } from './store/devices.ts';

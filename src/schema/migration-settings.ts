@@ -16,6 +16,7 @@ export type SettingContext = Omit<CapabilityContext, 'before' | 'parameters'>;
 
 const table: Readonly<Record<string, Parameter>> = parameters;
 
+/** The capabilities and parameters of one VM. */
 export class MigrationSettings {
   #on: ReadonlySet<string> = new Set();
   #values: ParameterValues;

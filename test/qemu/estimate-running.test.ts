@@ -83,7 +83,7 @@ const stateOf = async (qemu: Qemu) =>
   );
 
 /** Longer than every case that ends takes, and than it takes to see that one does not. */
-const [giveUpMs, stillMs] = [60_000, isFull ? 15_000 : 2000];
+const [giveUpMs, stillMs] = [60_000, isFull ? 15_000 : 1000];
 
 async function migrate(qemu: Qemu, each: Case): Promise<MigrationInfo | undefined> {
   await qemu.setParameters({ 'max-bandwidth': each.bandwidth * MiB });
