@@ -4,6 +4,13 @@
 export { type Clock, systemClock } from '../io/clock.ts';
 export { type Connection, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
+export {
+  type BitmapMapping,
+  type BitmapsUnderWay,
+  type ReceivedBitmaps,
+  receiveBitmaps,
+  sendBitmaps,
+} from './bitmap-migration.ts';
 export { BlockBitmap, type BlockBitmapOptions } from './block-bitmap.ts';
 export { BlockNode, type BlockNodeOptions, BlockNodes } from './block-node.ts';
 export { type IncomingSource, type Received, type ReceiveOptions, type ReceiveTarget, receive } from './destination.ts';

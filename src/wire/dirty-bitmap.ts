@@ -9,15 +9,26 @@
  *     EOS        ends the body
  *
  * A chunk without names has those of the previous chunk, also across sections. A bit stands for `granularity` bytes of
- * the disk. The decoder counts bits, and does not keep them.
+ * the disk. The decoder counts bits, and does not keep them; a {@link DirtyBitmapSink} can.
  */
 
 import type { DirtyBitmap, FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { type ByteWindow, type Need, need, takeString, takeU8, takeU32, takeU64 } from './byte-window.ts';
+import { ByteWriter } from './byte-writer.ts';
+
+/** Takes the chunks as they come. Offsets and lengths in bytes of the disk. */
+export interface DirtyBitmapSink {
+  start(bitmap: DirtyBitmap): void;
+  /** Some of the bits from `offset` on, which is that of the first one. The lowest bit of a byte comes first. */
+  bits(bitmap: DirtyBitmap, offset: number, bits: Uint8Array): void;
+  complete(bitmap: DirtyBitmap): void;
+}
 
 /** What the decoder remembers between chunks and between sections. */
 export interface DirtyBitmapState {
+  /** Takes what is decoded. */
+  sink?: DirtyBitmapSink;
   node: string | undefined;
   name: string | undefined;
   /** By node and name. */
@@ -63,6 +74,7 @@ export function* decodeDirtyBitmaps(
       if (state.bitmaps.size >= maxBitmaps) throw bad(`expected at most ${maxBitmaps} dirty bitmaps`);
       const started = yield* decodeStart(window, node, name, bad);
       state.bitmaps.set(key, started);
+      state.sink?.start(started);
       touched.add(started);
     } else if (kind !== Flag.bits && kind !== Flag.complete) {
       throw bad(`expected a dirty-bitmap chunk, got flags ${hex}`);
@@ -70,8 +82,10 @@ export function* decodeDirtyBitmaps(
       throw bad(`dirty bitmap "${name}" of "${node}" continues, but was never started`);
     } else {
       touched.add(bitmap);
-      if (kind === Flag.complete) bitmap.complete = true;
-      else yield* decodeBits(window, bitmap, (flags & Flag.zeroes) !== 0, bad);
+      if (kind === Flag.complete) {
+        bitmap.complete = true;
+        state.sink?.complete(bitmap);
+      } else yield* decodeBits(window, bitmap, { isZeroes: (flags & Flag.zeroes) !== 0, sink: state.sink, bad });
     }
   }
   for (const bitmap of touched) yield { kind: 'dirty-bitmap', bitmap: { ...bitmap } };
@@ -92,7 +106,11 @@ function* decodeStart(window: ByteWindow, node: string, name: string, bad: Bad):
   return { node, name, granularity, enabled, persistent, coveredBytes: 0, dirtyBits: 0, complete: false };
 }
 
-function* decodeBits(window: ByteWindow, bitmap: DirtyBitmap, isZeroes: boolean, bad: Bad): Generator<Need, void> {
+function* decodeBits(
+  window: ByteWindow,
+  bitmap: DirtyBitmap,
+  { isZeroes, sink, bad }: { isZeroes: boolean; sink: DirtyBitmapSink | undefined; bad: Bad },
+): Generator<Need, void> {
   const first = yield* takeU64(window, 'the first sector of dirty bits');
   const sectors = yield* takeU32(window, 'the sectors of dirty bits');
   const start = first * BigInt(sectorBytes);
@@ -104,13 +122,15 @@ function* decodeBits(window: ByteWindow, bitmap: DirtyBitmap, isZeroes: boolean,
   if (isZeroes) return;
   const length = yield* takeU64(window, 'the length of dirty bits');
   const bits = Math.ceil(bytes / bitmap.granularity);
-  // QEMU sends whole words.
-  if (length < BigInt(Math.ceil(bits / 8)) || length > BigInt(Math.ceil(bits / 64) * 8)) {
+  if (length < BigInt(Math.ceil(bits / 8)) || length > BigInt(paddedLength(bits))) {
     throw bad(`expected ${bits} dirty bits, got ${length} bytes`);
   }
-  for (let left = Number(length); left > 0; ) {
+  const total = Number(length);
+  for (let left = total; left > 0; ) {
     if (window.available === 0) yield* need(window, 1, 'dirty bits');
     const end = window.position + Math.min(left, window.available);
+    const at = Number(start) + (total - left) * 8 * bitmap.granularity;
+    sink?.bits(bitmap, at, window.bytes.subarray(window.position, end));
     left -= end - window.position;
     for (; window.position < end; window.position++)
       bitmap.dirtyBits += countOnes(window.bytes[window.position] as number);
@@ -121,4 +141,72 @@ function countOnes(byte: number): number {
   let count = 0;
   for (let rest = byte; rest !== 0; rest &= rest - 1) count++;
   return count;
+}
+
+/** QEMU fills up to 32 bytes. */
+const paddedLength = (bits: number) => Math.ceil(bits / 256) * 32;
+
+/** The bits of a chunk, at most. */
+const chunkBytes = 1024;
+
+/** A bitmap to be sent, under the names that the destination knows. */
+export interface SentBitmap extends Pick<DirtyBitmap, 'node' | 'name' | 'granularity' | 'enabled' | 'persistent'> {
+  /** One bit for `granularity` bytes of the disk, the lowest bit of a byte first. */
+  bits: Uint8Array;
+  /** Bytes of the disk, a multiple of 512. */
+  diskSize: number;
+}
+
+/** Encodes bodies of the section. Each names only what differs from the chunk before, also across sections. */
+export class DirtyBitmapEncoder {
+  #node: string | undefined;
+  #name: string | undefined;
+
+  /** The body of START: all bitmaps are announced. @throws RangeError for a name over 255 bytes */
+  start(bitmaps: readonly SentBitmap[]): Uint8Array {
+    const out = new ByteWriter();
+    for (const bitmap of bitmaps) {
+      this.#head(out, Flag.start, bitmap);
+      const flags = (bitmap.enabled ? StartFlag.enabled : 0) | (bitmap.persistent ? StartFlag.persistent : 0);
+      out.u32(bitmap.granularity).u8(flags);
+    }
+    return out.u8(Flag.eos).bytes();
+  }
+
+  /** The body of END: all bits. */
+  end(bitmaps: readonly SentBitmap[]): Uint8Array {
+    const out = new ByteWriter();
+    for (const bitmap of bitmaps) this.#bits(out, bitmap);
+    for (const bitmap of bitmaps) this.#head(out, Flag.complete, bitmap);
+    return out.u8(Flag.eos).bytes();
+  }
+
+  #bits(out: ByteWriter, bitmap: SentBitmap): void {
+    const { bits, diskSize, granularity } = bitmap;
+    const chunkSectors = (chunkBytes * 8 * granularity) / sectorBytes;
+    for (let at = 0; at < bits.length; at += chunkBytes) {
+      const first = (at / chunkBytes) * chunkSectors;
+      const sectors = Math.min(chunkSectors, diskSize / sectorBytes - first);
+      const some = bits.subarray(at, at + chunkBytes);
+      const isZero = some.every((byte) => byte === 0);
+      this.#head(out, isZero ? Flag.bits | Flag.zeroes : Flag.bits, bitmap);
+      out.u64(first).u32(sectors);
+      if (isZero) continue;
+      const length = paddedLength(Math.ceil((sectors * sectorBytes) / granularity));
+      out
+        .u64(length)
+        .raw(some)
+        .raw(new Uint8Array(length - some.length));
+    }
+  }
+
+  #head(out: ByteWriter, kind: number, { node, name }: SentBitmap): void {
+    const isNode = node !== this.#node;
+    const isName = isNode || name !== this.#name;
+    this.#node = node;
+    this.#name = name;
+    out.u8(kind | (isNode ? Flag.node : 0) | (isName ? Flag.bitmap : 0));
+    if (isNode) out.string(node);
+    if (isName) out.string(name);
+  }
 }

@@ -80,7 +80,7 @@ function readDirtyBitmap(cursor: Cursor, _isStart: boolean, bitmaps: SlowDirtyBi
           if (isZeroes) break;
           const length = cursor.size64('the length of dirty bits');
           const count = Math.ceil(covered / bitmap.granularity);
-          if (length < Math.ceil(count / 8) || length > Math.ceil(count / 64) * 8) {
+          if (length < Math.ceil(count / 8) || length > Math.ceil(count / 256) * 32) {
             throw cursor.error(`${length} bytes for ${count} dirty bits`, at);
           }
           const bytes = cursor.take(length, 'dirty bits');

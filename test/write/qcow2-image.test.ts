@@ -137,6 +137,18 @@ describe('a qcow2 image', () => {
     expect(checkQcow2(bytes)).toEqual([]);
   });
 
+  it('that keeps dirty bitmaps takes snapshots, but loads none', async () => {
+    const bytes = someDisk();
+    bytes[95] = 1;
+    const file = new MemoryFile('disk', bytes);
+    const image = await WritableQcow2.open(file);
+    await image.save(named('one'));
+    expect(bytesOf(file)[95]).toBe(1);
+    const before = bytesOf(file);
+    await expect(image.load(found(image, 'one'))).rejects.toMatchObject({ code: 'unsupported' });
+    expect(bytesOf(file).equals(before)).toBe(true);
+  });
+
   const damaged = (at: number, value: number) => {
     const bytes = someDisk();
     bytes[at] = value;

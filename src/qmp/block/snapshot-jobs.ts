@@ -172,7 +172,7 @@ async function loadSnapshot(vm: SnapshotVm, { tag, vmstate, devices }: SnapshotA
   for (const { node, snapshot } of snapshots) {
     if (snapshot === undefined) continue;
     try {
-      if (node.bitmaps.length > 0) throw new Error('Device has active dirty bitmaps');
+      if (node.bitmaps.length > 0 || node.image.hasBitmaps) throw new Error('Device has active dirty bitmaps');
       await node.image.load(snapshot);
     } catch (error) {
       throw new Error(`Could not load snapshot '${tag}' on '${node.id}': ${(error as Error).message}`);

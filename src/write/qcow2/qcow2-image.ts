@@ -60,6 +60,8 @@ interface Change extends TableContext {
 /** A qcow2 image that can be changed. */
 export class WritableQcow2 {
   readonly #store: ByteStore;
+  /** Whether it keeps dirty bitmaps of its disk. */
+  readonly hasBitmaps: boolean;
   /** Bits of a refcount: a power of two from 1 to 64. */
   readonly refcountBits: number;
   /** Whether QEMU may delay refcounts while it has the image open. */
@@ -70,10 +72,11 @@ export class WritableQcow2 {
   private constructor(
     store: ByteStore,
     { header, snapshots }: { header: Qcow2Header; snapshots: readonly Qcow2Snapshot[] },
-    { refcountBits, compatible }: TableFields,
+    { refcountBits, compatible, autoclear }: TableFields,
   ) {
     this.#store = store;
     this.refcountBits = refcountBits;
+    this.hasBitmaps = (autoclear & autoclearBitmaps) !== 0n;
     this.hasLazyRefcounts = (compatible & compatibleLazyRefcounts) !== 0n;
     this.#header = header;
     this.#snapshots = snapshots;
@@ -163,8 +166,14 @@ export class WritableQcow2 {
     return snapshot;
   }
 
-  /** Makes the disk what it was at the time of a snapshot. The snapshot remains. */
+  /**
+   * Makes the disk what it was at the time of a snapshot. The snapshot remains.
+   * @throws MigrationError `unsupported` if the image keeps dirty bitmaps: they would not know of the change
+   */
   async load({ l1Offset, l1Entries, diskSize }: Qcow2Snapshot): Promise<void> {
+    if (this.hasBitmaps) {
+      throw new MigrationError('unsupported', 'Device has active dirty bitmaps', placeIn(this.#store, fieldsOffset));
+    }
     const change = await this.#begin();
     const { fields } = change;
     const active = await readL1(change, fields.l1Offset, fields.l1Entries);
