@@ -1,6 +1,7 @@
 /** `vmferry qmp`: a client and a shell for any QMP server. */
 import { createInterface, type Interface } from 'node:readline';
 import { Option } from 'commander';
+import { PeerError } from '../../io/connection.ts';
 import type { QmpClient } from '../../qmp/client.ts';
 import { printJson } from '../../qmp/json-value.ts';
 import { QmpError } from '../../qmp/qmp-error.ts';
@@ -107,11 +108,14 @@ async function talk(socket: string | undefined, words: string[], options: QmpOpt
     else await script(client, schema, isJson);
   } catch (error) {
     if (!(error instanceof QmpError)) throw error;
-    process.exitCode = reportError(error, ExitCode.peer);
+    process.exitCode = reportError(refusalOf(error));
   } finally {
     await client.close();
   }
 }
+
+/** What the server refused is an error of the peer. */
+const refusalOf = (error: QmpError) => new PeerError(error.message, { cause: error });
 
 /** Undefined if the server does not say what it takes. */
 async function schemaOf(client: QmpClient): Promise<ServerSchema | undefined> {
@@ -160,7 +164,9 @@ async function shell(client: QmpClient, schema: ServerSchema | undefined, isJson
     completer: (line: string) => complete(line, schema),
   });
   let history: string[] | undefined;
-  if (!isJson) client.subscribe((event) => showEvent(lines, printJson(event)));
+  let isRunning = false;
+  // While a command runs, the prompt follows its answer.
+  if (!isJson) client.subscribe((event) => showEvent(lines, printJson(event), !isRunning));
   lines.on('history', (all: string[]) => {
     history = all;
   });
@@ -168,20 +174,22 @@ async function shell(client: QmpClient, schema: ServerSchema | undefined, isJson
   lines.prompt();
   for await (const line of lines) {
     const words = wordsOf(line);
+    isRunning = true;
     try {
       if (words.length > 0) await run(client, words, schema, isJson);
     } catch (error) {
-      reportError(error);
+      reportError(error instanceof QmpError ? refusalOf(error) : error);
     }
+    isRunning = false;
     lines.prompt();
   }
   if (history !== undefined) writeHistory(history);
 }
 
 /** Above the line that is being typed. */
-function showEvent(lines: Interface, text: string): void {
-  process.stdout.write(`\r\x1b[K${text}\n`);
-  lines.prompt(true);
+function showEvent(lines: Interface, text: string, isTyping: boolean): void {
+  process.stdout.write(`${isTyping ? '\r\x1b[K' : ''}${text}\n`);
+  if (isTyping) lines.prompt(true);
 }
 
 /** What can follow: commands, their arguments, and the values of enums. */

@@ -39,7 +39,7 @@ describe('a command', () => {
   it('exits with 3 on an error answer', async () => {
     const { code, stdout, stderr } = await runCli(['qmp', at.path, 'migrate-set-parameters', 'multifd-channels=0']);
     expect([code, stdout]).toEqual([3, '']);
-    expect(stderr).toContain("Parameter 'multifd_channels' expects a value between 1 and 255");
+    expect(stderr).toBe("vmferry: error: Parameter 'multifd_channels' expects a value between 1 and 255\n");
   });
 
   it('refuses an argument that the server does not take, and sends nothing', async () => {
@@ -65,7 +65,7 @@ describe('a command', () => {
     expect(stdout.split('\n').map((line) => (line === '' ? line : JSON.parse(line)))).toEqual([
       ...[{}, { running: true, status: 'running' }, ''],
     ]);
-    expect(stderr).toContain('The command nope has not been found');
+    expect(stderr).toContain('{"error":{"message":"The command nope has not been found","code":"peer","exitCode":3}');
   });
 
   it('says that a monitor is busy, and exits with 2', async () => {
