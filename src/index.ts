@@ -416,7 +416,7 @@ export {
 } from './write/multifd-writer.ts';
 export type { WrittenBlock } from './write/passes.ts';
 export { type NewSnapshot, WritableQcow2, type WriteVmState } from './write/qcow2/qcow2-image.ts';
-export { RamScan, ramScanArenaBytes, type ScannedBlock } from './write/ram-scan.ts';
+export { RamScan, ramScanArenaBytes, type ScannedBlock, type ScannedRam } from './write/ram-scan.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './write/stream-writer.ts';
 export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/write-guest.ts';
 export { type WriteMappedRamOptions, type WrittenMappedRam, writeMappedRam } from './write/write-mapped-ram.ts';

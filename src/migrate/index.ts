@@ -47,6 +47,14 @@ export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from '
 export type { TargetEncoding } from './relay-encode.ts';
 export type { RelayProgress } from './relay-progress.ts';
 export { type SendFileOptions, sendFile } from './send-file.ts';
-export type { SendLines, SendMultifd, SendOptions, SendRunning, SentGuest } from './send-options.ts';
+export type {
+  SendLines,
+  SendMappedRam,
+  SendMultifd,
+  SendOptions,
+  SendPostcopy,
+  SendRunning,
+  SentGuest,
+} from './send-options.ts';
 export { send } from './source.ts';
 export type { TeeTarget } from './tee.ts';

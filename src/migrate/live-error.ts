@@ -43,3 +43,12 @@ export function isBreak(error: unknown): boolean {
 /** What is safe to do next if it is not known whether the source has begun postcopy. */
 export const nextIfPostcopy =
   'the source had postcopy on: if it is in postcopy-paused or postcopy-active, all of the guest is there and can be resumed from there only; otherwise the guest runs on there';
+
+/** What is safe to do next when a source has failed, by where the guest is. */
+export const nextOfSource: Record<GuestPlace, string> = {
+  source: 'the guest was not started at the target, whose own messages may say why; it can be sent again',
+  target: 'the target has the guest: do not start it anywhere else',
+  either: 'the guest may run at the target: look there (query-migrate, query-status) before you start it anywhere else',
+  split:
+    'postcopy had begun: neither side has all of the guest, so it must not be started here; leave the target as it is',
+};

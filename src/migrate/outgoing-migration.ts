@@ -1,19 +1,27 @@
 /**
  * One outgoing migration as its monitor sees it: QEMU's states, their events, and the answers of `query-migrate`.
  *
- *     setup ─→ active ─→ (guest stopped) ─→ [pre-switchover ─→] [device ─→] completed
+ *     setup ─→ active ─→ (guest stopped) ─→ [pre-switchover ─→] [device ─→] [postcopy-active ─→] completed
  *       │         │                              │                 │
  *       ├─────────┴──────────────────────────────┴─────────────────┴──→ failed        the guest runs on
  *       └──── migrate_cancel in any of these ──→ cancelling ──→ cancelled             the guest runs on
  *
- * Releases before 10.0 enter `device` only after `pre-switchover`. What is sent is decided by `source.ts`.
+ *     postcopy-active ─→ (the line breaks, migrate-pause) ─→ postcopy-paused ─→ (migrate with resume)
+ *       ↑                                                                            │
+ *       └──── postcopy-recover ←──── [postcopy-recover-setup ←─] ────────────────────┘
+ *
+ * Releases before 10.0 enter `device` only after `pre-switchover`, and say `postcopy-active` before they stop the guest. What is sent is decided by `source.ts`.
  */
+import { orAborted } from '../io/abort.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
-import type { Connection } from '../io/connection.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+import type { ReleaseName } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
+import { errorDesc, isFaultOfLine } from './error-desc.ts';
 import { LiveError } from './live-error.ts';
+import { fileLine } from './outgoing.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
-import type { SendOptions, SendRunning } from './send-options.ts';
+import type { SendLines, SendMappedRam, SendOptions, SendPostcopy, SendRunning } from './send-options.ts';
 import { send } from './source.ts';
 
 /** What a migration asks of the VM that it moves. */
@@ -35,22 +43,37 @@ export interface OutgoingHost {
 
 /** How a VM is moved. */
 export interface OutgoingMigrationOptions
-  extends Pick<SendRunning, 'parameters' | 'xbzrle' | 'forcesSyncs' | 'switchoverAck'>,
-    Omit<SendOptions, 'running' | 'onProgress' | 'signal' | 'clock'> {
+  extends Pick<SendRunning, 'parameters' | 'xbzrle' | 'forcesSyncs' | 'switchoverAck' | 'isRunning' | 'stopsFirst'>,
+    Omit<SendOptions, 'running' | 'onProgress' | 'signal' | 'clock' | 'mappedRam'> {
   /** Connects a line: the main one first. It is not called after the signal was aborted. */
   connect: (signal: AbortSignal) => Promise<Connection>;
+  /** Opens the file that the VM goes into (capability mapped-ram). Nothing is connected then. */
+  openFile?: ((signal: AbortSignal) => Promise<SendMappedRam>) | undefined;
   autoConverge: boolean;
   pauseBeforeSwitchover: boolean;
   /** Whether `device` is entered without a pause, too: QEMU 10.0. */
   alwaysEntersDevice: boolean;
+  /** Allows postcopy (capability postcopy-ram). It begins after {@link OutgoingMigration.startPostcopy}. */
+  postcopy?: { preempt: boolean } | undefined;
+  /** Refuses to resume, because pages that were sent are gone (capability release-ram). Default false. */
+  releaseRam?: boolean;
+  /** Whose order of states, and whose texts. Default: 10.0 with `alwaysEntersDevice`, and 9.0 without. */
+  release?: ReleaseName | undefined;
   clock?: Clock;
 }
 
 /** States in which a migration is under way. */
-const underWay: readonly MigrationStatus[] = ['setup', 'active', 'pre-switchover', 'device', 'cancelling'];
+const underWay: readonly MigrationStatus[] = [
+  ...(['setup', 'active', 'pre-switchover', 'device', 'cancelling'] as const),
+  ...(['postcopy-active', 'postcopy-paused', 'postcopy-recover-setup', 'postcopy-recover'] as const),
+];
 
 /** QEMU's text for a wrong state of migrate-continue. */
 const unexpectedState = (status: MigrationStatus) => `Migration not in expected state: ${status}`;
+
+/** The states in which migrate-pause is possible, and QEMU's text for all others. */
+const pausable: readonly MigrationStatus[] = ['postcopy-active', 'postcopy-recover', 'postcopy-recover-setup'];
+const notPausable = (states: string) => `migrate-pause is currently only supported during ${states} state`;
 
 /** A migration from its beginning to its end. */
 export class OutgoingMigration {
@@ -64,6 +87,15 @@ export class OutgoingMigration {
   #error: string | undefined;
   /** Ends the pause before the switchover. */
   #goOn: (() => void) | undefined;
+  /** The latest `expected-downtime`. */
+  #expected: number | undefined;
+  /** A pass has begun. */
+  #hasPass = false;
+  #isPostcopyWanted = false;
+  /** Breaks the lines of postcopy. */
+  #breakLines: ((reason: Error) => void) | undefined;
+  /** Goes on over other lines, while it is paused. */
+  #recover: ((lines: SendLines) => void) | undefined;
 
   constructor(host: OutgoingHost, options: OutgoingMigrationOptions) {
     this.#host = host;
@@ -93,31 +125,71 @@ export class OutgoingMigration {
   }
 
   async #send(): Promise<void> {
-    const { connect, clock = systemClock, autoConverge, pauseBeforeSwitchover } = this.#options;
-    const { parameters, xbzrle, forcesSyncs = false, switchoverAck = false, ...rest } = this.#options;
+    const { connect, clock = systemClock, autoConverge, pauseBeforeSwitchover, postcopy } = this.#options;
+    const {
+      parameters,
+      xbzrle,
+      forcesSyncs = false,
+      switchoverAck = false,
+      isRunning,
+      stopsFirst = false,
+      ...rest
+    } = this.#options;
     const { signal } = this.#cancel;
     const open = async () => {
       signal.throwIfAborted();
-      return connect(signal);
+      const connecting = connect(signal);
+      // A line that comes too late is of no use.
+      void connecting.then((line) => signal.aborted && line.destroy()).catch(() => {});
+      return orAborted(connecting, signal);
     };
     const running: SendRunning = {
-      ...{ parameters, xbzrle, forcesSyncs, switchoverAck },
+      ...{ parameters, xbzrle, forcesSyncs, switchoverAck, isRunning, stopsFirst },
+      postcopy: postcopy && this.#postcopy(postcopy),
       throttle: autoConverge ? (percentage) => this.#host.throttle(percentage) : undefined,
       beforeSwitchover: pauseBeforeSwitchover ? () => this.#pause() : undefined,
-      onSync: (count) => this.#host.onPass(count),
+      onSync: (count) => {
+        this.#hasPass = true;
+        this.#host.onPass(count);
+      },
       onStart: (look) => {
         this.#look = look;
       },
     };
-    const { progress } = await send(
-      this.#guest(),
-      { main: await open(), openChannel: open },
-      {
-        ...{ ...rest, running, signal, clock },
-        onProgress: ({ status }) => this.#follow(status),
+    const mappedRam = await this.#options.openFile?.(signal);
+    const lines =
+      mappedRam === undefined ? { main: await open(), openChannel: open } : { main: fileLine(mappedRam.file) };
+    const { progress } = await send(this.#guest(), lines, {
+      ...{ ...rest, running, signal, clock, mappedRam },
+      ...(postcopy === undefined ? {} : { returnPath: true }),
+      onProgress: ({ status, 'expected-downtime': expected }) => {
+        this.#expected = expected ?? this.#expected;
+        this.#follow(status);
       },
-    );
+    });
     this.#last = progress;
+  }
+
+  /** What postcopy asks of the one who commands it. */
+  #postcopy({ preempt }: { preempt: boolean }): SendPostcopy {
+    return {
+      ...{ preempt, announcesFirst: this.#release !== '10.0' },
+      isWanted: () => this.#isPostcopyWanted,
+      onStart: (breakLines) => {
+        this.#breakLines = breakLines;
+      },
+      onBreak: (error) => {
+        this.#error = errorDesc(error, { release: this.#release, returnPath: true, isInSetup: false });
+        return new Promise((resolve) => {
+          this.#recover = resolve;
+        });
+      },
+    };
+  }
+
+  get #release(): ReleaseName {
+    const { release, alwaysEntersDevice } = this.#options;
+    return release ?? (alwaysEntersDevice ? '10.0' : '9.0');
   }
 
   /** The VM's guest, which the VM stops. */
@@ -149,21 +221,82 @@ export class OutgoingMigration {
 
   #end(error: unknown): void {
     this.#last = this.#look?.();
+    // Once the destination may run the guest, nobody else may.
+    const isHere = !(error instanceof LiveError) || error.guest === 'source' || error.guest === 'either';
     if (this.#cancel.signal.aborted) {
-      this.#host.restart();
+      if (isHere) this.#host.restart();
       this.#enter('cancelled');
       return;
     }
-    // QEMU has the reason alone, without what is safe to do.
-    const cause = error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
-    this.#error = cause instanceof Error ? cause.message : String(cause);
+    const { returnPath = false } = this.#options;
+    const isInSetup = this.#status === 'setup' && this.#hasPass;
+    this.#error = errorDesc(error, { release: this.#release, returnPath, isInSetup });
+    // QEMU notices only then that its first bytes did not leave.
+    if (isInSetup && isFaultOfLine(error)) this.#enter('active');
     this.#enter('failed');
-    this.#host.restart();
+    if (isHere) this.#host.restart();
   }
 
-  /** migrate_cancel. Does nothing if there is nothing to cancel. */
+  /** migrate-start-postcopy: it begins at the next turn of the loop. @throws Error with QEMU's text */
+  startPostcopy(): void {
+    if (this.#options.postcopy === undefined) {
+      throw new Error('Enable postcopy with migrate_set_capability before the start of migration');
+    }
+    if (this.#status === 'none') throw new Error('Postcopy must be started after migration has been started');
+    this.#isPostcopyWanted = true;
+  }
+
+  /** migrate-pause: breaks the lines of postcopy. @throws Error with QEMU's text */
+  pause(): void {
+    const is72 = this.#release === '7.2';
+    if (!pausable.includes(this.#status) || (is72 && this.#status !== 'postcopy-active')) {
+      throw new Error(notPausable(is72 ? 'postcopy-active' : 'postcopy-active or postcopy-recover'));
+    }
+    this.#breakLines?.(new PeerError('Postcopy migration is paused by the user'));
+  }
+
+  /**
+   * migrate with `resume`: goes on over other lines. Resolves when they are there; a line that does not come leaves it
+   * paused.
+   * @throws Error with QEMU's text, if it is not paused or cannot be resumed
+   */
+  async resume(connect: OutgoingMigrationOptions['connect']): Promise<void> {
+    const recover = this.#recover;
+    if (this.#status !== 'postcopy-paused' || recover === undefined) {
+      throw new Error('Cannot resume if there is no paused migration');
+    }
+    if (this.#options.releaseRam === true) {
+      throw new Error('Postcopy recovery cannot work when release-ram capability is set');
+    }
+    const { signal } = this.#cancel;
+    const hasSetup = this.#release === '10.0';
+    this.#error = undefined;
+    if (hasSetup) this.#enter('postcopy-recover-setup');
+    try {
+      const main = await connect(signal);
+      this.#recover = undefined;
+      recover({ main, openChannel: () => connect(signal) });
+    } catch (error) {
+      this.#error = errorDesc(error, { release: this.#release, returnPath: false, isInSetup: false });
+      if (hasSetup && !signal.aborted) this.#enter('postcopy-paused');
+    }
+  }
+
+  /** migrate_cancel. Does nothing if there is nothing to cancel. @throws Error with QEMU's text, in postcopy */
   cancel(): void {
     if (!this.isUnderWay) return;
+    if (this.#status.startsWith('postcopy') && this.#release === '10.0') {
+      throw new Error('Postcopy migration in progress, cannot cancel.');
+    }
+    this.#abandon();
+  }
+
+  /** Ends the migration in any state, because the VM ends. Pages that only this side has are lost then. */
+  close(): void {
+    if (this.isUnderWay) this.#abandon();
+  }
+
+  #abandon(): void {
     this.#enter('cancelling');
     this.#cancel.abort(new Error('the migration was cancelled'));
     this.#goOn?.();
@@ -190,6 +323,10 @@ export class OutgoingMigration {
     const isOver = status === 'cancelled' || status === 'failed';
     const progress = status === 'completed' ? this.#last : this.#look?.();
     if (status === 'setup' || isOver || progress === undefined) return { status, ...error };
-    return { ...progress, status, ...error };
+    const { 'error-desc': _, downtime, ...members } = progress;
+    // 7.2 shows what it had expected until postcopy is over.
+    const expected = this.#release === '7.2' && status.startsWith('postcopy') ? this.#expected : undefined;
+    const stood = downtime === undefined ? {} : { downtime };
+    return { ...members, ...(expected === undefined ? stood : { 'expected-downtime': expected }), status, ...error };
   }
 }

@@ -6,9 +6,9 @@
  *                                        ├──→ Bandwidth ──→ PeerWatch ──→ Connection
  *     MultifdWriter ─→ sink of channel ──┘
  */
-import type { ByteSink } from '../io/byte-source.ts';
+import type { ByteSink, ByteStore } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
-import type { Connection } from '../io/connection.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
 import type { Bandwidth } from './bandwidth.ts';
 import type { PeerWatch } from './peer-watch.ts';
 
@@ -37,6 +37,27 @@ export class Outgoing {
     this.#options = options;
   }
 
+  /** Returns a file whose writes are counted. */
+  store(file: ByteStore): ByteStore {
+    const { signal, onSent } = this.#options;
+    return {
+      ...{ name: file.name, ...(file.alignment === undefined ? {} : { alignment: file.alignment }) },
+      get size() {
+        return file.size;
+      },
+      read: (target, position) => file.read(target, position),
+      write: async (bytes, position) => {
+        signal.throwIfAborted();
+        await file.write(bytes, position);
+        this.sent += bytes.length;
+        onSent();
+      },
+      truncate: (size) => file.truncate(size),
+      sync: () => file.sync(),
+      close: () => file.close(),
+    };
+  }
+
   /** Returns the sink of a line. Its writes may not overlap. `onSent` gets the bytes of each piece. */
   sink(line: Connection, onSent: (bytes: number) => void = () => {}): ByteSink {
     const { bandwidth, watch, signal, clock = systemClock } = this.#options;
@@ -59,6 +80,18 @@ export class Outgoing {
       },
     };
   }
+}
+
+/** The line to a file, which nobody reads. Its bytes go through {@link Outgoing.store}. */
+export function fileLine(file: ByteStore): Connection {
+  const refuse = async (): Promise<never> => {
+    throw new PeerError('Unable to write to file: it is not written in order');
+  };
+  return {
+    ...{ name: file.name, size: undefined, canRead: false, canWrite: true, method: 'file' },
+    ...{ read: async () => 0, write: refuse, end: async () => {}, destroy() {} },
+    close: () => file.sync(),
+  };
 }
 
 /**

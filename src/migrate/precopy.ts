@@ -7,7 +7,7 @@
  *          │yes                      ↑                                                  │
  *        sync ── still? ──no─────────┘             bandwidth → threshold, expected-downtime
  *                  │yes
- *                switch over
+ *                switch over: completion, or at any turn postcopy (postcopy.ts), once that is asked for
  *
  * Which pages are sent, and how, is decided by `write/passes.ts`. What the guest is stopped for comes after the loop
  * (`source.ts`).
@@ -21,15 +21,16 @@ import {
   periodMs,
   type ThrottleParameters,
   type WindowParameters,
-  windowBudget,
-  windowMs,
 } from '../schema/precopy-rules.ts';
 import type { Passes } from '../write/passes.ts';
+import { RateWindow } from './rate-window.ts';
 
 /** The parameters of the loop, under QEMU's names. They are read anew for each decision. */
 export interface PrecopyParameters extends WindowParameters, ThrottleParameters {
   /** Bytes/s; 0: no limit. */
   'max-bandwidth': number;
+  /** Bytes/s of pages that nobody asked for, in postcopy; 0, or missing: no limit. */
+  'max-postcopy-bandwidth'?: number;
 }
 
 /** The members of `query-migrate` that the loop knows. */
@@ -60,6 +61,8 @@ export interface PrecopyOptions {
   forcesSyncs?: boolean;
   /** Whether the destination has allowed the switchover. Default: it need not. */
   maySwitchOver?: () => boolean;
+  /** Whether postcopy was asked for. Default: it was not. */
+  isPostcopyWanted?: () => boolean;
   /** Called after each sync with their number (MIGRATION_PASS). */
   onSync?: (count: number) => void;
   /** Called at the end of a period with the pages that were sent in it in any form. */
@@ -76,17 +79,18 @@ export class Precopy {
   readonly #autoConverge = new AutoConverge();
   /** Bytes that may be left when the guest is stopped. 0 in the first window. */
   #threshold = 0;
-  #window = { start: 0, bytes: 0 };
+  readonly #window: RateWindow;
   #period = { start: 0, dirtied: 0, bytes: 0, pages: 0 };
   #hasPeriod = false;
   /** Bytes that were left right after the latest sync. */
   #leftAtSync = 0;
   #forced = { at: 0, syncs: 0 };
-  #wake: (() => void) | undefined;
 
   constructor(passes: Passes, options: PrecopyOptions) {
     this.#passes = passes;
     this.#options = options;
+    const { clock, made, signal, parameters } = options;
+    this.#window = new RateWindow({ clock, made, signal, rate: () => parameters['max-bandwidth'] });
     this.figures = {
       'expected-downtime': options.parameters['downtime-limit'],
       ...{ 'dirty-pages-rate': 0, 'cpu-throttle-percentage': 0 },
@@ -128,18 +132,23 @@ export class Precopy {
 
   /** Looks at its conditions again now, because one of them has changed. */
   wake(): void {
-    this.#wake?.();
+    this.#window.wake();
   }
 
-  /** Sends until the guest may be stopped. @throws the reason of the signal, and what sending throws */
-  async run(): Promise<void> {
-    const { signal, clock } = this.#options;
-    this.#beginWindow();
+  /**
+   * Sends until the guest may be stopped. Returns what follows: `completion`, or `postcopy` if that is wanted and more is
+   * left than may be sent while the guest stands still.
+   * @throws the reason of the signal, and what sending throws
+   */
+  async run(): Promise<'completion' | 'postcopy'> {
+    const { signal, clock, isPostcopyWanted = () => false, maySwitchOver = () => true } = this.#options;
+    this.#window.begin();
     this.#forced = { at: clock.now() + forcedSyncMs, syncs: this.#passes.syncs };
     for (;;) {
       signal.throwIfAborted();
-      if (!this.#isBudgetSpent()) {
-        if (await this.#isDone()) return;
+      if (!this.#window.isSpent) {
+        if (await this.#isDone()) return 'completion';
+        if (isPostcopyWanted() && maySwitchOver()) return 'postcopy';
         await this.#sendPart();
       }
       await this.#force();
@@ -166,10 +175,8 @@ export class Precopy {
     const start = clock.now();
     do {
       signal.throwIfAborted();
-      // The budget is spent with the page that exceeds it.
-      const pages = Math.min(stepPages, Math.floor(this.#budgetLeft / pageSize) + 1);
-      if ((await passes.sendSome(pages)) === 0) break;
-    } while (!this.#isBudgetSpent() && clock.now() < start + partMs);
+      if ((await passes.sendSome(this.#window.mostPages(stepPages, pageSize))) === 0) break;
+    } while (!this.#window.isSpent && clock.now() < start + partMs);
     await passes.endPart();
   }
 
@@ -181,55 +188,23 @@ export class Precopy {
     this.#forced = { at: this.#forced.at + forcedSyncMs, syncs: this.#passes.syncs };
   }
 
-  get #budgetLeft(): number {
-    const budget = windowBudget(this.#options.parameters['max-bandwidth']);
-    return budget === 0 ? Number.POSITIVE_INFINITY : budget - (this.#options.made() - this.#window.bytes);
-  }
-
-  #isBudgetSpent(): boolean {
-    return this.#budgetLeft < 0;
-  }
-
-  #beginWindow(): void {
-    const { clock, made } = this.#options;
-    this.#window = { start: clock.now(), bytes: made() };
-  }
-
   /** Ends the window if it is over, or waits for that if there is nothing to do in it. */
   async #endWindow(): Promise<void> {
-    const { clock, flush, made, parameters, maySwitchOver = () => true } = this.#options;
-    const end = this.#window.start + windowMs;
-    const isIdle = this.#isBudgetSpent() || (this.#passes.dirtyBytes === 0 && !maySwitchOver());
-    if (clock.now() < end && !isIdle) return;
+    const { flush, parameters, maySwitchOver = () => true } = this.#options;
+    const window = this.#window;
+    const isIdle = window.isSpent || (this.#passes.dirtyBytes === 0 && !maySwitchOver());
+    if (!window.isOver && !isIdle) return;
     if (isIdle) {
       await flush();
-      await this.#sleepUntil(end);
-      if (clock.now() < end) return;
+      await window.sleep();
+      if (!window.isOver) return;
     }
-    const { start, bytes } = this.#window;
-    const window = { ms: clock.now() - start, bytes: made() - bytes };
-    const { threshold, 'expected-downtime': expected } = endWindow(window, parameters, {
+    const { threshold, 'expected-downtime': expected } = endWindow(window.content, parameters, {
       dirtyPagesRate: this.figures['dirty-pages-rate'],
       dirtyBytesLastSync: this.#leftAtSync,
     });
     this.#threshold = threshold;
     if (expected !== undefined) this.figures['expected-downtime'] = expected;
-    this.#beginWindow();
-  }
-
-  async #sleepUntil(time: number): Promise<void> {
-    const { clock, signal } = this.#options;
-    const left = time - clock.now();
-    if (left <= 0) return;
-    const woken = new AbortController();
-    const wake = () => woken.abort();
-    this.#wake = wake;
-    signal.addEventListener('abort', wake, { once: true });
-    try {
-      await clock.sleep(left, woken.signal).catch(() => signal.throwIfAborted());
-    } finally {
-      signal.removeEventListener('abort', wake);
-      this.#wake = undefined;
-    }
+    window.begin();
   }
 }

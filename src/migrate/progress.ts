@@ -1,7 +1,7 @@
 /**
  * The progress of a live migration, under the names of QEMU's `query-migrate`.
  *
- *     status   setup → active → device → completed
+ *     status   setup → active → device [→ postcopy-active ⇄ postcopy-paused, postcopy-recover] → completed
  *                 └───────┴────────┴──→ failed, cancelled
  *
  * Progress is a callback, not an async iterator: a callback that nobody gave costs nothing, and a slow reader of an
@@ -19,6 +19,7 @@ export type MigrationStatus =
   | 'active'
   | 'postcopy-active'
   | 'postcopy-paused'
+  | 'postcopy-recover-setup'
   | 'postcopy-recover'
   | 'completed'
   | 'failed'
@@ -52,7 +53,12 @@ export interface RamProgress {
   'multifd-bytes': number;
   /** Pages that the guest dirties per second. A destination estimates them from the passes that have ended. */
   'dirty-pages-rate'?: number;
+  /** Requests for pages, in postcopy. */
   'postcopy-requests'?: number;
+  /** Bytes of RAM on the main stream and the preempt channel: while the guest ran, while it stood still, and in postcopy. */
+  'precopy-bytes'?: number;
+  'downtime-bytes'?: number;
+  'postcopy-bytes'?: number;
 }
 
 /** The member `xbzrle-cache` of `query-migrate`. */

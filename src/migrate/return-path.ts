@@ -12,12 +12,12 @@ import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 const windowBytes = 4096;
 
 /**
- * Ends when the peer ends its direction.
+ * Ends when the peer ends its direction. `keepsBits`: bitmaps come with their bits.
  * @throws PeerError for a line that broke, and for anything but a message
  */
-export async function* readReturnPath(line: ByteSource): AsyncGenerator<ReturnMessage, void> {
+export async function* readReturnPath(line: ByteSource, keepsBits = false): AsyncGenerator<ReturnMessage, void> {
   const window = new ByteWindow(new Uint8Array(windowBytes), line.name);
-  const decoder = decodeReturnPath(window);
+  const decoder = decodeReturnPath(window, keepsBits);
   try {
     for (let step = decoder.next(); step.done !== true; step = decoder.next()) {
       if ('kind' in step.value) await fill(window, line, step.value);

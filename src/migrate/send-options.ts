@@ -1,5 +1,6 @@
 /** What is sent, through which lines, and how: the options of `source.ts`, and its result. */
 import type { Abortable } from '../io/abort.ts';
+import type { ByteStore } from '../io/byte-source.ts';
 import type { Connection } from '../io/connection.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { maxChannels } from '../read/channels.ts';
@@ -14,7 +15,7 @@ import type { MigrationProgress, ProgressOptions } from './progress.ts';
 /** The lines to the destination. Sending closes them, however it ends. */
 export interface SendLines {
   main: Connection;
-  /** Connects a multifd channel. It is called once per channel, one after another. */
+  /** Connects a multifd channel, or the preempt channel. It is called once per channel, one after another. */
   openChannel?: () => Promise<Connection>;
 }
 
@@ -32,6 +33,23 @@ export interface SendMultifd {
   codecs?: PageCodecs;
 }
 
+/** Postcopy: the guest runs at the destination before all of its RAM is there. */
+export interface SendPostcopy {
+  /** Whether it is to begin. Asked at each turn of the loop. */
+  isWanted: () => boolean;
+  /** Sends requested pages through a channel of their own (postcopy-preempt). Default false. */
+  preempt?: boolean;
+  /** The status `postcopy-active` comes before the guest is stopped, as before QEMU 10.0. Default false. */
+  announcesFirst?: boolean;
+  /** Called once, with a function that breaks the lines for a reason (migrate-pause). */
+  onStart?: ((breakLines: (reason: Error) => void) => void) | undefined;
+  /**
+   * The lines broke in postcopy, status `postcopy-paused`. Resolves with other lines to go on through (recovery), and may
+   * take forever. What it throws ends the migration. Default: a broken line does.
+   */
+  onBreak?: ((error: unknown) => Promise<SendLines>) | undefined;
+}
+
 /** How a guest is sent while it runs. */
 export interface SendRunning {
   /** Read anew for each decision, so they may change while the guest is sent. `max-bandwidth` is the one that counts. */
@@ -46,19 +64,41 @@ export interface SendRunning {
   switchoverAck?: boolean;
   /** Called when the guest is stopped, with the status `pre-switchover`. The end is sent when it resolves. */
   beforeSwitchover?: (() => Promise<void>) | undefined;
+  /** Allows postcopy. It needs a return path. Default: all RAM is sent before the guest runs at the destination. */
+  postcopy?: SendPostcopy | undefined;
+  /** Stops the guest before anything is sent (mode cpr-reboot). Default false. */
+  stopsFirst?: boolean;
+  /** Whether the guest runs, for `precopy-bytes`. Default: until the migration stops it. */
+  isRunning?: (() => boolean) | undefined;
   /** Called once, with a function that returns the present state. */
   onStart?: ((look: () => MigrationProgress) => void) | undefined;
   /** Called after each dirty sync with their number. */
   onSync?: ((count: number) => void) | undefined;
 }
 
+/** A mapped-ram file that a guest is sent into. */
+export interface SendMappedRam {
+  /** It is not closed. */
+  file: ByteStore;
+  /** Where the stream begins in it, in bytes. Default 0. */
+  offset?: number;
+}
+
 export interface SendOptions extends Abortable, ProgressOptions, PeerWatchOptions {
-  /** Default: all RAM goes through the main line. */
+  /** Default: all RAM goes through the main line. With `mappedRam` it makes no difference: the pages of the file are the same. */
   multifd?: SendMultifd | undefined;
   /** Bytes per second, over all lines. Default 0: no limit. */
   maxBandwidth?: number | undefined;
   /** Default: the guest stands still, and goes in one pass. */
   running?: SendRunning | undefined;
+  /**
+   * The parameter of this name. `none`: zero pages go as data. `legacy`: they are records of the main stream. `multifd`:
+   * they are listed in packets. Default: `legacy` before machine types of 9.0, and `multifd` from there on. A mapped-ram file
+   * has none of them, whatever this says.
+   */
+  zeroPageDetection?: 'none' | 'legacy' | 'multifd' | undefined;
+  /** Writes a mapped-ram file instead (capability mapped-ram). `main` is then `fileLine` of that file. */
+  mappedRam?: SendMappedRam | undefined;
   /** Whether the destination is asked to confirm. Default: if `main` can be read. */
   returnPath?: boolean | undefined;
   /** Sections of iterables other than RAM, in stream order. */
@@ -83,15 +123,31 @@ export interface SentGuest {
 
 /** @throws RangeError for options out of range. */
 export function requireSendOptions(
-  { multifd, maxBandwidth = 0, idleTimeoutMs }: SendOptions,
-  { openChannel }: SendLines,
+  { multifd, maxBandwidth = 0, idleTimeoutMs, running, mappedRam }: SendOptions,
+  lines: SendLines,
 ): void {
   if (!(maxBandwidth >= 0)) throw new RangeError(`expected bytes per second, got ${maxBandwidth}`);
   if (idleTimeoutMs !== undefined && !(idleTimeoutMs > 0)) throw new RangeError(`expected ms, got ${idleTimeoutMs}`);
-  if (multifd === undefined) return;
+  if (running?.postcopy !== undefined && mappedRam !== undefined) {
+    throw new RangeError('Postcopy is not compatible with a file');
+  }
+  if (running?.postcopy !== undefined) requirePostcopy(running.postcopy, lines, multifd);
+  if (multifd === undefined || mappedRam !== undefined) return;
   const { channels } = multifd;
   if (!Number.isInteger(channels) || channels < 1 || channels > maxChannels) {
     throw new RangeError(`expected 1 to ${maxChannels} multifd channels, got ${channels}`);
   }
-  if (openChannel === undefined) throw new RangeError('Migration requires multi-channel URIs (e.g. tcp)');
+  if (lines.openChannel === undefined) throw new RangeError('Migration requires multi-channel URIs (e.g. tcp)');
+}
+
+function requirePostcopy(
+  { preempt }: SendPostcopy,
+  { main, openChannel }: SendLines,
+  multifd: SendMultifd | undefined,
+): void {
+  if (multifd !== undefined) throw new RangeError('Postcopy is not yet compatible with multifd');
+  if (!main.canRead || !main.canWrite) throw new RangeError('Unable to open return-path for postcopy');
+  if (preempt === true && openChannel === undefined) {
+    throw new RangeError('Migration requires multi-channel URIs (e.g. tcp)');
+  }
 }

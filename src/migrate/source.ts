@@ -15,33 +15,38 @@
  *                                      ←───────────────────────────── SHUT 0: the guest is there
  *                                                                     SHUT n: it was refused
  *
+ * With postcopy the guest is started at the destination before all RAM was sent, and the rest follows (postcopy-phase.ts).
+ *
  * A line that can only be written has no return path. Then the source ends it after the description, and cannot know
  * whether the guest arrived.
  *
  * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
  */
-import type { ByteSink } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
-import { type Connection, PeerError } from '../io/connection.ts';
+import { PeerError } from '../io/connection.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { settledWithin } from '../io/time-limit.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
+import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { type ReturnMessage, ReturnType } from '../wire/return-path.ts';
+import { MappedRamWriter, mappedRamArenaBytes } from '../write/mapped-ram-writer.ts';
 import { MultifdWriter, multifdArenaBytes } from '../write/multifd-writer.ts';
-import { defaultRules, Passes, type WrittenBlock } from '../write/passes.ts';
+import { defaultRules, Passes, type RamWriter, type VmWriter, type WrittenBlock } from '../write/passes.ts';
+import { encodeAdvise } from '../write/postcopy-switch.ts';
+import { preemptArenaBytes } from '../write/preempt-writer.ts';
 import { ramScanArenaBytes } from '../write/ram-scan.ts';
 import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
 import { XbzrleCache, xbzrleArenaBytes } from '../write/xbzrle-cache.ts';
 import { Bandwidth } from './bandwidth.ts';
-import { type GuestPlace, LiveError } from './live-error.ts';
+import { Confirmation } from './confirmation.ts';
+import { LiveError, nextOfSource } from './live-error.ts';
 import { channelSinks, Outgoing } from './outgoing.ts';
 import { PeerWatch } from './peer-watch.ts';
+import { PostcopyPhase } from './postcopy-phase.ts';
 import { Precopy } from './precopy.ts';
 import { type MigrationProgress, type MigrationStatus, ProgressMeter, xbzrleMember } from './progress.ts';
-import { readReturnPath } from './return-path.ts';
+import { RamBytes } from './ram-bytes.ts';
 import {
   requireSendOptions,
   type SendLines,
@@ -49,11 +54,10 @@ import {
   type SendRunning,
   type SentGuest,
 } from './send-options.ts';
+import { SourceLines } from './source-lines.ts';
 
-/** The value of the only PING. */
+/** The value of the first PING. */
 const pingValue = 1;
-/** How long a destination that broke off may take to say why, and to hang up after a success. */
-const lastWordMs = 2000;
 
 /**
  * Sends a guest. It is stopped after the first pass, or, with `running`, when so little is left that `downtime-limit`
@@ -77,37 +81,36 @@ export async function send(guest: Guest, lines: SendLines, options: SendOptions 
   return new Source(guest, lines, options).send();
 }
 
+type SourceWriter = VmWriter & RamWriter;
+
 class Source {
   readonly #guest: Guest;
-  readonly #lines: SendLines;
   readonly #options: SendOptions;
+  readonly #clock: Clock;
   readonly #meter: ProgressMeter;
   readonly #watch: PeerWatch;
   readonly #outgoing: Outgoing;
-  /** Every line that is open. */
-  readonly #open: Connection[];
-  /** Bytes of each channel. */
-  readonly #channelBytes: number[] = [];
+  readonly #lines: SourceLines;
+  readonly #confirmation: Confirmation;
   /** Ends everything that waits. */
   readonly #ended = new AbortController();
+  readonly #ramBytes = new RamBytes();
+  #writer: SourceWriter | undefined;
   #passes: Passes | undefined;
   #precopy: Precopy | undefined;
+  #postcopy: PostcopyPhase | undefined;
   #cache: XbzrleCache | undefined;
-  #mayGo = false;
-  #stoppedAt = 0;
-  readonly #clock: Clock;
   #multifd: MultifdWriter | undefined;
   #blocks: readonly WrittenBlock[] = [];
-  #isHangingUp = false;
-  #place: Exclude<GuestPlace, 'split'> = 'source';
+  /** When the guest was stopped, and how long it stood still. */
+  #stoppedAt: number | undefined;
+  #downtime: number | undefined;
 
   constructor(guest: Guest, lines: SendLines, options: SendOptions) {
     const { clock = systemClock, maxBandwidth = 0 } = options;
     this.#guest = guest;
-    this.#lines = lines;
     this.#options = options;
     this.#clock = clock;
-    this.#open = [lines.main];
     this.#meter = new ProgressMeter(
       options,
       () => this.#counts(),
@@ -115,9 +118,18 @@ class Source {
     );
     options.running?.onStart?.(() => this.#meter.now());
     this.#watch = new PeerWatch(options, (error) => this.#ended.abort(error));
+    const { signal } = this.#ended;
     this.#outgoing = new Outgoing({
-      ...{ bandwidth: new Bandwidth(maxBandwidth, clock), watch: this.#watch, clock, signal: this.#ended.signal },
+      ...{ bandwidth: new Bandwidth(maxBandwidth, clock), watch: this.#watch, clock, signal },
       onSent: () => this.#meter.tick(),
+    });
+    this.#lines = new SourceLines(lines, this.#outgoing, this.#watch, signal);
+    this.#confirmation = new Confirmation({
+      onMessage: () => {
+        this.#watch.moved();
+        this.#precopy?.wake();
+      },
+      takeRequest: (message) => this.#postcopy?.takeRequest(message) ?? false,
     });
   }
 
@@ -144,64 +156,81 @@ class Source {
 
   async #sendAll(): Promise<Omit<SentGuest, 'progress'>> {
     const { main } = this.#lines;
-    const { returnPath = main.canRead && main.canWrite, multifd, running } = this.#options;
+    const { returnPath = main.canRead && main.canWrite, running } = this.#options;
     this.#meter.enter('setup');
-    const cacheSize = running?.xbzrle?.cacheSize;
-    const cacheBytes = cacheSize === undefined ? 0 : xbzrleArenaBytes(cacheSize);
-    const needs = [writerArenaBytes, ramScanArenaBytes, cacheBytes, multifd === undefined ? 0 : multifdArenaBytes];
-    const kernel = await loadKernelFor(needs);
-    const writer = new StreamWriter(kernel, this.#outgoing.sink(main), this.#guest.framing);
-    if (cacheSize !== undefined) this.#cache = new XbzrleCache(kernel, { cacheSize, pageSize: this.#pageSize });
-    await this.#openChannels(writer);
+    if (running?.stopsFirst === true) await this.#stop();
+    const writer = await this.#open();
     const passes = this.#makePasses(writer, returnPath);
     if (running !== undefined) this.#precopy = this.#makePrecopy(passes, writer, running);
-    const lastWord = returnPath ? this.#readReturnPath(main) : undefined;
-    if (lastWord === undefined && main.canRead) void this.#discard(main);
+    if (running?.postcopy !== undefined && writer instanceof StreamWriter)
+      this.#postcopy = this.#makePostcopy(passes, writer, running);
+    await this.#postcopy?.prepare();
+    const lastWord = returnPath && main.canRead ? this.#confirmation.read(main) : undefined;
+    if (lastWord === undefined && main.canRead) void this.#lines.discard();
     const sending = this.#sendPasses(passes, writer);
     await (lastWord === undefined ? sending : this.#untilConfirmed(sending, lastWord));
-    await this.#hangUp(returnPath);
+    // So QEMU 10.0 ends a migration into a file that is to answer: when it is all there.
+    if (returnPath && lastWord === undefined) throw new PeerError('Unable to read from file: Bad file descriptor');
+    await this.#lines.hangUp(returnPath);
     const xbzrle = this.#cache === undefined ? {} : { xbzrle: this.#cache.statistics };
-    const counts = { length: writer.length, channels: this.#channelBytes, blocks: this.#blocks };
+    const counts = { length: writer.length, channels: this.#lines.channelBytes, blocks: this.#blocks };
     return { isConfirmed: returnPath, ...counts, ...xbzrle };
   }
 
-  async #openChannels(writer: StreamWriter): Promise<void> {
-    const { multifd, rules = defaultRules(this.#guest) } = this.#options;
-    const { openChannel } = this.#lines;
-    if (multifd === undefined || openChannel === undefined) return;
+  /** Makes the writers, and opens the channels. */
+  async #open(): Promise<SourceWriter> {
+    const { multifd, running, mappedRam, zeroPageDetection } = this.#options;
+    const cacheSize = running?.xbzrle?.cacheSize;
+    const kernel = await loadKernelFor([
+      ...[writerArenaBytes, ramScanArenaBytes],
+      cacheSize === undefined ? 0 : xbzrleArenaBytes(cacheSize),
+      multifd === undefined ? 0 : multifdArenaBytes,
+      running?.postcopy?.preempt === true ? preemptArenaBytes : 0,
+      mappedRam === undefined ? 0 : mappedRamArenaBytes,
+    ]);
+    if (mappedRam !== undefined) {
+      const { framing } = this.#guest;
+      this.#writer = new MappedRamWriter(kernel, this.#outgoing.store(mappedRam.file), { ...mappedRam, framing });
+      return this.#writer;
+    }
+    const writer = new StreamWriter(kernel, this.#lines.mainSink(), this.#guest.framing);
+    this.#writer = writer;
+    if (cacheSize !== undefined) this.#cache = new XbzrleCache(kernel, { cacheSize, pageSize: this.#pageSize });
+    if (multifd === undefined) return writer;
     const { channels, compression = 'none', level = 1, codecs = new PortableCodecs() } = multifd;
+    const rules = {
+      ...this.#rules,
+      ...(zeroPageDetection === 'legacy' ? { zeroPages: 'records' as const } : {}),
+      ...(zeroPageDetection === 'multifd' ? { zeroPages: 'packets' as const } : {}),
+    };
     const uuid = multifd.uuid ?? this.#guest.configuration?.uuid;
-    const sinks = channelSinks(channels, () => this.#openChannel(openChannel));
+    const sinks = channelSinks(channels, () => this.#lines.openChannel());
     this.#multifd = await MultifdWriter.open(writer, sinks, {
       ...{ compression, level, codecs, rules, pageSize: this.#pageSize },
       ...(uuid === undefined ? {} : { uuid }),
     });
+    return writer;
   }
 
-  async #openChannel(connect: () => Promise<Connection>): Promise<ByteSink> {
-    const line = await connect();
-    if (this.#ended.signal.aborted) line.destroy();
-    this.#ended.signal.throwIfAborted();
-    this.#open.push(line);
-    const id = this.#channelBytes.push(0) - 1;
-    return this.#outgoing.sink(line, (bytes) => {
-      this.#channelBytes[id] = (this.#channelBytes[id] as number) + bytes;
-    });
-  }
-
-  #makePasses(writer: StreamWriter, returnPath: boolean): Passes {
-    const { iterables, rules } = this.#options;
-    const ping = { code: CommandCode.ping, payload: new Uint8Array([0, 0, 0, pingValue]) };
+  #makePasses(writer: SourceWriter, returnPath: boolean): Passes {
+    const { iterables, rules, running, zeroPageDetection, mappedRam } = this.#options;
+    const hasPostcopy = running?.postcopy !== undefined;
+    const commands: { code: number; payload?: Uint8Array }[] = [];
+    if (returnPath && mappedRam === undefined) commands.push({ code: CommandCode.openReturnPath }, ping);
+    if (hasPostcopy) {
+      const payload = encodeAdvise(this.#guest.ram.blocks, this.#pageSize);
+      commands.push({ code: CommandCode.postcopyAdvise, payload });
+    }
     const passes = new Passes(this.#guest, writer, {
       ...(iterables === undefined ? {} : { iterables }),
       ...(rules === undefined ? {} : { rules }),
       ...(this.#multifd === undefined ? {} : { ramWriter: this.#multifd }),
-      cache: this.#cache,
-      commands: returnPath ? [{ code: CommandCode.openReturnPath }, ping] : [],
+      ...{ cache: this.#cache, commands, hostPages: hasPostcopy, findsZeros: zeroPageDetection !== 'none' },
       beforeEnd: async () => {
         await writer.flush();
         this.#ended.signal.throwIfAborted();
-        this.#place = 'either';
+        // Nobody loads a file that has not come to its end.
+        if (this.#options.mappedRam === undefined) this.#confirmation.place = 'either';
       },
       // A destination that waits for a description does not say that it has the guest. A capture of postcopy has none.
       ...(returnPath ? { otherwiseDescription: '{}' } : {}),
@@ -210,35 +239,68 @@ class Source {
     return passes;
   }
 
-  #makePrecopy(passes: Passes, writer: StreamWriter, running: SendRunning): Precopy {
+  #makePrecopy(passes: Passes, writer: SourceWriter, running: SendRunning): Precopy {
     const clock = this.#clock;
     const { parameters, throttle, forcesSyncs = false, switchoverAck = false, onSync = () => {} } = running;
     return new Precopy(passes, {
       ...{ parameters, throttle, forcesSyncs, onSync, clock, pageSize: this.#pageSize, signal: this.#ended.signal },
-      made: () => writer.length + this.#channelBytes.reduce((sum, bytes) => sum + bytes, 0),
+      made: () => writer.length + this.#lines.multifdBytes,
       flush: () => writer.flush(),
-      maySwitchOver: () => !switchoverAck || this.#mayGo,
+      maySwitchOver: () => !switchoverAck || this.#confirmation.mayGo,
+      isPostcopyWanted: () => running.postcopy?.isWanted() ?? false,
       onPeriod: (pages) => this.#cache?.endPeriod(pages),
     });
   }
 
-  async #sendPasses(passes: Passes, writer: StreamWriter): Promise<void> {
+  #makePostcopy(passes: Passes, writer: StreamWriter, running: SendRunning): PostcopyPhase {
+    return new PostcopyPhase({
+      ...{ guest: this.#guest, passes, writer, running, rules: this.#rules, lines: this.#lines, meter: this.#meter },
+      ...{ confirmation: this.#confirmation, clock: this.#clock, signal: this.#ended.signal },
+    });
+  }
+
+  async #sendPasses(passes: Passes, writer: SourceWriter): Promise<void> {
     const precopy = this.#precopy;
-    const sync = () => (precopy === undefined ? passes.sync() : precopy.sync());
     await passes.begin();
     if (precopy !== undefined) passes.markAll();
-    await sync();
+    await this.#sync();
     await writer.flush();
     this.#meter.enter('active');
     if (precopy === undefined) this.#blocks = await passes.sendAll();
-    else await precopy.run();
-    await this.#guest.stop();
-    this.#stoppedAt = this.#clock.now();
+    else if ((await precopy.run()) === 'postcopy') return this.#switchToPostcopy();
+    await this.#stop();
     await this.#pause();
     this.#meter.enter('device');
-    await sync();
+    await this.#sync();
     await passes.finish();
     await this.#multifd?.close();
+  }
+
+  async #sync(): Promise<void> {
+    await (this.#precopy ?? this.#passes)?.sync();
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#stoppedAt !== undefined) return;
+    this.#noteRamBytes();
+    await this.#guest.stop();
+    this.#stoppedAt = this.#clock.now();
+  }
+
+  /** Lets the guest run at the destination before all pages are there, and sends these. */
+  async #switchToPostcopy(): Promise<void> {
+    const { postcopy, beforeSwitchover } = this.#options.running ?? {};
+    const announcesFirst = postcopy?.announcesFirst === true;
+    if (announcesFirst && beforeSwitchover === undefined) this.#meter.enter('postcopy-active');
+    await this.#stop();
+    await this.#pause();
+    if (announcesFirst && beforeSwitchover !== undefined) this.#meter.enter('postcopy-active');
+    if (!announcesFirst) this.#meter.enter('device');
+    await this.#sync();
+    if (!announcesFirst) this.#meter.enter('postcopy-active');
+    await this.#postcopy?.begin();
+    this.#downtime = this.#standing;
+    await this.#postcopy?.sendRest();
   }
 
   /** Waits before the switchover, if that is asked for. The guest is stopped. */
@@ -250,82 +312,33 @@ class Source {
     this.#ended.signal.throwIfAborted();
   }
 
-  /** Reads the return path until the destination says that it has the guest. */
-  async #readReturnPath(main: Connection): Promise<void> {
-    for await (const message of readReturnPath(main)) {
-      this.#watch.moved();
-      if (message.type === ReturnType.shut) return this.#takeLastWord(message);
-      const isExpected = message.type === ReturnType.pong && message.value === pingValue;
-      // A destination with switchover-ack sends one without being asked.
-      if (message.type === ReturnType.switchoverAck) this.#mayGo = true;
-      this.#precopy?.wake();
-      if (!isExpected && message.type !== ReturnType.switchoverAck) throw invalid(message);
-    }
-    throw new PeerError('the target hung up before it had the guest: Channel error: Input/output error');
-  }
-
-  #takeLastWord({ value = 0 }: ReturnMessage): void {
-    if (value !== 0) {
-      this.#place = 'source';
-      throw new RefusedError(`Sibling indicated error ${value}`);
-    }
-    if (this.#place === 'source') throw new PeerError('the target ended the migration before it had the guest');
-    this.#place = 'target';
-  }
-
-  /** A destination that breaks off ends the sending. What it said just before counts, because it is the reason. */
+  /** Waits until the destination has the guest. After a break in postcopy it goes on over other lines, if it can. */
   async #untilConfirmed(sending: Promise<void>, lastWord: Promise<void>): Promise<void> {
-    const confirmed = sending.then(() => this.#watch.during('the target to confirm that it has the guest', lastWord));
+    const wait = <T>(work: Promise<T>) => this.#watch.during('the target to confirm that it has the guest', work);
     try {
-      await Promise.race([confirmed, lastWord]);
+      await this.#confirmation.after(sending, lastWord, wait);
     } catch (error) {
-      if (!(error instanceof PeerError)) throw error;
-      let cause = error;
-      const heard = lastWord.catch((reason) => {
-        if (reason instanceof RefusedError) cause = reason;
-      });
-      await settledWithin(heard, lastWordMs);
-      if (this.#place !== 'target') throw cause;
+      if (this.#postcopy === undefined) throw error;
+      await this.#postcopy.recover(error, sending, wait);
     }
-  }
-
-  /** Reads what nobody needs, such as the tickets of TLS: a line that is closed with unread bytes loses what it sent. */
-  async #discard(main: Connection): Promise<void> {
-    const buffer = new Uint8Array(1024);
-    try {
-      for (let at = 0, count = 1; count > 0 && !this.#isHangingUp; at += count) count = await main.read(buffer, at);
-    } catch {
-      // What is written to the line fails, too.
-    }
-  }
-
-  /** Ends all lines in good order. */
-  async #hangUp(isConfirmed: boolean): Promise<void> {
-    this.#isHangingUp = true;
-    const closed = Promise.all(this.#open.map((line) => line.close()));
-    if (!isConfirmed) {
-      await this.#watch.during('the target to take the end', closed);
-      return;
-    }
-    // The guest is there, whatever becomes of the lines.
-    closed.catch(() => {});
-    await settledWithin(
-      closed.then(() => {}),
-      lastWordMs,
-    );
-    for (const line of this.#open) line.destroy();
   }
 
   /** Breaks all lines, and makes the error that says where the guest is. */
   #fail(cause: unknown): LiveError {
     const { signal } = this.#options;
     this.#ended.abort(cause);
-    for (const line of this.#open) line.destroy();
+    this.#lines.destroy();
     this.#multifd?.abandon();
-    const error = new LiveError(this.#place, nextSteps[this.#place], cause);
+    const { place } = this.#confirmation;
+    const error = new LiveError(place, nextOfSource[place], cause);
     const isCancelled = signal?.aborted === true && cause === signal.reason;
     this.#meter.enter(isCancelled ? 'cancelled' : 'failed', isCancelled ? undefined : error.message);
     return error;
+  }
+
+  /** How long the guest has stood still, in ms. */
+  get #standing(): number | undefined {
+    return this.#stoppedAt === undefined ? undefined : Math.round(this.#clock.now() - this.#stoppedAt);
   }
 
   /** What `query-migrate` has of a running guest, besides `ram`. */
@@ -333,17 +346,35 @@ class Source {
     const precopy = this.#precopy;
     if (precopy === undefined) return {};
     const cache = this.#cache === undefined ? {} : { 'xbzrle-cache': xbzrleMember(this.#cache.statistics) };
-    if (status === 'completed') return { downtime: Math.round(this.#clock.now() - this.#stoppedAt), ...cache };
-    return { ...precopy.members, ...cache };
+    if (status !== 'completed' && !status.startsWith('postcopy')) return { ...precopy.members, ...cache };
+    return { downtime: this.#downtime ?? this.#standing ?? 0, ...cache };
+  }
+
+  get #rules(): ReleaseRules {
+    return this.#options.rules ?? defaultRules(this.#guest);
   }
 
   get #pageSize(): number {
     return this.#guest.ram.blocks[0]?.pageSize ?? 4096;
   }
 
+  /** Counts the bytes of RAM since the last call, as those of the present phase. */
+  #noteRamBytes(): void {
+    const { mappedRam, multifd } = this.#options;
+    // What channels write is not counted by phase.
+    if (mappedRam !== undefined && multifd !== undefined) return;
+    const total = (this.#writer?.ramBytes ?? 0) + (this.#postcopy?.urgentBytes ?? 0);
+    const { isRunning = () => this.#stoppedAt === undefined } = this.#options.running ?? {};
+    const isSplit = this.#postcopy?.hasBegun === true;
+    this.#ramBytes.note(total, isRunning() ? 'precopy' : isSplit ? 'postcopy' : 'downtime');
+  }
+
   #counts() {
     const passes = this.#passes;
     if (passes === undefined) return undefined;
+    this.#noteRamBytes();
+    const { mappedRam, multifd } = this.#options;
+    const isParallel = mappedRam !== undefined && multifd !== undefined;
     return {
       transferred: this.#outgoing.sent,
       remaining: passes.remainingBytes,
@@ -352,23 +383,12 @@ class Source {
       normal: passes.normal,
       'page-size': this.#pageSize,
       'dirty-sync-count': passes.syncs,
-      'multifd-bytes': this.#channelBytes.reduce((sum, bytes) => sum + bytes, 0),
+      'multifd-bytes': isParallel ? passes.normal * this.#pageSize : this.#lines.multifdBytes,
       ...(this.#precopy === undefined ? {} : { 'dirty-pages-rate': this.#precopy.figures['dirty-pages-rate'] }),
+      ...this.#ramBytes.members,
+      'postcopy-requests': this.#postcopy?.requested ?? 0,
     };
   }
 }
 
-/** The destination said that it refuses the guest. */
-class RefusedError extends PeerError {}
-
-/** QEMU's words for a message that does not belong here. */
-function invalid({ type, length }: ReturnMessage): PeerError {
-  const [kind, payload] = [type, length - 4].map((each) => each.toString(16).padStart(4, '0'));
-  return new PeerError(`RP: Received invalid message 0x${kind} length 0x${payload}`);
-}
-
-const nextSteps = {
-  source: 'the guest was not started at the target, whose own messages may say why; it can be sent again',
-  target: 'the target has the guest: do not start it anywhere else',
-  either: 'the guest may run at the target: look there (query-migrate, query-status) before you start it anywhere else',
-};
+const ping = { code: CommandCode.ping, payload: new Uint8Array([0, 0, 0, pingValue]) };

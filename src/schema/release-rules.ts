@@ -3,7 +3,8 @@
  * "Writing one"; docs/formats/multifd.md, "Writing them"). Source and destination use the same machine type, so a newer
  * version follows the rules of the older one.
  *
- *     from machine types of   8.1   multifd channels meet once in a round, at a MULTIFD_FLUSH; earlier, after each section
+ *     from machine types of   8.0   the preempt channel opens when postcopy begins; earlier, before RAM, and it ends with an EOS
+ *                             8.1   multifd channels meet once in a round, at a MULTIFD_FLUSH; earlier, after each section
  *                             9.0   zero pages are listed in multifd packets; earlier, they are records of the main stream
  *                             10.0  SWITCHOVER_START
  */
@@ -26,6 +27,8 @@ export interface ReleaseRules {
   multifdMarks: 'section' | 'round';
   /** Where the zero pages of a multifd migration are: in packets, or as ZERO records in the main stream. */
   zeroPages: 'packets' | 'records';
+  /** The preempt channel of postcopy is opened before RAM, and ends with an EOS. */
+  preemptFirst: boolean;
   /** A packet with only a SYNC states the same capacity for pages as a packet with pages. */
   pagesAllocatedInSync: boolean;
 }
@@ -51,6 +54,7 @@ export function releaseRulesOf(machine: string | undefined, version?: ReleaseNam
     switchoverStart: known !== undefined && known >= 1000,
     multifdMarks: least >= 801 ? 'round' : 'section',
     zeroPages: least >= 900 ? 'packets' : 'records',
+    preemptFirst: least < 800,
     pagesAllocatedInSync: (given ?? least) < 1000,
   };
 }

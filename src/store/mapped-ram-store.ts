@@ -31,7 +31,7 @@ import type { WrittenPages } from './mapped-ram-pages.ts';
 import { PageArea } from './page-area.ts';
 
 /** Section id of `ram` if none is given. Any id works that no device has, and QEMU numbers from 0. */
-const defaultRamId = 0x7265_7272;
+export const defaultRamId = 0x7265_7272;
 
 /** The configuration if none is given. */
 const unnamedMachine: Configuration = { machine: 'none', capabilities: [] };

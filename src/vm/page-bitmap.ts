@@ -57,4 +57,13 @@ export class PageBitmap {
     }
     return this.pages;
   }
+
+  /** The first page from `from` on that is not in the set; `pages` if there is none. */
+  nextClear(from: number): number {
+    for (let word = Math.floor(from / 32), least = from & 31; word < this.#words.length; word++, least = 0) {
+      const bits = (~(this.#words[word] as number) >>> least) << least;
+      if (bits !== 0) return Math.min(this.pages, word * 32 + 31 - Math.clz32(bits & -bits));
+    }
+    return this.pages;
+  }
 }

@@ -12,7 +12,7 @@
  *     7 SWITCHOVER_ACK  nothing
  *
  * The bits of RECV_BITMAP say which pages have been received, LSB first, in whole 64-bit words. The decoder counts
- * them, and does not keep them.
+ * them, and keeps them on demand.
  */
 
 import { MigrationError } from '../vm/migration-error.ts';
@@ -72,26 +72,35 @@ export interface ReturnMessage {
   /** RECV_BITMAP: bytes of bits, and how many are set. */
   bitmapBytes?: number;
   received?: number;
+  /** RECV_BITMAP, if they are kept: the bits. */
+  bits?: Uint8Array;
 }
 
 /** The largest bitmap accepted: for 64 TiB in pages of 1 KiB. */
 const maxBitmap = BigInt(maxRamBytes / 1024 / 8);
 const endMark = 0x0123_4567_89ab_cdefn;
 
-/** Decodes messages to the end of the source. @throws MigrationError `bad-return-path`, `truncated` */
-export function* decodeReturnPath(window: ByteWindow): Generator<Need | ReturnMessage, void> {
+/**
+ * Decodes messages to the end of the source. With `keepsBits` the bits of bitmaps are kept.
+ * @throws MigrationError `bad-return-path`, `truncated`
+ */
+export function* decodeReturnPath(window: ByteWindow, keepsBits = false): Generator<Need | ReturnMessage, void> {
   let block: string | undefined;
   let isShut = false;
   while (yield* has(window, 1)) {
     if (isShut) throw bad(window, window.offset, 'expected nothing after SHUT');
-    const message = yield* decodeMessage(window, block);
+    const message = yield* decodeMessage(window, block, keepsBits);
     if (message.type === ReturnType.reqPagesId) block = message.block;
     isShut = message.type === ReturnType.shut;
     yield message;
   }
 }
 
-function* decodeMessage(window: ByteWindow, latest: string | undefined): Generator<Need, ReturnMessage> {
+function* decodeMessage(
+  window: ByteWindow,
+  latest: string | undefined,
+  keepsBits: boolean,
+): Generator<Need, ReturnMessage> {
   const offset = window.offset;
   const type = yield* takeU16(window, 'a return path message');
   const length = yield* takeU16(window, 'a return path message');
@@ -123,27 +132,33 @@ function* decodeMessage(window: ByteWindow, latest: string | undefined): Generat
     if (latest === undefined) throw bad(window, offset, 'REQ_PAGES before any REQ_PAGES_ID');
     fields.block = latest;
   }
-  if (type === ReturnType.recvBitmap) Object.assign(fields, yield* decodeBits(window, offset));
+  if (type === ReturnType.recvBitmap) Object.assign(fields, yield* decodeBits(window, offset, keepsBits));
   return { type, name, offset, length: window.offset - offset, ...fields };
 }
 
 /** Decodes what follows the payload of RECV_BITMAP. */
-function* decodeBits(window: ByteWindow, offset: number): Generator<Need, { bitmapBytes: number; received: number }> {
+function* decodeBits(
+  window: ByteWindow,
+  offset: number,
+  keepsBits: boolean,
+): Generator<Need, Pick<ReturnMessage, 'bitmapBytes' | 'received' | 'bits'>> {
   const size = yield* takeU64(window, 'the size of a received bitmap');
   if (size % 8n !== 0n || size > maxBitmap) {
     throw bad(window, offset, `expected a bitmap of whole words, at most ${maxBitmap} bytes, got ${size}`);
   }
   let received = 0;
+  const bits = new Uint8Array(keepsBits ? Number(size) : 0);
   for (let left = Number(size); left > 0; ) {
     if (window.available === 0) yield* need(window, 1, 'a received bitmap');
     const end = window.position + Math.min(left, window.available);
+    if (keepsBits) bits.set(window.bytes.subarray(window.position, end), bits.length - left);
     left -= end - window.position;
     for (; window.position < end; window.position++)
       received += bitCounts[window.bytes[window.position] as number] ?? 0;
   }
   const mark = yield* takeU64(window, 'the end of a received bitmap');
   if (mark !== endMark) throw bad(window, offset, `expected the end mark of a bitmap, got 0x${mark.toString(16)}`);
-  return { bitmapBytes: Number(size), received };
+  return { bitmapBytes: Number(size), received, ...(keepsBits ? { bits } : {}) };
 }
 
 function bad(window: ByteWindow, offset: number, message: string): MigrationError {

@@ -7,7 +7,7 @@
  *     sendDirty     one pass: what the guest wrote, after a sync          ─┘
  *     sendSome      a step: some of the dirty pages, round and round; the caller ends the PART
  *     finish        PART of other iterables, SWITCHOVER_START, END of RAM with the last dirty pages,
- *                   END of other iterables, devices, EOF, description
+ *                   END of other iterables, devices, EOF, description; postcopy ends otherwise (postcopy-passes.ts)
  *
  * The caller decides on the passes, and on the moment when the guest stops. A file has one or two passes over a stopped
  * guest (`write-stream.ts`, `write-multifd.ts`); a running guest has many (`write-guest.ts`). This file knows neither
@@ -30,7 +30,7 @@ import type { XbzrleCache } from './xbzrle-cache.ts';
 
 /** What takes RAM: a {@link StreamWriter}, or a `MultifdWriter` with its channels beside one. */
 export interface RamWriter {
-  startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean }): Promise<void>;
+  startRam(blocks: readonly RamBlock[], options: { guestAddresses?: boolean; hostPages?: boolean }): Promise<void>;
   pages(block: RamBlock, batch: PageBatch): Promise<void>;
   /** Ends the open PART, if any. */
   endPart(): Promise<void>;
@@ -39,8 +39,14 @@ export interface RamWriter {
   endRam(): Promise<void>;
 }
 
+/** What takes everything else: a {@link StreamWriter}, or a `MappedRamWriter`, which also takes RAM. */
+export type VmWriter = Pick<
+  StreamWriter,
+  'kernel' | 'length' | 'ramBytes' | 'ramId' | 'begin' | 'command' | 'raw' | 'names' | 'device' | 'flush' | 'finish'
+>;
+
 export interface PassesOptions {
-  /** Default: the writer of the stream. */
+  /** Default: the writer of everything else. */
   ramWriter?: RamWriter;
   /** Makes deltas of pages that are sent again. Default: none, and all pages are sent whole. */
   cache?: XbzrleCache | undefined;
@@ -56,6 +62,10 @@ export interface PassesOptions {
   beforeEnd?: () => Promise<void> | void;
   /** The description of a guest that has none. Default: none is written. */
   otherwiseDescription?: string;
+  /** Whether zero pages are found, and sent as such. Default true. */
+  findsZeros?: boolean;
+  /** Whether blocks of huge pages say so, as they must before postcopy. Default false. */
+  hostPages?: boolean;
 }
 
 /** What a pass sent of one RAM block. */
@@ -83,7 +93,7 @@ export class Passes {
   normal = 0;
   duplicate = 0;
   readonly #guest: Guest;
-  readonly #writer: StreamWriter;
+  readonly #writer: VmWriter;
   readonly #ramWriter: RamWriter;
   readonly #cache: XbzrleCache | undefined;
   readonly #iterables: readonly RawSection[];
@@ -92,7 +102,9 @@ export class Passes {
   readonly #commands: NonNullable<PassesOptions['commands']>;
   readonly #beforeEnd: PassesOptions['beforeEnd'];
   readonly #otherwiseDescription: string | undefined;
-  readonly #scan: RamScan;
+  readonly #hostPages: boolean;
+  /** Reads the pages. */
+  readonly scan: RamScan;
   /** How far the latest pass over all pages has come, by block index. */
   #scanned: readonly WrittenBlock[];
   /** Pages to send, by block index. Undefined until the first sync. */
@@ -111,7 +123,7 @@ export class Passes {
    * Allocates a {@link RamScan} in the arena of the writer.
    * @throws RangeError for `partBytes` that are not positive.
    */
-  constructor(guest: Guest, writer: StreamWriter, options: PassesOptions = {}) {
+  constructor(guest: Guest, writer: VmWriter & RamWriter, options: PassesOptions = {}) {
     const { ramWriter = writer, cache, iterables = [], rules = defaultRules(guest), partBytes } = options;
     if (partBytes !== undefined && !(partBytes > 0)) throw new RangeError(`expected bytes of a PART, got ${partBytes}`);
     this.#guest = guest;
@@ -124,20 +136,21 @@ export class Passes {
     this.#commands = options.commands ?? [];
     this.#beforeEnd = options.beforeEnd;
     this.#otherwiseDescription = options.otherwiseDescription;
+    this.#hostPages = options.hostPages ?? false;
     this.#scanned = guest.ram.blocks.map(makeCounts);
-    this.#scan = new RamScan(writer.kernel);
+    this.scan = new RamScan(writer.kernel, { findsZeros: options.findsZeros ?? true });
   }
 
   /** Bytes of the pages that the next {@link sendDirty} sends. */
   get dirtyBytes(): number {
     const dirty = this.#dirty ?? [];
-    return this.#sentBlocks.reduce((sum, { index, pageSize }) => sum + (dirty[index]?.count ?? 0) * pageSize, 0);
+    return this.sentBlocks.reduce((sum, { index, pageSize }) => sum + (dirty[index]?.count ?? 0) * pageSize, 0);
   }
 
   /** Bytes of pages that are still to be sent, as far as is known: until the first pass is over, all that it has not reached. */
   get remainingBytes(): number {
     if (this.#isInSteps) return this.dirtyBytes;
-    const unseen = this.#sentBlocks.reduce((sum, block) => {
+    const unseen = this.sentBlocks.reduce((sum, block) => {
       const { dataPages = 0, zeroPages = 0, absentPages = 0 } = this.#scanned[block.index] ?? {};
       return sum + block.usedLength - (dataPages + zeroPages + absentPages) * block.pageSize;
     }, 0);
@@ -146,7 +159,7 @@ export class Passes {
 
   /** Bytes of the blocks whose pages are sent. */
   get totalBytes(): number {
-    return this.#sentBlocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
+    return this.sentBlocks.reduce((sum, { usedLength }) => sum + usedLength, 0);
   }
 
   /** Sends everything before the first page. */
@@ -156,9 +169,10 @@ export class Passes {
     await this.#writer.begin(configuration === undefined ? undefined : { ...configuration, capabilities });
     for (const { code, payload } of this.#commands) await this.#writer.command(code, payload);
     if (this.#hasRam) {
-      await this.#ramWriter.startRam(ram.blocks, { guestAddresses: capabilities.includes('x-ignore-shared') });
+      const guestAddresses = capabilities.includes('x-ignore-shared');
+      await this.#ramWriter.startRam(ram.blocks, { guestAddresses, hostPages: this.#hostPages });
     }
-    await this.#sendIterables('start');
+    await this.sendIterables('start');
     this.#partStart = this.#writer.length;
   }
 
@@ -181,7 +195,7 @@ export class Passes {
    * row may be more. Leaves the PART open. Returns how many pages are no longer dirty; 0: none is.
    */
   async sendSome(pages: number): Promise<number> {
-    const blocks = this.#sentBlocks;
+    const blocks = this.sentBlocks;
     for (let left = blocks.length; left >= 0 && this.dirtyBytes > 0; left--) {
       const block = blocks[this.#cursor.block] as RamBlock;
       const dirty = this.#dirty?.[block.index] as PageBitmap;
@@ -201,13 +215,13 @@ export class Passes {
   /** Sends the next batch of dirty pages of a block. Returns the page after it. */
   async #sendStep(block: RamBlock, dirty: PageBitmap, from: number, pages: number): Promise<number> {
     const { ram, blocks } = this.#guest;
-    const batches = this.#scan.pages(ram, makeCounts(block), dirty, pages, from);
+    const batches = this.scan.pages(ram, makeCounts(block), dirty, pages, from);
     const { value: batch } = await batches.next();
     if (batch === undefined) return dirty.pages;
     const end = (batch.page[batch.count - 1] as number) + 1;
     for (const records of this.#encode(blocks[block.index] as GuestBlock, block, batch)) {
       await this.#ramWriter.pages(block, records);
-      this.#count(records);
+      this.count(records);
     }
     await batches.return();
     return end;
@@ -219,10 +233,10 @@ export class Passes {
     this.#dirty = undefined;
     const blocks = ram.blocks.map(makeCounts);
     this.#scanned = blocks;
-    for (const { index } of this.#sentBlocks) {
+    for (const { index } of this.sentBlocks) {
       const counts = blocks[index] as WrittenBlock;
       const { block } = counts;
-      await this.#send(block, this.#scan.pages(ram, counts, undefined, this.#batchPages(block)));
+      await this.#send(block, this.scan.pages(ram, counts, undefined, this.#batchPages(block)));
     }
     await this.endPart();
     return blocks;
@@ -236,7 +250,7 @@ export class Passes {
     const { ram } = this.#guest;
     const scan = new DeltaScan(this.#writer.kernel);
     const blocks: WrittenBlock[] = ram.blocks.map(makeCounts);
-    for (const block of this.#sentBlocks) {
+    for (const block of this.sentBlocks) {
       const counts = blocks[block.index] as WrittenBlock;
       counts.changes = { deltaPages: 0, deltaBytes: 0, dataPages: 0, zeroPages: 0 };
       await this.#send(block, scan.pages(base, ram, counts, counts.changes));
@@ -257,20 +271,30 @@ export class Passes {
    */
   async finish(): Promise<void> {
     const writer = this.#writer;
-    await this.#sendIterables('part');
-    if (this.#rules.switchoverStart) await writer.command(CommandCode.switchoverStart);
+    await this.beginSwitchover();
     if (this.#hasRam) {
       await this.#ramWriter.beginEnd();
       this.#isLastStage = true;
       await this.#sendEachDirty();
       await this.#ramWriter.endRam();
     }
-    await this.#sendIterables('end');
+    await this.sendIterables('end');
     const { devices, description } = await this.#guest.saveDevices();
     requireDevices(devices, writer.ramId);
     for (const device of devices) await writer.device(device);
     await this.#beforeEnd?.();
     await writer.finish(description?.text ?? this.#otherwiseDescription);
+  }
+
+  /** The dirty pages, by block index. Empty before the first sync. */
+  get dirty(): readonly PageBitmap[] {
+    return this.#dirty ?? [];
+  }
+
+  /** Sends what comes right after the guest was stopped, before the ENDs. */
+  async beginSwitchover(): Promise<void> {
+    await this.sendIterables('part');
+    if (this.#rules.switchoverStart) await this.#writer.command(CommandCode.switchoverStart);
   }
 
   get #hasRam(): boolean {
@@ -279,7 +303,7 @@ export class Passes {
   }
 
   /** The blocks whose pages are sent. */
-  get #sentBlocks(): readonly RamBlock[] {
+  get sentBlocks(): readonly RamBlock[] {
     const { ram, ignored = [] } = this.#guest;
     return ram.blocks.filter(({ index }) => !ignored.some((block) => block.index === index));
   }
@@ -289,7 +313,8 @@ export class Passes {
     return Math.max(1, Math.floor(this.#partBytes / pageSize));
   }
 
-  async #sendIterables(kind: SectionKind): Promise<void> {
+  /** Sends the sections of this kind of iterables other than RAM. */
+  async sendIterables(kind: SectionKind): Promise<void> {
     for (const section of this.#iterables) {
       if (section.kind === kind) await this.#writer.raw(section.bytes);
     }
@@ -297,10 +322,10 @@ export class Passes {
 
   async #sendEachDirty(): Promise<void> {
     const { ram, blocks } = this.#guest;
-    for (const block of this.#sentBlocks) {
+    for (const block of this.sentBlocks) {
       const dirty = this.#dirty?.[block.index];
       if (dirty === undefined) continue;
-      const batches = this.#scan.pages(ram, makeCounts(block), dirty, this.#batchPages(block));
+      const batches = this.scan.pages(ram, makeCounts(block), dirty, this.#batchPages(block));
       await this.#send(block, batches, (batch) => this.#encode(blocks[block.index] as GuestBlock, block, batch));
     }
   }
@@ -319,7 +344,7 @@ export class Passes {
     for await (const batch of batches) {
       for (const records of encode(batch)) {
         await this.#ramWriter.pages(block, records);
-        this.#count(records);
+        this.count(records);
       }
       if (!this.#isLastStage && this.#writer.length - this.#partStart >= this.#partBytes) await this.endPart();
     }
@@ -331,7 +356,8 @@ export class Passes {
     this.#partStart = this.#writer.length;
   }
 
-  #count({ count, kind }: PageBatch): void {
+  /** Counts records that were sent. */
+  count({ count, kind }: PageBatch): void {
     this.records += count;
     for (let i = 0; i < count; i++) {
       if (kind[i] === PageKind.data) this.normal++;

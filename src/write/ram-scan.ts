@@ -21,6 +21,9 @@ const spacedBytes = windowBytes + (windowBytes / 1024) * recordHead;
 export const ramScanArenaBytes =
   arenaBytes(spacedBytes, spacedBytes, batchCapacity / 8) + pageBatchArenaBytes(batchCapacity);
 
+/** What a scan needs of RAM. */
+export type ScannedRam = Pick<RamReader, 'read' | 'readSpaced' | 'nextData' | 'willRead' | 'isAbsent'>;
+
 /** How many pages of a block have each state. */
 export interface ScannedBlock {
   readonly block: RamBlock;
@@ -53,8 +56,14 @@ export class RamScan {
   /** Which pages of the window are dirty. */
   readonly #wanted = new Uint8Array(batchCapacity);
 
-  /** Allocates its buffers in the kernel's arena. */
-  constructor(kernel: Kernel) {
+  readonly #findsZeros: boolean;
+
+  /**
+   * Allocates its buffers in the kernel's arena. With `findsZeros` false, zero pages come as data (zero-page-detection
+   * `none`).
+   */
+  constructor(kernel: Kernel, { findsZeros = true } = {}) {
+    this.#findsZeros = findsZeros;
     this.#kernel = kernel;
     this.#windows = [kernel.allocate(spacedBytes), kernel.allocate(spacedBytes)];
     const zeros = kernel.allocate(batchCapacity / 8);
@@ -66,22 +75,23 @@ export class RamScan {
    * Yields a block's pages in ascending order. Each batch is valid until the next is requested. Pages without data come
    * as zero pages. Pages that were never sent do not come.
    *
-   * With a bitmap, only pages whose bits are set come, from page `from` on. Their bits are cleared before the pages are
-   * read. A batch then has at most `pagesRead` pages that were read.
+   * With a bitmap, only pages whose bits are set come, from page `from` on, before page `to`. Their bits are cleared
+   * before the pages are read. A batch then has at most `pagesRead` pages that were read.
    * @throws RangeError if `nextData` finds pages before the requested ones, or beyond the block.
    */
   async *pages(
-    ram: RamReader,
+    ram: ScannedRam,
     counts: ScannedBlock,
     dirty?: PageBitmap,
     pagesRead = batchCapacity,
     from = 0,
+    to = Number.POSITIVE_INFINITY,
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
-    const pages = pageCount(block);
+    const pages = Math.min(to, pageCount(block));
     const limit = Math.min(pagesRead, windowBytes / block.pageSize);
     if (dirty !== undefined) {
-      yield* this.#dirtyPages(ram, counts, dirty, limit, from);
+      yield* this.#dirtyPages(ram, counts, dirty, limit, from, pages);
       return;
     }
     ram.willRead?.(block, 0, pages);
@@ -116,8 +126,8 @@ export class RamScan {
   }
 
   /** Finds the next data pages from `page` on, and begins to read them. */
-  async #begin(ram: RamReader, block: RamBlock, page: number, limit: number, address: number): Promise<WindowRead> {
-    const first = await this.#nextData(ram, block, page);
+  async #begin(ram: ScannedRam, block: RamBlock, page: number, limit: number, address: number): Promise<WindowRead> {
+    const first = this.#findsZeros ? await this.#nextData(ram, block, page) : page;
     // Runs may be as short as one page. The pages between them are read together with them.
     const most = Math.min(limit, pageCount(block) - first);
     const done = this.#read(ram, block, first, most, address);
@@ -125,7 +135,7 @@ export class RamScan {
     return { address, first, done };
   }
 
-  async #read(ram: RamReader, block: RamBlock, first: number, most: number, address: number) {
+  async #read(ram: ScannedRam, block: RamBlock, first: number, most: number, address: number) {
     const { bytes } = this.#kernel;
     const { pageSize } = block;
     if (most > 0 && ram.readSpaced !== undefined) {
@@ -137,21 +147,21 @@ export class RamScan {
     return { count: most, room: 0 };
   }
 
-  /** The pages whose bits are set, from `from` on. */
+  /** The pages whose bits are set, from `from` on, below `pages`. */
   async *#dirtyPages(
-    ram: RamReader,
+    ram: ScannedRam,
     counts: ScannedBlock,
     dirty: PageBitmap,
     limit: number,
     from: number,
+    pages: number,
   ): AsyncGenerator<PageBatch, void> {
     const { block } = counts;
-    const pages = pageCount(block);
     const [address] = this.#windows;
     for (let page = from; page < pages; ) {
       page = dirty.nextSet(page);
       if (page >= pages) return;
-      const first = await this.#nextData(ram, block, page);
+      const first = this.#findsZeros ? Math.min(pages, await this.#nextData(ram, block, page)) : page;
       while (page < first) {
         page = this.#gatherZeros(ram, counts, page, first, dirty);
         if (this.#batch.count > 0) yield this.#batch;
@@ -167,7 +177,7 @@ export class RamScan {
     }
   }
 
-  async #nextData(ram: RamReader, block: RamBlock, page: number): Promise<number> {
+  async #nextData(ram: ScannedRam, block: RamBlock, page: number): Promise<number> {
     const { first } = await ram.nextData(block, page, 1);
     const pages = pageCount(block);
     if (Number.isInteger(first) && first >= page && first <= pages) return first;
@@ -191,11 +201,12 @@ export class RamScan {
   }
 
   /** Collects zero pages from `page` on, below `end`. Returns the first page that was not examined. */
-  #gatherZeros(ram: RamReader, counts: ScannedBlock, page: number, end: number, dirty?: PageBitmap): number {
+  #gatherZeros(ram: ScannedRam, counts: ScannedBlock, page: number, end: number, dirty?: PageBitmap): number {
     const batch = this.#batch;
     batch.clear();
     batch.room = 0;
-    let at = page;
+    // Another scan may have taken the page meanwhile.
+    let at = dirty?.nextSet(page) ?? page;
     while (at < end && batch.count < batch.capacity) {
       this.#pushZero(ram, counts, at);
       dirty?.clear(at);
@@ -207,7 +218,7 @@ export class RamScan {
 
   /** Collects the pages of a window, or only the dirty ones among them. */
   #gatherWindow(
-    ram: RamReader,
+    ram: ScannedRam,
     counts: ScannedBlock,
     { address, first, count, room }: { address: number; first: number; count: number; room: number },
     isChosen = false,
@@ -217,7 +228,7 @@ export class RamScan {
     batch.clear();
     batch.room = room;
     for (let i = 0; i < count; i++) batch.data[i] = address + room + i * (pageSize + room);
-    this.#kernel.zeroScanGather(batch.dataAddress, pageSize, count, this.#zeros.byteOffset);
+    if (this.#findsZeros) this.#kernel.zeroScanGather(batch.dataAddress, pageSize, count, this.#zeros.byteOffset);
     for (let i = 0; i < count; i++) {
       if (isChosen && this.#wanted[i] === 0) continue;
       if (isBitSet(this.#zeros, i)) {
@@ -230,7 +241,7 @@ export class RamScan {
     counts.records += batch.count;
   }
 
-  #pushZero(ram: RamReader, counts: ScannedBlock, page: number): void {
+  #pushZero(ram: ScannedRam, counts: ScannedBlock, page: number): void {
     if (ram.isAbsent?.(counts.block, page) === true) {
       counts.absentPages++;
       return;

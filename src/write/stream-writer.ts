@@ -33,6 +33,8 @@ import { encodeDescription } from '../wire/vm-description.ts';
 
 /** Bytes written at a time. */
 const bufferBytes = 1 << 20;
+/** Bytes of an EOS. */
+const eosBytes = 8;
 /** Fewer pages than this are copied to the buffer. */
 const leastInPlace = 16;
 /** Arena bytes that a writer needs. */
@@ -53,8 +55,9 @@ export interface StreamWriterOptions {
  */
 export class StreamWriter {
   readonly kernel: Kernel;
-  readonly #output: ByteSink;
-  readonly #footers: boolean;
+  #output: ByteSink;
+  /** Whether sections end with footers. */
+  readonly footers: boolean;
   /** Section id of `ram`. */
   readonly ramId: number;
   /** Arena address of the buffer that is being filled, and of the one that is being written or is empty. */
@@ -73,6 +76,8 @@ export class StreamWriter {
   /** Names of the listed blocks. Undefined before RAM begins. */
   #names: ReadonlySet<string> | undefined;
   #hasEndedRam = false;
+  /** Bytes of page records, and of the EOS of each PART: what QEMU counts as RAM. */
+  ramBytes = 0;
 
   /**
    * Allocates its buffer in the arena of `kernel`, which must also contain the payloads of the batches.
@@ -82,7 +87,7 @@ export class StreamWriter {
     requireSink(output);
     this.kernel = kernel;
     this.#output = output;
-    this.#footers = footers;
+    this.footers = footers;
     this.ramId = ramId;
     this.#start = kernel.allocate(bufferBytes + maxRecord);
     this.#other = kernel.allocate(bufferBytes + maxRecord);
@@ -109,10 +114,14 @@ export class StreamWriter {
 
   /**
    * Begins RAM with its START, which contains the list of blocks. `guestAddresses` adds the word of x-ignore-shared to
-   * each entry. `multifdFlush` adds a mark for the multifd channels.
+   * each entry, `hostPages` the size of the host pages to blocks of huge pages (postcopy). `multifdFlush` adds a mark
+   * for the multifd channels.
    * @throws RangeError for a list of blocks that no reader could read.
    */
-  async startRam(blocks: readonly RamBlock[], { guestAddresses = false, multifdFlush = false } = {}): Promise<void> {
+  async startRam(
+    blocks: readonly RamBlock[],
+    { guestAddresses = false, hostPages = false, multifdFlush = false } = {},
+  ): Promise<void> {
     this.#requireOrder(this.#hasBegun, 'begin before RAM');
     this.#requireOrder(this.#names === undefined, 'one START of RAM, got another');
     requireBlocks(blocks);
@@ -121,8 +130,11 @@ export class StreamWriter {
     const out = new ByteWriter();
     encodeSectionHead(out, { kind: 'start', id: this.ramId, name: 'ram', instanceId: 0, versionId: ramVersion });
     encodeMemSize(out, total);
-    for (const { idstr, usedLength, guestAddress = 0n } of blocks) {
-      encodeBlockEntry(out, idstr, usedLength, guestAddresses ? { guestAddress } : {});
+    for (const { idstr, usedLength, guestAddress = 0n, hostPageSize } of blocks) {
+      encodeBlockEntry(out, idstr, usedLength, {
+        ...(guestAddresses ? { guestAddress } : {}),
+        ...(hostPages && hostPageSize !== undefined ? { hostPageSize } : {}),
+      });
     }
     if (multifdFlush) encodeMultifdFlush(out);
     this.#endBody(out);
@@ -154,6 +166,7 @@ export class StreamWriter {
   /** Writes records `first` to `end - 1` of a batch, without regard to their context. */
   async records(block: RamBlock, batch: PageBatch, first = 0, end = batch.count): Promise<void> {
     this.#throwOver();
+    const { length } = this;
     for (let done = first; ; ) {
       const spaced = countSpaced(block, batch, done, end);
       const isInPlace = spaced >= leastInPlace;
@@ -167,8 +180,9 @@ export class StreamWriter {
         if (next < stop) await this.#turn();
         done = next;
       }
-      if (done === end) return;
+      if (done === end) break;
     }
+    this.ramBytes += this.length - length;
   }
 
   /** Writes records from where their pages are. Resolves when the output has them. */
@@ -201,6 +215,7 @@ export class StreamWriter {
   /** Ends the open PART, if any. */
   async endPart(): Promise<void> {
     if (this.#open !== 'part') return;
+    this.ramBytes += eosBytes;
     await this.#end();
   }
 
@@ -230,7 +245,7 @@ export class StreamWriter {
     const out = new ByteWriter();
     encodeSectionHead(out, device);
     out.raw(device.data);
-    if (this.#footers) encodeFooter(out, device.id);
+    if (this.footers) encodeFooter(out, device.id);
     await this.raw(out.bytes());
   }
 
@@ -265,6 +280,21 @@ export class StreamWriter {
     this.#throwOver();
     await this.#turn();
     await this.#settle();
+  }
+
+  /**
+   * Goes on through another output, between two sections, after the old one has failed: a recovery of postcopy. What was
+   * in the buffers is lost, and an open section is given up. The next record names its block.
+   */
+  async reconnect(output: ByteSink): Promise<void> {
+    requireSink(output);
+    await this.#writing;
+    this.#output = output;
+    this.#over = undefined;
+    this.#open = undefined;
+    this.#hasEndedRam = false;
+    this.#buffer.position = this.#start;
+    this.forgetBlock();
   }
 
   /** Begins to write the buffered bytes, and turns to the other buffer when that is free. */
@@ -325,6 +355,6 @@ export class StreamWriter {
 
   #endBody(out: ByteWriter): void {
     encodeEos(out);
-    if (this.#footers) encodeFooter(out, this.ramId);
+    if (this.footers) encodeFooter(out, this.ramId);
   }
 }

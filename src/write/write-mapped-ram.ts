@@ -7,13 +7,14 @@
 import { type Abortable, abortableStore } from '../io/abort.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
-import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
-import { releaseRulesOf } from '../schema/release-rules.ts';
 import { abortableVm } from '../store/abortable-ram.ts';
-import { MappedRamStore } from '../store/mapped-ram-store.ts';
+import type { MappedRamStore } from '../store/mapped-ram-store.ts';
+import { stoppedGuest } from '../vm/guest.ts';
 import type { RawSection, WritableVm } from '../vm/saved-vm.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { RamScan, ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
+import { MappedRamWriter, mappedRamArenaBytes } from './mapped-ram-writer.ts';
+import { Passes } from './passes.ts';
+import { ramScanArenaBytes, type ScannedBlock } from './ram-scan.ts';
 
 /** How a mapped-ram file is written. */
 export interface WriteMappedRamOptions extends Abortable {
@@ -30,9 +31,6 @@ export interface WrittenMappedRam {
   /** Page counts of each block, by state. */
   blocks: ScannedBlock[];
 }
-
-/** The most data pages in a batch: those of a window with the smallest pages. */
-const batchPages = 1024;
 
 /**
  * Writes a mapped-ram file. The file ends after the last byte written.
@@ -59,27 +57,17 @@ async function writePages(
   file: ByteStore,
   { offset = 0, iterables = [] }: WriteMappedRamOptions,
 ): Promise<WrittenMappedRam> {
-  const { ram, configuration, devices = [], ignored = [], framing } = vm;
+  const { configuration, ignored = [], framing } = vm;
   if (configuration === undefined) throw new RangeError('expected a VM with a configuration, got one without');
   const [left] = ignored;
   if (left !== undefined) throw new RangeError(`expected the content of RAM block "${left.idstr}", which was left out`);
   requireVm(vm);
-  const kernel = await loadKernelFor([ramScanArenaBytes, pageSlotsArenaBytes(batchPages)]);
-  const pageSlots = new PageSlots(kernel, batchPages);
-  const store = new MappedRamStore(file, pageSlots, { offset, configuration });
-  if (framing?.ramId !== undefined) store.startRam({ id: framing.ramId });
-  const replay = new RamScan(kernel);
-  const blocks: ScannedBlock[] = [];
-  for (const block of ram.blocks) await store.addBlock(block);
-  for (const block of ram.blocks) {
-    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
-    blocks.push(counts);
-    for await (const batch of replay.pages(ram, counts)) await store.apply(block, batch);
-  }
-  const { footers, switchoverStart } = framing ?? { footers: true, switchoverStart: false };
-  await store.finish(devices, vm.description, {
-    framing: { footers, switchoverStart: switchoverStart || releaseRulesOf(configuration.machine).switchoverStart },
-    iterables,
-  });
+  const kernel = await loadKernelFor([ramScanArenaBytes, mappedRamArenaBytes]);
+  const writer = new MappedRamWriter(kernel, file, { offset, framing });
+  const passes = new Passes(stoppedGuest(vm), writer, { iterables });
+  await passes.begin();
+  const blocks = await passes.sendAll();
+  await passes.finish();
+  const { store } = writer;
   return { store, blocks };
 }

@@ -1,81 +1,11 @@
 /** The states of an outgoing migration, their order, and what `query-migrate` says, in virtual time over lines in memory. */
 import { describe, expect, it } from 'vitest';
-import { GuestRam } from '../../src/guest/guest-ram.ts';
-import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import { PeerError } from '../../src/io/connection.ts';
-import { MemoryFile } from '../../src/io/memory-file.ts';
-import { NodeCodecs } from '../../src/io/node/codecs.ts';
-import { receive } from '../../src/migrate/destination.ts';
-import { Incoming } from '../../src/migrate/incoming.ts';
-import {
-  type OutgoingHost,
-  OutgoingMigration,
-  type OutgoingMigrationOptions,
-} from '../../src/migrate/outgoing-migration.ts';
-import { throttleDefaults } from '../../src/schema/precopy-rules.ts';
-import { VirtualClock } from '../support/virtual-clock.ts';
-import { MemoryListener } from './memory-listener.ts';
-
-const MiB = 1 << 20;
-
-/** A VM whose events are noted in order. */
-function makeVm(bandwidth = 8 * MiB, more: Partial<OutgoingMigrationOptions> = {}) {
-  const clock = new VirtualClock();
-  const ram = new GuestRam(new MemoryFile(), [{ idstr: 'ram', size: 8 * MiB }]);
-  const workload = { rate: 2 * MiB, workingSet: 4 * MiB, pattern: 'random' as const };
-  const guest = new SyntheticGuest({ ram, workload, clock });
-  const listener = new MemoryListener();
-  const receiving = receive(
-    new Incoming(listener),
-    { file: new MemoryFile('OUT'), commit: async () => {} },
-    { codecs: new NodeCodecs() },
-  );
-  receiving.catch(() => {});
-  const events: string[] = [];
-  const waits: { event: string; resolve: () => void }[] = [];
-  const note = (event: string) => {
-    events.push(event);
-    for (const wait of waits) if (wait.event === event) wait.resolve();
-  };
-  let wasRunning = false;
-  const host: OutgoingHost = {
-    guest,
-    async stop() {
-      wasRunning = guest.isRunning;
-      await guest.stop();
-      note('STOP');
-    },
-    restart() {
-      if (wasRunning) {
-        guest.cont();
-        note('RESUME');
-      }
-    },
-    leave: () => note('gone'),
-    onStatus: note,
-    onPass: (pass) => note(`PASS ${pass}`),
-    throttle: (percentage) => guest.throttle(percentage),
-  };
-  const migration = new OutgoingMigration(host, {
-    parameters: {
-      ...{ ...throttleDefaults, 'downtime-limit': 300, 'avail-switchover-bandwidth': 0 },
-      'max-bandwidth': bandwidth,
-    },
-    connect: async () => listener.connect(),
-    ...{ autoConverge: false, pauseBeforeSwitchover: false, alwaysEntersDevice: true, clock },
-    ...more,
-  });
-  const seen = (event: string) =>
-    events.includes(event) ? Promise.resolve() : new Promise<void>((resolve) => waits.push({ event, resolve }));
-  return { migration, events, seen, guest, clock, receiving };
-}
-
-/** Without the passes in the middle, whose number is not the matter here. */
-const withoutPasses = (events: string[]) => events.filter((event) => !event.startsWith('PASS'));
+import { MiB, makeVm, withoutPasses } from './outgoing-scene.ts';
 
 describe('a migration', () => {
   it('goes from setup to completed, with its events in the order of QEMU 10.0', async () => {
-    const { migration, events, guest, receiving } = makeVm();
+    const { migration, events, guest, receiving } = await makeVm();
     expect(migration.query()).toEqual({ status: 'none' });
     await migration.run();
     await receiving;
@@ -90,13 +20,16 @@ describe('a migration', () => {
   });
 
   it('has no device without a pause before 10.0', async () => {
-    const { migration, events } = makeVm(8 * MiB, { alwaysEntersDevice: false });
+    const { migration, events } = await makeVm(8 * MiB, { alwaysEntersDevice: false });
     await migration.run();
     expect(withoutPasses(events)).toEqual(['setup', 'active', 'STOP', 'gone', 'completed']);
   });
 
   it('waits in pre-switchover for migrate-continue, with the guest stopped', async () => {
-    const { migration, events, seen } = makeVm(8 * MiB, { pauseBeforeSwitchover: true, alwaysEntersDevice: false });
+    const { migration, events, seen } = await makeVm(8 * MiB, {
+      pauseBeforeSwitchover: true,
+      alwaysEntersDevice: false,
+    });
     const running = migration.run();
     await seen('pre-switchover');
     expect(events.at(-1)).toBe('pre-switchover');
@@ -110,7 +43,7 @@ describe('a migration', () => {
   });
 
   it('is cancelled while it is active, and the guest never stood still', async () => {
-    const { migration, events, seen, guest } = makeVm(1 * MiB);
+    const { migration, events, seen, guest } = await makeVm(1 * MiB);
     const running = migration.run();
     await seen('active');
     expect(migration.query()).toMatchObject({ status: 'active', 'expected-downtime': 300 });
@@ -125,7 +58,7 @@ describe('a migration', () => {
   });
 
   it('is cancelled in pre-switchover, and the guest runs on before that is said', async () => {
-    const { migration, events, seen, guest } = makeVm(8 * MiB, { pauseBeforeSwitchover: true });
+    const { migration, events, seen, guest } = await makeVm(8 * MiB, { pauseBeforeSwitchover: true });
     const running = migration.run();
     await seen('pre-switchover');
     migration.cancel();
@@ -138,7 +71,7 @@ describe('a migration', () => {
 
   it('fails if nobody listens, in the words of the line', async () => {
     const message = "Failed to connect to '127.0.0.1:1': Connection refused";
-    const { migration, events } = makeVm(0, {
+    const { migration, events } = await makeVm(0, {
       connect: async () => {
         throw new PeerError(message);
       },
@@ -146,5 +79,117 @@ describe('a migration', () => {
     await migration.run();
     expect(events).toEqual(['setup', 'failed']);
     expect(migration.query()).toEqual({ status: 'failed', 'error-desc': message });
+  });
+});
+
+describe('a migration that stops the guest first', () => {
+  it('says STOP before anything is sent, and stands still all the time', async () => {
+    const { migration, events, differences } = await makeVm(8 * MiB, { stopsFirst: true });
+    await migration.run();
+    expect(events).toEqual([
+      ...['setup', 'STOP', 'PASS 1', 'active', 'PASS 2', 'device', 'PASS 3', 'gone', 'completed'],
+    ]);
+    expect(await differences()).toBe(0);
+    const { downtime, ram, 'total-time': total } = migration.query();
+    expect(downtime).toBe(total);
+    expect(ram).toMatchObject({ 'precopy-bytes': 0, 'postcopy-bytes': 0 });
+    expect(ram?.['downtime-bytes']).toBeGreaterThan(0);
+  });
+
+  it('lets it run on if it fails', async () => {
+    const { migration, events, guest } = await makeVm(8 * MiB, { stopsFirst: true }, (line) => {
+      line.destroy();
+      return line;
+    });
+    await migration.run();
+    expect(events).toEqual(['setup', 'STOP', 'PASS 1', 'active', 'failed', 'RESUME']);
+    expect(guest.isRunning).toBe(true);
+  });
+});
+
+describe('what a migration says of its failure', () => {
+  const broken = async (release: '7.2' | '9.0' | '10.0', returnPath: boolean) => {
+    const lines: { destroy(): void }[] = [];
+    const { migration, seen, clock } = await makeVm(1 * MiB, { release, returnPath }, (line) => {
+      lines.push(line);
+      return line;
+    });
+    const running = migration.run();
+    await seen('active');
+    await clock.sleep(50);
+    lines[0]?.destroy();
+    await running;
+    return migration.query();
+  };
+
+  it.each([
+    ['7.2', true, 'Unable to write to socket: Bad file descriptor'],
+    ['10.0', true, 'Channel error: Input/output error'],
+    ['10.0', false, 'Unable to write to socket: Broken pipe'],
+  ] as const)('a broken line, %s, return path %s', async (release, returnPath, text) => {
+    expect(await broken(release, returnPath)).toEqual({ status: 'failed', 'error-desc': text });
+  });
+
+  it.each([
+    ['7.2', 'Unable to write to socket: Broken pipe'],
+    ['10.0', 'ram_save_setup failed: Input/output error'],
+  ] as const)('a line that broke before the first page, %s', async (release, text) => {
+    const { migration, events } = await makeVm(1 * MiB, { release, returnPath: false }, (line) => {
+      line.destroy();
+      return line;
+    });
+    await migration.run();
+    expect(events).toEqual(['setup', 'PASS 1', 'active', 'failed']);
+    expect(migration.query()['error-desc']).toBe(text);
+  });
+});
+
+describe('migrate_cancel', () => {
+  it('says cancelling each time, and ends a connection that does not come', async () => {
+    const { migration, events } = await makeVm(0, { connect: () => new Promise(() => {}) });
+    const running = migration.run();
+    migration.cancel();
+    migration.cancel();
+    await running;
+    expect(events).toEqual(['setup', 'cancelling', 'cancelling', 'cancelled']);
+    expect(migration.query()).toEqual({ status: 'cancelled' });
+  });
+});
+
+describe('migrate-continue', () => {
+  it('with the present state does nothing outside of pre-switchover, and is forgotten', async () => {
+    const { migration, seen, events } = await makeVm(8 * MiB, { pauseBeforeSwitchover: true });
+    expect(() => migration.continue('none')).not.toThrow();
+    const running = migration.run();
+    await seen('active');
+    migration.continue('active');
+    expect(() => migration.continue('completed')).toThrow('Migration not in expected state: active');
+    await seen('pre-switchover');
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(events.at(-1)).toBe('pre-switchover');
+    migration.continue('pre-switchover');
+    await running;
+    expect(events.at(-1)).toBe('completed');
+  });
+});
+
+describe('zero-page-detection', () => {
+  it('none sends zero pages as data', async () => {
+    const counts = async (zeroPageDetection: 'none' | 'legacy' | 'multifd', multifd?: { channels: number }) => {
+      const more = { zeroPageDetection, stopsFirst: true, ...(multifd === undefined ? {} : { multifd }) };
+      const { migration, differences } = await makeVm(0, more);
+      await migration.run();
+      expect(await differences()).toBe(0);
+      const { normal = 0, duplicate = 0, transferred = 0, 'multifd-bytes': channels = 0 } = migration.query().ram ?? {};
+      return { normal, duplicate, main: transferred - channels };
+    };
+    const found = await counts('legacy');
+    const none = await counts('none');
+    expect(found.duplicate).toBeGreaterThan(0);
+    expect(none).toMatchObject({ duplicate: 0, normal: found.normal + found.duplicate });
+    const legacy = await counts('legacy', { channels: 2 });
+    const packets = await counts('multifd', { channels: 2 });
+    // Records of zero pages are in the main stream.
+    expect(legacy.main - packets.main).toBeGreaterThan(legacy.duplicate * 9 - 1000);
   });
 });

@@ -22,6 +22,9 @@ describe('a page bitmap', () => {
           if (isSet) expected.add(page);
           else expected.delete(page);
         }
+        const clear: number[] = [];
+        for (let page = bitmap.nextClear(0); page < pages; page = bitmap.nextClear(page + 1)) clear.push(page);
+        expect(clear).toEqual(Array.from({ length: pages }, (_, i) => i).filter((page) => !expected.has(page)));
         const found: number[] = [];
         for (let page = bitmap.nextSet(0); page < pages; page = bitmap.nextSet(page + 1)) found.push(page);
         expect(found).toEqual([...expected].sort((a, b) => a - b));

@@ -1,0 +1,41 @@
+/**
+ * Why a migration failed, in the words that `query-migrate` of each release has for it (member `error-desc`). A source of
+ * QEMU notices most faults of a line in one of two places, whose texts say little about the cause.
+ */
+import { PeerError } from '../io/connection.ts';
+import type { ReleaseName } from '../schema/release-rules.ts';
+import { LiveError } from './live-error.ts';
+
+export interface FailureContext {
+  release: ReleaseName;
+  /** The source had asked for a return path. */
+  returnPath: boolean;
+  /** The first sync is done, and RAM has not begun to leave. */
+  isInSetup: boolean;
+}
+
+const faultOfLine = /Unable to (read from|write to) (socket|command)|Channel error: /;
+
+/** Whether an error is a line that broke, rather than a word of the destination. */
+export function isFaultOfLine(error: unknown): boolean {
+  const cause = causeOf(error);
+  return cause instanceof PeerError && faultOfLine.test(cause.message);
+}
+
+/** QEMU's text for the end of a migration. */
+export function errorDesc(error: unknown, { release, returnPath, isInSetup }: FailureContext): string {
+  const cause = causeOf(error);
+  const message = cause instanceof Error ? cause.message : String(cause);
+  if (!isFaultOfLine(error)) return message;
+  const isLatest = release === '10.0';
+  if (isInSetup && isLatest) return 'ram_save_setup failed: Input/output error';
+  if (returnPath && !isInSetup) {
+    return release === '7.2' ? 'Unable to write to socket: Bad file descriptor' : 'Channel error: Input/output error';
+  }
+  return message.replace(/^.*: (?=Channel error: )/, '');
+}
+
+/** QEMU has the reason alone, without what is safe to do. */
+function causeOf(error: unknown): unknown {
+  return error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
+}

@@ -1,0 +1,65 @@
+/** The pages that a destination in postcopy waits for, in the order in which it asked. */
+import type { RamBlock } from '../vm/ram-block.ts';
+import type { ReturnMessage } from '../wire/return-path.ts';
+
+/** A request: pages `first` to before `end`. */
+export interface PageRequest {
+  block: RamBlock;
+  first: number;
+  end: number;
+}
+
+export class PageRequests {
+  /** Requests so far. */
+  count = 0;
+  readonly #blocks: readonly RamBlock[];
+  #queue: PageRequest[] = [];
+  #wake: () => void = () => {};
+
+  constructor(blocks: readonly RamBlock[]) {
+    this.#blocks = blocks;
+  }
+
+  /** Takes REQ_PAGES or REQ_PAGES_ID. Returns false for pages that do not exist. */
+  take({ block: idstr, start = 0, bytes = 0 }: ReturnMessage): boolean {
+    const block = this.#blocks.find((each) => each.idstr === idstr);
+    if (block === undefined || start % block.pageSize !== 0 || start + bytes > block.usedLength) return false;
+    this.count++;
+    this.#queue.push({ block, first: start / block.pageSize, end: Math.ceil((start + bytes) / block.pageSize) });
+    this.#wake();
+    return true;
+  }
+
+  /** Whether a request waits. */
+  get isWaiting(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  /** The oldest request. Undefined: none waits. */
+  next(): PageRequest | undefined {
+    return this.#queue.shift();
+  }
+
+  /** Forgets what was asked for over a line that broke. The destination asks again. */
+  clear(): void {
+    this.#queue = [];
+  }
+
+  /** Ends a {@link wait} without a request. */
+  stir(): void {
+    this.#wake();
+  }
+
+  /** Resolves when a request waits, when the signal is aborted, or when it is stirred. */
+  async wait(signal: AbortSignal): Promise<void> {
+    if (this.isWaiting || signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const end = () => {
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      this.#wake = end;
+      signal.addEventListener('abort', end, { once: true });
+    });
+  }
+}

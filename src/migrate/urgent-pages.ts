@@ -1,0 +1,50 @@
+/**
+ * Requested pages of postcopy on their way through the preempt channel, one request after another, while the background goes
+ * through the main stream.
+ */
+import type { PostcopyPasses, RangeSender } from '../write/postcopy-passes.ts';
+import type { PageRequests } from './page-requests.ts';
+
+export interface UrgentPagesOptions {
+  sender: RangeSender;
+  requests: PageRequests;
+  /** Ends the sending. */
+  signal: AbortSignal;
+  /** Called after pages were sent. */
+  onServed: () => void;
+  fail: (error: unknown) => void;
+}
+
+export class UrgentPages {
+  readonly #passes: PostcopyPasses;
+  readonly #options: UrgentPagesOptions;
+  readonly #serving: Promise<void>;
+  #isEnding = false;
+
+  /** Begins to send. */
+  constructor(passes: PostcopyPasses, options: UrgentPagesOptions) {
+    this.#passes = passes;
+    this.#options = options;
+    this.#serving = this.#serve().catch(options.fail);
+  }
+
+  /** Ends the sending. Resolves when what was asked for has left, or when the channel has failed. */
+  async end(): Promise<void> {
+    this.#isEnding = true;
+    this.#options.requests.stir();
+    await this.#serving;
+  }
+
+  async #serve(): Promise<void> {
+    const { sender, requests, signal, onServed } = this.#options;
+    while (!signal.aborted) {
+      const request = requests.next();
+      if (request === undefined) {
+        if (this.#isEnding) return;
+        await requests.wait(signal);
+      } else if ((await this.#passes.send(request.block, request.first, request.end, sender)) > 0) {
+        onServed();
+      }
+    }
+  }
+}

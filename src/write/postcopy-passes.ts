@@ -1,0 +1,107 @@
+/**
+ * How a stream goes on in postcopy, in place of `Passes.finish`:
+ *
+ *     begin      PART and END of other iterables, SWITCHOVER_START, discards, the package with the devices
+ *     send       dirty pages of a range, each once; the caller ends the PART
+ *     finish     END of RAM, EOF
+ *
+ * The caller decides which pages come first. The guest must be stopped.
+ */
+
+import { isBitSet } from '../vm/bits.ts';
+import type { Guest } from '../vm/guest.ts';
+import type { PageBitmap } from '../vm/page-bitmap.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
+import { CommandCode } from '../wire/command.ts';
+import { requireDevices } from '../wire/require-vm.ts';
+import type { Passes, RamWriter } from './passes.ts';
+import { discardsOf, widenToHostPages, writePackage } from './postcopy-switch.ts';
+import type { RamScan, ScannedRam } from './ram-scan.ts';
+import type { StreamWriter } from './stream-writer.ts';
+
+/** What sends a range of pages: by default the main stream. */
+export interface RangeSender {
+  scan: RamScan;
+  pages: RamWriter['pages'];
+}
+
+export class PostcopyPasses {
+  readonly #guest: Guest;
+  readonly #writer: StreamWriter;
+  readonly #passes: Passes;
+  /** RAM in which pages that were never sent are zero pages, because the destination waits for each. */
+  readonly #ram: ScannedRam;
+  readonly #main: RangeSender;
+
+  constructor(guest: Guest, writer: StreamWriter, passes: Passes) {
+    this.#guest = guest;
+    this.#writer = writer;
+    this.#passes = passes;
+    const { ram } = guest;
+    this.#ram = {
+      read: (block, page, target) => ram.read(block, page, target),
+      nextData: (block, page, limit) => ram.nextData(block, page, limit),
+    };
+    this.#main = { scan: passes.scan, pages: (block, batch) => writer.pages(block, batch) };
+  }
+
+  /**
+   * Ends precopy. The dirty bitmaps must be synced. The destination may start the guest as soon as it has the package, so
+   * `beforePackage` is the last moment to give up.
+   * @throws RangeError for devices that no stream can contain
+   */
+  async begin(beforePackage: () => Promise<void> | void): Promise<void> {
+    const writer = this.#writer;
+    await this.#passes.beginSwitchover();
+    await this.#passes.sendIterables('end');
+    for (const block of this.#passes.sentBlocks) {
+      const dirty = this.#dirty(block);
+      widenToHostPages(block, dirty);
+      for (const payload of discardsOf(block, dirty)) await writer.command(CommandCode.postcopyRamDiscard, payload);
+    }
+    const { devices } = await this.#guest.saveDevices();
+    requireDevices(devices, writer.ramId);
+    await writePackage(writer, devices, beforePackage);
+    writer.forgetBlock();
+  }
+
+  /** The first dirty page of a block from `from` on. Undefined: none is. */
+  next(block: RamBlock, from: number): number | undefined {
+    const dirty = this.#dirty(block);
+    const page = dirty.nextSet(from);
+    return page < dirty.pages ? page : undefined;
+  }
+
+  /** Sends the dirty pages of a block from `first` to before `end`. Returns how many these were. */
+  async send(block: RamBlock, first: number, end: number, { scan, pages } = this.#main): Promise<number> {
+    const dirty = this.#dirty(block);
+    const from = dirty.nextSet(first);
+    let taken = 0;
+    if (from >= end) return taken;
+    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
+    for await (const batch of scan.pages(this.#ram, counts, dirty, end - from, from, end)) {
+      await pages(block, batch);
+      this.#passes.count(batch);
+      taken += batch.count;
+    }
+    return taken;
+  }
+
+  /** Recovery: the pages of a block that have arrived are clean, all others are dirty. One bit per page, LSB first. */
+  takeReceived(block: RamBlock, received: Uint8Array): void {
+    const dirty = this.#dirty(block);
+    dirty.fill();
+    for (let page = 0; page < dirty.pages; page++) if (isBitSet(received, page)) dirty.clear(page);
+    widenToHostPages(block, dirty);
+  }
+
+  /** Ends the stream, when no page is dirty any more. */
+  async finish(): Promise<void> {
+    await this.#writer.endRam();
+    await this.#writer.finish();
+  }
+
+  #dirty({ index }: RamBlock): PageBitmap {
+    return this.#passes.dirty[index] as PageBitmap;
+  }
+}
