@@ -234,6 +234,13 @@ export class MachineIncoming {
     this.#end('failed');
   }
 
+  /** `migrate-pause`, if this side can. Returns whether it could. */
+  pause(): boolean {
+    const isPausable = this.#status === 'postcopy-active';
+    if (isPausable) this.break();
+    return isPausable;
+  }
+
   /** Breaks all lines, as `yank` does, or because the process ends. */
   break(): void {
     this.#cancel.abort(new Error('the lines of the migration were broken'));

@@ -7,15 +7,19 @@
  *        │  fd, file, exec cannot be opened: setup, failed, and an error
  *        └─ sockets: {} at once; what fails is an event
  */
+import type { ByteSink, ByteStore } from '../io/byte-source.ts';
 import type { Connection } from '../io/connection.ts';
+import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { Machine } from './machine.ts';
 import { type GivenAddress, type MachineAddress, machineAddress } from './machine-address.ts';
+import { sinkLine } from './outgoing.ts';
 import { OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 import type { PrecopyParameters } from './precopy.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
+import type { SendMappedRam } from './send-options.ts';
 
 /** What a line is secured with: ids of objects, which are looked up when it is made. */
 export interface LineTls {
@@ -28,6 +32,8 @@ export interface LineTls {
 export interface MachineLines {
   /** @throws Error with QEMU's text */
   connect(address: MachineAddress, tls: LineTls | undefined, signal: AbortSignal): Promise<Connection>;
+  /** Makes a file that a guest goes into at fixed places (mapped-ram). The caller closes it. @throws Error with QEMU's text */
+  createFile(address: FileAddress, signal: AbortSignal): ByteStore | Promise<ByteStore>;
   codecs: PageCodecs;
 }
 
@@ -41,6 +47,7 @@ export interface MigrateArguments extends GivenAddress {
 /** Parameters that the loop reads anew for each decision. */
 const liveParameters = [
   ...(['max-bandwidth', 'downtime-limit', 'avail-switchover-bandwidth', 'throttle-trigger-threshold'] as const),
+  'max-postcopy-bandwidth',
   ...(['cpu-throttle-initial', 'cpu-throttle-increment', 'cpu-throttle-tailslow', 'max-cpu-throttle'] as const),
 ] satisfies (keyof PrecopyParameters)[];
 
@@ -54,6 +61,8 @@ export class MachineMigrate {
   #hasRefused = false;
   /** The lines of the present migration. */
   readonly #open = new Set<Connection>();
+  /** The file of the present migration. */
+  #file: ByteStore | undefined;
 
   constructor(machine: Machine, lines: MachineLines) {
     this.#machine = machine;
@@ -73,24 +82,25 @@ export class MachineMigrate {
     return this.#hasRefused ? { status: 'failed' } : this.#outgoing?.query();
   }
 
-  /** Starts a migration. Resolves when the command is answered. @throws Error with QEMU's text */
+  /** Starts a migration, or goes on with one. Resolves when the command is answered. @throws Error with QEMU's text */
   async migrate(given: MigrateArguments): Promise<void> {
     const address = this.#accept(given);
-    const machine = this.#machine;
+    if (given.resume === true) return this.#resume(address);
     this.#hasRefused = false;
     let opened: Promise<unknown> = Promise.resolve();
-    const migration = new OutgoingMigration(machine.host(), {
+    const noted = <Made>(making: Promise<Made>) => {
+      opened = making;
+      opened.catch(() => {});
+      return making;
+    };
+    const isFile = address.transport === 'file' && this.#machine.settings.isOn('mapped-ram');
+    const migration = new OutgoingMigration(this.#machine.host(), {
       ...this.#options(),
-      clock: machine.clock,
-      connect: (signal) => {
-        const connecting = this.#lines.connect(address, this.#tls(), signal);
-        opened = connecting.then((line) => this.#open.add(line));
-        opened.catch(() => {});
-        return connecting;
-      },
+      connect: (signal) => noted(this.#connect(address, signal)),
+      ...(isFile ? { openFile: (signal) => noted(this.#openFile(address, signal)) } : {}),
     });
     this.#outgoing = migration;
-    const ended = migration.run().finally(() => this.#open.clear());
+    const ended = migration.run().finally(() => this.#release());
     if (isAsynchronous(address)) return;
     try {
       await opened;
@@ -98,6 +108,53 @@ export class MachineMigrate {
       await ended;
       throw error;
     }
+  }
+
+  async #connect(address: MachineAddress, signal: AbortSignal): Promise<Connection> {
+    const line = await this.#lines.connect(address, this.#tls(), signal);
+    this.#open.add(line);
+    return line;
+  }
+
+  async #openFile(address: FileAddress, signal: AbortSignal): Promise<SendMappedRam> {
+    this.#file = await this.#lines.createFile(address, signal);
+    return { file: this.#file, offset: address.offset };
+  }
+
+  /** The migration has ended. */
+  async #release(): Promise<void> {
+    this.#open.clear();
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  /** Goes on with a migration that is paused in postcopy. What fails then is seen in its status. */
+  async #resume(address: MachineAddress): Promise<void> {
+    void this.#outgoing?.resume((signal) => this.#connect(address, signal));
+  }
+
+  /** Writes the guest, which was stopped, as a stream, for a snapshot. To clients it is a migration that is over at once. */
+  async saveState(sink: ByteSink): Promise<void> {
+    const machine = this.#machine;
+    const host = machine.host();
+    const { postcopy: _, multifd: _multifd, xbzrle: _xbzrle, ...options } = this.#options();
+    const migration = new OutgoingMigration(
+      {
+        ...host,
+        stop: async () => {},
+        restart() {},
+        leave() {},
+        onStatus: (status) => (status === 'setup' || status === 'completed' ? host.onStatus(status) : undefined),
+      },
+      {
+        ...{ ...options, returnPath: false, autoConverge: false, pauseBeforeSwitchover: false, switchoverAck: false },
+        connect: async () => sinkLine(sink),
+      },
+    );
+    this.#outgoing = migration;
+    this.#hasRefused = false;
+    await migration.run();
+    if (migration.status !== 'completed') throw new Error(migration.query()['error-desc']);
   }
 
   #accept(given: MigrateArguments): MachineAddress {
@@ -136,7 +193,7 @@ export class MachineMigrate {
     const { settings, state } = this.#machine;
     const { parameters } = settings;
     const on = (name: string) => settings.isOn(name);
-    if (resume) throw new Error('Cannot resume if there is no paused migration');
+    if (resume) return this.#requirePaused();
     if (this.isUnderWay) throw new Error(inProgress);
     if (state === 'inmigrate') throw new Error('Guest is waiting for an incoming migration');
     if (state === 'postmigrate') throw new Error("Can't migrate the vm that was paused due to previous migration");
@@ -150,6 +207,12 @@ export class MachineMigrate {
     if (on('block') || parameters['block-incremental'] === true) {
       throw new Error('Command options are incompatible with current migration capabilities');
     }
+  }
+
+  #requirePaused(): void {
+    if (this.status !== 'postcopy-paused') throw new Error('Cannot resume if there is no paused migration');
+    if (!this.#machine.settings.isOn('release-ram')) return;
+    throw new Error('Postcopy recovery cannot work when release-ram capability is set');
   }
 
   #requireCpr(): void {
@@ -169,8 +232,10 @@ export class MachineMigrate {
   /** What the settings say about the migration that begins now. */
   #options(): Omit<OutgoingMigrationOptions, 'connect'> {
     const { settings, guest } = this.#machine;
+    const { parameters } = settings;
     const on = (name: string) => settings.isOn(name);
     const is10 = settings.schema.isFrom('10.0');
+    const zeroPages = parameters['zero-page-detection'] as OutgoingMigrationOptions['zeroPageDetection'];
     const rules = rulesFor(guest.configuration, settings.schema.releaseName);
     return {
       parameters: parametersOf(this.#machine),
@@ -179,7 +244,11 @@ export class MachineMigrate {
       alwaysEntersDevice: is10,
       forcesSyncs: is10,
       switchoverAck: on('switchover-ack'),
-      returnPath: on('return-path'),
+      returnPath: on('return-path') || on('postcopy-ram'),
+      ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
+      ...{ releaseRam: on('release-ram'), isRunning: () => this.#machine.isRunning },
+      ...(zeroPages === undefined ? {} : { zeroPageDetection: zeroPages }),
+      ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
       ...(rules === undefined ? {} : { rules }),
       ...(guest.iterables === undefined ? {} : { iterables: guest.iterables }),
       ...(on('xbzrle') ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size') } } : {}),
@@ -201,9 +270,32 @@ export class MachineMigrate {
     return Number(this.#machine.settings.parameters[parameter]);
   }
 
-  /** `migrate_cancel`. */
+  /** `migrate_cancel`. @throws Error with QEMU's text, in postcopy */
   cancel(): void {
     this.#outgoing?.cancel();
+  }
+
+  /** `migrate-start-postcopy`. @throws Error with QEMU's text */
+  startPostcopy(): void {
+    const { settings } = this.#machine;
+    if (!settings.isOn('postcopy-ram') && !settings.isOn('dirty-bitmaps')) {
+      throw new Error('Enable postcopy with migrate_set_capability before the start of migration');
+    }
+    if (this.status === 'none') throw new Error('Postcopy must be started after migration has been started');
+    if (this.isUnderWay && settings.isOn('postcopy-ram')) this.#outgoing?.startPostcopy();
+  }
+
+  /** `migrate-pause`, if this side can. Returns whether it could. */
+  pause(): boolean {
+    const isPausable = this.status === 'postcopy-active' || this.status === 'postcopy-recover';
+    if (isPausable) this.#outgoing?.pause();
+    return isPausable;
+  }
+
+  /** The process ends. */
+  close(): void {
+    this.#outgoing?.close();
+    this.break();
   }
 
   /** Breaks all lines, as `yank` does. */

@@ -130,6 +130,7 @@ export class Machine {
   /** Lets the guest run, if it does not. */
   run(): void {
     if (this.isRunning) return;
+    this.#before = undefined;
     this.#state = 'running';
     this.emit('RESUME');
     this.#guest?.cont();

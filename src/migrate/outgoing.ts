@@ -94,6 +94,13 @@ export function fileLine(file: ByteStore): Connection {
   };
 }
 
+/** The line into a sink, which nobody reads. */
+export const sinkLine = (sink: ByteSink): Connection => ({
+  ...{ name: 'a snapshot', size: undefined, canRead: false, canWrite: true, method: 'file' },
+  ...{ read: async () => 0, end: async () => {}, destroy() {}, close: async () => {} },
+  write: async (bytes) => sink.write(bytes),
+});
+
 /**
  * Sinks of channels that are connected one after another: QEMU 7.2 takes the first connection for the main line. Each is
  * connected when it is first written to, and sends its first bytes before the next one is connected, because a QEMU that

@@ -3,6 +3,7 @@ import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { PortableCodecs } from '../../src/io/portable-codecs.ts';
+import { BlockNodes } from '../../src/migrate/block-node.ts';
 import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { Machine } from '../../src/migrate/machine.ts';
 import { MachineMigrate } from '../../src/migrate/machine-migrate.ts';
@@ -26,12 +27,17 @@ export function settingsServer(release: ReleaseName, more: Record<string, Handle
     guest: new SyntheticGuest({ ram: new GuestRam(new MemoryFile(), [{ idstr: 'ram', size: 16 << 20 }]) }),
     emit: (event, data) => server.emit(event, data),
   });
-  const migrate = new MachineMigrate(machine, { connect: nowhere, codecs: new PortableCodecs() });
+  const migrate = new MachineMigrate(machine, {
+    connect: nowhere,
+    createFile: unreached,
+    codecs: new PortableCodecs(),
+  });
   const dirtyRate = new DirtyRate({ vm: () => machine.guest, release, timeOfDay: () => 0 });
   const handlers = machineHandlers(
     { machine, migrate, incoming: undefined, dirtyRate },
     {
       ...{ smp: 1, quit: unreached, saveMemory: unreached, addObject: unreached, removeObject: unreached },
+      ...{ nodes: new BlockNodes([]), now: () => 0, loadState: unreached },
       ...{ createFile: unreached, requireFile: unreached },
       chardevs: () => ['compat_monitor0', 'compat_monitor1'],
     },

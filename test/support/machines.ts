@@ -8,6 +8,7 @@ import type { WorkloadOptions } from '../../src/guest/workload.ts';
 import { type Connection, PeerError } from '../../src/io/connection.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
+import { BlockNodes } from '../../src/migrate/block-node.ts';
 import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { onlyGlobalState } from '../../src/migrate/global-state.ts';
 import { Machine } from '../../src/migrate/machine.ts';
@@ -113,6 +114,7 @@ export class TestVm {
       codecs: new NodeCodecs(),
       connect: async (address) => network.connect(address),
       listen: async (address) => network.listen(address),
+      createFile: () => new MemoryFile('written'),
       openFile: () => Promise.reject(new Error('there are no files')),
       requireReadable: () => {},
       makeFile: () => new MemoryFile('arrived'),
@@ -128,6 +130,11 @@ export class TestVm {
       { machine: this.machine, migrate: this.migrate, incoming: this.incoming, dirtyRate },
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0'], saveMemory: async () => {} },
+        ...{
+          nodes: new BlockNodes([]),
+          now: () => 0,
+          loadState: () => Promise.reject(new Error('there are no disks')),
+        },
         ...{ addObject: () => {}, removeObject: () => {}, requireFile: () => {}, createFile: () => new StateFile() },
         quit: () => {
           this.hasQuit = true;

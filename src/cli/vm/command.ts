@@ -35,6 +35,7 @@ export function addVm(program: CliCommand): CliCommand {
     .option('--uuid <UUID>', "the VM's UUID, for validate-uuid", parseUuid)
     .option('--name <NAME>', "the VM's name")
     .option('--paused', 'do not start the guest, as -S of QEMU')
+    .option('--drive <SPEC>', 'a disk: id=ID,file=PATH[,format=qcow2|raw] (repeatable)', collect)
     .option(
       '--object <OBJECT>',
       'a QEMU object, TYPE,id=ID,...: TLS credentials, a secret, or a rule of authorization (repeatable)',

@@ -12,7 +12,6 @@ import { open } from '../../node.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { openSavedVm } from '../../store/ram-content.ts';
-import { noScratch } from '../../store/vm-reading.ts';
 import { writeMappedRam } from '../../write/write-mapped-ram.ts';
 
 /** RAM up to this size is kept in memory. */
@@ -80,17 +79,22 @@ export async function openGuest(file: MigrationFile, options: FileGuestOptions):
   }
 }
 
+/** The VM in a file of an address, stopped, see {@link copyOpened}. */
+export async function copyGuest({ filename, offset }: FileAddress, options: FileGuestOptions): Promise<MachineGuest> {
+  return copyOpened(await open(offset === 0 ? filename : `${filename},offset=${offset}`), options);
+}
+
 /**
- * The VM in a mapped-ram file, stopped, with a copy of its RAM. Other than its source, the copy is not touched by anyone.
+ * The VM in a file, stopped, with a copy of its RAM, which nobody else writes. Closes the file.
  * @throws MigrationError if the file is bad
  */
-export async function copyGuest(address: FileAddress, options: FileGuestOptions): Promise<MachineGuest> {
-  const { filename, offset } = address;
-  const file = await open(offset === 0 ? filename : `${filename},offset=${offset}`);
-  const copy = openScratch(options.scratch);
+export async function copyOpened(file: MigrationFile, options: FileGuestOptions): Promise<MachineGuest> {
+  const makeScratch = () => openScratch(options.scratch);
+  const copy = makeScratch();
   try {
-    const vm = await openSavedVm(file, { makeScratch: noScratch, devices: true, whole: true });
+    const vm = await openSavedVm(file, { makeScratch, devices: true, whole: true });
     await writeMappedRam(vm, copy);
+    await vm.ram.close();
   } catch (error) {
     await copy.close();
     throw error;

@@ -12,7 +12,7 @@ import type { MachineGuest } from '../../migrate/machine.ts';
 import type { MachineAddress } from '../../migrate/machine-address.ts';
 import type { IncomingLines } from '../../migrate/machine-incoming.ts';
 import type { LineTls, MachineLines } from '../../migrate/machine-migrate.ts';
-import { requireFile } from './state-file.ts';
+import { createMappedFile, requireFile } from './state-file.ts';
 
 /** What lines are made with. */
 export interface LineOptions {
@@ -36,6 +36,10 @@ export function makeLines({ objects, scratch, sources, ...rest }: LineOptions): 
     async connect(address, tls, signal) {
       if (address.transport === 'file') requireOther(address.filename, sources);
       return connect(address, tls, signal, objects);
+    },
+    createFile({ filename, offset }) {
+      requireOther(filename, sources);
+      return createMappedFile(filename, offset);
     },
     requireReadable: ({ filename }) => requireFile(filename),
     async listen(address, { creds, authz }) {

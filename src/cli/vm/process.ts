@@ -7,7 +7,7 @@
  */
 import { realpathSync } from 'node:fs';
 import type { WorkloadOptions } from '../../guest/workload.ts';
-import type { ByteStore } from '../../io/byte-source.ts';
+import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
 import type { Listener } from '../../io/connection.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { listenAt } from '../../io/node/listen.ts';
@@ -27,7 +27,8 @@ import type { ReleaseName } from '../../schema/release-rules.ts';
 import { UsageError } from '../exit-codes.ts';
 import { openInput } from '../input.ts';
 import { warn } from '../messages.ts';
-import { copyGuest, type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
+import { openDrives } from './drives.ts';
+import { copyGuest, copyOpened, type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
 import { makeLines } from './lines.ts';
 import { saveMemory } from './physical.ts';
 import { createStateFile, requireFile } from './state-file.ts';
@@ -48,6 +49,7 @@ export interface VmOptions {
   name?: string;
   paused?: boolean;
   object?: string[];
+  drive?: string[];
   compat: ReleaseName;
   scratch: string;
 }
@@ -84,6 +86,7 @@ class VmProcess {
   /** Returns the exit code. */
   async run(): Promise<number> {
     const addresses = this.#options.qmp.map(monitorAddress);
+    const nodes = await openDrives(this.#options.drive ?? []);
     const { machine, migrate, incoming } = await this.#makeMachine();
     const dirtyRate = new DirtyRate({ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now });
     this.#server = machineServer(
@@ -94,7 +97,18 @@ class VmProcess {
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
         },
-        ...{ createFile: createStateFile, requireFile },
+        ...{ createFile: createStateFile, requireFile, nodes, now: Date.now },
+        loadState: async (source) => {
+          // The disk stays open.
+          const { name, size } = source;
+          const state: ByteSource = {
+            name,
+            size,
+            read: (target, at) => source.read(target, at),
+            close: async () => {},
+          };
+          return copyOpened(await open(state), this.#fromFile(this.#options.scratch));
+        },
         addObject: (properties) => this.#objects.add(properties),
         removeObject: (id) => this.#objects.remove(id),
       },
@@ -107,7 +121,7 @@ class VmProcess {
       if (how === 'failed' && incoming.exitsOnError) this.#end(1);
     });
     const exitCode = await this.#ended;
-    migrate.break();
+    migrate.close();
     incoming?.break();
     await this.#close();
     return exitCode;

@@ -1,5 +1,6 @@
 /** Files that commands of a monitor write and read. The texts of errors are QEMU's. */
-import { accessSync, closeSync, constants, fsyncSync, openSync, writeSync } from 'node:fs';
+import { accessSync, closeSync, constants, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { NodeFile } from '../../io/node/file.ts';
 import { localError } from '../../io/node/system-text.ts';
 import type { StateOutput } from '../../migrate/device-state.ts';
 
@@ -29,4 +30,19 @@ export function requireFile(filename: string, isOld = false): void {
   } catch (error) {
     throw localError(isOld ? `Unable to open ${filename}` : `Could not open '${filename}'`, error);
   }
+}
+
+/**
+ * Makes the file of a migration with mapped-ram. What is before `offset` stays, everything behind it goes.
+ * @throws Error with QEMU's text
+ */
+export function createMappedFile(filename: string, offset: number): NodeFile {
+  let fd: number;
+  try {
+    fd = openSync(filename, constants.O_RDWR | constants.O_CREAT, 0o600);
+    ftruncateSync(fd, offset);
+  } catch (error) {
+    throw localError(`Could not create '${filename}'`, error);
+  }
+  return new NodeFile(fd, filename, offset);
 }

@@ -3,9 +3,11 @@ import { type Handler, QmpServer } from '../server.ts';
 import { measureHandlers } from './measure-handlers.ts';
 import { type MachineParts, migrationHandlers } from './migration-handlers.ts';
 import { type MachineHost, runHandlers } from './run-handlers.ts';
+import { diskHandlers } from './snapshots.ts';
 
 /** @internal for tests: what a machine does with commands. */
 export const machineHandlers = (parts: MachineParts, host: MachineHost): Record<string, Handler> => ({
+  ...diskHandlers(parts, host).handlers,
   ...migrationHandlers(parts),
   ...measureHandlers(parts),
   ...runHandlers(parts, host),

@@ -46,11 +46,12 @@ function outgoingHandlers({ machine, migrate, incoming }: MachineParts): Handler
       shapeAs(machine.settings.schema, 'MigrationInfo', { ...incoming?.query(), ...migrate.query() }),
     migrate: (given) => migrate.migrate(given as never),
     migrate_cancel: () => migrate.cancel(),
+    'migrate-start-postcopy': () => migrate.startPostcopy(),
     'migrate-continue': ({ state }) => migrate.continue(state as never),
   };
 }
 
-function incomingHandlers({ machine: { settings }, incoming }: MachineParts): Handlers {
+function incomingHandlers({ machine: { settings }, migrate, incoming }: MachineParts): Handlers {
   return {
     'migrate-incoming'(given) {
       const { uri, channels } = given;
@@ -59,13 +60,13 @@ function incomingHandlers({ machine: { settings }, incoming }: MachineParts): Ha
       return incoming.start({ uri, channels, 'exit-on-error': given['exit-on-error'] } as never);
     },
     'migrate-recover'() {
+      if (incoming?.status === 'postcopy-paused') throw new Error('the recovery of postcopy cannot be received');
       throw new Error('Migrate recover can only be run when postcopy is paused.');
     },
     'migrate-pause'() {
-      const states = settings.schema.isFrom('9.0')
-        ? 'postcopy-active or postcopy-recover state'
-        : 'postcopy-active state';
-      throw new Error(`migrate-pause is currently only supported during ${states}`);
+      if (migrate.pause() || incoming?.pause() === true) return;
+      const states = settings.schema.isFrom('9.0') ? 'postcopy-active or postcopy-recover' : 'postcopy-active';
+      throw new Error(`migrate-pause is currently only supported during ${states} state`);
     },
   };
 }

@@ -5,9 +5,10 @@ import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
 import type { MachineParts } from './migration-handlers.ts';
+import type { SnapshotHost } from './snapshots.ts';
 
 /** What the process around a machine does for its monitor. */
-export interface MachineHost {
+export interface MachineHost extends SnapshotHost {
   name?: string | undefined;
   /** Virtual processors. */
   smp: number;
