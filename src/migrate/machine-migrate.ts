@@ -87,10 +87,14 @@ export class MachineMigrate {
     const address = this.#accept(given);
     if (given.resume === true) return this.#resume(address);
     this.#hasRefused = false;
-    let opened: Promise<unknown> = Promise.resolve();
+    let isOpen: () => void = () => {};
+    let isImpossible: (reason: unknown) => void = () => {};
+    const opened = new Promise<void>((resolve, reject) => {
+      [isOpen, isImpossible] = [resolve, reject];
+    });
+    opened.catch(() => {});
     const noted = <Made>(making: Promise<Made>) => {
-      opened = making;
-      opened.catch(() => {});
+      making.then(isOpen, isImpossible);
       return making;
     };
     const isFile = address.transport === 'file' && this.#machine.settings.isOn('mapped-ram');
@@ -103,7 +107,7 @@ export class MachineMigrate {
     const ended = migration.run().finally(() => this.#release());
     if (isAsynchronous(address)) return;
     try {
-      await opened;
+      await Promise.race([opened, ended]);
     } catch (error) {
       await ended;
       throw error;
