@@ -72,6 +72,7 @@ export const behaviour: Behaviour = {
   capabilities: {
     ...{ xbzrle: asQemu, 'auto-converge': asQemu, events: asQemu, 'return-path': asQemu, multifd: asQemu },
     ...{ 'pause-before-switchover': asQemu, 'validate-uuid': asQemu, 'switchover-ack': asQemu },
+    'background-snapshot': 'as in QEMU, but not into a mapped-ram file',
     'dirty-limit': `${withoutKvm}: refused`,
     'rdma-pin-all': 'there is no RDMA',
     ...{ 'mapped-ram': asQemu, 'postcopy-ram': asQemu, 'postcopy-preempt': asQemu, 'release-ram': asQemu },

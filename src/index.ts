@@ -88,8 +88,11 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
+export { type FreezeOptions, FrozenRam } from './guest/frozen-ram.ts';
 export { type GuestBlockSize, GuestRam } from './guest/guest-ram.ts';
+export { type ImageBlock, ImageRam } from './guest/image-ram.ts';
 export { SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';
+export { SyntheticRing } from './guest/synthetic-ring.ts';
 export type { WorkloadOptions } from './guest/workload.ts';
 export type { Abortable } from './io/abort.ts';
 export { BlobSource, type BlobSourceOptions } from './io/blob-source.ts';
@@ -431,6 +434,7 @@ export {
   type PassContext,
   XbzrleCache,
   type XbzrleCacheOptions,
+  XbzrleCounters,
   type XbzrleStatistics,
   xbzrleArenaBytes,
 } from './write/xbzrle-cache.ts';

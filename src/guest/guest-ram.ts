@@ -13,6 +13,7 @@ import { isPageSize, pageSizeRule } from '../vm/page-size.ts';
 import type { PageRun } from '../vm/page-states.ts';
 import { maxRamBytes, pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PageState, RamReader } from '../vm/ram-store.ts';
+import { type FreezeOptions, FrozenRam } from './frozen-ram.ts';
 
 /** A RAM block to be made: its name and its bytes. */
 export interface GuestBlockSize {
@@ -31,6 +32,8 @@ export class GuestRam implements RamReader {
   readonly #base: RamReader | undefined;
   /** Pages that were written, by block. All others are those of the base, or zero. */
   readonly #written: readonly PageBitmap[];
+  /** Those who keep what is overwritten. */
+  readonly #frozen = new Set<FrozenRam>();
 
   /**
    * Takes an empty store, and closes it with {@link close}.
@@ -108,6 +111,13 @@ export class GuestRam implements RamReader {
 
   /** Writes whole pages. Until the write is done, they are read as they were before or as they will be. */
   write(block: RamBlock, page: number, bytes: Uint8Array): Promise<void> | void {
+    if (this.#frozen.size === 0) return this.#write(block, page, bytes);
+    const placed = this.blocks[block.index] as GuestBlock;
+    const kept = [...this.#frozen].map((frozen) => frozen.keep(placed, page, bytes.length / block.pageSize));
+    return Promise.all(kept).then(() => this.#write(block, page, bytes));
+  }
+
+  #write(block: RamBlock, page: number, bytes: Uint8Array): Promise<void> | void {
     const written = this.#writtenOf(block);
     const end = page + bytes.length / block.pageSize;
     const mark = () => {
@@ -116,6 +126,16 @@ export class GuestRam implements RamReader {
     const writing = this.#store.write(bytes, this.#position(block, page));
     if (writing !== undefined) return writing.then(mark);
     mark();
+  }
+
+  /**
+   * Freezes the content as it is now: what is written from now on does not change what the result reads, each page once.
+   * Nobody may be writing at this moment, so the guest is stopped. Close the result when it was read.
+   */
+  freeze(options: FreezeOptions = {}): FrozenRam {
+    const frozen = new FrozenRam(this, options, () => this.#frozen.delete(frozen));
+    this.#frozen.add(frozen);
+    return frozen;
   }
 
   /**
@@ -163,7 +183,8 @@ export class GuestRam implements RamReader {
   }
 }
 
-function makeBlocks(sizes: readonly GuestBlockSize[], pageSize: number): RamBlock[] {
+/** Makes blocks of one page size. @throws RangeError for sizes that are not whole pages, or too large */
+export function makeBlocks(sizes: readonly GuestBlockSize[], pageSize: number): RamBlock[] {
   if (!isPageSize(pageSize)) throw new RangeError(`expected a page size that is ${pageSizeRule}, got ${pageSize}`);
   return sizes.map(({ idstr, size }, index) => {
     if (!(size > 0 && size % pageSize === 0 && size <= maxRamBytes)) {

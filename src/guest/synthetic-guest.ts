@@ -12,7 +12,9 @@ import type { Configuration } from '../vm/flow.ts';
 import type { DirtyTracking, Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { RamReader } from '../vm/ram-store.ts';
 import type { Framing, RawSection, SavedDevices } from '../vm/saved-vm.ts';
+import type { FreezeOptions } from './frozen-ram.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -33,6 +35,8 @@ export interface SyntheticGuestOptions {
   iterables?: readonly RawSection[] | undefined;
   /** Releases what its RAM comes from, when it is closed. */
   release?: (() => Promise<void>) | undefined;
+  /** Where old pages are kept while its RAM is frozen. Default: in memory. */
+  frozen?: FreezeOptions | undefined;
   /** Whether it is stopped when it is made. Default false. */
   isPaused?: boolean;
   clock?: Clock | undefined;
@@ -47,6 +51,7 @@ export class SyntheticGuest implements Guest {
   readonly #release: SyntheticGuestOptions['release'];
   readonly #devices: SavedDevices;
   readonly #clock: Clock;
+  readonly #frozen: FreezeOptions | undefined;
   readonly #workload: Workload | undefined;
   /** Bitmaps of everyone who tracks, by block. */
   readonly #tracked = new Set<readonly PageBitmap[]>();
@@ -72,6 +77,7 @@ export class SyntheticGuest implements Guest {
     if (framing !== undefined) this.framing = framing;
     this.#devices = devices ?? { devices: [] };
     this.#clock = clock;
+    this.#frozen = options.frozen;
     this.#workload = workload === undefined ? undefined : new Workload(ram, workload, ignored);
     this.#ranUntil = isPaused ? undefined : clock.now();
     this.#migration = this.trackDirty();
@@ -84,6 +90,11 @@ export class SyntheticGuest implements Guest {
   /** Whether time passes for it. */
   get isRunning(): boolean {
     return this.#ranUntil !== undefined;
+  }
+
+  /** What it does. */
+  get workload(): Readonly<Required<WorkloadOptions>> | undefined {
+    return this.#workload?.options;
   }
 
   /** Pages that the workload has written, as of the last look. */
@@ -142,6 +153,11 @@ export class SyntheticGuest implements Guest {
     const done = this.look();
     this.#throttle = percentage;
     await done;
+  }
+
+  /** Its RAM as it is now, for a background snapshot. It must be stopped, and may run on afterwards. */
+  freeze(): RamReader {
+    return this.ram.freeze(this.#frozen);
   }
 
   /** Limits what a vCPU writes, in bytes per second, from now on. Undefined: no limit. */

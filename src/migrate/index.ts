@@ -4,6 +4,7 @@
 export { type Clock, systemClock } from '../io/clock.ts';
 export { type Connection, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
+export type { SendBackground } from './background-snapshot.ts';
 export {
   type BitmapMapping,
   type BitmapsUnderWay,
@@ -46,6 +47,14 @@ export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder 
 export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from './relay.ts';
 export type { TargetEncoding } from './relay-encode.ts';
 export type { RelayProgress } from './relay-progress.ts';
+export {
+  type AnnouncedCard,
+  type Announcement,
+  type AnnounceParameters,
+  announceGaps,
+  announcePacket,
+  SelfAnnouncer,
+} from './self-announce.ts';
 export { type SendFileOptions, sendFile } from './send-file.ts';
 export type {
   SendLines,
@@ -58,3 +67,9 @@ export type {
 } from './send-options.ts';
 export { send } from './source.ts';
 export type { TeeTarget } from './tee.ts';
+export {
+  type DirtyLimitAnswer,
+  type LimitedVcpus,
+  type SetVcpuDirtyLimit,
+  VcpuDirtyLimit,
+} from './vcpu-dirty-limit.ts';

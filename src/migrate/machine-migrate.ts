@@ -13,6 +13,7 @@ import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
 import type { Configuration } from '../vm/flow.ts';
+import { XbzrleCounters } from '../write/xbzrle-cache.ts';
 import type { Machine } from './machine.ts';
 import { type GivenAddress, type MachineAddress, machineAddress } from './machine-address.ts';
 import { sinkLine } from './outgoing.ts';
@@ -59,6 +60,7 @@ export class MachineMigrate {
   #outgoing: OutgoingMigration | undefined;
   /** 7.2 counts an address that does not parse as a migration that failed. */
   #hasRefused = false;
+  readonly #xbzrle = new XbzrleCounters();
   /** The lines of the present migration. */
   readonly #open = new Set<Connection>();
   /** The file of the present migration. */
@@ -197,7 +199,10 @@ export class MachineMigrate {
     const { settings, state } = this.#machine;
     const { parameters } = settings;
     const on = (name: string) => settings.isOn(name);
-    if (resume) return this.#requirePaused();
+    if (resume) {
+      this.#requirePaused();
+      return;
+    }
     if (this.isUnderWay) throw new Error(inProgress);
     if (state === 'inmigrate') throw new Error('Guest is waiting for an incoming migration');
     if (state === 'postmigrate') throw new Error("Can't migrate the vm that was paused due to previous migration");
@@ -248,6 +253,7 @@ export class MachineMigrate {
       alwaysEntersDevice: is10,
       forcesSyncs: is10,
       switchoverAck: on('switchover-ack'),
+      backgroundSnapshot: on('background-snapshot'),
       returnPath: on('return-path') || on('postcopy-ram'),
       ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
       ...{ releaseRam: on('release-ram'), isRunning: () => this.#machine.isRunning },
@@ -255,7 +261,7 @@ export class MachineMigrate {
       ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
       ...(rules === undefined ? {} : { rules }),
       ...(guest.iterables === undefined ? {} : { iterables: guest.iterables }),
-      ...(on('xbzrle') ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size') } } : {}),
+      ...(on('xbzrle') ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size'), counters: this.#xbzrle } } : {}),
       ...(on('multifd') ? { multifd: this.#multifd() } : {}),
     };
   }

@@ -16,6 +16,7 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import type { MigrationSettings } from '../schema/migration-settings.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { Guest } from '../vm/guest.ts';
+import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { type RunState, runStateOf, withRunState } from './global-state.ts';
 import type { OutgoingHost } from './outgoing-migration.ts';
@@ -33,6 +34,8 @@ export interface MachineGuest extends Guest {
   cont(): void;
   /** Slows the guest down by a percentage. 0: full speed. */
   throttle(percentage: number): Promise<void>;
+  /** Its RAM as it is now, for a background snapshot. It is stopped. */
+  freeze(): RamReader;
   /** Releases its RAM. */
   close(): Promise<void>;
 }
@@ -214,6 +217,7 @@ export class Machine {
       onStatus: (status) => machine.tellStatus(status),
       onPass: (pass) => machine.tell('MIGRATION_PASS', { pass }),
       throttle: (percentage) => guest.throttle(percentage),
+      freeze: () => guest.freeze(),
     };
   }
 

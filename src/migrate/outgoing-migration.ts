@@ -10,6 +10,7 @@
  *       ↑                                                                            │
  *       └──── postcopy-recover ←──── [postcopy-recover-setup ←─] ────────────────────┘
  *
+ * A background snapshot goes from active to completed: the guest is stopped for a moment, and runs on here.
  * Releases before 10.0 enter `device` only after `pre-switchover`, and say `postcopy-active` before they stop the guest. What is sent is decided by `source.ts`.
  */
 import { orAborted } from '../io/abort.ts';
@@ -17,6 +18,8 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import type { ReleaseName } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
+import type { RamReader } from '../vm/ram-store.ts';
+import type { SendBackground } from './background-snapshot.ts';
 import { errorDesc, isFaultOfLine } from './error-desc.ts';
 import { LiveError } from './live-error.ts';
 import { fileLine } from './outgoing.ts';
@@ -31,25 +34,31 @@ export interface OutgoingHost {
   stop(): Promise<void>;
   /** Lets the guest run on, if {@link stop} stopped it. */
   restart(): void;
-  /** The guest has gone. */
+  /** The guest has gone. Not called after a background snapshot, which leaves it here. */
   leave(): void;
+  /** Freezes RAM, for a background snapshot. The guest is stopped. */
+  freeze?(): RamReader;
   /** The status changed: event MIGRATION. */
   onStatus(status: MigrationStatus): void;
   /** A pass began: event MIGRATION_PASS. */
   onPass(pass: number): void;
   /** Slows the guest down (auto-converge). */
   throttle(percentage: number): Promise<void> | void;
+  /** Limits the vCPUs, because they dirty too much (dirty-limit). It may be called again and again. */
+  limitVcpus?(): Promise<void> | void;
 }
 
 /** How a VM is moved. */
 export interface OutgoingMigrationOptions
   extends Pick<SendRunning, 'parameters' | 'xbzrle' | 'forcesSyncs' | 'switchoverAck' | 'isRunning' | 'stopsFirst'>,
-    Omit<SendOptions, 'running' | 'onProgress' | 'signal' | 'clock' | 'mappedRam'> {
+    Omit<SendOptions, 'running' | 'background' | 'onProgress' | 'signal' | 'clock' | 'mappedRam'> {
   /** Connects a line: the main one first. It is not called after the signal was aborted. */
   connect: (signal: AbortSignal) => Promise<Connection>;
   /** Opens the file that the VM goes into (capability mapped-ram). Nothing is connected then. */
   openFile?: ((signal: AbortSignal) => Promise<SendMappedRam>) | undefined;
   autoConverge: boolean;
+  /** With this, the host has `limitVcpus`. Default false. */
+  dirtyLimit?: boolean;
   pauseBeforeSwitchover: boolean;
   /** Whether `device` is entered without a pause, too: QEMU 10.0. */
   alwaysEntersDevice: boolean;
@@ -59,6 +68,8 @@ export interface OutgoingMigrationOptions
   releaseRam?: boolean;
   /** Whose order of states, and whose texts. Default: 10.0 with `alwaysEntersDevice`, and 9.0 without. */
   release?: ReleaseName | undefined;
+  /** Sends the guest as it is when `active` begins, and lets it run on. The host has `freeze` then. Default false. */
+  backgroundSnapshot?: boolean;
   clock?: Clock;
 }
 
@@ -117,7 +128,7 @@ export class OutgoingMigration {
     this.#enter('setup');
     try {
       await this.#send();
-      this.#host.leave();
+      if (this.#options.backgroundSnapshot !== true) this.#host.leave();
       this.#enter('completed');
     } catch (error) {
       this.#end(error);
@@ -135,6 +146,7 @@ export class OutgoingMigration {
       stopsFirst = false,
       ...rest
     } = this.#options;
+    const { backgroundSnapshot = false, dirtyLimit = false } = rest;
     const { signal } = this.#cancel;
     const open = async () => {
       signal.throwIfAborted();
@@ -143,24 +155,32 @@ export class OutgoingMigration {
       void connecting.then((line) => signal.aborted && line.destroy()).catch(() => {});
       return orAborted(connecting, signal);
     };
+    const onStart = (look: () => MigrationProgress) => {
+      this.#look = look;
+    };
+    const background: SendBackground = {
+      freeze: () => (this.#host.freeze as () => RamReader)(),
+      cont: () => this.#host.restart(),
+      downtimeLimit: parameters['downtime-limit'],
+      onStart,
+    };
     const running: SendRunning = {
       ...{ parameters, xbzrle, forcesSyncs, switchoverAck, isRunning, stopsFirst },
       postcopy: postcopy && this.#postcopy(postcopy),
       throttle: autoConverge ? (percentage) => this.#host.throttle(percentage) : undefined,
+      limitVcpus: dirtyLimit ? () => this.#host.limitVcpus?.() : undefined,
       beforeSwitchover: pauseBeforeSwitchover ? () => this.#pause() : undefined,
       onSync: (count) => {
         this.#hasPass = true;
         this.#host.onPass(count);
       },
-      onStart: (look) => {
-        this.#look = look;
-      },
+      onStart,
     };
     const mappedRam = await this.#options.openFile?.(signal);
     const lines =
       mappedRam === undefined ? { main: await open(), openChannel: open } : { main: fileLine(mappedRam.file) };
     const { progress } = await send(this.#guest(), lines, {
-      ...{ ...rest, running, signal, clock, mappedRam },
+      ...{ ...rest, ...(backgroundSnapshot ? { background } : { running }), signal, clock, mappedRam },
       ...(postcopy === undefined ? {} : { returnPath: true }),
       onProgress: ({ status, 'expected-downtime': expected }) => {
         this.#expected = expected ?? this.#expected;
@@ -221,10 +241,11 @@ export class OutgoingMigration {
 
   #end(error: unknown): void {
     this.#last = this.#look?.();
-    // Once the destination may run the guest, nobody else may.
+    // Once the destination may run the guest, nobody else may. A background snapshot has let it run on already.
     const isHere = !(error instanceof LiveError) || error.guest === 'source' || error.guest === 'either';
+    const isStopped = isHere && this.#options.backgroundSnapshot !== true;
     if (this.#cancel.signal.aborted) {
-      if (isHere) this.#host.restart();
+      if (isStopped) this.#host.restart();
       this.#enter('cancelled');
       return;
     }
@@ -234,7 +255,7 @@ export class OutgoingMigration {
     // QEMU notices only then that its first bytes did not leave.
     if (isInSetup && isFaultOfLine(error)) this.#enter('active');
     this.#enter('failed');
-    if (isHere) this.#host.restart();
+    if (isStopped) this.#host.restart();
   }
 
   /** migrate-start-postcopy: it begins at the next turn of the loop. @throws Error with QEMU's text */

@@ -15,6 +15,7 @@
 import type { Clock } from '../io/clock.ts';
 import {
   AutoConverge,
+  DirtyTrigger,
   endWindow,
   forcedSyncMs,
   partMs,
@@ -57,6 +58,8 @@ export interface PrecopyOptions {
   signal: AbortSignal;
   /** Slows the guest down, with auto-converge. Undefined: auto-converge is off. */
   throttle?: ((percentage: number) => Promise<void> | void) | undefined;
+  /** Limits the vCPUs, with dirty-limit: called whenever the guest dirties too much. Undefined: it is off. */
+  limitVcpus?: (() => Promise<void> | void) | undefined;
   /** Whether a sync is forced every 5 s with auto-converge, as in QEMU 10.0. Default false. */
   forcesSyncs?: boolean;
   /** Whether the destination has allowed the switchover. Default: it need not. */
@@ -77,6 +80,7 @@ export class Precopy {
   readonly #passes: Passes;
   readonly #options: PrecopyOptions;
   readonly #autoConverge = new AutoConverge();
+  readonly #trigger = new DirtyTrigger();
   /** Bytes that may be left when the guest is stopped. 0 in the first window. */
   #threshold = 0;
   readonly #window: RateWindow;
@@ -119,9 +123,11 @@ export class Precopy {
   }
 
   async #endPeriod(now: number): Promise<void> {
-    const { pageSize, made, parameters, throttle, onPeriod } = this.#options;
+    const { pageSize, made, parameters, throttle, limitVcpus, onPeriod } = this.#options;
     const { start, dirtied, bytes, pages } = this.#period;
-    if (throttle !== undefined && this.#autoConverge.endPeriod(dirtied * pageSize, made() - bytes, parameters)) {
+    const [dirtiedBytes, sent] = [dirtied * pageSize, made() - bytes];
+    if (limitVcpus !== undefined && this.#trigger.endPeriod(dirtiedBytes, sent, parameters)) await limitVcpus();
+    if (throttle !== undefined && this.#autoConverge.endPeriod(dirtiedBytes, sent, parameters)) {
       this.figures['cpu-throttle-percentage'] = this.#autoConverge.percentage;
       await throttle(this.#autoConverge.percentage);
     }

@@ -125,22 +125,28 @@ export class ProgressMeter {
   readonly #clock: Clock;
   readonly #count: () => RamCounts | undefined;
   readonly #more: (status: MigrationStatus) => Partial<MigrationProgress>;
+  readonly #deltas: () => number;
   readonly #start: number;
   #status: MigrationStatus = 'none';
   #window: { start: number; bytes: number; pages: number };
   #rates = { mbps: 0, 'pages-per-second': 0 };
   #setupTime: number | undefined;
 
-  /** `count` returns what is counted; undefined before the first page. `more` returns further members. */
+  /**
+   * `count` returns what is counted; undefined before the first page. `more` returns further members, and `deltas` the
+   * pages sent as deltas, which count for `pages-per-second` only.
+   */
   constructor(
     { onProgress, clock = systemClock }: ProgressOptions,
     count: () => RamCounts | undefined,
     more: (status: MigrationStatus) => Partial<MigrationProgress> = () => ({}),
+    deltas = () => 0,
   ) {
     this.#onProgress = onProgress;
     this.#clock = clock;
     this.#count = count;
     this.#more = more;
+    this.#deltas = deltas;
     this.#start = clock.now();
     this.#window = { start: this.#start, bytes: 0, pages: 0 };
   }
@@ -197,7 +203,7 @@ export class ProgressMeter {
   #beginWindow(now: number, counts: RamCounts | undefined): void {
     const { start, bytes, pages } = this.#window;
     const transferred = counts?.transferred ?? 0;
-    const sent = (counts?.normal ?? 0) + (counts?.duplicate ?? 0);
+    const sent = (counts?.normal ?? 0) + (counts?.duplicate ?? 0) + this.#deltas();
     const ms = now - start;
     if (ms > 0) {
       this.#rates = { mbps: ((transferred - bytes) * 8) / ms / 1000, 'pages-per-second': ((sent - pages) * 1000) / ms };

@@ -7,7 +7,8 @@ import { maxChannels } from '../read/channels.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { WrittenBlock } from '../write/passes.ts';
-import type { XbzrleStatistics } from '../write/xbzrle-cache.ts';
+import type { XbzrleCounters, XbzrleStatistics } from '../write/xbzrle-cache.ts';
+import type { SendBackground } from './background-snapshot.ts';
 import type { PeerWatchOptions } from './peer-watch.ts';
 import type { PrecopyParameters } from './precopy.ts';
 import type { MigrationProgress, ProgressOptions } from './progress.ts';
@@ -54,10 +55,15 @@ export interface SendPostcopy {
 export interface SendRunning {
   /** Read anew for each decision, so they may change while the guest is sent. `max-bandwidth` is the one that counts. */
   parameters: Readonly<PrecopyParameters>;
-  /** Sends deltas of pages that are sent again, with a cache of this many bytes. Not with multifd. */
-  xbzrle?: { cacheSize: number } | undefined;
+  /**
+   * Sends deltas of pages that are sent again, with a cache of this many bytes. Not with multifd. `counters` go on
+   * counting from one migration to the next, as those of a QEMU do. Default: they begin at 0.
+   */
+  xbzrle?: { cacheSize: number; counters?: XbzrleCounters | undefined } | undefined;
   /** Slows the guest down, by a percentage (auto-converge). Default: it runs at full speed. */
   throttle?: ((percentage: number) => Promise<void> | void) | undefined;
+  /** Limits the vCPUs (dirty-limit). Called whenever the guest dirties too much. Default: they are not limited. */
+  limitVcpus?: (() => Promise<void> | void) | undefined;
   /** Whether a sync is forced every 5 s with auto-converge, as in QEMU 10.0. Default false. */
   forcesSyncs?: boolean;
   /** Waits for the destination's SWITCHOVER_ACK before the guest is stopped. Default false. */
@@ -99,6 +105,8 @@ export interface SendOptions extends Abortable, ProgressOptions, PeerWatchOption
   zeroPageDetection?: 'none' | 'legacy' | 'multifd' | undefined;
   /** Writes a mapped-ram file instead (capability mapped-ram). `main` is then `fileLine` of that file. */
   mappedRam?: SendMappedRam | undefined;
+  /** Sends the guest as it is at one moment, and lets it run on. Without multifd, return path, bandwidth limit and file. */
+  background?: SendBackground | undefined;
   /** Whether the destination is asked to confirm. Default: if `main` can be read. */
   returnPath?: boolean | undefined;
   /** Sections of iterables other than RAM, in stream order. */
@@ -123,9 +131,13 @@ export interface SentGuest {
 
 /** @throws RangeError for options out of range. */
 export function requireSendOptions(
-  { multifd, maxBandwidth = 0, idleTimeoutMs, running, mappedRam }: SendOptions,
+  { multifd, maxBandwidth = 0, idleTimeoutMs, running, background, mappedRam, returnPath = false }: SendOptions,
   lines: SendLines,
 ): void {
+  const isOtherwise = multifd !== undefined || running !== undefined || mappedRam !== undefined || returnPath;
+  if (background !== undefined && isOtherwise) {
+    throw new RangeError('expected a background snapshot without multifd, running, mapped-ram and return path');
+  }
   if (!(maxBandwidth >= 0)) throw new RangeError(`expected bytes per second, got ${maxBandwidth}`);
   if (idleTimeoutMs !== undefined && !(idleTimeoutMs > 0)) throw new RangeError(`expected ms, got ${idleTimeoutMs}`);
   if (running?.postcopy !== undefined && mappedRam !== undefined) {

@@ -24,24 +24,20 @@
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import { PeerError } from '../io/connection.ts';
-import { PortableCodecs } from '../io/portable-codecs.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
 import { CommandCode } from '../wire/command.ts';
 import { requireVm } from '../wire/require-vm.ts';
-import { MappedRamWriter, mappedRamArenaBytes } from '../write/mapped-ram-writer.ts';
-import { MultifdWriter, multifdArenaBytes } from '../write/multifd-writer.ts';
-import { defaultRules, Passes, type RamWriter, type VmWriter, type WrittenBlock } from '../write/passes.ts';
+import type { MultifdWriter } from '../write/multifd-writer.ts';
+import { defaultRules, Passes, type WrittenBlock } from '../write/passes.ts';
 import { encodeAdvise } from '../write/postcopy-switch.ts';
-import { preemptArenaBytes } from '../write/preempt-writer.ts';
-import { ramScanArenaBytes } from '../write/ram-scan.ts';
-import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
-import { XbzrleCache, xbzrleArenaBytes } from '../write/xbzrle-cache.ts';
+import { StreamWriter } from '../write/stream-writer.ts';
+import type { XbzrleCache } from '../write/xbzrle-cache.ts';
+import { BackgroundSnapshot } from './background-snapshot.ts';
 import { Bandwidth } from './bandwidth.ts';
 import { Confirmation } from './confirmation.ts';
 import { LiveError, nextOfSource } from './live-error.ts';
-import { channelSinks, Outgoing } from './outgoing.ts';
+import { Outgoing } from './outgoing.ts';
 import { PeerWatch } from './peer-watch.ts';
 import { PostcopyPhase } from './postcopy-phase.ts';
 import { Precopy } from './precopy.ts';
@@ -55,6 +51,7 @@ import {
   type SentGuest,
 } from './send-options.ts';
 import { SourceLines } from './source-lines.ts';
+import { openSourceWriter, type SourceWriter } from './source-writer.ts';
 
 /** The value of the first PING. */
 const pingValue = 1;
@@ -81,8 +78,6 @@ export async function send(guest: Guest, lines: SendLines, options: SendOptions 
   return new Source(guest, lines, options).send();
 }
 
-type SourceWriter = VmWriter & RamWriter;
-
 class Source {
   readonly #guest: Guest;
   readonly #options: SendOptions;
@@ -99,6 +94,7 @@ class Source {
   #passes: Passes | undefined;
   #precopy: Precopy | undefined;
   #postcopy: PostcopyPhase | undefined;
+  readonly #snapshot: BackgroundSnapshot | undefined;
   #cache: XbzrleCache | undefined;
   #multifd: MultifdWriter | undefined;
   #blocks: readonly WrittenBlock[] = [];
@@ -107,20 +103,24 @@ class Source {
   #downtime: number | undefined;
 
   constructor(guest: Guest, lines: SendLines, options: SendOptions) {
-    const { clock = systemClock, maxBandwidth = 0 } = options;
-    this.#guest = guest;
+    const { clock = systemClock, background } = options;
+    // The limit does not hold for a background snapshot, as in QEMU.
+    const maxBandwidth = background === undefined ? options.maxBandwidth : 0;
+    this.#snapshot = background === undefined ? undefined : new BackgroundSnapshot(guest, background, clock);
+    this.#guest = this.#snapshot?.guest ?? guest;
     this.#options = options;
     this.#clock = clock;
     this.#meter = new ProgressMeter(
       options,
       () => this.#counts(),
       (status) => this.#members(status),
+      () => this.#passes?.deltas ?? 0,
     );
-    options.running?.onStart?.(() => this.#meter.now());
+    for (const each of [options.running, background]) each?.onStart?.(() => this.#meter.now());
     this.#watch = new PeerWatch(options, (error) => this.#ended.abort(error));
     const { signal } = this.#ended;
     this.#outgoing = new Outgoing({
-      ...{ bandwidth: new Bandwidth(maxBandwidth, clock), watch: this.#watch, clock, signal },
+      ...{ bandwidth: new Bandwidth(maxBandwidth ?? 0, clock), watch: this.#watch, clock, signal },
       onSent: () => this.#meter.tick(),
     });
     this.#lines = new SourceLines(lines, this.#outgoing, this.#watch, signal);
@@ -156,7 +156,7 @@ class Source {
 
   async #sendAll(): Promise<Omit<SentGuest, 'progress'>> {
     const { main } = this.#lines;
-    const { returnPath = main.canRead && main.canWrite, running } = this.#options;
+    const { returnPath = main.canRead && main.canWrite && this.#snapshot === undefined, running } = this.#options;
     this.#meter.enter('setup');
     if (running?.stopsFirst === true) await this.#stop();
     const writer = await this.#open();
@@ -177,38 +177,14 @@ class Source {
     return { isConfirmed: returnPath, ...counts, ...xbzrle };
   }
 
-  /** Makes the writers, and opens the channels. */
   async #open(): Promise<SourceWriter> {
-    const { multifd, running, mappedRam, zeroPageDetection } = this.#options;
-    const cacheSize = running?.xbzrle?.cacheSize;
-    const kernel = await loadKernelFor([
-      ...[writerArenaBytes, ramScanArenaBytes],
-      cacheSize === undefined ? 0 : xbzrleArenaBytes(cacheSize),
-      multifd === undefined ? 0 : multifdArenaBytes,
-      running?.postcopy?.preempt === true ? preemptArenaBytes : 0,
-      mappedRam === undefined ? 0 : mappedRamArenaBytes,
-    ]);
-    if (mappedRam !== undefined) {
-      const { framing } = this.#guest;
-      this.#writer = new MappedRamWriter(kernel, this.#outgoing.store(mappedRam.file), { ...mappedRam, framing });
-      return this.#writer;
-    }
-    const writer = new StreamWriter(kernel, this.#lines.mainSink(), this.#guest.framing);
-    this.#writer = writer;
-    if (cacheSize !== undefined) this.#cache = new XbzrleCache(kernel, { cacheSize, pageSize: this.#pageSize });
-    if (multifd === undefined) return writer;
-    const { channels, compression = 'none', level = 1, codecs = new PortableCodecs() } = multifd;
-    const rules = {
-      ...this.#rules,
-      ...(zeroPageDetection === 'legacy' ? { zeroPages: 'records' as const } : {}),
-      ...(zeroPageDetection === 'multifd' ? { zeroPages: 'packets' as const } : {}),
-    };
-    const uuid = multifd.uuid ?? this.#guest.configuration?.uuid;
-    const sinks = channelSinks(channels, () => this.#lines.openChannel());
-    this.#multifd = await MultifdWriter.open(writer, sinks, {
-      ...{ compression, level, codecs, rules, pageSize: this.#pageSize },
-      ...(uuid === undefined ? {} : { uuid }),
+    const { writer, cache, multifd } = await openSourceWriter({
+      ...{ options: this.#options, lines: this.#lines, outgoing: this.#outgoing },
+      ...{ guest: this.#guest, rules: this.#rules, pageSize: this.#pageSize },
     });
+    this.#writer = writer;
+    this.#cache = cache;
+    this.#multifd = multifd;
     return writer;
   }
 
@@ -229,8 +205,9 @@ class Source {
       beforeEnd: async () => {
         await writer.flush();
         this.#ended.signal.throwIfAborted();
-        // Nobody loads a file that has not come to its end.
-        if (this.#options.mappedRam === undefined) this.#confirmation.place = 'either';
+        // Nobody loads a file that has not come to its end. A background snapshot leaves the guest here.
+        const staysHere = this.#options.mappedRam !== undefined || this.#snapshot !== undefined;
+        if (!staysHere) this.#confirmation.place = 'either';
       },
       // A destination that waits for a description does not say that it has the guest. A capture of postcopy has none.
       ...(returnPath ? { otherwiseDescription: '{}' } : {}),
@@ -241,9 +218,10 @@ class Source {
 
   #makePrecopy(passes: Passes, writer: SourceWriter, running: SendRunning): Precopy {
     const clock = this.#clock;
-    const { parameters, throttle, forcesSyncs = false, switchoverAck = false, onSync = () => {} } = running;
+    const { parameters, throttle, limitVcpus, forcesSyncs = false, switchoverAck = false, onSync = () => {} } = running;
     return new Precopy(passes, {
-      ...{ parameters, throttle, forcesSyncs, onSync, clock, pageSize: this.#pageSize, signal: this.#ended.signal },
+      ...{ parameters, throttle, limitVcpus, forcesSyncs, onSync, clock },
+      ...{ pageSize: this.#pageSize, signal: this.#ended.signal },
       made: () => writer.length + this.#lines.multifdBytes,
       flush: () => writer.flush(),
       maySwitchOver: () => !switchoverAck || this.#confirmation.mayGo,
@@ -263,9 +241,10 @@ class Source {
     const precopy = this.#precopy;
     await passes.begin();
     if (precopy !== undefined) passes.markAll();
-    await this.#sync();
+    if (this.#snapshot === undefined) await this.#sync();
     await writer.flush();
     this.#meter.enter('active');
+    if (this.#snapshot !== undefined && writer instanceof StreamWriter) return this.#snapshot.send(passes, writer);
     if (precopy === undefined) this.#blocks = await passes.sendAll();
     else if ((await precopy.run()) === 'postcopy') return this.#switchToPostcopy();
     await this.#stop();
@@ -344,6 +323,7 @@ class Source {
   /** What `query-migrate` has of a running guest, besides `ram`. */
   #members(status: MigrationStatus): Partial<MigrationProgress> {
     const precopy = this.#precopy;
+    if (this.#snapshot !== undefined) return this.#snapshot.members;
     if (precopy === undefined) return {};
     const cache = this.#cache === undefined ? {} : { 'xbzrle-cache': xbzrleMember(this.#cache.statistics) };
     if (status !== 'completed' && !status.startsWith('postcopy')) return { ...precopy.members, ...cache };
@@ -387,6 +367,7 @@ class Source {
       ...(this.#precopy === undefined ? {} : { 'dirty-pages-rate': this.#precopy.figures['dirty-pages-rate'] }),
       ...this.#ramBytes.members,
       'postcopy-requests': this.#postcopy?.requested ?? 0,
+      ...(this.#snapshot === undefined ? {} : { 'dirty-pages-rate': 0 }),
     };
   }
 }

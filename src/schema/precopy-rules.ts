@@ -84,18 +84,37 @@ export const throttleDefaults: ThrottleParameters = {
 /** A throttle step follows this many periods with too much dirtying. They need not follow each other. */
 const highPeriods = 2;
 
+/** Notices that the guest dirties too much: for auto-converge, and for dirty-limit. */
+export class DirtyTrigger {
+  #highCount = 0;
+
+  /** A period ended in which this many bytes were dirtied and sent. Returns whether something must be done. */
+  endPeriod(
+    dirtied: number,
+    sent: number,
+    parameters: Pick<ThrottleParameters, 'throttle-trigger-threshold'>,
+  ): boolean {
+    if (!(dirtied > dirtyLimit(sent, parameters)) || ++this.#highCount < highPeriods) return false;
+    this.#highCount = 0;
+    return true;
+  }
+}
+
+/** The bytes that may be dirtied while this many are sent. */
+function dirtyLimit(sent: number, parameters: Pick<ThrottleParameters, 'throttle-trigger-threshold'>): number {
+  return Math.floor((sent * parameters['throttle-trigger-threshold']) / 100);
+}
+
 /** Decides at the end of each period whether the guest is slowed down. */
 export class AutoConverge {
   /** By how much the guest is slowed, in per cent. 0: not at all. */
   percentage = 0;
-  #highCount = 0;
+  readonly #trigger = new DirtyTrigger();
 
   /** A period ended in which this many bytes were dirtied and sent. Returns whether the percentage must be applied. */
   endPeriod(dirtied: number, sent: number, parameters: ThrottleParameters): boolean {
-    const limit = Math.floor((sent * parameters['throttle-trigger-threshold']) / 100);
-    if (!(dirtied > limit) || ++this.#highCount < highPeriods) return false;
-    this.#highCount = 0;
-    this.percentage = nextThrottle(this.percentage, limit / dirtied, parameters);
+    if (!this.#trigger.endPeriod(dirtied, sent, parameters)) return false;
+    this.percentage = nextThrottle(this.percentage, dirtyLimit(sent, parameters) / dirtied, parameters);
     return true;
   }
 }

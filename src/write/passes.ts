@@ -8,6 +8,7 @@
  *     sendSome      a step: some of the dirty pages, round and round; the caller ends the PART
  *     finish        PART of other iterables, SWITCHOVER_START, END of RAM with the last dirty pages,
  *                   END of other iterables, devices, EOF, description; postcopy ends otherwise (postcopy-passes.ts)
+ *     finishDevices devices, EOF, description: the end of a background snapshot
  *
  * The caller decides on the passes, and on the moment when the guest stops. A file has one or two passes over a stopped
  * guest (`write-stream.ts`, `write-multifd.ts`); a running guest has many (`write-guest.ts`). This file knows neither
@@ -141,6 +142,11 @@ export class Passes {
     this.scan = new RamScan(writer.kernel, { findsZeros: options.findsZeros ?? true });
   }
 
+  /** Records of pages that went as deltas. */
+  get deltas(): number {
+    return this.records - this.normal - this.duplicate;
+  }
+
   /** Bytes of the pages that the next {@link sendDirty} sends. */
   get dirtyBytes(): number {
     const dirty = this.#dirty ?? [];
@@ -270,7 +276,6 @@ export class Passes {
    * @throws RangeError for devices that no stream can contain.
    */
   async finish(): Promise<void> {
-    const writer = this.#writer;
     await this.beginSwitchover();
     if (this.#hasRam) {
       await this.#ramWriter.beginEnd();
@@ -279,6 +284,15 @@ export class Passes {
       await this.#ramWriter.endRam();
     }
     await this.sendIterables('end');
+    await this.finishDevices();
+  }
+
+  /**
+   * Sends the states of the devices and the end. A background snapshot ends so after its pages.
+   * @throws RangeError for devices that no stream can contain.
+   */
+  async finishDevices(): Promise<void> {
+    const writer = this.#writer;
     const { devices, description } = await this.#guest.saveDevices();
     requireDevices(devices, writer.ramId);
     for (const device of devices) await writer.device(device);

@@ -231,6 +231,12 @@ export class StreamWriter {
     await this.#end();
   }
 
+  /** Leaves RAM without an END, as a background snapshot does. No pages follow. */
+  async omitRamEnd(): Promise<void> {
+    await this.endPart();
+    this.#hasEndedRam = true;
+  }
+
   /** Writes a command. */
   async command(code: number, payload?: Uint8Array): Promise<void> {
     this.#requireClosed('a command');

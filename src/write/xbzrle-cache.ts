@@ -30,15 +30,27 @@ export function xbzrleArenaBytes(cacheSize = defaultXbzrleCacheSize): number {
   return arenaBytes(cacheSize, deltaBytes + encodeSlackBytes, ...tables) + pageBatchArenaBytes(batchCapacity);
 }
 
+/** What caches count. In QEMU all caches of a process count together. */
+export class XbzrleCounters {
+  bytes = 0;
+  pages = 0;
+  cacheMiss = 0;
+  overflow = 0;
+  cacheMissRate = 0;
+  encodingRate = 0;
+}
+
 /** The size of the cache, and of its pages. */
 export interface XbzrleCacheOptions {
+  /** Where it counts. Default: counters of its own, from 0 on. */
+  counters?: XbzrleCounters | undefined;
   /** Bytes of the cache. The number of pages in it must be a power of two. Default 64 MiB. */
   cacheSize?: number;
   /** Target page size in bytes: a power of two from 1 KiB to 16 KiB. Default 4096. */
   pageSize?: number;
 }
 
-/** The statistics of `query-migrate`, member `xbzrle-cache`. Counters grow as long as the cache exists. */
+/** The statistics of `query-migrate`, member `xbzrle-cache`. Counters grow as long as whatever counts exists. */
 export interface XbzrleStatistics {
   /** Bytes. */
   readonly cacheSize: number;
@@ -80,9 +92,9 @@ export class XbzrleCache {
   /** The turn in which a slot was last hit. Its old content is needed until that turn ends. */
   readonly #hitIn: Uint32Array;
   #turn = 1;
-  readonly #counters = { bytes: 0, pages: 0, cacheMiss: 0, overflow: 0, cacheMissRate: 0, encodingRate: 0 };
+  readonly #counters: XbzrleCounters;
   /** The counters at the end of the latest period. */
-  #before = { bytes: 0, pages: 0, cacheMiss: 0 };
+  #before: { bytes: number; pages: number; cacheMiss: number };
 
   readonly #batch: PageBatch;
   readonly #deltas: number;
@@ -97,7 +109,8 @@ export class XbzrleCache {
    * Allocates {@link xbzrleArenaBytes} bytes in the kernel's arena, which must also contain the pages to encode.
    * @throws RangeError for a size that is not a power of two of pages, or an impossible page size.
    */
-  constructor(kernel: Kernel, { cacheSize = defaultXbzrleCacheSize, pageSize = 4096 }: XbzrleCacheOptions = {}) {
+  constructor(kernel: Kernel, options: XbzrleCacheOptions = {}) {
+    const { cacheSize = defaultXbzrleCacheSize, pageSize = 4096, counters = new XbzrleCounters() } = options;
     if (!isPageSize(pageSize) || pageSize > kernel.xbzrleMaxPage) {
       throw new RangeError(
         `expected a page size that is a power of two from 1024 to ${kernel.xbzrleMaxPage}, got ${pageSize}`,
@@ -108,6 +121,8 @@ export class XbzrleCache {
       throw new RangeError(`expected a cache size that is a power of two, and at least a page, got ${cacheSize}`);
     }
     this.#kernel = kernel;
+    this.#counters = counters;
+    this.#before = { ...counters };
     this.#pageSize = pageSize;
     this.#slots = kernel.allocate(cacheSize);
     this.#pages = new Float64Array(slots).fill(-1);

@@ -1,6 +1,13 @@
 /** The states of an outgoing migration, their order, and what `query-migrate` says, in virtual time over lines in memory. */
 import { describe, expect, it } from 'vitest';
 import { PeerError } from '../../src/io/connection.ts';
+import { MemoryFile } from '../../src/io/memory-file.ts';
+import { connectionPair } from '../../src/io/web-connection.ts';
+import { open } from '../../src/node.ts';
+import { openSavedVm } from '../../src/store/ram-content.ts';
+import type { GuestBlock } from '../../src/vm/guest.ts';
+import type { RamBlock } from '../../src/vm/ram-block.ts';
+import type { RamReader } from '../../src/vm/ram-store.ts';
 import { MiB, makeVm, withoutPasses } from './outgoing-scene.ts';
 
 describe('a migration', () => {
@@ -66,6 +73,73 @@ describe('a migration', () => {
     expect(withoutPasses(events)).toEqual([
       ...['setup', 'active', 'STOP', 'pre-switchover', 'cancelling', 'RESUME', 'cancelled'],
     ]);
+    expect(guest.isRunning).toBe(true);
+  });
+
+  it('sends the guest as it was at STOP, and lets it run on, as a background snapshot', async () => {
+    const { migration, events, seen, guest, receiving, output } = await makeVm(1, { backgroundSnapshot: true });
+    const [block] = guest.ram.blocks as [GuestBlock];
+    const all = async (ram: RamReader) => {
+      const bytes = new Uint8Array(block.usedLength);
+      await ram.read(ram.blocks[0] as RamBlock, 0, bytes);
+      return bytes;
+    };
+    const image = new Uint32Array(block.usedLength / 4).map((_, i) => Math.imul(i, 2654435761));
+    await guest.ram.load(block, new MemoryFile('image', new Uint8Array(image.buffer)));
+    const running = migration.run();
+    await seen('STOP');
+    const atStop = await all(guest.ram);
+    // It writes all of its working set again and again, before a page is sent.
+    await seen('RESUME');
+    for (let page = 256; page < 1280; page += 64) await guest.ram.write(block, page, new Uint8Array(64 * 4096).fill(7));
+    await running;
+    await receiving;
+    expect(events).toEqual(['setup', 'active', 'STOP', 'RESUME', 'completed']);
+    expect(guest.isRunning).toBe(true);
+    await using file = await open(output);
+    const vm = await openSavedVm(file, { makeScratch: () => new MemoryFile('scratch') });
+    expect(Buffer.compare(await all(vm.ram), atStop)).toBe(0);
+    expect(Buffer.compare(await all(guest.ram), atStop)).not.toBe(0);
+    expect(migration.query()).toMatchObject({
+      status: 'completed',
+      downtime: 0,
+      ram: {
+        'dirty-sync-count': 0,
+        'dirty-pages-rate': 0,
+        remaining: 0,
+        normal: 2048,
+        duplicate: 0,
+      },
+    });
+    expect(migration.query()).not.toHaveProperty('expected-downtime');
+  });
+
+  it('fails as a background snapshot, and the guest ran on before', async () => {
+    const { migration, events, guest } = await makeVm(1, {
+      ...{ backgroundSnapshot: true },
+      connect: async () => {
+        const [main, other] = connectionPair();
+        const end = () => other.destroy();
+        void other.read(new Uint8Array(1), 0).then(end, end);
+        return main;
+      },
+    });
+    await migration.run();
+    expect(events.filter((event) => event === 'RESUME').length).toBeLessThanOrEqual(1);
+    expect(events.at(-1)).toBe('failed');
+    expect(guest.isRunning).toBe(true);
+  });
+
+  it('does not write a background snapshot into a mapped-ram file', async () => {
+    const { migration, events, guest } = await makeVm(1, {
+      ...{ backgroundSnapshot: true },
+      openFile: async () => ({ file: new MemoryFile('file') }),
+    });
+    await migration.run();
+    expect(events).toEqual(['setup', 'failed']);
+    expect(migration.query()).toMatchObject({
+      'error-desc': 'expected a background snapshot without multifd, running, mapped-ram and return path',
+    });
     expect(guest.isRunning).toBe(true);
   });
 

@@ -62,6 +62,7 @@ export async function makeVm(
       }
     },
     leave: () => note('gone'),
+    freeze: () => guest.ram.freeze(),
     onStatus: note,
     onPass: (pass) => note(`PASS ${pass}`),
     throttle: (percentage) => guest.throttle(percentage),
@@ -93,7 +94,7 @@ export async function makeVm(
     }
     return count;
   };
-  return { migration, events, seen, guest, clock, receiving, differences, parameters };
+  return { migration, events, seen, guest, clock, receiving, output, differences, parameters };
 }
 
 /** Without the passes, whose number is not the matter. */

@@ -4,6 +4,7 @@ import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../src/guest/workload.ts';
 import type { Clock } from '../../src/io/clock.ts';
+import type { Connection } from '../../src/io/connection.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { receive } from '../../src/migrate/destination.ts';
@@ -31,7 +32,24 @@ function image(size: number): Uint8Array {
   return new Uint8Array(words.buffer);
 }
 
+/** A line that takes its time once the guest has stopped, when max-bandwidth no longer holds. */
+function slowAtTheEnd(line: Connection, guest: SyntheticGuest, clock: Clock, rate: number): Connection {
+  return {
+    ...{ name: line.name, size: undefined, canRead: line.canRead, canWrite: line.canWrite, method: line.method },
+    read: (target, position) => line.read(target, position),
+    async write(bytes) {
+      if (!guest.isRunning) await clock.sleep((bytes.length / rate) * 1000);
+      await line.write(bytes);
+    },
+    end: () => line.end(),
+    destroy: () => line.destroy(),
+    close: () => line.close(),
+  };
+}
+
 interface Scene {
+  /** Bytes per second of the line at the end. Default: it takes no time. */
+  lineRate?: number;
   size?: number;
   workload?: WorkloadOptions;
   bandwidth: number;
@@ -40,7 +58,8 @@ interface Scene {
 }
 
 /** Sends a guest into a file, and compares the file with the guest. */
-async function play({ size = 32 * MiB, workload, bandwidth, running = () => ({}), send: more = {} }: Scene) {
+async function play(scene: Scene) {
+  const { size = 32 * MiB, workload, bandwidth, running = () => ({}), send: more = {}, lineRate } = scene;
   const clock = new VirtualClock();
   const ram = new GuestRam(new MemoryFile(), [{ idstr: 'ram', size }]);
   await ram.load(ram.blocks[0]!, new MemoryFile('image', image(size)));
@@ -52,7 +71,9 @@ async function play({ size = 32 * MiB, workload, bandwidth, running = () => ({})
   const seen: MigrationProgress[] = [];
   const syncs: { at: number; count: number }[] = [];
   const parameters = { ...defaults, 'max-bandwidth': bandwidth };
-  const lines = { main: listener.connect(), openChannel: async () => listener.connect() };
+  const line = listener.connect();
+  const main = lineRate === undefined ? line : slowAtTheEnd(line, guest, clock, lineRate);
+  const lines = { main, openChannel: async () => listener.connect() };
   const sent = await send(guest, lines, {
     ...{ clock, ...more },
     running: { parameters, onSync: (count) => syncs.push({ at: clock.now(), count }), ...running(guest, clock) },
@@ -198,13 +219,21 @@ describe('a running guest', () => {
 describe('the engine and the estimate', () => {
   it.each([
     { rate: 4 * MiB, workingSet: 8 * MiB, bandwidth: 16 * MiB },
-    // Closer to the bandwidth, the order of the writes decides, which the estimate does not know.
+    // Closer to the bandwidth, the order of the writes decides, which the estimate does not know. Two such guests are not
+    // here: 20 MiB/s over 12 MiB (17 per cent more bytes), and 24 MiB/s over 16 MiB with auto-converge (6 passes apart).
     { rate: 8 * MiB, workingSet: 16 * MiB, bandwidth: 16 * MiB },
     { rate: 30 * MiB, workingSet: 4 * MiB, bandwidth: 16 * MiB },
-  ])('agree about a guest that writes %j', async ({ rate, workingSet, bandwidth }) => {
+    { rate: 4 * MiB, workingSet: 8 * MiB, bandwidth: 32 * MiB, downtimeLimit: 100 },
+    { rate: 2 * MiB, workingSet: 16 * MiB, bandwidth: 8 * MiB, downtimeLimit: 500 },
+    { rate: 64 * MiB, workingSet: 12 * MiB, bandwidth: 16 * MiB, autoConverge: true, downtimeLimit: 200 },
+  ])('agree within 15 per cent about a guest that writes %j', async (scene) => {
+    const { rate, workingSet, bandwidth, downtimeLimit = 300, autoConverge = false } = scene;
     const { sent, syncs, differing } = await play({
-      ...{ workload: { rate, workingSet, pattern: 'random' }, bandwidth },
-      running: () => ({}),
+      ...{ workload: { rate, workingSet, pattern: 'random' }, bandwidth, lineRate: bandwidth },
+      running: (guest) => ({
+        parameters: { ...defaults, 'max-bandwidth': bandwidth, 'downtime-limit': downtimeLimit },
+        ...(autoConverge ? { throttle: (percentage) => guest.throttle(percentage), forcesSyncs: true } : {}),
+      }),
     });
     expect(differing).toBe(0);
     const set = workingSet / page;
@@ -212,11 +241,26 @@ describe('the engine and the estimate', () => {
     const predicted = simulatePrecopy(
       { pageSize: page, dataPages: pages / 2, zeroPages: pages / 2 },
       { name: 'given', workingSet: set, dirtied: (seconds) => Math.min(set, (rate / page) * seconds) },
-      { bandwidth, downtimeLimit: 300 },
+      { bandwidth, downtimeLimit, autoConverge },
     );
     expect(predicted.converges).toBe(true);
-    expect(Math.abs(predicted.syncs - syncs.length)).toBeLessThanOrEqual(1);
-    expect(sent.length / predicted.bytes).toBeGreaterThan(0.85);
-    expect(sent.length / predicted.bytes).toBeLessThan(1.15);
+    const { downtime = 0, 'total-time': total } = sent.progress;
+    console.log(
+      JSON.stringify({
+        ...scene,
+        syncs: [syncs.length, predicted.syncs],
+        bytes: [sent.length, predicted.bytes, sent.length / predicted.bytes],
+        downtime: [downtime, predicted.downtimeMs],
+        total: [total, predicted.totalMs],
+        t: predicted.throttle,
+      }),
+    );
+    const near = (got: number, expected: number, unit: number) =>
+      expect(Math.abs(got - expected)).toBeLessThanOrEqual(Math.max(0.15 * expected, unit));
+    // Passes are whole.
+    near(syncs.length, predicted.syncs, 1);
+    near(sent.length, predicted.bytes, 0);
+    near(total, predicted.totalMs, 100);
+    near(downtime, predicted.downtimeMs, 40);
   });
 });

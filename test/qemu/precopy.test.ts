@@ -15,6 +15,7 @@ import type { SendMultifd, SendRunning } from '../../src/migrate/send-options.ts
 import { send } from '../../src/migrate/source.ts';
 import { throttleDefaults } from '../../src/schema/precopy-rules.ts';
 import { releaseRulesOf } from '../../src/schema/release-rules.ts';
+import type { GuestBlock } from '../../src/vm/guest.ts';
 import { Qemu, type QemuVersion } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 
@@ -110,5 +111,41 @@ describe.each(['7.2', '10.0'] as const)('into QEMU %s', (version) => {
       expect(Buffer.compare(arrived.subarray(at, at + MiB), here), `RAM from ${at} on`).toBe(0);
     }
     if (name.includes('XBZRLE')) expect(sent.xbzrle?.pages).toBeGreaterThan(100);
+  });
+
+  test.skipIf(lacksQemu(version))('as it was at one moment, while it runs on', async () => {
+    const workload = { rate: 200 * MiB, workingSet: 48 * MiB, pattern: 'random' as const };
+    const { qemu, ram: file, uri } = await startWaiting(version, { workload, bandwidth: 0 });
+    await using _ = qemu;
+    const ram = new GuestRam(new MemoryFile(), [{ idstr: 'ram', size }]);
+    const [block] = ram.blocks as [GuestBlock];
+    const guest = new SyntheticGuest({ ram, workload });
+    const truth = new Uint8Array(size);
+    const stop = async () => {
+      await guest.stop();
+      await ram.read(block, 0, truth);
+    };
+    // Whoever asks makes the guest write, as one does who watches it.
+    const ended = new AbortController();
+    const watching = (async () => {
+      while (!ended.signal.aborted) {
+        await guest.look();
+        await new Promise(setImmediate);
+      }
+    })();
+    const { blocks, configuration } = guest;
+    const source = { blocks, ram, configuration, stop, syncDirty() {}, saveDevices: () => guest.saveDevices() };
+    const main = await connectTo(parseMigrationUri(uri));
+    const background = { freeze: () => ram.freeze({ memoryBytes: 4 * MiB }), cont: () => guest.cont() };
+    const sent = await send(source, { main }, { rules: releaseRulesOf('none', version), background });
+    await qemu.waitForMigration();
+    ended.abort();
+    await watching;
+    expect(sent.progress).toMatchObject({ status: 'completed', ram: { 'dirty-sync-count': 0, total: size } });
+    expect(guest.isRunning).toBe(true);
+    expect(Buffer.compare(readFileSync(file), truth)).toBe(0);
+    const now = new Uint8Array(size);
+    await guest.read(block, 0, now);
+    expect(Buffer.compare(now, truth)).not.toBe(0);
   });
 });

@@ -37,6 +37,33 @@ describe.each(['7.2', '9.0', '10.0'] as const)('a migration between two machines
   });
 });
 
+describe('a background snapshot', () => {
+  it('leaves the guest running at the source, and takes it as it was at STOP', async () => {
+    const network = new Network();
+    const from = new TestVm(network, { release: '10.0', workload });
+    const to = new TestVm(network, { release: '10.0', incoming: 'in' });
+    await from.switchOn('events', 'background-snapshot');
+    await to.switchOn('events');
+    const before = await from.ram();
+    await from.execute('migrate', { uri: 'unix:in' });
+    await Promise.all([from.event('MIGRATION completed'), to.event('MIGRATION completed')]);
+    expect(from.events).toEqual([...['MIGRATION setup', 'MIGRATION active', 'STOP', 'RESUME', 'MIGRATION completed']]);
+    expect(await from.execute('query-status')).toMatchObject({ status: 'running', running: true });
+    expect(await to.execute('query-status')).toMatchObject({ status: 'running', running: true });
+    expect((await to.ram()).length).toBe(before.length);
+    expect(await from.execute('query-migrate')).toMatchObject({
+      status: 'completed',
+      ram: { 'dirty-sync-count': 0, 'dirty-pages-rate': 0, remaining: 0 },
+    });
+    // It can be made again.
+    const other = new TestVm(network, { release: '10.0', incoming: 'other' });
+    await other.switchOn('events');
+    await from.execute('migrate', { uri: 'unix:other' });
+    await other.event('MIGRATION completed');
+    expect(await from.execute('query-status')).toMatchObject({ running: true });
+  });
+});
+
 describe('a guest that arrived', () => {
   it('goes on to a third machine, and back', async () => {
     const { network, from, to } = await makePair();

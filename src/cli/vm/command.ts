@@ -26,7 +26,10 @@ export function addVm(program: CliCommand): CliCommand {
     .addOption(new Option('--machine <TYPE>', 'the machine type (default: none)').choices(['none', 'pc']))
     .option('--memory <SIZE>', 'bytes of RAM (default: 128M)', parseSomeBytes)
     .option('--smp <N>', 'how many virtual processors share the workload (default: 1)', parseCount)
-    .option('--ram <FILE>', 'what RAM contains at first; beyond the end of FILE it is zero')
+    .option(
+      '--ram <FILE>',
+      'what RAM contains at first, read when it is needed: FILE must not change while the VM runs; beyond its end RAM is zero',
+    )
     .option(
       '--workload <SPEC>',
       'what the guest writes: write:rate=RATE,working-set=SIZE,pattern=counter|random|text|zero,seed=N',

@@ -1,5 +1,6 @@
 /** The guests of `vmferry vm`: a synthetic one, one from a file, and one that arrived. */
-import { GuestRam } from '../../guest/guest-ram.ts';
+import { type GuestBlockSize, GuestRam } from '../../guest/guest-ram.ts';
+import { ImageRam } from '../../guest/image-ram.ts';
 import { SyntheticGuest } from '../../guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
@@ -30,24 +31,26 @@ export interface SyntheticOptions {
 
 export async function makeSynthetic(options: SyntheticOptions): Promise<MachineGuest> {
   const { machine, memory, ram: image, workload, smp, isPaused, scratch } = options;
-  const store = memory <= inMemoryBytes ? new MemoryFile() : openScratch(scratch);
-  const ram = new GuestRam(store, [{ idstr: machine === 'pc' ? 'pc.ram' : 'ram', size: memory }]);
-  if (image !== undefined) await loadImage(ram, image);
+  const makeScratch = () => openScratch(scratch);
+  const store = memory <= inMemoryBytes ? new MemoryFile() : makeScratch();
+  const block = { idstr: machine === 'pc' ? 'pc.ram' : 'ram', size: memory };
+  const ram = new GuestRam(store, await openRam(block, image));
   return new SyntheticGuest({
     ...{ ram, isPaused, workload: workload === undefined ? undefined : { ...workload, vcpus: smp } },
+    frozen: { makeScratch },
     configuration: { machine, capabilities: [] },
     devices: onlyGlobalState(),
   });
 }
 
-async function loadImage(ram: GuestRam, path: string): Promise<void> {
-  const [block] = ram.blocks;
-  if (block === undefined) return;
-  const file = await openSource(path);
+/** RAM whose content is read from a file when it is needed, or is zero. */
+async function openRam(block: GuestBlockSize, path: string | undefined): Promise<ImageRam> {
+  const image = path === undefined ? undefined : await openSource(path);
   try {
-    await ram.load(block, file);
-  } finally {
-    await file.close();
+    return new ImageRam([{ ...block, image }]);
+  } catch (error) {
+    await image?.close();
+    throw error;
   }
 }
 
@@ -71,7 +74,7 @@ export async function openGuest(file: MigrationFile, options: FileGuestOptions):
       configuration: vm.configuration ?? null,
       devices: { devices: vm.devices, description: vm.description },
       ...{ ignored: vm.ignored, framing: vm.framing, iterables: await readIterables(file, vm.iterables) },
-      ...{ release: () => file.close(), isPaused: true },
+      ...{ release: () => file.close(), isPaused: true, frozen: { makeScratch } },
     });
   } catch (error) {
     await file.close();

@@ -1,6 +1,7 @@
 /** What a machine does with commands that look at its guest, and with those of COLO and of vCPUs with a dirty ring. */
 import type { DirtyRate } from '../../migrate/dirty-rate.ts';
 import type { Machine } from '../../migrate/machine.ts';
+import { VcpuDirtyLimit } from '../../migrate/vcpu-dirty-limit.ts';
 import type { JsonObject } from '../json-value.ts';
 import type { Handler } from '../server.ts';
 import type { MachineParts } from './migration-handlers.ts';
@@ -10,12 +11,9 @@ export function measureHandlers(parts: MachineParts): Record<string, Handler> {
   return {
     ...dirtyRateHandlers(dirtyRate),
     ...coloHandlers(machine),
+    // As in a QEMU without KVM, there is no dirty ring.
+    ...limitHandlers(new VcpuDirtyLimit(undefined)),
     'query-migrationthreads': () => threadsOf(parts),
-    'set-vcpu-dirty-limit'() {
-      throw new Error("dirty page limit feature requires KVM with accelerator property 'dirty-ring-size' set'");
-    },
-    'cancel-vcpu-dirty-limit': () => {},
-    'query-vcpu-dirty-limit': () => [],
   };
 }
 
@@ -23,6 +21,14 @@ function dirtyRateHandlers(dirtyRate: DirtyRate): Record<string, Handler> {
   return {
     'calc-dirty-rate': (given: JsonObject) => dirtyRate.calculate(given as never),
     'query-dirty-rate': (given: JsonObject) => dirtyRate.query(given as never),
+  };
+}
+
+function limitHandlers(limit: VcpuDirtyLimit): Record<string, Handler> {
+  return {
+    'set-vcpu-dirty-limit': (given: JsonObject) => limit.set(given as never),
+    'cancel-vcpu-dirty-limit': (given: JsonObject) => limit.cancel(given as never),
+    'query-vcpu-dirty-limit': () => limit.query(),
   };
 }
 
