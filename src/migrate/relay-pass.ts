@@ -284,6 +284,10 @@ export class RelayPass {
   /** What has to come next. */
   get awaited(): string {
     if (this.#isShut) return 'the source to end the line';
+    if (this.isComplete) {
+      const hint = this.#options.flow === undefined ? '' : ': it may wait for more multifd channels';
+      return `the target to take the rest and end the line${hint}`;
+    }
     const isSent = this.#options.stream.isWhole && this.#hasReturnPath;
     return isSent ? 'the target to confirm that it has the guest' : 'the source to send more';
   }
@@ -292,6 +296,8 @@ export class RelayPass {
   #whereGuest(cause: unknown): [GuestPlace, string] {
     const guest = this.#guest;
     const main = this.#main;
+    // A source that does not hear the last word may take its guest back, even in postcopy.
+    if (guest === 'either' && this.#hasPostcopy) return [guest, nextIfUnheard];
     if (guest !== 'source' || main === undefined || main.forward.hasEnded || !isBreak(cause))
       return [guest, nextSteps[guest]];
     // A source that can do postcopy may have begun it, and what says so was on the line that broke.
@@ -303,7 +309,7 @@ export class RelayPass {
   get #guest(): GuestPlace {
     const { stream } = this.#options;
     const main = this.#main;
-    if (this.#answers?.shut?.status === 0) return this.#hasPostcopy ? 'target' : 'either';
+    if (this.#answers?.shut?.status === 0) return 'either';
     if (this.#hasPostcopy) return 'split';
     // What never reached the target, or was refused by it, can only be at the source.
     if (main === undefined || this.#answers?.shut !== undefined) return 'source';
@@ -315,6 +321,10 @@ export class RelayPass {
     return 'either';
   }
 }
+
+/** What is safe to do next if the target has said that it has the guest after postcopy, and its source may not know. */
+const nextIfUnheard =
+  'the target has all of the guest: do not resume it at the source, and if it runs there, too, `stop` it there at once';
 
 const nextSteps: Record<GuestPlace, string> = {
   source: 'the guest is at the source; if it does not run on there, `cont` resumes it',

@@ -233,6 +233,23 @@ test('a target that waits for more channels does not answer, and is given up', a
   });
 });
 
+test('a target that waits for more channels, of a source without a return path: it is said what is waited for', async () => {
+  const waits = new Set<string>();
+  const makeScratch = async () => new MemoryFile('scratch');
+  const encoding = { channels: 1, codecs: new NodeCodecs(), makeScratch };
+  const onWaiting = (_: number, what: string) => void waits.add(what);
+  const ends = startRelay({ encoding, onWaiting });
+  const source = ends.listener.connect();
+  const sent = source.write(fixture('none-plain-10.0').bytes).then(() => source.end());
+  await ends.connected(2);
+  const got = ends.targets.map((line) => takeAll(line));
+  await Promise.all([sent, ...got]);
+  await ends.clock.advance(11_000);
+  expect([...waits]).toEqual(['the target to take the rest and end the line: it may wait for more multifd channels']);
+  for (const line of ends.targets) await line.end();
+  expect(await ends.result).toMatchObject({ isConfirmed: false });
+});
+
 test('a scratch file that cannot be written matters only if deltas come', async () => {
   const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' });
   const makeScratch = async () => {

@@ -5,6 +5,7 @@
  *
  * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { TlsDirectories } from '../tls-directories.ts';
@@ -13,7 +14,7 @@ import { Guest } from './guest.ts';
 import { LiveCommand } from './live-command.ts';
 import { type Mode, Play, type PlaySetup } from './live-play.ts';
 import { type Machine, pagesOfOurs, startDestination } from './machine.ts';
-import type { Qemu, QemuVersion } from './qemu.ts';
+import { Qemu, type QemuVersion } from './qemu.ts';
 import { lacksQemu } from './require.ts';
 import { waitUntil } from './wait-until.ts';
 
@@ -21,7 +22,8 @@ const isFull = process.env.VMFERRY_QEMU === 'full';
 const directories = new TlsDirectories();
 afterAll(() => directories.remove());
 
-interface Case extends Mode, Pick<PlaySetup, 'machine' | 'stands' | 'ballast' | 'tls'> {
+interface Case extends Mode, Pick<PlaySetup, 'stands' | 'ballast' | 'tls'> {
+  machine?: Partial<Machine> | (() => Promise<Partial<Machine>>);
   /** Not with the others. */
   only?: QemuVersion;
   /** Capabilities that the QEMU needs that takes the guest from vmferry. */
@@ -47,11 +49,39 @@ const bitmapsOf = async (qemu: Qemu) =>
 
 const disk: Partial<Machine> = { args: ['-blockdev', 'null-co,node-name=disk,size=16777216,read-zeroes=on'] };
 
-async function addBitmaps(source: Qemu): Promise<void> {
-  await source.execute('block-dirty-bitmap-add', { node: 'disk', name: 'first', granularity: 65536 });
-  await source.hmp('qemu-io disk "write 1M 200k"');
-  await source.execute('block-dirty-bitmap-add', { node: 'disk', name: 'second', granularity: 4096 });
-  await source.hmp('qemu-io disk "write 3M 9k"');
+const addBitmaps =
+  (persistent: boolean) =>
+  async (source: Qemu): Promise<void> => {
+    const add = (name: string, granularity: number) =>
+      source.execute('block-dirty-bitmap-add', { node: 'disk', name, granularity, persistent });
+    await add('first', 65536);
+    await source.hmp('qemu-io disk "write 1M 200k"');
+    await add('second', 4096);
+    await source.hmp('qemu-io disk "write 3M 9k"');
+  };
+
+/** A disk that keeps its bitmaps. Each QEMU has its own, as if its content were mirrored. */
+let image: Promise<string> | undefined;
+async function qcow2(): Promise<Partial<Machine>> {
+  image ??= makeImage();
+  return {
+    files: { 'disk.qcow2': await image },
+    args: ['-blockdev', 'qcow2,node-name=disk,file.driver=file,file.filename=disk.qcow2'],
+  };
+}
+
+async function makeImage(): Promise<string> {
+  const dir = Qemu.makeDir();
+  const path = join(dir, 'empty.qcow2');
+  writeFileSync(path, '');
+  await using qemu = await Qemu.start({ version: '10.0', args: ['-M', 'none', '-nodefaults'] });
+  await qemu.execute('blockdev-add', { driver: 'file', 'node-name': 'file', filename: path });
+  const options = { driver: 'qcow2', file: 'file', size: 16 << 20 };
+  await qemu.execute('blockdev-create', { 'job-id': 'create', options });
+  const job = async () => (await qemu.execute<{ status: string; error?: string }[]>('query-jobs'))[0];
+  await waitUntil('the image is there', async () => (await job())?.status === 'concluded');
+  expect((await job())?.error).toBeUndefined();
+  return path;
 }
 
 const uuid = '01234567-89ab-cdef-0123-456789abcdef';
@@ -75,8 +105,14 @@ const letGo = (play: Play) => play.source?.setParameters({ 'max-bandwidth': 0, '
 const cases: Record<string, Case> = {
   'dirty-bitmaps': {
     ...{ capabilities: ['dirty-bitmaps'], sourceCapabilities: rp, confirms: true, machine: disk, essential: true },
-    ...{ loads: ['dirty-bitmaps'], prepare: addBitmaps },
+    ...{ loads: ['dirty-bitmaps'], prepare: addBitmaps(false) },
     check: async (qemu) => expect(await bitmapsOf(qemu)).toEqual(['first 327680', 'second 12288']),
+  },
+  'dirty-bitmaps that persist in qcow2': {
+    ...{ capabilities: ['dirty-bitmaps'], sourceCapabilities: rp, confirms: true, machine: qcow2 },
+    ...{ loads: ['dirty-bitmaps'], prepare: addBitmaps(true) },
+    check: async (qemu) =>
+      expect(await bitmapsOf(qemu)).toEqual(['first 327680 persistent', 'second 12288 persistent']),
   },
   'pause-before-switchover': {
     ...{ capabilities: rp, sourceCapabilities: ['pause-before-switchover'], confirms: true, essential: true },
@@ -146,7 +182,8 @@ async function expectArrived(qemu: Qemu, { check, stands }: Case): Promise<void>
 }
 
 async function play(verb: 'receive' | 'relay', version: QemuVersion, of: Case): Promise<Play> {
-  const { machine = {}, stands, ballast, tls } = of;
+  const { stands, ballast, tls } = of;
+  const machine = (typeof of.machine === 'function' ? await of.machine() : of.machine) ?? {};
   const started = await Play.start({
     ...{ verb, version, mode: of, machine, ...(stands && { stands }), ...(ballast && { ballast }), tls },
   });

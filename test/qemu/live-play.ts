@@ -55,6 +55,8 @@ export interface PlaySetup {
   /** Pages that it rewrites all the time, so that another pass is always needed. */
   ballast?: PageRange;
   machine?: Partial<Machine>;
+  /** What the target has instead. */
+  targetMachine?: Partial<Machine>;
   /** The pages that have content. Default: all of ours. */
   filled?: PageRange;
   /** The guest is stopped before the migration begins, or only to learn its RAM at that moment. */
@@ -115,7 +117,8 @@ export class Play {
     const { verb, near, far, transport = 'tcp', args = [] } = this.setup;
     const { machine } = this;
     if (verb !== 'send') await this.#startSource(machine);
-    if (verb !== 'receive') this.far = await HarmingProxy.open(await this.#startTarget(machine), far);
+    if (verb !== 'receive')
+      this.far = await HarmingProxy.open(await this.#startTarget({ ...machine, ...this.setup.targetMachine }), far);
     const listen = transport === 'tcp' ? 'tcp:127.0.0.1:0' : `unix:${join(this.#temporary, '..', 'listening')}`;
     const words = {
       receive: () => ['receive', listen, this.out],

@@ -2,7 +2,7 @@
  * The machines of the captures. Source and destination of one capture get the same description.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, ftruncateSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { Guest, guestPage, guestSerial, type PageRange, writeBios, writeBootDisk } from './guest.ts';
 import { Qemu, type QemuTarget, type QemuVersion } from './qemu.ts';
@@ -34,6 +34,8 @@ export type Machine = {
   properties?: readonly string[];
   /** Further arguments, after all others. */
   args?: readonly string[];
+  /** Files that are copied to the directory in which QEMU runs, by their names there. */
+  files?: Readonly<Record<string, string>>;
 };
 
 export const MiB = 1 << 20;
@@ -70,6 +72,7 @@ function machineArgs(machine: Machine, dir: string): string[] {
   const ram = ramMiBOf(machine);
   const { machine: kind, properties = [], version } = machine;
   const type = [machine.type ?? (kind === 'bare' ? 'pc' : kind), ...properties];
+  for (const [name, path] of Object.entries(machine.files ?? {})) copyFileSync(path, join(dir, name));
   const args = ['-accel', 'tcg', '-nodefaults', '-no-user-config', '-m', String(ram)];
   if (kind !== 'board') args.push('-vga', 'none');
   if (kind === 'none') {
