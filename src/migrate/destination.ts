@@ -33,7 +33,7 @@ import { Answers } from './answers.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
-import { type GuestPlace, isBreak, LiveError, nextIfPostcopy } from './live-error.ts';
+import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextUnread } from './live-error.ts';
 import { type MigrationProgress, ProgressMeter } from './progress.ts';
 import { ReceivedCounts } from './received-counts.ts';
 
@@ -122,7 +122,6 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
   try {
     main = await incoming.main(signal);
   } catch (error) {
-    // A source without a return path may have written all into the buffers of two systems.
     if (await incoming.mayHaveBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
@@ -153,8 +152,8 @@ class Destination {
   #hasEnd = false;
   /** The source has begun postcopy. */
   #isSplit = false;
-  /** The source may use a preempt channel: it has announced postcopy. */
-  #hasAdvice = false;
+  /** Whether the source has announced postcopy, so that it may use a preempt channel. Undefined: it may still do so. */
+  #hasAdvice: boolean | undefined;
   /** Connections that are a preempt channel if postcopy begins, and strangers otherwise. */
   readonly #candidates: Connection[] = [];
   /** The source has ended the line. */
@@ -208,11 +207,17 @@ class Destination {
   #join(kind: string, connection: Connection): void {
     try {
       if (kind === 'channel') this.#flow.addChannel(this.#watch.add(connection));
-      else if (kind === 'preempt' && this.#hasAdvice) this.#takePreempt(connection);
+      else if (kind === 'preempt' && this.#hasAdvice !== false) this.#takePreempt(connection);
       else this.#incoming.refuse(connection, 'Not a migration stream');
     } catch (error) {
       this.#watch.fail(error);
     }
+  }
+
+  /** The source has no postcopy, so there is no preempt channel. */
+  #refuseCandidates(): void {
+    this.#hasAdvice = false;
+    for (const each of this.#candidates.splice(0)) this.#incoming.refuse(each, 'Not a migration stream');
   }
 
   /** Takes a preempt channel. Its source may be ahead of the main stream, so postcopy need not have begun here. */
@@ -242,6 +247,9 @@ class Destination {
   #note(item: FlowItem): Promise<void> | undefined {
     this.#counts.take(item, this.#flow.marksEndPasses);
     switch (item.kind) {
+      case 'section':
+        if (this.#hasAdvice === undefined) this.#refuseCandidates();
+        break;
       case 'blocks-end':
         this.#options.onReturnPath?.(this.#answers.isOpen);
         this.#options.onSource?.(this.#source);
@@ -270,7 +278,7 @@ class Destination {
     return {
       configuration: this.#flow.configuration,
       blocks: this.#guestFile.store.blocks,
-      hasAdvice: this.#hasAdvice,
+      hasAdvice: this.#hasAdvice === true,
       channels: this.#flow.channels.list.length,
     };
   }
@@ -379,10 +387,6 @@ class Destination {
     return this.#hasAdvice && isBreak(error) ? 'either' : 'source';
   }
 }
-
-/** What is safe to do next if a source may have begun, and nothing of it was read. */
-const nextUnread =
-  'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
 
 /** What is safe to do next. */
 function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string): string {

@@ -4,7 +4,7 @@
  *     stream        the main stream; a second one is refused
  *     channel       a multifd channel
  *     recovery      it is refused
- *     page          after the main stream: the preempt channel
+ *     page          the preempt channel, which may be read before the main stream
  *     other         a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
  */
@@ -189,6 +189,7 @@ export class Incoming {
         else void this.#identify(connection);
       }
       this.#hasEnded = true;
+      for (const look of this.#looks) look();
       this.#endIfAlone();
     } catch (error) {
       this.#end(error);
@@ -217,6 +218,8 @@ export class Incoming {
       const opening = await lookAt(line);
       if (this.#main !== undefined && line.head.length === 0) this.#hasLost = true;
       if (opening === undefined && line.hasBroken && !this.#expired.has(connection)) this.#hasBroken = true;
+      // What the source sent on its main connection before may be read later.
+      if (opening === 'page') await this.#untilMain(done.signal);
       const kind = this.#kindOf(opening, line.head);
       if (typeof kind !== 'string') return this.#refuse(connection, kind.why);
       this.#add({ kind, connection: line, number: kind === 'channel' ? numberOfHello(line.head) : undefined });
@@ -229,6 +232,21 @@ export class Incoming {
       this.#endIfAlone();
       for (const look of this.#looks) look();
     }
+  }
+
+  /** Waits until the main stream has come, at most as long as a first byte may take. */
+  async #untilMain(signal: AbortSignal): Promise<void> {
+    const { setupTimeoutMs = defaultSetupTimeoutMs } = this.#options;
+    let look = () => {};
+    const came = new Promise<void>((resolve) => {
+      look = () => {
+        if (this.#main !== undefined || this.#isClosed || this.#hasEnded) resolve();
+      };
+      this.#looks.add(look);
+      look();
+    });
+    await Promise.race([came, this.#clock.sleep(setupTimeoutMs, signal)]);
+    this.#looks.delete(look);
   }
 
   /** Breaks a connection that has not sent its first bytes in time, unless it may be a preempt channel. */

@@ -52,3 +52,7 @@ export const nextOfSource: Record<GuestPlace, string> = {
   split:
     'postcopy had begun: neither side has all of the guest, so it must not be started here; leave the target as it is',
 };
+
+/** What is safe to do next if a source may have begun, and nothing of it was read. */
+export const nextUnread =
+  'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';

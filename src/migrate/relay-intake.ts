@@ -149,6 +149,10 @@ export class Intake {
         else this.#take(arrival);
       }
       this.#isExhausted = true;
+      for (const each of this.#waiting) {
+        const isLost = each.opening === 'page' || each.opening === 'channel';
+        if (isLost && !each.isTaken && !this.#hasMain) this.refuse(each, 'Not a migration stream');
+      }
       this.#endIfAlone();
     } catch (error) {
       this.#onFailure(error);
@@ -176,14 +180,16 @@ export class Intake {
       arrival.isTaken = true;
       this.#waiting.splice(this.#waiting.indexOf(arrival), 1);
       this.#onMain(arrival);
-    } else if (opening !== 'channel') this.refuse(arrival, 'Not a migration stream');
-    else await this.#expireChannel(arrival);
+    } else if (opening === 'other' || this.#isExhausted) this.refuse(arrival, 'Not a migration stream');
+    else await this.#expire(arrival, opening);
   }
 
   /** A channel may wait for its main connection as long as a silent connection may. */
-  async #expireChannel(arrival: Arrival): Promise<void> {
+  async #expire(arrival: Arrival, opening: 'channel' | 'page'): Promise<void> {
     await this.#within(new Promise(() => {}));
-    if (!this.#hasMain && !arrival.isTaken) this.refuse(arrival, 'it is a multifd channel without a main connection');
+    if (this.#hasMain || arrival.isTaken) return;
+    const what = opening === 'channel' ? 'it is a multifd channel' : 'it may be a preempt channel';
+    this.refuse(arrival, `${what} without a main connection`);
   }
 
   /** Waits for `work`, at most as long as a connection may be silent. */

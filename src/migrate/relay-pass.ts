@@ -152,7 +152,8 @@ export class RelayPass {
     if (arrival.isTaken) return;
     if (opening === 'channel') await this.#connect(arrival, arrival.channel);
     else if (opening === 'stream') intake.refuse(arrival, 'another migration is running');
-    else if (stream.mayPreempt === true && opening !== 'other') await this.#connect(arrival, 'preempt');
+    // Its first bytes may be read before those of the main connection.
+    else if (opening !== 'other' && (await stream.advice)) await this.#connect(arrival, 'preempt');
     else intake.refuse(arrival, 'Not a migration stream');
   }
 

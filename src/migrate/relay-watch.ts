@@ -39,7 +39,10 @@ export class StreamWatch {
   isLost = false;
   /** Resolves when a preempt channel may come. */
   readonly preempts: Promise<undefined>;
+  /** Resolves with whether one may come, at the latest when the stream has ended. */
+  readonly advice: Promise<boolean>;
   #onPreempts: () => void = () => {};
+  #onAdvice: (mayPreempt: boolean) => void = () => {};
   readonly #batch: PageBatch;
   #window: ByteWindow | undefined;
   #decoder: Generator<Need | FlowItem, void> | undefined;
@@ -51,6 +54,9 @@ export class StreamWatch {
     this.#batch = batch;
     this.preempts = new Promise((resolve) => {
       this.#onPreempts = () => resolve(undefined);
+    });
+    this.advice = new Promise((resolve) => {
+      this.#onAdvice = resolve;
     });
   }
 
@@ -94,9 +100,11 @@ export class StreamWatch {
 
   /** The source has ended the stream. */
   end(): void {
-    if (this.#window === undefined) return;
-    this.#window.ended = true;
-    this.#decode();
+    if (this.#window !== undefined) {
+      this.#window.ended = true;
+      this.#decode();
+    }
+    this.#onAdvice(this.mayPreempt === true);
   }
 
   #decode(): void {
@@ -139,6 +147,7 @@ export class StreamWatch {
   #advised(mayPreempt: boolean): void {
     if (this.mayPreempt !== undefined) return;
     this.mayPreempt = mayPreempt;
+    this.#onAdvice(mayPreempt);
     if (mayPreempt) this.#onPreempts();
   }
 

@@ -179,9 +179,16 @@ describe('a channel whose first bytes come long after those of the others', () =
 
   it('is not waited for behind pages of the main stream, nor for longer than a first byte may take', async () => {
     const { bytes } = fixture('none-plain-7.2');
-    const plain = begin({ clock: new ManualClock() });
+    const time = new ManualClock();
+    let note = () => {};
+    const hasBegun = new Promise<void>((resolve) => {
+      note = resolve;
+    });
+    const plain = begin({ clock: time, onProgress: note });
     plain.listener.connect();
-    await play(plain.listener.connect(), bytes);
+    void play(plain.listener.connect(), bytes);
+    await hasBegun;
+    await time.advance(600);
     await plain.received;
     const { clock, received } = await playWithout([0, 1], {}, 'pc-multifd-none-7.2');
     await clock.advance(60_000);

@@ -124,7 +124,9 @@ const chosen = cases.filter(([, { isEssential }]) => isFull || isEssential);
 describe.skipIf(lacksQemu(...versions))('one side ends at any point', () => {
   test.each(chosen)('%s', async (what, { verb, version, mode, end, count }) => {
     const setup = { verb, version, mode };
-    const passed = await passedOf(setup);
+    const all = await passedOf(setup);
+    // What passes on a preempt channel depends on the guest.
+    const passed = mode.capabilities.includes('postcopy-preempt') ? all.slice(0, 1) : all;
     const random = seeded(seed + what.length);
     let reached = 0;
     for (const { index, ...point } of pointsOf(passed, count, random)) {
