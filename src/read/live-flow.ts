@@ -25,7 +25,6 @@ import { decodeStream, makeStreamState, type StreamState } from '../wire/stream.
 import { maxChannels } from './channels.ts';
 import { flowBatchCapacity } from './flow-reader.ts';
 import { KeptSections } from './kept-sections.ts';
-import { LateChannels } from './late-channels.ts';
 import { LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
 import type { FlowChannels } from './open.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
@@ -96,11 +95,12 @@ export class LiveFlow {
   #preempt: Line | undefined;
   readonly #kept = new KeptSections();
   /** A fill of the main window that took too long, and still goes on. */
-  #filling: Promise<void> | undefined;
+  #late: Promise<void> | undefined;
   #failure: { error: unknown } | undefined;
   #wake: () => void = () => {};
   #hasBlocks = false;
-  readonly #late: LateChannels;
+  /** Another channel was asked for, or will not come. */
+  #coming: 'asked' | 'none' | undefined;
   /** Bodies of RAM that ended before the first channel came. */
   #unmarked = 0;
   /** What is wrong with a description that has not come to its end. */
@@ -114,7 +114,6 @@ export class LiveFlow {
     this.#batch = new PageBatch(kernel, flowBatchCapacity);
     this.#unpacker = new PageUnpacker(kernel, codecs);
     this.#state = makeStreamState(this.#batch);
-    this.#late = new LateChannels(options.anotherChannel, () => this.#wake());
     this.#channels = new LiveChannels(kernel, codecs, this.#state.ram, mostChannels);
   }
 
@@ -246,25 +245,24 @@ export class LiveFlow {
    * for a while: it may wait for an answer.
    */
   async #satisfy({ reader, isMain }: Line, need: Need): Promise<void> {
-    if (!isMain || (need.kind === 'more' && need.optional !== true && this.#filling === undefined))
+    if (!isMain || (need.kind === 'more' && need.optional !== true && this.#late === undefined))
       return reader.satisfy(need);
-    const filling = (this.#filling ?? Promise.resolve()).then(() => reader.satisfy(need));
+    const filling = (this.#late ?? Promise.resolve()).then(() => reader.satisfy(need));
     let isFilled = false;
-    this.#filling = filling.then(() => {
+    this.#late = filling.then(() => {
       isFilled = true;
     });
     // A failure is reported here, or where the next bytes are needed.
-    this.#filling.catch(() => {});
+    this.#late.catch(() => {});
     const isOptional = need.kind === 'more' && need.optional === true;
-    await (isOptional ? settledWithin(this.#filling, silenceMs) : this.#filling);
-    if (isFilled) this.#filling = undefined;
+    await (isOptional ? settledWithin(this.#late, silenceMs) : this.#late);
+    if (isFilled) this.#late = undefined;
   }
 
   /** Handles an item of the main stream. */
   async *#takeMain(line: Line, item: FlowItem): AsyncGenerator<FlowItem, void> {
     switch (item.kind) {
       case 'pages':
-        if (this.#channels.count === 0) this.#late.takePages(item.batch);
         if (!this.#state.ram.postcopy) this.#channels.checkMainPages(item, line.reader.window);
         yield* this.#unpacker.unpack(item);
         return;
@@ -281,14 +279,9 @@ export class LiveFlow {
         this.#kept.begin(item.section, line.reader.window);
         if (item.section.name === 'ram' && item.section.kind === 'start') await this.#options.channelsKnown?.();
         break;
-      case 'command':
-        if (item.command.name === 'POSTCOPY_ADVISE') this.#late.takeAdvice();
-        break;
       case 'section-end':
+        if (item.section.name === 'ram' && this.#channels.count === 0) this.#unmarked++;
         this.#kept.end(line.reader.window);
-        if (item.section.name !== 'ram' || this.#channels.count > 0) break;
-        if (!(await this.#takesFirst(line))) this.#unmarked++;
-        else yield* this.#meet(line, { kind: 'sync', offset: item.section.offset, channels: 0 });
         break;
       case 'sync':
         yield* this.#meet(line, item);
@@ -316,19 +309,6 @@ export class LiveFlow {
     yield item;
   }
 
-  /** Waits for a first channel at the end of the first body behind START, and returns whether it came. */
-  async #takesFirst(line: Line): Promise<boolean> {
-    if (this.#state.format.syncAtEos !== undefined || this.#unmarked === 0 || !this.#late.mayHaveFirst) return false;
-    line.state = 'held';
-    this.#late.ask(false);
-    while (this.#late.isAsked) {
-      await this.#change(() => !this.#late.isAsked);
-      if (this.#failure !== undefined) throw this.#failure.error;
-    }
-    line.state = 'ready';
-    return this.#channels.count > 0;
-  }
-
   /** Lets the channels come to the mark of the main stream, passes on their items, and lets them go on behind it. */
   async *#meet(line: Line, item: FlowItem & { kind: 'sync' }): AsyncGenerator<FlowItem, void> {
     const place = { ...line.reader.window.place(item.offset), section: 'ram' };
@@ -341,11 +321,11 @@ export class LiveFlow {
         continue;
       }
       if (this.#channels.hasReached(place)) {
-        if (this.#late.isNone || (!this.#lacksChannel && this.#channels.showsAll)) break;
-        this.#late.ask(this.#lacksChannel);
+        if (this.#coming === 'none' || !this.#mayLackChannel) break;
+        if (this.#coming === undefined) this.#ask();
       }
-      const { isAsked } = this.#late;
-      await this.#change(() => isAsked && this.#late.isNone);
+      const isAsked = this.#coming === 'asked';
+      await this.#change(() => isAsked && this.#coming === 'none');
     }
     line.state = 'ready';
     if (this.#channels.count > 0) this.#channels.pass();
@@ -356,6 +336,20 @@ export class LiveFlow {
   /** Whether a channel is missing at a mark: all of them, or one. */
   get #lacksChannel(): boolean {
     return this.#channels.count === 0 || this.#channels.lacksOne;
+  }
+
+  get #mayLackChannel(): boolean {
+    return this.#lacksChannel || !this.#channels.showsAll;
+  }
+
+  /** Asks for another channel, unless none came when it was asked for before. */
+  #ask(): void {
+    this.#coming = 'asked';
+    const another = this.#options.anotherChannel?.(this.#lacksChannel) ?? Promise.resolve(false);
+    void another.then((came) => {
+      this.#coming = came ? undefined : 'none';
+      this.#wake();
+    });
   }
 
   /** Ends the reading with an error, if no line has failed before. */
@@ -380,7 +374,7 @@ export class LiveFlow {
   /** Reads the main stream on until its source ends it, and ignores what comes. @throws whatever the source throws */
   async passEnd(): Promise<void> {
     const reader = this.#main?.reader;
-    await this.#filling;
+    await this.#late;
     while (reader !== undefined && !reader.window.ended) {
       reader.window.position = reader.window.limit;
       await reader.satisfy({ kind: 'more', bytes: 1 });
