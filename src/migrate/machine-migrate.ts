@@ -16,6 +16,7 @@ import type { Configuration } from '../vm/flow.ts';
 import { XbzrleCounters } from '../write/xbzrle-cache.ts';
 import type { Machine } from './machine.ts';
 import { type GivenAddress, type MachineAddress, machineAddress } from './machine-address.ts';
+import type { AlterMigration } from './misbehaviour.ts';
 import { sinkLine } from './outgoing.ts';
 import { OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 import type { PrecopyParameters } from './precopy.ts';
@@ -57,6 +58,7 @@ const inProgress = "There's a migration process in progress";
 export class MachineMigrate {
   readonly #machine: Machine;
   readonly #lines: MachineLines;
+  readonly #alter: AlterMigration;
   #outgoing: OutgoingMigration | undefined;
   /** 7.2 counts an address that does not parse as a migration that failed. */
   #hasRefused = false;
@@ -66,9 +68,11 @@ export class MachineMigrate {
   /** The file of the present migration. */
   #file: ByteStore | undefined;
 
-  constructor(machine: Machine, lines: MachineLines) {
+  /** @param alter changes what each migration is made of */
+  constructor(machine: Machine, lines: MachineLines, alter: AlterMigration = (parts) => parts) {
     this.#machine = machine;
     this.#lines = lines;
+    this.#alter = alter;
   }
 
   get isUnderWay(): boolean {
@@ -100,9 +104,14 @@ export class MachineMigrate {
       return making;
     };
     const isFile = address.transport === 'file' && this.#machine.settings.isOn('mapped-ram');
-    const migration = new OutgoingMigration(this.#machine.host(), {
-      ...this.#options(),
-      connect: (signal) => noted(this.#connect(address, signal)),
+    const connect = (signal: AbortSignal) => this.#lines.connect(address, this.#tls(), signal);
+    const { host, options } = this.#alter(
+      { host: this.#machine.host(), options: { ...this.#options(), clock: this.#machine.clock, connect } },
+      () => (this.query() as Partial<MigrationProgress> | undefined)?.ram,
+    );
+    const migration = new OutgoingMigration(host, {
+      ...options,
+      connect: (signal) => noted(this.#keep(options.connect(signal))),
       ...(isFile ? { openFile: (signal) => noted(this.#openFile(address, signal)) } : {}),
     });
     this.#outgoing = migration;
@@ -117,7 +126,12 @@ export class MachineMigrate {
   }
 
   async #connect(address: MachineAddress, signal: AbortSignal): Promise<Connection> {
-    const line = await this.#lines.connect(address, this.#tls(), signal);
+    return this.#keep(this.#lines.connect(address, this.#tls(), signal));
+  }
+
+  /** Lines that are broken when this migration is. */
+  async #keep(connecting: Promise<Connection>): Promise<Connection> {
+    const line = await connecting;
     this.#open.add(line);
     return line;
   }

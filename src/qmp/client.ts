@@ -89,9 +89,7 @@ export class QmpClient {
     signal?.addEventListener('abort', abort, { once: true });
     try {
       signal?.throwIfAborted();
-      const message = await inTime(line.next(), clock, greetingTimeoutMs, signal);
-      if (message === undefined || !isObject(message.QMP)) throw new PeerError('expected the greeting of a QMP server');
-      const client = new QmpClient(line, message.QMP);
+      const client = new QmpClient(line, await inTime(greetingOn(line), clock, greetingTimeoutMs, signal));
       await client.execute('qmp_capabilities', client.hasOob ? { enable: ['oob'] } : {});
       return client;
     } catch (error) {
@@ -201,6 +199,15 @@ export class QmpClient {
     for (const pending of this.#pending.values()) pending.reject(this.#ended);
     this.#pending.clear();
     this.#line.connection.destroy();
+  }
+}
+
+/** The greeting. Events before it are not for this client. @throws PeerError if something else comes */
+async function greetingOn(line: MessageLine): Promise<JsonObject> {
+  for (;;) {
+    const message = await line.next();
+    if (isObject(message?.QMP)) return message.QMP;
+    if (typeof message?.event !== 'string') throw new PeerError('expected the greeting of a QMP server');
   }
 }
 

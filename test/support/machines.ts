@@ -15,6 +15,7 @@ import { Machine } from '../../src/migrate/machine.ts';
 import type { MachineAddress } from '../../src/migrate/machine-address.ts';
 import { type IncomingLines, MachineIncoming } from '../../src/migrate/machine-incoming.ts';
 import { type MachineLines, MachineMigrate } from '../../src/migrate/machine-migrate.ts';
+import { type Misbehaviour, misbehavingMigration } from '../../src/migrate/misbehaviour.ts';
 import { parseJson } from '../../src/qmp/json-reader.ts';
 import { machineServer } from '../../src/qmp/machine/machine-server.ts';
 import { openFile } from '../../src/read/open.ts';
@@ -72,6 +73,7 @@ export interface TestVmOptions {
   expected?: { machine?: string; memory?: number };
   isPaused?: boolean;
   uuid?: string;
+  misbehave?: Misbehaviour;
 }
 
 /** A VM and the client of its monitor. */
@@ -97,6 +99,7 @@ export class TestVm {
       expected = {},
       isPaused = false,
       uuid,
+      misbehave,
     }: TestVmOptions = {},
   ) {
     const { clock } = network;
@@ -121,7 +124,7 @@ export class TestVm {
       open: (file) => this.#open(file as MemoryFile),
       report: (text) => void this.reports.push(text),
     };
-    this.migrate = new MachineMigrate(this.machine, lines);
+    this.migrate = new MachineMigrate(this.machine, lines, misbehave && misbehavingMigration(misbehave));
     const isDeferred = incoming === 'defer';
     this.incoming =
       incoming === undefined ? undefined : new MachineIncoming(this.machine, lines, { ...expected, isDeferred });

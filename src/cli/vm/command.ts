@@ -5,6 +5,7 @@ import type { CliCommand } from '../command.ts';
 import { collect } from '../input.ts';
 import { scratchOption } from '../scratch.ts';
 import { parseCount, parseSomeBytes } from '../size.ts';
+import { parseMisbehaviour } from './misbehave.ts';
 import { runVm, type VmOptions } from './process.ts';
 import { parseUuid, parseWorkload } from './specs.ts';
 
@@ -45,6 +46,11 @@ export function addVm(program: CliCommand): CliCommand {
       collect,
     )
     .addOption(new Option('--compat <VERSION>', 'the QEMU that it answers like').choices(releaseNames).default('9.0'))
+    .option(
+      '--misbehave <SPEC>',
+      'misbehave, to test clients: NAME[=VALUE],...,seed=N with the names below',
+      parseMisbehaviour,
+    )
     .addOption(scratchOption('where to keep RAM that does not fit in memory, and what arrives'));
   return command.describe({ notes, exitCodes, examples, rules }).action((options: VmOptions) => runVm(options));
 }
@@ -53,6 +59,8 @@ const notes = [
   'A monitor accepts and greets clients when the VM is ready: FILE was read, the listener of --incoming is bound. It talks to one client at a time, as in QEMU; --qmp can be given several times.',
   'What arrives may be any machine: its device states are kept as bytes, and go on with it. It runs if it ran at its source. Without --incoming and --load the VM has one RAM block and no devices.',
   'An incoming migration that fails ends the process with 1, as in QEMU. `quit` ends it with 0.',
+  '--misbehave, of the monitor: late-greeting[=TIME] (default 500ms), early-events (before the greeting, and between commands and their answers), split-answers (messages in pieces), late-answers[=TIME] (default 200ms).',
+  '--misbehave, of a migration away, when PERCENT of RAM have been sent: fail=PERCENT (its lines break), stall=PERCENT (no byte more until it is cancelled), never-converges[=PERCENT] (a quarter of RAM is dirty after each pass; default 0). The same seed does the same again.',
 ];
 
 const exitCodes = { 1: 'FILE is bad, or the incoming migration failed' };
@@ -62,6 +70,8 @@ const examples = [
   'vmferry vm --qmp unix:/tmp/target.sock --incoming tcp:127.0.0.1:4444',
   'vmferry vm --qmp unix:/tmp/parked.sock --load guest.migration',
   'vmferry qmp /tmp/source.sock migrate uri=tcp:127.0.0.1:4444',
+  'vmferry vm --qmp unix:/tmp/bad.sock --misbehave late-greeting=2s,split-answers,early-events,seed=7',
+  'vmferry vm --qmp unix:/tmp/bad.sock --misbehave fail=50',
 ];
 
 const rules = {

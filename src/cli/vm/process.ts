@@ -17,8 +17,10 @@ import { Machine } from '../../migrate/machine.ts';
 import { addressOfUri } from '../../migrate/machine-address.ts';
 import { MachineIncoming } from '../../migrate/machine-incoming.ts';
 import { MachineMigrate } from '../../migrate/machine-migrate.ts';
+import { type Misbehaviour, misbehavingMigration } from '../../migrate/misbehaviour.ts';
 import { open } from '../../node.ts';
 import { machineServer } from '../../qmp/machine/machine-server.ts';
+import { misbehavingMonitor } from '../../qmp/misbehaving-monitor.ts';
 import { type Monitor, serveMonitor } from '../../qmp/serve.ts';
 import type { QmpServer } from '../../qmp/server.ts';
 import { MigrationSettings } from '../../schema/migration-settings.ts';
@@ -51,6 +53,7 @@ export interface VmOptions {
   object?: string[];
   drive?: string[];
   compat: ReleaseName;
+  misbehave?: Misbehaviour;
   scratch: string;
 }
 
@@ -144,7 +147,9 @@ class VmProcess {
     });
     const expected = { machine: type, memory, isDeferred: uri === 'defer' };
     const incoming = uri === undefined ? undefined : new MachineIncoming(machine, lines, expected);
-    return { machine, migrate: new MachineMigrate(machine, lines), incoming };
+    const { misbehave } = this.#options;
+    const migrate = new MachineMigrate(machine, lines, misbehave && misbehavingMigration(misbehave));
+    return { machine, migrate, incoming };
   }
 
   async #makeGuest(scratch: string) {
@@ -174,7 +179,9 @@ class VmProcess {
       ? stdioListener(() => this.#options.qmp.length === 1 && this.#end(0))
       : await listenAt(address);
     if (!isStdio) this.#chardevs.push(`compat_monitor${this.#monitors.length}`);
-    this.#monitors.push(serveMonitor(server, listener));
+    const { misbehave } = this.#options;
+    const served = misbehave === undefined ? listener : misbehavingMonitor(listener, misbehave);
+    this.#monitors.push(serveMonitor(server, served));
   }
 
   #quit(): void {

@@ -52,7 +52,7 @@ it('waits with --incoming defer, over three channels with zstd', async () => {
   const { ram } = (await from.execute('query-migrate')) as { ram: Record<string, number> };
   expect(ram['multifd-bytes']).toBeGreaterThan(0);
   expect(await to.execute('query-status')).toMatchObject({ status: 'paused' });
-  expect(readdirSync(to.dir)).toEqual(['qmp']);
+  expect(readdirSync(to.dir)).toEqual(['qmp', 'second']);
   expect(await from.execute('query-cpus-fast')).toHaveLength(2);
 });
 
