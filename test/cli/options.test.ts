@@ -27,6 +27,7 @@ const values: Record<string, string> = {
   'BLOCK@ADDRESS': 'dimm@4G',
   RATE: '1gbps',
   SPEC: 'write:rate=1M',
+  FAULTS: 'split-answers',
 };
 const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
 

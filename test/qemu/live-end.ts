@@ -40,7 +40,7 @@ export function errorLine(stderr: string): LiveErrorLine {
 }
 
 /** The status of the source. `hung`: QEMU 10.0 may block for ever when a multifd channel breaks. */
-export const statusOf = (qemu: Qemu): Promise<string> =>
+const statusOf = (qemu: Qemu): Promise<string> =>
   qemu.execute<MigrationInfo>('query-migrate', {}, answerMs).then(
     ({ status = '', 'error-desc': error }) => (status === 'device' && error !== undefined ? 'device, failed' : status),
     (error) => {

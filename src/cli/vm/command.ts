@@ -47,7 +47,7 @@ export function addVm(program: CliCommand): CliCommand {
     )
     .addOption(new Option('--compat <VERSION>', 'the QEMU that it answers like').choices(releaseNames).default('9.0'))
     .option(
-      '--misbehave <SPEC>',
+      '--misbehave <FAULTS>',
       'misbehave, to test clients: NAME[=VALUE],...,seed=N with the names below',
       parseMisbehaviour,
     )

@@ -254,14 +254,18 @@ it('--idle-timeout ends a silent migration', async () => {
 
 describe('a source that dies', () => {
   const ends = [['closes', 'end'] as const, ['resets', 'reset'] as const];
-  it.each(ends)('%s the line before its first bytes were known: it was a stranger', async (_, end) => {
+  // A line that is reset may have brought more than was read of it.
+  it.each([
+    ['closes', 'end', 'source'],
+    ['resets', 'reset', 'either'],
+  ] as const)('%s the line before its first bytes were known: it was a stranger', async (_, end, guest) => {
     await using command = receive('tcp:127.0.0.1:0', ['--json']);
     const source = await PlayedSource.connect(await command.uri());
     await source.send(plain.subarray(0, 3));
     source[end]();
     await source.ended;
     command.kill('SIGINT');
-    expectFailure(await command.ended, 130, 'source');
+    expectFailure(await command.ended, 130, guest);
   });
 
   it.each(ends)('%s the line without a return path', async (_, end) => {
