@@ -49,7 +49,7 @@ export function seededRandom(...seeds: readonly number[]): () => number {
 }
 
 /** What a migration is made of, before it begins. */
-export interface MigrationParts {
+interface MigrationParts {
   host: OutgoingHost;
   options: OutgoingMigrationOptions;
 }
