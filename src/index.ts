@@ -88,7 +88,7 @@ export {
 export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
-export { type FreezeOptions, FrozenRam } from './guest/frozen-ram.ts';
+export type { FreezeOptions, FrozenRam } from './guest/frozen-ram.ts';
 export { type GuestBlockSize, GuestRam } from './guest/guest-ram.ts';
 export { type ImageBlock, ImageRam } from './guest/image-ram.ts';
 export { SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';

@@ -8,6 +8,7 @@
 import { rateWithSleep } from '../schema/dirty-limit-rules.ts';
 import type { SyntheticGuest } from './synthetic-guest.ts';
 
+/** A dirty ring that limits the vCPUs of a synthetic guest. */
 export class SyntheticRing {
   readonly vcpus: number;
   /** Pages that a ring holds. */
