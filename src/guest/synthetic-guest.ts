@@ -23,8 +23,8 @@ export interface SyntheticGuestOptions {
   ram: GuestRam;
   /** Default: it writes nothing. */
   workload?: WorkloadOptions | undefined;
-  /** Default: machine `none`. With `null` it has none: machine types before 2.4 send none. */
-  configuration?: Configuration | null | undefined;
+  /** Default: machine `none`. `absent`: it sends none, as machine types before 2.4. */
+  configuration?: Configuration | 'absent' | undefined;
   /** What its devices save, with their description. Default: it has no devices. */
   devices?: SavedDevices | undefined;
   /** Blocks that are listed but not sent (x-ignore-shared). The workload leaves them alone. Default: none. */
@@ -70,7 +70,7 @@ export class SyntheticGuest implements Guest {
     const { ram, workload, clock = systemClock, devices, ignored, framing, isPaused = false } = options;
     const { configuration = { machine: 'none', capabilities: [] } } = options;
     this.ram = ram;
-    this.configuration = configuration ?? undefined;
+    this.configuration = configuration === 'absent' ? undefined : configuration;
     this.iterables = options.iterables ?? [];
     this.#release = options.release;
     if (ignored !== undefined) this.ignored = ignored;

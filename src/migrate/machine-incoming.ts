@@ -16,6 +16,7 @@ import type { Listener } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
@@ -141,6 +142,7 @@ export class MachineIncoming {
         try {
           const { configuration, ram } = guest;
           this.#requireFit({ configuration, blocks: ram.blocks, hasAdvice: false, channels: 0 });
+          this.#takeBitmaps(guest);
           await this.#arrive(guest);
         } catch (error) {
           await this.#fail(error, guest, undefined);
@@ -181,6 +183,7 @@ export class MachineIncoming {
         commit: async (confirm: () => void) => {
           confirm();
           guest = await this.#lines.open(taken);
+          this.#takeBitmaps(guest);
         },
         keep: () => Promise.reject(new Error('the VM is still here')),
       };
@@ -207,6 +210,15 @@ export class MachineIncoming {
         this.#machine.begin();
       },
     };
+  }
+
+  /** Gives the disks the bitmaps that came. @throws Error with QEMU's text if one exists already */
+  #takeBitmaps({ iterables = [] }: MachineGuest): void {
+    const { nodes, settings } = this.#machine;
+    const mapping = settings.parameters['block-bitmap-mapping'] as BitmapMapping | undefined;
+    const { others, messages } = receiveBitmaps(nodes, iterables, mapping);
+    for (const message of messages) this.#lines.report(message);
+    this.#machine.iterables = others;
   }
 
   async #arrive(guest: MachineGuest): Promise<void> {

@@ -14,6 +14,7 @@ import type { PageCodecs } from '../io/page-codec.ts';
 import { releaseRulesOf } from '../schema/release-rules.ts';
 import type { Configuration } from '../vm/flow.ts';
 import { XbzrleCounters } from '../write/xbzrle-cache.ts';
+import { type BitmapMapping, type BitmapsUnderWay, sendBitmaps } from './bitmap-migration.ts';
 import type { Machine } from './machine.ts';
 import { type GivenAddress, type MachineAddress, machineAddress } from './machine-address.ts';
 import type { AlterMigration } from './misbehaviour.ts';
@@ -104,9 +105,14 @@ export class MachineMigrate {
       return making;
     };
     const isFile = address.transport === 'file' && this.#machine.settings.isOn('mapped-ram');
-    const connect = (signal: AbortSignal) => this.#lines.connect(address, this.#tls(), signal);
+    const bitmaps = this.#takeBitmaps();
+    const connect = async (signal: AbortSignal) => {
+      if ('error' in bitmaps) throw bitmaps.error;
+      return this.#lines.connect(address, this.#tls(), signal);
+    };
+    const more = 'error' in bitmaps ? {} : { iterables: [...this.#machine.iterables, ...bitmaps.sections] };
     const { host, options } = this.#alter(
-      { host: this.#machine.host(), options: { ...this.#options(), clock: this.#machine.clock, connect } },
+      { host: this.#machine.host(), options: { ...this.#options(), ...more, clock: this.#machine.clock, connect } },
       () => (this.query() as Partial<MigrationProgress> | undefined)?.ram,
     );
     const migration = new OutgoingMigration(host, {
@@ -115,13 +121,28 @@ export class MachineMigrate {
       ...(isFile ? { openFile: (signal) => noted(this.#openFile(address, signal)) } : {}),
     });
     this.#outgoing = migration;
-    const ended = migration.run().finally(() => this.#release());
+    const ended = migration.run().finally(() => {
+      if ('release' in bitmaps) bitmaps.release();
+      return this.#release();
+    });
     if (isAsynchronous(address)) return;
     try {
       await Promise.race([opened, ended]);
     } catch (error) {
       await ended;
       throw error;
+    }
+  }
+
+  /** The dirty bitmaps that are sent, which are busy until they are released; or why they cannot be. */
+  #takeBitmaps(): BitmapsUnderWay | { error: unknown } {
+    const { settings, nodes, guest } = this.#machine;
+    if (!settings.isOn('dirty-bitmaps')) return { sections: [], release() {} };
+    const mapping = settings.parameters['block-bitmap-mapping'] as BitmapMapping | undefined;
+    try {
+      return sendBitmaps(nodes, { mapping, hasFooters: guest.framing?.footers ?? true });
+    } catch (error) {
+      return { error };
     }
   }
 
@@ -274,7 +295,7 @@ export class MachineMigrate {
       ...(zeroPages === undefined ? {} : { zeroPageDetection: zeroPages }),
       ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
       ...(rules === undefined ? {} : { rules }),
-      ...(guest.iterables === undefined ? {} : { iterables: guest.iterables }),
+      iterables: this.#machine.iterables,
       ...(on('xbzrle') ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size'), counters: this.#xbzrle } } : {}),
       ...(on('multifd') ? { multifd: this.#multifd() } : {}),
     };

@@ -18,6 +18,7 @@ import type { Configuration } from '../vm/flow.ts';
 import type { Guest } from '../vm/guest.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
+import { BlockNodes } from './block-node.ts';
 import { type RunState, runStateOf, withRunState } from './global-state.ts';
 import type { OutgoingHost } from './outgoing-migration.ts';
 import type { MigrationStatus } from './progress.ts';
@@ -49,6 +50,8 @@ export interface MachineOptions {
   state?: 'running' | 'paused' | 'prelaunch';
   /** 32 hex digits. */
   uuid?: string | undefined;
+  /** Its disks. Default: none. */
+  nodes?: BlockNodes | undefined;
   /** Whether a guest that arrives may run. Default true. */
   mayStart?: boolean;
   /** Tells the clients of an event. */
@@ -68,6 +71,9 @@ export class Machine {
   readonly settings: MigrationSettings;
   readonly emit: MachineOptions['emit'];
   readonly clock: Clock;
+  readonly nodes: BlockNodes;
+  /** Sections of iterables other than RAM, which are sent on with the guest. */
+  iterables: readonly RawSection[] = [];
   readonly #uuid: string | undefined;
   #guest: MachineGuest | undefined;
   #state: RunState;
@@ -75,10 +81,12 @@ export class Machine {
   /** What it did before it was stopped for a switchover. */
   #before: RunState | undefined;
 
-  constructor({ settings, guest, state = 'running', mayStart = true, uuid, emit, clock }: MachineOptions) {
+  constructor({ settings, guest, state = 'running', mayStart = true, uuid, emit, clock, nodes }: MachineOptions) {
     this.settings = settings;
     this.emit = emit;
     this.clock = clock ?? systemClock;
+    this.nodes = nodes ?? new BlockNodes([]);
+    this.iterables = guest?.iterables ?? [];
     this.#uuid = uuid;
     this.#guest = guest;
     this.#state = guest === undefined ? 'inmigrate' : state;
@@ -189,6 +197,7 @@ export class Machine {
   async replace(guest: MachineGuest): Promise<void> {
     const old = this.#guest;
     this.#guest = guest;
+    this.iterables = guest.iterables ?? [];
     await old?.close();
   }
 

@@ -237,7 +237,7 @@ describe('the RAM of a guest over that of another VM', () => {
       const framing = { ramId: 2, footers: true, switchoverStart: true };
       const devices = { devices: [], description: { text: '{}' } };
       const guest = new SyntheticGuest({
-        ...{ ram, workload: slow, clock, ignored, framing, devices, configuration: null },
+        ...{ ram, workload: slow, clock, ignored, framing, devices, configuration: 'absent' },
       });
       const dirty = ram.blocks.map((block) => new PageBitmap(block));
       return { clock, guest, dirty, framing, devices };

@@ -1,5 +1,7 @@
 /** Machines that migrate, as their monitors see it: answers, events and their order are QEMU's (docs/qmp.md). */
 import { describe, expect, it } from 'vitest';
+import { MemoryFile } from '../../src/io/memory-file.ts';
+import { BlockNode, BlockNodes } from '../../src/migrate/block-node.ts';
 import type { ReleaseName } from '../../src/schema/release-rules.ts';
 import { Network, TestVm, type TestVmOptions, withoutPasses } from '../support/machines.ts';
 
@@ -211,6 +213,41 @@ describe('a migration that fails', () => {
     await from.event('MIGRATION failed');
     expect(await from.execute('query-status')).toMatchObject({ running: true });
     await expect(from.execute('yank', { instances: [{ type: 'migration' }] })).rejects.toThrow('Instance not found');
+  });
+});
+
+describe('dirty bitmaps', () => {
+  const disk = async (id: string) => {
+    const store = new MemoryFile(id, new Uint8Array(1 << 20));
+    return new BlockNodes([await BlockNode.open({ id, path: id, store, allocatedBytes: () => 0 })]);
+  };
+
+  it('arrive at the disk of the same name, and are busy on their way', async () => {
+    const [nodes, there] = [await disk('disk0'), await disk('disk0')];
+    const { from, to } = await makePair('10.0', { nodes }, { nodes: there });
+    await from.switchOn('dirty-bitmaps', 'pause-before-switchover');
+    await from.execute('block-dirty-bitmap-add', { node: 'disk0', name: 'b0' });
+    nodes.get('disk0')?.bitmap('b0').mark(70_000, 140_000);
+    await from.execute('migrate', { uri: 'unix:in' });
+    await from.event('MIGRATION pre-switchover');
+    await expect(from.execute('block-dirty-bitmap-clear', { node: 'disk0', name: 'b0' })).rejects.toThrow(
+      "Bitmap 'b0' is currently in use by another operation and cannot be used",
+    );
+    await from.execute('migrate-continue', { state: 'pre-switchover' });
+    await to.event('MIGRATION completed');
+    expect(there.get('disk0')?.bitmap('b0').bits).toEqual(nodes.get('disk0')?.bitmap('b0').bits);
+    await from.event('MIGRATION completed');
+    await from.execute('block-dirty-bitmap-clear', { node: 'disk0', name: 'b0' });
+  });
+
+  it('fail the migration if one of that name exists, and the guest runs on', async () => {
+    const { from, to } = await makePair('10.0', { nodes: await disk('disk0') }, { nodes: await disk('disk0') });
+    await from.switchOn('dirty-bitmaps');
+    for (const vm of [from, to]) await vm.execute('block-dirty-bitmap-add', { node: 'disk0', name: 'b0' });
+    await from.execute('migrate', { uri: 'unix:in' });
+    await Promise.all([from.event('MIGRATION failed'), to.event('MIGRATION failed')]);
+    expect(to.reports).toContain("Bitmap with the same name ('b0') already exists on destination");
+    expect(await from.execute('query-status')).toMatchObject({ running: true });
   });
 });
 

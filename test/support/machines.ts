@@ -22,6 +22,7 @@ import { openFile } from '../../src/read/open.ts';
 import { MigrationSettings } from '../../src/schema/migration-settings.ts';
 import { schemaOf } from '../../src/schema/qapi/schema.ts';
 import type { ReleaseName } from '../../src/schema/release-rules.ts';
+import { readIterables } from '../../src/store/iterables.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { MemoryListener } from '../migrate/memory-listener.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -74,6 +75,8 @@ export interface TestVmOptions {
   isPaused?: boolean;
   uuid?: string;
   misbehave?: Misbehaviour;
+  /** Its disks. Default: none. */
+  nodes?: BlockNodes;
 }
 
 /** A VM and the client of its monitor. */
@@ -100,6 +103,7 @@ export class TestVm {
       isPaused = false,
       uuid,
       misbehave,
+      nodes = new BlockNodes([]),
     }: TestVmOptions = {},
   ) {
     const { clock } = network;
@@ -110,7 +114,7 @@ export class TestVm {
       });
     this.machine = new Machine({
       ...{ settings: new MigrationSettings(schemaOf(release)), guest: incoming === undefined ? make() : undefined },
-      ...{ state: isPaused ? 'prelaunch' : 'running', mayStart: !isPaused, uuid, clock },
+      ...{ state: isPaused ? 'prelaunch' : 'running', mayStart: !isPaused, uuid, clock, nodes },
       emit: (event, data) => server.emit(event, data),
     });
     const lines: MachineLines & IncomingLines = {
@@ -134,7 +138,7 @@ export class TestVm {
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0'], saveMemory: async () => {} },
         ...{
-          nodes: new BlockNodes([]),
+          nodes,
           now: () => 0,
           loadState: () => Promise.reject(new Error('there are no disks')),
         },
@@ -153,15 +157,17 @@ export class TestVm {
   }
 
   async #open(file: MemoryFile): Promise<SyntheticGuest> {
-    const vm = await openSavedVm(await openFile(file), {
+    const opened = await openFile(file);
+    const vm = await openSavedVm(opened, {
       makeScratch: () => new MemoryFile(),
       ...{ devices: true, whole: true },
     });
     return new SyntheticGuest({
       ram: new GuestRam(new MemoryFile(), vm.ram),
-      configuration: vm.configuration ?? null,
+      configuration: vm.configuration ?? 'absent',
       devices: { devices: vm.devices, description: vm.description },
       ...{ ignored: vm.ignored, framing: vm.framing, clock: this.network.clock, isPaused: true },
+      iterables: await readIterables(opened, vm.iterables),
     });
   }
 

@@ -71,7 +71,7 @@ export async function openGuest(file: MigrationFile, options: FileGuestOptions):
     return new SyntheticGuest({
       ram: new GuestRam(workload === undefined ? new MemoryFile() : makeScratch(), vm.ram),
       workload: workload === undefined ? undefined : { ...workload, vcpus: smp },
-      configuration: vm.configuration ?? null,
+      configuration: vm.configuration ?? 'absent',
       devices: { devices: vm.devices, description: vm.description },
       ...{ ignored: vm.ignored, framing: vm.framing, iterables: await readIterables(file, vm.iterables) },
       ...{ release: () => file.close(), isPaused: true, frozen: { makeScratch } },

@@ -12,6 +12,7 @@ import type { Listener } from '../../io/connection.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { UserObjects } from '../../io/node/tls-objects.ts';
+import type { BlockNodes } from '../../migrate/block-node.ts';
 import { DirtyRate } from '../../migrate/dirty-rate.ts';
 import { Machine } from '../../migrate/machine.ts';
 import { addressOfUri } from '../../migrate/machine-address.ts';
@@ -90,7 +91,7 @@ class VmProcess {
   async run(): Promise<number> {
     const addresses = this.#options.qmp.map(monitorAddress);
     const nodes = await openDrives(this.#options.drive ?? []);
-    const { machine, migrate, incoming } = await this.#makeMachine();
+    const { machine, migrate, incoming } = await this.#makeMachine(nodes);
     const dirtyRate = new DirtyRate({ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now });
     this.#server = machineServer(
       { machine, migrate, incoming, dirtyRate },
@@ -130,12 +131,12 @@ class VmProcess {
     return exitCode;
   }
 
-  async #makeMachine() {
+  async #makeMachine(nodes: BlockNodes) {
     const { compat, paused = false, uuid, incoming: uri, load, machine: type, memory, scratch } = this.#options;
     const directory = realpathSync(scratch);
     const guest = uri === undefined ? await this.#makeGuest(directory) : undefined;
     const machine = new Machine({
-      ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, mayStart: !paused },
+      ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, nodes, mayStart: !paused },
       state: load !== undefined ? 'paused' : paused ? 'prelaunch' : 'running',
       emit: (event, data) => this.#server?.emit(event, data),
     });
