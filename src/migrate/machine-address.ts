@@ -3,6 +3,7 @@
  * texts of errors are QEMU's.
  */
 import { type InetAddress, type MigrationAddress, parseMigrationUri } from '../io/migration-address.ts';
+import type { Schema } from '../schema/qapi/schema.ts';
 
 /** An address that this platform cannot use, and what QEMU says where it cannot either. */
 interface ImpossibleAddress {
@@ -23,12 +24,32 @@ export interface GivenAddress {
 }
 
 /** How releases word the errors. */
-export interface AddressTexts {
+interface AddressTexts {
   /** For a URI whose transport nobody knows. */
   unknown: (uri: string) => string;
   /** For a list with more than one entry. */
   tooMany: string;
+  /** Whether it knows `file:`. */
+  hasFiles: boolean;
 }
+
+/** How a release words errors of the addresses that a machine migrates to. */
+export const outgoingTexts = (schema: Schema): AddressTexts => ({
+  unknown: (uri) =>
+    schema.isFrom('8.2') ? unknownProtocol(uri) : "Parameter 'uri' expects a valid migration protocol",
+  tooMany: schema.isFrom('10.0') ? 'Channel list has more than one main entry' : tooManyEntries,
+  hasFiles: schema.isFrom('8.2'),
+});
+
+/** The same of those that it waits at. */
+export const incomingTexts = (schema: Schema): AddressTexts => ({
+  unknown: unknownProtocol,
+  tooMany: schema.isFrom('10.0') ? "Channel list must have only one entry, for type 'main'" : tooManyEntries,
+  hasFiles: schema.isFrom('8.2'),
+});
+
+const tooManyEntries = 'Channel list has more than one entries';
+const unknownProtocol = (uri: string) => `unknown migration protocol: ${uri}`;
 
 /**
  * @throws RangeError with QEMU's text
@@ -49,7 +70,11 @@ function addressOfChannels(channels: NonNullable<GivenAddress['channels']>, text
 }
 
 /** @throws RangeError with QEMU's text */
-export function addressOfUri(uri: string, { unknown }: Pick<AddressTexts, 'unknown'>): MachineAddress {
+export function addressOfUri(
+  uri: string,
+  { unknown, hasFiles = true }: Pick<AddressTexts, 'unknown'> & Partial<AddressTexts>,
+): MachineAddress {
+  if (uri.startsWith('file:') && !hasFiles) throw new RangeError(unknown(uri));
   if (uri.startsWith('vsock:')) return vsockOf(uri.slice('vsock:'.length));
   if (uri.startsWith('rdma:')) return rdmaOf(uri.slice('rdma:'.length));
   try {

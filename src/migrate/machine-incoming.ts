@@ -21,8 +21,13 @@ import { type IncomingSource, type ReceiveOptions, receive } from './destination
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
 import type { Machine, MachineGuest } from './machine.ts';
-import { type GivenAddress, type MachineAddress, machineAddress, socketAddressesOf } from './machine-address.ts';
-import { addressTexts } from './machine-migrate.ts';
+import {
+  type GivenAddress,
+  incomingTexts,
+  type MachineAddress,
+  machineAddress,
+  socketAddressesOf,
+} from './machine-address.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
 
 /** How a machine is reached. */
@@ -115,17 +120,22 @@ export class MachineIncoming {
   /** `migrate-incoming`. Resolves when it listens. @throws Error with QEMU's text */
   async start(given: GivenAddress & { 'exit-on-error'?: boolean }): Promise<void> {
     if (!this.#isDeferred || this.#hasBegun) throw new Error(already);
-    await this.listen(machineAddress(given, this.#texts), given['exit-on-error'] ?? true);
+    await this.listen(
+      machineAddress(given, incomingTexts(this.#machine.settings.schema)),
+      given['exit-on-error'] ?? true,
+    );
   }
 
   /** Listens at the address of `-incoming`. @throws Error with QEMU's text */
   async listen(address: MachineAddress, exitsOnError = true): Promise<void> {
     const { schema, parameters } = this.#machine.settings;
+    if (this.#machine.settings.isOn('mapped-ram') && address.transport !== 'file') {
+      throw new Error('Migration requires seekable transport (e.g. file)');
+    }
     if (this.#status === 'setup' && schema.isFrom('10.0')) throw new Error('Illegal migration incoming state: setup');
     this.#enter('setup');
     this.#exitsOnError = exitsOnError;
     if (address.transport === 'file' && this.#machine.settings.isOn('mapped-ram')) return this.#load(address);
-    if (this.#machine.settings.isOn('mapped-ram')) throw new Error('Migration requires seekable transport (e.g. file)');
     const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
     this.#listener = await this.#lines.listen(address, tls);
     this.#hasBegun = true;
@@ -150,10 +160,6 @@ export class MachineIncoming {
       },
       (error) => this.#fail(error, undefined, undefined),
     );
-  }
-
-  get #texts() {
-    return addressTexts(this.#machine, "Channel list must have only one entry, for type 'main'");
   }
 
   #enter(status: MigrationStatus): void {

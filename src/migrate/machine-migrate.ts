@@ -16,7 +16,7 @@ import type { Configuration } from '../vm/flow.ts';
 import { XbzrleCounters } from '../write/xbzrle-cache.ts';
 import { type BitmapMapping, type BitmapsUnderWay, sendBitmaps } from './bitmap-migration.ts';
 import type { Machine } from './machine.ts';
-import { type GivenAddress, type MachineAddress, machineAddress } from './machine-address.ts';
+import { type GivenAddress, type MachineAddress, machineAddress, outgoingTexts } from './machine-address.ts';
 import type { AlterMigration } from './misbehaviour.ts';
 import { sinkLine } from './outgoing.ts';
 import { OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
@@ -208,7 +208,9 @@ export class MachineMigrate {
     }
     this.#requireIdle(given);
     try {
-      return this.#address(given);
+      const address = this.#address(given);
+      this.#requireTransport(address);
+      return address;
     } catch (error) {
       this.#hasRefused = true;
       for (const status of ['setup', 'failed'] as const) this.#machine.tellStatus(status);
@@ -217,7 +219,7 @@ export class MachineMigrate {
   }
 
   #address(given: GivenAddress): MachineAddress {
-    return machineAddress(given, addressTexts(this.#machine, 'Channel list has more than one main entry'));
+    return machineAddress(given, outgoingTexts(this.#machine.settings.schema));
   }
 
   #requireTransport(address: MachineAddress): void {
@@ -358,17 +360,6 @@ export class MachineMigrate {
 /** Whether what fails when a line is made is an event, and not an error of the command. */
 const isAsynchronous = (address: MachineAddress): boolean =>
   address.transport === 'impossible' ? !address.isSynchronous : address.transport === 'socket' && address.type !== 'fd';
-
-/** How the release of a machine words errors of addresses. */
-export function addressTexts({ settings: { schema } }: Machine, tooMany: string) {
-  return {
-    unknown: (uri: string) =>
-      schema.isFrom('8.2')
-        ? `unknown migration protocol: ${uri}`
-        : "Parameter 'uri' expects a valid migration protocol",
-    tooMany: schema.isFrom('10.0') ? tooMany : 'Channel list has more than one entries',
-  };
-}
 
 /** The rules of a release; of a newer machine type those of that type. */
 function rulesFor(configuration: Configuration | undefined, release: Parameters<typeof releaseRulesOf>[1]) {

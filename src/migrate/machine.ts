@@ -97,6 +97,11 @@ export class Machine {
     return this.#state;
   }
 
+  /** The one that it was started with, as 32 hex digits. */
+  get ownUuid(): string | undefined {
+    return this.#uuid;
+  }
+
   /** 32 hex digits: its own, or the one that came with the guest. */
   get uuid(): string | undefined {
     return this.#uuid ?? this.#guest?.configuration?.uuid;

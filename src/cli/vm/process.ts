@@ -77,6 +77,8 @@ class VmProcess {
   /** Ids of the monitors that are sockets. */
   readonly #chardevs: string[] = [];
   #server: QmpServer | undefined;
+  /** The end was announced. */
+  #isEnding = false;
   #end: (exitCode: number) => void = () => {};
   readonly #ended = new Promise<number>((resolve) => {
     this.#end = resolve;
@@ -138,7 +140,8 @@ class VmProcess {
     const machine = new Machine({
       ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, nodes, mayStart: !paused },
       state: load !== undefined ? 'paused' : paused ? 'prelaunch' : 'running',
-      emit: (event, data) => this.#server?.emit(event, data),
+      // Nothing follows SHUTDOWN.
+      emit: (event, data) => (this.#isEnding ? undefined : this.#server?.emit(event, data)),
     });
     const lines = makeLines({
       ...{ objects: this.#objects, scratch: directory, report: warn },
@@ -187,6 +190,7 @@ class VmProcess {
 
   #quit(): void {
     this.#server?.emit('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
+    this.#isEnding = true;
     // The answer to quit comes first.
     setImmediate(() => this.#end(0));
   }

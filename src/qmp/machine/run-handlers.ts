@@ -38,7 +38,7 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     cont: () => machine.cont(),
     quit: () => host.quit(),
     'query-name': () => (host.name === undefined ? {} : { name: host.name }),
-    'query-uuid': () => ({ UUID: withDashes(machine.uuid ?? '0'.repeat(32)) }),
+    'query-uuid': () => ({ UUID: withDashes(machine.ownUuid ?? '0'.repeat(32)) }),
     'query-cpus-fast': () => cpusOf(host.smp),
     pmemsave: ({ val, size, filename }) => host.saveMemory(toBigInt(val), toBigInt(size), String(filename)),
     'object-add': (given) => host.addObject(given),
