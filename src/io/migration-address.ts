@@ -102,14 +102,15 @@ function parseInet(text: string): InetAddress {
   const address: InetAddress = { transport: 'socket', type: 'inet', host, port };
   const to = parseTo(options);
   if (to !== undefined) address.to = to;
-  for (const [name, key] of flags) {
+  for (const [name, key] of inetFlags) {
     const value = parseFlag(options, name);
     if (value !== undefined) address[key] = value;
   }
   return address;
 }
 
-const flags = [
+/** The flags of a TCP address, under QEMU's names and ours. */
+export const inetFlags = [
   ['ipv4', 'ipv4'],
   ['ipv6', 'ipv6'],
   ['keep-alive', 'keepAlive'],
@@ -167,7 +168,7 @@ export function formatMigrationUri(address: MigrationAddress): string {
   if (address.type === 'unix') return `unix:${address.path}`;
   if (address.type === 'fd') return `fd:${address.str}`;
   const { host, port, to } = address;
-  const given = flags.filter(([, key]) => address[key] !== undefined);
+  const given = inetFlags.filter(([, key]) => address[key] !== undefined);
   return [
     `tcp:${host.includes(':') ? `[${host}]` : host}:${port}`,
     ...(to === undefined ? [] : [`to=${to}`]),

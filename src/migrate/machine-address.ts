@@ -2,7 +2,7 @@
  * Where a migration of a machine goes to or comes from, as its monitor is told: a URI, or QEMU's list of channels. The
  * texts of errors are QEMU's.
  */
-import { type InetAddress, type MigrationAddress, parseMigrationUri } from '../io/migration-address.ts';
+import { type InetAddress, inetFlags, type MigrationAddress, parseMigrationUri } from '../io/migration-address.ts';
 import type { Schema } from '../schema/qapi/schema.ts';
 
 /** An address that this platform cannot use, and what QEMU says where it cannot either. */
@@ -133,18 +133,11 @@ function addressOfJson(addr: Readonly<Record<string, unknown>>): MachineAddress 
   if (addr.type === 'fd') return { transport: 'socket', type: 'fd', str: text('str') };
   const inet: InetAddress = { transport: 'socket', type: 'inet', host: text('host'), port: text('port') };
   if (addr.to !== undefined) inet.to = Number(addr.to);
-  for (const [name, key] of flags) {
+  for (const [name, key] of inetFlags) {
     if (typeof addr[name] === 'boolean') inet[key] = addr[name];
   }
   return inet;
 }
-
-const flags = [
-  ['ipv4', 'ipv4'],
-  ['ipv6', 'ipv6'],
-  ['keep-alive', 'keepAlive'],
-  ['mptcp', 'mptcp'],
-] as const;
 
 /** An address at which something listens, as `query-migrate` has it. */
 export function socketAddressesOf(uri: string): object[] {

@@ -16,6 +16,7 @@ import type { Listener } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import { formatUuid } from '../vm/uuid.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
@@ -273,10 +274,10 @@ export class MachineIncoming {
     }
     const received = configuration?.uuid;
     if (received !== undefined && uuid !== undefined && received !== uuid) {
-      throw new Error(`UUID received is ${withDashes(received)} and local is ${withDashes(uuid)}`);
+      throw new Error(`UUID received is ${formatUuid(received)} and local is ${formatUuid(uuid)}`);
     }
     if (received !== undefined && uuid === undefined) {
-      this.#lines.report(`UUID is received ${withDashes(received)}, but local uuid isn't set`);
+      this.#lines.report(`UUID is received ${formatUuid(received)}, but local uuid isn't set`);
     }
     requireSameSwitch(
       'x-ignore-shared',
@@ -303,5 +304,3 @@ function requireMemory(blocks: readonly RamBlock[], memory: number): void {
   const hex = (bytes: number) => `0x${bytes.toString(16)}`;
   throw new Error(`Size mismatch: ${main.idstr}: ${hex(main.usedLength)} != ${hex(memory)}: Invalid argument`);
 }
-
-const withDashes = (uuid: string): string => uuid.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');

@@ -2,9 +2,10 @@
 import { constants } from 'node:os';
 import { Interrupted } from '../exit-codes.ts';
 import { reportError } from '../messages.ts';
+import { handleSignals } from '../run.ts';
 
 /** The signals that end a live command in good order. */
-export const liveSignals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+const liveSignals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
 
 /** The error of a command that a signal ended. */
 export const interruptedBy = (signal: NodeJS.Signals): Interrupted =>
@@ -16,4 +17,20 @@ export function handleEarlySignals(): void {
     process.removeAllListeners(signal);
     process.once(signal, () => process.exit(reportError(interruptedBy(signal))));
   }
+}
+
+/** Calls `end` with the first such signal; a second one ends the process at once. Returns what takes the handlers away. */
+export function onFirstSignal(end: (signal: NodeJS.Signals) => void): () => void {
+  const handle = (signal: NodeJS.Signals) => {
+    for (const each of liveSignals) process.removeAllListeners(each);
+    handleSignals();
+    end(signal);
+  };
+  for (const signal of liveSignals) {
+    process.removeAllListeners(signal);
+    process.once(signal, handle);
+  }
+  return () => {
+    for (const signal of liveSignals) process.off(signal, handle);
+  };
 }

@@ -13,10 +13,9 @@ import type { CliCommand } from '../command.ts';
 import { liveExitCodes, UsageError } from '../exit-codes.ts';
 import { isQuiet, note, warn } from '../messages.ts';
 import type { LiveVerb } from '../print/migration-line.ts';
-import { handleSignals } from '../run.ts';
 import { parseSeconds } from '../size.ts';
 import { Dashboard } from './dashboard.ts';
-import { interruptedBy, liveSignals } from './early-signals.ts';
+import { interruptedBy, onFirstSignal } from './early-signals.ts';
 
 /** Options of all live commands. */
 export interface LiveOptions {
@@ -93,15 +92,7 @@ export async function runLive(
   const objects = new UserObjects();
   for (const spec of options.object ?? []) objects.add(spec);
   const controller = new AbortController();
-  const end = (signal: NodeJS.Signals) => {
-    for (const each of liveSignals) process.removeAllListeners(each);
-    handleSignals();
-    controller.abort(interruptedBy(signal));
-  };
-  for (const signal of liveSignals) {
-    process.removeAllListeners(signal);
-    process.once(signal, end);
-  }
+  const ignoreSignals = onFirstSignal((signal) => controller.abort(interruptedBy(signal)));
   const dashboard = new Dashboard(verb);
   try {
     await action({
@@ -125,6 +116,6 @@ export async function runLive(
     });
   } finally {
     dashboard.stop();
-    for (const signal of liveSignals) process.off(signal, end);
+    ignoreSignals();
   }
 }

@@ -6,8 +6,7 @@ import type { QmpClient } from '../../qmp/client.ts';
 import { serveLine } from '../../qmp/serve-line.ts';
 import { SharedMonitor } from '../../qmp/shared-monitor.ts';
 import { UsageError } from '../exit-codes.ts';
-import { interruptedBy, liveSignals } from '../live/early-signals.ts';
-import { handleSignals } from '../run.ts';
+import { interruptedBy, onFirstSignal } from '../live/early-signals.ts';
 import { openMonitor } from './monitor.ts';
 
 /**
@@ -20,21 +19,12 @@ export async function share(socket: string, uri: string): Promise<void> {
     throw new UsageError(`expected --share unix:PATH or tcp:HOST:PORT, got ${uri}`);
   }
   const controller = new AbortController();
-  const end = (signal: NodeJS.Signals) => {
-    // A second signal ends the process at once.
-    for (const each of liveSignals) process.removeAllListeners(each);
-    handleSignals();
-    controller.abort(interruptedBy(signal));
-  };
-  for (const signal of liveSignals) {
-    process.removeAllListeners(signal);
-    process.once(signal, end);
-  }
+  const ignoreSignals = onFirstSignal((signal) => controller.abort(interruptedBy(signal)));
   const client = await openMonitor(socket, controller.signal);
   try {
     await shareMonitor(client, await listenAt(address), controller.signal);
   } finally {
-    for (const signal of liveSignals) process.off(signal, end);
+    ignoreSignals();
     await client.close();
   }
 }

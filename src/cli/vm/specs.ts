@@ -2,6 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import { parseRate, parseSize } from '../../read/units.ts';
+import { uuidDigits } from '../convert/multifd.ts';
 
 const patterns = ['counter', 'random', 'text', 'zero'] as const;
 
@@ -35,7 +36,7 @@ function setPart(workload: WorkloadOptions, name: string, value: string): void {
 
 /** Parses a UUID, to 32 hex digits. */
 export function parseUuid(text: string): string {
-  const digits = text.toLowerCase().replaceAll('-', '');
-  if (/^[0-9a-f]{32}$/.test(digits)) return digits;
+  const digits = uuidDigits(text);
+  if (digits !== '') return digits;
   throw new InvalidArgumentError(`expected a UUID, got "${text}"`);
 }

@@ -1,6 +1,7 @@
 /** What a machine does with the commands beside migration: running, stopping, names, and what clients ask at their start. */
 import { type StateOutput, saveDeviceState } from '../../migrate/device-state.ts';
 import type { Machine } from '../../migrate/machine.ts';
+import { formatUuid } from '../../vm/uuid.ts';
 import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
@@ -38,7 +39,7 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     cont: () => machine.cont(),
     quit: () => host.quit(),
     'query-name': () => (host.name === undefined ? {} : { name: host.name }),
-    'query-uuid': () => ({ UUID: withDashes(machine.ownUuid ?? '0'.repeat(32)) }),
+    'query-uuid': () => ({ UUID: formatUuid(machine.ownUuid ?? '0'.repeat(32)) }),
     'query-cpus-fast': () => cpusOf(host.smp),
     pmemsave: ({ val, size, filename }) => host.saveMemory(toBigInt(val), toBigInt(size), String(filename)),
     'object-add': (given) => host.addObject(given),
@@ -57,9 +58,6 @@ function statusOf({ state, isRunning, settings }: Machine) {
 }
 
 const toBigInt = (value: unknown): bigint => BigInt(value as number | bigint);
-
-const withDashes = (uuid: string): string =>
-  uuid.toLowerCase().replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 
 const cpusOf = (smp: number) =>
   Array.from({ length: smp }, (_, index) => ({

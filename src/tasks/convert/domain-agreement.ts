@@ -6,6 +6,7 @@
 import type { DomainFacts } from '../../read/container/domain-xml.ts';
 import type { Domain } from '../../read/container/libvirt-header.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
+import { formatUuid } from '../../vm/uuid.ts';
 
 /** What a stream states about its VM. */
 export interface StreamedFacts {
@@ -77,8 +78,6 @@ function compareUuids(xml: string | undefined, stream: string | undefined): stri
   if (xml === undefined || stream === undefined || xml === stream || /^0*$/.test(stream)) return undefined;
   return `its UUID is ${formatUuid(xml)}, that of the stream ${formatUuid(stream)}`;
 }
-
-const formatUuid = (digits: string) => digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 
 function compareNames(xml: string | undefined, image: string | undefined): string | undefined {
   if (xml === undefined || image === undefined || xml === image) return undefined;
