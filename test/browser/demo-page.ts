@@ -45,7 +45,12 @@ export function serveDemo() {
 
     async show({ page: address }: FolderServer, options: ShowOptions = {}): Promise<Page> {
       const { saving = 'download', before, inWorker, mayComplain = false, ...ofContext } = options;
-      const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...ofContext });
+      const context = await browser.newContext({
+        viewport: { width: 1280, height: 900 },
+        // A click on something that still scrolls may end on something else.
+        reducedMotion: 'reduce',
+        ...ofContext,
+      });
       context.setDefaultTimeout(hangGuardMs);
       const page = await context.newPage();
       pages.push(page);
