@@ -11,8 +11,9 @@ interface Behaviour {
 }
 
 const asQemu = 'as in QEMU';
+const noCards = 'kept; there are no network interfaces';
 const noDescriptors = 'Node does not receive descriptors: answers that none came';
-const withoutKvm = 'as in a QEMU without KVM';
+const withRing = 'as in QEMU; it needs `--dirty-ring-size`, as QEMU needs that of KVM';
 
 export const behaviour: Behaviour = {
   commands: {
@@ -33,7 +34,7 @@ export const behaviour: Behaviour = {
     'object-del': asQemu,
     ...{ getfd: noDescriptors, 'add-fd': noDescriptors, closefd: asQemu, 'remove-fd': asQemu, 'query-fdsets': 'none' },
     pmemsave: 'machine none: its block from address 0; pc and q35: as they lay out memory',
-    'announce-self': 'there are no network interfaces',
+    'announce-self': 'as in a QEMU without network interfaces: nothing is sent',
     ...{ 'query-yank': asQemu, yank: 'breaks the lines of a migration' },
     'query-migrate': asQemu,
     ...{ 'migrate-set-capabilities': asQemu, 'query-migrate-capabilities': asQemu },
@@ -54,8 +55,7 @@ export const behaviour: Behaviour = {
     ...{ 'block-dirty-bitmap-enable': asQemu, 'block-dirty-bitmap-disable': asQemu },
     'block-dirty-bitmap-merge': asQemu,
     ...{ 'calc-dirty-rate': asQemu, 'query-dirty-rate': asQemu },
-    ...{ 'set-vcpu-dirty-limit': `${withoutKvm}: refused`, 'cancel-vcpu-dirty-limit': asQemu },
-    'query-vcpu-dirty-limit': 'none',
+    ...{ 'set-vcpu-dirty-limit': withRing, 'cancel-vcpu-dirty-limit': asQemu, 'query-vcpu-dirty-limit': asQemu },
     'query-migrationthreads': 'the names that QEMU gives; their ids are only numbers',
     ...{ 'query-colo-status': 'not in COLO', 'x-colo-lost-heartbeat': 'not in COLO' },
     ...{ 'xen-save-devices-state': asQemu, 'xen-load-devices-state': 'refuses: this is no Xen machine' },
@@ -73,7 +73,7 @@ export const behaviour: Behaviour = {
     ...{ xbzrle: asQemu, 'auto-converge': asQemu, events: asQemu, 'return-path': asQemu, multifd: asQemu },
     ...{ 'pause-before-switchover': asQemu, 'validate-uuid': asQemu, 'switchover-ack': asQemu },
     'background-snapshot': 'as in QEMU, but not into a mapped-ram file',
-    'dirty-limit': `${withoutKvm}: refused`,
+    'dirty-limit': withRing,
     'rdma-pin-all': 'there is no RDMA',
     ...{
       'mapped-ram': asQemu,
@@ -95,6 +95,8 @@ export const behaviour: Behaviour = {
       mode: asQemu,
       'zero-page-detection': asQemu,
     },
+    ...{ 'vcpu-dirty-limit': asQemu, 'x-vcpu-dirty-limit-period': asQemu },
+    ...{ 'announce-initial': noCards, 'announce-max': noCards, 'announce-rounds': noCards, 'announce-step': noCards },
     ...{ 'tls-creds': asQemu, 'tls-hostname': asQemu, 'tls-authz': asQemu },
     ...{ 'multifd-channels': asQemu, 'multifd-compression': asQemu },
     ...{ 'multifd-zlib-level': asQemu, 'multifd-zstd-level': asQemu },

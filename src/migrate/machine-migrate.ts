@@ -86,7 +86,10 @@ export class MachineMigrate {
 
   /** What `query-migrate` has of the source; undefined before the first migration. */
   query(): (Omit<MigrationProgress, 'total-time'> & { 'total-time'?: number }) | undefined {
-    return this.#hasRefused ? { status: 'failed' } : this.#outgoing?.query();
+    if (this.#hasRefused) return { status: 'failed' };
+    const found = this.#outgoing?.query();
+    const { settings, dirtyLimit } = this.#machine;
+    return found?.ram === undefined || !settings.isOn('dirty-limit') ? found : { ...found, ...dirtyLimit.members };
   }
 
   /** Starts a migration, or goes on with one. Resolves when the command is answered. @throws Error with QEMU's text */
@@ -285,7 +288,7 @@ export class MachineMigrate {
     const rules = rulesFor(guest.configuration, settings.schema.releaseName);
     return {
       parameters: parametersOf(this.#machine),
-      autoConverge: on('auto-converge'),
+      ...{ autoConverge: on('auto-converge'), dirtyLimit: on('dirty-limit') },
       pauseBeforeSwitchover: on('pause-before-switchover'),
       alwaysEntersDevice: is10,
       forcesSyncs: is10,

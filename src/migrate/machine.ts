@@ -20,8 +20,10 @@ import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { BlockNodes } from './block-node.ts';
 import { type RunState, runStateOf, withRunState } from './global-state.ts';
-import type { OutgoingHost } from './outgoing-migration.ts';
+import { isUnderWay, type OutgoingHost } from './outgoing-migration.ts';
 import type { MigrationStatus } from './progress.ts';
+import { type AnnouncedCard, type AnnounceParameters, SelfAnnouncer } from './self-announce.ts';
+import { type LimitedVcpus, VcpuDirtyLimit } from './vcpu-dirty-limit.ts';
 
 /** A guest that can be controlled. */
 export interface MachineGuest extends Guest {
@@ -54,6 +56,10 @@ export interface MachineOptions {
   nodes?: BlockNodes | undefined;
   /** Whether a guest that arrives may run. Default true. */
   mayStart?: boolean;
+  /** Makes the dirty rings of its vCPUs, given what returns the present guest. Default: they have none. */
+  rings?: ((guest: () => MachineGuest | undefined) => LimitedVcpus) | undefined;
+  /** Its network cards, which are announced when a guest has arrived. Default: none. */
+  cards?: readonly AnnouncedCard[] | undefined;
   /** Tells the clients of an event. */
   emit: (event: string, data?: object) => void;
   /** Default: the platform's clock. */
@@ -72,6 +78,10 @@ export class Machine {
   readonly emit: MachineOptions['emit'];
   readonly clock: Clock;
   readonly nodes: BlockNodes;
+  /** The limits of its vCPUs. */
+  readonly dirtyLimit: VcpuDirtyLimit;
+  /** What tells the network where it is. */
+  readonly announcer: SelfAnnouncer;
   /** Sections of iterables other than RAM, which are sent on with the guest. */
   iterables: readonly RawSection[] = [];
   readonly #uuid: string | undefined;
@@ -81,11 +91,17 @@ export class Machine {
   /** What it did before it was stopped for a switchover. */
   #before: RunState | undefined;
 
-  constructor({ settings, guest, state = 'running', mayStart = true, uuid, emit, clock, nodes }: MachineOptions) {
+  constructor(options: MachineOptions) {
+    const { settings, guest, state = 'running', mayStart = true, uuid, emit, clock, nodes } = options;
     this.settings = settings;
     this.emit = emit;
     this.clock = clock ?? systemClock;
     this.nodes = nodes ?? new BlockNodes([]);
+    this.dirtyLimit = new VcpuDirtyLimit(
+      options.rings?.(() => this.#guest),
+      this.clock,
+    );
+    this.announcer = new SelfAnnouncer(options.cards ?? [], this.clock);
     this.iterables = guest?.iterables ?? [];
     this.#uuid = uuid;
     this.#guest = guest;
@@ -182,6 +198,7 @@ export class Machine {
 
   /** Takes a guest that is arriving in postcopy, and runs before all of it is here. */
   begin(): void {
+    this.#announce();
     if (this.#mayStart) this.run();
     else this.#state = 'paused';
   }
@@ -196,6 +213,18 @@ export class Machine {
     else if (this.#state !== 'inmigrate') return;
     else if (isKnownState(state)) this.#state = state;
     else this.begin();
+  }
+
+  /** Tells the network that a guest is here now. */
+  #announce(): void {
+    const { parameters } = this.settings;
+    const of = (name: keyof AnnounceParameters) => Number(parameters[name]);
+    this.announcer.announce({
+      parameters: {
+        ...{ 'announce-initial': of('announce-initial'), 'announce-max': of('announce-max') },
+        ...{ 'announce-rounds': of('announce-rounds'), 'announce-step': of('announce-step') },
+      },
+    });
   }
 
   /** Takes another guest instead of the present one, as loading a snapshot does. */
@@ -228,11 +257,23 @@ export class Machine {
         void guest.throttle(0);
         machine.leave();
       },
-      onStatus: (status) => machine.tellStatus(status),
+      onStatus(status) {
+        if (!isUnderWay(status)) machine.dirtyLimit.endMigration(status === 'cancelled');
+        machine.tellStatus(status);
+      },
       onPass: (pass) => machine.tell('MIGRATION_PASS', { pass }),
       throttle: (percentage) => guest.throttle(percentage),
       freeze: () => guest.freeze(),
+      limitVcpus: () => machine.#limitVcpus(),
     };
+  }
+
+  /** The guest dirties too much for the migration that is under way (dirty-limit). */
+  #limitVcpus(): void {
+    const { settings } = this;
+    this.dirtyLimit.limitForMigration(Number(settings.parameters['vcpu-dirty-limit']), () =>
+      Number(settings.parameters['x-vcpu-dirty-limit-period']),
+    );
   }
 
   /** What the stream states about this machine. */

@@ -79,6 +79,9 @@ const underWay: readonly MigrationStatus[] = [
   ...(['postcopy-active', 'postcopy-paused', 'postcopy-recover-setup', 'postcopy-recover'] as const),
 ];
 
+/** Whether a migration in this state has begun, and has not ended. */
+export const isUnderWay = (status: MigrationStatus): boolean => underWay.includes(status);
+
 /** QEMU's text for a wrong state of migrate-continue. */
 const unexpectedState = (status: MigrationStatus) => `Migration not in expected state: ${status}`;
 
@@ -120,7 +123,7 @@ export class OutgoingMigration {
 
   /** Whether it has begun, and has not ended. */
   get isUnderWay(): boolean {
-    return underWay.includes(this.#status);
+    return isUnderWay(this.#status);
   }
 
   /** Moves the VM. Never rejects: the status, and `error-desc`, say how it ended. */

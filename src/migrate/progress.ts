@@ -90,6 +90,9 @@ export interface MigrationProgress {
   downtime?: number;
   /** By how much the guest is slowed down, in per cent, while it is. */
   'cpu-throttle-percentage'?: number;
+  /** With dirty-limit, once a limit is in force: the longest sleep of a vCPU, and how long a ring takes to be full, in µs. */
+  'dirty-limit-throttle-time-per-round'?: number;
+  'dirty-limit-ring-full-time'?: number;
   /** With XBZRLE. */
   'xbzrle-cache'?: XbzrleProgress;
   /** From the first page on. */

@@ -48,7 +48,8 @@ interface Limited {
 
 /** The limits of a VM. */
 export class VcpuDirtyLimit {
-  readonly #ring: LimitedVcpus | undefined;
+  /** Undefined: nothing can be limited. */
+  readonly ring: LimitedVcpus | undefined;
   readonly #clock: Clock;
   readonly #limits = new Map<number, Limited>();
   readonly #closed = new AbortController();
@@ -61,13 +62,13 @@ export class VcpuDirtyLimit {
 
   /** @param ring undefined: nothing can be limited */
   constructor(ring: LimitedVcpus | undefined, clock: Clock = systemClock) {
-    this.#ring = ring;
+    this.ring = ring;
     this.#clock = clock;
   }
 
   /** set-vcpu-dirty-limit. @throws Error with QEMU's text */
   set({ 'cpu-index': index, 'dirty-rate': quota }: SetVcpuDirtyLimit): void {
-    if (this.#ring === undefined) throw new Error(needsRing);
+    if (this.ring === undefined) throw new Error(needsRing);
     this.#check(index, 'set');
     if (BigInt(quota) === 0n) this.#release(index);
     else this.#limit(this.#indexes(index), quota);
@@ -75,7 +76,7 @@ export class VcpuDirtyLimit {
 
   /** cancel-vcpu-dirty-limit. @throws Error with QEMU's text */
   cancel({ 'cpu-index': index }: Pick<SetVcpuDirtyLimit, 'cpu-index'> = {}): void {
-    if (this.#ring === undefined) return;
+    if (this.ring === undefined) return;
     this.#check(index, 'cancel');
     this.#release(index);
   }
@@ -102,7 +103,7 @@ export class VcpuDirtyLimit {
    * The period of measuring is x-vcpu-dirty-limit-period from now on.
    */
   limitForMigration(quota: number, periodMs: () => number): void {
-    if (this.#ring === undefined || this.#migration?.quota === quota) return;
+    if (this.ring === undefined || this.#migration?.quota === quota) return;
     this.#migration = { quota, periodMs };
     this.#limit(this.#indexes(undefined), quota);
   }
@@ -122,7 +123,7 @@ export class VcpuDirtyLimit {
   }
 
   #check(index: number | bigint | undefined, verb: 'set' | 'cancel'): void {
-    const { vcpus = 0 } = this.#ring ?? {};
+    const { vcpus = 0 } = this.ring ?? {};
     if (index !== undefined && !(index >= 0 && index < vcpus)) throw new Error('incorrect cpu index specified');
     if (this.#migration === undefined) return;
     throw new Error(`can't ${verb} dirty page rate limit while migration is running`);
@@ -131,7 +132,7 @@ export class VcpuDirtyLimit {
   /** The vCPUs that an argument names. */
   #indexes(index: number | bigint | undefined): number[] {
     if (index !== undefined) return [Number(index)];
-    return Array.from({ length: this.#ring?.vcpus ?? 0 }, (_, i) => i);
+    return Array.from({ length: this.ring?.vcpus ?? 0 }, (_, i) => i);
   }
 
   #limit(vcpus: readonly number[], quota: number | bigint): void {
@@ -151,18 +152,18 @@ export class VcpuDirtyLimit {
 
   #release(index: number | bigint | undefined): void {
     for (const vcpu of this.#indexes(index)) {
-      if (this.#limits.delete(vcpu)) void this.#ring?.setSleep(vcpu, 0);
+      if (this.#limits.delete(vcpu)) void this.ring?.setSleep(vcpu, 0);
     }
   }
 
   get #ringMiB(): number {
-    const { entries = 0, pageSize = 0 } = this.#ring ?? {};
+    const { entries = 0, pageSize = 0 } = this.ring ?? {};
     return (entries * pageSize) / 2 ** 20;
   }
 
   /** Measures and adjusts while any vCPU is limited. */
   async #measure(): Promise<void> {
-    const ring = this.#ring as LimitedVcpus;
+    const ring = this.ring as LimitedVcpus;
     let before = await ring.pagesWritten();
     while (this.#limits.size > 0) {
       const start = this.#clock.now();

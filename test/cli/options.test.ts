@@ -28,6 +28,7 @@ const values: Record<string, string> = {
   RATE: '1gbps',
   SPEC: 'write:rate=1M',
   FAULTS: 'split-answers',
+  PAGES: '4096',
 };
 const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
 

@@ -2,6 +2,8 @@
  * Machines in one process, each with its monitor, whose lines are in memory: `unix:NAME` is a listener of that name. Time
  * is virtual, so a migration takes as long as its work, and the guests write as if it took longer.
  */
+
+import { ringsOf } from '../../src/cli/vm/rings.ts';
 import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../src/guest/workload.ts';
@@ -11,7 +13,7 @@ import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { BlockNodes } from '../../src/migrate/block-node.ts';
 import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { onlyGlobalState } from '../../src/migrate/global-state.ts';
-import { Machine } from '../../src/migrate/machine.ts';
+import { Machine, type MachineOptions } from '../../src/migrate/machine.ts';
 import type { MachineAddress } from '../../src/migrate/machine-address.ts';
 import { type IncomingLines, MachineIncoming } from '../../src/migrate/machine-incoming.ts';
 import { type MachineLines, MachineMigrate } from '../../src/migrate/machine-migrate.ts';
@@ -77,6 +79,10 @@ export interface TestVmOptions {
   misbehave?: Misbehaviour;
   /** Its disks. Default: none. */
   nodes?: BlockNodes;
+  /** Pages of the dirty ring of each vCPU. Default: there are no rings. */
+  ringSize?: number;
+  /** Its network cards. Default: none. */
+  cards?: MachineOptions['cards'];
 }
 
 /** A VM and the client of its monitor. */
@@ -104,6 +110,8 @@ export class TestVm {
       uuid,
       misbehave,
       nodes = new BlockNodes([]),
+      ringSize,
+      cards,
     }: TestVmOptions = {},
   ) {
     const { clock } = network;
@@ -114,7 +122,8 @@ export class TestVm {
       });
     this.machine = new Machine({
       ...{ settings: new MigrationSettings(schemaOf(release)), guest: incoming === undefined ? make() : undefined },
-      ...{ state: isPaused ? 'prelaunch' : 'running', mayStart: !isPaused, uuid, clock, nodes },
+      ...{ state: isPaused ? 'prelaunch' : 'running', mayStart: !isPaused, uuid, clock, nodes, cards },
+      rings: ringSize === undefined ? undefined : ringsOf(workload?.vcpus ?? 1, ringSize),
       emit: (event, data) => server.emit(event, data),
     });
     const lines: MachineLines & IncomingLines = {
@@ -132,7 +141,8 @@ export class TestVm {
     const isDeferred = incoming === 'defer';
     this.incoming =
       incoming === undefined ? undefined : new MachineIncoming(this.machine, lines, { ...expected, isDeferred });
-    const dirtyRate = new DirtyRate({ vm: () => this.machine.guest, release, timeOfDay: () => 0, clock });
+    const { ring } = this.machine.dirtyLimit;
+    const dirtyRate = new DirtyRate({ vm: () => this.machine.guest, release, timeOfDay: () => 0, clock, ring });
     const server = machineServer(
       { machine: this.machine, migrate: this.migrate, incoming: this.incoming, dirtyRate },
       {

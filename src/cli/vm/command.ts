@@ -7,7 +7,7 @@ import { scratchOption } from '../scratch.ts';
 import { parseCount, parseSomeBytes } from '../size.ts';
 import { parseMisbehaviour } from './misbehave.ts';
 import { runVm, type VmOptions } from './process.ts';
-import { parseUuid, parseWorkload } from './specs.ts';
+import { parseRingSize, parseUuid, parseWorkload } from './specs.ts';
 
 export function addVm(program: CliCommand): CliCommand {
   const command = program
@@ -35,6 +35,11 @@ export function addVm(program: CliCommand): CliCommand {
       '--workload <SPEC>',
       'what the guest writes: write:rate=RATE,working-set=SIZE,pattern=counter|random|text|zero,seed=N',
       parseWorkload,
+    )
+    .option(
+      '--dirty-ring-size <PAGES>',
+      'give each virtual processor a dirty ring of so many pages, as of KVM, so that its dirty rate can be limited',
+      parseRingSize,
     )
     .option('--uuid <UUID>', "the VM's UUID, for validate-uuid", parseUuid)
     .option('--name <NAME>', "the VM's name")

@@ -34,6 +34,7 @@ import { openDrives } from './drives.ts';
 import { copyGuest, copyOpened, type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
 import { makeLines } from './lines.ts';
 import { saveMemory } from './physical.ts';
+import { ringsOf } from './rings.ts';
 import { createStateFile, requireFile } from './state-file.ts';
 import { stdioListener } from './stdio.ts';
 
@@ -48,6 +49,7 @@ export interface VmOptions {
   smp?: number;
   ram?: string;
   workload?: WorkloadOptions;
+  dirtyRingSize?: number;
   uuid?: string;
   name?: string;
   paused?: boolean;
@@ -94,7 +96,10 @@ class VmProcess {
     const addresses = this.#options.qmp.map(monitorAddress);
     const nodes = await openDrives(this.#options.drive ?? []);
     const { machine, migrate, incoming } = await this.#makeMachine(nodes);
-    const dirtyRate = new DirtyRate({ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now });
+    const dirtyRate = new DirtyRate({
+      ...{ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now },
+      ring: machine.dirtyLimit.ring,
+    });
     this.#server = machineServer(
       { machine, migrate, incoming, dirtyRate },
       {
@@ -135,11 +140,13 @@ class VmProcess {
 
   async #makeMachine(nodes: BlockNodes) {
     const { compat, paused = false, uuid, incoming: uri, load, machine: type, memory, scratch } = this.#options;
+    const { dirtyRingSize, smp = 1 } = this.#options;
     const directory = realpathSync(scratch);
     const guest = uri === undefined ? await this.#makeGuest(directory) : undefined;
     const machine = new Machine({
       ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, nodes, mayStart: !paused },
       state: load !== undefined ? 'paused' : paused ? 'prelaunch' : 'running',
+      rings: dirtyRingSize === undefined ? undefined : ringsOf(smp, dirtyRingSize),
       // Nothing follows SHUTDOWN.
       emit: (event, data) => (this.#isEnding ? undefined : this.#server?.emit(event, data)),
     });

@@ -34,6 +34,13 @@ function setPart(workload: WorkloadOptions, name: string, value: string): void {
   }
 }
 
+/** Parses the pages of a dirty ring. */
+export function parseRingSize(text: string): number {
+  const pages = Number(text);
+  if (/^\d+$/.test(text) && pages >= 1024 && pages <= 65536 && Number.isInteger(Math.log2(pages))) return pages;
+  throw new InvalidArgumentError(`expected a power of two from 1024 to 65536, got "${text}"`);
+}
+
 /** Parses a UUID, to 32 hex digits. */
 export function parseUuid(text: string): string {
   const digits = uuidDigits(text);

@@ -1,7 +1,7 @@
 /** What a machine does with commands that look at its guest, and with those of COLO and of vCPUs with a dirty ring. */
 import type { DirtyRate } from '../../migrate/dirty-rate.ts';
 import type { Machine } from '../../migrate/machine.ts';
-import { VcpuDirtyLimit } from '../../migrate/vcpu-dirty-limit.ts';
+import type { VcpuDirtyLimit } from '../../migrate/vcpu-dirty-limit.ts';
 import type { JsonObject } from '../json-value.ts';
 import type { Handler } from '../server.ts';
 import type { MachineParts } from './migration-handlers.ts';
@@ -11,8 +11,7 @@ export function measureHandlers(parts: MachineParts): Record<string, Handler> {
   return {
     ...dirtyRateHandlers(dirtyRate),
     ...coloHandlers(machine),
-    // As in a QEMU without KVM, there is no dirty ring.
-    ...limitHandlers(new VcpuDirtyLimit(undefined)),
+    ...limitHandlers(machine.dirtyLimit),
     'query-migrationthreads': () => threadsOf(parts),
   };
 }

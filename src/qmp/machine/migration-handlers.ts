@@ -23,11 +23,11 @@ export function migrationHandlers(parts: MachineParts): Handlers {
   return { ...settingHandlers(parts), ...outgoingHandlers(parts), ...incomingHandlers(parts), ...otherHosts() };
 }
 
-function settingHandlers({ machine: { settings }, migrate, incoming }: MachineParts): Handlers {
+function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming }: MachineParts): Handlers {
   const context = (): SettingContext => ({
     isListening: incoming?.isListening ?? false,
     hasBlockMigration: true,
-    hasDirtyRing: false,
+    hasDirtyRing: dirtyLimit.ring !== undefined,
   });
   return {
     'query-migrate-capabilities': () => settings.capabilities,

@@ -44,12 +44,24 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     pmemsave: ({ val, size, filename }) => host.saveMemory(toBigInt(val), toBigInt(size), String(filename)),
     'object-add': (given) => host.addObject(given),
     'object-del': ({ id }) => host.removeObject(String(id)),
-    'announce-self': () => {},
+    'announce-self': (given) => announce(machine, given),
     ...yankHandlers(parts, host),
     ...xenHandlers(machine, host),
     ...descriptorHandlers(),
     ...openingHandlers(machine),
   };
+}
+
+/** Times beyond what a number holds do not matter. */
+function announce({ announcer }: Machine, { initial, max, rounds, step, interfaces, id }: JsonObject): void {
+  announcer.announce({
+    parameters: {
+      ...{ 'announce-initial': Number(initial), 'announce-max': Number(max) },
+      ...{ 'announce-rounds': Number(rounds), 'announce-step': Number(step) },
+    },
+    ...(interfaces === undefined ? {} : { interfaces: interfaces as string[] }),
+    ...(id === undefined ? {} : { id: String(id) }),
+  });
 }
 
 function statusOf({ state, isRunning, settings }: Machine) {
