@@ -16,6 +16,7 @@ import { parseMigrationUri } from '../../src/io/migration-address.ts';
 import { connectTo } from '../../src/io/node/connect.ts';
 import { listenAt } from '../../src/io/node/listen.ts';
 import { UserObjects } from '../../src/io/node/tls-objects.ts';
+import { BlockNodes } from '../../src/migrate/block-node.ts';
 import { DirtyRate } from '../../src/migrate/dirty-rate.ts';
 import { onlyGlobalState } from '../../src/migrate/global-state.ts';
 import { Machine } from '../../src/migrate/machine.ts';
@@ -179,7 +180,8 @@ class ScenarioMachine implements PlayedVm {
       { machine, migrate: this.#migrate, incoming: this.#incoming, dirtyRate },
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0', 'compat_monitor1'], saveMemory: async () => {} },
-        ...{ createFile: createStateFile, requireFile },
+        ...{ createFile: createStateFile, requireFile, nodes: new BlockNodes([]), now: () => 0 },
+        loadState: () => Promise.reject(new Error('there are no disks')),
         addObject: (properties) => objects.add(properties),
         removeObject: (id) => objects.remove(id),
         quit: () => {
