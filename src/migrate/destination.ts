@@ -28,6 +28,7 @@ import type { Settled } from '../store/settle.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
 import { Answers } from './answers.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
@@ -65,6 +66,8 @@ export interface ReceiveOptions {
   codecs: PageCodecs;
   /** The most multifd channels. Default 255. */
   mostChannels?: number;
+  /** The only compression of multifd channels that is accepted. Default: any that vmferry can read. */
+  compression?: PacketMethod;
   /**
    * Answer a source that waits for the word to switch over. Default: if it is of QEMU 8.1 or later by its machine type,
    * or visibly waits. An earlier source fails if it is told without having asked.
@@ -129,6 +132,7 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
   const flow = new LiveFlow(kernel, {
     codecs: options.codecs,
     ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
+    ...(options.compression === undefined ? {} : { compression: options.compression }),
     channelsKnown: () => incoming.settled(),
     anotherChannel: (isCertain) => incoming.another(isCertain),
   });

@@ -7,6 +7,9 @@
  *     page          the preempt channel, which may be read before the main stream
  *     other         a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
+ *
+ * A QEMU takes the first that connects for the source (`connections`): a stranger ends the migration, and silence is waited
+ * for.
  */
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
@@ -42,6 +45,11 @@ export interface IncomingOptions {
   setupTimeoutMs?: number;
   /** How long to wait for channels whose TLS handshakes may be under way when the main stream has begun, in ms. Default 0. */
   handshakeMs?: number;
+  /**
+   * How many connections the source makes, asked with each; the listener is closed when they are there. With it, what
+   * connects first must be the source. Default: strangers are refused, and the listener stays open.
+   */
+  connections?: () => number;
   /** Called with a connection that was refused, and why. */
   onStranger?: (peer: string, why: string) => void;
   /** Called with every line that was identified, before anyone reads it. It may replace the connection. */
@@ -64,6 +72,7 @@ export class Incoming {
   #isClosed = false;
   /** Nothing more will be accepted. */
   #hasEnded = false;
+  #accepted = 0;
   /** Why the latest connection was refused. */
   #refusal: string | undefined;
   #wake: () => void = () => {};
@@ -187,6 +196,8 @@ export class Incoming {
         if (connection === undefined) break;
         if (this.#isClosed) connection.destroy();
         else void this.#identify(connection);
+        this.#accepted += 1;
+        if (this.#accepted >= (this.#options.connections?.() ?? Number.POSITIVE_INFINITY)) await this.#listener.close();
       }
       this.#hasEnded = true;
       for (const look of this.#looks) look();
@@ -199,9 +210,12 @@ export class Incoming {
   /** Ends the waiting for a main stream if none can come any more: a file or a pipe is one connection. */
   #endIfAlone(): void {
     if (!this.#hasEnded || this.#unknown.size > 0 || this.#main !== undefined) return;
-    const message = this.#refusal ?? 'the listener was closed';
+    this.#end(this.#strangerError(this.#refusal ?? 'the listener was closed'));
+  }
+
+  #strangerError(why: string): MigrationError {
     const place = { source: this.uri, coordinate: 'file' as const, offset: 0 };
-    this.#end(new MigrationError('not-a-migration-stream', message, place));
+    return new MigrationError('not-a-migration-stream', why, place);
   }
 
   #end(error: unknown): void {
@@ -212,7 +226,7 @@ export class Incoming {
   async #identify(connection: Connection): Promise<void> {
     this.#unknown.add(connection);
     const done = new AbortController();
-    void this.#limitSilence(connection, done.signal);
+    if (this.#options.connections === undefined) void this.#limitSilence(connection, done.signal);
     try {
       const line = new PeekedConnection(connection, openingBytes);
       const opening = await lookAt(line);
@@ -290,6 +304,7 @@ export class Incoming {
   #refuse(connection: Connection, why: string): void {
     connection.destroy();
     this.#refusal = why;
+    if (this.#options.connections !== undefined && this.#main === undefined) this.#end(this.#strangerError(why));
     if (!this.#isClosed) this.#options.onStranger?.(connection.name, why);
   }
 }

@@ -17,6 +17,7 @@ import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { formatUuid } from '../vm/uuid.ts';
+import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
@@ -120,21 +121,27 @@ export class MachineIncoming {
 
   /** `migrate-incoming`. Resolves when it listens. @throws Error with QEMU's text */
   async start(given: GivenAddress & { 'exit-on-error'?: boolean }): Promise<void> {
+    const { schema } = this.#machine.settings;
     if (!this.#isDeferred || this.#hasBegun) throw new Error(already);
-    await this.listen(
-      machineAddress(given, incomingTexts(this.#machine.settings.schema)),
-      given['exit-on-error'] ?? true,
-    );
+    // 7.2 reads the address after that event.
+    if (!schema.isFrom('8.2')) this.#enter('setup');
+    const address = machineAddress(given, incomingTexts(schema));
+    await this.#listen(address, given['exit-on-error'] ?? true);
   }
 
   /** Listens at the address of `-incoming`. @throws Error with QEMU's text */
-  async listen(address: MachineAddress, exitsOnError = true): Promise<void> {
+  listen(address: MachineAddress): Promise<void> {
+    if (!this.#machine.settings.schema.isFrom('8.2')) this.#enter('setup');
+    return this.#listen(address, true);
+  }
+
+  async #listen(address: MachineAddress, exitsOnError: boolean): Promise<void> {
     const { schema, parameters } = this.#machine.settings;
     if (this.#machine.settings.isOn('mapped-ram') && address.transport !== 'file') {
       throw new Error('Migration requires seekable transport (e.g. file)');
     }
     if (this.#status === 'setup' && schema.isFrom('10.0')) throw new Error('Illegal migration incoming state: setup');
-    this.#enter('setup');
+    if (schema.isFrom('8.2')) this.#enter('setup');
     this.#exitsOnError = exitsOnError;
     if (address.transport === 'file' && this.#machine.settings.isOn('mapped-ram')) return this.#load(address);
     const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
@@ -176,13 +183,14 @@ export class MachineIncoming {
     const incoming = new Incoming(listener, {
       clock,
       onStranger: (peer, why) => this.#lines.report(`a connection from ${peer} was refused: ${why}`),
+      connections: () => this.#connections,
       ...(hasTls ? { handshakeMs: 100 } : {}),
     });
     let file: ByteStore | undefined;
     try {
       const { signal } = this.#cancel;
-      await incoming.main(signal);
-      this.#enter('active');
+      // What connects first is the source, whatever it sends.
+      await incoming.main(signal).finally(() => signal.aborted || this.#enter('active'));
       file = await this.#lines.makeFile();
       const taken = file;
       const target = {
@@ -204,9 +212,17 @@ export class MachineIncoming {
     }
   }
 
+  /** How many connections a source makes that is set up in the same way. */
+  get #connections(): number {
+    const { settings } = this.#machine;
+    if (settings.isOn('multifd')) return 1 + Number(settings.parameters['multifd-channels']);
+    return settings.isOn('postcopy-preempt') ? 2 : 1;
+  }
+
   #options(signal: AbortSignal): ReceiveOptions {
     return {
       ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
+      compression: this.#machine.settings.parameters['multifd-compression'] as PacketMethod,
       onSource: (source) => this.#requireFit(source),
       onTold: () => {
         this.#wasTold = true;

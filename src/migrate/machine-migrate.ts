@@ -61,8 +61,8 @@ export class MachineMigrate {
   readonly #lines: MachineLines;
   readonly #alter: AlterMigration;
   #outgoing: OutgoingMigration | undefined;
-  /** 7.2 counts an address that does not parse as a migration that failed. */
-  #hasRefused = false;
+  /** 7.2 counts an address that it cannot use as a migration that failed. */
+  #refused: { status: 'failed'; 'error-desc'?: string } | undefined;
   readonly #xbzrle = new XbzrleCounters();
   /** The lines of the present migration. */
   readonly #open = new Set<Connection>();
@@ -81,12 +81,12 @@ export class MachineMigrate {
   }
 
   get status(): MigrationStatus {
-    return this.#hasRefused ? 'failed' : (this.#outgoing?.status ?? 'none');
+    return this.#refused?.status ?? this.#outgoing?.status ?? 'none';
   }
 
   /** What `query-migrate` has of the source; undefined before the first migration. */
   query(): (Omit<MigrationProgress, 'total-time'> & { 'total-time'?: number }) | undefined {
-    if (this.#hasRefused) return { status: 'failed' };
+    if (this.#refused !== undefined) return this.#refused;
     const found = this.#outgoing?.query();
     const { settings, dirtyLimit } = this.#machine;
     return found?.ram === undefined || !settings.isOn('dirty-limit') ? found : { ...found, ...dirtyLimit.members };
@@ -96,7 +96,8 @@ export class MachineMigrate {
   async migrate(given: MigrateArguments): Promise<void> {
     const address = this.#accept(given);
     if (given.resume === true) return this.#resume(address);
-    this.#hasRefused = false;
+    this.#refused = undefined;
+    if (this.#lacksChannels(address)) return this.#refuseAfterConnecting(address);
     let isOpen: () => void = () => {};
     let isImpossible: (reason: unknown) => void = () => {};
     const opened = new Promise<void>((resolve, reject) => {
@@ -196,7 +197,7 @@ export class MachineMigrate {
       },
     );
     this.#outgoing = migration;
-    this.#hasRefused = false;
+    this.#refused = undefined;
     await migration.run();
     if (migration.status !== 'completed') throw new Error(migration.query()['error-desc']);
   }
@@ -211,14 +212,28 @@ export class MachineMigrate {
     }
     this.#requireIdle(given);
     try {
-      const address = this.#address(given);
-      this.#requireTransport(address);
-      return address;
+      return this.#address(given);
     } catch (error) {
-      this.#hasRefused = true;
-      for (const status of ['setup', 'failed'] as const) this.#machine.tellStatus(status);
+      this.#refuse({});
       throw error;
     }
+  }
+
+  #refuse(reason: { 'error-desc'?: string }): void {
+    this.#refused = { status: 'failed', ...reason };
+    for (const status of ['setup', 'failed'] as const) this.#machine.tellStatus(status);
+  }
+
+  /** 7.2 connects before it notices that the migration needs more than one connection. It does not say why it failed. */
+  async #refuseAfterConnecting(address: MachineAddress): Promise<void> {
+    try {
+      const line = await this.#lines.connect(address, this.#tls(), new AbortController().signal);
+      line.destroy();
+    } catch (error) {
+      this.#refuse({ 'error-desc': (error as Error).message });
+      throw error;
+    }
+    this.#refuse({});
   }
 
   #address(given: GivenAddress): MachineAddress {
@@ -226,13 +241,18 @@ export class MachineMigrate {
   }
 
   #requireTransport(address: MachineAddress): void {
-    const { settings } = this.#machine;
-    const isMapped = settings.isOn('mapped-ram');
+    const isMapped = this.#machine.settings.isOn('mapped-ram');
     if (isMapped && address.transport !== 'file') throw new Error('Migration requires seekable transport (e.g. file)');
+    if (this.#lacksChannels(address)) throw new Error('Migration requires multi-channel URIs (e.g. tcp)');
+  }
+
+  /** Whether the migration needs more connections than an address can have. */
+  #lacksChannels(address: MachineAddress): boolean {
+    const { settings } = this.#machine;
     const needsChannels = settings.isOn('multifd') || settings.isOn('postcopy-preempt');
-    if (!needsChannels || (address.transport === 'file' && isMapped)) return;
-    const hasChannels = address.transport === 'socket' && address.type !== 'fd';
-    if (!hasChannels) throw new Error('Migration requires multi-channel URIs (e.g. tcp)');
+    if (!needsChannels || (address.transport === 'file' && settings.isOn('mapped-ram'))) return false;
+    if (address.transport === 'impossible') return address.isSynchronous;
+    return address.transport !== 'socket' || address.type === 'fd';
   }
 
   #requireIdle({ resume = false, blk = false, inc = false }: MigrateArguments): void {

@@ -15,7 +15,7 @@ import { type Finding, MigrationError, type Place } from '../vm/migration-error.
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
 import { has } from '../wire/byte-window.ts';
 import { type ChannelState, decodeEpoch, type PacketContext, type SharedByChannels } from '../wire/multifd-channel.ts';
-import { decodeHello, multifdPacketPages, packetRamBytes } from '../wire/multifd-packet.ts';
+import { decodeHello, multifdPacketPages, type PacketMethod, packetRamBytes } from '../wire/multifd-packet.ts';
 import { PacketNumbers } from '../wire/packet-numbers.ts';
 import type { RamState } from '../wire/ram-record.ts';
 import { ChannelReader } from './channel-reader.ts';
@@ -46,7 +46,7 @@ export class LiveChannels {
   readonly #codecs: PageCodecs;
   readonly #ram: RamState;
   readonly #mostChannels: number;
-  readonly #shared: SharedByChannels = { numbers: new PacketNumbers(), method: undefined };
+  readonly #shared: SharedByChannels;
   readonly #channels: LiveChannel[] = [];
   /** Marks that the main stream has passed. */
   #marks = 0;
@@ -54,7 +54,9 @@ export class LiveChannels {
   #isReleased = false;
   #configuration: Configuration | undefined;
 
-  constructor(kernel: Kernel, codecs: PageCodecs, ram: RamState, mostChannels: number) {
+  /** @param method the only compression that is accepted; undefined: that of the first packet with data */
+  constructor(kernel: Kernel, codecs: PageCodecs, ram: RamState, mostChannels: number, method?: PacketMethod) {
+    this.#shared = { numbers: new PacketNumbers(), method };
     this.#kernel = kernel;
     this.#codecs = codecs;
     this.#ram = ram;

@@ -20,6 +20,7 @@ import type { Configuration, FlowItem } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
+import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
 import { decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
 import { maxChannels } from './channels.ts';
@@ -45,6 +46,8 @@ export interface LiveFlowOptions {
   codecs: PageCodecs;
   /** The most multifd channels. Default 255. Memory that no channel uses is not touched. */
   mostChannels?: number;
+  /** The only compression of channels that is accepted. Default: any. */
+  compression?: PacketMethod;
   /** Resolves when all channels that the source has opened so far were added. It is called when RAM begins. */
   channelsKnown?: () => Promise<void>;
   /**
@@ -108,13 +111,13 @@ export class LiveFlow {
 
   /** Allocates {@link liveFlowArenaBytes} in the arena. */
   constructor(kernel: Kernel, options: LiveFlowOptions) {
-    const { codecs, mostChannels = maxChannels } = options;
+    const { codecs, mostChannels = maxChannels, compression } = options;
     this.kernel = kernel;
     this.#options = options;
     this.#batch = new PageBatch(kernel, flowBatchCapacity);
     this.#unpacker = new PageUnpacker(kernel, codecs);
     this.#state = makeStreamState(this.#batch);
-    this.#channels = new LiveChannels(kernel, codecs, this.#state.ram, mostChannels);
+    this.#channels = new LiveChannels(kernel, codecs, this.#state.ram, mostChannels, compression);
   }
 
   /** What was read from the channels, as of a file. */

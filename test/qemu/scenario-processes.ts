@@ -1,8 +1,9 @@
 /** VMs of scenarios as processes: real QEMUs, and `vmferry vm`. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RecordedRelease, VmSpec } from '../qmp/scenario.ts';
@@ -18,6 +19,8 @@ export type Player = 'QEMU' | 'vmferry';
 /** A stage with processes. */
 export class ProcessStage implements Stage {
   readonly #made: AsyncDisposable[] = [];
+  /** QEMU's postcopy needs RAM in memory, or in a file in memory. */
+  readonly #ramDir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'scenario-ram-'));
 
   constructor(
     readonly dir: string,
@@ -28,7 +31,7 @@ export class ProcessStage implements Stage {
   ) {}
 
   async start(spec: VmSpec): Promise<PlayedVm> {
-    const image = join(this.dir, `${spec.name}.ram`);
+    const image = join(this.#ramDir, `${spec.name}.ram`);
     writeFileSync(image, spec.incoming === undefined ? this.ram : '');
     const socket = join(this.dir, `${spec.name}.qmp`);
     const isQemu = this.playerOf(spec.name) === 'QEMU';
@@ -38,20 +41,13 @@ export class ProcessStage implements Stage {
   }
 
   #startQemu(spec: VmSpec, image: string, socket: string): Promise<Qemu> {
-    const { machine = 'none', memory = 16, incoming, paused, uuid, object = [] } = spec;
+    const { machine = 'none', memory = 16, incoming, paused, uuid, object = [], empty } = spec;
+    const id = machine === 'pc' ? 'pc.ram' : 'ram';
+    const backend = `memory-backend-file,id=${id},mem-path=${image},size=${memory}M,share=off`;
     truncateSync(image, memory << 20);
     const args = [
-      ...[
-        '-M',
-        `${machine},memory-backend=${machine === 'pc' ? 'pc.ram' : 'ram'}`,
-        '-m',
-        String(memory),
-        '-nodefaults',
-      ],
-      ...[
-        '-object',
-        `memory-backend-file,id=${machine === 'pc' ? 'pc.ram' : 'ram'},mem-path=${image},size=${memory}M,share=off`,
-      ],
+      ...(empty ? ['-M', machine] : ['-M', `${machine},memory-backend=${id}`, '-object', backend]),
+      ...['-m', String(memory), '-nodefaults'],
       ...(incoming === undefined ? [] : ['-incoming', incoming]),
       ...(paused ? ['-S'] : []),
       ...(uuid === undefined ? [] : ['-uuid', uuid]),
@@ -62,10 +58,10 @@ export class ProcessStage implements Stage {
   }
 
   #startVmferry(spec: VmSpec, image: string, socket: string): Promise<VmProcess> {
-    const { machine = 'none', memory = 16, incoming, paused, uuid, object = [] } = spec;
+    const { machine = 'none', memory = 16, incoming, paused, uuid, object = [], empty } = spec;
     return VmProcess.start(
       ...['--qmp', `unix:${socket}`, '--compat', this.release, '--machine', machine, '--memory', `${memory}M`],
-      ...(incoming === undefined ? ['--ram', image] : ['--incoming', incoming]),
+      ...(incoming !== undefined ? ['--incoming', incoming] : empty ? [] : ['--ram', image]),
       ...(paused ? ['--paused'] : []),
       ...(uuid === undefined ? [] : ['--uuid', uuid]),
       ...object.flatMap((each) => ['--object', each]),
@@ -78,6 +74,7 @@ export class ProcessStage implements Stage {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const vm of this.#made) await vm[Symbol.asyncDispose]();
+    rmSync(this.#ramDir, { recursive: true, force: true });
   }
 }
 

@@ -34,7 +34,8 @@ const ram = scenarioRam();
 
 async function play(scenario: Scenario, release: RecordedRelease, playerOf: (name: string) => Player) {
   await using stage = new ProcessStage(mkdtempSync(join(dir, 'play-')), release, ram, playerOf);
-  return playScenario(scenario, stage);
+  // The stage stays until it has ended.
+  return await playScenario(scenario, stage);
 }
 
 const files = scenarioFiles().filter((name) => isFull || isMaking || quick.includes(name));

@@ -115,7 +115,7 @@ class Play {
 
   async #peer(text: string): Promise<void> {
     const [, reads] = /^\(peer reads (\S+)\)$/.exec(text) ?? [];
-    const [, sent = '', to] = /^\(peer sends (.*) to (\S+)\)$/.exec(text) ?? [];
+    const [, sent = '', to] = /^\(peer sends (.*) to (\S+:.+)\)$/.exec(text) ?? [];
     if (reads !== undefined) this.#peers.push(await this.#stage.reads(reads));
     else if (to !== undefined) this.#peers.push(await this.#stage.sends(sent, await this.#withPorts(to)));
     else if (text === '(peer closes)') for (const peer of this.#peers) peer.close();

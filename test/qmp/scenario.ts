@@ -43,6 +43,8 @@ export interface VmSpec {
   object?: string[];
   /** Its capability `events` stays off. */
   quiet?: boolean;
+  /** RAM is zero, and in no file. */
+  empty?: boolean;
 }
 
 /** One line that is played, and the lines that came of it. */
@@ -140,7 +142,7 @@ export function vmSpecOf(text: string): VmSpec {
   for (const option of options) {
     const [key = '', ...rest] = option.split('=');
     const value = rest.join('=');
-    if (key === 'paused' || key === 'quiet') spec[key] = true;
+    if (key === 'paused' || key === 'quiet' || key === 'empty') spec[key] = true;
     else if (key === 'memory') spec.memory = Number(value);
     else if (key === 'incoming' || key === 'uuid' || key === 'machine') spec[key] = value;
     else if (key === 'object') spec.object = [...(spec.object ?? []), value];

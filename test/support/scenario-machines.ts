@@ -144,6 +144,7 @@ class ScenarioMachine implements PlayedVm {
   #session: QmpSession | undefined;
   #migrate: MachineMigrate | undefined;
   #incoming: MachineIncoming | undefined;
+  #isEnding = false;
   #end: (code: number | string) => void = () => {};
 
   constructor(stage: MachineStage, sockets: MemorySockets | undefined, clock: Clock) {
@@ -163,10 +164,11 @@ class ScenarioMachine implements PlayedVm {
     const clock = this.#clock;
     const machine = new Machine({
       settings: new MigrationSettings(schemaOf(this.#stage.release)),
-      guest: uri === undefined ? await this.#guest(type, memory << 20, paused) : undefined,
+      guest: uri === undefined ? await this.#guest(spec) : undefined,
       ...{ state: paused ? 'prelaunch' : 'running', mayStart: !paused, clock },
       uuid: uuid === undefined ? undefined : parseUuid(uuid),
-      emit: (event, data) => server.emit(event, data),
+      // As in the process of `vmferry vm`: nothing follows its end.
+      emit: (event, data) => (this.#isEnding ? undefined : server.emit(event, data)),
     });
     const lines = this.#lines(objects);
     this.#migrate = new MachineMigrate(machine, lines);
@@ -186,6 +188,7 @@ class ScenarioMachine implements PlayedVm {
         removeObject: (id) => objects.remove(id),
         quit: () => {
           server.emit('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
+          this.#migrate?.close();
           this.#stop(0);
         },
       },
@@ -201,10 +204,11 @@ class ScenarioMachine implements PlayedVm {
     });
   }
 
-  async #guest(machine: string, size: number, isPaused: boolean): Promise<SyntheticGuest> {
+  async #guest({ machine = 'none', memory = 16, paused: isPaused = false, empty = false }: VmSpec) {
+    const size = memory << 20;
     const ram = new GuestRam(new MemoryFile(), [{ idstr: machine === 'pc' ? 'pc.ram' : 'ram', size }]);
     const [block] = ram.blocks;
-    if (block !== undefined) await ram.load(block, new MemoryFile('ram', this.#stage.ram));
+    if (block !== undefined && !empty) await ram.load(block, new MemoryFile('ram', this.#stage.ram));
     const configuration = { machine, capabilities: [] };
     return new SyntheticGuest({ ram, configuration, devices: onlyGlobalState(), clock: this.#clock, isPaused });
   }
@@ -263,6 +267,7 @@ class ScenarioMachine implements PlayedVm {
 
   /** As the process of `vmferry vm` ends. */
   #stop(code: number | string): void {
+    this.#isEnding = true;
     this.#migrate?.break();
     this.#incoming?.break();
     this.#end(code);

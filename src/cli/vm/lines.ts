@@ -71,8 +71,12 @@ async function connect(
   objects: UserObjects,
 ): Promise<Connection> {
   if (address.transport === 'impossible') throw new Error(address.cannotConnect);
-  const client = tls === undefined ? undefined : objects.clientTls(tls.creds, tls.hostname || undefined);
-  return connectTo(address, { ...(client === undefined ? {} : { tls: client }), signal });
+  // Credentials are looked up only for a connection that was made.
+  type Client = ReturnType<UserObjects['clientTls']>;
+  const client = ({ creds, hostname }: LineTls): Client => ({
+    secure: (socket, ...rest) => objects.clientTls(creds, hostname || undefined).secure(socket, ...rest),
+  });
+  return connectTo(address, { ...(tls === undefined ? {} : { tls: client(tls) }), signal });
 }
 
 function serverTls(objects: UserObjects, creds: string, authz: string) {

@@ -79,6 +79,7 @@ class VmProcess {
   /** Ids of the monitors that are sockets. */
   readonly #chardevs: string[] = [];
   #server: QmpServer | undefined;
+  #migrate: MachineMigrate | undefined;
   /** The end was announced. */
   #isEnding = false;
   #end: (exitCode: number) => void = () => {};
@@ -96,6 +97,7 @@ class VmProcess {
     const addresses = this.#options.qmp.map(monitorAddress);
     const nodes = await openDrives(this.#options.drive ?? []);
     const { machine, migrate, incoming } = await this.#makeMachine(nodes);
+    this.#migrate = migrate;
     const dirtyRate = new DirtyRate({
       ...{ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now },
       ring: machine.dirtyLimit.ring,
@@ -147,7 +149,7 @@ class VmProcess {
       ...{ settings: new MigrationSettings(schemaOf(compat)), guest, uuid, nodes, mayStart: !paused },
       state: load !== undefined ? 'paused' : paused ? 'prelaunch' : 'running',
       rings: dirtyRingSize === undefined ? undefined : ringsOf(smp, dirtyRingSize),
-      // Nothing follows SHUTDOWN.
+      // A migration that is cancelled for it is the last event.
       emit: (event, data) => (this.#isEnding ? undefined : this.#server?.emit(event, data)),
     });
     const lines = makeLines({
@@ -197,6 +199,7 @@ class VmProcess {
 
   #quit(): void {
     this.#server?.emit('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
+    this.#migrate?.close();
     this.#isEnding = true;
     // The answer to quit comes first.
     setImmediate(() => this.#end(0));

@@ -5,6 +5,7 @@ import type { MachineIncoming } from '../../migrate/machine-incoming.ts';
 import type { MachineMigrate } from '../../migrate/machine-migrate.ts';
 import type { SettingContext } from '../../schema/migration-settings.ts';
 import type { JsonObject } from '../json-value.ts';
+import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
 import { shapeAs } from './shape.ts';
 
@@ -82,5 +83,9 @@ function otherHosts(): Handlers {
       }
     },
     'xen-colo-do-checkpoint': () => {},
+    client_migrate_info({ protocol }) {
+      if (protocol !== 'spice') throw new Error("Parameter 'protocol' expects 'spice'");
+      throw new QmpError('SPICE is not in use', 'DeviceNotActive');
+    },
   };
 }

@@ -382,6 +382,22 @@ export interface QmpCommands {
     };
     returns: Nothing;
   };
+  /** Tells clients of a remote display where the VM goes. There is no display here. */
+  client_migrate_info: {
+    arguments: {
+      /** `spice`. */
+      protocol: string;
+      /** The host of the new display. */
+      hostname: string;
+      /** Its port. */
+      port?: number;
+      /** Its port with TLS. */
+      'tls-port'?: number;
+      /** The subject of the server's certificate. */
+      'cert-subject'?: string;
+    };
+    returns: Nothing;
+  };
   /** Announces the guest's network interfaces. */
   'announce-self': {
     arguments: {

@@ -138,6 +138,22 @@ export const controlCommands = {
       filename: ['str', 'its path'],
     },
   },
+  client_migrate_info: {
+    kind: 'command',
+    doc: 'Tells clients of a remote display where the VM goes. There is no display here.',
+    since: '0.14',
+    arguments: {
+      protocol: ['str', '`spice`'],
+      hostname: ['str', 'the host of the new display'],
+      'port?': ['int', 'its port'],
+      'tls-port?': ['int', 'its port with TLS'],
+      'cert-subject?': ['str', "the subject of the server's certificate"],
+    },
+    errors: [
+      ["Parameter 'protocol' expects 'spice'", 'for any other'],
+      ['SPICE is not in use', 'always; its class is DeviceNotActive'],
+    ],
+  },
   'announce-self': {
     kind: 'command',
     doc: "Announces the guest's network interfaces.",
