@@ -32,6 +32,8 @@ export class GuestRam implements RamReader {
   readonly #base: RamReader | undefined;
   /** Pages that were written, by block. All others are those of the base, or zero. */
   readonly #written: readonly PageBitmap[];
+  /** Pages that were discarded, by block: zeros. Undefined: none was. */
+  #discarded: readonly PageBitmap[] | undefined;
   /** Those who keep what is overwritten. */
   readonly #frozen = new Set<FrozenRam>();
 
@@ -51,21 +53,25 @@ export class GuestRam implements RamReader {
 
   state(block: RamBlock, page: number): PageState | Promise<PageState> {
     if (this.#writtenOf(block).has(page)) return 'data';
+    if (this.#isDiscarded(block, page)) return 'zero';
     return this.#base?.state(this.#below(block), page) ?? 'zero';
   }
 
   /** Whether the base never had this page, and nobody has written it since. */
   isAbsent(block: RamBlock, page: number): boolean {
-    return !this.#writtenOf(block).has(page) && this.#base?.isAbsent?.(this.#below(block), page) === true;
+    if (this.#writtenOf(block).has(page) || this.#isDiscarded(block, page)) return false;
+    return this.#base?.isAbsent?.(this.#below(block), page) === true;
   }
 
   async *absentRuns(block: RamBlock): AsyncGenerator<PageRun, void> {
     const written = this.#writtenOf(block);
     for await (const { first, end } of this.#base?.absentRuns?.(this.#below(block)) ?? []) {
+      const isTaken = (page: number) => written.has(page) || this.#isDiscarded(block, page);
       for (let page = first; page < end; ) {
-        const stop = Math.min(end, written.nextSet(page));
+        let stop = page;
+        while (stop < end && !isTaken(stop)) stop++;
         if (stop > page) yield { first: page, end: stop };
-        for (page = stop; page < end && written.has(page); ) page++;
+        for (page = stop; page < end && isTaken(page); ) page++;
       }
     }
   }
@@ -73,7 +79,7 @@ export class GuestRam implements RamReader {
   async nextData(block: RamBlock, page: number, limit: number): Promise<PageRun> {
     const written = this.#writtenOf(block);
     const first = written.nextSet(page);
-    const below = await this.#base?.nextData(this.#below(block), page, limit);
+    const below = await this.#nextBelow(block, page, limit);
     const isBelow = below !== undefined && below.first < first;
     let end = isBelow ? below.end : first;
     const last = Math.min(pageCount(block), (isBelow ? below.first : first) + limit);
@@ -83,7 +89,16 @@ export class GuestRam implements RamReader {
 
   async read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
     const base = this.#base;
-    if (base === undefined) return this.#readStore(block, page, target);
+    if (base === undefined) await this.#readStore(block, page, target);
+    else await this.#readBoth(base, block, page, target);
+    if (this.#discarded === undefined) return;
+    const { pageSize } = block;
+    for (let at = 0; at < target.length; at += pageSize) {
+      if (this.#isDiscarded(block, page + at / pageSize)) target.fill(0, at, at + pageSize);
+    }
+  }
+
+  async #readBoth(base: RamReader, block: RamBlock, page: number, target: Uint8Array): Promise<void> {
     const written = this.#writtenOf(block);
     const { pageSize } = block;
     const count = target.length / pageSize;
@@ -95,6 +110,18 @@ export class GuestRam implements RamReader {
       if (isWritten) await this.#readStore(block, page + from, part);
       else await base.read(this.#below(block), page + from, part);
     }
+  }
+
+  /** The next run of data in the base that was not discarded. */
+  async #nextBelow(block: RamBlock, page: number, limit: number): Promise<PageRun | undefined> {
+    const base = this.#base;
+    const discarded = this.#discarded?.[block.index];
+    let run = await base?.nextData(this.#below(block), page, limit);
+    if (discarded === undefined) return run;
+    while (run !== undefined && run.first < pageCount(block) && discarded.has(run.first)) {
+      run = await base?.nextData(this.#below(block), discarded.nextClear(run.first), limit);
+    }
+    return run && { first: run.first, end: Math.min(run.end, Math.max(run.first, discarded.nextSet(run.first))) };
   }
 
   async #readStore(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
@@ -121,11 +148,27 @@ export class GuestRam implements RamReader {
     const written = this.#writtenOf(block);
     const end = page + bytes.length / block.pageSize;
     const mark = () => {
-      for (let at = page; at < end; at++) written.set(at);
+      for (let at = page; at < end; at++) {
+        written.set(at);
+        this.#discarded?.[block.index]?.clear(at);
+      }
     };
     const writing = this.#store.write(bytes, this.#position(block, page));
     if (writing !== undefined) return writing.then(mark);
     mark();
+  }
+
+  /** Discards pages `[first, end)`, which are zeros from now on, and releases their storage where the store can. */
+  async discard(block: RamBlock, first: number, end: number): Promise<void> {
+    const placed = this.blocks[block.index] as GuestBlock;
+    await Promise.all([...this.#frozen].map((frozen) => frozen.keep(placed, first, end - first)));
+    this.#discarded ??= this.blocks.map((each) => new PageBitmap(each));
+    const written = this.#writtenOf(block);
+    for (let page = first; page < end; page++) {
+      written.clear(page);
+      this.#discarded[block.index]?.set(page);
+    }
+    this.#store.punch?.(this.#position(block, first), (end - first) * block.pageSize);
   }
 
   /**
@@ -166,6 +209,10 @@ export class GuestRam implements RamReader {
   async close(): Promise<void> {
     await this.#store.close();
     await this.#base?.close();
+  }
+
+  #isDiscarded({ index }: RamBlock, page: number): boolean {
+    return this.#discarded?.[index]?.has(page) === true;
   }
 
   #writtenOf({ index }: RamBlock): PageBitmap {

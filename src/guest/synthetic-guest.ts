@@ -160,6 +160,11 @@ export class SyntheticGuest implements Guest {
     return this.ram.freeze(this.#frozen);
   }
 
+  /** Discards pages `[first, end)`, which are zeros from now on (release-ram). */
+  async discard(block: RamBlock, first: number, end: number): Promise<void> {
+    await this.ram.discard(block, first, end);
+  }
+
   /** Limits what a vCPU writes, in bytes per second, from now on. Undefined: no limit. */
   async limitVcpu(vcpu: number, rate: number | undefined): Promise<void> {
     const done = this.look();

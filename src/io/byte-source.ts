@@ -44,6 +44,8 @@ export interface ByteStore extends ByteSource {
   readonly alignment?: number;
   /** Writes all of `bytes` at `position`. */
   write(bytes: Uint8Array, position: number): Promise<void> | void;
+  /** Makes a hole where `length` bytes were, to release their storage. The method is missing if that is impossible. */
+  punch?(position: number, length: number): void;
   /** Sets the size; a larger one adds a hole. */
   truncate(size: number): Promise<void> | void;
   /** Waits until everything written would survive a crash. */

@@ -52,6 +52,14 @@ export class MemoryFile implements ByteStore, AutoClosed {
     this.#size = size;
   }
 
+  punch(position: number, length: number): void {
+    this.#eachPiece(position, length, (number, from, to) => {
+      const chunk = this.#chunks.get(number);
+      chunk?.fill(0, from, to);
+      if (to - from === chunkBytes || chunk?.every((byte) => byte === 0)) this.#chunks.delete(number);
+    });
+  }
+
   async sync(): Promise<void> {}
 
   async close(): Promise<void> {}

@@ -16,6 +16,7 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import type { MigrationSettings } from '../schema/migration-settings.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { Guest } from '../vm/guest.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { BlockNodes } from './block-node.ts';
@@ -39,6 +40,8 @@ export interface MachineGuest extends Guest {
   throttle(percentage: number): Promise<void>;
   /** Its RAM as it is now, for a background snapshot. It is stopped. */
   freeze(): RamReader;
+  /** Discards pages that another side has now (release-ram). Default: they are kept. */
+  discard?(block: RamBlock, first: number, end: number): Promise<void>;
   /** Releases its RAM. */
   close(): Promise<void>;
 }
@@ -265,6 +268,7 @@ export class Machine {
       throttle: (percentage) => guest.throttle(percentage),
       freeze: () => guest.freeze(),
       limitVcpus: () => machine.#limitVcpus(),
+      discard: (block, first, end) => guest.discard?.(block, first, end),
     };
   }
 

@@ -18,6 +18,7 @@ import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import type { ReleaseName } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SendBackground } from './background-snapshot.ts';
 import { errorDesc, isFaultOfLine } from './error-desc.ts';
@@ -46,6 +47,8 @@ export interface OutgoingHost {
   throttle(percentage: number): Promise<void> | void;
   /** Limits the vCPUs, because they dirty too much (dirty-limit). It may be called again and again. */
   limitVcpus?(): Promise<void> | void;
+  /** Discards pages that the destination has, in postcopy (release-ram). Default: they are kept. */
+  discard?(block: RamBlock, first: number, end: number): Promise<void> | void;
 }
 
 /** How a VM is moved. */
@@ -64,7 +67,7 @@ export interface OutgoingMigrationOptions
   alwaysEntersDevice: boolean;
   /** Allows postcopy (capability postcopy-ram). It begins after {@link OutgoingMigration.startPostcopy}. */
   postcopy?: { preempt: boolean } | undefined;
-  /** Refuses to resume, because pages that were sent are gone (capability release-ram). Default false. */
+  /** Discards pages in postcopy when they were sent, so that it cannot be resumed (capability release-ram). Default false. */
   releaseRam?: boolean;
   /** Whose order of states, and whose texts. Default: 10.0 with `alwaysEntersDevice`, and 9.0 without. */
   release?: ReleaseName | undefined;
@@ -195,7 +198,9 @@ export class OutgoingMigration {
 
   /** What postcopy asks of the one who commands it. */
   #postcopy({ preempt }: { preempt: boolean }): SendPostcopy {
+    const { releaseRam = false } = this.#options;
     return {
+      ...(releaseRam ? { discard: (block, first, end) => this.#host.discard?.(block, first, end) } : {}),
       ...{ preempt, announcesFirst: this.#release !== '10.0' },
       isWanted: () => this.#isPostcopyWanted,
       onStart: (breakLines) => {

@@ -63,7 +63,7 @@ export class PostcopyPhase {
   constructor(options: PostcopyPhaseOptions) {
     const { guest, writer, passes, running } = options;
     this.#options = options;
-    this.#pages = new PostcopyPasses(guest, writer, passes);
+    this.#pages = new PostcopyPasses(guest, writer, passes, running.postcopy?.discard);
     this.#requests = new PageRequests(passes.sentBlocks);
     this.#attempt = this.#begin();
     running.postcopy?.onStart?.((reason) => this.#break(reason));

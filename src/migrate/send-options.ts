@@ -7,6 +7,7 @@ import { maxChannels } from '../read/channels.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { WrittenBlock } from '../write/passes.ts';
+import type { DiscardPages } from '../write/postcopy-passes.ts';
 import type { XbzrleCounters, XbzrleStatistics } from '../write/xbzrle-cache.ts';
 import type { SendBackground } from './background-snapshot.ts';
 import type { PeerWatchOptions } from './peer-watch.ts';
@@ -42,6 +43,8 @@ export interface SendPostcopy {
   preempt?: boolean;
   /** The status `postcopy-active` comes before the guest is stopped, as before QEMU 10.0. Default false. */
   announcesFirst?: boolean;
+  /** Told of pages `[first, end)` that the destination has (release-ram). They may be given up. Default: nobody is. */
+  discard?: DiscardPages | undefined;
   /** Called once, with a function that breaks the lines for a reason (migrate-pause). */
   onStart?: ((breakLines: (reason: Error) => void) => void) | undefined;
   /**

@@ -8,6 +8,7 @@
  * The caller decides which pages come first. The guest must be stopped.
  */
 
+import type { PageBatch } from '../kernel/page-batch.ts';
 import { isBitSet } from '../vm/bits.ts';
 import type { Guest } from '../vm/guest.ts';
 import type { PageBitmap } from '../vm/page-bitmap.ts';
@@ -25,6 +26,9 @@ export interface RangeSender {
   pages: RamWriter['pages'];
 }
 
+/** Told of pages `[first, end)` of a block. */
+export type DiscardPages = (block: RamBlock, first: number, end: number) => Promise<void> | void;
+
 export class PostcopyPasses {
   readonly #guest: Guest;
   readonly #writer: StreamWriter;
@@ -32,8 +36,11 @@ export class PostcopyPasses {
   /** RAM in which pages that were never sent are zero pages, because the destination waits for each. */
   readonly #ram: ScannedRam;
   readonly #main: RangeSender;
+  readonly #discard: DiscardPages | undefined;
 
-  constructor(guest: Guest, writer: StreamWriter, passes: Passes) {
+  /** @param discard is told of pages that the destination has. Default: nobody is */
+  constructor(guest: Guest, writer: StreamWriter, passes: Passes, discard?: DiscardPages) {
+    this.#discard = discard;
     this.#guest = guest;
     this.#writer = writer;
     this.#passes = passes;
@@ -63,6 +70,7 @@ export class PostcopyPasses {
     requireDevices(devices, writer.ramId);
     await writePackage(writer, devices, beforePackage);
     writer.forgetBlock();
+    for (const block of this.#discard === undefined ? [] : this.#passes.sentBlocks) await this.#discardClean(block);
   }
 
   /** The first dirty page of a block from `from` on. Undefined: none is. */
@@ -82,9 +90,30 @@ export class PostcopyPasses {
     for await (const batch of scan.pages(this.#ram, counts, dirty, end - from, from, end)) {
       await pages(block, batch);
       this.#passes.count(batch);
+      await this.#discardSent(block, batch);
       taken += batch.count;
     }
     return taken;
+  }
+
+  /** Discards what was sent before the switch, and not written since. */
+  async #discardClean(block: RamBlock): Promise<void> {
+    const dirty = this.#dirty(block);
+    for (let first = dirty.nextClear(0); first < dirty.pages; first = dirty.nextClear(first)) {
+      const end = Math.min(dirty.pages, dirty.nextSet(first));
+      await this.#discard?.(block, first, end);
+      first = end;
+    }
+  }
+
+  async #discardSent(block: RamBlock, { page, count }: PageBatch): Promise<void> {
+    if (this.#discard === undefined) return;
+    for (let i = 0; i < count; ) {
+      const first = page[i] as number;
+      let end = first;
+      while (i < count && page[i] === end) [i, end] = [i + 1, end + 1];
+      await this.#discard(block, first, end);
+    }
   }
 
   /** Recovery: the pages of a block that have arrived are clean, all others are dirty. One bit per page, LSB first. */

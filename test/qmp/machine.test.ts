@@ -66,6 +66,30 @@ describe('a background snapshot', () => {
   });
 });
 
+describe('release-ram', () => {
+  it.each([
+    ['in postcopy, frees the pages at the source', true],
+    ['without postcopy, leaves them', false],
+  ])('%s', async (_, isPostcopy) => {
+    const { network, from, to } = await makePair('10.0');
+    await to.switchOn('postcopy-ram');
+    await from.switchOn('postcopy-ram', 'release-ram');
+    await from.execute('migrate-set-parameters', { 'max-bandwidth': isPostcopy ? MiB : 0 });
+    await network.clock.sleep(500);
+    await from.execute('migrate', { uri: 'unix:in' });
+    if (isPostcopy) {
+      await from.event('MIGRATION active');
+      await from.execute('migrate-start-postcopy');
+    }
+    await Promise.all([from.event('MIGRATION completed'), to.event('MIGRATION completed')]);
+    await to.execute('stop');
+    const left = await from.ram();
+    expect((await to.ram()).some((byte) => byte !== 0)).toBe(true);
+    expect(left.every((byte) => byte === 0)).toBe(isPostcopy);
+    if (!isPostcopy) expect(left.equals(await to.ram())).toBe(true);
+  });
+});
+
 describe('a guest that arrived', () => {
   it('goes on to a third machine, and back', async () => {
     const { network, from, to } = await makePair();
