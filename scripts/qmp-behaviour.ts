@@ -12,7 +12,7 @@ interface Behaviour {
 
 const asQemu = 'as in QEMU';
 const noCards = 'kept; there are no network interfaces';
-const noDescriptors = 'Node does not receive descriptors: answers that none came';
+const withKoffi = 'as in QEMU, on Linux with the package koffi; without it, an error that says so';
 const withRing = 'as in QEMU; it needs `--dirty-ring-size`, as QEMU needs that of KVM';
 
 export const behaviour: Behaviour = {
@@ -32,7 +32,7 @@ export const behaviour: Behaviour = {
     'device-list-properties': 'none',
     'object-add': 'TLS credentials, secrets and rules of authorization',
     'object-del': asQemu,
-    ...{ getfd: noDescriptors, 'add-fd': noDescriptors, closefd: asQemu, 'remove-fd': asQemu, 'query-fdsets': 'none' },
+    ...{ getfd: withKoffi, 'add-fd': withKoffi, closefd: asQemu, 'remove-fd': asQemu, 'query-fdsets': asQemu },
     pmemsave: 'machine none: its block from address 0; pc and q35: as they lay out memory',
     'announce-self': 'as in a QEMU without network interfaces: nothing is sent',
     ...{ 'query-yank': asQemu, yank: 'breaks the lines of a migration' },

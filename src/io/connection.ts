@@ -31,6 +31,18 @@ export interface Connection extends ByteSource, ByteSink {
   destroy(): void;
   /** Ends the outgoing direction, and releases everything. */
   close(): Promise<void>;
+  /**
+   * Takes the descriptors that came with the bytes of the last read. Missing where the platform does not receive any.
+   */
+  takeDescriptors?(): Descriptors | undefined;
+}
+
+/** Descriptors that a peer has passed. */
+export interface Descriptors {
+  /** Takes the first one, which the caller closes. The others are closed. Undefined: there is none. */
+  take(): number | undefined;
+  /** Closes all of them. */
+  close(): void;
 }
 
 /** Waits for connections. */

@@ -28,11 +28,13 @@ export interface UnixAddress {
 }
 
 /** A descriptor that is already open. */
-interface FdAddress {
+export interface FdAddress {
   transport: 'socket';
   type: 'fd';
   /** Its number, or the name that a QMP client gave it. */
   str: string;
+  /** The descriptor of that name, if a client has passed it. Whoever uses the address closes it. */
+  fd?: number;
 }
 
 /** A program whose standard input or output is the stream. */
@@ -48,6 +50,8 @@ export interface FileAddress {
   filename: string;
   /** Where the stream begins, in bytes. */
   offset: number;
+  /** The file, if it is open already. Whoever uses the address closes it. */
+  fd?: number;
 }
 
 /** Standard input or standard output. */

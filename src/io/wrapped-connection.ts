@@ -1,5 +1,5 @@
 /** A connection around another one, to which it passes everything on. Subclasses change what they are about. */
-import type { Connection } from './connection.ts';
+import type { Connection, Descriptors } from './connection.ts';
 
 export abstract class WrappedConnection implements Connection {
   readonly size = undefined;
@@ -44,5 +44,9 @@ export abstract class WrappedConnection implements Connection {
 
   close(): Promise<void> {
     return this.line.close();
+  }
+
+  takeDescriptors(): Descriptors | undefined {
+    return this.line.takeDescriptors?.();
   }
 }

@@ -14,6 +14,7 @@ export interface FailureContext {
   isInSetup: boolean;
 }
 
+const faultOfFile = /^Unable to write to file: /;
 const faultOfLine = /Unable to (read from|write to) (socket|command)|Channel error: /;
 
 /** Whether an error is a line that broke, rather than a word of the destination. */
@@ -26,9 +27,11 @@ export function isFaultOfLine(error: unknown): boolean {
 export function errorDesc(error: unknown, { release, returnPath, isInSetup }: FailureContext): string {
   const cause = causeOf(error);
   const message = cause instanceof Error ? cause.message : String(cause);
-  if (!isFaultOfLine(error)) return message;
   const isLatest = release === '10.0';
-  if (isInSetup && isLatest) return 'ram_save_setup failed: Input/output error';
+  const isFault = isFaultOfLine(error);
+  if (isInSetup && isLatest && (isFault || faultOfFile.test(message)))
+    return 'ram_save_setup failed: Input/output error';
+  if (!isFault) return message;
   if (returnPath && !isInSetup) {
     return release === '7.2' ? 'Unable to write to socket: Bad file descriptor' : 'Channel error: Input/output error';
   }

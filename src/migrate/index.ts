@@ -2,7 +2,7 @@
  * vmferry/migrate: VMs in motion, over any lines. In Node, `vmferry/migrate` also connects and listens by QEMU's URIs.
  */
 export { type Clock, systemClock } from '../io/clock.ts';
-export { type Connection, type Listener, PeerError } from '../io/connection.ts';
+export { type Connection, type Descriptors, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
 export type { SendBackground } from './background-snapshot.ts';
 export {

@@ -75,6 +75,8 @@ export function addressOfUri(
   { unknown, hasFiles = true }: Pick<AddressTexts, 'unknown'> & Partial<AddressTexts>,
 ): MachineAddress {
   if (uri.startsWith('file:') && !hasFiles) throw new RangeError(unknown(uri));
+  // 7.2 looks for a descriptor without a name.
+  if (uri === 'fd:' && !hasFiles) return { transport: 'socket', type: 'fd', str: '' };
   if (uri.startsWith('vsock:')) return vsockOf(uri.slice('vsock:'.length));
   if (uri.startsWith('rdma:')) return rdmaOf(uri.slice('rdma:'.length));
   try {
@@ -115,6 +117,16 @@ const rdma: ImpossibleAddress = {
   cannotListen: 'RDMA ERROR: could not create rdma event channel',
   isSynchronous: true,
 };
+
+/** Takes the descriptor that a monitor was given under a name. */
+export type TakeDescriptor = (name: string) => number | undefined;
+
+/** The address with the descriptor that its name stands for, which is taken. */
+export function withDescriptor(address: MachineAddress, take: TakeDescriptor): MachineAddress {
+  if (address.transport !== 'socket' || address.type !== 'fd') return address;
+  const fd = take(address.str);
+  return fd === undefined ? address : { ...address, fd };
+}
 
 /** An address in the form of QEMU's JSON, whose members were checked. */
 function addressOfJson(addr: Readonly<Record<string, unknown>>): MachineAddress {

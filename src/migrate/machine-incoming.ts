@@ -29,6 +29,8 @@ import {
   type MachineAddress,
   machineAddress,
   socketAddressesOf,
+  type TakeDescriptor,
+  withDescriptor,
 } from './machine-address.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
 
@@ -119,23 +121,26 @@ export class MachineIncoming {
     return { ...where, ...status, ...error };
   }
 
-  /** `migrate-incoming`. Resolves when it listens. @throws Error with QEMU's text */
-  async start(given: GivenAddress & { 'exit-on-error'?: boolean }): Promise<void> {
+  /** `migrate-incoming`. Resolves when it listens. `take` knows the names of `fd:NAME`. @throws Error with QEMU's text */
+  async start(
+    given: GivenAddress & { 'exit-on-error'?: boolean },
+    take: TakeDescriptor = () => undefined,
+  ): Promise<void> {
     const { schema } = this.#machine.settings;
     if (!this.#isDeferred || this.#hasBegun) throw new Error(already);
     // 7.2 reads the address after that event.
     if (!schema.isFrom('8.2')) this.#enter('setup');
     const address = machineAddress(given, incomingTexts(schema));
-    await this.#listen(address, given['exit-on-error'] ?? true);
+    await this.#listen(address, given['exit-on-error'] ?? true, take);
   }
 
   /** Listens at the address of `-incoming`. @throws Error with QEMU's text */
   listen(address: MachineAddress): Promise<void> {
     if (!this.#machine.settings.schema.isFrom('8.2')) this.#enter('setup');
-    return this.#listen(address, true);
+    return this.#listen(address, true, () => undefined);
   }
 
-  async #listen(address: MachineAddress, exitsOnError: boolean): Promise<void> {
+  async #listen(address: MachineAddress, exitsOnError: boolean, take: TakeDescriptor): Promise<void> {
     const { schema, parameters } = this.#machine.settings;
     if (this.#machine.settings.isOn('mapped-ram') && address.transport !== 'file') {
       throw new Error('Migration requires seekable transport (e.g. file)');
@@ -145,7 +150,7 @@ export class MachineIncoming {
     this.#exitsOnError = exitsOnError;
     if (address.transport === 'file' && this.#machine.settings.isOn('mapped-ram')) return this.#load(address);
     const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
-    this.#listener = await this.#lines.listen(address, tls);
+    this.#listener = await this.#lines.listen(withDescriptor(address, take), tls);
     this.#hasBegun = true;
     void this.#run(this.#listener, tls.creds !== '');
   }

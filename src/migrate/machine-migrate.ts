@@ -16,7 +16,14 @@ import type { Configuration } from '../vm/flow.ts';
 import { XbzrleCounters } from '../write/xbzrle-cache.ts';
 import { type BitmapMapping, type BitmapsUnderWay, sendBitmaps } from './bitmap-migration.ts';
 import type { Machine } from './machine.ts';
-import { type GivenAddress, type MachineAddress, machineAddress, outgoingTexts } from './machine-address.ts';
+import {
+  type GivenAddress,
+  type MachineAddress,
+  machineAddress,
+  outgoingTexts,
+  type TakeDescriptor,
+  withDescriptor,
+} from './machine-address.ts';
 import type { AlterMigration } from './misbehaviour.ts';
 import { sinkLine } from './outgoing.ts';
 import { OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
@@ -92,8 +99,11 @@ export class MachineMigrate {
     return found?.ram === undefined || !settings.isOn('dirty-limit') ? found : { ...found, ...dirtyLimit.members };
   }
 
-  /** Starts a migration, or goes on with one. Resolves when the command is answered. @throws Error with QEMU's text */
-  async migrate(given: MigrateArguments): Promise<void> {
+  /**
+   * Starts a migration, or goes on with one. Resolves when the command is answered. `take` knows the names of `fd:NAME`.
+   * @throws Error with QEMU's text
+   */
+  async migrate(given: MigrateArguments, take: TakeDescriptor = () => undefined): Promise<void> {
     const address = this.#accept(given);
     if (given.resume === true) return this.#resume(address);
     this.#refused = undefined;
@@ -112,7 +122,7 @@ export class MachineMigrate {
     const bitmaps = this.#takeBitmaps();
     const connect = async (signal: AbortSignal) => {
       if ('error' in bitmaps) throw bitmaps.error;
-      return this.#lines.connect(address, this.#tls(), signal);
+      return this.#lines.connect(withDescriptor(address, take), this.#tls(), signal);
     };
     const more = 'error' in bitmaps ? {} : { iterables: [...this.#machine.iterables, ...bitmaps.sections] };
     const { host, options } = this.#alter(

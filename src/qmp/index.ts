@@ -25,7 +25,7 @@ export { QmpError, type QmpErrorClass } from './qmp-error.ts';
 export { type DirtyRateSample, type MeasureGuestOptions, measureGuest, type RunningGuest } from './running-guest.ts';
 export { type SessionHub, serveLine } from './serve-line.ts';
 export { type Handler, QmpServer, type QmpServerOptions } from './server.ts';
-export type { QmpSession, SessionHost, WriteMessage } from './session.ts';
+export type { CommandOrigin, QmpSession, SessionHost, WriteMessage } from './session.ts';
 export { SharedMonitor } from './shared-monitor.ts';
 export type * from './types/commands.ts';
 export type * from './types/control.ts';

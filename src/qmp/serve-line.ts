@@ -45,7 +45,7 @@ export function serveClient(hub: SessionHub, connection: Connection): { gone: Pr
         const count = await connection.read(buffer, at);
         if (count === 0) break;
         at += count;
-        await session.receive(buffer.subarray(0, count));
+        await session.receive(buffer.subarray(0, count), connection.takeDescriptors?.());
       }
       await outbox.drained();
       await connection.close();

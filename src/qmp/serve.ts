@@ -3,7 +3,7 @@
  * gone.
  */
 import type { Connection, Listener } from '../io/connection.ts';
-import { serveClient } from './serve-line.ts';
+import { type SessionHub, serveClient } from './serve-line.ts';
 import type { QmpServer } from './server.ts';
 
 /** A monitor: a listener, and its client. */
@@ -17,12 +17,17 @@ export interface Monitor {
 export function serveMonitor(server: QmpServer, listener: Listener): Monitor {
   let flush: () => Promise<void> = () => Promise.resolve();
   let present: Connection | undefined;
+  const monitor = {};
+  const hub: SessionHub = {
+    connect: (write) => server.connect(write, monitor),
+    disconnect: (session) => server.disconnect(session),
+  };
   const serve = async () => {
     for (;;) {
       const line = await listener.accept();
       if (line === undefined) return;
       present = line;
-      const client = serveClient(server, line);
+      const client = serveClient(hub, line);
       flush = client.flush;
       await client.gone;
     }

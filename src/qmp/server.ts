@@ -7,10 +7,10 @@ import type { Schema, SchemaCommand } from '../schema/qapi/schema.ts';
 import { checkArguments } from './check-arguments.ts';
 import type { JsonObject } from './json-value.ts';
 import { QmpError } from './qmp-error.ts';
-import { QmpSession, type SessionHost, type WriteMessage } from './session.ts';
+import { type CommandOrigin, QmpSession, type SessionHost, type WriteMessage } from './session.ts';
 
 /** Runs a command whose arguments were checked. Its result is what it returns; undefined is an empty object. */
-export type Handler = (given: JsonObject) => unknown;
+export type Handler = (given: JsonObject, origin: CommandOrigin) => unknown;
 
 /** What a server is made of. */
 export interface QmpServerOptions {
@@ -21,7 +21,12 @@ export interface QmpServerOptions {
   readonly handlers: Readonly<Record<string, Handler>>;
   /** Milliseconds since 1970, for the timestamps of events. */
   now(): number;
+  /** Called when the last client has gone. */
+  readonly onDeserted?: () => void;
 }
+
+/** Stands for a caller without a monitor. */
+const nobody: CommandOrigin = { monitor: {}, takeDescriptor: () => undefined };
 
 /** A QMP server. */
 export class QmpServer implements SessionHost {
@@ -29,11 +34,13 @@ export class QmpServer implements SessionHost {
   readonly version: QmpServerOptions['version'];
   readonly #handlers: Map<string, Handler>;
   readonly #now: () => number;
+  readonly #onDeserted: () => void;
   readonly #sessions = new Set<QmpSession>();
   #entities: SchemaEntity[] | undefined;
 
-  constructor({ schema, version, handlers, now }: QmpServerOptions) {
+  constructor({ schema, version, handlers, now, onDeserted = () => {} }: QmpServerOptions) {
     this.schema = schema;
+    this.#onDeserted = onDeserted;
     this.version = version;
     this.#now = now;
     const names = () => [...this.#handlers.keys()].map((name) => ({ name }));
@@ -51,10 +58,10 @@ export class QmpServer implements SessionHost {
 
   /**
    * Greets a new client. `write` takes one message, which ends with CR LF. If it returns a promise, none of the client's
-   * commands is begun until that has resolved.
+   * commands is begun until that has resolved. `monitor` stands for its monitor.
    */
-  connect(write: WriteMessage): QmpSession {
-    const session = new QmpSession(this, write);
+  connect(write: WriteMessage, monitor: object = {}): QmpSession {
+    const session = new QmpSession(this, write, monitor);
     this.#sessions.add(session);
     return session;
   }
@@ -63,6 +70,7 @@ export class QmpServer implements SessionHost {
   disconnect(session: QmpSession): void {
     this.#sessions.delete(session);
     session.close();
+    if (this.#sessions.size === 0) this.#onDeserted();
   }
 
   /** Tells all clients of an event. */
@@ -90,10 +98,10 @@ export class QmpServer implements SessionHost {
   }
 
   /** Checks the arguments of a command, and runs it. @throws QmpError */
-  execute(name: string, given: JsonObject, isOob = false): unknown {
+  execute(name: string, given: JsonObject, isOob = false, origin: CommandOrigin = nobody): unknown {
     const command = this.#find(name);
     if (isOob && !command.isOob) throw new QmpError(`The command ${name} does not support OOB`);
-    return this.#handlers.get(name)?.(checkArguments(this.schema, command, given));
+    return this.#handlers.get(name)?.(checkArguments(this.schema, command, given), origin);
   }
 
   #find(name: string): SchemaCommand {

@@ -14,6 +14,7 @@
  * While a command runs, no more is read from its client, or with oob up to eight commands. While a client does not read
  * its answers, none of its commands is begun, and no more is read from it.
  */
+import type { Descriptors } from '../io/connection.ts';
 import type { JsonMessage } from './json-parser.ts';
 import { JsonReader } from './json-reader.ts';
 import { isObject, type JsonObject, type JsonValue, printJson } from './json-value.ts';
@@ -35,7 +36,21 @@ export interface SessionHost {
    * Runs a command. What it returns, or resolves with, is the answer.
    * @throws QmpError
    */
-  execute(command: string, given: JsonObject, isOob: boolean): unknown;
+  execute(command: string, given: JsonObject, isOob: boolean, origin: CommandOrigin): unknown;
+}
+
+/** Where a command came from. */
+export interface CommandOrigin {
+  /** What stands for its monitor, which clients use one after another. */
+  readonly monitor: object;
+  /** Takes the descriptor that came with it, which the taker closes. */
+  takeDescriptor(): number | undefined;
+}
+
+/** A message, and the descriptors that had come by then. */
+interface Received {
+  readonly message: JsonMessage;
+  readonly descriptors: Descriptors | undefined;
 }
 
 interface Request {
@@ -47,7 +62,10 @@ interface Request {
 /** A client of a host. */
 export class QmpSession {
   readonly #reader = new JsonReader((message) => this.#take(message));
-  readonly #waiting: JsonMessage[] = [];
+  readonly #waiting: Received[] = [];
+  /** The last descriptors that came, and earlier ones, which commands that wait may take. */
+  #descriptors: Descriptors | undefined;
+  readonly #earlier: Descriptors[] = [];
   #isRunning = false;
   /** Answers and events that the client has not read. */
   #unread = 0;
@@ -59,18 +77,25 @@ export class QmpSession {
   /**
    * @param write takes a message, which ends with CR LF. If it returns a promise, the client is too slow: no command is
    *   begun until that has resolved
+   * @param monitor stands for the monitor that it is a client of
    */
   constructor(
     readonly host: SessionHost,
     readonly write: WriteMessage,
+    readonly monitor: object = {},
   ) {
     this.#send({ QMP: host.greeting });
   }
 
   /**
-   * Takes bytes from the client, and answers. Resolves as soon as more should be read.
+   * Takes bytes from the client, with the descriptors that came with them, and answers. Resolves as soon as more should be
+   * read.
    */
-  async receive(bytes: Uint8Array): Promise<void> {
+  async receive(bytes: Uint8Array, descriptors?: Descriptors): Promise<void> {
+    if (descriptors !== undefined) {
+      if (this.#descriptors !== undefined) this.#earlier.push(this.#descriptors);
+      this.#descriptors = descriptors;
+    }
     this.#reader.push(bytes);
     this.#run();
     const most = () => (this.#hasOob ? maxWaiting - 1 : 0);
@@ -91,7 +116,13 @@ export class QmpSession {
   close(): void {
     this.#isClosed = true;
     this.#waiting.length = 0;
+    this.#descriptors?.close();
+    this.#closeEarlier();
     this.#wake?.();
+  }
+
+  #closeEarlier(): void {
+    for (const descriptors of this.#earlier.splice(0)) descriptors.close();
   }
 
   #send(message: object): void {
@@ -107,16 +138,17 @@ export class QmpSession {
   }
 
   #take(message: JsonMessage): void {
-    if (this.#hasOob && 'value' in message && isOutOfBand(message.value)) this.#execute(message);
-    else this.#waiting.push(message);
+    const received = { message, descriptors: this.#descriptors };
+    if (this.#hasOob && 'value' in message && isOutOfBand(message.value)) this.#execute(received);
+    else this.#waiting.push(received);
   }
 
   /** Runs what waits, until something takes time or the client is too slow. */
   #run(): void {
     while (!this.#isRunning && this.#unread === 0) {
-      const message = this.#waiting.shift();
-      if (message === undefined) break;
-      const pending = this.#execute(message);
+      const received = this.#waiting.shift();
+      if (received === undefined) break;
+      const pending = this.#execute(received);
       if (pending === undefined) continue;
       this.#isRunning = true;
       void pending.then(() => {
@@ -124,15 +156,16 @@ export class QmpSession {
         this.#run();
       });
     }
+    if (!this.#isRunning && this.#waiting.length === 0) this.#closeEarlier();
     this.#wake?.();
   }
 
   /** Runs a request and answers. Returns a promise only if it takes time. */
-  #execute(message: JsonMessage): Promise<void> | undefined {
+  #execute({ message, descriptors }: Received): Promise<void> | undefined {
     const id = 'value' in message && isObject(message.value) ? message.value.id : undefined;
     try {
       if ('error' in message) throw new QmpError(message.error);
-      const result = this.#dispatch(message.value);
+      const result = this.#dispatch(message.value, descriptors);
       if (!(result instanceof Promise)) {
         this.#send({ return: result ?? {}, id });
         return undefined;
@@ -153,13 +186,16 @@ export class QmpSession {
     this.#send({ id, error: { class: errorClass, desc: message } });
   }
 
-  #dispatch(value: JsonValue): unknown {
+  #dispatch(value: JsonValue, descriptors: Descriptors | undefined): unknown {
     const request = readRequest(value, this.#hasOob);
     const { command: name } = request;
     if (!this.#isNegotiated && name !== 'qmp_capabilities') {
       throw new QmpError("Expecting capabilities negotiation with 'qmp_capabilities'", 'CommandNotFound');
     }
-    if (name !== 'qmp_capabilities') return this.host.execute(name, request.arguments, request.isOob);
+    if (name !== 'qmp_capabilities') {
+      const origin = { monitor: this.monitor, takeDescriptor: () => descriptors?.take() };
+      return this.host.execute(name, request.arguments, request.isOob, origin);
+    }
     if (request.isOob) throw new QmpError(`The command ${name} does not support OOB`);
     if (this.#isNegotiated) {
       throw new QmpError('Capabilities negotiation is already complete, command ignored', 'CommandNotFound');

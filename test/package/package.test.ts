@@ -52,7 +52,7 @@ describe('the portable build', () => {
     expect(modules).toEqual(expect.arrayContaining(shared));
   });
 
-  it('of the command line needs exactly the dependencies of the package', () => {
+  it('of the command line needs exactly the dependencies of the package, one of them optional', () => {
     const packages = graphOf('dist/cli.js').externals.filter((name) => !name.startsWith('node:'));
     const names = new Set(
       packages.map((name) =>
@@ -62,7 +62,9 @@ describe('the portable build', () => {
           .join('/'),
       ),
     );
-    expect([...names].sort()).toEqual(Object.keys(manifest.dependencies).sort());
+    const { dependencies, peerDependencies } = manifest;
+    expect([...names].sort()).toEqual(Object.keys({ ...dependencies, ...peerDependencies }).sort());
+    expect(manifest.peerDependenciesMeta).toEqual({ koffi: { optional: true } });
     expect(readFileSync(join(root, 'dist/cli.js'), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
   });
 });

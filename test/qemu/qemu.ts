@@ -235,6 +235,11 @@ export class Qemu {
     }
   }
 
+  /** Leaves its monitor. It runs on, without a client. */
+  disconnect(): void {
+    this.#qmp.close();
+  }
+
   /** Asks QEMU to quit, and kills it if it does not within 5 s. */
   async quit(): Promise<void> {
     if (!this.#exit) {

@@ -12,6 +12,9 @@ import { driveImages, driveTranscripts, settled, startsJob } from './drive-trans
 import { settingsServer } from './settings-server.ts';
 import { readTranscript, recordedReleases } from './transcript.ts';
 
+/** Where commands come from here. */
+const nobody = { monitor: {}, takeDescriptor: () => undefined };
+
 type Release = (typeof recordedReleases)[number];
 
 /** Nodes of the images that the transcripts have. */
@@ -104,7 +107,7 @@ class TextVm implements SnapshotVm {
   }
 
   errorOf(id: string): string | undefined {
-    const list = this.jobs.handlers['query-jobs']?.({}) as { id: string; error?: string }[];
+    const list = this.jobs.handlers['query-jobs']?.({}, nobody) as { id: string; error?: string }[];
     return list.find((job) => job.id === id)?.error;
   }
 }
@@ -178,12 +181,12 @@ describe('a snapshot job', () => {
     cancel = () => {
       for (const verb of ['complete', 'finalize', 'dismiss']) {
         const message = `Job 's' in state 'running' cannot accept command verb '${verb}'`;
-        expect(() => handlers[`job-${verb}`]?.({ id: 's' })).toThrow(message);
+        expect(() => handlers[`job-${verb}`]?.({ id: 's' }, nobody)).toThrow(message);
       }
-      handlers['job-pause']?.({ id: 's' });
-      expect(() => handlers['job-pause']?.({ id: 's' })).toThrow('Job is already paused');
-      handlers['job-resume']?.({ id: 's' });
-      handlers['job-cancel']?.({ id: 's' });
+      handlers['job-pause']?.({ id: 's' }, nobody);
+      expect(() => handlers['job-pause']?.({ id: 's' }, nobody)).toThrow('Job is already paused');
+      handlers['job-resume']?.({ id: 's' }, nobody);
+      handlers['job-cancel']?.({ id: 's' }, nobody);
     };
     await vm.run('snapshot-save', { 'job-id': 's', tag: 'a', ...both });
     expect(vm.errorOf('s')).toBe('Operation canceled');

@@ -1,4 +1,5 @@
 /** A QMP server with a machine that has 16 MiB of RAM, and nobody to migrate to. */
+
 import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
@@ -12,6 +13,7 @@ import { type Handler, QmpServer } from '../../src/qmp/server.ts';
 import { MigrationSettings } from '../../src/schema/migration-settings.ts';
 import { schemaOf } from '../../src/schema/qapi/schema.ts';
 import type { ReleaseName } from '../../src/schema/release-rules.ts';
+import { noDescriptors } from '../support/no-descriptors.ts';
 
 /** What has no handler yet. A test of arguments does not reach it. */
 const unreached = (): never => {
@@ -39,6 +41,7 @@ export function settingsServer(release: ReleaseName, more: Record<string, Handle
       ...{ smp: 1, quit: unreached, saveMemory: unreached, addObject: unreached, removeObject: unreached },
       ...{ nodes: new BlockNodes([]), now: () => 0, loadState: unreached },
       ...{ createFile: unreached, requireFile: unreached },
+      descriptors: noDescriptors(release),
       chardevs: () => ['compat_monitor0', 'compat_monitor1'],
     },
   );

@@ -27,6 +27,7 @@ import type { ReleaseName } from '../../src/schema/release-rules.ts';
 import { readIterables } from '../../src/store/iterables.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { MemoryListener } from '../migrate/memory-listener.ts';
+import { noDescriptors } from './no-descriptors.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 type Json = Record<string, unknown>;
@@ -153,6 +154,7 @@ export class TestVm {
           loadState: () => Promise.reject(new Error('there are no disks')),
         },
         ...{ addObject: () => {}, removeObject: () => {}, requireFile: () => {}, createFile: () => new StateFile() },
+        descriptors: noDescriptors(release),
         quit: () => {
           this.hasQuit = true;
         },

@@ -6,7 +6,7 @@
 import { copyGuest, openGuest } from '../../src/cli/vm/guests.ts';
 import { makeLines } from '../../src/cli/vm/lines.ts';
 import { parseUuid } from '../../src/cli/vm/specs.ts';
-import { createStateFile, requireFile } from '../../src/cli/vm/state-file.ts';
+import { createStateFile, requireState } from '../../src/cli/vm/state-file.ts';
 import { GuestRam } from '../../src/guest/guest-ram.ts';
 import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import { type Clock, systemClock } from '../../src/io/clock.ts';
@@ -33,6 +33,7 @@ import type { RecordedRelease, VmSpec } from '../qmp/scenario.ts';
 import { type Message, messageOf } from '../qmp/scenario-normal.ts';
 import type { Peer, PlayedVm, Stage } from '../qmp/scenario-player.ts';
 import { settle } from './manual-clock.ts';
+import { noDescriptors } from './no-descriptors.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** Sockets in memory, by their address. */
@@ -182,7 +183,9 @@ class ScenarioMachine implements PlayedVm {
       { machine, migrate: this.#migrate, incoming: this.#incoming, dirtyRate },
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0', 'compat_monitor1'], saveMemory: async () => {} },
-        ...{ createFile: createStateFile, requireFile, nodes: new BlockNodes([]), now: () => 0 },
+        createFile: (name, isOld) => createStateFile(name, isOld, () => undefined),
+        requireFile: (name, isOld) => requireState(name, isOld, () => undefined),
+        ...{ descriptors: noDescriptors(release), nodes: new BlockNodes([]), now: () => 0 },
         loadState: () => Promise.reject(new Error('there are no disks')),
         addObject: (properties) => objects.add(properties),
         removeObject: (id) => objects.remove(id),
@@ -218,6 +221,7 @@ class ScenarioMachine implements PlayedVm {
     const sockets = this.#sockets;
     const lines = makeLines({
       ...{ objects, scratch: this.#stage.dir, sources: [], report: () => {} },
+      descriptors: noDescriptors(this.#stage.release),
       open: async (file) => openGuest(await openFile(file), options),
       openFile: (address) => copyGuest(address, options),
     });

@@ -1,11 +1,12 @@
 /** The guests of `vmferry vm`: a synthetic one, one from a file, and one that arrived. */
+import { fstatSync } from 'node:fs';
 import { type GuestBlockSize, GuestRam } from '../../guest/guest-ram.ts';
 import { ImageRam } from '../../guest/image-ram.ts';
 import { SyntheticGuest } from '../../guest/synthetic-guest.ts';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import { MemoryFile } from '../../io/memory-file.ts';
 import type { FileAddress } from '../../io/migration-address.ts';
-import { openSource } from '../../io/node/file.ts';
+import { NodeFile, openSource } from '../../io/node/file.ts';
 import { openScratch } from '../../io/node/output-file.ts';
 import { onlyGlobalState } from '../../migrate/global-state.ts';
 import type { MachineGuest } from '../../migrate/machine.ts';
@@ -83,7 +84,14 @@ export async function openGuest(file: MigrationFile, options: FileGuestOptions):
 }
 
 /** The VM in a file of an address, stopped, see {@link copyOpened}. */
-export async function copyGuest({ filename, offset }: FileAddress, options: FileGuestOptions): Promise<MachineGuest> {
+export async function copyGuest(
+  { filename, offset, fd }: FileAddress,
+  options: FileGuestOptions,
+): Promise<MachineGuest> {
+  if (fd !== undefined) {
+    const file = new NodeFile(fd, filename, fstatSync(fd).size);
+    return copyOpened(await open(file, { offset }), options);
+  }
   return copyOpened(await open(offset === 0 ? filename : `${filename},offset=${offset}`), options);
 }
 

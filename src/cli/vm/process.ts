@@ -5,11 +5,12 @@
  *                  │                                          ├──→ incoming migration failed 1
  *                  └──→ 1: bad file; 2: cannot listen         └──→ standard input ended, and it is the only monitor: 0
  */
-import { realpathSync } from 'node:fs';
+import { closeSync, realpathSync } from 'node:fs';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
 import type { Listener } from '../../io/connection.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { type DescriptorCalls, loadDescriptorCalls } from '../../io/node/descriptor-calls.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { UserObjects } from '../../io/node/tls-objects.ts';
 import type { BlockNodes } from '../../migrate/block-node.ts';
@@ -20,6 +21,7 @@ import { MachineIncoming } from '../../migrate/machine-incoming.ts';
 import { MachineMigrate } from '../../migrate/machine-migrate.ts';
 import { type Misbehaviour, misbehavingMigration } from '../../migrate/misbehaviour.ts';
 import { open } from '../../node.ts';
+import { DescriptorTable } from '../../qmp/machine/descriptor-table.ts';
 import { machineServer } from '../../qmp/machine/machine-server.ts';
 import { misbehavingMonitor } from '../../qmp/misbehaving-monitor.ts';
 import { type Monitor, serveMonitor } from '../../qmp/serve.ts';
@@ -35,7 +37,7 @@ import { copyGuest, copyOpened, type FileGuestOptions, makeSynthetic, openGuest 
 import { makeLines } from './lines.ts';
 import { saveMemory } from './physical.ts';
 import { ringsOf } from './rings.ts';
-import { createStateFile, requireFile } from './state-file.ts';
+import { createStateFile, requireState } from './state-file.ts';
 import { stdioListener } from './stdio.ts';
 
 /** The options of `vmferry vm`. */
@@ -96,7 +98,8 @@ class VmProcess {
   async run(): Promise<number> {
     const addresses = this.#options.qmp.map(monitorAddress);
     const nodes = await openDrives(this.#options.drive ?? []);
-    const { machine, migrate, incoming } = await this.#makeMachine(nodes);
+    const calls = await loadDescriptorCalls();
+    const { machine, migrate, incoming, descriptors } = await this.#makeMachine(nodes, calls);
     this.#migrate = migrate;
     const dirtyRate = new DirtyRate({
       ...{ vm: () => machine.guest, release: this.#options.compat, timeOfDay: Date.now },
@@ -110,7 +113,9 @@ class VmProcess {
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
         },
-        ...{ createFile: createStateFile, requireFile, nodes, now: Date.now },
+        createFile: (name, isOld) => createStateFile(name, isOld, descriptors.open.bind(descriptors)),
+        requireFile: (name, isOld) => requireState(name, isOld, descriptors.open.bind(descriptors)),
+        ...{ nodes, now: Date.now, descriptors },
         loadState: async (source) => {
           // The disk stays open.
           const { name, size } = source;
@@ -129,7 +134,7 @@ class VmProcess {
     );
     const uri = this.#options.incoming;
     if (incoming !== undefined && uri !== undefined && uri !== 'defer') await listenFor(incoming, uri);
-    for (const address of addresses) await this.#open(address);
+    for (const address of addresses) await this.#open(address, calls);
     void incoming?.ended.then((how) => {
       if (how === 'failed' && incoming.exitsOnError) this.#end(1);
     });
@@ -140,7 +145,7 @@ class VmProcess {
     return exitCode;
   }
 
-  async #makeMachine(nodes: BlockNodes) {
+  async #makeMachine(nodes: BlockNodes, calls: DescriptorCalls | undefined) {
     const { compat, paused = false, uuid, incoming: uri, load, machine: type, memory, scratch } = this.#options;
     const { dirtyRingSize, smp = 1 } = this.#options;
     const directory = realpathSync(scratch);
@@ -152,7 +157,12 @@ class VmProcess {
       // A migration that is cancelled for it is the last event.
       emit: (event, data) => (this.#isEnding ? undefined : this.#server?.emit(event, data)),
     });
+    const descriptors = new DescriptorTable({
+      ...{ schema: schemaOf(compat), system: calls && { ...calls, close: closeSync } },
+      isRunning: () => machine.isRunning,
+    });
     const lines = makeLines({
+      descriptors,
       ...{ objects: this.#objects, scratch: directory, report: warn },
       sources: load === undefined ? [] : [load, ...(this.#options.channel ?? [])],
       openFile: (address) => copyGuest(address, this.#fromFile(directory)),
@@ -162,7 +172,7 @@ class VmProcess {
     const incoming = uri === undefined ? undefined : new MachineIncoming(machine, lines, expected);
     const { misbehave } = this.#options;
     const migrate = new MachineMigrate(machine, lines, misbehave && misbehavingMigration(misbehave));
-    return { machine, migrate, incoming };
+    return { machine, migrate, incoming, descriptors };
   }
 
   async #makeGuest(scratch: string) {
@@ -185,12 +195,12 @@ class VmProcess {
     return { workload: this.#options.workload, smp: this.#options.smp ?? 1, scratch };
   }
 
-  async #open(address: MigrationAddress): Promise<void> {
+  async #open(address: MigrationAddress, calls: DescriptorCalls | undefined): Promise<void> {
     const server = this.#server as QmpServer;
     const isStdio = address.transport === 'stdio';
     const listener: Listener = isStdio
       ? stdioListener(() => this.#options.qmp.length === 1 && this.#end(0))
-      : await listenAt(address);
+      : await listenAt(address, { descriptors: calls });
     if (!isStdio) this.#chardevs.push(`compat_monitor${this.#monitors.length}`);
     const { misbehave } = this.#options;
     const served = misbehave === undefined ? listener : misbehavingMonitor(listener, misbehave);

@@ -1,7 +1,13 @@
 /** Connects to the other side of a migration, over every transport. */
 import type { Socket } from 'node:net';
 import { type Connection, PeerError } from '../connection.ts';
-import { formatMigrationUri, type InetAddress, type MigrationAddress, type UnixAddress } from '../migration-address.ts';
+import {
+  type FdAddress,
+  formatMigrationUri,
+  type InetAddress,
+  type MigrationAddress,
+  type UnixAddress,
+} from '../migration-address.ts';
 import { connectionOnFd, connectionOnStdio, descriptorOf, findListener } from './descriptor.ts';
 import { createAt } from './file-connection.ts';
 import { inetUri, nameOf, resolveInet } from './inet.ts';
@@ -67,7 +73,7 @@ class Attempt {
     if (address.transport === 'socket' && address.type === 'unix') return this.#connectUnix(address);
     const name = formatMigrationUri(address);
     if (address.transport === 'socket') {
-      this.#connection = this.#connectDescriptor(address.str, name);
+      this.#connection = this.#connectDescriptor(address, name);
     } else if (address.transport === 'exec') {
       this.#connection = await startProgram(address.args, name);
     } else if (address.transport === 'file') {
@@ -80,10 +86,12 @@ class Attempt {
     return securedConnection(this.#connection, (socket) => tls.secure(socket, undefined));
   }
 
-  #connectDescriptor(str: string, name: string): Connection {
+  #connectDescriptor({ str, fd: passed }: FdAddress, name: string): Connection {
+    const method = this.#options.method ?? 'data';
+    if (passed !== undefined) return connectionOnFd(passed, { direction: 'write', name, method, isPassed: true });
     const fd = descriptorOf(str);
     if (findListener(fd) !== undefined) throw localError(`cannot use file descriptor ${fd}`, { code: 'ENOTCONN' });
-    return connectionOnFd(fd, { direction: 'write', name, method: this.#options.method ?? 'data' });
+    return connectionOnFd(fd, { direction: 'write', name, method });
   }
 
   async #connectInet(address: InetAddress): Promise<Connection> {

@@ -41,6 +41,8 @@ interface FdUse {
   isOneWay?: boolean;
   /** How a socket or a pipe is read. */
   method: ReadMethod;
+  /** A client has passed it: it is what it is, closed if it cannot be used. */
+  isPassed?: boolean;
 }
 
 /**
@@ -48,8 +50,9 @@ interface FdUse {
  * wanted.
  * @throws Error with the system's `code` if it cannot be used
  */
-export function connectionOnFd(fd: number, { direction, name, isOneWay = false, method }: FdUse): Connection {
-  const stat = statOf(fd, direction);
+export function connectionOnFd(fd: number, use: FdUse): Connection {
+  const { direction, name, isOneWay = false, method, isPassed = false } = use;
+  const stat = isPassed ? fstatSync(fd) : statOf(fd, direction);
   const reads = direction === 'read';
   if (stat.isSocket()) {
     const directions = { reads: reads || !isOneWay, writes: !reads || !isOneWay };
@@ -123,8 +126,9 @@ export interface InheritedListener {
  * The socket behind a descriptor, if it listens. Node has no call that asks for that, so it is looked up where Linux lists
  * its sockets. Elsewhere every socket counts as connected.
  */
-export function findListener(fd: number): InheritedListener | undefined {
-  if (!statOf(fd).isSocket()) return undefined;
+export function findListener(fd: number, isPassed = false): InheritedListener | undefined {
+  const stat = isPassed ? fstatSync(fd) : statOf(fd);
+  if (!stat.isSocket()) return undefined;
   const inode = String(fstatSync(fd, { bigint: true }).ino);
   const rows = (name: string) =>
     fromProc(() => readFileSync(`/proc/net/${name}`, 'latin1'), '')

@@ -1,5 +1,5 @@
 /** A migration into or out of a file: a connection that is read or written in order, from an offset on. */
-import { close as closeFd, constants, fstatSync, ftruncateSync, openSync, read, write } from 'node:fs';
+import { close as closeFd, constants, fstatSync, ftruncateSync, openSync, read, type Stats, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { type Connection, PeerError } from '../connection.ts';
 import type { FileAddress } from '../migration-address.ts';
@@ -114,8 +114,8 @@ export class FileConnection implements Connection {
  * Opens a file for writing, cut off at its offset. A FIFO must have a reader.
  * @throws Error with QEMU's text and the system's `code`
  */
-export function createAt({ filename, offset }: FileAddress, name: string): Connection {
-  const fd = opened(`Could not create '${filename}'`, filename, constants.O_WRONLY | constants.O_CREAT);
+export function createAt({ filename, offset, fd: open }: FileAddress, name: string): Connection {
+  const fd = open ?? opened(`Could not create '${filename}'`, filename, constants.O_WRONLY | constants.O_CREAT);
   const stat = fstatSync(fd);
   if (stat.isFIFO())
     return connectionOverFd(fd, name, { reads: false, writes: true, words: fileWords, method: 'direct' });
@@ -125,16 +125,16 @@ export function createAt({ filename, offset }: FileAddress, name: string): Conne
     closeFd(fd);
     throw localError(`failed to truncate migration file to offset ${offset.toString(16)}`, error);
   }
-  return new FileConnection({ fd, name, start: stat.isFile() ? offset : null, reads: false, writes: true });
+  return new FileConnection({ fd, name, start: startOf(stat, offset, open), reads: false, writes: true });
 }
 
 /**
  * Opens a file for reading. The first read of a FIFO waits for its writer.
  * @throws Error with QEMU's text and the system's `code`
  */
-export function openAt({ filename, offset }: FileAddress, name: string): Connection {
+export function openAt({ filename, offset, fd: open }: FileAddress, name: string): Connection {
   const words = `Could not open '${filename}'`;
-  const fd = opened(words, filename, constants.O_RDONLY);
+  const fd = open ?? opened(words, filename, constants.O_RDONLY);
   const stat = fstatSync(fd);
   if (stat.isFIFO())
     return connectionOverFd(fd, name, { reads: true, writes: false, words: fileWords, method: 'direct' });
@@ -142,7 +142,12 @@ export function openAt({ filename, offset }: FileAddress, name: string): Connect
     closeFd(fd);
     throw localError(words, { code: 'EISDIR' });
   }
-  return new FileConnection({ fd, name, start: stat.isFile() ? offset : null, reads: true, writes: false });
+  return new FileConnection({ fd, name, start: startOf(stat, offset, open), reads: true, writes: false });
+}
+
+/** As in QEMU, a descriptor that a client has passed is used from where it stands, unless there is an offset. */
+function startOf(stat: Stats, offset: number, open: number | undefined): number | null {
+  return stat.isFile() && (open === undefined || offset > 0) ? offset : null;
 }
 
 /** Opens a path at once: that of a FIFO would otherwise wait for the other side. */

@@ -1,6 +1,7 @@
 /** How lines are set up, and when that is given up. */
 import { PeerError } from '../connection.ts';
 import type { AbortSignalLike } from '../platform.ts';
+import type { DescriptorCalls } from './descriptor-calls.ts';
 import type { ReadMethod } from './socket-reader.ts';
 import type { TlsClient, TlsServer } from './tls-session.ts';
 
@@ -30,6 +31,12 @@ export interface ListenOptions {
   onRefused?: ((error: Error, peer: string) => void) | undefined;
   /** How sockets are read. Default: the fastest way that works here. */
   method?: ReadMethod | undefined;
+}
+
+/** How a listener works whose clients may pass descriptors. */
+export interface PassingOptions extends ListenOptions {
+  /** Receives the descriptors that come over unix sockets. Default: they are lost. */
+  descriptors?: DescriptorCalls | undefined;
 }
 
 /** The error of a handshake that takes too long. */

@@ -6,7 +6,8 @@ import { Socket } from 'node:net';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { type Connection, PeerError } from '../connection.ts';
 import { settledWithin } from '../time-limit.ts';
-import { DataReader, DirectReader, type ReadMethod, type StreamReader } from './socket-reader.ts';
+import type { DescriptorCalls, PassedDescriptors } from './descriptor-calls.ts';
+import { DataReader, DirectReader, PassingReader, type ReadMethod, type StreamReader } from './socket-reader.ts';
 import { systemCode, systemText } from './system-text.ts';
 
 /** QEMU's words for what failed, which the system's reason follows. */
@@ -32,6 +33,7 @@ interface Line {
   release: () => void;
   /** Resolves when the program behind the line has ended. */
   exit?: Promise<void>;
+  takeDescriptors?: () => PassedDescriptors | undefined;
   /** How long an ended line waits for the peer's end. */
   lingerMs?: number;
 }
@@ -114,6 +116,10 @@ export class SocketConnection implements Connection {
     });
   }
 
+  takeDescriptors(): PassedDescriptors | undefined {
+    return this.#line.takeDescriptors?.();
+  }
+
   /** A stream that failed says only that it is closed. */
   #causeOf(error: Error): unknown {
     const isConsequence = systemCode(error)?.startsWith('ERR_STREAM') ?? false;
@@ -182,6 +188,16 @@ export function connectionOver(socket: Socket, name: string, method: ReadMethod)
     return over(reader.socket, reader, name, socketWords);
   }
   return over(socket, new DataReader(socket), name, socketWords);
+}
+
+/** A connection over a unix socket that was accepted, and not read yet, which receives descriptors, too. */
+export function connectionWithDescriptors(socket: Socket, name: string, calls: DescriptorCalls): SocketConnection {
+  const reader = new PassingReader(socket, calls);
+  const takeDescriptors = () => reader.takeDescriptors();
+  return new SocketConnection({
+    ...{ name, reader, output: reader.socket, words: socketWords, takeDescriptors },
+    ...{ breakOff: () => reset(reader.socket), release: () => void reader.socket.destroy() },
+  });
 }
 
 /** A silent line is probed after this time. */

@@ -7,8 +7,8 @@ import type { InetAddress, UnixAddress } from '../migration-address.ts';
 import type { InheritedListener } from './descriptor.ts';
 import { type Endpoint, familyOf, inetUri, portOf, resolveInet } from './inet.ts';
 import { watchFile } from './output-file.ts';
-import { defaultSetupMs, type ListenOptions, lateHandshake, withinSetup } from './setup.ts';
-import { connectionOver } from './socket-connection.ts';
+import { defaultSetupMs, lateHandshake, type PassingOptions, withinSetup } from './setup.ts';
+import { connectionOver, connectionWithDescriptors } from './socket-connection.ts';
 import { chooseReadMethod, type ReadMethod } from './socket-reader.ts';
 import { localError, systemCode } from './system-text.ts';
 import { securedSocket } from './tls-session.ts';
@@ -19,7 +19,7 @@ const defaultBacklog = 256;
 /** Accepts the connections of one or more servers. */
 class SocketListener implements Listener {
   uri = '';
-  readonly #options: ListenOptions;
+  readonly #options: PassingOptions;
   readonly #method: ReadMethod;
   #servers: readonly Server[] = [];
   #released = () => {};
@@ -29,7 +29,7 @@ class SocketListener implements Listener {
   /** Ends the handshakes under way. */
   readonly #closing = new AbortController();
 
-  constructor(options: ListenOptions, method: ReadMethod) {
+  constructor(options: PassingOptions, method: ReadMethod) {
     this.#options = options;
     this.#method = method;
   }
@@ -60,7 +60,10 @@ class SocketListener implements Listener {
 
   async #take(socket: Socket): Promise<void> {
     const peer = peerOf(socket, this.uri);
-    const { tls, setupTimeoutMs: ms = defaultSetupMs, onRefused } = this.#options;
+    const { tls, setupTimeoutMs: ms = defaultSetupMs, onRefused, descriptors } = this.#options;
+    // It is read as in the direct way.
+    const receives = descriptors !== undefined && socket.remoteAddress === undefined && this.#method === 'direct';
+    if (receives) return this.#hand(connectionWithDescriptors(socket, peer, descriptors));
     if (tls === undefined) return this.#hand(connectionOver(socket, peer, this.#method));
     const limit = { signal: this.#closing.signal, ms, late: lateHandshake };
     try {
@@ -101,7 +104,7 @@ function peerOf({ remoteAddress, remotePort }: Socket, uri: string): string {
 }
 
 /** Listens on a TCP port, the first free one up to `to`, on all addresses of the host. */
-export async function listenInet(address: InetAddress, options: ListenOptions): Promise<Listener> {
+export async function listenInet(address: InetAddress, options: PassingOptions): Promise<Listener> {
   const listener = new SocketListener(options, options.method ?? (await chooseReadMethod()));
   const hosts = await listenHosts(address);
   const first = portOf(address);
@@ -162,7 +165,7 @@ async function serveAll(
 export async function listenOnFd(
   { fd, path }: InheritedListener,
   name: string,
-  options: ListenOptions,
+  options: PassingOptions,
 ): Promise<Listener> {
   const listener = new SocketListener(options, options.method ?? (await chooseReadMethod()));
   try {
@@ -176,7 +179,7 @@ export async function listenOnFd(
 }
 
 /** Listens on a unix socket. A socket file that nothing listens on is replaced. */
-export async function listenUnix({ path }: UnixAddress, options: ListenOptions): Promise<Listener> {
+export async function listenUnix({ path }: UnixAddress, options: PassingOptions): Promise<Listener> {
   requireSocketPath(path);
   const listener = new SocketListener(options, options.method ?? (await chooseReadMethod()));
   await removeStale(path);

@@ -10,6 +10,7 @@
  */
 import { connect, createServer, type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
+import { type DescriptorCalls, PassedDescriptors } from './descriptor-calls.ts';
 
 /** How a socket is read. */
 export type ReadMethod = 'direct' | 'data';
@@ -60,6 +61,9 @@ class PendingRead {
 /** The parts of Node's handles that the direct way uses. */
 interface Handle {
   onread: (this: unknown, ...args: unknown[]) => unknown;
+  fd: number;
+  reading: boolean;
+  readStop(): void;
 }
 
 /** Node's constructor takes more than its types have. */
@@ -130,6 +134,68 @@ export class DirectReader implements StreamReader {
 
   break(error: Error): void {
     this.#pending.finish(error);
+  }
+}
+
+/**
+ * Reads a unix socket with the descriptors that come with its bytes, which libuv would drop. libuv finds that it has no
+ * memory, as it does in the direct way, and never reads: its report says when there is something to read.
+ */
+export class PassingReader implements StreamReader {
+  readonly method = 'direct';
+  readonly socket: Socket;
+  readonly #calls: DescriptorCalls;
+  readonly #pending = new PendingRead();
+  #passed: PassedDescriptors | undefined;
+
+  constructor(accepted: Socket, calls: DescriptorCalls) {
+    this.#calls = calls;
+    const options: PrivateOptions = {
+      ...{ handle: handleOf(accepted), allowHalfOpen: true, manualStart: true },
+      onread: { buffer: () => nothing, callback: () => false },
+    };
+    this.socket = new Socket(options);
+    (accepted as unknown as { _handle: unknown })._handle = null;
+    const handle = handleOf(this.socket) as Handle;
+    handle.onread = () => this.#take(handle);
+    this.socket.on('error', (error) => this.#pending.finish(error));
+    this.socket.once('close', () => this.break(new Error('the socket was closed')));
+  }
+
+  /** Something has come: bytes, the end, or an error. */
+  #take(handle: Handle): undefined {
+    const { target } = this.#pending;
+    let received: ReturnType<DescriptorCalls['receive']>;
+    try {
+      received = target === undefined ? undefined : this.#calls.receive(handle.fd, target);
+      if (target !== undefined && received === undefined) return;
+    } catch (error) {
+      this.#pending.finish(error as Error);
+    }
+    handle.reading = false;
+    handle.readStop();
+    if (received === undefined) return;
+    if (received.descriptors.length > 0) this.#passed = new PassedDescriptors(received.descriptors);
+    if (received.count === 0) this.#pending.finish('end');
+    else this.#pending.settle(received.count);
+  }
+
+  read(target: Uint8Array): Promise<number> {
+    const result = this.#pending.start(target);
+    if (this.#pending.target === target) this.socket.resume();
+    return result;
+  }
+
+  /** What came with the bytes of the last read, for which the caller is responsible from now on. */
+  takeDescriptors(): PassedDescriptors | undefined {
+    const passed = this.#passed;
+    this.#passed = undefined;
+    return passed;
+  }
+
+  break(error: Error): void {
+    this.#pending.finish(error);
+    this.takeDescriptors()?.close();
   }
 }
 

@@ -8,7 +8,7 @@ import { diskHandlers } from './snapshots.ts';
 /** @internal for tests: what a machine does with commands. */
 export const machineHandlers = (parts: MachineParts, host: MachineHost): Record<string, Handler> => ({
   ...diskHandlers(parts, host).handlers,
-  ...migrationHandlers(parts),
+  ...migrationHandlers(parts, host.descriptors),
   ...measureHandlers(parts),
   ...runHandlers(parts, host),
 });
@@ -25,5 +25,6 @@ export function machineServer(parts: MachineParts, host: MachineHost, now: () =>
     version: { qemu: { major, minor, micro: micro[schema.releaseName] ?? 0 }, package: 'vmferry' },
     handlers: machineHandlers(parts, host),
     now,
+    onDeserted: () => host.descriptors.desert(),
   });
 }

@@ -7,6 +7,8 @@ import type { SettingContext } from '../../schema/migration-settings.ts';
 import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
+import type { CommandOrigin } from '../session.ts';
+import type { DescriptorTable } from './descriptor-table.ts';
 import { shapeAs } from './shape.ts';
 
 /** A machine, and what migrates it. */
@@ -20,9 +22,21 @@ export interface MachineParts {
 
 type Handlers = Record<string, Handler>;
 
-export function migrationHandlers(parts: MachineParts): Handlers {
-  return { ...settingHandlers(parts), ...outgoingHandlers(parts), ...incomingHandlers(parts), ...otherHosts() };
+export function migrationHandlers(parts: MachineParts, descriptors: DescriptorTable): Handlers {
+  const namesOf =
+    ({ monitor }: CommandOrigin) =>
+    (name: string) =>
+      descriptors.takeNamed(monitor, name);
+  return {
+    ...settingHandlers(parts),
+    ...outgoingHandlers(parts, namesOf),
+    ...incomingHandlers(parts, namesOf),
+    ...otherHosts(),
+  };
 }
+
+/** The descriptors that the monitor of a command has names for. */
+type NamesOf = (origin: CommandOrigin) => (name: string) => number | undefined;
 
 function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming }: MachineParts): Handlers {
   const context = (): SettingContext => ({
@@ -41,24 +55,25 @@ function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming 
   };
 }
 
-function outgoingHandlers({ machine, migrate, incoming }: MachineParts): Handlers {
+function outgoingHandlers({ machine, migrate, incoming }: MachineParts, namesOf: NamesOf): Handlers {
   return {
     'query-migrate': () =>
       shapeAs(machine.settings.schema, 'MigrationInfo', { ...incoming?.query(), ...migrate.query() }),
-    migrate: (given) => migrate.migrate(given as never),
+    migrate: (given, origin) => migrate.migrate(given as never, namesOf(origin)),
     migrate_cancel: () => migrate.cancel(),
     'migrate-start-postcopy': () => migrate.startPostcopy(),
     'migrate-continue': ({ state }) => migrate.continue(state as never),
   };
 }
 
-function incomingHandlers({ machine: { settings }, migrate, incoming }: MachineParts): Handlers {
+function incomingHandlers({ machine: { settings }, migrate, incoming }: MachineParts, namesOf: NamesOf): Handlers {
   return {
-    'migrate-incoming'(given) {
+    'migrate-incoming'(given, origin) {
       const { uri, channels } = given;
       if (!settings.schema.isFrom('8.2') && uri === undefined) throw new Error("Parameter 'uri' is missing");
       if (incoming === undefined) throw new Error("'-incoming' was not specified on the command line");
-      return incoming.start({ uri, channels, 'exit-on-error': given['exit-on-error'] } as never);
+      const wanted = { uri, channels, 'exit-on-error': given['exit-on-error'] };
+      return incoming.start(wanted as never, namesOf(origin));
     },
     'migrate-recover'() {
       if (incoming?.status === 'postcopy-paused') throw new Error('the recovery of postcopy cannot be received');

@@ -5,6 +5,7 @@ import { formatUuid } from '../../vm/uuid.ts';
 import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
+import type { DescriptorTable } from './descriptor-table.ts';
 import type { MachineParts } from './migration-handlers.ts';
 import type { SnapshotHost } from './snapshots.ts';
 
@@ -13,6 +14,8 @@ export interface MachineHost extends SnapshotHost {
   name?: string | undefined;
   /** Virtual processors. */
   smp: number;
+  /** What clients have passed. */
+  descriptors: DescriptorTable;
   /** Ends the process. */
   quit(): void;
   /** Ids of the sockets of monitors, for `yank`. */
@@ -47,7 +50,7 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     'announce-self': (given) => announce(machine, given),
     ...yankHandlers(parts, host),
     ...xenHandlers(machine, host),
-    ...descriptorHandlers(),
+    ...host.descriptors.handlers,
     ...openingHandlers(machine),
   };
 }
@@ -107,24 +110,6 @@ function xenHandlers(machine: Machine, host: MachineHost): Record<string, Handle
       host.requireFile(String(filename), isOld);
       throw new Error('loading Xen device state failed');
     },
-  };
-}
-
-/** Node does not receive the descriptors that come with a command. */
-function descriptorHandlers(): Record<string, Handler> {
-  const noDescriptor = () => {
-    throw new Error('No file descriptor supplied via SCM_RIGHTS');
-  };
-  return {
-    ...{ getfd: noDescriptor, 'add-fd': noDescriptor },
-    closefd({ fdname }) {
-      throw new Error(`File descriptor named '${String(fdname)}' not found`);
-    },
-    'remove-fd'({ 'fdset-id': set, fd }) {
-      const what = fd === undefined ? `fdset-id:${String(set)}` : `fdset-id:${String(set)}, fd:${String(fd)}`;
-      throw new Error(`File descriptor named '${what}' not found`);
-    },
-    'query-fdsets': () => [],
   };
 }
 
