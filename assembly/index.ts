@@ -8,6 +8,8 @@ export { comparePages, comparePagesGather } from './compare';
 export { crc32Pages, crc32PagesGather } from './page-crc32';
 export { find } from './find';
 export { hashPages, hashPages64, hashPagesGather } from './page-hash';
+export { gatherPages, pageRuns, RUN_IN_PLACE, RUN_SCATTERED, RUN_ZERO } from './page-runs';
+export { ramRecords } from './ram-records';
 export { firstOutside, firstOutsideOf, firstWithin } from './table';
 export { ZERO_SCAN_STEP, zeroScan, zeroScanGather } from './zero-scan';
 export {

@@ -35,7 +35,7 @@ function isStepZero(at: usize): bool {
 
 // @ts-ignore: decorator
 @inline
-function isPageZero(page: usize, pageSize: u32): bool {
+export function isPageZero(page: usize, pageSize: u32): bool {
   if (load<u8>(page) | load<u8>(page + (pageSize >> 1)) | load<u8>(page + pageSize - 1)) return false;
   const end = page + pageSize;
   for (let at = page; at < end; at += ZERO_SCAN_STEP) {

@@ -29,6 +29,39 @@ export interface KernelExports {
   firstOutside(table: number, count: number, byteLength: number, base: number, end: number): number;
   firstOutsideOf(table: number, lengths: number, count: number, base: number, end: number): number;
   firstWithin(table: number, count: number, byteLength: number, from: number, to: number): number;
+  /** Types of runs. */
+  readonly RUN_ZERO: Constant;
+  readonly RUN_IN_PLACE: Constant;
+  readonly RUN_SCATTERED: Constant;
+  pageRuns(
+    kinds: number,
+    pages: number,
+    data: number,
+    lengths: number,
+    count: number,
+    pageSize: number,
+    pagesInBlock: number,
+    base: number,
+    end: number,
+    runs: number,
+  ): number;
+  gatherPages(table: number, pageSize: number, count: number, out: number): void;
+  ramRecords(
+    at: number,
+    limit: number,
+    base: number,
+    pageSize: number,
+    lastPage: number,
+    usedLength: number,
+    count: number,
+    capacity: number,
+    kinds: number,
+    pages: number,
+    offsets: number,
+    sizes: number,
+    data: number,
+    lengths: number,
+  ): number;
   countBits(bitmap: number, byteLength: number): number;
   find(text: number, length: number, pattern: number, size: number, first: number, second: number): number;
 

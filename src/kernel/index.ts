@@ -8,6 +8,8 @@ export {
   type KernelOptions,
   type KernelVariant,
   loadKernel,
+  type RecordSource,
+  type RecordTables,
   type XbzrleFault,
 } from './kernel.ts';
 export { type BatchOrigin, PageBatch, PageKind } from './page-batch.ts';

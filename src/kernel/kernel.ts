@@ -44,6 +44,33 @@ const SIMD_PROBE = new Uint8Array([
   10, 10, 1, 8, 0, 0x41, 0, 0xfd, 15, 0xfd, 98, 11,          // i32.const 0, i8x16.splat, i8x16.popcnt
 ]);
 
+/** Tables of page records in the arena: those of a `PageBatch`. */
+export interface RecordTables {
+  readonly capacity: number;
+  readonly count: number;
+  /** Addresses of tables of bytes, doubles and words. */
+  readonly kindAddress: number;
+  readonly pageAddress: number;
+  readonly offsetAddress: number;
+  readonly sizeAddress: number;
+  readonly dataAddress: number;
+  readonly lengthAddress: number;
+}
+
+/** Where records of a stream are, and what comes next. */
+export interface RecordSource {
+  /** Arena addresses of the first byte, and after the last one. */
+  at: number;
+  limit: number;
+  /** What is added to an address to get an offset in the source. */
+  base: number;
+  pageSize: number;
+  /** The page of the record before. */
+  lastPage: number;
+  /** Bytes of the block. */
+  usedLength: number;
+}
+
 const modules = new Map<KernelVariant, Promise<WebAssembly.Module>>();
 
 function compiled(variant: KernelVariant): Promise<WebAssembly.Module> {
@@ -104,6 +131,8 @@ export class Kernel {
   readonly base: number;
   /** Page sizes are multiples of this, from 1 KiB to 64 KiB. Only the XBZRLE decoder accepts others. */
   readonly zeroScanStep: number;
+  /** Types of the runs of `pageRuns`: pages of zeros, pages of data that are contiguous in the arena, and that are not. */
+  readonly runType: Readonly<Record<'zero' | 'inPlace' | 'scattered', number>>;
   /** The (negative) result of the XBZRLE encoder if the encoding would exceed its limit. */
   readonly xbzrleOverflow: number;
   /** The largest page that the XBZRLE encoder accepts, in bytes. Its counts have 14 bits. */
@@ -125,6 +154,11 @@ export class Kernel {
     this.size = buffer.byteLength;
     this.base = exports.HEAP_BASE.value;
     this.zeroScanStep = exports.ZERO_SCAN_STEP.value;
+    this.runType = Object.freeze({
+      zero: exports.RUN_ZERO.value,
+      inPlace: exports.RUN_IN_PLACE.value,
+      scattered: exports.RUN_SCATTERED.value,
+    });
     this.xbzrleOverflow = exports.XBZRLE_OVERFLOW.value;
     this.xbzrleMaxPage = exports.XBZRLE_MAX_PAGE.value;
     this.xbzrleEncodeSlack = exports.XBZRLE_ENCODE_SLACK.value;
@@ -265,6 +299,78 @@ export class Kernel {
     this.#checkApart('crcs', crcs, count * 4, 'table', table, count);
     this.#checkPages('table', table, count, pageSize);
     this.#exports.crc32PagesGather(table, pageSize, count, crcs);
+  }
+
+  /**
+   * Divides the records of a batch into runs of neighbouring pages that are treated alike, in the order of the records.
+   * Writes a word for each to the u32 table at `runs`, which has space for all records: its records x 4 + `runType`. Returns
+   * how many there are. Returns -1 if a record is neither a zero page nor a whole page of data, or is of no page of a block of
+   * `pagesInBlock` pages.
+   */
+  pageRuns(batch: RecordTables, pageSize: number, pagesInBlock: number, runs: number): number {
+    const { kindAddress, pageAddress, dataAddress, lengthAddress, count } = batch;
+    this.#checkBatch(pageSize, count);
+    this.#checkRecords(batch, count);
+    this.#checkTable('runs', runs, count);
+    const { base, size } = this;
+    return this.#exports.pageRuns(
+      kindAddress,
+      pageAddress,
+      dataAddress,
+      lengthAddress,
+      count,
+      pageSize,
+      pagesInBlock,
+      base,
+      size,
+      runs,
+    );
+  }
+
+  /** Copies pages to `out`, one behind the other. Page i is at the address in word i of the u32 table. */
+  gatherPages(table: number, pageSize: number, count: number, out: number): void {
+    this.#checkBatch(pageSize, count);
+    this.#checkTable('table', table, count);
+    this.#checkRange('out', out, count * pageSize);
+    this.#checkApart('out', out, count * pageSize, 'table', table, count);
+    this.#checkPages('table', table, count, pageSize);
+    this.#exports.gatherPages(table, pageSize, count, out);
+  }
+
+  /**
+   * Appends whole and zero pages of a stream to a batch: the records from `at` on that continue the block of the one before,
+   * up to the first other one, or one that is cut at `limit`. Returns how many records the batch then has.
+   */
+  ramRecords(batch: RecordTables, { at, limit, base, pageSize, lastPage, usedLength }: RecordSource): number {
+    const { capacity, count, kindAddress, pageAddress, offsetAddress, sizeAddress, dataAddress, lengthAddress } = batch;
+    this.#checkPageSize(pageSize, MAX_PAGE);
+    this.#checkRecords(batch, capacity);
+    this.#checkRange('records', at, limit - at);
+    return this.#exports.ramRecords(
+      at,
+      limit,
+      base,
+      pageSize,
+      lastPage,
+      usedLength,
+      count,
+      capacity,
+      kindAddress,
+      pageAddress,
+      offsetAddress,
+      sizeAddress,
+      dataAddress,
+      lengthAddress,
+    );
+  }
+
+  #checkRecords(batch: RecordTables, count: number): void {
+    this.#checkRange('kinds', batch.kindAddress, count);
+    this.#checkRange('pages', batch.pageAddress, count * 8);
+    this.#checkRange('offsets', batch.offsetAddress, count * 8);
+    this.#checkTable('sizes', batch.sizeAddress, count);
+    this.#checkTable('data', batch.dataAddress, count);
+    this.#checkTable('lengths', batch.lengthAddress, count);
   }
 
   /** Counts the set bits of `byteLength` bytes. The count is at most 2^32 - 1. */

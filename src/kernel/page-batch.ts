@@ -1,12 +1,12 @@
 /**
  * A batch of page records, as tables. Decoders, kernels and stores exchange batches instead of one object per page.
  *
- * A record names its page and what it contains. The bytes stay in the arena. The addresses and lengths of payloads are
- * in the arena too, so kernels use them directly. A batch does not know its RAM block, and checks nothing that is
+ * A record names its page and what it contains. The bytes stay in the arena. The tables are there too, so kernels use them
+ * directly. A batch does not know its RAM block, and checks nothing that is
  * written to it.
  */
 import { arenaBytes } from './arena-budget.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel, RecordTables } from './kernel.ts';
 
 /** What a record says about its page. */
 export const PageKind = {
@@ -38,12 +38,14 @@ export interface BatchOrigin {
 }
 
 /** Bytes of a kernel's arena that a batch needs. */
-export const pageBatchArenaBytes = (capacity: number): number => arenaBytes(capacity * 4, capacity * 4);
+export const pageBatchArenaBytes = (capacity: number): number =>
+  arenaBytes(...[1, 8, 8, 4, 4, 4].map((bytes) => capacity * bytes));
 
 const memory: BatchOrigin = { source: 'memory', coordinate: 'file' };
 
 /** Page records of one block, as tables. */
-export class PageBatch {
+export class PageBatch implements RecordTables {
+  readonly kernel: Kernel;
   /** The most records that the batch can hold. */
   readonly capacity: number;
   /** The number of records. Only the first `count` entries of the tables are valid. */
@@ -67,23 +69,33 @@ export class PageBatch {
   readonly data: Uint32Array<ArrayBuffer>;
   /** Bytes of payload; a view of the arena at `lengthAddress`. */
   readonly length: Uint32Array<ArrayBuffer>;
+  readonly kindAddress: number;
+  readonly pageAddress: number;
+  readonly offsetAddress: number;
+  readonly sizeAddress: number;
   readonly dataAddress: number;
   readonly lengthAddress: number;
 
   /**
-   * Allocates the tables in the kernel's arena, permanently: 8 bytes per record.
+   * Allocates the tables in the kernel's arena, permanently: 29 bytes per record.
    * @throws RangeError if the arena has no space left.
    */
   constructor(kernel: Kernel, capacity: number) {
+    const { buffer } = kernel.bytes;
+    this.kernel = kernel;
+    this.capacity = capacity;
+    this.kindAddress = kernel.allocate(capacity);
+    this.pageAddress = kernel.allocate(capacity * 8);
+    this.offsetAddress = kernel.allocate(capacity * 8);
+    this.sizeAddress = kernel.allocate(capacity * 4);
     this.dataAddress = kernel.allocate(capacity * 4);
     this.lengthAddress = kernel.allocate(capacity * 4);
+    this.kind = new Uint8Array(buffer, this.kindAddress, capacity);
+    this.page = new Float64Array(buffer, this.pageAddress, capacity);
+    this.offset = new Float64Array(buffer, this.offsetAddress, capacity);
+    this.size = kernel.u32(this.sizeAddress, capacity);
     this.data = kernel.u32(this.dataAddress, capacity);
     this.length = kernel.u32(this.lengthAddress, capacity);
-    this.capacity = capacity;
-    this.kind = new Uint8Array(capacity);
-    this.page = new Float64Array(capacity);
-    this.offset = new Float64Array(capacity);
-    this.size = new Uint32Array(capacity);
   }
 
   /**

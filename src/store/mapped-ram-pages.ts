@@ -7,7 +7,6 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { PageSlots } from '../kernel/page-slots.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
-import { requireRecords } from '../wire/require-vm.ts';
 import { PageArea } from './page-area.ts';
 
 /** What became of a run of pages of a block. Plain data that can be sent to another thread. */
@@ -45,7 +44,6 @@ export class MappedRamPages {
     if (batch.kind.subarray(0, batch.count).includes(PageKind.delta)) {
       throw new RangeError('expected whole pages: deltas need a store of their own');
     }
-    requireRecords(area.block, batch);
     await area.apply(batch);
   }
 

@@ -21,7 +21,7 @@ import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
 import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
-import { requireBlock, requireDevices, requireLastBlock, requirePageSize, requireRecords } from '../wire/require-vm.ts';
+import { requireBlock, requireDevices, requireLastBlock, requirePageSize } from '../wire/require-vm.ts';
 import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
 import { SectionType } from '../wire/section-type.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
@@ -211,9 +211,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   /** @throws RangeError for pages beyond the block. */
   async apply(block: RamBlock, batch: PageBatch): Promise<void> {
     this.#requireUnfinished();
-    const area = this.#area(block);
-    requireRecords(area.block, batch);
-    await area.apply(batch);
+    return this.#area(block).apply(batch);
   }
 
   /** Records zero pages as data, as a file of changes has them: their bits are set, and the pages are holes. */

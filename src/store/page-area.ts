@@ -3,7 +3,8 @@
  * in common. Zero and absent pages take no space. The states of the pages are kept in memory.
  *
  * A batch is processed in few large operations. Data that is contiguous in the arena is written from there. Scattered
- * data and deltas are collected in page slots first, and runs of neighbouring slots are written at once.
+ * data and deltas are collected in page slots first, and runs of neighbouring slots are written at once. The kernel finds the
+ * runs of a batch without deltas.
  */
 
 import type { ByteStore } from '../io/byte-source.ts';
@@ -14,6 +15,7 @@ import { type Finding, MigrationError, makeFinding } from '../vm/migration-error
 import { pagePlace } from '../vm/page-place.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import { requireRecords } from '../wire/require-vm.ts';
 import { readPages } from './read-pages.ts';
 
 export interface PageAreaOptions {
@@ -84,7 +86,55 @@ export class PageArea {
     return at;
   }
 
+  /** @throws RangeError for pages beyond the block, and data that are not one page */
   async apply(batch: PageBatch): Promise<void> {
+    const runs = this.#runsOf(batch);
+    if (runs !== undefined) return this.#applyRuns(batch, runs);
+    requireRecords(this.block, batch);
+    return this.#applyEach(batch);
+  }
+
+  /** The runs of a batch of whole pages, see `Kernel.pageRuns`. Undefined if there are others, or each needs a look. */
+  #runsOf(batch: PageBatch): Uint32Array | undefined {
+    const { kernel, pages: table } = this.#pageSlots;
+    if (this.#options.erase || this.#file.alignment !== undefined || batch.count > table.length) return undefined;
+    const count = kernel.pageRuns(batch, this.block.pageSize, pageCount(this.block), table.byteOffset);
+    return count < 0 ? undefined : table.subarray(0, count);
+  }
+
+  async #applyRuns(batch: PageBatch, runs: Uint32Array): Promise<void> {
+    const { zero, scattered } = this.#pageSlots.kernel.runType;
+    const slots = this.#pageSlots.slots(this.block.pageSize);
+    let record = 0;
+    for (const run of runs) {
+      const type = run & 3;
+      const end = record + (run >>> 2);
+      if (type === zero) {
+        this.states.setRun(batch.page[record] as number, end - record, PageKind.zero);
+        record = end;
+      }
+      while (record < end) {
+        const count = type === scattered ? Math.min(slots, end - record) : end - record;
+        const written = this.#writePages(batch, record, count, type === scattered);
+        if (written !== undefined) await written;
+        record += count;
+      }
+    }
+  }
+
+  /** Writes data of neighbouring pages, from where it is, or from the slots if it is scattered. */
+  #writePages(batch: PageBatch, record: number, count: number, isScattered: boolean): Promise<void> | void {
+    const { kernel, address: slots } = this.#pageSlots;
+    const { pageSize } = this.block;
+    const first = batch.page[record] as number;
+    if (isScattered) kernel.gatherPages(batch.dataAddress + 4 * record, pageSize, count, slots);
+    const address = isScattered ? slots : (batch.data[record] as number);
+    const bytes = kernel.bytes.subarray(address, address + count * pageSize);
+    this.states.setRun(first, count, PageKind.data);
+    return this.#file.write(bytes, this.#options.origin + first * pageSize);
+  }
+
+  async #applyEach(batch: PageBatch): Promise<void> {
     const { pageSize } = this.block;
     const zeroPages = this.#pageSlots.markZeroPages(batch, pageSize);
     const capacity = this.#pageSlots.slots(pageSize);

@@ -47,14 +47,29 @@ export class PageStates {
 
   /** Sets the state of a page. */
   set(page: number, state: number): void {
-    const number = Math.floor(page / chunkPages);
-    let chunk = this.#at(number);
-    if (chunk === undefined) {
-      chunk = new Uint8Array(chunkPages).fill(this.#filled(number));
-      this.#chunks.set(number, chunk);
-      this.#chunk = chunk;
+    this.#touch(Math.floor(page / chunkPages))[page % chunkPages] = state;
+  }
+
+  /** Sets the state of `count` pages from `first` on, in any order of calls. */
+  setRun(first: number, count: number, state: number): void {
+    const end = first + count;
+    for (let page = first; page < end; ) {
+      const number = Math.floor(page / chunkPages);
+      const stop = Math.min(end, (number + 1) * chunkPages);
+      const at = page % chunkPages;
+      this.#touch(number).fill(state, at, at + stop - page);
+      page = stop;
     }
-    chunk[page % chunkPages] = state;
+  }
+
+  /** The states of a chunk, which can be set. */
+  #touch(number: number): Uint8Array {
+    const known = this.#at(number);
+    if (known !== undefined) return known;
+    const chunk = new Uint8Array(chunkPages).fill(this.#filled(number));
+    this.#chunks.set(number, chunk);
+    this.#chunk = chunk;
+    return chunk;
   }
 
   /** The states of up to `chunkPages` pages around `page`. Undefined if none of them was ever set. */

@@ -10,7 +10,7 @@
  *     MEM_SIZE, EOS, MULTIFD_FLUSH               see ram-section.ts
  *
  * {@link decodePageRecords} is the hot loop of reading a stream. It collects page records in a batch that refers to the
- * window's bytes. It copies nothing and never awaits.
+ * window's bytes. It copies nothing and never awaits. The kernel goes over the most frequent records, `assembly/ram-records.ts`.
  */
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import { type Finding, type FindingCode, MigrationError, makeFinding } from '../vm/migration-error.ts';
@@ -197,15 +197,24 @@ export function decodePageRecords(window: ByteWindow, ram: RamState, batch: Page
     scan.page = page;
     ram.current = block;
 
-    const i = batch.count++;
-    batch.kind[i] = kind;
-    batch.page[i] = page;
-    batch.offset[i] = base + start;
-    batch.data[i] = at;
-    batch.length[i] = kind === PageKind.zero ? 0 : length;
-    batch.size[i] = at + length - start;
+    const size = at + length - start;
+    batch.push(kind, page, base + start, size, at, kind === PageKind.zero ? 0 : length);
     window.position = at + length;
+    if (kind === PageKind.data || kind === PageKind.zero) takeFollowing(window, ram, block, batch);
   }
+}
+
+/** Collects the whole and zero pages of the same block that follow, all at once. */
+function takeFollowing(window: ByteWindow, { scan, pageSize }: RamState, block: RamBlock, batch: PageBatch): void {
+  const { kernel, count } = batch;
+  if (window.bytes.buffer !== kernel.bytes.buffer) return;
+  const { position: at, limit, base } = window;
+  const { usedLength } = block;
+  batch.count = kernel.ramRecords(batch, { at, limit, base, pageSize, lastPage: scan.page, usedLength });
+  if (batch.count === count) return;
+  const last = batch.count - 1;
+  scan.page = batch.page[last] as number;
+  window.position = (batch.offset[last] as number) + (batch.size[last] as number) - base;
 }
 
 function more(ram: RamState, wanted: number): Stop {

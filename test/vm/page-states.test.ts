@@ -29,6 +29,33 @@ describe('page states', () => {
     );
   });
 
+  it('of a run are those of its pages, one by one', () => {
+    const run = fc.tuple(
+      fc.oneof(fc.nat(20), fc.integer({ min: 4080, max: 4100 }), fc.nat(2 ** 40)),
+      fc.nat(9000),
+      fc.nat(4),
+    );
+    fc.assert(
+      fc.property(fc.array(run, { maxLength: 6 }), (list) => {
+        const [states, model] = [new PageStates(), new PageStates()];
+        for (const [first, count, state] of list) {
+          states.setRun(first, count, state);
+          for (let page = first; page < first + count; page++) model.set(page, state);
+        }
+        for (const [first, count] of list) {
+          for (let page = first; page < first + count; page++) {
+            if (states.get(page) !== model.get(page)) expect.fail(`page ${page} has ${states.get(page)}`);
+          }
+          expect([states.get(first + count), first > 0 && states.get(first - 1)]).toEqual([
+            model.get(first + count),
+            first > 0 && model.get(first - 1),
+          ]);
+        }
+        expect(states.count(5)).toEqual(model.count(5));
+      }),
+    );
+  });
+
   it('are 0 if nothing was set', () => {
     const states = new PageStates();
     expect([states.get(0), states.get(2 ** 52), states.nextSet(3, 9), states.nextSet(9, 9)]).toEqual([0, 0, 9, 9]);
