@@ -115,6 +115,25 @@ export class PageBatch implements RecordTables {
     this.length[i] = length;
   }
 
+  /**
+   * Adds uncompressed pages of a packet, whose data is contiguous; the caller makes sure that there is space.
+   * @param offset where the data of the first page begins in its source, in bytes
+   * @param data its arena address
+   */
+  pushPages(pages: Float64Array, offset: number, data: number, pageSize: number): void {
+    const first = this.count;
+    const end = first + pages.length;
+    this.count = end;
+    this.kind.fill(PageKind.data, first, end);
+    this.page.set(pages, first);
+    this.size.fill(8 + pageSize, first, end);
+    this.length.fill(pageSize, first, end);
+    for (let i = first, done = 0; i < end; i++, done += pageSize) {
+      this.offset[i] = offset + done;
+      this.data[i] = data + done;
+    }
+  }
+
   /** Removes all records except those from `first` to `end` - 1. */
   keep(first: number, end: number): void {
     for (const table of [this.kind, this.page, this.offset, this.size, this.data, this.length]) {

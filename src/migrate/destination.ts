@@ -122,13 +122,16 @@ export interface Received {
 export async function receive(incoming: Incoming, target: ReceiveTarget, options: ReceiveOptions): Promise<Received> {
   const { signal } = options;
   let main: Connection;
+  // While the source is awaited.
+  const loading = loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
+  loading.catch(() => {});
   try {
     main = await incoming.main(signal);
   } catch (error) {
     if (await incoming.mayHaveBegun()) throw new LiveError('either', nextUnread, error);
     throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
   }
-  const kernel = await loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
+  const kernel = await loading;
   const flow = new LiveFlow(kernel, {
     codecs: options.codecs,
     ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),

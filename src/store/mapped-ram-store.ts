@@ -354,13 +354,23 @@ export class MappedRamStore implements OpenedRam, FlowSink {
       const bits = new Uint8Array(Math.min(bitmapPiece, mapped.bitmapLength - done));
       const firstPage = done * 8;
       const end = Math.min(pageCount(block), firstPage + bits.length * 8);
-      for (let page = area.states.nextSet(firstPage, end); page < end; page = area.states.nextSet(page + 1, end)) {
-        if (area.states.get(page) !== PageKind.data) continue;
-        const bit = page - firstPage;
-        bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
+      for (const { first, end: stop, states, state } of area.states.pieces(firstPage, end)) {
+        if (states !== undefined) markData(bits, first - firstPage, states);
+        else if (state === PageKind.data) {
+          markData(bits, first - firstPage, new Uint8Array(stop - first).fill(PageKind.data));
+        }
       }
       await this.#file.write(bits, mapped.bitmapOffset + done);
     }
+  }
+}
+
+/** Sets the bits of the pages that have data. `first` is the bit of the first one. */
+function markData(bits: Uint8Array, first: number, states: Uint8Array): void {
+  for (let i = 0; i < states.length; i++) {
+    if (states[i] !== PageKind.data) continue;
+    const bit = first + i;
+    bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
   }
 }
 

@@ -256,17 +256,30 @@ function* readPages(
 ): Generator<Item, void> {
   const { pageSize } = block;
   const inBlock = pageCount(block);
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < count; ) {
     if (window.available < pageSize) {
       yield* flush(block, batch);
       yield* need(window, pageSize, 'the pages of a multifd packet');
     }
-    const page = pages[i] as number;
-    if (page < inBlock) batch.push(PageKind.data, page, window.offset, 8 + pageSize, window.position, pageSize);
-    else yield outside(block, page, place);
+    const whole = Math.min(count - i, Math.floor(window.available / pageSize));
+    const end = endBelow(pages, i, i + whole, inBlock);
+    batch.pushPages(pages.subarray(i, end), window.offset, window.position, pageSize);
+    window.position += (end - i) * pageSize;
+    const isAll = end === i + whole;
+    i = end;
+    if (isAll) continue;
+    yield outside(block, pages[i] as number, place);
     window.position += pageSize;
+    i++;
   }
   yield* flush(block, batch);
+}
+
+/** The index of the first page from `from` on that is not below `limit`; `end` if there is none. */
+function endBelow(pages: Float64Array, from: number, end: number, limit: number): number {
+  let i = from;
+  while (i < end && (pages[i] as number) < limit) i++;
+  return i;
 }
 
 /** Skips pages whose content is not needed. */
@@ -396,16 +409,24 @@ function sortByPage(batch: PageBatch): void {
   if (isSorted) return;
   for (let i = 0; i < count; i++) keys[i] = (page[i] as number) * maxPages + i;
   const order = keys.subarray(0, count).sort();
-  const old = (['offset', 'data', 'length', 'size'] as const).map(
-    (name) => [name, batch[name].slice(0, count)] as const,
-  );
+  const { offset, data, length, size } = batch;
+  const [offsets, addresses, lengths, sizes] = [
+    offset.slice(0, count),
+    data.slice(0, count),
+    length.slice(0, count),
+    size.slice(0, count),
+  ];
   let kept = 0;
   for (let i = 0; i < count; i++) {
     const key = order[i] as number;
-    const number = Math.floor(key / maxPages);
-    if (i + 1 < count && Math.floor((order[i + 1] as number) / maxPages) === number) continue;
+    const from = key % maxPages;
+    const number = (key - from) / maxPages;
+    if (i + 1 < count && (order[i + 1] as number) < (number + 1) * maxPages) continue;
     page[kept] = number;
-    for (const [name, values] of old) batch[name][kept] = values[key % maxPages] as number;
+    offset[kept] = offsets[from] as number;
+    data[kept] = addresses[from] as number;
+    length[kept] = lengths[from] as number;
+    size[kept] = sizes[from] as number;
     kept++;
   }
   batch.count = kept;

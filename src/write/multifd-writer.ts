@@ -248,7 +248,6 @@ export class MultifdWriter implements AutoClosed {
    * was not collected.
    */
   #gather({ idstr, pageSize }: RamBlock, batch: PageBatch, first: number): number {
-    const { bytes } = this.#kernel;
     const slot = this.#current;
     const zeros = this.#zeros;
     let i = first;
@@ -261,9 +260,14 @@ export class MultifdWriter implements AutoClosed {
           zeros.push(PageKind.zero, page, 0, 0, 0, 0);
         }
       } else if (batch.kind[i] === PageKind.data && batch.length[i] === pageSize) {
-        const from = batch.data[i] as number;
-        bytes.copyWithin(slot.address + slot.normalPages * pageSize, from, from + pageSize);
-        slot.normal[slot.normalPages++] = page;
+        const room = this.#pagesPerPacket - slot.normalPages - slot.zeroPages;
+        const end = dataEnd(batch, i, Math.min(batch.count, i + room), pageSize);
+        const to = slot.address + slot.normalPages * pageSize;
+        this.#kernel.gatherPages(batch.dataAddress + 4 * i, pageSize, end - i, to);
+        slot.normal.set(batch.page.subarray(i, end), slot.normalPages);
+        slot.normalPages += end - i;
+        i = end;
+        continue;
       } else {
         const got = `kind ${batch.kind[i]} of ${batch.length[i]} bytes for page ${page}`;
         throw new RangeError(`expected whole pages of RAM block "${idstr}" for multifd channels, got ${got}`);
@@ -354,4 +358,11 @@ export class MultifdWriter implements AutoClosed {
   #throwFailure(): void {
     for (const channel of this.#channels) channel.throwFailure();
   }
+}
+
+/** The end of the whole pages of data from record `first` on; at most `limit`. */
+function dataEnd({ kind, length }: PageBatch, first: number, limit: number, pageSize: number): number {
+  let end = first + 1;
+  while (end < limit && kind[end] === PageKind.data && length[end] === pageSize) end++;
+  return end;
 }
