@@ -68,6 +68,8 @@ export interface PrecopyOptions {
   isPostcopyWanted?: () => boolean;
   /** Called after each sync with their number (MIGRATION_PASS). */
   onSync?: (count: number) => void;
+  /** Called at the end of each window, before the next one's bytes leave. */
+  onWindow?: () => void;
   /** Called at the end of a period with the pages that were sent in it in any form. */
   onPeriod?: (pages: number) => void;
 }
@@ -196,7 +198,7 @@ export class Precopy {
 
   /** Ends the window if it is over, or waits for that if there is nothing to do in it. */
   async #endWindow(): Promise<void> {
-    const { flush, parameters, maySwitchOver = () => true } = this.#options;
+    const { flush, parameters, maySwitchOver = () => true, onWindow } = this.#options;
     const window = this.#window;
     const isIdle = window.isSpent || (this.#passes.dirtyBytes === 0 && !maySwitchOver());
     if (!window.isOver && !isIdle) return;
@@ -211,6 +213,7 @@ export class Precopy {
     });
     this.#threshold = threshold;
     if (expected !== undefined) this.figures['expected-downtime'] = expected;
+    onWindow?.();
     window.begin();
   }
 }

@@ -132,8 +132,12 @@ export class ProgressMeter {
   readonly #start: number;
   #status: MigrationStatus = 'none';
   #window: { start: number; bytes: number; pages: number };
+  /** When progress was last reported. */
+  #reported: number;
   #rates = { mbps: 0, 'pages-per-second': 0 };
   #setupTime: number | undefined;
+  /** After this time the rates are taken at any moment. A burst that begins a window would distort them. */
+  #longestMs = windowMs;
 
   /**
    * `count` returns what is counted; undefined before the first page. `more` returns further members, and `deltas` the
@@ -152,6 +156,7 @@ export class ProgressMeter {
     this.#deltas = deltas;
     this.#start = clock.now();
     this.#window = { start: this.#start, bytes: 0, pages: 0 };
+    this.#reported = this.#start;
   }
 
   get status(): MigrationStatus {
@@ -167,15 +172,23 @@ export class ProgressMeter {
       this.#beginWindow(now, this.#count());
     }
     const progress = this.#at(now, error);
+    if (status === 'active') this.#reported = now;
     this.#onProgress?.(progress);
     return progress;
+  }
+
+  /** A window of the bandwidth limit has ended: its rates count, and no other moment's for as long as windows follow. */
+  endWindow(): void {
+    this.#longestMs = 2 * windowMs;
+    this.#beginWindow(this.#clock.now(), this.#count());
   }
 
   /** Call this when something was sent or received. It reports at most every 100 ms. */
   tick(): void {
     if (this.#onProgress === undefined) return;
     const now = this.#clock.now();
-    if (now < this.#window.start + windowMs) return;
+    if (now < this.#reported + windowMs) return;
+    this.#reported = now;
     this.#onProgress(this.#at(now));
   }
 
@@ -187,7 +200,7 @@ export class ProgressMeter {
   #at(now: number, error?: string): MigrationProgress {
     const counts = this.#count();
     const total = now - this.#start;
-    if (now >= this.#window.start + windowMs) this.#beginWindow(now, counts);
+    if (now >= this.#window.start + this.#longestMs) this.#beginWindow(now, counts);
     const progress: MigrationProgress = { status: this.#status, 'total-time': Math.round(total) };
     if (this.#setupTime !== undefined) progress['setup-time'] = Math.round(this.#setupTime);
     if (error !== undefined) progress['error-desc'] = error;

@@ -227,6 +227,7 @@ class Source {
       maySwitchOver: () => !switchoverAck || this.#confirmation.mayGo,
       isPostcopyWanted: () => running.postcopy?.isWanted() ?? false,
       onPeriod: (pages) => this.#cache?.endPeriod(pages),
+      onWindow: () => this.#meter.endWindow(),
     });
   }
 

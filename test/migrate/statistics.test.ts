@@ -74,7 +74,7 @@ const busy = { workingSet: 8 * MiB, pattern: 'random' as const };
 /** So slow that a pass takes its time even if all of it goes as deltas. */
 const slow = {
   ...{ ...throttleDefaults, 'downtime-limit': 1, 'avail-switchover-bandwidth': 0 },
-  'max-bandwidth': MiB / 4,
+  'max-bandwidth': MiB / 16,
 };
 const fast = { ...busy, rate: 64 * MiB };
 
@@ -133,6 +133,27 @@ describe('the statistics of a migration', () => {
     // All of the working set is dirty again: 8 MiB at 8 MiB/s.
     expect(last['expected-downtime']).toBeGreaterThan(900);
     expect(last['expected-downtime']).toBeLessThan(1100);
+    expect(last.ram?.mbps).toBeGreaterThan(60);
+    expect(last.ram?.mbps).toBeLessThan(72);
+  });
+
+  it('have the numbers of XBZRLE that the pattern makes', async () => {
+    const withPattern = async (pattern: 'counter' | 'random', passes: number) => {
+      const xbzrle = { cacheSize: 16 * MiB };
+      return (await migrate({ ...fast, pattern }, passes, { xbzrle, parameters: slow })).last['xbzrle-cache'];
+    };
+    const counter = await withPattern('counter', 30);
+    expect(counter?.pages).toBeGreaterThan(1000);
+    expect(counter?.['encoding-rate']).toBeGreaterThan(100);
+    expect(counter?.overflow).toBe(0);
+    const random = await withPattern('random', 6);
+    expect(random?.overflow).toBeGreaterThan(100);
+    expect(random?.['encoding-rate']).toBeLessThanOrEqual(1);
+    expect(random?.bytes).toBeGreaterThanOrEqual((random?.overflow ?? 0) * 4096);
+    const small = await migrate(fast, 6, { xbzrle: { cacheSize: MiB }, parameters: slow });
+    expect(small.last['xbzrle-cache']).toMatchObject({ 'cache-size': MiB });
+    expect(small.last['xbzrle-cache']?.['cache-miss']).toBeGreaterThan(random?.['cache-miss'] ?? 0);
+    expect(small.last['xbzrle-cache']?.['cache-miss-rate']).toBeGreaterThan(random?.['cache-miss-rate'] ?? 0);
   });
 
   it('count pages that go as deltas in pages-per-second', async () => {
@@ -154,5 +175,7 @@ describe('the statistics of a migration', () => {
     const begin = two.answers.find((answer) => answer['xbzrle-cache'] !== undefined)?.['xbzrle-cache'];
     expect(begin).toMatchObject({ pages: first.pages, bytes: first.bytes, 'cache-miss': first.cacheMiss });
     expect(counters.pages).toBeGreaterThan(first.pages);
+    // Its rates are those of its own periods.
+    expect(two.last['xbzrle-cache']?.['encoding-rate']).toBeGreaterThan(100);
   });
 });
