@@ -78,7 +78,7 @@ export const behaviour: Behaviour = {
     ...{
       'mapped-ram': asQemu,
       'postcopy-ram': asQemu,
-      'dirty-bitmaps': 'as in QEMU, without postcopy of bitmaps',
+      'dirty-bitmaps': 'as in QEMU; they move in postcopy only with postcopy-ram',
       'postcopy-preempt': asQemu,
       'release-ram': asQemu,
     },

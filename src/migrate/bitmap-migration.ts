@@ -5,6 +5,7 @@
  *       START: node, name, granularity, flags ──→   a bitmap is made, under the names of its mapping
  *       (RAM)                                ──→
  *       END: bits, COMPLETE                  ──→   the bits are set; a bitmap without COMPLETE is dropped
+ *       (in postcopy, END comes after the pages: the guest runs there by then)
  *
  * While they are sent, the source's bitmaps are busy. What the destination cannot place is dropped, and the migration
  * goes on; only a bitmap that exists already fails it. The texts are QEMU's.
@@ -64,7 +65,7 @@ export function sendBitmaps(
       ? []
       : [
           { kind: 'start', bytes: encodeSection('start', encoder.start(all), hasFooters) },
-          { kind: 'end', bytes: encodeSection('end', encoder.end(all), hasFooters) },
+          { kind: 'end', bytes: encodeSection('end', encoder.end(all), hasFooters), isPostcopiable: true },
         ];
   return {
     sections,

@@ -4,6 +4,7 @@
 export { type Clock, systemClock } from '../io/clock.ts';
 export { type Connection, type Descriptors, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
+export type { DiscardPages } from '../write/postcopy-passes.ts';
 export type { SendBackground } from './background-snapshot.ts';
 export {
   type BitmapMapping,

@@ -54,4 +54,6 @@ export interface SavedVm {
 export interface RawSection {
   kind: SectionKind;
   bytes: Uint8Array;
+  /** An END that in postcopy comes after the pages, when the guest runs at the destination. Default false. */
+  isPostcopiable?: boolean;
 }

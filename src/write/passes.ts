@@ -327,9 +327,11 @@ export class Passes {
     return Math.max(1, Math.floor(this.#partBytes / pageSize));
   }
 
-  /** Sends the sections of this kind of iterables other than RAM. */
-  async sendIterables(kind: SectionKind): Promise<void> {
+  /** Sends the sections of this kind of iterables other than RAM: all, or those that can or cannot wait for postcopy. */
+  async sendIterables(kind: SectionKind, which: 'all' | 'now' | 'postcopiable' = 'all'): Promise<void> {
     for (const section of this.#iterables) {
+      const isLate = section.isPostcopiable === true;
+      if (which !== 'all' && isLate !== (which === 'postcopiable')) continue;
       if (section.kind === kind) await this.#writer.raw(section.bytes);
     }
   }

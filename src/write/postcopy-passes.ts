@@ -3,7 +3,7 @@
  *
  *     begin      PART and END of other iterables, SWITCHOVER_START, discards, the package with the devices
  *     send       dirty pages of a range, each once; the caller ends the PART
- *     finish     END of RAM, EOF
+ *     finish     END of RAM, END of iterables that could wait, EOF
  *
  * The caller decides which pages come first. The guest must be stopped.
  */
@@ -60,7 +60,7 @@ export class PostcopyPasses {
   async begin(beforePackage: () => Promise<void> | void): Promise<void> {
     const writer = this.#writer;
     await this.#passes.beginSwitchover();
-    await this.#passes.sendIterables('end');
+    await this.#passes.sendIterables('end', 'now');
     for (const block of this.#passes.sentBlocks) {
       const dirty = this.#dirty(block);
       widenToHostPages(block, dirty);
@@ -127,6 +127,7 @@ export class PostcopyPasses {
   /** Ends the stream, when no page is dirty any more. */
   async finish(): Promise<void> {
     await this.#writer.endRam();
+    await this.#passes.sendIterables('end', 'postcopiable');
     await this.#writer.finish();
   }
 

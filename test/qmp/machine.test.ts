@@ -1,6 +1,8 @@
 /** Machines that migrate, as their monitors see it: answers, events and their order are QEMU's (docs/qmp.md). */
 import { describe, expect, it } from 'vitest';
+import type { Connection } from '../../src/io/connection.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
+import { WrappedConnection } from '../../src/io/wrapped-connection.ts';
 import { BlockNode, BlockNodes } from '../../src/migrate/block-node.ts';
 import type { ReleaseName } from '../../src/schema/release-rules.ts';
 import { Network, TestVm, type TestVmOptions, withoutPasses } from '../support/machines.ts';
@@ -17,6 +19,15 @@ async function makePair(release: ReleaseName = '9.0', source: TestVmOptions = {}
   await to.switchOn('events');
   return { network, from, to };
 }
+
+/** A line whose writes are noted. */
+const watchWrites = (line: Connection, note: (bytes: Uint8Array) => void): Connection =>
+  new (class extends WrappedConnection {
+    override write(bytes: Uint8Array): Promise<void> {
+      note(bytes);
+      return super.write(bytes);
+    }
+  })(line);
 
 /** The source writes faster than its line takes. */
 const slow = { 'max-bandwidth': MiB };
@@ -262,6 +273,32 @@ describe('dirty bitmaps', () => {
     expect(there.get('disk0')?.bitmap('b0').bits).toEqual(nodes.get('disk0')?.bitmap('b0').bits);
     await from.event('MIGRATION completed');
     await from.execute('block-dirty-bitmap-clear', { node: 'disk0', name: 'b0' });
+  });
+
+  it('come after the pages in postcopy', async () => {
+    const [nodes, there] = [await disk('disk0'), await disk('disk0')];
+    const { network, from, to } = await makePair('10.0', { nodes }, { nodes: there });
+    const sent: Buffer[] = [];
+    network.wrap = (line) => watchWrites(line, (bytes) => sent.push(Buffer.from(bytes)));
+    await to.switchOn('postcopy-ram');
+    await from.switchOn('dirty-bitmaps', 'postcopy-ram');
+    await from.execute('migrate-set-parameters', slow);
+    for (const name of ['other', 'bits-of-disk0'])
+      await from.execute('block-dirty-bitmap-add', { node: 'disk0', name });
+    nodes.get('disk0')?.bitmap('bits-of-disk0').mark(70_000, 140_000);
+    await network.clock.sleep(3000);
+    await from.execute('migrate', { uri: 'unix:in' });
+    await from.event('MIGRATION active');
+    await from.execute('migrate-start-postcopy');
+    await Promise.all([from.event('MIGRATION completed'), to.event('MIGRATION completed')]);
+    expect(from.events).toContain('MIGRATION postcopy-active');
+    const bitmap = there.get('disk0')?.bitmap('bits-of-disk0');
+    expect([bitmap?.isBusy, bitmap?.count]).toEqual([false, 131_072]);
+    expect(bitmap?.bits).toEqual(nodes.get('disk0')?.bitmap('bits-of-disk0').bits);
+    // START comes before RAM; the bits are the last thing of all.
+    const stream = Buffer.concat(sent);
+    expect(stream.indexOf('bits-of-disk0')).toBeLessThan(1000);
+    expect(stream.lastIndexOf('bits-of-disk0')).toBeGreaterThan(stream.length - 100);
   });
 
   it('fail the migration if one of that name exists, and the guest runs on', async () => {
