@@ -95,6 +95,7 @@ export const behaviour: Behaviour = {
       mode: asQemu,
       'zero-page-detection': asQemu,
     },
+    'direct-io': 'as in QEMU; a file system without it is written through the page cache',
     ...{ 'vcpu-dirty-limit': asQemu, 'x-vcpu-dirty-limit-period': asQemu },
     ...{ 'announce-initial': noCards, 'announce-max': noCards, 'announce-rounds': noCards, 'announce-step': noCards },
     ...{ 'tls-creds': asQemu, 'tls-hostname': asQemu, 'tls-authz': asQemu },

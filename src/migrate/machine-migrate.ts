@@ -42,8 +42,11 @@ export interface LineTls {
 export interface MachineLines {
   /** @throws Error with QEMU's text */
   connect(address: MachineAddress, tls: LineTls | undefined, signal: AbortSignal): Promise<Connection>;
-  /** Makes a file that a guest goes into at fixed places (mapped-ram). The caller closes it. @throws Error with QEMU's text */
-  createFile(address: FileAddress, signal: AbortSignal): ByteStore | Promise<ByteStore>;
+  /**
+   * Makes a file that a guest goes into at fixed places (mapped-ram). The caller closes it. `directIo`: past the page cache,
+   * where the file system allows it. @throws Error with QEMU's text
+   */
+  createFile(address: FileAddress, options: { directIo: boolean }): ByteStore | Promise<ByteStore>;
   codecs: PageCodecs;
 }
 
@@ -172,7 +175,11 @@ export class MachineMigrate {
   }
 
   async #openFile(address: FileAddress, signal: AbortSignal): Promise<SendMappedRam> {
-    this.#file = await this.#lines.createFile(address, signal);
+    signal.throwIfAborted();
+    const { settings } = this.#machine;
+    // Without multifd QEMU goes through the page cache, too.
+    const directIo = settings.parameters['direct-io'] === true && settings.isOn('multifd');
+    this.#file = await this.#lines.createFile(address, { directIo });
     return { file: this.#file, offset: address.offset };
   }
 

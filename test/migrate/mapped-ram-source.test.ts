@@ -1,6 +1,10 @@
 /** A running guest goes into a mapped-ram file, in virtual time, with the states and statistics of every other migration. */
+import { mkdtempSync, openSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { MemoryFile } from '../../src/io/memory-file.ts';
+import { NodeFile } from '../../src/io/node/file.ts';
 import { open } from '../../src/node.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
 import { MiB, makeVm } from './outgoing-scene.ts';
@@ -41,6 +45,22 @@ describe('a mapped-ram file', () => {
     await using opened = await open(file);
     // This guest has no devices.
     expect((await verify(opened)).findings.map(({ code }) => code)).toEqual(['description-missing']);
+  });
+
+  it('has its pages written past the page cache, if it can be', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'direct-'));
+    // What goes through the second descriptor goes to a file of its own here.
+    const [fd, direct] = ['cached', 'direct'].map((name) => openSync(join(dir, name), 'w+')) as [number, number];
+    const file = new NodeFile(fd, 'file', 0, direct);
+    const { migration } = await makeVm(0, { openFile: async () => ({ file }), multifd: { channels: 2 } });
+    await migration.run();
+    expect(migration.status).toBe('completed');
+    const written = (name: string) => statSync(join(dir, name)).blocks * 512;
+    expect(written('direct')).toBeGreaterThanOrEqual(4 * MiB);
+    // The stream around the pages.
+    expect(written('cached')).toBeLessThan(MiB / 8);
+    await file.close();
+    rmSync(dir, { recursive: true });
   });
 
   it('holds max-bandwidth', async () => {

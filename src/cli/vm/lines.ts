@@ -44,10 +44,10 @@ export function makeLines(options: LineOptions): MachineLines & IncomingLines {
       requireOther(file, sources);
       return connect(file, tls, signal, objects);
     },
-    createFile(address) {
+    createFile(address, { directIo }) {
       const file = inSet(descriptors, address, 'write');
       requireOther(file, sources);
-      return createMappedFile(file);
+      return createMappedFile(file, directIo);
     },
     requireReadable: (address) => {
       const { fd } = inSet(descriptors, address, 'read');

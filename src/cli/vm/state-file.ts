@@ -1,7 +1,7 @@
 /** Files that commands of a monitor write and read. The texts of errors are QEMU's. */
 import { accessSync, closeSync, constants, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { FileAddress } from '../../io/migration-address.ts';
-import { NodeFile } from '../../io/node/file.ts';
+import { NodeFile, openDirect } from '../../io/node/file.ts';
 import { localError } from '../../io/node/system-text.ts';
 import type { StateOutput } from '../../migrate/device-state.ts';
 
@@ -50,16 +50,20 @@ export function requireState(filename: string, isOld: boolean, openInSet: OpenIn
 }
 
 /**
- * Makes the file of a migration with mapped-ram. What is before `offset` stays, everything behind it goes.
+ * Makes the file of a migration with mapped-ram. What is before `offset` stays, everything behind it goes. `directIo`: pages
+ * are written past the page cache, where the file system allows it.
  * @throws Error with QEMU's text
  */
-export function createMappedFile({ filename, offset, fd: open }: FileAddress): NodeFile {
+export function createMappedFile({ filename, offset, fd: open }: FileAddress, directIo: boolean): NodeFile {
   let fd: number;
+  let direct: number | undefined;
   try {
     fd = open ?? openSync(filename, constants.O_RDWR | constants.O_CREAT, 0o600);
     ftruncateSync(fd, offset);
+    // A descriptor of a client has no path.
+    if (directIo && open === undefined) direct = openDirect(filename);
   } catch (error) {
     throw localError(`Could not create '${filename}'`, error);
   }
-  return new NodeFile(fd, filename, offset);
+  return new NodeFile(fd, filename, offset, direct);
 }
