@@ -3,6 +3,8 @@
  *
  *     OPEN_RETURN_PATH   the line can be written to from here on
  *     PING n             PONG n
+ *     RECV_BITMAP        the pages of a block that have arrived (recovery)
+ *     POSTCOPY_RESUME    RESUME_ACK (recovery)
  *     -                  SWITCHOVER_ACK, once, if the source waits for it
  *     the end            SHUT 0, or SHUT 1 if the guest did not arrive
  *
@@ -20,6 +22,11 @@ const idleParts = 10;
 /** Bytes of a PART that has only its end. */
 const emptyPartBytes = 32;
 
+interface AnswerOptions {
+  switchoverAck?: boolean | undefined;
+  isRecovery?: boolean;
+}
+
 export class Answers {
   readonly #line: Connection;
   readonly #switchoverAck: boolean | undefined;
@@ -32,9 +39,11 @@ export class Answers {
   /** The end of what is being written: messages must not overlap. */
   #tail: Promise<void> = Promise.resolve();
 
-  constructor(line: Connection, switchoverAck: boolean | undefined) {
+  /** @param isRecovery the line goes on with a migration, whose source listens already */
+  constructor(line: Connection, { switchoverAck, isRecovery = false }: AnswerOptions) {
     this.#line = line;
     this.#switchoverAck = switchoverAck;
+    this.#isOpen = isRecovery;
   }
 
   /** The source listens. */
@@ -75,6 +84,18 @@ export class Answers {
   /** Pages came: the source is not idle. Those of multifd channels are not in the sections of RAM. */
   takePages(): void {
     this.#emptyParts = 0;
+  }
+
+  /** Says which pages of a block have arrived: one bit per page, LSB first, in whole 64-bit words. */
+  sayReceived(block: string, bits: Uint8Array): Promise<void> {
+    const out = new ByteWriter();
+    encodeReturnMessage(out, { type: ReturnType.recvBitmap, block }, bits);
+    return this.#send(out.bytes());
+  }
+
+  /** Says that the source may go on. */
+  sayResumed(): Promise<void> {
+    return this.#send(encode({ type: ReturnType.resumeAck, value: 1 }));
   }
 
   /** The last message. After `status` 0 the guest may be at the destination. */

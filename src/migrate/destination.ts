@@ -16,26 +16,25 @@
  * Whatever fails before SHUT 0 is answered with SHUT 1, and the source's guest runs on. Without a return path the
  * source cannot be held back. In postcopy the source sends all pages by itself, so none need be asked for.
  */
-import type { ByteStore } from '../io/byte-source.ts';
+import { orAborted } from '../io/abort.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
-import type { PageCodecs } from '../io/page-codec.ts';
 import { endedWithin, settledWithin } from '../io/time-limit.ts';
 import { loadKernelFor } from '../kernel/kernel.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
 import { findMissing, type MissingRam } from '../store/missing-ram.ts';
 import type { Settled } from '../store/settle.ts';
-import type { FlowItem } from '../vm/flow.ts';
+import type { Command, FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
-import type { PacketMethod } from '../wire/multifd-packet.ts';
+import { readRecvBitmap } from '../wire/postcopy.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
 import { Answers } from './answers.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
 import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextUnread } from './live-error.ts';
-import { type MigrationProgress, ProgressMeter } from './progress.ts';
+import { ProgressMeter } from './progress.ts';
+import type { IncomingSource, Received, ReceiveOptions, ReceiveTarget } from './receive-options.ts';
 import { ReceivedCounts } from './received-counts.ts';
 
 /** How long the source may take to end the line after SHUT 0, in ms. */
@@ -45,74 +44,6 @@ const departureMs = 200;
 
 /** Reserved for the devices if the source announces postcopy: a disk that is full then must not cost the pages that came. */
 const reservedBytes = 1 << 20;
-
-/** Where the guest goes. */
-export interface ReceiveTarget {
-  /** Takes the mapped-ram file from its first byte on. */
-  file: ByteStore;
-  /**
-   * Makes the file durable, and visible under its name. The source is told only afterwards. `confirm` throws if the
-   * migration was given up in the meantime: call it before an older file is replaced.
-   */
-  commit: (confirm: () => void) => Promise<void>;
-  /** Keeps an incomplete file after a failure in postcopy: makes it durable under another name, and returns that. */
-  keep?: () => Promise<string>;
-}
-
-/** How a migration is received. */
-export interface ReceiveOptions {
-  signal?: AbortSignal;
-  clock?: Clock;
-  codecs: PageCodecs;
-  /** The most multifd channels. Default 255. */
-  mostChannels?: number;
-  /** The only compression of multifd channels that is accepted. Default: any that vmferry can read. */
-  compression?: PacketMethod;
-  /**
-   * Answer a source that waits for the word to switch over. Default: if it is of QEMU 8.1 or later by its machine type,
-   * or visibly waits. An earlier source fails if it is told without having asked.
-   */
-  switchoverAck?: boolean;
-  /** Accept blocks that the source left out (x-ignore-shared), and mark the file. Default false. */
-  allowIncomplete?: boolean;
-  /** A source that sends no byte for this long, in ms, has failed. Default: no limit. */
-  idleTimeoutMs?: number;
-  /** Called while the source is silent, every 10 s, with the time since its last byte in ms, and what is waited for. */
-  onWaiting?: (silentMs: number, what: string) => void;
-  /** Called with each change of the status, and at most every 100 ms in between. */
-  onProgress?: (progress: MigrationProgress) => void;
-  /** Called once, when it is known whether the source has a return path: before any page. */
-  onReturnPath?: (has: boolean) => void;
-  /** Called when the source was told that it has arrived. */
-  onTold?: () => void;
-  /** Called once, before any page, with what the source is. It throws if that does not fit here. */
-  onSource?: (source: IncomingSource) => void;
-}
-
-/** What is known of a source before its first page. */
-export interface IncomingSource {
-  configuration: Settled['configuration'];
-  blocks: readonly RamBlock[];
-  /** It has announced postcopy. */
-  hasAdvice: boolean;
-  /** Multifd channels that have come; 0 without multifd. */
-  channels: number;
-}
-
-/** A guest that arrived. */
-export interface Received {
-  configuration: Settled['configuration'];
-  blocks: { idstr: string; length: number; dataPages: number; zeroPages: number; absentPages: number }[];
-  /** Bytes of the file. */
-  length: number;
-  /** What the source left out, if that was accepted. */
-  missing: MissingRam | undefined;
-  /** The source was told that the guest has arrived. */
-  confirmed: boolean;
-  /** What was found in the stream. */
-  found: { channels: number; compression: string | undefined; postcopy: boolean; xbzrlePages: number };
-  progress: MigrationProgress;
-}
 
 /**
  * Receives one migration. Closes all connections, and leaves the listener to the caller.
@@ -144,17 +75,17 @@ export async function receive(incoming: Incoming, target: ReceiveTarget, options
 }
 
 class Destination {
-  readonly #incoming: Incoming;
-  readonly #main: Connection;
+  #incoming: Incoming;
+  #main: Connection;
   readonly #flow: LiveFlow;
   readonly #target: ReceiveTarget;
   readonly #options: ReceiveOptions;
   readonly #clock: Clock;
-  readonly #watch: LineWatch;
+  #watch: LineWatch;
   readonly #guestFile: GuestFile;
   readonly #counts: ReceivedCounts;
   readonly #meter: ProgressMeter;
-  readonly #answers: Answers;
+  #answers: Answers;
   /** The stream has come to its end. */
   #hasEnd = false;
   /** The source has begun postcopy. */
@@ -174,16 +105,20 @@ class Destination {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#counts = new ReceivedCounts(this.#clock);
-    const { idleTimeoutMs, onWaiting, signal } = options;
-    const awaited = () => (this.#answers.isShut ? 'the source to end the line' : 'the source to send more');
-    const onFailure = (error: unknown) => flow.fail(error);
-    this.#watch = new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, onFailure, signal });
+    this.#watch = this.#makeWatch();
     this.#main = this.#watch.add(main);
-    this.#answers = new Answers(this.#main, options.switchoverAck);
+    this.#answers = new Answers(this.#main, { switchoverAck: options.switchoverAck });
     this.#guestFile = new GuestFile(target.file, flow, this.#main, { partial: options.allowIncomplete === true });
     this.#meter = new ProgressMeter({ clock: this.#clock, onProgress: options.onProgress }, () =>
       this.#counts.now(flow.reached, flow.channels),
     );
+  }
+
+  #makeWatch(): LineWatch {
+    const { idleTimeoutMs, onWaiting, signal } = this.#options;
+    const awaited = () => (this.#answers.isShut ? 'the source to end the line' : 'the source to send more');
+    const onFailure = (error: unknown) => this.#flow.fail(error);
+    return new LineWatch({ clock: this.#clock, idleTimeoutMs, onWaiting, awaited, onFailure, signal });
   }
 
   async run(): Promise<Received> {
@@ -240,15 +175,69 @@ class Destination {
     if (first !== undefined) this.#flow.addPreempt(this.#watch.add(first));
   }
 
-  /** Reads the stream to its end. */
+  /** Reads the stream to its end, over other lines if those break in postcopy. */
   async #read(): Promise<Settled> {
-    for await (const item of this.#flow.read(this.#main)) {
+    let items = this.#flow.read(this.#main);
+    for (;;) {
+      try {
+        await this.#take(items);
+        return this.#guestFile.settle();
+      } catch (thrown) {
+        items = await this.#reconnect(thrown);
+      }
+    }
+  }
+
+  async #take(items: AsyncIterable<FlowItem>): Promise<void> {
+    for await (const item of items) {
       const noted = this.#note(item);
       if (noted !== undefined) await noted;
       const taken = this.#guestFile.take(item);
       if (taken !== undefined) await taken;
     }
-    return this.#guestFile.settle();
+  }
+
+  /** Waits for other lines after a break in postcopy. @throws what broke the lines, if it cannot go on */
+  async #reconnect(thrown: unknown): Promise<AsyncGenerator<FlowItem, void>> {
+    const { recovery, signal } = this.#options;
+    let error = this.#watch.causeOf(thrown);
+    const isBroken = error instanceof MigrationError || error instanceof PeerError;
+    if (recovery === undefined || !this.#flow.isRecoverable || !isBroken) throw thrown;
+    for (;;) {
+      this.#watch.fail(error);
+      this.#watch.stop();
+      for (const each of this.#candidates.splice(0)) each.destroy();
+      await this.#incoming.close();
+      this.#meter.enter('postcopy-paused', error instanceof Error ? error.message : String(error));
+      try {
+        this.#incoming = await orAborted(recovery.onBreak(error), signal);
+      } catch {
+        throw error;
+      }
+      this.#watch = this.#makeWatch();
+      try {
+        return await this.#goOn(await this.#incoming.main(signal));
+      } catch (again) {
+        if (signal?.aborted === true) throw again;
+        error = again;
+      }
+    }
+  }
+
+  async #goOn(main: Connection): Promise<AsyncGenerator<FlowItem, void>> {
+    await this.#flow.leaveLines();
+    this.#main = this.#watch.add(main);
+    this.#answers = new Answers(this.#main, { isRecovery: true });
+    const items = this.#flow.recover(this.#main);
+    this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
+    this.#meter.enter('postcopy-recover');
+    this.#offerBreak();
+    return items;
+  }
+
+  #offerBreak(): void {
+    const watch = this.#watch;
+    this.#options.recovery?.onLines?.((error) => watch.fail(error));
   }
 
   #note(item: FlowItem): Promise<void> | undefined {
@@ -293,8 +282,24 @@ class Destination {
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
     if (command.name === 'POSTCOPY_ADVISE') this.#hasAdvice = true;
     if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#beginPostcopy();
-    if (command.name === 'POSTCOPY_RUN') this.#meter.enter('postcopy-active');
+    if (command.name === 'POSTCOPY_RUN') {
+      this.#meter.enter('postcopy-active');
+      this.#offerBreak();
+    }
+    if (command.name === 'RECV_BITMAP') return this.#sayReceived(command);
+    if (command.name === 'POSTCOPY_RESUME') {
+      await this.#answers.sayResumed();
+      this.#meter.enter('postcopy-active');
+    }
     await this.#answers.takeCommand(command, this.#flow.configuration);
+  }
+
+  /** Answers which pages of a block have arrived. */
+  async #sayReceived({ payload }: Command): Promise<void> {
+    const idstr = readRecvBitmap(payload);
+    const { store } = this.#guestFile;
+    const block = store.blocks.find((each) => each.idstr === idstr);
+    if (block !== undefined) await this.#answers.sayReceived(block.idstr, store.presentBits(block));
   }
 
   /** What the source left out. @throws MigrationError for evidence that memory is missing, unless it is accepted */

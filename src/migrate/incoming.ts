@@ -3,7 +3,7 @@
  *
  *     stream        the main stream; a second one is refused
  *     channel       a multifd channel
- *     recovery      it is refused
+ *     recovery      the main stream of a recovery (`isRecovery`); otherwise it is refused
  *     page          the preempt channel, which may be read before the main stream
  *     other         a stranger, which is closed
  *     no byte       before the main stream: closed after the time limit; after it: a preempt channel may be silent
@@ -50,6 +50,8 @@ export interface IncomingOptions {
    * connects first must be the source. Default: strangers are refused, and the listener stays open.
    */
   connections?: () => number;
+  /** The recovery of a migration in postcopy is expected, in place of a main stream. Default false. */
+  isRecovery?: boolean;
   /** Called with a connection that was refused, and why. */
   onStranger?: (peer: string, why: string) => void;
   /** Called with every line that was identified, before anyone reads it. It may replace the connection. */
@@ -280,7 +282,10 @@ export class Incoming {
     const hasMain = this.#main !== undefined;
     if (head.length === 0) return { why: 'it was closed without a byte' };
     if (opening === 'channel') return 'channel';
-    if (opening === 'stream') return hasMain ? { why: 'another main stream is being received' } : 'main';
+    const { isRecovery = false } = this.#options;
+    if (opening === (isRecovery ? 'recovery' : 'stream')) {
+      return hasMain ? { why: 'another main stream is being received' } : 'main';
+    }
     if (opening === 'page' && hasMain) return 'preempt';
     const why = 'the recovery of a migration in postcopy cannot be received';
     return { why: opening === 'recovery' && !hasMain ? why : 'Not a migration stream' };

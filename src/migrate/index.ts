@@ -15,7 +15,7 @@ export {
 } from './bitmap-migration.ts';
 export { BlockBitmap, type BlockBitmapOptions } from './block-bitmap.ts';
 export { BlockNode, type BlockNodeOptions, BlockNodes } from './block-node.ts';
-export { type IncomingSource, type Received, type ReceiveOptions, type ReceiveTarget, receive } from './destination.ts';
+export { receive } from './destination.ts';
 export {
   type CalcDirtyRate,
   DirtyRate,
@@ -44,6 +44,7 @@ export type {
   RamProgress,
   XbzrleProgress,
 } from './progress.ts';
+export type { IncomingSource, Received, ReceiveOptions, ReceiveTarget, Recovery } from './receive-options.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
 export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from './relay.ts';
 export type { TargetEncoding } from './relay-encode.ts';

@@ -8,18 +8,22 @@
  *     a handshake │        └──→ failed                   the process ends, unless exit-on-error is false
  *     that fails ─┘
  *
+ *     postcopy-paused ── migrate-recover, and a connection comes ──→ postcopy-recover ──→ postcopy-active
+ *               ↑                                                            │
+ *               └────────────────────── it breaks again ────────────────────┘
+ *
  * The guest arrives in a file (`destination.ts`), which then is its RAM. The source is told that it is here only after
  * the machine has taken it.
  */
 import type { ByteStore } from '../io/byte-source.ts';
-import type { Listener } from '../io/connection.ts';
+import { type Listener, PeerError } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { formatUuid } from '../vm/uuid.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
-import { type IncomingSource, type ReceiveOptions, receive } from './destination.ts';
+import { receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
 import type { Machine, MachineGuest } from './machine.ts';
@@ -33,6 +37,7 @@ import {
   withDescriptor,
 } from './machine-address.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
+import type { IncomingSource, ReceiveOptions } from './receive-options.ts';
 
 /** How a machine is reached. */
 export interface IncomingLines {
@@ -62,6 +67,7 @@ export interface ExpectedMachine {
 export type IncomingEnd = 'completed' | 'failed' | 'paused';
 
 const already = 'The incoming migration has already been started';
+export const notPaused = 'Migrate recover can only be run when postcopy is paused.';
 
 export class MachineIncoming {
   readonly #machine: Machine;
@@ -78,6 +84,12 @@ export class MachineIncoming {
   #error: string | undefined;
   #exitsOnError = true;
   #end: (end: IncomingEnd) => void = () => {};
+  /** Breaks the lines of postcopy. */
+  #breakLines: ((error: Error) => void) | undefined;
+  /** Goes on with postcopy that is paused. */
+  #goOn: ((incoming: Incoming) => void) | undefined;
+  /** Waits for the connection that goes on. */
+  #next: Incoming | undefined;
   /** Resolves when it has ended. */
   readonly ended: Promise<IncomingEnd>;
 
@@ -107,7 +119,7 @@ export class MachineIncoming {
 
   /** Whether its lines can be broken. */
   get isUnderWay(): boolean {
-    return this.#status === 'setup' || this.#status === 'active' || this.#status === 'postcopy-active';
+    return this.#status === 'setup' || this.#status === 'active' || this.#status.startsWith('postcopy');
   }
 
   /** What `query-migrate` has of the destination. */
@@ -232,12 +244,54 @@ export class MachineIncoming {
       onTold: () => {
         this.#wasTold = true;
       },
-      onProgress: ({ status }) => {
-        if (status !== 'postcopy-active' || this.#status === 'postcopy-active') return;
-        this.#enter('postcopy-active');
-        this.#machine.begin();
+      onProgress: ({ status }) => this.#follow(status),
+      recovery: {
+        onLines: (breakLines) => {
+          this.#breakLines = breakLines;
+        },
+        onBreak: (error) => {
+          this.#lines.report(error instanceof Error ? error.message : String(error));
+          return new Promise((resolve) => {
+            this.#goOn = resolve;
+          });
+        },
       },
     };
+  }
+
+  /** Takes over what postcopy goes through. */
+  #follow(status: MigrationStatus): void {
+    if (!status.startsWith('postcopy') || status === this.#status) return;
+    const isFirst = this.#status === 'active';
+    this.#enter(status);
+    if (isFirst) this.#machine.begin();
+  }
+
+  /** `migrate-recover`. Each call replaces the listener of the one before. Resolves when it listens. @throws Error with QEMU's text */
+  async recover(uri: string): Promise<void> {
+    const { schema, parameters } = this.#machine.settings;
+    const goOn = this.#goOn;
+    if (this.#status !== 'postcopy-paused' || goOn === undefined) throw new Error(notPaused);
+    if (!schema.isFrom('8.2')) this.#machine.tellStatus('setup');
+    this.#listener = undefined;
+    await this.#next?.close();
+    const address = machineAddress({ uri }, incomingTexts(schema));
+    const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
+    const listener = await this.#lines.listen(address, tls);
+    this.#listener = listener;
+    const next = new Incoming(listener, {
+      ...{ clock: this.#machine.clock, isRecovery: true, connections: () => this.#connections },
+      onStranger: (peer, why) => this.#lines.report(`a connection from ${peer} was refused: ${why}`),
+    });
+    this.#next = next;
+    next.main(this.#cancel.signal).then(
+      () => {
+        this.#next = undefined;
+        goOn(next);
+      },
+      // It waits for the next migrate-recover.
+      () => next.close(),
+    );
   }
 
   /** Gives the disks the bitmaps that came. @throws Error with QEMU's text if one exists already */
@@ -264,7 +318,7 @@ export class MachineIncoming {
     const text = cause instanceof Error ? cause.message : String(cause);
     this.#lines.report(text);
     if (error instanceof LiveError && error.guest === 'split') {
-      this.#enter('postcopy-paused');
+      if (this.#status !== 'postcopy-paused') this.#enter('postcopy-paused');
       this.#end('paused');
       return;
     }
@@ -276,14 +330,22 @@ export class MachineIncoming {
 
   /** `migrate-pause`, if this side can. Returns whether it could. */
   pause(): boolean {
-    const isPausable = this.#status === 'postcopy-active';
-    if (isPausable) this.break();
+    const isRecovering = this.#status === 'postcopy-recover' && this.#machine.settings.schema.isFrom('9.0');
+    const isPausable = this.#status === 'postcopy-active' || isRecovering;
+    if (isPausable) this.#breakLines?.(new PeerError('Postcopy migration is paused by the user'));
     return isPausable;
   }
 
-  /** Breaks all lines, as `yank` does, or because the process ends. */
+  /** Breaks all lines, as `yank` does. */
   break(): void {
-    this.#cancel.abort(new Error('the lines of the migration were broken'));
+    const error = new PeerError('the lines of the migration were broken');
+    if (this.#status === 'postcopy-active' || this.#status === 'postcopy-recover') this.#breakLines?.(error);
+    else if (this.#status !== 'postcopy-paused') this.#cancel.abort(error);
+  }
+
+  /** The process ends. */
+  close(): void {
+    this.#cancel.abort(new Error('the VM ended'));
   }
 
   /** @throws Error with QEMU's text */

@@ -348,7 +348,9 @@ export class OutgoingMigration {
   /** The members of `query-migrate` that belong to the source. */
   query(): Omit<MigrationProgress, 'total-time'> & { 'total-time'?: number } {
     const status = this.#status;
-    const error = this.#error === undefined ? {} : { 'error-desc': this.#error };
+    // 7.2 does not say why it is paused.
+    const isSilent = this.#release === '7.2' && status === 'postcopy-paused';
+    const error = this.#error === undefined || isSilent ? {} : { 'error-desc': this.#error };
     const isOver = status === 'cancelled' || status === 'failed';
     const progress = status === 'completed' ? this.#last : this.#look?.();
     if (status === 'setup' || isOver || progress === undefined) return { status, ...error };

@@ -31,6 +31,11 @@ export class KeptSections {
     this.#from = offset;
   }
 
+  /** Forgets a section whose stream broke off. */
+  drop(): void {
+    this.#kind = undefined;
+  }
+
   /** Copies what was decoded since the last call. Call it before the window moves on. @throws MigrationError for too much */
   keep(window: ByteWindow): void {
     if (this.#kind === undefined) return;

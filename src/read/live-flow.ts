@@ -22,14 +22,14 @@ import type { RawSection } from '../vm/saved-vm.ts';
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
-import { decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
+import { decodeRecovery, decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
 import { maxChannels } from './channels.ts';
 import { flowBatchCapacity } from './flow-reader.ts';
 import { KeptSections } from './kept-sections.ts';
 import { LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
 import type { FlowChannels } from './open.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
-import { allocateWindow, isNeed, WindowReader, windowArenaBytes } from './window-reader.ts';
+import { allocateWindow, isNeed, type WindowBuffers, WindowReader, windowArenaBytes } from './window-reader.ts';
 
 /** How long a source may be silent, in ms, before the decoder goes on without bytes that it does not need. */
 const silenceMs = 1000;
@@ -96,6 +96,10 @@ export class LiveFlow {
   readonly #lines: Line[] = [];
   #main: Line | undefined;
   #preempt: Line | undefined;
+  /** The buffers of the main stream and the preempt channel, which the lines of a recovery use again. */
+  readonly #buffers: { main?: WindowBuffers; preempt?: WindowBuffers; preemptBatch?: PageBatch } = {};
+  /** Bytes read from lines that broke in postcopy. */
+  #passed = 0;
   readonly #kept = new KeptSections();
   /** A fill of the main window that took too long, and still goes on. */
   #late: Promise<void> | undefined;
@@ -127,7 +131,7 @@ export class LiveFlow {
 
   /** Bytes read so far, of all lines. */
   get reached(): number {
-    return this.#lines.reduce((sum, { reader }) => sum + reader.reached, 0);
+    return this.#lines.reduce((sum, { reader }) => sum + reader.reached, this.#passed);
   }
 
   /** What the source states about itself, once it is known. */
@@ -167,7 +171,8 @@ export class LiveFlow {
   /** Adds the preempt channel. Later ones are ignored. */
   addPreempt(source: ByteSource): void {
     if (this.#preempt !== undefined) return;
-    const reader = new WindowReader(this.kernel, allocateWindow(this.kernel, preemptBodyBytes), source, 0);
+    this.#buffers.preempt ??= allocateWindow(this.kernel, preemptBodyBytes);
+    const reader = new WindowReader(this.kernel, this.#buffers.preempt, source, 0);
     const steps = this.#decodePreempt(reader.window);
     this.#preempt = { reader, steps, isMain: false, state: 'ready' };
     this.#lines.push(this.#preempt);
@@ -176,17 +181,44 @@ export class LiveFlow {
 
   *#decodePreempt(window: ByteWindow): Generator<Step, void> {
     while (!this.#hasBlocks) yield { kind: 'wait' };
-    yield* decodePreemptChannel(window, this.#state.ram, new PageBatch(this.kernel, preemptBatchCapacity));
+    this.#buffers.preemptBatch ??= new PageBatch(this.kernel, preemptBatchCapacity);
+    yield* decodePreemptChannel(window, this.#state.ram, this.#buffers.preemptBatch);
   }
 
   /**
    * Reads the migration to its end. Items are valid until the next one is requested.
    * @throws MigrationError if a stream is invalid, or ends too early; whatever a source throws
    */
-  async *read(source: ByteSource): AsyncGenerator<FlowItem, void> {
-    const reader = new WindowReader(this.kernel, allocateWindow(this.kernel), source, 0);
-    const decoder = decodeStream(reader.window, this.#batch, {}, this.#state);
-    const main: Line = { reader, steps: decoder, isMain: true, state: 'ready' };
+  read(source: ByteSource): AsyncGenerator<FlowItem, void> {
+    return this.#readMain(source, (window) => decodeStream(window, this.#batch, {}, this.#state));
+  }
+
+  /** The source has begun postcopy: if its lines break, the migration can go on over others. */
+  get isRecoverable(): boolean {
+    return this.#state.switchedOver;
+  }
+
+  /** Lets go of lines that broke in postcopy, and were destroyed. Another preempt channel can be added then. */
+  async leaveLines(): Promise<void> {
+    for (const { reader } of this.#lines) await reader.release();
+    await this.#late?.catch(() => {});
+    this.#passed = this.reached;
+    this.#lines.length = 0;
+    this.#late = undefined;
+    this.#preempt = undefined;
+    this.#failure = undefined;
+    this.#kept.drop();
+  }
+
+  /** Goes on with a migration whose lines broke in postcopy, after {@link leaveLines}. @throws like {@link read} */
+  recover(source: ByteSource): AsyncGenerator<FlowItem, void> {
+    return this.#readMain(source, (window) => decodeRecovery(window, this.#state));
+  }
+
+  async *#readMain(source: ByteSource, decode: (window: ByteWindow) => Line['steps']): AsyncGenerator<FlowItem, void> {
+    this.#buffers.main ??= allocateWindow(this.kernel);
+    const reader = new WindowReader(this.kernel, this.#buffers.main, source, 0);
+    const main: Line = { reader, steps: decode(reader.window), isMain: true, state: 'ready' };
     this.#main = main;
     this.#lines.unshift(main);
     while (main.state !== 'ended') {
@@ -237,7 +269,8 @@ export class LiveFlow {
         this.#wake();
       },
       (error: unknown) => {
-        this.#failure ??= { error };
+        // Lines that broke before a recovery do not count.
+        if (this.#lines.includes(line)) this.#failure ??= { error };
         this.#wake();
       },
     );

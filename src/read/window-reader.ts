@@ -110,6 +110,13 @@ export class WindowReader {
     if (this.source.size !== undefined) await pending?.count.catch(() => 0);
   }
 
+  /** Waits until nothing is written to the buffers any more: its source was broken. They can then be used again. */
+  async release(): Promise<void> {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    await pending?.count.catch(() => 0);
+  }
+
   #place(offset: number, position: number, limit: number): void {
     const { window } = this;
     window.position = position;

@@ -266,6 +266,17 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     }
   }
 
+  /** One bit per page of a block, 1 if it is there, LSB first, in whole 64-bit words: what RECV_BITMAP has. */
+  presentBits(block: RamBlock): Uint8Array {
+    const { states } = this.#area(block);
+    const bits = new Uint8Array(Math.ceil(pageCount(block) / 64) * 8);
+    for (let page = 0; page < pageCount(block); page++) {
+      if (stateNames[states.get(page)] === undefined) continue;
+      bits[page >> 3] = (bits[page >> 3] as number) | (1 << (page & 7));
+    }
+    return bits;
+  }
+
   /** Counts the pages of a block by state. */
   countPages(block: RamBlock): PageTally {
     return tallyPages(block, this.#area(block).states);

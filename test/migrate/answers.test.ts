@@ -9,7 +9,7 @@ import { CommandCode } from '../../src/wire/command.ts';
 /** A return path that a source of QEMU 7.2, or of a newer one with that machine type, has opened. */
 async function opened(): Promise<{ answers: Answers; source: Connection }> {
   const [here, source] = connectionPair();
-  const answers = new Answers(here, undefined);
+  const answers = new Answers(here, {});
   const command = { code: CommandCode.openReturnPath, name: 'OPEN_RETURN_PATH', offset: 0, payload: new Uint8Array() };
   await answers.takeCommand(command, { machine: 'pc-i440fx-7.2', capabilities: [] });
   return { answers, source };

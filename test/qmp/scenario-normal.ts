@@ -25,7 +25,10 @@ const isObject = (value: unknown): value is Message =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function ramOf(ram: Message, isOver: boolean): Message {
-  const stays = (name: string) => always.has(name) || certainlyZero.has(name) || (isOver && certain.has(name));
+  // A page that broke off is sent again.
+  const isCertain = isOver && (ram['postcopy-bytes'] ?? 0) === 0;
+  const isZero = (name: string) => certainlyZero.has(name) && ram[name] === 0;
+  const stays = (name: string) => always.has(name) || isZero(name) || (isCertain && certain.has(name));
   return mapMembers(ram, (value, name) => (stays(name) ? value : '<n>'));
 }
 
@@ -48,12 +51,14 @@ export function withoutCounts(value: unknown): unknown {
   });
 }
 
-/** Lists whose order means nothing: threads, and what can be yanked. */
+/** Lists whose order means nothing: threads, and what can be yanked. How many monitors there are is left out. */
 function sorted(items: unknown[]): unknown[] {
   const isLoose = items.every(
     (item) => isObject(item) && ('thread-id' in item || item.type === 'chardev' || item.type === 'migration'),
   );
-  return isLoose ? [...items].sort((a, b) => (write(a) < write(b) ? -1 : 1)) : items;
+  if (!isLoose) return items;
+  const shown = items.filter((item) => !isObject(item) || item.type !== 'chardev');
+  return shown.sort((a, b) => (write(a) < write(b) ? -1 : 1));
 }
 
 /** JSON as QEMU spaces it, with members in order of their names. */

@@ -273,7 +273,7 @@ class ScenarioMachine implements PlayedVm {
   #stop(code: number | string): void {
     this.#isEnding = true;
     this.#migrate?.break();
-    this.#incoming?.break();
+    this.#incoming?.close();
     this.#end(code);
   }
 

@@ -140,7 +140,7 @@ class VmProcess {
     });
     const exitCode = await this.#ended;
     migrate.close();
-    incoming?.break();
+    incoming?.close();
     await this.#close();
     return exitCode;
   }

@@ -1,7 +1,7 @@
 /** What a machine does with the commands of QEMU's schema module `migration`. */
 import type { DirtyRate } from '../../migrate/dirty-rate.ts';
 import type { Machine } from '../../migrate/machine.ts';
-import type { MachineIncoming } from '../../migrate/machine-incoming.ts';
+import { type MachineIncoming, notPaused } from '../../migrate/machine-incoming.ts';
 import type { MachineMigrate } from '../../migrate/machine-migrate.ts';
 import type { SettingContext } from '../../schema/migration-settings.ts';
 import type { JsonObject } from '../json-value.ts';
@@ -75,9 +75,9 @@ function incomingHandlers({ machine: { settings }, migrate, incoming }: MachineP
       const wanted = { uri, channels, 'exit-on-error': given['exit-on-error'] };
       return incoming.start(wanted as never, namesOf(origin));
     },
-    'migrate-recover'() {
-      if (incoming?.status === 'postcopy-paused') throw new Error('the recovery of postcopy cannot be received');
-      throw new Error('Migrate recover can only be run when postcopy is paused.');
+    'migrate-recover'({ uri }) {
+      if (incoming === undefined) throw new Error(notPaused);
+      return incoming.recover(uri as string);
     },
     'migrate-pause'() {
       if (migrate.pause() || incoming?.pause() === true) return;
