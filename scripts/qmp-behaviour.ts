@@ -46,7 +46,7 @@ export const behaviour: Behaviour = {
       'migrate-continue': asQemu,
       'migrate-incoming': asQemu,
     },
-    ...{ 'migrate-recover': 'refuses: a recovery is not received yet', 'migrate-pause': asQemu },
+    ...{ 'migrate-recover': asQemu, 'migrate-pause': asQemu },
     ...{ 'snapshot-save': asQemu, 'snapshot-load': asQemu, 'snapshot-delete': asQemu },
     ...{ 'query-jobs': asQemu, 'job-dismiss': asQemu, 'job-cancel': asQemu, 'job-pause': asQemu },
     ...{ 'job-complete': asQemu, 'job-finalize': asQemu },

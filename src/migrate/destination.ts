@@ -32,7 +32,7 @@ import { Answers } from './answers.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
-import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextUnread } from './live-error.ts';
+import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextOfReceived, nextUnread } from './live-error.ts';
 import { ProgressMeter } from './progress.ts';
 import type { IncomingSource, Received, ReceiveOptions, ReceiveTarget } from './receive-options.ts';
 import { ReceivedCounts } from './received-counts.ts';
@@ -375,7 +375,7 @@ class Destination {
     const isOpen = this.#answers.isOpen && !this.#answers.isShut;
     return new LiveError(
       guest,
-      isOpen && guest === 'either' ? nextIfPostcopy : nextOf(guest, this.#hasEnd, kept),
+      isOpen && guest === 'either' ? nextIfPostcopy : nextOfReceived(guest, this.#hasEnd, kept),
       error,
     );
   }
@@ -398,15 +398,4 @@ class Destination {
     // A source that can do postcopy may have begun it, and what says so was on the line that broke.
     return this.#hasAdvice && isBreak(error) ? 'either' : 'source';
   }
-}
-
-/** What is safe to do next. */
-function nextOf(guest: GuestPlace, hasEnd: boolean, kept: string): string {
-  if (guest === 'source') return 'the guest runs on at the source';
-  if (guest === 'split') {
-    return `postcopy had begun: neither side has all of the guest; leave the source as it is${kept}`;
-  }
-  return hasEnd
-    ? 'the source may have completed: its guest is whole there; if it is still there, `cont` lets it run on'
-    : 'there was no return path, so the source may have completed: if it is still there, `cont` lets it run on';
 }

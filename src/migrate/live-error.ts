@@ -56,3 +56,14 @@ export const nextOfSource: Record<GuestPlace, string> = {
 /** What is safe to do next if a source may have begun, and nothing of it was read. */
 export const nextUnread =
   'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';
+
+/** What is safe to do next when a destination has failed. `kept` says what became of the pages that came. */
+export function nextOfReceived(guest: GuestPlace, hasEnd: boolean, kept: string): string {
+  if (guest === 'source') return 'the guest runs on at the source';
+  if (guest === 'split') {
+    return `postcopy had begun: neither side has all of the guest; leave the source as it is${kept}`;
+  }
+  return hasEnd
+    ? 'the source may have completed: its guest is whole there; if it is still there, `cont` lets it run on'
+    : 'there was no return path, so the source may have completed: if it is still there, `cont` lets it run on';
+}

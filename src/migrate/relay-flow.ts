@@ -44,6 +44,8 @@ export class RelayFlow {
   written = 0;
   /** The source has ended the main connection in good order. */
   hasEnded = false;
+  /** The end of the stream is being passed on, or was. */
+  #givesEnd = false;
   readonly #options: RelayFlowOptions;
   readonly #flow: LiveFlow;
   /** Channels of the target, and of the source. */
@@ -67,6 +69,11 @@ export class RelayFlow {
     const { channelsKnown, encoding, tee } = options;
     const drainsPreempt = tee !== undefined;
     return new RelayFlow(options, new LiveFlow(kernel, { codecs: encoding.codecs, channelsKnown, drainsPreempt }));
+  }
+
+  /** Whether the target may have the end of the stream. */
+  mayHavePassed(): boolean {
+    return this.#givesEnd;
   }
 
   /** There may be more to pass on. */
@@ -131,7 +138,8 @@ export class RelayFlow {
       });
       for await (const item of this.#flow.read(main)) {
         // The end counts once it has been passed on.
-        if (item.kind !== 'eof') stream.note(item);
+        if (item.kind === 'eof') this.#givesEnd = true;
+        else stream.note(item);
         await this.#keep(item);
         await encoder.take(item);
         if (item.kind === 'eof') stream.note(item);

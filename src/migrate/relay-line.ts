@@ -26,6 +26,8 @@ export interface Forward {
   /** Bytes that were read, and bytes that the target has taken. */
   readonly read: number;
   readonly written: number;
+  /** Whether the target may have the stream to its end, the offset of the byte after it as far as it is known. */
+  mayHavePassed(end: number | undefined): boolean;
   /** The source has ended this direction in good order. */
   readonly hasEnded: boolean;
   /** There may be more to pass on. */

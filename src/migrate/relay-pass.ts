@@ -315,7 +315,7 @@ export class RelayPass {
     // What never reached the target, or was refused by it, can only be at the source.
     if (main === undefined || this.#answers?.shut !== undefined) return 'source';
     // A target that has everything starts the guest, and its word may be on the line that broke.
-    const isSent = stream.wholeAt !== undefined && main.forward.written >= stream.wholeAt;
+    const isSent = main.forward.mayHavePassed(stream.wholeAt);
     if (this.#hasReturnPath) return isSent || stream.isLost ? 'either' : 'source';
     // A good end brings everything that the source has written, so the source has not completed.
     if (main.forward.hasEnded && !stream.isWhole && !stream.isLost) return 'source';

@@ -57,6 +57,8 @@ export class Pump {
   /** Bytes that were read, and bytes that the other side has taken. */
   read = 0;
   written = 0;
+  /** Bytes that were given to the other side: it may have taken them. */
+  #offered = 0;
   /** The peer has ended this direction in good order. */
   hasEnded = false;
   readonly #from: Connection;
@@ -78,6 +80,11 @@ export class Pump {
     this.#memory = new Uint8Array(headRoom + options.capacity);
     this.#onlooker = options.onlooker?.(this.#memory);
     this.#onlooker?.restart(headRoom);
+  }
+
+  /** Whether the other side may have all bytes before `end`. */
+  mayHavePassed(end: number | undefined): boolean {
+    return end !== undefined && this.#offered >= end;
   }
 
   /** Something was read, and not written yet. */
@@ -157,6 +164,7 @@ export class Pump {
 
   async #write(bytes: Uint8Array): Promise<void> {
     const { copy } = this.#options;
+    this.#offered += bytes.length;
     const copied = copy?.write(bytes);
     try {
       await this.#to.write(bytes);

@@ -12,7 +12,6 @@
  * decoder runs at a time, up to the point where it needs bytes. So the items are in an order that a file could have.
  */
 import type { ByteSource } from '../io/byte-source.ts';
-import type { PageCodecs } from '../io/page-codec.ts';
 import { settledWithin } from '../io/time-limit.ts';
 import type { Kernel } from '../kernel/kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
@@ -20,13 +19,13 @@ import type { Configuration, FlowItem } from '../vm/flow.ts';
 import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
-import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
 import { decodeRecovery, decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
 import { maxChannels } from './channels.ts';
 import { flowBatchCapacity } from './flow-reader.ts';
 import { KeptSections } from './kept-sections.ts';
 import { LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
+import type { LiveFlowOptions } from './live-flow-options.ts';
 import type { FlowChannels } from './open.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
 import { allocateWindow, isNeed, type WindowBuffers, WindowReader, windowArenaBytes } from './window-reader.ts';
@@ -40,25 +39,6 @@ const preemptBatchCapacity = 64;
 /** Channels beyond this many have small windows. */
 const largeWindows = 16;
 const [largeBody, smallBody] = [1 << 20, 64 * 1024];
-
-/** How a live migration is read. */
-export interface LiveFlowOptions {
-  codecs: PageCodecs;
-  /** The most multifd channels. Default 255. Memory that no channel uses is not touched. */
-  mostChannels?: number;
-  /** The only compression of channels that is accepted. Default: any. */
-  compression?: PacketMethod;
-  /** Resolves when all channels that the source has opened so far were added. It is called when RAM begins. */
-  channelsKnown?: () => Promise<void>;
-  /**
-   * Called at a mark when the stream shows that a channel is missing, and with `isCertain` false if one may be missing,
-   * because a source before 9.0 does not show it. Resolves with true when another one was added, and with false if none
-   * will come. Default: none will.
-   */
-  anotherChannel?: (isCertain: boolean) => Promise<boolean>;
-  /** Whether the Flow ends only after the preempt channel did: nobody answers the source before. Default false. */
-  drainsPreempt?: boolean;
-}
 
 /** Bytes of arena that a {@link LiveFlow} takes. */
 export const liveFlowArenaBytes = (mostChannels = maxChannels): number =>

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { PeerError } from '../../src/io/connection.ts';
+import { WrappedConnection } from '../../src/io/wrapped-connection.ts';
 import { LiveError } from '../../src/migrate/live-error.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';
 import { CommandCode, encodeCommand } from '../../src/wire/command.ts';
@@ -8,7 +9,7 @@ import { encodeReturnMessage, ReturnType } from '../../src/wire/return-path.ts';
 import { encodeStreamHeader } from '../../src/wire/stream.ts';
 import { loadFixtures, loadPartedFixtures } from '../fixture-files.ts';
 import { someOf } from '../limits.ts';
-import type { MemoryConnection } from '../support/connection-pair.ts';
+import { connectionPair, type MemoryConnection } from '../support/connection-pair.ts';
 import { settle } from '../support/manual-clock.ts';
 import { startRelay, take, takeAll } from '../support/relay-ends.ts';
 
@@ -547,4 +548,24 @@ test('keeps to the bandwidth', async () => {
   await clock.advance(900);
   expect(got).toBeGreaterThan(8_000);
   expect(got).toBeLessThanOrEqual(10_000);
+});
+
+test('cannot know whether the target has the guest while the last bytes are being written', async () => {
+  const [here, there] = connectionPair();
+  let passed = 0;
+  /** It passes the last bytes on, and does not say so. */
+  class SilentConnection extends WrappedConnection {
+    override async write(bytes: Uint8Array): Promise<void> {
+      await super.write(bytes);
+      passed += bytes.length;
+      if (passed === answered.length) await new Promise<never>(() => {});
+    }
+  }
+  const end = new AbortController();
+  const { listener, result } = startRelay({ connect: async () => new SilentConnection(here), signal: end.signal });
+  const source = listener.connect();
+  await source.write(answered);
+  same(await take(there, answered.length), answered);
+  end.abort(new Error('ended by SIGTERM'));
+  expect(await failure(result)).toMatchObject({ message: 'ended by SIGTERM', guest: 'either' });
 });
