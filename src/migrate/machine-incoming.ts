@@ -26,6 +26,7 @@ import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import { receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
+import { loadFailure } from './load-failure.ts';
 import type { Machine, MachineGuest } from './machine.ts';
 import {
   type GivenAddress,
@@ -199,7 +200,9 @@ export class MachineIncoming {
     const { clock } = this.#machine;
     const incoming = new Incoming(listener, {
       clock,
-      onStranger: (peer, why) => this.#lines.report(`a connection from ${peer} was refused: ${why}`),
+      // The first one ends the migration, which says why.
+      onStranger: (peer, why) =>
+        this.#status === 'setup' || this.#lines.report(`a connection from ${peer} was refused: ${why}`),
       connections: () => this.#connections,
       ...(hasTls ? { handshakeMs: 100 } : {}),
     });
@@ -314,8 +317,8 @@ export class MachineIncoming {
     // The source has let its guest go.
     if (guest !== undefined && this.#wasTold) return this.#arrive(guest);
     this.#listener = undefined;
-    const cause = error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
-    const text = cause instanceof Error ? cause.message : String(cause);
+    const { schema } = this.#machine.settings;
+    const { text, reason } = loadFailure(error, !schema.isFrom('8.2'));
     this.#lines.report(text);
     if (error instanceof LiveError && error.guest === 'split') {
       if (this.#status !== 'postcopy-paused') this.#enter('postcopy-paused');
@@ -323,7 +326,9 @@ export class MachineIncoming {
       return;
     }
     await (guest ?? file)?.close();
-    if (this.#machine.settings.schema.isFrom('9.1')) this.#error = 'load of migration failed: Invalid argument';
+    const failure = `load of migration failed: ${reason}`;
+    if (this.#exitsOnError) this.#lines.report(failure);
+    if (schema.isFrom('9.1')) this.#error = failure;
     this.#enter('failed');
     this.#end('failed');
   }

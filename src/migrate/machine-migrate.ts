@@ -287,6 +287,9 @@ export class MachineMigrate {
     if (on('mapped-ram') && parameters['multifd-compression'] !== 'none') {
       throw new Error('Cannot use compression with mapped-ram');
     }
+    if (on('mapped-ram') && on('background-snapshot')) {
+      throw new Error('a background snapshot cannot be written into a mapped-ram file');
+    }
     if (parameters.mode === 'cpr-reboot') this.#requireCpr();
     if (!blk && !inc) return;
     if (on('x-colo')) throw new Error('No disk migration is required in COLO mode');

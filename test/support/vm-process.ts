@@ -22,6 +22,7 @@ export class VmProcess {
   readonly ended: Promise<number | string | null>;
   stderr = '';
   #client: QmpClient | undefined;
+  #onMessage: (event: string, data: Json) => void = () => {};
   /** Called with each event. */
   readonly #watchers = new Set<() => void>();
 
@@ -85,6 +86,7 @@ export class VmProcess {
         vm.#client = client;
         client.subscribe(({ event, data }) => {
           const { status, pass } = (data ?? {}) as Json;
+          vm.#onMessage(event, (data ?? {}) as Json);
           vm.events.push([event, status ?? pass].filter((part) => part !== undefined).join(' '));
           for (const look of vm.#watchers) look();
         });
@@ -109,6 +111,11 @@ export class VmProcess {
   /** Waits for an event, such as `MIGRATION completed`, of which there were not `count` before. */
   event(name: string, count = 1): Promise<void> {
     return this.#until(name, () => this.events.filter((each) => each === name).length >= count);
+  }
+
+  /** Sees each event from now on, with its data. */
+  onMessage(see: (event: string, data: Json) => void): void {
+    this.#onMessage = see;
   }
 
   /** Waits until it has printed a text on standard error. */

@@ -18,7 +18,7 @@ export function addVm(program: CliCommand): CliCommand {
     )
     .requiredOption(
       '--qmp <SOCKET>',
-      'where a monitor listens: unix:PATH, tcp:HOST:PORT or stdio (repeatable)',
+      'where a monitor listens: unix:PATH, tcp:HOST:PORT, fd:N (a socket that listens) or stdio (repeatable)',
       collect,
     )
     .option('--incoming <URI>', 'wait for a migration at this address, or, with defer, for migrate-incoming')

@@ -109,7 +109,7 @@ class VmProcess {
       { machine, migrate, incoming, dirtyRate },
       {
         ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => this.#chardevs },
-        quit: () => this.#quit(),
+        quit: (dismissJobs) => this.#quit(dismissJobs),
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
         },
@@ -207,9 +207,10 @@ class VmProcess {
     this.#monitors.push(serveMonitor(server, served));
   }
 
-  #quit(): void {
+  #quit(dismissJobs: () => void): void {
     this.#server?.emit('SHUTDOWN', { guest: false, reason: 'host-qmp-quit' });
     this.#migrate?.close();
+    dismissJobs();
     this.#isEnding = true;
     // The answer to quit comes first.
     setImmediate(() => this.#end(0));
@@ -227,8 +228,8 @@ class VmProcess {
 function monitorAddress(text: string): MigrationAddress {
   if (text === 'stdio') return { transport: 'stdio' };
   const [uri = ''] = text.split(',');
-  if (/^(unix|tcp):/.test(uri)) return parseMigrationUri(uri);
-  throw new UsageError(`expected unix:PATH, tcp:HOST:PORT or stdio for a monitor, got ${text}`);
+  if (/^(unix|tcp|fd):/.test(uri)) return parseMigrationUri(uri);
+  throw new UsageError(`expected unix:PATH, tcp:HOST:PORT, fd:N or stdio for a monitor, got ${text}`);
 }
 
 async function listenFor(incoming: MachineIncoming, uri: string): Promise<void> {

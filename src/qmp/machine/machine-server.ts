@@ -6,12 +6,16 @@ import { type MachineHost, runHandlers } from './run-handlers.ts';
 import { diskHandlers } from './snapshots.ts';
 
 /** @internal for tests: what a machine does with commands. */
-export const machineHandlers = (parts: MachineParts, host: MachineHost): Record<string, Handler> => ({
-  ...diskHandlers(parts, host).handlers,
-  ...migrationHandlers(parts, host.descriptors),
-  ...measureHandlers(parts),
-  ...runHandlers(parts, host),
-});
+export function machineHandlers(parts: MachineParts, host: MachineHost): Record<string, Handler> {
+  const { jobs, handlers } = diskHandlers(parts, host);
+  return {
+    ...handlers,
+    ...migrationHandlers(parts, host.descriptors),
+    ...measureHandlers(parts),
+    ...runHandlers(parts, host),
+    quit: () => host.quit(() => jobs.dismissAll()),
+  };
+}
 
 /** The last micro release of each release whose schema there is. */
 const micro: Readonly<Record<string, number>> = { '7.2': 0, '9.0': 0, '10.0': 0 };

@@ -16,8 +16,8 @@ export interface MachineHost extends SnapshotHost {
   smp: number;
   /** What clients have passed. */
   descriptors: DescriptorTable;
-  /** Ends the process. */
-  quit(): void;
+  /** Ends the process. Calls `dismissJobs` after the event that says so. */
+  quit(dismissJobs: () => void): void;
   /** Ids of the sockets of monitors, for `yank`. */
   chardevs(): string[];
   /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
@@ -40,7 +40,6 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     'query-status': () => statusOf(machine),
     stop: () => machine.stop(),
     cont: () => machine.cont(),
-    quit: () => host.quit(),
     'query-name': () => (host.name === undefined ? {} : { name: host.name }),
     'query-uuid': () => ({ UUID: formatUuid(machine.ownUuid ?? '0'.repeat(32)) }),
     'query-cpus-fast': () => cpusOf(host.smp),

@@ -1,11 +1,13 @@
 /** Whatever clients and peers do, the monitors of `vmferry vm` answer, and it leaves no socket files behind. */
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { connectTo } from '../../../src/io/node/connect.ts';
 import { QmpClient } from '../../../src/qmp/client.ts';
+import { driveImages } from '../../qmp/drive-transcript.ts';
 import { VmProcess } from '../../support/vm-process.ts';
 
 const workload = 'write:rate=8M,working-set=4M,pattern=random,seed=7';
@@ -137,6 +139,17 @@ it('replaces a stale socket file, and refuses one that is in use', async () => {
   expect(await next.execute('query-status')).toMatchObject({ running: true });
 });
 
+it('refuses a background snapshot into a mapped-ram file before it makes the file', async () => {
+  await using vm = await VmProcess.start(...small);
+  await vm.switchOn('mapped-ram', 'background-snapshot');
+  const file = join(vm.dir, 'file');
+  await expect(vm.execute('migrate', { uri: `file:${file}` })).rejects.toThrow(
+    'a background snapshot cannot be written into a mapped-ram file',
+  );
+  expect(existsSync(file)).toBe(false);
+  expect(await vm.execute('query-migrate')).toEqual({});
+});
+
 describe('memory', () => {
   it('is saved from any address, as zeros where there is none', async () => {
     await using vm = await VmProcess.start(
@@ -159,4 +172,24 @@ describe('memory', () => {
       "Could not open '/nonexistent/x': No such file or directory",
     );
   });
+});
+
+it('dismisses the jobs that have ended when it quits, newest first, before it answers', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'vm-jobs-'));
+  try {
+    const disk = join(dir, 'disk');
+    writeFileSync(disk, driveImages().get('disk1') as Buffer);
+    await using vm = await VmProcess.start('--memory', '1M', '--drive', `id=d0,file=${disk}`);
+    const seen: string[] = [];
+    vm.onMessage((event, data) => seen.push([event, data.id, data.status].filter(Boolean).join(' ')));
+    for (const id of ['a', 'b']) {
+      await vm.execute('snapshot-delete', { 'job-id': id, tag: 'none', devices: ['d0'] });
+      while (seen.at(-1) !== `JOB_STATUS_CHANGE ${id} concluded`) await vm.execute('query-jobs');
+    }
+    await vm.execute('quit');
+    expect(seen.slice(-3)).toEqual(['SHUTDOWN', 'JOB_STATUS_CHANGE b null', 'JOB_STATUS_CHANGE a null']);
+    expect(await vm.ended).toBe(0);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });

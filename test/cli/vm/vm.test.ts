@@ -102,7 +102,7 @@ it('talks on standard input and output, and ends with them', async () => {
 
 it.each([
   [['--qmp', 'unix:/nonexistent/x'], 2, 'Failed to bind socket to /nonexistent/x: No such file or directory'],
-  [['--qmp', 'file:x'], 2, 'expected unix:PATH, tcp:HOST:PORT or stdio for a monitor, got file:x'],
+  [['--qmp', 'file:x'], 2, 'expected unix:PATH, tcp:HOST:PORT, fd:N or stdio for a monitor, got file:x'],
   [['--qmp', 'stdio', '--incoming', 'foo:'], 2, 'unknown migration protocol: foo:'],
   [['--qmp', 'stdio', '--load', '/nonexistent'], 2, 'no such file'],
   [['--qmp', 'stdio', '--load', '/dev/null'], 1, ''],
