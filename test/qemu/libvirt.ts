@@ -71,7 +71,7 @@ const domainXml = (name: string, dir: string) => `<domain type='qemu'>
 export class Libvirt {
   readonly #shell: ChildProcessWithoutNullStreams;
   /** The directory as libvirt sees it and as we see it. */
-  readonly #inside: string;
+  readonly inside: string;
   readonly dir: string;
   #output = '';
   #wake = () => {};
@@ -79,7 +79,7 @@ export class Libvirt {
   private constructor() {
     mkdirSync(join(root, 'tmp'), { recursive: true });
     this.dir = mkdtempSync(join(root, 'tmp/vmferry-'));
-    this.#inside = this.dir.slice(root.length);
+    this.inside = this.dir.slice(root.length);
     const mounts = [
       'proc proc',
       'sysfs sys',
@@ -101,7 +101,7 @@ export class Libvirt {
       '-c',
       `${mounts} && exec chroot ${root} sh`,
     ];
-    this.#shell = spawn('unshare', args, { env: { PATH: process.env.PATH, HOME: this.#inside } });
+    this.#shell = spawn('unshare', args, { env: { PATH: process.env.PATH, HOME: this.inside } });
     for (const stream of [this.#shell.stdout, this.#shell.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.#output += text;
@@ -154,7 +154,7 @@ export class Libvirt {
   }
 
   /** Starts the daemon, with `format` as the format of `virsh save`. */
-  async #serve(format: SaveFormat): Promise<void> {
+  async serve(format: SaveFormat = 'raw'): Promise<void> {
     const settings = [
       'stdio_handler = "file"',
       'security_driver = "none"',
@@ -169,7 +169,7 @@ export class Libvirt {
     await this.run(
       `[ -f /run/libvirtd.pid ] && kill $(cat /run/libvirtd.pid) && while [ -f /run/libvirtd.pid ]; do sleep 0.1; done; true`,
     );
-    await this.run(`libvirtd --daemon --pid-file /run/libvirtd.pid > ${this.#inside}/log 2>&1`);
+    await this.run(`libvirtd --daemon --pid-file /run/libvirtd.pid > ${this.inside}/log 2>&1`);
     for (const until = performance.now() + hangGuardMs; ; await sleep(100)) {
       try {
         return void (await this.virsh('version'));
@@ -182,10 +182,10 @@ export class Libvirt {
 
   /** Creates a domain, fills its RAM and saves it. The image and the truth get their own directory. */
   async save(format: SaveFormat, wasRunning: boolean): Promise<SavedImage> {
-    await this.#serve(format);
+    await this.serve(format);
     const name = `ferry-${randomBytes(4).toString('hex')}`;
-    writeFileSync(join(this.dir, 'domain.xml'), domainXml(name, this.#inside));
-    await this.virsh(`create ${this.#inside}/domain.xml`);
+    writeFileSync(join(this.dir, 'domain.xml'), domainXml(name, this.inside));
+    await this.virsh(`create ${this.inside}/domain.xml`);
     // The guest copies itself and waits for commands. It reports that to a serial port that has no listener here.
     await sleep(1000);
     await this.virsh(`suspend ${name}`);
@@ -194,7 +194,7 @@ export class Libvirt {
     const folder = mkdtempSync(join(this.dir, `${format}-`));
     const truth = await this.#readRam(name, folder);
     if (wasRunning) await this.virsh(`resume ${name}`);
-    await this.virsh(`save ${name} ${this.#inside}/image`);
+    await this.virsh(`save ${name} ${this.inside}/image`);
     const file = join(folder, 'image');
     renameSync(join(this.dir, 'image'), file);
     const libvirt = /library: libvirt (\S+)/.exec(await this.virsh('version'))?.[1] ?? '';
@@ -207,7 +207,7 @@ export class Libvirt {
    */
   async restore(image: Uint8Array): Promise<Truth> {
     writeFileSync(join(this.dir, 'restored'), image);
-    await this.virsh(`restore ${this.#inside}/restored --paused`);
+    await this.virsh(`restore ${this.inside}/restored --paused`);
     const restored = (await this.virsh('list --name')).trim();
     const truth = await this.#readRam(restored, mkdtempSync(join(this.dir, 'restored-')));
     for (const name of (await this.virsh('list --name')).split('\n').filter((line) => line.trim() !== '')) {
@@ -219,7 +219,7 @@ export class Libvirt {
   /** The XML that libvirt itself finds in an image. */
   savedXml(image: Uint8Array): Promise<string> {
     writeFileSync(join(this.dir, 'shown'), image);
-    return this.virsh(`save-image-dumpxml ${this.#inside}/shown`);
+    return this.virsh(`save-image-dumpxml ${this.inside}/shown`);
   }
 
   /** RAM of a domain that is not running. */

@@ -78,8 +78,8 @@ class VmProcess {
   readonly #options: VmOptions;
   readonly #objects = new UserObjects();
   readonly #monitors: Monitor[] = [];
-  /** Ids of the monitors that are sockets. */
-  readonly #chardevs: string[] = [];
+  /** Ids of the monitors that are sockets, and where they listen. */
+  readonly #chardevs = new Map<string, string>();
   #server: QmpServer | undefined;
   #migrate: MachineMigrate | undefined;
   /** The end was announced. */
@@ -108,7 +108,8 @@ class VmProcess {
     this.#server = machineServer(
       { machine, migrate, incoming, dirtyRate },
       {
-        ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => this.#chardevs },
+        ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => [...this.#chardevs.keys()] },
+        chardevUri: (id) => this.#chardevs.get(id) as string,
         quit: (dismissJobs) => this.#quit(dismissJobs),
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
@@ -201,7 +202,7 @@ class VmProcess {
     const listener: Listener = isStdio
       ? stdioListener(() => this.#options.qmp.length === 1 && this.#end(0))
       : await listenAt(address, { descriptors: calls });
-    if (!isStdio) this.#chardevs.push(`compat_monitor${this.#monitors.length}`);
+    if (!isStdio) this.#chardevs.set(`compat_monitor${this.#monitors.length}`, listener.uri);
     const { misbehave } = this.#options;
     const served = misbehave === undefined ? listener : misbehavingMonitor(listener, misbehave);
     this.#monitors.push(serveMonitor(server, served));

@@ -251,7 +251,7 @@ let chosen: Promise<ReadMethod> | undefined;
 
 /** The faster way that works in this process. */
 export function chooseReadMethod(): Promise<ReadMethod> {
-  chosen ??= readsDirectly().then(
+  chosen ??= readsSomehow().then(
     (isGood) => (isGood ? 'direct' : 'data'),
     () => 'data',
   );
@@ -261,8 +261,15 @@ export function chooseReadMethod(): Promise<ReadMethod> {
 /** Ends a self-test in which nothing arrives. */
 const testLimitMs = 2_000;
 
-/** Sends two messages over loopback and reads them in pieces. Returns whether all is right. */
-async function readsDirectly(): Promise<boolean> {
+/** Where the network has no loopback, Linux has unix sockets without a path. */
+function readsSomehow(): Promise<boolean> {
+  const onLoopback = readsDirectly({ host: '127.0.0.1', port: 0 });
+  if (process.platform !== 'linux') return onLoopback;
+  return onLoopback.catch(() => readsDirectly({ path: `\0vmferry-${process.pid}-${Math.random()}` }));
+}
+
+/** Sends two messages to itself and reads them in pieces. Returns whether all is right. */
+async function readsDirectly(at: { host: string; port: number } | { path: string }): Promise<boolean> {
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true });
   const client = new Socket();
   let reader: DirectReader | undefined;
@@ -270,13 +277,13 @@ async function readsDirectly(): Promise<boolean> {
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen({ host: '127.0.0.1', port: 0, backlog: 1 }, resolve);
+      server.listen({ ...at, backlog: 1 }, resolve);
     });
     const accepted = new Promise<Socket>((resolve, reject) => {
       server.once('connection', resolve);
       client.once('error', reject);
     });
-    client.connect(server.address() as { port: number });
+    client.connect('path' in at ? at : (server.address() as { port: number }));
     reader = new DirectReader({ socket: await accepted });
     return await readsPieces(reader, client);
   } finally {

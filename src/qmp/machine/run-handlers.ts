@@ -20,6 +20,8 @@ export interface MachineHost extends SnapshotHost {
   quit(dismissJobs: () => void): void;
   /** Ids of the sockets of monitors, for `yank`. */
   chardevs(): string[];
+  /** Where the socket with that id listens. */
+  chardevUri?(id: string): string;
   /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
   saveMemory(address: bigint, size: bigint, filename: string): Promise<void>;
   /**
@@ -51,6 +53,7 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     ...xenHandlers(machine, host),
     ...host.descriptors.handlers,
     ...openingHandlers(machine),
+    ...libvirtHandlers(host),
   };
 }
 
@@ -108,6 +111,24 @@ function xenHandlers(machine: Machine, host: MachineHost): Record<string, Handle
       if (machine.isRunning) throw new Error('Cannot update device state while vm is running');
       host.requireFile(String(filename), isOld);
       throw new Error('loading Xen device state failed');
+    },
+  };
+}
+
+/** The smallest answers with which libvirt starts a domain. */
+function libvirtHandlers(host: MachineHost): Record<string, Handler> {
+  const containers = ['', '/peripheral', '/peripheral-anon', '/unattached'].map((name) => `/machine${name}`);
+  const cpus = () => cpusOf(host.smp).map((cpu) => cpu['qom-path']);
+  return {
+    'query-chardev': () =>
+      [...host.chardevs()].reverse().map((label) => ({
+        ...{ 'frontend-open': true, filename: `${host.chardevUri?.(label) ?? 'unix:'},server=on`, label },
+      })),
+    'query-iothreads': () => [],
+    'qom-list'({ path }) {
+      const isThere = ['/objects', ...containers, ...cpus()].includes(String(path));
+      if (!isThere) throw new QmpError(`Device '${String(path)}' not found`, 'DeviceNotFound');
+      return [{ name: 'type', type: 'string' }];
     },
   };
 }

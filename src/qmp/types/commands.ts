@@ -4,10 +4,12 @@ import type {
   BlockDeviceInfo,
   BlockDirtyBitmap,
   BlockInfo,
+  ChardevInfo,
   CommandInfo,
   CommandLineOptionInfo,
   CpuInfoFast,
   FdsetInfo,
+  IOThreadInfo,
   JobInfo,
   KvmInfo,
   MachineInfo,
@@ -295,6 +297,18 @@ export interface QmpCommands {
       option?: string;
     };
     returns: CommandLineOptionInfo[];
+  };
+  /** Returns the character devices, such as those of monitors. */
+  'query-chardev': { arguments: Nothing; returns: ChardevInfo[] };
+  /** Returns the threads for input and output. */
+  'query-iothreads': { arguments: Nothing; returns: IOThreadInfo[] };
+  /** Returns the properties of an object. */
+  'qom-list': {
+    arguments: {
+      /** Its path. */
+      path: string;
+    };
+    returns: ObjectPropertyInfo[];
   };
   /** Returns the types of objects. */
   'qom-list-types': {

@@ -138,6 +138,32 @@ export interface ObjectTypeInfo {
   parent?: string;
 }
 
+/** A character device. */
+export interface ChardevInfo {
+  /** Its id. */
+  label: string;
+  /** Where it is. */
+  filename: string;
+  /** Whether it is in use. */
+  'frontend-open': boolean;
+}
+
+/** A thread for input and output. */
+export interface IOThreadInfo {
+  /** Its id. */
+  id: string;
+  /** Its number at the host. */
+  'thread-id': number;
+  /** How long it polls at most. */
+  'poll-max-ns': number;
+  /** How that time grows. */
+  'poll-grow': number;
+  /** How that time shrinks. */
+  'poll-shrink': number;
+  /** How many requests it takes together. */
+  'aio-max-batch': number;
+}
+
 /** A property. */
 export interface ObjectPropertyInfo {
   /** Its name. */

@@ -58,6 +58,25 @@ export const controlCommands = {
     arguments: { 'option?': ['str', 'only this one'] },
     returns: '[CommandLineOptionInfo]',
   },
+  'query-chardev': {
+    kind: 'command',
+    doc: 'Returns the character devices, such as those of monitors.',
+    since: '0.14',
+    returns: '[ChardevInfo]',
+  },
+  'query-iothreads': {
+    kind: 'command',
+    doc: 'Returns the threads for input and output.',
+    since: '2.0',
+    returns: '[IOThreadInfo]',
+  },
+  'qom-list': {
+    kind: 'command',
+    doc: 'Returns the properties of an object.',
+    since: '1.2',
+    arguments: { path: ['str', 'its path'] },
+    returns: '[ObjectPropertyInfo]',
+  },
   'qom-list-types': {
     kind: 'command',
     doc: 'Returns the types of objects.',

@@ -167,6 +167,29 @@ export const controlTypes = {
       'parent?': ['str', 'the type that it extends', { since: '2.10' }],
     },
   },
+  ChardevInfo: {
+    kind: 'struct',
+    doc: 'A character device.',
+    since: '0.14',
+    members: {
+      label: ['str', 'its id'],
+      filename: ['str', 'where it is'],
+      'frontend-open': ['bool', 'whether it is in use', { since: '2.1' }],
+    },
+  },
+  IOThreadInfo: {
+    kind: 'struct',
+    doc: 'A thread for input and output.',
+    since: '2.0',
+    members: {
+      id: ['str', 'its id'],
+      'thread-id': ['int', 'its number at the host'],
+      'poll-max-ns': ['int', 'how long it polls at most', { since: '2.9' }],
+      'poll-grow': ['int', 'how that time grows', { since: '2.9' }],
+      'poll-shrink': ['int', 'how that time shrinks', { since: '2.9' }],
+      'aio-max-batch': ['int', 'how many requests it takes together', { since: '6.1' }],
+    },
+  },
   ObjectPropertyInfo: {
     kind: 'struct',
     doc: 'A property.',
