@@ -84,6 +84,8 @@ export class MachineIncoming {
   #wasTold = false;
   #error: string | undefined;
   #exitsOnError = true;
+  /** The process ends: there is nothing to say about it. */
+  #isOver = false;
   #end: (end: IncomingEnd) => void = () => {};
   /** Breaks the lines of postcopy. */
   #breakLines: ((error: Error) => void) | undefined;
@@ -319,7 +321,8 @@ export class MachineIncoming {
     this.#listener = undefined;
     const { schema } = this.#machine.settings;
     const { text, reason } = loadFailure(error, !schema.isFrom('8.2'));
-    this.#lines.report(text);
+    const report = (line: string) => this.#isOver || this.#lines.report(line);
+    report(text);
     if (error instanceof LiveError && error.guest === 'split') {
       if (this.#status !== 'postcopy-paused') this.#enter('postcopy-paused');
       this.#end('paused');
@@ -327,7 +330,7 @@ export class MachineIncoming {
     }
     await (guest ?? file)?.close();
     const failure = `load of migration failed: ${reason}`;
-    if (this.#exitsOnError) this.#lines.report(failure);
+    if (this.#exitsOnError) report(failure);
     if (schema.isFrom('9.1')) this.#error = failure;
     this.#enter('failed');
     this.#end('failed');
@@ -350,6 +353,7 @@ export class MachineIncoming {
 
   /** The process ends. */
   close(): void {
+    this.#isOver = true;
     this.#cancel.abort(new Error('the VM ended'));
   }
 

@@ -18,6 +18,12 @@ describe('a VM that waits for a migration', () => {
     expect(vm.events.filter((name) => name.startsWith('MIGRATION'))).toEqual(['MIGRATION active', 'MIGRATION failed']);
   });
 
+  it('says nothing when it is told to quit', async () => {
+    await using vm = await VmProcess.start('--incoming', 'tcp:127.0.0.1:0');
+    await vm.execute('quit');
+    expect([await vm.ended, vm.stderr]).toEqual([0, '']);
+  });
+
   it('says why it failed, and stays, without exit-on-error', async () => {
     await using vm = await VmProcess.start('--incoming', 'defer', '--compat', '10.0');
     await vm.switchOn('events');
