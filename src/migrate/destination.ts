@@ -92,6 +92,8 @@ class Destination {
   #isSplit = false;
   /** Whether the source has announced postcopy, so that it may use a preempt channel. Undefined: it may still do so. */
   #hasAdvice: boolean | undefined;
+  /** It has announced postcopy of RAM, and not only of dirty bitmaps. */
+  #hasRamAdvice = false;
   /** Connections that are a preempt channel if postcopy begins, and strangers otherwise. */
   readonly #candidates: Connection[] = [];
   /** The source has ended the line. */
@@ -274,13 +276,16 @@ class Destination {
     return {
       configuration: this.#flow.configuration,
       blocks: this.#guestFile.store.blocks,
-      hasAdvice: this.#hasAdvice === true,
+      hasAdvice: this.#hasRamAdvice,
       channels: this.#flow.channels.list.length,
     };
   }
 
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
-    if (command.name === 'POSTCOPY_ADVISE') this.#hasAdvice = true;
+    if (command.name === 'POSTCOPY_ADVISE') {
+      this.#hasAdvice = true;
+      this.#hasRamAdvice = command.payload.length > 0;
+    }
     if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#beginPostcopy();
     if (command.name === 'POSTCOPY_RUN') {
       this.#meter.enter('postcopy-active');

@@ -40,5 +40,8 @@ export function errorDesc(error: unknown, { release, returnPath, isInSetup }: Fa
 
 /** QEMU has the reason alone, without what is safe to do. */
 function causeOf(error: unknown): unknown {
-  return error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
+  const cause = error instanceof LiveError && error.cause instanceof Error ? error.cause : error;
+  // This side broke the line, as `yank` does.
+  const isOwn = cause instanceof PeerError && cause.code === 'ECONNABORTED';
+  return isOwn ? new PeerError('Unable to write to socket: Broken pipe', { cause }) : cause;
 }

@@ -69,7 +69,7 @@ export interface Recovery {
 export interface IncomingSource {
   configuration: Settled['configuration'];
   blocks: readonly RamBlock[];
-  /** It has announced postcopy. */
+  /** It has announced postcopy of RAM. */
   hasAdvice: boolean;
   /** Multifd channels that have come; 0 without multifd. */
   channels: number;
