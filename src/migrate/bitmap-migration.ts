@@ -55,7 +55,7 @@ export function sendBitmaps(
   { mapping, hasFooters = true }: { mapping?: BitmapMapping | undefined; hasFooters?: boolean } = {},
 ): BitmapsUnderWay {
   const chosen = nodes.list.flatMap((node) => bitmapsOf(node, mapping));
-  for (const { bitmap } of chosen) bitmap.requireIdle();
+  for (const { bitmap } of chosen) bitmap.requireUsable();
   for (const { sent } of chosen) requireShort(sent);
   for (const { bitmap } of chosen) bitmap.isBusy = true;
   const all = chosen.map(({ sent }) => sent);

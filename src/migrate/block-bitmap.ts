@@ -21,6 +21,8 @@ export class BlockBitmap {
   isPersistent: boolean;
   /** A migration uses it. */
   isBusy = false;
+  /** Whoever had the image open did not close it, so its bits are not known. It can only be removed. */
+  isInconsistent = false;
 
   constructor({ name, granularity, isEnabled, isPersistent, diskSize }: BlockBitmapOptions) {
     this.name = name;
@@ -67,6 +69,12 @@ export class BlockBitmap {
         if ((byte >> bit) & 1) this.mark(granule * other.granularity, (granule + 1) * other.granularity);
       }
     }
+  }
+
+  /** @throws Error with QEMU's text while a migration uses it, or if its bits are not known */
+  requireUsable(): void {
+    this.requireIdle();
+    if (this.isInconsistent) throw new Error(`Bitmap '${this.name}' is inconsistent and cannot be used`);
   }
 
   /** @throws Error with QEMU's text while a migration uses it */

@@ -1,7 +1,7 @@
 /**
  * Block nodes: the disks of a VM, which its guest never reads or writes. They hold internal snapshots and dirty bitmaps.
  *
- *     BlockNodes ──→ BlockNode ──→ WritableQcow2 (snapshots)
+ *     BlockNodes ──→ BlockNode ──→ WritableQcow2 (snapshots, and the bitmaps that are persistent)
  *                        └───────→ BlockBitmap (what was written, one bit for `granularity` bytes)
  *
  * The texts of errors are QEMU's.
@@ -9,7 +9,7 @@
 import { BlockCache } from '../io/block-cache.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { qcow2Magic } from '../read/container/qcow2-header.ts';
-import { WritableQcow2 } from '../write/qcow2/qcow2-image.ts';
+import { type KeptBitmap, WritableQcow2 } from '../write/qcow2/qcow2-image.ts';
 import { BlockBitmap } from './block-bitmap.ts';
 
 /** A disk to be opened. */
@@ -39,6 +39,9 @@ export class BlockNode {
   readonly image: WritableQcow2 | undefined;
   /** Newest first. */
   readonly bitmaps: BlockBitmap[] = [];
+  /** The bitmaps that are in the image, in its order, without their bits. They are in use while the node is open. */
+  #kept: KeptBitmap[] = [];
+  #hasLoaded = false;
 
   private constructor({ id, path, store, allocatedBytes }: BlockNodeOptions, image: WritableQcow2 | undefined) {
     this.id = id;
@@ -88,6 +91,50 @@ export class BlockNode {
     return bitmap;
   }
 
+  /**
+   * Reads the bitmaps of the image, and marks them there as in use. Those that are already can only be removed.
+   * @throws MigrationError if the image is bad
+   */
+  async loadBitmaps(): Promise<void> {
+    const { image } = this;
+    this.#hasLoaded = true;
+    if (image === undefined || !image.hasBitmaps) return;
+    for (const { bits, ...kept } of await image.bitmaps()) {
+      this.#kept.push({ ...kept, isInUse: true });
+      if (this.bitmaps.some(({ name }) => name === kept.name)) continue;
+      const isEnabled = kept.isAuto && !kept.isInUse;
+      const bitmap = new BlockBitmap({ ...kept, isEnabled, isPersistent: true, diskSize: this.diskSize });
+      bitmap.isInconsistent = kept.isInUse;
+      if (bits !== undefined) bitmap.bits.set(bits);
+      this.bitmaps.unshift(bitmap);
+    }
+    await image.useBitmaps();
+  }
+
+  /** Keeps the persistent bitmaps in the image, as when QEMU closes it. Without {@link loadBitmaps} before it does nothing. */
+  async keepBitmaps(): Promise<void> {
+    if (!this.#hasLoaded) return;
+    const order = this.#kept.map(({ name }) => name);
+    const rank = ({ name }: BlockBitmap) => (order.includes(name) ? order.indexOf(name) : order.length);
+    const persistent = this.bitmaps.filter(({ isPersistent }) => isPersistent).sort((a, b) => rank(a) - rank(b));
+    const kept = persistent.map(({ name, granularity, isEnabled, isInconsistent, bits }): KeptBitmap => {
+      const old = this.#kept.find((each) => each.name === name);
+      if (isInconsistent && old !== undefined) return old;
+      return { name, granularity, isAuto: isEnabled, isInUse: false, bits };
+    });
+    await this.image?.keepBitmaps(kept);
+    this.#kept = kept.map(({ bits: _, ...rest }) => rest);
+  }
+
+  /** Forgets a bitmap, in the image, too. */
+  async forgetBitmap(bitmap: BlockBitmap): Promise<void> {
+    this.removeBitmap(bitmap);
+    const left = this.#kept.filter(({ name }) => name !== bitmap.name);
+    if (left.length === this.#kept.length) return;
+    this.#kept = left;
+    await this.image?.keepBitmaps(left);
+  }
+
   /** Forgets a bitmap. */
   removeBitmap(bitmap: BlockBitmap): void {
     this.bitmaps.splice(this.bitmaps.indexOf(bitmap), 1);
@@ -119,6 +166,16 @@ export class BlockNodes {
   /** The node with that id. */
   get(id: string): BlockNode | undefined {
     return this.list.find((node) => node.id === id);
+  }
+
+  /** Reads the bitmaps of their images. */
+  async loadBitmaps(): Promise<void> {
+    for (const node of this.list) await node.loadBitmaps();
+  }
+
+  /** Keeps the persistent bitmaps in the images. */
+  async keepBitmaps(): Promise<void> {
+    for (const node of this.list) await node.keepBitmaps();
   }
 
   /** Closes their files. */

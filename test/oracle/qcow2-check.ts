@@ -52,6 +52,24 @@ export function checkQcow2(image: Buffer): string[] {
   }
   if (at > snapshots) use(snapshots, at - snapshots);
 
+  // Dirty bitmaps, if the image vouches for them.
+  if ((image.readBigUInt64BE(88) & 1n) === 1n) {
+    for (let head = image.readUInt32BE(100); image.readUInt32BE(head) !== 0; ) {
+      const length = image.readUInt32BE(head + 4);
+      if (image.readUInt32BE(head) === 0x23852875) {
+        const [bytes, directory] = [Number(image.readBigUInt64BE(head + 16)), Number(image.readBigUInt64BE(head + 24))];
+        use(directory, bytes);
+        for (let entry = directory; entry < directory + bytes; ) {
+          const [bitmap, entries] = [Number(image.readBigUInt64BE(entry)), image.readUInt32BE(entry + 8)];
+          use(bitmap, 8 * entries);
+          for (let at = bitmap; at < bitmap + 8 * entries; at += 8) if (at64(at) !== 0) use(at64(at), size);
+          entry += Math.ceil((24 + image.readUInt16BE(entry + 18) + image.readUInt32BE(entry + 20)) / 8) * 8;
+        }
+      }
+      head += 8 + Math.ceil(length / 8) * 8;
+    }
+  }
+
   const clusters = Math.max(Math.ceil(image.length / size), ...[...uses.keys()].map((cluster) => cluster + 1));
   for (let cluster = 0; cluster < clusters; cluster++) {
     const used = uses.get(cluster) ?? 0;

@@ -134,15 +134,20 @@ class VmProcess {
       Date.now,
     );
     const uri = this.#options.incoming;
+    // What arrives may still have the disks open at its source.
+    if (incoming === undefined) await nodes.loadBitmaps();
     if (incoming !== undefined && uri !== undefined && uri !== 'defer') await listenFor(incoming, uri);
     for (const address of addresses) await this.#open(address, calls);
-    void incoming?.ended.then((how) => {
+    void incoming?.ended.then(async (how) => {
+      if (how === 'completed') await nodes.loadBitmaps().catch((error: Error) => warn(error.message));
       if (how === 'failed' && incoming.exitsOnError) this.#end(1);
     });
     const exitCode = await this.#ended;
     migrate.close();
     incoming?.close();
     await this.#close();
+    // Whoever has the VM now has its disks, too.
+    if (machine.state !== 'postmigrate') await nodes.keepBitmaps().catch((error: Error) => warn(error.message));
     return exitCode;
   }
 

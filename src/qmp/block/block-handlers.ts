@@ -108,6 +108,7 @@ function imageOf(node: BlockNode): object {
 const bitmapInfo = (bitmap: BlockBitmap) => ({
   ...{ name: bitmap.name, recording: bitmap.isEnabled, persistent: bitmap.isPersistent, busy: bitmap.isBusy },
   ...{ granularity: bitmap.granularity, count: bitmap.count },
+  ...(bitmap.isInconsistent ? { inconsistent: true } : {}),
 });
 
 function bitmapHandlers(nodes: BlockNodes): Record<string, Handler> {
@@ -116,10 +117,10 @@ function bitmapHandlers(nodes: BlockNodes): Record<string, Handler> {
     if (found === undefined) throw new Error(`Node '${node}' not found`);
     return { node: found, bitmap: found.bitmap(String(name)) };
   };
-  const idle = ({ node, name }: JsonObject) => {
-    const found = find(node, name);
-    found.bitmap.requireIdle();
-    return found;
+  const usable = ({ node, name }: JsonObject) => {
+    const { bitmap } = find(node, name);
+    bitmap.requireUsable();
+    return bitmap;
   };
   return {
     'block-dirty-bitmap-add': ({ node, name, granularity, persistent = false, disabled = false }) => {
@@ -132,23 +133,24 @@ function bitmapHandlers(nodes: BlockNodes): Record<string, Handler> {
       });
     },
     'block-dirty-bitmap-remove': (given) => {
-      const { node, bitmap } = idle(given);
-      node.removeBitmap(bitmap);
+      const { node, bitmap } = find(given.node, given.name);
+      bitmap.requireIdle();
+      return node.forgetBitmap(bitmap);
     },
-    'block-dirty-bitmap-clear': (given) => idle(given).bitmap.clear(),
+    'block-dirty-bitmap-clear': (given) => usable(given).clear(),
     'block-dirty-bitmap-enable': (given) => {
-      idle(given).bitmap.isEnabled = true;
+      usable(given).isEnabled = true;
     },
     'block-dirty-bitmap-disable': (given) => {
-      idle(given).bitmap.isEnabled = false;
+      usable(given).isEnabled = false;
     },
     'block-dirty-bitmap-merge': ({ node, target, bitmaps }) => {
       const { bitmap } = find(node, target);
       const sources = (bitmaps as (string | JsonObject)[]).map((source) =>
         typeof source === 'string' ? find(node, source).bitmap : find(source.node, source.name).bitmap,
       );
-      bitmap.requireIdle();
-      for (const source of sources) source.requireIdle();
+      bitmap.requireUsable();
+      for (const source of sources) source.requireUsable();
       for (const source of sources) bitmap.merge(source);
     },
   };

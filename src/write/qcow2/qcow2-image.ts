@@ -21,6 +21,17 @@ import {
 } from '../../read/container/qcow2-header.ts';
 import { readQcow2, readSnapshotTable, requireReadable, vmStateOf } from '../../read/container/qcow2-snapshots.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
+import {
+  type BitmapDirectory,
+  type BitmapEntry,
+  decodeBitmapTable,
+  decodeDirectory,
+  decodeHeaderArea,
+  directoryIn,
+  encodeBitmapTable,
+  encodeDirectory,
+  encodeHeaderArea,
+} from './bitmap-directory.ts';
 import { addReferences, encodeL2Tables, readL1, settleCopied, type TableContext } from './cluster-tables.ts';
 import { Refcounts } from './refcounts.ts';
 import { encodeSnapshot, joinSnapshots, nextSnapshotId } from './snapshot-table.ts';
@@ -45,6 +56,18 @@ export interface NewSnapshot {
   vmClock: bigint;
 }
 
+/** A dirty bitmap of an image. Without `bits` that stands in the image under its name is left as it is. */
+export interface KeptBitmap {
+  readonly name: string;
+  /** Bytes of the disk for each bit. */
+  readonly granularity: number;
+  /** It records when the image is opened. */
+  readonly isAuto: boolean;
+  /** Whoever opened the image has not closed it. */
+  readonly isInUse: boolean;
+  readonly bits?: Uint8Array | undefined;
+}
+
 /** Writes a VM state, from its first byte to its last. */
 export type WriteVmState = (sink: ByteSink) => Promise<void>;
 
@@ -60,8 +83,8 @@ interface Change extends TableContext {
 /** A qcow2 image that can be changed. */
 export class WritableQcow2 {
   readonly #store: ByteStore;
-  /** Whether it keeps dirty bitmaps of its disk. */
-  readonly hasBitmaps: boolean;
+  /** The entries of the bitmap directory. */
+  #bitmaps: readonly BitmapEntry[] = [];
   /** Bits of a refcount: a power of two from 1 to 64. */
   readonly refcountBits: number;
   /** Whether QEMU may delay refcounts while it has the image open. */
@@ -72,11 +95,10 @@ export class WritableQcow2 {
   private constructor(
     store: ByteStore,
     { header, snapshots }: { header: Qcow2Header; snapshots: readonly Qcow2Snapshot[] },
-    { refcountBits, compatible, autoclear }: TableFields,
+    { refcountBits, compatible }: TableFields,
   ) {
     this.#store = store;
     this.refcountBits = refcountBits;
-    this.hasBitmaps = (autoclear & autoclearBitmaps) !== 0n;
     this.hasLazyRefcounts = (compatible & compatibleLazyRefcounts) !== 0n;
     this.#header = header;
     this.#snapshots = snapshots;
@@ -99,7 +121,15 @@ export class WritableQcow2 {
     }
     const head = new Uint8Array(fieldsHeadLength(header.version));
     await readFully(store, head, 0);
-    return new WritableQcow2(store, { header, snapshots }, decodeTableFields(head, placeIn(store, 0)));
+    const fields = decodeTableFields(head, placeIn(store, 0));
+    const image = new WritableQcow2(store, { header, snapshots }, fields);
+    if ((fields.autoclear & autoclearBitmaps) !== 0n) image.#bitmaps = (await image.#directory()).entries;
+    return image;
+  }
+
+  /** Whether it keeps dirty bitmaps of its disk. */
+  get hasBitmaps(): boolean {
+    return this.#bitmaps.length > 0;
   }
 
   /** Its header, as it is now. */
@@ -197,6 +227,112 @@ export class WritableQcow2 {
     await this.#commit(change, await settleCopied(change, active, 1));
   }
 
+  /** Its dirty bitmaps, with their bits unless they are in use. */
+  async bitmaps(): Promise<KeptBitmap[]> {
+    const kept: KeptBitmap[] = [];
+    for (const entry of this.#bitmaps) {
+      const { name, isAuto, isInUse, granularityBits } = entry;
+      const bits = isInUse ? undefined : await this.#bitsOf(entry);
+      kept.push({ name, granularity: 2 ** granularityBits, isAuto, isInUse, bits });
+    }
+    return kept;
+  }
+
+  async #bitsOf({ granularityBits, tableOffset, tableEntries, name }: BitmapEntry): Promise<Uint8Array> {
+    const clusterSize = 2 ** this.#header.clusterBits;
+    const bits = new Uint8Array(Math.ceil(Math.ceil(this.#header.diskSize / 2 ** granularityBits) / 8));
+    if (tableEntries !== Math.ceil(bits.length / clusterSize)) {
+      const message = `expected ${Math.ceil(bits.length / clusterSize)} clusters of the bitmap ${name}, got ${tableEntries}`;
+      throw new MigrationError('bad-disk-image', message, placeIn(this.#store, tableOffset));
+    }
+    for (const [i, offset] of (await this.#clustersOf({ tableOffset, tableEntries })).entries()) {
+      const part = bits.subarray(i * clusterSize, (i + 1) * clusterSize);
+      if (offset === 1) part.fill(0xff);
+      else if (offset !== 0) await readFully(this.#store, part, offset);
+    }
+    return bits;
+  }
+
+  async #clustersOf({
+    tableOffset,
+    tableEntries,
+  }: Pick<BitmapEntry, 'tableOffset' | 'tableEntries'>): Promise<number[]> {
+    const table = new Uint8Array(8 * tableEntries);
+    await readFully(this.#store, table, tableOffset);
+    return decodeBitmapTable(table);
+  }
+
+  /** The area behind the header, and the bitmaps that it leads to. */
+  async #directory() {
+    const place = placeIn(this.#store, 0);
+    const bytes = new Uint8Array(Math.min(2 ** this.#header.clusterBits, this.#store.size));
+    await readFully(this.#store, bytes, 0);
+    const area = decodeHeaderArea(bytes, place);
+    const directory = directoryIn(area, place);
+    const entries = new Uint8Array(directory?.bytes ?? 0);
+    if (directory !== undefined) await readFully(this.#store, entries, directory.offset);
+    return { bytes, area, directory, entries: decodeDirectory(entries, placeIn(this.#store, directory?.offset ?? 0)) };
+  }
+
+  /** Marks all bitmaps as in use, in place: until they are kept again, nobody may trust them. */
+  async useBitmaps(): Promise<void> {
+    if (this.#bitmaps.every(({ isInUse }) => isInUse)) return;
+    const { directory, entries } = await this.#directory();
+    this.#bitmaps = entries.map((entry) => ({ ...entry, isInUse: true }));
+    await this.#store.write(encodeDirectory(this.#bitmaps), (directory as BitmapDirectory).offset);
+    await this.#store.sync();
+  }
+
+  /**
+   * Replaces all bitmaps. While that happens, the image says that it has none: if it is killed then, it has leaks, and is
+   * whole.
+   * @throws MigrationError `unsupported` if the header has no space for the extension
+   */
+  async keepBitmaps(bitmaps: readonly KeptBitmap[]): Promise<void> {
+    if (bitmaps.length === 0 && this.#bitmaps.length === 0) return;
+    const change = await this.#begin();
+    const { fields, refcounts } = change;
+    const { bytes, area, directory } = await this.#directory();
+    const entries: BitmapEntry[] = [];
+    for (const bitmap of bitmaps) entries.push(await this.#keepBitmap(change, bitmap));
+    for (const gone of this.#bitmaps.filter(({ tableOffset }) =>
+      entries.every((each) => each.tableOffset !== tableOffset),
+    )) {
+      for (const offset of await this.#clustersOf(gone)) if (offset > 1) refcounts.addRange(offset, 1, -1);
+      refcounts.addRange(gone.tableOffset, 8 * gone.tableEntries, -1);
+    }
+    if (this.#bitmaps.length > 0 && directory !== undefined) refcounts.addRange(directory.offset, directory.bytes, -1);
+    const encoded = encodeDirectory(entries);
+    const place = { count: entries.length, offset: await this.#put(change, encoded), bytes: encoded.length };
+    const head = encodeHeaderArea(bytes, area, entries.length === 0 ? undefined : place, placeIn(this.#store, 0));
+    fields.autoclear &= ~autoclearBitmaps;
+    head.set(encodeTableFields(change.head, fields), fieldsOffset);
+    await this.#store.sync();
+    await this.#store.write(head, 0);
+    await this.#store.sync();
+    if (entries.length > 0) fields.autoclear |= autoclearBitmaps;
+    await this.#bringIntoForce(change);
+    this.#bitmaps = entries;
+  }
+
+  async #keepBitmap(change: Change, { name, granularity, isAuto, isInUse, bits }: KeptBitmap): Promise<BitmapEntry> {
+    const granularityBits = Math.log2(granularity);
+    const own = { name, granularityBits, isAuto, isInUse };
+    if (bits === undefined) {
+      const entry = this.#bitmaps.find((each) => each.name === name);
+      if (entry === undefined) throw new RangeError(`expected the bits of ${name}, which the image does not have`);
+      return { ...entry, ...own };
+    }
+    const { clusterSize } = change.geometry;
+    const clusters: number[] = [];
+    for (let at = 0; at < bits.length; at += clusterSize) {
+      const part = bits.subarray(at, at + clusterSize);
+      clusters.push(part.every((byte) => byte === 0) ? 0 : await this.#put(change, part));
+    }
+    const tableOffset = await this.#put(change, encodeBitmapTable(clusters));
+    return { ...own, tableOffset, tableEntries: clusters.length };
+  }
+
   /** Reads what the file has now. */
   async #begin(): Promise<Change> {
     const store = this.#store;
@@ -239,14 +375,19 @@ export class WritableQcow2 {
     fields.l1Entries = l1.length / 8;
     fields.snapshotsOffset = await this.#put(change, snapshots);
     fields.snapshotCount = entries.length;
-    fields.autoclear &= autoclearBitmaps;
-    Object.assign(fields, await refcounts.write(old));
-    await this.#store.sync();
-    await this.#store.write(encodeTableFields(head, fields), fieldsOffset);
-    await this.#store.sync();
+    await this.#bringIntoForce(change);
     const { header, snapshots: listed } = await readQcow2(this.#store, new BlockCache(this.#store));
     this.#header = header;
     this.#snapshots = listed;
+  }
+
+  /** Writes the refcounts, and then the fields that lead to everything new. */
+  async #bringIntoForce({ head, fields, refcounts }: Change): Promise<void> {
+    fields.autoclear &= autoclearBitmaps;
+    Object.assign(fields, await refcounts.write(decodeTableFields(head, placeIn(this.#store, 0))));
+    await this.#store.sync();
+    await this.#store.write(encodeTableFields(head, fields), fieldsOffset);
+    await this.#store.sync();
   }
 }
 
