@@ -29,6 +29,15 @@ const batchCapacity = multifdPacketPages(1024);
 /** Bytes of arena that a channel takes besides its window. */
 export const liveChannelArenaBytes = arenaBytes(packetRamBytes) + pageBatchArenaBytes(batchCapacity);
 
+/**
+ * Bytes that the window of a channel reads at a time. Large reads take less JavaScript per page, and a socket has several MiB
+ * when the pages before were written. Many channels have small windows, to save memory.
+ */
+export function channelBodyBytes(index: number): number {
+  if (index < 4) return 4 << 20;
+  return index < 16 ? 1 << 20 : 64 * 1024;
+}
+
 /** A channel, and how far it has come. */
 export interface LiveChannel {
   readonly reader: ChannelReader;

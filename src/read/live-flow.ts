@@ -24,7 +24,7 @@ import { decodeRecovery, decodeStream, makeStreamState, type StreamState } from 
 import { maxChannels } from './channels.ts';
 import { flowBatchCapacity } from './flow-reader.ts';
 import { KeptSections } from './kept-sections.ts';
-import { LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
+import { channelBodyBytes, LiveChannels, liveChannelArenaBytes } from './live-channels.ts';
 import type { LiveFlowOptions } from './live-flow-options.ts';
 import type { FlowChannels } from './open.ts';
 import { PageUnpacker, unpackArenaBytes } from './unpack.ts';
@@ -36,19 +36,20 @@ const silenceMs = 1000;
 const preemptBodyBytes = 64 * 1024;
 /** Records of the preempt channel collected at a time. */
 const preemptBatchCapacity = 64;
-/** Channels beyond this many have small windows. */
-const largeWindows = 16;
-const [largeBody, smallBody] = [1 << 20, 64 * 1024];
+/** Bytes that the main window reads at a time, see `channelBodyBytes`. */
+const mainBody = 4 << 20;
 
 /** Bytes of arena that a {@link LiveFlow} takes. */
 export const liveFlowArenaBytes = (mostChannels = maxChannels): number =>
   unpackArenaBytes +
-  windowArenaBytes() +
+  windowArenaBytes(mainBody) +
   windowArenaBytes(preemptBodyBytes) +
   pageBatchArenaBytes(flowBatchCapacity) +
   pageBatchArenaBytes(preemptBatchCapacity) +
-  Math.min(mostChannels, largeWindows) * windowArenaBytes(largeBody) +
-  Math.max(0, mostChannels - largeWindows) * windowArenaBytes(smallBody) +
+  Array.from({ length: mostChannels }, (_, i) => windowArenaBytes(channelBodyBytes(i))).reduce(
+    (sum, each) => sum + each,
+    0,
+  ) +
   mostChannels * liveChannelArenaBytes;
 
 /** What a decoder yields: what it needs, what it found, or `wait` until it may go on. */
@@ -131,7 +132,7 @@ export class LiveFlow {
 
   /** Adds a multifd channel, whose first bytes are to be read from `source`. @throws RangeError for one too many */
   addChannel(source: ByteSource): void {
-    const channel = this.#channels.add(source, bodyBytesOf(this.#channels.count));
+    const channel = this.#channels.add(source, channelBodyBytes(this.#channels.count));
     const { format } = this.#state;
     Object.assign(format, { hasChannels: true, looksAhead: false });
     if (this.#unmarked > 0 && format.syncAtEos === undefined) {
@@ -196,7 +197,7 @@ export class LiveFlow {
   }
 
   async *#readMain(source: ByteSource, decode: (window: ByteWindow) => Line['steps']): AsyncGenerator<FlowItem, void> {
-    this.#buffers.main ??= allocateWindow(this.kernel);
+    this.#buffers.main ??= allocateWindow(this.kernel, mainBody);
     const reader = new WindowReader(this.kernel, this.#buffers.main, source, 0);
     const main: Line = { reader, steps: decode(reader.window), isMain: true, state: 'ready' };
     this.#main = main;
@@ -402,8 +403,6 @@ export class LiveFlow {
     this.#channels.close();
   }
 }
-
-const bodyBytesOf = (index: number): number => (index < largeWindows ? largeBody : smallBody);
 
 function isInflateRequest(step: Step): step is InflateRequest {
   return step.kind === 'unpack';
