@@ -60,7 +60,7 @@ export const behaviour: Behaviour = {
     ...{ 'calc-dirty-rate': asQemu, 'query-dirty-rate': asQemu },
     ...{ 'set-vcpu-dirty-limit': withRing, 'cancel-vcpu-dirty-limit': asQemu, 'query-vcpu-dirty-limit': asQemu },
     'query-migrationthreads': 'the names that QEMU gives; their ids are only numbers',
-    ...{ 'query-colo-status': 'not in COLO', 'x-colo-lost-heartbeat': 'not in COLO' },
+    ...{ 'query-colo-status': asQemu, 'x-colo-lost-heartbeat': asQemu },
     ...{ 'xen-save-devices-state': asQemu, 'xen-load-devices-state': 'refuses: this is no Xen machine' },
     'xen-set-global-dirty-log': asQemu,
     'xen-set-replication': 'there are no replicated disks',
@@ -69,7 +69,7 @@ export const behaviour: Behaviour = {
   },
   events: {
     ...{ MIGRATION: asQemu, MIGRATION_PASS: asQemu, STOP: asQemu, RESUME: asQemu },
-    SHUTDOWN: 'after quit',
+    ...{ SHUTDOWN: 'after quit', COLO_EXIT: asQemu },
     JOB_STATUS_CHANGE: asQemu,
   },
   capabilities: {
@@ -86,6 +86,7 @@ export const behaviour: Behaviour = {
       'release-ram': asQemu,
     },
     'zero-copy-send': 'accepted; bytes are copied',
+    'x-colo': 'as in QEMU 7.2, without multifd; as in QEMU, it never begins with --compat 10.0',
     ...{ 'zero-blocks': 'there are no disks to migrate', 'late-block-activate': 'there are no disks to activate' },
   },
   parameters: {
@@ -98,6 +99,7 @@ export const behaviour: Behaviour = {
       mode: asQemu,
       'zero-page-detection': asQemu,
     },
+    'x-checkpoint-delay': 'as in QEMU',
     'direct-io': 'as in QEMU; a file system without it is written through the page cache',
     ...{ 'vcpu-dirty-limit': asQemu, 'x-vcpu-dirty-limit-period': asQemu },
     ...{ 'announce-initial': noCards, 'announce-max': noCards, 'announce-rounds': noCards, 'announce-step': noCards },

@@ -158,6 +158,26 @@ export class GuestRam implements RamReader {
     mark();
   }
 
+  /**
+   * Other RAM with the same content, in an empty store of its own. What was not written stays in the base of both, which
+   * only this one closes.
+   * @throws Error if anything was written or discarded
+   */
+  branch(store: ByteStore): GuestRam {
+    const base = this.#base;
+    if (base === undefined || this.#discarded !== undefined || this.#written.some(({ count }) => count > 0)) {
+      throw new Error('expected RAM over a base in which nothing was written');
+    }
+    const kept: RamReader = {
+      blocks: base.blocks,
+      state: (block, page) => base.state(block, page),
+      read: (block, page, target) => base.read(block, page, target),
+      nextData: (block, page, limit) => base.nextData(block, page, limit),
+      close: async () => {},
+    };
+    return new GuestRam(store, kept);
+  }
+
   /** Discards pages `[first, end)`, which are zeros from now on, and releases their storage where the store can. */
   async discard(block: RamBlock, first: number, end: number): Promise<void> {
     const placed = this.blocks[block.index] as GuestBlock;

@@ -8,6 +8,7 @@
  * nobody looks at costs nothing, and a guest with an injected clock does the same every time.
  */
 import { type Clock, systemClock } from '../io/clock.ts';
+import { MemoryFile } from '../io/memory-file.ts';
 import type { Configuration } from '../vm/flow.ts';
 import type { DirtyTracking, Guest, GuestBlock } from '../vm/guest.ts';
 import { PageBitmap } from '../vm/page-bitmap.ts';
@@ -15,6 +16,7 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { Framing, RawSection, SavedDevices } from '../vm/saved-vm.ts';
 import type { FreezeOptions } from './frozen-ram.ts';
+import { GuestCheckpoints } from './guest-checkpoints.ts';
 import type { GuestRam } from './guest-ram.ts';
 import { Workload, type WorkloadOptions } from './workload.ts';
 
@@ -35,7 +37,7 @@ export interface SyntheticGuestOptions {
   iterables?: readonly RawSection[] | undefined;
   /** Releases what its RAM comes from, when it is closed. */
   release?: (() => Promise<void>) | undefined;
-  /** Where old pages are kept while its RAM is frozen. Default: in memory. */
+  /** Where old pages are kept while its RAM is frozen, and those of checkpoints. Default: in memory. */
   frozen?: FreezeOptions | undefined;
   /** Whether it is stopped when it is made. Default false. */
   isPaused?: boolean;
@@ -49,9 +51,11 @@ export class SyntheticGuest implements Guest {
   readonly framing?: Framing;
   readonly iterables: readonly RawSection[];
   readonly #release: SyntheticGuestOptions['release'];
-  readonly #devices: SavedDevices;
+  #devices: SavedDevices;
   readonly #clock: Clock;
   readonly #frozen: FreezeOptions | undefined;
+  /** What the primary side of COLO sends. */
+  #cache: GuestRam | undefined;
   readonly #workload: Workload | undefined;
   /** Bitmaps of everyone who tracks, by block. */
   readonly #tracked = new Set<readonly PageBitmap[]>();
@@ -205,9 +209,21 @@ export class SyntheticGuest implements Guest {
     return this.#devices;
   }
 
+  /** Its devices are these from now on. */
+  loadDevices(devices: SavedDevices): void {
+    this.#devices = devices;
+  }
+
+  /** Begins to take checkpoints (COLO). It has just arrived, and nothing was written. */
+  async beginCheckpoints(): Promise<GuestCheckpoints> {
+    this.#cache = this.ram.branch((await this.#frozen?.makeScratch?.()) ?? new MemoryFile());
+    return new GuestCheckpoints(this, this.#cache);
+  }
+
   /** Releases its RAM. */
   async close(): Promise<void> {
     await this.#work;
+    await this.#cache?.close();
     await this.ram.close();
     await this.#release?.();
   }

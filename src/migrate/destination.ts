@@ -90,6 +90,8 @@ class Destination {
   #hasEnd = false;
   /** The source has begun postcopy. */
   #isSplit = false;
+  /** The source goes on with checkpoints. */
+  #isColo = false;
   /** Whether the source has announced postcopy, so that it may use a preempt channel. Undefined: it may still do so. */
   #hasAdvice: boolean | undefined;
   /** It has announced postcopy of RAM, and not only of dirty bitmaps. */
@@ -135,7 +137,8 @@ class Destination {
       const ended = this.#waitForEnd();
       await this.#target.commit(() => this.#watch.throwIfFailed());
       this.#watch.resume();
-      await this.#part(ended);
+      if (this.#isColo) await this.#options.onColo?.(this.#main, (target) => this.#flow.readOn(target));
+      else await this.#part(ended);
       this.#meter.enter('completed');
       return this.#result(settled, missing);
     } catch (thrown) {
@@ -285,6 +288,10 @@ class Destination {
     if (command.name === 'POSTCOPY_ADVISE') {
       this.#hasAdvice = true;
       this.#hasRamAdvice = command.payload.length > 0;
+    }
+    if (command.name === 'ENABLE_COLO' && this.#options.onColo !== undefined) {
+      this.#options.onEnableColo?.();
+      this.#isColo = true;
     }
     if (command.name === 'PACKAGED' || command.name === 'POSTCOPY_LISTEN') this.#beginPostcopy();
     if (command.name === 'POSTCOPY_RUN') {

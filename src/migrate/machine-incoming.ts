@@ -16,13 +16,15 @@
  * the machine has taken it.
  */
 import type { ByteStore } from '../io/byte-source.ts';
-import { type Listener, PeerError } from '../io/connection.ts';
+import { type Connection, type Listener, PeerError } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import { formatUuid } from '../vm/uuid.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
+import type { ReadLine } from './colo-line.ts';
+import { runSecondary } from './colo-secondary.ts';
 import { receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
@@ -86,6 +88,11 @@ export class MachineIncoming {
   #exitsOnError = true;
   /** The process ends: there is nothing to say about it. */
   #isOver = false;
+  /** The line of COLO. */
+  #line: Connection | undefined;
+  /** Ends COLO. Undefined before it begins. */
+  #takeOver: (() => void) | undefined;
+  #isFailingOver = false;
   #end: (end: IncomingEnd) => void = () => {};
   /** Breaks the lines of postcopy. */
   #breakLines: ((error: Error) => void) | undefined;
@@ -122,7 +129,7 @@ export class MachineIncoming {
 
   /** Whether its lines can be broken. */
   get isUnderWay(): boolean {
-    return this.#status === 'setup' || this.#status === 'active' || this.#status.startsWith('postcopy');
+    return ['setup', 'active', 'colo'].includes(this.#status) || this.#status.startsWith('postcopy');
   }
 
   /** What `query-migrate` has of the destination. */
@@ -224,8 +231,12 @@ export class MachineIncoming {
         },
         keep: () => Promise.reject(new Error('the VM is still here')),
       };
-      await receive(incoming, target, this.#options(signal));
-      await this.#arrive(guest as unknown as MachineGuest);
+      await receive(incoming, target, {
+        ...this.#options(signal),
+        onColo: (line, read) => this.#colo(line, read, guest as unknown as MachineGuest),
+      });
+      if (this.#takeOver !== undefined) this.#end('completed');
+      else await this.#arrive(guest as unknown as MachineGuest);
     } catch (error) {
       await this.#fail(error, guest, file);
     } finally {
@@ -246,6 +257,10 @@ export class MachineIncoming {
       ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
       compression: this.#machine.settings.parameters['multifd-compression'] as PacketMethod,
       onSource: (source) => this.#requireFit(source),
+      onEnableColo: () => {
+        if (this.#machine.settings.isOn('x-colo')) return;
+        throw new Error('ENABLE_COLO command come in migration stream, but x-colo capability is not set');
+      },
       onTold: () => {
         this.#wasTold = true;
       },
@@ -299,6 +314,37 @@ export class MachineIncoming {
     );
   }
 
+  /** The secondary side of COLO, until this side takes over. */
+  async #colo(line: Connection, read: ReadLine, guest: MachineGuest): Promise<void> {
+    const machine = this.#machine;
+    const cache = await guest.beginCheckpoints?.();
+    if (cache === undefined) throw new Error('this guest takes no checkpoints');
+    this.#line = line;
+    const ended = new Promise<void>((resolve) => {
+      this.#takeOver = resolve;
+    });
+    machine.noteColo('secondary', 'begun');
+    this.#enter('colo');
+    await machine.arrive(guest);
+    await runSecondary(line, read, {
+      ...{ cache, ended },
+      stop: () => machine.hold('colo'),
+      run: () => machine.release(),
+      onError: () => machine.noteColo('secondary', 'error'),
+    });
+    machine.release();
+  }
+
+  /** x-colo-lost-heartbeat at the secondary side: its guest goes on. @throws Error with QEMU's text */
+  async failOver(): Promise<void> {
+    if (this.#isFailingOver) throw new Error('COLO failover is already activated');
+    this.#isFailingOver = true;
+    await this.#machine.hold('colo');
+    this.#enter('completed');
+    this.#machine.noteColo('secondary', 'ended');
+    this.#takeOver?.();
+  }
+
   /** Gives the disks the bitmaps that came. @throws Error with QEMU's text if one exists already */
   #takeBitmaps({ iterables = [] }: MachineGuest): void {
     const { nodes, settings } = this.#machine;
@@ -348,6 +394,7 @@ export class MachineIncoming {
   break(): void {
     const error = new PeerError('the lines of the migration were broken');
     if (this.#status === 'postcopy-active' || this.#status === 'postcopy-recover') this.#breakLines?.(error);
+    else if (this.#status === 'colo') this.#line?.destroy();
     else if (this.#status !== 'postcopy-paused') this.#cancel.abort(error);
   }
 

@@ -334,16 +334,37 @@ export class MachineMigrate {
       forcesSyncs: is10,
       switchoverAck: on('switchover-ack'),
       backgroundSnapshot: on('background-snapshot'),
-      returnPath: on('return-path') || on('postcopy-ram'),
+      returnPath: (on('return-path') || on('postcopy-ram')) && this.#colo() === undefined,
       ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
+      ...{ announcesColo: on('x-colo'), colo: this.#colo() },
       ...{ releaseRam: on('release-ram'), isRunning: () => this.#machine.isRunning },
       ...(zeroPages === undefined ? {} : { zeroPageDetection: zeroPages }),
       ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
       ...(rules === undefined ? {} : { rules }),
       iterables: this.#machine.iterables,
-      ...(on('xbzrle') ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size'), counters: this.#xbzrle } } : {}),
+      ...(on('xbzrle') && this.#colo() === undefined
+        ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size'), counters: this.#xbzrle } }
+        : {}),
       ...(on('multifd') ? { multifd: this.#multifd() } : {}),
     };
+  }
+
+  /** COLO begins only from the state `active`, which a migration of 10.0 has left by then. */
+  #colo(): OutgoingMigrationOptions['colo'] {
+    const { settings } = this.#machine;
+    const isPossible = settings.schema.isUntil('9.0') && !settings.isOn('pause-before-switchover');
+    if (!settings.isOn('x-colo') || !isPossible || settings.isOn('multifd')) return undefined;
+    return { delay: () => this.#number('x-checkpoint-delay') };
+  }
+
+  /** x-checkpoint-delay was set, which begins a checkpoint. */
+  checkpoint(): void {
+    this.#outgoing?.checkpoint();
+  }
+
+  /** x-colo-lost-heartbeat at the primary side. @throws Error with QEMU's text */
+  async failOver(): Promise<void> {
+    await this.#outgoing?.failOver();
   }
 
   #multifd(): NonNullable<OutgoingMigrationOptions['multifd']> {

@@ -20,6 +20,7 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { BlockNodes } from './block-node.ts';
+import type { CheckpointCache } from './colo-secondary.ts';
 import { type RunState, runStateOf, withRunState } from './global-state.ts';
 import { isUnderWay, type OutgoingHost } from './outgoing-migration.ts';
 import type { MigrationStatus } from './progress.ts';
@@ -40,10 +41,19 @@ export interface MachineGuest extends Guest {
   throttle(percentage: number): Promise<void>;
   /** Its RAM as it is now, for a background snapshot. It is stopped. */
   freeze(): RamReader;
+  /** Begins to take checkpoints (COLO). It has just arrived. Default: it cannot. */
+  beginCheckpoints?(): Promise<CheckpointCache>;
   /** Discards pages that another side has now (release-ram). Default: they are kept. */
   discard?(block: RamBlock, first: number, end: number): Promise<void>;
   /** Releases its RAM. */
   close(): Promise<void>;
+}
+
+/** The answer of query-colo-status. */
+interface ColoStatus {
+  mode: 'none' | 'primary' | 'secondary';
+  'last-mode': ColoStatus['mode'];
+  reason: 'none' | 'request' | 'error';
 }
 
 /** What a machine is made of. */
@@ -91,6 +101,9 @@ export class Machine {
   #guest: MachineGuest | undefined;
   #state: RunState;
   #mayStart: boolean;
+  #colo: ColoStatus = { mode: 'none', 'last-mode': 'none', reason: 'none' };
+  /** COLO_EXIT was emitted. */
+  #hasLeftColo = false;
   /** What it did before it was stopped for a switchover. */
   #before: RunState | undefined;
 
@@ -269,6 +282,8 @@ export class Machine {
       freeze: () => guest.freeze(),
       limitVcpus: () => machine.#limitVcpus(),
       discard: (block, first, end) => guest.discard?.(block, first, end),
+      stopForCheckpoint: () => machine.hold('colo'),
+      onColo: (what) => machine.noteColo('primary', what),
     };
   }
 
@@ -291,6 +306,24 @@ export class Machine {
       ...{ ...rest, capabilities: settings.isOn(ignoreShared) ? [...others, ignoreShared] : others },
       ...(uuid === undefined ? {} : { uuid }),
     };
+  }
+
+  /** COLO has begun at this side, its line broke, or this side goes on alone. */
+  noteColo(mode: 'primary' | 'secondary', what: 'begun' | 'error' | 'ended'): void {
+    if (what === 'begun') {
+      this.#colo = { mode, 'last-mode': 'none', reason: 'none' };
+      this.#hasLeftColo = false;
+      return;
+    }
+    const reason = what === 'error' ? 'error' : 'request';
+    if (!this.#hasLeftColo) this.emit('COLO_EXIT', { mode, reason });
+    this.#hasLeftColo = true;
+    if (what === 'ended') this.#colo = { mode: 'none', 'last-mode': mode, reason };
+  }
+
+  /** What query-colo-status returns. */
+  get colo(): Readonly<ColoStatus> {
+    return this.#colo;
   }
 
   /** The status of a migration changed. */

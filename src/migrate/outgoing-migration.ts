@@ -21,6 +21,7 @@ import type { Guest } from '../vm/guest.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SendBackground } from './background-snapshot.ts';
+import type { ColoPrimaryHost } from './colo-primary.ts';
 import { errorDesc, isFaultOfLine } from './error-desc.ts';
 import { LiveError } from './live-error.ts';
 import { fileLine } from './outgoing.ts';
@@ -49,11 +50,18 @@ export interface OutgoingHost {
   limitVcpus?(): Promise<void> | void;
   /** Discards pages that the destination has, in postcopy (release-ram). Default: they are kept. */
   discard?(block: RamBlock, first: number, end: number): Promise<void> | void;
+  /** COLO: stops the guest for a checkpoint; {@link restart} lets it run again. */
+  stopForCheckpoint?(): Promise<void>;
+  /** COLO has begun, its line broke, or this side goes on alone. */
+  onColo?(what: 'begun' | 'error' | 'ended'): void;
 }
 
 /** How a VM is moved. */
 export interface OutgoingMigrationOptions
-  extends Pick<SendRunning, 'parameters' | 'xbzrle' | 'forcesSyncs' | 'switchoverAck' | 'isRunning' | 'stopsFirst'>,
+  extends Pick<
+      SendRunning,
+      'announcesColo' | 'parameters' | 'xbzrle' | 'forcesSyncs' | 'switchoverAck' | 'isRunning' | 'stopsFirst'
+    >,
     Omit<SendOptions, 'running' | 'background' | 'onProgress' | 'signal' | 'clock' | 'mappedRam'> {
   /** Connects a line: the main one first. It is not called after the signal was aborted. */
   connect: (signal: AbortSignal) => Promise<Connection>;
@@ -69,6 +77,8 @@ export interface OutgoingMigrationOptions
   postcopy?: { preempt: boolean } | undefined;
   /** Discards pages in postcopy when they were sent, so that it cannot be resumed (capability release-ram). Default false. */
   releaseRam?: boolean;
+  /** Goes on with checkpoints every `delay` ms (COLO). The host has `stopForCheckpoint` and `onColo` then. */
+  colo?: { delay: () => number } | undefined;
   /** Whose order of states, and whose texts. Default: 10.0 with `alwaysEntersDevice`, and 9.0 without. */
   release?: ReleaseName | undefined;
   /** Sends the guest as it is when `active` begins, and lets it run on. The host has `freeze` then. Default false. */
@@ -79,6 +89,7 @@ export interface OutgoingMigrationOptions
 /** States in which a migration is under way. */
 const underWay: readonly MigrationStatus[] = [
   ...(['setup', 'active', 'pre-switchover', 'device', 'cancelling'] as const),
+  'colo',
   ...(['postcopy-active', 'postcopy-paused', 'postcopy-recover-setup', 'postcopy-recover'] as const),
 ];
 
@@ -109,6 +120,9 @@ export class OutgoingMigration {
   /** A pass has begun. */
   #hasPass = false;
   #isPostcopyWanted = false;
+  /** Begins checkpoints of COLO, and ends them. */
+  #colo: { checkpoint: () => void; end: () => void } | undefined;
+  #isFailingOver = false;
   /** Breaks the lines of postcopy. */
   #breakLines: ((reason: Error) => void) | undefined;
   /** Goes on over other lines, while it is paused. */
@@ -134,6 +148,7 @@ export class OutgoingMigration {
     this.#enter('setup');
     try {
       await this.#send();
+      if (this.#isFailingOver) return this.#goOnAlone();
       if (this.#options.backgroundSnapshot !== true) this.#host.leave();
       this.#enter('completed');
     } catch (error) {
@@ -150,6 +165,8 @@ export class OutgoingMigration {
       switchoverAck = false,
       isRunning,
       stopsFirst = false,
+      colo,
+      announcesColo,
       ...rest
     } = this.#options;
     const { backgroundSnapshot = false, dirtyLimit = false } = rest;
@@ -173,6 +190,7 @@ export class OutgoingMigration {
     const running: SendRunning = {
       ...{ parameters, xbzrle, forcesSyncs, switchoverAck, isRunning, stopsFirst },
       postcopy: postcopy && this.#postcopy(postcopy),
+      ...{ announcesColo, colo: colo && this.#coloHost(colo) },
       throttle: autoConverge ? (percentage) => this.#host.throttle(percentage) : undefined,
       limitVcpus: dirtyLimit ? () => this.#host.limitVcpus?.() : undefined,
       beforeSwitchover: pauseBeforeSwitchover ? () => this.#pause() : undefined,
@@ -194,6 +212,38 @@ export class OutgoingMigration {
       },
     });
     this.#last = progress;
+  }
+
+  #coloHost({ delay }: { delay: () => number }): ColoPrimaryHost {
+    return {
+      delay,
+      stop: async () => this.#host.stopForCheckpoint?.(),
+      run: () => this.#host.restart(),
+      onError: () => this.#host.onColo?.('error'),
+      onStart: (control) => {
+        this.#colo = control;
+        this.#host.onColo?.('begun');
+      },
+    };
+  }
+
+  /** Begins a checkpoint of COLO now, because x-checkpoint-delay was set. */
+  checkpoint(): void {
+    this.#colo?.checkpoint();
+  }
+
+  /** x-colo-lost-heartbeat: this side goes on alone. @throws Error with QEMU's text, if that was said before */
+  async failOver(): Promise<void> {
+    if (this.#isFailingOver) throw new Error('COLO failover is already activated');
+    this.#isFailingOver = true;
+    await this.#host.stopForCheckpoint?.();
+    this.#enter('completed');
+    this.#colo?.end();
+  }
+
+  #goOnAlone(): void {
+    this.#host.onColo?.('ended');
+    this.#host.restart();
   }
 
   /** What postcopy asks of the one who commands it. */
@@ -237,7 +287,7 @@ export class OutgoingMigration {
   #follow(status: MigrationStatus): void {
     const { alwaysEntersDevice, pauseBeforeSwitchover } = this.#options;
     const isEnd = status === 'completed' || status === 'failed' || status === 'cancelled';
-    if (isEnd || status === this.#status || this.#status === 'cancelling') return;
+    if (isEnd || status === this.#status || this.#status === 'cancelling' || this.#isFailingOver) return;
     if (status === 'device' && !alwaysEntersDevice && !pauseBeforeSwitchover) return;
     this.#enter(status);
   }
@@ -353,7 +403,7 @@ export class OutgoingMigration {
     const error = this.#error === undefined || isSilent ? {} : { 'error-desc': this.#error };
     const isOver = status === 'cancelled' || status === 'failed';
     const progress = status === 'completed' ? this.#last : this.#look?.();
-    if (status === 'setup' || isOver || progress === undefined) return { status, ...error };
+    if (status === 'setup' || status === 'colo' || isOver || progress === undefined) return { status, ...error };
     const { 'error-desc': _, downtime, ...members } = progress;
     // 7.2 shows what it had expected until postcopy is over.
     const expected = this.#release === '7.2' && status.startsWith('postcopy') ? this.#expected : undefined;

@@ -23,6 +23,7 @@ export type MigrationStatus =
   | 'postcopy-recover'
   | 'completed'
   | 'failed'
+  | 'colo'
   | 'pre-switchover'
   | 'device';
 

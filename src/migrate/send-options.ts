@@ -10,6 +10,7 @@ import type { WrittenBlock } from '../write/passes.ts';
 import type { DiscardPages } from '../write/postcopy-passes.ts';
 import type { XbzrleCounters, XbzrleStatistics } from '../write/xbzrle-cache.ts';
 import type { SendBackground } from './background-snapshot.ts';
+import type { ColoPrimaryHost } from './colo-primary.ts';
 import type { PeerWatchOptions } from './peer-watch.ts';
 import type { PrecopyParameters } from './precopy.ts';
 import type { MigrationProgress, ProgressOptions } from './progress.ts';
@@ -75,6 +76,10 @@ export interface SendRunning {
   beforeSwitchover?: (() => Promise<void>) | undefined;
   /** Allows postcopy. It needs a return path. Default: all RAM is sent before the guest runs at the destination. */
   postcopy?: SendPostcopy | undefined;
+  /** Announces COLO to the destination (capability x-colo), whether it begins or not. Default false. */
+  announcesColo?: boolean | undefined;
+  /** Goes on with checkpoints after the end, over the same line (COLO). Without multifd, XBZRLE and return path. */
+  colo?: ColoPrimaryHost | undefined;
   /** Stops the guest before anything is sent (mode cpr-reboot). Default false. */
   stopsFirst?: boolean;
   /** Whether the guest runs, for `precopy-bytes`. Default: until the migration stops it. */

@@ -35,6 +35,7 @@ import { StreamWriter } from '../write/stream-writer.ts';
 import type { XbzrleCache } from '../write/xbzrle-cache.ts';
 import { BackgroundSnapshot } from './background-snapshot.ts';
 import { Bandwidth } from './bandwidth.ts';
+import { ColoPrimary, type ColoPrimaryHost } from './colo-primary.ts';
 import { Confirmation } from './confirmation.ts';
 import { LiveError, nextOfSource } from './live-error.ts';
 import { Outgoing } from './outgoing.ts';
@@ -166,12 +167,14 @@ class Source {
       this.#postcopy = this.#makePostcopy(passes, writer, running);
     await this.#postcopy?.prepare();
     const lastWord = returnPath && main.canRead ? this.#confirmation.read(main) : undefined;
-    if (lastWord === undefined && main.canRead) void this.#lines.discard();
+    if (lastWord === undefined && main.canRead && running?.colo === undefined) void this.#lines.discard();
     const sending = this.#sendPasses(passes, writer);
     await (lastWord === undefined ? sending : this.#untilConfirmed(sending, lastWord));
     // So QEMU 10.0 ends a migration into a file that is to answer: when it is all there.
     if (returnPath && lastWord === undefined) throw new PeerError('Unable to read from file: Bad file descriptor');
-    await this.#lines.hangUp(returnPath);
+    if (running?.colo !== undefined && writer instanceof StreamWriter)
+      await this.#checkpoints(passes, writer, running.colo);
+    else await this.#lines.hangUp(returnPath);
     const xbzrle = this.#cache === undefined ? {} : { xbzrle: this.#cache.statistics };
     const counts = { length: writer.length, channels: this.#lines.channelBytes, blocks: this.#blocks };
     return { isConfirmed: returnPath, ...counts, ...xbzrle };
@@ -193,6 +196,7 @@ class Source {
     const hasPostcopy = running?.postcopy !== undefined;
     const commands: { code: number; payload?: Uint8Array }[] = [];
     if (returnPath && mappedRam === undefined) commands.push({ code: CommandCode.openReturnPath }, ping);
+    if (running?.announcesColo === true) commands.push({ code: CommandCode.enableColo });
     if (hasPostcopy) {
       const payload = encodeAdvise(this.#guest.ram.blocks, this.#pageSize);
       commands.push({ code: CommandCode.postcopyAdvise, payload });
@@ -206,11 +210,12 @@ class Source {
         await writer.flush();
         this.#ended.signal.throwIfAborted();
         // Nobody loads a file that has not come to its end. A background snapshot leaves the guest here.
-        const staysHere = this.#options.mappedRam !== undefined || this.#snapshot !== undefined;
+        const staysHere =
+          this.#options.mappedRam !== undefined || this.#snapshot !== undefined || running?.colo !== undefined;
         if (!staysHere) this.#confirmation.place = 'either';
       },
       // A destination that waits for a description does not say that it has the guest. A capture of postcopy has none.
-      ...(returnPath ? { otherwiseDescription: '{}' } : {}),
+      ...(returnPath || running?.colo !== undefined ? { otherwiseDescription: '{}' } : {}),
     });
     this.#passes = passes;
     return passes;
@@ -254,6 +259,18 @@ class Source {
     await this.#sync();
     await passes.finish();
     await this.#multifd?.close();
+  }
+
+  /** Goes on with checkpoints, until the host says that they end. */
+  async #checkpoints(passes: Passes, writer: StreamWriter, host: ColoPrimaryHost): Promise<void> {
+    const colo = new ColoPrimary({
+      ...{ host, guest: this.#guest, passes, writer, line: this.#lines.main, clock: this.#clock },
+      sync: () => this.#sync(),
+      reopen: () => writer.reconnect(this.#lines.mainSink()),
+      signal: this.#ended.signal,
+    });
+    this.#meter.enter('colo');
+    await colo.run();
   }
 
   async #sync(): Promise<void> {

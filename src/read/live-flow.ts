@@ -398,6 +398,19 @@ export class LiveFlow {
     }
   }
 
+  /** Reads what follows the stream on the main line: as many bytes as fit, or fewer; 0 at the end of the line. */
+  async readOn(target: Uint8Array): Promise<number> {
+    const reader = this.#main?.reader;
+    await this.#late;
+    if (reader === undefined) return 0;
+    const { window } = reader;
+    if (window.position === window.limit) await reader.satisfy({ kind: 'more', bytes: 1 });
+    const count = Math.min(target.length, window.limit - window.position);
+    target.set(window.bytes.subarray(window.position, window.position + count));
+    window.position += count;
+    return count;
+  }
+
   /** Frees the decompressors. The sources must have ended or been destroyed: otherwise they may still write to the arena. */
   close(): void {
     this.#channels.close();

@@ -277,14 +277,17 @@ export class Passes {
    */
   async finish(): Promise<void> {
     await this.beginSwitchover();
-    if (this.#hasRam) {
-      await this.#ramWriter.beginEnd();
-      this.#isLastStage = true;
-      await this.#sendEachDirty();
-      await this.#ramWriter.endRam();
-    }
+    if (this.#hasRam) await this.sendLastPages();
     await this.sendIterables('end');
     await this.finishDevices();
+  }
+
+  /** Sends the dirty pages in an END of RAM. */
+  async sendLastPages(): Promise<void> {
+    await this.#ramWriter.beginEnd();
+    this.#isLastStage = true;
+    await this.#sendEachDirty();
+    await this.#ramWriter.endRam();
   }
 
   /**

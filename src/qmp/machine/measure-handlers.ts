@@ -1,6 +1,5 @@
 /** What a machine does with commands that look at its guest, and with those of COLO and of vCPUs with a dirty ring. */
 import type { DirtyRate } from '../../migrate/dirty-rate.ts';
-import type { Machine } from '../../migrate/machine.ts';
 import type { VcpuDirtyLimit } from '../../migrate/vcpu-dirty-limit.ts';
 import type { JsonObject } from '../json-value.ts';
 import type { Handler } from '../server.ts';
@@ -10,7 +9,7 @@ export function measureHandlers(parts: MachineParts): Record<string, Handler> {
   const { machine, dirtyRate } = parts;
   return {
     ...dirtyRateHandlers(dirtyRate),
-    ...coloHandlers(machine),
+    ...coloHandlers(parts),
     ...limitHandlers(machine.dirtyLimit),
     'query-migrationthreads': () => threadsOf(parts),
   };
@@ -31,11 +30,13 @@ function limitHandlers(limit: VcpuDirtyLimit): Record<string, Handler> {
   };
 }
 
-/** Outside COLO. */
-function coloHandlers({ settings: { schema } }: Machine): Record<string, Handler> {
+function coloHandlers({ machine, migrate, incoming }: MachineParts): Record<string, Handler> {
+  const { schema } = machine.settings;
   return {
-    'query-colo-status': () => ({ mode: 'none', 'last-mode': 'none', reason: 'none' }),
+    'query-colo-status': () => machine.colo,
     'x-colo-lost-heartbeat'() {
+      if (machine.colo.mode === 'primary') return migrate.failOver();
+      if (machine.colo.mode === 'secondary') return incoming?.failOver();
       throw new Error(schema.isFrom('9.0') ? 'VM is not in COLO mode' : "The feature 'colo' is not enabled");
     },
   };

@@ -51,7 +51,10 @@ function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming 
       settings.setCapabilities(capabilities as never, context());
     },
     'query-migrate-parameters': () => settings.parameters,
-    'migrate-set-parameters': (given: JsonObject) => settings.setParameters(given),
+    'migrate-set-parameters'(given: JsonObject) {
+      settings.setParameters(given);
+      if (given['x-checkpoint-delay'] !== undefined) migrate.checkpoint();
+    },
   };
 }
 
