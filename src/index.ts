@@ -89,6 +89,7 @@ export { findValue } from './devices/find-value.ts';
 export { readVirtioDevice, type VirtioDevice, type VirtioQueue, virtioStatusNames } from './devices/virtio-device.ts';
 export { readX86Registers, type X86Registers, type X86Segment, x86FlagNames } from './devices/x86-registers.ts';
 export type { FreezeOptions, FrozenRam } from './guest/frozen-ram.ts';
+export type { GuestCheckpoints } from './guest/guest-checkpoints.ts';
 export { type GuestBlockSize, GuestRam } from './guest/guest-ram.ts';
 export { type ImageBlock, ImageRam } from './guest/image-ram.ts';
 export { SyntheticGuest, type SyntheticGuestOptions } from './guest/synthetic-guest.ts';
@@ -418,7 +419,7 @@ export {
   multifdArenaBytes,
 } from './write/multifd-writer.ts';
 export type { WrittenBlock } from './write/passes.ts';
-export { type NewSnapshot, WritableQcow2, type WriteVmState } from './write/qcow2/qcow2-image.ts';
+export { type KeptBitmap, type NewSnapshot, WritableQcow2, type WriteVmState } from './write/qcow2/qcow2-image.ts';
 export { RamScan, ramScanArenaBytes, type ScannedBlock, type ScannedRam } from './write/ram-scan.ts';
 export { StreamWriter, type StreamWriterOptions, writerArenaBytes } from './write/stream-writer.ts';
 export { type WriteGuestOptions, type WrittenGuest, writeGuest } from './write/write-guest.ts';

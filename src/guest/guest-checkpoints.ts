@@ -13,6 +13,7 @@ import type { SyntheticGuest } from './synthetic-guest.ts';
 /** Pages copied at a time. */
 const runPages = 64;
 
+/** Takes checkpoints for a synthetic guest, of which only the last whole one counts. */
 export class GuestCheckpoints {
   readonly #guest: SyntheticGuest;
   readonly #cache: GuestRam;
@@ -30,10 +31,12 @@ export class GuestCheckpoints {
     this.#devices = guest.saveDevices();
   }
 
+  /** The blocks of the guest. */
   get blocks(): readonly RamBlock[] {
     return this.#guest.blocks;
   }
 
+  /** Device states of the last checkpoint. */
   get devices(): SavedDevices {
     return this.#devices;
   }

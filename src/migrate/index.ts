@@ -15,6 +15,8 @@ export {
 } from './bitmap-migration.ts';
 export { BlockBitmap, type BlockBitmapOptions } from './block-bitmap.ts';
 export { BlockNode, type BlockNodeOptions, BlockNodes } from './block-node.ts';
+export type { ReadLine } from './colo-line.ts';
+export type { ColoPrimaryHost } from './colo-primary.ts';
 export { receive } from './destination.ts';
 export {
   type CalcDirtyRate,

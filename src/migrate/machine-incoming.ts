@@ -19,8 +19,6 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type Connection, type Listener, PeerError } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
-import { formatUuid } from '../vm/uuid.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import type { ReadLine } from './colo-line.ts';
@@ -39,8 +37,9 @@ import {
   type TakeDescriptor,
   withDescriptor,
 } from './machine-address.ts';
+import { type ExpectedMachine, requireFit } from './machine-fit.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
-import type { IncomingSource, ReceiveOptions } from './receive-options.ts';
+import type { ReceiveOptions } from './receive-options.ts';
 
 /** How a machine is reached. */
 export interface IncomingLines {
@@ -57,13 +56,6 @@ export interface IncomingLines {
   codecs: PageCodecs;
   /** Told what QEMU would print on standard error. */
   report(text: string): void;
-}
-
-/** What was stated about the machine when it was started. A source that does not fit is refused. */
-export interface ExpectedMachine {
-  machine?: string | undefined;
-  /** Bytes of its RAM. */
-  memory?: number | undefined;
 }
 
 /** What became of an incoming migration. */
@@ -186,7 +178,8 @@ export class MachineIncoming {
       async (guest) => {
         try {
           const { configuration, ram } = guest;
-          this.#requireFit({ configuration, blocks: ram.blocks, hasAdvice: false, channels: 0 });
+          const source = { configuration, blocks: ram.blocks, hasAdvice: false, channels: 0 };
+          requireFit(this.#machine, this.#expected, source, this.#lines.report);
           this.#takeBitmaps(guest);
           await this.#arrive(guest);
         } catch (error) {
@@ -256,7 +249,7 @@ export class MachineIncoming {
     return {
       ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
       compression: this.#machine.settings.parameters['multifd-compression'] as PacketMethod,
-      onSource: (source) => this.#requireFit(source),
+      onSource: (source) => requireFit(this.#machine, this.#expected, source, this.#lines.report),
       onEnableColo: () => {
         if (this.#machine.settings.isOn('x-colo')) return;
         throw new Error('ENABLE_COLO command come in migration stream, but x-colo capability is not set');
@@ -403,43 +396,4 @@ export class MachineIncoming {
     this.#isOver = true;
     this.#cancel.abort(new Error('the VM ended'));
   }
-
-  /** @throws Error with QEMU's text */
-  #requireFit({ configuration, blocks, hasAdvice, channels }: IncomingSource): void {
-    const { settings, uuid } = this.#machine;
-    const { machine = configuration?.machine, memory } = this.#expected;
-    if (configuration !== undefined && configuration.machine !== machine) {
-      throw new Error(`Machine type received is '${configuration.machine}' and local is '${machine}'`);
-    }
-    const received = configuration?.uuid;
-    if (received !== undefined && uuid !== undefined && received !== uuid) {
-      throw new Error(`UUID received is ${formatUuid(received)} and local is ${formatUuid(uuid)}`);
-    }
-    if (received !== undefined && uuid === undefined) {
-      this.#lines.report(`UUID is received ${formatUuid(received)}, but local uuid isn't set`);
-    }
-    requireSameSwitch(
-      'x-ignore-shared',
-      settings.isOn('x-ignore-shared'),
-      configuration?.capabilities.includes('x-ignore-shared') === true,
-    );
-    if (hasAdvice && !settings.isOn('postcopy-ram'))
-      throw new Error('RAM postcopy is disabled but have 16 byte advise');
-    if (channels > 0 && !settings.isOn('multifd')) throw new Error('Not a migration stream');
-    if (memory !== undefined) requireMemory(blocks, memory);
-  }
-}
-
-function requireSameSwitch(capability: string, here: boolean, there: boolean): void {
-  if (here === there) return;
-  const words = (on: boolean) => (on ? 'on' : 'off');
-  throw new Error(`Capability ${capability} is ${words(here)}, but received capability is ${words(there)}`);
-}
-
-/** The largest block is the one that the machine's memory is in. */
-function requireMemory(blocks: readonly RamBlock[], memory: number): void {
-  const main = [...blocks].sort((a, b) => b.usedLength - a.usedLength)[0];
-  if (main === undefined || main.usedLength === memory) return;
-  const hex = (bytes: number) => `0x${bytes.toString(16)}`;
-  throw new Error(`Size mismatch: ${main.idstr}: ${hex(main.usedLength)} != ${hex(memory)}: Invalid argument`);
 }

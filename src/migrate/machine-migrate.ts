@@ -11,8 +11,6 @@ import type { ByteSink, ByteStore } from '../io/byte-source.ts';
 import type { Connection } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
-import { releaseRulesOf } from '../schema/release-rules.ts';
-import type { Configuration } from '../vm/flow.ts';
 import { XbzrleCounters } from '../write/xbzrle-cache.ts';
 import { type BitmapMapping, type BitmapsUnderWay, sendBitmaps } from './bitmap-migration.ts';
 import type { Machine } from './machine.ts';
@@ -24,10 +22,10 @@ import {
   type TakeDescriptor,
   withDescriptor,
 } from './machine-address.ts';
+import { migrationOptions } from './migration-options.ts';
 import type { AlterMigration } from './misbehaviour.ts';
 import { sinkLine } from './outgoing.ts';
-import { OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
-import type { PrecopyParameters } from './precopy.ts';
+import { OutgoingMigration } from './outgoing-migration.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
 import type { SendMappedRam } from './send-options.ts';
 
@@ -56,13 +54,6 @@ export interface MigrateArguments extends GivenAddress {
   blk?: boolean;
   inc?: boolean;
 }
-
-/** Parameters that the loop reads anew for each decision. */
-const liveParameters = [
-  ...(['max-bandwidth', 'downtime-limit', 'avail-switchover-bandwidth', 'throttle-trigger-threshold'] as const),
-  'max-postcopy-bandwidth',
-  ...(['cpu-throttle-initial', 'cpu-throttle-increment', 'cpu-throttle-tailslow', 'max-cpu-throttle'] as const),
-] satisfies (keyof PrecopyParameters)[];
 
 const inProgress = "There's a migration process in progress";
 
@@ -129,7 +120,15 @@ export class MachineMigrate {
     };
     const more = 'error' in bitmaps ? {} : { iterables: [...this.#machine.iterables, ...bitmaps.sections] };
     const { host, options } = this.#alter(
-      { host: this.#machine.host(), options: { ...this.#options(), ...more, clock: this.#machine.clock, connect } },
+      {
+        host: this.#machine.host(),
+        options: {
+          ...migrationOptions(this.#machine, this.#lines.codecs, this.#xbzrle),
+          ...more,
+          clock: this.#machine.clock,
+          connect,
+        },
+      },
       () => (this.query() as Partial<MigrationProgress> | undefined)?.ram,
     );
     const migration = new OutgoingMigration(host, {
@@ -199,7 +198,12 @@ export class MachineMigrate {
   async saveState(sink: ByteSink): Promise<void> {
     const machine = this.#machine;
     const host = machine.host();
-    const { postcopy: _, multifd: _multifd, xbzrle: _xbzrle, ...options } = this.#options();
+    const {
+      postcopy: _,
+      multifd: _multifd,
+      xbzrle: _xbzrle,
+      ...options
+    } = migrationOptions(this.#machine, this.#lines.codecs, this.#xbzrle);
     const migration = new OutgoingMigration(
       {
         ...host,
@@ -318,45 +322,6 @@ export class MachineMigrate {
     return creds === '' ? undefined : { creds: String(creds), hostname: String(hostname) };
   }
 
-  /** What the settings say about the migration that begins now. */
-  #options(): Omit<OutgoingMigrationOptions, 'connect'> {
-    const { settings, guest } = this.#machine;
-    const { parameters } = settings;
-    const on = (name: string) => settings.isOn(name);
-    const is10 = settings.schema.isFrom('10.0');
-    const zeroPages = parameters['zero-page-detection'] as OutgoingMigrationOptions['zeroPageDetection'];
-    const rules = rulesFor(guest.configuration, settings.schema.releaseName);
-    return {
-      parameters: parametersOf(this.#machine),
-      ...{ autoConverge: on('auto-converge'), dirtyLimit: on('dirty-limit') },
-      pauseBeforeSwitchover: on('pause-before-switchover'),
-      alwaysEntersDevice: is10,
-      forcesSyncs: is10,
-      switchoverAck: on('switchover-ack'),
-      backgroundSnapshot: on('background-snapshot'),
-      returnPath: (on('return-path') || on('postcopy-ram')) && this.#colo() === undefined,
-      ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
-      ...{ announcesColo: on('x-colo'), colo: this.#colo() },
-      ...{ releaseRam: on('release-ram'), isRunning: () => this.#machine.isRunning },
-      ...(zeroPages === undefined ? {} : { zeroPageDetection: zeroPages }),
-      ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
-      ...(rules === undefined ? {} : { rules }),
-      iterables: this.#machine.iterables,
-      ...(on('xbzrle') && this.#colo() === undefined
-        ? { xbzrle: { cacheSize: this.#number('xbzrle-cache-size'), counters: this.#xbzrle } }
-        : {}),
-      ...(on('multifd') ? { multifd: this.#multifd() } : {}),
-    };
-  }
-
-  /** COLO begins only from the state `active`, which a migration of 10.0 has left by then. */
-  #colo(): OutgoingMigrationOptions['colo'] {
-    const { settings } = this.#machine;
-    const isPossible = settings.schema.isUntil('9.0') && !settings.isOn('pause-before-switchover');
-    if (!settings.isOn('x-colo') || !isPossible || settings.isOn('multifd')) return undefined;
-    return { delay: () => this.#number('x-checkpoint-delay') };
-  }
-
   /** x-checkpoint-delay was set, which begins a checkpoint. */
   checkpoint(): void {
     this.#outgoing?.checkpoint();
@@ -365,20 +330,6 @@ export class MachineMigrate {
   /** x-colo-lost-heartbeat at the primary side. @throws Error with QEMU's text */
   async failOver(): Promise<void> {
     await this.#outgoing?.failOver();
-  }
-
-  #multifd(): NonNullable<OutgoingMigrationOptions['multifd']> {
-    const { settings, uuid } = this.#machine;
-    const compression = settings.parameters['multifd-compression'] as 'none' | 'zlib' | 'zstd';
-    return {
-      ...{ channels: this.#number('multifd-channels'), compression, codecs: this.#lines.codecs },
-      ...(compression === 'none' ? {} : { level: this.#number(`multifd-${compression}-level`) }),
-      ...(uuid === undefined ? {} : { uuid }),
-    };
-  }
-
-  #number(parameter: string): number {
-    return Number(this.#machine.settings.parameters[parameter]);
   }
 
   /** `migrate_cancel`. @throws Error with QEMU's text, in postcopy */
@@ -424,24 +375,3 @@ export class MachineMigrate {
 /** Whether what fails when a line is made is an event, and not an error of the command. */
 const isAsynchronous = (address: MachineAddress): boolean =>
   address.transport === 'impossible' ? !address.isSynchronous : address.transport === 'socket' && address.type !== 'fd';
-
-/** The rules of a release; of a newer machine type those of that type. */
-function rulesFor(configuration: Configuration | undefined, release: Parameters<typeof releaseRulesOf>[1]) {
-  try {
-    return releaseRulesOf(configuration?.machine, release);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The parameters of the loop as they are at each moment. Integers above 2^53 become numbers. */
-function parametersOf({ settings }: Machine): PrecopyParameters {
-  const members = liveParameters.map((name) => {
-    const get = () => {
-      const value = settings.parameters[name] ?? 0;
-      return typeof value === 'bigint' ? Number(value) : value;
-    };
-    return [name, { get, enumerable: true }] as const;
-  });
-  return Object.defineProperties({}, Object.fromEntries(members)) as PrecopyParameters;
-}

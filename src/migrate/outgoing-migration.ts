@@ -78,7 +78,12 @@ export interface OutgoingMigrationOptions
   /** Discards pages in postcopy when they were sent, so that it cannot be resumed (capability release-ram). Default false. */
   releaseRam?: boolean;
   /** Goes on with checkpoints every `delay` ms (COLO). The host has `stopForCheckpoint` and `onColo` then. */
-  colo?: { delay: () => number } | undefined;
+  colo?:
+    | {
+        /** Time between two checkpoints, in ms (x-checkpoint-delay). */
+        delay: () => number;
+      }
+    | undefined;
   /** Whose order of states, and whose texts. Default: 10.0 with `alwaysEntersDevice`, and 9.0 without. */
   release?: ReleaseName | undefined;
   /** Sends the guest as it is when `active` begins, and lets it run on. The host has `freeze` then. Default false. */
