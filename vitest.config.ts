@@ -8,8 +8,18 @@ const workers = Math.min(8, availableParallelism());
 /** `npm test` runs the library's tests in Chromium; `npm run test:page` and `npm run test:all` run all of them. */
 const pageTests = process.env.VMFERRY_TESTS === undefined ? 'browser' : '**/*';
 
-/** Needs a registry of packages, and takes a minute. */
-const beyondNpmTest = process.env.VMFERRY_TESTS === undefined ? ['test/package/git-install.test.ts'] : [];
+/** These take long. `npm run test:longer` runs them, so that `npm test` takes less than five minutes. */
+const longer = [
+  ...['test/kernel/xbzrle-decode', 'test/io/http-cost', 'test/io/zip', 'test/qmp/fuzz'],
+  ...['test/migrate/statistics', 'test/migrate/precopy', 'test/migrate/relay-encode'],
+  ...['test/proof/hostile', 'test/proof/damage', 'test/proof/cuts', 'test/proof/large'],
+  ...['test/package/declarations', 'test/package/docs', 'test/package/json-types'],
+  ...['test/cli/vm/misbehave', 'test/cli/vm/robust', 'test/cli/vm/descriptors', 'test/cli/live/descriptors'],
+  'test/cli/estimate',
+].map((name) => `${name}.test.ts`);
+const isLonger = process.env.VMFERRY_TESTS === 'longer';
+/** Git-install needs a registry of packages, and takes a minute. */
+const beyondNpmTest = process.env.VMFERRY_TESTS === undefined ? [...longer, 'test/package/git-install.test.ts'] : [];
 
 /** Files that a run leaves out, separated by white space. Vitest's own --exclude does not reach into projects. */
 const leftOut = (process.env.VMFERRY_LEAVE_OUT ?? '').split(/\s+/).filter((pattern) => pattern !== '');
@@ -39,14 +49,25 @@ export default defineConfig({
       // test/ mirrors src/; all of these run without QEMU.
       project(
         'unit',
-        [
-          'test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,migrate,qmp,guest,tasks,words,demo}/**/*.test.ts',
-        ],
+        isLonger
+          ? longer.filter((name) => !/^test.(cli|package|proof)/.test(name))
+          : [
+              'test/{kernel,oracle,schema,vm,io,devices,wire,read,store,write,migrate,qmp,guest,tasks,words,demo}/**/*.test.ts',
+            ],
         1,
         workers,
+        beyondNpmTest,
       ),
       // The built package and command line, on the fixtures that ship with the repo.
-      project('smoke', ['test/{cli,package,proof}/**/*.test.ts'], 1, workers, beyondNpmTest),
+      project(
+        'smoke',
+        isLonger
+          ? longer.filter((name) => /^test.(cli|package|proof)/.test(name))
+          : ['test/{cli,package,proof}/**/*.test.ts'],
+        1,
+        workers,
+        beyondNpmTest,
+      ),
       // The built package and the page in real Chromium.
       project('browser', [`test/browser/${pageTests}.test.ts`], 1, workers),
       // One QEMU pair at a time, because guests must keep up with the passes of their migration.
