@@ -10,10 +10,10 @@ const pageTests = process.env.VMFERRY_TESTS === undefined ? 'browser' : '**/*';
 
 /** These take long. `npm run test:longer` runs them, so that `npm test` takes less than five minutes. */
 const longer = [
-  ...['test/kernel/xbzrle-decode', 'test/io/http-cost', 'test/io/zip', 'test/qmp/fuzz'],
+  ...['test/kernel/xbzrle-decode', 'test/io/http-cost', 'test/io/zip', 'test/io/input', 'test/qmp/fuzz'],
   ...['test/migrate/statistics', 'test/migrate/precopy', 'test/migrate/relay-encode'],
   ...['test/proof/hostile', 'test/proof/damage', 'test/proof/cuts', 'test/proof/large'],
-  ...['test/package/declarations', 'test/package/docs', 'test/package/json-types'],
+  ...['test/package/declarations', 'test/package/docs', 'test/package/json-types', 'test/package/library-guide'],
   ...['test/cli/vm/misbehave', 'test/cli/vm/robust', 'test/cli/vm/descriptors', 'test/cli/live/descriptors'],
   'test/cli/estimate',
 ].map((name) => `${name}.test.ts`);

@@ -109,7 +109,8 @@ describe.each(['7.2', '10.0'] as const)('postcopy into QEMU %s', (version) => {
       await waitUntil('pages go in postcopy', () => (migration.query().ram?.['postcopy-bytes'] ?? 0) > MiB);
       migration.pause();
       await waitUntil('a pause', () => migration.status === 'postcopy-paused');
-      expect(migration.query()['error-desc']).toBe('Postcopy migration is paused by the user');
+      const why = version === '7.2' ? undefined : 'Postcopy migration is paused by the user';
+      expect(migration.query()['error-desc']).toBe(why);
       await qemu.waitForStatus('postcopy-paused');
       const again = `unix:${join(qemu.dir, 'again')}`;
       await qemu.execute('migrate-recover', { uri: again });
