@@ -6,6 +6,7 @@
  *                  └──→ 1: bad file; 2: cannot listen         └──→ standard input ended, and it is the only monitor: 0
  */
 import { closeSync, realpathSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 import type { WorkloadOptions } from '../../guest/workload.ts';
 import type { ByteSource, ByteStore } from '../../io/byte-source.ts';
 import type { Listener } from '../../io/connection.ts';
@@ -68,6 +69,9 @@ const defaultMemory = 128 << 20;
 const flushMs = 2000;
 
 export async function runVm(options: VmOptions): Promise<void> {
+  // Node 24 was seen to hang for ever in process.exit(): V8 compiled in the background, and waited for a garbage collection
+  // that nobody does any more.
+  setFlagsFromString('--no-concurrent-sparkplug');
   const vm = new VmProcess(options);
   process.exitCode = await vm.run();
   // What is still under way has nobody to tell any more.
