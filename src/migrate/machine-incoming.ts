@@ -199,15 +199,7 @@ export class MachineIncoming {
 
   async #run(listener: Listener, hasTls: boolean): Promise<void> {
     let guest: MachineGuest | undefined;
-    const { clock } = this.#machine;
-    const incoming = new Incoming(listener, {
-      clock,
-      // The first one ends the migration, which says why.
-      onStranger: (peer, why) =>
-        this.#status === 'setup' || this.#lines.report(`a connection from ${peer} was refused: ${why}`),
-      connections: () => this.#connections,
-      ...(hasTls ? { handshakeMs: 100 } : {}),
-    });
+    const incoming = this.#accept(listener, { hasTls, isRecovery: false });
     let file: ByteStore | undefined;
     try {
       const { signal } = this.#cancel;
@@ -236,6 +228,16 @@ export class MachineIncoming {
       this.#listener = undefined;
       await incoming.close();
     }
+  }
+
+  #accept(listener: Listener, { hasTls, isRecovery }: { hasTls: boolean; isRecovery: boolean }): Incoming {
+    return new Incoming(listener, {
+      ...{ clock: this.#machine.clock, isRecovery, connections: () => this.#connections },
+      // The first one ends the migration, which says why.
+      onStranger: (peer, why) =>
+        this.#status === 'setup' || this.#lines.report(`a connection from ${peer} was refused: ${why}`),
+      ...(hasTls ? { handshakeMs: 100 } : {}),
+    });
   }
 
   /** How many connections a source makes that is set up in the same way. */
@@ -292,10 +294,7 @@ export class MachineIncoming {
     const tls = { creds: String(parameters['tls-creds']), authz: String(parameters['tls-authz']) };
     const listener = await this.#lines.listen(address, tls);
     this.#listener = listener;
-    const next = new Incoming(listener, {
-      ...{ clock: this.#machine.clock, isRecovery: true, connections: () => this.#connections },
-      onStranger: (peer, why) => this.#lines.report(`a connection from ${peer} was refused: ${why}`),
-    });
+    const next = this.#accept(listener, { hasTls: tls.creds !== '', isRecovery: true });
     this.#next = next;
     next.main(this.#cancel.signal).then(
       () => {

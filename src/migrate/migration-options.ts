@@ -37,7 +37,7 @@ export function migrationOptions(
     backgroundSnapshot: on('background-snapshot'),
     returnPath: (on('return-path') || on('postcopy-ram')) && colo === undefined,
     ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
-    ...{ announcesColo: on('x-colo'), colo: colo },
+    ...{ announcesColo: on('x-colo'), colo },
     ...{ releaseRam: on('release-ram'), isRunning: () => machine.isRunning },
     ...(zeroPages === undefined ? {} : { zeroPageDetection: zeroPages }),
     ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),

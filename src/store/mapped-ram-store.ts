@@ -268,12 +268,8 @@ export class MappedRamStore implements OpenedRam, FlowSink {
 
   /** One bit per page of a block, 1 if it is there, LSB first, in whole 64-bit words: what RECV_BITMAP has. */
   presentBits(block: RamBlock): Uint8Array {
-    const { states } = this.#area(block);
     const bits = new Uint8Array(Math.ceil(pageCount(block) / 64) * 8);
-    for (let page = 0; page < pageCount(block); page++) {
-      if (stateNames[states.get(page)] === undefined) continue;
-      bits[page >> 3] = (bits[page >> 3] as number) | (1 << (page & 7));
-    }
+    markPages(bits, this.#area(block), [0, pageCount(block)], isPresent);
     return bits;
   }
 
@@ -365,23 +361,29 @@ export class MappedRamStore implements OpenedRam, FlowSink {
       const bits = new Uint8Array(Math.min(bitmapPiece, mapped.bitmapLength - done));
       const firstPage = done * 8;
       const end = Math.min(pageCount(block), firstPage + bits.length * 8);
-      for (const { first, end: stop, states, state } of area.states.pieces(firstPage, end)) {
-        if (states !== undefined) markData(bits, first - firstPage, states);
-        else if (state === PageKind.data) {
-          markData(bits, first - firstPage, new Uint8Array(stop - first).fill(PageKind.data));
-        }
-      }
+      markPages(bits, area, [firstPage, end], isData);
       await this.#file.write(bits, mapped.bitmapOffset + done);
     }
   }
 }
 
-/** Sets the bits of the pages that have data. `first` is the bit of the first one. */
-function markData(bits: Uint8Array, first: number, states: Uint8Array): void {
-  for (let i = 0; i < states.length; i++) {
-    if (states[i] !== PageKind.data) continue;
-    const bit = first + i;
-    bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
+const isData = (state: number): boolean => state === PageKind.data;
+const isPresent = (state: number): boolean => stateNames[state] !== undefined;
+
+/** Sets the bits of the pages from `firstPage` to `end` whose state is wanted. The first bit is that of `firstPage`. */
+function markPages(
+  bits: Uint8Array,
+  { states: all }: PageArea,
+  [firstPage, end]: readonly [number, number],
+  isWanted: (state: number) => boolean,
+): void {
+  for (const { first, end: stop, states, state } of all.pieces(firstPage, end)) {
+    if (states === undefined && !isWanted(state)) continue;
+    for (let page = first; page < stop; page++) {
+      if (states !== undefined && !isWanted(states[page - first] as number)) continue;
+      const bit = page - firstPage;
+      bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
+    }
   }
 }
 

@@ -7,6 +7,7 @@
  *                20 bytes of extra data u32 │ extra data │ name │ zeros up to a multiple of 8
  */
 import { MigrationError, type Place } from '../../vm/migration-error.ts';
+import { concat } from '../../wire/byte-window.ts';
 
 /** A bitmap in an image. */
 export interface BitmapEntry {
@@ -156,13 +157,7 @@ export function encodeDirectory(entries: readonly BitmapEntry[]): Uint8Array {
     bytes.set(text, entryHead);
     return bytes;
   });
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+  return concat(parts);
 }
 
 /** The clusters of a bitmap's data: an offset, 0 for zeros, or 1 for ones. */
