@@ -23,6 +23,9 @@ export const behaviour: Behaviour = {
     'query-qmp-schema': 'the commands that it answers, all events, and their types',
     ...{ quit: asQemu, 'query-status': asQemu, stop: asQemu, cont: asQemu, 'query-name': asQemu, 'query-uuid': asQemu },
     'query-cpus-fast': 'one entry for each virtual processor of `--smp`',
+    'query-memory-size-summary': 'the largest block; nothing is plugged',
+    'human-monitor-command':
+      '`info mtree -f` and `xp` with format x, which `vmferry estimate` asks; every other line is unknown',
     'query-kvm': 'there is no KVM',
     'query-target': 'x86_64',
     'query-machines': 'the machine type of the VM',

@@ -61,7 +61,9 @@ const askAgainMs = 20;
  */
 export async function measureGuest(client: QmpClient, options: MeasureGuestOptions): Promise<RunningGuest> {
   const { seconds = [1, 5, 20], pages = 256, random, clock = systemClock, signal, begin } = options;
-  const { running: isRunning } = (await client.execute('query-status')) as { running: boolean };
+  const { running: isRunning, status: runState } = await client.execute('query-status');
+  if (runState === 'inmigrate')
+    throw new PeerError('the VM waits for an incoming migration: there is no guest to measure');
   const { status } = await client.execute('query-migrate');
   if (status !== undefined && !['none', 'completed', 'failed', 'cancelled'].includes(status)) {
     throw new PeerError(`a migration is running (${status}): ask query-migrate how it goes`);

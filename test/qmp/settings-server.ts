@@ -38,7 +38,14 @@ export function settingsServer(release: ReleaseName, more: Record<string, Handle
   const handlers = machineHandlers(
     { machine, migrate, incoming: undefined, dirtyRate },
     {
-      ...{ smp: 1, quit: unreached, saveMemory: unreached, addObject: unreached, removeObject: unreached },
+      ...{
+        smp: 1,
+        quit: unreached,
+        memory: async () => ({ ranges: [], read: async () => {} }),
+        saveMemory: unreached,
+        addObject: unreached,
+        removeObject: unreached,
+      },
       ...{ nodes: new BlockNodes([]), now: () => 0, loadState: unreached },
       ...{ createFile: unreached, requireFile: unreached },
       descriptors: noDescriptors(release),

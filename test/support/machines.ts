@@ -147,7 +147,12 @@ export class TestVm {
     const server = machineServer(
       { machine: this.machine, migrate: this.migrate, incoming: this.incoming, dirtyRate },
       {
-        ...{ smp: 1, chardevs: () => ['compat_monitor0'], saveMemory: async () => {} },
+        ...{
+          smp: 1,
+          chardevs: () => ['compat_monitor0'],
+          memory: async () => ({ ranges: [], read: async () => {} }),
+          saveMemory: async () => {},
+        },
         ...{
           nodes,
           now: () => 0,

@@ -183,6 +183,7 @@ class ScenarioMachine implements PlayedVm {
       { machine, migrate: this.#migrate, incoming: this.#incoming, dirtyRate },
       {
         ...{ smp: 1, chardevs: () => ['compat_monitor0', 'compat_monitor1'], saveMemory: async () => {} },
+        memory: async () => ({ ranges: [], read: async () => {} }),
         createFile: (name, isOld) => createStateFile(name, isOld, () => undefined),
         requireFile: (name, isOld) => requireState(name, isOld, () => undefined),
         ...{ descriptors: noDescriptors(release), nodes: new BlockNodes([]), now: () => 0 },

@@ -1,7 +1,8 @@
-/** `pmemsave`: guest-physical memory into a file. What is not RAM reads as zeros, as in QEMU. */
+/** Guest-physical memory of the VM: for the monitor, and into a file (`pmemsave`). What is not RAM reads as zeros, as in QEMU. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { localError } from '../../io/node/system-text.ts';
 import type { MachineGuest } from '../../migrate/machine.ts';
+import type { PhysicalMemory } from '../../qmp/machine/human-monitor.ts';
 import { decodeDevices } from '../../store/devices.ts';
 import type { PhysicalRange } from '../../tasks/extract/memory-map.ts';
 import { layOutPhysical } from '../../tasks/extract/physical-layout.ts';
@@ -18,17 +19,26 @@ export async function saveMemory(guest: MachineGuest, address: bigint, size: big
     throw localError(`Could not open '${filename}'`, error);
   }
   try {
-    await guest.look?.();
-    const ranges = await rangesOf(guest);
+    const memory = await physicalMemory(guest);
     for (let at = address; at < address + size; at += BigInt(pieceBytes)) {
       const left = address + size - at;
       const piece = new Uint8Array(left < pieceBytes ? Number(left) : pieceBytes);
-      if (at < 2n ** 53n - BigInt(pieceBytes)) await readAt(guest, ranges, Number(at), piece);
+      if (at < 2n ** 53n - BigInt(pieceBytes)) await memory.read(Number(at), piece);
       await file.writeFile(piece);
     }
   } finally {
     await file.close();
   }
+}
+
+/** Where RAM is now, and what is in it. */
+export async function physicalMemory(guest: MachineGuest): Promise<PhysicalMemory> {
+  await guest.look?.();
+  const ranges = await rangesOf(guest);
+  return {
+    ranges: ranges.map(({ block, start, length }) => ({ name: block.idstr, start, length })),
+    read: (at, piece) => readAt(guest, ranges, at, piece),
+  };
 }
 
 /** Where RAM is. A machine without a known layout has its largest block at address 0. */

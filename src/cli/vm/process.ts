@@ -36,7 +36,7 @@ import { warn } from '../messages.ts';
 import { openDrives } from './drives.ts';
 import { copyGuest, copyOpened, type FileGuestOptions, makeSynthetic, openGuest } from './guests.ts';
 import { makeLines } from './lines.ts';
-import { saveMemory } from './physical.ts';
+import { physicalMemory, saveMemory } from './physical.ts';
 import { ringsOf } from './rings.ts';
 import { createStateFile, requireState } from './state-file.ts';
 import { stdioListener } from './stdio.ts';
@@ -115,6 +115,8 @@ class VmProcess {
         ...{ name: this.#options.name, smp: this.#options.smp ?? 1, chardevs: () => [...this.#chardevs.keys()] },
         chardevUri: (id) => this.#chardevs.get(id) as string,
         quit: (dismissJobs) => this.#quit(dismissJobs),
+        memory: async () =>
+          machine.hasGuest ? await physicalMemory(machine.guest) : { ranges: [], read: async () => {} },
         saveMemory: async (at, size, filename) => {
           if (machine.hasGuest) await saveMemory(machine.guest, at, size, filename);
         },

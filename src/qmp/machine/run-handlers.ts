@@ -6,6 +6,7 @@ import type { JsonObject } from '../json-value.ts';
 import { QmpError } from '../qmp-error.ts';
 import type { Handler } from '../server.ts';
 import type { DescriptorTable } from './descriptor-table.ts';
+import { humanMonitor, type PhysicalMemory } from './human-monitor.ts';
 import type { MachineParts } from './migration-handlers.ts';
 import type { SnapshotHost } from './snapshots.ts';
 
@@ -22,6 +23,8 @@ export interface MachineHost extends SnapshotHost {
   chardevs(): string[];
   /** Where the socket with that id listens. */
   chardevUri?(id: string): string;
+  /** Guest-physical memory as it is now. */
+  memory(): Promise<PhysicalMemory>;
   /** Writes guest-physical memory into a file. @throws Error with QEMU's text */
   saveMemory(address: bigint, size: bigint, filename: string): Promise<void>;
   /**
@@ -44,6 +47,8 @@ export function runHandlers(parts: MachineParts, host: MachineHost): Record<stri
     cont: () => machine.cont(),
     'query-name': () => (host.name === undefined ? {} : { name: host.name }),
     'query-uuid': () => ({ UUID: formatUuid(machine.ownUuid ?? '0'.repeat(32)) }),
+    'query-memory-size-summary': () => ({ 'base-memory': memoryOf(machine), 'plugged-memory': 0 }),
+    'human-monitor-command': humanMonitor(() => host.memory()),
     'query-cpus-fast': () => cpusOf(host.smp),
     pmemsave: ({ val, size, filename }) => host.saveMemory(toBigInt(val), toBigInt(size), String(filename)),
     'object-add': (given) => host.addObject(given),
@@ -73,6 +78,10 @@ function statusOf({ state, isRunning, settings }: Machine) {
   const step = settings.schema.isUntil('7.2') ? { singlestep: false } : {};
   return { status: state, ...step, running: isRunning };
 }
+
+/** Of the largest block: what `-m` says, in bytes. */
+const memoryOf = (machine: Machine) =>
+  machine.hasGuest ? Math.max(0, ...machine.guest.ram.blocks.map(({ usedLength }) => usedLength)) : 0;
 
 const toBigInt = (value: unknown): bigint => BigInt(value as number | bigint);
 

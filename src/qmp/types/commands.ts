@@ -13,6 +13,7 @@ import type {
   JobInfo,
   KvmInfo,
   MachineInfo,
+  MemoryInfo,
   NameInfo,
   ObjectOptions,
   ObjectPropertyInfo,
@@ -276,6 +277,18 @@ export interface QmpCommands {
   'query-name': { arguments: Nothing; returns: NameInfo };
   /** Returns the UUID of the VM. */
   'query-uuid': { arguments: Nothing; returns: UuidInfo };
+  /** Returns the size of the memory. */
+  'query-memory-size-summary': { arguments: Nothing; returns: MemoryInfo };
+  /** Runs a line of QEMU's monitor for people, and returns what it prints. */
+  'human-monitor-command': {
+    arguments: {
+      /** The line. */
+      'command-line': string;
+      /** The vCPU that it is about. */
+      'cpu-index'?: number;
+    };
+    returns: string;
+  };
   /** Returns the vCPUs. */
   'query-cpus-fast': { arguments: Nothing; returns: CpuInfoFast[] };
   /** Returns whether KVM is used. */

@@ -66,6 +66,14 @@ export interface KvmInfo {
   present: boolean;
 }
 
+/** The size of the memory. */
+export interface MemoryInfo {
+  /** That the VM has from its start. */
+  'base-memory': number | bigint;
+  /** That was plugged later. */
+  'plugged-memory'?: number | bigint;
+}
+
 /** The architecture of the guest. */
 export interface TargetInfo {
   /** Which. */

@@ -36,6 +36,19 @@ export const controlCommands = {
   cont: { kind: 'command', doc: 'Lets the guest run on.', since: '0.14' },
   'query-name': { kind: 'command', doc: 'Returns the name of the VM.', since: '0.14', returns: 'NameInfo' },
   'query-uuid': { kind: 'command', doc: 'Returns the UUID of the VM.', since: '0.14', returns: 'UuidInfo' },
+  'query-memory-size-summary': {
+    kind: 'command',
+    doc: 'Returns the size of the memory.',
+    since: '2.11',
+    returns: 'MemoryInfo',
+  },
+  'human-monitor-command': {
+    kind: 'command',
+    doc: "Runs a line of QEMU's monitor for people, and returns what it prints.",
+    since: '0.14',
+    arguments: { 'command-line': ['str', 'the line'], 'cpu-index?': ['int', 'the vCPU that it is about'] },
+    returns: 'str',
+  },
   'query-cpus-fast': { kind: 'command', doc: 'Returns the vCPUs.', since: '2.12', returns: '[CpuInfoFast]' },
   'query-kvm': { kind: 'command', doc: 'Returns whether KVM is used.', since: '0.14', returns: 'KvmInfo' },
   'query-target': {

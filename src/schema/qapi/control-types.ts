@@ -93,6 +93,15 @@ export const controlTypes = {
     since: '0.14',
     members: { enabled: ['bool', 'whether it is'], present: ['bool', 'whether it could be'] },
   },
+  MemoryInfo: {
+    kind: 'struct',
+    doc: 'The size of the memory.',
+    since: '2.11',
+    members: {
+      'base-memory': ['size', 'that the VM has from its start'],
+      'plugged-memory?': ['size', 'that was plugged later'],
+    },
+  },
   SysEmuTarget: {
     kind: 'enum',
     doc: 'An architecture.',
