@@ -9,6 +9,7 @@ export default defineConfig({
     browser: 'bench/browser.ts',
     opening: 'bench/opening.ts',
     live: 'bench/live.ts',
+    engine: 'bench/engine.ts',
     qmp: 'bench/qmp.ts',
   },
   external: ['esbuild', 'playwright-core'],
