@@ -1,103 +1,24 @@
 /**
  * The kernels and the arena that they work in: one WebAssembly instance with its own memory of fixed size.
  *
- * The memory never grows, so views of it stay valid. This file checks the arguments once per call, and the kernels
+ * The memory never grows, so views of it stay valid. The arguments are checked once per call (`checks.ts`), and the kernels
  * (`assembly/`) trust them. A `TypeError` means a wrong type. A `RangeError` means bytes outside the arena, or an
  * output that overlaps a table of addresses. The caller must otherwise keep pages and outputs apart: if they overlap,
  * the result is unspecified, but nothing outside the ranges is touched.
  */
-import scalarBytes from '../../dist/kernel.scalar.wasm';
-import simdBytes from '../../dist/kernel.simd.wasm';
+import { checkInteger, KernelChecks, MAX_PAGE, MAX_XBZRLE_PAGE, WASM_PAGE } from './checks.ts';
 import type { KernelExports } from './exports.ts';
+import type { RecordSource, RecordTables } from './record-tables.ts';
 
 export type KernelVariant = 'simd' | 'scalar';
-
-export interface KernelOptions {
-  /** Size of the arena in bytes, rounded up to whole 64 KiB. Default 32 MiB. */
-  arenaBytes?: number;
-  /** The build to run. Default: SIMD if the platform supports it. */
-  variant?: KernelVariant;
-}
 
 /** Why an XBZRLE encoding was refused (`docs/formats/xbzrle.md`, section 2). */
 export type XbzrleFault = 'truncated' | 'badUleb' | 'emptyRun' | 'runBeyondPage' | 'literalBeyondInput';
 
-const WASM_PAGE = 65536;
-const DEFAULT_ARENA_BYTES = 32 << 20;
-/** One WASM page less than 4 GiB, so that the end of a range is always a 32-bit address. */
-const MAX_ARENA_BYTES = 2 ** 32 - WASM_PAGE;
 /** The count of a larger bitmap would not fit the result. */
 const MAX_BITMAP_BYTES = 2 ** 29 - 1;
 /** A position beyond this would not fit the signed result of a search. */
 const MAX_TEXT_BYTES = 2 ** 31 - 1;
-const MIN_PAGE = 1024;
-const MAX_PAGE = 65536;
-/** Largest page whose end still fits the signed result of an XBZRLE kernel. */
-const MAX_XBZRLE_PAGE = 2 ** 31 - 1;
-
-/** A module with one function that returns a vector. It is valid only on platforms with SIMD. */
-// biome-ignore format: bytes of a file
-const SIMD_PROBE = new Uint8Array([
-  0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,                           // magic, version
-  1, 5, 1, 0x60, 0, 1, 0x7b,                                 // type: () -> v128
-  3, 2, 1, 0,                                                // function 0 has it
-  10, 10, 1, 8, 0, 0x41, 0, 0xfd, 15, 0xfd, 98, 11,          // i32.const 0, i8x16.splat, i8x16.popcnt
-]);
-
-/** Tables of page records in the arena: those of a `PageBatch`. */
-export interface RecordTables {
-  readonly capacity: number;
-  readonly count: number;
-  /** Addresses of tables of bytes, doubles and words. */
-  readonly kindAddress: number;
-  readonly pageAddress: number;
-  readonly offsetAddress: number;
-  readonly sizeAddress: number;
-  readonly dataAddress: number;
-  readonly lengthAddress: number;
-}
-
-/** Where records of a stream are, and what comes next. */
-export interface RecordSource {
-  /** Arena addresses of the first byte, and after the last one. */
-  at: number;
-  limit: number;
-  /** What is added to an address to get an offset in the source. */
-  base: number;
-  pageSize: number;
-  /** The page of the record before. */
-  lastPage: number;
-  /** Bytes of the block. */
-  usedLength: number;
-}
-
-const modules = new Map<KernelVariant, Promise<WebAssembly.Module>>();
-
-function compiled(variant: KernelVariant): Promise<WebAssembly.Module> {
-  let module = modules.get(variant);
-  if (module === undefined) {
-    module = WebAssembly.compile(variant === 'simd' ? simdBytes : scalarBytes);
-    modules.set(variant, module);
-  }
-  return module;
-}
-
-/**
- * Makes a kernel with an arena of its own. The module is compiled once per process.
- * @throws RangeError if the arena size or the variant is impossible.
- */
-export async function loadKernel(options: KernelOptions = {}): Promise<Kernel> {
-  const { arenaBytes = DEFAULT_ARENA_BYTES, variant = WebAssembly.validate(SIMD_PROBE) ? 'simd' : 'scalar' } = options;
-  if (variant !== 'simd' && variant !== 'scalar') {
-    throw new RangeError(`variant: expected 'simd' or 'scalar', got ${String(variant)}`);
-  }
-  checkInteger('arenaBytes', arenaBytes, WASM_PAGE, MAX_ARENA_BYTES);
-  const pages = Math.ceil(arenaBytes / WASM_PAGE);
-  const module = await compiled(variant);
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  const instance = await WebAssembly.instantiate(module, { env: { memory } });
-  return new Kernel(variant, memory as KernelMemory, instance.exports as unknown as KernelExports);
-}
 
 /** The memory that a kernel works in: a `WebAssembly.Memory` that does not grow. */
 export interface KernelMemory {
@@ -105,18 +26,6 @@ export interface KernelMemory {
   readonly buffer: ArrayBuffer;
   /** @throws RangeError, always: the memory has a fixed size. */
   grow(pages: number): number;
-}
-
-/** At least the size of the module's own data at the start of the arena. */
-const MODULE_BYTES = 64 << 10;
-
-/**
- * Makes a kernel whose arena has space for components that need this many bytes each (`arena-budget.ts`).
- * @throws RangeError for more than 4 GiB in all.
- */
-export function loadKernelFor(needs: readonly number[], variant?: KernelVariant): Promise<Kernel> {
-  const arenaBytes = needs.reduce((sum, need) => sum + need, MODULE_BYTES);
-  return loadKernel(variant === undefined ? { arenaBytes } : { arenaBytes, variant });
 }
 
 /** A kernel: the functions of the WebAssembly module, and the arena that they work in. */
@@ -143,7 +52,7 @@ export class Kernel {
   readonly xbzrleCode: Readonly<Record<XbzrleFault, number>>;
 
   readonly #exports: KernelExports;
-  readonly #words: Uint32Array<ArrayBuffer>;
+  readonly #check: KernelChecks;
   #next: number;
 
   constructor(variant: KernelVariant, memory: KernelMemory, exports: KernelExports) {
@@ -170,7 +79,7 @@ export class Kernel {
       literalBeyondInput: exports.XBZRLE_LITERAL_BEYOND_INPUT.value,
     });
     this.#exports = exports;
-    this.#words = new Uint32Array(buffer);
+    this.#check = new KernelChecks(exports, buffer);
     this.#next = this.base;
   }
 
@@ -196,13 +105,13 @@ export class Kernel {
 
   /** A view of `length` words of the arena at `address`. */
   u32(address: number, length: number): Uint32Array<ArrayBuffer> {
-    this.#checkTable('u32', address, length);
+    this.#check.table('u32', address, length);
     return new Uint32Array(this.bytes.buffer, address, length);
   }
 
   /** A view of `length` signed words of the arena at `address`. */
   i32(address: number, length: number): Int32Array<ArrayBuffer> {
-    this.#checkTable('i32', address, length);
+    this.#check.table('i32', address, length);
     return new Int32Array(this.bytes.buffer, address, length);
   }
 
@@ -211,19 +120,19 @@ export class Kernel {
    * byte `i >> 3`; unused bits of the last byte become 0). Returns how many pages are zero.
    */
   zeroScan(pages: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
-    this.#checkRange('pages', pages, count * pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.range('bitmap', bitmap, Math.ceil(count / 8));
+    this.#check.range('pages', pages, count * pageSize);
     return this.#exports.zeroScan(pages, pageSize, count, bitmap) >>> 0;
   }
 
   /** Like `zeroScan`, but page i is at the address in word i of the u32 table. */
   zeroScanGather(table: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
-    this.#checkTable('table', table, count);
-    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'table', table, count);
-    this.#checkPages('table', table, count, pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.range('bitmap', bitmap, Math.ceil(count / 8));
+    this.#check.table('table', table, count);
+    this.#check.apart('bitmap', bitmap, Math.ceil(count / 8), 'table', table, count);
+    this.#check.pages('table', table, count, pageSize);
     return this.#exports.zeroScanGather(table, pageSize, count, bitmap) >>> 0;
   }
 
@@ -232,31 +141,31 @@ export class Kernel {
    * The bitmap has the layout of `zeroScan`. Returns how many pages differ.
    */
   comparePages(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('as', as, count * pageSize);
-    this.#checkRange('bs', bs, count * pageSize);
-    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
+    this.#check.batch(pageSize, count);
+    this.#check.range('as', as, count * pageSize);
+    this.#check.range('bs', bs, count * pageSize);
+    this.#check.range('bitmap', bitmap, Math.ceil(count / 8));
     return this.#exports.comparePages(as, bs, pageSize, count, bitmap) >>> 0;
   }
 
   /** Like `comparePages`, but the pages i are at the addresses in word i of two u32 tables. */
   comparePagesGather(as: number, bs: number, pageSize: number, count: number, bitmap: number): number {
-    this.#checkBatch(pageSize, count);
-    this.#checkTable('as', as, count);
-    this.#checkTable('bs', bs, count);
-    this.#checkRange('bitmap', bitmap, Math.ceil(count / 8));
-    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'as', as, count);
-    this.#checkApart('bitmap', bitmap, Math.ceil(count / 8), 'bs', bs, count);
-    this.#checkPages('as', as, count, pageSize);
-    this.#checkPages('bs', bs, count, pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.table('as', as, count);
+    this.#check.table('bs', bs, count);
+    this.#check.range('bitmap', bitmap, Math.ceil(count / 8));
+    this.#check.apart('bitmap', bitmap, Math.ceil(count / 8), 'as', as, count);
+    this.#check.apart('bitmap', bitmap, Math.ceil(count / 8), 'bs', bs, count);
+    this.#check.pages('as', as, count, pageSize);
+    this.#check.pages('bs', bs, count, pageSize);
     return this.#exports.comparePagesGather(as, bs, pageSize, count, bitmap) >>> 0;
   }
 
   /** Writes the dirty-sampling hash of each of `count` contiguous pages to the u32 table at `hashes` (QEMU 8.1 and later). */
   hashPages(pages: number, pageSize: number, count: number, hashes: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('pages', pages, count * pageSize);
-    this.#checkTable('hashes', hashes, count);
+    this.#check.batch(pageSize, count);
+    this.#check.range('pages', pages, count * pageSize);
+    this.#check.table('hashes', hashes, count);
     this.#exports.hashPages(pages, pageSize, count, hashes);
   }
 
@@ -265,19 +174,19 @@ export class Kernel {
    * `hashes`. Pages with the same hash have the same content, except for one pair in 2^64.
    */
   hashPages64(pages: number, pageSize: number, count: number, hashes: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('pages', pages, count * pageSize);
-    this.#checkTable('hashes', hashes, count * 2);
+    this.#check.batch(pageSize, count);
+    this.#check.range('pages', pages, count * pageSize);
+    this.#check.table('hashes', hashes, count * 2);
     this.#exports.hashPages64(pages, pageSize, count, hashes);
   }
 
   /** Like `hashPages`, but page i is at the address in word i of the u32 table. */
   hashPagesGather(table: number, pageSize: number, count: number, hashes: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkTable('table', table, count);
-    this.#checkTable('hashes', hashes, count);
-    this.#checkApart('hashes', hashes, count * 4, 'table', table, count);
-    this.#checkPages('table', table, count, pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.table('table', table, count);
+    this.#check.table('hashes', hashes, count);
+    this.#check.apart('hashes', hashes, count * 4, 'table', table, count);
+    this.#check.pages('table', table, count, pageSize);
     this.#exports.hashPagesGather(table, pageSize, count, hashes);
   }
 
@@ -285,19 +194,19 @@ export class Kernel {
    * Writes the CRC-32 of each of `count` contiguous pages to the u32 table at `crcs`. QEMU before 8.1 uses this hash.
    */
   crc32Pages(pages: number, pageSize: number, count: number, crcs: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkRange('pages', pages, count * pageSize);
-    this.#checkTable('crcs', crcs, count);
+    this.#check.batch(pageSize, count);
+    this.#check.range('pages', pages, count * pageSize);
+    this.#check.table('crcs', crcs, count);
     this.#exports.crc32Pages(pages, pageSize, count, crcs);
   }
 
   /** Like `crc32Pages`, but page i is at the address in word i of the u32 table. */
   crc32PagesGather(table: number, pageSize: number, count: number, crcs: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkTable('table', table, count);
-    this.#checkTable('crcs', crcs, count);
-    this.#checkApart('crcs', crcs, count * 4, 'table', table, count);
-    this.#checkPages('table', table, count, pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.table('table', table, count);
+    this.#check.table('crcs', crcs, count);
+    this.#check.apart('crcs', crcs, count * 4, 'table', table, count);
+    this.#check.pages('table', table, count, pageSize);
     this.#exports.crc32PagesGather(table, pageSize, count, crcs);
   }
 
@@ -309,9 +218,9 @@ export class Kernel {
    */
   pageRuns(batch: RecordTables, pageSize: number, pagesInBlock: number, runs: number): number {
     const { kindAddress, pageAddress, dataAddress, lengthAddress, count } = batch;
-    this.#checkBatch(pageSize, count);
-    this.#checkRecords(batch, count);
-    this.#checkTable('runs', runs, count);
+    this.#check.batch(pageSize, count);
+    this.#check.records(batch, count);
+    this.#check.table('runs', runs, count);
     const { base, size } = this;
     return this.#exports.pageRuns(
       kindAddress,
@@ -329,11 +238,11 @@ export class Kernel {
 
   /** Copies pages to `out`, one behind the other. Page i is at the address in word i of the u32 table. */
   gatherPages(table: number, pageSize: number, count: number, out: number): void {
-    this.#checkBatch(pageSize, count);
-    this.#checkTable('table', table, count);
-    this.#checkRange('out', out, count * pageSize);
-    this.#checkApart('out', out, count * pageSize, 'table', table, count);
-    this.#checkPages('table', table, count, pageSize);
+    this.#check.batch(pageSize, count);
+    this.#check.table('table', table, count);
+    this.#check.range('out', out, count * pageSize);
+    this.#check.apart('out', out, count * pageSize, 'table', table, count);
+    this.#check.pages('table', table, count, pageSize);
     this.#exports.gatherPages(table, pageSize, count, out);
   }
 
@@ -343,9 +252,9 @@ export class Kernel {
    */
   ramRecords(batch: RecordTables, { at, limit, base, pageSize, lastPage, usedLength }: RecordSource): number {
     const { capacity, count, kindAddress, pageAddress, offsetAddress, sizeAddress, dataAddress, lengthAddress } = batch;
-    this.#checkPageSize(pageSize, MAX_PAGE);
-    this.#checkRecords(batch, capacity);
-    this.#checkRange('records', at, limit - at);
+    this.#check.pageSize(pageSize, MAX_PAGE);
+    this.#check.records(batch, capacity);
+    this.#check.range('records', at, limit - at);
     return this.#exports.ramRecords(
       at,
       limit,
@@ -364,18 +273,9 @@ export class Kernel {
     );
   }
 
-  #checkRecords(batch: RecordTables, count: number): void {
-    this.#checkRange('kinds', batch.kindAddress, count);
-    this.#checkRange('pages', batch.pageAddress, count * 8);
-    this.#checkRange('offsets', batch.offsetAddress, count * 8);
-    this.#checkTable('sizes', batch.sizeAddress, count);
-    this.#checkTable('data', batch.dataAddress, count);
-    this.#checkTable('lengths', batch.lengthAddress, count);
-  }
-
   /** Counts the set bits of `byteLength` bytes. The count is at most 2^32 - 1. */
   countBits(bitmap: number, byteLength: number): number {
-    this.#checkRange('bitmap', bitmap, byteLength);
+    this.#check.range('bitmap', bitmap, byteLength);
     checkInteger('byteLength', byteLength, 0, MAX_BITMAP_BYTES);
     return this.#exports.countBits(bitmap, byteLength) >>> 0;
   }
@@ -387,10 +287,10 @@ export class Kernel {
    * search.
    */
   find(text: number, length: number, pattern: number, size: number, first: number, second: number): number {
-    this.#checkRange('text', text, length);
+    this.#check.range('text', text, length);
     checkInteger('length', length, 0, MAX_TEXT_BYTES);
     checkInteger('size', size, 1, this.size);
-    this.#checkRange('pattern', pattern, 2 * size);
+    this.#check.range('pattern', pattern, 2 * size);
     checkInteger('first', first, 0, size - 1);
     checkInteger('second', second, 0, size - 1);
     return this.#exports.find(text, length, pattern, size, first, second);
@@ -403,10 +303,10 @@ export class Kernel {
    * @throws RangeError for a page beyond `xbzrleMaxPage` bytes.
    */
   xbzrleEncode(old: number, next: number, pageSize: number, out: number, limit: number): number {
-    this.#checkEncoder(pageSize, limit);
-    this.#checkRange('old', old, pageSize);
-    this.#checkRange('next', next, pageSize);
-    this.#checkRange('out', out, limit + this.xbzrleEncodeSlack);
+    this.#check.encoder(pageSize, limit);
+    this.#check.range('old', old, pageSize);
+    this.#check.range('next', next, pageSize);
+    this.#check.range('out', out, limit + this.xbzrleEncodeSlack);
     return this.#exports.xbzrleEncode(old, next, pageSize, out, limit);
   }
 
@@ -425,18 +325,18 @@ export class Kernel {
     out: number,
     results: number,
   ): number {
-    this.#checkEncoder(pageSize, limit);
-    this.#checkTable('olds', olds, count);
-    this.#checkTable('news', news, count);
-    this.#checkTable('results', results, count);
+    this.#check.encoder(pageSize, limit);
+    this.#check.table('olds', olds, count);
+    this.#check.table('news', news, count);
+    this.#check.table('results', results, count);
     const outBytes = count * limit + this.xbzrleEncodeSlack;
-    this.#checkRange('out', out, outBytes);
-    this.#checkApart('out', out, outBytes, 'olds', olds, count);
-    this.#checkApart('out', out, outBytes, 'news', news, count);
-    this.#checkApart('results', results, count * 4, 'olds', olds, count);
-    this.#checkApart('results', results, count * 4, 'news', news, count);
-    this.#checkPages('olds', olds, count, pageSize);
-    this.#checkPages('news', news, count, pageSize);
+    this.#check.range('out', out, outBytes);
+    this.#check.apart('out', out, outBytes, 'olds', olds, count);
+    this.#check.apart('out', out, outBytes, 'news', news, count);
+    this.#check.apart('results', results, count * 4, 'olds', olds, count);
+    this.#check.apart('results', results, count * 4, 'news', news, count);
+    this.#check.pages('olds', olds, count, pageSize);
+    this.#check.pages('news', news, count, pageSize);
     return this.#exports.xbzrleEncodeBatch(olds, news, count, pageSize, limit, out, results) >>> 0;
   }
 
@@ -445,15 +345,15 @@ export class Kernel {
    * at most `pageSize`), or a negative code: see `xbzrleFault`. After a fault the page may be partly written.
    */
   xbzrleDecode(source: number, length: number, page: number, pageSize: number): number {
-    this.#checkRange('source', source, length);
+    this.#check.range('source', source, length);
     checkInteger('pageSize', pageSize, 1, MAX_XBZRLE_PAGE);
-    this.#checkRange('page', page, pageSize);
+    this.#check.range('page', page, pageSize);
     return this.#exports.xbzrleDecode(source, length, page, pageSize);
   }
 
   /** Returns what `xbzrleDecode` would return for a page of this size, without a page. */
   xbzrleCheck(source: number, length: number, pageSize: number): number {
-    this.#checkRange('source', source, length);
+    this.#check.range('source', source, length);
     checkInteger('pageSize', pageSize, 1, MAX_XBZRLE_PAGE);
     return this.#exports.xbzrleCheck(source, length, pageSize);
   }
@@ -470,22 +370,22 @@ export class Kernel {
     pageSize: number,
     results: number,
   ): number {
-    this.#checkEncodings(sources, lengths, count, pageSize, results);
-    this.#checkTable('pages', pages, count);
-    this.#checkApart('results', results, count * 4, 'pages', pages, count);
-    this.#checkPages('pages', pages, count, pageSize);
+    this.#check.encodings(sources, lengths, count, pageSize, results);
+    this.#check.table('pages', pages, count);
+    this.#check.apart('results', results, count * 4, 'pages', pages, count);
+    this.#check.pages('pages', pages, count, pageSize);
     // The tables are usually close together. One check covers all of them; only if it fails is each checked.
     const from = Math.min(sources, lengths, pages);
     const to = Math.max(sources, lengths, pages) + count * 4;
     if (this.#exports.firstWithin(pages, count, pageSize, from, to) >>> 0 < count) {
-      for (const table of [sources, lengths, pages]) this.#checkPagesApart(pages, count, pageSize, table);
+      for (const table of [sources, lengths, pages]) this.#check.pagesApart(pages, count, pageSize, table);
     }
     return this.#exports.xbzrleDecodeBatch(sources, lengths, pages, count, pageSize, results) >>> 0;
   }
 
   /** Like `xbzrleDecodeBatch`, without pages. */
   xbzrleCheckBatch(sources: number, lengths: number, count: number, pageSize: number, results: number): number {
-    this.#checkEncodings(sources, lengths, count, pageSize, results);
+    this.#check.encodings(sources, lengths, count, pageSize, results);
     return this.#exports.xbzrleCheckBatch(sources, lengths, count, pageSize, results) >>> 0;
   }
 
@@ -494,95 +394,4 @@ export class Kernel {
     if (result >= 0) return undefined;
     return (Object.keys(this.xbzrleCode) as XbzrleFault[]).find((fault) => this.xbzrleCode[fault] === result);
   }
-
-  #checkPageSize(pageSize: number, max: number): void {
-    checkInteger('pageSize', pageSize, MIN_PAGE, max);
-    if (pageSize % this.zeroScanStep === 0) return;
-    throw new RangeError(`pageSize: expected a multiple of ${this.zeroScanStep}, got ${pageSize}`);
-  }
-
-  #checkBatch(pageSize: number, count: number): void {
-    this.#checkPageSize(pageSize, MAX_PAGE);
-    checkInteger('count', count, 0, this.size);
-  }
-
-  #checkEncoder(pageSize: number, limit: number): void {
-    this.#checkPageSize(pageSize, this.xbzrleMaxPage);
-    checkInteger('limit', limit, 0, MAX_PAGE);
-  }
-
-  #checkEncodings(sources: number, lengths: number, count: number, pageSize: number, results: number): void {
-    checkInteger('pageSize', pageSize, 1, MAX_XBZRLE_PAGE);
-    this.#checkTable('sources', sources, count);
-    this.#checkTable('lengths', lengths, count);
-    this.#checkTable('results', results, count);
-    this.#checkApart('results', results, count * 4, 'sources', sources, count);
-    this.#checkApart('results', results, count * 4, 'lengths', lengths, count);
-    const { size, base } = this;
-    const bad = this.#exports.firstOutsideOf(sources, lengths, count, base, size) >>> 0;
-    if (bad === count) return;
-    throw outside(`sources[${bad}]`, this.#word(sources, bad), this.#word(lengths, bad), base, size);
-  }
-
-  #checkPages(name: string, table: number, count: number, pageSize: number): void {
-    const { size, base } = this;
-    const bad = this.#exports.firstOutside(table, count, pageSize, base, size) >>> 0;
-    if (bad < count) throw outside(`${name}[${bad}]`, this.#word(table, bad), pageSize, base, size);
-  }
-
-  /** Like `#checkApart`, for pages that are written: none may overlap the table. */
-  #checkPagesApart(pages: number, count: number, pageSize: number, table: number): void {
-    const bad = this.#exports.firstWithin(pages, count, pageSize, table, table + count * 4) >>> 0;
-    if (bad === count) return;
-    const page = this.#word(pages, bad);
-    throw new RangeError(`pages[${bad}]: expected bytes apart from the tables, got ${pageSize} at ${page}`);
-  }
-
-  #word(table: number, index: number): number {
-    return this.#words[table / 4 + index]!;
-  }
-
-  /**
-   * The kernel follows tables of addresses that were checked before it ran, so it must not overwrite them. A caller who
-   * passes the same bytes as a table and as an output could otherwise make it write anywhere.
-   */
-  #checkApart(name: string, address: number, byteLength: number, table: string, at: number, count: number): void {
-    if (address + byteLength <= at || at + count * 4 <= address || byteLength === 0 || count === 0) return;
-    throw new RangeError(`${name}: expected bytes apart from ${table}, got ${byteLength} at ${address}`);
-  }
-
-  #checkTable(name: string, address: number, count: number): void {
-    checkInteger('count', count, 0, this.size);
-    this.#checkRange(name, address, count * 4);
-    if ((address & 3) !== 0) throw new RangeError(`${name}: expected a multiple of 4, got ${address}`);
-  }
-
-  #checkRange(name: string, address: number, byteLength: number): void {
-    if (
-      Number.isInteger(address) &&
-      Number.isInteger(byteLength) &&
-      byteLength >= 0 &&
-      address >= this.base &&
-      address + byteLength <= this.size
-    ) {
-      return;
-    }
-    checkNumber(name, address);
-    checkNumber(`${name} length`, byteLength);
-    throw outside(name, address, byteLength, this.base, this.size);
-  }
-}
-
-function outside(name: string, address: number, byteLength: number, base: number, size: number): RangeError {
-  return new RangeError(`${name}: expected bytes within ${base}..${size}, got ${byteLength} at ${address}`);
-}
-
-function checkNumber(name: string, value: number): void {
-  if (typeof value !== 'number') throw new TypeError(`${name}: expected a number, got ${typeof value}`);
-}
-
-function checkInteger(name: string, value: number, min: number, max: number): void {
-  if (Number.isInteger(value) && value >= min && value <= max) return;
-  checkNumber(name, value);
-  throw new RangeError(`${name}: expected an integer in ${min}..${max}, got ${value}`);
 }

@@ -6,7 +6,8 @@
  * written to it.
  */
 import { arenaBytes } from './arena-budget.ts';
-import type { Kernel, RecordTables } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
+import type { RecordTables } from './record-tables.ts';
 
 /** What a record says about its page. */
 export const PageKind = {

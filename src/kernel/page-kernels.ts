@@ -9,7 +9,8 @@
  * Formats and limits: `docs/formats/xbzrle.md`, `docs/formats/dirty-rate.md`.
  */
 import { arenaBytes, encodeSlackBytes } from './arena-budget.ts';
-import { type Kernel, type KernelVariant, loadKernelFor, type XbzrleFault } from './kernel.ts';
+import type { Kernel, KernelVariant, XbzrleFault } from './kernel.ts';
+import { loadKernelFor } from './load-kernel.ts';
 
 /** How the kernels are loaded. */
 export interface PageKernelsOptions {

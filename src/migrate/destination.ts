@@ -20,7 +20,7 @@ import { orAborted } from '../io/abort.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import { endedWithin, settledWithin } from '../io/time-limit.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
 import { findMissing, type MissingRam } from '../store/missing-ram.ts';
 import type { Settled } from '../store/settle.ts';

@@ -4,7 +4,7 @@
  *     | header | full sections of all devices | EOF |        no configuration, no description
  */
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { requireDevices } from '../wire/require-vm.ts';
 import { StreamWriter, writerArenaBytes } from '../write/stream-writer.ts';
 import type { Machine } from './machine.ts';

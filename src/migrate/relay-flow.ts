@@ -7,7 +7,7 @@
 import type { ByteSink, ByteSource, ByteStore } from '../io/byte-source.ts';
 import type { Connection } from '../io/connection.ts';
 import { Tap } from '../io/tap.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import type { Bandwidth } from './bandwidth.ts';

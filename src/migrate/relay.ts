@@ -9,7 +9,7 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../kernel/page-batch.ts';
 import { flowBatchCapacity } from '../read/flow-reader.ts';
 import { Bandwidth } from './bandwidth.ts';

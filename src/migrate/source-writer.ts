@@ -1,6 +1,6 @@
 /** What a source writes with: a stream, perhaps with multifd channels and a cache for deltas, or a mapped-ram file. */
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
 import { MappedRamWriter, mappedRamArenaBytes } from '../write/mapped-ram-writer.ts';

@@ -11,7 +11,7 @@
 import type { ByteStore } from '../io/byte-source.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import { Tap } from '../io/tap.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';

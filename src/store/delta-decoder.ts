@@ -1,6 +1,7 @@
 /** Decodes XBZRLE deltas onto pages outside the arena. It has a small kernel of its own. */
 import { arenaBytes } from '../kernel/arena-budget.ts';
-import { type Kernel, loadKernelFor } from '../kernel/kernel.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 
 /** The largest page, and the largest delta. */
 const maxPage = 64 << 10;

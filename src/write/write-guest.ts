@@ -9,7 +9,7 @@
 
 import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
 import { requireSameBlocks } from '../vm/ram-block.ts';

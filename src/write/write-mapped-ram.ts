@@ -6,7 +6,7 @@
 
 import { type Abortable, abortableStore } from '../io/abort.ts';
 import type { ByteStore } from '../io/byte-source.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { abortableVm } from '../store/abortable-ram.ts';
 import type { MappedRamStore } from '../store/mapped-ram-store.ts';
 import { stoppedGuest } from '../vm/guest.ts';

@@ -8,7 +8,7 @@ import { abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
 import type { PageCodecs, StreamFormat } from '../io/page-codec.ts';
 import { PortableCodecs } from '../io/portable-codecs.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import { abortableVm } from '../store/abortable-ram.ts';
 import { stoppedGuest } from '../vm/guest.ts';
 import type { WritableVm } from '../vm/saved-vm.ts';

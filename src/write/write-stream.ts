@@ -6,7 +6,7 @@
 
 import { type Abortable, abortableSink } from '../io/abort.ts';
 import type { ByteSink } from '../io/byte-source.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import { abortableVm } from '../store/abortable-ram.ts';
 import { stoppedGuest } from '../vm/guest.ts';

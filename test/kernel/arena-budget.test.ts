@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { PortableCodecs } from '../../src/io/portable-codecs.ts';
 import { arenaBytes, encodeSlackBytes } from '../../src/kernel/arena-budget.ts';
-import { loadKernelFor } from '../../src/kernel/kernel.ts';
+import { loadKernelFor } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../../src/kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../src/kernel/page-slots.ts';
 import { FlowBuffers, flowArenaBytes } from '../../src/read/flow-reader.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { loadKernelFor } from '../../src/kernel/kernel.ts';
+import { loadKernelFor } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind, pageBatchArenaBytes } from '../../src/kernel/page-batch.ts';
 import { ReceivedCounts } from '../../src/migrate/received-counts.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';

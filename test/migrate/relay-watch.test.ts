@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { loadKernelFor } from '../../src/kernel/kernel.ts';
+import { loadKernelFor } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, pageBatchArenaBytes } from '../../src/kernel/page-batch.ts';
 import { ReturnWatch, StreamWatch } from '../../src/migrate/relay-watch.ts';
 import { ByteWriter } from '../../src/wire/byte-writer.ts';

@@ -5,7 +5,7 @@
  * The essential case runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { describe, expect, test } from 'vitest';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { GuestBlock } from '../../src/vm/guest.ts';
 import { XbzrleCache, type XbzrleStatistics, xbzrleArenaBytes } from '../../src/write/xbzrle-cache.ts';

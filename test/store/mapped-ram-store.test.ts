@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parseVmDescription } from '../../src/devices/device-description.ts';
 import { open } from '../../src/index.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../src/kernel/page-slots.ts';
 import { MappedRamPages } from '../../src/store/mapped-ram-pages.ts';

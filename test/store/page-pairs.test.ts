@@ -1,7 +1,8 @@
 /** Two contents side by side, compared with the plainest implementation. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import type { Kernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { type BlockPair, matchBlocks, PagePairs, pagePairsArenaBytes } from '../../src/store/page-pairs.ts';
 import { isBitSet } from '../../src/vm/bits.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';

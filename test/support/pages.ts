@@ -1,6 +1,7 @@
 /** Hand-made batches of pages, and a plain model of their effect. */
 import * as fc from 'fast-check';
-import { type Kernel, loadKernel } from '../../src/kernel/kernel.ts';
+import type { Kernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { PageSlots } from '../../src/kernel/page-slots.ts';
 import { pageCount, type RamBlock } from '../../src/vm/ram-block.ts';

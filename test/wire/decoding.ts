@@ -6,7 +6,7 @@
  * depends on the chunks.
  */
 import { expect } from 'vitest';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { FlowItem } from '../../src/vm/flow.ts';
 import { MigrationError } from '../../src/vm/migration-error.ts';

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import type { RamBlock } from '../../src/vm/ram-block.ts';
 import { encodePageRecords, maxRecord, type RecordBuffer } from '../../src/wire/ram-record-encoder.ts';

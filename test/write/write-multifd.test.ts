@@ -5,7 +5,7 @@ import { appendTo, type ByteSink } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import type { PageCodecs } from '../../src/io/page-codec.ts';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { type ReleaseRules, releaseRulesOf } from '../../src/schema/release-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';
 import { RawRam } from '../../src/store/raw-ram.ts';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { open } from '../../src/index.ts';
 import { appendTo, type ByteSource } from '../../src/io/byte-source.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
-import { loadKernel } from '../../src/kernel/kernel.ts';
+import { loadKernel } from '../../src/kernel/load-kernel.ts';
 import { PageBatch, PageKind } from '../../src/kernel/page-batch.ts';
 import { releaseRulesOf } from '../../src/schema/release-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';

@@ -2,7 +2,7 @@
 
 import { deviceToJson } from '../../devices/device-json.ts';
 import { MemoryScratch, type ScratchPlace } from '../../io/scratch.ts';
-import { loadKernel } from '../../kernel/kernel.ts';
+import { loadKernel } from '../../kernel/load-kernel.ts';
 import { StreamIndex } from '../../store/stream-index.ts';
 import { diffVms } from '../../tasks/diff/diff.ts';
 import { hexPattern, type SearchPattern, textPattern } from '../../tasks/search/pattern.ts';

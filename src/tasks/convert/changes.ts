@@ -5,7 +5,8 @@
 
 import { type Abortable, abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
-import { type Kernel, loadKernelFor } from '../../kernel/kernel.ts';
+import type { Kernel } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { PageBatch, PageKind, pageBatchArenaBytes } from '../../kernel/page-batch.ts';
 import { PageSlots, pageSlotsArenaBytes } from '../../kernel/page-slots.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';

@@ -6,7 +6,7 @@
 
 import { abortableSink, abortableStore } from '../../io/abort.ts';
 import { type ByteSink, type ByteStore, placeIn } from '../../io/byte-source.ts';
-import { loadKernelFor } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';

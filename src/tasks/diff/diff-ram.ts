@@ -1,7 +1,7 @@
 /** The RAM of two VMs, block by block: how many pages differ, and where they are. */
 
 import type { Abortable } from '../../io/abort.ts';
-import { loadKernelFor } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
 import type { MissingRam } from '../../store/missing-ram.ts';
 import {

@@ -6,7 +6,8 @@
 
 import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes } from '../../kernel/arena-budget.ts';
-import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import type { Kernel, KernelVariant } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
 import { ContentWindows, windowBytes } from '../../store/content-windows.ts';
 import { pageCount, type RamBlock } from '../../vm/ram-block.ts';

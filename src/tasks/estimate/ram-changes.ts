@@ -5,7 +5,8 @@
 
 import type { Abortable } from '../../io/abort.ts';
 import { arenaBytes, encodeSlackBytes } from '../../kernel/arena-budget.ts';
-import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import type { Kernel, KernelVariant } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
 import {
   type BlockPair,

@@ -7,7 +7,8 @@
  */
 
 import { arenaBytes } from '../../kernel/arena-budget.ts';
-import { type Kernel, type KernelVariant, loadKernelFor } from '../../kernel/kernel.ts';
+import type { Kernel, KernelVariant } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { abortableRam } from '../../store/abortable-ram.ts';
 import { type ContentWindow, ContentWindows, windowBytes } from '../../store/content-windows.ts';

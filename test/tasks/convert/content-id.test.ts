@@ -1,6 +1,6 @@
 /** Ids of contents, compared with docs/formats/incremental.md. */
 import { describe, expect, it } from 'vitest';
-import { loadKernel } from '../../../src/kernel/kernel.ts';
+import { loadKernel } from '../../../src/kernel/load-kernel.ts';
 import { PagePairs, pagePairsArenaBytes } from '../../../src/store/page-pairs.ts';
 import { ContentIds, contentIdsArenaBytes } from '../../../src/tasks/convert/content-id.ts';
 import type { RamBlock } from '../../../src/vm/ram-block.ts';
