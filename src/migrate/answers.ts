@@ -17,6 +17,13 @@ import { ByteWriter } from '../wire/byte-writer.ts';
 import { CommandCode } from '../wire/command.ts';
 import { encodeReturnMessage, ReturnType } from '../wire/return-path.ts';
 
+/**
+ * A PING by which a page server asks whether the destination wants every page, also those that are zero. A QEMU answers as it
+ * answers any ping; vmferry's destination, which counts the pages, with {@link allPagesPong}.
+ */
+export const allPagesQuestion = 0x766d_6600;
+export const allPagesPong = allPagesQuestion + 1;
+
 /** Parts of RAM without a page, one after another, that only a source sends which waits for the word to switch over. */
 const idleParts = 10;
 /** Bytes of a PART that has only its end. */
@@ -62,7 +69,8 @@ export class Answers {
       this.#isOpen = true;
       if (this.#switchoverAck ?? knowsAck(configuration)) await this.#acknowledge();
     } else if (code === CommandCode.ping && this.#isOpen) {
-      await this.#say({ type: ReturnType.pong, value: new DataView(payload.buffer, payload.byteOffset).getUint32(0) });
+      const value = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+      await this.#say({ type: ReturnType.pong, value: value === allPagesQuestion ? allPagesPong : value });
     }
   }
 

@@ -39,6 +39,8 @@ export class Confirmation {
   mayGo = false;
   /** The value of the latest ping. They count from 1. */
   lastPing = 1;
+  /** Answers to pings besides those that are counted. */
+  readonly otherPongs = new Set<number>();
   /** All of the stream was written, in postcopy. */
   hasSentAll = false;
   readonly #options: ConfirmationOptions;
@@ -63,7 +65,8 @@ export class Confirmation {
 
   #take(message: ReturnMessage): void {
     const { type, value = 0 } = message;
-    if (type === ReturnType.pong && value >= 1 && value <= this.lastPing) this.#pongs.add(value);
+    const isPong = type === ReturnType.pong && ((value >= 1 && value <= this.lastPing) || this.otherPongs.has(value));
+    if (isPong) this.#pongs.add(value);
     // A destination with switchover-ack sends one without being asked.
     else if (type === ReturnType.switchoverAck) this.mayGo = true;
     else if (type === ReturnType.reqPages || type === ReturnType.reqPagesId) {
@@ -101,6 +104,11 @@ export class Confirmation {
       this.#listeners.add(listen);
       signal.addEventListener('abort', fail, { once: true });
     });
+  }
+
+  /** Whether the answer to a ping has come. */
+  hasHeard(value: number): boolean {
+    return this.#pongs.has(value);
   }
 
   /** Resolves when the answer to a ping has come. @throws the reason of the signal */

@@ -38,6 +38,8 @@ export {
 export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
 export { type OutgoingHost, OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
+export { formatOrder, type OrderLine, parseOrder } from './page-order.ts';
+export { servePages } from './page-server.ts';
 export type { PrecopyParameters } from './precopy.ts';
 export type {
   MigrationProgress,
@@ -46,6 +48,7 @@ export type {
   RamProgress,
   XbzrleProgress,
 } from './progress.ts';
+export type { PageRange } from './push-order.ts';
 export type { IncomingSource, Received, ReceiveOptions, ReceiveTarget, Recovery } from './receive-options.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
 export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from './relay.ts';
@@ -69,6 +72,9 @@ export type {
   SendRunning,
   SentGuest,
 } from './send-options.ts';
+export { type ServeFileOptions, serveFile } from './serve-file.ts';
+export type { ServedGuest, ServeOptions } from './serve-options.ts';
+export type { LatencyBucket, ServeStatistics } from './serve-statistics.ts';
 export { send } from './source.ts';
 export type { TeeTarget } from './tee.ts';
 export {

@@ -53,6 +53,16 @@ export const nextOfSource: Record<GuestPlace, string> = {
     'postcopy had begun: neither side has all of the guest, so it must not be started here; leave the target as it is',
 };
 
+/** What is safe to do next when a page server has failed, by where the guest is. */
+export const nextOfServer: Record<GuestPlace, string> = {
+  source:
+    'the guest was not started at the target, whose own messages may say why; it needs the capability postcopy-ram, and the right to use userfaultfd (vm.unprivileged_userfaultfd); without that right, run the guest on the file itself (vmferry resume FILE --map), or send it without --postcopy',
+  target: nextOfSource.target,
+  either: nextOfSource.either,
+  split:
+    'postcopy had begun: the guest may run at the target, and waits there in postcopy-paused for the rest of its RAM: let it listen again (migrate-recover), and serve the same file with --recover; do not start it anywhere else',
+};
+
 /** What is safe to do next if a source may have begun, and nothing of it was read. */
 export const nextUnread =
   'a source may have begun: without a return path it may have completed, and if it is still there, `cont` lets it run on; otherwise the guest runs on there';

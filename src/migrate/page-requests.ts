@@ -7,17 +7,24 @@ export interface PageRequest {
   block: RamBlock;
   first: number;
   end: number;
+  /** When it came, in ms of the clock that was given. */
+  at?: number;
 }
 
 export class PageRequests {
   /** Requests so far. */
   count = 0;
   readonly #blocks: readonly RamBlock[];
+  readonly #now: () => number;
+  readonly #onRequest: ((request: PageRequest) => void) | undefined;
   #queue: PageRequest[] = [];
   #wake: () => void = () => {};
 
-  constructor(blocks: readonly RamBlock[]) {
+  /** @param onRequest is told of each request when it comes. `now` is the time that it keeps. */
+  constructor(blocks: readonly RamBlock[], onRequest?: (request: PageRequest) => void, now: () => number = () => 0) {
     this.#blocks = blocks;
+    this.#onRequest = onRequest;
+    this.#now = now;
   }
 
   /** Takes REQ_PAGES or REQ_PAGES_ID. Returns false for pages that do not exist. */
@@ -25,7 +32,10 @@ export class PageRequests {
     const block = this.#blocks.find((each) => each.idstr === idstr);
     if (block === undefined || start % block.pageSize !== 0 || start + bytes > block.usedLength) return false;
     this.count++;
-    this.#queue.push({ block, first: start / block.pageSize, end: Math.ceil((start + bytes) / block.pageSize) });
+    const pages = { first: start / block.pageSize, end: Math.ceil((start + bytes) / block.pageSize) };
+    const request = { block, ...pages, at: this.#now() };
+    this.#queue.push(request);
+    this.#onRequest?.(request);
     this.#wake();
     return true;
   }

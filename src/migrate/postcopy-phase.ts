@@ -16,6 +16,7 @@
  * side then, unless its caller gives up.
  */
 import type { Clock } from '../io/clock.ts';
+import { settledWithin } from '../io/time-limit.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import type { Guest } from '../vm/guest.ts';
 import { CommandCode } from '../wire/command.ts';
@@ -26,11 +27,27 @@ import { PostcopyPasses } from '../write/postcopy-passes.ts';
 import { PreemptWriter } from '../write/preempt-writer.ts';
 import type { StreamWriter } from '../write/stream-writer.ts';
 import type { Confirmation } from './confirmation.ts';
-import { PageRequests } from './page-requests.ts';
+import { type PageRequest, PageRequests } from './page-requests.ts';
 import { Postcopy } from './postcopy.ts';
 import type { ProgressMeter } from './progress.ts';
+import { InTurn, type PushOrder } from './push-order.ts';
 import type { SendLines, SendRunning } from './send-options.ts';
 import type { SourceLines } from './source-lines.ts';
+
+/** What a page server does otherwise than a source whose guest has run. */
+export interface ServedPages {
+  /** In which order the background goes. Called once for each set of lines. */
+  order: (pages: PostcopyPasses) => PushOrder;
+  /** The background waits while this is true. */
+  isHeld: () => boolean;
+  /** Called when a request came, and when it was answered. */
+  onRequest: (request: PageRequest) => void;
+  onServed: (request: PageRequest) => void;
+  /** Called before the discards, and before the bitmaps of a recovery are asked for. */
+  ask: () => Promise<void>;
+  /** Called before the package. It may wait for the destination, which gets everything before this. */
+  beforePackage: () => Promise<void>;
+}
 
 export interface PostcopyPhaseOptions {
   guest: Guest;
@@ -42,9 +59,14 @@ export interface PostcopyPhaseOptions {
   confirmation: Confirmation;
   meter: ProgressMeter;
   clock: Clock;
+  /** The guest is served from a file. */
+  served?: ServedPages | undefined;
   /** Ends the migration. */
   signal: AbortSignal;
 }
+
+/** How long a destination may take to answer before the preempt channel is opened, in ms. */
+const answerMs = 2000;
 
 /** Waits for the destination while it is watched. */
 type Wait = <T>(work: Promise<T>) => Promise<T>;
@@ -56,6 +78,8 @@ export class PostcopyPhase {
   readonly #pages: PostcopyPasses;
   readonly #requests: PageRequests;
   #preempt: PreemptWriter | undefined;
+  /** The destination waits for the preempt channel before it loads anything, and for an EOS at its end: QEMU 7.2. */
+  #isPreemptFirst: boolean;
   #loop: Postcopy | undefined;
   /** Ends what waits for the present lines. */
   #attempt: AbortController;
@@ -63,8 +87,9 @@ export class PostcopyPhase {
   constructor(options: PostcopyPhaseOptions) {
     const { guest, writer, passes, running } = options;
     this.#options = options;
+    this.#isPreemptFirst = options.rules.preemptFirst;
     this.#pages = new PostcopyPasses(guest, writer, passes, running.postcopy?.discard);
-    this.#requests = new PageRequests(passes.sentBlocks);
+    this.#requests = new PageRequests(passes.sentBlocks, options.served?.onRequest, () => options.clock.now());
     this.#attempt = this.#begin();
     running.postcopy?.onStart?.((reason) => this.#break(reason));
   }
@@ -86,42 +111,76 @@ export class PostcopyPhase {
     return true;
   }
 
+  /** How many pages of each block were sent, by block index. */
+  get sent(): PostcopyPasses['sent'] {
+    return this.#pages.sent;
+  }
+
+  /** The background need not wait any more. */
+  release(): void {
+    this.#loop?.release();
+  }
+
   /** Opens the preempt channel, if it must come before RAM. */
   async prepare(): Promise<void> {
-    if (this.#options.rules.preemptFirst) await this.#openPreempt();
+    if (this.#isPreemptFirst) await this.#openPreempt();
+  }
+
+  /** Opens the preempt channel where the release is not known: when the destination has answered, or does not without it. */
+  async prepareServed(): Promise<void> {
+    const { confirmation } = this.#options;
+    if (!this.#hasPreempt || this.#preempt !== undefined) return;
+    await settledWithin(confirmation.pong(1, this.#attempt.signal), answerMs);
+    this.#attempt.signal.throwIfAborted();
+    this.#isPreemptFirst = !confirmation.hasHeard(1);
+    await this.#openPreempt();
   }
 
   /** Hands the guest over. It is stopped, and its dirty bitmaps are synced. */
   async begin(): Promise<void> {
-    const { confirmation, rules } = this.#options;
+    const { confirmation, served } = this.#options;
     const { signal } = this.#attempt;
-    if (!rules.preemptFirst) {
+    if (!this.#isPreemptFirst && served === undefined) {
       // Before it has answered, a destination would take the channel for its main line.
       if (this.#hasPreempt) await confirmation.pong(1, signal);
       await this.#openPreempt();
     }
     confirmation.lastPing = 4;
-    await this.#pages.begin(() => {
+    await served?.ask();
+    await this.#pages.begin(async () => {
+      await this.#options.served?.beforePackage();
       signal.throwIfAborted();
       this.hasBegun = true;
       confirmation.place = 'split';
     });
   }
 
+  /** Goes on with a guest that waits for its pages, and whose first source is gone. */
+  async adopt(): Promise<void> {
+    const { confirmation, writer, guest } = this.#options;
+    this.hasBegun = true;
+    confirmation.place = 'split';
+    confirmation.lastPing = 4;
+    writer.adopt(guest.ram.blocks);
+    await this.#resume();
+  }
+
   /** Sends all pages that are left, and the end of the stream. */
   async sendRest(): Promise<void> {
-    const { passes, writer, running, rules, confirmation, clock, lines } = this.#options;
+    const { passes, writer, running, confirmation, clock, lines, served } = this.#options;
     const { signal } = this.#attempt;
     const preempt = this.#preempt;
     const sender = preempt && { scan: preempt.scan, pages: preempt.pages.bind(preempt) };
+    const order = served?.order(this.#pages) ?? new InTurn(this.#pages, passes.sentBlocks);
     this.#loop = new Postcopy(this.#pages, {
-      ...{ blocks: passes.sentBlocks, requests: this.#requests, clock, signal, main: writer, preempt: sender },
+      ...{ order, requests: this.#requests, clock, signal, main: writer, preempt: sender },
+      ...{ isHeld: served?.isHeld, onServed: served?.onServed },
       rate: () => running.parameters['max-postcopy-bandwidth'] ?? 0,
       made: () => writer.length + lines.multifdBytes + this.urgentBytes,
       fail: (error) => this.#break(error),
     });
     await this.#loop.run();
-    if (rules.preemptFirst) await preempt?.finish();
+    if (this.#isPreemptFirst) await preempt?.finish();
     confirmation.hasSentAll = true;
     await this.#pages.finish();
   }
@@ -171,10 +230,11 @@ export class PostcopyPhase {
 
   /** Agrees with the destination on the pages that it has. */
   async #resume(): Promise<void> {
-    const { writer, lines, passes, confirmation, meter } = this.#options;
+    const { writer, lines, passes, confirmation, meter, served } = this.#options;
     const { signal } = this.#attempt;
     await writer.reconnect(lines.mainSink());
     await this.#openPreempt();
+    await served?.ask();
     for (const block of passes.sentBlocks) {
       const answer = confirmation.hear(({ type, block: idstr }) => isBitmapOf(block.idstr, type, idstr), signal);
       await writer.command(CommandCode.recvBitmap, encodeRecvBitmap(block.idstr));

@@ -6,22 +6,23 @@
  *        │no
  *     budget of the window (max-postcopy-bandwidth) left? ──no──→ sleep until its end, or until a request
  *        │yes
- *     PART: background pages, block by block, round and round ──→ no page left: done
+ *     PART: background pages, in the order of `push-order.ts` ──→ no page left: done
  *
  * With a preempt channel requested pages go through it, beside the background.
  */
 import type { Clock } from '../io/clock.ts';
 import { partMs } from '../schema/precopy-rules.ts';
-import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { RamBlock } from '../vm/ram-block.ts';
 import type { PostcopyPasses, RangeSender } from '../write/postcopy-passes.ts';
-import type { PageRequests } from './page-requests.ts';
+import type { PageRequest, PageRequests } from './page-requests.ts';
+import type { PushOrder } from './push-order.ts';
 import { RateWindow } from './rate-window.ts';
 import { UrgentPages } from './urgent-pages.ts';
 
 /** What the loop works with. */
 export interface PostcopyOptions {
-  /** The blocks whose pages are sent. */
-  blocks: readonly RamBlock[];
+  /** In which order the background goes. */
+  order: PushOrder;
   requests: PageRequests;
   /** The main stream. */
   main: {
@@ -37,6 +38,10 @@ export interface PostcopyOptions {
   /** Bytes made so far, for all lines together. */
   made: () => number;
   clock: Clock;
+  /** The background waits while this is true. Asked after each {@link Postcopy.wake}. Default: it does not wait. */
+  isHeld?: (() => boolean) | undefined;
+  /** Called when a request was answered. */
+  onServed?: ((request: PageRequest) => void) | undefined;
   /** Ends the loop. */
   signal: AbortSignal;
   /** Aborts the signal, because the preempt channel failed. */
@@ -50,8 +55,6 @@ export class Postcopy {
   readonly #passes: PostcopyPasses;
   readonly #options: PostcopyOptions;
   readonly #window: RateWindow;
-  /** Where the background goes on. */
-  #cursor = { block: 0, page: 0 };
   /** Requested pages went through the preempt channel while the main stream slept. */
   #hasServed = false;
   #isResting = false;
@@ -70,6 +73,11 @@ export class Postcopy {
     if (this.#options.preempt === undefined) this.#window.wake();
   }
 
+  /** The background need not wait any more. */
+  release(): void {
+    this.#window.wake();
+  }
+
   /** Sends every page that is left. @throws the reason of the signal, and what sending throws */
   async run(): Promise<void> {
     const { signal, main } = this.#options;
@@ -78,7 +86,7 @@ export class Postcopy {
     while (!this.#isDone) {
       signal.throwIfAborted();
       await this.#sendRequested();
-      if (this.#window.isSpent) await this.#rest();
+      if (this.#mustRest) await this.#rest();
       else await this.#sendPart();
       if (this.#window.isOver) this.#window.begin();
     }
@@ -87,11 +95,18 @@ export class Postcopy {
     signal.throwIfAborted();
   }
 
+  get #mustRest(): boolean {
+    return this.#window.isSpent || this.#options.isHeld?.() === true;
+  }
+
   /** Sends requested pages through the preempt channel, if there is one, until no page is left. */
   #serveUrgent(): UrgentPages | undefined {
-    const { preempt, requests, signal, fail } = this.#options;
+    const { preempt, requests, signal, fail, order } = this.#options;
     if (preempt === undefined) return undefined;
-    const onServed = () => {
+    const onServed = (request: PageRequest, pages: number) => {
+      this.#options.onServed?.(request);
+      order.asked(request, true);
+      if (pages === 0) return;
       this.#hasServed = this.#isResting;
       this.#window.wake();
     };
@@ -100,22 +115,24 @@ export class Postcopy {
 
   /** Sends what was asked for through the main stream. */
   async #sendRequested(): Promise<void> {
-    const { requests, preempt, main, blocks } = this.#options;
+    const { requests, preempt, main, order, onServed } = this.#options;
     if (preempt !== undefined) return;
+    const answered: PageRequest[] = [];
     let sent = 0;
     for (let request = requests.next(); request !== undefined; request = requests.next()) {
-      const { block, first, end } = request;
-      sent += await this.#passes.send(block, first, end);
-      this.#cursor = { block: blocks.indexOf(block), page: end };
+      sent += await this.#passes.send(request.block, request.first, request.end);
+      order.asked(request, false);
+      answered.push(request);
     }
-    if (sent === 0) return;
-    await main.endPart();
-    await main.flush();
+    if (sent > 0) {
+      await main.endPart();
+      await main.flush();
+    }
+    for (const each of answered) onServed?.(each);
   }
 
   async #sendPart(): Promise<void> {
-    const { clock, requests, preempt, main } = this.#options;
-    const isAsked = () => preempt === undefined && requests.isWaiting;
+    const { clock, main } = this.#options;
     const start = clock.now();
     do {
       if (!(await this.#sendStep())) {
@@ -123,35 +140,41 @@ export class Postcopy {
         return;
       }
       await main.flush();
-    } while (!this.#window.isSpent && !isAsked() && clock.now() < start + partMs);
+    } while (!this.#window.isSpent && !this.#isAsked && clock.now() < start + partMs);
     await main.endPart();
+  }
+
+  /** The background must not go on before what was asked for. */
+  get #isAsked(): boolean {
+    const { requests, preempt } = this.#options;
+    return preempt === undefined && requests.isWaiting;
   }
 
   /** Sends some pages of the background. Returns false if none is left. */
   async #sendStep(): Promise<boolean> {
-    const { blocks } = this.#options;
-    for (let tries = 0; tries <= blocks.length; tries++) {
-      const block = blocks[this.#cursor.block];
-      if (block === undefined) return false;
-      const first = this.#passes.next(block, this.#cursor.page);
-      if (first !== undefined) {
-        const { pageSize, hostPageSize = pageSize } = block;
-        const hostPages = hostPageSize / pageSize;
-        const pages = Math.ceil(this.#window.mostPages(stepPages, pageSize) / hostPages) * hostPages;
-        const end = Math.min(first + pages, pageCount(block));
-        await this.#passes.send(block, first, end);
-        this.#cursor.page = end;
-        return true;
-      }
-      this.#cursor = { block: (this.#cursor.block + 1) % blocks.length, page: 0 };
+    const { order } = this.#options;
+    for (let left = stepPages; left > 0; ) {
+      const pages = left;
+      const range = await order.next((block) => this.#mostPages(block, pages));
+      if (range === undefined) return false;
+      await this.#passes.send(range.block, range.first, range.end);
+      left -= range.end - range.first;
+      if (this.#window.isSpent || this.#isAsked) break;
     }
-    return false;
+    return true;
   }
 
-  /** Sleeps until the window ends, or until pages are asked for. */
+  /** The most pages to send at a time: whole host pages. */
+  #mostPages({ pageSize, hostPageSize = pageSize }: RamBlock, pages: number): number {
+    const hostPages = hostPageSize / pageSize;
+    return Math.ceil(this.#window.mostPages(pages, pageSize) / hostPages) * hostPages;
+  }
+
+  /** Sleeps until the window ends, until pages are asked for, or until the background may go on. */
   async #rest(): Promise<void> {
     const { main } = this.#options;
     await main.flush();
+    if (this.#isAsked || !this.#mustRest) return;
     this.#isResting = true;
     await this.#window.sleep();
     this.#isResting = false;

@@ -3,15 +3,15 @@
  * through the main stream.
  */
 import type { PostcopyPasses, RangeSender } from '../write/postcopy-passes.ts';
-import type { PageRequests } from './page-requests.ts';
+import type { PageRequest, PageRequests } from './page-requests.ts';
 
 export interface UrgentPagesOptions {
   sender: RangeSender;
   requests: PageRequests;
   /** Ends the sending. */
   signal: AbortSignal;
-  /** Called after pages were sent. */
-  onServed: () => void;
+  /** Called when a request has been answered, with the pages that were sent for it. */
+  onServed: (request: PageRequest, pages: number) => void;
   fail: (error: unknown) => void;
 }
 
@@ -42,8 +42,8 @@ export class UrgentPages {
       if (request === undefined) {
         if (this.#isEnding) return;
         await requests.wait(signal);
-      } else if ((await this.#passes.send(request.block, request.first, request.end, sender)) > 0) {
-        onServed();
+      } else {
+        onServed(request, await this.#passes.send(request.block, request.first, request.end, sender));
       }
     }
   }

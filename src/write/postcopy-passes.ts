@@ -17,7 +17,7 @@ import { CommandCode } from '../wire/command.ts';
 import { requireDevices } from '../wire/require-vm.ts';
 import type { Passes, RamWriter } from './passes.ts';
 import { discardsOf, widenToHostPages, writePackage } from './postcopy-switch.ts';
-import type { RamScan, ScannedRam } from './ram-scan.ts';
+import type { RamScan, ScannedBlock, ScannedRam } from './ram-scan.ts';
 import type { StreamWriter } from './stream-writer.ts';
 
 /** What sends a range of pages: by default the main stream. */
@@ -37,6 +37,8 @@ export class PostcopyPasses {
   readonly #ram: ScannedRam;
   readonly #main: RangeSender;
   readonly #discard: DiscardPages | undefined;
+  /** What was sent, by block index. */
+  readonly #sent: ScannedBlock[];
 
   /** @param discard is told of pages that the destination has. Default: nobody is */
   constructor(guest: Guest, writer: StreamWriter, passes: Passes, discard?: DiscardPages) {
@@ -49,6 +51,7 @@ export class PostcopyPasses {
       read: (block, page, target) => ram.read(block, page, target),
       nextData: (block, page, limit) => ram.nextData(block, page, limit),
     };
+    this.#sent = ram.blocks.map((block) => ({ block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 }));
     this.#main = { scan: passes.scan, pages: (block, batch) => writer.pages(block, batch) };
   }
 
@@ -80,13 +83,46 @@ export class PostcopyPasses {
     return page < dirty.pages ? page : undefined;
   }
 
+  /**
+   * The next dirty pages of a block that have data, in whole host pages, from `from` on and before `to`. Between them may
+   * be pages that are not dirty any more. Undefined: there is none.
+   */
+  async nextData(block: RamBlock, from: number, to: number): Promise<{ first: number; end: number } | undefined> {
+    const dirty = this.#dirty(block);
+    const step = hostPagesOf(block);
+    for (let page = dirty.nextSet(from); page < to; ) {
+      const { first, end } = await this.#ram.nextData(block, page, to - page);
+      if (first >= to) return undefined;
+      page = dirty.nextSet(first);
+      if (page >= end) continue;
+      const last = Math.min(end, dirty.nextClear(page));
+      return { first: page - (page % step), end: Math.min(dirty.pages, Math.ceil(last / step) * step) };
+    }
+    return undefined;
+  }
+
+  /** The same, for all dirty pages. */
+  async nextDirty(block: RamBlock, from: number, to: number): Promise<{ first: number; end: number } | undefined> {
+    const dirty = this.#dirty(block);
+    const step = hostPagesOf(block);
+    const first = dirty.nextSet(from);
+    if (first >= to) return undefined;
+    const end = Math.min(to, dirty.nextClear(first));
+    return { first, end: Math.min(dirty.pages, Math.ceil(end / step) * step) };
+  }
+
+  /** How many pages of each block were sent so far, by block index. */
+  get sent(): readonly ScannedBlock[] {
+    return this.#sent;
+  }
+
   /** Sends the dirty pages of a block from `first` to before `end`. Returns how many these were. */
   async send(block: RamBlock, first: number, end: number, { scan, pages } = this.#main): Promise<number> {
     const dirty = this.#dirty(block);
     const from = dirty.nextSet(first);
     let taken = 0;
     if (from >= end) return taken;
-    const counts = { block, dataPages: 0, zeroPages: 0, absentPages: 0, records: 0 };
+    const counts = this.#sent[block.index] as ScannedBlock;
     for await (const batch of scan.pages(this.#ram, counts, dirty, end - from, from, end)) {
       await pages(block, batch);
       this.#passes.count(batch);
@@ -135,3 +171,6 @@ export class PostcopyPasses {
     return this.#passes.dirty[index] as PageBitmap;
   }
 }
+
+/** Pages of the target in a page of the host. */
+const hostPagesOf = ({ hostPageSize, pageSize }: RamBlock): number => (hostPageSize ?? pageSize) / pageSize;

@@ -303,6 +303,13 @@ export class StreamWriter {
     this.forgetBlock();
   }
 
+  /** Goes on with a stream that another writer has begun, and whose START of RAM had these blocks: a recovery. */
+  adopt(blocks: readonly RamBlock[]): void {
+    this.#requireOrder(!this.#hasBegun, 'a stream that was not begun here');
+    this.#hasBegun = true;
+    this.#names = new Set(blocks.map(({ idstr }) => idstr));
+  }
+
   /** Begins to write the buffered bytes, and turns to the other buffer when that is free. */
   async #turn(): Promise<void> {
     await this.#settle();

@@ -69,7 +69,9 @@ const refused: Record<string, readonly string[]> = {
     '--tls-hostname * but --tls-creds',
     // --multifd-compression stands for its first choice, none.
     '--level *',
-    '--uuid --uuid|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
+    '--postcopy-preempt * but --postcopy',
+    '--postcopy --multifd-channels|--multifd-compression|--no-confirm',
+    '--uuid --uuid|--postcopy|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
     '--uuid --setup-timeout|--idle-timeout|--json|--quiet|--channel|--resume-of|--preempt|--return-path|--no-discover',
   ],
   relay: [

@@ -12,6 +12,7 @@ import type { SendJson } from '../../migrate/json.ts';
 import { LiveError } from '../../migrate/live-error.ts';
 import { type SendFileOptions, sendFile } from '../../migrate/send-file.ts';
 import type { SendMultifd, SentGuest } from '../../migrate/send-options.ts';
+import { serveFile } from '../../migrate/serve-file.ts';
 import type { MigrationFile } from '../../read/open.ts';
 import { namesRelease } from '../../schema/release.ts';
 import { type ReleaseName, releaseNames } from '../../schema/release-rules.ts';
@@ -28,9 +29,12 @@ import { showProgress } from '../progress.ts';
 import { scratchOption } from '../scratch.ts';
 import { parseBandwidth, parseCount } from '../size.ts';
 import { addLiveOptions, type Live, type LiveOptions, requireHost, requireOutput, runLive } from './live-command.ts';
+import { requireUserfaultfd } from './userfaultfd.ts';
 
 interface SendCommandOptions extends LiveOptions, InputOptions, MultifdOptions {
   maxBandwidth?: number;
+  postcopy?: boolean;
+  postcopyPreempt?: boolean;
   tlsCreds?: string;
   tlsHostname?: string;
   compat?: ReleaseName;
@@ -66,9 +70,14 @@ function addSendOptions(command: CliCommand): CliCommand {
     )
     .option('--level <L>', 'with --multifd-compression: 0 to 9 for zlib, 0 to 20 for zstd (default: 1)', parseLevel)
     .option('--uuid <UUID>', "with multifd: the guest's -uuid, if FILE does not state it")
+    .option('--postcopy', 'let the guest run at once, and send its RAM as it asks for it, and behind that')
+    .option(
+      '--postcopy-preempt',
+      'with --postcopy: send what is asked for through a channel of its own, as the target has it',
+    )
     .option(
       '--max-bandwidth <RATE>',
-      'the most to send per second, over all channels (default: no limit)',
+      'the most to send per second, over all channels; with --postcopy, of pages that nobody asked for (default: no limit)',
       parseBandwidth,
     )
     .option('--tls-creds <ID>', 'the TLS credentials, an --object for the endpoint client')
@@ -88,6 +97,7 @@ const notes = [
   'The target is a QEMU with the same machine that waits: started with -incoming URI, or with -incoming defer and then migrate-incoming. Its guest runs if it ran when FILE was saved, unless the target was started with -S.',
   'FILE is read and checked before anything is connected. A file that is cut short or damaged never completes the target.',
   'Over tcp:, unix: and the socket of fd: the target says whether it has the guest, and the command succeeds only then. Elsewhere nobody can say: the command succeeds when everything is sent, and notes that the arrival could not be confirmed.',
+  'With --postcopy the target needs the capability postcopy-ram (and postcopy-preempt with --postcopy-preempt), and the guest runs before its RAM is there. If the line breaks then, the guest waits in postcopy-paused: let it listen again with migrate-recover, and go on with vmferry resume FILE --serve URI --recover. A guest that was paused when FILE was saved is sent as without --postcopy, so that it stays paused.',
   'With --multifd-channels or --multifd-compression the target needs the capability multifd and the same parameters. Without them it must not have multifd.',
 ];
 
@@ -101,6 +111,7 @@ const json = [{ type: 'SendJson', when: '--json' }];
 const examples = [
   'vmferry send guest.migration tcp:host:4444',
   'vmferry send guest.mapped-ram unix:/run/migrate.sock --multifd-channels 4 --multifd-compression zstd',
+  'vmferry send guest.mapped-ram unix:/run/migrate.sock --postcopy --postcopy-preempt',
   'vmferry send guest.mapped-ram tcp:host:4444 --max-bandwidth 500Mbit/s --idle-timeout 30',
   'vmferry send guest.migration tcp:host:4444 --object tls-creds-x509,id=tls0,endpoint=client,dir=/etc/pki/qemu --tls-creds tls0',
   "vmferry send guest.migration 'exec:ssh host socat - UNIX-CONNECT:/run/migrate.sock' --confirm",
@@ -111,10 +122,15 @@ const rules = {
     '--tls-hostname': ['--tls-creds'],
     '--level': ['--multifd-compression'],
     '--uuid': ['--multifd-channels', '--multifd-compression'],
+    '--postcopy-preempt': ['--postcopy'],
+  },
+  excludes: {
+    '--postcopy': ['--multifd-channels', '--multifd-compression', '--no-confirm'],
   },
   check([, uri = '']: readonly string[], options: SendCommandOptions) {
     const address = parseMigrationUri(uri);
-    if (isMultifd(options)) requireChannels(address);
+    if (isMultifd(options) || options.postcopyPreempt === true) requireChannels(address);
+    if (options.postcopy === true) requireAnswers(address, options);
     requireHost(address);
     checkMultifdOptions('multifd', options);
     requireOutput(address, options);
@@ -130,9 +146,16 @@ function requireChannels(address: MigrationAddress): void {
   throw new UsageError('Migration requires multi-channel URIs (e.g. tcp)');
 }
 
+/** @throws UsageError with QEMU's text for an address that cannot answer */
+function requireAnswers({ transport }: MigrationAddress, { confirm }: SendCommandOptions): void {
+  if (transport === 'socket' || (transport === 'exec' && confirm === true)) return;
+  throw new UsageError('Unable to open return-path for postcopy');
+}
+
 async function sendTo(location: string, uri: string, options: SendCommandOptions, live: Live): Promise<void> {
   const address = parseMigrationUri(uri);
   requireDescriptor(address, 'write');
+  if (options.postcopy === true) requireUserfaultfd(address);
   const { tlsCreds, tlsHostname } = options;
   const tls = tlsCreds === undefined ? undefined : live.objects.clientTls(tlsCreds, tlsHostname);
   const { signal, setupTimeoutMs } = live;
@@ -166,20 +189,26 @@ async function sendOpened(
   const reading = showProgress('check', file);
   let vm: OpenedVm | undefined;
   try {
-    const sent = await sendFile(file, connect, {
-      ...{ signal: live.signal, idleTimeoutMs: live.idleTimeoutMs },
-      ...{ maxBandwidth: options.maxBandwidth, compat: options.compat, multifd: multifdOf(options) },
-      returnPath: options.confirm ?? (address.transport === 'socket' ? undefined : false),
+    const common = {
+      ...{ signal: live.signal, idleTimeoutMs: live.idleTimeoutMs, compat: options.compat },
       makeScratch: () => openScratch(realpathSync(options.scratch)),
       onProgress: live.dashboard.show,
       onWaiting: live.waiting,
-      checked(opened) {
+      checked(opened: OpenedVm) {
         reading.stop();
         if (file.source instanceof NodeFile) file.source.overlapsReads = true;
         vm = opened;
         warnOfVersion(opened, options);
       },
-    } satisfies SendFileOptions);
+    } satisfies SendFileOptions;
+    if (options.postcopy === true) {
+      const { maxBandwidth: maxPostcopyBandwidth, postcopyPreempt: preempt } = options;
+      return { sent: await serveFile(file, connect, { ...common, maxPostcopyBandwidth, preempt }), vm };
+    }
+    const sent = await sendFile(file, connect, {
+      ...{ ...common, maxBandwidth: options.maxBandwidth, multifd: multifdOf(options) },
+      returnPath: options.confirm ?? (address.transport === 'socket' ? undefined : false),
+    });
     return { sent, vm };
   } finally {
     reading.stop();

@@ -1,0 +1,113 @@
+/**
+ * In which order the background of postcopy sends the pages that nobody has asked for.
+ *
+ *     InTurn        ...|sent|asked for| next → ...        a running guest: on behind the latest request, round and round
+ *
+ *     ServedOrder   recorded ──→ near what was asked for, the latest first ──→ all the rest, once
+ *                                |16 before|request|64 behind|
+ */
+import { pageCount, type RamBlock } from '../vm/ram-block.ts';
+import type { PostcopyPasses } from '../write/postcopy-passes.ts';
+import type { PageRequest } from './page-requests.ts';
+
+/** Pages `[first, end)` of a block. */
+export type PageRange = Pick<PageRequest, 'block' | 'first' | 'end'>;
+
+export interface PushOrder {
+  /** These pages were asked for, and sent. `isBeside`: through another channel than the background. */
+  asked(range: PageRange, isBeside: boolean): void;
+  /** What to send next: whole host pages, at most `most` of a block. Undefined: nothing is left. */
+  next(most: (block: RamBlock) => number): Promise<PageRange | undefined>;
+}
+
+/** All dirty pages, block by block and round and round. Goes on behind what was asked for. */
+export class InTurn implements PushOrder {
+  readonly #pages: Pick<PostcopyPasses, 'next'>;
+  readonly #blocks: readonly RamBlock[];
+  #cursor = { block: 0, page: 0 };
+
+  constructor(pages: Pick<PostcopyPasses, 'next'>, blocks: readonly RamBlock[]) {
+    this.#pages = pages;
+    this.#blocks = blocks;
+  }
+
+  asked({ block, end }: PageRange, isBeside: boolean): void {
+    if (!isBeside) this.#cursor = { block: this.#blocks.indexOf(block), page: end };
+  }
+
+  async next(most: (block: RamBlock) => number): Promise<PageRange | undefined> {
+    const blocks = this.#blocks;
+    for (let tries = 0; tries <= blocks.length; tries++) {
+      const block = blocks[this.#cursor.block];
+      if (block === undefined) return undefined;
+      const first = this.#pages.next(block, this.#cursor.page);
+      if (first !== undefined) {
+        const end = Math.min(first + most(block), pageCount(block));
+        this.#cursor.page = end;
+        return { block, first, end };
+      }
+      this.#cursor = { block: (this.#cursor.block + 1) % blocks.length, page: 0 };
+    }
+    return undefined;
+  }
+}
+
+/** Pages around a request that are likely to be asked for next, and how many requests are remembered. */
+const [pagesBefore, pagesBehind, mostSpans] = [16, 64, 512];
+
+/** Pages with data only: what was recorded first, then the neighbours of what was asked for, then the rest. */
+export class ServedOrder implements PushOrder {
+  readonly #pages: Pick<PostcopyPasses, 'nextData'>;
+  /** Where to look for pages: each span shrinks from its beginning. */
+  readonly #recorded: PageRange[];
+  #recordedAt = 0;
+  readonly #near: PageRange[] = [];
+  readonly #rest: PageRange[];
+  #restAt = 0;
+
+  constructor(
+    pages: Pick<PostcopyPasses, 'nextData'>,
+    blocks: readonly RamBlock[],
+    recorded: readonly PageRange[] = [],
+  ) {
+    this.#pages = pages;
+    this.#recorded = recorded.map((range) => ({ ...range }));
+    this.#rest = blocks.map((block) => ({ block, first: 0, end: pageCount(block) }));
+  }
+
+  /** Pages that the pass over the rest has not reached yet, data or not. */
+  get unseenPages(): number {
+    return this.#rest.reduce((sum, { first, end }) => sum + end - first, 0);
+  }
+
+  asked({ block, first, end }: PageRange): void {
+    const before = { block, first: Math.max(0, first - pagesBefore), end: first };
+    this.#near.push(before, { block, first: end, end: Math.min(end + pagesBehind, pageCount(block)) });
+    if (this.#near.length > mostSpans) this.#near.splice(0, this.#near.length - mostSpans);
+  }
+
+  async next(most: (block: RamBlock) => number): Promise<PageRange | undefined> {
+    for (let span = this.#span(); span !== undefined; span = this.#span()) {
+      const { block, first, end } = span;
+      const found = await this.#pages.nextData(block, first, end);
+      if (found === undefined) {
+        span.first = span.end;
+        continue;
+      }
+      const stop = Math.min(found.end, found.first + most(block));
+      span.first = Math.min(stop, span.end);
+      return { block, first: found.first, end: stop };
+    }
+    return undefined;
+  }
+
+  /** The first span that is not empty. */
+  #span(): PageRange | undefined {
+    while (isEmpty(this.#recorded[this.#recordedAt])) this.#recordedAt++;
+    while (isEmpty(this.#near.at(-1))) this.#near.pop();
+    while (isEmpty(this.#rest[this.#restAt])) this.#restAt++;
+    return this.#recorded[this.#recordedAt] ?? this.#near.at(-1) ?? this.#rest[this.#restAt];
+  }
+}
+
+const isEmpty = (span: PageRange | undefined): boolean => span !== undefined && span.first >= span.end;
