@@ -10,9 +10,8 @@ import { pageCount } from '../vm/ram-block.ts';
 import type { PageRange } from './push-order.ts';
 
 const head = '# vmferry page order 1';
-/** The most lines, and the most characters of them. */
-export const maxOrderLines = 1_000_000;
-export const maxOrderBytes = 64 << 20;
+/** The most lines. */
+const maxOrderLines = 1_000_000;
 
 /** Writes an order. Pages that follow each other in it are one line. */
 export function formatOrder(ranges: readonly PageRange[]): string {

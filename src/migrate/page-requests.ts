@@ -1,12 +1,10 @@
 /** The pages that a destination in postcopy waits for, in the order in which it asked. */
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { ReturnMessage } from '../wire/return-path.ts';
+import type { PageRange } from './push-order.ts';
 
-/** A request: pages `first` to before `end`. */
-export interface PageRequest {
-  block: RamBlock;
-  first: number;
-  end: number;
+/** A request. */
+export interface PageRequest extends PageRange {
   /** When it came, in ms of the clock that was given. */
   at?: number;
 }

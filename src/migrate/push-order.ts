@@ -8,10 +8,13 @@
  */
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { PostcopyPasses } from '../write/postcopy-passes.ts';
-import type { PageRequest } from './page-requests.ts';
 
 /** Pages `[first, end)` of a block. */
-export type PageRange = Pick<PageRequest, 'block' | 'first' | 'end'>;
+export interface PageRange {
+  block: RamBlock;
+  first: number;
+  end: number;
+}
 
 export interface PushOrder {
   /** These pages were asked for, and sent. `isBeside`: through another channel than the background. */

@@ -59,11 +59,20 @@ export class LiveCommand {
   }
 
   /** Waits for a match on standard error. */
-  async says(pattern: RegExp): Promise<RegExpExecArray> {
+  says(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#expect('stderr', pattern);
+  }
+
+  /** Waits for a match on standard output. */
+  prints(pattern: RegExp): Promise<RegExpExecArray> {
+    return this.#expect('stdout', pattern);
+  }
+
+  async #expect(where: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray> {
     const guard = setTimeout(() => this.child.kill('SIGKILL'), hangGuardMs);
     try {
       for (;;) {
-        const match = pattern.exec(this.stderr);
+        const match = pattern.exec(this[where]);
         if (match !== null) return match;
         if (this.#hasEnded) throw new Error(`expected ${pattern}, got the end of the command: ${this.stderr}`);
         await new Promise<void>((resolve) => {

@@ -44,7 +44,7 @@ it('is nobody who can open the device', () => {
   if (isRoot) expect(whoLacksUserfaultfd(address, files('0\n', 0o600))).toEqual({ uid, isCertain: true });
 });
 
-it('cannot be known of another host, of a socket that is not there, and without the setting', () => {
+it('cannot be known of another host, of a missing socket, and without the setting', () => {
   const refusing = files('0\n');
   expect(whoLacksUserfaultfd(parseMigrationUri('tcp:elsewhere.example:4444'), refusing)).toBeUndefined();
   expect(whoLacksUserfaultfd(parseMigrationUri('exec:cat'), refusing)).toBeUndefined();
