@@ -24,7 +24,7 @@
  */
 import { systemClock } from '../io/clock.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
-import { loadKernelFor } from '../kernel/kernel.ts';
+import { loadKernelFor } from '../kernel/load-kernel.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import { type Guest, stoppedGuest } from '../vm/guest.ts';
 import { pageCount } from '../vm/ram-block.ts';

@@ -5,7 +5,7 @@
 import type { Connection } from '../../src/io/connection.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
 import { connectionPair } from '../../src/io/web-connection.ts';
-import { loadKernelFor } from '../../src/kernel/kernel.ts';
+import { loadKernelFor } from '../../src/kernel/load-kernel.ts';
 import { PageKind } from '../../src/kernel/page-batch.ts';
 import { LiveFlow, liveFlowArenaBytes } from '../../src/read/live-flow.ts';
 import type { Command, FlowItem } from '../../src/vm/flow.ts';
