@@ -354,6 +354,7 @@ export {
   type MissingJson,
   type ReadJson,
   type RegistersJson,
+  type ResumeMapJson,
   type SearchCountJson,
   type SearchJson,
   type SearchMissingJson,
@@ -364,6 +365,9 @@ export {
   type VerifyJson,
   type VersionedJson,
 } from './tasks/json.ts';
+export type { MappedBlock } from './tasks/resume/mapped-blocks.ts';
+export { type Resume, type ResumeOptions, resumeArguments } from './tasks/resume/resume-arguments.ts';
+export type { FindData } from './tasks/resume/stale-pages.ts';
 export type { ToText } from './tasks/search/finder.ts';
 export {
   type BytePattern,

@@ -12,6 +12,7 @@ import { toSource } from './io/input.ts';
 import { NodeCodecs } from './io/node/codecs.ts';
 import { nodeDecompress } from './io/node/decompress.ts';
 import { openSource } from './io/node/file.ts';
+import { dataFinder } from './io/node/holes.ts';
 import { beginsWith, listNumbered } from './io/node/numbered-files.ts';
 import { openScratch } from './io/node/output-file.ts';
 import {
@@ -24,8 +25,9 @@ import {
 } from './read/channel-set.ts';
 import { openMember } from './read/container/zip-members.ts';
 import { parseLocation, requireWhole, splitInside } from './read/location.ts';
-import type { MigrationFile, OpenOptions } from './read/open.ts';
+import { type MigrationFile, type OpenOptions, requireFile } from './read/open.ts';
 import { mapParts } from './read/parts.ts';
+import { resumeArguments as planResume, type Resume, type ResumeOptions } from './tasks/resume/resume-arguments.ts';
 
 export * from './index.ts';
 export { NodeCodecs, type NodeCodecsOptions } from './io/node/codecs.ts';
@@ -119,6 +121,18 @@ export async function open(input: NodeOpenable, options: OpenOptions<NodeOpenabl
     for (const source of opened) await source.close();
     throw error;
   }
+}
+
+/**
+ * Reads a mapped-ram file except its pages, and returns the QEMU arguments and the small stream with which a QEMU runs on the file
+ * itself, as the portable `resumeArguments`. It passes over holes if the package koffi is installed, on Linux.
+ *
+ * @throws as the portable `resumeArguments`
+ */
+export async function resumeArguments(file: MigrationFile, options: ResumeOptions = {}): Promise<Resume> {
+  requireFile(file);
+  const findData = options.findData ?? (await dataFinder(file.input));
+  return planResume(file, findData === undefined ? options : { ...options, findData });
 }
 
 const makeSpool = () => openScratch(realpathSync(tmpdir()));

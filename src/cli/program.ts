@@ -8,7 +8,7 @@ import { useColour } from './print/format.ts';
 
 type AddCommand = (program: CliCommand) => CliCommand;
 
-const live = new Set(['receive', 'send', 'relay']);
+const live = new Set(['receive', 'send', 'relay', 'resume']);
 
 /** Whether a command takes part in a migration. Its errors say where the guest is. */
 export const isLive = (name: string | undefined): boolean => name !== undefined && live.has(name);
@@ -28,6 +28,7 @@ const commands: Record<string, () => Promise<AddCommand>> = {
   send: async () => (await import('./live/send.ts')).addSend,
   receive: async () => (await import('./live/receive.ts')).addReceive,
   relay: async () => (await import('./live/relay.ts')).addRelay,
+  resume: async () => (await import('./resume/command.ts')).addResume,
   qmp: async () => (await import('./qmp/command.ts')).addQmp,
   vm: async () => (await import('./vm/command.ts')).addVm,
   completion: async () => {

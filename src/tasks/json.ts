@@ -224,6 +224,22 @@ export interface MergeJson extends ConvertJson {
   format: 'stream' | 'mapped-ram';
 }
 
+/** `resume --map --stream OUT --json`. */
+export interface ResumeMapJson extends VersionedJson {
+  source: string;
+  /** Machine type; null before 2.4. */
+  machine: string | null;
+  /** OUT, and its bytes. */
+  stream: string;
+  length: number;
+  /** Zero pages that have other bytes in FILE. The small stream has a ZERO record for each. */
+  stalePages: number;
+  /** Arguments to add to those of the machine. */
+  arguments: string[];
+  /** The RAM blocks that QEMU maps: their memory backends, and where they are in FILE. */
+  blocks: { idstr: string; id: string; offset: number; length: number }[];
+}
+
 /** `diff --json`. */
 export interface DiffJson extends VersionedJson {
   /** How the content of the two files was read, and why. */

@@ -19,6 +19,7 @@ const needed: Record<string, string[]> = {
   relay: ['tcp:127.0.0.1:0', 'tcp:127.0.0.1:1'],
   qmp: ['/nonexistent'],
   vm: ['--qmp', 'stdio'],
+  resume: ['x', '--map', 'qemu'],
 };
 
 /** Values by the name of the placeholder. All others take `z`. */
@@ -74,6 +75,7 @@ const refused: Record<string, readonly string[]> = {
     '--uuid --uuid|--postcopy|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
     '--uuid --setup-timeout|--idle-timeout|--json|--quiet|--channel|--resume-of|--preempt|--return-path|--no-discover',
   ],
+  resume: ['--stream *', '--overlay-dir * but --overlay'],
   relay: [
     '--listen-tls-authz * but --listen-tls-creds',
     '--target-tls-hostname * but --target-tls-creds',

@@ -40,6 +40,7 @@ const cases: [type: string, args: string[]][] = [
   ['ExtractJson', ['convert', plain, 'OUT/c.raw', '--block', 'pc.ram']],
   ['ConvertChangesJson', ['convert', 'OUT/a.mapped-ram', 'OUT/d', '--only-changed-from', plain]],
   ['MergeJson', ['merge', plain, 'OUT/d', 'OUT/e.mapped-ram']],
+  ['ResumeMapJson', ['resume', 'OUT/a.mapped-ram', '--map', '--stream', 'OUT/small']],
   ['DiffJson', ['diff', plain, xbzrle]],
   ['ReadJson', ['read', plain]],
   ['SearchJson', ['search', plain, '--hex', '00', '--max', '1', '--context', '4']],

@@ -54,6 +54,11 @@ process.on('exit', () => {
 
 const setpriv = ['/usr/bin/setpriv', '/bin/setpriv'].find((path) => existsSync(path));
 
+/** Arguments with which a QEMU can be driven from its directory. */
+export const monitorArgs = (dir: string): string[] => [
+  ...['-display', 'none', '-qmp', `unix:${join(dir, 'qmp')},server=on,wait=off`, '-D', join(dir, 'trace')],
+];
+
 export class Qemu {
   /** Private directory; removed when the QEMU is disposed of. */
   readonly dir: string;
@@ -113,22 +118,13 @@ export class Qemu {
       rmSync(dir, { recursive: true, force: true });
       throw new Error(`QEMU ${options.version} is not installed; run test/qemu/install.sh`);
     }
-    const socket = join(dir, 'qmp');
-    const args = [
-      ...options.args,
-      '-display',
-      'none',
-      '-qmp',
-      `unix:${socket},server=on,wait=off`,
-      '-D',
-      join(dir, 'trace'),
-    ];
+    const args = [...options.args, ...monitorArgs(dir)];
     const command = setpriv ? [setpriv, '--pdeathsig', 'KILL', run, ...args] : [run, ...args];
     const child = spawn(command[0]!, command.slice(1), { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] });
     running.add(child);
     const qemu = new Qemu(options.version, args, child, dir);
     try {
-      qemu.#qmp = await Qmp.connect(socket, options.timeout ?? hangGuardMs, () => {
+      qemu.#qmp = await Qmp.connect(join(dir, 'qmp'), options.timeout ?? hangGuardMs, () => {
         if (qemu.#exit) throw new Error(qemu.#exit);
       });
     } catch (error) {
@@ -137,6 +133,22 @@ export class Qemu {
       rmSync(dir, { recursive: true, force: true });
       throw new Error(message);
     }
+    return qemu;
+  }
+
+  /**
+   * Adopts a QEMU that `child`, or a process that it started, runs in `dir`, and that listens there as one of {@link start}
+   * does (see {@link monitorArgs}). To end it is to end `child`.
+   */
+  static async adopt(
+    child: ChildProcess,
+    { version, args, dir }: { version: QemuVersion; args: readonly string[]; dir: string },
+  ): Promise<Qemu> {
+    running.add(child);
+    const qemu = new Qemu(version, args, child, dir);
+    qemu.#qmp = await Qmp.connect(join(dir, 'qmp'), hangGuardMs, () => {
+      if (qemu.#exit) throw qemu.#explain(new Error(qemu.#exit));
+    });
     return qemu;
   }
 

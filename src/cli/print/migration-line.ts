@@ -3,7 +3,7 @@ import type { MigrationProgress, RamProgress } from '../../migrate/progress.ts';
 import { formatBytes } from './format.ts';
 
 /** What a command does with a guest. A destination can only estimate what its source has still to send. */
-export type LiveVerb = 'receive' | 'send' | 'relay';
+export type LiveVerb = 'receive' | 'send' | 'relay' | 'resume';
 
 /** The line, in at most `columns` characters. The figures that matter most come first. */
 export function migrationLine(verb: LiveVerb, { status, ram }: MigrationProgress, columns: number): string {

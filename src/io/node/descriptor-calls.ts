@@ -1,6 +1,6 @@
 /**
- * System calls that Node lacks: receiving descriptors over a unix socket (SCM_RIGHTS), duplicating one, and asking how it
- * was opened. They are made through the optional package koffi, and only on 64-bit Linux, whose structures are these:
+ * System calls that Node lacks: receiving descriptors over a unix socket (SCM_RIGHTS), duplicating one, asking how it
+ * was opened, and finding the data in a file with holes. They are made through the optional package koffi, and only on 64-bit Linux, whose structures are these:
  *
  *     msghdr                                    control data: one header, then the descriptors
  *     ┌──────┬─────────┬───────┬─────┬─ ─       ┌────────────┬────────────┬───────────┬─────┬─────┬─ ─
@@ -42,8 +42,12 @@ export interface DescriptorCalls {
   duplicate(fd: number): number;
   /** The flags that it was opened with. @throws Error with the system's `code` */
   flagsOf(fd: number): number;
+  /** The first byte of a file from a position on that is not in a hole; infinity if there is none. */
+  nextData(fd: number, position: number): number;
 }
 
+/** lseek's SEEK_DATA. */
+const seekData = 3;
 const [dontWait, closeOnExec] = [0x40, 0x40000000];
 const [socketLevel, rights] = [1, 1];
 const [getFlags, duplicateCloseOnExec] = [3, 1030];
@@ -69,6 +73,7 @@ async function load(): Promise<DescriptorCalls | undefined> {
   });
   const recvmsg = library.func('recvmsg', 'long', ['int', koffi.inout(koffi.pointer(message)), 'int']);
   const fcntl = library.func('int fcntl(int, int, ...)');
+  const lseek = library.func('int64_t lseek(int, int64_t, int)');
   const control = new Uint8Array(controlBytes);
   const checked = (result: number): number => {
     if (result < 0) throw systemError(koffi.errno());
@@ -88,6 +93,12 @@ async function load(): Promise<DescriptorCalls | undefined> {
     },
     duplicate: (fd) => checked(fcntl(fd, duplicateCloseOnExec, 'int', 0)),
     flagsOf: (fd) => checked(fcntl(fd, getFlags, 'int', 0)),
+    nextData(fd, position) {
+      const data = Number(lseek(fd, position, seekData));
+      if (data >= 0) return data;
+      // ENXIO says that there is none. Whoever cannot tell says that it is all data.
+      return systemError(koffi.errno()).code === 'ENXIO' ? Number.POSITIVE_INFINITY : position;
+    },
   };
 }
 

@@ -3,6 +3,7 @@ import { close as closeFd, constants, fstatSync, ftruncateSync, openSync, read, 
 import { promisify } from 'node:util';
 import { type Connection, PeerError } from '../connection.ts';
 import type { FileAddress } from '../migration-address.ts';
+import { requireNoGuest } from './file-lock.ts';
 import { connectionOverFd, fileWords } from './socket-connection.ts';
 import { localError } from './system-text.ts';
 
@@ -120,9 +121,11 @@ export function createAt({ filename, offset, fd: open }: FileAddress, name: stri
   if (stat.isFIFO())
     return connectionOverFd(fd, name, { reads: false, writes: true, words: fileWords, method: 'direct' });
   try {
+    if (stat.isFile() && open === undefined) requireNoGuest(filename);
     if (stat.isFile()) ftruncateSync(fd, offset);
   } catch (error) {
     closeFd(fd);
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY') throw error;
     throw localError(`failed to truncate migration file to offset ${offset.toString(16)}`, error);
   }
   return new FileConnection({ fd, name, start: startOf(stat, offset, open), reads: false, writes: true });

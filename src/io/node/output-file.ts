@@ -21,6 +21,7 @@ import { dirname, join } from 'node:path';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { NodeFile, openDirect } from './file.ts';
 import { accessing, fileError } from './file-error.ts';
+import { requireNoGuest } from './file-lock.ts';
 
 /** Unfinished paths and directories. */
 const unfinished = new Set<string>();
@@ -66,6 +67,7 @@ export class OutputFile implements AutoClosed {
     unfinished.add(this.#temporary);
     try {
       requireDirectory(path, dirname(this.#target));
+      if (statSync(this.#target, { throwIfNoEntry: false })?.isFile() === true) requireNoGuest(this.#target);
       const fd = openSync(this.#temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
       this.file = new NodeFile(fd, path, 0, directIo ? openDirect(this.#temporary) : undefined);
     } catch (error) {
