@@ -11,7 +11,7 @@
  */
 import { type Abortable, abortableSink } from '../../io/abort.ts';
 import { type ByteSink, placeIn } from '../../io/byte-source.ts';
-import { loadKernelFor } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import { readIterables } from '../../store/iterables.ts';
 import { MappedRamReader } from '../../store/mapped-ram-reader.ts';

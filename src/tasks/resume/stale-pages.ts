@@ -7,7 +7,8 @@
 import { type Abortable, orAborted } from '../../io/abort.ts';
 import { type ByteSource, readFully } from '../../io/byte-source.ts';
 import { arenaBytes } from '../../kernel/arena-budget.ts';
-import { type Kernel, loadKernelFor } from '../../kernel/kernel.ts';
+import type { Kernel } from '../../kernel/kernel.ts';
+import { loadKernelFor } from '../../kernel/load-kernel.ts';
 import type { MappedRamReader } from '../../store/mapped-ram-reader.ts';
 import { isBitSet } from '../../vm/bits.ts';
 import { PageBitmap } from '../../vm/page-bitmap.ts';
