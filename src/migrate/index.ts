@@ -35,7 +35,7 @@ export {
   type IncomingOptions,
   type LineKind,
 } from './incoming.ts';
-export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson } from './json.ts';
+export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson, ServeEventJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
 export { type OutgoingHost, OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 export { formatOrder, type OrderLine, parseOrder } from './page-order.ts';

@@ -68,3 +68,24 @@ export interface SendJson extends VersionedJson {
   /** As `query-migrate` of QEMU has it. */
   progress: MigrationProgress;
 }
+
+/** A line of `resume --serve --json`. */
+export interface ServeEventJson extends VersionedJson {
+  /** `running`: the guest runs at the target, or is served again. `progress`: about every second. `complete`: all of it is there. */
+  event: 'running' | 'progress' | 'complete';
+  source: string;
+  /** URI of the target. */
+  target: string;
+  /** Requests for pages. */
+  faults: number;
+  /** How long requests waited here, in ms; `histogram` has the number of those below each time, and not below the one before. */
+  latency: { p50: number; p99: number; max: number; histogram: { below: number; count: number }[] };
+  /** Bytes of pages that were sent, and of those that were asked for. */
+  sentBytes: number;
+  requestedBytes: number;
+  /** Bytes of pages with data that are still to be sent, and the share that is there, from 0 to 1; null until they are counted. */
+  remainingBytes: number | null;
+  resident: number | null;
+  /** When all pages will have been sent, in ms from now. */
+  expectedEndMs: number | null;
+}

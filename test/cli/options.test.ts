@@ -75,7 +75,11 @@ const refused: Record<string, readonly string[]> = {
     '--uuid --uuid|--postcopy|--max-bandwidth|--tls-creds|--compat|--confirm|--no-confirm|--scratch|--object',
     '--uuid --setup-timeout|--idle-timeout|--json|--quiet|--channel|--resume-of|--preempt|--return-path|--no-discover',
   ],
-  resume: ['--stream *', '--overlay-dir * but --overlay'],
+  // --map stands for the two ways.
+  resume: [
+    ...['--stream *', '--overlay-dir * but --overlay', '--serve *', '--postcopy-preempt *', '--record *', '--order *'],
+    ...['--max-postcopy-bandwidth *', '--recover *', '--tls-creds *', '--tls-hostname *', '--compat *', '--cache *'],
+  ],
   relay: [
     '--listen-tls-authz * but --listen-tls-creds',
     '--target-tls-hostname * but --target-tls-creds',

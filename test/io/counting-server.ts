@@ -15,9 +15,10 @@ export class CountingServer {
     this.#server = server;
   }
 
-  /** Serves files by their names: paths, or bytes. */
-  static async start(files: Record<string, string | Uint8Array>): Promise<CountingServer> {
-    const server = createServer((request, response) => {
+  /** Serves files by their names: paths, or bytes. Each answer takes `delayMs`. */
+  static async start(files: Record<string, string | Uint8Array>, { delayMs = 0 } = {}): Promise<CountingServer> {
+    const server = createServer(async (request, response) => {
+      if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
       const file = files[(request.url ?? '').slice(1)];
       if (file === undefined) return void response.writeHead(404).end();
       const size = typeof file === 'string' ? statSync(file).size : file.length;

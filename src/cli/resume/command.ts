@@ -1,4 +1,4 @@
-/** The command `vmferry resume`: its options and its facts. `map.ts` does what --map says. */
+/** The command `vmferry resume`: its options and its facts. `map.ts` does what --map says, and `serve.ts` what --serve says. */
 import type { CliCommand } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
 import { addInput, collect } from '../input.ts';
@@ -6,8 +6,10 @@ import { addLiveOptions, type LiveOptions, runLive } from '../live/live-command.
 import { parseCount } from '../size.ts';
 import { resumeMapped } from './map.ts';
 import type { MapOptions } from './map-options.ts';
+import { type ServeCommandOptions, serve, targetOf } from './serve.ts';
+import { addServeOptions, requireNoCommand, serveExamples, serveNotes, serveOnly } from './serve-options.ts';
 
-interface ResumeCommandOptions extends LiveOptions, MapOptions {
+interface ResumeCommandOptions extends LiveOptions, MapOptions, ServeCommandOptions {
   map?: boolean;
 }
 
@@ -16,10 +18,12 @@ export function addResume(program: CliCommand): CliCommand {
     .summary('run a saved guest before its memory is read')
     .argument('[QEMU_COMMAND...]', 'after --: the QEMU that runs the guest, with the arguments of its machine')
     .description('Runs the guest in FILE at once: its memory is read when the guest needs it.');
-  return addLiveOptions(addMapOptions(command))
+  return addLiveOptions(addServeOptions(addMapOptions(command)))
     .describe({ notes, exitCodes, json, examples, rules })
     .action((location: string, words: string[], options: ResumeCommandOptions) =>
-      runLive('resume', options, (live) => resumeMapped(location, words, options, live)),
+      runLive('resume', options, (live) =>
+        options.serve === undefined ? resumeMapped(location, words, options, live) : serve(location, options, live),
+      ),
     );
 }
 
@@ -41,28 +45,41 @@ function addMapOptions(command: CliCommand): CliCommand {
 const notes = [
   '--map: QEMU 8.2 and later maps the pages of FILE as guest memory, copy on write, and loads only a small stream with everything else. The guest runs as soon as that is loaded. FILE stays as it is.',
   'QEMU_COMMAND is the command that ran the guest when it was saved, without -incoming. The arguments for the memory are added.',
+  ...serveNotes,
 ];
 
-const json = [{ type: 'ResumeMapJson', when: '--map --stream OUT --json' }];
+const json = [
+  { type: 'ResumeMapJson', when: '--map --stream OUT --json' },
+  { type: 'ServeEventJson', when: '--serve --json, one per line' },
+];
 
 const exitCodes = {
-  1: 'FILE is bad',
+  1: 'FILE is bad, or not whole',
   2: 'wrong usage: FILE, QEMU or its arguments cannot be used like this',
+  3: 'the target failed: it refused the guest, broke off, or was silent for too long',
 };
 
 const examples = [
   'vmferry resume guest.mapped-ram --map -- qemu-system-x86_64 -M q35 -m 2G -nographic',
   'vmferry resume guest.mapped-ram --map --stream guest.small',
+  ...serveExamples,
 ];
 
 const rules = {
   needs: {
     ...{ '--stream': ['--map'], '--block': ['--map'], '--private': ['--map'], '--clones': ['--map'] },
-    ...{ '--overlay': ['--map'], '--overlay-dir': ['--overlay'] },
+    ...{ '--overlay': ['--map'], '--overlay-dir': ['--overlay'], '--tls-hostname': ['--tls-creds'] },
+    ...Object.fromEntries(serveOnly.map((flag) => [flag, ['--serve']])),
   },
-  excludes: { '--stream': ['--clones', '--overlay'] },
-  check([, ...command]: readonly string[], { map, stream }: ResumeCommandOptions) {
-    if (map !== true) throw new UsageError('expected --map: how QEMU gets the memory of the guest');
+  excludes: { '--stream': ['--clones', '--overlay'], '--serve': ['--map'] },
+  check([, ...command]: readonly string[], options: ResumeCommandOptions) {
+    const { map, stream, serve: uri } = options;
+    if (uri !== undefined) {
+      targetOf(uri, options);
+      requireNoCommand(command);
+      return;
+    }
+    if (map !== true) throw new UsageError('expected --map or --serve: how QEMU gets the memory of the guest');
     if (stream === undefined && command.length === 0) {
       throw new UsageError('expected --stream OUT, or -- and the QEMU command to run');
     }
