@@ -125,7 +125,7 @@ const rules = {
     '--postcopy-preempt': ['--postcopy'],
   },
   excludes: {
-    '--postcopy': ['--multifd-channels', '--multifd-compression', '--no-confirm'],
+    '--postcopy': ['--multifd-channels', '--multifd-compression'],
   },
   check([, uri = '']: readonly string[], options: SendCommandOptions) {
     const address = parseMigrationUri(uri);
@@ -148,6 +148,7 @@ function requireChannels(address: MigrationAddress): void {
 
 /** @throws UsageError with QEMU's text for an address that cannot answer */
 function requireAnswers({ transport }: MigrationAddress, { confirm }: SendCommandOptions): void {
+  if (confirm === false) throw new UsageError('--postcopy cannot be used with --no-confirm');
   if (transport === 'socket' || (transport === 'exec' && confirm === true)) return;
   throw new UsageError('Unable to open return-path for postcopy');
 }
