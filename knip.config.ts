@@ -10,7 +10,7 @@ export default {
     // Started by URL.
     'src/demo/worker/worker.ts!',
     'src/demo/worker/page-helper.ts!',
-    'bench/{main,worker,files,writing,live,qmp,opening,browser,browser-page,slice-worker}.ts',
+    'bench/{main,worker,files,writing,live,resume,qmp,opening,browser,browser-page,slice-worker}.ts',
     'docs/*.mjs',
     'scripts/*.{mjs,ts}',
     'test/**/*.test.ts',

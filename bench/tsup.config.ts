@@ -9,6 +9,7 @@ export default defineConfig({
     browser: 'bench/browser.ts',
     opening: 'bench/opening.ts',
     live: 'bench/live.ts',
+    resume: 'bench/resume.ts',
     engine: 'bench/engine.ts',
     qmp: 'bench/qmp.ts',
   },

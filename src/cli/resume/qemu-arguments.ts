@@ -38,7 +38,7 @@ export function parseOptions(args: readonly string[]): QemuOption[] {
 }
 
 /** The values of all options of these names. */
-export const valuesOf = (options: readonly QemuOption[], ...names: string[]): string[] =>
+const valuesOf = (options: readonly QemuOption[], ...names: string[]): string[] =>
   options.flatMap(({ name, value }) => (names.includes(name) && value !== undefined ? [value] : []));
 
 /** The keys of a value, in order, the last one of each name. `implied` is the key of a first word without `=`. */
