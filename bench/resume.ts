@@ -142,7 +142,8 @@ const own = (name: string, capabilities: string[], file: (saved: Saved) => strin
   capabilities,
   uri: (saved) => `file:${file(saved)}`,
   command(saved) {
-    const settings = capabilities.flatMap((each) => ['-global', `migration.x-${each}=on`]);
+    const properties = capabilities.map((each) => (each === 'multifd' ? 'x-multifd' : each));
+    const settings = properties.flatMap((each) => ['-global', `migration.${each}=on`]);
     const channels = name === 'multifd' ? ['-global', 'migration.multifd-channels=4'] : [];
     return [qemu, ...machine(saved.mib, 'stdio'), ...settings, ...channels, '-incoming', `file:${file(saved)}`];
   },
