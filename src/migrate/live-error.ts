@@ -56,7 +56,7 @@ export const nextOfSource: Record<GuestPlace, string> = {
 /** What is safe to do next when a page server has failed, by where the guest is. */
 export const nextOfServer: Record<GuestPlace, string> = {
   source:
-    'the guest was not started at the target, whose own messages may say why; it needs the capability postcopy-ram, and the right to use userfaultfd (vm.unprivileged_userfaultfd); without that right, run the guest on the file itself (vmferry resume FILE --map), or send it without --postcopy',
+    'the guest was not started at the target, whose own messages may say why; it needs the capability postcopy-ram, and the right to use userfaultfd (vm.unprivileged_userfaultfd); without that right, let QEMU map the file (docs/resume.md), or send the guest whole, before it runs',
   target: nextOfSource.target,
   either: nextOfSource.either,
   split:

@@ -47,7 +47,8 @@ describe('the portable build', () => {
 
   it('is shared by the build for Node', () => {
     const { modules, externals } = graphOf('dist/node.js');
-    expect(externals.every((name) => name.startsWith('node:'))).toBe(true);
+    // koffi is optional: without it, what is a hole in a file is not known.
+    expect(externals.filter((name) => !name.startsWith('node:'))).toEqual(['koffi']);
     const shared = graphOf('dist/index.js').modules.filter((path) => path !== 'dist/index.js');
     expect(modules).toEqual(expect.arrayContaining(shared));
   });
