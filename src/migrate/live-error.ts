@@ -60,7 +60,7 @@ export const nextOfServer: Record<GuestPlace, string> = {
   target: nextOfSource.target,
   either: nextOfSource.either,
   split:
-    'postcopy had begun: the guest may run at the target, and waits there in postcopy-paused for the rest of its RAM: let it listen again (migrate-recover), and serve the same file with --recover; do not start it anywhere else',
+    'postcopy had begun: the guest may run at the target, and waits there in postcopy-paused for the rest of its RAM: let it listen again (migrate-recover), and serve the same file again, as a recovery; do not start it anywhere else',
 };
 
 /** What is safe to do next if a source may have begun, and nothing of it was read. */
