@@ -132,8 +132,11 @@ export async function open(input: NodeOpenable, options: OpenOptions<NodeOpenabl
 export async function resumeArguments(file: MigrationFile, options: ResumeOptions = {}): Promise<Resume> {
   requireFile(file);
   const findData = options.findData ?? (await dataFinder(file.input));
-  return planResume(file, findData === undefined ? options : { ...options, findData });
+  return planResume(file, { hostPageSize, ...options, ...(findData === undefined ? {} : { findData }) });
 }
+
+/** Other processors may have pages of up to 64 KiB, and Node does not say. */
+const hostPageSize = process.arch === 'x64' ? 4096 : 65_536;
 
 const makeSpool = () => openScratch(realpathSync(tmpdir()));
 

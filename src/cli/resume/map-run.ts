@@ -179,7 +179,8 @@ function judgeEnds({ program, location }: Job, resume: Resume, codes: readonly n
   const index = codes.findIndex((code) => code !== 0);
   if (index < 0) return;
   const code = codes[index] as number;
-  const lacks = missingProperties(program);
+  // With this code QEMU refuses arguments. Whatever else the command is, it is not run again.
+  const lacks = code === 1 ? missingProperties(program) : undefined;
   if (lacks !== undefined) throw new UsageError(tooOld(location, resume, lacks));
   const which = codes.length === 1 ? program : `clone ${index + 1}`;
   process.exitCode = reportError(

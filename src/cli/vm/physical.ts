@@ -1,5 +1,6 @@
 /** Guest-physical memory of the VM: for the monitor, and into a file (`pmemsave`). What is not RAM reads as zeros, as in QEMU. */
 import { type FileHandle, open } from 'node:fs/promises';
+import { requireNoGuest } from '../../io/node/file-lock.ts';
 import { localError } from '../../io/node/system-text.ts';
 import type { MachineGuest } from '../../migrate/machine.ts';
 import type { PhysicalMemory } from '../../qmp/machine/human-monitor.ts';
@@ -13,6 +14,7 @@ const pieceBytes = 1 << 20;
 /** @throws Error with QEMU's text if the file cannot be written */
 export async function saveMemory(guest: MachineGuest, address: bigint, size: bigint, filename: string): Promise<void> {
   let file: FileHandle;
+  requireNoGuest(filename);
   try {
     file = await open(filename, 'w');
   } catch (error) {

@@ -2,6 +2,7 @@
 import { accessSync, closeSync, constants, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import type { FileAddress } from '../../io/migration-address.ts';
 import { NodeFile, openDirect } from '../../io/node/file.ts';
+import { requireNoGuest } from '../../io/node/file-lock.ts';
 import { localError } from '../../io/node/system-text.ts';
 import type { StateOutput } from '../../migrate/device-state.ts';
 
@@ -25,6 +26,7 @@ export function createStateFile(filename: string, isOld: boolean, openInSet: Ope
 }
 
 function opened(filename: string, flags: number, words: string): number {
+  requireNoGuest(filename);
   try {
     return openSync(filename, flags, 0o660);
   } catch (error) {
@@ -57,6 +59,7 @@ export function requireState(filename: string, isOld: boolean, openInSet: OpenIn
 export function createMappedFile({ filename, offset, fd: open }: FileAddress, directIo: boolean): NodeFile {
   let fd: number;
   let direct: number | undefined;
+  if (open === undefined) requireNoGuest(filename);
   try {
     fd = open ?? openSync(filename, constants.O_RDWR | constants.O_CREAT, 0o600);
     ftruncateSync(fd, offset);

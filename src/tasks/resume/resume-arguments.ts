@@ -38,7 +38,7 @@ export interface ResumeOptions extends Abortable {
   blocks?: readonly string[];
   /** What -incoming gets, such as `file:/run/guest.small`. Default: the arguments have no -incoming. */
   incoming?: string;
-  /** Bytes of a page of the host, a power of two. Default 4,096. */
+  /** Bytes of a page of the host, a power of two. Default 4,096; in Node 64 KiB on processors other than x86-64. */
   hostPageSize?: number;
   /**
    * The first byte of the file from a position on that may be other than a hole. Default: all places of zero pages are

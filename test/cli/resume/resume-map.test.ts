@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMappedFile, createStateFile } from '../../../src/cli/vm/state-file.ts';
 import { fixturePath } from '../../fixture-files.ts';
 import { LiveCommand } from '../../qemu/live-command.ts';
 import { runCli } from '../../run-cli.ts';
@@ -226,12 +227,24 @@ describe('the lock', () => {
     expect((await convert()).code).toBe(0);
   });
 
+  it('cannot be had without the program flock, which is said', async () => {
+    const env = { PATH: '/nonexistent' };
+    const own = script('own', '/bin/cat <&3 > /dev/null');
+    const { code, stderr } = await runCli(['resume', file, '--map', '--', own, ...fits], undefined, { env });
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/warning: \S+ could not be locked \(no program flock\)/)]);
+    expect((await runCli(['convert', other, file], undefined, { env })).code).toBe(0);
+  });
+
   it('is respected by a migration into the file', async () => {
     await using command = new LiveCommand(['resume', file, '--map', '--', qemu, ...fits], { stdin: 'pipe' });
     await command.says(/^started$/m);
     const before = digest();
     const sent = await runCli(['send', other, `file:${file}`]);
     expect([sent.code, sent.stderr]).toEqual([2, expect.stringMatching(/is in use: a guest runs on it/)]);
+    // The two ways in which vmferry vm writes a file in place.
+    const address = { transport: 'file', filename: file, offset: 0 } as const;
+    expect(() => createMappedFile(address, false)).toThrow(/is in use: a guest runs on it/);
+    expect(() => createStateFile(file, false, () => undefined)).toThrow(/is in use: a guest runs on it/);
     expect(digest()).toBe(before);
     command.child.stdin?.end('\n');
     await command.ended;
