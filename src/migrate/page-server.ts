@@ -239,15 +239,16 @@ class PageServer {
     const { order = [] } = this.#options;
     return {
       order: (pages) => {
-        const wantsAll = this.#confirmation.hasHeard(allPagesPong);
-        const found = { nextData: wantsAll ? pages.nextDirty.bind(pages) : pages.nextData.bind(pages) };
-        return new ServedOrder(found, passes.sentBlocks, pagesInOrder(order, passes.sentBlocks));
+        const blocks = passes.sentBlocks;
+        const pushesZeros = this.#confirmation.hasHeard(allPagesPong);
+        return new ServedOrder(pages, blocks, { recorded: pagesInOrder(order, blocks), pushesZeros });
       },
       isHeld: () => this.#isHeld,
       onRequest: (request) => this.#served.asked(request),
       onServed: (request) => this.#served.served(request),
       ask: () => writer.command(CommandCode.ping, pingOf(allPagesQuestion)),
-      beforePackage: () => this.#confirmation.pong(2, this.#ended.signal),
+      beforePackage: () =>
+        this.#watch.during('the target to take the guest', this.#confirmation.pong(2, this.#ended.signal)),
     };
   }
 
@@ -276,7 +277,7 @@ class PageServer {
     passes.markAll();
     await passes.sync();
     this.#meter.enter('postcopy-recover');
-    await phase.adopt();
+    await this.#watch.during('the target to say which pages it has', phase.adopt());
     await phase.sendRest();
   }
 

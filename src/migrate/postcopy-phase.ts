@@ -175,9 +175,13 @@ export class PostcopyPhase {
     this.#loop = new Postcopy(this.#pages, {
       ...{ order, requests: this.#requests, clock, signal, main: writer, preempt: sender },
       ...{ isHeld: served?.isHeld, onServed: served?.onServed },
+      servesOn: served !== undefined && !this.#isPreemptFirst,
       rate: () => running.parameters['max-postcopy-bandwidth'] ?? 0,
       made: () => writer.length + lines.multifdBytes + this.urgentBytes,
-      fail: (error) => this.#break(error),
+      fail: (error) => {
+        // A destination that has everything closes the channel.
+        if (!confirmation.hasSentAll) this.#break(error);
+      },
     });
     await this.#loop.run();
     if (this.#isPreemptFirst) await preempt?.finish();

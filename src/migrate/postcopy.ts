@@ -40,6 +40,8 @@ export interface PostcopyOptions {
   clock: Clock;
   /** The background waits while this is true. Asked after each {@link Postcopy.wake}. Default: it does not wait. */
   isHeld?: (() => boolean) | undefined;
+  /** Answers requests on the preempt channel until the signal, because pages were left out. Default: until no page is left. */
+  servesOn?: boolean | undefined;
   /** Called when a request was answered. */
   onServed?: ((request: PageRequest) => void) | undefined;
   /** Ends the loop. */
@@ -91,7 +93,7 @@ export class Postcopy {
       if (this.#window.isOver) this.#window.begin();
     }
     await main.endPart();
-    await urgent?.end();
+    await (this.#options.servesOn === true ? urgent?.settle() : urgent?.end());
     signal.throwIfAborted();
   }
 

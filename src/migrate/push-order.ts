@@ -3,7 +3,7 @@
  *
  *     InTurn        ...|sent|asked for| next → ...        a running guest: on behind the latest request, round and round
  *
- *     ServedOrder   recorded ──→ near what was asked for, the latest first ──→ all the rest, once
+ *     ServedOrder   recorded ──→ near what was asked for, the latest first ──→ all the rest ──→ zero pages, if they are wanted
  *                                |16 before|request|64 behind|
  */
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
@@ -58,29 +58,30 @@ export class InTurn implements PushOrder {
 /** Pages around a request that are likely to be asked for next, and how many requests are remembered. */
 const [pagesBefore, pagesBehind, mostSpans] = [16, 64, 512];
 
-/** Pages with data only: what was recorded first, then the neighbours of what was asked for, then the rest. */
+/** Pages with data: what was recorded first, then the neighbours of what was asked for, then the rest; and perhaps all others. */
 export class ServedOrder implements PushOrder {
-  readonly #pages: Pick<PostcopyPasses, 'nextData'>;
+  readonly #pages: Pick<PostcopyPasses, 'nextData' | 'nextDirty'>;
+  readonly #blocks: readonly RamBlock[];
+  readonly #pushesZeros: boolean;
+  /** All pages with data were found. */
+  #isAtZeros = false;
   /** Where to look for pages: each span shrinks from its beginning. */
   readonly #recorded: PageRange[];
   #recordedAt = 0;
   readonly #near: PageRange[] = [];
-  readonly #rest: PageRange[];
+  #rest: PageRange[];
   #restAt = 0;
 
   constructor(
-    pages: Pick<PostcopyPasses, 'nextData'>,
+    pages: Pick<PostcopyPasses, 'nextData' | 'nextDirty'>,
     blocks: readonly RamBlock[],
-    recorded: readonly PageRange[] = [],
+    { recorded = [], pushesZeros = false }: { recorded?: readonly PageRange[]; pushesZeros?: boolean } = {},
   ) {
     this.#pages = pages;
+    this.#blocks = blocks;
+    this.#pushesZeros = pushesZeros;
     this.#recorded = recorded.map((range) => ({ ...range }));
-    this.#rest = blocks.map((block) => ({ block, first: 0, end: pageCount(block) }));
-  }
-
-  /** Pages that the pass over the rest has not reached yet, data or not. */
-  get unseenPages(): number {
-    return this.#rest.reduce((sum, { first, end }) => sum + end - first, 0);
+    this.#rest = wholeBlocks(blocks);
   }
 
   asked({ block, first, end }: PageRange): void {
@@ -92,7 +93,9 @@ export class ServedOrder implements PushOrder {
   async next(most: (block: RamBlock) => number): Promise<PageRange | undefined> {
     for (let span = this.#span(); span !== undefined; span = this.#span()) {
       const { block, first, end } = span;
-      const found = await this.#pages.nextData(block, first, end);
+      const found = this.#isAtZeros
+        ? this.#pages.nextDirty(block, first, end)
+        : await this.#pages.nextData(block, first, end);
       if (found === undefined) {
         span.first = span.end;
         continue;
@@ -109,8 +112,16 @@ export class ServedOrder implements PushOrder {
     while (isEmpty(this.#recorded[this.#recordedAt])) this.#recordedAt++;
     while (isEmpty(this.#near.at(-1))) this.#near.pop();
     while (isEmpty(this.#rest[this.#restAt])) this.#restAt++;
-    return this.#recorded[this.#recordedAt] ?? this.#near.at(-1) ?? this.#rest[this.#restAt];
+    const span = this.#recorded[this.#recordedAt] ?? this.#near.at(-1) ?? this.#rest[this.#restAt];
+    if (span !== undefined || this.#isAtZeros || !this.#pushesZeros) return span;
+    this.#isAtZeros = true;
+    this.#rest = wholeBlocks(this.#blocks);
+    this.#restAt = 0;
+    return this.#span();
   }
 }
+
+const wholeBlocks = (blocks: readonly RamBlock[]): PageRange[] =>
+  blocks.map((block) => ({ block, first: 0, end: pageCount(block) }));
 
 const isEmpty = (span: PageRange | undefined): boolean => span !== undefined && span.first >= span.end;

@@ -20,6 +20,8 @@ export class UrgentPages {
   readonly #options: UrgentPagesOptions;
   readonly #serving: Promise<void>;
   #isEnding = false;
+  #isBusy = false;
+  #rest: () => void = () => {};
 
   /** Begins to send. */
   constructor(passes: PostcopyPasses, options: UrgentPagesOptions) {
@@ -35,11 +37,24 @@ export class UrgentPages {
     await this.#serving;
   }
 
+  /** Resolves when what was asked for has left. Goes on with what is asked for later. */
+  async settle(): Promise<void> {
+    if (!this.#isBusy && !this.#options.requests.isWaiting) return;
+    await Promise.race([
+      this.#serving,
+      new Promise<void>((resolve) => {
+        this.#rest = resolve;
+      }),
+    ]);
+  }
+
   async #serve(): Promise<void> {
     const { sender, requests, signal, onServed } = this.#options;
     while (!signal.aborted) {
       const request = requests.next();
+      this.#isBusy = request !== undefined;
       if (request === undefined) {
+        this.#rest();
         if (this.#isEnding) return;
         await requests.wait(signal);
       } else {

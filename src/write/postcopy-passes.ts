@@ -102,7 +102,7 @@ export class PostcopyPasses {
   }
 
   /** The same, for all dirty pages. */
-  async nextDirty(block: RamBlock, from: number, to: number): Promise<{ first: number; end: number } | undefined> {
+  nextDirty(block: RamBlock, from: number, to: number): { first: number; end: number } | undefined {
     const dirty = this.#dirty(block);
     const step = hostPagesOf(block);
     const first = dirty.nextSet(from);

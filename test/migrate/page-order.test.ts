@@ -46,7 +46,7 @@ describe('an order as text', () => {
 });
 
 /** Blocks in which every page but those of `zeros` is to be sent. */
-function makeOrder(recorded: PageRange[] = [], zeros: ReadonlySet<number> = new Set()) {
+function makeOrder(recorded: PageRange[] = [], zeros: ReadonlySet<number> = new Set(), pushesZeros = false) {
   const sent = new Set<string>();
   const name = ({ idstr }: RamBlock, page: number) => `${idstr} ${page}`;
   const isLeft = (block: RamBlock, page: number) => !sent.has(name(block, page)) && !zeros.has(page);
@@ -58,7 +58,12 @@ function makeOrder(recorded: PageRange[] = [], zeros: ReadonlySet<number> = new 
     while (end < to && isLeft(block, end)) end++;
     return { first, end };
   };
-  const order = new ServedOrder({ nextData }, [ram, vga], recorded);
+  const nextDirty = (block: RamBlock, from: number, to: number) => {
+    let first = from;
+    while (first < to && sent.has(name(block, first))) first++;
+    return first === to ? undefined : { first, end: first + 1 };
+  };
+  const order = new ServedOrder({ nextData, nextDirty }, [ram, vga], { recorded, pushesZeros });
   const take = async (most = 64) => {
     const range = await order.next(() => most);
     if (range === undefined) return undefined;
@@ -99,6 +104,14 @@ describe('the order of a page server', () => {
     const { take, ask } = makeOrder(recorded);
     ask(ram, 200);
     expect([await take(), await take(), await take()]).toEqual(['pc.ram 201-202', 'pc.ram 100-101', 'pc.ram 202-265']);
+  });
+
+  it('has zero pages last, if they are wanted', async () => {
+    const { take } = makeOrder([], new Set([3, 9]), true);
+    const taken: (string | undefined)[] = [];
+    for (let range = await take(400); range !== undefined; range = await take(400)) taken.push(range);
+    expect(taken.slice(0, 3)).toEqual(['pc.ram 0-3', 'pc.ram 4-9', 'pc.ram 10-400']);
+    expect(taken.slice(-4)).toEqual([...['pc.ram 3-4', 'pc.ram 9-10', 'vga with spaces 3-4', 'vga with spaces 9-10']]);
   });
 
   it('remembers the latest of many requests, and still sends every page once', async () => {

@@ -242,6 +242,15 @@ describe('a target that fails', () => {
     await expect(serving).rejects.toMatchObject({ guest: 'source', next: expect.stringContaining('--map') });
   });
 
+  it('is given up if it is silent', async () => {
+    const silent = new Promise<void>(() => {});
+    const { serving } = await begin(
+      { idleTimeoutMs: 5000 },
+      { onCommand: ({ name }) => (name === 'POSTCOPY_ADVISE' ? silent : undefined) },
+    );
+    await expect(serving).rejects.toMatchObject({ guest: 'source', message: 'the peer was silent for 5 s' });
+  });
+
   it('ends the serving with the reason of the signal, and says that the guest is split', async () => {
     const controller = new AbortController();
     const { target, serving } = await begin({ signal: controller.signal });

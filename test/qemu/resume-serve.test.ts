@@ -36,6 +36,14 @@ const sources = {
   xbzrle: (version) => ({ version, machine: 'bare', route: 'exec', workload: { passes: 3 }, capabilities: ['xbzrle'] }),
   pc: (version) => ({ version, machine: 'pc', route: 'exec' }),
   q35: (version) => ({ version, machine: 'q35', route: 'mapped-ram' }),
+  // Its guest goes on to meet one zero page after another.
+  meeting: (version) => ({
+    ...{ version, machine: 'bare', ramMiB: 128, route: version === '10.0' ? 'mapped-ram' : 'exec' },
+    fill: async ({ guest }) => {
+      await guest?.fill({ first: 256, count: 4000 }, 'random');
+      await guest?.startDirtying({ first: 6000, count: 26_000 }, 'touch');
+    },
+  }),
   paused: (version) => ({
     ...{ version, machine: 'bare', ramMiB: 16, route: 'mapped-ram' },
     fill: async (running, ours) => {
@@ -191,6 +199,26 @@ async function tcpUri(qemu: Qemu): Promise<string> {
   const [{ port }] = addresses as [{ port: string }];
   return `tcp:127.0.0.1:${port}`;
 }
+
+describe.skipIf(lacksQemu('7.2', '10.0'))('a guest that meets zero pages until all others are there', () => {
+  const rounds = isFull ? 10 : 2;
+  test.each(isFull ? lineCases : essentialLines)('misses none of them: %s over %s, preempt %s', async (...line) => {
+    const [version, transport, preempt] = line;
+    const made = await captured('meeting', version);
+    for (let round = 0; round < rounds; round++) {
+      const { qemu, uri } = await startWaiting(made, { transport, preempt, runs: true });
+      await using _qemu = qemu;
+      await using command = new LiveCommand(serveArgs(made, uri, preempt, '--json'));
+      const { code, stdout, stderr } = await command.ended;
+      expect([code, stderr]).toEqual([0, '']);
+      expect(linesOf(stdout).at(-1)?.faults).toBeGreaterThan(10);
+      await qemu.waitForMigration();
+      const guest = await Guest.resume(qemu);
+      await guest.stop();
+      guest.close();
+    }
+  });
+});
 
 describe.skipIf(lacksQemu('7.2', '10.0'))('a page server that is killed', () => {
   test.each(isFull ? lineCases : essentialLines)(

@@ -1,6 +1,6 @@
 /** The text of the line on a terminal that shows how a live migration goes. What is estimated has a `~`. */
 import type { MigrationProgress, RamProgress } from '../../migrate/progress.ts';
-import { formatBytes } from './format.ts';
+import { formatBytes, plural } from './format.ts';
 
 /** What a command does with a guest. A destination can only estimate what its source has still to send. */
 export type LiveVerb = 'receive' | 'send' | 'relay' | 'resume';
@@ -13,9 +13,10 @@ export function migrationLine(verb: LiveVerb, { status, ram }: MigrationProgress
 }
 
 function figuresOf(verb: LiveVerb, ram: RamProgress): string[] {
-  const { transferred, mbps, 'dirty-sync-count': pass } = ram;
+  const { transferred, mbps, 'dirty-sync-count': pass, 'postcopy-requests': faults = 0 } = ram;
   return [
-    `pass ${pass}`,
+    // A page server has no passes.
+    verb === 'resume' ? plural(faults, 'fault') : `pass ${pass}`,
     `${formatBytes(transferred)} ${verb === 'receive' ? 'received' : 'sent'}`,
     `${formatBytes((mbps * 1e6) / 8)}/s`,
   ];

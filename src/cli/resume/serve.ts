@@ -6,6 +6,7 @@ import { type MigrationAddress, parseMigrationUri } from '../../io/migration-add
 import { connectTo } from '../../io/node/connect.ts';
 import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { NodeFile } from '../../io/node/file.ts';
+import { lockFile } from '../../io/node/file-lock.ts';
 import { listenAt } from '../../io/node/listen.ts';
 import { OutputFile, openScratch } from '../../io/node/output-file.ts';
 import type { ServeEventJson } from '../../migrate/json.ts';
@@ -74,6 +75,7 @@ export async function serve(location: string, options: ServeCommandOptions, live
   const input = await orAborted(openServed(location, options, live.signal), live.signal);
   const serving = new Serving(input, uri, options, live);
   try {
+    requireUnchanging(input.file);
     serving.report(await serving.run(target, order));
   } catch (error) {
     // Only FILE makes such errors here: it is the input, and not a line that broke.
@@ -84,6 +86,12 @@ export async function serve(location: string, options: ServeCommandOptions, live
     await input.close();
     if (record !== undefined) await writeRecord(record, serving.recorded());
   }
+}
+
+/** Locks a file on this host against everything of vmferry that writes files. @throws UsageError */
+function requireUnchanging({ source }: MigrationFile): void {
+  if (!(source instanceof NodeFile) || lockFile(source.fd, 'shared') !== 'refused') return;
+  throw new UsageError(`${source.name} is being written by another process, which has locked it`);
 }
 
 /** @throws UsageError for what is not an order */

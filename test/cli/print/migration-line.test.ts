@@ -8,13 +8,17 @@ const ram: RamProgress = {
   ...{ 'page-size': page, 'dirty-sync-count': 1, 'multifd-bytes': 0 },
   ...{ mbps: (100 * MiB * 8) / 1e6, 'pages-per-second': (128 * MiB) / page },
 };
-const line = (verb: 'receive' | 'send', changes: Partial<RamProgress> = {}, columns = 200) =>
+const line = (verb: 'receive' | 'send' | 'resume', changes: Partial<RamProgress> = {}, columns = 200) =>
   migrationLine(verb, { status: 'active', 'total-time': 1, ram: { ...ram, ...changes } }, columns);
 
 it('shows what is known in the first pass', () => {
   expect(migrationLine('send', { status: 'setup', 'total-time': 0 }, 80)).toBe('send: setup');
   expect(line('send')).toBe('send: active, pass 1, 300 MiB sent, 100 MiB/s, 1 GiB of 2 GiB left, ~8 s to go');
   expect(line('receive')).toBe('receive: active, pass 1, 300 MiB received, 100 MiB/s, 1 GiB of 2 GiB left, ~8 s to go');
+});
+
+it('shows what a guest has asked for, if its pages are served', () => {
+  expect(line('resume', { 'postcopy-requests': 17 })).toMatch(/^resume: active, 17 faults, 300 MiB sent, /);
 });
 
 it('marks what a destination estimates, and takes what is dirtied off the rate', () => {
