@@ -29,7 +29,7 @@ export function requireNoGuest(path: string): void {
   try {
     for (let attempt = 1; lockFile(fd, 'exclusive') === 'refused'; attempt++) {
       if (attempt === attempts) {
-        const message = `${path} is in use: a guest runs on it, or was started from it (vmferry resume --map)`;
+        const message = `${path} is in use: a guest runs on it`;
         throw Object.assign(new Error(message), { code: 'EBUSY' });
       }
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
