@@ -121,7 +121,7 @@ function checkNumber(name: string, value: number): void {
   if (typeof value !== 'number') throw new TypeError(`${name}: expected a number, got ${typeof value}`);
 }
 
-/** @throws TypeError if it is no number; RangeError if it is no integer in the range */
+/** @throws TypeError for what is not a number; RangeError for what is not an integer, or out of range */
 export function checkInteger(name: string, value: number, min: number, max: number): void {
   if (Number.isInteger(value) && value >= min && value <= max) return;
   checkNumber(name, value);

@@ -5,6 +5,7 @@ import { checkInteger, WASM_PAGE } from './checks.ts';
 import type { KernelExports } from './exports.ts';
 import { Kernel, type KernelMemory, type KernelVariant } from './kernel.ts';
 
+/** The arena and the build of a kernel. */
 export interface KernelOptions {
   /** Size of the arena in bytes, rounded up to whole 64 KiB. Default 32 MiB. */
   arenaBytes?: number;
