@@ -39,7 +39,7 @@ export class Confirmation {
   mayGo = false;
   /** The value of the latest ping. They count from 1. */
   lastPing = 1;
-  /** Answers to pings besides those that are counted. */
+  /** Values that answer the first ping, too. */
   readonly otherPongs = new Set<number>();
   /** All of the stream was written, in postcopy. */
   hasSentAll = false;
@@ -66,7 +66,10 @@ export class Confirmation {
   #take(message: ReturnMessage): void {
     const { type, value = 0 } = message;
     const isPong = type === ReturnType.pong && ((value >= 1 && value <= this.lastPing) || this.otherPongs.has(value));
-    if (isPong) this.#pongs.add(value);
+    if (isPong) {
+      this.#pongs.add(value);
+      if (this.otherPongs.has(value)) this.#pongs.add(1);
+    }
     // A destination with switchover-ack sends one without being asked.
     else if (type === ReturnType.switchoverAck) this.mayGo = true;
     else if (type === ReturnType.reqPages || type === ReturnType.reqPagesId) {
@@ -113,7 +116,7 @@ export class Confirmation {
 
   /** Resolves when the answer to a ping has come. @throws the reason of the signal */
   async pong(value: number, signal: AbortSignal): Promise<void> {
-    if (!this.#pongs.has(value)) await this.hear((message) => message.value === value, signal);
+    if (!this.#pongs.has(value)) await this.hear(() => this.#pongs.has(value), signal);
   }
 
   /**

@@ -3,10 +3,10 @@
  *
  *     page server                                                   destination: postcopy-ram on
  *       header, configuration ──────────────────────────────────────→
- *       OPEN_RETURN_PATH, PING 1, POSTCOPY_ADVISE, START of RAM ─────→
- *                                      ←───────────────────────────── PONG 1
+ *       OPEN_RETURN_PATH, PING, POSTCOPY_ADVISE, START of RAM ───────→  the PING is a question
+ *                                      ←───────────────────────────── PONG
  *       [the preempt channel]
- *       PING (a question), discards of all pages, PING 2 ────────────→  refuses what it cannot take
+ *       discards of all pages, PING 2 ───────────────────────────────→  refuses what it cannot take
  *                                      ←───────────────────────────── PONG 2
  *     ╌╌╌╌╌ up to here nothing has happened to the guest ╌╌╌╌╌
  *       PACKAGED: LISTEN, devices, PING 3, RUN ──────────────────────→
@@ -213,7 +213,7 @@ class PageServer {
 
   #makePasses(writer: StreamWriter): Passes {
     const { iterables } = this.#options;
-    const ping = { code: CommandCode.ping, payload: pingOf(1) };
+    const ping = { code: CommandCode.ping, payload: pingOf(allPagesQuestion) };
     const advise = { code: CommandCode.postcopyAdvise, payload: encodeAdvise(this.#guest.ram.blocks, this.#pageSize) };
     const passes = new Passes(this.#guest, writer, {
       ...(iterables === undefined ? {} : { iterables }),
@@ -265,7 +265,8 @@ class PageServer {
     passes.markAll();
     await passes.sync();
     await writer.flush();
-    await phase.prepareServed();
+    // Each answer comes after something was sent, so that none waits for an acknowledgement that the system delays.
+    await this.#watch.during('the target to answer', phase.prepareServed());
     this.#meter.enter('active');
     await phase.begin();
     this.#meter.enter('postcopy-active');

@@ -43,7 +43,7 @@ export interface ServedPages {
   /** Called when a request came, and when it was answered. */
   onRequest: (request: PageRequest) => void;
   onServed: (request: PageRequest) => void;
-  /** Called before the discards, and before the bitmaps of a recovery are asked for. */
+  /** Called before the bitmaps of a recovery are asked for. */
   ask: () => Promise<void>;
   /** Called before the package. It may wait for the destination, which gets everything before this. */
   beforePackage: () => Promise<void>;
@@ -126,12 +126,17 @@ export class PostcopyPhase {
     if (this.#isPreemptFirst) await this.#openPreempt();
   }
 
-  /** Opens the preempt channel where the release is not known: when the destination has answered, or does not without it. */
+  /**
+   * Waits for the first answer. Where the release is not known, it opens the preempt channel then, or when the destination does
+   * not answer without it.
+   */
   async prepareServed(): Promise<void> {
     const { confirmation } = this.#options;
-    if (!this.#hasPreempt || this.#preempt !== undefined) return;
-    await settledWithin(confirmation.pong(1, this.#attempt.signal), answerMs);
-    this.#attempt.signal.throwIfAborted();
+    const { signal } = this.#attempt;
+    const answered = confirmation.pong(1, signal);
+    if (!this.#hasPreempt || this.#preempt !== undefined) return answered;
+    await settledWithin(answered, answerMs);
+    signal.throwIfAborted();
     this.#isPreemptFirst = !confirmation.hasHeard(1);
     await this.#openPreempt();
   }
@@ -146,7 +151,6 @@ export class PostcopyPhase {
       await this.#openPreempt();
     }
     confirmation.lastPing = 4;
-    await served?.ask();
     await this.#pages.begin(async () => {
       await this.#options.served?.beforePackage();
       signal.throwIfAborted();

@@ -18,6 +18,7 @@ import { ByteWindow, type Need } from '../wire/byte-window.ts';
 import { CommandCode } from '../wire/command.ts';
 import { ReturnType } from '../wire/return-path.ts';
 import { decodeStream } from '../wire/stream.ts';
+import { allPagesPong, allPagesQuestion } from './answers.ts';
 import type { Onlooker } from './relay-pump.ts';
 
 /** Commands that a source sends only once it has begun postcopy. */
@@ -205,7 +206,8 @@ export class ReturnWatch implements Onlooker {
     const value = isValue ? view.getUint32(4) : 0;
     if (type === ReturnType.shut) this.shut ??= { status: value, end: this.#offset };
     if (type === ReturnType.reqPages || type === ReturnType.reqPagesId) this.hasPostcopy = true;
-    if (type === ReturnType.pong && value >= packagePing) this.hasPostcopy = true;
+    const isQuestion = value === allPagesQuestion || value === allPagesPong;
+    if (type === ReturnType.pong && value >= packagePing && !isQuestion) this.hasPostcopy = true;
     this.#skip = isValue ? 0 : length;
     this.#length = 0;
     // The bitmap is not counted in the length: a size, the bits, and an end mark follow the name.
@@ -220,5 +222,5 @@ export class ReturnWatch implements Onlooker {
   }
 }
 
-/** The PING that a source sends right before the package is 2. Precopy sends only PING 1. */
+/** The PING that a source sends right before the package is 2. Precopy sends only PING 1. A page server begins with a question. */
 const packagePing = 2;

@@ -70,7 +70,7 @@ describe('a page server', () => {
     const served = await serving;
     expect(before).toBe(0);
     expect(target.commands).toEqual([
-      ...['OPEN_RETURN_PATH', 'PING', 'POSTCOPY_ADVISE', 'PING', 'SWITCHOVER_START', 'POSTCOPY_RAM_DISCARD', 'PING'],
+      ...['OPEN_RETURN_PATH', 'PING', 'POSTCOPY_ADVISE', 'SWITCHOVER_START', 'POSTCOPY_RAM_DISCARD', 'PING'],
       ...['PACKAGED', 'POSTCOPY_LISTEN', 'PING', 'POSTCOPY_RUN', 'PING'],
     ]);
     expect(Buffer.compare(target.blocks.get('ram')!.bytes, vm.ram.content)).toBe(0);
