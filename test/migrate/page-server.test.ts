@@ -183,7 +183,7 @@ describe('a page server that is gone', () => {
     await target.ask('ram', 1500);
     await target.until(() => target.has('ram', 1500));
     target.drop();
-    await expect(serving).rejects.toMatchObject({ guest: 'split', next: expect.stringContaining('--recover') });
+    await expect(serving).rejects.toMatchObject({ guest: 'split', next: expect.stringContaining('as a recovery') });
     await target.until(() => target.status === 'paused');
     const before = target.arrivals.length;
     const statuses: string[] = [];
@@ -239,7 +239,10 @@ describe('a target that fails', () => {
         },
       },
     );
-    await expect(serving).rejects.toMatchObject({ guest: 'source', next: expect.stringContaining('--map') });
+    await expect(serving).rejects.toMatchObject({
+      guest: 'source',
+      next: expect.stringContaining('let QEMU map the file'),
+    });
   });
 
   it('is given up if it is silent', async () => {

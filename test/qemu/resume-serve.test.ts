@@ -337,7 +337,7 @@ describe.skipIf(lacksQemu('10.0'))('resume --serve', () => {
     const { code, stderr } = await command.ended;
     expect(code).toBe(3);
     const { error } = JSON.parse(stderr.trim().split('\n').at(-1) as string);
-    expect(error).toMatchObject({ guest: 'source', next: expect.stringContaining('--map') });
+    expect(error).toMatchObject({ guest: 'source', next: expect.stringContaining('let QEMU map the file') });
   });
 });
 
