@@ -1,50 +1,40 @@
 /**
- * Commands per second of the QMP server, through a unix socket in one process: `npm run bench:qmp`.
+ * Commands per second that the monitor of `vmferry vm` answers, in a process of its own: `npm run bench:qmp`. All requests of
+ * a run are written at once.
  *
- *     client: all requests in one write, in chunks ──→ socket ──→ session ──→ answers ──→ counted
+ *     client: pipelined requests ──→ unix socket ──→ vmferry vm ──→ answers ──→ counted
  */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listenAt } from '../src/io/node/listen.ts';
-import { serveLine } from '../src/qmp/serve-line.ts';
-import { QmpServer } from '../src/qmp/server.ts';
-import { schemaOf } from '../src/schema/qapi/schema.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
-const commands = 100_000;
+const commands = 50_000;
 const rounds = 5;
 const requests: [name: string, text: string][] = [
   ['query-status', '{"execute": "query-status", "id": 1}\n'],
   ['migrate-set-parameters', '{"execute": "migrate-set-parameters", "arguments": {"downtime-limit": 100}, "id": 1}\n'],
+  ['query-migrate-parameters', '{"execute": "query-migrate-parameters", "id": 1}\n'],
 ];
 
-const server = new QmpServer({
-  schema: schemaOf('9.0'),
-  version: { qemu: { major: 9, minor: 0, micro: 0 }, package: 'bench' },
-  handlers: { 'query-status': () => ({ running: true, status: 'running' }), 'migrate-set-parameters': () => {} },
-  now: () => Date.now(),
-});
+const cli = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), 'vmferry-bench-'));
 const path = join(directory, 'qmp');
-const listener = await listenAt({ transport: 'socket', type: 'unix', path });
-void (async () => {
-  for (let line = await listener.accept(); line !== undefined; line = await listener.accept()) {
-    void serveLine(server, line);
-  }
-})();
 
 /** Seconds until the last answer. */
-function run(text: string): Promise<number> {
+function run(text: string, count: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(path);
-    const all = Buffer.from(`{"execute": "qmp_capabilities"}\n${text.repeat(commands)}`);
+    const all = Buffer.from(`{"execute": "qmp_capabilities"}\n${text.repeat(count)}`);
     const start = performance.now();
     let lines = 0;
     socket.on('data', (chunk) => {
       for (const byte of chunk) if (byte === 0x0a) lines++;
       // The greeting and the negotiation have a line each.
-      if (lines < commands + 2) return;
+      if (lines < count + 2) return;
       socket.destroy();
       resolve((performance.now() - start) / 1000);
     });
@@ -53,12 +43,30 @@ function run(text: string): Promise<number> {
   });
 }
 
-for (const [name, text] of requests) {
-  const speeds: number[] = [];
-  for (let round = 0; round < rounds; round++) speeds.push(commands / (await run(text)));
-  speeds.sort((a, b) => a - b);
-  const median = speeds[Math.floor(rounds / 2)] as number;
-  console.log(`${name.padEnd(24)} ${Math.round(median).toLocaleString('en')} commands/s`);
+/** Waits until the monitor answers. */
+async function started(vm: ChildProcess): Promise<void> {
+  for (;;) {
+    try {
+      await run('', 0);
+      return;
+    } catch (error) {
+      if (vm.exitCode !== null) throw error;
+      await sleep(20);
+    }
+  }
 }
-await listener.close();
-rmSync(directory, { recursive: true, force: true });
+
+const vm = spawn(process.execPath, [cli, 'vm', '--qmp', `unix:${path}`, '--memory', '16M'], { stdio: 'inherit' });
+try {
+  await started(vm);
+  for (const [name, text] of requests) {
+    const speeds: number[] = [];
+    for (let round = 0; round < rounds; round++) speeds.push(commands / (await run(text, commands)));
+    speeds.sort((a, b) => a - b);
+    const median = speeds[Math.floor(rounds / 2)] as number;
+    console.log(`${name.padEnd(24)} ${Math.round(median).toLocaleString('en')} commands/s`);
+  }
+} finally {
+  vm.kill();
+  rmSync(directory, { recursive: true, force: true });
+}

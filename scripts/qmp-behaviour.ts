@@ -78,7 +78,7 @@ export const behaviour: Behaviour = {
   capabilities: {
     ...{ xbzrle: asQemu, 'auto-converge': asQemu, events: asQemu, 'return-path': asQemu, multifd: asQemu },
     ...{ 'pause-before-switchover': asQemu, 'validate-uuid': asQemu, 'switchover-ack': asQemu },
-    'background-snapshot': 'as in QEMU, but not into a mapped-ram file',
+    'background-snapshot': 'as in QEMU; a mapped-ram file has all of the guest, and not only its states',
     'dirty-limit': withRing,
     'rdma-pin-all': 'there is no RDMA',
     ...{
@@ -89,7 +89,7 @@ export const behaviour: Behaviour = {
       'release-ram': asQemu,
     },
     'zero-copy-send': 'accepted; bytes are copied',
-    'x-colo': 'as in QEMU 7.2, without multifd; as in QEMU, it never begins with --compat 10.0',
+    'x-colo': 'as in QEMU 7.2; as in QEMU, it never begins with --compat 10.0',
     ...{ 'zero-blocks': 'there are no disks to migrate', 'late-block-activate': 'there are no disks to activate' },
   },
   parameters: {

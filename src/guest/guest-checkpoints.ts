@@ -41,10 +41,16 @@ export class GuestCheckpoints {
     return this.#devices;
   }
 
-  /** Takes a page of the next checkpoint. */
+  /** Takes whole pages of the next checkpoint. */
   async write(block: RamBlock, page: number, bytes: Uint8Array): Promise<void> {
     await this.#cache.write(block, page, bytes);
-    this.#different[block.index]?.set(page);
+    const end = page + bytes.length / block.pageSize;
+    for (let at = page; at < end; at++) this.#different[block.index]?.set(at);
+  }
+
+  /** Reads whole pages of the next checkpoint, as far as it has come. */
+  read(block: RamBlock, page: number, target: Uint8Array): Promise<void> {
+    return this.#cache.read(block, page, target);
   }
 
   /** Makes the guest what was taken. It is stopped. */

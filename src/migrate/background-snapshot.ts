@@ -8,14 +8,14 @@
  *       one PART: every page as it was ────────────────────────────→   no limit of bandwidth, no sync, no END of RAM
  *       devices as they were, EOF, description ────────────────────→
  *
+ * Into a mapped-ram file go its bitmaps, too. (Those that QEMU 10.0 writes lack them, and load as a guest without content.)
  * There is no return path. The guest stays at the source, whatever becomes of the stream.
  */
 import type { Clock } from '../io/clock.ts';
 import type { Guest } from '../vm/guest.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SavedDevices } from '../vm/saved-vm.ts';
-import type { Passes } from '../write/passes.ts';
-import type { StreamWriter } from '../write/stream-writer.ts';
+import type { Passes, VmWriter } from '../write/passes.ts';
 import type { MigrationProgress } from './progress.ts';
 
 /** How a guest that runs on is sent. `GuestRam.freeze` of a `SyntheticGuest` freezes its RAM. */
@@ -63,7 +63,7 @@ export class BackgroundSnapshot {
   }
 
   /** Stops the guest for a moment, and sends it as it is then. */
-  async send(passes: Passes, writer: StreamWriter): Promise<void> {
+  async send(passes: Passes, writer: Pick<VmWriter, 'omitRamEnd'>): Promise<void> {
     const frozen = await this.#freeze();
     try {
       await passes.sendAll(frozen);

@@ -11,10 +11,12 @@
  *                              ←──────────────────── vmstate-received, vmstate-loaded: its guest runs again
  *     (lets its guest run)
  *
- * A message is the be32 of its position in the enum COLOMessage.
+ * A message is the be32 of its position in the enum COLOMessage. With multifd the dirty pages go through the channels, whose
+ * SYNCs belong to that END.
  */
-import { PeerError } from '../io/connection.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
+import { type Connection, PeerError } from '../io/connection.ts';
+import type { Kernel } from '../kernel/kernel.ts';
+import type { FlowItem } from '../vm/flow.ts';
 import type { SavedDevices, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 
@@ -29,12 +31,9 @@ export const ColoMessage = {
   vmstateLoaded: 6,
 } as const;
 
-const sectionEnd = 3;
 const sectionFull = 4;
 const footerMark = 0x7e;
 const footerBytes = 5;
-/** The low bits of a record of RAM. */
-const recordFlags = { zero: 0x02, page: 0x08, end: 0x10, sameBlock: 0x20 };
 const mostDeviceBytes = 1 << 30;
 
 /** A message as bytes. */
@@ -42,6 +41,16 @@ export const coloMessage = (message: number): Uint8Array => new ByteWriter().u32
 
 /** Reads some bytes. Returns how many; 0: the line has ended. */
 export type ReadLine = (target: Uint8Array, position: number) => Promise<number> | number;
+
+/** The line of a migration that goes on as COLO, at the secondary side. */
+export interface ColoLine {
+  line: Connection;
+  read: ReadLine;
+  /** The pages of a checkpoint, from the main line and the multifd channels. */
+  pages(): AsyncIterable<FlowItem>;
+  /** Has the bytes of the pages. */
+  kernel: Kernel;
+}
 
 /** Reads a line in exact pieces. */
 export class ColoReader {
@@ -78,41 +87,6 @@ export class ColoReader {
     if (got !== message) throw new PeerError(`Unexpected COLO message ${got}, expected ${message}`);
   }
 
-  /** Reads the pages of a checkpoint, up to its EOF. @throws PeerError for anything but pages of these blocks */
-  async pages(blocks: readonly RamBlock[], write: PageWriter): Promise<void> {
-    for (;;) {
-      const [type = 0] = await this.take(1);
-      if (type === 0) return;
-      if (type !== sectionEnd) throw new PeerError(`Unknown savevm section type ${type}`);
-      await this.take(4);
-      await this.#records(blocks, write);
-      const [mark] = await this.take(footerBytes);
-      if (mark !== footerMark) throw new PeerError('Missing section footer for ram');
-    }
-  }
-
-  async #records(blocks: readonly RamBlock[], write: PageWriter): Promise<void> {
-    let block: RamBlock | undefined;
-    for (;;) {
-      const record = await this.#u64();
-      const flags = Number(record & 0x3ffn);
-      if ((flags & recordFlags.end) !== 0) return;
-      if ((flags & recordFlags.sameBlock) === 0) {
-        const [length = 0] = await this.take(1);
-        const idstr = new TextDecoder().decode(await this.take(length));
-        block = blocks.find((each) => each.idstr === idstr);
-        if (block === undefined) throw new PeerError(`Can't find block ${idstr}`);
-      }
-      if (block === undefined) throw new PeerError('Ack, bad migration stream!');
-      const { pageSize } = block;
-      const page = Number(record >> 10n) / (pageSize / 1024);
-      if ((flags & recordFlags.zero) !== 0)
-        await write(block, page, new Uint8Array(pageSize).fill((await this.take(1))[0] ?? 0));
-      else if ((flags & recordFlags.page) !== 0) await write(block, page, await this.take(pageSize));
-      else throw new PeerError(`Unknown combination of migration flags: 0x${flags.toString(16)}`);
-    }
-  }
-
   /** Reads the devices of a checkpoint. @throws PeerError */
   async devices(before: SavedDevices): Promise<SavedDevices> {
     await this.expect(ColoMessage.vmstateSize);
@@ -122,9 +96,6 @@ export class ColoReader {
     return splitDevices(await this.take(Number(length)), before);
   }
 }
-
-/** Takes a page. */
-type PageWriter = (block: RamBlock, page: number, bytes: Uint8Array) => Promise<void> | void;
 
 /** The devices in the sections of a checkpoint. A device ends with its footer; most are as long as they were. */
 function splitDevices(bytes: Uint8Array, before: SavedDevices): SavedDevices {

@@ -24,8 +24,18 @@ export interface ColoPrimaryHost {
   run(): void;
   /** The line broke. */
   onError(error: unknown): void;
-  /** Called once, with functions that begin a checkpoint, and that end COLO. */
-  onStart(control: { checkpoint: () => void; end: () => void }): void;
+  /** Called once, with what controls COLO. */
+  onStart(control: ColoControl): void;
+}
+
+/** Controls COLO at the primary side. */
+export interface ColoControl {
+  /** Begins a checkpoint now. */
+  checkpoint(): void;
+  /** Breaks the line, which is noticed at the next checkpoint. */
+  break(): void;
+  /** Ends COLO. */
+  end(): void;
 }
 
 export interface ColoPrimaryOptions {
@@ -54,7 +64,7 @@ export class ColoPrimary {
     this.#reader = new ColoReader((target, position) => options.line.read(target, position));
   }
 
-  /** Makes checkpoints until {@link ColoPrimaryHost.onStart}'s `end` is called. Whatever breaks is told to the host. */
+  /** Makes checkpoints until {@link ColoControl.end} is called. The caller ends the line then. Whatever breaks is told to the host. */
   async run(): Promise<void> {
     const { host, line, signal } = this.#options;
     const ended = new Promise<void>((resolve) => {
@@ -63,15 +73,15 @@ export class ColoPrimary {
     const abandoned = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
-    host.onStart({ checkpoint: () => this.#wake(), end: () => this.#ended.abort(new Error('COLO has ended')) });
+    host.onStart({
+      checkpoint: () => this.#wake(),
+      break: () => line.destroy(),
+      end: () => this.#ended.abort(new Error('COLO has ended')),
+    });
     void this.#checkpoints().catch((error) => {
       if (!this.#ended.signal.aborted && !signal.aborted) host.onError(error);
     });
-    try {
-      await Promise.race([ended, abandoned]);
-    } finally {
-      line.destroy();
-    }
+    await Promise.race([ended, abandoned]);
   }
 
   async #checkpoints(): Promise<void> {
@@ -108,7 +118,7 @@ export class ColoPrimary {
     await host.stop();
     await writer.raw(coloMessage(ColoMessage.vmstateSend));
     await sync();
-    await passes.sendLastPages();
+    await passes.sendLastPages(false);
     await writer.raw(new Uint8Array(1));
     const { devices } = await guest.saveDevices();
     const out = new ByteWriter();

@@ -5,22 +5,11 @@
  *                   └── the line breaks ──→ COLO_EXIT error; the guest stays as it is until somebody says so
  *                   └── x-colo-lost-heartbeat ──→ the end: this guest takes over
  *
- * What the cache has is not the guest's before it is complete, so a line that breaks within a checkpoint costs nothing.
+ * What the cache has is not the guest's before it is complete, so a line that breaks within a checkpoint costs nothing. A
+ * checkpoint that is becoming the guest's is not given up: this side takes over afterwards.
  */
-import type { Connection } from '../io/connection.ts';
-import type { RamBlock } from '../vm/ram-block.ts';
-import type { SavedDevices } from '../vm/saved-vm.ts';
-import { ColoMessage, ColoReader, coloMessage, type ReadLine } from './colo-line.ts';
-
-/** RAM and devices that become the guest's at once. */
-export interface CheckpointCache {
-  readonly blocks: readonly RamBlock[];
-  readonly devices: SavedDevices;
-  /** Takes a page of the next checkpoint. */
-  write(block: RamBlock, page: number, bytes: Uint8Array): Promise<void> | void;
-  /** Makes the guest what was taken, whatever it has written itself. It is stopped. */
-  apply(devices: SavedDevices): Promise<void>;
-}
+import { type ColoLine, ColoMessage, ColoReader, coloMessage } from './colo-line.ts';
+import { type CheckpointCache, CheckpointPages } from './colo-pages.ts';
 
 /** What COLO asks of the VM at the secondary side. */
 export interface ColoSecondaryHost {
@@ -29,42 +18,65 @@ export interface ColoSecondaryHost {
   run(): void;
   /** The line broke. */
   onError(error: unknown): void;
-  /** Resolves when this side takes over, or the process ends. */
-  ended: Promise<void>;
 }
 
-/** Takes checkpoints until this side takes over. */
-export async function runSecondary(line: Connection, read: ReadLine, host: ColoSecondaryHost): Promise<void> {
-  let isOver = false;
-  void takeCheckpoints(line, read, host, () => isOver).catch((error) => {
-    if (!isOver) host.onError(error);
-  });
-  await host.ended;
-  isOver = true;
-  line.destroy();
-}
+export class ColoSecondary {
+  readonly #line: ColoLine;
+  readonly #host: ColoSecondaryHost;
+  #isOver = false;
+  #loading: Promise<void> | undefined;
 
-async function takeCheckpoints(
-  line: Connection,
-  read: ReadLine,
-  { cache, stop, run }: ColoSecondaryHost,
-  isOver: () => boolean,
-): Promise<void> {
-  const reader = new ColoReader(read);
-  const say = (message: number) => line.write(coloMessage(message));
-  await say(ColoMessage.checkpointReady);
-  for (;;) {
-    await reader.expect(ColoMessage.checkpointRequest);
-    if (isOver()) return;
-    await stop();
-    await say(ColoMessage.checkpointReply);
-    await reader.expect(ColoMessage.vmstateSend);
-    await reader.pages(cache.blocks, (block, page, bytes) => cache.write(block, page, bytes));
-    const devices = await reader.devices(cache.devices);
-    await say(ColoMessage.vmstateReceived);
-    if (isOver()) return;
-    await cache.apply(devices);
-    await say(ColoMessage.vmstateLoaded);
-    if (!isOver()) run();
+  constructor(line: ColoLine, host: ColoSecondaryHost) {
+    this.#line = line;
+    this.#host = host;
+  }
+
+  /** Whether a checkpoint is becoming the guest's. */
+  get isLoading(): boolean {
+    return this.#loading !== undefined;
+  }
+
+  /** Begins to take checkpoints. Whatever breaks is told to the host. */
+  start(): void {
+    void this.#takeCheckpoints().catch((error) => {
+      if (!this.#isOver) this.#host.onError(error);
+    });
+  }
+
+  /** Ends it. When the promise resolves, the guest is that of the last checkpoint. */
+  async end(): Promise<void> {
+    this.#isOver = true;
+    await this.#loading?.catch(() => {});
+    this.break();
+  }
+
+  /** Breaks the line. */
+  break(): void {
+    this.#line.line.destroy();
+  }
+
+  async #takeCheckpoints(): Promise<void> {
+    const { line, read, pages, kernel } = this.#line;
+    const { cache, stop, run } = this.#host;
+    const reader = new ColoReader(read);
+    const taken = new CheckpointPages(kernel, cache);
+    const say = (message: number) => line.write(coloMessage(message));
+    await say(ColoMessage.checkpointReady);
+    for (;;) {
+      await reader.expect(ColoMessage.checkpointRequest);
+      if (this.#isOver) return;
+      await stop();
+      await say(ColoMessage.checkpointReply);
+      await reader.expect(ColoMessage.vmstateSend);
+      await taken.take(pages());
+      const devices = await reader.devices(cache.devices);
+      await say(ColoMessage.vmstateReceived);
+      if (this.#isOver) return;
+      this.#loading = cache.apply(devices);
+      await this.#loading;
+      this.#loading = undefined;
+      await say(ColoMessage.vmstateLoaded);
+      if (!this.#isOver) run();
+    }
   }
 }

@@ -29,6 +29,7 @@ import { MigrationError } from '../vm/migration-error.ts';
 import { readRecvBitmap } from '../wire/postcopy.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
 import { Answers } from './answers.ts';
+import type { ColoLine } from './colo-line.ts';
 import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
@@ -134,10 +135,10 @@ class Destination {
       const missing = await this.#judge(settled);
       await this.#finish(settled, missing);
       this.#length = this.#target.file.size;
-      const ended = this.#waitForEnd();
+      const ended = this.#isColo ? Promise.resolve() : this.#waitForEnd();
       await this.#target.commit(() => this.#watch.throwIfFailed());
       this.#watch.resume();
-      if (this.#isColo) await this.#options.onColo?.(this.#main, (target) => this.#flow.readOn(target));
+      if (this.#isColo) await this.#options.onColo?.(this.#coloLine);
       else await this.#part(ended);
       this.#meter.enter('completed');
       return this.#result(settled, missing);
@@ -238,6 +239,15 @@ class Destination {
     this.#meter.enter('postcopy-recover');
     this.#offerBreak();
     return items;
+  }
+
+  get #coloLine(): ColoLine {
+    const flow = this.#flow;
+    return {
+      ...{ line: this.#main, kernel: flow.kernel },
+      read: (target) => flow.readOn(target),
+      pages: () => flow.checkpoint(),
+    };
   }
 
   #offerBreak(): void {

@@ -15,8 +15,8 @@ export {
 } from './bitmap-migration.ts';
 export { BlockBitmap, type BlockBitmapOptions } from './block-bitmap.ts';
 export { BlockNode, type BlockNodeOptions, BlockNodes } from './block-node.ts';
-export type { ReadLine } from './colo-line.ts';
-export type { ColoPrimaryHost } from './colo-primary.ts';
+export type { ColoLine, ReadLine } from './colo-line.ts';
+export type { ColoControl, ColoPrimaryHost } from './colo-primary.ts';
 export { receive } from './destination.ts';
 export {
   type CalcDirtyRate,
@@ -37,6 +37,7 @@ export {
 } from './incoming.ts';
 export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson, ServeEventJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
+export type { MachineColo } from './machine-colo.ts';
 export { type OutgoingHost, OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 export { formatOrder, type OrderLine, parseOrder } from './page-order.ts';
 export { servePages } from './page-server.ts';

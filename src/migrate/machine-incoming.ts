@@ -16,13 +16,12 @@
  * the machine has taken it.
  */
 import type { ByteStore } from '../io/byte-source.ts';
-import { type Connection, type Listener, PeerError } from '../io/connection.ts';
+import { type Listener, PeerError } from '../io/connection.ts';
 import type { FileAddress } from '../io/migration-address.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
-import type { ReadLine } from './colo-line.ts';
-import { runSecondary } from './colo-secondary.ts';
+import type { ColoLine } from './colo-line.ts';
 import { receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
@@ -38,6 +37,7 @@ import {
   withDescriptor,
 } from './machine-address.ts';
 import { type ExpectedMachine, requireFit } from './machine-fit.ts';
+import { MachineSecondary } from './machine-secondary.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
 import type { ReceiveOptions } from './receive-options.ts';
 
@@ -80,11 +80,8 @@ export class MachineIncoming {
   #exitsOnError = true;
   /** The process ends: there is nothing to say about it. */
   #isOver = false;
-  /** The line of COLO. */
-  #line: Connection | undefined;
-  /** Ends COLO. Undefined before it begins. */
-  #takeOver: (() => void) | undefined;
-  #isFailingOver = false;
+  /** COLO, once it has begun. */
+  #secondary: MachineSecondary | undefined;
   #end: (end: IncomingEnd) => void = () => {};
   /** Breaks the lines of postcopy. */
   #breakLines: ((error: Error) => void) | undefined;
@@ -218,9 +215,9 @@ export class MachineIncoming {
       };
       await receive(incoming, target, {
         ...this.#options(signal),
-        onColo: (line, read) => this.#colo(line, read, guest as unknown as MachineGuest),
+        onColo: (line) => this.#colo(line, guest as unknown as MachineGuest),
       });
-      if (this.#takeOver !== undefined) this.#end('completed');
+      if (this.#secondary !== undefined) this.#end('completed');
       else await this.#arrive(guest as unknown as MachineGuest);
     } catch (error) {
       await this.#fail(error, guest, file);
@@ -307,34 +304,20 @@ export class MachineIncoming {
   }
 
   /** The secondary side of COLO, until this side takes over. */
-  async #colo(line: Connection, read: ReadLine, guest: MachineGuest): Promise<void> {
-    const machine = this.#machine;
+  async #colo(line: ColoLine, guest: MachineGuest): Promise<void> {
     const cache = await guest.beginCheckpoints?.();
     if (cache === undefined) throw new Error('this guest takes no checkpoints');
-    this.#line = line;
-    const ended = new Promise<void>((resolve) => {
-      this.#takeOver = resolve;
-    });
-    machine.noteColo('secondary', 'begun');
+    const secondary = new MachineSecondary(this.#machine, line, cache, (status) => this.#enter(status));
+    this.#secondary = secondary;
+    this.#machine.colo.begin('secondary');
     this.#enter('colo');
-    await machine.arrive(guest);
-    await runSecondary(line, read, {
-      ...{ cache, ended },
-      stop: () => machine.hold('colo'),
-      run: () => machine.release(),
-      onError: () => machine.noteColo('secondary', 'error'),
-    });
-    machine.release();
+    await secondary.start(guest);
+    await secondary.ended;
   }
 
   /** x-colo-lost-heartbeat at the secondary side: its guest goes on. @throws Error with QEMU's text */
   async failOver(): Promise<void> {
-    if (this.#isFailingOver) throw new Error('COLO failover is already activated');
-    this.#isFailingOver = true;
-    await this.#machine.hold('colo');
-    this.#enter('completed');
-    this.#machine.noteColo('secondary', 'ended');
-    this.#takeOver?.();
+    await this.#secondary?.failOver();
   }
 
   /** Gives the disks the bitmaps that came. @throws Error with QEMU's text if one exists already */
@@ -386,7 +369,7 @@ export class MachineIncoming {
   break(): void {
     const error = new PeerError('the lines of the migration were broken');
     if (this.#status === 'postcopy-active' || this.#status === 'postcopy-recover') this.#breakLines?.(error);
-    else if (this.#status === 'colo') this.#line?.destroy();
+    else if (this.#status === 'colo') this.#secondary?.break();
     else if (this.#status !== 'postcopy-paused') this.#cancel.abort(error);
   }
 

@@ -284,15 +284,15 @@ export class MachineMigrate {
       this.#requirePaused();
       return;
     }
+    // QEMU gives up its COLO then, too, and has a migration that never begins.
+    const isColo = this.#machine.colo.status.mode !== 'none';
+    if (isColo && settings.schema.isUntil('9.0')) throw new Error('duplicate yank instance');
     if (this.isUnderWay) throw new Error(inProgress);
     if (state === 'inmigrate') throw new Error('Guest is waiting for an incoming migration');
     if (state === 'postmigrate') throw new Error("Can't migrate the vm that was paused due to previous migration");
     if (on('mapped-ram') && parameters['tls-creds'] !== '') throw new Error('Cannot use TLS with mapped-ram');
     if (on('mapped-ram') && parameters['multifd-compression'] !== 'none') {
       throw new Error('Cannot use compression with mapped-ram');
-    }
-    if (on('mapped-ram') && on('background-snapshot')) {
-      throw new Error('a background snapshot cannot be written into a mapped-ram file');
     }
     if (parameters.mode === 'cpr-reboot') this.#requireCpr();
     if (!blk && !inc) return;

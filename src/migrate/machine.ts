@@ -20,8 +20,9 @@ import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import { BlockNodes } from './block-node.ts';
-import type { CheckpointCache } from './colo-secondary.ts';
+import type { CheckpointCache } from './colo-pages.ts';
 import { type RunState, runStateOf, withRunState } from './global-state.ts';
+import { MachineColo } from './machine-colo.ts';
 import { isUnderWay, type OutgoingHost } from './outgoing-migration.ts';
 import type { MigrationStatus } from './progress.ts';
 import { type AnnouncedCard, type AnnounceParameters, SelfAnnouncer } from './self-announce.ts';
@@ -47,13 +48,6 @@ export interface MachineGuest extends Guest {
   discard?(block: RamBlock, first: number, end: number): Promise<void>;
   /** Releases its RAM. */
   close(): Promise<void>;
-}
-
-/** The answer of query-colo-status. */
-interface ColoStatus {
-  mode: 'none' | 'primary' | 'secondary';
-  'last-mode': ColoStatus['mode'];
-  reason: 'none' | 'request' | 'error';
 }
 
 /** What a machine is made of. */
@@ -95,15 +89,14 @@ export class Machine {
   readonly dirtyLimit: VcpuDirtyLimit;
   /** What tells the network where it is. */
   readonly announcer: SelfAnnouncer;
+  /** Its role in COLO. */
+  readonly colo: MachineColo;
   /** Sections of iterables other than RAM, which are sent on with the guest. */
   iterables: readonly RawSection[] = [];
   readonly #uuid: string | undefined;
   #guest: MachineGuest | undefined;
   #state: RunState;
   #mayStart: boolean;
-  #colo: ColoStatus = { mode: 'none', 'last-mode': 'none', reason: 'none' };
-  /** COLO_EXIT was emitted. */
-  #hasLeftColo = false;
   /** What it did before it was stopped for a switchover. */
   #before: RunState | undefined;
 
@@ -111,6 +104,7 @@ export class Machine {
     const { settings, guest, state = 'running', mayStart = true, uuid, emit, clock, nodes } = options;
     this.settings = settings;
     this.emit = emit;
+    this.colo = new MachineColo(emit);
     this.clock = clock ?? systemClock;
     this.nodes = nodes ?? new BlockNodes([]);
     this.dirtyLimit = new VcpuDirtyLimit(
@@ -283,7 +277,8 @@ export class Machine {
       limitVcpus: () => machine.#limitVcpus(),
       discard: (block, first, end) => guest.discard?.(block, first, end),
       stopForCheckpoint: () => machine.hold('colo'),
-      onColo: (what) => machine.noteColo('primary', what),
+      runAfterCheckpoint: () => machine.run(),
+      colo: machine.colo,
     };
   }
 
@@ -306,24 +301,6 @@ export class Machine {
       ...{ ...rest, capabilities: settings.isOn(ignoreShared) ? [...others, ignoreShared] : others },
       ...(uuid === undefined ? {} : { uuid }),
     };
-  }
-
-  /** COLO has begun at this side, its line broke, or this side goes on alone. */
-  noteColo(mode: 'primary' | 'secondary', what: 'begun' | 'error' | 'ended'): void {
-    if (what === 'begun') {
-      this.#colo = { mode, 'last-mode': 'none', reason: 'none' };
-      this.#hasLeftColo = false;
-      return;
-    }
-    const reason = what === 'error' ? 'error' : 'request';
-    if (!this.#hasLeftColo) this.emit('COLO_EXIT', { mode, reason });
-    this.#hasLeftColo = true;
-    if (what === 'ended') this.#colo = { mode: 'none', 'last-mode': mode, reason };
-  }
-
-  /** What query-colo-status returns. */
-  get colo(): Readonly<ColoStatus> {
-    return this.#colo;
   }
 
   /** The status of a migration changed. */

@@ -35,7 +35,7 @@ export function migrationOptions(
     forcesSyncs: is10,
     switchoverAck: on('switchover-ack'),
     backgroundSnapshot: on('background-snapshot'),
-    returnPath: (on('return-path') || on('postcopy-ram')) && colo === undefined,
+    returnPath: on('return-path') || on('postcopy-ram'),
     ...{ release: settings.schema.releaseName, stopsFirst: parameters.mode === 'cpr-reboot' },
     ...{ announcesColo: on('x-colo'), colo },
     ...{ releaseRam: on('release-ram'), isRunning: () => machine.isRunning },
@@ -43,18 +43,19 @@ export function migrationOptions(
     ...(on('postcopy-ram') ? { postcopy: { preempt: on('postcopy-preempt') } } : {}),
     ...(rules === undefined ? {} : { rules }),
     iterables: machine.iterables,
-    ...(on('xbzrle') && colo === undefined
-      ? { xbzrle: { cacheSize: numberOf(machine, 'xbzrle-cache-size'), counters } }
-      : {}),
+    ...(on('xbzrle') ? { xbzrle: { cacheSize: numberOf(machine, 'xbzrle-cache-size'), counters } } : {}),
     ...(on('multifd') ? { multifd: multifdOf(machine, codecs) } : {}),
   };
 }
 
-/** COLO begins only from the state `active`, which a migration of 10.0 has left by then. */
+/**
+ * COLO begins only from the state `active`, which a migration of 10.0 has left by then. A source that reads the return path
+ * does not understand its messages, and fails.
+ */
 function coloOf(machine: Machine): OutgoingMigrationOptions['colo'] {
   const { settings } = machine;
-  const isPossible = settings.schema.isUntil('9.0') && !settings.isOn('pause-before-switchover');
-  if (!settings.isOn('x-colo') || !isPossible || settings.isOn('multifd')) return undefined;
+  if (!settings.isOn('x-colo') || !settings.schema.isUntil('9.0')) return undefined;
+  if (['pause-before-switchover', 'return-path', 'postcopy-ram'].some((name) => settings.isOn(name))) return undefined;
   return { delay: () => numberOf(machine, 'x-checkpoint-delay') };
 }
 

@@ -21,9 +21,10 @@ import type { Guest } from '../vm/guest.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { RamReader } from '../vm/ram-store.ts';
 import type { SendBackground } from './background-snapshot.ts';
-import type { ColoPrimaryHost } from './colo-primary.ts';
+import type { ColoControl, ColoPrimaryHost } from './colo-primary.ts';
 import { errorDesc, isFaultOfLine } from './error-desc.ts';
 import { LiveError } from './live-error.ts';
+import type { MachineColo } from './machine-colo.ts';
 import { fileLine } from './outgoing.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
 import type { SendLines, SendMappedRam, SendOptions, SendPostcopy, SendRunning } from './send-options.ts';
@@ -50,10 +51,12 @@ export interface OutgoingHost {
   limitVcpus?(): Promise<void> | void;
   /** Discards pages that the destination has, in postcopy (release-ram). Default: they are kept. */
   discard?(block: RamBlock, first: number, end: number): Promise<void> | void;
-  /** COLO: stops the guest for a checkpoint; {@link restart} lets it run again. */
+  /** COLO: stops the guest for a checkpoint. */
   stopForCheckpoint?(): Promise<void>;
-  /** COLO has begun, its line broke, or this side goes on alone. */
-  onColo?(what: 'begun' | 'error' | 'ended'): void;
+  /** COLO: lets it run, whatever it did before. */
+  runAfterCheckpoint?(): void;
+  /** COLO as its monitor sees it. */
+  readonly colo?: MachineColo;
 }
 
 /** How a VM is moved. */
@@ -77,7 +80,7 @@ export interface OutgoingMigrationOptions
   postcopy?: { preempt: boolean } | undefined;
   /** Discards pages in postcopy when they were sent, so that it cannot be resumed (capability release-ram). Default false. */
   releaseRam?: boolean;
-  /** Goes on with checkpoints every `delay` ms (COLO). The host has `stopForCheckpoint` and `onColo` then. */
+  /** Goes on with checkpoints every `delay` ms (COLO). The host has all that is of COLO then. */
   colo?:
     | {
         /** Time between two checkpoints, in ms (x-checkpoint-delay). */
@@ -126,7 +129,7 @@ export class OutgoingMigration {
   #hasPass = false;
   #isPostcopyWanted = false;
   /** Begins checkpoints of COLO, and ends them. */
-  #colo: { checkpoint: () => void; end: () => void } | undefined;
+  #colo: ColoControl | undefined;
   #isFailingOver = false;
   /** Breaks the lines of postcopy. */
   #breakLines: ((reason: Error) => void) | undefined;
@@ -216,18 +219,19 @@ export class OutgoingMigration {
         this.#follow(status);
       },
     });
-    this.#last = progress;
+    // QEMU counts no time of a migration that went on as COLO.
+    this.#last = this.#isFailingOver ? { ...progress, downtime: 0, 'total-time': 0 } : progress;
   }
 
   #coloHost({ delay }: { delay: () => number }): ColoPrimaryHost {
     return {
       delay,
       stop: async () => this.#host.stopForCheckpoint?.(),
-      run: () => this.#host.restart(),
-      onError: () => this.#host.onColo?.('error'),
+      run: () => this.#host.runAfterCheckpoint?.(),
+      onError: () => this.#host.colo?.noteError('primary'),
       onStart: (control) => {
         this.#colo = control;
-        this.#host.onColo?.('begun');
+        this.#host.colo?.begin('primary');
       },
     };
   }
@@ -239,16 +243,17 @@ export class OutgoingMigration {
 
   /** x-colo-lost-heartbeat: this side goes on alone. @throws Error with QEMU's text, if that was said before */
   async failOver(): Promise<void> {
-    if (this.#isFailingOver) throw new Error('COLO failover is already activated');
+    this.#host.colo?.beginFailover();
     this.#isFailingOver = true;
     await this.#host.stopForCheckpoint?.();
     this.#enter('completed');
+    this.#host.colo?.endFailover('primary');
     this.#colo?.end();
   }
 
   #goOnAlone(): void {
-    this.#host.onColo?.('ended');
-    this.#host.restart();
+    this.#host.colo?.exit('primary');
+    this.#host.runAfterCheckpoint?.();
   }
 
   /** What postcopy asks of the one who commands it. */
@@ -369,6 +374,10 @@ export class OutgoingMigration {
   /** migrate_cancel. Does nothing if there is nothing to cancel. @throws Error with QEMU's text, in postcopy */
   cancel(): void {
     if (!this.isUnderWay) return;
+    if (this.#status === 'colo') {
+      this.#colo?.break();
+      return;
+    }
     if (this.#status.startsWith('postcopy') && this.#release === '10.0') {
       throw new Error('Postcopy migration in progress, cannot cancel.');
     }

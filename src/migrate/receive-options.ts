@@ -1,13 +1,12 @@
 /** What `receive` takes and returns (destination.ts). */
 import type { ByteStore } from '../io/byte-source.ts';
 import type { Clock } from '../io/clock.ts';
-import type { Connection } from '../io/connection.ts';
 import type { PageCodecs } from '../io/page-codec.ts';
 import type { MissingRam } from '../store/missing-ram.ts';
 import type { Settled } from '../store/settle.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
-import type { ReadLine } from './colo-line.ts';
+import type { ColoLine } from './colo-line.ts';
 import type { Incoming } from './incoming.ts';
 import type { MigrationProgress } from './progress.ts';
 
@@ -53,7 +52,7 @@ export interface ReceiveOptions {
   /** The source has announced COLO. It throws if that is not wanted. Default: it is ignored. */
   onEnableColo?: () => void;
   /** With COLO: takes the line when the guest was committed. Resolves when COLO has ended. */
-  onColo?: (line: Connection, read: ReadLine) => Promise<void>;
+  onColo?: (line: ColoLine) => Promise<void>;
   /** Called once, before any page, with what the source is. It throws if that does not fit here. */
   onSource?: (source: IncomingSource) => void;
   /** How postcopy goes on if its lines break. Default: the migration has failed then. */

@@ -78,7 +78,7 @@ export interface SendRunning {
   postcopy?: SendPostcopy | undefined;
   /** Announces COLO to the destination (capability x-colo), whether it begins or not. Default false. */
   announcesColo?: boolean | undefined;
-  /** Goes on with checkpoints after the end, over the same line (COLO). Without multifd, XBZRLE and return path. */
+  /** Goes on with checkpoints after the end, over the same lines (COLO). Without return path. */
   colo?: ColoPrimaryHost | undefined;
   /** Stops the guest before anything is sent (mode cpr-reboot). Default false. */
   stopsFirst?: boolean;
@@ -142,9 +142,9 @@ export function requireSendOptions(
   { multifd, maxBandwidth = 0, idleTimeoutMs, running, background, mappedRam, returnPath = false }: SendOptions,
   lines: SendLines,
 ): void {
-  const isOtherwise = multifd !== undefined || running !== undefined || mappedRam !== undefined || returnPath;
+  const isOtherwise = multifd !== undefined || running !== undefined || returnPath;
   if (background !== undefined && isOtherwise) {
-    throw new RangeError('expected a background snapshot without multifd, running, mapped-ram and return path');
+    throw new RangeError('expected a background snapshot without multifd, running and return path');
   }
   if (!(maxBandwidth >= 0)) throw new RangeError(`expected bytes per second, got ${maxBandwidth}`);
   if (idleTimeoutMs !== undefined && !(idleTimeoutMs > 0)) throw new RangeError(`expected ms, got ${idleTimeoutMs}`);

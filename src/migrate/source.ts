@@ -250,7 +250,7 @@ class Source {
     if (this.#snapshot === undefined) await this.#sync();
     await writer.flush();
     this.#meter.enter('active');
-    if (this.#snapshot !== undefined && writer instanceof StreamWriter) return this.#snapshot.send(passes, writer);
+    if (this.#snapshot !== undefined) return this.#snapshot.send(passes, writer);
     if (precopy === undefined) this.#blocks = await passes.sendAll();
     else if ((await precopy.run()) === 'postcopy') return this.#switchToPostcopy();
     await this.#stop();
@@ -258,7 +258,7 @@ class Source {
     this.#meter.enter('device');
     await this.#sync();
     await passes.finish();
-    await this.#multifd?.close();
+    if (this.#options.running?.colo === undefined) await this.#multifd?.close();
   }
 
   /** Goes on with checkpoints, until the host says that they end. */
@@ -270,7 +270,12 @@ class Source {
       signal: this.#ended.signal,
     });
     this.#meter.enter('colo');
-    await colo.run();
+    try {
+      await colo.run();
+    } finally {
+      this.#multifd?.abandon();
+      this.#lines.destroy();
+    }
   }
 
   async #sync(): Promise<void> {

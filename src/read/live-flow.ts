@@ -20,7 +20,7 @@ import { type Finding, MigrationError } from '../vm/migration-error.ts';
 import type { RawSection } from '../vm/saved-vm.ts';
 import type { ByteWindow, InflateRequest, Need } from '../wire/byte-window.ts';
 import { decodePreemptChannel } from '../wire/preempt.ts';
-import { decodeRecovery, decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
+import { decodeCheckpoint, decodeRecovery, decodeStream, makeStreamState, type StreamState } from '../wire/stream.ts';
 import { maxChannels } from './channels.ts';
 import { flowBatchCapacity } from './flow-reader.ts';
 import { KeptSections } from './kept-sections.ts';
@@ -200,15 +200,28 @@ export class LiveFlow {
     this.#buffers.main ??= allocateWindow(this.kernel, mainBody);
     const reader = new WindowReader(this.kernel, this.#buffers.main, source, 0);
     const main: Line = { reader, steps: decode(reader.window), isMain: true, state: 'ready' };
-    this.#main = main;
     this.#lines.unshift(main);
+    yield* this.#runAll(main);
+    if (this.#options.drainsPreempt === true) yield* this.#drainPreempt();
+  }
+
+  /** Runs all lines until the main one has come to its end. */
+  async *#runAll(main: Line): AsyncGenerator<FlowItem, void> {
+    this.#main = main;
     while (main.state !== 'ended') {
       if (this.#failure !== undefined) throw this.#failure.error;
       const line = this.#lines.find(({ state }) => state === 'ready');
       if (line === undefined) await this.#change();
       else yield* this.#run(line);
     }
-    if (this.#options.drainsPreempt === true) yield* this.#drainPreempt();
+  }
+
+  /** Reads the pages of a checkpoint (COLO), where the main line is now, up to their EOF. @throws like {@link read} */
+  checkpoint(): AsyncGenerator<FlowItem, void> {
+    const before = this.#main as Line;
+    const main: Line = { ...before, steps: decodeCheckpoint(before.reader.window, this.#state), state: 'ready' };
+    this.#lines[this.#lines.indexOf(before)] = main;
+    return this.#runAll(main);
   }
 
   /** Waits until a line is ready, or has failed. */

@@ -128,6 +128,15 @@ export function* decodeRecovery(window: ByteWindow, state: StreamState): Generat
   yield { kind: 'end', offset: window.offset };
 }
 
+/**
+ * Decodes the pages of a checkpoint (COLO): sections of RAM alone, up to and including an EOF. The stream of `state` came
+ * before, on the same line.
+ */
+export function* decodeCheckpoint(window: ByteWindow, state: StreamState): Generator<Need | FlowItem, void> {
+  for (const section of state.known.values()) if (section.name === 'ram') section.latest = 'part';
+  yield* decodeItems(window, state, undefined);
+}
+
 export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): StreamState {
   const ram = makeRamState();
   ram.partial = options.partial === true;

@@ -96,6 +96,9 @@ export class MappedRamWriter implements VmWriter, RamWriter {
     for (const { mapped } of this.store.blocks) this.ramBytes += mapped?.bitmapLength ?? 0;
   }
 
+  /** A file always has its bitmaps, and so an END of RAM. */
+  async omitRamEnd(): Promise<void> {}
+
   /** Pages have no names here. */
   names(): boolean {
     return false;

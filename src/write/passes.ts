@@ -43,7 +43,18 @@ export interface RamWriter {
 /** What takes everything else: a {@link StreamWriter}, or a `MappedRamWriter`, which also takes RAM. */
 export type VmWriter = Pick<
   StreamWriter,
-  'kernel' | 'length' | 'ramBytes' | 'ramId' | 'begin' | 'command' | 'raw' | 'names' | 'device' | 'flush' | 'finish'
+  | 'kernel'
+  | 'length'
+  | 'ramBytes'
+  | 'ramId'
+  | 'begin'
+  | 'command'
+  | 'raw'
+  | 'names'
+  | 'omitRamEnd'
+  | 'device'
+  | 'flush'
+  | 'finish'
 >;
 
 export interface PassesOptions {
@@ -282,11 +293,12 @@ export class Passes {
     await this.finishDevices();
   }
 
-  /** Sends the dirty pages in an END of RAM. */
-  async sendLastPages(): Promise<void> {
+  /** Sends the dirty pages in an END of RAM. `isLast`: false if others follow (COLO), so that the cache takes these. */
+  async sendLastPages(isLast = true): Promise<void> {
     await this.#ramWriter.beginEnd();
-    this.#isLastStage = true;
+    this.#isLastStage = isLast;
     await this.#sendEachDirty();
+    this.#rounds++;
     await this.#ramWriter.endRam();
   }
 

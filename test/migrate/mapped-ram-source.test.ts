@@ -7,6 +7,7 @@ import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeFile } from '../../src/io/node/file.ts';
 import { open } from '../../src/node.ts';
 import { verify } from '../../src/tasks/inspect/verify.ts';
+import type { GuestBlock } from '../../src/vm/guest.ts';
 import { MiB, makeVm } from './outgoing-scene.ts';
 
 describe('a mapped-ram file', () => {
@@ -44,6 +45,34 @@ describe('a mapped-ram file', () => {
     }
     await using opened = await open(file);
     // This guest has no devices.
+    expect((await verify(opened)).findings.map(({ code }) => code)).toEqual(['description-missing']);
+  });
+
+  it('has the guest as it was at one moment, as a background snapshot', async () => {
+    const file = new MemoryFile('file');
+    const { migration, events, seen, guest, differences } = await makeVm(8 * MiB, {
+      openFile: async () => ({ file }),
+      backgroundSnapshot: true,
+    });
+    const running = migration.run();
+    await seen('STOP');
+    const [block] = guest.ram.blocks as [GuestBlock];
+    const atStop = new Uint8Array(block.usedLength);
+    await guest.ram.read(block, 0, atStop);
+    await seen('RESUME');
+    for (let page = 256; page < 1280; page += 64) await guest.ram.write(block, page, new Uint8Array(64 * 4096).fill(7));
+    await running;
+    expect(events).toEqual(['setup', 'active', 'STOP', 'RESUME', 'completed']);
+    await guest.stop();
+    expect(await differences(file)).toBeGreaterThan(2);
+    for (let page = 0; page < 2048; page += 64)
+      await guest.ram.write(block, page, atStop.subarray(page * 4096, (page + 64) * 4096));
+    expect(await differences(file)).toBe(0);
+    const { ram } = migration.query();
+    expect(ram).toMatchObject({ remaining: 0, 'dirty-sync-count': 0 });
+    // One PART, as QEMU counts it.
+    expect(ram?.['precopy-bytes']).toBe((ram?.['normal-bytes'] ?? 0) + 8);
+    await using opened = await open(file);
     expect((await verify(opened)).findings.map(({ code }) => code)).toEqual(['description-missing']);
   });
 

@@ -130,19 +130,6 @@ describe('a migration', () => {
     expect(guest.isRunning).toBe(true);
   });
 
-  it('does not write a background snapshot into a mapped-ram file', async () => {
-    const { migration, events, guest } = await makeVm(1, {
-      ...{ backgroundSnapshot: true },
-      openFile: async () => ({ file: new MemoryFile('file') }),
-    });
-    await migration.run();
-    expect(events).toEqual(['setup', 'failed']);
-    expect(migration.query()).toMatchObject({
-      'error-desc': 'expected a background snapshot without multifd, running, mapped-ram and return path',
-    });
-    expect(guest.isRunning).toBe(true);
-  });
-
   it('fails if nobody listens, in the words of the line', async () => {
     const message = "Failed to connect to '127.0.0.1:1': Connection refused";
     const { migration, events } = await makeVm(0, {

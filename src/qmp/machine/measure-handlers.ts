@@ -33,10 +33,10 @@ function limitHandlers(limit: VcpuDirtyLimit): Record<string, Handler> {
 function coloHandlers({ machine, migrate, incoming }: MachineParts): Record<string, Handler> {
   const { schema } = machine.settings;
   return {
-    'query-colo-status': () => machine.colo,
+    'query-colo-status': () => machine.colo.status,
     'x-colo-lost-heartbeat'() {
-      if (machine.colo.mode === 'primary') return migrate.failOver();
-      if (machine.colo.mode === 'secondary') return incoming?.failOver();
+      if (machine.colo.status.mode === 'primary') return migrate.failOver();
+      if (machine.colo.status.mode === 'secondary') return incoming?.failOver();
       throw new Error(schema.isFrom('9.0') ? 'VM is not in COLO mode' : "The feature 'colo' is not enabled");
     },
   };

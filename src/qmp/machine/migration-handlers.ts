@@ -38,7 +38,8 @@ export function migrationHandlers(parts: MachineParts, descriptors: DescriptorTa
 /** The descriptors that the monitor of a command has names for. */
 type NamesOf = (origin: CommandOrigin) => (name: string) => number | undefined;
 
-function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming }: MachineParts): Handlers {
+function settingHandlers({ machine, migrate, incoming }: MachineParts): Handlers {
+  const { settings, dirtyLimit } = machine;
   const context = (): SettingContext => ({
     isListening: incoming?.isListening ?? false,
     hasBlockMigration: true,
@@ -47,7 +48,9 @@ function settingHandlers({ machine: { settings, dirtyLimit }, migrate, incoming 
   return {
     'query-migrate-capabilities': () => settings.capabilities,
     'migrate-set-capabilities'({ capabilities }) {
-      if (migrate.isUnderWay) throw new Error("There's a migration process in progress");
+      // 7.2 does not count COLO as a migration here.
+      const isIgnored = migrate.status === 'colo' && !settings.schema.isFrom('9.0');
+      if (migrate.isUnderWay && !isIgnored) throw new Error("There's a migration process in progress");
       settings.setCapabilities(capabilities as never, context());
     },
     'query-migrate-parameters': () => settings.parameters,

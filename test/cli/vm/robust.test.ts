@@ -139,17 +139,6 @@ it('replaces a stale socket file, and refuses one that is in use', async () => {
   expect(await next.execute('query-status')).toMatchObject({ running: true });
 });
 
-it('refuses a background snapshot into a mapped-ram file before it makes the file', async () => {
-  await using vm = await VmProcess.start(...small);
-  await vm.switchOn('mapped-ram', 'background-snapshot');
-  const file = join(vm.dir, 'file');
-  await expect(vm.execute('migrate', { uri: `file:${file}` })).rejects.toThrow(
-    'a background snapshot cannot be written into a mapped-ram file',
-  );
-  expect(existsSync(file)).toBe(false);
-  expect(await vm.execute('query-migrate')).toEqual({});
-});
-
 describe('memory', () => {
   it('is saved from any address, as zeros where there is none', async () => {
     await using vm = await VmProcess.start(
