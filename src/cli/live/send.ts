@@ -248,7 +248,7 @@ function report(file: MigrationFile, uri: string, { sent, vm }: Outcome, options
     process.stdout.write(toJson<SendJson>(facts));
     return;
   }
-  const ram = blocks.reduce((sum, { block }) => sum + block.usedLength, 0);
+  const ram = (vm?.ram.blocks ?? []).reduce((sum, { usedLength }) => sum + usedLength, 0);
   const bytes = channels.reduce((sum, each) => sum + each, length);
   const facts = [
     `${printable(machine ?? 'a machine')}, ${formatBytes(ram)} RAM`,
