@@ -1,7 +1,7 @@
 /**
  * Everything that the command line writes to standard error. Each line has one prefix: `vmferry: error:`,
- * `vmferry: warning:`, `vmferry: note:`, `vmferry: hint:` or `vmferry: guest:`. With --quiet only errors, their hints and where the
- * guest is remain. With
+ * `vmferry: warning:`, `vmferry: note:`, `vmferry: hint:` or `vmferry: guest:`. With --quiet only errors, their hints, where the
+ * guest is, and the answer to a Ctrl-C remain. With
  * --json an error is one line of JSON, the last line on standard error.
  */
 import { CommanderError } from 'commander';
@@ -47,6 +47,11 @@ export function warn(text: string): void {
 /** Reports something about how the command went. */
 export function note(text: string): void {
   if (!manner.quiet) say('note', text);
+}
+
+/** Reports what the user must know, also with --quiet. */
+export function insist(text: string): void {
+  say('warning', text);
 }
 
 /** The exit code that an error deserves. */

@@ -20,62 +20,34 @@ import { orAborted } from '../io/abort.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { type Connection, PeerError } from '../io/connection.ts';
 import { endedWithin, settledWithin } from '../io/time-limit.ts';
-import { loadKernelFor } from '../kernel/load-kernel.ts';
-import { LiveFlow, liveFlowArenaBytes } from '../read/live-flow.ts';
+import type { LiveFlow } from '../read/live-flow.ts';
 import { findMissing, type MissingRam } from '../store/missing-ram.ts';
+import type { RecoveryRecord } from '../store/recovery-record.ts';
 import type { Settled } from '../store/settle.ts';
-import type { Command, FlowItem } from '../vm/flow.ts';
+import type { FlowItem } from '../vm/flow.ts';
 import { MigrationError } from '../vm/migration-error.ts';
-import { readRecvBitmap } from '../wire/postcopy.ts';
 import { markIncomplete } from '../wire/vm-description.ts';
 import { Answers } from './answers.ts';
 import type { ColoLine } from './colo-line.ts';
-import { GuestFile, guestFileArenaBytes } from './guest-file.ts';
+import { GuestFile } from './guest-file.ts';
 import type { Incoming } from './incoming.ts';
 import { LineWatch } from './line-watch.ts';
-import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextOfReceived, nextUnread } from './live-error.ts';
+import { type GuestPlace, isBreak, LiveError, nextIfPostcopy, nextOfReceived } from './live-error.ts';
 import { ProgressMeter } from './progress.ts';
 import type { IncomingSource, Received, ReceiveOptions, ReceiveTarget } from './receive-options.ts';
 import { ReceivedCounts } from './received-counts.ts';
+import { mainWithin, RecoveryQuestions, SilenceError } from './recovery-lines.ts';
 
 /** How long the source may take to end the line after SHUT 0, in ms. */
 const partingMs = 30_000;
 /** How long the answer of a host whose process has ended may take, in ms. */
 const departureMs = 200;
 
-/** Reserved for the devices if the source announces postcopy: a disk that is full then must not cost the pages that came. */
-const reservedBytes = 1 << 20;
+/** What marks a file that lacks pages. */
+const brokenOff = 'the migration broke off in postcopy';
 
-/**
- * Receives one migration. Closes all connections, and leaves the listener to the caller.
- * @throws LiveError: its `cause` is a MigrationError for an invalid stream, a PeerError if the source failed, the reason
- *   of `signal`, or what `target` threw
- */
-export async function receive(incoming: Incoming, target: ReceiveTarget, options: ReceiveOptions): Promise<Received> {
-  const { signal } = options;
-  let main: Connection;
-  // While the source is awaited.
-  const loading = loadKernelFor([liveFlowArenaBytes(options.mostChannels), guestFileArenaBytes]);
-  loading.catch(() => {});
-  try {
-    main = await incoming.main(signal);
-  } catch (error) {
-    if (await incoming.mayHaveBegun()) throw new LiveError('either', nextUnread, error);
-    throw new LiveError('source', 'nothing was received, so the guest can run on at the source', error);
-  }
-  const kernel = await loading;
-  const flow = new LiveFlow(kernel, {
-    codecs: options.codecs,
-    ...(options.mostChannels === undefined ? {} : { mostChannels: options.mostChannels }),
-    ...(options.compression === undefined ? {} : { compression: options.compression }),
-    channelsKnown: () => incoming.settled(),
-    anotherChannel: (isCertain) => incoming.another(isCertain),
-  });
-  const destination = new Destination(incoming, main, flow, target, options);
-  return destination.run();
-}
-
-class Destination {
+/** One migration that comes in. It closes all connections, and leaves the listener to the caller. */
+export class Destination {
   #incoming: Incoming;
   #main: Connection;
   readonly #flow: LiveFlow;
@@ -87,6 +59,10 @@ class Destination {
   readonly #counts: ReceivedCounts;
   readonly #meter: ProgressMeter;
   #answers: Answers;
+  /** Of a source that goes on over other lines. */
+  #questions: RecoveryQuestions | undefined;
+  /** What an earlier process has kept. */
+  readonly #record: RecoveryRecord | undefined;
   /** The stream has come to its end. */
   #hasEnd = false;
   /** The source has begun postcopy. */
@@ -95,25 +71,38 @@ class Destination {
   #isColo = false;
   /** Whether the source has announced postcopy, so that it may use a preempt channel. Undefined: it may still do so. */
   #hasAdvice: boolean | undefined;
-  /** It has announced postcopy of RAM, and not only of dirty bitmaps. */
-  #hasRamAdvice = false;
+  /** How it has announced postcopy. Empty: only of dirty bitmaps. */
+  #advice: Uint8Array = new Uint8Array();
   /** Connections that are a preempt channel if postcopy begins, and strangers otherwise. */
   readonly #candidates: Connection[] = [];
   /** The source has ended the line. */
   #hasParted = false;
+  /** The guest has its place here, for good. */
+  #hasArrived = false;
+  /** The source was told so. */
+  #wasTold = false;
   #length = 0;
 
-  constructor(incoming: Incoming, main: Connection, flow: LiveFlow, target: ReceiveTarget, options: ReceiveOptions) {
+  constructor(
+    incoming: Incoming,
+    main: Connection,
+    flow: LiveFlow,
+    target: ReceiveTarget,
+    options: ReceiveOptions,
+    record: RecoveryRecord | undefined,
+  ) {
     this.#incoming = incoming;
     this.#flow = flow;
     this.#target = target;
     this.#options = options;
+    this.#record = record;
     this.#clock = options.clock ?? systemClock;
     this.#counts = new ReceivedCounts(this.#clock);
     this.#watch = this.#makeWatch();
     this.#main = this.#watch.add(main);
     this.#answers = new Answers(this.#main, { switchoverAck: options.switchoverAck });
-    this.#guestFile = new GuestFile(target.file, flow, this.#main, { partial: options.allowIncomplete === true });
+    const partial = options.allowIncomplete === true;
+    this.#guestFile = new GuestFile(target.file, flow, this.#main, { partial, record });
     this.#meter = new ProgressMeter({ clock: this.#clock, onProgress: options.onProgress }, () =>
       this.#counts.now(flow.reached, flow.channels),
     );
@@ -130,16 +119,17 @@ class Destination {
     this.#meter.enter('setup');
     try {
       this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
-      const settled = await this.#read();
+      const settled = await this.#read(this.#flow.read(this.#main));
       this.#watch.pause();
       const missing = await this.#judge(settled);
       await this.#finish(settled, missing);
       this.#length = this.#target.file.size;
       const ended = this.#isColo ? Promise.resolve() : this.#waitForEnd();
       await this.#target.commit(() => this.#watch.throwIfFailed());
+      this.#hasArrived = true;
       this.#watch.resume();
       if (this.#isColo) await this.#options.onColo?.(this.#coloLine);
-      else await this.#part(ended);
+      else await this.#tell(ended);
       this.#meter.enter('completed');
       return this.#result(settled, missing);
     } catch (thrown) {
@@ -182,14 +172,32 @@ class Destination {
   }
 
   /** Reads the stream to its end, over other lines if those break in postcopy. */
-  async #read(): Promise<Settled> {
-    let items = this.#flow.read(this.#main);
-    for (;;) {
+  async #read(begin: AsyncIterable<FlowItem>): Promise<Settled> {
+    for (let items = begin; ; ) {
       try {
         await this.#take(items);
         return this.#guestFile.settle();
       } catch (thrown) {
         items = await this.#reconnect(thrown);
+      }
+    }
+  }
+
+  /** Tells the source that all is well, over other lines if those break in postcopy: then it waits for nothing else. */
+  async #tell(begin: Promise<void>): Promise<void> {
+    for (let ended = begin; ; ended = this.#waitForEnd()) {
+      try {
+        await this.#part(ended);
+        this.#wasTold = this.#answers.isOpen;
+        return;
+      } catch (thrown) {
+        const { recovery } = this.#options;
+        if (!this.#isSplit || recovery === undefined) throw thrown;
+        // The guest is here, and the source cannot run it any more.
+        if (recovery.tellsLate !== true) return;
+        const items = await this.#reconnect(thrown).catch(() => undefined);
+        if (items === undefined) return;
+        await this.#read(items);
       }
     }
   }
@@ -205,7 +213,7 @@ class Destination {
 
   /** Waits for other lines after a break in postcopy. @throws what broke the lines, if it cannot go on */
   async #reconnect(thrown: unknown): Promise<AsyncGenerator<FlowItem, void>> {
-    const { recovery, signal } = this.#options;
+    const { recovery, signal, idleTimeoutMs: ms } = this.#options;
     let error = this.#watch.causeOf(thrown);
     const isBroken = error instanceof MigrationError || error instanceof PeerError;
     if (recovery === undefined || !this.#flow.isRecoverable || !isBroken) throw thrown;
@@ -215,16 +223,18 @@ class Destination {
       for (const each of this.#candidates.splice(0)) each.destroy();
       await this.#incoming.close();
       this.#meter.enter('postcopy-paused', error instanceof Error ? error.message : String(error));
+      if (this.#target.keep !== undefined) await this.#keep(this.#target.keep);
       try {
         this.#incoming = await orAborted(recovery.onBreak(error), signal);
       } catch {
+        signal?.throwIfAborted();
         throw error;
       }
       this.#watch = this.#makeWatch();
       try {
-        return await this.#goOn(await this.#incoming.main(signal));
+        return await this.#goOn(await mainWithin(this.#incoming, { ms, signal, clock: this.#clock }));
       } catch (again) {
-        if (signal?.aborted === true) throw again;
+        if (signal?.aborted === true || again instanceof SilenceError) throw again;
         error = again;
       }
     }
@@ -233,7 +243,9 @@ class Destination {
   async #goOn(main: Connection): Promise<AsyncGenerator<FlowItem, void>> {
     await this.#flow.leaveLines();
     this.#main = this.#watch.add(main);
+    this.#hasParted = false;
     this.#answers = new Answers(this.#main, { isRecovery: true });
+    this.#questions = new RecoveryQuestions(this.#guestFile.store, this.#answers);
     const items = this.#flow.recover(this.#main);
     this.#incoming.others(({ kind, connection }) => this.#join(kind, connection));
     this.#meter.enter('postcopy-recover');
@@ -265,7 +277,7 @@ class Destination {
         this.#options.onReturnPath?.(this.#answers.isOpen);
         this.#options.onSource?.(this.#source);
         this.#meter.enter('active');
-        return this.#hasAdvice ? this.#guestFile.store.reserve(reservedBytes) : undefined;
+        return this.#hasAdvice && this.#record === undefined ? this.#guestFile.reserve() : undefined;
       case 'pages':
         this.#answers.takePages();
         this.#meter.tick();
@@ -289,7 +301,7 @@ class Destination {
     return {
       configuration: this.#flow.configuration,
       blocks: this.#guestFile.store.blocks,
-      hasAdvice: this.#hasRamAdvice,
+      hasAdvice: this.#advice.length > 0,
       channels: this.#flow.channels.list.length,
     };
   }
@@ -297,7 +309,7 @@ class Destination {
   async #takeCommand({ command }: FlowItem & { kind: 'command' }): Promise<void> {
     if (command.name === 'POSTCOPY_ADVISE') {
       this.#hasAdvice = true;
-      this.#hasRamAdvice = command.payload.length > 0;
+      this.#advice = command.payload.slice();
     }
     if (command.name === 'ENABLE_COLO' && this.#options.onColo !== undefined) {
       this.#options.onEnableColo?.();
@@ -308,20 +320,12 @@ class Destination {
       this.#meter.enter('postcopy-active');
       this.#offerBreak();
     }
-    if (command.name === 'RECV_BITMAP') return this.#sayReceived(command);
+    if (command.name === 'RECV_BITMAP') return this.#questions?.sayReceived(command);
     if (command.name === 'POSTCOPY_RESUME') {
-      await this.#answers.sayResumed();
+      await this.#questions?.sayResumed(command, this.#main);
       this.#meter.enter('postcopy-active');
     }
     await this.#answers.takeCommand(command, this.#flow.configuration);
-  }
-
-  /** Answers which pages of a block have arrived. */
-  async #sayReceived({ payload }: Command): Promise<void> {
-    const idstr = readRecvBitmap(payload);
-    const { store } = this.#guestFile;
-    const block = store.blocks.find((each) => each.idstr === idstr);
-    if (block !== undefined) await this.#answers.sayReceived(block.idstr, store.presentBits(block));
   }
 
   /** What the source left out. @throws MigrationError for evidence that memory is missing, unless it is accepted */
@@ -376,7 +380,7 @@ class Destination {
       })),
       length: this.#length,
       missing,
-      confirmed: this.#answers.isOpen,
+      confirmed: this.#wasTold,
       found: {
         channels: channels.list.length,
         compression: channels.compression,
@@ -393,7 +397,7 @@ class Destination {
     if (guest === 'source' && this.#answers.isOpen) await endedWithin(this.#answers.shut(1), 1000);
     this.#watch.fail(error);
     this.#meter.enter(this.#options.signal?.aborted === true ? 'cancelled' : 'failed', String(error));
-    const kept = guest === 'split' ? await this.#keep() : '';
+    const kept = guest === 'split' ? await this.#keepSplit() : '';
     const isOpen = this.#answers.isOpen && !this.#answers.isShut;
     return new LiveError(
       guest,
@@ -402,12 +406,20 @@ class Destination {
     );
   }
 
+  /** Keeps what has come, so that the migration can go on. Returns the name of the file. */
+  async #keep(keep: () => Promise<string>): Promise<string> {
+    if (this.#hasArrived) return '';
+    if (this.#flow.isRecoverable) await this.#guestFile.keep(brokenOff, this.#advice);
+    else await this.#guestFile.keepCut(brokenOff);
+    return keep();
+  }
+
   /** Keeps the file, and says what became of it. The first error is the one to report. */
-  async #keep(): Promise<string> {
-    if (this.#target.keep === undefined) return '';
+  async #keepSplit(): Promise<string> {
+    const { keep } = this.#target;
+    if (keep === undefined) return '';
     try {
-      await this.#guestFile.completeCut('the migration broke off in postcopy');
-      return `; what came is in ${await this.#target.keep()}`;
+      return `; what came is in ${await this.#keep(keep)}`;
     } catch (error) {
       return `; what came could not be kept: ${error instanceof Error ? error.message : String(error)}`;
     }
@@ -415,7 +427,7 @@ class Destination {
 
   #guest(error: unknown): GuestPlace {
     if (this.#answers.isShut) return 'either';
-    if (this.#isSplit) return 'split';
+    if (this.#isSplit || this.#record !== undefined) return 'split';
     if (!this.#answers.isOpen) return 'either';
     // A source that can do postcopy may have begun it, and what says so was on the line that broke.
     return this.#hasAdvice && isBreak(error) ? 'either' : 'source';

@@ -27,6 +27,11 @@ export const defaultSetupTimeoutMs = 30_000;
  */
 const channelPatienceMs = 500;
 
+/** Why a connection is refused: it is a stranger's, recovers what is not here, or does not recover what is. */
+const strange = 'Not a migration stream';
+const unexpected = 'the recovery of a migration in postcopy cannot be received';
+const anew = 'it begins a migration, and one in postcopy waits to be resumed';
+
 /** What a connection is for. */
 export type LineKind = 'main' | 'channel' | 'preempt';
 
@@ -287,8 +292,9 @@ export class Incoming {
       return hasMain ? { why: 'another main stream is being received' } : 'main';
     }
     if (opening === 'page' && hasMain) return 'preempt';
-    const why = 'the recovery of a migration in postcopy cannot be received';
-    return { why: opening === 'recovery' && !hasMain ? why : 'Not a migration stream' };
+    if (hasMain) return { why: strange };
+    if (isRecovery) return { why: opening === 'stream' ? anew : strange };
+    return { why: opening === 'recovery' ? unexpected : strange };
   }
 
   #add(line: IncomingLine): void {
@@ -318,7 +324,8 @@ export class Incoming {
 async function lookAt(line: PeekedConnection): Promise<Opening | undefined> {
   for (;;) {
     const opening = openingOf(line.head);
-    if (opening !== undefined || line.isOver) return opening;
+    const isSure = opening !== undefined && (opening !== 'recovery' || line.head.length > 2);
+    if (isSure || line.isOver) return opening;
     await line.look();
   }
 }

@@ -4,6 +4,7 @@
 export { type Clock, systemClock } from '../io/clock.ts';
 export { type Connection, type Descriptors, type Listener, PeerError } from '../io/connection.ts';
 export { connectionPair, connectStreams, listenOn, type StreamPair } from '../io/web-connection.ts';
+export { type RecoveryRecord, readRecoveryRecord } from '../store/recovery-record.ts';
 export type { DiscardPages } from '../write/postcopy-passes.ts';
 export type { SendBackground } from './background-snapshot.ts';
 export {
@@ -17,7 +18,6 @@ export { BlockBitmap, type BlockBitmapOptions } from './block-bitmap.ts';
 export { BlockNode, type BlockNodeOptions, BlockNodes } from './block-node.ts';
 export type { ColoLine, ReadLine } from './colo-line.ts';
 export type { ColoControl, ColoPrimaryHost } from './colo-primary.ts';
-export { receive } from './destination.ts';
 export {
   type CalcDirtyRate,
   DirtyRate,
@@ -50,6 +50,7 @@ export type {
   XbzrleProgress,
 } from './progress.ts';
 export type { PageRange } from './push-order.ts';
+export { receive, recover } from './receive.ts';
 export type { IncomingSource, Received, ReceiveOptions, ReceiveTarget, Recovery } from './receive-options.ts';
 export { type RecordedRole, Recording, type RecordingFile, type RecordingFolder } from './recording.ts';
 export { type RelayEncoding, type RelayOptions, type RelayResult, relay } from './relay.ts';

@@ -22,7 +22,6 @@ import type { PageCodecs } from '../io/page-codec.ts';
 import type { PacketMethod } from '../wire/multifd-packet.ts';
 import { type BitmapMapping, receiveBitmaps } from './bitmap-migration.ts';
 import type { ColoLine } from './colo-line.ts';
-import { receive } from './destination.ts';
 import { Incoming } from './incoming.ts';
 import { LiveError } from './live-error.ts';
 import { loadFailure } from './load-failure.ts';
@@ -39,6 +38,7 @@ import {
 import { type ExpectedMachine, requireFit } from './machine-fit.ts';
 import { MachineSecondary } from './machine-secondary.ts';
 import type { MigrationProgress, MigrationStatus } from './progress.ts';
+import { receive } from './receive.ts';
 import type { ReceiveOptions } from './receive-options.ts';
 
 /** How a machine is reached. */
@@ -211,7 +211,6 @@ export class MachineIncoming {
           guest = await this.#lines.open(taken);
           this.#takeBitmaps(guest);
         },
-        keep: () => Promise.reject(new Error('the VM is still here')),
       };
       await receive(incoming, target, {
         ...this.#options(signal),

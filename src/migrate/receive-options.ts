@@ -19,7 +19,10 @@ export interface ReceiveTarget {
    * migration was given up in the meantime: call it before an older file is replaced.
    */
   commit: (confirm: () => void) => Promise<void>;
-  /** Keeps an incomplete file after a failure in postcopy: makes it durable under another name, and returns that. */
+  /**
+   * Keeps an incomplete file after a failure in postcopy: makes it durable under another name, and returns that. It may be
+   * called again, and the file still be written to: a recovery adds what was missing.
+   */
   keep?: () => Promise<string>;
 }
 
@@ -64,10 +67,15 @@ export interface Recovery {
   /** Called when postcopy has begun, and again with other lines, with what breaks the present lines. */
   onLines?: (breakLines: (error: Error) => void) => void;
   /**
-   * The lines broke, status `postcopy-paused`. Resolves with where the source connects next. A rejection ends the
-   * migration with what broke the lines.
+   * The lines broke, status `postcopy-paused`, and what has come is kept. Resolves with where the source connects next. A
+   * rejection ends the migration with what broke the lines.
    */
   onBreak: (error: unknown) => Promise<Incoming>;
+  /**
+   * A source that could not be told that its guest has arrived is waited for, too. Default false: it stays in
+   * `postcopy-paused`, as with QEMU.
+   */
+  tellsLate?: boolean;
 }
 
 /** What is known of a source before its first page. */
@@ -88,7 +96,7 @@ export interface Received {
   length: number;
   /** What the source left out, if that was accepted. */
   missing: MissingRam | undefined;
-  /** The source was told that the guest has arrived. */
+  /** The source was told that the guest has arrived. False without a return path, and if its line broke just before. */
   confirmed: boolean;
   /** What was found in the stream. */
   found: { channels: number; compression: string | undefined; postcopy: boolean; xbzrlePages: number };

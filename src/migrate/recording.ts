@@ -7,6 +7,8 @@
  *     channel.N     multifd channel N
  *     preempt       the preempt channel; a second one is preempt.1
  *
+ * A source that goes on after a break in postcopy makes other lines: main.1 and return-path.1, and so on.
+ *
  * A recording that fails, because the disk is full perhaps, ends; the migration goes on.
  */
 import type { Connection } from '../io/connection.ts';
@@ -35,6 +37,7 @@ export class Recording {
   readonly #files = new Map<string, Promise<RecordingFile>>();
   #failure: { error: unknown } | undefined;
   #preempts = 0;
+  #mains = 0;
 
   constructor(folder: RecordingFolder) {
     this.#folder = folder;
@@ -47,9 +50,13 @@ export class Recording {
 
   /** Returns a connection that is recorded: what is read from it, and for `main` what is written to it. */
   readonly wrap = (connection: Connection, role: RecordedRole): Connection => {
-    let name = typeof role === 'number' ? `channel.${role}` : role;
-    if (role === 'preempt') name += this.#preempts++ === 0 ? '' : `.${this.#preempts - 1}`;
-    return new RecordedConnection(connection, this, name, role === 'main' ? 'return-path' : undefined);
+    const suffix = (count: number) => (count === 0 ? '' : `.${count}`);
+    if (role === 'main') {
+      const again = suffix(this.#mains++);
+      return new RecordedConnection(connection, this, `main${again}`, `return-path${again}`);
+    }
+    const name = role === 'preempt' ? `preempt${suffix(this.#preempts++)}` : `channel.${role}`;
+    return new RecordedConnection(connection, this, name, undefined);
   };
 
   /** Adds bytes to a file. Never throws. */

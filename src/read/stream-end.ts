@@ -13,6 +13,12 @@ const trailingWaitMs = 1000;
 /** Most bytes after the stream that are examined. */
 const trailingLimit = 64 << 20;
 
+/**
+ * What begins and ends a record of a migration in postcopy that can go on (store/recovery-record.ts). It belongs to the
+ * file, although it follows the stream.
+ */
+export const recoveryMark: Uint8Array = new TextEncoder().encode('vmferry recovery');
+
 /** Finds the description at the end of a source with random access, and the device sizes in it. */
 export async function readSizes(source: ByteSource, offset: number): Promise<DeviceSizes | undefined> {
   const length = Math.max(0, (source.size ?? 0) - offset);
@@ -46,6 +52,7 @@ export async function examineTrailing(reader: WindowReader, end: number): Promis
     if (window.available === 0) await reader.satisfyWithin({ kind: 'more', bytes: 1 }, trailingWaitMs);
     const bytes = window.bytes.subarray(window.position, window.limit);
     if (bytes.length === 0) break;
+    if (seen === 0 && recoveryMark.every((byte, i) => bytes[i] === byte)) return undefined;
     isZero &&= bytes.every((byte) => byte === 0);
     seen += bytes.length;
     window.position = window.limit;

@@ -10,25 +10,24 @@ import type { ByteStore } from '../io/byte-source.ts';
 import { type PageBatch, PageKind } from '../kernel/page-batch.ts';
 import type { PageSlots } from '../kernel/page-slots.ts';
 import { asyncDispose } from '../vm/auto-closed.ts';
-import type { ChangesIds, Configuration, Description, FlowItem, SectionKind } from '../vm/flow.ts';
+import type { ChangesIds, Configuration, Description, FlowItem } from '../vm/flow.ts';
 import type { Finding } from '../vm/migration-error.ts';
 import { discardedState, type PageRun, type PageTally, tallyPages } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import type { OpenedRam, PageState } from '../vm/ram-store.ts';
 import type { Framing, RawSection, WritableDevice } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
-import { CommandCode, encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
 import { encodeMappedHeader, placeMapped } from '../wire/mapped-ram.ts';
-import { encodeBlockEntry, encodeEos, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
+import { encodeBlockEntry, encodeMemSize, ramVersion } from '../wire/ram-section.ts';
 import { requireBlock, requireDevices, requireLastBlock, requirePageSize } from '../wire/require-vm.ts';
-import { encodeFooter, encodeSectionHead } from '../wire/section.ts';
-import { SectionType } from '../wire/section-type.ts';
+import { encodeSectionHead } from '../wire/section.ts';
 import { encodeStreamHeader } from '../wire/stream.ts';
-import { encodeDescription } from '../wire/vm-description.ts';
 import type { FlowSink } from './flow-sink.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
+import { encodeMappedRamTail } from './mapped-ram-tail.ts';
 import { PageArea } from './page-area.ts';
+import { bitsOf, markPages, type PageBits, pageBitsOf, setStates } from './page-bits.ts';
 
 /** Section id of `ram` if none is given. Any id works that no device has, and QEMU numbers from 0. */
 export const defaultRamId = 0x7265_7272;
@@ -52,6 +51,8 @@ export interface MappedRamOptions {
   configuration?: Configuration | undefined;
   /** Takes the findings for pages whose content is lost, see `PageAreaOptions`. */
   noteLost?: ((finding: Finding) => void) | undefined;
+  /** The file has been laid out before: everything up to the pages is there, and only pages are written. Default false. */
+  isLaidOut?: boolean;
 }
 
 /** What else {@link MappedRamStore.finish} writes. */
@@ -72,6 +73,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
   readonly #names = new Set<string>();
   readonly #offset: number;
   readonly #noteLost: MappedRamOptions['noteLost'];
+  readonly #isLaidOut: boolean;
   #configuration: Configuration | undefined;
   #ramId: number | undefined;
   /** Offset of the word with the size of RAM. Undefined before the header is written. */
@@ -85,7 +87,8 @@ export class MappedRamStore implements OpenedRam, FlowSink {
    * file as complete, whatever it contained before.
    * @throws RangeError for an impossible offset, TypeError for a file that is not a `ByteStore`.
    */
-  constructor(file: ByteStore, pageSlots: PageSlots, { offset = 0, configuration, noteLost }: MappedRamOptions = {}) {
+  constructor(file: ByteStore, pageSlots: PageSlots, options: MappedRamOptions = {}) {
+    const { offset = 0, configuration, noteLost, isLaidOut = false } = options;
     if (typeof file?.read !== 'function' || typeof file.truncate !== 'function') {
       throw new TypeError('expected a ByteStore, whose bytes can be written anywhere, and be read');
     }
@@ -95,6 +98,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     this.#offset = offset;
     this.#configuration = configuration;
     this.#noteLost = noteLost;
+    this.#isLaidOut = isLaidOut;
   }
 
   /** The machine's configuration. Undefined until it is given. */
@@ -167,7 +171,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
       versionId: ramVersion,
     });
     const { length } = out;
-    await this.#file.write(out.u64(0).bytes(), this.#offset);
+    if (!this.#isLaidOut) await this.#file.write(out.u64(0).bytes(), this.#offset);
     return length;
   }
 
@@ -190,7 +194,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     encodeBlockEntry(entry, idstr, usedLength);
     const place = placeMapped(this.#end + entry.length, usedLength / pageSize);
     encodeMappedHeader(entry, pageSize, place);
-    await this.#file.write(entry.bytes(), this.#end);
+    if (!this.#isLaidOut) await this.#file.write(entry.bytes(), this.#end);
     const added: RamBlock = { index: this.blocks.length, idstr, usedLength, pageSize, mapped: place };
     this.blocks.push(added);
     const options = { origin: place.pagesOffset, erase: false, noteLost: this.#noteLost };
@@ -204,7 +208,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
    * file can be finished even if the pages fill the disk. Call this after the last block, and before any page.
    */
   async reserve(bytes: number): Promise<void> {
-    for (const area of this.#areas) await this.#writeBitmap(area);
+    await this.writeBitmaps();
     await this.#file.write(new Uint8Array(bytes), this.#end);
   }
 
@@ -268,9 +272,17 @@ export class MappedRamStore implements OpenedRam, FlowSink {
 
   /** One bit per page of a block, 1 if it is there, LSB first, in whole 64-bit words: what RECV_BITMAP has. */
   presentBits(block: RamBlock): Uint8Array {
-    const bits = new Uint8Array(Math.ceil(pageCount(block) / 64) * 8);
-    markPages(bits, this.#area(block), [0, pageCount(block)], isPresent);
-    return bits;
+    return bitsOf(block, this.#area(block).states, isPresent);
+  }
+
+  /** What is known of the pages of a block. */
+  pageBits(block: RamBlock): PageBits {
+    return pageBitsOf(block, this.#area(block).states);
+  }
+
+  /** Takes over what was known of the pages of a block, which are in the file. */
+  restore(block: RamBlock, bits: PageBits): void {
+    setStates(block, this.#area(block).states, bits);
   }
 
   /** Counts the pages of a block by state. */
@@ -288,51 +300,50 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     description: Pick<Description, 'text'> | undefined,
     options: FinishOptions = {},
   ): Promise<void> {
-    const { iterables = [], framing: { footers, switchoverStart } = { footers: true, switchoverStart: false } } =
-      options;
+    await this.#file.truncate(await this.#write(devices, description, options));
+    await this.#writeMemSize();
+    this.#isFinished = true;
+  }
+
+  /**
+   * Writes the same for a file that is not whole yet, so that it can be read as it is. Pages can be added afterwards, and
+   * {@link finish} called. Returns the offset behind everything.
+   */
+  async checkpoint(
+    devices: readonly WritableDevice[],
+    description: Pick<Description, 'text'>,
+    framing: FinishOptions['framing'],
+  ): Promise<number> {
+    const end = await this.#write(devices, description, framing === undefined ? {} : { framing });
+    await this.#writeMemSize();
+    return end;
+  }
+
+  async #write(
+    devices: readonly WritableDevice[],
+    description: Pick<Description, 'text'> | undefined,
+    { iterables = [], framing = { footers: true, switchoverStart: false }, changes }: FinishOptions,
+  ): Promise<number> {
     this.#requireUnfinished();
     requireLastBlock(this.blocks);
     const ramId = this.#ramId ?? defaultRamId;
     requireDevices(devices, ramId);
-    const memSizeOffset = await this.#begin();
-    for (const area of this.#areas) await this.#writeBitmap(area);
-    if (options.changes !== undefined) {
-      this.#configuration = { ...(this.#configuration ?? unnamedMachine), changes: options.changes };
+    await this.#begin();
+    await this.writeBitmaps();
+    if (changes !== undefined) {
+      this.#configuration = { ...(this.#configuration ?? unnamedMachine), changes };
       await this.#writeHead(this.blocks[0]?.pageSize ?? assumedPageSize);
     }
+    const tail = encodeMappedRamTail({ ramId, framing, iterables, devices, description });
+    await this.#file.write(tail, this.#end);
+    return this.#end + tail.length;
+  }
 
-    const out = new ByteWriter();
-    const endBody = (id: number) => {
-      encodeEos(out);
-      if (footers) encodeFooter(out, id);
-    };
-    const passOn = (...kinds: SectionKind[]) => {
-      for (const { kind, bytes } of iterables) if (kinds.includes(kind)) out.raw(bytes);
-    };
-    endBody(ramId);
-    passOn('start');
-    passOn('part');
-    if (switchoverStart) encodeCommand(out, CommandCode.switchoverStart);
-    encodeSectionHead(out, { kind: 'end', id: ramId });
-    endBody(ramId);
-    passOn('end');
-    for (const device of devices) {
-      encodeSectionHead(out, device);
-      out.raw(device.data);
-      if (footers) encodeFooter(out, device.id);
-    }
-    out.u8(SectionType.eof);
-    if (description !== undefined) encodeDescription(out, description.text);
-    await this.#file.write(out.bytes(), this.#end);
-    await this.#file.truncate(this.#end + out.length);
-
+  async #writeMemSize(): Promise<void> {
     const total = new ByteWriter();
-    encodeMemSize(
-      total,
-      this.blocks.reduce((sum, block) => sum + block.usedLength, 0),
-    );
-    await this.#file.write(total.bytes(), memSizeOffset);
-    this.#isFinished = true;
+    const bytes = this.blocks.reduce((sum, block) => sum + block.usedLength, 0);
+    encodeMemSize(total, bytes);
+    await this.#file.write(total.bytes(), await this.#begin());
   }
 
   async close(): Promise<void> {
@@ -353,6 +364,11 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     throw new RangeError(`expected a block of this store, got "${block.idstr}"`);
   }
 
+  /** Writes which pages have data. */
+  async writeBitmaps(): Promise<void> {
+    for (const area of this.#areas) await this.#writeBitmap(area);
+  }
+
   async #writeBitmap(area: PageArea): Promise<void> {
     const { block } = area;
     const { mapped } = block;
@@ -361,7 +377,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
       const bits = new Uint8Array(Math.min(bitmapPiece, mapped.bitmapLength - done));
       const firstPage = done * 8;
       const end = Math.min(pageCount(block), firstPage + bits.length * 8);
-      markPages(bits, area, [firstPage, end], isData);
+      markPages(bits, area.states, [firstPage, end], isData);
       await this.#file.write(bits, mapped.bitmapOffset + done);
     }
   }
@@ -369,23 +385,6 @@ export class MappedRamStore implements OpenedRam, FlowSink {
 
 const isData = (state: number): boolean => state === PageKind.data;
 const isPresent = (state: number): boolean => stateNames[state] !== undefined;
-
-/** Sets the bits of the pages from `firstPage` to `end` whose state is wanted. The first bit is that of `firstPage`. */
-function markPages(
-  bits: Uint8Array,
-  { states: all }: PageArea,
-  [firstPage, end]: readonly [number, number],
-  isWanted: (state: number) => boolean,
-): void {
-  for (const { first, end: stop, states, state } of all.pieces(firstPage, end)) {
-    if (states === undefined && !isWanted(state)) continue;
-    for (let page = first; page < stop; page++) {
-      if (states !== undefined && !isWanted(states[page - first] as number)) continue;
-      const bit = page - firstPage;
-      bits[bit >> 3] = (bits[bit >> 3] as number) | (1 << (bit & 7));
-    }
-  }
-}
 
 /** The first page of the areas that was discarded and not sent again. */
 export function lostPage(areas: Iterable<PageArea>): { block: RamBlock; page: number } | undefined {

@@ -89,7 +89,7 @@ export class Settler implements FlowSink {
   }
 
   /** What has come so far, if the Flow does not end. */
-  get soFar(): Pick<Settled, 'configuration' | 'devices' | 'blocks'> {
+  get soFar(): Pick<Settled, 'configuration' | 'devices' | 'blocks' | 'framing'> {
     return this.#rest.soFar;
   }
 

@@ -4,13 +4,13 @@ import { SyntheticGuest } from '../../src/guest/synthetic-guest.ts';
 import type { Connection } from '../../src/io/connection.ts';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
-import { receive } from '../../src/migrate/destination.ts';
 import { Incoming } from '../../src/migrate/incoming.ts';
 import {
   type OutgoingHost,
   OutgoingMigration,
   type OutgoingMigrationOptions,
 } from '../../src/migrate/outgoing-migration.ts';
+import { receive } from '../../src/migrate/receive.ts';
 import { open } from '../../src/node.ts';
 import { throttleDefaults } from '../../src/schema/precopy-rules.ts';
 import { openSavedVm } from '../../src/store/ram-content.ts';

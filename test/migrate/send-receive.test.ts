@@ -2,8 +2,8 @@
 import { expect, it } from 'vitest';
 import { MemoryFile } from '../../src/io/memory-file.ts';
 import { NodeCodecs } from '../../src/io/node/codecs.ts';
-import { receive } from '../../src/migrate/destination.ts';
 import { Incoming } from '../../src/migrate/incoming.ts';
+import { receive } from '../../src/migrate/receive.ts';
 import { type SendFileOptions, sendFile } from '../../src/migrate/send-file.ts';
 import { diff, open } from '../../src/node.ts';
 import { fixturePath } from '../fixture-files.ts';

@@ -19,16 +19,23 @@ export function handleEarlySignals(): void {
   }
 }
 
-/** Calls `end` with the first such signal; a second one ends the process at once. Returns what takes the handlers away. */
-export function onFirstSignal(end: (signal: NodeJS.Signals) => void): () => void {
+/**
+ * Calls `end` with the first such signal; a second one ends the process at once. A signal for which `answer` returns true
+ * was answered in another way, and does not count. Returns what takes the handlers away.
+ */
+export function onFirstSignal(
+  end: (signal: NodeJS.Signals) => void,
+  answer: (signal: NodeJS.Signals) => boolean = () => false,
+): () => void {
   const handle = (signal: NodeJS.Signals) => {
+    if (answer(signal)) return;
     for (const each of liveSignals) process.removeAllListeners(each);
     handleSignals();
     end(signal);
   };
   for (const signal of liveSignals) {
     process.removeAllListeners(signal);
-    process.once(signal, handle);
+    process.on(signal, handle);
   }
   return () => {
     for (const signal of liveSignals) process.off(signal, handle);

@@ -4,7 +4,9 @@
  *     ready      `listening on URI`, alone on its line, never silenced
  *     waiting    every 10 s while a live peer is silent
  *     refused    a connection that is not part of a migration
- *     signal     the first ends the migration, and the command says where the guest is; the second ends the process
+ *     recovery   `recover at URI`, alone on its line, never silenced
+ *     signal     the first ends the migration, and the command says where the guest is; the second ends the process. Where
+ *                much depends on it, the first Ctrl-C only says so
  */
 import { setFlagsFromString } from 'node:v8';
 import { Option } from 'commander';
@@ -12,7 +14,7 @@ import { formatMigrationUri, type MigrationAddress } from '../../io/migration-ad
 import { UserObjects } from '../../io/node/tls-objects.ts';
 import type { CliCommand } from '../command.ts';
 import { liveExitCodes, UsageError } from '../exit-codes.ts';
-import { isQuiet, note, warn } from '../messages.ts';
+import { insist, note, warn } from '../messages.ts';
 import type { LiveVerb } from '../print/migration-line.ts';
 import { parseSeconds } from '../size.ts';
 import { Dashboard } from './dashboard.ts';
@@ -69,8 +71,12 @@ export interface Live {
   setupTimeoutMs: number;
   idleTimeoutMs: number | undefined;
   dashboard: Dashboard;
+  /** What the first Ctrl-C says instead of ending the migration. Undefined: it ends it. */
+  warning: string | undefined;
   /** Prints the ready line. */
   listening(uri: string): void;
+  /** Says that the migration has broken, and where it can go on. */
+  recoverAt(uri: string, why: string): void;
   /** Reports a silent peer, and what it has to do. */
   waiting(silentMs: number, what: string): void;
   /** Reports a connection that was refused. */
@@ -96,28 +102,42 @@ export async function runLive(
   const objects = new UserObjects();
   for (const spec of options.object ?? []) objects.add(spec);
   const controller = new AbortController();
-  const ignoreSignals = onFirstSignal((signal) => controller.abort(interruptedBy(signal)));
   const dashboard = new Dashboard(verb);
+  const say = (facts: object, text: string, tell = note) => {
+    dashboard.hide();
+    if (options.json === true) process.stderr.write(`${JSON.stringify(facts)}\n`);
+    else tell(text);
+  };
+  const live: Live = {
+    signal: controller.signal,
+    objects,
+    setupTimeoutMs: options.setupTimeout ?? 30_000,
+    idleTimeoutMs: options.idleTimeout,
+    dashboard,
+    warning: undefined,
+    listening: (uri) => process.stderr.write(`listening on ${uri}\n`),
+    recoverAt(uri, why) {
+      say({ broken: { why } }, `the migration broke in postcopy, and can go on: ${why}`, warn);
+      process.stderr.write(`recover at ${uri}\n`);
+    },
+    waiting(silentMs, what) {
+      const seconds = Math.round(silentMs / 1000);
+      say({ waiting: { seconds, for: what } }, `the peer has been silent for ${seconds} s; waiting for ${what}`);
+    },
+    stranger: (peer, why) => say({ refused: { peer, why } }, `a connection from ${peer} was refused: ${why}`, warn),
+  };
+  const ignoreSignals = onFirstSignal(
+    (signal) => controller.abort(interruptedBy(signal)),
+    (signal) => {
+      const { warning } = live;
+      if (signal !== 'SIGINT' || warning === undefined) return false;
+      live.warning = undefined;
+      say({ interrupted: warning }, warning, insist);
+      return true;
+    },
+  );
   try {
-    await action({
-      signal: controller.signal,
-      objects,
-      setupTimeoutMs: options.setupTimeout ?? 30_000,
-      idleTimeoutMs: options.idleTimeout,
-      dashboard,
-      listening: (uri) => process.stderr.write(`listening on ${uri}\n`),
-      waiting(silentMs, what) {
-        dashboard.hide();
-        const seconds = Math.round(silentMs / 1000);
-        if (options.json === true) process.stderr.write(`${JSON.stringify({ waiting: { seconds, for: what } })}\n`);
-        else if (!isQuiet()) note(`the peer has been silent for ${seconds} s; waiting for ${what}`);
-      },
-      stranger(peer, why) {
-        dashboard.hide();
-        if (options.json === true) process.stderr.write(`${JSON.stringify({ refused: { peer, why } })}\n`);
-        else warn(`a connection from ${peer} was refused: ${why}`);
-      },
-    });
+    await action(live);
   } finally {
     dashboard.stop();
     ignoreSignals();

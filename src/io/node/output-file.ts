@@ -8,6 +8,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   fsyncSync,
   openSync,
   realpathSync,
@@ -50,6 +51,8 @@ const temporaryName = () => `.vmferry-${process.pid}-${randomBytes(4).toString('
 export interface OutputFileOptions {
   /** Write whole pages past the page cache if possible: `file.alignment` says whether it is. Default false. */
   directIo?: boolean;
+  /** Go on with this file, which was kept: it is not removed if the output is abandoned. Default: a new one is made. */
+  from?: string;
 }
 
 /** A file that is being written. */
@@ -57,12 +60,18 @@ export class OutputFile implements AutoClosed {
   readonly path: string;
   readonly file: NodeFile;
   readonly #target: string;
-  readonly #temporary: string;
+  #temporary: string;
 
-  constructor(path: string, { directIo = false }: OutputFileOptions = {}) {
+  constructor(path: string, { directIo = false, from }: OutputFileOptions = {}) {
     this.path = path;
     // A link stays; the file it points to is replaced.
     this.#target = existsSync(path) ? realpathSync(path) : path;
+    if (from !== undefined) {
+      this.#temporary = from;
+      const fd = accessing({ verb: 'write', path: from }, () => openSync(from, constants.O_RDWR));
+      this.file = new NodeFile(fd, from, fstatSync(fd).size);
+      return;
+    }
     this.#temporary = join(dirname(this.#target), temporaryName());
     unfinished.add(this.#temporary);
     try {
@@ -83,12 +92,22 @@ export class OutputFile implements AutoClosed {
     syncDirectory(this.directory);
   }
 
-  /** Makes everything durable under another name, beside the final one. */
+  /** Makes everything durable under another name, beside the final one. It stays there if the output is abandoned. */
   async keepAs(path: string): Promise<void> {
-    await this.seal();
-    accessing({ verb: 'write', path }, () => renameSync(this.#temporary, path));
-    unfinished.delete(this.#temporary);
+    await this.file.sync();
+    if (this.#temporary !== path) {
+      accessing({ verb: 'write', path }, () => renameSync(this.#temporary, path));
+      unfinished.delete(this.#temporary);
+      this.#temporary = path;
+    }
     syncDirectory(dirname(path));
+  }
+
+  /** Removes the file that was kept, because its content is elsewhere. */
+  async removeKept(): Promise<void> {
+    await this.file.close();
+    rmSync(this.#temporary, { force: true });
+    unfinished.delete(this.#temporary);
   }
 
   /** Where the file is until it has its final name. */

@@ -326,8 +326,11 @@ describe('a source that dies', () => {
     await source.hears('');
     while (!source.heard.includes('0002000400000004')) await once(source.socket, 'data');
     source[end]();
+    await command.says(/^recover at tcp:127\.0\.0\.1:\d+$/m);
+    expect(left()).toEqual(['out.partial']);
+    command.kill('SIGTERM');
     const ended = await command.ended;
-    expect(ended.code, ended.stderr).toBe(3);
+    expect(ended.code, ended.stderr).toBe(143);
     const error = errorOf(ended);
     expect(error).toMatchObject({ guest: 'split', next: expect.stringContaining(`${out}.partial`) });
     expect(left()).toEqual(['out.partial']);
