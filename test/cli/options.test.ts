@@ -64,6 +64,8 @@ const refused: Record<string, readonly string[]> = {
   // --to stands for its first choice, mapped-ram.
   receive: [
     '--tls-authz * but --tls-creds',
+    // It takes the place of OUT.
+    '--recover *',
     ...['--multifd-channels *', '--multifd-compression *', '--level *', '--uuid *', '--xml *', '--compat *'],
   ],
   send: [
