@@ -96,7 +96,8 @@ describe.skipIf(!isFull || lacksQemu('7.2', '10.0'))('a source that cancels', ()
     const outcome = await play.outcome();
     const status = version === '10.0' ? 'postcopy-paused' : 'cancelled';
     expect(outcome.source).toEqual({ status, runs: false });
-    await play.expectTruth(outcome, [3], 'postcopy');
+    // It waited for the source to come again.
+    await play.expectTruth(outcome, [130], 'postcopy');
     expect(errorLine(outcome.end.stderr).guest).toBe('split');
   });
 });

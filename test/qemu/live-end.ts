@@ -72,7 +72,7 @@ export const isGone = ({ child }: Qemu): boolean => child.exitCode !== null || c
 /**
  * The end of a command with `--json`, to which a source migrates through a proxy over tcp. A main connection that is gone
  * before it was read is a stranger's, and the command waits for the next one: then it is interrupted. So it is if the source
- * has ended without a connection.
+ * has ended without a connection, and if the command waits for a source in postcopy to come again.
  */
 export async function endOf(command: LiveCommand, source: Qemu, proxy: HarmingProxy): Promise<LiveEnd> {
   let hasEnded = false;
@@ -81,11 +81,18 @@ export async function endOf(command: LiveCommand, source: Qemu, proxy: HarmingPr
   });
   const hasNone = async () =>
     isGone(source) || ['failed', 'cancelled', 'hung'].includes(await statusOf(source).catch(() => ''));
-  await waitUntil('the command ends, or refuses the source', () => {
+  const has = (line: RegExp) => line.test(command.stderr);
+  await waitUntil('the command ends, refuses the source, or waits for it to come again', () => {
     const [main] = proxy.passed;
-    return hasEnded || (main === undefined ? hasNone() : isRefused(command, main.port));
+    return hasEnded || has(/^recover at /m) || (main === undefined ? hasNone() : isRefused(command, main.port));
   });
+  // In postcopy the first one only says what is at stake.
+  const isFirst = has(/^recover at /m) && !has(/^\{"interrupted"/m);
   command.kill('SIGINT');
+  if (isFirst) {
+    await waitUntil('the command has said what is at stake', () => hasEnded || has(/^\{"interrupted"/m));
+    command.kill('SIGINT');
+  }
   return command.ended;
 }
 
@@ -136,3 +143,6 @@ export function* pointsOf(
     yield { index, connection, way, at: Math.max(1, Math.floor(depth)) };
   }
 }
+
+/** What `receive` prints with `--json` if the guest has arrived, and its source could not be told. */
+export const untold = { confirmed: false, found: { postcopy: true } };

