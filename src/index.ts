@@ -160,6 +160,7 @@ export {
 } from './store/mapped-ram-store.ts';
 export { type MissingPages, MissingRam } from './store/missing-ram.ts';
 export { OverlayRam } from './store/overlay-ram.ts';
+export type { PageBits } from './store/page-bits.ts';
 export {
   type BlockPair,
   type MatchedBlocks,

@@ -37,7 +37,7 @@ export {
 } from './incoming.ts';
 export type { LiveBlockJson, ReceiveJson, RelayJson, SendJson, ServeEventJson } from './json.ts';
 export { type GuestPlace, LiveError } from './live-error.ts';
-export type { MachineColo } from './machine-colo.ts';
+export type { ColoRole, ColoStatus, MachineColo } from './machine-colo.ts';
 export { type OutgoingHost, OutgoingMigration, type OutgoingMigrationOptions } from './outgoing-migration.ts';
 export { formatOrder, type OrderLine, parseOrder } from './page-order.ts';
 export { servePages } from './page-server.ts';

@@ -4,15 +4,17 @@
  *     none ── begin ──→ primary, secondary ── the line breaks ──→ COLO_EXIT error, and nothing else
  *                              └── x-colo-lost-heartbeat ──→ processing ──→ none, request; COLO_EXIT, if there was none
  */
-type ColoRole = 'primary' | 'secondary';
+/** The side of a COLO that a machine is. */
+export type ColoRole = 'primary' | 'secondary';
 
 /** The answer of query-colo-status. */
-interface ColoStatus {
+export interface ColoStatus {
   mode: ColoRole | 'none';
   'last-mode': ColoRole | 'none';
   reason: 'none' | 'request' | 'error' | 'processing';
 }
 
+/** The COLO of a machine, as its monitor sees it. */
 export class MachineColo {
   readonly #emit: (event: string, data: object) => void;
   #status: ColoStatus = { mode: 'none', 'last-mode': 'none', reason: 'none' };
@@ -28,6 +30,7 @@ export class MachineColo {
     return this.#status;
   }
 
+  /** The first checkpoint is under way. */
   begin(mode: ColoRole): void {
     this.#status = { mode, 'last-mode': 'none', reason: 'none' };
     this.#hasLeft = false;

@@ -23,7 +23,7 @@ import { bitmapBytes, type PageBits } from './page-bits.ts';
 export interface RecoveryRecord {
   /** A stream that breaks off after POSTCOPY_RUN. */
   readonly opening: Uint8Array;
-  /** The bitmaps of all blocks, see {@link pageBitsIn}. */
+  /** The bitmaps of all blocks, one behind the other: data, zero, discarded. */
   readonly bitmaps: Uint8Array;
   /** Offset in bytes of its end, which is where the next one begins. */
   readonly end: number;
