@@ -22,6 +22,8 @@ const hints: Readonly<Record<string, string>> = {
   'unknown-interval': 'state how long the guest ran between the files, such as --interval 10s',
   'sync-mismatch': 'give all channels of this one migration with --channel',
   'sync-missing': 'copy the channel again, and give the channels of this one migration with --channel',
+  'served-source': 'vmferry resume FILE --map needs no postcopy, and vmferry send without --postcopy neither',
+  'served-split': 'go on with vmferry resume FILE --serve URI --recover, at the URI that migrate-recover names',
   truncated: 'copy the file again: compare its size with the original',
   'untrusted-bitmap': 'save the guest again: the bitmaps are written when the save ends',
 };

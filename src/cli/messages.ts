@@ -77,7 +77,8 @@ export function reportError(thrown: unknown, exitCode = exitCodeOf(thrown)): num
   const error = fileError(live === undefined ? thrown : live.cause);
   const { message, code, hint: ofFile, place } = describeError(error);
   // What helps with a file does not mend a line.
-  const hint = live !== undefined && isBrokenLine(error) ? undefined : ofFile;
+  const ofLine = error instanceof Interrupted && live?.guest === 'source' ? undefined : hintOf(live ?? {});
+  const hint = ofLine ?? (live !== undefined && isBrokenLine(error) ? undefined : ofFile);
   if (manner.json) {
     const facts = {
       ...{ message, code, exitCode },

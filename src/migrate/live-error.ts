@@ -26,11 +26,14 @@ export class LiveError extends Error {
   readonly guest: GuestPlace;
   /** What is safe to do next, as a sentence without a full stop. */
   readonly next: string;
+  /** Of what there is more to say, such as how a program goes on: `served-` and the place of a guest that was served. */
+  readonly code: string | undefined;
 
-  constructor(guest: GuestPlace, next: string, cause: unknown) {
+  constructor(guest: GuestPlace, next: string, cause: unknown, code?: string) {
     super(cause instanceof Error ? cause.message : String(cause), { cause });
     this.guest = guest;
     this.next = next;
+    this.code = code;
   }
 }
 

@@ -324,7 +324,7 @@ class PageServer {
     this.#ended.abort(cause);
     this.#lines.destroy();
     const { place } = this.#confirmation;
-    const error = new LiveError(place, nextOfServer[place], cause);
+    const error = new LiveError(place, nextOfServer[place], cause, `served-${place}`);
     const isCancelled = signal?.aborted === true && cause === signal.reason;
     this.#meter.enter(isCancelled ? 'cancelled' : 'failed', isCancelled ? undefined : error.message);
     return error;

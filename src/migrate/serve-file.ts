@@ -52,7 +52,7 @@ async function serveVm(
     const iterables = await readIterables(file, vm.iterables);
     await checked?.(vm);
     const main = await connect().catch((error) => {
-      throw options.recover === true ? new LiveError('split', nextOfServer.split, error) : error;
+      throw options.recover === true ? new LiveError('split', nextOfServer.split, error, 'served-split') : error;
     });
     return await servePages(vm, { main, openChannel: connect }, { ...options, ...rules, iterables });
   } finally {

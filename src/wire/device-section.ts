@@ -117,16 +117,19 @@ function* scanBody(
         return concat(parts);
       }
     }
-    const complete = !(yield* hasSoon(window, footerLength + itemLookahead + 1));
+    const end = context.end ?? Number.POSITIVE_INFINITY;
+    // Nothing behind a package matters, and a guest may wait for its end before it asks for the next page.
+    const complete = !(yield* hasSoon(window, Math.min(footerLength + itemLookahead + 1, end - window.offset)));
+    const isPackageThere = window.base + window.limit >= end;
     // If the look-ahead would leave the window, wait for more bytes, except at the end of the source or of a package.
-    const readable = complete ? window.limit : window.limit - footerLength - itemLookahead;
-    const stop = Math.min(readable, (context.end ?? Number.POSITIVE_INFINITY) - window.base);
-    const end = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
-    const until = end ?? stop;
+    const readable = complete || isPackageThere ? window.limit : window.limit - footerLength - itemLookahead;
+    const stop = Math.min(readable, end - window.base);
+    const found = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
+    const until = found ?? stop;
     parts.push(window.bytes.slice(window.position, until));
     taken += until - window.position;
     window.position = until;
-    if (end !== undefined) return concat(parts);
+    if (found !== undefined) return concat(parts);
     const overrun = window.offset === context.end;
     // A live source that is silent for a moment has not ended.
     if ((complete && window.ended) || overrun || taken > maxDeviceBody) {

@@ -153,6 +153,24 @@ export function decodeChunked(bytes: Uint8Array, chunk: number, options: DecodeO
   return { items, error: undefined };
 }
 
+/**
+ * How often a decoder that has all of these bytes, and gets no more, waits for bytes that it can do without, before it passes on
+ * the command `last`.
+ */
+export function silencesBefore(last: string, bytes: Uint8Array): number {
+  const window = new ByteWindow(new Uint8Array(bytes.length + maxNeed), 'test.bin');
+  window.bytes.set(bytes);
+  window.limit = bytes.length;
+  let silences = 0;
+  for (const step of decodeStream(window, batchOf(64), {})) {
+    if (step.kind === 'command' && step.command.name === last) return silences;
+    if (step.kind !== 'more') continue;
+    expect(step.optional, `at ${window.offset} of ${bytes.length}`).toBe(true);
+    silences++;
+  }
+  throw new Error(`there is no ${last}`);
+}
+
 function takeRecord(block: string, batch: PageBatch, i: number, window: ByteWindow): PageRecord {
   const at = batch.data[i] as number;
   return {

@@ -30,7 +30,17 @@ import {
   zeroPage,
 } from '../oracle/build.ts';
 import { SlowReaderError, slowRead } from '../oracle/slow-reader.ts';
-import { codesOf, decode, decodeChunked, errorOf, itemsOf, ofKind, type PlainItem, pagesOf } from './decoding.ts';
+import {
+  codesOf,
+  decode,
+  decodeChunked,
+  errorOf,
+  itemsOf,
+  ofKind,
+  type PlainItem,
+  pagesOf,
+  silencesBefore,
+} from './decoding.ts';
 
 const kindsOf = (bytes: Uint8Array) => itemsOf(bytes).map(({ kind }) => kind);
 
@@ -250,6 +260,10 @@ describe('postcopy', () => {
       ['timer', true],
       ['cpu', true],
     ]);
+  });
+
+  it('is decoded up to RUN without a byte behind the package, since the guest may ask for that byte', () => {
+    expect(silencesBefore('POSTCOPY_RUN', join(before, inside))).toBe(0);
   });
 
   it('has places in the source also inside the package', () => {

@@ -65,7 +65,10 @@ describe('nobody is served', () => {
     const served = await runCli(['resume', mapped, '--serve', uri, '--json']);
     expect([served.code, errorOf(served)]).toMatchObject([3, { guest: 'source' }]);
     const again = await runCli(['resume', mapped, '--serve', uri, '--recover', '--json']);
-    expect([again.code, errorOf(again)]).toMatchObject([3, { guest: 'split' }]);
+    expect([again.code, errorOf(again)]).toMatchObject([
+      3,
+      { guest: 'split', hint: expect.stringContaining('--serve URI --recover') },
+    ]);
   });
 
   it('from a file that is not whole', async () => {
