@@ -46,7 +46,8 @@ describe.skipIf(lacksQemu(...versions))('a target with another UUID refuses the 
     const outcome = await play.outcome();
     await play.expectTruth(outcome, [3], 'relay');
     expect(outcome).toMatchObject({ source: { status: 'failed', runs: true }, target: 'gone' });
-    expect(errorLine(outcome.end.stderr).guest).toBe('source');
+    // The guest is small: all of it may be written before the target is gone, without a word.
+    expect(['source', 'either']).toContain(errorLine(outcome.end.stderr).guest);
   });
 });
 
