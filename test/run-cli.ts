@@ -109,6 +109,7 @@ function runAlone(args: string[], input: Readable | Uint8Array | undefined, opti
     });
     const out: Buffer[] = [];
     let err = '';
+    let isInterrupted = false;
     let usage: Pick<CliResult, 'cpuMs' | 'peakMemory'> = { cpuMs: undefined, peakMemory: undefined };
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
@@ -117,7 +118,11 @@ function runAlone(args: string[], input: Readable | Uint8Array | undefined, opti
     createInterface(child.stdio[3] as Readable).on('line', (line) => {
       const { ready, ...rest } = JSON.parse(line);
       if (ready !== true) usage = { ...usage, ...rest };
-      else if (interrupt !== undefined) void signalOnce(child, interrupt);
+      else if (interrupt !== undefined && !isInterrupted) {
+        // A signal that comes installs handlers again, which is reported again: a second one would end the command without a word.
+        isInterrupted = true;
+        void signalOnce(child, interrupt);
+      }
     });
     // The process may stop reading, or be interrupted, before its input ends.
     child.stdin.on('error', () => {});
