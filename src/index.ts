@@ -104,7 +104,7 @@ export {
   MissingDecompressorError,
   portableDecompress,
 } from './io/compression.ts';
-export { HttpError, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
+export { HttpError, type HttpFile, type HttpOptions, type HttpUrl, openHttp } from './io/http-source.ts';
 export type { ByteChunks, ByteInput } from './io/input.ts';
 export { MemoryFile } from './io/memory-file.ts';
 export { type OpfsScratch, openOpfsScratch } from './io/opfs-scratch.ts';

@@ -48,8 +48,14 @@ export function isHttp(location: string): location is HttpUrl {
   return /^https?:\/\//i.test(location);
 }
 
+/** A file on a server. */
+export interface HttpFile extends OpenedSource {
+  /** What the server says of this version of the file: a strong ETag, or the date of its last change. */
+  readonly validator?: string | undefined;
+}
+
 /** Opens a URL by requesting its first bytes. @throws HttpError; TypeError for an invalid URL */
-export async function openHttp(location: string, options: HttpOptions = {}): Promise<OpenedSource> {
+export async function openHttp(location: string, options: HttpOptions = {}): Promise<HttpFile> {
   const opening = openTarget(location, options);
   try {
     return await orAborted(opening, options.signal);
@@ -59,7 +65,7 @@ export async function openHttp(location: string, options: HttpOptions = {}): Pro
   }
 }
 
-async function openTarget(location: string, options: HttpOptions): Promise<OpenedSource> {
+async function openTarget(location: string, options: HttpOptions): Promise<HttpFile> {
   const target = parseTarget(location, options);
   for (let attempt = 1; ; attempt++) {
     try {
@@ -72,7 +78,7 @@ async function openTarget(location: string, options: HttpOptions): Promise<Opene
   }
 }
 
-async function openOnce(target: HttpTarget): Promise<OpenedSource> {
+async function openOnce(target: HttpTarget): Promise<HttpFile> {
   const abort = new AbortController();
   const range = `bytes=0-${firstBytes - 1}`;
   const response = await request(target, { range }, 0, abort, [200, 206, 416]);
@@ -101,9 +107,10 @@ async function openOnce(target: HttpTarget): Promise<OpenedSource> {
 }
 
 /** A file with random access. */
-class HttpSource implements OpenedSource {
+class HttpSource implements HttpFile {
   readonly name: string;
   readonly size: number;
+  readonly validator: string | undefined;
   readonly #file: RangeFile;
   /** The first bytes, and the last ones once they were read. */
   readonly #head: Uint8Array;
@@ -121,6 +128,7 @@ class HttpSource implements OpenedSource {
   constructor(file: RangeFile, head: Uint8Array) {
     this.name = file.name;
     this.size = file.size;
+    this.validator = file.validator;
     this.#file = file;
     this.#head = head;
   }

@@ -61,7 +61,7 @@ export class MirrorSource implements OpenedSource {
     if (position >= this.size || target.length === 0) return 0;
     const first = Math.floor(position / mirrorBlockBytes);
     const last = Math.floor((Math.min(position + target.length, this.size) - 1) / mirrorBlockBytes);
-    for (let block = first + 1; block <= last + blocksAhead; block++) this.#want(block);
+    for (let block = last + blocksAhead; block > first; block--) this.#want(block);
     if (!this.#has(first)) await this.#fetch(first);
     this.#fetchAhead();
     const end = Math.min(this.size, (first + 1) * mirrorBlockBytes);

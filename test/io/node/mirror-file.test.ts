@@ -46,7 +46,6 @@ it('is the file when all of it was read, and stays it', async () => {
   const first = await opened();
   await read(first, 0, content.length);
   await first.close();
-  expect(existsSync(`${path}.blocks`)).toBe(false);
   expect(Buffer.compare(readFileSync(path), content)).toBe(0);
   server.take();
   const second = await opened();
@@ -55,14 +54,21 @@ it('is the file when all of it was read, and stays it', async () => {
   await second.close();
 });
 
-it('is refused for another file', async () => {
+it('is refused for another file, and for another version of the same one', async () => {
   const first = await opened();
   await read(first, 0, 10);
   await first.close();
   await expect(opened('other')).rejects.toThrow('is a copy of another file');
-  rmSync(`${path}.blocks`);
-  rmSync(path);
-  writeFileSync(path, 'something else');
-  await expect(opened()).rejects.toThrow('exists, and is not a copy of');
-  expect(readFileSync(path, 'utf8')).toBe('something else');
+  const source = await openHttp(server.url('guest'));
+  const changed = Object.create(source, { validator: { value: '"two"' } });
+  await expect(openMirror(path, changed)).rejects.toThrow('another version of');
+  const silent = Object.create(source, { validator: { value: undefined } });
+  await expect(openMirror(path, silent)).rejects.toThrow('cannot be known');
+  await source.close();
+});
+
+it('does not touch a file of which no list says what it is', async () => {
+  writeFileSync(path, content);
+  await expect(opened()).rejects.toThrow('which says what it is a copy of');
+  expect(Buffer.compare(readFileSync(path), content)).toBe(0);
 });
