@@ -22,9 +22,11 @@
  * The VM stays as it is, so any number of servers may serve it. A destination that loses its server waits in
  * postcopy-paused, and says to the next one what it has (`recover`).
  */
+import { orAborted } from '../io/abort.ts';
 import { systemClock } from '../io/clock.ts';
 import { takeTurn } from '../io/event-loop-yield.ts';
 import { loadKernelFor } from '../kernel/load-kernel.ts';
+import { throttleDefaults } from '../schema/precopy-rules.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
 import { type Guest, stoppedGuest } from '../vm/guest.ts';
 import { pageCount } from '../vm/ram-block.ts';
@@ -90,16 +92,13 @@ function requireRate(rate = 0): void {
 }
 
 /** The parameters of a running guest, as far as they count here. */
-function runningOf({ preempt = false, maxPostcopyBandwidth: rate = 0 }: ServeOptions): SendRunning {
-  const throttle = { 'throttle-trigger-threshold': 50, 'cpu-throttle-initial': 20, 'cpu-throttle-increment': 10 };
-  return {
-    parameters: {
-      ...{ 'max-bandwidth': 0, 'max-postcopy-bandwidth': rate, 'avail-switchover-bandwidth': 0, 'downtime-limit': 300 },
-      ...{ ...throttle, 'cpu-throttle-tailslow': false, 'max-cpu-throttle': 99 },
-    },
-    postcopy: { isWanted: () => false, preempt },
-  };
-}
+const runningOf = ({ preempt = false, maxPostcopyBandwidth: rate = 0 }: ServeOptions): SendRunning => ({
+  parameters: {
+    ...{ 'max-bandwidth': 0, 'max-postcopy-bandwidth': rate, 'avail-switchover-bandwidth': 0, 'downtime-limit': 300 },
+    ...throttleDefaults,
+  },
+  postcopy: { isWanted: () => false, preempt },
+});
 
 /** Sends all of a guest before it arrives. */
 async function sendPaused(
@@ -169,10 +168,6 @@ class PageServer {
   async serve(): Promise<ServedGuest> {
     const { signal, onStart } = this.#options;
     const cancel = () => this.#ended.abort(signal?.reason);
-    const ended = new Promise<never>((_, reject) => {
-      this.#ended.signal.addEventListener('abort', () => reject(this.#ended.signal.reason), { once: true });
-    });
-    ended.catch(() => {});
     try {
       if (this.#options.recover === true) this.#confirmation.place = 'split';
       onStart?.(
@@ -181,7 +176,7 @@ class PageServer {
       );
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel, { once: true });
-      await Promise.race([this.#serveAll(), ended]);
+      await orAborted(this.#serveAll(), this.#ended.signal);
       return this.#result(this.#meter.enter('completed'));
     } catch (error) {
       throw this.#fail(error);

@@ -5,6 +5,7 @@
  *         ↑               │                  │              │
  *         └─ a stranger ──┘                  └──────────────┴────→ LiveError, which says where the guest is
  */
+import { orAborted } from '../io/abort.ts';
 import type { ByteStore } from '../io/byte-source.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import type { Connection, Listener } from '../io/connection.ts';
@@ -163,18 +164,9 @@ async function prepare(
 /** @throws LiveError with the reason of `signal`, before any migration has begun */
 async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
   const next = 'nothing was passed on, so the guest is at the source; if it does not run on there, `cont` resumes it';
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(new LiveError('source', next, signal?.reason));
-    if (signal?.aborted === true) abort();
-    else signal?.addEventListener('abort', abort, { once: true });
-  });
   try {
-    return await Promise.race([work, aborted]);
+    return await orAborted(work, signal);
   } catch (error) {
     throw error instanceof LiveError ? error : new LiveError('source', next, error);
-  } finally {
-    signal?.removeEventListener('abort', abort);
-    work.catch(() => {});
   }
 }

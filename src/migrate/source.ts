@@ -22,6 +22,7 @@
  *
  * What is sent, and in which order, is decided by `write/passes.ts`. Here are the clock, the bandwidth and the peer.
  */
+import { orAborted } from '../io/abort.ts';
 import { type Clock, systemClock } from '../io/clock.ts';
 import { PeerError } from '../io/connection.ts';
 import type { ReleaseRules } from '../schema/release-rules.ts';
@@ -137,14 +138,10 @@ class Source {
   async send(): Promise<SentGuest> {
     const { signal } = this.#options;
     const cancel = () => this.#ended.abort(signal?.reason);
-    const ended = new Promise<never>((_, reject) => {
-      this.#ended.signal.addEventListener('abort', () => reject(this.#ended.signal.reason), { once: true });
-    });
-    ended.catch(() => {});
     try {
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel, { once: true });
-      const sent = await Promise.race([this.#sendAll(), ended]);
+      const sent = await orAborted(this.#sendAll(), this.#ended.signal);
       return { ...sent, progress: this.#meter.enter('completed') };
     } catch (error) {
       throw this.#fail(error);

@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { CountingServer } from '../io/counting-server.ts';
 import { TlsDirectories } from '../tls-directories.ts';
-import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import type { Capture, CaptureOptions } from './capture.ts';
+import { captureCache } from './capture-cache.ts';
 import { expectCounting } from './expect-counting.ts';
 import { Guest } from './guest.ts';
 import { LiveCommand } from './live-command.ts';
@@ -22,13 +23,8 @@ import { differences } from './truth.ts';
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 
-/** Captures by name, each made once. */
-const captures = new Map<string, Promise<Capture>>();
 const tls = new TlsDirectories();
-afterAll(async () => {
-  tls.remove();
-  for (const made of captures.values()) (await made).dispose();
-});
+afterAll(() => tls.remove());
 
 const sources = {
   'mapped-ram': (version) => ({ version, machine: 'bare', ramMiB: 16, route: 'mapped-ram' }),
@@ -54,12 +50,7 @@ const sources = {
 } satisfies Record<string, (version: QemuVersion) => CaptureOptions>;
 type SourceName = keyof typeof sources;
 
-function captured(source: SourceName, version: QemuVersion): Promise<Capture> {
-  const name = `${source} ${version}`;
-  const made = captures.get(name) ?? capture(sources[source](version));
-  captures.set(name, made);
-  return made;
-}
+const captured = captureCache(sources);
 
 /** A machine like that of a capture. */
 function machineOf({ options: { version, machine, ramMiB } }: Capture): Machine {

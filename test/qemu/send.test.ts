@@ -9,7 +9,8 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { TlsDirectories } from '../tls-directories.ts';
-import { type Capture, type CaptureOptions, capture } from './capture.ts';
+import type { Capture, CaptureOptions } from './capture.ts';
+import { captureCache } from './capture-cache.ts';
 import { CutProxy } from './cut-proxy.ts';
 import { expectCounting } from './expect-counting.ts';
 import { partOptions } from './expect-read.ts';
@@ -23,15 +24,11 @@ import { differences } from './truth.ts';
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
 
-/** Captures by name, each made once. */
-const captures = new Map<string, Promise<Capture>>();
 const tls = new TlsDirectories();
-afterAll(async () => {
-  tls.remove();
-  for (const made of captures.values()) (await made).dispose();
-});
+afterAll(() => tls.remove());
 
 const sources = {
+  old: (version) => ({ version, ...old, route: 'exec' }),
   bare: (version) => ({ version, machine: 'bare', route: 'exec' }),
   none: (version) => ({ version, machine: 'none', route: 'exec' }),
   pc: (version) => ({ version, machine: 'pc', route: 'exec' }),
@@ -44,12 +41,7 @@ const sources = {
 } satisfies Record<string, (version: QemuVersion) => CaptureOptions>;
 type SourceName = keyof typeof sources;
 
-function captured(source: SourceName, version: QemuVersion): Promise<Capture> {
-  const name = `${source} ${version}`;
-  const made = captures.get(name) ?? capture(sources[source](version));
-  captures.set(name, made);
-  return made;
-}
+const captured = captureCache(sources);
 
 /** A machine like that of a capture. */
 function machineOf(made: Capture): Machine {
@@ -173,8 +165,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('a QEMU takes what vmferry sends', () 
   });
 
   test('a newer one, too, which takes the machine type of the older', async () => {
-    const made = await capture({ version: '7.2', ...old, route: 'exec' });
-    captures.set('old', Promise.resolve(made));
+    const made = await captured('old', '7.2');
     const multifd = { channels: 2, compression: 'zstd' } as const;
     const { qemu, uri } = await startWaiting({ version: '10.0', ...old }, 'unix', multifd);
     await using _ = qemu;

@@ -252,20 +252,12 @@ describe('the lock', () => {
 });
 
 describe('--clones', () => {
+  const threeNamed = (own: string, name: string) =>
+    runCli(['resume', file, '--map', '--clones', '3', '--', own, ...fits, '-name', name]);
+
   it('starts each with its number', async () => {
     const own = script('own', 'printf "%s\\n" "$@" > "$0.$6"; cat <&3 > "$0.$6.stream"; exit 0');
-    const { code, stderr } = await runCli([
-      'resume',
-      file,
-      '--map',
-      '--clones',
-      '3',
-      '--',
-      own,
-      ...fits,
-      '-name',
-      'vm{n}',
-    ]);
+    const { code, stderr } = await threeNamed(own, 'vm{n}');
     expect(code).toBe(0);
     expect(stderr).toMatch(/warning: the machine has no vmgenid device/);
     for (const n of [1, 2, 3]) {
@@ -276,18 +268,7 @@ describe('--clones', () => {
 
   it('passes on the first exit code that is not 0', async () => {
     const own = script('own', 'cat <&3 > /dev/null; exit $6');
-    const { code, stderr } = await runCli([
-      'resume',
-      file,
-      '--map',
-      '--clones',
-      '3',
-      '--',
-      own,
-      ...fits,
-      '-name',
-      '{n}',
-    ]);
+    const { code, stderr } = await threeNamed(own, '{n}');
     expect([code, stderr]).toEqual([1, expect.stringMatching(/error: clone 1 ended with exit code 1/)]);
   });
 
