@@ -32,7 +32,7 @@ interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
 
 export function addPhysicalOptions(command: CliCommand): CliCommand {
   return command
-    .option('--physical', 'write the guest-physical memory of a pc or q35 machine; byte 0 is address 0')
+    .option('--physical', 'write the guest-physical memory; byte 0 is address 0')
     .option(
       '--elf',
       'write guest-physical memory as an ELF core file with the registers of all CPUs, as dump-guest-memory does',
@@ -153,14 +153,21 @@ const splitWords = {
   'machine type': 'by the machine type',
 } as const;
 
+/** How the RAM of a PC is split around its hole below 4 GiB. */
+function splitOf({ ramBytes, below4g, splitFrom, above4g, above4gFrom }: PhysicalMemory['layout']): string[] {
+  if (below4g === undefined || splitFrom === undefined || above4g === undefined || above4gFrom === undefined) return [];
+  const split = `${formatBytes(below4g)} below 4 GiB ${splitWords[splitFrom]}`;
+  if (above4g === 2 ** 32 || below4g === ramBytes) return [split];
+  return [split, `the rest from ${formatHex(above4g)} on ${splitWords[above4gFrom]}`];
+}
+
 function printRanges(memory: PhysicalMemory, written: Written, path: string): void {
   const { layout, machine } = memory;
   const what = written.cpus === undefined ? 'physical memory' : `core of ${plural(written.cpus, 'CPU')}`;
-  const size = `${formatBytes(layout.ramBytes)} of RAM`;
-  const split = `${formatBytes(layout.below4g)} below 4 GiB ${splitWords[layout.splitFrom]}`;
-  const from = `the rest from ${formatHex(layout.above4g)} on ${splitWords[layout.above4gFrom]}`;
-  const upper = layout.above4g === 2 ** 32 || layout.below4g === layout.ramBytes ? '' : `, ${from}`;
-  const lines = [`${printable(path)}: ${what}, ${printable(machine ?? layout.chipset)}, ${size}, ${split}${upper}`];
+  const named = printable(machine ?? layout.chipset ?? 'a machine without a name');
+  const lines = [
+    `${printable(path)}: ${[what, named, `${formatBytes(layout.ramBytes)} of RAM`, ...splitOf(layout)].join(', ')}`,
+  ];
   const rows = shownRanges(memory, written).map(({ start, length, block, offset, isFlash }) => [
     formatHex(start),
     formatHex(start + length - 1),

@@ -145,7 +145,7 @@ describe('refused with exit code 2, and nothing is written', () => {
     const none = fixturePath('none-plain-10.0.bin');
     const { code, stderr } = await runCli(['extract', none, '--physical', '-o', path]);
     expect(stderr).toBe(
-      'vmferry: error: expected a machine pc or q35, whose guest-physical layout is known, got none\n',
+      'vmferry: error: expected a machine whose guest-physical layout is known (pc, q35, virt, sbsa-ref, spike, sifive_u, s390-ccw-virtio, pseries, powernv), got none\n',
     );
     expect(code).toBe(2);
     expect(existsSync(path)).toBe(false);

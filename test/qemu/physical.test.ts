@@ -281,9 +281,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('guest-physical memory', () => {
       await using qemu = await startPhysical({ version: '10.0', machine, ram: '8M', neverRuns: true });
       const out = join(qemu.dir, 'image');
       const { code, stderr } = await runCli(['extract', await save(qemu), '--physical', '-o', out]);
-      expect(stderr).toMatch(
-        /^vmferry: error: expected a machine pc or q35, whose guest-physical layout is known, got /,
-      );
+      expect(stderr).toMatch(/^vmferry: error: expected a machine whose guest-physical layout is known \(.*\), got /);
       expect(code).toBe(2);
       expect(statSync(out, { throwIfNoEntry: false })).toBeUndefined();
     }

@@ -6,6 +6,7 @@
 import { findValue } from '../../devices/find-value.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { AcpiMemory } from './acpi-memory.ts';
+import type { MemoryMap } from './memory-map.ts';
 import { countSlots, type DeviceBody, pciPrefix } from './pc-chipset.ts';
 import type { Assumption, LayoutOptions } from './physical-layout.ts';
 import type { AddressRange } from './srat.ts';
@@ -235,4 +236,25 @@ function byName(a: RamBlock, b: RamBlock): number {
     if (difference !== 0) return difference;
   }
   return a.index - b.index;
+}
+
+/**
+ * Returns why the device has no place, if it has none.
+ * @throws RangeError for a stated address that is impossible, or not free
+ */
+export function paintDevice(map: MemoryMap, { block, address, length, parts, from }: MemoryDevice): string | undefined {
+  const end = address + length;
+  const isPlace = Number.isSafeInteger(address) && address >= 0 && address % block.pageSize === 0 && end <= 2 ** 52;
+  if (!isPlace && from === 'stated') {
+    throw new RangeError(`expected a page's address for ${block.idstr}, got ${address}`);
+  }
+  if (!isPlace) return 'the address of its device is impossible';
+  const isTaken = parts.some((part) => map.has(address + part.offset, part.length));
+  if (isTaken && from === 'stated') {
+    throw new RangeError(`expected a free place for ${block.idstr}, got ${hex(address)} to ${hex(end)}`);
+  }
+  if (isTaken) return `other memory is at its address, ${hex(address)}`;
+  for (const part of parts)
+    map.paint({ start: address + part.offset, length: part.length, block, offset: part.offset });
+  return undefined;
 }

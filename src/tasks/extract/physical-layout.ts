@@ -1,5 +1,6 @@
 /**
- * The guest-physical layout of a PC (docs/formats/x86-memory.md): which bytes of which RAM block are at which address.
+ * The guest-physical layout of a machine: which bytes of which RAM block are at which address. This file lays out a PC
+ * (docs/formats/x86-memory.md); `board-layout.ts` has the machines whose RAM begins at a fixed address.
  *
  * RAM blocks are not in guest-physical order: RAM that does not fit below the PCI hole continues at 4 GiB. The devices'
  * state and the ACPI tables show where it is split, and the order of several blocks.
@@ -7,11 +8,13 @@
 
 import { maxRamBytes, type RamBlock } from '../../vm/ram-block.ts';
 import type { AcpiMemory } from './acpi-memory.ts';
+import { layOutBoard } from './board-layout.ts';
 import {
   findConfigured,
   findVirtioMem,
   type MemoryDevice,
   matchNvdimms,
+  paintDevice,
   placeByRule,
   type StatedDevice,
   stateDevices,
@@ -72,25 +75,29 @@ export interface Assumption {
   text: string;
 }
 
-/** The places of blocks and devices in guest-physical memory. */
-export interface PhysicalLayout {
+/** What only the layout of a PC has. */
+interface PcLayout {
   chipset: Chipset;
-  /** Bytes of RAM, without memory devices. */
-  ramBytes: number;
-  /** Bytes of it below 4 GiB. */
+  /** Bytes of RAM below 4 GiB. */
   below4g: number;
   splitFrom: SplitFrom;
   /** Address of the rest. */
   above4g: number;
   above4gFrom: Above4gFrom;
+  /** What the VGA shows at 0xa0000: its registers, its memory, or nothing because RAM is visible there. */
+  vgaWindow: 'none' | 'registers' | 'memory';
+}
+
+/** The places of blocks and devices in guest-physical memory. The fields of {@link PcLayout} are those of a pc or q35. */
+export interface PhysicalLayout extends Partial<PcLayout> {
+  /** Bytes of RAM, without memory devices. */
+  ramBytes: number;
   /** Memory devices that have a place, ascending by address. */
   memoryDevices: MemoryDevice[];
   /** The end of the highest RAM. */
   ramEnd: number;
   /** Everything that the guest sees, ascending and separate. */
   ranges: PhysicalRange[];
-  /** What the VGA shows at 0xa0000: its registers, its memory, or nothing because RAM is visible there. */
-  vgaWindow: 'none' | 'registers' | 'memory';
   /** Blocks without a place in the layout, with the reason. */
   unplaced: { block: RamBlock; reason: string }[];
   /** Addresses at which the guest may see memory that the file does not have, with the reason. */
@@ -105,19 +112,18 @@ const fourGiB = 2 ** 32;
 
 const knownMachine = /^(pc-i440fx-|pc-q35-|pc-[01]\.|pc$|q35$)/;
 
-const hex = (address: number) => `0x${address.toString(16)}`;
-
 /**
- * Lays out the memory of a pc or q35 machine.
+ * Lays out the memory of a machine: a pc or q35, or one of `board-layout.ts`.
  * @throws RangeError for another machine, for RAM in an unknown order, and for impossible options.
  */
 export function layOutPhysical(facts: LayoutFacts, options: LayoutOptions = {}): PhysicalLayout {
-  const { machine, blocks, devices, acpi } = facts;
+  const { machine, devices } = facts;
   const bridge = machine === undefined || knownMachine.test(machine) ? findHostBridge(devices) : undefined;
-  if (bridge === undefined) {
-    const got = machine === undefined ? 'a machine without their host bridge' : machine;
-    throw new RangeError(`expected a machine pc or q35, whose guest-physical layout is known, got ${got}`);
-  }
+  return bridge === undefined ? layOutBoard(facts, options) : layOutPc(bridge, facts, options);
+}
+
+function layOutPc(bridge: HostBridge, facts: LayoutFacts, options: LayoutOptions): PhysicalLayout & PcLayout {
+  const { machine, blocks, devices, acpi } = facts;
   const { chipset } = bridge;
   const notes: string[] = [];
   const assumed: Assumption[] = [];
@@ -235,34 +241,13 @@ function paintRam(map: MemoryMap, ram: readonly RamBlock[], below4g: number, abo
   }
 }
 
-/**
- * Returns why the device has no place, if it has none.
- * @throws RangeError for a stated address that is impossible, or not free
- */
-function paintDevice(map: MemoryMap, { block, address, length, parts, from }: MemoryDevice): string | undefined {
-  const end = address + length;
-  const isPlace = Number.isSafeInteger(address) && address >= 0 && address % block.pageSize === 0 && end <= 2 ** 52;
-  if (!isPlace && from === 'stated') {
-    throw new RangeError(`expected a page's address for ${block.idstr}, got ${address}`);
-  }
-  if (!isPlace) return 'the address of its device is impossible';
-  const isTaken = parts.some((part) => map.has(address + part.offset, part.length));
-  if (isTaken && from === 'stated') {
-    throw new RangeError(`expected a free place for ${block.idstr}, got ${hex(address)} to ${hex(end)}`);
-  }
-  if (isTaken) return `other memory is at its address, ${hex(address)}`;
-  for (const part of parts)
-    map.paint({ start: address + part.offset, length: part.length, block, offset: part.offset });
-  return undefined;
-}
-
 /** Places the VGA, the ROMs and the shadow RAM between 0xa0000 and 0xfffff. */
 function paintWindow(
   map: MemoryMap,
   bridge: HostBridge,
   { blocks, devices }: LayoutFacts,
   ramBytes: number,
-): PhysicalLayout['vgaWindow'] {
+): PcLayout['vgaWindow'] {
   const rom = romsBelow1m(blocks);
   for (const { start, length, isRam } of bridge.shadow) {
     if (isRam) continue;
