@@ -88,6 +88,8 @@ export const behaviour: Behaviour = {
       'postcopy-preempt': asQemu,
       'release-ram': asQemu,
     },
+    'postcopy-blocktime':
+      'the processors of a `vmferry vm` wait from the beginning of postcopy until all of RAM is there, unless the guest is stopped',
     'zero-copy-send': 'accepted; bytes are copied',
     'x-colo': 'as in QEMU 7.2; as in QEMU, it never begins with --compat 10.0',
     ...{ 'zero-blocks': 'there are no disks to migrate', 'late-block-activate': 'there are no disks to activate' },

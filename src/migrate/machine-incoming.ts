@@ -70,6 +70,7 @@ export class MachineIncoming {
   readonly #expected: ExpectedMachine;
   /** Whether it waits for `migrate-incoming`. */
   readonly #isDeferred: boolean;
+  readonly #vcpus: number;
   readonly #cancel = new AbortController();
   #status: MigrationStatus = 'none';
   #listener: Listener | undefined;
@@ -80,6 +81,8 @@ export class MachineIncoming {
   #exitsOnError = true;
   /** The process ends: there is nothing to say about it. */
   #isOver = false;
+  /** The source has announced postcopy while postcopy-blocktime was on. */
+  #countsBlocktime = false;
   /** COLO, once it has begun. */
   #secondary: MachineSecondary | undefined;
   #end: (end: IncomingEnd) => void = () => {};
@@ -92,11 +95,17 @@ export class MachineIncoming {
   /** Resolves when it has ended. */
   readonly ended: Promise<IncomingEnd>;
 
-  constructor(machine: Machine, lines: IncomingLines, options: ExpectedMachine & { isDeferred: boolean }) {
+  /** `vcpus`: how many processors the machine has. */
+  constructor(
+    machine: Machine,
+    lines: IncomingLines,
+    options: ExpectedMachine & { isDeferred: boolean; vcpus?: number },
+  ) {
     this.#machine = machine;
     this.#lines = lines;
     this.#expected = options;
     this.#isDeferred = options.isDeferred;
+    this.#vcpus = options.vcpus ?? 1;
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -129,7 +138,14 @@ export class MachineIncoming {
     const isHidden = this.#status === 'setup' && !this.#machine.settings.schema.isFrom('8.2');
     const status = this.#status === 'none' || isHidden ? {} : { status: this.#status };
     const error = this.#error === undefined ? {} : { 'error-desc': this.#error };
-    return { ...where, ...status, ...error };
+    return { ...where, ...status, ...error, ...this.#blocktime() };
+  }
+
+  /** How long postcopy blocked the processors. They share one guest, so none of them goes on before another. */
+  #blocktime(): object {
+    if (this.#status !== 'completed' || !this.#countsBlocktime) return {};
+    const ms = Math.round(this.#machine.withoutRamMs);
+    return { 'postcopy-blocktime': ms, 'postcopy-vcpu-blocktime': Array.from({ length: this.#vcpus }, () => ms) };
   }
 
   /** `migrate-incoming`. Resolves when it listens. `take` knows the names of `fd:NAME`. @throws Error with QEMU's text */
@@ -247,7 +263,10 @@ export class MachineIncoming {
     return {
       ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
       compression: this.#machine.settings.parameters['multifd-compression'] as PacketMethod,
-      onSource: (source) => requireFit(this.#machine, this.#expected, source, this.#lines.report),
+      onSource: (source) => {
+        requireFit(this.#machine, this.#expected, source, this.#lines.report);
+        this.#countsBlocktime = source.hasAdvice && this.#machine.settings.isOn('postcopy-blocktime');
+      },
       onEnableColo: () => {
         if (this.#machine.settings.isOn('x-colo')) return;
         throw new Error('ENABLE_COLO command come in migration stream, but x-colo capability is not set');

@@ -99,6 +99,9 @@ export class Machine {
   #mayStart: boolean;
   /** What it did before it was stopped for a switchover. */
   #before: RunState | undefined;
+  /** Since when it has run without its RAM, in ms. Undefined: it has its RAM, or stands still. */
+  #lacksRamSince: number | undefined;
+  #withoutRamMs = 0;
 
   constructor(options: MachineOptions) {
     const { settings, guest, state = 'running', mayStart = true, uuid, emit, clock, nodes } = options;
@@ -148,6 +151,18 @@ export class Machine {
     return this.#guest !== undefined;
   }
 
+  /** How long it has run without its RAM, which arrives in postcopy, in ms. Its processors could do nothing. */
+  get withoutRamMs(): number {
+    const since = this.#lacksRamSince;
+    return this.#withoutRamMs + (since === undefined ? 0 : this.clock.now() - since);
+  }
+
+  /** Ends that time, for now or for good. */
+  #countWithoutRam(): void {
+    this.#withoutRamMs = this.withoutRamMs;
+    this.#lacksRamSince = undefined;
+  }
+
   /** The command `stop`. */
   async stop(): Promise<void> {
     if (this.#state === 'inmigrate') this.#mayStart = false;
@@ -165,6 +180,7 @@ export class Machine {
   async halt(state: RunState): Promise<void> {
     if (!this.isRunning) return;
     this.#state = state;
+    this.#countWithoutRam();
     await this.#guest?.stop();
     this.emit('STOP');
   }
@@ -175,6 +191,7 @@ export class Machine {
     this.#before = undefined;
     this.#state = 'running';
     this.emit('RESUME');
+    if (this.#guest === undefined) this.#lacksRamSince = this.clock.now();
     this.#guest?.cont();
   }
 
@@ -217,6 +234,7 @@ export class Machine {
   async arrive(guest: MachineGuest): Promise<void> {
     const { devices } = await guest.saveDevices();
     const state = runStateOf(devices);
+    this.#countWithoutRam();
     this.#guest = guest;
     // In postcopy it runs already.
     if (this.isRunning) guest.cont();

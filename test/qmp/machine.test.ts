@@ -101,6 +101,76 @@ describe('release-ram', () => {
   });
 });
 
+describe('postcopy-blocktime', () => {
+  /** Migrates in postcopy, a quarter of a second or more. Resolves with the time from RESUME to the end, in ms. */
+  async function migrate({ network, from, to }: Awaited<ReturnType<typeof makePair>>, stops = false) {
+    await from.switchOn('postcopy-ram');
+    await from.execute('migrate-set-parameters', { ...slow, 'max-postcopy-bandwidth': 4 * MiB });
+    await network.clock.sleep(3000);
+    await from.execute('migrate', { uri: 'unix:in' });
+    await from.event('MIGRATION active');
+    await from.execute('migrate-start-postcopy');
+    await to.event('MIGRATION postcopy-active');
+    const begin = network.clock.now();
+    expect(await to.execute('query-migrate')).not.toHaveProperty('postcopy-blocktime');
+    if (stops) await to.execute('stop');
+    await Promise.all([from.event('MIGRATION completed'), to.event('MIGRATION completed')]);
+    return network.clock.now() - begin;
+  }
+
+  it.each(['7.2', '10.0'] as const)('is how long the guest ran without its RAM, %s', async (release) => {
+    const pair = await makePair(release, {}, { expected: { vcpus: 2 } });
+    await pair.to.switchOn('postcopy-ram', 'postcopy-blocktime');
+    const ms = await migrate(pair);
+    const found = await pair.to.execute('query-migrate');
+    const blocked = found['postcopy-blocktime'] as number;
+    expect(found).toEqual({
+      status: 'completed',
+      'postcopy-blocktime': blocked,
+      'postcopy-vcpu-blocktime': [blocked, blocked],
+    });
+    expect(blocked).toBeGreaterThan(250);
+    expect(Math.abs(blocked - ms)).toBeLessThan(5);
+    // It stays when the capability is gone.
+    const off = [{ capability: 'postcopy-blocktime', state: false }];
+    await pair.to.execute('migrate-set-capabilities', { capabilities: off });
+    await pair.network.clock.sleep(1000);
+    expect(await pair.to.execute('query-migrate')).toEqual(found);
+  });
+
+  it('is 0 for a guest that does not run', async () => {
+    const pair = await makePair('10.0', {}, { isPaused: true });
+    await pair.to.switchOn('postcopy-ram', 'postcopy-blocktime');
+    await migrate(pair);
+    expect(await pair.to.execute('query-migrate')).toMatchObject({
+      'postcopy-blocktime': 0,
+      'postcopy-vcpu-blocktime': [0],
+    });
+  });
+
+  it('does not count the time for which the guest is stopped', async () => {
+    const pair = await makePair('10.0');
+    await pair.to.switchOn('postcopy-ram', 'postcopy-blocktime');
+    expect(await migrate(pair, true)).toBeGreaterThan(250);
+    const { 'postcopy-blocktime': blocked } = await pair.to.execute('query-migrate');
+    expect(blocked).toBeLessThan(100);
+  });
+
+  it.each([
+    ['without the capability', ['postcopy-ram']],
+    ['without postcopy', ['postcopy-blocktime']],
+  ])('is not there %s', async (_, capabilities) => {
+    const pair = await makePair('10.0');
+    await pair.to.switchOn(...capabilities);
+    if (capabilities.includes('postcopy-ram')) await migrate(pair);
+    else {
+      await pair.from.execute('migrate', { uri: 'unix:in' });
+      await pair.to.event('MIGRATION completed');
+    }
+    expect(await pair.to.execute('query-migrate')).toEqual({ status: 'completed' });
+  });
+});
+
 describe('a guest that arrived', () => {
   it('goes on to a third machine, and back', async () => {
     const { network, from, to } = await makePair();

@@ -74,7 +74,7 @@ export interface TestVmOptions {
   workload?: WorkloadOptions;
   /** Waits for a migration. */
   incoming?: 'defer' | (string & {});
-  expected?: { machine?: string; memory?: number };
+  expected?: { machine?: string; memory?: number; vcpus?: number };
   isPaused?: boolean;
   uuid?: string;
   misbehave?: Misbehaviour;

@@ -180,7 +180,7 @@ class VmProcess {
       openFile: (address) => copyGuest(address, this.#fromFile(directory)),
       open: async (file: ByteStore) => openGuest(await open(file), this.#fromFile(directory)),
     });
-    const expected = { machine: type, memory, isDeferred: uri === 'defer' };
+    const expected = { machine: type, memory, isDeferred: uri === 'defer', vcpus: smp };
     const incoming = uri === undefined ? undefined : new MachineIncoming(machine, lines, expected);
     const { misbehave } = this.#options;
     const migrate = new MachineMigrate(machine, lines, misbehave && misbehavingMigration(misbehave));
