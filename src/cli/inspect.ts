@@ -156,6 +156,8 @@ async function run(file: MigrationFile, options: InspectOptions): Promise<void> 
     if (options.hash === true && !readable) warn('no hashes, because not all content can be read');
     if (options.json === true) {
       printJson(inspection, hashes);
+    } else if (inspection.error?.reason === 'another-kind') {
+      throw MigrationError.from(inspection.error);
     } else {
       const maps = pages
         ? states.map(({ block, states }) => ({ block, cells: mapPages(block, states, mapCells) }))
@@ -213,7 +215,7 @@ function describe(inspection: Inspection, options: InspectOptions, hashes: Hashe
   const state = inspection.complete ? paint('green', 'complete') : paint('red', 'not complete');
   const facts: [string, string][] = [
     ...inspection.containers.flatMap(describeContainer),
-    ['format', [`QEMU ${kind}`, version === undefined ? 'no version' : `version ${version}`, state].join(', ')],
+    ['format', version === undefined ? 'unknown' : [`QEMU ${kind}`, `version ${version}`, state].join(', ')],
     [
       'length',
       length === undefined

@@ -17,7 +17,7 @@ import { PageSlots, pageSlotsArenaBytes } from '../kernel/page-slots.ts';
 import { type AutoClosed, asyncDispose } from '../vm/auto-closed.ts';
 import type { FlowItem } from '../vm/flow.ts';
 import { kindOf } from '../vm/kind-of.ts';
-import type { Finding } from '../vm/migration-error.ts';
+import type { Finding, MigrationError } from '../vm/migration-error.ts';
 import { decodeReturnPath, type ReturnMessage } from '../wire/return-path.ts';
 import type { DeviceSizes } from '../wire/vm-description.ts';
 import { type ChannelReport, maxChannels } from './channels.ts';
@@ -57,6 +57,8 @@ export interface FlowOptions {
 /** The known facts about a file before it is read. */
 export interface OpenedStream extends Located {
   format: FileFormat | undefined;
+  /** The error for a file of another kind. */
+  foreign?: MigrationError;
 }
 
 /** What a Flow has read from its multifd channels, see {@link MigrationFile.channels}. */
@@ -85,6 +87,7 @@ export class MigrationFile implements AutoClosed {
   /** The other sources that belong to the migration. */
   readonly parts: PartLists;
   readonly #findings: readonly Finding[];
+  readonly #foreign: MigrationError | undefined;
   readonly #buffers: FlowBuffers;
   #flow: FlowReader | undefined;
   #sizes: DeviceSizes | undefined;
@@ -94,7 +97,7 @@ export class MigrationFile implements AutoClosed {
   /** Allocates its buffers in the arena of `kernel`, see `openFile`. */
   constructor(
     input: ByteSource,
-    { source, offset, format, containers, findings }: OpenedStream,
+    { source, offset, format, containers, findings, foreign }: OpenedStream,
     kernel: Kernel,
     options: OpenOptions,
   ) {
@@ -104,6 +107,7 @@ export class MigrationFile implements AutoClosed {
     this.format = format;
     this.containers = containers;
     this.#findings = findings;
+    this.#foreign = foreign;
     this.kernel = kernel;
     this.parts = listParts(options);
     this.#buffers = new FlowBuffers(kernel, options.codecs ?? new PortableCodecs(), sourcesOf(this.parts));
@@ -198,6 +202,7 @@ export class MigrationFile implements AutoClosed {
     // Each async generator that an item passes costs time, so this one does all the work.
     try {
       for (const finding of this.#findings) yield { kind: 'finding', finding };
+      if (this.#foreign !== undefined) throw this.#foreign;
       if (this.source.size !== undefined) this.#sizes ??= await readSizes(this.source, this.offset);
       const { channels, resumeOf } = this.parts;
       const flow = new FlowReader(this.#buffers, { read, sizes: this.#sizes, channels, partial });

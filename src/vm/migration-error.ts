@@ -34,7 +34,7 @@ export type PlaceOrigin = Pick<Place, 'source' | 'coordinate'>;
 
 /** Every code, with its usual severity and its meaning in a line. The codes are stable; the texts may improve. */
 export const findingCodes = {
-  'not-a-migration-stream': ['error', 'the magic bytes "QEVM" are missing'],
+  'not-a-migration-stream': ['error', 'the magic bytes "QEVM" are missing, or the file is of another kind'],
   'unsupported-version': ['error', 'a stream version other than 3'],
   truncated: ['error', 'the source ends inside a structure'],
   'bad-configuration': ['error', 'a configuration subsection that cannot be read'],
@@ -139,8 +139,11 @@ export function verdictOf(findings: Iterable<Pick<Finding, 'severity' | 'code'>>
   return verdict;
 }
 
-/** Makes a code more specific. `not-a-migration-stream`: what the bytes are instead. */
-export type FindingReason = 'multifd-channel' | 'recovery-stream';
+/**
+ * Makes a code more specific. `not-a-migration-stream`: what the bytes are instead. `another-kind`: a file of another
+ * kind, which the message names.
+ */
+export type FindingReason = 'multifd-channel' | 'recovery-stream' | 'another-kind';
 
 /** A problem or fact that a reader noticed. */
 export interface Finding {

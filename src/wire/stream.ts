@@ -166,6 +166,9 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
 
 function* decodeHeader(window: ByteWindow): Generator<Need | FlowItem, void> {
   const offset = window.offset;
+  if (!(yield* has(window, 1))) {
+    throw new MigrationError('truncated', 'the file is empty: nothing was saved into it', window.place());
+  }
   yield* need(window, 8, 'the stream header');
   const magic = window.view.getUint32(window.position);
   const version = window.view.getUint32(window.position + 4);

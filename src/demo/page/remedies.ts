@@ -101,6 +101,11 @@ export const reasonRemedies: Readonly<Record<FindingReason, Remedy>> = {
     action: 'add',
     label: 'Add the stream that broke off',
   },
+  'another-kind': {
+    text: 'Choose the file that the migration, the snapshot or the save was written to.',
+    action: 'choose',
+    label: 'Choose another file',
+  },
 };
 
 /** The remedies for findings. @internal */

@@ -251,8 +251,7 @@ const ofThisReader: ReadonlySet<FindingCode> = new Set(['unsupported', 'limit-ex
 function judgeFinding({ code, message, place }: Finding, log: CheckLog): void {
   const effect = tolerated.has(code) || ofThisReader.has(code) ? 'doubt' : 'refused';
   const what = ofThisReader.has(code) ? 'cannot be read here' : 'the file is bad';
-  // A dump begins with a brace.
-  const isDump = code === 'not-a-migration-stream' && message.includes('got 0x7b');
+  const isDump = code === 'not-a-migration-stream' && message.includes('got the output of -dump-vmstate');
   const advice = isDump
     ? { advice: 'this is the output of -dump-vmstate: check the saved file, and use the dump as the target' }
     : {};
