@@ -160,7 +160,7 @@ describe.skipIf(executablePath === undefined)('in Chromium', () => {
     expect(await inPage('refusal', [...new TextEncoder().encode('no migration stream')])).toEqual({
       name: 'MigrationError',
       code: 'not-a-migration-stream',
-      message: expect.stringContaining('expected the magic bytes "QEVM"'),
+      message: expect.stringContaining('expected a migration stream, got text'),
     });
   });
 

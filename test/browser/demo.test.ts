@@ -256,11 +256,11 @@ describe.skipIf(executablePath === undefined)('the page, in Chromium', () => {
     writeFileSync(path, 'no migration stream');
     const page = await show(demo.plain);
     await openFiles(page, path);
-    const { stdout } = await runCli(['inspect', path]);
-    expect(stdout).toContain('not-a-migration-stream');
+    const { stderr } = await runCli(['inspect', path]);
+    expect(stderr).toContain('not-a-migration-stream');
     const text = await part(page, 'failure').textContent();
     expect(text).toContain('not-a-migration-stream');
-    expect(text).toContain('expected the magic bytes "QEVM"');
+    expect(text).toContain('expected a migration stream, got text');
     expect(text).toContain('at 0x0');
     expect(text).toContain('What to do');
   });

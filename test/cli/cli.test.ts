@@ -219,7 +219,7 @@ describe('verify', () => {
     writeFileSync(path, 'Once upon a time there was a file that was not a migration stream.\n');
     const { stdout, code } = await runCli(['verify', path]);
     expect(code).toBe(1);
-    expect(stdout).toMatch(/error not-a-migration-stream: expected the magic bytes "QEVM", got 0x4f6e6365 \(at 0x0\)/);
+    expect(stdout).toMatch(/error not-a-migration-stream: expected a migration stream, got text: .* \(at 0x0\)/);
     const empty = join(directory, 'empty.bin');
     writeFileSync(empty, '');
     expect((await runCli(['verify', empty])).stdout).toMatch(/error truncated/);

@@ -5,7 +5,7 @@ import { findForeignKind } from '../../src/read/foreign-kinds.ts';
 import { EOF, hex, join, none, ramEnd, ramStart } from '../oracle/build.ts';
 import { opened } from '../support/opened.ts';
 
-/** Bytes of 4 KiB that begin with the given ones, or have them at an offset. Other bytes are of no text. */
+/** 4 KiB with the given bytes at an offset. The other bytes are of no text. */
 function file(magic: Uint8Array | string, offset = 0, length = 4096): Uint8Array {
   const bytes = new Uint8Array(length).fill(0xa5);
   bytes.set(typeof magic === 'string' ? Uint8Array.from(magic, (c) => c.charCodeAt(0)) : magic, offset);
