@@ -185,6 +185,10 @@ export {
 } from './store/ram-content.ts';
 export { type RawBlock, RawRam } from './store/raw-ram.ts';
 export { type Settled, type SettleOptions, settle } from './store/settle.ts';
+export { type AddressSpace, type AddressSpaceOptions, openAddressSpace } from './tasks/addresses/address-space.ts';
+export { type AddressMatch, searchSpace } from './tasks/addresses/search-space.ts';
+export { openSpaceRange, type SpaceRange } from './tasks/addresses/space-range.ts';
+export type { BlockPlace, BlockRange, Part, SpaceRun } from './tasks/addresses/space-reader.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './tasks/check/check.ts';
 export {
   type BlockFacts,
@@ -293,6 +297,7 @@ export {
   type ExtractedBlock,
   extractBlocks,
 } from './tasks/extract/extract.ts';
+export type { LaidOutOptions } from './tasks/extract/laid-out-vm.ts';
 export type { DevicePlaceFrom, MemoryDevice, StatedDevice } from './tasks/extract/memory-devices.ts';
 export type { PhysicalRange } from './tasks/extract/memory-map.ts';
 export type { Chipset, DeviceBody } from './tasks/extract/pc-chipset.ts';
@@ -312,6 +317,7 @@ export {
   type LayoutFacts,
   type LayoutOptions,
   layOutPhysical,
+  type PcLayout,
   type PhysicalLayout,
 } from './tasks/extract/physical-layout.ts';
 export type { Above4gFrom, SplitFrom } from './tasks/extract/ram-split.ts';

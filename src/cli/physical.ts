@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
 import { openPhysical, type PhysicalMemory } from '../tasks/extract/physical.ts';
+import type { LayoutOptions } from '../tasks/extract/physical-layout.ts';
 import type { ExtractPhysicalJson } from '../tasks/json.ts';
 import type { CliCommand } from './command.ts';
 import { collect, type InputOptions, withFile } from './input.ts';
@@ -15,14 +16,18 @@ import { formatBytes, formatHex, formatTable, plural, printable } from './print/
 import { writeOut } from './run.ts';
 import { parseSize } from './size.ts';
 
-/** The options of `extract` for guest-physical memory. */
-export interface PhysicalOptions {
-  physical?: boolean;
-  elf?: boolean;
+/** What the file may not say about the layout of guest-physical memory. */
+export interface LayoutFlags {
   below4g?: number;
   above4g?: number;
   ram?: string[];
   dimm?: { block: string; address: number }[];
+}
+
+/** The options of `extract` for guest-physical memory. */
+export interface PhysicalOptions extends LayoutFlags {
+  physical?: boolean;
+  elf?: boolean;
 }
 
 interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
@@ -31,12 +36,18 @@ interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
 }
 
 export function addPhysicalOptions(command: CliCommand): CliCommand {
-  return command
+  command
     .option('--physical', 'write the guest-physical memory; byte 0 is address 0')
     .option(
       '--elf',
       'write guest-physical memory as an ELF core file with the registers of all CPUs, as dump-guest-memory does',
-    )
+    );
+  return addLayoutOptions(command);
+}
+
+/** The options that state what the file may not say. */
+export function addLayoutOptions(command: CliCommand): CliCommand {
+  return command
     .option(
       '--below-4g <SIZE>',
       'how much RAM is below 4 GiB, if the file does not state it (max-ram-below-4g)',
@@ -55,7 +66,7 @@ export function addPhysicalOptions(command: CliCommand): CliCommand {
     );
 }
 
-function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): PhysicalOptions['dimm'] {
+function collectDimm(value: string, list: LayoutFlags['dimm'] = []): LayoutFlags['dimm'] {
   const at = value.lastIndexOf('@');
   if (at < 1) throw new InvalidArgumentError('Expected BLOCK@ADDRESS.');
   return [...list, { block: value.slice(0, at), address: parseSize(value.slice(at + 1)) }];
@@ -65,18 +76,12 @@ function collectDimm(value: string, list: PhysicalOptions['dimm'] = []): Physica
 export const isPhysical = ({ physical, elf }: PhysicalOptions): boolean => physical === true || elf === true;
 
 export async function writePhysical(location: string, output: string, options: AllOptions): Promise<void> {
-  const { elf, below4g, above4g, ram, dimm: dimms } = options;
+  const { elf } = options;
   const makeScratch = () => openScratch(realpathSync(options.scratch));
-  const stated = {
-    ...(below4g === undefined ? {} : { below4g }),
-    ...(above4g === undefined ? {} : { above4g }),
-    ...(ram === undefined ? {} : { ram }),
-    ...(dimms === undefined ? {} : { dimms }),
-  };
   await withFile('extract', location, options, async (file) => {
     const target = output === '-' ? undefined : openTarget(file, output);
     try {
-      const memory = await openPhysical(file, { makeScratch, partial: options.partial === true, ...stated });
+      const memory = await openPhysical(file, { makeScratch, partial: options.partial === true, ...layoutOf(options) });
       try {
         warnOf(memory);
         reportMissing(memory.missing);
@@ -102,20 +107,34 @@ type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<Physical
 /** The option that states what is assumed. */
 const flags = { below4g: '--below-4g', above4g: '--above-4g', ram: '--ram', dimms: '--dimm' } as const;
 
+/** What the options state. */
+export function layoutOf({ below4g, above4g, ram, dimm: dimms }: LayoutFlags): LayoutOptions {
+  return {
+    ...(below4g === undefined ? {} : { below4g }),
+    ...(above4g === undefined ? {} : { above4g }),
+    ...(ram === undefined ? {} : { ram }),
+    ...(dimms === undefined ? {} : { dimms }),
+  };
+}
+
 function warnOf({ layout, absentPages, missing }: PhysicalMemory): void {
-  const { assumed, notes } = layout;
+  warnOfLayout(layout);
+  for (const { block, pages } of missing === undefined ? absentPages : []) {
+    warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
+  }
+}
+
+/** Warns of what is assumed, and of what has no address. */
+export function warnOfLayout({ assumed, notes, leftOut, unplaced }: PhysicalMemory['layout']): void {
   for (const note of notes) {
     const option = assumed.find(({ text }) => text === note)?.option;
     warn(option === undefined ? note : `${note}; ${flags[option]} states it`);
   }
-  for (const { base, length, reason } of layout.leftOut) {
+  for (const { base, length, reason } of leftOut) {
     warn(`${formatHex(base)} to ${formatHex(base + length - 1)} is left out: ${reason}`);
   }
-  for (const { block, reason } of layout.unplaced) {
+  for (const { block, reason } of unplaced) {
     warn(`${block.idstr} (${formatBytes(block.usedLength)}) is left out: ${reason}`);
-  }
-  for (const { block, pages } of missing === undefined ? absentPages : []) {
-    warn(`${plural(pages, 'page')} of ${block.idstr} were never sent, so they read as zeros`);
   }
 }
 

@@ -4,8 +4,8 @@ import * as units from '../read/units.ts';
 
 /** A parser whose errors are refused arguments. */
 const argument =
-  (parse: (text: string) => number) =>
-  (text: string): number => {
+  <Value>(parse: (text: string) => Value) =>
+  (text: string): Value => {
     try {
       return parse(text);
     } catch (error) {
@@ -47,4 +47,19 @@ export const parseCount = argument((text) => {
   const count = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(count) && count > 0) return count;
   throw new RangeError(`expected a count of at least 1, got "${text}"`);
+});
+
+/** Parses a number of something that is counted from 0. */
+export const parseIndex = argument((text) => {
+  const index = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(index)) return index;
+  throw new RangeError(`expected a number from 0, got "${text}"`);
+});
+
+/** Parses an address of up to 64 bits. */
+export const parseAddress = argument((text) => {
+  if (!/^(0x[\da-f]+|\d+)$/i.test(text)) return BigInt(units.parseSize(text));
+  const address = BigInt(text);
+  if (address < 1n << 64n) return address;
+  throw new RangeError(`expected an address below 2^64, got "${text}"`);
 });

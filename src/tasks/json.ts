@@ -292,9 +292,12 @@ export function jsonReplacer(_key: string, value: unknown): unknown {
 export interface ReadJson extends VersionedJson {
   /** How the content was read, and why. */
   plan: ContentPlan;
+  /** The block with the first byte. */
   block: string;
   /** Where the range begins in the block. */
   at: number;
+  /** With `--physical` and `--virtual`: the address of the first byte, in hex. */
+  address?: string;
   length: number;
   /** Pages of the range that were never sent, which read as zeros; null where the file cannot tell. */
   absentPages: number | null;
@@ -305,6 +308,8 @@ export interface ReadJson extends VersionedJson {
 
 /** `search --json`: one object per line, for each match. */
 export interface SearchJson extends VersionedJson {
+  /** With `--physical` and `--virtual`: the address, in hex. Block and offset are those of the first byte. */
+  address?: string;
   block: string;
   offset: number;
   length: number;

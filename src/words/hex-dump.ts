@@ -27,7 +27,7 @@ export function asciiBytes(bytes: Uint8Array): string {
  * A line of a dump: `00007c00  eb fe 00 …  |...|`. `width`: digits of the address. `perLine`: bytes that a whole line has, a
  * multiple of 8.
  */
-export function hexLine(address: number, line: Uint8Array, width: number, perLine = lineBytes): string {
+export function hexLine(address: number | bigint, line: Uint8Array, width: number, perLine = lineBytes): string {
   let hex = '';
   let ascii = '';
   for (let i = 0; i < line.length; i++) {
@@ -38,19 +38,20 @@ export function hexLine(address: number, line: Uint8Array, width: number, perLin
 }
 
 /** An address with leading zeros. */
-export function hexAddress(address: number, width: number): string {
+export function hexAddress(address: number | bigint, width: number): string {
   return address.toString(16).padStart(width, '0');
 }
 
 /** Digits of the addresses up to `end`. */
-export function addressDigits(end: number): number {
+export function addressDigits(end: number | bigint): number {
   return Math.max(8, end.toString(16).length);
 }
 
 /** Dumps bytes that come in pieces. */
 export class HexDump {
   readonly #width: number;
-  /** Address of the next line. */
+  readonly #base: bigint;
+  /** Address of the next line, counted from the base. */
   #address: number;
   /** Bytes of a line that is not full yet. */
   readonly #line = new Uint8Array(lineBytes);
@@ -59,10 +60,14 @@ export class HexDump {
   /** Whether a line came before, and whether it was squashed. */
   #state: 'first' | 'shown' | 'squashed' = 'first';
 
-  /** `end` is the address at which the bytes end. It decides the width of addresses. */
-  constructor(address: number, end: number) {
+  /**
+   * `end` is the address at which the bytes end. It decides the width of addresses. Both count from `base`: an address may have 64
+   * bits.
+   */
+  constructor(address: number, end: number, base = 0n) {
     this.#address = address;
-    this.#width = addressDigits(end);
+    this.#base = base;
+    this.#width = addressDigits(base + BigInt(end));
   }
 
   /** The lines that these bytes complete. */
@@ -122,10 +127,14 @@ export class HexDump {
   }
 
   #format(line: Uint8Array): string {
-    return `${hexLine(this.#address, line, this.#width)}\n`;
+    return `${hexLine(this.#based(this.#address), line, this.#width)}\n`;
   }
 
   #at(address: number): string {
-    return hexAddress(address, this.#width);
+    return hexAddress(this.#based(address), this.#width);
+  }
+
+  #based(address: number): number | bigint {
+    return this.#base === 0n ? address : this.#base + BigInt(address);
   }
 }

@@ -11,7 +11,8 @@ describe('an error', () => {
     ['an unknown command', ['inspekt', 'x', '--json'], 2, { code: 'usage' }],
     ['options that do not go together', ['inspect', '--json', '--pages', 'x'], 2, { code: 'usage' }],
     ['a missing file', ['verify', '--json', '/nonexistent'], 2, { code: 'ENOENT' }],
-    ['a bad file', ['search', '--json', '/dev/null', 'x'], 1, { code: 'truncated' }],
+    ['a bad file', ['read', '--json', '/dev/null'], 1, { code: 'truncated' }],
+    ['a bad file to search', ['search', '--json', '/dev/null', 'x'], 2, { code: 'truncated' }],
     ['a bad file to compare', ['diff', '--json', plain, '/dev/null'], 2, { code: 'truncated' }],
   ];
   it.each(cases)('is one line of JSON with --json: %s', async (_, args, exitCode, facts) => {

@@ -31,13 +31,19 @@ const values: Record<string, string> = {
   FAULTS: 'split-answers',
   PAGES: '4096',
 };
-const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'BYTES', 'TIME', 'SECONDS']);
+const numbers = new Set(['N', 'L', 'SIZE', 'OFFSET', 'ADDRESS', 'BYTES', 'TIME', 'SECONDS']);
 
 /** Options of relay that do not encode RAM again. */
 const relayRest = [
   '--compat|--uuid|--scratch|--object|--setup-timeout|--idle-timeout|--json|--quiet|--listen-tls-creds|--listen-tls-authz',
   '--target-tls-creds|--target-tls-hostname|--max-bandwidth|--tee|--record',
 ].join('|');
+
+/** The options of read and search that are about addresses. */
+const addresses = [
+  ...['--block --physical|--virtual', '--physical --virtual', '--cpu * but --virtual', '--cr3 * but --virtual'],
+  ...['--below-4g', '--above-4g', '--ram', '--dimm'].map((flag) => `${flag} * but --physical|--virtual`),
+];
 
 /**
  * Refused pairs; `*` is any other option or none. The list was written from what each mode can do, not from the code.
@@ -55,8 +61,11 @@ const refused: Record<string, readonly string[]> = {
   check: [],
   diff: ['--devices --scratch'],
   merge: [],
-  read: ['--json --raw|--output', '--raw --output'],
-  search: ['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
+  read: ['--json --raw|--output', '--raw --output', ...addresses],
+  search: [
+    ...['--hex --regex|--utf16|--ignore-case', '--regex --utf16', '--count --max|--context', '--file *'],
+    ...addresses,
+  ],
   estimate: ['--quick *', '--interval *', '--sample-pages *', '--working-set * but --dirty-rate'],
   completion: [],
   qmp: ['--replay *', '--compat *'],
@@ -93,7 +102,7 @@ const refused: Record<string, readonly string[]> = {
 function isRefused(table: readonly string[], pair: readonly [string, string]): boolean {
   return table.some((rule) => {
     const [text = '', except] = rule.split(' but ');
-    if (except !== undefined && pair.includes(except)) return false;
+    if (except?.split('|').some((flag) => pair.includes(flag)) === true) return false;
     const [first = '', others = ''] = text.split(' ');
     const fits = (one: string, other: string) =>
       (first === '*' || one === first) && (others === '*' || others.split('|').includes(other));

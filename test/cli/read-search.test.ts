@@ -202,7 +202,7 @@ describe('search', () => {
 
   it('finds UTF-16 only as UTF-16', async () => {
     const { stdout, stderr, code } = await runCli(['search', path, '--utf16', sentence]);
-    expect([stdout, stderr, code]).toEqual(['', 'vmferry: note: no match\n', 0]);
+    expect([stdout, stderr, code]).toEqual(['', 'vmferry: note: no match\n', 1]);
   });
 
   it('reports a bad file', async () => {
@@ -210,7 +210,7 @@ describe('search', () => {
     writeFileSync(cut, readFileSync(path).subarray(0, 300_000));
     for (const more of [[], ['--count']]) {
       const { stdout, stderr, code } = await runCli(['search', cut, sentence, ...more]);
-      expect([stdout, code]).toEqual(['', 1]);
+      expect([stdout, code]).toEqual(['', 2]);
       expect(stderr).toMatch(/\[truncated\] in .*cut-search\.bin at 0x/);
     }
   });

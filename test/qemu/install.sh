@@ -7,7 +7,7 @@
 # Needs Debian 12 and its ordinary apt sources. Each version gets DIR/<version>/run, a wrapper that
 # starts that qemu-system-x86_64 with its own libraries and firmware, DIR/<version>/run-<target> for other targets, and
 # DIR/<version>/run-img and run-io for qemu-img and qemu-io.
-# Downloads: 60 MB for x86, 100 MB for the others, including 46 MB for 7.2's s390x (in qemu-system-misc), 4 MB for qemu-img.
+# Downloads: 60 MB for x86, 100 MB for the others, including 46 MB for 7.2's s390x and riscv64 (in qemu-system-misc), 4 MB for qemu-img.
 set -euo pipefail
 dir=$(realpath -m "${1:-${VMFERRY_QEMU_DIR:-$HOME/.cache/vmferry-qemu}}")
 mkdir -p "$dir"
@@ -41,9 +41,8 @@ RUN
   chmod +x "$root/$2"
 }
 
-targets='aarch64 ppc64 s390x sparc64'
-unpack_targets() { # version, suite, packages...
-  local root=$dir/$1 suite=$2 debs=$apt_dir/debs-targets-$1 target deb
+unpack_targets() { # version, suite, targets, packages...
+  local root=$dir/$1 suite=$2 targets=$3 debs=$apt_dir/debs-targets-$1 target deb
   local ready=1
   for target in $targets; do
     "$root/run-$target" --version 2>/dev/null | grep -q "version $1" || ready=
@@ -56,13 +55,13 @@ unpack_targets() { # version, suite, packages...
   rm -rf "$debs"
   mkdir -p "$debs/partial"
   "${apt[@]}" -o "Dir::Cache::archives=$debs" install -y --no-install-recommends --download-only --reinstall \
-    -t "$suite" "${@:3}" >&2
+    -t "$suite" "${@:4}" >&2
   for deb in "$debs"/*.deb; do
     case $deb in
       # The packages of targets contain many more emulators.
       */qemu-system-common* | */qemu-system-data*) ;;
       */qemu-system-*) dpkg --fsys-tarfile "$deb" | tar -x -C "$root" --wildcards --no-anchored \
-        qemu-system-aarch64 qemu-system-ppc64 qemu-system-s390x qemu-system-sparc64 2> /dev/null || true ;;
+        $(printf 'qemu-system-%s ' $targets) 2> /dev/null || true ;;
       *) dpkg -x "$deb" "$root" ;;
     esac
   done
@@ -120,7 +119,7 @@ RUN
 }
 unpack 7.2 bookworm
 unpack 10.0 bookworm-backports
-unpack_targets 7.2 bookworm qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-misc
-unpack_targets 10.0 bookworm-backports qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-s390x
+unpack_targets 7.2 bookworm 'aarch64 ppc64 s390x sparc64 riscv64' qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-misc
+unpack_targets 10.0 bookworm-backports 'aarch64 ppc64 s390x sparc64' qemu-system-arm qemu-system-ppc qemu-system-sparc qemu-system-s390x
 unpack_tools 7.2 bookworm
 unpack_tools 10.0 bookworm-backports

@@ -16,7 +16,7 @@ export type QemuVersion = '7.2' | '10.0';
 export const qemuVersions: readonly QemuVersion[] = ['7.2', '10.0'];
 
 /** Targets besides x86_64. */
-export type QemuTarget = 'x86_64' | 'aarch64' | 'ppc64' | 's390x' | 'sparc64';
+export type QemuTarget = 'x86_64' | 'aarch64' | 'ppc64' | 's390x' | 'sparc64' | 'riscv64';
 
 /** Path of the wrapper that install.sh made for that version and target, if it exists. */
 export function findQemu(version: QemuVersion, target: QemuTarget = 'x86_64'): string | undefined {

@@ -76,7 +76,7 @@ export interface Assumption {
 }
 
 /** What only the layout of a PC has. */
-interface PcLayout {
+export interface PcLayout {
   chipset: Chipset;
   /** Bytes of RAM below 4 GiB. */
   below4g: number;

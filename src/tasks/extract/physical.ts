@@ -9,17 +9,14 @@ import type { DeviceState } from '../../devices/device-state.ts';
 import { abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
-import { ignoredFinding } from '../../read/finding-log.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
-import { decodeDevices } from '../../store/devices.ts';
 import type { MissingRam } from '../../store/missing-ram.ts';
-import { type ContentPiece, openSavedVm, type RamContentOptions } from '../../store/ram-content.ts';
+import type { ContentPiece } from '../../store/ram-content.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
-import { type AcpiMemory, acpiTablesBlock, findAcpiMemory, maxAcpiBytes } from './acpi-memory.ts';
 import {
   type CoreSegment,
   chooseElf,
@@ -28,14 +25,13 @@ import {
   encodeNotes,
   sectionNames,
 } from './elf-core.ts';
-import { readConfigured } from './libvirt-memory.ts';
+import { type LaidOutOptions, openLaidOutVm } from './laid-out-vm.ts';
 import type { PhysicalRange } from './memory-map.ts';
-import { type LayoutOptions, layOutPhysical, type PhysicalLayout } from './physical-layout.ts';
+import type { PhysicalLayout } from './physical-layout.ts';
 import { readPart } from './range.ts';
 
-export interface PhysicalOptions
-  extends LayoutOptions,
-    Pick<RamContentOptions, 'makeScratch' | 'endBlocks' | 'signal' | 'partial'> {}
+/** How guest-physical memory is read. */
+export interface PhysicalOptions extends LaidOutOptions {}
 
 /** An output: pieces in order, and their total length. */
 export interface PhysicalOutput {
@@ -83,44 +79,26 @@ const maxCpus = 8192;
  *   the file; MigrationError if the file is bad
  */
 export async function openPhysical(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
-  return whileAllowed(options, [file], () => openLaidOut(file, options));
+  return whileAllowed(options, [file], () => openAddressed(file, options));
 }
 
-async function openLaidOut(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
-  // Blocks that the guest does not see as memory are not needed.
-  const vm = await openSavedVm(file, { ...options, devices: true, acceptIgnored: options.partial !== true });
-  const { ram, configuration, ignored } = vm;
-  try {
-    const machine = configuration?.machine;
-    const devices = decodeDevices(vm);
-    const acpi = await readAcpi(ram);
-    const image = file.containers.find((container) => container.kind === 'libvirt');
-    const configured = image === undefined ? [] : readConfigured(image.data.xml);
-    const facts = { machine, blocks: ram.blocks, devices, configured, ...(acpi === undefined ? {} : { acpi }) };
-    const layout = layOutPhysical(facts, options);
-    const shown = [...new Set(layout.ranges.map(({ block }) => block))];
-    const left = options.partial === true ? undefined : shown.find((block) => ignored.includes(block));
-    if (left !== undefined) {
-      throw MigrationError.from(ignoredFinding(placeIn(file.source, file.offset), left));
-    }
-    const { ranges, ramEnd } = layout;
-    return {
-      plan: vm.plan,
-      machine,
-      layout,
-      missing: vm.missing,
-      absentPages: shown
-        .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
-        .filter(({ pages }) => pages > 0),
-      image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
-      core: () => makeCore(ram, ranges, readCpus(file, devices)),
-      close: () => ram.close(),
-      [asyncDispose]: () => ram.close(),
-    };
-  } catch (error) {
-    await ram.close();
-    throw error;
-  }
+async function openAddressed(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
+  const { vm, layout, devices, shown } = await openLaidOutVm(file, options);
+  const { ram, configuration, plan, missing } = vm;
+  const { ranges, ramEnd } = layout;
+  return {
+    plan,
+    machine: configuration?.machine,
+    layout,
+    missing,
+    absentPages: shown
+      .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
+      .filter(({ pages }) => pages > 0),
+    image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
+    core: () => makeCore(ram, ranges, readCpus(file, devices)),
+    close: () => ram.close(),
+    [asyncDispose]: () => ram.close(),
+  };
 }
 
 /** The output of {@link extractPhysical} or {@link extractElf}. */
@@ -192,18 +170,6 @@ function hiddenPages({ memoryDevices }: PhysicalLayout, block: RamBlock): number
   if (device === undefined) return 0;
   const plugged = device.parts.reduce((sum, { length }) => sum + length, 0);
   return (device.length - plugged) / block.pageSize;
-}
-
-async function readAcpi(ram: RamReader): Promise<AcpiMemory | undefined> {
-  const block = ram.blocks.find(({ idstr }) => idstr === acpiTablesBlock);
-  if (block === undefined || block.usedLength > maxAcpiBytes) return undefined;
-  const tables = new Uint8Array(block.usedLength);
-  let at = 0;
-  for await (const { length, bytes } of readPart(ram, block, 0, block.usedLength)) {
-    if (bytes !== undefined) tables.set(bytes, at);
-    at += length;
-  }
-  return findAcpiMemory(tables);
 }
 
 /** The CPUs in the order of the stream, which is that of their creation. */

@@ -1,0 +1,39 @@
+/**
+ * Finds out how a CPU translates virtual addresses, from its saved registers (docs/formats/paging.md): x86 with two to five levels,
+ * ARM in AArch64 state, RISC-V with 64 bits.
+ */
+import { architectureOfCpu } from '../../devices/cpu-architecture.ts';
+import type { DeviceState, StateStruct, StateValue } from '../../devices/device-state.ts';
+import { findValue } from '../../devices/find-value.ts';
+import { armTables } from './arm-paging.ts';
+import { type Paging, type ReadRegister, UnknownPaging } from './paging.ts';
+import { riscvTables } from './riscv-paging.ts';
+import { x86Tables } from './x86-paging.ts';
+
+/**
+ * @param root replaces the register that has the root of the page tables: CR3, TTBR0 or satp
+ * @throws UnknownPaging
+ */
+export function pagingOf(cpu: DeviceState, root?: bigint): Paging {
+  const { state, problem } = cpu;
+  if (state === undefined) throw new UnknownPaging(`its state cannot be read: ${problem}`);
+  const read: ReadRegister = (path) => toBigInt(findValue(state, path), path);
+  switch (architectureOfCpu(state)) {
+    case 'x86':
+      return x86Tables(read, hasField(state, 'env.efer'), root);
+    case 'arm':
+      return armTables(state, read, root);
+    case 'riscv':
+      return riscvTables(read, root);
+    default:
+      throw new UnknownPaging('page tables are known of x86, ARM (AArch64) and RISC-V');
+  }
+}
+
+const hasField = (state: StateStruct, path: string) => findValue(state, path) !== undefined;
+
+function toBigInt(value: StateValue | undefined, path: string): bigint {
+  if (typeof value === 'bigint') return BigInt.asUintN(64, value);
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
+  throw new UnknownPaging(`expected ${path} as a number`);
+}
