@@ -25,6 +25,11 @@ import { waitUntil } from './wait-until.ts';
 const isFull = process.env.VMFERRY_QEMU === 'full';
 /** How long a 7.2 that waits for a last word on a broken line is left alone, in ms. */
 const patienceMs = 3000;
+/**
+ * A source that has nothing left to send does not pause: a 10.0 fails, and a 7.2 waits for ever, with QEMU at the other end,
+ * too. This much may be on its way then, in bytes: two windows of its bandwidth, and what a socket holds.
+ */
+const onTheWay = 700_000;
 
 interface Mode {
   version: QemuVersion;
@@ -45,14 +50,14 @@ const run = Buffer.from([8, 0, 5, 0, 0]);
 
 /** A source, and what it has to be compared with. */
 async function startSource({ version, preempt }: Mode) {
-  const machine: Machine = { version, machine: 'bare' };
+  const machine: Machine = { version, machine: 'bare', ramMiB: 6 };
   const started = await startMachine(machine);
   const { qemu, guest } = started;
   await fillStripes(started, pagesOfOurs(machine));
   const addresses = await findAddresses(qemu);
   await qemu.setCapabilities(['events', 'postcopy-ram', ...(preempt ? ['postcopy-preempt'] : [])]);
   // Postcopy begins before everything has come, and the source still sends when the line is cut.
-  await qemu.setParameters({ 'max-bandwidth': 400_000, 'max-postcopy-bandwidth': 800_000 });
+  await qemu.setParameters({ 'max-bandwidth': 400_000, 'max-postcopy-bandwidth': 2_000_000 });
   return {
     ...{ qemu, machine },
     truth: () => readTruth(qemu, qemu.dir, addresses),
@@ -136,8 +141,9 @@ async function migrate(
         () => hasEnded || recoveries(command) > handled || ['failed', 'stuck'].includes(status),
       );
       if (hasEnded || status !== 'postcopy-paused') {
-        // A 10.0 that has sent everything takes its guest back if it does not hear the last word, and a 7.2 waits for it.
-        if (!hasEnded && status !== 'completed') command.kill('SIGTERM');
+        // A 10.0 that has sent everything takes its guest back if it does not hear the last word, and a 7.2 waits for it. One
+        // that heard it does not come again, which a receiver whose line was reset cannot know.
+        if (!hasEnded && (status !== 'completed' || recoveries(command) > handled)) command.kill('SIGTERM');
         const { stderr } = await command.ended;
         return { breaks, status, stderr };
       }
@@ -206,7 +212,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
       // Every fourth cut is among the last bytes, or in what the source hears.
       const depth = i % 4 === 1 ? length - random() * 60 : random() * length;
       const cut = random() < 0.5 ? ('end' as const) : ('reset' as const);
-      const harm: Harm = { cutAt: Math.max(begin + 1, begin + Math.floor(depth)), cut };
+      const harm = { cutAt: Math.max(begin + 1, begin + Math.floor(depth)), cut };
       const isBack = i % 8 === 5;
       const outcome = await migrate(source, mode, out, {
         first: (each) => (each > 0 ? {} : isBack ? { back: { ...harm, cutAt: 40 } } : { there: harm }),
@@ -217,6 +223,8 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
       if (!existsSync(out)) {
         expect(['failed', 'stuck'], about).toContain(outcome.status);
         expect(outcome.stderr, about).toContain('split');
+        if (outcome.breaks === 0) expect(begin + length - harm.cutAt, about).toBeLessThan(onTheWay);
+        else recovered++;
         continue;
       }
       if (outcome.breaks > 0) recovered++;
@@ -227,7 +235,7 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
         });
       }
     }
-    // The others had sent everything when the line was cut, and then give up.
-    expect(recovered).toBeGreaterThan(cuts / 4);
+    // The others had nothing left to send, see above.
+    expect(recovered).toBeGreaterThan(cuts / 2);
   });
 });
