@@ -130,6 +130,7 @@ export interface SentGuest {
   /** Bytes of the main line, and of each channel. */
   length: number;
   channels: readonly number[];
+  /** Of a guest that ran, a page that was sent twice counts twice. */
   blocks: readonly WrittenBlock[];
   /** With deltas: what became of the pages. */
   xbzrle?: XbzrleStatistics;

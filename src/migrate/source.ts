@@ -173,7 +173,8 @@ class Source {
       await this.#checkpoints(passes, writer, running.colo);
     else await this.#lines.hangUp(returnPath);
     const xbzrle = this.#cache === undefined ? {} : { xbzrle: this.#cache.statistics };
-    const counts = { length: writer.length, channels: this.#lines.channelBytes, blocks: this.#blocks };
+    const blocks = this.#precopy === undefined ? this.#blocks : passes.sentOf;
+    const counts = { length: writer.length, channels: this.#lines.channelBytes, blocks };
     return { isConfirmed: returnPath, ...counts, ...xbzrle };
   }
 

@@ -119,6 +119,8 @@ export class Passes {
   readonly scan: RamScan;
   /** How far the latest pass over all pages has come, by block index. */
   #scanned: readonly WrittenBlock[];
+  /** What went, by block index. A page that went twice counts twice. */
+  readonly sentOf: readonly WrittenBlock[];
   /** Pages to send, by block index. Undefined until the first sync. */
   #dirty: readonly PageBitmap[] | undefined;
   /** Length of the stream at the start of the PART. */
@@ -150,6 +152,7 @@ export class Passes {
     this.#otherwiseDescription = options.otherwiseDescription;
     this.#hostPages = options.hostPages ?? false;
     this.#scanned = guest.ram.blocks.map(makeCounts);
+    this.sentOf = guest.ram.blocks.map(makeCounts);
     this.scan = new RamScan(writer.kernel, { findsZeros: options.findsZeros ?? true });
   }
 
@@ -238,7 +241,7 @@ export class Passes {
     const end = (batch.page[batch.count - 1] as number) + 1;
     for (const records of this.#encode(blocks[block.index] as GuestBlock, block, batch)) {
       await this.#ramWriter.pages(block, records);
-      this.count(records);
+      this.#note(block, records);
     }
     await batches.return();
     return end;
@@ -375,7 +378,7 @@ export class Passes {
     for await (const batch of batches) {
       for (const records of encode(batch)) {
         await this.#ramWriter.pages(block, records);
-        this.count(records);
+        this.#note(block, records);
       }
       if (!this.#isLastStage && this.#writer.length - this.#partStart >= this.#partBytes) await this.endPart();
     }
@@ -385,6 +388,17 @@ export class Passes {
   async endPart(): Promise<void> {
     await this.#ramWriter.endPart();
     this.#partStart = this.#writer.length;
+  }
+
+  /** Counts records of a block that were sent. */
+  #note({ index }: RamBlock, records: PageBatch): void {
+    const sent = this.sentOf[index] as WrittenBlock;
+    const before = this.duplicate;
+    this.count(records);
+    const zeros = this.duplicate - before;
+    sent.records += records.count;
+    sent.zeroPages += zeros;
+    sent.dataPages += records.count - zeros;
   }
 
   /** Counts records that were sent. */

@@ -90,6 +90,7 @@ const refused: Record<string, readonly string[]> = {
   resume: [
     ...['--stream *', '--overlay-dir * but --overlay', '--serve *', '--postcopy-preempt *', '--record *', '--order *'],
     ...['--max-postcopy-bandwidth *', '--recover *', '--tls-creds *', '--tls-hostname *', '--compat *', '--cache *'],
+    '--tls-authz *',
   ],
   relay: [
     '--listen-tls-authz * but --listen-tls-creds',

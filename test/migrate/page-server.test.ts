@@ -147,6 +147,9 @@ describe('a page server', () => {
     const vm = makeVm('paused');
     const served = await serve(target, vm, {});
     expect(served.isPostcopy).toBe(false);
+    const [block, ...others] = served.blocks;
+    expect(block).toMatchObject({ block: { idstr: 'ram' }, dataPages: pages - 976, zeroPages: 976, absentPages: 0 });
+    expect(others).toEqual([]);
     expect(target.commands).not.toContain('POSTCOPY_RUN');
     expect(Buffer.compare(target.blocks.get('ram')!.bytes, vm.ram.content)).toBe(0);
   });

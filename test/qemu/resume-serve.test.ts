@@ -5,8 +5,9 @@
  * The essential subset runs with `npm run test:qemu`; VMFERRY_QEMU=full runs all.
  */
 import { readFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { connect as connectSecure } from 'node:tls';
 import { afterAll, describe, expect, test } from 'vitest';
 import { CountingServer } from '../io/counting-server.ts';
 import { TlsDirectories } from '../tls-directories.ts';
@@ -299,11 +300,38 @@ describe.skipIf(lacksQemu('10.0'))('resume --serve', () => {
     const { qemu, uri } = await startWaiting(made, {});
     await using _qemu = qemu;
     await using command = new LiveCommand(serveArgs(made, `listen:unix:${join(qemu.dir, 'listen')}`, false));
-    const joined = joinSockets((await command.uri()).slice('unix:'.length), uri.slice('unix:'.length));
+    const unix = (address: string) => createConnection(address.slice('unix:'.length));
+    const joined = joinSockets(unix(await command.uri()), unix(uri));
     expect((await command.ended).code).toBe(0);
     joined.end();
     await qemu.waitForMigration();
     expect(differences(await truthOf(qemu), made.truth)).toEqual([]);
+  });
+
+  test('waits with TLS, and lets only those connect that may', async () => {
+    const made = await captured('mapped-ram', '10.0');
+    const { qemu, uri } = await startWaiting(made, {});
+    await using _qemu = qemu;
+    const objects = [
+      ...['--object', `tls-creds-x509,id=tls0,endpoint=server,dir=${tls.server()}`],
+      ...['--object', 'authz-simple,id=who,identity=O=Org,,CN=client1', '--tls-creds', 'tls0', '--tls-authz', 'who'],
+    ];
+    await using command = new LiveCommand(serveArgs(made, 'listen:tcp:127.0.0.1:0', false, ...objects));
+    const port = Number(/:(\d+)$/.exec(await command.uri())?.[1]);
+    const others = joinSockets(connectTls(port, tls.client('client2')), createConnection(uri.slice('unix:'.length)));
+    await command.says(/was refused/);
+    others.end();
+    const again = await startWaiting(made, {});
+    await using other = again.qemu;
+    const joined = joinSockets(
+      connectTls(port, tls.client('client1')),
+      createConnection(again.uri.slice('unix:'.length)),
+    );
+    const { code, stderr } = await command.ended;
+    expect(code, stderr).toBe(0);
+    joined.end();
+    await other.waitForMigration();
+    expect(differences(await truthOf(other), made.truth)).toEqual([]);
   });
 
   test('a paused guest stays paused', async () => {
@@ -365,11 +393,18 @@ describe.skipIf(lacksQemu('10.0'))('a file on a server with a latency of 20 ms',
   });
 });
 
-/** Joins two unix sockets, as socat does. */
-function joinSockets(one: string, other: string) {
-  const [a, b] = [createConnection(one), createConnection(other)];
+/** Joins two sockets, as socat does. */
+function joinSockets(a: Socket, b: Socket): Socket {
   for (const socket of [a, b]) socket.on('error', () => {});
   a.pipe(b);
   b.pipe(a);
   return a;
+}
+
+/** A TLS client with the credentials in a directory, as those of socat. */
+function connectTls(port: number, dir: string): Socket {
+  const [ca, cert, key] = ['ca-cert', 'client-cert', 'client-key'].map((name) =>
+    readFileSync(join(dir, `${name}.pem`)),
+  );
+  return connectSecure({ port, host: '127.0.0.1', ca, cert, key, checkServerIdentity: () => undefined });
 }

@@ -6,8 +6,15 @@ import { addLiveOptions, type LiveOptions, runLive } from '../live/live-command.
 import { parseCount } from '../size.ts';
 import { resumeMapped } from './map.ts';
 import type { MapOptions } from './map-options.ts';
-import { type ServeCommandOptions, serve, targetOf } from './serve.ts';
-import { addServeOptions, requireNoCommand, serveExamples, serveNotes, serveOnly } from './serve-options.ts';
+import {
+  addServeOptions,
+  requireNoCommand,
+  type ServeCommandOptions,
+  serveExamples,
+  serveNotes,
+  serveOnly,
+  targetOf,
+} from './serve-options.ts';
 
 interface ResumeCommandOptions extends LiveOptions, MapOptions, ServeCommandOptions {
   map?: boolean;
@@ -21,9 +28,12 @@ export function addResume(program: CliCommand): CliCommand {
   return addLiveOptions(addServeOptions(addMapOptions(command)))
     .describe({ notes, exitCodes, json, examples, rules })
     .action((location: string, words: string[], options: ResumeCommandOptions) =>
-      runLive('resume', options, (live) =>
-        options.serve === undefined ? resumeMapped(location, words, options, live) : serve(location, options, live),
-      ),
+      runLive('resume', options, async (live) => {
+        if (options.serve === undefined) return resumeMapped(location, words, options, live);
+        // --map starts sooner without it.
+        const { serve } = await import('./serve.ts');
+        return serve(location, options, live);
+      }),
     );
 }
 
@@ -68,7 +78,12 @@ const examples = [
 const rules = {
   needs: {
     ...{ '--stream': ['--map'], '--block': ['--map'], '--private': ['--map'], '--clones': ['--map'] },
-    ...{ '--overlay': ['--map'], '--overlay-dir': ['--overlay'], '--tls-hostname': ['--tls-creds'] },
+    ...{
+      '--overlay': ['--map'],
+      '--overlay-dir': ['--overlay'],
+      '--tls-hostname': ['--tls-creds'],
+      '--tls-authz': ['--tls-creds'],
+    },
     ...Object.fromEntries(serveOnly.map((flag) => [flag, ['--serve']])),
   },
   excludes: { '--stream': ['--clones', '--overlay'], '--serve': ['--map'] },

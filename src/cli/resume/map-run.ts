@@ -46,19 +46,24 @@ interface Job {
   live: Live;
 }
 
-/** Starts the QEMUs, waits for them, and sets the exit code. @throws UsageError before anything runs */
+/**
+ * Starts the QEMUs, waits for them, and sets the exit code. `old`: whether the program is known to be too old.
+ * @throws UsageError before anything runs
+ */
 export async function runOn(
   location: string,
   file: MigrationFile,
   [program, ...args]: readonly [string, ...string[]],
   options: MapOptions,
   live: Live,
+  old: Promise<boolean>,
 ): Promise<void> {
   const lines = options.clones === undefined ? [args] : numbered(args, options.clones);
   const job = { location, program, lines, options, live };
   const resume = await planFor(job, file);
   for (const line of lines) requireFit(parseOptions(line), resume);
   if (options.overlay !== true) requireOwnDisks(lines.map(parseOptions));
+  if (await old) requireProperties(job, resume);
   if (options.private === true) {
     const onCopy = async (copy: MigrationFile, remove: () => void) =>
       run(job, await planFor(job, copy), undefined, remove);
@@ -174,14 +179,20 @@ async function feedAll(location: string, resume: Resume, qemus: readonly Running
   await Promise.all(Array.from({ length: fedAtOnce }, feedSome));
 }
 
+/** @throws UsageError if this QEMU cannot run on a file */
+function requireProperties({ program, location }: Job, resume: Resume): void {
+  const lacks = missingProperties(program);
+  if (lacks !== undefined) throw new UsageError(tooOld(location, resume, lacks));
+}
+
 /** Passes on the exit code of the first QEMU that failed. @throws UsageError if this QEMU cannot run on a file */
-function judgeEnds({ program, location }: Job, resume: Resume, codes: readonly number[]): void {
+function judgeEnds(job: Job, resume: Resume, codes: readonly number[]): void {
+  const { program } = job;
   const index = codes.findIndex((code) => code !== 0);
   if (index < 0) return;
   const code = codes[index] as number;
   // With this code QEMU refuses arguments. Whatever else the command is, it is not run again.
-  const lacks = code === 1 ? missingProperties(program) : undefined;
-  if (lacks !== undefined) throw new UsageError(tooOld(location, resume, lacks));
+  if (code === 1) requireProperties(job, resume);
   const which = codes.length === 1 ? program : `clone ${index + 1}`;
   process.exitCode = reportError(
     new LiveError('source', next, new UsageError(`${which} ended with exit code ${code}`)),

@@ -22,6 +22,7 @@ import type { MapOptions } from './map-options.ts';
 import { runOn } from './map-run.ts';
 import { notMappable, reportStale } from './map-words.ts';
 import { openCopy } from './private-file.ts';
+import { isOld } from './run-qemu.ts';
 
 /** Runs guests on FILE, or says how. */
 export async function resumeMapped(
@@ -30,10 +31,12 @@ export async function resumeMapped(
   options: MapOptions,
   live: Live,
 ): Promise<void> {
+  // Beside the opening of FILE.
+  const old = program === undefined ? Promise.resolve(false) : isOld(program);
   let file = await openInput(location, options);
   try {
     if (!isMappable(file)) throw new UsageError(notMappable(location, file, options));
-    if (program !== undefined) return await runOn(location, file, [program, ...args], options, live);
+    if (program !== undefined) return await runOn(location, file, [program, ...args], options, live, old);
     if (options.private === true) {
       await file.close();
       file = await openCopy(location, `${options.stream}.ram`, live);

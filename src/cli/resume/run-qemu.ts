@@ -2,8 +2,9 @@
  * QEMUs that run on a file, as children: the small stream comes through descriptor 3, and descriptor 4 holds the lock on FILE for as
  * long as they live, also if this process is killed.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
+import { basename } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { ByteSink } from '../../io/byte-source.ts';
 import { UsageError } from '../exit-codes.ts';
@@ -77,6 +78,21 @@ export class RunningQemu {
   kill(signal: NodeJS.Signals): void {
     if (!this.#hasEnded) this.#child.kill(signal);
   }
+}
+
+/** What a QEMU is called. Any other program is not run with other arguments than those given, because it may do anything. */
+const qemuName = /^qemu-(kvm|system-\w+)$/;
+
+/** Whether a QEMU is older than 8.2, the first that can run on a file in place. Unknown ones are not. Never rejects. */
+export function isOld(command: string): Promise<boolean> {
+  if (!qemuName.test(basename(command))) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const child = execFile(command, ['--version'], { timeout: questionMs }, (_, stdout) => {
+      const [, major, minor] = /version (\d+)\.(\d+)/.exec(stdout) ?? [];
+      resolve(major !== undefined && Number(major) * 100 + Number(minor) < 802);
+    });
+    child.stdin?.end();
+  });
 }
 
 /** What the memory backends of a QEMU lack to run on a file in place. Undefined: nothing, or it does not say. */

@@ -1,10 +1,46 @@
 /** The options of `vmferry resume --serve`, and how they may be combined. */
 import { Option } from 'commander';
-import { releaseNames } from '../../schema/release-rules.ts';
+import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
+import { type ReleaseName, releaseNames } from '../../schema/release-rules.ts';
 import type { CliCommand } from '../command.ts';
 import { UsageError } from '../exit-codes.ts';
+import { type LiveOptions, requireHost } from '../live/live-command.ts';
 import { scratchOption } from '../scratch.ts';
 import { parseBandwidth } from '../size.ts';
+import type { RemoteOptions } from './remote.ts';
+
+export interface ServeCommandOptions extends LiveOptions, RemoteOptions {
+  serve?: string;
+  postcopyPreempt?: boolean;
+  record?: string;
+  order?: string;
+  maxPostcopyBandwidth?: number;
+  recover?: boolean;
+  tlsCreds?: string;
+  tlsHostname?: string;
+  tlsAuthz?: string;
+  compat?: ReleaseName;
+}
+
+/** Where the guest waits, or comes from. */
+export interface Target {
+  listens: boolean;
+  address: MigrationAddress;
+}
+
+/** @throws RangeError for a URI that QEMU does not take; UsageError for one that cannot answer, or has one connection only */
+export function targetOf(uri: string, { postcopyPreempt, tlsHostname, tlsAuthz }: ServeCommandOptions): Target {
+  const listens = uri.startsWith('listen:');
+  const address = parseMigrationUri(listens ? uri.slice('listen:'.length) : uri);
+  if (address.transport !== 'socket') throw new UsageError('Unable to open return-path for postcopy');
+  if (postcopyPreempt === true && address.type === 'fd') {
+    throw new UsageError('Migration requires multi-channel URIs (e.g. tcp)');
+  }
+  if (listens && tlsHostname !== undefined) throw new UsageError('--tls-hostname cannot be used with listen:');
+  if (!listens && tlsAuthz !== undefined) throw new UsageError('--tls-authz goes with listen:');
+  if (!listens) requireHost(address);
+  return { listens, address };
+}
 
 /** Options that go with --serve only. */
 export const serveOnly = [
@@ -34,8 +70,12 @@ export function addServeOptions(command: CliCommand): CliCommand {
       'with --serve: keep what is fetched of a FILE on a server in OUT, which in the end is that file',
     )
     .option('--recover', 'with --serve: go on with a guest in postcopy-paused, whose server is gone')
-    .option('--tls-creds <ID>', 'with --serve: the TLS credentials, an --object for the endpoint client')
+    .option(
+      '--tls-creds <ID>',
+      'with --serve: the TLS credentials, an --object for the endpoint client, or server with listen:',
+    )
     .option('--tls-hostname <NAME>', "the name in the target's certificate (default: the host of URI)")
+    .option('--tls-authz <ID>', 'with listen: the --object that says which clients may connect')
     .addOption(
       new Option(
         '--compat <VERSION>',

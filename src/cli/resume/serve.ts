@@ -2,7 +2,6 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { orAborted } from '../../io/abort.ts';
 import { type Connection, PeerError } from '../../io/connection.ts';
-import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { connectTo } from '../../io/node/connect.ts';
 import { requireDescriptor } from '../../io/node/descriptor.ts';
 import { NodeFile } from '../../io/node/file.ts';
@@ -17,53 +16,22 @@ import { serveFile } from '../../migrate/serve-file.ts';
 import type { ServedGuest } from '../../migrate/serve-options.ts';
 import type { ServeStatistics } from '../../migrate/serve-statistics.ts';
 import type { MigrationFile } from '../../read/open.ts';
-import type { ReleaseName } from '../../schema/release-rules.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import { ExitCode, UsageError } from '../exit-codes.ts';
 import { toJsonLine } from '../json.ts';
-import { type Live, type LiveOptions, requireHost } from '../live/live-command.ts';
+import type { Live } from '../live/live-command.ts';
 import { requireUserfaultfd } from '../live/userfaultfd.ts';
 import { note, reportError } from '../messages.ts';
 import { formatBytes, plural, printable } from '../print/format.ts';
 import { showProgress } from '../progress.ts';
-import { openServed, type RemoteOptions, type ServedInput } from './remote.ts';
-
-export interface ServeCommandOptions extends LiveOptions, RemoteOptions {
-  serve?: string;
-  postcopyPreempt?: boolean;
-  record?: string;
-  order?: string;
-  maxPostcopyBandwidth?: number;
-  recover?: boolean;
-  tlsCreds?: string;
-  tlsHostname?: string;
-  compat?: ReleaseName;
-}
+import { openServed, type ServedInput } from './remote.ts';
+import { type ServeCommandOptions, type Target, targetOf } from './serve-options.ts';
 
 /** The most bytes of an order. */
 const maxOrderBytes = 64 << 20;
 
 /** Least time between two lines of progress, in ms. */
 const progressMs = 1000;
-
-/** Where the guest waits, or comes from. */
-interface Target {
-  listens: boolean;
-  address: MigrationAddress;
-}
-
-/** @throws RangeError for a URI that QEMU does not take; UsageError for one that cannot answer, or has one connection only */
-export function targetOf(uri: string, { postcopyPreempt, tlsCreds }: ServeCommandOptions): Target {
-  const listens = uri.startsWith('listen:');
-  const address = parseMigrationUri(listens ? uri.slice('listen:'.length) : uri);
-  if (address.transport !== 'socket') throw new UsageError('Unable to open return-path for postcopy');
-  if (postcopyPreempt === true && address.type === 'fd') {
-    throw new UsageError('Migration requires multi-channel URIs (e.g. tcp)');
-  }
-  if (listens && tlsCreds !== undefined) throw new UsageError('--tls-creds cannot be used with listen:');
-  if (!listens) requireHost(address);
-  return { listens, address };
-}
 
 export async function serve(location: string, options: ServeCommandOptions, live: Live): Promise<void> {
   const uri = options.serve ?? '';
@@ -172,15 +140,17 @@ class Serving {
 
   /** What connects to the target, or waits for its connections. */
   #connector({ listens, address }: Target): { connect: () => Promise<Connection>; close: () => Promise<void> } {
-    const { signal, setupTimeoutMs, objects, listening } = this.#live;
-    const { tlsCreds, tlsHostname } = this.#options;
+    const { signal, setupTimeoutMs, objects, listening, stranger } = this.#live;
+    const { tlsCreds, tlsHostname, tlsAuthz } = this.#options;
     if (!listens) {
       const tls = tlsCreds === undefined ? undefined : objects.clientTls(tlsCreds, tlsHostname);
       return { connect: () => connectTo(address, { tls, signal, setupTimeoutMs }), close: async () => {} };
     }
+    const tls = tlsCreds === undefined ? {} : { tls: objects.serverTls(tlsCreds, tlsAuthz) };
     let opening: ReturnType<typeof listenAt> | undefined;
     const open = async () => {
-      const listener = await listenAt(address, { signal });
+      const onRefused = (error: Error, peer: string) => stranger(peer, error.message);
+      const listener = await listenAt(address, { signal, setupTimeoutMs, onRefused, ...tls });
       listening(listener.uri);
       return listener;
     };

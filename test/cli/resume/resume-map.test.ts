@@ -171,6 +171,21 @@ describe('with a command', () => {
     expect(stderr).toContain(`run vmferry extract ${file} --block pc.ram -o pc.ram.raw`);
   });
 
+  it('recognizes an old QEMU by its version, before its arguments are tried', async () => {
+    const help = 'echo "  mem-path=<string>"; exit 0';
+    const run = (name: string, version: string) => {
+      const said = `echo "QEMU emulator version ${version}"; exit 0`;
+      const qemu = script(name, `case "$*" in *,help*) ${help};; --version) ${said};; *) exit 7;; esac`);
+      return runCli(['resume', file, '--map', '--', qemu, ...fits]);
+    };
+    const old = await run('qemu-system-x86_64', '7.2.22');
+    expect([old.code, old.stderr]).toEqual([2, expect.stringMatching(/QEMU 7\.2\.22 cannot run on a mapped-ram file/)]);
+    expect(existsSync(join(dir, 'qemu-system-x86_64.args'))).toBe(false);
+    // A newer one is run, and so is a program of another name.
+    expect((await run('qemu-kvm', '8.2.0')).code).toBe(7);
+    expect((await run('wrapper', '7.2.22')).code).toBe(7);
+  });
+
   it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('passes on %s', async (signal) => {
     const patient = script(
       'patient',

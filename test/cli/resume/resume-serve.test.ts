@@ -85,7 +85,11 @@ describe('nobody is served', () => {
   it.each([
     [['--serve', 'exec:cat'], 'Unable to open return-path for postcopy'],
     [['--serve', 'fd:3', '--postcopy-preempt'], 'Migration requires multi-channel URIs (e.g. tcp)'],
-    [['--serve', 'listen:tcp::0', '--tls-creds', 'tls0'], '--tls-creds cannot be used with listen:'],
+    [
+      ['--serve', 'listen:tcp::0', '--tls-creds', 'tls0', '--tls-hostname', 'x'],
+      '--tls-hostname cannot be used with listen:',
+    ],
+    [['--serve', nobody, '--tls-creds', 'tls0', '--tls-authz', 'who'], '--tls-authz goes with listen:'],
     [['--serve', nobody, '--map'], '--serve cannot be used with --map'],
     [['--recover'], '--recover goes with --serve'],
     [['--serve', nobody, '--order', plain], 'expected "# vmferry page order 1" in line 1 of the order'],
