@@ -30,13 +30,13 @@ const idleParts = 10;
 const emptyPartBytes = 32;
 
 interface AnswerOptions {
-  switchoverAck?: boolean | undefined;
+  switchoverAck?: boolean | (() => boolean) | undefined;
   isRecovery?: boolean;
 }
 
 export class Answers {
   readonly #line: Connection;
-  readonly #switchoverAck: boolean | undefined;
+  readonly #givenAck: AnswerOptions['switchoverAck'];
   #isOpen = false;
   #isShut = false;
   #hasAcknowledged = false;
@@ -49,8 +49,13 @@ export class Answers {
   /** @param isRecovery the line goes on with a migration, whose source listens already */
   constructor(line: Connection, { switchoverAck, isRecovery = false }: AnswerOptions) {
     this.#line = line;
-    this.#switchoverAck = switchoverAck;
+    this.#givenAck = switchoverAck;
     this.#isOpen = isRecovery;
+  }
+
+  /** Whether it was said that it gives the word to switch over, or that it does not. */
+  get #switchoverAck(): boolean | undefined {
+    return typeof this.#givenAck === 'function' ? this.#givenAck() : this.#givenAck;
   }
 
   /** The source listens. */

@@ -263,6 +263,7 @@ export class MachineIncoming {
     return {
       ...{ signal, codecs: this.#lines.codecs, clock: this.#machine.clock },
       compression: this.#machine.settings.parameters['multifd-compression'] as PacketMethod,
+      switchoverAck: () => this.#machine.settings.isOn('switchover-ack'),
       onSource: (source) => {
         requireFit(this.#machine, this.#expected, source, this.#lines.report);
         this.#countsBlocktime = source.hasAdvice && this.#machine.settings.isOn('postcopy-blocktime');

@@ -37,9 +37,10 @@ export interface ReceiveOptions {
   compression?: PacketMethod;
   /**
    * Answer a source that waits for the word to switch over. Default: if it is of QEMU 8.1 or later by its machine type,
-   * or visibly waits. An earlier source fails if it is told without having asked.
+   * or visibly waits. An earlier source fails if it is told without having asked. A function is asked when the return path
+   * is opened, and later.
    */
-  switchoverAck?: boolean;
+  switchoverAck?: boolean | (() => boolean);
   /** Accept blocks that the source left out (x-ignore-shared), and mark the file. Default false. */
   allowIncomplete?: boolean;
   /** A source that sends no byte for this long, in ms, has failed. Default: no limit. */

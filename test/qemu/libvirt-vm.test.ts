@@ -1,6 +1,6 @@
 /**
- * A real libvirt takes `vmferry vm` for an emulator: it probes its capabilities, starts a domain, saves and restores it. A
- * small script turns QEMU's command line into that of `vmferry vm`. Skipped where libvirt is not installed (install-libvirt.sh).
+ * A real libvirt takes `vmferry vm` for an emulator: it probes its capabilities, starts a domain, saves, restores
+ * and migrates it. A small script turns QEMU's command line into that of `vmferry vm`. Skipped where libvirt is not installed (install-libvirt.sh).
  */
 import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -67,6 +67,14 @@ describe.skipIf(lacksLibvirt())('libvirt', () => {
   });
   afterAll(() => libvirt?.stop());
 
+  /** The RAM of the domain. */
+  async function memory(virsh: (command: string) => Promise<string>, name: string): Promise<Buffer> {
+    const filename = `${libvirt.inside}/${name}`;
+    const given = { execute: 'pmemsave', arguments: { val: 0, size: 4 << 20, filename } };
+    await virsh(`qemu-monitor-command ferry '${JSON.stringify(given)}'`);
+    return readFileSync(join(libvirt.dir, name));
+  }
+
   test('probes the capabilities of vmferry vm to the end', async () => {
     const asked = `domcapabilities --virttype qemu --arch x86_64 --machine pc --emulatorbin ${libvirt.inside}/emulator`;
     const xml = await libvirt.virsh(asked);
@@ -80,20 +88,12 @@ describe.skipIf(lacksLibvirt())('libvirt', () => {
     'starts, saves and restores a domain whose emulator is vmferry vm',
     async () => {
       const { inside, dir } = libvirt;
-      const memory = async (name: string) => {
-        const size = 4 << 20;
-        const given = JSON.stringify({
-          execute: 'pmemsave',
-          arguments: { val: 0, size, filename: `${inside}/${name}` },
-        });
-        await libvirt.virsh(`qemu-monitor-command ferry '${given}'`);
-        return readFileSync(join(dir, name));
-      };
+      const virsh = (command: string) => libvirt.virsh(command);
       writeFileSync(join(dir, 'domain.xml'), domain(inside));
       await libvirt.virsh(`create ${inside}/domain.xml`);
       expect((await libvirt.virsh('domstate ferry')).trim()).toBe('running');
       await libvirt.virsh('suspend ferry');
-      const sent = await memory('sent');
+      const sent = await memory(virsh, 'sent');
       await libvirt.virsh(`save ferry ${inside}/image`);
       expect((await libvirt.virsh('list --name')).trim()).toBe('');
       // The image is one of libvirt's, and the RAM in it is that of the VM.
@@ -101,10 +101,28 @@ describe.skipIf(lacksLibvirt())('libvirt', () => {
       expect(stdout).toContain(createHash('sha256').update(sent).digest('hex'));
       await libvirt.virsh(`restore ${inside}/image`);
       expect((await libvirt.virsh('domstate ferry')).trim()).toBe('paused');
-      expect(await memory('restored')).toEqual(sent);
+      expect(await memory(virsh, 'restored')).toEqual(sent);
       await libvirt.virsh('resume ferry');
       expect((await libvirt.virsh('domstate ferry')).trim()).toBe('running');
       await libvirt.virsh('destroy ferry');
     },
   );
+
+  test.runIf(process.env.VMFERRY_QEMU === 'full')('migrates a domain to another daemon, and back', async () => {
+    const { inside, dir } = libvirt;
+    const other = await libvirt.serveOther();
+    const there = (command: string) => libvirt.run(`virsh -q -c '${other}' ${command}`);
+    writeFileSync(join(dir, 'domain.xml'), domain(inside));
+    await libvirt.virsh(`create ${inside}/domain.xml`);
+    await libvirt.virsh(`migrate --live ferry '${other}' tcp://127.0.0.1`);
+    expect((await libvirt.virsh('list --name')).trim()).toBe('');
+    expect((await there('domstate ferry')).trim()).toBe('running');
+    await there('suspend ferry');
+    const sent = await memory(there, 'sent');
+    await there('migrate --live ferry qemu:///system tcp://127.0.0.1');
+    expect((await there('list --name')).trim()).toBe('');
+    expect((await libvirt.virsh('domstate ferry')).trim()).toBe('paused');
+    expect(await memory((command) => libvirt.virsh(command), 'received')).toEqual(sent);
+    await libvirt.virsh('destroy ferry');
+  });
 });

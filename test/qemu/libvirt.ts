@@ -180,6 +180,27 @@ export class Libvirt {
     }
   }
 
+  /** Starts the daemon of another host, on the same loopback. Returns its URI. */
+  async serveOther(): Promise<string> {
+    const sockets = `${this.inside}/other`;
+    const settings = [`unix_sock_dir = "${sockets}"`, 'host_uuid = "5f3f1f7e-4d35-4f0e-8c9c-0c6a8f4a7c11"'];
+    writeFileSync(join(this.dir, 'other.conf'), `${settings.join('\n')}\n`);
+    const mounts = ['run', 'var/lib/libvirt/qemu', 'var/cache/libvirt'].map((at) => `mount -t tmpfs tmpfs /${at}`);
+    const daemon = `libvirtd --daemon --config ${this.inside}/other.conf --pid-file /run/other.pid`;
+    const start = ['hostname other', ...mounts, 'mkdir -p /run/libvirt', `exec ${daemon}`].join(' && ');
+    await this.run(`ip link set lo up && mkdir -p ${sockets}`);
+    await this.run(`unshare --mount --propagation unchanged --uts sh -c '${start}' 2>&1`);
+    const uri = `qemu+unix:///system?socket=${sockets}/libvirt-sock`;
+    for (const until = performance.now() + hangGuardMs; ; await sleep(100)) {
+      try {
+        await this.run(`virsh -q -c '${uri}' version`);
+        return uri;
+      } catch (error) {
+        if (performance.now() > until) throw error;
+      }
+    }
+  }
+
   /** Creates a domain, fills its RAM and saves it. The image and the truth get their own directory. */
   async save(format: SaveFormat, wasRunning: boolean): Promise<SavedImage> {
     await this.serve(format);
