@@ -16,7 +16,7 @@ export type StateOutput = ByteSink & { commit(): Promise<void> };
 export async function saveDeviceState(machine: Machine, open: () => StateOutput): Promise<void> {
   const { guest } = machine;
   const kernel = await loadKernelFor([writerArenaBytes]);
-  await machine.hold('save-vm');
+  const isHeld = await machine.holdRunning('save-vm');
   try {
     const output = open();
     const writer = new StreamWriter(kernel, output, guest.framing);
@@ -27,6 +27,6 @@ export async function saveDeviceState(machine: Machine, open: () => StateOutput)
     await writer.finish(undefined);
     await output.commit();
   } finally {
-    machine.release();
+    if (isHeld) machine.release();
   }
 }

@@ -214,6 +214,8 @@ export class MachineMigrate {
       },
       {
         ...{ ...options, returnPath: false, autoConverge: false, pauseBeforeSwitchover: false, switchoverAck: false },
+        // A snapshot is written as fast as the disk is.
+        parameters: { ...options.parameters, 'max-bandwidth': 0 },
         connect: async () => sinkLine(sink),
       },
     );

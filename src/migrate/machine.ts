@@ -202,6 +202,16 @@ export class Machine {
     this.#state = state;
   }
 
+  /**
+   * Stops a guest that runs, as {@link hold} does. Snapshots and saved devices leave the state of one that stands, as in
+   * QEMU: then it returns false, and there is nothing to release.
+   */
+  async holdRunning(state: RunState): Promise<boolean> {
+    if (!this.isRunning) return false;
+    await this.hold(state);
+    return true;
+  }
+
   /** Goes back to what it did before {@link hold}. */
   release(): void {
     const before = this.#before;

@@ -50,6 +50,8 @@ class TextVm implements SnapshotVm {
     });
   }
 
+  areDisksInactive = false;
+
   turn(isOn: boolean): void {
     if (this.isRunning !== isOn) this.server.emit(isOn ? 'RESUME' : 'STOP');
     this.isRunning = isOn;
@@ -59,10 +61,9 @@ class TextVm implements SnapshotVm {
     return this.refused;
   }
 
-  async stop(): Promise<boolean> {
+  async stop(): Promise<void> {
     this.#wasRunning = this.isRunning;
     this.turn(false);
-    return this.#wasRunning;
   }
 
   restore(): void {
@@ -141,14 +142,28 @@ describe('a snapshot job', () => {
     expect([vm.errorOf('l'), vm.state, vm.isRunning]).toEqual([undefined, 'the state', true]);
   });
 
-  it('is refused while a migration runs, without a stop', async () => {
+  it('is refused while a migration runs, after its disks were looked at and the guest was stopped', async () => {
     const vm = await makeVm();
     vm.refused = "There's a migration process in progress";
-    const lines = await vm.send(
-      '{"execute": "snapshot-save", "arguments": {"job-id": "s", "tag": "a", "vmstate": "disk0", "devices": ["disk0"]}}',
-    );
-    expect(lines.filter((line) => line.includes('STOP'))).toEqual([]);
+    const save = (id: string, device: string) =>
+      `{"execute": "snapshot-save", "arguments": {"job-id": "${id}", "tag": "a", "vmstate": "disk0", "devices": ["${device}"]}}`;
+    const turns = (lines: readonly string[]) =>
+      lines.flatMap((line) => /"event": "(STOP|RESUME)"/.exec(line)?.[1] ?? []);
+    expect(turns(await vm.send(save('n', 'nope')))).toEqual([]);
+    expect(vm.errorOf('n')).toBe("No block device node 'nope'");
+    expect(turns(await vm.send(save('s', 'disk0')))).toEqual(['STOP', 'RESUME']);
     expect(vm.errorOf('s')).toBe("There's a migration process in progress");
+  });
+
+  it('needs disks that are its own: not before the VM has arrived, and not after it has left', async () => {
+    const vm = await makeVm();
+    vm.areDisksInactive = true;
+    for (const command of ['snapshot-save', 'snapshot-load'])
+      await vm.run(command, { 'job-id': command, tag: 'a', ...both });
+    await vm.run('snapshot-delete', { 'job-id': 'snapshot-delete', tag: 'a', devices: both.devices });
+    for (const job of ['snapshot-save', 'snapshot-load', 'snapshot-delete']) {
+      expect(vm.errorOf(job)).toBe("Device 'disk0' is writable but does not support snapshots");
+    }
   });
 
   it('leaves no snapshot if the state cannot be written, and lets the guest run on', async () => {

@@ -18,9 +18,11 @@ export interface SnapshotVm {
   readonly nodes: BlockNodes;
   /** Why its state cannot be saved now, such as a migration that runs. */
   refusal(): string | undefined;
-  /** Stops the guest in that runstate: STOP if it ran. Returns whether it ran. */
-  stop(state: 'save-vm' | 'restore-vm'): Promise<boolean>;
-  /** Goes back to the runstate before: RESUME if it ran. */
+  /** Whether its disks are another VM's: before it has arrived, and after it has left. */
+  readonly areDisksInactive: boolean;
+  /** Stops the guest in that runstate, and emits STOP, if it runs. */
+  stop(state: 'save-vm' | 'restore-vm'): Promise<void>;
+  /** Lets it run again if it ran before: RESUME. */
   restore(): void;
   /** Writes a stream of the stopped guest. */
   save(sink: ByteSink): Promise<void>;
@@ -65,7 +67,7 @@ interface SnapshotArguments {
 type SnapshotNode = BlockNode & { readonly image: NonNullable<BlockNode['image']> };
 
 /** The disks with these names. Like QEMU, a disk that is named twice gets two snapshots. */
-function snapshotNodes({ nodes }: SnapshotVm, devices: readonly string[]): SnapshotNode[] {
+function snapshotNodes({ nodes, areDisksInactive }: SnapshotVm, devices: readonly string[]): SnapshotNode[] {
   if (devices.length === 0) throw new Error('At least one device is required for snapshot');
   const found = devices.map((device) => {
     const node = nodes.get(device);
@@ -73,7 +75,8 @@ function snapshotNodes({ nodes }: SnapshotVm, devices: readonly string[]): Snaps
     return node;
   });
   for (const { id, image } of found) {
-    if (image === undefined) throw new Error(`Device '${id}' is writable but does not support snapshots`);
+    if (image === undefined || areDisksInactive)
+      throw new Error(`Device '${id}' is writable but does not support snapshots`);
   }
   return found as SnapshotNode[];
 }
@@ -88,8 +91,6 @@ async function saveSnapshot(
   vm: SnapshotVm,
   { tag, vmstate, devices, signal }: SnapshotArguments & { signal: AbortSignal },
 ): Promise<void> {
-  const refusal = vm.refusal();
-  if (refusal !== undefined) throw new Error(refusal);
   const nodes = snapshotNodes(vm, devices);
   if (nodes.some(({ image }) => image.find(tag) !== undefined)) {
     throw new Error(`Snapshot '${tag}' already exists in one or more devices`);
@@ -97,6 +98,8 @@ async function saveSnapshot(
   const first = vmstateNode(nodes, vmstate);
   await vm.stop('save-vm');
   try {
+    const refusal = vm.refusal();
+    if (refusal !== undefined) throw new Error(refusal);
     // QEMU's date has microseconds.
     const microseconds = Math.floor(vm.now() * 1000);
     const made = {

@@ -24,15 +24,22 @@ export function diskHandlers(
 ): { jobs: Jobs; handlers: Record<string, Handler> } {
   const jobs = new Jobs((event, data) => machine.emit(event, data));
   const started = machine.clock.now();
+  let wasRunning = false;
   const vm = {
     nodes,
     refusal: () => (migrate.isUnderWay ? "There's a migration process in progress" : undefined),
-    async stop(state: 'save-vm' | 'restore-vm') {
-      const wasRunning = machine.isRunning;
-      await machine.hold(state);
-      return wasRunning;
+    get areDisksInactive() {
+      return machine.state === 'inmigrate' || machine.state === 'postmigrate';
     },
-    restore: () => machine.release(),
+    async stop(state: 'save-vm' | 'restore-vm') {
+      wasRunning = machine.isRunning;
+      // A snapshot that fails to load leaves it like this.
+      if (state === 'restore-vm') await machine.halt(state);
+      else await machine.holdRunning(state);
+    },
+    restore() {
+      if (wasRunning) machine.run();
+    },
     save: migrate.saveState.bind(migrate),
     load: async (source: ByteSource) => machine.replace(await loadState(source)),
     // Time passes for the guest from its start on.
