@@ -15,6 +15,7 @@
  * its answers, none of its commands is begun, and no more is read from it.
  */
 import type { Descriptors } from '../io/connection.ts';
+import { messageOrder } from './hash-order.ts';
 import type { JsonMessage } from './json-parser.ts';
 import { JsonReader } from './json-reader.ts';
 import { isObject, type JsonObject, type JsonValue, printJson } from './json-value.ts';
@@ -197,10 +198,11 @@ export class QmpSession {
       return this.host.execute(name, request.arguments, request.isOob, origin);
     }
     if (request.isOob) throw new QmpError(`The command ${name} does not support OOB`);
+    const enabled = this.host.negotiate(request.arguments);
     if (this.#isNegotiated) {
       throw new QmpError('Capabilities negotiation is already complete, command ignored', 'CommandNotFound');
     }
-    this.#hasOob = this.host.negotiate(request.arguments).includes('oob');
+    this.#hasOob = enabled.includes('oob');
     this.#isNegotiated = true;
     return undefined;
   }
@@ -213,7 +215,8 @@ const isOutOfBand = (value: JsonValue) =>
 function readRequest(value: JsonValue, hasOob: boolean): Request {
   if (!isObject(value)) throw new QmpError('QMP input must be a JSON object');
   let run: string | undefined;
-  for (const [name, member] of Object.entries(value)) {
+  for (const name of messageOrder(Object.keys(value))) {
+    const member = value[name];
     if (name === 'execute' || (name === 'exec-oob' && hasOob)) {
       if (typeof member !== 'string') throw new QmpError(`QMP input member '${name}' must be a string`);
       if (run !== undefined) throw new QmpError("QMP input member 'execute' clashes with 'exec-oob'");
