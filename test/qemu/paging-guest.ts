@@ -243,7 +243,7 @@ const x86 = (
 const aarch64Format: EntryFormat = {
   entryBytes: 8,
   table: (physical) => BigInt(physical) | 3n,
-  memory: (physical, shift) => BigInt(physical) | 0x700n | ([12, 14, 16].includes(shift) ? 3n : 1n),
+  memory: (physical, shift) => BigInt(physical) | 0x400n | ([12, 14, 16].includes(shift) ? 3n : 1n),
 };
 
 /** Trees of both ranges. `granule`: log2 of a page; `low`, `high`: bits of the two ranges. */
@@ -284,8 +284,10 @@ const aarch64 = (name: string, version: QemuVersion, granule: 12 | 14 | 16, low:
       (granules[0] << 14n) |
       (BigInt(64 - high) << 16n) |
       (granules[1] << 30n) |
-      (5n << 32n) |
-      (1n << 38n);
+      // 52 bits of physical address, and in small pages entries that have them (LPA2).
+      ((Math.max(low, high) === 52 ? 6n : 5n) << 32n) |
+      (1n << 38n) |
+      (Math.max(low, high) === 52 && granule < 16 ? 1n << 59n : 0n);
     const sctlr = 0x30d0_0801n;
     return { tables, code: patched('paging-aarch64', 0x80, [BigInt(lower.root), BigInt(upper.root), tcr, sctlr], 8) };
   },
@@ -354,6 +356,9 @@ export const pagingCases: readonly PagingCase[] = [
   aarch64('aarch64-4k', '10.0', 12, 48, 39),
   aarch64('aarch64-16k', '10.0', 14, 47, 36),
   aarch64('aarch64-64k', '7.2', 16, 48, 42),
+  aarch64('aarch64-4k-lpa2', '10.0', 12, 52, 50),
+  aarch64('aarch64-16k-lpa2', '10.0', 14, 52, 48),
+  aarch64('aarch64-64k-lpa', '10.0', 16, 52, 49),
   riscv64(8, 3),
   riscv64(9, 4),
   riscv64(10, 5),

@@ -19,7 +19,15 @@ import type { RamReader } from '../../vm/ram-store.ts';
 import { type LaidOutOptions, type LaidOutVm, openLaidOutVm } from '../extract/laid-out-vm.ts';
 import type { PhysicalLayout } from '../extract/physical-layout.ts';
 import { pagingOf } from './cpu-paging.ts';
-import { addressOf, EndlessTables, type PageTables, unitBytes, unitRanges, walkTables } from './page-tables.ts';
+import {
+  addressOf,
+  EndlessTables,
+  maxTablesOf,
+  type PageTables,
+  unitBytes,
+  unitRanges,
+  walkTables,
+} from './page-tables.ts';
 import { type Paging, UnknownPaging } from './paging.ts';
 import { PhysicalRam } from './physical-ram.ts';
 import { type BlockPlace, type Part, placeOf, type SpaceRun, spaceReader } from './space-reader.ts';
@@ -161,9 +169,7 @@ async function* virtualPieces(
   signal: AddressSpaceOptions['signal'],
 ): AsyncGenerator<Piece, void> {
   const read = (address: number, length: number) => physical.view(address, length);
-  // A page has at most one table, which a tree that contains itself shows twice.
-  const ramBytes = physical.ranges.reduce((sum, { length }) => sum + length, 0);
-  const maxTables = 65_536 + (2 * ramBytes) / unitBytes;
+  const maxTables = maxTablesOf(physical.bytes);
   for (const tree of tables) {
     for (const units of unitRanges(tree, from, end)) {
       for await (const mapping of walkTables(tree, read, { ...units, maxTables, signal })) {

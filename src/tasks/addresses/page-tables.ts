@@ -59,6 +59,9 @@ export type ReadTable = (physical: number, length: number) => Promise<DataView |
 /** The tables that may be visited, if nothing else is said. */
 const defaultTables = 1 << 16;
 
+/** Tables that a guest with so much RAM may have: one a page, which a tree that contains itself shows twice, and some more. */
+export const maxTablesOf = (ramBytes: number): number => defaultTables + (2 * ramBytes) / unitBytes;
+
 /** Tables that contain one another, so that a walk does not end. */
 export class EndlessTables extends Error {}
 

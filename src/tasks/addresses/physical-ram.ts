@@ -13,6 +13,11 @@ export class PhysicalRam {
     this.ranges = ranges;
   }
 
+  /** Bytes of all ranges. */
+  get bytes(): number {
+    return this.ranges.reduce((sum, { length }) => sum + length, 0);
+  }
+
   /** The parts of a range that are memory, ascending. */
   *parts(address: number, length: number): Generator<PhysicalRange, void> {
     const end = address + length;
