@@ -74,6 +74,8 @@ export interface PrecopyOptions {
   onPeriod?: (pages: number) => void;
 }
 
+/** PARTs without pages in each window in which it waits for the word to switch over. QEMU sends them without a pause. */
+const waitingParts = 16;
 /** The most pages to send between two looks at the clock. */
 const stepPages = 256;
 
@@ -200,9 +202,11 @@ export class Precopy {
   async #endWindow(): Promise<void> {
     const { flush, parameters, maySwitchOver = () => true, onWindow } = this.#options;
     const window = this.#window;
-    const isIdle = window.isSpent || (this.#passes.dirtyBytes === 0 && !maySwitchOver());
+    const isWaiting = this.#passes.dirtyBytes === 0 && !maySwitchOver();
+    const isIdle = window.isSpent || isWaiting;
     if (!window.isOver && !isIdle) return;
     if (isIdle) {
+      for (let i = 0; isWaiting && i < waitingParts; i++) await this.#passes.emptyPart();
       await flush();
       await window.sleep();
       if (!window.isOver) return;

@@ -55,7 +55,9 @@ export type VmWriter = Pick<
   | 'device'
   | 'flush'
   | 'finish'
->;
+> &
+  // A mapped-ram file has no PARTs.
+  Partial<Pick<StreamWriter, 'beginPart' | 'endPart'>>;
 
 export interface PassesOptions {
   /** Default: the writer of everything else. */
@@ -388,6 +390,13 @@ export class Passes {
   async endPart(): Promise<void> {
     await this.#ramWriter.endPart();
     this.#partStart = this.#writer.length;
+  }
+
+  /** Sends a PART without pages. */
+  async emptyPart(): Promise<void> {
+    await this.endPart();
+    await this.#writer.beginPart?.();
+    await this.#writer.endPart?.();
   }
 
   /** Counts records of a block that were sent. */

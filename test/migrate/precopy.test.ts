@@ -198,6 +198,16 @@ describe('a running guest', () => {
     expect(sent.channels).toHaveLength(3);
   });
 
+  it('waits for the word to switch over, which the destination gives when it sees that', async () => {
+    const workload = { rate: MiB, workingSet: 4 * MiB, pattern: 'random' as const };
+    const { differing, statuses } = await play({
+      ...{ workload, bandwidth: 16 * MiB },
+      running: () => ({ switchoverAck: true }),
+    });
+    expect(statuses).toEqual(['setup', 'active', 'device', 'completed']);
+    expect(differing).toBe(0);
+  });
+
   it('waits, stopped, before the switchover if that is asked for', async () => {
     const workload = { rate: 4 * MiB, workingSet: 8 * MiB };
     const stops: boolean[] = [];
