@@ -12,6 +12,8 @@ const remoteTailLengths = [64 * 1024, ...tailLengths];
 const trailingWaitMs = 1000;
 /** Most bytes after the stream that are examined. */
 const trailingLimit = 64 << 20;
+/** Sizes of volumes are multiples of it, in bytes. */
+const volumeUnit = 4096;
 
 /**
  * What begins and ends a record of a migration in postcopy that can go on (store/recovery-record.ts). It belongs to the
@@ -28,7 +30,8 @@ export async function readSizes(source: ByteSource, offset: number): Promise<Dev
     const tail = new Uint8Array(Math.min(tailLength, length));
     await readFully(source, tail, offset + length - tail.length);
     const found = findDescription(trimZeros(tail));
-    if (found !== undefined) return { ...readDeviceSizes(found.parsed), found };
+    if (found === undefined) continue;
+    return { ...readDeviceSizes(found.parsed), found, offset: offset + length - tail.length + found.index };
   }
   return undefined;
 }
@@ -59,11 +62,12 @@ export async function examineTrailing(reader: WindowReader, end: number): Promis
   }
   if (seen === 0) return undefined;
   const count = Number.isFinite(window.size) ? `${Math.max(window.size - end, seen)}` : `at least ${seen}`;
-  return isZero
-    ? makeFinding(
-        'trailing-zeros',
-        `${count} bytes follow the end of the stream, zero as far as read`,
-        window.place(end),
-      )
-    : makeFinding('trailing-data', `${count} bytes follow the end of the stream`, window.place(end));
+  const place = window.place(end);
+  if (isZero) {
+    return makeFinding('trailing-zeros', `${count} bytes follow the end of the stream, zero as far as read`, place);
+  }
+  const finding = makeFinding('trailing-data', `${count} bytes follow the end of the stream`, place);
+  // A volume keeps what was in it before.
+  if (window.coordinate !== 'file' || window.size % volumeUnit !== 0) return finding;
+  return { ...finding, severity: 'info', message: `${finding.message}: what was in the volume before` };
 }

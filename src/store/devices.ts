@@ -63,7 +63,7 @@ export class DeviceCollector implements FlowSink {
     if (item.kind === 'configuration') this.#read.configuration = item.configuration;
     else if (item.kind === 'description') this.#read.description = item.description.parsed;
     else if (item.kind === 'finding' && item.finding.severity === 'error') this.#read.errors.push(item.finding);
-    if (item.kind !== 'device') return;
+    if (item.kind !== 'device' || item.device.omitted !== undefined) return;
     this.#bytes = countDeviceBytes(this.#file, item.device, this.#bytes, maxBytes);
     this.#sections.push(item.device);
   }

@@ -334,9 +334,12 @@ export class MappedRamStore implements OpenedRam, FlowSink {
       this.#configuration = { ...(this.#configuration ?? unnamedMachine), changes };
       await this.#writeHead(this.blocks[0]?.pageSize ?? assumedPageSize);
     }
-    const tail = encodeMappedRamTail({ ramId, framing, iterables, devices, description });
-    await this.#file.write(tail, this.#end);
-    return this.#end + tail.length;
+    let end = this.#end;
+    for await (const piece of encodeMappedRamTail({ ramId, framing, iterables, devices, description })) {
+      await this.#file.write(piece, end);
+      end += piece.length;
+    }
+    return end;
   }
 
   async #writeMemSize(): Promise<void> {

@@ -19,24 +19,35 @@ export interface MappedRamTail {
   description: Pick<Description, 'text'> | undefined;
 }
 
-/** Encodes everything behind the pages of the last block. */
-export function encodeMappedRamTail(tail: MappedRamTail): Uint8Array {
+/** Encodes everything behind the pages of the last block, in pieces: sections may be larger than memory. */
+export async function* encodeMappedRamTail(tail: MappedRamTail): AsyncGenerator<Uint8Array, void> {
   const { ramId, framing, iterables, devices, description } = tail;
-  const out = new ByteWriter();
+  let out = new ByteWriter();
+  const take = () => {
+    const bytes = out.bytes();
+    out = new ByteWriter();
+    return bytes;
+  };
   const endBody = (id: number) => {
     encodeEos(out);
     if (framing.footers) encodeFooter(out, id);
   };
-  const passOn = (...kinds: SectionKind[]) => {
-    for (const { kind, bytes } of iterables) if (kinds.includes(kind)) out.raw(bytes);
-  };
+  async function* passOn(wanted: SectionKind): AsyncGenerator<Uint8Array, void> {
+    for (const { kind, bytes, rest } of iterables) {
+      if (kind !== wanted) continue;
+      out.raw(bytes);
+      if (rest === undefined) continue;
+      yield take();
+      yield* rest();
+    }
+  }
   endBody(ramId);
-  passOn('start');
-  passOn('part');
+  yield* passOn('start');
+  yield* passOn('part');
   if (framing.switchoverStart) encodeCommand(out, CommandCode.switchoverStart);
   encodeSectionHead(out, { kind: 'end', id: ramId });
   endBody(ramId);
-  passOn('end');
+  yield* passOn('end');
   for (const device of devices) {
     encodeSectionHead(out, device);
     out.raw(device.data);
@@ -44,5 +55,5 @@ export function encodeMappedRamTail(tail: MappedRamTail): Uint8Array {
   }
   out.u8(SectionType.eof);
   if (description !== undefined) encodeDescription(out, description.text);
-  return out.bytes();
+  yield take();
 }

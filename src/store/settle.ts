@@ -248,14 +248,18 @@ class Rest {
  */
 export function countDeviceBytes(
   file: FlowInput,
-  { name, offset, data }: DeviceSection,
+  { name, offset, data, omitted = 0 }: DeviceSection,
   before: number,
   limit = maxDeviceBytes,
 ): number {
-  const bytes = before + data.length;
-  if (bytes <= limit) return bytes;
-  throw new MigrationError('limit-exceeded', `expected at most ${limit} bytes of device state, got ${bytes}`, {
-    ...placeIn(file.source, offset),
-    section: name,
-  });
+  const bytes = before + data.length + omitted;
+  if (bytes <= limit && omitted === 0) return bytes;
+  throw new MigrationError(
+    'limit-exceeded',
+    `expected at most ${omitted === 0 ? limit : 64 << 20} bytes of device state, got ${bytes}`,
+    {
+      ...placeIn(file.source, offset),
+      section: name,
+    },
+  );
 }

@@ -55,9 +55,11 @@ export type Boundary = 'description' | 'footer' | 'guess';
 
 /** A device's state: a SECTION_FULL. */
 export interface DeviceSection extends Section {
-  /** The body: description fields and subsections, as written by QEMU. */
+  /** The body: description fields and subsections, as written by QEMU. Empty if it was not kept. */
   data: Uint8Array;
   boundary: Boundary;
+  /** Bytes of a body that was not kept, because it is over 64 MiB. */
+  omitted?: number;
 }
 
 /** A migration command. Facts: docs/formats/stream.md, "Commands". */

@@ -54,6 +54,8 @@ export interface SavedVm {
 export interface RawSection {
   kind: SectionKind;
   bytes: Uint8Array;
+  /** The bytes after `bytes` of a section that is not held in memory, in order. */
+  rest?: () => AsyncIterable<Uint8Array>;
   /** An END that in postcopy comes after the pages, when the guest runs at the destination. Default false. */
   isPostcopiable?: boolean;
 }

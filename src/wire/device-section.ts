@@ -20,7 +20,7 @@ import {
 import { SectionType } from './section-type.ts';
 import { canBeDescription } from './vm-description.ts';
 
-/** The largest device body accepted, in bytes. */
+/** The largest body that is kept, in bytes. Larger ones are passed over. */
 const maxDeviceBody = 64 * 1024 * 1024;
 
 /** The largest section id that a guess accepts. QEMU numbers sections in the order of their registration. */
@@ -36,9 +36,39 @@ export interface BodyContext {
 }
 
 export interface DeviceBody {
+  /** Empty for a body that is not kept. */
   data: Uint8Array;
+  /** Bytes of the body. */
+  size: number;
   boundary: Boundary;
   footers: boolean;
+}
+
+/**
+ * The bytes of a body as they come. A body of more than 64 MiB, and one that nobody needs, is counted only: then memory
+ * stays bounded.
+ */
+class BodyBytes {
+  size = 0;
+  #parts: Uint8Array[] = [];
+  #isKept: boolean;
+
+  constructor(isKept: boolean) {
+    this.#isKept = isKept;
+  }
+
+  /** Takes the unread bytes before an index of the window. */
+  take(window: ByteWindow, end: number): void {
+    this.size += end - window.position;
+    this.#isKept &&= this.size <= maxDeviceBody;
+    if (this.#isKept) this.#parts.push(window.bytes.slice(window.position, end));
+    else this.#parts = [];
+    window.position = end;
+  }
+
+  get data(): Uint8Array {
+    return concat(this.#parts);
+  }
 }
 
 /** Takes the body and its footer. `size` is the size in the description, if there is a description. */
@@ -49,38 +79,38 @@ export function* decodeDeviceBody(
   size: number | undefined,
 ): Generator<Need, DeviceBody> {
   const start = window.offset;
-  if (size !== undefined && size <= maxDeviceBody) {
-    const data = yield* takeDescribed(window, size, context);
-    const footers = data === undefined ? undefined : yield* endsHere(window, section, context);
-    if (data !== undefined && footers !== undefined) {
+  const isKept = section.kind === 'full';
+  if (size !== undefined) {
+    const body = new BodyBytes(isKept);
+    const isThere = yield* takeDescribed(window, size, context, body);
+    const footers = isThere ? yield* endsHere(window, section, context) : undefined;
+    if (footers !== undefined) {
       if (footers) window.position += footerLength;
-      return { data, boundary: 'description', footers };
+      return { data: body.data, size, boundary: 'description', footers };
     }
     // The description is wrong about this section: read it again, up to its footer.
     yield { kind: 'seek', offset: start };
   }
   const footers = context.footers ?? true;
-  const data = yield* scanBody(window, section, context, footers);
+  const body = new BodyBytes(isKept);
+  yield* scanBody(window, section, context, footers, body);
   if (footers) window.position += footerLength;
-  return { data, boundary: footers ? 'footer' : 'guess', footers };
+  return { data: body.data, size: body.size, boundary: footers ? 'footer' : 'guess', footers };
 }
 
+/** Takes a body of a known size. Returns false if it cannot be there. */
 function* takeDescribed(
   window: ByteWindow,
   size: number,
   context: BodyContext,
-): Generator<Need, Uint8Array | undefined> {
-  if (context.end !== undefined && window.offset + size > context.end) return undefined;
-  const parts: Uint8Array[] = [];
-  let left = size;
-  while (left > 0) {
-    if (window.available === 0 && !(yield* has(window, 1))) return undefined;
-    const step = Math.min(left, window.available);
-    parts.push(window.bytes.slice(window.position, window.position + step));
-    window.position += step;
-    left -= step;
+  body: BodyBytes,
+): Generator<Need, boolean> {
+  if (window.offset + size > Math.min(context.end ?? Number.POSITIVE_INFINITY, window.size)) return false;
+  while (body.size < size) {
+    if (window.available === 0 && !(yield* has(window, 1))) return false;
+    body.take(window, window.position + Math.min(size - body.size, window.available));
   }
-  return concat(parts);
+  return true;
 }
 
 /**
@@ -98,24 +128,19 @@ function* endsHere(
   return context.footers !== true && canBeItem(window, window.position, context.known) ? false : undefined;
 }
 
-/** Copies bytes until the section ends. Afterwards the position is at its footer, or at the next item. */
+/** Takes bytes until the section ends. Afterwards the position is at its footer, or at the next item. */
 function* scanBody(
   window: ByteWindow,
   section: SectionHead,
   context: BodyContext,
   footers: boolean,
-): Generator<Need, Uint8Array> {
+  body: BodyBytes,
+): Generator<Need, void> {
   const start = window.offset;
-  const parts: Uint8Array[] = [];
-  let taken = 0;
   for (;;) {
     if (footers && window.available <= footerLength + itemLookahead) {
       const end = findCertainFooter(window, section, context);
-      if (end !== undefined) {
-        parts.push(window.bytes.slice(window.position, end));
-        window.position = end;
-        return concat(parts);
-      }
+      if (end !== undefined) return body.take(window, end);
     }
     const end = context.end ?? Number.POSITIVE_INFINITY;
     // Nothing behind a package matters, and a guest may wait for its end before it asks for the next page.
@@ -126,15 +151,13 @@ function* scanBody(
     const stop = Math.min(readable, end - window.base);
     const found = footers ? findFooter(window, section, context, stop) : findItem(window, context, stop, complete);
     const until = found ?? stop;
-    parts.push(window.bytes.slice(window.position, until));
-    taken += until - window.position;
-    window.position = until;
-    if (found !== undefined) return concat(parts);
+    body.take(window, until);
+    if (found !== undefined) return;
     const overrun = window.offset === context.end;
     // A live source that is silent for a moment has not ended.
-    if ((complete && window.ended) || overrun || taken > maxDeviceBody) {
-      const code = taken > maxDeviceBody ? 'limit-exceeded' : overrun ? 'bad-device-section' : 'truncated';
-      const message = `expected the end of section ${section.id} (${section.name}), got ${taken} bytes without it`;
+    if ((complete && window.ended) || overrun) {
+      const code = overrun ? 'bad-device-section' : 'truncated';
+      const message = `expected the end of section ${section.id} (${section.name}), got ${body.size} bytes without it`;
       throw new MigrationError(code, message, {
         ...window.place(code === 'truncated' ? window.offset : start),
         section: section.name,

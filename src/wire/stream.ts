@@ -5,7 +5,7 @@
  */
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Command, Configuration, FlowItem } from '../vm/flow.ts';
-import { MigrationError, makeFinding } from '../vm/migration-error.ts';
+import { type Finding, MigrationError, makeFinding } from '../vm/migration-error.ts';
 import { isPageSize } from '../vm/page-size.ts';
 import { SectionQueues } from '../vm/section-queues.ts';
 import { type ByteWindow, has, hasSoon, type Need, need } from './byte-window.ts';
@@ -14,7 +14,7 @@ import { CommandCode, decodeCommand, readAdvise } from './command.ts';
 import { changesCapability, decodeConfiguration } from './configuration.ts';
 import { decodeDeviceBody } from './device-section.ts';
 import { type DirtyBitmapState, decodeDirtyBitmaps, makeDirtyBitmapState } from './dirty-bitmap.ts';
-import { iterableBodies } from './iterable-sections.ts';
+import { iterableBodyOf } from './iterable-sections.ts';
 import { multifdMagic, multifdVersion } from './multifd-packet.ts';
 import { pageSizeOfMachine } from './page-size.ts';
 import { readDiscard, readRecvBitmap, spansOf } from './postcopy.ts';
@@ -66,6 +66,8 @@ export interface StreamState {
   discarded: Map<number, number>;
   /** Sizes by "name instance": one per section of that identity, in stream order. `next` is the first unused one. */
   sizes: SectionQueues<DeviceSizes['devices'][number]>;
+  /** How a description that was found at the end of the source contradicts the stream, if it belongs to it. */
+  mismatches: Finding[] | undefined;
   batch: PageBatch;
 }
 
@@ -82,7 +84,10 @@ export function* decodeStream(
   }
   yield* decodeItems(window, state, undefined);
   if (!state.switchedOver && (yield* hasSoon(window, 1)) && window.bytes[window.position] === SectionType.description) {
-    yield* decodeDescriptionItem(window, options);
+    // A volume may have an older state behind the stream, with a description of its own.
+    const isOwn = options.sizes?.offset === undefined || options.sizes.offset === window.offset;
+    if (isOwn) for (const finding of state.mismatches ?? []) yield { kind: 'finding', finding };
+    yield* decodeDescriptionItem(window, isOwn ? options : {});
   }
   yield { kind: 'end', offset: window.offset };
 }
@@ -160,6 +165,7 @@ export function makeStreamState(batch: PageBatch, options: StreamOptions = {}): 
     switchedOver: false,
     discarded: new Map(),
     sizes: new SectionQueues(options.sizes?.devices ?? []),
+    mismatches: options.sizes?.offset === undefined ? undefined : [],
     batch,
   };
 }
@@ -226,7 +232,7 @@ function* decodeConfigurationItem(
   state.format.pageSizeFrom = 'stream';
   if (options.sizes?.pageSize === undefined || options.sizes.pageSize === pageSize) return;
   const message = `the description says ${options.sizes.pageSize} byte pages, the configuration ${pageSize}`;
-  yield { kind: 'finding', finding: makeFinding('description-mismatch', message, window.place(offset)) };
+  yield* reportMismatch(state, makeFinding('description-mismatch', message, window.place(offset)));
 }
 
 /** Decodes items up to and including the EOF byte, or up to the end of an embedded stream. */
@@ -325,32 +331,15 @@ function* decodeSectionBody(
 ): Generator<Need | FlowItem, void> {
   yield { kind: 'section', section };
   const length = () => window.offset - section.offset;
-  const passBody = iterableBodies.get(section.name);
+  const passBody = iterableBodyOf(section);
   // QEMU loads a FULL of RAM like a START.
   if (section.name === 'ram') {
     requireRam(window, section);
     yield* decodeRamBody(window, state.ram, state.format, section, state.batch);
   } else if (section.name === 'dirty-bitmap' && section.kind !== 'full') {
     yield* decodeDirtyBitmaps(window, state.dirtyBitmaps);
-  } else if (passBody !== undefined && section.kind !== 'full') {
-    yield* passBody(window, section);
-  } else {
-    const hint = section.kind === 'full' ? takeSize(state, section) : undefined;
-    const context = { known: state.known, footers: state.footers, end };
-    const { data, boundary, footers } = yield* decodeDeviceBody(window, section, context, hint);
-    state.footers = footers;
-    if (hint !== undefined && boundary !== 'description') {
-      const message = `the description says ${hint} bytes, the section has ${data.length}`;
-      const place = { ...window.place(section.offset), section: section.name };
-      yield { kind: 'finding', finding: makeFinding('description-mismatch', message, place) };
-    }
-    if (section.kind === 'full') yield { kind: 'device', device: { ...section, length: length(), data, boundary } };
-    yield { kind: 'section-end', section: { ...section, length: length() } };
-    if (section.kind === 'start') {
-      const place = { ...window.place(section.offset), section: section.name };
-      const message = `the format of section ${section.name} is not known`;
-      yield { kind: 'finding', finding: makeFinding('unknown-section', message, place) };
-    }
+  } else if (passBody === undefined || (yield* passBody(window, section)) === false) {
+    yield* decodeOpaqueBody(window, state, section, end);
     return;
   }
   const hadFooters = state.footers;
@@ -360,6 +349,39 @@ function* decodeSectionBody(
     yield { kind: 'finding', finding: makeFinding('no-footers', 'sections have no footers', place) };
   }
   yield { kind: 'section-end', section: { ...section, length: length() } };
+}
+
+/** Decodes a body whose end must be found, and its footer. */
+function* decodeOpaqueBody(
+  window: ByteWindow,
+  state: StreamState,
+  section: SectionHead,
+  end: number | undefined,
+): Generator<Need | FlowItem, void> {
+  const hint = section.kind === 'full' ? takeSize(state, section) : undefined;
+  const context = { known: state.known, footers: state.footers, end };
+  const { data, size, boundary, footers } = yield* decodeDeviceBody(window, section, context, hint);
+  state.footers = footers;
+  const place = { ...window.place(section.offset), section: section.name };
+  if (hint !== undefined && boundary !== 'description') {
+    const message = `the description says ${hint} bytes, the section has ${size}`;
+    yield* reportMismatch(state, makeFinding('description-mismatch', message, place));
+  }
+  const whole = { ...section, length: window.offset - section.offset };
+  if (section.kind === 'full') {
+    const omitted = data.length === size ? {} : { omitted: size };
+    yield { kind: 'device', device: { ...whole, data, boundary, ...omitted } };
+  }
+  yield { kind: 'section-end', section: whole };
+  if (section.kind !== 'start') return;
+  const message = `the format of section ${section.name} is not known`;
+  yield { kind: 'finding', finding: makeFinding('unknown-section', message, place) };
+}
+
+/** Reports that the description contradicts the stream. If it was found elsewhere, the end shows whether it belongs here. */
+function* reportMismatch(state: StreamState, finding: Finding): Generator<FlowItem, void> {
+  if (state.mismatches === undefined) yield { kind: 'finding', finding };
+  else state.mismatches.push(finding);
 }
 
 /** The size that the description gives for the next section with this identity. */

@@ -116,6 +116,8 @@ export function findDescription(tail: Uint8Array): ({ index: number } & FoundDes
 export interface DeviceSizes {
   /** The description that the sizes come from, if it was found at the end of the source. */
   found?: FoundDescription;
+  /** The offset of that description in the source. */
+  offset?: number;
   /** Target page size in bytes, if stated plausibly. */
   pageSize: number | undefined;
   /** Devices in stream order. `size` is undefined if the description does not determine it. */

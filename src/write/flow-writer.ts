@@ -100,6 +100,7 @@ export class FlowWriter {
         encodeMultifdFlush(out);
         break;
       case 'device':
+        if (item.device.omitted !== undefined) throw new RangeError(`expected the body of ${item.device.name}`);
         out.raw(item.device.data);
         break;
       case 'command':

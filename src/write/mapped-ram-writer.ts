@@ -105,8 +105,8 @@ export class MappedRamWriter implements VmWriter, RamWriter {
   }
 
   /** Keeps a section of another iterable, whose first byte says which it is, until the end. */
-  async raw(bytes: Uint8Array): Promise<void> {
-    this.#iterables.push({ kind: kinds[bytes[0] as number] ?? 'part', bytes });
+  async raw(bytes: Uint8Array, rest?: RawSection['rest']): Promise<void> {
+    this.#iterables.push({ kind: kinds[bytes[0] as number] ?? 'part', bytes, ...(rest === undefined ? {} : { rest }) });
   }
 
   async device(device: WritableDevice): Promise<void> {

@@ -352,7 +352,7 @@ export class Passes {
     for (const section of this.#iterables) {
       const isLate = section.isPostcopiable === true;
       if (which !== 'all' && isLate !== (which === 'postcopiable')) continue;
-      if (section.kind === kind) await this.#writer.raw(section.bytes);
+      if (section.kind === kind) await this.#writer.raw(section.bytes, section.rest);
     }
   }
 

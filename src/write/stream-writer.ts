@@ -13,6 +13,7 @@ import type { Kernel } from '../kernel/kernel.ts';
 import type { PageBatch } from '../kernel/page-batch.ts';
 import type { Configuration, DeviceSection } from '../vm/flow.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
+import type { RawSection } from '../vm/saved-vm.ts';
 import { ByteWriter } from '../wire/byte-writer.ts';
 import { encodeCommand } from '../wire/command.ts';
 import { encodeConfiguration } from '../wire/configuration.ts';
@@ -268,7 +269,12 @@ export class StreamWriter {
   }
 
   /** Writes bytes unchanged, such as a whole section of another stream. */
-  async raw(bytes: Uint8Array): Promise<void> {
+  async raw(bytes: Uint8Array, rest?: RawSection['rest']): Promise<void> {
+    await this.#raw(bytes);
+    for await (const piece of rest?.() ?? []) await this.#raw(piece);
+  }
+
+  async #raw(bytes: Uint8Array): Promise<void> {
     this.#throwOver();
     const buffer = this.#buffer;
     if (bytes.length > buffer.limit - buffer.position) await this.#turn();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type FlowItem, MemoryFile, type MigrationFile, open, StreamSource } from '../../src/index.ts';
+import { type FlowItem, MemoryFile, type MigrationFile, open, StreamSource, verify } from '../../src/index.ts';
 import { open as openInNode, parseLocation } from '../../src/node.ts';
 import { chunksOf, ScriptedSource } from '../io/sources.ts';
 import {
@@ -234,4 +234,49 @@ describe('a location', () => {
   it("that does not exist fails with Node's code", async () => {
     await expect(openInNode('/nowhere/guest.bin,offset=4K')).rejects.toMatchObject({ code: 'ENOENT' });
   });
+});
+
+describe('a volume', () => {
+  const older = join(
+    none,
+    ramStart,
+    ramEnd,
+    full(1, 'timer', join('longer ', body)),
+    EOF,
+    vmdescription({
+      page_size: KIB4,
+      devices: [{ ...device, fields: [{ name: 'data', size: 16, type: 'buffer' }] }],
+    }),
+  );
+
+  it.each(['at its end', 'before zeros'])('may have an older state behind the stream, %s', async (where) => {
+    const size = 3 * KIB4;
+    expect(stream.length + older.length).toBeLessThan(2 * KIB4 + KIB4);
+    const volume = new Uint8Array(2 * size);
+    volume.set(stream);
+    volume.set(older, where === 'at its end' ? volume.length - older.length : size);
+    const findings: string[] = [];
+    const file = await open(volume);
+    for await (const item of file.flow()) {
+      if (item.kind === 'finding') findings.push(`${item.finding.severity} ${item.finding.code}`);
+      if (item.kind === 'device') expect(item.device.data).toHaveLength(body.length);
+    }
+    expect(findings).toEqual(['info trailing-data']);
+  });
+});
+
+it('passes over a device of more than 64 MiB, and reads on', async () => {
+  const large = 65 << 20;
+  const devices = [{ ...device, fields: [{ name: 'data', size: large, type: 'buffer' }] }];
+  for (const described of [true, false]) {
+    const end = described ? vmdescription({ page_size: KIB4, devices }) : new Uint8Array();
+    const file = await open(join(none, ramStart, ramEnd, full(1, 'timer', new Uint8Array(large)), EOF, end));
+    const found = [];
+    for await (const item of file.flow()) {
+      if (item.kind === 'device') found.push([item.device.data.length, item.device.omitted, item.device.boundary]);
+    }
+    expect(found).toEqual([[0, large, described ? 'description' : 'footer']]);
+    const { findings } = await verify(file);
+    expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([]);
+  }
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { counted, EOF, end, hex, join, none, part, start, u32, u64 } from '../oracle/build.ts';
+import { counted, EOF, end, footer, hex, join, none, part, start, u32, u64 } from '../oracle/build.ts';
 import { codesOf, decodeChunked, errorOf, itemsOf, ofKind } from './decoding.ts';
 
 const bodies: [name: string, version: number, first: string, last: string][] = [
@@ -25,6 +25,37 @@ const bodies: [name: string, version: number, first: string, last: string][] = [
   ],
   ['block', 1, '0000000000000002', '0000000000000209 02 6430 0000000000000c04 0000000000000002'],
 ];
+
+const vfio = {
+  end: hex('ffffffffef100001'),
+  config: hex('ffffffffef100002'),
+  setup: hex('ffffffffef100003'),
+  data: (bytes: Uint8Array) => join(hex('ffffffffef100004'), u64(bytes.length), bytes),
+};
+/** Data that contains the footer of the section and what may follow it. */
+const misleading = join('x', footer(3), part(3), EOF, 'y');
+
+describe('sections that state their lengths', () => {
+  it('passes over records of VFIO by their lengths', () => {
+    const first = start(3, '0000:00:05.0/vfio', 1, vfio.setup, vfio.end);
+    const last = end(3, vfio.data(misleading), vfio.data(new Uint8Array()), vfio.end);
+    const items = itemsOf(join(none, first, part(3, vfio.data(misleading), vfio.end), last, EOF));
+    expect(ofKind(items, 'section-end').map(({ section }) => section.kind)).toEqual(['start', 'part', 'end']);
+    expect(codesOf(items)).toEqual([]);
+  });
+
+  it('finds the end of the configuration of VFIO, which has no length', () => {
+    const first = start(3, 'vfio', 1, vfio.setup, vfio.end);
+    const last = end(3, vfio.data(misleading), vfio.config, 'pci configuration', vfio.end);
+    expect(codesOf(itemsOf(join(none, first, last, EOF)))).toEqual([]);
+  });
+
+  it('passes over pbs-state by its length', () => {
+    const items = itemsOf(join(none, start(3, 'pbs-state', 1, u64(misleading.length), misleading), EOF));
+    expect(ofKind(items, 'section-end')).toHaveLength(1);
+    expect(codesOf(items)).toEqual([]);
+  });
+});
 
 describe('bodies of other iterables', () => {
   it.each(bodies)(

@@ -154,8 +154,9 @@ class FactCollector {
       }
       case 'device': {
         const { device } = item;
-        this.#deviceBytes = countDeviceBytes(this.#file, device, this.#deviceBytes);
         const section = this.#addSection(device);
+        if (device.omitted !== undefined) break;
+        this.#deviceBytes = countDeviceBytes(this.#file, device, this.#deviceBytes);
         if (section !== undefined) this.#devices.push({ section: device, facts: section });
         break;
       }

@@ -246,12 +246,12 @@ export class Verifier implements FlowSink {
   }
 
   #takeDevice(device: DeviceSection): void {
-    const { name, instanceId, versionId, offset, boundary, data } = device;
+    const { name, instanceId, versionId, offset, boundary, data, omitted } = device;
     if (this.#devices.length < maxDevices) {
-      const isKept = this.#bodies + data.length <= maxBodies;
+      const isKept = omitted === undefined && this.#bodies + data.length <= maxBodies;
       if (isKept) this.#bodies += data.length;
       const section = isKept ? device : undefined;
-      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: data.length, section });
+      this.#devices.push({ name, instanceId, versionId, offset, boundary, size: omitted ?? data.length, section });
     }
     const place = { ...this.#place(offset), section: name };
     if (boundary === 'guess') this.#add('guessed-boundary', `the end of ${name} was guessed`, place);
