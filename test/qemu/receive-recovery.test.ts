@@ -8,10 +8,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/node.ts';
 import { runCli } from '../run-cli.ts';
 import { ramDigests } from '../support/ram-digests.ts';
+import { TlsDirectories } from '../tls-directories.ts';
 import { LiveCommand } from './live-command.ts';
 import { seeded } from './live-end.ts';
 import { loadInto } from './load.ts';
@@ -23,6 +24,9 @@ import { differences, findAddresses, readTruth, type Truth } from './truth.ts';
 import { waitUntil } from './wait-until.ts';
 
 const isFull = process.env.VMFERRY_QEMU === 'full';
+const tls = new TlsDirectories();
+afterAll(() => tls.remove());
+const keys = 'qemu:0123456789abcdef0123456789abcdef\n';
 /** How long a 7.2 that waits for a last word on a broken line is left alone, in ms. */
 const patienceMs = 3000;
 /**
@@ -36,6 +40,7 @@ interface Mode {
   preempt: boolean;
   transport: 'tcp' | 'unix';
   cuts: number;
+  isSecure?: boolean;
 }
 
 const modes: Mode[] = [
@@ -49,7 +54,7 @@ const modes: Mode[] = [
 const run = Buffer.from([8, 0, 5, 0, 0]);
 
 /** A source, and what it has to be compared with. */
-async function startSource({ version, preempt }: Mode) {
+async function startSource({ version, preempt, isSecure = false }: Mode) {
   const machine: Machine = { version, machine: 'bare', ramMiB: 6 };
   const started = await startMachine(machine);
   const { qemu, guest } = started;
@@ -58,6 +63,15 @@ async function startSource({ version, preempt }: Mode) {
   await qemu.setCapabilities(['events', 'postcopy-ram', ...(preempt ? ['postcopy-preempt'] : [])]);
   // Postcopy begins before everything has come, and the source still sends when the line is cut.
   await qemu.setParameters({ 'max-bandwidth': 400_000, 'max-postcopy-bandwidth': 2_000_000 });
+  if (isSecure) {
+    await qemu.execute('object-add', {
+      'qom-type': 'tls-creds-psk',
+      id: 'tls0',
+      endpoint: 'client',
+      dir: tls.psk(keys),
+    });
+    await qemu.setParameters({ 'tls-creds': 'tls0' });
+  }
   return {
     ...{ qemu, machine },
     truth: () => readTruth(qemu, qemu.dir, addresses),
@@ -105,7 +119,7 @@ interface Outcome {
 /** Migrates, and goes on as often as needed. `kills` says whether the receiver is killed after the first break. */
 async function migrate(
   { qemu }: { qemu: Qemu },
-  { transport }: Mode,
+  { transport, isSecure = false }: Mode,
   out: string,
   {
     first,
@@ -116,7 +130,10 @@ async function migrate(
   const dir = join(out, '..');
   let sockets = 0;
   const uri = () => (transport === 'tcp' ? 'tcp:127.0.0.1:0' : `unix:${join(dir, `socket-${sockets++}`)}`);
-  let command = new LiveCommand(['receive', uri(), out]);
+  const secure = isSecure
+    ? ['--object', `tls-creds-psk,id=tls0,endpoint=server,dir=${tls.psk(keys)}`, '--tls-creds', 'tls0']
+    : [];
+  let command = new LiveCommand(['receive', uri(), out, ...secure]);
   try {
     let target = await command.uri();
     let handled = 0;
@@ -154,7 +171,7 @@ async function migrate(
       if (!kills || breaks > 0) continue;
       command.kill('SIGKILL');
       await command.ended;
-      command = new LiveCommand(['receive', '--recover', `${out}.partial`, uri()]);
+      command = new LiveCommand(['receive', '--recover', `${out}.partial`, uri(), ...secure]);
       target = await command.uri();
       handled = 0;
     }
@@ -237,5 +254,22 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
     }
     // The others had nothing left to send, see above.
     expect(recovered).toBeGreaterThan(cuts / 2);
+  });
+
+  test.each(isFull ? (['7.2', '10.0'] as const) : (['10.0'] as const))('over TLS, %s', async (version) => {
+    const random = seeded(17);
+    for (let i = 0; i < (isFull ? 12 : 2); i++) {
+      const mode: Mode = { version, preempt: i % 4 >= 2, transport: 'tcp', cuts: 1, isSecure: true };
+      await using source = await startSource(mode);
+      const out = join(Qemu.makeDir(), 'guest.mapped-ram');
+      // About 4 MB come in all, and less than one before postcopy.
+      const there: Harm = { cutAt: 1_000_000 + Math.floor(random() * 2_000_000), cut: i % 2 === 0 ? 'end' : 'reset' };
+      const outcome = await migrate(source, mode, out, {
+        first: (each) => (each > 0 ? {} : { there }),
+        kills: i % 2 === 1,
+      });
+      expect(outcome, outcome.stderr).toMatchObject({ breaks: 1, status: 'completed' });
+      await expectEqual(out, await source.truth(), { machine: source.machine, loads: false });
+    }
   });
 });
