@@ -24,9 +24,16 @@ const magics: [Compression, number[]][] = [
 
 /** The compression of bytes, recognized by the first of them. */
 export function findCompression(head: Uint8Array): Compression | undefined {
+  if (isSkippable(head)) return 'zstd';
   const format = magics.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0];
   // The block size of bzip2 is a digit from 1 to 9. The other three bytes could begin any text.
   return format === 'bzip2' && !/[1-9]/.test(String.fromCharCode(head[3] ?? 0)) ? undefined : format;
+}
+
+/** Whether zstd data begins with a frame that is skipped, as pzstd and seekable zstd write it. Data of lz4 does not. */
+function isSkippable(head: Uint8Array): boolean {
+  if (((head[0] ?? 0) & 0xf0) !== 0x50) return false;
+  return head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18;
 }
 
 /**

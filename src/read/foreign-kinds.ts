@@ -233,6 +233,16 @@ const otherKinds: readonly ForeignKind[] = [
     is: starts([5, 0x22, 0x4d, 0x18], [6, 0x22, 0x4d, 0x18]),
   },
   {
+    what: 'data compressed by lz4',
+    todo: decompress('lz4 -dc FILE > STREAM'),
+    is: starts([4, 0x22, 0x4d, 0x18], [2, 0x21, 0x4c, 0x18]),
+  },
+  {
+    what: 'data compressed by lzma (.lzma)',
+    todo: decompress('lzma -dc FILE > STREAM'),
+    is: ({ head }) => matches(head, 0, [0x5d, 0, 0]) && head[12] !== undefined && (head[12] === 0 || head[12] === 0xff),
+  },
+  {
     what: 'data compressed by compress or pack',
     todo: decompress('gzip -dc FILE > STREAM'),
     is: starts([0x1f, 0x9d], [0x1f, 0x1e], [0x1f, 0xa0]),

@@ -50,6 +50,8 @@ export interface RamFormat {
   hasChannels: boolean;
   /** Whether the page size may be found by looking ahead at the first records. A live source with channels may wait. */
   looksAhead: boolean;
+  /** The machine is one of AVR, whose pages have 256 bytes unless they show another size. */
+  isAvr?: boolean;
 }
 
 /** Decodes the body of a START, PART or END up to and including its EOS. */
@@ -158,6 +160,10 @@ function* decodeBlockList(
     if (pageSize !== undefined) {
       ram.pageSize = pageSize;
       format.pageSizeFrom = 'pages';
+    } else if (format.isAvr === true) {
+      // Their flags take only the 8 low bits of a word.
+      const place = { ...window.place(), section: 'ram' };
+      throw new MigrationError('unsupported', 'pages of 256 bytes, as of AVR, are not read', place);
     }
   }
   const listOffset = window.offset;

@@ -219,6 +219,7 @@ function* decodeConfigurationItem(
   }
   state.format.mappedRam = configuration.capabilities.includes('mapped-ram');
   state.format.ignoreShared = configuration.capabilities.includes('x-ignore-shared');
+  state.format.isAvr = /^arduino-/.test(configuration.machine);
   if (configuration.targetPageBits === undefined) {
     const pageSize = pageSizeOfMachine(configuration.machine);
     if (pageSize !== undefined && state.format.pageSizeFrom === 'assumed') {

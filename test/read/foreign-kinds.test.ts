@@ -2,8 +2,8 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { inspect, verify } from '../../src/index.ts';
 import { findForeignKind } from '../../src/read/foreign-kinds.ts';
-import { EOF, hex, join, none, ramEnd, ramStart } from '../oracle/build.ts';
-import { opened } from '../support/opened.ts';
+import { configuration, EOF, hex, join, none, ramEnd, ramStart } from '../oracle/build.ts';
+import { kindsOfSource, opened } from '../support/opened.ts';
 
 /** 4 KiB with the given bytes at an offset. The other bytes are of no text. */
 function file(magic: Uint8Array | string, offset = 0, length = 4096): Uint8Array {
@@ -58,6 +58,8 @@ const kinds: [string, Uint8Array, RegExp][] = [
   ['lrzip', file('LRZI'), /lrzip -d/],
   ['lzip', file('LZIP\x01'), /lzip -dc/],
   ['framed snappy', file(hex('ff060000 734e61507059')), /snzip -dc/],
+  ['lz4', file(hex('04224d18 60')), /lz4 -dc/],
+  ['lzma', file(hex('5d00008000 ffffffffffffffff')), /lzma -dc/],
   ['compress', file(hex('1f9d90')), /gzip -dc/],
   ['zlib', file(hex('789c')), /zlib-flate/],
   ['openssl', file('Salted__'), /openssl enc -d/],
@@ -102,4 +104,25 @@ describe('a file of another kind', () => {
     const { findings } = await verify(await opened(new Uint8Array()));
     expect(findings).toMatchObject([{ code: 'truncated', message: expect.stringContaining('is empty') }]);
   });
+});
+
+it('opens zstd data that begins with a frame to skip, and has several frames', async () => {
+  const stream = join(none, ramStart, ramEnd, EOF);
+  const skipped = hex('502a4d18 04000000 01020304');
+  /** A frame of one raw block. */
+  const frame = (bytes: Uint8Array) => {
+    const head = (bytes.length << 3) | 1;
+    return join(hex('28b52ffd 0000'), [head & 0xff, (head >> 8) & 0xff, head >> 16], bytes);
+  };
+  const packed = join(skipped, frame(stream.subarray(0, 20)), skipped, frame(stream.subarray(20)), skipped);
+  for (const kind of kindsOfSource) {
+    const { findings } = await verify(await opened(packed, kind));
+    expect(findings.filter(({ severity }) => severity === 'error')).toEqual([]);
+  }
+});
+
+it('refuses pages of 256 bytes, as of AVR, and says so', async () => {
+  const head = join(hex('5145564d 00000003'), configuration('arduino-uno'));
+  const { findings } = await verify(await opened(join(head, ramStart, ramEnd, EOF)));
+  expect(findings).toMatchObject([{ code: 'unsupported', message: expect.stringContaining('256 bytes') }]);
 });

@@ -19,8 +19,8 @@ const maxComplaint = 2000;
 const programs: Record<Exclude<Compression, 'gzip' | 'xz'>, string[]> = {
   bzip2: ['bzip2', '-dc'],
   lzop: ['lzop', '-dc', '--ignore-warn'],
-  // A frame's window determines the memory it takes; the limit is the library's default.
-  zstd: ['zstd', '-dcq', '--memory=128MB'],
+  // A frame's window determines the memory it takes. This is the largest one, as of "zstd --ultra --long=31".
+  zstd: ['zstd', '-dcq', '--memory=2048MB'],
 };
 
 /** Decompresses with Node, with libraries, and with installed programs: what `open` of `vmferry/node` uses. */
