@@ -262,8 +262,9 @@ describe.skipIf(lacksQemu('7.2', '10.0'))('postcopy into receive goes on after a
       const mode: Mode = { version, preempt: i % 4 >= 2, transport: 'tcp', cuts: 1, isSecure: true };
       await using source = await startSource(mode);
       const out = join(Qemu.makeDir(), 'guest.mapped-ram');
-      // About 4 MB come in all, and less than one before postcopy.
-      const there: Harm = { cutAt: 1_000_000 + Math.floor(random() * 2_000_000), cut: i % 2 === 0 ? 'end' : 'reset' };
+      // About 4 MB come in all, and less than one before postcopy. A reset could lose the begin of postcopy, which the receiver has
+      // not read yet.
+      const there: Harm = { cutAt: 1_000_000 + Math.floor(random() * 2_000_000), cut: 'end' };
       const outcome = await migrate(source, mode, out, {
         first: (each) => (each > 0 ? {} : { there }),
         kills: i % 2 === 1,
