@@ -143,7 +143,9 @@ function describe(result: Check, all: boolean): string {
   const target = `${what} ${against.name}${onMachine}`;
   const blocks = checked.blocks === 0 ? '' : ` and ${plural(checked.blocks, 'RAM block')}`;
   const detail = [...counts, `${plural(checked.sections, 'section')}${blocks} checked`];
-  const lines = [`${printable(result.source)}: ${paint(colour, words)} on ${printable(target)} (${detail.join(', ')})`];
+  const conditions = verdict === 'loads' ? describeConditions(result.conditions) : '';
+  const verdictLine = `${paint(colour, words)} on ${printable(target)}${printable(conditions)} (${detail.join(', ')})`;
+  const lines = [`${printable(result.source)}: ${verdictLine}`];
   for (const reason of reasons) if (all || reason.effect !== 'note') lines.push(...describeReason(reason, paint));
   if (result.reasonsOmitted > 0) lines.push(`and ${plural(result.reasonsOmitted, 'more reason')}`);
   const general = notJudged.filter((text) => !isParticular(text));
@@ -153,6 +155,16 @@ function describe(result: Check, all: boolean): string {
     lines.push(`  - ${formatCount(notJudged.length - shown.length)} more (--all shows them)`);
   }
   return lines.join('\n');
+}
+
+/** The most conditions in the first line. */
+const maxConditions = 4;
+
+function describeConditions(conditions: readonly string[]): string {
+  if (conditions.length === 0) return '';
+  const shown = conditions.slice(0, maxConditions);
+  const left = conditions.length - shown.length;
+  return `, if ${[...shown, ...(left > 0 ? [`${plural(left, 'more condition')}`] : [])].join('; ')}`;
 }
 
 /** Whether a text is about a single section. There may be many of these. */

@@ -193,7 +193,7 @@ function* describeOne(device: DeviceState): Generator<string, void> {
   const registers = state === undefined ? undefined : readX86Registers(state);
   if (registers !== undefined) yield `${drawRegisters(registers)}\n`;
   const virtio = state === undefined ? undefined : readVirtioDevice(state);
-  if (virtio !== undefined) yield `${drawVirtio(virtio)}\n`;
+  if (state !== undefined && virtio !== undefined) yield `${drawVirtio(virtio, state.vmsdName)}\n`;
   yield* drawDevice(device);
 }
 

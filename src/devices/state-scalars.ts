@@ -61,3 +61,11 @@ export const scalars: ReadonlyMap<string, Scalar> = new Map<string, Scalar>([
   ['le32', { size: 4, read: (view, at) => view.getUint32(at, true) }],
   ['le64', { size: 8, read: (view, at) => exact(view.getBigUint64(at, true)) }],
 ]);
+
+/**
+ * Types that a device reads and writes by its own function. A dump gives the size of the field in memory, which is not that
+ * in the stream: 48 bytes of a timer for 8.
+ */
+export const sizedByMemory: ReadonlySet<string> = new Set([
+  ...['timer', 'cpsr', 'fpscr', 'cpu/altivec/vscr', 'fpr', 'vsr', 'powered_off', 'nullptr'],
+]);

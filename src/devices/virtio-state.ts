@@ -191,6 +191,8 @@ function drawSubsections(whole: LayoutBuilder): void {
 
 /** The state that a transport keeps for a virtio 1.0 device. */
 function drawExtraState(part: LayoutBuilder): void {
+  // A device without virtio 1.0 has an empty subsection.
+  if (!part.subsectionName('virtio_pci/modern_state') && !part.subsectionName('virtio_mmio/state')) return;
   const isPci = part.subsectionName('virtio_pci/modern_state') === 'virtio_pci/modern_state';
   const name = isPci ? 'virtio_pci/modern_state' : 'virtio_mmio/state';
   part.insist(part.subsectionName(name) === name);

@@ -4,7 +4,7 @@
  */
 
 import { bufferTypes, byteTypes, listTypes, structTypes } from '../../devices/field-types.ts';
-import { scalars } from '../../devices/state-scalars.ts';
+import { scalars, sizedByMemory } from '../../devices/state-scalars.ts';
 import type { FieldDescription, StateDescription } from '../../vm/description.ts';
 import type { LayoutItem } from './check-layout.ts';
 import type { DumpedState } from './vmstate-dump.ts';
@@ -72,6 +72,12 @@ export function describedItems({ fields }: StateDescription): DescribedItem[] {
   return items;
 }
 
+/** Arrays that have no elements on some boards. A dump does not say that they are arrays. */
+const oftenEmpty: ReadonlySet<string> = new Set(['realview_sysctl.mb_clock', 'realview_sysctl.db_clock']);
+
+/** Bytes of a timer in the memory of a QEMU on a 64-bit host. */
+const timerSize = 48;
+
 /** What a target reads of a state of this version. */
 export function dumpedItems(state: DumpedState, version: number): DumpedItem[] {
   const seen = new Map<string, number>();
@@ -80,8 +86,10 @@ export function dumpedItems(state: DumpedState, version: number): DumpedItem[] {
     seen.set(name, ordinal + 1);
     if (!conditional && since > version) return [];
     const isOpen = nested !== undefined || size <= 0;
-    const bytes = isOpen ? undefined : size;
-    return [{ name, ordinal, bytes, isConditional: conditional, mayBeEmpty: isOpen, unit: size, nested }];
+    // A field of the size of a timer in memory has 8 bytes in the stream if it is one.
+    const bytes = isOpen || size === timerSize ? undefined : size;
+    const isOptional = conditional || oftenEmpty.has(`${state.name}.${name}`);
+    return [{ name, ordinal, bytes, isConditional: isOptional, mayBeEmpty: isOpen, unit: size, nested }];
   });
 }
 
@@ -100,7 +108,9 @@ export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boole
   // Some names end in [n] without a number being added.
   const isNamed = source.name === target.name && (source.ordinal ?? target.ordinal) === target.ordinal;
   if (!isNamed && source.fullName !== target.name) return false;
-  if (isScalar(source)) return target.nested === undefined && target.unit === source.unit;
+  if (isScalar(source)) {
+    return target.nested === undefined && (sizedByMemory.has(source.type) || target.unit === source.unit);
+  }
   if (bufferTypes.has(source.type)) {
     return target.nested === undefined && (target.unit <= 0 || target.unit === source.unit);
   }
@@ -111,6 +121,7 @@ export function isSameAsDumped(source: DescribedItem, target: DumpedItem): boole
 export function isTakenAsDumped(source: DescribedItem, target: DumpedItem): boolean {
   if (source.nested.length > 0 || target.nested !== undefined || source.bytes === undefined || target.unit <= 0)
     return false;
+  if (source.type === 'timer' && target.unit === timerSize) return true;
   const isMany = source.count > 1 || byteTypes.has(source.type);
   return source.bytes === target.unit || (isMany && source.bytes % target.unit === 0);
 }

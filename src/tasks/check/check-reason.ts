@@ -27,6 +27,8 @@ export type CheckRule =
   | 'value'
   /** The configuration space of a PCI device: its ids and capabilities. */
   | 'pci-config'
+  /** Feature bits that the guest uses, and that the target's virtio device must offer. */
+  | 'virtio-features'
   | 'command'
   /** How pages are sent: `compress`, multifd. */
   | 'pages'
@@ -40,12 +42,17 @@ export interface CheckReason {
   message: string;
   /** What to do about it, if known. */
   advice?: string;
+  /** With `needed`: what must hold, as a clause about the target (`it has the capability mapped-ram`). */
+  condition?: string;
   /** Where in the file, with the section or block. */
   place?: Place;
   /** Of the device's state: `vmsd_name` of the subsection or nested state, and the field. */
   state?: string;
   field?: string;
 }
+
+/** What must hold for something that was not compared, or else the target refuses. */
+export type Unseen = 'fields' | 'subsections' | 'states' | 'registers';
 
 /** The most reasons that are kept; more are only counted. */
 const maxReasons = 1000;
@@ -54,6 +61,7 @@ const maxReasons = 1000;
 export class CheckLog {
   readonly #reasons = new Map<string, CheckReason>();
   readonly #notJudged = new Set<string>();
+  readonly #unseen = new Map<Unseen, Set<string>>();
   omitted = 0;
   /** Sections that were compared. */
   judgedSections = 0;
@@ -72,8 +80,29 @@ export class CheckLog {
     if (this.#notJudged.size < maxReasons) this.#notJudged.add(what);
   }
 
+  /** Says that the target could refuse something that was not compared. `name`: of the section or state. */
+  require(what: Unseen, name: string): void {
+    const names = this.#unseen.get(what) ?? new Set();
+    this.#unseen.set(what, names);
+    if (names.size < maxReasons) names.add(name);
+  }
+
+  /** What must hold, as clauses about the target. */
+  get conditions(): string[] {
+    const ofReasons = this.reasons.flatMap(({ effect, condition }) =>
+      effect !== 'needed' || condition === undefined ? [] : [condition],
+    );
+    const ofUnseen = [...this.#unseen].map(([what, names]) => clauses[what](listed([...names])));
+    return [...new Set([...ofReasons, ...ofUnseen])];
+  }
+
   get refuses(): boolean {
     return [...this.#reasons.values()].some(({ effect }) => effect === 'refused');
+  }
+
+  /** Whether nothing speaks against loading. */
+  get isClean(): boolean {
+    return [...this.#reasons.values()].every(({ effect }) => effect === 'note' || effect === 'needed');
   }
 
   /** How far the file is from loading, to choose the best of several comparisons. */
@@ -86,6 +115,7 @@ export class CheckLog {
   merge(other: CheckLog): void {
     for (const reason of other.#reasons.values()) this.add(reason);
     for (const what of other.#notJudged) this.leaveOut(what);
+    for (const [what, names] of other.#unseen) for (const name of names) this.require(what, name);
     this.omitted += other.omitted;
   }
 
@@ -98,4 +128,20 @@ export class CheckLog {
   get notJudged(): string[] {
     return [...this.#notJudged];
   }
+}
+
+const clauses: Record<Unseen, (names: string) => string> = {
+  fields: (names) => `its fields of ${names} are the same`,
+  subsections: (names) => `it knows the subsection ${names}`,
+  states: (names) => `it has the state ${names}`,
+  registers: (names) => `its CPUs have the registers listed in ${names}`,
+};
+
+/** The most names in a clause. */
+const maxNames = 4;
+
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, maxNames);
+  const left = names.length - shown.length;
+  return left === 0 ? shown.join(', ') : `${shown.join(', ')} and ${left} more`;
 }

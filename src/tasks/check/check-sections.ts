@@ -1,21 +1,13 @@
 /** Compares sections with a target: whether it has the device and loads that version (docs/check.md, "Sections"). */
 
+import { listedStates, unlistedStates } from '../../schema/state-names.ts';
 import { SectionQueues } from '../../vm/section-queues.ts';
 import type { FileFacts, SectionFacts } from './check-facts.ts';
 import { comparePciConfig } from './check-pci.ts';
 import { CheckLog } from './check-reason.ts';
 import { Budget, StateCheck } from './check-state.ts';
+import { judgeVirtio } from './check-virtio.ts';
 import type { DumpedState, VmstateDump } from './vmstate-dump.ts';
-
-/**
- * States that QEMU registers without a device type, so that no dump lists them. Found by saving guests of x86, ARM, PowerPC
- * and s390x, and comparing them with the dump of the same binary.
- */
-const unlisted: ReadonlySet<string> = new Set([
-  ...['timer', 'cpu_common', 'cpu', 'apic', 'globalstate', 'slirp', 'acpi_build', 'ide'],
-  ...['PCIBUS', 'i2c_bus', 'ipmi-bmc-sim', 'ipmi-interface'],
-  ...['spapr', 'spapr_cpu', 'spapr_iommu', 'icp/server', 's390_css'],
-]);
 
 /** Sections that every target of a machine has, even if the file that it saved does not show them. */
 const alwaysKnown: ReadonlySet<string> = new Set(['ram', 'globalstate', 'dirty-bitmap']);
@@ -65,15 +57,7 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
   const guess = described === '' ? `; its type was guessed from its name, because the file does not describe it` : '';
   const known = byName.get(vmsdName);
   if (known === undefined) {
-    const isOldStyle = description !== undefined && described === '';
-    if (isOldStyle || unlisted.has(vmsdName)) log.leaveOut(`section ${name}: a dump does not list states of its kind`);
-    else {
-      // A device on a bus has a device type; other states may be registered without one.
-      const isDevice = described !== '' && name.endsWith(`/${described}`);
-      const message = `the target's QEMU has no device type with the state ${vmsdName}${guess}`;
-      const advice = 'save without that device, or load with a QEMU that has it';
-      log.add({ effect: isDevice ? 'refused' : 'doubt', rule: 'section', message, advice, place });
-    }
+    judgeUnlisted(section, vmsdName, described === '', log);
     return;
   }
   log.judgedSections++;
@@ -86,6 +70,10 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
     log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
   } else if (description === undefined || described === '') {
     log.leaveOut(`fields of ${name}: the file does not describe them`);
+    log.require('fields', name);
+  } else if (section.state?.state === undefined) {
+    log.leaveOut(`fields of ${name}: ${misfit}`);
+    log.require('fields', name);
   } else if (states.size > maxStates) {
     const message = `${states.size} types of the dump share the name ${vmsdName} with different fields: too many to compare`;
     log.add({ effect: 'doubt', rule: 'field', message, place });
@@ -98,7 +86,23 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
     });
     const best = logs.reduce((a, b) => (b.weight < a.weight ? b : a));
     log.merge(best);
+    judgeVirtio(section, undefined, log);
   }
+}
+
+const misfit = 'the description in the file does not fit their bytes';
+
+/** Judges a section whose state is not in the dump. */
+function judgeUnlisted({ name, place }: SectionFacts, vmsdName: string, isGuess: boolean, log: CheckLog): void {
+  // Every QEMU that has the device type lists its state.
+  if (!isGuess && listedStates.has(vmsdName)) {
+    const message = `the target's QEMU has no device type with the state ${vmsdName}`;
+    const advice = 'save without that device, or load with a QEMU that has it';
+    log.add({ effect: 'refused', rule: 'section', message, advice, place });
+    return;
+  }
+  log.leaveOut(`section ${name}: a dump lists the states of device types, and not all others`);
+  if (!isGuess && !unlistedStates.has(vmsdName)) log.require('states', vmsdName);
 }
 
 const newerQemu = 'load it with the QEMU that saved it or a newer one, or save it with an older machine type';
@@ -168,10 +172,18 @@ function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, 
     const advice = "check the file against the output of the target's -dump-vmstate";
     log.add({ effect: 'doubt', rule: 'section-version', message, advice, place });
   }
-  if (section.state === undefined) return;
+  if (section.state === undefined || isSameState(section, other)) return;
   comparePciConfig(section, other, log);
+  judgeVirtio(section, other, log);
   if (description === undefined || other.description === undefined) {
     log.leaveOut(`fields of ${name}: they are not described in both files`);
+    log.require('fields', name);
+    return;
+  }
+  if (section.state.state === undefined || other.state?.state === undefined) {
+    const which = section.state.state === undefined ? misfit : "the description in the target's file does not fit them";
+    log.leaveOut(`fields of ${name}: ${which}`);
+    log.require('fields', name);
     return;
   }
   if (description.vmsdName !== other.description.vmsdName) {
@@ -179,4 +191,12 @@ function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, 
     log.add({ effect: 'doubt', rule: 'section', message, place });
   }
   new StateCheck(log, section, budget).againstFile(description, other);
+}
+
+/** Whether the target saved the same bytes of the same version, so that it also loads them. */
+function isSameState({ state, versionId }: SectionFacts, other: SectionFacts): boolean {
+  const [mine, theirs] = [state?.data, other.state?.data];
+  if (mine === undefined || theirs === undefined) return false;
+  if (versionId !== other.versionId || mine.length !== theirs.length) return false;
+  return mine.every((byte, i) => byte === theirs[i]);
 }

@@ -3,9 +3,9 @@
  * target saved. Covers nested states, subsections and fields at any depth.
  */
 
-import { isStruct, type StateField, type StateStruct, type StateValue } from '../../devices/device-state.ts';
-import { byteTypes, listTypes, structTypes } from '../../devices/field-types.ts';
-import { scalars } from '../../devices/state-scalars.ts';
+import type { StateValue } from '../../devices/device-state.ts';
+import { byteTypes, listTypes } from '../../devices/field-types.ts';
+import { registerListName } from '../../devices/register-list.ts';
 import type { StateDescription } from '../../vm/description.ts';
 import type { Place } from '../../vm/migration-error.ts';
 import type { SectionFacts } from './check-facts.ts';
@@ -20,15 +20,10 @@ import {
   isTakenAsDumped,
 } from './check-items.ts';
 import { align, type Gap, type LayoutItem } from './check-layout.ts';
-import type { CheckEffect, CheckLog, CheckReason } from './check-reason.ts';
+import { type CheckEffect, CheckLog, type CheckReason } from './check-reason.ts';
+import { findUnknownRegisters } from './check-registers.ts';
+import { type At, hasZeroBefore, isCounted, isCountedGap, isSwitched, nestedStructs } from './check-values.ts';
 import type { DumpedState } from './vmstate-dump.ts';
-
-/** A state of the file, and its values. */
-interface At {
-  description: StateDescription;
-  /** Its values; undefined if the description does not fit the bytes. */
-  struct: StateStruct | undefined;
-}
 
 /** The most comparisons in all. Two QEMU files with 100 devices need some 100,000. */
 const maxWork = 20_000_000;
@@ -77,6 +72,8 @@ export class StateCheck {
     const alignment = this.#align(at, source, dumpedItems(target, version), isSameAsDumped, isTakenAsDumped, path);
     for (const { source, target } of alignment?.pairs ?? []) {
       const { nested } = target;
+      const list = registerListName(source.name);
+      if (list !== undefined && source.name.endsWith('_indexes')) this.#log.require('registers', source.name);
       if (nested === undefined || source.type === 'gtree') continue;
       // The stream does not state the version of a nested state, so the target uses its own.
       this.#eachNested(at, source, (inner) => {
@@ -120,6 +117,7 @@ export class StateCheck {
         this.#log.leaveOut(
           `subsection ${subsection.vmsdName} of ${this.#section.name}: the target's file has none, perhaps because its guest does not need it`,
         );
+        this.#log.require('subsections', subsection.vmsdName);
         continue;
       }
       const [version = 0, knownVersion = 0] = [subsection.version, known.version];
@@ -160,6 +158,7 @@ export class StateCheck {
       });
       return;
     }
+    if (this.#registers(at, target, source, path)) return;
     if (!listTypes.has(source.type) && (source.count !== other.count || isLonger(source, other))) {
       const count = ({ count, bytes, type }: DescribedItem) =>
         byteTypes.has(type) ? `${bytes} bytes` : `${count} elements`;
@@ -177,12 +176,49 @@ export class StateCheck {
     }
     if (isScalar(source)) this.#value(at, source, target, other, name);
     if (source.type === 'gtree') return;
-    const inner = other.nested[0];
-    if (inner === undefined) return;
-    const otherStruct = nestedStructs(target.struct, other.index)[0];
-    this.#eachNested(at, source, (each) =>
-      this.#describedState(each, { description: inner, struct: otherStruct }, name),
-    );
+    if (other.nested.length === 0) return;
+    const structs = nestedStructs(target.struct, other.index);
+    const elements = other.nested.map((description, i): At => ({ description, struct: structs[i] }));
+    let shapes: At[] | undefined;
+    this.#eachNested(at, source, (each, i) => {
+      const own = elements[i] ?? (elements.at(-1) as At);
+      const log = this.#try(each, own, name);
+      // Elements of one array may have different fields, by their values: any of these is loaded.
+      shapes ??= log.isClean ? undefined : differentShapes(elements);
+      const others = log.isClean ? [] : (shapes ?? []).filter((shape) => shape !== own);
+      const logs = [log, ...others.map((shape) => this.#try(each, shape, name))];
+      this.#log.merge(logs.reduce((a, b) => (b.weight < a.weight ? b : a)));
+    });
+  }
+
+  /** The reasons against loading a state as another. */
+  #try(at: At, target: At, path: string): CheckLog {
+    const log = new CheckLog();
+    const check = new StateCheck(log, this.#section, this.#budget);
+    check.#isOlder = this.#isOlder;
+    check.#describedState(at, target, path);
+    return log;
+  }
+
+  /** Judges the list of registers that the items belong to. True if it is judged here. */
+  #registers(at: At, target: At, item: DescribedItem, path: string): boolean {
+    const list = registerListName(item.name);
+    if (list === undefined || at.struct === undefined || target.struct === undefined) return false;
+    const unknown = findUnknownRegisters(at.struct, target.struct, list);
+    if (unknown === undefined) return false;
+    if (unknown.length === 0 || !item.name.endsWith('_indexes')) return true;
+    const shown = unknown.slice(0, 4).map((index) => `0x${index.toString(16)}`);
+    const more = unknown.length > shown.length ? ` and ${unknown.length - shown.length} more` : '';
+    const message = `the target's CPU does not have the registers ${shown.join(', ')}${more}, which are in ${item.name}`;
+    const advice = 'load it with the -cpu of the source and a QEMU that has these registers';
+    this.#add('refused', {
+      rule: 'value',
+      message,
+      advice,
+      ...this.#place(at, item.index),
+      field: join(path, item.name),
+    });
+    return true;
   }
 
   /** Judges a field that the target compares with its own. */
@@ -218,7 +254,10 @@ export class StateCheck {
       return undefined;
     }
     for (const gap of alignment.gaps) {
-      const isFollowed = targetAt !== undefined && isCountedGap(at, targetAt, gap as Gap<DescribedItem, LayoutItem>);
+      const described = gap as Gap<DescribedItem, LayoutItem>;
+      const isSwitch = targetAt !== undefined && isSwitched(at, targetAt, described);
+      if (isSwitch === 'by the field before it') continue;
+      const isFollowed = isSwitch === 'perhaps' || (targetAt !== undefined && isCountedGap(at, targetAt, described));
       this.#gap(at, gap, alignment.mayShift || isFollowed, path);
     }
     return alignment;
@@ -255,10 +294,10 @@ export class StateCheck {
     }
   }
 
-  #eachNested(at: At, item: DescribedItem, take: (inner: At) => void): void {
+  #eachNested(at: At, item: DescribedItem, take: (inner: At, i: number) => void): void {
     const structs = nestedStructs(at.struct, item.index);
     // Elements that share a description are all alike.
-    for (const [i, description] of item.nested.entries()) take({ description, struct: structs[i] });
+    for (const [i, description] of item.nested.entries()) take({ description, struct: structs[i] }, i);
   }
 
   #spend(work: number, path: string): boolean {
@@ -308,50 +347,19 @@ const join = (path: string, name: string) => (path === '' ? name : `${path}.${na
 const stateOf = ({ description: { vmsdName } }: At) => (vmsdName === '' ? {} : { state: vmsdName });
 const shown = (value: StateValue) => (typeof value === 'object' ? '…' : String(value));
 
-/** The structs in a field's value, in order. */
-function nestedStructs(struct: StateStruct | undefined, index: number): StateStruct[] {
-  const field = struct?.fields[index];
-  if (struct === undefined || field === undefined) return [];
-  const structs: StateStruct[] = [];
-  for (let i = index; struct.fields[i]?.name === field.name; i++) {
-    const { type } = struct.fields[i] as typeof field;
-    if (!structTypes.has(type) && !listTypes.has(type)) break;
-    const value = (struct.fields[i] as typeof field).value;
-    for (const each of Array.isArray(value) ? (value as StateValue[]) : [value]) if (isStruct(each)) structs.push(each);
-  }
-  return structs;
-}
-
-/** Whether a number before the item is 0: it may be the count of its elements. */
-function hasZeroBefore(at: At, source: DescribedItem[], place: Place): boolean {
-  const fields = at.struct?.fields ?? [];
-  const end = source[0]?.index ?? fields.length;
-  return place !== undefined && fields.slice(0, end).some((field) => isNumber(field.type) && field.value === 0);
-}
-
 const isLonger = (source: DescribedItem, other: DescribedItem) =>
   byteTypes.has(source.type) && source.bytes !== other.bytes;
 
-const isNumber = (type: string) => scalars.has(type) && type !== 'nullptr' && type !== 'bool' && type !== 'timer';
+/** The most different descriptions of an array's elements that are tried. QEMU's have two. */
+const maxShapes = 4;
 
-/** Whether on both sides a number before the item states its elements or bytes, so that the target can read as many. */
-function isCounted(at: At, source: DescribedItem | undefined, target: At, other: DescribedItem | undefined): boolean {
-  const mine = at.struct?.fields ?? [];
-  const theirs = target.struct?.fields ?? [];
-  const isCount = (value: StateValue, item: DescribedItem | undefined) =>
-    value === (item?.count ?? 0) || value === (item?.bytes ?? 0);
-  return mine.slice(0, source?.index ?? mine.length).some((field, i) => {
-    // The field may have been renamed.
-    const same = theirs.find(({ name }) => name === field.name) ?? theirs[i];
-    if (same === undefined || !isSingle(field) || !isSingle(same)) return false;
-    return isCount(field.value, source) && isCount(same.value, other);
-  });
-}
-
-const isSingle = ({ type, length }: StateField) => isNumber(type) && length <= 8;
-
-/** The same for an array that is empty on one side. */
-function isCountedGap(at: At, target: At, gap: Gap<DescribedItem, LayoutItem>): boolean {
-  if (gap.source.length + gap.target.length !== 1) return false;
-  return isCounted(at, gap.source[0], target, gap.target[0] as DescribedItem | undefined);
+/** The first element of each description. */
+function differentShapes(elements: readonly At[]): At[] {
+  const shapes = new Map<string, At>();
+  for (const element of elements) {
+    const key = JSON.stringify(element.description);
+    if (!shapes.has(key)) shapes.set(key, element);
+    if (shapes.size === maxShapes) break;
+  }
+  return [...shapes.values()];
 }

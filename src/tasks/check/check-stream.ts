@@ -104,13 +104,15 @@ function judgeCapabilities({ configuration }: FileFacts, target: TargetStream, l
       log.add({ effect: 'refused', rule: 'capability', message, place });
     } else {
       const message = `the target needs the capability ${name}${name === 'mapped-ram' ? ' (QEMU 9.0 or newer)' : ''}`;
-      log.add({ effect: 'needed', rule: 'capability', message, advice: switchAdvice(name, true), place });
+      const condition = `it has the capability ${name} on`;
+      log.add({ effect: 'needed', rule: 'capability', message, advice: switchAdvice(name, true), condition, place });
     }
   }
   for (const name of formatCapabilities) {
     if (theirs?.includes(name) !== true || capabilities.includes(name)) continue;
     const message = `the target saved its own file with the capability ${name}, and must load this one without it`;
-    log.add({ effect: 'needed', rule: 'capability', message, advice: switchAdvice(name, false), place });
+    const condition = `it has the capability ${name} off`;
+    log.add({ effect: 'needed', rule: 'capability', message, advice: switchAdvice(name, false), condition, place });
   }
 }
 
@@ -129,7 +131,8 @@ function judgeUuid({ configuration }: FileFacts, other: FileFacts | undefined, l
     log.add({ effect: 'refused', rule: 'configuration', message, advice, place });
   } else {
     const message = `a target with -uuid must have the UUID ${dashed}`;
-    log.add({ effect: 'needed', rule: 'configuration', message, advice, place });
+    const condition = `it has the UUID ${dashed}, or none`;
+    log.add({ effect: 'needed', rule: 'configuration', message, advice, condition, place });
   }
 }
 
@@ -165,13 +168,23 @@ function judgeCommands({ commands }: FileFacts, target: TargetStream, log: Check
       if (isNew === true) continue;
       const message = 'the file has the command SWITCHOVER_START, which QEMU before 10.0 refuses';
       const advice = 'load it with QEMU 10.0 or newer, or save it with -global migration.send-switchover-start=off';
-      log.add({ effect: isNew === false ? 'refused' : 'needed', rule: 'command', message, advice, place });
+      const effect = isNew === false ? 'refused' : 'needed';
+      log.add({ effect, rule: 'command', message, advice, condition: 'it is QEMU 10.0 or newer', place });
     } else if (name === 'POSTCOPY_ADVISE' && payloadLength > 0) {
       const message = 'the file was sent with postcopy: the target needs the capability postcopy-ram';
-      log.add({ effect: 'needed', rule: 'command', message, advice: switchAdvice('postcopy-ram', true), place });
+      const condition = 'it has the capability postcopy-ram on';
+      log.add({
+        effect: 'needed',
+        rule: 'command',
+        message,
+        advice: switchAdvice('postcopy-ram', true),
+        condition,
+        place,
+      });
     } else if (name === 'ENABLE_COLO') {
       const message = 'the file was sent with COLO: the target needs the capability x-colo';
-      log.add({ effect: 'needed', rule: 'command', message, advice: switchAdvice('x-colo', true), place });
+      const condition = 'it has the capability x-colo on';
+      log.add({ effect: 'needed', rule: 'command', message, advice: switchAdvice('x-colo', true), condition, place });
     }
   }
 }
@@ -182,18 +195,21 @@ function judgePages(file: FileFacts, target: TargetStream, log: CheckLog): void 
     const effect = isNew === true ? 'refused' : 'needed';
     const message = 'pages are compressed by the capability compress, which QEMU dropped after 9.0';
     const advice = isNew === true ? 'load it with an older QEMU' : switchAdvice('compress', true);
-    log.add({ effect, rule: 'pages', message, advice, place: file.compressedPages });
+    const condition = 'it has the capability compress on';
+    log.add({ effect, rule: 'pages', message, advice, condition, place: file.compressedPages });
   }
   const block = file.sections.find(({ name }) => name === 'block');
   if (block !== undefined) {
     const effect = isNew === true ? 'refused' : 'needed';
     const message = 'the file has disks (capability block), which QEMU dropped after 9.0';
-    log.add({ effect, rule: 'section', message, advice: 'load it with an older QEMU', place: block.place });
+    const condition = 'it is QEMU 9.0 or older';
+    log.add({ effect, rule: 'section', message, advice: 'load it with an older QEMU', condition, place: block.place });
   }
   if (file.multifd !== undefined) {
     const message = 'the file is the main stream of a multifd migration: it can be loaded only with its channels';
     const advice = `${switchAdvice('multifd', true)}; as many multifd-channels, and the same multifd-compression`;
-    log.add({ effect: 'needed', rule: 'pages', message, advice, place: file.multifd });
+    const condition = 'it gets the channels, too';
+    log.add({ effect: 'needed', rule: 'pages', message, advice, condition, place: file.multifd });
   }
 }
 

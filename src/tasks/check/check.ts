@@ -31,6 +31,11 @@ export interface Check {
   machine: string | undefined;
   against: { name: string; kind: CheckTarget['kind']; machine: string | undefined };
   verdict: CheckVerdict;
+  /**
+   * What must hold for the file to load, as clauses about the target: `it has the capability mapped-ram`. With the verdict
+   * `loads` and no condition, nothing that was not judged could make the target refuse.
+   */
+  conditions: string[];
   /** Worst first. */
   reasons: CheckReason[];
   /** Reasons beyond the first 1,000. */
@@ -89,6 +94,7 @@ export function judge(file: FileFacts, target: CheckTarget): Check {
     machine: file.configuration?.machine,
     against: { name: target.name, kind: target.kind, machine },
     verdict: has('refused') ? 'refused' : has('doubt') ? 'doubtful' : 'loads',
+    conditions: isDump ? [...log.conditions, sameMachine] : log.conditions,
     reasons,
     reasonsOmitted: log.omitted,
     notJudged: log.notJudged,
@@ -96,14 +102,17 @@ export function judge(file: FileFacts, target: CheckTarget): Check {
   };
 }
 
+/** No dump shows these. */
+const sameMachine = 'it has the same RAM and devices';
+
 const unknownToDumps = [
   'which devices the target has, and how many of each: a dump lists all that its QEMU could have',
   'fields and subsections that depend on properties or the state of a device',
   'the number of elements in arrays',
-  'values: ids of PCI devices, features of virtio devices and CPUs, numbers of queues and ports',
+  'values: ids of PCI devices, features of CPUs, numbers of queues and ports',
 ];
 
 const unknownToFiles = [
-  'values that only the device can check, such as features of virtio devices and CPUs',
+  'values that only the device itself can check',
   'what the target can load but does not save: older versions, and subsections that its guest did not need',
 ];
