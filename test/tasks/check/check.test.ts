@@ -828,13 +828,13 @@ describe('features of virtio devices', () => {
 describe('conditions', () => {
   it('are in the order of the reasons, and those of a dump come last', async () => {
     const { verdict, conditions } = await againstDump(
-      { capabilities: ['x-ignore-shared'], machine: 'none' },
+      { uuid: '0123456789abcdef0011223344556677', machine: 'none' },
       [],
       'none',
     );
     expect(verdict).toBe('loads');
     expect(conditions).toEqual([
-      'it has the capability x-ignore-shared on',
+      'it has the UUID 01234567-89ab-cdef-0011-223344556677, or none',
       'it is QEMU 10.0 or newer',
       'it has the same RAM and devices',
     ]);
