@@ -52,7 +52,7 @@ export interface CheckReason {
 }
 
 /** What must hold for something that was not compared, or else the target refuses. */
-export type Unseen = 'fields' | 'subsections' | 'states' | 'registers';
+type Unseen = 'fields' | 'subsections' | 'states' | 'registers';
 
 /** The most reasons that are kept; more are only counted. */
 const maxReasons = 1000;

@@ -4,10 +4,7 @@
  * values.
  */
 import type { StateStruct } from '../../devices/device-state.ts';
-import { listRegisters, registerListName } from '../../devices/register-list.ts';
-
-/** Whether a field is one of the two arrays. */
-export const isInRegisterList = (name: string): boolean => registerListName(name) !== undefined;
+import { listRegisters } from '../../devices/register-list.ts';
 
 /** The indexes that only the file has; undefined if one of the two lists cannot be read. */
 export function findUnknownRegisters(mine: StateStruct, theirs: StateStruct, list: string): bigint[] | undefined {
