@@ -35,7 +35,8 @@ export async function findFormat(
     peeked = await peek(peeked.source, offset, length, (head) => formatOf(head, false) !== undefined);
     const format = formatOf(peeked.head, peeked.head.length < length);
     if (format === 'unreadable' && !isOfMigration(peeked.head)) {
-      peeked = await peek(peeked.source, offset, foreignHeadLength, () => false);
+      // A pipe may stay silent.
+      if (source.size !== undefined) peeked = await peek(source, offset, foreignHeadLength, () => false);
       const foreign = foreignError(peeked, offset);
       return { format: undefined, source: peeked.source, ...(foreign === undefined ? {} : { foreign }) };
     }
