@@ -189,6 +189,7 @@ export { type AddressSpace, type AddressSpaceOptions, openAddressSpace } from '.
 export { type AddressMatch, searchSpace } from './tasks/addresses/search-space.ts';
 export { openSpaceRange, type SpaceRange } from './tasks/addresses/space-range.ts';
 export type { BlockPlace, BlockRange, Part, SpaceRun } from './tasks/addresses/space-reader.ts';
+export type { VirtualSegment } from './tasks/addresses/virtual-segments.ts';
 export { type Check, type CheckTarget, type CheckVerdict, check, judge, readTarget } from './tasks/check/check.ts';
 export {
   type BlockFacts,
@@ -290,7 +291,7 @@ export {
 export type { Recommendation } from './tasks/estimate/recommend.ts';
 export type { Random } from './tasks/estimate/seeded-random.ts';
 export type { AcpiMemory } from './tasks/extract/acpi-memory.ts';
-export type { CoreSegment } from './tasks/extract/elf-core.ts';
+export type { CoreSegment } from './tasks/extract/core/elf-core.ts';
 export {
   type ChooseOutput,
   type ExtractBlocksOptions,
@@ -306,6 +307,7 @@ export {
   type ExtractedPhysical,
   extractElf,
   extractPhysical,
+  type MappedOptions,
   openPhysical,
   type PhysicalMemory,
   type PhysicalOptions,

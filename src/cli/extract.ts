@@ -63,7 +63,8 @@ export function addExtract(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  '--physical and --elf work for pc and q35 machines. The layout of the memory comes from the state of the devices, and the command prints it.',
+  '--physical and --elf need a machine whose layout is known. It comes from the state of the devices, and the command prints it.',
+  'With --paging, gdb takes virtual addresses of the core file. Of x86, AArch64 and 64-bit RISC-V, the page tables are those of the saved RAM. Where CPUs differ, the first one decides.',
   'The output appears whole or not at all. Only the owner can read the files, as with files that QEMU makes.',
 ];
 
@@ -80,6 +81,7 @@ const examples = [
   'vmferry extract guest.migration --block pc.ram -o - | strings | less',
   'vmferry extract guest.migration --physical -o memory.raw',
   'vmferry extract guest.migration --elf -o guest.core',
+  'vmferry extract guest.migration --elf --paging -o guest.core',
   'vmferry extract save.img,offset=4096 --block pc.ram -o pc.ram.raw',
   'vmferry extract guest.migration --device cpu#0 -o - | jq .registers.rip',
   'vmferry extract main --channel channel0 --channel channel1 --all ram/',
@@ -95,6 +97,9 @@ const rules = {
     '--above-4g': ['--physical', '--elf'],
     '--ram': ['--physical', '--elf'],
     '--dimm': ['--physical', '--elf'],
+    '--paging': ['--elf'],
+    '--cpu': ['--paging'],
+    '--cr3': ['--paging'],
   },
   check(_: readonly string[], options: ExtractOptions, isGiven: (flag: string) => boolean) {
     const { block, all, device, physical, elf, output, json } = options;

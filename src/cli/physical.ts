@@ -3,6 +3,7 @@ import { realpathSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import { openScratch } from '../io/node/output-file.ts';
 import type { MigrationFile } from '../read/open.ts';
+import type { VirtualSegment } from '../tasks/addresses/virtual-segments.ts';
 import { openPhysical, type PhysicalMemory } from '../tasks/extract/physical.ts';
 import type { LayoutOptions } from '../tasks/extract/physical-layout.ts';
 import type { ExtractPhysicalJson } from '../tasks/json.ts';
@@ -14,7 +15,7 @@ import { openTarget, writeBytes } from './output.ts';
 import { missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { formatBytes, formatHex, formatTable, plural, printable } from './print/format.ts';
 import { writeOut } from './run.ts';
-import { parseSize } from './size.ts';
+import { parseAddress, parseIndex, parseSize } from './size.ts';
 
 /** What the file may not say about the layout of guest-physical memory. */
 export interface LayoutFlags {
@@ -28,6 +29,9 @@ export interface LayoutFlags {
 export interface PhysicalOptions extends LayoutFlags {
   physical?: boolean;
   elf?: boolean;
+  paging?: boolean;
+  cpu?: number;
+  cr3?: bigint;
 }
 
 interface AllOptions extends InputOptions, PhysicalOptions, PartialOption {
@@ -41,7 +45,10 @@ export function addPhysicalOptions(command: CliCommand): CliCommand {
     .option(
       '--elf',
       'write guest-physical memory as an ELF core file with the registers of all CPUs, as dump-guest-memory does',
-    );
+    )
+    .option('--paging', "give the core file virtual addresses, by the CPUs' page tables")
+    .option('--cpu <N>', 'the CPU whose page tables --paging uses (default: all)', parseIndex)
+    .option('--cr3 <ADDRESS>', "use these page tables instead of the CPU's own", parseAddress);
   return addLayoutOptions(command);
 }
 
@@ -85,7 +92,8 @@ export async function writePhysical(location: string, output: string, options: A
       try {
         warnOf(memory);
         reportMissing(memory.missing);
-        const written = elf === true ? memory.core() : memory.image();
+        const written = elf === true ? memory.core(await mappedOf(memory, options)) : memory.image();
+        for (const text of (written as Written).warnings ?? []) warn(text);
         if (target === undefined) await writeBytes(written, writeOut);
         else {
           await target.write(written);
@@ -100,6 +108,16 @@ export async function writePhysical(location: string, output: string, options: A
       throw error;
     }
   });
+}
+
+async function mappedOf(
+  memory: PhysicalMemory,
+  { paging, cpu, cr3 }: AllOptions,
+): Promise<VirtualSegment[] | undefined> {
+  if (paging !== true) return undefined;
+  const mapped = await memory.mapped({ ...(cpu === undefined ? {} : { cpu }), ...(cr3 === undefined ? {} : { cr3 }) });
+  if (mapped === undefined) warn('no CPU translates addresses, so virtual addresses are guest-physical ones');
+  return mapped;
 }
 
 type Written = ReturnType<PhysicalMemory['image']> & Partial<ReturnType<PhysicalMemory['core']>>;

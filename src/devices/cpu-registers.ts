@@ -1,6 +1,7 @@
 /**
  * The registers of an x86 CPU in its device state, `cpu` (docs/formats/elf-core.md, "Where the registers come from").
  */
+import { BadCpuState, readUnsigned, toUnsigned } from './cpu-values.ts';
 import { type DeviceState, isStruct, type StateStruct, type StateValue } from './device-state.ts';
 import { findValue } from './find-value.ts';
 
@@ -43,9 +44,6 @@ export interface CpuRegisters extends RegisterValues {
   index: number;
 }
 
-/** A register is missing, or has another type. */
-export class BadCpuState extends Error {}
-
 /** The registers of a CPU, always 16 general ones. @throws BadCpuState */
 export function readCpuRegisters({ instanceId, state, problem }: DeviceState): CpuRegisters {
   if (state === undefined) throw new BadCpuState(problem ?? 'its state cannot be read');
@@ -56,7 +54,7 @@ export function readCpuRegisters({ instanceId, state, problem }: DeviceState): C
 
 /** Reads the registers out of the state of the device `cpu`. @throws BadCpuState */
 export function readRegisterValues(state: StateStruct): RegisterValues {
-  const number = (path: string) => toBigInt(findValue(state, path), path);
+  const number = (path: string) => readUnsigned(state, path);
   const general = findValue(state, 'env.regs');
   if (!Array.isArray(general) || (general.length !== 16 && general.length !== 8)) {
     throw new BadCpuState('expected env.regs as 8 or 16 values');
@@ -70,7 +68,7 @@ export function readRegisterValues(state: StateStruct): RegisterValues {
     toSegment(findValue(state, `env.${name}`), `env.${name}`),
   ]);
   return {
-    general: general.map((value, i) => toBigInt(value, `env.regs[${i}]`)),
+    general: general.map((value, i) => toUnsigned(value, `env.regs[${i}]`)),
     rip: number('env.eip'),
     rflags: number('env.eflags'),
     segments: Object.fromEntries([...named, ...tables]),
@@ -88,15 +86,9 @@ export function isInLongMode({ efer }: CpuRegisters): boolean {
   return (efer & 0x400n) !== 0n;
 }
 
-function toBigInt(value: StateValue | undefined, path: string): bigint {
-  if (typeof value === 'bigint') return BigInt.asUintN(64, value);
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
-  throw new BadCpuState(`expected ${path} as a number`);
-}
-
 function toSegment(value: StateValue | undefined, path: string): Segment {
   if (value === undefined || !isStruct(value)) throw new BadCpuState(`expected ${path} as a segment`);
-  const part = (name: string) => toBigInt(findValue(value as StateStruct, name), `${path}.${name}`);
+  const part = (name: string) => toUnsigned(findValue(value as StateStruct, name), `${path}.${name}`);
   const word = (name: string) => Number(BigInt.asUintN(32, part(name)));
   return { selector: word('selector'), base: part('base'), limit: word('limit'), flags: word('flags') };
 }

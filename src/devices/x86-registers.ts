@@ -2,14 +2,8 @@
  * The registers of an x86 CPU for people (docs/formats/devices.md, "CPUs"): by name, with the mode that follows from them.
  * `cpu-registers.ts` finds them in the section.
  */
-import {
-  BadCpuState,
-  generalNames,
-  type RegisterValues,
-  readRegisterValues,
-  type Segment,
-  segmentNames,
-} from './cpu-registers.ts';
+import { generalNames, type RegisterValues, readRegisterValues, type Segment, segmentNames } from './cpu-registers.ts';
+import { BadCpuState } from './cpu-values.ts';
 import type { StateStruct } from './device-state.ts';
 
 /** An x86 CPU's registers by name. */

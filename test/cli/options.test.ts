@@ -176,6 +176,10 @@ describe('extract', () => {
     for (const [flag, more] of physicalOnly) {
       expect((await refusal(['extract', 'x', ...words, ...more])) === undefined, flag).toBe(isPhysical);
     }
+    for (const more of [[], ['--cpu', '0'], ['--cr3', '0x1000']]) {
+      expect((await refusal(['extract', 'x', ...words, '--paging', ...more])) === undefined).toBe(mode === 'elf');
+      if (more.length > 0) expect(await refusal(['extract', 'x', ...words, ...more])).toBeTypeOf('string');
+    }
     for (const [other, more] of Object.entries(modes)) {
       if (other !== mode) expect(await refusal(['extract', 'x', ...words, ...more]), other).toBeTypeOf('string');
     }

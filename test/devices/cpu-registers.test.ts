@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { BadCpuState, isInLongMode, readCpuRegisters } from '../../src/devices/cpu-registers.ts';
+import { isInLongMode, readCpuRegisters } from '../../src/devices/cpu-registers.ts';
+import { BadCpuState } from '../../src/devices/cpu-values.ts';
 import { describedDevice, type PlainStruct } from './described-device.ts';
 
 const segment = (n: number): PlainStruct => ({

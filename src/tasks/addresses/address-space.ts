@@ -8,7 +8,6 @@
  *                    |     |              |       |
  *     RAM blocks   block, offset        block, offset         by the layout of the machine
  */
-import type { DeviceState } from '../../devices/device-state.ts';
 import { placeIn } from '../../io/byte-source.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
 import type { ContentPlan } from '../../store/content-plan.ts';
@@ -18,7 +17,7 @@ import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
 import { type LaidOutOptions, type LaidOutVm, openLaidOutVm } from '../extract/laid-out-vm.ts';
 import type { PhysicalLayout } from '../extract/physical-layout.ts';
-import { pagingOf } from './cpu-paging.ts';
+import { chooseCpu, readPaging } from './cpu-paging.ts';
 import {
   addressOf,
   EndlessTables,
@@ -28,7 +27,6 @@ import {
   unitRanges,
   walkTables,
 } from './page-tables.ts';
-import { type Paging, UnknownPaging } from './paging.ts';
 import { PhysicalRam } from './physical-ram.ts';
 import { type BlockPlace, type Part, placeOf, type SpaceRun, spaceReader } from './space-reader.ts';
 
@@ -100,7 +98,7 @@ function makeSpace(
   const { kind, cpu = 0, cr3, signal } = options;
   const { ram } = vm;
   const physical = new PhysicalRam(ram, layout.ranges);
-  const paging = kind === 'physical' ? undefined : readPaging(file, chooseCpu(devices, cpu), cr3);
+  const paging = kind === 'physical' ? undefined : readPaging(file.source, chooseCpu(devices, cpu), cr3);
   const normalize = (address: bigint) => paging?.normalize?.(address) ?? address;
   const pieces = async function* (from: bigint, end: bigint) {
     if (paging === undefined || paging.tables.length === 0) yield* physicalPieces(physical, from, end);
@@ -128,25 +126,6 @@ function makeSpace(
     close: () => ram.close(),
     [asyncDispose]: () => ram.close(),
   };
-}
-
-/** @throws RangeError if there is no such CPU */
-function chooseCpu(devices: readonly DeviceState[], wanted: number): DeviceState {
-  const cpus = devices.filter(({ name }) => name === 'cpu');
-  const cpu = cpus.find(({ instanceId }) => instanceId === wanted) ?? cpus[wanted];
-  if (cpu !== undefined) return cpu;
-  const got = cpus.length === 0 ? 'a file without the state of a CPU' : `${wanted}`;
-  throw new RangeError(`expected a CPU from 0 to ${Math.max(0, cpus.length - 1)}, got ${got}`);
-}
-
-function readPaging(file: MigrationFile, cpu: DeviceState, root: bigint | undefined): Paging {
-  try {
-    return pagingOf(cpu, root);
-  } catch (error) {
-    if (!(error instanceof UnknownPaging)) throw error;
-    const place = { ...placeIn(file.source, cpu.offset), section: 'cpu' };
-    throw new MigrationError('unsupported', `virtual addresses of CPU ${cpu.instanceId}: ${error.message}`, place);
-  }
 }
 
 /** Memory at an address. */

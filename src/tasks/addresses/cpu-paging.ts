@@ -5,6 +5,8 @@
 import { architectureOfCpu } from '../../devices/cpu-architecture.ts';
 import type { DeviceState, StateStruct, StateValue } from '../../devices/device-state.ts';
 import { findValue } from '../../devices/find-value.ts';
+import { type ByteSource, placeIn } from '../../io/byte-source.ts';
+import { MigrationError } from '../../vm/migration-error.ts';
 import { armTables } from './arm-paging.ts';
 import { type Paging, type ReadRegister, UnknownPaging } from './paging.ts';
 import { riscvTables } from './riscv-paging.ts';
@@ -14,7 +16,7 @@ import { x86Tables } from './x86-paging.ts';
  * @param root replaces the register that has the root of the page tables: CR3, TTBR0 or satp
  * @throws UnknownPaging
  */
-export function pagingOf(cpu: DeviceState, root?: bigint): Paging {
+function pagingOf(cpu: DeviceState, root?: bigint): Paging {
   const { state, problem } = cpu;
   if (state === undefined) throw new UnknownPaging(`its state cannot be read: ${problem}`);
   const read: ReadRegister = (path) => toBigInt(findValue(state, path), path);
@@ -36,4 +38,27 @@ function toBigInt(value: StateValue | undefined, path: string): bigint {
   if (typeof value === 'bigint') return BigInt.asUintN(64, value);
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
   throw new UnknownPaging(`expected ${path} as a number`);
+}
+
+/** @throws RangeError if there is no such CPU */
+export function chooseCpu(devices: readonly DeviceState[], wanted: number): DeviceState {
+  const cpus = devices.filter(({ name }) => name === 'cpu');
+  const cpu = cpus.find(({ instanceId }) => instanceId === wanted) ?? cpus[wanted];
+  if (cpu !== undefined) return cpu;
+  const got = cpus.length === 0 ? 'a file without the state of a CPU' : `${wanted}`;
+  throw new RangeError(`expected a CPU from 0 to ${Math.max(0, cpus.length - 1)}, got ${got}`);
+}
+
+/**
+ * Like {@link pagingOf}, with errors that say which CPU and where.
+ * @throws MigrationError `unsupported`
+ */
+export function readPaging(source: ByteSource, cpu: DeviceState, root: bigint | undefined): Paging {
+  try {
+    return pagingOf(cpu, root);
+  } catch (error) {
+    if (!(error instanceof UnknownPaging)) throw error;
+    const place = { ...placeIn(source, cpu.offset), section: 'cpu' };
+    throw new MigrationError('unsupported', `virtual addresses of CPU ${cpu.instanceId}: ${error.message}`, place);
+  }
 }

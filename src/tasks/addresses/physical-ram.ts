@@ -30,18 +30,27 @@ export class PhysicalRam {
     }
   }
 
-  /** Reads a range. Undefined if some of it is not memory. */
-  async view(address: number, length: number): Promise<DataView | undefined> {
+  /** Reads a range. Where there is no memory, there are zeros. */
+  async read(address: number, length: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
-    let at = 0;
     for (const { start, length: count, block, offset } of this.parts(address, length)) {
-      if (start !== address + at) return undefined;
+      let at = start - address;
       for await (const piece of readPart(this.#ram, block, offset, count)) {
         if (piece.bytes !== undefined) bytes.set(piece.bytes, at);
         at += piece.length;
       }
     }
-    return at === length ? new DataView(bytes.buffer) : undefined;
+    return bytes;
+  }
+
+  /** Reads a range. Undefined if some of it is not memory. */
+  async view(address: number, length: number): Promise<DataView | undefined> {
+    let end = address;
+    for (const part of this.parts(address, length)) {
+      if (part.start !== end) return undefined;
+      end += part.length;
+    }
+    return end === address + length ? new DataView((await this.read(address, length)).buffer) : undefined;
   }
 
   /** The index of the first range that ends after an address. */

@@ -4,9 +4,8 @@
  * possible (`ram-content.ts`). Then the content is passed on in the order of the output, which may be a pipe.
  */
 
-import { BadCpuState, type CpuRegisters, readCpuRegisters } from '../../devices/cpu-registers.ts';
 import type { DeviceState } from '../../devices/device-state.ts';
-import { abortableStore } from '../../io/abort.ts';
+import { type Abortable, abortableStore } from '../../io/abort.ts';
 import type { ByteStore } from '../../io/byte-source.ts';
 import { placeIn } from '../../io/byte-source.ts';
 import { type MigrationFile, whileAllowed } from '../../read/open.ts';
@@ -17,14 +16,13 @@ import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
 import type { RamBlock } from '../../vm/ram-block.ts';
 import type { RamReader } from '../../vm/ram-store.ts';
-import {
-  type CoreSegment,
-  chooseElf,
-  coreHeaderLength,
-  encodeCoreHeader,
-  encodeNotes,
-  sectionNames,
-} from './elf-core.ts';
+import { chooseCpu, readPaging } from '../addresses/cpu-paging.ts';
+import { EndlessTables } from '../addresses/page-tables.ts';
+import { PhysicalRam } from '../addresses/physical-ram.ts';
+import { TooManySegments, type VirtualSegment, virtualSegments } from '../addresses/virtual-segments.ts';
+import { type CoreGuest, describeGuest } from './core/core-guest.ts';
+import { type CoreSegment, coreHeaderLength, encodeCoreHeader, sectionNames } from './core/elf-core.ts';
+import { readLeftNote } from './core/vmcoreinfo.ts';
 import { type LaidOutOptions, openLaidOutVm } from './laid-out-vm.ts';
 import type { PhysicalRange } from './memory-map.ts';
 import type { PhysicalLayout } from './physical-layout.ts';
@@ -44,6 +42,18 @@ export interface PhysicalOutput {
 export interface CoreOutput extends PhysicalOutput {
   cpus: number;
   segments: CoreSegment[];
+  /** The name of the note that the guest's kernel left for dumps, VMCOREINFO, if there is one. */
+  guestNote?: string;
+  /** What is wrong with the note that the guest left, in QEMU's words. */
+  warnings: string[];
+}
+
+/** Whose virtual memory. */
+export interface MappedOptions {
+  /** The number of a CPU, from 0. Default: all; where they differ, the first one decides. */
+  cpu?: number;
+  /** Replaces the register with the root of the page tables, see {@link AddressSpaceOptions}; of `cpu`, or of CPU 0. */
+  cr3?: bigint;
 }
 
 /** The memory of a guest by its addresses. */
@@ -63,15 +73,19 @@ export interface PhysicalMemory extends AutoClosed {
   image(): PhysicalOutput;
   /**
    * An ELF core file as `dump-guest-memory` writes it.
+   * @param mapped its program headers have these virtual addresses
    * @throws MigrationError `unsupported` if the state of the CPUs has no description, or lacks registers
    */
-  core(): CoreOutput;
+  core(mapped?: readonly VirtualSegment[]): CoreOutput;
+  /**
+   * The virtual memory of the CPUs, by their page tables. Undefined if none of them translates addresses.
+   * @throws RangeError for a CPU that does not exist; MigrationError `unsupported` for page tables of an unknown kind,
+   *   `limit-exceeded` for tables that contain one another, or too many segments
+   */
+  mapped(options?: MappedOptions): Promise<VirtualSegment[] | undefined>;
   /** Closes the scratch file, if there is one, not the file. */
   close(): Promise<void>;
 }
-
-/** More CPUs than QEMU allows in a PC. */
-const maxCpus = 8192;
 
 /**
  * Reads a file and lays out its RAM. The file is read and checked to its end.
@@ -85,20 +99,53 @@ export async function openPhysical(file: MigrationFile, options: PhysicalOptions
 async function openAddressed(file: MigrationFile, options: PhysicalOptions): Promise<PhysicalMemory> {
   const { vm, layout, devices, shown } = await openLaidOutVm(file, options);
   const { ram, configuration, plan, missing } = vm;
-  const { ranges, ramEnd } = layout;
-  return {
-    plan,
-    machine: configuration?.machine,
-    layout,
-    missing,
-    absentPages: shown
-      .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
-      .filter(({ pages }) => pages > 0),
-    image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
-    core: () => makeCore(ram, ranges, readCpus(file, devices)),
-    close: () => ram.close(),
-    [asyncDispose]: () => ram.close(),
-  };
+  try {
+    const { ranges, ramEnd } = layout;
+    const machine = configuration?.machine;
+    const memory = dumpedRanges(ranges);
+    const segments = memory.map(({ start, length }) => ({ address: start, length }));
+    const physical = new PhysicalRam(ram, ranges);
+    const left = await readLeftNote(devices, (address, length) => physical.read(Number(address), length));
+    return {
+      plan,
+      machine,
+      layout,
+      missing,
+      absentPages: shown
+        .map((block) => ({ block, pages: (ram.absentPages?.(block) ?? 0) - hiddenPages(layout, block) }))
+        .filter(({ pages }) => pages > 0),
+      image: () => ({ length: ramEnd, pieces: () => imagePieces(ram, ranges, ramEnd) }),
+      core(mapped) {
+        const guest = describeGuest({ source: file.source, machine, devices, segments, left });
+        return makeCore(ram, memory, mapped === undefined ? guest : { ...guest, mapped });
+      },
+      mapped: (which = {}) =>
+        mapMemory(file, devices, new PhysicalRam(ram, memory), { ...which, signal: options.signal }),
+      close: () => ram.close(),
+      [asyncDispose]: () => ram.close(),
+    };
+  } catch (error) {
+    await ram.close();
+    throw error;
+  }
+}
+
+async function mapMemory(
+  file: MigrationFile,
+  devices: readonly DeviceState[],
+  memory: PhysicalRam,
+  { cpu, cr3, signal }: MappedOptions & Abortable,
+): Promise<VirtualSegment[] | undefined> {
+  const isOne = cpu !== undefined || cr3 !== undefined;
+  const cpus = isOne ? [chooseCpu(devices, cpu ?? 0)] : devices.filter(({ name }) => name === 'cpu');
+  const pagings = cpus.map((each) => readPaging(file.source, each, cr3));
+  if (pagings.every(({ tables }) => tables.length === 0)) return undefined;
+  try {
+    return await virtualSegments(memory, pagings, { signal });
+  } catch (error) {
+    if (!(error instanceof EndlessTables || error instanceof TooManySegments)) throw error;
+    throw new MigrationError('limit-exceeded', error.message, placeIn(file.source, cpus[0]?.offset ?? 0));
+  }
 }
 
 /** The output of {@link extractPhysical} or {@link extractElf}. */
@@ -121,26 +168,32 @@ export function extractPhysical(
   return extractOutput(file, output, options, (memory) => memory.image());
 }
 
-/** Writes an ELF core file like `dump-guest-memory`, with holes for zeros; otherwise like {@link extractPhysical}. */
+/**
+ * Writes an ELF core file like `dump-guest-memory`, with holes for zeros; otherwise like {@link extractPhysical}. With
+ * `paging` it has virtual addresses.
+ */
 export function extractElf(
   file: MigrationFile,
   output: ByteStore,
-  options: PhysicalOptions,
+  options: PhysicalOptions & { paging?: MappedOptions },
 ): Promise<ExtractedPhysical> {
-  return extractOutput(file, output, options, (memory) => memory.core());
+  const { paging } = options;
+  return extractOutput(file, output, options, async (memory) =>
+    memory.core(paging === undefined ? undefined : await memory.mapped(paging)),
+  );
 }
 
 async function extractOutput(
   file: MigrationFile,
   store: ByteStore,
   options: PhysicalOptions,
-  choose: (memory: PhysicalMemory) => PhysicalOutput,
+  choose: (memory: PhysicalMemory) => PhysicalOutput | Promise<PhysicalOutput>,
 ): Promise<ExtractedPhysical> {
   try {
     return await whileAllowed(options, [file], async () => {
       const memory = await openPhysical(file, options);
       try {
-        const output = choose(memory);
+        const output = await choose(memory);
         await storeOutput(output, abortableStore(store, options.signal));
         return { layout: memory.layout, length: output.length };
       } finally {
@@ -172,49 +225,30 @@ function hiddenPages({ memoryDevices }: PhysicalLayout, block: RamBlock): number
   return (device.length - plugged) / block.pageSize;
 }
 
-/** The CPUs in the order of the stream, which is that of their creation. */
-function readCpus(file: MigrationFile, devices: readonly DeviceState[]): CpuRegisters[] {
-  const states = devices.filter(({ name }) => name === 'cpu');
-  if (states.length === 0)
-    throw new MigrationError('unsupported', 'the file has no CPU state', placeIn(file.source, 0));
-  if (states.length > maxCpus) {
-    const message = `expected at most ${maxCpus} CPUs, got ${states.length}`;
-    throw new MigrationError('limit-exceeded', message, placeIn(file.source, states[maxCpus]?.offset ?? 0));
-  }
-  return states.map((device) => {
-    const place = { ...placeIn(file.source, device.offset), section: 'cpu' };
-    if (device.state === undefined) {
-      const message = `the registers of CPU ${device.instanceId} cannot be read: ${device.problem}`;
-      throw new MigrationError('unsupported', message, place);
-    }
-    try {
-      return readCpuRegisters(device);
-    } catch (error) {
-      if (!(error instanceof BadCpuState)) throw error;
-      throw new MigrationError('unsupported', `CPU ${device.instanceId}: ${error.message}`, place);
-    }
-  });
-}
-
 /** Ranges of memory like in QEMU's dump: neighbours in one block are one range, and flash memory is left out. */
-function makeCore(ram: RamReader, ranges: readonly PhysicalRange[], cpus: readonly CpuRegisters[]): CoreOutput {
-  const memory = ranges.filter(({ isFlash }) => isFlash !== true);
-  const segments = memory.map(({ start, length }) => ({ address: start, length }));
-  const { elfClass, machine } = chooseElf(cpus, segments);
-  const core = { elfClass, machine, notes: encodeNotes(cpus, machine), segments };
+const dumpedRanges = (ranges: readonly PhysicalRange[]) => ranges.filter(({ isFlash }) => isFlash !== true);
+
+function makeCore(ram: RamReader, memory: readonly PhysicalRange[], guest: CoreGuest): CoreOutput {
+  const { segments } = guest;
   const bytes = segments.reduce((sum, { length }) => sum + length, 0);
   return {
-    cpus: cpus.length,
-    segments,
-    length: coreHeaderLength(core) + bytes + sectionNames.length,
+    ...describeCore(guest),
+    length: coreHeaderLength(guest) + bytes + sectionNames.length,
     async *pieces() {
-      const header = encodeCoreHeader(core);
+      const header = encodeCoreHeader(guest);
       yield { length: header.length, bytes: header };
       for (const { block, offset, length } of memory) yield* readPart(ram, block, offset, length);
       yield { length: sectionNames.length, bytes: sectionNames };
     },
   };
 }
+
+const describeCore = ({ cpus, segments, guestNote, warning }: CoreGuest) => ({
+  cpus,
+  segments: [...segments],
+  ...(guestNote === undefined ? {} : { guestNote: guestNote.name }),
+  warnings: warning === undefined ? [] : [warning],
+});
 
 /** Yields everything up to the end of RAM, with zeros for the gaps. */
 async function* imagePieces(

@@ -8,7 +8,7 @@ import * as build from '../../oracle/build.ts';
 import { slowRead } from '../../oracle/slow-reader.ts';
 import { kindsOfSource, opened } from '../../support/opened.ts';
 import { RecordingFile } from '../../support/recording-file.ts';
-import { decodeCore } from './decode-core.ts';
+import { decodeCore } from './core/decode-core.ts';
 import { pciDevice, rtc } from './pc-devices.ts';
 import { srat } from './srat-table.ts';
 

@@ -3,7 +3,7 @@ export interface DecodedCore {
   elfClass: number;
   type: number;
   machine: number;
-  segments: { type: number; offset: number; virtual: number; physical: number; length: number; inMemory: number }[];
+  segments: { type: number; offset: number; virtual: bigint; physical: number; length: number; inMemory: number }[];
   notes: { name: string; type: number; content: Buffer }[];
   sections: { name: string; offset: number; length: number }[];
 }
@@ -22,12 +22,13 @@ export function decodeCore(bytes: Uint8Array): DecodedCore {
     0, 1, 2, 3, 4, 5,
   ].map(half);
 
-  const segments = Array.from({ length: programCount }, (_, i) => {
+  // Where 16 bits do not count them, sh_info of the null section does.
+  const count = programCount < 0xffff ? programCount : file.readUInt32LE(table + (is64 ? 44 : 28));
+  const segments = Array.from({ length: count }, (_, i) => {
     const at = programs + i * programSize;
     const fields = at + (is64 ? 8 : 4);
-    const [offset = 0, virtual = 0, physical = 0, length = 0, inMemory = 0] = [0, 1, 2, 3, 4].map((n) =>
-      word(fields + n * width),
-    );
+    const [offset = 0, physical = 0, length = 0, inMemory = 0] = [0, 2, 3, 4].map((n) => word(fields + n * width));
+    const virtual = is64 ? file.readBigUInt64LE(fields + width) : BigInt(file.readUInt32LE(fields + width));
     return { type: file.readUInt32LE(at), offset, virtual, physical, length, inMemory };
   });
   const section = (i: number) => {
