@@ -131,6 +131,14 @@ export function abortableStore(store: ByteStore, signal: AbortSignalLike | undef
         return store.write(bytes, position);
       },
     },
+    punch: {
+      value:
+        store.punch &&
+        ((position: number, length: number) => {
+          signal.throwIfAborted();
+          store.punch?.(position, length);
+        }),
+    },
     truncate: {
       value(size: number) {
         signal.throwIfAborted();

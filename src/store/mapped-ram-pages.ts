@@ -45,6 +45,7 @@ export class MappedRamPages {
       throw new RangeError('expected whole pages: deltas need a store of their own');
     }
     await area.apply(batch);
+    await area.eraseStale();
   }
 
   /**

@@ -27,7 +27,7 @@ import type { FlowSink } from './flow-sink.ts';
 import type { WrittenPages } from './mapped-ram-pages.ts';
 import { encodeMappedRamTail } from './mapped-ram-tail.ts';
 import { PageArea } from './page-area.ts';
-import { bitsOf, markPages, type PageBits, pageBitsOf, setStates } from './page-bits.ts';
+import { bitsOf, markPages, type PageBits, pageBitsOf } from './page-bits.ts';
 
 /** Section id of `ram` if none is given. Any id works that no device has, and QEMU numbers from 0. */
 export const defaultRamId = 0x7265_7272;
@@ -266,7 +266,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     for (const { block, firstPage, states } of written) {
       const area = this.#areas[block];
       if (area === undefined) throw new RangeError(`expected a block of this store, got number ${block}`);
-      area.states.overlay(firstPage, states);
+      area.note(firstPage, states);
     }
   }
 
@@ -282,7 +282,7 @@ export class MappedRamStore implements OpenedRam, FlowSink {
 
   /** Takes over what was known of the pages of a block, which are in the file. */
   restore(block: RamBlock, bits: PageBits): void {
-    setStates(block, this.#area(block).states, bits);
+    this.#area(block).restore(bits);
   }
 
   /** Counts the pages of a block by state. */
@@ -367,9 +367,12 @@ export class MappedRamStore implements OpenedRam, FlowSink {
     throw new RangeError(`expected a block of this store, got "${block.idstr}"`);
   }
 
-  /** Writes which pages have data. */
+  /** Writes which pages have data, and removes the bytes of those that no longer have any. */
   async writeBitmaps(): Promise<void> {
-    for (const area of this.#areas) await this.#writeBitmap(area);
+    for (const area of this.#areas) {
+      await this.#writeBitmap(area);
+      await area.eraseStale();
+    }
   }
 
   async #writeBitmap(area: PageArea): Promise<void> {

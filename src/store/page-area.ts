@@ -16,12 +16,16 @@ import { pagePlace } from '../vm/page-place.ts';
 import { discardedState, PageStates } from '../vm/page-states.ts';
 import { pageCount, type RamBlock } from '../vm/ram-block.ts';
 import { requireRecords } from '../wire/require-vm.ts';
+import { type PageBits, setStates } from './page-bits.ts';
 import { readPages } from './read-pages.ts';
+
+/** The most zeros that are written at once, in bytes. */
+const erasedBytes = 1 << 20;
 
 export interface PageAreaOptions {
   /** Offset of page 0 in the file, in bytes. */
   origin: number;
-  /** Whether data that became zero must be overwritten, because nothing else marks it as stale. */
+  /** Whether data that became zero is overwritten at once. Otherwise {@link PageArea.eraseStale} removes it. */
   erase: boolean;
   /**
    * Takes the finding for a page whose content is lost: a delta that does not decode, or whose base is missing. The page
@@ -45,8 +49,11 @@ export class PageArea {
   readonly #file: ByteStore;
   readonly #pageSlots: PageSlots;
   readonly #options: PageAreaOptions;
-  /** Pages that had data when they were discarded. Only these must be overwritten with zeros. */
+  /** Pages that had data when they were discarded or became zero. Their bytes may still be in the file. */
   readonly #stale = new PageStates();
+  #hasStale = false;
+  /** No page from here on ever had data. A first pass goes upward, so its zero pages need no look at their old state. */
+  #dataEnd = 0;
   #slots: Slot[] = [];
 
   constructor(file: ByteStore, block: RamBlock, pageSlots: PageSlots, options: PageAreaOptions) {
@@ -110,7 +117,7 @@ export class PageArea {
       const type = run & 3;
       const end = record + (run >>> 2);
       if (type === zero) {
-        this.states.setRun(batch.page[record] as number, end - record, PageKind.zero);
+        this.#markZero(batch.page[record] as number, end - record);
         record = end;
       }
       while (record < end) {
@@ -130,7 +137,7 @@ export class PageArea {
     if (isScattered) kernel.gatherPages(batch.dataAddress + 4 * record, pageSize, count, slots);
     const address = isScattered ? slots : (batch.data[record] as number);
     const bytes = kernel.bytes.subarray(address, address + count * pageSize);
-    this.states.setRun(first, count, PageKind.data);
+    this.#markData(first, count);
     return this.#file.write(bytes, this.#options.origin + first * pageSize);
   }
 
@@ -144,7 +151,7 @@ export class PageArea {
       const isWhole = hasWholePage(batch, i);
       if (kind === PageKind.zero || (isWhole && zeroPages?.[i] === 1)) {
         if (this.#options.erase && this.#hasBytes(page)) this.#queue(page, PageKind.zero, i);
-        else this.states.set(page, PageKind.zero);
+        else this.#markZero(page, 1);
         i++;
       } else {
         if (kind === PageKind.delta && this.#lacksBase(batch, i)) {
@@ -163,22 +170,73 @@ export class PageArea {
 
   /** Discards pages. Their bytes in the file are stale. */
   discard(firstPage: number, pages: number): void {
-    const { states } = this;
-    const end = firstPage + pages;
-    for (let page = states.nextSet(firstPage, end); page < end; page = states.nextSet(page + 1, end)) {
-      if (states.get(page) === PageKind.data) this.#stale.set(page, PageKind.data);
-    }
-    states.fill(firstPage, firstPage + pages, discardedState);
+    this.#markStale(firstPage, firstPage + pages);
+    this.states.fill(firstPage, firstPage + pages, discardedState);
   }
 
-  /** Overwrites the stale bytes of discarded pages with zeros. */
-  async eraseDiscarded(): Promise<void> {
-    const { pageSize } = this.block;
-    const zeros = new Uint8Array(pageSize);
+  /** Takes over the states of pages that somebody else wrote to the file; 0 for pages without news. */
+  note(firstPage: number, states: Uint8Array): void {
+    for (let i = 0; i < states.length; i++) {
+      const state = states[i] as number;
+      if (state === PageKind.data) this.#markData(firstPage + i, 1);
+      else if (state === PageKind.zero) this.#markZero(firstPage + i, 1);
+    }
+  }
+
+  /** Takes over what was known of the pages, which are in the file. */
+  restore(bits: PageBits): void {
+    setStates(this.block, this.states, bits);
+    this.#dataEnd = pageCount(this.block);
+  }
+
+  /** Removes the bytes of pages that have no data any more: they become holes if the file can make holes, or zeros. */
+  async eraseStale(): Promise<void> {
+    if (!this.#hasStale) return;
     const pages = pageCount(this.block);
-    for (let page = this.#stale.nextSet(0, pages); page < pages; page = this.#stale.nextSet(page + 1, pages)) {
-      if (this.states.get(page) === discardedState)
-        await this.#file.write(zeros, this.#options.origin + page * pageSize);
+    for (let first = this.#nextStale(0, pages); first < pages; ) {
+      let end = first + 1;
+      while (end < pages && this.#isStale(end)) end++;
+      await this.#erase(first, end);
+      first = this.#nextStale(end, pages);
+    }
+    this.#stale.drain();
+    this.#hasStale = false;
+  }
+
+  async #erase(first: number, end: number): Promise<void> {
+    const { pageSize } = this.block;
+    const [from, to] = [first, end].map((page) => this.#options.origin + page * pageSize) as [number, number];
+    if (this.#file.punch !== undefined) return this.#file.punch(from, to - from);
+    const zeros = new Uint8Array(Math.min(to - from, erasedBytes));
+    for (let at = from; at < to; at += zeros.length) await this.#file.write(zeros.subarray(0, to - at), at);
+  }
+
+  #isStale(page: number): boolean {
+    return this.#stale.get(page) === PageKind.data && this.states.get(page) !== PageKind.data;
+  }
+
+  #nextStale(from: number, end: number): number {
+    let page = this.#stale.nextSet(from, end);
+    while (page < end && !this.#isStale(page)) page = this.#stale.nextSet(page + 1, end);
+    return page;
+  }
+
+  #markData(first: number, count: number): void {
+    this.states.setRun(first, count, PageKind.data);
+    this.#dataEnd = Math.max(this.#dataEnd, first + count);
+  }
+
+  #markZero(first: number, count: number): void {
+    this.#markStale(first, first + count);
+    this.states.setRun(first, count, PageKind.zero);
+  }
+
+  /** Remembers which of these pages have data. */
+  #markStale(first: number, end: number): void {
+    const stop = Math.min(end, this.#dataEnd);
+    for (let page = this.#firstData(first, stop); page < stop; page = this.#firstData(page + 1, stop)) {
+      this.#stale.set(page, PageKind.data);
+      this.#hasStale = true;
     }
   }
 
@@ -233,7 +291,7 @@ export class PageArea {
     const address = batch.data[first] as number;
     const bytes = this.#pageSlots.kernel.bytes.subarray(address, address + count * pageSize);
     await this.#file.write(bytes, this.#options.origin + page * pageSize);
-    for (let i = 0; i < count; i++) this.states.set(page + i, PageKind.data);
+    this.#markData(page, count);
   }
 
   /** Fills the slots, decodes the deltas among them in one call, and writes runs of neighbours. */
@@ -250,7 +308,10 @@ export class PageArea {
       await this.#file.write(bytes, this.#options.origin + page * pageSize);
       first = end;
     }
-    for (const { page, kind } of slots) this.states.set(page, kind === PageKind.zero ? PageKind.zero : PageKind.data);
+    for (const { page, kind } of slots) {
+      this.states.set(page, kind === PageKind.zero ? PageKind.zero : PageKind.data);
+      if (page >= this.#dataEnd) this.#dataEnd = page + 1;
+    }
     for (const page of lost) this.discard(page, 1);
     this.#slots = [];
   }

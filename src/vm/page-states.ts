@@ -115,15 +115,7 @@ export class PageStates {
     else this.#fills.push({ from, to, state });
   }
 
-  /** Copies all states other than 0 to the pages from `first` on. `first` is a multiple of 4,096. */
-  overlay(first: number, states: Uint8Array): void {
-    for (let i = 0; i < states.length; i++) {
-      const state = states[i] as number;
-      if (state !== 0) this.set(first + i, state);
-    }
-  }
-
-  /** Returns what {@link set} stored, in pieces for {@link overlay}, and clears it. */
+  /** Returns what {@link set} stored, in pieces of whole chunks, and clears it. */
   drain(): { first: number; states: Uint8Array }[] {
     const pieces = [...this.#chunks].map(([number, states]) => ({ first: number * chunkPages, states }));
     this.#chunks.clear();

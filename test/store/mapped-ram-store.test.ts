@@ -331,6 +331,39 @@ describe('a mapped-ram store', () => {
     expect(writes.length).toBe(before);
   });
 
+  const zeroPage = (page: number) => ({ page, kind: PageKind.zero, payload: new Uint8Array() });
+  const bytesOf = (file: RecordingFile, { mapped }: RamBlock, page: number) => {
+    const at = (mapped?.pagesOffset as number) + page * 4096;
+    return file.content().subarray(at, at + 4096);
+  };
+
+  it('finishes with zeros in the place of a page that became zero, and a clear bit', async () => {
+    const { file, store, block } = await laidOut();
+    await store.apply(block, feeder.batch([page(1), page(2), page(3)], 0));
+    await store.apply(block, feeder.batch([zeroPage(1), zeroPage(3)], 0));
+    await store.apply(block, feeder.batch([page(3)], 0));
+    expect(bytesOf(file, block, 1).every((byte) => byte === 7)).toBe(true);
+    await store.finish([], undefined);
+    expect([0, 1, 2, 3].map((each) => bytesOf(file, block, each)[0])).toEqual([0, 0, 7, 7]);
+    expect(bytesOf(file, block, 1).every((byte) => byte === 0)).toBe(true);
+    expect(file.content()[block.mapped?.bitmapOffset as number]).toBe(0b1100);
+  });
+
+  it('does so for the pages of workers, and for what it took over', async () => {
+    const { file, store, block } = await laidOut();
+    const pages = new MappedRamPages(file, feeder.pageSlots, store.blocks);
+    await pages.apply(block, feeder.batch([page(0), page(1), page(2)], 0));
+    await pages.apply(block, feeder.batch([zeroPage(0)], 0));
+    expect(bytesOf(file, block, 0).every((byte) => byte === 0)).toBe(true);
+    store.note(pages.take());
+    await pages.apply(block, feeder.batch([zeroPage(1)], 0));
+    store.note(pages.take());
+    store.restore(block, store.pageBits(block));
+    await store.apply(block, feeder.batch([zeroPage(2), page(3)], 0));
+    await store.checkpoint([], { text: '{}' }, undefined);
+    expect([0, 1, 2, 3].map((each) => bytesOf(file, block, each)[0])).toEqual([0, 0, 0, 7]);
+  });
+
   it('refuses blocks that cannot follow the others', async () => {
     const { store } = await laidOut();
     await expect(store.addBlock(plain)).rejects.toThrow('different names, got "ram" twice');

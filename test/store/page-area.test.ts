@@ -161,6 +161,50 @@ describe('a page area', () => {
     }
   });
 
+  it('removes the bytes of pages that became zero or were discarded, and of no others', async () => {
+    await fc.assert(
+      fc.asyncProperty(cases, fc.boolean(), fc.constantFrom(0, 12345), async (shape, punches, origin) => {
+        const block = blockOf(shape.pages, shape.pageSize);
+        const model = new BlockModel(block);
+        const file = new RecordingFile();
+        if (!punches) Object.defineProperty(file, 'punch', { value: undefined });
+        const area = areaOf(file, block, origin, false);
+        for (const { wishes, gap } of shape.passes) {
+          await area.apply(
+            feeder.batch(
+              wishes.map((wish) => model.change(wish)),
+              gap,
+            ),
+          );
+        }
+        area.discard(3, 2);
+        model.content.fill(0, 3 * shape.pageSize, 5 * shape.pageSize);
+        await area.eraseStale();
+        expect(Buffer.compare(contentOf(file, origin, block.usedLength), model.content)).toBe(0);
+        const { length } = file.writes;
+        await area.eraseStale();
+        expect(file.writes).toHaveLength(length);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('does not erase a page that has data again', async () => {
+    const model = new BlockModel(blockOf(3));
+    const file = new RecordingFile();
+    const area = areaOf(file, model.block, 0, false);
+    for (const [as, seed] of [
+      ['data', 9],
+      ['zero', 1],
+      ['data', 13],
+    ] as const) {
+      await area.apply(feeder.batch([model.change({ page: 1, as, seed })], 0));
+    }
+    await area.eraseStale();
+    expect(Buffer.compare(contentOf(file, 0, 3 * 4096), model.content)).toBe(0);
+    expect(file.writes).toHaveLength(2);
+  });
+
   it('does not use stale data as the base of a delta', async () => {
     const model = new BlockModel(blockOf(2));
     const area = areaOf(new MemoryFile(), model.block, 0, false);

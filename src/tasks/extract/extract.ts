@@ -90,14 +90,15 @@ async function extractImages(
   const extracted: ExtractedBlock[] = [];
   for (const { area, store } of images.list()) {
     const { block, states } = area;
-    if (missing !== undefined) await area.eraseDiscarded();
+    if (missing !== undefined) await area.eraseStale();
     await store.truncate(block.usedLength);
     extracted.push(describeImage(block, tallyPages(block, states), missing));
   }
   return extracted;
 }
 
-function describeImage(
+/** Says what an image has of a block. */
+export function describeImage(
   block: RamBlock,
   { dataPages, absentPages }: Pick<PageTally, 'dataPages' | 'absentPages'>,
   missing: MissingRam | undefined,
