@@ -6,8 +6,8 @@ import { openInPlace, type SequentialOutput } from '../io/node/output-in-place.t
 import type { MigrationFile } from '../read/open.ts';
 import { planContent } from '../store/content-plan.ts';
 import type { MissingRam } from '../store/missing-ram.ts';
-import { openSavedVm, readBytes } from '../store/ram-content.ts';
-import { type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
+import { openSavedVm, readContent } from '../store/ram-content.ts';
+import { describeImage, type ExtractedBlock, extractBlocks } from '../tasks/extract/extract.ts';
 import type { ExtractJson } from '../tasks/json.ts';
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { CliCommand } from './command.ts';
@@ -17,7 +17,7 @@ import { UsageError } from './exit-codes.ts';
 import { addInput, type InputOptions, withFile } from './input.ts';
 import { toJson } from './json.ts';
 import { warn } from './messages.ts';
-import { isStandardOutput, noteInPlace, refuseInput } from './output.ts';
+import { isStandardOutput, noteInPlace, refuseInput, writeBytes } from './output.ts';
 import { addPartial, missingFacts, type PartialOption, reportMissing } from './partial.ts';
 import { addPhysicalOptions, isPhysical, type PhysicalOptions, writePhysical } from './physical.ts';
 import { formatBytes, plural, printable } from './print/format.ts';
@@ -113,9 +113,6 @@ const rules = {
     if (json === true && isStandardOutput(output)) {
       throw new UsageError('expected either --json or the bytes on standard output, got both');
     }
-    if (json === true && block !== undefined && !isFile) {
-      throw new UsageError(`--json needs a regular file to write to, got ${output}`);
-    }
     if (block !== undefined && isFile && isGiven('--scratch')) {
       throw new UsageError('--scratch is not needed to write a block to a regular file');
     }
@@ -129,7 +126,10 @@ export async function extractInto(
   output: string,
   options: Pick<ExtractOptions, 'scratch' | 'json'> & PartialOption,
 ): Promise<void> {
-  if (output === '-') return extractToPipe(file, idstr, writeOut, options);
+  if (output === '-') {
+    await extractToPipe(file, idstr, writeOut, options);
+    return;
+  }
   if (statSync(output, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`expected a file to write to, got the directory ${output}`);
   }
@@ -147,14 +147,21 @@ interface Result {
   missing: MissingRam | undefined;
 }
 
-function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, { written, missing }: Result): void {
-  reportMissing(missing);
+function printResult(file: MigrationFile, options: Pick<ExtractOptions, 'json'>, result: Result): void {
+  reportMissing(result.missing);
+  printWritten(options, result, planContent(file, { toOutput: true }));
+}
+
+function printWritten(
+  options: Pick<ExtractOptions, 'json'>,
+  { written, missing }: Result,
+  plan: ExtractJson['plan'],
+): void {
   for (const { idstr, absentPages } of written) {
     if (absentPages === 0 || missing !== undefined) continue;
     warn(`${plural(absentPages, 'page')} of ${idstr} were never sent, so they read as zeros`);
   }
   if (options.json === true) {
-    const plan = planContent(file, { toOutput: true });
     process.stdout.write(toJson<ExtractJson>({ blocks: written, plan, ...missingFacts(missing) }));
     return;
   }
@@ -249,16 +256,16 @@ function makeDirectory(path: string): { keep(): void } | undefined {
   return watchDirectory(path);
 }
 
-/** Writes a block to a pipe, in address order. */
+/** Writes a block to a pipe, in address order. Returns what was written, and how it was read. */
 async function extractToPipe(
   file: MigrationFile,
   idstr: string,
   write: (bytes: Uint8Array) => Promise<void>,
   { scratch, partial }: Pick<ExtractOptions, 'scratch'> & PartialOption,
-): Promise<void> {
+): Promise<{ block: ExtractedBlock; missing: MissingRam | undefined; plan: ExtractJson['plan'] }> {
   const isWanted = ({ idstr: name }: RamBlock) => name === idstr;
   const makeScratch = () => openScratch(realpathSync(scratch));
-  const { ram, missing } = await openSavedVm(file, {
+  const { ram, missing, plan } = await openSavedVm(file, {
     makeScratch,
     partial: partial === true,
     only: isWanted,
@@ -268,7 +275,16 @@ async function extractToPipe(
     requireBlock(idstr, ram.blocks);
     reportMissing(missing);
     const block = ram.blocks.find(isWanted) as RamBlock;
-    for await (const bytes of readBytes(ram, block)) await write(bytes);
+    let dataBytes = 0;
+    const pieces = async function* () {
+      for await (const piece of readContent(ram, block)) {
+        if (piece.bytes !== undefined) dataBytes += piece.length;
+        yield piece;
+      }
+    };
+    await writeBytes({ length: block.usedLength, pieces }, write);
+    const counts = { dataPages: dataBytes / block.pageSize, absentPages: ram.absentPages?.(block) ?? 0 };
+    return { block: describeImage(block, counts, missing), missing, plan };
   } finally {
     await ram.close();
   }
@@ -279,7 +295,7 @@ async function extractInPlace(
   file: MigrationFile,
   idstr: string,
   path: string,
-  options: Pick<ExtractOptions, 'scratch'> & PartialOption,
+  options: Pick<ExtractOptions, 'scratch' | 'json'> & PartialOption,
 ): Promise<void> {
   noteInPlace(path);
   let output: SequentialOutput | undefined;
@@ -289,7 +305,8 @@ async function extractInPlace(
       output ??= await openInPlace(path);
       await output.write(bytes);
     };
-    await extractToPipe(file, idstr, write, options);
+    const { block, missing, plan } = await extractToPipe(file, idstr, write, options);
+    if (!isStandardOutput(path)) printWritten(options, { written: [{ ...block, path }], missing }, plan);
   } finally {
     await output?.close();
   }

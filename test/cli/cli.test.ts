@@ -450,6 +450,29 @@ describe('extract, where it could do harm', () => {
     expect(readFileSync(target)).toEqual(Buffer.alloc(8192));
   });
 
+  it('reports what it wrote in place, in words and with --json', async () => {
+    const location = fixturePath('pc-xbzrle-10.0.bin');
+    const args = ['extract', location, '--block', 'pc.ram'];
+    const target = join(emptyDirectory(), 'pc.ram.raw');
+    const file = JSON.parse((await runCli([...args, '-o', target, '--json'])).stdout);
+    for (const command of [args, ['convert', location, '--to', 'raw', '--block', 'pc.ram']]) {
+      const output = command === args ? ['-o', '/dev/null'] : ['/dev/null'];
+      const { code, stdout } = await runCli([...command, ...output, '--json']);
+      expect(code).toBe(0);
+      const [block] = file.blocks;
+      expect(JSON.parse(stdout)).toEqual({
+        ...{ jsonVersion: 1, plan: expect.objectContaining({ how: expect.any(String) }) },
+        blocks: [{ ...block, path: '/dev/null' }],
+      });
+    }
+    const { stdout } = await runCli([...args, '-o', '/dev/null']);
+    expect(stdout).toMatch(/^\/dev\/null: pc\.ram, 2 MiB, .* of it data\n$/);
+    // With a pipe as standard output, the bytes are all that is on it.
+    const piped = ['-c', '"$0" "$@" -o /dev/stdout | cat', process.execPath, cliPath, ...args];
+    const bytes = execFileSync('sh', piped, { maxBuffer: 16 << 20, stdio: ['ignore', 'pipe', 'ignore'] });
+    expect(sha256(bytes)).toBe(sha256(readFileSync(target)));
+  });
+
   it('reports a full device and exits with 2', async () => {
     const args = ['extract', fixturePath('pc-xbzrle-10.0.bin'), '--block', 'pc.ram', '-o', '/dev/full'];
     const { stderr, code } = await runCli(args);

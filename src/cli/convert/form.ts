@@ -3,7 +3,6 @@
  * the form can use.
  */
 
-import { isReplaceable } from '../../io/node/output-file.ts';
 import type { LibvirtFormat } from '../../read/container/libvirt-header.ts';
 import type { ReleaseName } from '../../schema/release-rules.ts';
 import { UsageError } from '../exit-codes.ts';
@@ -74,9 +73,6 @@ export function chooseForm(output: string, options: ConvertOptions): Form {
   }
   if (options.libvirtFormat === 'sparse' && options.compat !== undefined) {
     throw new UsageError('--compat does not go with --libvirt-format sparse, which QEMU 9.0 and later load');
-  }
-  if (form === 'raw' && json === true && output !== '-' && !isReplaceable(output)) {
-    throw new UsageError(`--json needs a regular file to write to, got ${output}`);
   }
   if (json === true && isStandardOutput(output))
     throw new UsageError('expected either --json or the bytes on standard output, got both');
