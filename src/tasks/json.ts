@@ -214,6 +214,8 @@ export interface ConvertChangesJson extends VersionedJson {
   length: number;
   changes: ChangesIds;
   blocks: ChangedBlock[];
+  /** What suggests that BASE is a state of another VM, one sentence each. */
+  doubts: string[];
   devices: number;
   hasDescription: boolean;
   isVerified: boolean;

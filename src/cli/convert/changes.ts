@@ -6,6 +6,7 @@ import type { ConvertChangesJson } from '../../tasks/json.ts';
 import { UsageError } from '../exit-codes.ts';
 import { openInput, requireInputsOnce, withFile } from '../input.ts';
 import { toJson, type Unversioned } from '../json.ts';
+import { warn } from '../messages.ts';
 import { refuseInput } from '../output.ts';
 import { formatBytes, formatCount, plural, printable } from '../print/format.ts';
 import { checkAgain } from './check-again.ts';
@@ -72,14 +73,16 @@ export function requireChanges(location: string | undefined, output: string, opt
 
 function print(
   names: { source: string; base: string; output: string },
-  { blocks, ids, length, vm }: SavedChanges,
+  { blocks, ids, doubts, length, vm }: SavedChanges,
   { json, verify }: ConvertOptions,
 ): void {
   const sum = (what: 'pages' | 'changedPages' | 'zeroPages') => blocks.reduce((total, block) => total + block[what], 0);
+  for (const doubt of doubts) warn(`${doubt}; is ${printable(names.base)} an earlier state of this VM?`);
   if (json === true) {
     const facts: Unversioned<ConvertChangesJson> = {
       ...{ ...names, format: 'changes' as const, machine: vm.configuration?.machine, length, changes: ids },
       blocks: [...blocks],
+      doubts: [...doubts],
       ...{ devices: vm.devices.length, hasDescription: vm.description !== undefined, isVerified: verify },
     };
     process.stdout.write(toJson<ConvertChangesJson>(facts));

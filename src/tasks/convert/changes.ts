@@ -15,7 +15,7 @@ import { readIterables } from '../../store/iterables.ts';
 import { MappedRamStore } from '../../store/mapped-ram-store.ts';
 import { OverlayRam } from '../../store/overlay-ram.ts';
 import { PagePairs, type PairWindow, pagePairsArenaBytes, pairWindowPages } from '../../store/page-pairs.ts';
-import { openRamContent, openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
+import { openSavedVm, type SavedVmOptions } from '../../store/ram-content.ts';
 import { ResizedRam } from '../../store/resized-ram.ts';
 import { noScratch } from '../../store/vm-reading.ts';
 import { type AutoClosed, asyncDispose } from '../../vm/auto-closed.ts';
@@ -26,6 +26,7 @@ import type { RamReader } from '../../vm/ram-store.ts';
 import type { SavedVm } from '../../vm/saved-vm.ts';
 import { changesCapability } from '../../wire/configuration.ts';
 import type { Verification } from '../inspect/verify.ts';
+import { type CommonPages, countCommon, doubtsAbout } from './base-doubts.ts';
 import { CopyError, checkCopy } from './check-copy.ts';
 import { ContentIds, contentIdsArenaBytes } from './content-id.ts';
 import { withoutConfiguration } from './convert.ts';
@@ -50,13 +51,20 @@ export class SavedChanges implements AutoClosed {
   readonly length: number;
   readonly blocks: readonly ChangedBlock[];
   readonly ids: ChangesIds;
+  /** What suggests that the base is a state of another VM, one sentence each. Empty if nothing does. */
+  readonly doubts: readonly string[];
   readonly vm: SavedVm;
   readonly #base: RamReader;
 
-  constructor(length: number, blocks: readonly ChangedBlock[], ids: ChangesIds, vm: SavedVm, base: RamReader) {
+  constructor(
+    { length, blocks, ids, doubts }: Pick<SavedChanges, 'length' | 'blocks' | 'ids' | 'doubts'>,
+    vm: SavedVm,
+    base: RamReader,
+  ) {
     this.length = length;
     this.blocks = blocks;
     this.ids = ids;
+    this.doubts = doubts;
     this.vm = vm;
     this.#base = base;
   }
@@ -130,10 +138,12 @@ async function writeChanges(
     if (vm.configuration === undefined) throw withoutConfiguration(file, { offset: file.offset });
     const { configuration } = vm;
     const capabilities = [...new Set([...configuration.capabilities, 'mapped-ram', changesCapability])];
-    before = new ResizedRam(await openRamContent(base, { makeScratch }), vm.ram.blocks);
+    const old = await openSavedVm(base, { makeScratch });
+    before = new ResizedRam(old.ram, vm.ram.blocks);
     const marked = { ...vm, configuration: { ...configuration, capabilities, changes: noIds } };
-    const { blocks, ids } = await write(marked, before, output, () => readIterables(file, vm.iterables));
-    return new SavedChanges(output.size, blocks, ids, vm, before);
+    const { blocks, ids, common } = await write(marked, before, output, () => readIterables(file, vm.iterables));
+    const doubts = doubtsAbout(old, vm, common);
+    return new SavedChanges({ length: output.size, blocks, ids, doubts }, vm, before);
   } catch (error) {
     await before?.close();
     await vm.ram.close();
@@ -146,7 +156,7 @@ async function write(
   before: RamReader,
   output: ByteStore,
   iterables: () => ReturnType<typeof readIterables>,
-): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds }> {
+): Promise<{ blocks: ChangedBlock[]; ids: ChangesIds; common: CommonPages }> {
   const kernel = await loadKernelFor([
     pagePairsArenaBytes,
     contentIdsArenaBytes,
@@ -162,12 +172,14 @@ async function write(
   const walker = new PagePairs(kernel);
   const writer = new ChangesWriter(kernel, store);
   const blocks: ChangedBlock[] = [];
+  const common: CommonPages = { base: 0, same: 0 };
   for (const block of vm.ram.blocks) {
     const { idstr, usedLength: length } = block;
     const counts = { idstr, length, pages: pageCount(block), changedPages: 0, zeroPages: 0 };
     for await (const span of walker.spans(before, vm.ram, { oldBlock: block, newBlock: block })) {
       if (span.isGap) continue;
       ids.add(block, span);
+      countCommon(span, common);
       if (span.changedCount > 0) await writer.take(store.blocks[block.index] as RamBlock, span, counts);
     }
     blocks.push(counts);
@@ -180,7 +192,7 @@ async function write(
     iterables: await iterables(),
     changes: found,
   });
-  return { blocks, ids: found };
+  return { blocks, ids: found, common };
 }
 
 /** Writes the changed pages of a window to the store. */

@@ -75,6 +75,7 @@ describe('changes and merge', () => {
       jsonVersion: 1,
       ...{ source: now, base, output: changes, format: 'changes', machine: 'pc-i440fx-10.0' },
       ...{ length: statSync(changes).size, changes: ids, devices: 28, hasDescription: true, isVerified: false },
+      doubts: [],
       blocks: [
         { idstr: 'pc.ram', length: 2 << 20, pages: 512, changedPages: 24, zeroPages: 0 },
         { idstr: 'pc.rom', length: 128 << 10, pages: 32, changedPages: 0, zeroPages: 0 },
@@ -89,6 +90,17 @@ describe('changes and merge', () => {
       isVerified: true,
       length: statSync(out).size,
     });
+  });
+
+  it('warns of a base that seems to be of another VM', async () => {
+    const output = join(emptyDirectory(), 'changes');
+    const other = fixturePath('none-plain-10.0.bin');
+    const { code, stderr, stdout } = await runCli(['convert', now, output, '--only-changed-from', other, '--json']);
+    expect(code).toBe(0);
+    const { doubts } = JSON.parse(stdout);
+    expect(doubts).toContain('the base is of the machine type none, not pc-i440fx-10.0');
+    expect(doubts).toContain('the base lacks RAM blocks: pc.ram, pc.rom, pc.bios');
+    for (const doubt of doubts) expect(stderr).toContain(`warning: ${doubt}; is ${other} an earlier state of this VM?`);
   });
 
   it('refuses another base, no changes, and truncated changes: exit code 1, and nothing is left', async () => {
