@@ -8,7 +8,7 @@ import { diffVms, type VmDiff } from '../tasks/diff/diff.ts';
 import { MigrationError } from '../vm/migration-error.ts';
 import type { CliCommand } from './command.ts';
 import { ExitCode, UsageError } from './exit-codes.ts';
-import { collect, discoverOption, openInput, requireInputsOnce } from './input.ts';
+import { collect, discoverOption, type InputOptions, openInput, requireInputsOnce } from './input.ts';
 import { reportError } from './messages.ts';
 import { addPartial, type PartialOption, reportMissing } from './partial.ts';
 import { describeDiff, diffToJson } from './print/diff-words.ts';
@@ -30,6 +30,10 @@ interface Options extends PartialOption {
   all?: boolean;
   channelA?: string[];
   channelB?: string[];
+  resumeOfA?: string[];
+  resumeOfB?: string[];
+  preemptA?: string[];
+  preemptB?: string[];
   discover?: boolean;
   scratch: string;
   json?: boolean;
@@ -55,6 +59,10 @@ export function addDiff(program: CliCommand): CliCommand {
       'B is the main stream of a multifd migration, and this is a channel (repeatable)',
       collect,
     )
+    .option('--resume-of-a <FIRST>', 'A continues the postcopy stream FIRST, which broke off (repeatable)', collect)
+    .option('--resume-of-b <FIRST>', 'B continues the postcopy stream FIRST, which broke off (repeatable)', collect)
+    .option('--preempt-a <FILE>', 'capture of the postcopy-preempt channel of A (repeatable)', collect)
+    .option('--preempt-b <FILE>', 'capture of the postcopy-preempt channel of B (repeatable)', collect)
     .option(...discoverOption)
     .addOption(scratchOption('where to keep the RAM of a stream that is compressed or cannot be read twice'))
     .option('--json', 'print everything as JSON');
@@ -71,7 +79,7 @@ export function addDiff(program: CliCommand): CliCommand {
 }
 
 const notes = [
-  'A and B can have different forms: a stream and a mapped-ram file of the same VM count as the same. RAM blocks are matched by their names, devices by name and instance, their fields by name. Pages that were never sent count as zero. Differences in how a migration was sent are shown, but do not count: capabilities, the number of passes, the order of sections. Dirty bitmaps of disks are not compared. If a postcopy migration is in several pieces, convert it first.',
+  'A and B can have different forms: a stream and a mapped-ram file of the same VM count as the same. RAM blocks are matched by their names, devices by name and instance, their fields by name. Pages that were never sent count as zero. Differences in how a migration was sent are shown, but do not count: capabilities, the number of passes, the order of sections. Dirty bitmaps of disks are not compared.',
 ];
 
 const exitCodes = {
@@ -83,6 +91,7 @@ const exitCodes = {
 const examples = [
   'vmferry diff before.migration after.mapped-ram',
   'vmferry diff --devices source.migration destination.migration',
+  'vmferry diff guest.mapped-ram recovered.stream --resume-of-b broken-off.stream',
   "vmferry diff --ram --json a.mapped-ram b.mapped-ram | jq '.ram.blocks[] | {idstr, ranges}'",
   'vmferry diff main guest.stream --channel-a channel0 --channel-a channel1',
   'ssh host cat guest.migration | vmferry diff guest.migration -',
@@ -96,12 +105,27 @@ const rules = {
   },
 };
 
+/** The files that belong to A and to B. */
+function partsOf(options: Options): [InputOptions, InputOptions] {
+  const { channelA, channelB, resumeOfA, resumeOfB, preemptA, preemptB } = options;
+  const discover = options.discover !== false;
+  const side = (channel: string[] = [], resumeOf: string[] = [], preempt: string[] = []): InputOptions => {
+    return { channel, resumeOf, preempt, discover };
+  };
+  return [side(channelA, resumeOfA, preemptA), side(channelB, resumeOfB, preemptB)];
+}
+
+const partLocations = ({ channel = [], resumeOf = [], preempt = [] }: InputOptions): string[] => {
+  return [...channel, ...resumeOf, ...preempt];
+};
+
 /** Prints the differences, and sets the exit code. */
 async function run(a: string, b: string, options: Options): Promise<void> {
-  requireInputsOnce([a, b, ...(options.channelA ?? []), ...(options.channelB ?? [])]);
-  const old = await openInput(a, { channel: options.channelA ?? [], discover: options.discover !== false });
+  const [partsA, partsB] = partsOf(options);
+  requireInputsOnce([a, b, ...partLocations(partsA), ...partLocations(partsB)]);
+  const old = await openInput(a, partsA);
   try {
-    const now = await openInput(b, { channel: options.channelB ?? [], discover: options.discover !== false });
+    const now = await openInput(b, partsB);
     try {
       const difference = await compare(old, now, options);
       const names: [string, string] = [old.source.name, now.source.name];

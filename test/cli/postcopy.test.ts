@@ -28,6 +28,24 @@ describe.each(loadPartedFixtures())('$name', (fixture) => {
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(expected);
   });
 
+  it('is compared, on either side of diff', async () => {
+    const whole = join(directory, `${fixture.name}.mapped-ram`);
+    expect((await runCli(['convert', ...args, whole])).code).toBe(0);
+    const { resumeOf, preempt } = fixture.paths;
+    for (const side of ['a', 'b'] as const) {
+      const parts = [
+        ...resumeOf.flatMap((path) => [`--resume-of-${side}`, path]),
+        ...preempt.flatMap((path) => [`--preempt-${side}`, path]),
+      ];
+      const files = side === 'a' ? [fixture.path, whole] : [whole, fixture.path];
+      const { code, stdout, stderr } = await runCli(['diff', ...files, ...parts, '--no-discover']);
+      expect([code, stderr]).toEqual([0, '']);
+      expect(stdout).toMatch(/: the same\n/);
+      expect((await runCli(['diff', ...files, '--no-discover'])).code).toBe(2);
+    }
+    rmSync(whole);
+  });
+
   it('is shown with its return paths and the places of its sections', async () => {
     const { code, stdout } = await runCli(['inspect', '--sections', ...args]);
     expect(code).toBe(0);
