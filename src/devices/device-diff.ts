@@ -1,10 +1,13 @@
 /**
  * Compares two states of one device field by field, and names differences by the paths that `findValue` takes. Fields
- * are matched by their names and array positions, subsections by their names. A device that was not decoded is compared
- * as bytes.
+ * are matched by their names and array positions, subsections by their names, and registers that a CPU lists by number by
+ * their numbers. A device that was not decoded is compared as bytes.
  */
 import { type DeviceState, isStruct, type StateField, type StateStruct, type StateValue } from './device-state.ts';
 import { valueOfFields } from './find-value.ts';
+import { listRegisters, registerListName } from './register-list.ts';
+import { exact } from './state-scalars.ts';
+import { virtioFeatureNames } from './virtio-features.ts';
 
 /** Bytes of a buffer that are shown for each side, from the first difference. */
 const excerptBytes = 16;
@@ -13,13 +16,22 @@ const excerptBytes = 16;
 export type PlainValue = number | bigint | boolean | null;
 
 /** A difference. `path` is a path for {@link findValue}; empty for the whole device. */
-export type FieldChange = { path: string } & (
+export type FieldChange = {
+  path: string;
+  /**
+   * The number of the register, if the CPU lists registers by number. Then `path` counts in the newer state, or in the
+   * older one if only that has the register.
+   */
+  register?: bigint;
+} & (
   | {
       kind: 'value';
       /** QEMU's word for the type. */
       type: string;
       old: PlainValue;
       new: PlainValue;
+      /** Names of the features that differ, if the value is the feature bits of a virtio device's guest. */
+      features?: { removed: string[]; added: string[] };
     }
   | {
       kind: 'bytes';
@@ -65,7 +77,7 @@ export function diffDevice(old: DeviceState, now: DeviceState, maxChanges: numbe
   if (!areEqual(old.data, now.data)) {
     const before = log.count;
     if (old.state !== undefined && now.state !== undefined) {
-      new Comparison(old.data, now.data, log).structs('', old.state, now.state);
+      new Comparison(old.data, now.data, log, virtioNameOf(now.state)).structs('', old.state, now.state);
     }
     // Not decoded, or the same fields in another order.
     if (log.count === before) log.addBytes('', 'buffer', old.data, now.data);
@@ -107,17 +119,24 @@ class Comparison {
   readonly #old: Uint8Array;
   readonly #new: Uint8Array;
   readonly #log: ChangeLog;
+  readonly #virtio: string | undefined;
 
-  constructor(old: Uint8Array, now: Uint8Array, log: ChangeLog) {
+  /** `virtio`: the device's `vmsd_name`, if it is a virtio device. */
+  constructor(old: Uint8Array, now: Uint8Array, log: ChangeLog, virtio: string | undefined) {
     this.#old = old;
     this.#new = now;
     this.#log = log;
+    this.#virtio = virtio;
   }
 
   structs(path: string, old: StateStruct, now: StateStruct): void {
     if (old.version !== now.version) this.#log.add({ path, kind: 'version', ...versions(old.version, now.version) });
     const prefix = path === '' ? '' : `${path}.`;
+    const lists = registersInBoth(old, now);
     this.#pair(fieldsByPath(prefix, old.fields), fieldsByPath(prefix, now.fields), (at, a, b) => {
+      const [{ name, type }] = b as [StateField];
+      const list = lists.get(name);
+      if (list !== undefined) return void (name.endsWith('_values') && this.#registers(at, type, list));
       const isSame = a.length === b.length && a.every((field, i) => this.#haveSameBytes(field, b[i] as StateField));
       if (!isSame) this.#fields(at, a, b);
     });
@@ -134,6 +153,21 @@ class Comparison {
       const old = olds.get(path);
       if (old === undefined) this.#log.add({ path, kind: 'added' });
       else compare(path, old, now);
+    }
+  }
+
+  /** Compares registers by their numbers. `path` is that of the values. */
+  #registers(path: string, type: string, { old, now }: RegistersInBoth): void {
+    for (const [i, register] of [...old.keys()].entries()) {
+      if (!now.has(register)) this.#log.add({ path: `${path}[${i}]`, register, kind: 'removed' });
+    }
+    for (const [i, [register, value]] of [...now].entries()) {
+      const before = old.get(register);
+      const at = { path: `${path}[${i}]`, register };
+      if (before === undefined) this.#log.add({ ...at, kind: 'added' });
+      else if (before !== value) {
+        this.#log.add({ ...at, kind: 'value', type, old: exact(before), new: exact(value) });
+      }
     }
   }
 
@@ -165,11 +199,48 @@ class Comparison {
       for (let i = common; i < old.length; i++) this.#log.add({ path: `${path}[${i}]`, kind: 'removed' });
       for (let i = common; i < now.length; i++) this.#log.add({ path: `${path}[${i}]`, kind: 'added' });
     } else if (isPlain(old) && isPlain(now)) {
-      if (old !== now) this.#log.add({ path, kind: 'value', type, old, new: now });
+      if (old !== now) this.#log.add({ path, kind: 'value', type, old, new: now, ...this.#features(path, old, now) });
     } else {
       this.#log.add({ path, kind: 'type', old: oldType, new: type });
     }
   }
+
+  /** The features that differ, if the value at the path is feature bits. QEMU saves up to three copies of them. */
+  #features(path: string, old: PlainValue, now: PlainValue): { features?: { removed: string[]; added: string[] } } {
+    const [found, word = '0'] = /[./]guest_features(?:\[([01])\])?$/.exec(path) ?? [];
+    const device = this.#virtio;
+    if (device === undefined || found === undefined) return {};
+    const [before, after] = [old, now].map((value) => BigInt(value ?? 0) << BigInt(32 * Number(word))) as [
+      bigint,
+      bigint,
+    ];
+    const names = (bits: bigint) => virtioFeatureNames(device, bits);
+    return { features: { removed: names(before & ~after), added: names(after & ~before) } };
+  }
+}
+
+/** The `vmsd_name` of a virtio device. */
+function virtioNameOf({ vmsdName, fields }: StateStruct): string | undefined {
+  return fields.some(({ type }) => type === 'virtio') ? vmsdName : undefined;
+}
+
+/** Values by number. */
+interface RegistersInBoth {
+  old: Map<bigint, bigint>;
+  now: Map<bigint, bigint>;
+}
+
+/** Lists of registers that both states have, by the fields that they consist of: numbers, values, and their length. */
+function registersInBoth(old: StateStruct, now: StateStruct): Map<string, RegistersInBoth> {
+  const lists = new Map<string, RegistersInBoth>();
+  for (const { name } of now.fields) {
+    const list = registerListName(name);
+    if (list === undefined || lists.has(name)) continue;
+    const [mine, theirs] = [listRegisters(old, list), listRegisters(now, list)];
+    if (mine === undefined || theirs === undefined) continue;
+    for (const part of ['array_len', 'indexes', 'values']) lists.set(`${list}_${part}`, { old: mine, now: theirs });
+  }
+  return lists;
 }
 
 /** The versions that are stated. */

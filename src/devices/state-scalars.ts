@@ -11,7 +11,7 @@ export interface Scalar {
 }
 
 /** A number if it is exact, otherwise a bigint. */
-function exact(value: bigint): number | bigint {
+export function exact(value: bigint): number | bigint {
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;
 }

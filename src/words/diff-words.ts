@@ -47,10 +47,11 @@ export function describeBlock(block: BlockDiff, [old, now] = letters): string | 
 /** A difference in a device's state. */
 export function describeChange(change: FieldChange, [older, newer] = letters): string {
   const path = printable(change.path);
-  const at = path === '' ? 'the state' : path;
+  const register = change.register === undefined ? '' : ` (register 0x${change.register.toString(16)})`;
+  const at = path === '' ? 'the state' : `${path}${register}`;
   switch (change.kind) {
     case 'value':
-      return `${at}  ${describeValue(change.type, change.old)} → ${describeValue(change.type, change.new)}`;
+      return `${at}  ${describeValue(change.type, change.old)} → ${describeValue(change.type, change.new)}${describeFeatures(change)}`;
     case 'version':
       return `${at}  version ${change.old ?? 'none'} → ${change.new ?? 'none'}`;
     case 'type':
@@ -66,4 +67,11 @@ export function describeChange(change: FieldChange, [older, newer] = letters): s
       return `${at}  ${differ}: ${hexBytes(old) || 'none'} → ${hexBytes(now) || 'none'}`;
     }
   }
+}
+
+/** The features of a virtio device that differ, if the value is feature bits. */
+function describeFeatures({ features }: FieldChange & { kind: 'value' }): string {
+  if (features === undefined) return '';
+  const { removed, added } = features;
+  return `: ${[...removed.map((name) => `-${name}`), ...added.map((name) => `+${name}`)].join(' ')}`;
 }

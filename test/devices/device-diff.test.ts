@@ -4,9 +4,11 @@ import { describe, expect, it } from 'vitest';
 import { diffDevice, type FieldChange } from '../../src/devices/device-diff.ts';
 import { type DeviceState, decodeDevice, type StateStruct } from '../../src/devices/device-state.ts';
 import { findValue } from '../../src/devices/find-value.ts';
-import { hex, join, subsection } from '../oracle/build.ts';
+import { describeChange } from '../../src/words/diff-words.ts';
+import { hex, join, subsection, u64 } from '../oracle/build.ts';
 import { describedDevice, type PlainStruct } from './described-device.ts';
 import { decodeBy, field, sectionOf } from './devices.ts';
+import { virtioBody } from './virtio.ts';
 
 const changesOf = (old: DeviceState, now: DeviceState, most = 100): FieldChange[] => diffDevice(old, now, most).changes;
 const between = (old: PlainStruct, now: PlainStruct) => changesOf(describedDevice('d', old), describedDevice('d', now));
@@ -139,5 +141,101 @@ describe('two states of a device', () => {
       }),
       { numRuns: 100 },
     );
+  });
+});
+
+describe('registers that a CPU lists by number', () => {
+  const cpu = (registers: Record<string, bigint>, length = Object.keys(registers).length) =>
+    describedDevice('cpu', {
+      cpreg_vmstate_array_len: length,
+      cpreg_vmstate_indexes: Object.keys(registers).map(BigInt),
+      cpreg_vmstate_values: Object.values(registers),
+      after: 7,
+    });
+  const changes = (old: Record<string, bigint>, now: Record<string, bigint>) => changesOf(cpu(old), cpu(now));
+
+  it('are compared by their numbers: one more is one difference', () => {
+    const [old, now] = [
+      { '0x10': 1n, '0x30': 3n, '0x40': 4n },
+      { '0x10': 1n, '0x20': 2n, '0x30': 3n, '0x40': 4n },
+    ];
+    const path = 'cpreg_vmstate_values[1]';
+    expect(changes(old, now)).toEqual([{ path, register: 0x20n, kind: 'added' }]);
+    expect(changes(now, old)).toEqual([{ path, register: 0x20n, kind: 'removed' }]);
+  });
+
+  it('differ in values, wherever they are in the two lists', () => {
+    const big = 0x6030_0000_0013_c510n;
+    expect(changes({ '0x20': 2n, [String(big)]: 3n }, { '0x10': 9n, [String(big)]: 2n ** 63n, '0x20': 2n })).toEqual([
+      { path: 'cpreg_vmstate_values[0]', register: 0x10n, kind: 'added' },
+      { path: 'cpreg_vmstate_values[1]', register: big, kind: 'value', type: 'uint64', old: 3, new: 2n ** 63n },
+    ]);
+  });
+
+  it('differ if a number is another and its value is the same', () => {
+    expect(changes({ '0x10': 5n, '0x20': 6n }, { '0x10': 5n, '0x21': 6n })).toEqual([
+      { path: 'cpreg_vmstate_values[1]', register: 0x20n, kind: 'removed' },
+      { path: 'cpreg_vmstate_values[1]', register: 0x21n, kind: 'added' },
+    ]);
+  });
+
+  it('are compared by position if a number occurs twice', () => {
+    const twice = (values: bigint[]) =>
+      describedDevice('cpu', { cpreg_vmstate_indexes: [1n, 1n], cpreg_vmstate_values: values });
+    expect(changesOf(twice([5n, 6n]), twice([5n, 7n]))).toEqual([
+      { path: 'cpreg_vmstate_values[1]', kind: 'value', type: 'uint64', old: 6, new: 7 },
+    ]);
+  });
+
+  it('are named by their numbers in words', () => {
+    const words = changes({ '0x10': 1n }, { '0x10': 2n, '0x6030': 3n }).map((change) => describeChange(change));
+    expect(words).toEqual([
+      'cpreg_vmstate_values[0] (register 0x10)  1 → 2',
+      'cpreg_vmstate_values[1] (register 0x6030)  only in B',
+    ]);
+  });
+});
+
+describe('the features of a virtio device', () => {
+  const device = (features: bigint) => {
+    const data = virtioBody({
+      features,
+      own: new Uint8Array(4),
+      tail: subsection('virtio/64bit_features', u64(features)),
+    });
+    const virtio = {
+      name: 'virtio',
+      type: 'virtio',
+      size: data.length,
+      arrayLength: undefined,
+      index: undefined,
+      nested: [],
+    };
+    const description = {
+      name: 'dev',
+      instanceId: 0,
+      vmsdName: 'virtio-9p',
+      version: 1,
+      fields: [virtio],
+      subsections: [],
+    };
+    return decodeDevice(sectionOf(data), description);
+  };
+
+  it('have names where they differ', () => {
+    const changes = changesOf(device(0x1_0000_0001n), device(0x1_2000_0000n));
+    const low = { removed: ['MOUNT_TAG'], added: ['RING_EVENT_IDX'] };
+    expect(changes).toMatchObject([
+      { path: 'virtio.guest_features', kind: 'value', features: low },
+      { path: 'virtio/64bit_features.guest_features', kind: 'value', features: low },
+    ]);
+    expect(describeChange(changes[0] as FieldChange)).toMatch(/ → .*: -MOUNT_TAG \+RING_EVENT_IDX$/);
+  });
+
+  it('have no names in other devices', () => {
+    const bits = (guest_features: number) => describedDevice('d', { inner: { guest_features } });
+    expect(changesOf(bits(1), bits(2))).toEqual([
+      { path: 'inner.guest_features', kind: 'value', type: 'uint32', old: 1, new: 2 },
+    ]);
   });
 });
