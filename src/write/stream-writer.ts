@@ -269,9 +269,13 @@ export class StreamWriter {
   }
 
   /** Writes bytes unchanged, such as a whole section of another stream. */
-  async raw(bytes: Uint8Array, rest?: RawSection['rest']): Promise<void> {
+  raw(bytes: Uint8Array, rest?: RawSection['rest']): Promise<void> {
+    return rest === undefined ? this.#raw(bytes) : this.#rawAll(bytes, rest);
+  }
+
+  async #rawAll(bytes: Uint8Array, rest: NonNullable<RawSection['rest']>): Promise<void> {
     await this.#raw(bytes);
-    for await (const piece of rest?.() ?? []) await this.#raw(piece);
+    for await (const piece of rest()) await this.#raw(piece);
   }
 
   async #raw(bytes: Uint8Array): Promise<void> {

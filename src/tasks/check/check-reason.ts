@@ -81,7 +81,7 @@ export class CheckLog {
   }
 
   /** Says that the target could refuse something that was not compared. `name`: of the section or state. */
-  require(what: Unseen, name: string): void {
+  demand(what: Unseen, name: string): void {
     const names = this.#unseen.get(what) ?? new Set();
     this.#unseen.set(what, names);
     if (names.size < maxReasons) names.add(name);
@@ -115,7 +115,7 @@ export class CheckLog {
   merge(other: CheckLog): void {
     for (const reason of other.#reasons.values()) this.add(reason);
     for (const what of other.#notJudged) this.leaveOut(what);
-    for (const [what, names] of other.#unseen) for (const name of names) this.require(what, name);
+    for (const [what, names] of other.#unseen) for (const name of names) this.demand(what, name);
     this.omitted += other.omitted;
   }
 

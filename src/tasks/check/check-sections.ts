@@ -70,10 +70,10 @@ function judgeByDump(section: SectionFacts, byName: ReadonlyMap<string, Known>, 
     log.add({ effect: 'refused', rule: 'section-version', message, advice: 'load it with an older QEMU', place });
   } else if (description === undefined || described === '') {
     log.leaveOut(`fields of ${name}: the file does not describe them`);
-    log.require('fields', name);
+    log.demand('fields', name);
   } else if (section.state?.state === undefined) {
     log.leaveOut(`fields of ${name}: ${misfit}`);
-    log.require('fields', name);
+    log.demand('fields', name);
   } else if (states.size > maxStates) {
     const message = `${states.size} types of the dump share the name ${vmsdName} with different fields: too many to compare`;
     log.add({ effect: 'doubt', rule: 'field', message, place });
@@ -102,7 +102,7 @@ function judgeUnlisted({ name, place }: SectionFacts, vmsdName: string, isGuess:
     return;
   }
   log.leaveOut(`section ${name}: a dump lists the states of device types, and not all others`);
-  if (!isGuess && !unlistedStates.has(vmsdName)) log.require('states', vmsdName);
+  if (!isGuess && !unlistedStates.has(vmsdName)) log.demand('states', vmsdName);
 }
 
 const newerQemu = 'load it with the QEMU that saved it or a newer one, or save it with an older machine type';
@@ -177,13 +177,13 @@ function judgeByFile(section: SectionFacts, other: SectionFacts, log: CheckLog, 
   judgeVirtio(section, other, log);
   if (description === undefined || other.description === undefined) {
     log.leaveOut(`fields of ${name}: they are not described in both files`);
-    log.require('fields', name);
+    log.demand('fields', name);
     return;
   }
   if (section.state.state === undefined || other.state?.state === undefined) {
     const which = section.state.state === undefined ? misfit : "the description in the target's file does not fit them";
     log.leaveOut(`fields of ${name}: ${which}`);
-    log.require('fields', name);
+    log.demand('fields', name);
     return;
   }
   if (description.vmsdName !== other.description.vmsdName) {

@@ -73,7 +73,7 @@ export class StateCheck {
     for (const { source, target } of alignment?.pairs ?? []) {
       const { nested } = target;
       const list = registerListName(source.name);
-      if (list !== undefined && source.name.endsWith('_indexes')) this.#log.require('registers', source.name);
+      if (list !== undefined && source.name.endsWith('_indexes')) this.#log.demand('registers', source.name);
       if (nested === undefined || source.type === 'gtree') continue;
       // The stream does not state the version of a nested state, so the target uses its own.
       this.#eachNested(at, source, (inner) => {
@@ -117,7 +117,7 @@ export class StateCheck {
         this.#log.leaveOut(
           `subsection ${subsection.vmsdName} of ${this.#section.name}: the target's file has none, perhaps because its guest does not need it`,
         );
-        this.#log.require('subsections', subsection.vmsdName);
+        this.#log.demand('subsections', subsection.vmsdName);
         continue;
       }
       const [version = 0, knownVersion = 0] = [subsection.version, known.version];

@@ -8,6 +8,7 @@ import { paintDevice, type StatedDevice, stateDevices } from './memory-devices.t
 import { MemoryMap } from './memory-map.ts';
 import { pciPrefix } from './pc-chipset.ts';
 import type { Assumption, LayoutFacts, LayoutOptions, PhysicalLayout } from './physical-layout.ts';
+import { findStated } from './ram-blocks.ts';
 
 interface Board {
   name: string;
@@ -98,14 +99,7 @@ function chooseBoardRam(
   assumed: Assumption[],
 ): RamBlock[] {
   const backends = blocks.filter(isBoardBackend);
-  const names = backends.map(({ idstr }) => idstr).join(', ');
-  if (stated !== undefined && stated.length > 0) {
-    return stated.map((idstr, i) => {
-      const block = backends.find((each) => each.idstr === idstr);
-      if (block !== undefined && stated.indexOf(idstr) === i) return block;
-      throw new RangeError(`expected blocks of RAM (${names}), each once, got "${idstr}"`);
-    });
-  }
+  if (stated !== undefined && stated.length > 0) return findStated(backends, stated);
   const named = backends.find(({ idstr }) => idstr === name);
   if (named !== undefined) return [named];
   const left = backends.filter(({ idstr }) => !isStated(dimms, idstr));

@@ -20,13 +20,7 @@ export function chooseRam(
 ): RamBlock[] {
   const backends = blocks.filter(isBackend);
   const names = backends.map(({ idstr }) => idstr).join(', ');
-  if (stated !== undefined && stated.length > 0) {
-    return stated.map((idstr, i) => {
-      const block = backends.find((each) => each.idstr === idstr);
-      if (block !== undefined && stated.indexOf(idstr) === i) return block;
-      throw new RangeError(`expected blocks of RAM (${names}), each once, got "${idstr}"`);
-    });
-  }
+  if (stated !== undefined && stated.length > 0) return findStated(backends, stated);
   const named = backends.find(({ idstr }) => idstr === 'pc.ram');
   if (named !== undefined) return [named];
   if (backends.length === 1) return backends;
@@ -42,6 +36,16 @@ export function chooseRam(
   const which =
     names === '' ? 'there is no block for it' : `the file does not say which of ${names} are RAM, or in which order`;
   throw new RangeError(`expected to find the machine's RAM: ${which}`);
+}
+
+/** The blocks that the caller states to be RAM. @throws RangeError for a block that cannot be RAM, or is stated twice */
+export function findStated(backends: readonly RamBlock[], stated: readonly string[]): RamBlock[] {
+  const names = backends.map(({ idstr }) => idstr).join(', ');
+  return stated.map((idstr, i) => {
+    const block = backends.find((each) => each.idstr === idstr);
+    if (block !== undefined && stated.indexOf(idstr) === i) return block;
+    throw new RangeError(`expected blocks of RAM (${names}), each once, got "${idstr}"`);
+  });
 }
 
 const sizesOf = (blocks: readonly RamBlock[]) => blocks.map(({ usedLength }) => usedLength);
