@@ -1,6 +1,6 @@
 /** The examples of docs/library.md compile in strict mode, and run in a project that installed the package. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import ts from 'typescript';
@@ -17,6 +17,8 @@ const examples = [...guide.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => ({
 let project: Project;
 beforeAll(() => {
   project = installPackage();
+  mkdirSync(join(project.path, 'test'));
+  symlinkSync(join(root, 'test/fixtures'), join(project.path, 'test/fixtures'));
 });
 afterAll(() => project?.remove());
 

@@ -192,7 +192,7 @@ const hostile: Hostile[] = [
       ftruncateSync(fd, 96 * MiB);
       closeSync(fd);
     },
-    code: 'limit-exceeded',
+    code: 'truncated',
   },
   {
     name: '32 MiB of bytes that could each begin a footer',
