@@ -14,7 +14,6 @@ import type {
   SchemaType,
   SchemaUnion,
 } from '../schema/qapi/schema.ts';
-import { argumentOrder } from './hash-order.ts';
 import { isObject, JsonDouble, type JsonObject, type JsonValue, setMember } from './json-value.ts';
 import { QmpError } from './qmp-error.ts';
 
@@ -48,10 +47,10 @@ class ArgumentCheck {
   object(type: SchemaStruct | SchemaUnion, given: JsonObject, path: Path): JsonObject {
     const checked: JsonObject = {};
     this.#members(type, given, path, checked);
-    const names = Object.keys(given);
-    if (names.every((name) => Object.hasOwn(checked, name))) return checked;
-    const name = argumentOrder(names).find((each) => !Object.hasOwn(checked, each)) as string;
-    throw new QmpError(`Parameter '${inside(path, name).full}' is unexpected`);
+    for (const name of Object.keys(given)) {
+      if (!Object.hasOwn(checked, name)) throw new QmpError(`Parameter '${inside(path, name).full}' is unexpected`);
+    }
+    return checked;
   }
 
   #members(type: SchemaStruct | SchemaUnion, given: JsonObject, path: Path, checked: JsonObject): void {

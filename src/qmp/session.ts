@@ -15,7 +15,6 @@
  * its answers, none of its commands is begun, and no more is read from it.
  */
 import type { Descriptors } from '../io/connection.ts';
-import { messageOrder } from './hash-order.ts';
 import type { JsonMessage } from './json-parser.ts';
 import { JsonReader } from './json-reader.ts';
 import { isObject, type JsonObject, type JsonValue, printJson } from './json-value.ts';
@@ -215,8 +214,7 @@ const isOutOfBand = (value: JsonValue) =>
 function readRequest(value: JsonValue, hasOob: boolean): Request {
   if (!isObject(value)) throw new QmpError('QMP input must be a JSON object');
   let run: string | undefined;
-  for (const name of messageOrder(Object.keys(value))) {
-    const member = value[name];
+  for (const [name, member] of Object.entries(value)) {
     if (name === 'execute' || (name === 'exec-oob' && hasOob)) {
       if (typeof member !== 'string') throw new QmpError(`QMP input member '${name}' must be a string`);
       if (run !== undefined) throw new QmpError("QMP input member 'execute' clashes with 'exec-oob'");
