@@ -5,6 +5,9 @@
 import type { StateStruct } from './device-state.ts';
 import { valueOfFields } from './find-value.ts';
 
+/** The list with the system registers of an ARM CPU. */
+export const armRegisters = 'cpreg_vmstate';
+
 const suffixes = ['_indexes', '_values'] as const;
 
 /** `cpreg_vmstate` for both of its arrays; undefined for other fields. */

@@ -13,6 +13,7 @@ import { type Finding, incompleteCodes, MigrationError, makeFinding } from '../v
 import type { RamBlock } from '../vm/ram-block.ts';
 import type { SavedVm } from '../vm/saved-vm.ts';
 import { CommandCode } from '../wire/command.ts';
+import { maxDeviceBody } from '../wire/device-section.ts';
 import type { FlowSink } from './flow-sink.ts';
 
 /** A SavedVm without its RAM, which the sink has taken. */
@@ -256,7 +257,7 @@ export function countDeviceBytes(
   if (bytes <= limit && omitted === 0) return bytes;
   throw new MigrationError(
     'limit-exceeded',
-    `expected at most ${omitted === 0 ? limit : 64 << 20} bytes of device state, got ${bytes}`,
+    `expected at most ${omitted === 0 ? limit : maxDeviceBody} bytes of device state, got ${bytes}`,
     {
       ...placeIn(file.source, offset),
       section: name,

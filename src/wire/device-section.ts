@@ -21,7 +21,7 @@ import { SectionType } from './section-type.ts';
 import { canBeDescription } from './vm-description.ts';
 
 /** The largest body that is kept, in bytes. Larger ones are passed over. */
-const maxDeviceBody = 64 * 1024 * 1024;
+export const maxDeviceBody = 64 * 1024 * 1024;
 
 /** The largest section id that a guess accepts. QEMU numbers sections in the order of their registration. */
 const maxGuessedId = 0xffff;

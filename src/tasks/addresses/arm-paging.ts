@@ -2,8 +2,8 @@
  * Page tables of ARM in AArch64 state, stage 1: TTBR0 translates the lower addresses, TTBR1 the upper ones. Of a CPU at EL2, the
  * registers of EL2 count.
  */
-import type { StateStruct, StateValue } from '../../devices/device-state.ts';
-import { findValue } from '../../devices/find-value.ts';
+import type { StateStruct } from '../../devices/device-state.ts';
+import { armRegisters, listRegisters } from '../../devices/register-list.ts';
 import type { Entry, Level, PageTables } from './page-tables.ts';
 import { type Paging, type ReadRegister, UnknownPaging } from './paging.ts';
 
@@ -45,7 +45,8 @@ export function armTables(state: StateStruct, read: ReadRegister, ttbr0?: bigint
   const pstate = read('cpsr');
   if ((pstate & aarch32) !== 0n)
     throw new UnknownPaging('page tables are known of AArch64 state, and the CPU is in AArch32');
-  const system = readSystemRegisters(state);
+  const system = listRegisters(state, armRegisters);
+  if (system === undefined) throw new UnknownPaging('its system registers cannot be read');
   const level = Number((pstate >> 2n) & 3n);
   if (level === 3) throw new UnknownPaging('it is at EL3, whose page tables are not known');
   const hcr = system.get(hcrEl2) ?? 0n;
@@ -169,13 +170,4 @@ function addressIn(low: number, high: number, granule: number, isWide: boolean):
   if (granule === 16) return (high & 0xffff) * 2 ** 32 + lower + ((low >>> 12) & 0xf) * 2 ** 48;
   if (isWide) return (high & 0x3_ffff) * 2 ** 32 + lower + ((low >>> 8) & 3) * 2 ** 50;
   return (high & 0xffff) * 2 ** 32 + lower;
-}
-
-/** The registers that QEMU saves by their numbers. */
-function readSystemRegisters(state: StateStruct): Map<bigint, bigint> {
-  const indexes = findValue(state, 'cpreg_vmstate_indexes');
-  const values = findValue(state, 'cpreg_vmstate_values');
-  if (!Array.isArray(indexes) || !Array.isArray(values)) throw new UnknownPaging('it has no list of system registers');
-  const number = (value: StateValue | undefined) => BigInt.asUintN(64, BigInt((value ?? 0) as number | bigint));
-  return new Map(indexes.map((index, i) => [number(index), number(values[i])]));
 }

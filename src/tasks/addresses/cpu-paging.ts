@@ -3,7 +3,8 @@
  * ARM in AArch64 state, RISC-V with 64 bits.
  */
 import { architectureOfCpu } from '../../devices/cpu-architecture.ts';
-import type { DeviceState, StateStruct, StateValue } from '../../devices/device-state.ts';
+import { BadCpuState, readUnsigned } from '../../devices/cpu-values.ts';
+import type { DeviceState } from '../../devices/device-state.ts';
 import { findValue } from '../../devices/find-value.ts';
 import { type ByteSource, placeIn } from '../../io/byte-source.ts';
 import { MigrationError } from '../../vm/migration-error.ts';
@@ -14,15 +15,15 @@ import { x86Tables } from './x86-paging.ts';
 
 /**
  * @param root replaces the register that has the root of the page tables: CR3, TTBR0 or satp
- * @throws UnknownPaging
+ * @throws UnknownPaging, BadCpuState
  */
 function pagingOf(cpu: DeviceState, root?: bigint): Paging {
   const { state, problem } = cpu;
   if (state === undefined) throw new UnknownPaging(`its state cannot be read: ${problem}`);
-  const read: ReadRegister = (path) => toBigInt(findValue(state, path), path);
+  const read: ReadRegister = (path) => readUnsigned(state, path);
   switch (architectureOfCpu(state)) {
     case 'x86':
-      return x86Tables(read, hasField(state, 'env.efer'), root);
+      return x86Tables(read, findValue(state, 'env.efer') !== undefined, root);
     case 'arm':
       return armTables(state, read, root);
     case 'riscv':
@@ -30,14 +31,6 @@ function pagingOf(cpu: DeviceState, root?: bigint): Paging {
     default:
       throw new UnknownPaging('page tables are known of x86, ARM (AArch64) and RISC-V');
   }
-}
-
-const hasField = (state: StateStruct, path: string) => findValue(state, path) !== undefined;
-
-function toBigInt(value: StateValue | undefined, path: string): bigint {
-  if (typeof value === 'bigint') return BigInt.asUintN(64, value);
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt.asUintN(64, BigInt(value));
-  throw new UnknownPaging(`expected ${path} as a number`);
 }
 
 /** @throws RangeError if there is no such CPU */
@@ -57,7 +50,7 @@ export function readPaging(source: ByteSource, cpu: DeviceState, root: bigint | 
   try {
     return pagingOf(cpu, root);
   } catch (error) {
-    if (!(error instanceof UnknownPaging)) throw error;
+    if (!(error instanceof UnknownPaging || error instanceof BadCpuState)) throw error;
     const place = { ...placeIn(source, cpu.offset), section: 'cpu' };
     throw new MigrationError('unsupported', `virtual addresses of CPU ${cpu.instanceId}: ${error.message}`, place);
   }

@@ -14,5 +14,5 @@ export interface Paging {
 /** The registers do not say how addresses are translated, or in a way that is not known. */
 export class UnknownPaging extends Error {}
 
-/** Reads a register as an unsigned number of 64 bits. @throws UnknownPaging */
+/** Reads a register as an unsigned number of 64 bits. @throws BadCpuState */
 export type ReadRegister = (path: string) => bigint;

@@ -32,8 +32,7 @@ const boards: readonly Board[] = [
 ];
 
 /** Blocks that QEMU creates for a board besides its RAM. */
-const boardBlock =
-  /^(\/rom@.*|virt\.flash[01]|sbsa\.flash[01]|.*\.flash\d*|.*\.(rom|mrom|sram|secure-ram)|.*-memory|.*-sram)$/;
+const boardBlock = /^(\/rom@.*|.*\.(flash\d*|rom|mrom|sram|secure-ram)|.*-(memory|sram))$/;
 
 /**
  * Lays out the memory of a board. If the machine is unknown, only what the options place has an address.

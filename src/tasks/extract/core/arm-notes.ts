@@ -1,6 +1,7 @@
 /** The notes of ARM CPUs in a core file (docs/formats/elf-core.md, "ARM"), as Linux has them: 64-bit and 32-bit. */
-import { hasSubsection, readAllUnsigned, readUnsigned } from '../../../devices/cpu-values.ts';
+import { BadCpuState, hasSubsection, readAllUnsigned, readUnsigned } from '../../../devices/cpu-values.ts';
 import type { StateStruct } from '../../../devices/device-state.ts';
+import { armRegisters, listRegisters } from '../../../devices/register-list.ts';
 import { type CoreFormat, type CoreNote, StructWriter } from './struct-writer.ts';
 
 const [NT_PRSTATUS, NT_FPREGSET, NT_ARM_VFP, NT_ARM_SVE] = [1, 2, 0x400, 0x405] as const;
@@ -11,14 +12,14 @@ const floatControl = 0x6030_0000_0013_da20n;
 
 /** Whether a CPU has the 64-bit architecture, whatever it executes now. */
 export function isArm64(cpu: StateStruct): boolean {
-  return systemRegisters(cpu).some(([index]) => index === floatControl);
+  return systemRegisters(cpu).has(floatControl);
 }
 
 /** System registers, by QEMU's indexes. */
-function systemRegisters(cpu: StateStruct): [bigint, bigint][] {
-  const count = Number(readUnsigned(cpu, 'cpreg_vmstate_array_len'));
-  const values = readAllUnsigned(cpu, 'cpreg_vmstate_values', count);
-  return readAllUnsigned(cpu, 'cpreg_vmstate_indexes', count).map((index, i) => [index, values[i] as bigint]);
+function systemRegisters(cpu: StateStruct): ReadonlyMap<bigint, bigint> {
+  const registers = listRegisters(cpu, armRegisters);
+  if (registers === undefined) throw new BadCpuState('expected system registers with different indexes');
+  return registers;
 }
 
 /** The vector registers Z0 to Z31, their low 128 bits as two words. */
@@ -33,7 +34,7 @@ function floatState(cpu: StateStruct): [bigint, bigint] {
   return [both & statusBits, both & controlBits];
 }
 
-/** Notes of one CPU of the 64-bit architecture. `bigEndian`: the guest's data. */
+/** Notes of one CPU of the 64-bit architecture. */
 export function arm64Notes(cpu: StateStruct, index: number, format: CoreFormat): CoreNote[] {
   const status = new StructWriter(392, format)
     .to(32)
@@ -93,7 +94,7 @@ const maxVectors = 16;
  * stream: those of the A64FX have 512 bits, and otherwise 2048 bits are assumed.
  */
 function encodeVectors(cpu: StateStruct, format: CoreFormat): Uint8Array {
-  const system = new Map(systemRegisters(cpu));
+  const system = systemRegisters(cpu);
   const level = Number((readUnsigned(cpu, 'cpsr') >> 2n) & 3n);
   const most = isA64fx(system) ? 4 : maxVectors;
   // A control register applies to its exception level and those below.
