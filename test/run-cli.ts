@@ -27,8 +27,11 @@ export interface CliResult {
 export interface CliOptions {
   cwd?: string;
   env?: Record<string, string>;
-  /** Sends this signal once the command handles signals and `once`, if given, returns true. */
-  interrupt?: { signal: NodeJS.Signals; once?: () => boolean };
+  /**
+   * Sends this signal once the command has installed handlers so many `times` (by default once), and `once`, if given, returns
+   * true. A live command installs its third ones when it begins.
+   */
+  interrupt?: { signal: NodeJS.Signals; times?: number; once?: () => boolean };
   /** Runs it in a process of its own, whose memory can be measured. */
   alone?: boolean;
 }
@@ -109,7 +112,7 @@ function runAlone(args: string[], input: Readable | Uint8Array | undefined, opti
     });
     const out: Buffer[] = [];
     let err = '';
-    let isInterrupted = false;
+    let readyTimes = 0;
     let usage: Pick<CliResult, 'cpuMs' | 'peakMemory'> = { cpuMs: undefined, peakMemory: undefined };
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
@@ -118,11 +121,7 @@ function runAlone(args: string[], input: Readable | Uint8Array | undefined, opti
     createInterface(child.stdio[3] as Readable).on('line', (line) => {
       const { ready, ...rest } = JSON.parse(line);
       if (ready !== true) usage = { ...usage, ...rest };
-      else if (interrupt !== undefined && !isInterrupted) {
-        // A signal that comes installs handlers again, which is reported again: a second one would end the command without a word.
-        isInterrupted = true;
-        void signalOnce(child, interrupt);
-      }
+      else if (++readyTimes === (interrupt?.times ?? 1) && interrupt !== undefined) void signalOnce(child, interrupt);
     });
     // The process may stop reading, or be interrupted, before its input ends.
     child.stdin.on('error', () => {});

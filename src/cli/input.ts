@@ -1,4 +1,5 @@
 /** The input options that all commands share, and opening the input. */
+import type { Abortable } from '../io/abort.ts';
 import { isHttp } from '../io/http-source.ts';
 import { type ChosenChannels, findChannels, groupSets, open } from '../node.ts';
 import { maxChannels } from '../read/channels.ts';
@@ -62,7 +63,11 @@ export function requireInputsOnce(
 }
 
 /** Opens `location` with the files that belong to it. @throws UsageError for a terminal, standard input twice, and too many channels */
-export async function openInput(location: string, options: InputOptions): Promise<MigrationFile> {
+export async function openInput(
+  location: string,
+  options: InputOptions,
+  { signal }: Abortable = {},
+): Promise<MigrationFile> {
   const { channel: channels = [], resumeOf = [], preempt = [], returnPath = [] } = options;
   requireInputsOnce([location], options);
   if ([location, ...channels].includes('-') && process.stdin.isTTY === true) {
@@ -72,7 +77,7 @@ export async function openInput(location: string, options: InputOptions): Promis
     throw new UsageError(`expected at most ${maxChannels} channels, got ${channels.length}`);
   }
   const found = channels.length > 0 || options.discover === false ? [] : await discoverChannels(location);
-  return open(location, { channels: [...channels, ...found], resumeOf, preempt, returnPath });
+  return open(location, { channels: [...channels, ...found], resumeOf, preempt, returnPath, signal });
 }
 
 /** Finds the channels of a main stream beside it, and says in a line which are used. */

@@ -217,10 +217,11 @@ describe('send without success', () => {
 
   it('because a signal ends it while FILE does not come', async () => {
     using server = await serve();
-    const input = new PassThrough();
-    input.write(readFileSync(plain).subarray(0, 100_000));
-    const sent = await runCli(['send', '-', server.uri, '--json'], input, { interrupt: { signal: 'SIGINT' } });
-    expect([sent.code, errorOf(sent).guest]).toEqual([130, 'source']);
+    for (const times of [1, 2, 3]) {
+      const interrupt = { signal: 'SIGINT', times } as const;
+      const sent = await runCli(['send', '-', server.uri, '--json'], new PassThrough(), { interrupt });
+      expect([sent.code, errorOf(sent).guest]).toEqual([130, 'source']);
+    }
     expect(server.sockets).toHaveLength(0);
   });
 });

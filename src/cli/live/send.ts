@@ -1,7 +1,6 @@
 /** `vmferry send`: a file as a live migration into a waiting QEMU. */
 import { realpathSync } from 'node:fs';
 import { Option } from 'commander';
-import { orAborted } from '../../io/abort.ts';
 import { type MigrationAddress, parseMigrationUri } from '../../io/migration-address.ts';
 import { liveThreads, NodeCodecs } from '../../io/node/codecs.ts';
 import { connectTo } from '../../io/node/connect.ts';
@@ -160,7 +159,7 @@ async function sendTo(location: string, uri: string, options: SendCommandOptions
   const { tlsCreds, tlsHostname } = options;
   const tls = tlsCreds === undefined ? undefined : live.objects.clientTls(tlsCreds, tlsHostname);
   const { signal, setupTimeoutMs } = live;
-  const file = await orAborted(openInput(location, options), signal);
+  const file = await openInput(location, options, { signal });
   try {
     const connect = () => connectTo(address, { tls, signal, setupTimeoutMs });
     report(file, uri, await sendOpened(file, connect, address, options, live), options);
