@@ -18,8 +18,17 @@ const longer = [
   'test/cli/estimate',
 ].map((name) => `${name}.test.ts`);
 const isLonger = process.env.VMFERRY_TESTS === 'longer';
-/** Git-install needs a registry of packages, and takes a minute. */
-const beyondNpmTest = process.env.VMFERRY_TESTS === undefined ? [...longer, 'test/package/git-install.test.ts'] : [];
+/** Git-install needs a registry of packages, and takes a minute: only the full run has it. */
+const beyondNpmTest = [
+  ...(process.env.VMFERRY_TESTS === undefined ? longer : []),
+  ...(process.env.VMFERRY_TESTS === 'all' ? [] : ['test/package/git-install.test.ts']),
+];
+
+/** Their guests must keep up with the passes of their migration, or their time or memory is measured: nothing runs beside them. */
+const alone = [
+  ...['read', 'harness', 'convert', 'convert-multifd', 'incremental', 'rare', 'precopy', 'xbzrle-cache', 'receive'],
+  ...['receive-limits', 'estimate', 'estimate-running', 'live-capabilities', 'scenarios', 'relay-encode', 'make-*'],
+].map((name) => `test/qemu/${name}.test.ts`);
 
 /** Files that a run leaves out, separated by white space. Vitest's own --exclude does not reach into projects. */
 const leftOut = (process.env.VMFERRY_LEAVE_OUT ?? '').split(/\s+/).filter((pattern) => pattern !== '');
@@ -70,8 +79,8 @@ export default defineConfig({
       ),
       // The built package and the page in real Chromium.
       project('browser', [`test/browser/${pageTests}.test.ts`], 1, workers),
-      // One QEMU pair at a time, because guests must keep up with the passes of their migration.
-      project('qemu', ['test/qemu/**/*.test.ts'], 2, 1),
+      project('qemu', ['test/qemu/**/*.test.ts'], 2, workers, alone),
+      project('qemu-alone', alone, 3, 1),
     ],
   },
 });

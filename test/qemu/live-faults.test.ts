@@ -31,11 +31,11 @@ interface Mode {
 
 const multifd = { 'multifd-channels': 3, 'multifd-compression': 'zstd' };
 const modes: Record<string, Mode> = {
-  plain: { capabilities: [], cuts: 6 },
-  'with a return path': { capabilities: ['return-path'], cuts: 12 },
+  plain: { capabilities: [], cuts: 3 },
+  'with a return path': { capabilities: ['return-path'], cuts: 6 },
   multifd: { capabilities: ['multifd'], parameters: multifd, cuts: 0 },
-  'multifd with a return path': { capabilities: ['multifd', 'return-path'], parameters: multifd, cuts: 8 },
-  postcopy: { capabilities: ['postcopy-ram'], postcopy: true, cuts: 12 },
+  'multifd with a return path': { capabilities: ['multifd', 'return-path'], parameters: multifd, cuts: 4 },
+  postcopy: { capabilities: ['postcopy-ram'], postcopy: true, cuts: 6 },
 };
 
 const chosen = Object.entries(modes).filter(([, { cuts }]) => isFull || cuts > 0);

@@ -2,7 +2,7 @@
  * Makes test/fixtures/dumps: the output of real QEMUs for -dump-vmstate, reduced to the device types of the fixtures
  * and one whose state differs between the versions. Runs only on request:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-dump-fixtures.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/make-dump-fixtures.test.ts
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

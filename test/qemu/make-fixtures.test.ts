@@ -1,7 +1,7 @@
 /**
  * Makes test/fixtures: small captures of real QEMU, so that most tests need no QEMU. Runs only on request:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-fixtures.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/make-fixtures.test.ts
  *
  * The QEMU that made a capture also loads it. RAM contains only what our guest and our BIOS put there, which is
  * checked. Beside each NAME.bin, NAME.json says how it was made and what every RAM block must contain. Sparse files are

@@ -1,7 +1,7 @@
 /**
  * Makes the qcow2 images of test/fixtures/containers. Runs only on request:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/make-qcow2-fixtures.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/make-qcow2-fixtures.test.ts
  *
  * Images with snapshots are as QEMU wrote them. QEMU writes no VM state into compressed clusters. For those, qemu-img
  * (VMFERRY_QEMU_IMG names it) compresses a disk that holds a real migration stream far behind its beginning. A snapshot

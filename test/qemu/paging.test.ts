@@ -2,7 +2,7 @@
  * Compares virtual addresses with what a real QEMU's CPU sees: each address that is mapped, and each that is not. On request makes the
  * fixtures of test/tasks/addresses:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/paging.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/paging.test.ts
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
  * What real QEMUs answer over QMP is what test/fixtures/qmp says. With VMFERRY_MAKE_FIXTURES=1 it is written there:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/qmp-transcripts.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/qmp-transcripts.test.ts
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -120,12 +120,11 @@ function multifdCases(): Case[] {
     cases.push({
       name: `q35 multifd ${compression} 7.2`,
       options: { ...base, version: '7.2', parameters },
-      essential,
+      essential: compression === 'none',
     });
     cases.push({
       name: `q35 multifd ${compression} of an old machine type 10.0`,
       options: { ...base, version: '10.0', type: 'pc-q35-8.0', parameters },
-      essential: compression === 'none',
     });
     for (const detection of ['none', 'legacy', 'multifd']) {
       cases.push({

@@ -44,10 +44,10 @@ interface Mode {
 }
 
 const modes: Mode[] = [
-  { version: '10.0', preempt: false, transport: 'tcp', cuts: 4 },
+  { version: '10.0', preempt: false, transport: 'tcp', cuts: 3 },
   { version: '10.0', preempt: true, transport: 'unix', cuts: isFull ? 4 : 0 },
   { version: '7.2', preempt: false, transport: 'unix', cuts: isFull ? 4 : 0 },
-  { version: '7.2', preempt: true, transport: 'tcp', cuts: 3 },
+  { version: '7.2', preempt: true, transport: 'tcp', cuts: 1 },
 ];
 
 /** The last command of the package, behind which only pages come. */

@@ -2,7 +2,7 @@
  * Migrations driven over QMP go as test/fixtures/qmp-migration says: between real QEMUs, between `vmferry vm`s, and from
  * one to the other. With VMFERRY_MAKE_FIXTURES=1 what real QEMUs do is written there:
  *
- *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project qemu test/qemu/scenarios.test.ts
+ *   VMFERRY_MAKE_FIXTURES=1 npx vitest run --project 'qemu*' test/qemu/scenarios.test.ts
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
