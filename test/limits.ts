@@ -1,7 +1,7 @@
 /**
  * The amount of testing, and limits for waiting.
  *
- * By default each claim is tested with a few cases. VMFERRY_TESTS=more (the gate, once) tests more of them, with each
+ * By default each claim is tested with a few cases. VMFERRY_TESTS=more (`npm run test:page`) tests more of them, with each
  * command in its own process. VMFERRY_TESTS=all (`npm run test:all`) tests all of them.
  *
  * Tests wait for events, never for a time. A limit only ends a hanging test, so it is far longer than any machine
